@@ -1,0 +1,1 @@
+"""The core of fastscreen, from accept to verdict and hand-off (Cython; see ext/)."""

@@ -1,0 +1,1 @@
+../ext/core.pyi

@@ -1,0 +1,33 @@
+"""The Cython build; everything else is in pyproject.toml."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+SANITIZE = os.environ.get("FASTSCREEN_SANITIZE")  # "address,undefined": the build of `make fuzz`
+
+core = Extension(
+    "fastscreen.core",
+    ["ext/core.pyx"],
+    depends=[str(path) for path in sorted(Path("ext").glob("*.p[yx]*"))],
+    extra_compile_args=["-O2", "-Wall", "-Wno-unused-function"]
+    + ([f"-fsanitize={SANITIZE}", "-g", "-fno-omit-frame-pointer"] if SANITIZE else []),
+    extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
+)
+
+setup(
+    ext_modules=cythonize(
+        [core],
+        include_path=["ext"],
+        compiler_directives={
+            "language_level": "3",
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "embedsignature": False,
+        },
+    )
+)
