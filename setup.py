@@ -20,7 +20,7 @@ core = Extension(
 setup(
     ext_modules=cythonize(
         [core],
-        include_path=["ext"],
+        include_path=[".", "ext"],
         compiler_directives={
             "language_level": "3",
             "boundscheck": False,

@@ -7,7 +7,7 @@ cdef extern from "<arpa/inet.h>" nogil:
     int inet_pton(int family, const char* text, void* target)
 
 cdef extern from "<sys/socket.h>" nogil:
-    enum: AF_INET, AF_INET6, AF_UNIX
+    const int AF_INET, AF_INET6, AF_UNIX
 
 
 cdef uint32_t address_text(const Address* address, char* text) noexcept nogil:
