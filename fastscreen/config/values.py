@@ -73,9 +73,7 @@ class Banner(Text):
     """Text of a 220 line: RFC 5321 section 4.2 textstring."""
 
     def __init__(self, names: str) -> None:
-        super().__init__(
-            f"printable ASCII, at most {BANNER_MOST} characters; with {names} and $$ (a $)", BANNER_MOST
-        )
+        super().__init__(f"printable ASCII, at most {BANNER_MOST} characters; with {names} and $$ (a $)", BANNER_MOST)
 
     def parse(self, value: object) -> str:
         text = super().parse(value)
