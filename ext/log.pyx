@@ -35,6 +35,7 @@ cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 cdef enum:
     LOG_BUFFER_LIMIT = 1 << 20      # octets kept while nothing can be written; then lines are lost, and counted
+    LOG_TEXT_LIMIT = 2000           # octets behind 'ident[pid]: ', as Postfix cuts them
     LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what poll promises that a pipe or terminal takes without blocking
     PRIORITY_INFO = 22              # mail.info
     PRIORITY_WARNING = 20           # mail.warning
@@ -256,6 +257,8 @@ cdef class Log:
             self.length = self.line
             self.lost += 1
             return
+        if self.length > self.text + LOG_TEXT_LIMIT:
+            self.length = self.text + LOG_TEXT_LIMIT
         make_printable(self.buffer + self.text, self.length - self.text)
         self.buffer[self.length] = c"\n"
         self.length += 1
