@@ -54,11 +54,15 @@ def parse_stamps(value: bytes) -> Stamps:
     try:
         fields = _unpackb(value, use_list=False)
         pregreet, dnsbl, pipelining, non_smtp, newline = fields
+        # Spelt out: half the time of the same in a loop or with min() and max().
         if (
-            type(pregreet) is type(dnsbl) is type(pipelining) is type(non_smtp) is type(newline) is int
+            0 <= pregreet <= _STAMP_MAX
+            and 0 <= dnsbl <= _STAMP_MAX
+            and 0 <= pipelining <= _STAMP_MAX
+            and 0 <= non_smtp <= _STAMP_MAX
+            and 0 <= newline <= _STAMP_MAX
+            and type(pregreet) is type(dnsbl) is type(pipelining) is type(non_smtp) is type(newline) is int
             and type(fields) is tuple
-            and min(fields) >= 0
-            and max(fields) <= _STAMP_MAX
         ):
             return fields
     except (ValueError, TypeError, msgpack.UnpackException):

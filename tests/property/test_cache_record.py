@@ -9,7 +9,8 @@ from fastscreen.cache import DISABLED, pack_stamps, parse_stamps
 STAMP = st.integers(0, 2**63 - 1)
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary() | st.text(),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
+    max_leaves=5,
 )
 
 
