@@ -17,6 +17,7 @@ DEEP_TESTS = ("pipelining", "non_smtp_command", "bare_newline")
 PARAMETERS = {
     "hostname": "myhostname",
     "banner": "smtpd_banner",
+    "handoff.service": "smtpd_service_name",  # a socket below private/, put into [handoff] to
     "access.list": "postscreen_access_list",
     "access.mynetworks": "mynetworks",
     "access.denylist_action": "postscreen_denylist_action",

@@ -27,14 +27,15 @@ class Screener:
             "hostname": postfix.HOSTNAME,
             "user": "postfix",
             "listen": {"addresses": [f"{ADDRESS}:{port}", f"[{ADDRESS6}]:{port}"]},
-            "handoff": {"to": f"pass:{handoff}"},
             "access": {"mynetworks": []},
             "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
             "cache": {"path": str(self.cache)},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
+        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name))
+        settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
         self.config = folder / f"{name}.toml"
-        self.config.write_text(profiles.to_toml(profiles.merge(own, settings)))
+        self.config.write_text(profiles.to_toml(settings))
         command = [str(COMMAND), "run", "-c", str(self.config)]
         self.process = processes.start(command, self.output, inside=namespace.inside)
 
