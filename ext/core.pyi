@@ -33,7 +33,6 @@ class NetworkTable:
     """
 
     def __init__(self, text: bytes, source: str) -> None: ...
-
     @property
     def results(self) -> list[str]:
         """The distinct results, in the order of their first appearance; octets that are not UTF-8 are surrogates."""

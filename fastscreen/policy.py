@@ -66,7 +66,9 @@ def build(config: Config, mta: str) -> Built:
         ],
         greet_wait=(config.greet.wait, config.greet.stress_wait),
         command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-        lists=Lists([(site.domain, site.octets and b"".join(site.octets), site.weight) for site in config.dnsbl.sites], shown),
+        lists=Lists(
+            [(site.domain, site.octets and b"".join(site.octets), site.weight) for site in config.dnsbl.sites], shown
+        ),
         threshold=config.dnsbl.threshold,
         allowlist_threshold=config.dnsbl.allowlist_threshold,
         dnsbl_min_ttl=config.dnsbl.min_ttl,
