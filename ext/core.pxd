@@ -21,6 +21,54 @@ cdef struct AddressEntry:
     Address address         # the port is 0
 
 
+# ---- networks.pyx
+
+# An address of either family as a number; an IPv4 address fills the lowest 32 bits.
+cdef struct Ip:
+    uint64_t high
+    uint64_t low
+
+
+# Addresses first..last, both included, that a rule of a network table answers for.
+cdef struct NetworkRange:
+    Ip first
+    Ip last
+    int32_t rule            # its place in the file: the first match wins
+    int32_t result
+
+
+cdef struct NetworkRanges:
+    NetworkRange* items
+    Py_ssize_t count
+    Py_ssize_t capacity
+
+
+# What an if-block of a network table, or a pattern by itself, lets through: disjoint ranges in ascending order.
+cdef struct NetworkScope:
+    Ip[34] firsts           # IF_DEPTH + 2
+    Ip[34] lasts
+    int count
+    uint8_t family          # 4 or 6; 0: both, each from 0 to its end
+    Py_ssize_t line
+
+
+# A compiled network table: segment i of a family reaches from its first address to before that of i + 1.
+# find() is its look-up from C: int32_t find(self, const Address* address) noexcept nogil
+cdef class NetworkTable:
+    cdef readonly list results
+    cdef readonly list warnings
+    cdef int32_t rules
+    cdef uint32_t* ipv4_firsts
+    cdef int32_t* ipv4_results      # index into results; -1: no rule matches
+    cdef Py_ssize_t ipv4_count
+    cdef Ip* ipv6_firsts
+    cdef int32_t* ipv6_results
+    cdef Py_ssize_t ipv6_count
+
+    cdef int compile(self, const NetworkRanges* ranges, uint8_t family) except -1
+    cdef int32_t find(self, const Address* address) noexcept nogil
+
+
 # ---- timers.pyx
 
 cdef enum TimerKind:

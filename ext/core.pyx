@@ -5,7 +5,10 @@ import os
 
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.string cimport memcmp, memcpy, memmove, memset
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strchr, strerror, strlen
+from posix.strings cimport strncasecmp
 
 include "address.pyx"
 include "networks.pyx"

@@ -3,12 +3,6 @@
 # A line ends in CRLF or a bare LF (reference 5.2). Whether bytes behind a line mean pipelining, or early bytes
 # pregreet, is not judged here: the session knows what it asked and when.
 
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memchr
-
-cdef extern from "<strings.h>" nogil:
-    int strncasecmp(const char* a, const char* b, size_t size)
-
 cdef const char** COMMAND_NAMES = [
     "CONNECT", "UNIMPLEMENTED", "HELO", "EHLO", "STARTTLS", "XCLIENT", "XFORWARD", "AUTH", "MAIL", "RCPT", "DATA",
     "BDAT", "RSET", "NOOP", "VRFY", "ETRN", "QUIT",

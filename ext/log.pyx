@@ -13,13 +13,6 @@ cdef extern from "<time.h>" nogil:
     tm* localtime_r(const int64_t* seconds, tm* result)
     size_t strftime(char* text, size_t size, const char* form, const tm* moment)
 
-cdef extern from "<stdio.h>" nogil:
-    int snprintf(char* text, size_t size, const char* form, ...)
-
-cdef extern from "<string.h>" nogil:
-    size_t strlen(const char* text)
-    char* strerror(int number)
-
 cdef extern from "<poll.h>" nogil:
     struct pollfd:
         int fd
