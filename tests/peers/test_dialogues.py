@@ -1,61 +1,31 @@
 """The differential suite: every file of tests/dialogues against a real postscreen and against fastscreen."""
 
-import asyncio
-from dataclasses import dataclass
-
 import pytest
 
 from peers import dialogue, profiles
 from peers.lab import Lab
 from peers.match import compare
-from peers.player import Player
-from peers.sides import Side
+from peers.playing import Both, play_both
 
 DIALOGUES = dialogue.load(profiles.DIALOGUES)
 
 
-@dataclass
-class Played:
-    """Both transcripts of one dialogue."""
-
-    theirs: list[str]
-    ours: list[str]
-    missing: list[str]
-    """What the dialogue expects and postscreen did not say."""
-
-
 @pytest.fixture(scope="module")
-def played(lab: Lab, request: pytest.FixtureRequest) -> dict[str, Played]:
+def played(lab: Lab, request: pytest.FixtureRequest) -> dict[str, Both]:
     """Play all dialogues that this run selected, at the same time, against both."""
-    chosen = [
-        item.callspec.params["each"]
-        for item in request.session.items
-        if isinstance(item, pytest.Function) and item.name.startswith("test_same_as_postscreen[")
-    ]
-    ours = lab.fastscreen([each.service for each in chosen])
-    theirs = [lab.postscreen(each.service) for each in chosen]
-
-    async def play(each: dialogue.Dialogue, side: Side) -> tuple[list[str], list[str]]:
-        player = Player(lab.namespace, each, side)
-        return await player.play(), player.missing
-
-    async def play_all() -> list[tuple[list[str], list[str]]]:
-        return await asyncio.gather(*(play(*pair) for pair in zip(chosen + chosen, theirs + ours, strict=True)))
-
-    transcripts = asyncio.run(play_all())
-    return {
-        each.name: Played(transcripts[at][0], transcripts[len(chosen) + at][0], transcripts[at][1])
-        for at, each in enumerate(chosen)
-    }
+    selected = {item.name for item in request.session.items}
+    chosen = [each for each in DIALOGUES if f"test_same_as_postscreen[{each.name}]" in selected]
+    return {both.dialogue.name: both for both in play_both(lab, chosen)}
 
 
-@pytest.mark.parametrize("each", DIALOGUES, ids=lambda each: each.name)
-def test_same_as_postscreen(each: dialogue.Dialogue, played: dict[str, Played]) -> None:
+@pytest.mark.parametrize("name", [each.name for each in DIALOGUES])
+def test_same_as_postscreen(name: str, played: dict[str, Both]) -> None:
     """The client sees the same, the log says the same, apart from the differences the file states."""
-    result = played[each.name]
-    assert not result.missing, f"the dialogue is wrong: postscreen never sent {result.missing}\n" + "\n".join(result.theirs)
-    difference = compare(each, result.theirs, result.ours)
-    if difference:
+    both = played[name]
+    if both.theirs.missing:
+        shown = "\n".join(both.theirs.transcript)
+        pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
+    if difference := compare(both.dialogue, both.theirs.transcript, both.ours.transcript):
         pytest.fail(f"postscreen (-) and fastscreen (+) differ:\n{difference}", pytrace=False)
 
 
