@@ -5,6 +5,7 @@ cdef enum Access:
     ACCESS_PERMIT
     ACCESS_REJECT
     ACCESS_DUNNO                # stop: no decision
+    ACCESS_ASK                  # what the table found depends on the address: ask Python
 
 
 cdef int access_decision(Screener core, Policy policy, const Address* address) noexcept:
@@ -19,15 +20,24 @@ cdef int access_decision(Screener core, Policy policy, const Address* address) n
 
 cdef int access_step(Screener core, AccessStep step, const Address* address) noexcept:
     cdef char text[64]
-    cdef int32_t found
+    cdef int32_t found = 0
     if step.networks is not None:
         found = step.networks.find(address)
-        return ACCESS_NEXT if found < 0 else step.decisions[found]
+        if found < 0:
+            return ACCESS_NEXT
+    if step.numbers[found] != ACCESS_ASK:
+        return step.numbers[found]
     try:
-        return step.number(step.ask(text[:address_text(address, text)].decode()))
+        return decision_number(step.decisions[found](text[:address_text(address, text)].decode()))
     except Exception as error:
         core.problem("access list", error)
         return ACCESS_DUNNO
+
+
+cdef int decision_number(decision) except -1:
+    if callable(decision):
+        return ACCESS_ASK
+    return {"next": ACCESS_NEXT, "permit": ACCESS_PERMIT, "reject": ACCESS_REJECT, "dunno": ACCESS_DUNNO}[decision]
 
 
 @cython.final
@@ -35,17 +45,14 @@ cdef class AccessStep:
     """One step of the access list (see core.pyi)."""
 
     cdef NetworkTable networks
+    cdef tuple decisions
     cdef bytes kept
-    cdef const uint8_t* decisions
-    cdef object ask
+    cdef const uint8_t* numbers
 
-    def __init__(self, NetworkTable networks=None, decisions=(), ask=None):
+    def __init__(self, decisions, NetworkTable networks=None):
         self.networks = networks
-        self.kept = bytes([self.number(decision) for decision in decisions])
-        if networks is not None and len(self.kept) != len(networks.results):
-            raise ValueError("a decision is needed for each of the table's results")
-        self.decisions = <const uint8_t*> <const char*> self.kept
-        self.ask = ask
-
-    cdef int number(self, decision) except -1:
-        return {"next": ACCESS_NEXT, "permit": ACCESS_PERMIT, "reject": ACCESS_REJECT, "dunno": ACCESS_DUNNO}[decision]
+        self.decisions = tuple(decisions)
+        self.kept = bytes([decision_number(decision) for decision in self.decisions])
+        if len(self.kept) != (1 if networks is None else len(networks.results)):
+            raise ValueError("a step has one decision, or one for each of its table's results")
+        self.numbers = <const uint8_t*> <const char*> self.kept

@@ -111,15 +111,13 @@ class Log:
 class AccessStep:
     """One step of the permanent access list (reference 1.2, postscreen_access_list).
 
-    Either a table of networks with a decision for each of its results, or a callable that is asked with the address.
-    Decisions: "permit", "reject", "dunno" (end of the list, no decision), "next" (go on with the next step).
+    With a table of networks: a decision for each of its results, for clients that it knows. Without: one decision for
+    everybody. A decision is "permit", "reject", "dunno" (end of the list, no decision), "next" (go on with the next
+    step), or a callable that is asked with the address and returns one of these words. ValueError: too many or few.
     """
 
     def __init__(
-        self,
-        networks: NetworkTable | None = None,
-        decisions: Sequence[str] = (),
-        ask: Callable[[str], str] | None = None,
+        self, decisions: Sequence[str | Callable[[str], str]], networks: NetworkTable | None = None
     ) -> None: ...
 
 @final
@@ -138,13 +136,13 @@ Action = Literal["ignore", "enforce", "drop"]
 class Policy:
     """All settings of a session; never changes. Times are seconds.
 
-    teaser, greeting, ehlo: whole replies with CRLF; an empty teaser switches the pregreet test off.
+    teaser, greeting: whole replies with CRLF; an empty teaser switches the pregreet test off.
     tests: (on, action, ttl) of pregreet, DNSBL, pipelining, non-SMTP command, bare newline; the action of a deep test
     that is off counts once the client failed another test (reference 2.6).
     greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
     footer(reply, address, port) -> reply: for replies that begin with 4 or 5; None: no footer.
-    forbidden(word) -> bool, command_filter(line) -> line or None (unchanged).
-    ehlo_for(address) -> (reply, discarded keywords as bits, words to log or empty).
+    forbidden(word) -> bool. command_filter(line) -> None, or the line to execute instead and what to log of that.
+    ehlo_for(address) -> (reply, discarded keywords as ehlo.Keyword has them, what to log or empty).
     ValueError: a value that cannot be used, in one line.
     """
 
@@ -154,7 +152,6 @@ class Policy:
         hostname: str,
         teaser: bytes,
         greeting: bytes,
-        ehlo: bytes,
         access: Sequence[AccessStep],
         denylist_action: Action,
         tests: Sequence[tuple[bool, Action, int]],
@@ -180,7 +177,7 @@ class Policy:
         external_form: bool,
         footer: Callable[[bytes, str, int], bytes] | None,
         forbidden: Callable[[bytes], bool] | None,
-        command_filter: Callable[[bytes], bytes | None] | None,
+        command_filter: Callable[[bytes], tuple[bytes, bytes] | None] | None,
         ehlo_for: Callable[[str], tuple[bytes, int, bytes]],
     ) -> None: ...
 

@@ -10,7 +10,7 @@ cdef enum:
 
 # EHLO keywords that the engine asks about; the bits are ehlo.py's.
 cdef enum:
-    KEYWORD_CHUNKING = 0x1
+    KEYWORD_CHUNKING = 1 << 13
 
 
 cdef void dialogue_begin(Screener core, Session* session) noexcept:
@@ -177,22 +177,19 @@ cdef bytes dialogue_filter(Screener core, Session* session, Line* line):
     """postscreen_command_filter: replace the line. The caller keeps what is returned as long as the line."""
     cdef Policy policy = <Policy> session.policy
     cdef bytes text = line.text[:line.length].partition(b"\0")[0].lstrip(b" \t")
-    cdef bytes replaced
+    cdef bytes replaced, logged
     try:
-        replaced = policy.command_filter(text)
-        if replaced is not None:
-            replaced = replaced[:LINE_LIMIT - 1]
+        filtered = policy.command_filter(text)
     except Exception as error:
         core.problem("command_filter", error)
         return None
-    if replaced is None:
+    if filtered is None:
         return None
+    replaced, logged = filtered
+    replaced = replaced[:LINE_LIMIT - 1]
     log_begin(core, session, "")
-    core.log.put(": replacing command \"")
-    core.log.put_printable(text, min(len(text), LOGGED_TEXT))
-    core.log.put("\" with \"")
-    core.log.put_printable(replaced, min(len(replaced), LOGGED_TEXT))
-    core.log.put("\"")
+    core.log.put(": ")
+    core.log.put_bytes(logged, len(logged))
     core.log.end()
     line.text = replaced
     line.length = <uint32_t> len(replaced)
@@ -293,7 +290,7 @@ cdef void dialogue_helo(Screener core, Session* session, const char* arguments, 
 cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, size_t size) noexcept:
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
-    cdef bytes reply = policy.ehlo
+    cdef bytes reply, logged
     cdef char text[64]
     if size == 0:
         session_reply(core, session, b"501 Syntax: EHLO hostname\r\n")
@@ -302,19 +299,20 @@ cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, 
     dialogue.esmtp = True
     keep_text(&dialogue.helo, arguments, word_size(arguments, size))
     try:
-        reply, discarded, words = policy.ehlo_for(text[:address_text(&session.peer, text)].decode())
+        reply, discarded, logged = policy.ehlo_for(text[:address_text(&session.peer, text)].decode())
         dialogue.discarded = discarded
-        if words:
+        if logged:
             core.log.begin(PRIORITY_INFO, False)
             core.log.put("[")
             core.log.put(text)
             core.log.put("]")
             core.log.put_number(session.peer.port)
-            core.log.put(": discarding EHLO keywords: ")
-            core.log.put_bytes(<bytes> words, len(<bytes> words))
+            core.log.put(": ")
+            core.log.put_bytes(logged, len(logged))
             core.log.end()
     except Exception as error:
         core.problem("discard_ehlo_keyword_address_maps", error)
+        reply = b"250 %b\r\n" % policy.hostname        # it may keep something from this client: announce nothing
     session_reply(core, session, reply)
 
 

@@ -66,7 +66,7 @@ cdef int action_number(str action) except -1:
 cdef class Policy:
     """All settings of a session (see core.pyi)."""
 
-    cdef bytes hostname, teaser, greeting, ehlo, mta_label
+    cdef bytes hostname, teaser, greeting, mta_label
     cdef bytes mta_path
     cdef list access
     cdef int denylist_action
@@ -85,7 +85,7 @@ cdef class Policy:
     cdef bint helo_required, vrfy_disabled, soft_bounce, smtputf8, respectful, external_form
     cdef object footer, forbidden, command_filter, ehlo_for
 
-    def __init__(self, *, str hostname, bytes teaser, bytes greeting, bytes ehlo, access, str denylist_action,
+    def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, str denylist_action,
                  tests, greet_wait, command_time, Lists lists, int threshold, int allowlist_threshold, dnsbl_min_ttl,
                  dnsbl_max_ttl, dnsbl_timeout, int client_limit, int pre_queue, int post_queue, str mta,
                  int line_limit, int command_limit, bint helo_required, bint vrfy_disabled, bint soft_bounce,
@@ -94,7 +94,6 @@ cdef class Policy:
         self.hostname = hostname.encode()
         self.teaser = teaser
         self.greeting = greeting
-        self.ehlo = ehlo
         self.access = list(access)
         self.denylist_action = action_number(denylist_action)
         for test, (enabled, action, ttl) in enumerate(tests):
@@ -123,6 +122,8 @@ cdef class Policy:
         self.mta_label = f"private/{name}".encode() if private else self.mta_path
         if len(self.mta_path) > 107:
             raise ValueError(f"the socket's path is longer than 107 octets: {mta}")
+        if not 0 < line_limit <= LINE_LIMIT:
+            raise ValueError(f"a line limit of {line_limit} is not between 1 and {<int> LINE_LIMIT}")
         self.line_limit = line_limit
         self.command_limit = command_limit
         self.helo_required = helo_required

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable
+import time
 
 from msgspec import Struct
 
-from fastscreen import commands, ehlo
-from fastscreen.access import access_steps
-from fastscreen.config.model import Action, Config, Deep
-from fastscreen.core import Lists, Policy
+from fastscreen.access import Ask, Networks, Step, Word, load_access
+from fastscreen.commands import CommandFilter, ForbiddenCommands
+from fastscreen.config import ConfigError
+from fastscreen.config.model import Action, Config, Deep, Dnsbl, Site
+from fastscreen.core import AccessStep, Lists, Policy
+from fastscreen.ehlo import Ehlo
 from fastscreen.footer import Footer
-from fastscreen.tables import open_table
+from fastscreen.tables import TableError, open_table
 
 # Descriptors that are nobody's client: listeners, log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
@@ -30,32 +32,35 @@ def build(config: Config, mta: str) -> Built:
 
     mta: path of the Unix socket that takes clients. ConfigError: a table cannot be opened.
     """
-    warnings: list[str] = []
-    access = access_steps(config)
-    warnings += access.warnings
-    footer = Footer(config)
-    warnings += footer.warnings
-    forbidden = commands.Forbidden(config)
-    warnings += forbidden.warnings
-    command_filter: Callable[[bytes], bytes | None] | None = None
-    if config.engine.command_filter:
-        command_filter_object = commands.Filter(config)
-        warnings += command_filter_object.warnings
-        command_filter = command_filter_object
-    replies = ehlo.Replies(config)
-    warnings += replies.warnings
-    shown: dict[str, str] = {}
-    if config.dnsbl.reply_map:
-        table = open_table(config.dnsbl.reply_map)
-        warnings += table.warnings
-        shown = {site.domain: table.lookup(site.domain) or site.domain for site in config.dnsbl.sites}
+    try:
+        access = load_access(config)
+        footer = Footer(config.engine, config.hostname)
+        forbidden = ForbiddenCommands(config.engine.forbidden_commands)
+        command_filter = CommandFilter(config.engine.command_filter)
+        ehlo = Ehlo(config.engine, config.hostname)
+        shown, map_warnings = _shown_names(config.dnsbl)
+    except TableError as error:
+        raise ConfigError(f"{config.source}: {error}") from None
+    warnings = [*access.warnings, *footer.warnings, *forbidden.warnings, *command_filter.warnings]
+    warnings += [*ehlo.warnings, *map_warnings]
+
+    def add_footer(reply: bytes, address: str, port: int) -> bytes:
+        return footer.apply(reply, address, port, time.time())
+
+    def filtered(line: bytes) -> tuple[bytes, bytes] | None:
+        replaced, logged = command_filter.apply(line)
+        return None if logged is None else (replaced, logged.encode("utf-8", "surrogateescape"))
+
+    def ehlo_for(address: str) -> tuple[bytes, int, bytes]:
+        answer = ehlo.for_client(address)
+        return answer.reply, answer.discard, (answer.log or "").encode()
+
     deep = config.deep
     policy = Policy(
         hostname=config.hostname,
         teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
         greeting=f"220 {config.banner}\r\n".encode(),
-        ehlo=replies.default,
-        access=access.steps,
+        access=[_step(step) for step in access.steps],
         denylist_action=config.access.denylist_action,
         tests=[
             (bool(config.greet.banner), config.greet.action, config.greet.ttl),
@@ -66,7 +71,7 @@ def build(config: Config, mta: str) -> Built:
         ],
         greet_wait=(config.greet.wait, config.greet.stress_wait),
         command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-        lists=Lists([(site.domain, site.octets and b"".join(site.octets), site.weight) for site in config.dnsbl.sites], shown),
+        lists=Lists([_site(site) for site in config.dnsbl.sites], shown),
         threshold=config.dnsbl.threshold,
         allowlist_threshold=config.dnsbl.allowlist_threshold,
         dnsbl_min_ttl=config.dnsbl.min_ttl,
@@ -84,12 +89,35 @@ def build(config: Config, mta: str) -> Built:
         smtputf8=config.engine.smtputf8,
         respectful=config.log.respectful,
         external_form=config.log.address_format == "external",
-        footer=footer if footer else None,
-        forbidden=forbidden,
-        command_filter=command_filter,
-        ehlo_for=replies,
+        footer=add_footer if footer.active else None,
+        forbidden=forbidden.match,
+        command_filter=filtered if config.engine.command_filter else None,
+        ehlo_for=ehlo_for,
     )
     return Built(policy, tuple(warnings))
+
+
+def _step(step: Step) -> AccessStep:
+    match step:
+        case Networks(_, table, decisions):
+            return AccessStep(decisions, table)
+        case Ask(_, decide):
+            return AccessStep([decide])
+        case Word(decision):
+            return AccessStep([decision])
+
+
+def _site(site: Site) -> tuple[str, bytes | None, int]:
+    return site.domain, None if site.octets is None else b"".join(site.octets), site.weight
+
+
+def _shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
+    """The domains as SMTP replies name them: a query key in a domain is nobody's business (reference 4.7)."""
+    if not dnsbl.reply_map:
+        return {}, []
+    table = open_table(dnsbl.reply_map)
+    names = {site.domain: table.lookup(site.domain) or site.domain for site in dnsbl.sites}
+    return names, list(table.warnings)
 
 
 def _deep(deep: Deep, test: str) -> tuple[bool, Action, int]:
