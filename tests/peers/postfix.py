@@ -42,20 +42,8 @@ scache    unix  -  -  n  -  1  scache
 """
 
 # what `postfix check` would make; it wants a log daemon that runs already
-_QUEUES = (
-    "active",
-    "bounce",
-    "corrupt",
-    "defer",
-    "deferred",
-    "flush",
-    "hold",
-    "incoming",
-    "maildrop",
-    "saved",
-    "trace",
-)
-_SOCKETS = ("private", "public")
+_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
+_OTHERS = ("trace", "private", "public")
 
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
 SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
@@ -89,7 +77,7 @@ class Postfix:
         os.chown(self._data, owner.pw_uid, owner.pw_gid)
         os.chown(self.mailbox.parent, reader.pw_uid, reader.pw_gid)
         (self.queue / "pid").mkdir(mode=0o755)
-        for name in _QUEUES + _SOCKETS:
+        for name in _QUEUES + _OTHERS:
             (self.queue / name).mkdir(mode=0o700)
             os.chown(self.queue / name, owner.pw_uid, owner.pw_gid)
         main = {
