@@ -1,7 +1,5 @@
 # Endpoints as the core keeps them, and their text form as it is logged (reference 7.1).
 
-from libc.string cimport memcmp, memcpy, memset
-
 cdef extern from "<arpa/inet.h>" nogil:
     const char* inet_ntop(int family, const void* source, char* text, uint32_t size)
     int inet_pton(int family, const char* text, void* target)
