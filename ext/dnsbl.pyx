@@ -32,7 +32,6 @@ cdef extern from "<sys/random.h>" nogil:
     Py_ssize_t getrandom(void* buffer, size_t size, unsigned int flags)
 
 cdef enum:
-    DNS_NAME_TEXT = 256             # a name as text, with its NUL
     DNS_BATCH = 32                  # datagrams a system call
     DNS_QUERY_SIZE = 280            # header, a name of 255 octets, type and class
     DNS_ANSWER_SIZE = 4096          # more is no answer to a question without EDNS
