@@ -6,3 +6,4 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 include "address.pyx"
 include "networks.pyx"
+include "dns.pyx"
