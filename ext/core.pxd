@@ -1,8 +1,11 @@
 # Struct layouts and state enums of the core. The functions are in the parts that core.pyx includes;
 # what Python sees is documented in core.pyi.
 
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from cpython.ref cimport PyObject
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+
+# ---- address.pyx
 
 # An endpoint. An IPv4 address fills the first four octets; IPv4-mapped IPv6 is IPv4 here (reference 2.8).
 cdef struct Address:
@@ -10,6 +13,15 @@ cdef struct Address:
     uint16_t port           # host byte order
     uint8_t family          # 4 or 6
 
+
+# What is kept a client address starts with this; `AddressTable` finds it.
+cdef struct AddressEntry:
+    AddressEntry* next      # in the bucket
+    uint64_t hash
+    Address address         # the port is 0
+
+
+# ---- networks.pyx
 
 # An address of either family as a number; an IPv4 address fills the lowest 32 bits.
 cdef struct Ip:
@@ -79,3 +91,285 @@ cdef struct DnsAnswer:
     int32_t ttl             # the smallest of the A records
     int32_t soa_ttl         # the smallest of the SOA records in the authority section
     int32_t negative_ttl    # the smaller of that and SOA MINIMUM (RFC 2308 5)
+
+
+# ---- timers.pyx
+
+cdef enum TimerKind:
+    TIMER_GREET             # the greet wait is over
+    TIMER_COMMAND           # the time to receive one command line is over
+    TIMER_HANDOFF           # the MTA did not take the client
+    TIMER_MTA_FULL          # the MTA's socket stayed full; its queue is the queue of waiting hand-offs
+    TIMER_MTA_RETRY         # try the full socket again
+    TIMER_QUERY             # one try of a DNS query is over
+    TIMER_LOOKUP            # forget a client's DNSBL answers
+    TIMER_ROTATE            # replace the oldest DNS socket
+    TIMER_ACCEPT            # accept again after descriptors ran out
+    TIMER_DRAIN             # the time to finish after SIGTERM is over
+
+
+# Timers of one kind and duration end in the order in which they were armed: a FIFO, nothing is searched.
+cdef struct TimerQueue:
+    Timer* head
+    Timer* tail
+    TimerQueue* next
+    int64_t duration        # µs
+    TimerKind kind
+
+
+# The first member of whatever it belongs to.
+cdef struct Timer:
+    Timer* next
+    Timer* prev
+    TimerQueue* queue       # NULL: not armed
+    int64_t deadline        # µs, monotonic
+
+
+# ---- lines.pyx
+
+cdef enum Finding:
+    FOUND_BARE_NEWLINE = 0x01       # LF without CR before it
+    FOUND_TOO_LONG = 0x02           # more bytes than the limit before the line ended
+    FOUND_NUL = 0x04
+    FOUND_CONTROL = 0x08            # another control character than NUL or TAB
+    FOUND_HEADER_LABEL = 0x10       # the word is not a command and looks like "Subject:"
+    FOUND_BAD_UTF8_LINE = 0x20
+    FOUND_BAD_UTF8_WORD = 0x40      # the word is not a command and not UTF-8
+    FOUND_MORE = 0x80               # bytes of this feed remain behind the line
+
+
+# The words of the dummy engine's table, and the two other values that `where` has in the log (reference 5.3).
+cdef enum:
+    AT_CONNECT
+    CMD_UNIMPLEMENTED
+    CMD_HELO
+    CMD_EHLO
+    CMD_STARTTLS
+    CMD_XCLIENT
+    CMD_XFORWARD
+    CMD_AUTH
+    CMD_MAIL
+    CMD_RCPT
+    CMD_DATA
+    CMD_BDAT
+    CMD_RSET
+    CMD_NOOP
+    CMD_VRFY
+    CMD_ETRN
+    CMD_QUIT
+
+
+cdef struct Line:
+    const char* text        # without its CRLF or LF; valid until the next call
+    uint32_t length
+    uint32_t word           # where the first word begins
+    uint32_t word_length
+    uint32_t findings       # Finding bits
+    int command             # one of the above
+
+
+# The beginning of a line that an earlier feed ended in.
+cdef struct LineState:
+    char* held              # NULL: nothing held
+    uint32_t length
+    uint32_t capacity
+
+
+# ---- dnsbl.pyx
+
+cdef enum ReplyState:
+    REPLY_NONE              # not asked, or no longer kept
+    REPLY_ASKED
+    REPLY_LISTED
+    REPLY_NOT_LISTED
+    REPLY_FAILED            # time-out, SERVFAIL, or an answer that is no listing
+
+
+# What one list said of one client.
+cdef struct Reply:
+    uint32_t kept_until     # s, monotonic: asked again after this
+    uint32_t valid_until    # s, monotonic: by the TTL that the list gave; 0: it gave none
+    uint8_t state           # ReplyState
+    uint8_t count
+    bint timed_out
+    uint32_t one            # the address, in network byte order, when count is 1
+    uint32_t* many          # the addresses when count is above 1
+
+
+# All lists' answers for one client, shared by its sessions and kept a while after them (reference 4.2).
+cdef struct Lookup:
+    Timer timer             # first: armed while no session holds it
+    AddressEntry entry
+    PyObject* lists         # whose answers these are; a reference is held
+    Session* waiting        # sessions that hold it
+    bint detached           # not in the table any more
+    uint32_t sessions
+    uint16_t pending
+    uint16_t count
+    Reply replies[1]        # `count` of them
+
+
+# One question on its way.
+cdef struct Query:
+    Timer timer             # first: ends one try
+    Query* next             # in its bucket, or in the line of questions that wait for room
+    Lookup* lookup
+    int64_t deadline        # µs, monotonic
+    int64_t try_time        # µs
+    int64_t sent            # µs, monotonic
+    Resolver* resolver
+    DnsSocket* socket       # NULL: not on its way
+    uint64_t token          # not 0: truncated, and asked again over TCP
+    uint16_t list           # index into Lists
+    uint16_t id
+    uint8_t sends
+    bint lined_up           # waits to be sent
+
+
+cdef struct DnsSocket:
+    DnsSocket* next
+    Resolver* resolver
+    int fd                  # -1: closed
+    uint32_t in_flight
+
+
+cdef struct Resolver:
+    Resolver* next          # the one to ask after a time-out: a ring
+    DnsSocket* sockets
+    uint32_t socket_count
+    uint32_t address_size
+    int64_t answered        # µs, monotonic: when it last sent a real answer
+    char address[128]       # sockaddr_storage
+
+
+# One item of postscreen_dnsbl_sites (reference 4.1).
+cdef struct Site:
+    uint16_t list
+    int32_t weight
+    const uint8_t* octets   # 4 × 256 bits, or NULL: any answer
+
+
+cdef struct List:
+    const char* name
+    const uint8_t* wire     # the name in wire form, with its root label
+    uint16_t wire_size
+    const char* shown       # the name in SMTP replies (postscreen_dnsbl_reply_map)
+    bint is_dnswl           # 127.0.0.255 means 'over quota'
+    uint32_t warned         # s, monotonic: when its last warning was logged
+    uint32_t unlogged       # warnings since then
+
+
+cdef struct Score:
+    int32_t total
+    int32_t lowest          # what the total could become if every list that has not answered did
+    int32_t top             # the list to name, -1: none
+    int64_t ttl             # s
+
+
+# ---- session.pyx
+
+# The five tests, in the order of the cache record (reference 2.4).
+cdef enum:
+    PREGREET
+    DNSBL
+    PIPELINING
+    NON_SMTP_COMMAND
+    BARE_NEWLINE
+    TESTS                   # how many
+
+
+cdef enum Action:
+    ACTION_IGNORE
+    ACTION_ENFORCE
+    ACTION_DROP
+
+
+# Four bits a test, `bits(FAIL, test)` and so on.
+cdef enum TestBit:
+    FAIL = 0x1              # final
+    PASS = 0x2              # tentative for a deep test
+    TODO = 0x4              # needed; never cleared by the test itself
+    DONE = 0x8              # the result is final; a deep test is skipped from here on
+
+
+cdef enum SessionFlag:
+    ALL_FAIL = 0x11111
+    ALL_PASS = 0x22222
+    ALL_TODO = 0x44444
+    DEEP_FAIL = 0x11100
+    DEEP_PASS = 0x22200
+    DEEP_TODO = 0x44400
+    IS_NEW = 0x100000       # one of the stamps says 'never passed'
+    DENYLIST_FAIL = 0x200000
+    NO_FORWARD = 0x400000
+    HUNG_UP = 0x800000
+    MTA_GONE = 0x1000000    # hand-off failed behind a teaser: one command, then 421 (reference 8.5)
+    CONCLUDED = 0x2000000   # PASS is logged and stored
+    COUNTED_HANDOFF = 0x4000000
+
+
+cdef enum Stage:
+    STAGE_GREET             # tests before the SMTP handshake
+    STAGE_DIALOGUE          # tests after the SMTP handshake
+    STAGE_MTA_FULL          # waits for room in the MTA's socket
+    STAGE_HANDED            # the MTA was given the client and did not yet confirm
+    STAGE_GONE              # freed at the end of this batch of events
+
+
+# What RCPT is told.
+cdef enum Verdict:
+    VERDICT_LATER           # 450 4.3.2: the tests are not over
+    VERDICT_DENYLISTED      # 550 5.3.2
+    VERDICT_PROTOCOL        # 550 5.5.1
+    VERDICT_DNSBL           # 550 5.7.1, names a list
+    VERDICT_DNSBL_UNSURE    # 450 4.7.1: an unanswered allow list could have saved the client
+
+
+# One for each client address with a session (reference 2.2).
+cdef struct Client:
+    AddressEntry entry      # first
+    uint32_t sessions
+    uint32_t new_logged     # PASS NEW is logged once
+    int64_t stamps[5]       # s since 1970: until when a pass is valid; 0 never, 1 disabled, -1 not read (reference 7.1)
+
+
+cdef struct Session:
+    Timer timer             # first
+    Session* next           # all sessions
+    Session* prev
+    Session* lookup_next    # sessions that share a Lookup
+    Session* lookup_prev
+    Client* client
+    Lookup* lookup
+    Dialogue* dialogue
+    PyObject* policy        # the one it began with: a reload changes nothing for it; a reference is held
+    int64_t began           # µs, monotonic: start of the present tests
+    int32_t fd              # -1: passed on
+    int32_t mta             # -1, or the hand-off's socket
+    uint32_t flags
+    uint8_t stage           # Stage
+    uint8_t verdict         # Verdict
+    bint watched            # in the epoll set
+    int16_t list            # that VERDICT_DNSBL names
+    Address peer
+    Address server
+
+
+# The dummy engine's part of a session (reference 5).
+cdef struct Dialogue:
+    LineState lines
+    char* helo              # NULL: none yet
+    char* sender
+    char* unsent            # replies that the client does not read
+    uint32_t unsent_length
+    uint32_t discarded      # EHLO keywords, as ehlo.py numbers them
+    uint16_t commands
+    uint8_t where           # a command
+    bint esmtp
+
+
+cdef struct Listener:
+    Listener* next
+    int fd
+    bint wildcard           # the server's address differs from client to client
+    Address address

@@ -1,6 +1,22 @@
-"""The core of fastscreen, from accept to verdict and hand-off (Cython; see ext/)."""
+"""The core of fastscreen, from accept to verdict and hand-off (Cython; see ext/).
 
-from typing import NamedTuple, final
+"Reference" is the description of postscreen's behaviour that the project follows; RFC numbers are given where an RFC rules.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol, final
+
+class StampCache(Protocol):
+    """What the core asks of a cache (reference 7). All calls come from the loop's thread."""
+
+    def lookup(self, key: bytes) -> tuple[int, ...] | None:
+        """The five stamps of a packed address (4 or 16 octets), None when there is no record."""
+
+    def store(self, key: bytes, stamps: tuple[int, ...]) -> None:
+        """Keep five stamps: s since 1970, 0 never passed, 1 disabled."""
+
+    def end_batch(self) -> None:
+        """A batch of events is over: let go of what look-ups hold."""
 
 @final
 class NetworkTable:
@@ -62,3 +78,187 @@ def dns_answer(packet: bytes, query: bytes) -> DnsReply | None:
     None: it is no reply or has another id or question, so the true answer may still come. ValueError: it is the reply,
     but malformed. TTLs with the top bit set are read as 0 (RFC 2181 8).
     """
+
+@final
+class LineStates:
+    """The line states of one client, pure: bytes in, lines and findings out (reference 5.2, 5.3).
+
+    limit: octets that a line may have, its CR and LF included.
+    """
+
+    def __init__(self, limit: int = 2048) -> None: ...
+    def feed(self, data: bytes) -> list[tuple[bytes, bytes, str, int]]:
+        """The lines that end in this feed: (line without CRLF or LF, first word, command, findings).
+
+        The command is "UNIMPLEMENTED" for a word outside the command table. Findings, or-ed: 0x01 bare newline, 0x02
+        too long (the line as far as it came; nothing more is returned from then on), 0x04 NUL, 0x08 other control
+        character than TAB, 0x10 the word is a header label, 0x20 the line is not UTF-8, 0x40 the word is no command
+        and not UTF-8, 0x80 bytes of this feed remain behind the line.
+        """
+
+    def count(self, data: bytes) -> int:
+        """As feed, but only counts the lines: no Python object is made for any of them."""
+
+    @property
+    def held(self) -> int:
+        """Octets held of a line that has not ended."""
+
+@final
+class Log:
+    """Log lines of one process (reference 6): put together in memory, written once a batch of events.
+
+    ident: "postfix/postscreen" or any other; DNSBL answers are logged as ".../dnsblog". host: as it stands in a file's
+    lines. rfc3339: stamps with microseconds and zone, otherwise syslog's traditional ones. delay_resolution: decimals
+    of "after T", 0 to 6. What cannot be written is kept up to 1 MiB; then lines are lost, and their number is logged.
+    """
+
+    def __init__(
+        self, ident: str, *, rfc3339: bool = False, delay_resolution: int = 2, host: str, pid: int
+    ) -> None: ...
+    def open(self, fd: int, *, syslog: bool = False, regular: bool = False) -> None:
+        """Write to this descriptor from now on; it stays the caller's. syslog: a connected datagram socket.
+
+        regular: a file, which never blocks; anything else is written to only when it takes bytes.
+        """
+
+    def info(self, text: str) -> None:
+        """Add a line; what is not printable becomes "?"."""
+
+    def warning(self, text: str) -> None:
+        """Add a line that begins with "warning: "."""
+
+    def flush(self) -> None: ...
+    def lines(self) -> bytes:
+        """Take what is not yet written (for tests)."""
+
+    @property
+    def lost(self) -> int:
+        """Lines lost since the last time this was logged."""
+
+@final
+class AccessStep:
+    """One step of the permanent access list (reference 1.2, postscreen_access_list).
+
+    With a table of networks: a decision for each of its results, for clients that it knows. Without: one decision for
+    everybody. A decision is "permit", "reject", "dunno" (end of the list, no decision), "next" (go on with the next
+    step), or a callable that is asked with the address and returns one of these words. ValueError: too many or few.
+    """
+
+    def __init__(
+        self, decisions: Sequence[str | Callable[[str], str]], networks: NetworkTable | None = None
+    ) -> None: ...
+
+@final
+class Lists:
+    """DNSBL sites (reference 4.1): (domain, filter, weight) in the order of the configuration.
+
+    A filter is None or 128 octets: four sets of 256 bits, one for each octet of an answer. shown: the names that SMTP
+    replies give instead of the domains. Equal Lists share their kept answers over a reload.
+    """
+
+    def __init__(self, sites: Iterable[tuple[str, bytes | None, int]], shown: Mapping[str, str]) -> None: ...
+
+Action = Literal["ignore", "enforce", "drop"]
+
+@final
+class Policy:
+    """All settings of a session; never changes. Times are seconds.
+
+    teaser, greeting: whole replies with CRLF; an empty teaser switches the pregreet test off.
+    tests: (on, action, ttl) of pregreet, DNSBL, pipelining, non-SMTP command, bare newline; the action of a deep test
+    that is off counts once the client failed another test (reference 2.6).
+    greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
+    footer(reply, address, port) -> reply: for replies that begin with 4 or 5; None: no footer.
+    forbidden(word) -> bool. command_filter(line) -> None, or the line to execute instead and what to log of that.
+    ehlo_for(address) -> (reply, discarded keywords as ehlo.Keyword has them, what to log or empty).
+    ValueError: a value that cannot be used, in one line.
+    """
+
+    def __init__(
+        self,
+        *,
+        hostname: str,
+        teaser: bytes,
+        greeting: bytes,
+        access: Sequence[AccessStep],
+        denylist_action: Action,
+        tests: Sequence[tuple[bool, Action, int]],
+        greet_wait: tuple[float, float],
+        command_time: tuple[float, float],
+        lists: Lists,
+        threshold: int,
+        allowlist_threshold: int,
+        dnsbl_min_ttl: int,
+        dnsbl_max_ttl: int,
+        dnsbl_timeout: float,
+        client_limit: int,
+        pre_queue: int,
+        post_queue: int,
+        mta: str,
+        line_limit: int,
+        command_limit: int,
+        helo_required: bool,
+        vrfy_disabled: bool,
+        soft_bounce: bool,
+        smtputf8: bool,
+        respectful: bool,
+        external_form: bool,
+        footer: Callable[[bytes, str, int], bytes] | None,
+        forbidden: Callable[[bytes], bool] | None,
+        command_filter: Callable[[bytes], tuple[bytes, bytes] | None] | None,
+        ehlo_for: Callable[[str], tuple[bytes, int, bytes]],
+    ) -> None: ...
+
+@final
+class Screener:
+    """The screener of one process. Its `fileno` is an epoll set; the event loop calls `run` when that is readable.
+
+    on_truncated(token, name): a DNSBL answer did not fit a datagram; ask for A records of name by other means and call
+    tcp_answer. on_drained(): after drain, the last session has ended. OSError: no descriptors.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        log: Log,
+        cache: StampCache | None,
+        *,
+        on_truncated: Callable[[int, str], object],
+        on_drained: Callable[[], object],
+    ) -> None: ...
+    def fileno(self) -> int: ...
+    def run(self) -> None:
+        """Handle what has happened, up to a bound."""
+
+    def listen(self, fd: int) -> None:
+        """Accept clients from this listening, non-blocking socket, which stays the caller's."""
+
+    def unlisten(self, fd: int) -> None:
+        """Accept no more from it. ValueError: it is not one of ours."""
+
+    def use_policy(self, policy: Policy) -> None:
+        """Judge new connections by this; those under test keep the policy that they began with."""
+
+    def use_resolvers(self, addresses: Iterable[bytes]) -> None:
+        """Ask these resolvers, in order, each a packed struct sockaddr. At least one is needed for DNSBL lists."""
+
+    def tcp_answer(self, token: int, addresses: Sequence[bytes] | None, ttl: int, keep: int) -> None:
+        """The answer to on_truncated: packed addresses, empty for "not listed", None for an error.
+
+        ttl, keep: s that the pass and the answer are valid, -1 when unknown. Comes too late: is ignored.
+        """
+
+    def drain(self) -> None:
+        """Accept no more; those in hand have 30 s to finish."""
+
+    def stats(self) -> dict[str, int | bool]:
+        """Counters of this process."""
+
+    @property
+    def sessions(self) -> int: ...
+    @property
+    def handoffs(self) -> int: ...
+    @property
+    def accepted(self) -> int: ...
+    @property
+    def handed(self) -> int: ...

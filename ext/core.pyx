@@ -1,9 +1,26 @@
 # The core: accept to verdict and hand-off. One extension, because calls inside it are inlined.
 # Read session.pyx first: it is the way of a connection from top to bottom.
 
+import os
+
 cimport cython
-from libc.string cimport memcmp, memcpy, memmove, memset
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strchr, strerror, strlen
+from posix.strings cimport strncasecmp
 
 include "address.pyx"
 include "networks.pyx"
+include "timers.pyx"
+include "clients.pyx"
+include "lines.pyx"
 include "dns.pyx"
+include "log.pyx"
+include "access.pyx"
+include "policy.pyx"
+include "dnsbl.pyx"
+include "session.pyx"
+include "engine.pyx"
+include "handoff.pyx"
+include "screener.pyx"

@@ -4,10 +4,6 @@
 # the file. A sweep over the ends of the ranges, with a heap of the open ones, then cuts the address space into segments
 # with one answer each, so that a look-up is one binary search however long the table and deep its nesting.
 
-from libc.stdlib cimport free, malloc, qsort, realloc
-from libc.string cimport memchr, strchr, strlen
-from posix.strings cimport strncasecmp
-
 cdef enum:
     IF_DEPTH = 32               # deeper blocks are refused: each level may split every rule in it once more
     RANGES_MAX = 1 << 22        # of one address family; 200 MB while they are compiled

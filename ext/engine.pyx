@@ -1,0 +1,495 @@
+# The dummy SMTP engine: tests after the SMTP handshake (reference 5). It never accepts mail; RCPT is where a client
+# learns its verdict, and where a client that behaved has passed.
+
+cdef enum:
+    FEED_SIZE = 4096                # what one read may bring (5.2)
+    PEEK_SIZE = 1023                # what is looked at of early bytes (3)
+    LOGGED_TEXT = 100               # characters of a peer's in a log line
+    UNSENT_LIMIT = 65536            # replies kept for a client that does not read
+    LINE_LIMIT = 16384              # what line_length_limit may be at most
+
+# EHLO keywords that the engine asks about; the bits are ehlo.py's.
+cdef enum:
+    KEYWORD_CHUNKING = 1 << 13
+
+
+cdef void dialogue_begin(Screener core, Session* session) noexcept:
+    """Greet, and wait for commands (5.1)."""
+    cdef Policy policy = <Policy> session.policy
+    session.dialogue = <Dialogue*> calloc(1, sizeof(Dialogue))
+    if session.dialogue == NULL:
+        session_turn_away(core, session, NO_RESOURCES)
+        return
+    session.stage = STAGE_DIALOGUE
+    session.began = core.now
+    if session.flags & MTA_GONE:
+        session.flags &= ~DEEP_TODO
+    elif session.flags & (ALL_FAIL | DENYLIST_FAIL):
+        session.flags |= DEEP_TODO
+    if not session.flags & bits(FAIL, PREGREET) and not session_send(core, session, policy.greeting):
+        session_hung_up(core, session)
+        return
+    if not session_watch(core, session, True):
+        session_turn_away(core, session, NO_RESOURCES)
+        return
+    core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
+
+
+cdef void dialogue_readable(Screener core, Session* session) noexcept:
+    """Read once, run every line that this brought (5.2)."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef Line line
+    cdef const char* at = core.feed
+    cdef const char* end
+    cdef Py_ssize_t got = recv(session.fd, core.feed, FEED_SIZE, MSG_DONTWAIT)
+    cdef int lines
+    if got <= 0:
+        if got == 0 or errno not in (EAGAIN, EINTR):
+            session_hung_up(core, session)
+        return
+    end = at + got
+    while True:
+        lines = line_next(&dialogue.lines, &at, end, policy.line_limit, &line)
+        if lines < 0:
+            session_turn_away(core, session, NO_RESOURCES)
+        if lines <= 0 or not dialogue_line(core, session, &line, at, end):
+            return
+        line_release(&dialogue.lines)
+        core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
+
+
+cdef bint dialogue_line(Screener core, Session* session, Line* line, const char* rest, const char* end) noexcept:
+    """Judge one line and execute it, in the order of 5.3. False: the session is over."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef int before = dialogue.where
+    cdef bytes replaced = None
+    if line.findings & FOUND_TOO_LONG:
+        log_begin(core, session, "COMMAND LENGTH LIMIT from ")
+        core.log.put(" after ")
+        core.log.put(COMMAND_NAMES[before])
+        core.log.end()
+        session_turn_away(core, session, unavailable(policy))
+        return False
+    if line.findings & FOUND_BARE_NEWLINE and deep_active(session, BARE_NEWLINE):
+        log_begin(core, session, "BARE NEWLINE from ")
+        core.log.put(" after ")
+        core.log.put_escaped(line.text, min(line.length, LOGGED_TEXT), 4 * LOGGED_TEXT)
+        core.log.end()
+        if not deep_failed(core, session, BARE_NEWLINE, PROTOCOL_ERROR):
+            return False
+    if policy.command_filter is not None and not (policy.smtputf8 and line.findings & FOUND_BAD_UTF8_LINE):
+        replaced = dialogue_filter(core, session, line)
+    dialogue.where = line.command
+    if session.flags & MTA_GONE and line.command != CMD_QUIT:
+        session_turn_away(core, session, NO_RESOURCES)
+        return False
+    if line.command == CMD_UNIMPLEMENTED and deep_active(session, NON_SMTP_COMMAND) and not_smtp(core, policy, line):
+        log_non_smtp(core, session, line, before)
+        if not deep_failed(core, session, NON_SMTP_COMMAND, BREAK_RULES):
+            return False
+    if rest < end and line.command != CMD_BDAT and deep_active(session, PIPELINING):
+        log_begin(core, session, "COMMAND PIPELINING from ")
+        core.log.put(" after ")
+        core.log.put_printable(line.text + line.word, min(line.word_length, LOGGED_TEXT))
+        core.log.put(": ")
+        core.log.put_escaped(rest, min(<size_t> (end - rest), LOGGED_TEXT), 4 * LOGGED_TEXT)
+        core.log.end()
+        if not deep_failed(core, session, PIPELINING, PROTOCOL_ERROR):
+            return False
+    if line.command == CMD_RCPT:
+        deep_passed(session)
+    dialogue.commands += 1
+    if dialogue.commands > policy.command_limit and line.command != CMD_QUIT:
+        log_begin(core, session, "COMMAND COUNT LIMIT from ")
+        core.log.put(" after ")
+        core.log.put(COMMAND_NAMES[before])
+        core.log.end()
+        session_turn_away(core, session, unavailable(policy))
+        return False
+    return dialogue_execute(core, session, line)
+
+
+cdef void dialogue_time_over(Screener core, Session* session) noexcept:
+    cdef Policy policy = <Policy> session.policy
+    log_begin(core, session, "COMMAND TIME LIMIT from ")
+    core.log.put(" after ")
+    core.log.put(COMMAND_NAMES[session.dialogue.where])
+    core.log.end()
+    session_turn_away(core, session, b"421 4.4.2 %b Error: timeout exceeded\r\n" % policy.hostname)
+
+
+cdef bytes unavailable(Policy policy):
+    return b"421 %b Service unavailable - try again later\r\n" % policy.hostname
+
+
+# ---- the deep tests (2.6)
+
+cdef inline bint deep_active(Session* session, int test) noexcept:
+    return session.flags & bits(TODO | DONE, test) == bits(TODO, test)
+
+
+cdef void deep_passed(Session* session) noexcept:
+    """RCPT came: what has not failed by now has passed, until something fails after all."""
+    cdef Policy policy = <Policy> session.policy
+    cdef int64_t now = wall_seconds()
+    cdef int test
+    for test in range(PIPELINING, TESTS):
+        if session.flags & bits(TODO | PASS | FAIL, test) == bits(TODO, test):
+            session.flags |= bits(PASS, test)
+            session.client.stamps[test] = now + policy.ttl[test]
+
+
+cdef bint deep_failed(Screener core, Session* session, int test, bytes farewell) noexcept:
+    """Apply the test's action. False: the session is over."""
+    cdef Policy policy = <Policy> session.policy
+    session.flags &= ~bits(PASS, test)
+    session.flags |= bits(FAIL | DONE, test)
+    session.client.stamps[test] = 1
+    if policy.actions[test] == ACTION_DROP:
+        session_turn_away(core, session, farewell)
+        return False
+    if policy.actions[test] == ACTION_ENFORCE:
+        session.flags |= NO_FORWARD
+        session.verdict = VERDICT_PROTOCOL
+        return True
+    session.flags &= ~bits(FAIL, test)
+    session.flags |= bits(PASS, test)
+    session.client.stamps[test] = wall_seconds() + policy.min_ttl
+    return True
+
+
+cdef bint not_smtp(Screener core, Policy policy, Line* line) noexcept:
+    """True for a header label, a word that is not UTF-8, or a forbidden command."""
+    if line.findings & FOUND_HEADER_LABEL or policy.smtputf8 and line.findings & FOUND_BAD_UTF8_WORD:
+        return True
+    if policy.forbidden is None:
+        return False
+    try:
+        return policy.forbidden(line.text[line.word:line.word + line.word_length])
+    except Exception as error:
+        core.problem("forbidden_commands", error)
+        return False
+
+
+cdef bytes dialogue_filter(Screener core, Session* session, Line* line):
+    """postscreen_command_filter: replace the line. The caller keeps what is returned as long as the line."""
+    cdef Policy policy = <Policy> session.policy
+    cdef bytes text = line.text[:line.length].partition(b"\0")[0].lstrip(b" \t")
+    cdef bytes replaced, logged
+    try:
+        filtered = policy.command_filter(text)
+    except Exception as error:
+        core.problem("command_filter", error)
+        return None
+    if filtered is None:
+        return None
+    replaced, logged = filtered
+    replaced = replaced[:LINE_LIMIT - 1]
+    log_begin(core, session, "")
+    core.log.put(": ")
+    core.log.put_bytes(logged, len(logged))
+    core.log.end()
+    line.text = replaced
+    line.length = <uint32_t> len(replaced)
+    line.findings &= FOUND_MORE | FOUND_BARE_NEWLINE
+    line_read(line)
+    return replaced
+
+
+cdef void log_non_smtp(Screener core, Session* session, Line* line, int before) noexcept:
+    cdef const char* word = line.text + line.word
+    cdef const char* rest = word + line.word_length
+    cdef const char* end = line.text + line.length
+    log_begin(core, session, "NON-SMTP COMMAND from ")
+    core.log.put(" after ")
+    core.log.put(COMMAND_NAMES[before])
+    core.log.put(": ")
+    core.log.put_printable(word, min(line.word_length, LOGGED_TEXT))
+    core.log.put(" ")
+    while rest < end and rest[0] == c" ":
+        rest += 1
+    core.log.put_escaped(rest, min(text_size(rest, end), LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.end()
+
+
+cdef inline size_t text_size(const char* text, const char* end) noexcept:
+    """Octets before the first NUL (5.2)."""
+    cdef const char* nul = <const char*> memchr(text, 0, end - text) if text < end else NULL
+    return (nul if nul != NULL else end) - text
+
+
+# ---- commands (5.4)
+
+cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept:
+    """Answer one command. False: the session is over."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef int command = line.command
+    cdef const char* end = line.text + line.length
+    cdef const char* arguments = line.text + line.word + line.word_length
+    cdef size_t size
+    while arguments < end and arguments[0] == c" ":
+        arguments += 1
+    size = text_size(arguments, end)
+    if command == CMD_HELO:
+        dialogue_helo(core, session, arguments, size)
+    elif command == CMD_EHLO:
+        dialogue_ehlo(core, session, arguments, size)
+    elif command == CMD_STARTTLS:
+        # STARTTLS itself belongs here; without certificates it is not available.
+        session_reply(core, session, b"501 5.5.4 Syntax: STARTTLS\r\n" if size else NOT_IMPLEMENTED)
+    elif command == CMD_MAIL:
+        dialogue_mail(core, session, arguments, size)
+    elif command == CMD_RCPT:
+        dialogue_rcpt(core, session, arguments, size)
+    elif command == CMD_DATA:
+        log_about_rcpt(core, session, "DATA")
+        session_turn_away(core, session, b"501 5.5.4 Syntax: DATA\r\n" if size else
+                          b"503 5.5.1 Error: need RCPT command\r\n" if dialogue.sender == NULL else
+                          NO_RECIPIENTS)
+        return False
+    elif command == CMD_BDAT:
+        log_about_rcpt(core, session, "BDAT")
+        session_turn_away(core, session, NOT_IMPLEMENTED if dialogue.discarded & KEYWORD_CHUNKING else
+                          b"501 5.5.4 Syntax: BDAT count [LAST]\r\n" if not size else
+                          b"554 5.5.1 Error: need MAIL command\r\n" if dialogue.sender == NULL else
+                          NO_RECIPIENTS)
+        return False
+    elif command == CMD_RSET:
+        dialogue_reset(dialogue)
+        session_reply(core, session, OK)
+    elif command == CMD_NOOP:
+        session_reply(core, session, OK)
+    elif command == CMD_VRFY:
+        session_reply(core, session, b"501 5.5.4 Syntax: VRFY address\r\n" if not size else
+                      b"502 5.5.1 VRFY command is disabled\r\n" if policy.vrfy_disabled else
+                      verdict_text(session, None))
+    elif command == CMD_ETRN:
+        session_reply(core, session, HELO_FIRST if policy.helo_required and dialogue.helo == NULL else
+                      b"500 Syntax: ETRN domain\r\n" if not size else
+                      b"458 Unable to queue messages\r\n")
+    elif command == CMD_QUIT:
+        session_turn_away(core, session, b"221 2.0.0 Bye\r\n")
+        return False
+    else:
+        session_reply(core, session, b"502 5.5.2 Error: command not recognized\r\n")
+    return True
+
+
+cdef void dialogue_helo(Screener core, Session* session, const char* arguments, size_t size) noexcept:
+    if size == 0:
+        session_reply(core, session, b"501 Syntax: HELO hostname\r\n")
+        return
+    dialogue_reset(session.dialogue)
+    keep_text(&session.dialogue.helo, arguments, word_size(arguments, size))
+    session_reply(core, session, b"250 %b\r\n" % (<Policy> session.policy).hostname)
+
+
+cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, size_t size) noexcept:
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef bytes reply, logged
+    cdef char text[64]
+    if size == 0:
+        session_reply(core, session, b"501 Syntax: EHLO hostname\r\n")
+        return
+    dialogue_reset(dialogue)
+    dialogue.esmtp = True
+    keep_text(&dialogue.helo, arguments, word_size(arguments, size))
+    try:
+        reply, discarded, logged = policy.ehlo_for(text[:address_text(&session.peer, text)].decode())
+        dialogue.discarded = discarded
+        if logged:
+            core.log.begin(PRIORITY_INFO, False)
+            core.log.put("[")
+            core.log.put(text)
+            core.log.put("]")
+            core.log.put_number(session.peer.port)
+            core.log.put(": ")
+            core.log.put_bytes(logged, len(logged))
+            core.log.end()
+    except Exception as error:
+        core.problem("discard_ehlo_keyword_address_maps", error)
+        reply = b"250 %b\r\n" % policy.hostname        # it may keep something from this client: announce nothing
+    session_reply(core, session, reply)
+
+
+cdef void dialogue_mail(Screener core, Session* session, const char* arguments, size_t size) noexcept:
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef size_t length
+    cdef char address[LINE_LIMIT]
+    if policy.helo_required and dialogue.helo == NULL:
+        session_reply(core, session, HELO_FIRST)
+    elif dialogue.sender != NULL:
+        session_reply(core, session, b"503 5.5.1 Error: nested MAIL command\r\n")
+    elif not extract_address(arguments, size, address, &length):
+        session_reply(core, session, b"501 5.5.4 Syntax: MAIL FROM:<address>\r\n")
+    else:
+        keep_text(&dialogue.sender, address, length)
+        session_reply(core, session, b"250 2.1.0 Ok\r\n")
+
+
+cdef void dialogue_rcpt(Screener core, Session* session, const char* arguments, size_t size) noexcept:
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef size_t length
+    cdef char address[LINE_LIMIT]
+    cdef bytes reply, logged
+    if dialogue.sender == NULL:
+        session_reply(core, session, b"503 5.5.1 Error: need MAIL command\r\n")
+        return
+    if not extract_address(arguments, size, address, &length):
+        session_reply(core, session, b"501 5.5.4 Syntax: RCPT TO:<address>\r\n")
+        return
+    reply = verdict_text(session, None)
+    logged = softened(reply) if policy.soft_bounce else reply
+    log_begin(core, session, "NOQUEUE: reject: RCPT from ")
+    core.log.put(": ")
+    core.log.put_bytes(logged, len(logged) - 2)
+    core.log.put("; from=<")
+    put_mailbox(core.log, dialogue.sender, strlen(dialogue.sender), policy.external_form)
+    core.log.put(">, to=<")
+    put_mailbox(core.log, address, length, policy.external_form)
+    core.log.put(">, proto=")
+    core.log.put("ESMTP" if dialogue.esmtp else "SMTP")
+    core.log.put(", helo=<")
+    if dialogue.helo != NULL:
+        core.log.put(dialogue.helo)
+    core.log.put(">")
+    core.log.end()
+    session_reply(core, session, reply)
+
+
+cdef void log_about_rcpt(Screener core, Session* session, const char* command) noexcept:
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put(command)
+    core.log.put(" without valid RCPT from ")
+    core.log.put_address(&session.peer)
+    core.log.end()
+
+
+# ---- what a session says of itself
+
+cdef void dialogue_reset(Dialogue* dialogue) noexcept nogil:
+    free(dialogue.sender)
+    dialogue.sender = NULL
+
+
+cdef void dialogue_free(Session* session) noexcept nogil:
+    cdef Dialogue* dialogue = session.dialogue
+    if dialogue == NULL:
+        return
+    line_release(&dialogue.lines)
+    free(dialogue.helo)
+    free(dialogue.sender)
+    free(dialogue.unsent)
+    free(dialogue)
+    session.dialogue = NULL
+
+
+cdef bint dialogue_keep(Dialogue* dialogue, const char* text, size_t size) noexcept nogil:
+    """Keep a reply that the client does not take now. False: it has taken none for too long."""
+    cdef char* unsent
+    if dialogue.unsent_length + size > UNSENT_LIMIT:
+        return False
+    unsent = <char*> realloc(dialogue.unsent, dialogue.unsent_length + size)
+    if unsent == NULL:
+        return False
+    memcpy(unsent + dialogue.unsent_length, text, size)
+    dialogue.unsent = unsent
+    dialogue.unsent_length += <uint32_t> size
+    return True
+
+
+cdef void keep_text(char** target, const char* text, size_t size) noexcept nogil:
+    """Replace a kept string. Out of memory it is empty, not missing: the client did say it."""
+    cdef char* kept = <char*> malloc(size + 1)
+    free(target[0])
+    if kept != NULL:
+        memcpy(kept, text, size)
+        kept[size] = 0
+    target[0] = kept
+
+
+cdef size_t word_size(const char* text, size_t size) noexcept nogil:
+    cdef const char* space = <const char*> memchr(text, c" ", size)
+    return space - text if space != NULL else size
+
+
+cdef bint extract_address(const char* text, size_t size, char* address, size_t* length) noexcept nogil:
+    """The address of MAIL or RCPT (5.4, last paragraph). False: there is no colon."""
+    cdef const char* end = text + size
+    cdef const char* at = <const char*> memchr(text, c":", size) if size else NULL
+    cdef const char* colon
+    cdef char stop = c" "
+    cdef bint quoted = False
+    cdef size_t used = 0
+    if at == NULL:
+        return False
+    at += 1
+    while at < end and (at[0] == c" " or 9 <= at[0] <= 13):
+        at += 1
+    if at < end and at[0] == c"<":
+        stop = c">"
+        at += 1
+    while at < end:
+        if at[0] == c"\\":
+            at += 1
+            if at == end:
+                break
+        elif at[0] == c"\"":
+            quoted = not quoted
+            at += 1
+            continue
+        elif at[0] == stop and not quoted:
+            break
+        address[used] = at[0]
+        used += 1
+        at += 1
+    if used and address[0] == c"@":
+        colon = <const char*> memchr(address, c":", used)
+        if colon != NULL:
+            used -= colon + 1 - address
+            memmove(address, colon + 1, used)
+    address[used] = 0
+    length[0] = used
+    return True
+
+
+cdef void put_mailbox(Log log, const char* address, size_t length, bint external) noexcept:
+    """Log an address in external form: with its local part quoted where RFC 5321 4.1.2 needs that."""
+    cdef size_t local = length
+    cdef size_t at
+    cdef bint plain
+    while local and address[local - 1] != c"@":
+        local -= 1
+    local = local - 1 if local else length
+    plain = local == 0 or dot_string(address, local)
+    if plain or not external:
+        log.put_bytes(address, length)
+        return
+    log.put("\"")
+    for at in range(local):
+        if address[at] == c"\"" or address[at] == c"\\" or address[at] == c"\r":
+            log.put("\\")
+        log.put_bytes(address + at, 1)
+    log.put("\"")
+    log.put_bytes(address + local, length - local)
+
+
+cdef bint dot_string(const char* text, size_t length) noexcept nogil:
+    """RFC 5321 Dot-string, with UTF-8 (RFC 6531)."""
+    cdef size_t at
+    cdef uint8_t octet
+    if text[0] == c"." or text[length - 1] == c".":
+        return False
+    for at in range(length):
+        octet = text[at]
+        if octet == c"." and at + 1 < length and text[at + 1] == c".":
+            return False
+        if octet <= 32 or octet == 127 or memchr("()<>@,;:\\\"[]", octet, 12) != NULL:
+            return False
+    return True

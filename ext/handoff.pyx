@@ -1,0 +1,187 @@
+# Hand-off by descriptor: the MTA gets the client's socket over a Unix socket, with its address, and serves it as if it
+# had accepted it (reference 8). A full socket is waited for; a missing or refusing one is told to the client at once.
+
+from libc.stddef cimport size_t
+
+cdef extern from "<sys/un.h>" nogil:
+    struct sockaddr_un:
+        unsigned short sun_family
+        char sun_path[108]
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct cmsghdr:
+        size_t cmsg_len
+        int cmsg_level, cmsg_type
+    cmsghdr* CMSG_FIRSTHDR(msghdr* message)
+    unsigned char* CMSG_DATA(cmsghdr* header)
+    size_t CMSG_LEN(size_t size)
+    Py_ssize_t sendmsg(int fd, const msghdr* message, int flags)
+    const int SOL_SOCKET, SCM_RIGHTS
+
+cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
+cdef int64_t MTA_FULL_TIME = 10 * 1000000
+cdef int64_t MTA_RETRY_TIME = 5 * 1000          # a full socket never tells that it has room
+
+
+cdef enum Handoff:
+    HANDOFF_DONE
+    HANDOFF_FULL
+    HANDOFF_FAILED          # connect; errno tells
+    HANDOFF_NOT_PASSED      # sendmsg; errno tells
+
+
+cdef void handoff_begin(Screener core, Session* session) noexcept:
+    """Give the client to the MTA, or let it wait for room in the MTA's socket."""
+    cdef Policy policy = <Policy> session.policy
+    cdef bint before_us = core.mta_queue() > 0
+    cdef Handoff got
+    core.handoffs += 1
+    session.flags |= COUNTED_HANDOFF
+    got = HANDOFF_FULL if before_us else handoff_try(core, session)
+    if got != HANDOFF_FULL:
+        handoff_tried(core, session, got)
+        return
+    if core.handoffs > policy.post_queue or not session_watch(core, session, False):
+        errno_set(EAGAIN)
+        handoff_tried(core, session, HANDOFF_FAILED)
+        return
+    session.stage = STAGE_MTA_FULL
+    core.timers.arm(&session.timer, TIMER_MTA_FULL, MTA_FULL_TIME, core.now)
+    if core.mta_retry.queue == NULL:
+        core.timers.arm(&core.mta_retry, TIMER_MTA_RETRY, MTA_RETRY_TIME, core.now)
+
+
+cdef void handoff_retry(Screener core) noexcept:
+    """Try those that wait, in their order, until the socket is full again."""
+    cdef TimerQueue* queue = core.timers.queue(TIMER_MTA_FULL, MTA_FULL_TIME)
+    cdef Session* session
+    cdef Handoff got
+    while queue != NULL and queue.head != NULL:
+        session = <Session*> queue.head
+        got = handoff_try(core, session)
+        if got == HANDOFF_FULL:
+            session_watch(core, session, False)
+            core.timers.arm(&core.mta_retry, TIMER_MTA_RETRY, MTA_RETRY_TIME, core.now)
+            return
+        core.timers.cancel(&session.timer)
+        handoff_tried(core, session, got)
+
+
+cdef void handoff_full_too_long(Screener core, Session* session) noexcept:
+    errno_set(EAGAIN)
+    handoff_tried(core, session, HANDOFF_FAILED)
+
+
+cdef Handoff handoff_try(Screener core, Session* session) noexcept:
+    """Connect to the MTA's socket and pass the client."""
+    cdef Policy policy = <Policy> session.policy
+    cdef sockaddr_un name
+    cdef int mta, problem
+    mta = core.spare_socket()
+    if mta < 0:
+        return HANDOFF_FULL
+    memset(&name, 0, sizeof(name))
+    name.sun_family = AF_UNIX
+    memcpy(name.sun_path, <const char*> policy.mta_path, len(policy.mta_path))
+    if connect(mta, <const sockaddr*> &name, sizeof(name)) < 0:
+        problem = errno
+        close(mta)
+        errno_set(problem)
+        return HANDOFF_FULL if problem == EAGAIN else HANDOFF_FAILED
+    session_unwatch(core, session)
+    if pass_client(mta, session) < 0:
+        problem = errno
+        close(mta)
+        errno_set(problem)
+        return HANDOFF_FULL if problem in (EAGAIN, ETOOMANYREFS) else HANDOFF_NOT_PASSED
+    session.mta = mta
+    return HANDOFF_DONE
+
+
+cdef Py_ssize_t pass_client(int mta, Session* session) noexcept nogil:
+    """One NUL octet with the descriptor, and the four attributes, in one datagram's worth (8.1, 8.4)."""
+    cdef msghdr message
+    cdef iovec part
+    cdef char text[256]
+    cdef size_t control[8]
+    cdef cmsghdr* header
+    cdef size_t length = 1
+    text[0] = 0
+    length += attribute(text + length, "client_address", &session.peer, False)
+    length += attribute(text + length, "client_port", &session.peer, True)
+    length += attribute(text + length, "server_address", &session.server, False)
+    length += attribute(text + length, "server_port", &session.server, True)
+    text[length] = 0
+    part.iov_base = text
+    part.iov_len = length + 1
+    memset(&message, 0, sizeof(message))
+    memset(control, 0, sizeof(control))
+    message.msg_iov = &part
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = CMSG_LEN(sizeof(int))
+    header = CMSG_FIRSTHDR(&message)
+    header.cmsg_level = SOL_SOCKET
+    header.cmsg_type = SCM_RIGHTS
+    header.cmsg_len = CMSG_LEN(sizeof(int))
+    memcpy(CMSG_DATA(header), &session.fd, sizeof(int))
+    return sendmsg(mta, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+
+cdef size_t attribute(char* text, const char* name, const Address* address, bint port) noexcept nogil:
+    """Write name NUL value NUL (8.3); return its length."""
+    cdef size_t length = strlen(name) + 1
+    memcpy(text, name, length)
+    if port:
+        return length + snprintf(text + length, 8, "%u", <unsigned int> address.port) + 1
+    return length + address_text(address, text + length) + 1
+
+
+cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
+    """Wait for the MTA to confirm; or tell the log and the client what went wrong (8.5)."""
+    cdef Policy policy = <Policy> session.policy
+    cdef int problem = errno
+    if got == HANDOFF_DONE:
+        # The descriptor in flight keeps the connection: ours can go at once.
+        close(session.fd)
+        session.fd = -1
+        session.stage = STAGE_HANDED
+        core.handed += 1
+        core.timers.arm(&session.timer, TIMER_HANDOFF, HANDOFF_TIME, core.now)
+        if not core.watch(session.mta, EPOLLIN | EPOLLRDHUP, session, TAG_MTA):
+            session_free(core, session)
+        return
+    session.flags &= ~COUNTED_HANDOFF
+    core.handoffs -= 1
+    core.log.begin(PRIORITY_WARNING, False)
+    core.log.put("warning: cannot connect to service " if got == HANDOFF_FAILED else
+                 "warning: cannot pass connection to service ")
+    core.log.put(policy.mta_label)
+    core.log.put(": ")
+    core.log.put(strerror(problem))
+    core.log.end()
+    session.flags |= NO_FORWARD
+    if session.flags & bits(TODO, PREGREET):
+        session.flags |= MTA_GONE
+        dialogue_begin(core, session)
+        return
+    # Without a teaser there was no session as far as the log goes: no DISCONNECT.
+    session_reply(core, session, MTA_BUSY if got == HANDOFF_FAILED else NO_RESOURCES)
+    session_free(core, session)
+
+
+cdef void handoff_confirmed(Screener core, Session* session) noexcept:
+    """The MTA closed the Unix socket: it has the client."""
+    if session.mta < 0:
+        return
+    session_free(core, session)
+    if core.mta_queue() > 0:
+        handoff_retry(core)
+
+
+cdef void handoff_time_over(Screener core, Session* session) noexcept:
+    core.log.begin(PRIORITY_WARNING, False)
+    core.log.put("warning: timeout sending connection to service ")
+    core.log.put((<Policy> session.policy).mta_label)
+    core.log.end()
+    session_free(core, session)

@@ -1,0 +1,320 @@
+# Log lines, put together in one buffer and written once a batch of events (reference 6).
+#
+# A line is `begin`, any number of `put…`, `end`. What a peer sent goes through put_escaped or put_printable; `end`
+# then replaces whatever is still not printable, so that no byte of a peer's reaches a terminal (reference 6, line 1).
+
+from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
+from posix.unistd cimport write
+
+cdef extern from "<time.h>" nogil:
+    struct tm:
+        int tm_year, tm_mon, tm_mday, tm_hour, tm_min, tm_sec
+        long tm_gmtoff
+    tm* localtime_r(const int64_t* seconds, tm* result)
+    size_t strftime(char* text, size_t size, const char* form, const tm* moment)
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events, revents
+    int poll(pollfd* fds, unsigned long count, int milliseconds)
+    const short POLLOUT
+
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t send(int fd, const void* data, size_t size, int flags)
+    const int MSG_DONTWAIT, MSG_NOSIGNAL
+
+cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+
+cdef enum:
+    LOG_BUFFER_LIMIT = 1 << 20      # octets kept while nothing can be written; then lines are lost, and counted
+    LOG_TEXT_LIMIT = 2000           # octets behind 'ident[pid]: ', as Postfix cuts them
+    LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what poll promises that a pipe or terminal takes without blocking
+    PRIORITY_INFO = 22              # mail.info
+    PRIORITY_WARNING = 20           # mail.warning
+
+
+@cython.final
+cdef class Log:
+    """The log of one process: a file, a pipe or terminal, or syslog's socket (see core.pyi)."""
+
+    cdef char* buffer
+    cdef size_t length, capacity
+    cdef size_t line            # where the present line begins
+    cdef size_t text            # where its text begins, behind 'ident[pid]: '
+    cdef int fd
+    cdef bint syslog, regular, rfc3339
+    cdef int priority
+    cdef bytes ident, dnsblog, host, pid
+    cdef int resolution         # decimals of 'after T'
+    cdef int64_t stamp_second
+    cdef char stamp[64]
+    cdef size_t stamp_length
+    cdef char zone[8]
+    cdef int problem            # errno of the last write, 0: it went well
+    cdef readonly uint64_t lost
+
+    def __cinit__(self):
+        self.fd = -1
+        self.stamp_second = -1
+
+    def __init__(self, str ident, *, bint rfc3339=False, int delay_resolution=2, str host, int pid):
+        self.ident = ident.encode()
+        self.dnsblog = (ident.rpartition("/")[0] + "/dnsblog" if "/" in ident else ident + "/dnsblog").encode()
+        self.host = host.encode()
+        self.pid = b"[%d]: " % pid
+        self.rfc3339 = rfc3339
+        self.resolution = delay_resolution
+
+    def __dealloc__(self):
+        free(self.buffer)
+
+    def open(self, int fd, *, bint syslog=False, bint regular=False):
+        self.flush()
+        self.fd = fd
+        self.syslog = syslog
+        self.regular = regular
+        self.problem = 0
+
+    def info(self, str text):
+        self.message(PRIORITY_INFO, text)
+
+    def warning(self, str text):
+        self.message(PRIORITY_WARNING, text)
+
+    cdef message(self, int priority, str text):
+        cdef bytes data = text.encode("utf-8", "backslashreplace")
+        self.begin(priority, False)
+        if priority == PRIORITY_WARNING:
+            self.put("warning: ")
+        self.put_bytes(data, len(data))
+        self.end()
+
+    def lines(self):
+        """Take what is not yet written (tests)."""
+        cdef bytes data = self.buffer[:self.length] if self.length else b""
+        self.length = 0
+        return data
+
+    # ---- one line
+
+    cdef bint room(self, size_t size) noexcept:
+        cdef char* buffer
+        cdef size_t capacity
+        if self.length + size <= self.capacity:
+            return True
+        if self.length + size > LOG_BUFFER_LIMIT:
+            return False
+        capacity = self.capacity * 2 if self.capacity else 65536
+        while capacity < self.length + size:
+            capacity *= 2
+        buffer = <char*> realloc(self.buffer, capacity)
+        if buffer == NULL:
+            return False
+        self.buffer = buffer
+        self.capacity = capacity
+        return True
+
+    cdef void put_bytes(self, const char* text, size_t size) noexcept:
+        if self.room(size):
+            memcpy(self.buffer + self.length, text, size)
+            self.length += size
+
+    cdef void put(self, const char* text) noexcept:
+        self.put_bytes(text, strlen(text))
+
+    cdef void put_number(self, int64_t number) noexcept:
+        cdef char text[24]
+        self.put_bytes(text, snprintf(text, sizeof(text), "%lld", <long long> number))
+
+    cdef void put_address(self, const Address* address) noexcept:
+        """[192.0.2.1]:51234"""
+        cdef char text[64]
+        cdef uint32_t length
+        text[0] = c"["
+        length = address_text(address, text + 1) + 1
+        length += snprintf(text + length, 16, "]:%u", <unsigned int> address.port)
+        self.put_bytes(text, length)
+
+    cdef void put_delay(self, int64_t microseconds) noexcept:
+        """Seconds with two significant digits, no trailing zeros (reference 6.1)."""
+        cdef char text[32]
+        cdef double seconds = microseconds / 1e6
+        cdef int decimals = 0
+        cdef int length
+        if seconds < 10:
+            decimals = 1
+        if seconds < 1:
+            decimals = 2
+        if seconds < 0.1:
+            decimals = 3
+        if seconds < 0.01:
+            decimals = 4
+        decimals = min(decimals, self.resolution)
+        length = snprintf(text, sizeof(text), "%.*f", decimals, seconds)
+        if decimals:
+            while text[length - 1] == c"0":
+                length -= 1
+            if text[length - 1] == c".":
+                length -= 1
+        self.put_bytes(text, length)
+
+    cdef void put_printable(self, const char* text, size_t size) noexcept:
+        """Text of a peer's as it is, but for what is not printable (and ends at a NUL, reference 5.2)."""
+        cdef size_t start = self.length
+        self.put_bytes(text, size)
+        make_printable(self.buffer + start, self.length - start)
+
+    cdef void put_escaped(self, const char* text, size_t size, size_t limit) noexcept:
+        """C escapes for what is not printable ASCII (reference 3); no more than `limit` characters come out."""
+        cdef size_t at, length
+        cdef uint8_t octet
+        cdef char escaped[8]
+        for at in range(size):
+            octet = text[at]
+            if 32 <= octet <= 126 and octet != c"\\":
+                escaped[0] = octet
+                length = 1
+            else:
+                escaped[0] = c"\\"
+                length = 2
+                if octet == 7:
+                    escaped[1] = c"a"
+                elif octet == 8:
+                    escaped[1] = c"b"
+                elif octet == 9:
+                    escaped[1] = c"t"
+                elif octet == 10:
+                    escaped[1] = c"n"
+                elif octet == 11:
+                    escaped[1] = c"v"
+                elif octet == 12:
+                    escaped[1] = c"f"
+                elif octet == 13:
+                    escaped[1] = c"r"
+                elif octet == c"\\":
+                    escaped[1] = c"\\"
+                else:
+                    length = snprintf(escaped, sizeof(escaped), "\\%03o", <unsigned int> octet)
+            if length > limit:
+                length = limit
+            self.put_bytes(escaped, length)
+            limit -= length
+            if limit == 0:
+                return
+
+    cdef void begin(self, int priority, bint as_dnsblog) noexcept:
+        """Begin a line with its stamp; DNSBL answers have an ident of their own (reference 4.3)."""
+        cdef timespec moment
+        cdef char text[16]
+        clock_gettime(CLOCK_REALTIME, &moment)
+        if moment.tv_sec != self.stamp_second:
+            self.stamp_second = moment.tv_sec
+            self.render_stamp()
+        self.line = self.length
+        self.priority = priority
+        if self.syslog:
+            self.put_bytes(text, snprintf(text, sizeof(text), "<%d>", priority))
+        self.put_bytes(self.stamp, self.stamp_length)
+        if self.rfc3339:
+            self.put_bytes(text, snprintf(text, sizeof(text), ".%06ld", moment.tv_nsec // 1000))
+            self.put(self.zone)
+        if not self.syslog:
+            self.put(" ")
+            self.put_bytes(self.host, len(self.host))
+        self.put(" ")
+        if as_dnsblog:
+            self.put_bytes(self.dnsblog, len(self.dnsblog))
+        else:
+            self.put_bytes(self.ident, len(self.ident))
+        self.put_bytes(self.pid, len(self.pid))
+        self.text = self.length
+
+    cdef void render_stamp(self) noexcept:
+        cdef tm moment
+        localtime_r(&self.stamp_second, &moment)
+        if self.rfc3339:
+            self.stamp_length = strftime(self.stamp, sizeof(self.stamp), "%Y-%m-%dT%H:%M:%S", &moment)
+            snprintf(self.zone, sizeof(self.zone), "%c%02d:%02d", c"-" if moment.tm_gmtoff < 0 else c"+",
+                     <int> (abs(moment.tm_gmtoff) // 3600 % 24), <int> (abs(moment.tm_gmtoff) // 60 % 60))
+        else:
+            # syslog's form, whatever the locale (RFC 3164 4.1.2)
+            self.stamp_length = snprintf(
+                self.stamp, sizeof(self.stamp), "%.3s %2d %02d:%02d:%02d",
+                MONTHS + 3 * moment.tm_mon,
+                moment.tm_mday, moment.tm_hour, moment.tm_min, moment.tm_sec)
+
+    cdef void end(self) noexcept:
+        """End the line. What does not fit is left out whole and counted."""
+        if not self.room(1):
+            self.length = self.line
+            self.lost += 1
+            return
+        if self.length > self.text + LOG_TEXT_LIMIT:
+            self.length = self.text + LOG_TEXT_LIMIT
+        make_printable(self.buffer + self.text, self.length - self.text)
+        self.buffer[self.length] = c"\n"
+        self.length += 1
+
+    # ---- out
+
+    cpdef flush(self):
+        """Write what there is; keep what cannot be written now."""
+        cdef size_t written = 0
+        cdef Py_ssize_t got
+        if self.length == 0 or self.fd < 0:
+            return
+        while written < self.length:
+            got = self.write_some(self.buffer + written, self.length - written)
+            if got <= 0:
+                break
+            written += got
+        if written:
+            self.length -= written
+            memmove(self.buffer, self.buffer + written, self.length)
+        if self.length == 0 and self.lost:
+            lost = self.lost
+            self.lost = 0
+            self.warning(f"{lost} log lines were lost: {os.strerror(self.problem) if self.problem else 'too slow'}")
+            self.problem = 0
+
+    cdef Py_ssize_t write_some(self, const char* data, size_t size) noexcept:
+        """Write a part, at least one line to syslog. 0 or less: not now."""
+        cdef pollfd ready
+        cdef Py_ssize_t got
+        cdef const char* newline
+        if self.syslog:
+            newline = <const char*> memchr(data, c"\n", size)
+            got = send(self.fd, data, newline - data, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if got >= 0:
+                got += 1
+        elif self.regular:
+            got = write(self.fd, data, size)
+        else:
+            ready.fd = self.fd
+            ready.events = POLLOUT
+            if poll(&ready, 1, 0) != 1:
+                return 0
+            got = write(self.fd, data, min(size, LOG_PIPE_CHUNK))
+        if got < 0:
+            self.problem = errno
+        return got
+
+
+cdef void make_printable(char* text, size_t size) noexcept nogil:
+    """Replace what is not printable by '?'. UTF-8 stays, but for the C1 controls that some terminals obey."""
+    cdef size_t at = 0
+    cdef uint32_t length
+    cdef uint8_t octet
+    while at < size:
+        octet = text[at]
+        if 32 <= octet <= 126:
+            at += 1
+            continue
+        length = 2 if 0xC2 <= octet <= 0xDF else 3 if 0xE0 <= octet <= 0xEF else 4 if 0xF0 <= octet <= 0xF4 else 0
+        if length and at + length <= size and utf8_valid(text + at, length) and not (
+                octet == 0xC2 and <uint8_t> text[at + 1] < 0xA0):
+            at += length
+        else:
+            text[at] = c"?"
+            at += 1

@@ -1,0 +1,143 @@
+# What the operator decided, as the core needs it. A Policy never changes; a reload makes a new one, and a session
+# keeps the one it began with.
+
+cdef int64_t MICROSECONDS = 1000000
+
+
+@cython.final
+cdef class Lists:
+    """The DNSBL sites, compiled: every distinct domain is asked once, whatever the number of its filters."""
+
+    cdef List* lists
+    cdef Site* sites
+    cdef int list_count
+    cdef int site_count
+    cdef readonly tuple source
+    cdef list kept              # owns what the C structs point to
+
+    def __init__(self, sites, shown):
+        cdef int at
+        cdef bytes name, wire, mask, text
+        self.source = (tuple(sites), tuple(sorted(shown.items())))
+        self.kept = []
+        domains = list(dict.fromkeys(domain for domain, _, _ in sites))
+        self.lists = <List*> calloc(len(domains) + 1, sizeof(List))
+        self.sites = <Site*> calloc(len(self.source[0]) + 1, sizeof(Site))
+        if self.lists == NULL or self.sites == NULL:
+            raise MemoryError
+        for at, domain in enumerate(domains):
+            name = domain.encode()
+            wire = dns_wire_name(domain)
+            text = shown.get(domain, domain).encode()
+            self.kept += [name, wire, text]
+            self.lists[at].name = name
+            self.lists[at].wire = <const uint8_t*> <const char*> wire
+            self.lists[at].wire_size = len(wire)
+            self.lists[at].shown = text
+            self.lists[at].is_dnswl = domain.lower().rstrip(".").endswith("dnswl.org")
+        for at, (domain, octets, weight) in enumerate(sites):
+            self.sites[at].list = domains.index(domain)
+            self.sites[at].weight = weight
+            if octets is not None:
+                mask = octets
+                if len(mask) != 128:
+                    raise ValueError("a filter is four sets of 256 bits")
+                self.kept.append(mask)
+                self.sites[at].octets = <const uint8_t*> <const char*> mask
+        self.list_count = len(domains)
+        self.site_count = len(self.source[0])
+
+    def __dealloc__(self):
+        free(self.lists)
+        free(self.sites)
+
+    def __eq__(self, other):
+        return isinstance(other, Lists) and self.source == other.source
+
+    def __hash__(self):
+        return hash(self.source)
+
+
+cdef int action_number(action) except -1:
+    return {"ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP}[action]
+
+
+@cython.final
+cdef class Policy:
+    """All settings of a session (see core.pyi)."""
+
+    cdef bytes hostname, teaser, greeting, mta_label
+    cdef bytes mta_path
+    cdef list access
+    cdef int denylist_action
+    cdef bint enabled[5]
+    cdef int actions[5]
+    cdef int64_t ttl[5]             # s; the DNSBL one is not used, an answer has its own
+    cdef int64_t min_ttl            # s: how long an ignored failure of a deep test counts as passed
+    cdef int64_t greet_wait[2]      # µs, normal and in stress mode
+    cdef int64_t command_time[2]    # µs
+    cdef Lists lists
+    cdef int32_t threshold, allow_threshold
+    cdef int64_t dnsbl_min_ttl, dnsbl_max_ttl, dnsbl_timeout, dnsbl_try
+    cdef int32_t client_limit, pre_queue, post_queue, stress_on, stress_off
+    cdef uint32_t line_limit
+    cdef int32_t command_limit
+    cdef bint helo_required, vrfy_disabled, soft_bounce, smtputf8, respectful, external_form
+    cdef object footer, forbidden, command_filter, ehlo_for
+
+    def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, denylist_action,
+                 tests, greet_wait, command_time, Lists lists, int threshold, int allowlist_threshold, dnsbl_min_ttl,
+                 dnsbl_max_ttl, dnsbl_timeout, int client_limit, int pre_queue, int post_queue, str mta,
+                 int line_limit, int command_limit, bint helo_required, bint vrfy_disabled, bint soft_bounce,
+                 bint smtputf8, bint respectful, bint external_form, footer, forbidden, command_filter, ehlo_for):
+        cdef int test
+        self.hostname = hostname.encode()
+        self.teaser = teaser
+        self.greeting = greeting
+        self.access = list(access)
+        self.denylist_action = action_number(denylist_action)
+        for test, (enabled, action, ttl) in enumerate(tests):
+            self.enabled[test] = enabled
+            self.actions[test] = action_number(action)
+            self.ttl[test] = int(ttl)
+        self.min_ttl = min(int(dnsbl_min_ttl), *(int(ttl) for at, (_, _, ttl) in enumerate(tests) if at != DNSBL))
+        for test in range(2):
+            self.greet_wait[test] = int(greet_wait[test] * MICROSECONDS)
+            self.command_time[test] = int(command_time[test] * MICROSECONDS)
+        self.lists = lists
+        self.threshold = threshold
+        self.allow_threshold = allowlist_threshold
+        self.dnsbl_min_ttl = int(dnsbl_min_ttl)
+        self.dnsbl_max_ttl = int(dnsbl_max_ttl)
+        self.dnsbl_timeout = int(dnsbl_timeout * MICROSECONDS)
+        # A try lasts about a second, and a whole number of tries fills the time exactly.
+        self.dnsbl_try = self.dnsbl_timeout // max(2, self.dnsbl_timeout // MICROSECONDS)
+        self.client_limit = client_limit
+        self.pre_queue = pre_queue
+        self.post_queue = post_queue
+        self.stress_on = pre_queue * 9 // 10
+        self.stress_off = pre_queue * 7 // 10
+        self.mta_path = os.fsencode(mta)
+        before, private, name = mta.rpartition("/private/")
+        self.mta_label = f"private/{name}".encode() if private else self.mta_path
+        if len(self.mta_path) > 107:
+            raise ValueError(f"the socket's path is longer than 107 octets: {mta}")
+        if not 0 < line_limit <= LINE_LIMIT:
+            raise ValueError(f"a line limit of {line_limit} is not between 1 and {<int> LINE_LIMIT}")
+        self.line_limit = line_limit
+        self.command_limit = command_limit
+        self.helo_required = helo_required
+        self.vrfy_disabled = vrfy_disabled
+        self.soft_bounce = soft_bounce
+        self.smtputf8 = smtputf8
+        self.respectful = respectful
+        self.external_form = external_form
+        self.footer = footer
+        self.forbidden = forbidden
+        self.command_filter = command_filter
+        self.ehlo_for = ehlo_for
+
+    def keep_lists(self, Policy before):
+        """Take over equal lists from the policy before, so that a reload forgets no answer."""
+        if self.lists == before.lists:
+            self.lists = before.lists

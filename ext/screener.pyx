@@ -1,0 +1,444 @@
+# The screener of one process: one epoll set with every listener, client, hand-off and DNS socket, which is itself a
+# reader of the event loop. One call of `run` handles a batch of events; Python sees no more than that call.
+
+from libc.errno cimport EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
+from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t
+from posix.unistd cimport close, read
+
+cdef extern from "<errno.h>" nogil:
+    int errno
+    const int ETOOMANYREFS
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
+    int epoll_wait(int epoll, epoll_event* events, int count, int milliseconds)
+    const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
+    const uint32_t EPOLLIN, EPOLLRDHUP, EPOLLHUP, EPOLLERR
+
+cdef extern from "<sys/timerfd.h>" nogil:
+    int timerfd_create(int clock, int flags)
+    int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* old)
+    const int TFD_NONBLOCK, TFD_CLOEXEC, TFD_TIMER_ABSTIME
+
+cdef extern from "<netinet/in.h>" nogil:
+    struct in_addr:
+        pass
+    struct in6_addr:
+        pass
+    struct sockaddr_in:
+        unsigned short sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        uint16_t sin6_port
+        in6_addr sin6_addr
+    uint16_t ntohs(uint16_t number)
+
+cdef extern from "<sys/socket.h>" nogil:
+    int accept4(int fd, sockaddr* address, uint32_t* size, int flags)
+    int getsockname(int fd, sockaddr* address, uint32_t* size)
+    Py_ssize_t recv(int fd, void* data, size_t size, int flags)
+
+cdef enum:
+    ACCEPT_BATCH = 64
+    EVENT_BATCH = 256
+
+cdef enum Tag:                      # what an event's pointer points to, in its low bits
+    TAG_CLIENT
+    TAG_MTA
+    TAG_LISTENER
+    TAG_DNS
+    TAG_TIMER
+
+cdef int64_t ACCEPT_RETRY_TIME = 1000000
+cdef int64_t DRAIN_TIME = 30 * 1000000          # what is in hand at SIGTERM has this long to finish
+
+cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
+cdef bytes MTA_BUSY = b"421 4.3.2 All server ports are busy\r\n"
+cdef bytes PROTOCOL_ERROR = b"521 5.5.1 Protocol error\r\n"
+cdef bytes BREAK_RULES = b"521 5.7.0 Error: I can break rules, too. Goodbye.\r\n"
+cdef bytes NOT_IMPLEMENTED = b"502 5.5.1 Error: command not implemented\r\n"
+cdef bytes NO_RECIPIENTS = b"554 5.5.1 Error: no valid recipients\r\n"
+cdef bytes HELO_FIRST = b"503 5.5.1 Error: send HELO/EHLO first\r\n"
+cdef bytes OK = b"250 2.0.0 Ok\r\n"
+
+
+@cython.final
+cdef class Screener:
+    """See core.pyi."""
+
+    cdef Policy policy
+    cdef Log log
+    cdef object cache
+    cdef Timers timers
+    cdef AddressTable clients
+    cdef Dnsbl dnsbl
+    cdef Session* all
+    cdef Session* gone              # freed at the end of this batch
+    cdef Listener* listeners
+    cdef Listener* closed
+    cdef int epoll, timer_fd, spare
+    cdef int64_t now                # µs, monotonic: when this batch began
+    cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
+    cdef Timer mta_retry, accept_retry, drain_limit
+    cdef bint stress, accept_paused, draining
+    cdef readonly int32_t sessions  # all of them, hand-offs included
+    cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
+    cdef readonly uint64_t accepted, handed
+    cdef object on_truncated, on_drained
+    cdef dict told                  # problem: when it was last told (s, monotonic)
+    cdef char* feed                 # what the present read brought
+
+    def __cinit__(self):
+        self.epoll = self.timer_fd = self.spare = -1
+        self.armed = -1
+        self.feed = <char*> malloc(FEED_SIZE)
+        if self.feed == NULL:
+            raise MemoryError
+
+    def __init__(self, Policy policy, Log log, cache, *, on_truncated, on_drained):
+        self.policy = policy
+        self.log = log
+        self.cache = cache
+        self.on_truncated = on_truncated
+        self.on_drained = on_drained
+        self.timers = Timers()
+        self.clients = AddressTable()
+        self.dnsbl = Dnsbl()
+        self.told = {}
+        self.now = monotonic_microseconds()
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
+        if self.epoll < 0 or self.timer_fd < 0 or not self.watch(self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
+            raise OSError(errno, os.strerror(errno))
+        self.reserve()
+        self.timers.arm(&self.dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, self.now)
+
+    def __dealloc__(self):
+        cdef Listener* listener
+        while self.all != NULL:
+            session_free(self, self.all)
+        self.sweep()
+        while self.listeners != NULL:
+            listener = self.listeners
+            self.listeners = listener.next
+            free(listener)
+        if self.epoll >= 0:
+            close(self.epoll)
+        if self.timer_fd >= 0:
+            close(self.timer_fd)
+        if self.spare >= 0:
+            close(self.spare)
+        free(self.feed)
+
+    def fileno(self):
+        return self.epoll
+
+    # ---- a batch of events
+
+    def run(self):
+        cdef epoll_event events[EVENT_BATCH]
+        cdef int at, count
+        cdef uint64_t tagged
+        cdef void* what
+        count = epoll_wait(self.epoll, events, EVENT_BATCH, 0)
+        self.now = monotonic_microseconds()
+        self.run_timers()
+        for at in range(count):
+            tagged = events[at].data.u64
+            what = <void*> (tagged & ~<uint64_t> 7)
+            if tagged & 7 == TAG_CLIENT:
+                session_event(self, <Session*> what, events[at].events)
+            elif tagged & 7 == TAG_MTA:
+                handoff_confirmed(self, <Session*> what)
+            elif tagged & 7 == TAG_LISTENER:
+                listener_readable(self, <Listener*> what)
+            elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
+                dnsbl_readable(self, <DnsSocket*> what)
+            elif tagged & 7 == TAG_TIMER:
+                read(self.timer_fd, &tagged, sizeof(tagged))
+                self.armed = -1
+        self.finish()
+
+    cdef finish(self):
+        """Do what is done once a batch."""
+        dnsbl_flush(self)
+        self.sweep()
+        self.arm_timer()
+        if self.cache is not None:
+            self.cache.end_batch()
+        self.log.flush()
+        if self.draining and self.sessions == 0:
+            self.draining = False
+            self.on_drained()
+
+    cdef void sweep(self) noexcept:
+        """Free what ended in this batch; its events may have named it until now."""
+        cdef Session* session
+        cdef Listener* listener
+        if self.gone != NULL and self.accept_paused:
+            self.resume_accept()
+        while self.gone != NULL:
+            session = self.gone
+            self.gone = session.next
+            free(session)
+        while self.closed != NULL:
+            listener = self.closed
+            self.closed = listener.next
+            free(listener)
+        dnsbl_sweep(self.dnsbl)
+
+    cdef void run_timers(self) noexcept:
+        """Timers before events: early bytes that come with the end of the greet wait are late bytes (2.1)."""
+        cdef TimerKind kind
+        cdef Timer* timer = self.timers.expired(self.now, &kind)
+        while timer != NULL:
+            if kind == TIMER_GREET:
+                greet_end(self, <Session*> timer)
+            elif kind == TIMER_COMMAND:
+                dialogue_time_over(self, <Session*> timer)
+            elif kind == TIMER_HANDOFF:
+                handoff_time_over(self, <Session*> timer)
+            elif kind == TIMER_MTA_FULL:
+                handoff_full_too_long(self, <Session*> timer)
+            elif kind == TIMER_MTA_RETRY:
+                handoff_retry(self)
+            elif kind == TIMER_QUERY:
+                query_try_over(self, <Query*> timer)
+            elif kind == TIMER_LOOKUP:
+                lookup_forget(self, <Lookup*> timer)
+            elif kind == TIMER_ROTATE:
+                dnsbl_rotate(self)
+            elif kind == TIMER_ACCEPT:
+                self.resume_accept()
+            elif kind == TIMER_DRAIN:
+                self.turn_all_away()
+            timer = self.timers.expired(self.now, &kind)
+
+    cdef void arm_timer(self) noexcept:
+        """Set timer_fd to the next deadline; it may ring too early, never too late."""
+        cdef int64_t deadline = self.timers.next_deadline()
+        cdef itimerspec value
+        if deadline < 0 or 0 <= self.armed <= deadline:
+            return
+        memset(&value, 0, sizeof(value))
+        value.it_value.tv_sec = <time_t> (deadline // MICROSECONDS)
+        value.it_value.tv_nsec = deadline % MICROSECONDS * 1000
+        timerfd_settime(self.timer_fd, TFD_TIMER_ABSTIME, &value, NULL)
+        self.armed = deadline
+
+    # ---- the epoll set
+
+    cdef bint watch(self, int fd, uint32_t events, void* what, Tag tag) noexcept:
+        cdef epoll_event event
+        event.events = events
+        event.data.u64 = <uint64_t> what | tag
+        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) == 0
+
+    cdef bint rewatch(self, int fd, uint32_t events, void* what, Tag tag) noexcept:
+        cdef epoll_event event
+        event.events = events
+        event.data.u64 = <uint64_t> what | tag
+        return epoll_ctl(self.epoll, EPOLL_CTL_MOD, fd, &event) == 0
+
+    cdef void unwatch(self, int fd) noexcept:
+        cdef epoll_event event
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, &event)
+
+    # ---- listeners and descriptors
+
+    def listen(self, int fd):
+        cdef sockaddr_storage name
+        cdef uint32_t size = sizeof(name)
+        cdef Listener* listener = <Listener*> calloc(1, sizeof(Listener))
+        cdef int at
+        if listener == NULL:
+            raise MemoryError
+        if getsockname(fd, <sockaddr*> &name, &size) < 0 or not address_of(&name, &listener.address):
+            free(listener)
+            raise OSError(errno, os.strerror(errno))
+        listener.fd = fd
+        listener.wildcard = True
+        for at in range(16):
+            if listener.address.ip[at]:
+                listener.wildcard = False
+        listener.next = self.listeners
+        self.listeners = listener
+        if not self.accept_paused:
+            self.watch(fd, EPOLLIN, listener, TAG_LISTENER)
+
+    def unlisten(self, int fd):
+        cdef Listener** at = &self.listeners
+        cdef Listener* listener
+        while at[0] != NULL and at[0].fd != fd:
+            at = &at[0].next
+        if at[0] == NULL:
+            raise ValueError(f"descriptor {fd} is not a listener")
+        self.unwatch(fd)
+        listener = at[0]
+        at[0] = listener.next
+        listener.next = self.closed
+        self.closed = listener
+
+    cdef void pause_accept(self, int problem) noexcept:
+        """Descriptors or memory ran out: connections wait in the kernel until a client leaves."""
+        cdef Listener* listener = self.listeners
+        self.accept_paused = True
+        while listener != NULL:
+            self.unwatch(listener.fd)
+            listener = listener.next
+        self.timers.arm(&self.accept_retry, TIMER_ACCEPT, ACCEPT_RETRY_TIME, self.now)
+        self.tell("accept", f"accept: {os.strerror(problem)}: no new client until another leaves")
+
+    cdef void resume_accept(self) noexcept:
+        cdef Listener* listener = self.listeners
+        self.timers.cancel(&self.accept_retry)
+        self.accept_paused = False
+        while listener != NULL:
+            self.watch(listener.fd, EPOLLIN, listener, TAG_LISTENER)
+            listener = listener.next
+
+    cdef void reserve(self) noexcept:
+        """Keep a descriptor for the one more that a hand-off needs."""
+        if self.spare < 0:
+            self.spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
+
+    cdef int spare_socket(self) noexcept:
+        """A Unix socket for a hand-off, from the reserve if need be. -1: not even that."""
+        cdef int fd
+        self.reserve()
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd < 0 and self.spare >= 0:
+            close(self.spare)
+            self.spare = -1
+            fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        return fd
+
+    cdef size_t mta_queue(self) noexcept:
+        """True when a client waits for room in the MTA's socket."""
+        cdef TimerQueue* queue = self.timers.queue(TIMER_MTA_FULL, MTA_FULL_TIME)
+        return queue != NULL and queue.head != NULL
+
+    # ---- from outside a batch
+
+    def use_policy(self, Policy policy):
+        policy.keep_lists(self.policy)
+        self.policy = policy
+
+    def use_resolvers(self, addresses):
+        dnsbl_set_resolvers(self, list(addresses))
+        self.finish()
+
+    def tcp_answer(self, uint64_t token, addresses, int64_t ttl, int64_t keep):
+        cdef uint32_t answers[DNS_ADDRESSES]
+        cdef int count = 0
+        cdef bytes packed
+        cdef Query* query
+        pointer = self.dnsbl.elsewhere.get(token)
+        if pointer is None:
+            return
+        self.now = monotonic_microseconds()
+        query = <Query*> <size_t> pointer
+        if addresses is None:
+            query_failed(self, query, "no answer over TCP")
+        else:
+            for packed in addresses[:DNS_ADDRESSES]:
+                memcpy(&answers[count], <const char*> packed, 4)
+                count += 1
+            query_answered(self, query, answers, count, ttl, keep)
+        self.finish()
+
+    def drain(self):
+        cdef Listener* listener = self.listeners
+        self.now = monotonic_microseconds()
+        while self.listeners != NULL:
+            self.unlisten(self.listeners.fd)
+        self.draining = True
+        self.timers.arm(&self.drain_limit, TIMER_DRAIN, DRAIN_TIME, self.now)
+        self.finish()
+
+    cdef void turn_all_away(self) noexcept:
+        """The time to finish is over: whoever is still here may come back to the next process."""
+        cdef Session* session = self.all
+        cdef Session* following
+        while session != NULL:
+            following = session.next
+            if session.fd >= 0:
+                session_turn_away(self, session, b"421 4.3.2 Service currently unavailable\r\n")
+            else:
+                session_free(self, session)
+            session = following
+
+    def stats(self):
+        return {
+            "sessions": self.sessions,
+            "handoffs": self.handoffs,
+            "clients": self.clients.count,
+            "accepted": self.accepted,
+            "handed": self.handed,
+            "stress": bool(self.stress),
+            "accepting": not self.accept_paused,
+            "dns_asked": self.dnsbl.asked,
+            "dns_answered": self.dnsbl.answered,
+            "dns_timed_out": self.dnsbl.timed_out,
+            "dns_ignored": self.dnsbl.forged,
+            "dns_in_flight": self.dnsbl.in_flight,
+            "dns_kept": self.dnsbl.kept,
+        }
+
+    cdef void ask_over_tcp(self, uint64_t token, str name) except *:
+        self.on_truncated(token, name)
+
+    cdef void problem(self, str what, error) noexcept:
+        """A part outside the core failed; the client goes on without it."""
+        self.tell(what, f"{what}: {type(error).__name__}: {error}")
+
+    cdef void tell(self, str what, str text) noexcept:
+        """Warn, once a minute for each kind of problem."""
+        cdef int64_t second = self.now // MICROSECONDS
+        if second - self.told.get(what, -60) >= 60:
+            self.told[what] = second
+            self.log.warning(text)
+
+
+cdef int64_t monotonic_microseconds() noexcept nogil:
+    cdef timespec moment
+    clock_gettime(CLOCK_MONOTONIC, &moment)
+    return <int64_t> moment.tv_sec * 1000000 + moment.tv_nsec // 1000
+
+
+cdef int64_t wall_seconds() noexcept nogil:
+    cdef timespec moment
+    clock_gettime(CLOCK_REALTIME, &moment)
+    return moment.tv_sec
+
+
+cdef void errno_set(int number) noexcept nogil:
+    global errno
+    errno = number
+
+
+cdef bint address_of(const sockaddr_storage* name, Address* address) noexcept nogil:
+    """An endpoint from the kernel's form. False: neither IPv4 nor IPv6."""
+    cdef const sockaddr_in* four = <const sockaddr_in*> name
+    cdef const sockaddr_in6* six = <const sockaddr_in6*> name
+    memset(address, 0, sizeof(Address))
+    if four.sin_family == AF_INET:
+        address.family = 4
+        address.port = ntohs(four.sin_port)
+        memcpy(address.ip, &four.sin_addr, 4)
+        return True
+    if four.sin_family == AF_INET6:
+        address.family = 6
+        address.port = ntohs(six.sin6_port)
+        memcpy(address.ip, &six.sin6_addr, 16)
+        address_unmap(address)
+        return True
+    return False

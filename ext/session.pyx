@@ -1,0 +1,537 @@
+# The way of a connection, top to bottom: accept, checks at connect, tests before the SMTP handshake, (the dummy engine,
+# in engine.pyx,) conclusion, hand-off (in handoff.pyx) or farewell. Section numbers are the reference's.
+
+# ---- accept
+
+cdef void listener_readable(Screener core, Listener* listener) noexcept:
+    """Accept what waits, up to a bound, so that clients under test are not kept waiting by a burst."""
+    cdef sockaddr_storage name
+    cdef uint32_t size
+    cdef int fd, left = ACCEPT_BATCH
+    cdef Address peer, server
+    while left and not core.accept_paused:
+        left -= 1
+        size = sizeof(name)
+        fd = accept4(listener.fd, <sockaddr*> &name, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
+                core.pause_accept(errno)
+            elif errno not in (ECONNABORTED, EINTR):
+                return
+            continue
+        server = listener.address
+        if not address_of(&name, &peer) or (listener.wildcard and not server_address(fd, &server)):
+            refuse(fd)              # 2.3 step 1
+            continue
+        session_begin(core, fd, &peer, &server)
+
+
+cdef void refuse(int fd) noexcept:
+    """Turn away a connection that has no session."""
+    cdef const char* reply = NO_RESOURCES
+    send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL)
+    close(fd)
+
+
+cdef bint server_address(int fd, Address* address) noexcept:
+    cdef sockaddr_storage name
+    cdef uint32_t size = sizeof(name)
+    return getsockname(fd, <sockaddr*> &name, &size) == 0 and address_of(&name, address)
+
+
+# ---- checks at connect (2.3)
+
+cdef inline uint32_t bits(uint32_t which, int test) noexcept nogil:
+    """The TestBit bits of one test, where they are in a session's flags."""
+    return which << 4 * test
+
+
+cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server) noexcept:
+    """Decide what a new connection is: turned away, handed to the MTA, or tested."""
+    cdef Policy policy = core.policy
+    cdef Session* session = session_new(core, fd, peer, server)
+    cdef int decision
+    if session == NULL:
+        refuse(fd)
+        return
+    log_begin(core, session, "CONNECT from ")
+    core.log.put(" to ")
+    core.log.put_address(server)
+    core.log.end()
+    stress_rise(core)
+    if policy.client_limit > 0 and <int32_t> session.client.sessions > policy.client_limit:
+        log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
+        core.log.put(": too many connections")
+        core.log.end()
+        session_turn_away(core, session, b"421 4.7.0 Error: too many connections\r\n")
+        return
+    if core.handoffs >= policy.post_queue:
+        log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
+        core.log.put(": all server ports busy")
+        core.log.end()
+        session_turn_away(core, session, MTA_BUSY)
+        return
+    decision = access_decision(core, policy, peer)
+    if decision == ACCESS_PERMIT:
+        log_about(core, session, "ALLOWLISTED " if policy.respectful else "WHITELISTED ")
+        handoff_begin(core, session)
+        return
+    if decision == ACCESS_REJECT:
+        log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
+        if policy.denylist_action == ACTION_DROP:
+            session_turn_away(core, session, b"521 5.3.2 Service currently unavailable\r\n")
+            return
+        if policy.denylist_action == ACTION_ENFORCE:
+            session.flags |= DENYLIST_FAIL | NO_FORWARD
+            session.verdict = VERDICT_DENYLISTED
+    if not session.flags & DENYLIST_FAIL and session.client.sessions == 1 and stamps_look_up(core, session):
+        tests_needed(session)
+        if not session.flags & ALL_TODO:
+            log_about(core, session, "PASS OLD ")
+            handoff_begin(core, session)
+            return
+    else:
+        if session.client.sessions == 1:
+            memset(session.client.stamps, 0, sizeof(session.client.stamps))
+        tests_needed(session)
+    # The MX policy test (postscreen_allowlist_interfaces, 2.3 step 7) belongs here.
+    if core.sessions - core.handoffs > policy.pre_queue:
+        log_begin(core, session, "reject: connect from ")
+        core.log.put(": all screening ports busy")
+        core.log.end()
+        session_turn_away(core, session, b"421 4.3.2 All screening ports are busy\r\n")
+        return
+    if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):
+        greet_begin(core, session)
+    elif session.flags & (DEEP_TODO | NO_FORWARD):
+        dialogue_begin(core, session)
+    else:
+        session_conclude(core, session)
+
+
+cdef void tests_needed(Session* session) noexcept:
+    """Which tests this client needs now, by the stamps of its record (2.4)."""
+    cdef Policy policy = <Policy> session.policy
+    cdef int64_t now = wall_seconds()
+    cdef int test
+    for test in range(TESTS):
+        if session.client.stamps[test] == 0:
+            session.flags |= IS_NEW
+        if policy.enabled[test] and now > session.client.stamps[test]:
+            session.flags |= bits(TODO, test)
+
+
+cdef bint stamps_look_up(Screener core, Session* session) noexcept:
+    """Read the client's record from the cache into memory (7.1). False: there is none."""
+    cdef int test
+    if core.cache is None:
+        return False
+    try:
+        stamps = core.cache.lookup(session.peer.ip[:4 if session.peer.family == 4 else 16])
+        if stamps is None:
+            return False
+        for test in range(TESTS):
+            session.client.stamps[test] = stamps[test]
+        return True
+    except Exception as error:
+        core.problem("cache lookup", error)
+        return False
+
+
+# ---- tests before the SMTP handshake: greet wait and DNSBL (2.5, 3, 4)
+
+cdef void greet_begin(Screener core, Session* session) noexcept:
+    """Say half a greeting, ask the lists, wait."""
+    cdef Policy policy = <Policy> session.policy
+    session.stage = STAGE_GREET
+    session.began = core.now
+    if session.flags & bits(TODO, PREGREET) and not session_send(core, session, policy.teaser):
+        session_hung_up(core, session)
+        return
+    if not session_watch(core, session, session.flags & bits(TODO, PREGREET)):
+        session_turn_away(core, session, NO_RESOURCES)
+        return
+    core.timers.arm(&session.timer, TIMER_GREET, policy.greet_wait[core.stress], core.now)
+    if session.flags & bits(TODO, DNSBL) and lookup_join(core, session) != NULL and session.lookup.pending == 0:
+        greet_dnsbl_done(core, session)
+
+
+cdef void greet_readable(Screener core, Session* session, uint32_t events) noexcept:
+    """The client talked before its turn, or left. Nothing is consumed: the MTA or the engine reads it later."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Py_ssize_t got
+    if not events & EPOLLIN or session.flags & bits(FAIL | DONE, PREGREET):
+        session_hung_up(core, session)
+        return
+    got = recv(session.fd, core.feed, PEEK_SIZE, MSG_PEEK | MSG_DONTWAIT)
+    if got <= 0:
+        if got == 0 or errno not in (EAGAIN, EINTR):
+            session_hung_up(core, session)
+        return
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put("PREGREET ")
+    core.log.put_number(got)
+    core.log.put(" after ")
+    core.log.put_delay(core.now - session.began)
+    core.log.put(" from ")
+    core.log.put_address(&session.peer)
+    core.log.put(": ")
+    core.log.put_escaped(core.feed, got, LOGGED_TEXT)
+    core.log.end()
+    session.flags |= bits(FAIL | DONE, PREGREET)
+    if policy.actions[PREGREET] == ACTION_DROP:
+        session_turn_away(core, session, b"521 5.5.1 Protocol error\r\n")
+        return
+    if policy.actions[PREGREET] == ACTION_ENFORCE:
+        session.flags |= NO_FORWARD
+        session.verdict = VERDICT_PROTOCOL
+    session_watch(core, session, False)
+    if session.flags & bits(TODO, DNSBL) and not session.flags & bits(DONE, DNSBL):
+        return                                  # the lists have the rest of the greet wait
+    greet_end(core, session)
+
+
+cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
+    """Every list has answered: an allow list may end the greet wait (4.5)."""
+    cdef Score score
+    if session.stage != STAGE_GREET or session.flags & bits(DONE, DNSBL):
+        return
+    session.flags |= bits(DONE, DNSBL)
+    score = lookup_score(core, session)
+    if score_allows(session, &score):
+        allow_all(core, session, score.ttl)
+    if not session.flags & bits(TODO, PREGREET) or session.flags & bits(DONE, PREGREET):
+        greet_end(core, session)
+
+
+cdef bint score_allows(Session* session, const Score* score) noexcept:
+    cdef Policy policy = <Policy> session.policy
+    return (policy.allow_threshold < 0 and score.total <= policy.allow_threshold
+            and score.total < policy.threshold and not session.flags & (ALL_FAIL | DENYLIST_FAIL))
+
+
+cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
+    """An allow list vouches for the client: every other test counts as passed (4.5)."""
+    cdef int64_t until = wall_seconds() + ttl
+    cdef int test
+    for test in range(TESTS):
+        if test == DNSBL:
+            continue
+        if session.flags & bits(TODO, test) and not session.flags & bits(PASS, test):
+            session.flags |= bits(DONE | PASS, test)
+        if session.client.stamps[test] < until:
+            session.client.stamps[test] = until
+
+
+cdef void greet_end(Screener core, Session* session) noexcept:
+    """The greet wait is over: judge (2.5)."""
+    cdef Policy policy = <Policy> session.policy
+    cdef int64_t now = wall_seconds()
+    cdef Score score
+    core.timers.cancel(&session.timer)
+    if session.flags & bits(TODO, PREGREET):
+        if not session.flags & bits(FAIL | DONE, PREGREET):
+            session.client.stamps[PREGREET] = now + policy.ttl[PREGREET]
+            session.flags |= bits(PASS, PREGREET)
+        elif session.flags & bits(FAIL, PREGREET) and policy.actions[PREGREET] == ACTION_IGNORE:
+            session.flags &= ~bits(FAIL, PREGREET)
+    if session.flags & bits(TODO, DNSBL):
+        score = lookup_score(core, session)
+        lookup_leave(core, session)
+        if score_allows(session, &score):
+            allow_all(core, session, score.ttl)
+        if score.total < policy.threshold:
+            session.client.stamps[DNSBL] = now + score.ttl
+            session.flags |= bits(PASS, DNSBL)
+        elif not greet_dnsbl_failed(core, session, &score):
+            return
+    if session.flags & NO_FORWARD or needs_dialogue(session):
+        dialogue_begin(core, session)
+    else:
+        session_conclude(core, session)
+
+
+cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score) noexcept:
+    """The client is listed. False: the session is over."""
+    cdef Policy policy = <Policy> session.policy
+    cdef bint unsure = score.lowest < policy.threshold
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put("DNSBL rank ")
+    core.log.put_number(score.total)
+    core.log.put(" for ")
+    core.log.put_address(&session.peer)
+    core.log.end()
+    if policy.actions[DNSBL] == ACTION_IGNORE:
+        return True
+    session.flags |= bits(FAIL, DNSBL) | NO_FORWARD
+    session.list = score.top
+    session.verdict = VERDICT_DNSBL_UNSURE if unsure else VERDICT_DNSBL
+    if policy.actions[DNSBL] == ACTION_ENFORCE:
+        return True
+    session_turn_away(core, session, verdict_text(session, b"421 4.7.1" if unsure else b"521 5.7.1"))
+    return False
+
+
+cdef inline bint needs_dialogue(Session* session) noexcept:
+    """True when a deep test is needed that nothing has passed yet."""
+    cdef uint32_t flags = session.flags
+    return (flags & DEEP_TODO) >> 2 & ~((flags & DEEP_PASS) >> 1)
+
+
+# ---- conclusion (2.7)
+
+cdef void session_conclude(Screener core, Session* session) noexcept:
+    """No test is left: log and remember what was passed, then hand the client on."""
+    session_remember(core, session)
+    if session.flags & NO_FORWARD:
+        session_part(core, session)
+    else:
+        handoff_begin(core, session)
+
+
+cdef void session_turn_away(Screener core, Session* session, bytes reply) noexcept:
+    """The last word to a client, whatever it passed before is remembered."""
+    session.flags |= NO_FORWARD
+    session_remember(core, session)
+    session_reply(core, session, reply)
+    session_part(core, session)
+
+
+cdef void session_hung_up(Screener core, Session* session) noexcept:
+    """The client left, or cannot be written to: no penalty for what it had passed."""
+    log_hangup(core, session)
+    session.flags |= NO_FORWARD | HUNG_UP
+    session_remember(core, session)
+    session_part(core, session)
+
+
+cdef void session_remember(Screener core, Session* session) noexcept:
+    """Log the pass and store it, once a session."""
+    cdef Policy policy = <Policy> session.policy
+    cdef int64_t* stamps = session.client.stamps
+    cdef uint32_t passed
+    cdef int test
+    if session.flags & (ALL_FAIL | DENYLIST_FAIL):
+        session.flags &= ~ALL_PASS
+    passed = session.flags & ALL_PASS
+    if session.flags & CONCLUDED or not passed:
+        return
+    session.flags |= CONCLUDED
+    if passed << 1 == session.flags & ALL_TODO:
+        if session.flags & IS_NEW and session.client.new_logged == 0:
+            session.client.new_logged += 1
+            log_about(core, session, "PASS NEW ")
+        else:
+            log_about(core, session, "PASS OLD ")
+    if core.cache is None:
+        return
+    try:
+        core.cache.store(
+            session.peer.ip[:4 if session.peer.family == 4 else 16],
+            tuple([stamps[test] if stamps[test] > 0 or policy.enabled[test] and stamps[test] == 0 else 1
+                   for test in range(TESTS)]))
+    except Exception as error:
+        core.problem("cache update", error)
+
+
+cdef void session_part(Screener core, Session* session) noexcept:
+    """End a session that was not handed on."""
+    log_about(core, session, "DISCONNECT ")
+    session_free(core, session)
+
+
+# ---- the session itself
+
+cdef Session* session_new(Screener core, int fd, const Address* peer, const Address* server) noexcept:
+    """NULL: out of memory."""
+    cdef Session* session = <Session*> calloc(1, sizeof(Session))
+    if session == NULL:
+        return NULL
+    session.client = client_join(core.clients, peer)
+    if session.client == NULL:
+        free(session)
+        return NULL
+    session.fd = fd
+    session.mta = -1
+    session.peer = peer[0]
+    session.server = server[0]
+    session.began = core.now
+    session.policy = <PyObject*> core.policy
+    Py_INCREF(core.policy)
+    session.next = core.all
+    if core.all != NULL:
+        core.all.prev = session
+    core.all = session
+    core.sessions += 1
+    core.accepted += 1
+    return session
+
+
+cdef void session_free(Screener core, Session* session) noexcept:
+    """Close and forget; the memory lives on to the end of this batch of events, which may still name it."""
+    core.timers.cancel(&session.timer)
+    lookup_leave(core, session)
+    dialogue_free(session)
+    if session.fd >= 0:
+        close(session.fd)
+        session.fd = -1
+    if session.mta >= 0:
+        close(session.mta)
+        session.mta = -1
+    if session.flags & COUNTED_HANDOFF:
+        core.handoffs -= 1
+    client_leave(core.clients, session.client)
+    if session.prev != NULL:
+        session.prev.next = session.next
+    else:
+        core.all = session.next
+    if session.next != NULL:
+        session.next.prev = session.prev
+    core.sessions -= 1
+    stress_fall(core)
+    Py_DECREF(<Policy> session.policy)
+    session.policy = NULL
+    session.stage = STAGE_GONE
+    session.next = core.gone
+    core.gone = session
+
+
+cdef bint session_watch(Screener core, Session* session, bint reading) noexcept:
+    """Watch for a hang-up, and for bytes if wanted. False: the kernel has no room."""
+    cdef uint32_t events = EPOLLRDHUP | (EPOLLIN if reading else 0)
+    if session.watched:
+        return core.rewatch(session.fd, events, session, TAG_CLIENT)
+    session.watched = core.watch(session.fd, events, session, TAG_CLIENT)
+    return session.watched
+
+
+cdef void session_unwatch(Screener core, Session* session) noexcept:
+    """Before a descriptor is passed on: epoll watches the description, which lives on in the MTA."""
+    if session.watched:
+        core.unwatch(session.fd)
+        session.watched = False
+
+
+cdef void session_event(Screener core, Session* session, uint32_t events) noexcept:
+    """Something happened on the client's descriptor."""
+    if session.fd < 0:
+        return
+    if session.stage == STAGE_GREET:
+        greet_readable(core, session, events)
+    elif session.stage == STAGE_DIALOGUE:
+        dialogue_readable(core, session)
+    elif session.stage == STAGE_MTA_FULL:
+        session_hung_up(core, session)
+
+
+# ---- replies
+
+cdef void session_reply(Screener core, Session* session, bytes reply) noexcept:
+    """Send a reply, softened and with its footer (5.8, 5.9). Who does not take it loses it."""
+    cdef Policy policy = <Policy> session.policy
+    cdef char text[64]
+    if policy.soft_bounce:
+        reply = softened(reply)
+    if policy.footer is not None and reply[0] in (c"4", c"5"):
+        try:
+            reply = policy.footer(reply, text[:address_text(&session.peer, text)].decode(), session.peer.port)
+        except Exception as error:
+            core.problem("reject footer", error)
+    session_send(core, session, reply)
+
+
+cdef bytes softened(bytes reply):
+    """soft_bounce: 5xx 5.x.x becomes 4xx 4.x.x."""
+    if reply[:1] != b"5":
+        return reply
+    return b"4" + reply[1:4] + (b"4" if reply[4:5] == b"5" else reply[4:5]) + reply[5:]
+
+
+cdef bint session_send(Screener core, Session* session, bytes data) noexcept:
+    """Write; what the client does not take now goes before the next reply (5.10). False: it is gone."""
+    cdef Dialogue* dialogue = session.dialogue
+    cdef const char* text = data
+    cdef size_t size = len(data)
+    cdef Py_ssize_t sent = 0
+    if dialogue != NULL and dialogue.unsent_length:
+        if not dialogue_keep(dialogue, text, size):
+            return False
+        sent = send(session.fd, dialogue.unsent, dialogue.unsent_length, MSG_DONTWAIT | MSG_NOSIGNAL)
+        if sent > 0:
+            dialogue.unsent_length -= <uint32_t> sent
+            memmove(dialogue.unsent, dialogue.unsent + sent, dialogue.unsent_length)
+        return sent >= 0 or errno == EAGAIN
+    sent = send(session.fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    if sent < 0 and errno != EAGAIN:
+        return False
+    sent = max(sent, 0)
+    if <size_t> sent < size and dialogue != NULL:
+        return dialogue_keep(dialogue, text + sent, size - sent)
+    return True
+
+
+cdef bytes verdict_text(Session* session, bytes code):
+    """What RCPT is told (2.6). `code` replaces that of a DNSBL verdict, for a client that is dropped."""
+    cdef Policy policy = <Policy> session.policy
+    cdef char text[64]
+    if session.verdict == VERDICT_LATER:
+        return b"450 4.3.2 Service currently unavailable\r\n"
+    if session.verdict == VERDICT_DENYLISTED:
+        return b"550 5.3.2 Service currently unavailable\r\n"
+    if session.verdict == VERDICT_PROTOCOL:
+        return b"550 5.5.1 Protocol error\r\n"
+    return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
+        code or (b"550 5.7.1" if session.verdict == VERDICT_DNSBL else b"450 4.7.1"),
+        text[:address_text(&session.peer, text)],
+        policy.lists.lists[session.list].shown)
+
+
+# ---- stress (2.9)
+
+cdef void stress_rise(Screener core) noexcept:
+    if core.stress or core.sessions < core.policy.stress_on:
+        return
+    core.stress = True
+    log_stress(core, "entering")
+
+
+cdef void stress_fall(Screener core) noexcept:
+    if not core.stress or core.sessions > core.policy.stress_off:
+        return
+    core.stress = False
+    log_stress(core, "leaving")
+
+
+# ---- log lines that several steps write (6.2)
+
+cdef void log_stress(Screener core, const char* what) noexcept:
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put(what)
+    core.log.put(" STRESS mode with ")
+    core.log.put_number(core.sessions)
+    core.log.put(" connections")
+    core.log.end()
+
+
+cdef void log_begin(Screener core, Session* session, const char* what) noexcept:
+    """Begin a line about a session: its words, then [address]:port."""
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put(what)
+    core.log.put_address(&session.peer)
+
+
+cdef void log_about(Screener core, Session* session, const char* what) noexcept:
+    log_begin(core, session, what)
+    core.log.end()
+
+
+cdef void log_hangup(Screener core, Session* session) noexcept:
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put("HANGUP after ")
+    core.log.put_delay(core.now - session.began)
+    core.log.put(" from ")
+    core.log.put_address(&session.peer)
+    core.log.put(" in tests ")
+    core.log.put("after" if session.stage == STAGE_DIALOGUE else "before")
+    core.log.put(" SMTP handshake")
+    core.log.end()

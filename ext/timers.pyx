@@ -1,0 +1,99 @@
+# Timers: one FIFO for each kind and duration. Arming, cancelling and the next deadline cost the same for one client and
+# for 15,000; there are as many queues as durations in use, which is a handful.
+
+
+@cython.final
+cdef class Timers:
+    cdef TimerQueue* queues
+
+    def __dealloc__(self):
+        cdef TimerQueue* queue
+        while self.queues != NULL:
+            queue = self.queues
+            self.queues = queue.next
+            free(queue)
+
+    cdef TimerQueue* queue(self, TimerKind kind, int64_t duration) noexcept:
+        """The FIFO of this kind and duration (µs), made when it is new. NULL: out of memory."""
+        cdef TimerQueue* queue = self.queues
+        while queue != NULL:
+            if queue.duration == duration and queue.kind == kind:
+                return queue
+            queue = queue.next
+        queue = self.unused()
+        if queue == NULL:
+            queue = <TimerQueue*> calloc(1, sizeof(TimerQueue))
+            if queue == NULL:
+                return NULL
+            queue.next = self.queues
+            self.queues = queue
+        queue.kind = kind
+        queue.duration = duration
+        return queue
+
+    cdef TimerQueue* unused(self) noexcept:
+        """An empty queue, once a few reloads have left some behind."""
+        cdef TimerQueue* queue = self.queues
+        cdef TimerQueue* empty = NULL
+        cdef int count = 0
+        while queue != NULL:
+            count += 1
+            if queue.head == NULL:
+                empty = queue
+            queue = queue.next
+        return empty if count >= 32 else NULL
+
+    cdef bint arm(self, Timer* timer, TimerKind kind, int64_t duration, int64_t now) noexcept:
+        """Start a timer, or start it anew. False: out of memory, and it is not armed."""
+        cdef TimerQueue* queue = self.queue(kind, duration)
+        self.cancel(timer)
+        if queue == NULL:
+            return False
+        timer.deadline = now + duration
+        timer.queue = queue
+        timer.next = NULL
+        timer.prev = queue.tail
+        if queue.tail != NULL:
+            queue.tail.next = timer
+        else:
+            queue.head = timer
+        queue.tail = timer
+        return True
+
+    cdef void cancel(self, Timer* timer) noexcept:
+        cdef TimerQueue* queue = timer.queue
+        if queue == NULL:
+            return
+        if timer.prev != NULL:
+            timer.prev.next = timer.next
+        else:
+            queue.head = timer.next
+        if timer.next != NULL:
+            timer.next.prev = timer.prev
+        else:
+            queue.tail = timer.prev
+        timer.queue = NULL
+
+    cdef Timer* expired(self, int64_t now, TimerKind* kind) noexcept:
+        """Take a timer that is due, the earliest first. NULL: none is."""
+        cdef TimerQueue* queue = self.queues
+        cdef Timer* first = NULL
+        while queue != NULL:
+            if queue.head != NULL and queue.head.deadline <= now:
+                if first == NULL or queue.head.deadline < first.deadline:
+                    first = queue.head
+            queue = queue.next
+        if first != NULL:
+            kind[0] = first.queue.kind
+            self.cancel(first)
+        return first
+
+    cdef int64_t next_deadline(self) noexcept:
+        """When the next timer is due (µs), or -1."""
+        cdef TimerQueue* queue = self.queues
+        cdef int64_t earliest = -1
+        while queue != NULL:
+            if queue.head != NULL and (earliest < 0 or queue.head.deadline < earliest):
+                earliest = queue.head.deadline
+            queue = queue.next
+        return earliest

@@ -1,0 +1,157 @@
+"""The access list (reference 1.2, `postscreen_access_list`), made ready for the core once at load.
+
+A step is a word, a table of networks that the core asks itself, or a callable for all other tables. A table's result is
+a list of words itself. What each result of a network table leads to is computed here, once:
+
+* `permit`, `reject`: decided;
+* `dunno`: ends the whole list without a decision (what a `dunno` at the top of the list does, and an unknown word);
+* `next`: go on with the next step (what a `dunno` in a result does);
+* a callable: the result names permit_mynetworks, so it depends on the address.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fastscreen.config import Config, ConfigError
+from fastscreen.config.escape import quoted
+from fastscreen.core import NetworkTable
+from fastscreen.tables import Cidr, Table, TableError, open_table
+from fastscreen.tables.mynetworks import PERMIT, read_networks
+
+PERMITTED, REJECTED, DUNNO, NEXT = "permit", "reject", "dunno", "next"
+_WARNINGS = 100
+
+Decide = Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """A step the core does: `decisions[i]` belongs to `table.results[i]`; an address not in the table goes on."""
+
+    name: str
+    table: NetworkTable
+    decisions: list[str | Decide]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A step for another type of table: `decide(address)` gives permit, reject, dunno or next."""
+
+    name: str
+    decide: Decide
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """permit, reject or dunno at the top of the list: whoever comes here."""
+
+    decision: str
+
+
+Step = Networks | Ask | Word
+
+
+@dataclass(slots=True)
+class AccessList:
+    """steps: in order, first decision wins; after the last one there is none.
+
+    warnings: one line each; a look-up in an `Ask` may add to it, once for each unknown word.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def decide(self, address: str) -> tuple[str | None, str]:
+        """permit, reject or None for an address in text form, and the name of the step that said so."""
+        for step in self.steps:
+            match step:
+                case Word(decision):
+                    name = decision
+                case Ask(name, ask):
+                    decision = ask(address)
+                case Networks(name, table, decisions):
+                    result = table.lookup(address)
+                    if result is None:
+                        continue
+                    found = decisions[table.results.index(result)]
+                    decision = found if isinstance(found, str) else found(address)
+            if decision == DUNNO:
+                return None, name
+            if decision != NEXT:
+                return decision, name
+        return None, ""
+
+
+def load_access(config: Config) -> AccessList:
+    """Open what `access.list` and `access.mynetworks` name. Raises ConfigError."""
+    try:
+        trusted = read_networks(config.access.mynetworks)
+    except TableError as error:
+        raise ConfigError(f"{config.source}: access.mynetworks: {error}") from None
+    access = AccessList(warnings=list(trusted.warnings))
+    for item in config.access.list:
+        if item == "permit_mynetworks":
+            decisions = [PERMITTED if result == PERMIT else NEXT for result in trusted.results]
+            access.steps.append(Networks(item, trusted, list(decisions)))
+        elif ":" in item:
+            try:
+                table = open_table(item)
+            except TableError as error:
+                raise ConfigError(f"{config.source}: access.list: {error}") from None
+            access.steps.append(_step(table, trusted, access.warnings))
+        else:
+            access.steps.append(Word(item))
+    return access
+
+
+def _step(table: Table, trusted: NetworkTable, warnings: list[str]) -> Step:
+    if isinstance(table, Cidr):
+        warnings += table.warnings
+        decisions = [_decision(result, trusted, table.spec, warnings) for result in table.networks.results]
+        return Networks(table.spec, table.networks, decisions)
+    known: dict[str, str | Decide] = {}
+    warnings += table.warnings
+    table.warnings = warnings
+
+    def decide(address: str) -> str:
+        result = table.lookup(address)
+        if result is None:
+            return NEXT
+        decision = known.get(result)
+        if decision is None:
+            # Substitution may make any number of different results: neither they nor their warnings may pile up.
+            if len(known) == _WARNINGS:
+                known.clear()
+            decision = known[result] = _decision(result, trusted, table.spec, warnings)
+        return decision if isinstance(decision, str) else decision(address)
+
+    return Ask(table.spec, decide)
+
+
+def _decision(result: str, trusted: NetworkTable, spec: str, warnings: list[str]) -> str | Decide:
+    """What a table's result leads to."""
+    words = [word for word in re.split(r"[\s,]+", result) if word]
+    for place, word in enumerate(words):
+        match word.lower():
+            case "permit" | "reject" as decision:
+                return decision
+            case "dunno":
+                return NEXT
+            case "permit_mynetworks":
+                rest = _decision(" ".join(words[place + 1 :]), trusted, spec, warnings)
+
+                def decide(address: str, rest: str | Decide = rest) -> str:
+                    if trusted.lookup(address) == PERMIT:
+                        return PERMITTED
+                    return rest if isinstance(rest, str) else rest(address)
+
+                return decide
+            case _:
+                what = "a table in a table's result" if ":" in word else "unknown command"
+                if len(warnings) < _WARNINGS:
+                    warnings.append(f"{quoted(spec)[1:-1]}: {what}: {quoted(word)}: no decision for its clients")
+                return DUNNO
+    return NEXT

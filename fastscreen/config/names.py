@@ -1,0 +1,499 @@
+"""The one table of configuration keys: default, kind of value, and postscreen's names for the same thing.
+
+The loader, `docs/configuration.md`, `contrib/fastscreen.toml` and the import of a main.cf all read it.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from fastscreen.config import values
+from fastscreen.config.model import Action
+
+_TEST = values.ActionOf(Action.IGNORE, Action.ENFORCE, Action.DROP)
+_DEEP = values.ActionOf(Action.OFF, Action.IGNORE, Action.ENFORCE, Action.DROP)
+_FILTER = (
+    r'"\\t !\"#$%&'
+    r"'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"
+    '"'
+)
+
+
+class Key(Struct, frozen=True):
+    """One key.
+
+    key: `table.key`, or the key alone at the top of the file.
+    default: the default as TOML; it loads to what a left-out key gives.
+    kind: how the value is read; for a time, `kind.unit` is the unit of a number without one.
+    about: one sentence (Markdown).
+    parameters: postscreen's names, today's first, then the old ones; empty when postscreen has none.
+    parents: what these default to in main.cf, nearest first.
+    """
+
+    key: str
+    default: str
+    kind: values.Kind
+    about: str
+    parameters: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> str:
+        """The TOML table, empty for the top of the file."""
+        return self.key.rpartition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.key.rpartition(".")[2]
+
+
+TABLES = {
+    "": "The server's name and user.",
+    "listen": "Where clients come in.",
+    "handoff": "Where clients go that passed.",
+    "access": "Permanent allow and deny list, by client address only.",
+    "greet": "The pregreet test: a client that talks before it was greeted.",
+    "dnsbl": "DNS block and allow lists.",
+    "deep": "The tests after the greeting. They cost a good new client one 450.",
+    "engine": "The dummy SMTP engine that talks to clients under deep tests and to those that failed.",
+    "cache": "What is remembered of clients that passed.",
+    "limits": "How much at a time.",
+    "log": "The log.",
+}
+
+KEYS = (
+    Key(
+        "hostname",
+        '""',
+        values.Hostname(),
+        "Name of this server in replies; empty: the machine's full name.",
+        ("myhostname",),
+    ),
+    Key(
+        "banner",
+        '"$hostname ESMTP Postfix"',
+        values.Banner("$hostname"),
+        "Text of the dummy engine's `220`.",
+        ("smtpd_banner",),
+    ),
+    Key(
+        "user",
+        '""',
+        values.Ident(empty=True),
+        "User to become once the sockets are bound, when started as root; empty: `postfix` when `handoff.to` is "
+        "`pass:` and such a user exists, else no change.",
+        ("mail_owner",),
+    ),
+    Key(
+        "listen.addresses",
+        '["0.0.0.0:25", "[::]:25"]',
+        values.ListOf(values.Address(), least=1),
+        "Addresses and ports to listen on; port 0: any free one.",
+    ),
+    Key(
+        "handoff.to",
+        '"pass:/var/spool/postfix/private/smtpd"',
+        values.HandoffTo(),
+        "`pass:` and Postfix's socket of the service `smtpd pass`, or `sink:`, the embedded server that accepts and "
+        "discards.",
+        ("smtpd_service_name",),
+    ),
+    Key(
+        "access.list",
+        '["permit_mynetworks"]',
+        values.ListOf(values.AccessItem()),
+        "First decision wins; a table's result is such a list itself, without tables. A client that is permitted is "
+        "handed on at once.",
+        ("postscreen_access_list",),
+    ),
+    Key(
+        "access.mynetworks",
+        "[]",
+        values.ListOf(values.Network()),
+        "What `permit_mynetworks` permits. Postfix's default is the machine's own addresses; here nobody is trusted "
+        "unasked.",
+        ("mynetworks",),
+    ),
+    Key(
+        "access.denylist_action",
+        '"ignore"',
+        _TEST,
+        "What a client gets that the list rejects.",
+        ("postscreen_denylist_action", "postscreen_blacklist_action"),
+    ),
+    Key(
+        "greet.banner",
+        '"$banner"',
+        values.Banner("$hostname and $banner"),
+        "Text of the teaser, `220-`; empty: no pregreet test.",
+        ("postscreen_greet_banner",),
+        ("smtpd_banner",),
+    ),
+    Key(
+        "greet.wait",
+        '"6s"',
+        values.Time(),
+        "How long a client must be silent, and how long DNS lists may take.",
+        ("postscreen_greet_wait",),
+    ),
+    Key(
+        "greet.stress_wait",
+        '"2s"',
+        values.Time(),
+        "The same under stress (when nine tenths of `limits.pre_queue` are used).",
+        ("postscreen_greet_wait",),
+    ),
+    Key(
+        "greet.action",
+        '"ignore"',
+        _TEST,
+        "What a client gets that talks too soon.",
+        ("postscreen_greet_action",),
+    ),
+    Key(
+        "greet.ttl",
+        '"1d"',
+        values.Time("d"),
+        "How long a pass is valid.",
+        ("postscreen_greet_ttl",),
+    ),
+    Key(
+        "dnsbl.sites",
+        "[]",
+        values.ListOf(values.SitePattern(), empty="[] is no DNSBL test"),
+        "Lists to ask: `domain[=filter][*weight]`; a negative weight is for allow lists.",
+        ("postscreen_dnsbl_sites",),
+    ),
+    Key(
+        "dnsbl.threshold",
+        "1",
+        values.Number(1),
+        "A client with this score or more fails.",
+        ("postscreen_dnsbl_threshold",),
+    ),
+    Key(
+        "dnsbl.allowlist_threshold",
+        "0",
+        values.Number(-values.MOST),
+        "When negative: a client with this score or less skips all other tests.",
+        ("postscreen_dnsbl_allowlist_threshold", "postscreen_dnsbl_whitelist_threshold"),
+    ),
+    Key(
+        "dnsbl.action",
+        '"ignore"',
+        _TEST,
+        "What a client gets that fails.",
+        ("postscreen_dnsbl_action",),
+    ),
+    Key(
+        "dnsbl.reply_map",
+        '""',
+        values.TableName(optional=True),
+        "Table from a list's domain to the name shown in replies, to keep query keys secret.",
+        ("postscreen_dnsbl_reply_map",),
+    ),
+    Key(
+        "dnsbl.timeout",
+        '"10s"',
+        values.Time(),
+        "How long one answer may take.",
+        ("postscreen_dnsbl_timeout",),
+    ),
+    Key(
+        "dnsbl.min_ttl",
+        '"60s"',
+        values.Time(),
+        "A pass is valid at least this long, whatever the DNS says.",
+        ("postscreen_dnsbl_min_ttl",),
+    ),
+    Key(
+        "dnsbl.max_ttl",
+        '"1h"',
+        values.Time("h"),
+        "And at most this long.",
+        ("postscreen_dnsbl_max_ttl", "postscreen_dnsbl_ttl"),
+    ),
+    Key(
+        "dnsbl.resolvers",
+        "[]",
+        values.ListOf(values.Address(53), empty="[] is those of /etc/resolv.conf"),
+        "DNS resolvers to ask, in order; empty: those of `/etc/resolv.conf`.",
+    ),
+    Key(
+        "deep.pipelining",
+        '"off"',
+        _DEEP,
+        "A client that sends a command before it has the answer to the one before.",
+        ("postscreen_pipelining_enable", "postscreen_pipelining_action"),
+    ),
+    Key(
+        "deep.pipelining_after_fail",
+        '"enforce"',
+        _TEST,
+        "Action of this test when it is off, on a client that failed another test.",
+        ("postscreen_pipelining_action",),
+    ),
+    Key(
+        "deep.pipelining_ttl",
+        '"30d"',
+        values.Time("d"),
+        "How long a pass is valid.",
+        ("postscreen_pipelining_ttl",),
+    ),
+    Key(
+        "deep.non_smtp_command",
+        '"off"',
+        _DEEP,
+        "A client that sends what is not SMTP: HTTP, message headers, forbidden commands.",
+        ("postscreen_non_smtp_command_enable", "postscreen_non_smtp_command_action"),
+    ),
+    Key(
+        "deep.non_smtp_command_after_fail",
+        '"drop"',
+        _TEST,
+        "Action of this test when it is off, on a client that failed another test.",
+        ("postscreen_non_smtp_command_action",),
+    ),
+    Key(
+        "deep.non_smtp_command_ttl",
+        '"30d"',
+        values.Time("d"),
+        "How long a pass is valid.",
+        ("postscreen_non_smtp_command_ttl",),
+    ),
+    Key(
+        "deep.bare_newline",
+        '"off"',
+        _DEEP,
+        "A client that ends a line with LF alone.",
+        ("postscreen_bare_newline_enable", "postscreen_bare_newline_action"),
+    ),
+    Key(
+        "deep.bare_newline_after_fail",
+        '"ignore"',
+        _TEST,
+        "Action of this test when it is off, on a client that failed another test.",
+        ("postscreen_bare_newline_action",),
+    ),
+    Key(
+        "deep.bare_newline_ttl",
+        '"30d"',
+        values.Time("d"),
+        "How long a pass is valid.",
+        ("postscreen_bare_newline_ttl",),
+    ),
+    Key(
+        "engine.forbidden_commands",
+        '["CONNECT", "GET", "POST", "regexp:{{/^[^A-Z]/ Bogus}}"]',
+        values.ListOf(values.Word()),
+        "Words that are no SMTP command: of those that the engine does not know, these fail the non-SMTP test.",
+        ("postscreen_forbidden_commands",),
+        ("smtpd_forbidden_commands",),
+    ),
+    Key(
+        "engine.command_count_limit",
+        "20",
+        values.Number(1),
+        "Commands in a session.",
+        ("postscreen_command_count_limit",),
+    ),
+    Key(
+        "engine.command_time_limit",
+        '"300s"',
+        values.Time(),
+        "Time for one command line.",
+        ("postscreen_command_time_limit",),
+    ),
+    Key(
+        "engine.stress_command_time_limit",
+        '"10s"',
+        values.Time(),
+        "The same under stress.",
+        ("postscreen_command_time_limit",),
+    ),
+    Key(
+        "engine.line_length_limit",
+        "2048",
+        values.Number(512, 1048576),
+        "Octets in a command line.",
+        ("line_length_limit",),
+    ),
+    Key(
+        "engine.command_filter",
+        '""',
+        values.TableName(optional=True),
+        "Table that rewrites command lines.",
+        ("postscreen_command_filter",),
+    ),
+    Key(
+        "engine.helo_required",
+        "false",
+        values.Flag(),
+        "Whether MAIL and ETRN need a HELO or EHLO before.",
+        ("postscreen_helo_required",),
+        ("smtpd_helo_required",),
+    ),
+    Key(
+        "engine.disable_vrfy_command",
+        "false",
+        values.Flag(),
+        "Answer VRFY with 502.",
+        ("postscreen_disable_vrfy_command",),
+        ("disable_vrfy_command",),
+    ),
+    Key(
+        "engine.announce_vrfy",
+        "true",
+        values.Flag(),
+        "Whether EHLO shows VRFY; left out: unless `disable_vrfy_command`.",
+        ("disable_vrfy_command",),
+    ),
+    Key(
+        "engine.discard_ehlo_keywords",
+        "[]",
+        values.ListOf(values.Text()),
+        "EHLO keywords not to announce; `silent-discard`: without a log line.",
+        ("postscreen_discard_ehlo_keywords",),
+        ("smtpd_discard_ehlo_keywords",),
+    ),
+    Key(
+        "engine.discard_ehlo_keyword_address_maps",
+        "[]",
+        values.ListOf(values.TableName()),
+        "Tables from the client's address to such keywords, in place of `discard_ehlo_keywords`.",
+        ("postscreen_discard_ehlo_keyword_address_maps",),
+        ("smtpd_discard_ehlo_keyword_address_maps",),
+    ),
+    Key(
+        "engine.message_size_limit",
+        "10240000",
+        values.Number(0, 2**63 - 1),
+        "Octets in the EHLO SIZE line; 0: SIZE alone.",
+        ("message_size_limit",),
+    ),
+    Key(
+        "engine.smtputf8",
+        "true",
+        values.Flag(),
+        "Announce SMTPUTF8, and treat command words that are not UTF-8 as non-SMTP.",
+        ("smtputf8_enable",),
+    ),
+    Key(
+        "engine.soft_bounce",
+        "false",
+        values.Flag(),
+        "Turn every 5xx into 4xx.",
+        ("soft_bounce",),
+    ),
+    Key(
+        "engine.reject_footer",
+        '""',
+        values.Text(),
+        r"Text added to 4xx and 5xx replies; `\n` begins a line, `\c` at the start continues the reply's own, "
+        "`$client_address`, `$client_port`, `$localtime`, `$server_name` are replaced.",
+        ("postscreen_reject_footer",),
+        ("smtpd_reject_footer",),
+    ),
+    Key(
+        "engine.reject_footer_maps",
+        "[]",
+        values.ListOf(values.TableName()),
+        "Tables from the reply's text to a footer, in place of `reject_footer` when one matches.",
+        ("postscreen_reject_footer_maps",),
+        ("smtpd_reject_footer_maps",),
+    ),
+    Key(
+        "engine.expansion_filter",
+        _FILTER,
+        values.Octets(),
+        "Characters allowed in what a footer's `$name` becomes; others become `_`.",
+        ("postscreen_expansion_filter",),
+        ("smtpd_expansion_filter",),
+    ),
+    Key(
+        "cache.path",
+        '"/var/lib/fastscreen/cache"',
+        values.Folder(),
+        "Folder of the cache; empty: no cache, everyone is new each time.",
+        ("postscreen_cache_map",),
+    ),
+    Key(
+        "cache.cleanup_interval",
+        '"12h"',
+        values.Time("h", 0),
+        "Time between two searches for expired entries; 0: never.",
+        ("postscreen_cache_cleanup_interval",),
+    ),
+    Key(
+        "cache.retention",
+        '"7d"',
+        values.Time("d"),
+        "How long an expired entry is kept, so that its client is not new again.",
+        ("postscreen_cache_retention_time",),
+    ),
+    Key(
+        "limits.client_connection_count",
+        "50",
+        values.Number(0),
+        "Sessions of one client address at a time; 0: any number.",
+        ("postscreen_client_connection_count_limit",),
+        ("smtpd_client_connection_count_limit",),
+    ),
+    Key(
+        "limits.pre_queue",
+        "0",
+        values.Number(10, also=0),
+        "Sessions under test at a time; 0: from the limit of open files.",
+        ("postscreen_pre_queue_limit",),
+        ("default_process_limit",),
+    ),
+    Key(
+        "limits.post_queue",
+        "100",
+        values.Number(5),
+        "Hand-offs in flight at a time.",
+        ("postscreen_post_queue_limit",),
+        ("default_process_limit",),
+    ),
+    Key(
+        "log.to",
+        '"stderr"',
+        values.LogTo(),
+        "Where the log goes; a file is opened again at SIGHUP.",
+        ("maillog_file",),
+    ),
+    Key(
+        "log.ident",
+        '"fastscreen"',
+        values.Ident(),
+        "Name in front of each line; with `postfix/postscreen`, tools that read postscreen's log read this one.",
+        ("syslog_name",),
+    ),
+    Key(
+        "log.stamps",
+        '"traditional"',
+        values.Choice("traditional", "rfc3339"),
+        "Form of the time stamps in a file or on standard error.",
+    ),
+    Key(
+        "log.respectful",
+        "true",
+        values.Flag(),
+        "`ALLOWLISTED`, `DENYLISTED`; false: `WHITELISTED`, `BLACKLISTED`.",
+        ("respectful_logging",),
+    ),
+    Key(
+        "log.delay_resolution",
+        "2",
+        values.Number(0, 6),
+        "Decimals of delays in `PREGREET` and `HANGUP` lines, at most.",
+        ("delay_logging_resolution_limit",),
+    ),
+    Key(
+        "log.address_format",
+        '"external"',
+        values.Choice("external", "internal"),
+        "Form of `from=` and `to=`: with quotes where mail needs them, or without.",
+        ("info_log_address_format",),
+    ),
+)

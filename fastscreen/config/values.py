@@ -1,0 +1,387 @@
+"""How a value of the TOML file becomes a value of the model: one class for each kind of value.
+
+`parse(value)` takes what tomllib gave and raises ValueError("what is wrong; what is allowed"). `allowed` says the same
+for the documentation.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import ClassVar, Protocol
+
+from fastscreen.config.escape import quoted
+from fastscreen.config.model import Action, Endpoint, LogFile, LogStderr, LogSyslog, Pass, Sink, Site
+from fastscreen.config.sites import parse_site
+
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+MOST = 2**31 - 1  # as Postfix: an int
+BANNER_MOST = 506  # RFC 5321 section 4.5.3.1.5: 512 octets with `220-` and CRLF
+TABLE_TYPES = ("cidr", "texthash", "inline", "static", "regexp", "pcre")
+
+_TIME = re.compile(r"([0-9]{1,10})([smhdw]?)", re.ASCII)
+_HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
+_TABLE = re.compile(r"([a-z]+):(.+)", re.ASCII | re.DOTALL)
+_IDENT = re.compile(r"[!-~]{1,64}", re.ASCII)
+
+
+class Kind(Protocol):
+    """A kind of value."""
+
+    @property
+    def allowed(self) -> str: ...
+    def parse(self, value: object) -> object: ...
+
+
+def shown(value: object) -> str:
+    """A TOML value as it is named in a message."""
+    match value:
+        case str():
+            return quoted(value)
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return quoted(str(value), 40)[1:-1] if abs(value) < 10**30 else "a huge number"
+        case list():
+            return "a list"
+        case dict():
+            return "a table"
+    return "a date or time"
+
+
+def _text(value: object, allowed: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{shown(value)} is not a string; allowed: {allowed}")
+    return value
+
+
+class Text:
+    """Text without control characters, that fits into one line of a protocol or a file name."""
+
+    def __init__(self, allowed: str = "printable text", most: int = 4096) -> None:
+        self.allowed = allowed
+        self.most = most
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if len(text) > self.most or any(ord(char) < 32 or ord(char) == 127 for char in text):
+            raise ValueError(f"{quoted(text)} has control characters or is too long; allowed: {self.allowed}")
+        return text
+
+
+class Banner(Text):
+    """Text of a 220 line: RFC 5321 section 4.2 textstring."""
+
+    def __init__(self, names: str) -> None:
+        super().__init__(f"printable ASCII, at most {BANNER_MOST} characters; with {names} and $$ (a $)", BANNER_MOST)
+
+    def parse(self, value: object) -> str:
+        text = super().parse(value)
+        if not text.isascii():
+            raise ValueError(f"{quoted(text)} is not ASCII; allowed: {self.allowed}")
+        return text
+
+
+class Hostname:
+    allowed = 'a host name of letters, digits, "-", "_" and dots; "" is the machine\'s own name'
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if text and (len(text) > 255 or not all(_HOST_LABEL.fullmatch(label) for label in text.split("."))):
+            raise ValueError(f"bad host name {quoted(text)}; allowed: {self.allowed}")
+        return text
+
+
+class Ident:
+    """A name of a program or a user."""
+
+    def __init__(self, empty: bool = False) -> None:
+        self.empty = empty
+        self.allowed = "1 to 64 printable ASCII characters without space" + (', or ""' if empty else "")
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if text == "" and self.empty:
+            return text
+        if not _IDENT.fullmatch(text):
+            raise ValueError(f"bad name {quoted(text)}; allowed: {self.allowed}")
+        return text
+
+
+class Choice:
+    """One of some words, in any case."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+        self.allowed = ", ".join(f'"{word}"' for word in words)
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if text.lower() not in self.words:
+            raise ValueError(f"unknown value {quoted(text)}; allowed: {self.allowed}")
+        return text.lower()
+
+
+class ActionOf:
+    """An action in any case; `continue` is Postfix's undocumented word for `ignore` (reference 1.1)."""
+
+    def __init__(self, *actions: Action) -> None:
+        self.actions = actions
+        self.allowed = ", ".join(f'"{action}"' for action in actions)
+
+    def parse(self, value: object) -> Action:
+        word = _text(value, self.allowed).lower()
+        word = "ignore" if word == "continue" else word
+        if word not in self.actions:
+            raise ValueError(f"unknown action {shown(value)}; allowed: {self.allowed}")
+        return Action(word)
+
+
+class Flag:
+    allowed = "true, false"
+
+    def parse(self, value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{shown(value)} is not a truth value; allowed: {self.allowed}")
+        return value
+
+
+class Number:
+    """A whole number between bounds, both allowed; `also` is one more value outside of them."""
+
+    def __init__(self, least: int, most: int = MOST, also: int | None = None) -> None:
+        self.least, self.most, self.also = least, most, also
+        self.allowed = f"a whole number from {least}" if most == MOST else f"a whole number from {least} to {most}"
+        if least == -MOST:
+            self.allowed = "a whole number"
+        if also is not None:
+            self.allowed = f"{also} or {self.allowed}"
+
+    def parse(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"{shown(value)} is not a whole number; allowed: {self.allowed}")
+        if value != self.also and not self.least <= value <= self.most:
+            raise ValueError(f"{shown(value)} is out of bounds; allowed: {self.allowed}")
+        return value
+
+
+class Time:
+    """Seconds: a whole number and a unit, or a number alone in the key's own unit (reference 1.1)."""
+
+    def __init__(self, unit: str = "s", least: int = 1) -> None:
+        self.unit, self.least = unit, least
+        self.allowed = f'a whole number with a unit s, m, h, d or w (none: {unit}), at least "{least}s"'
+
+    def parse(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"{shown(value)} is not a time; allowed: {self.allowed}")
+        found = _TIME.fullmatch(str(value) if isinstance(value, str) or 0 <= value <= MOST else "-")
+        if not found:
+            raise ValueError(f"bad time {shown(value)}; allowed: {self.allowed}")
+        seconds = int(found[1]) * UNITS[found[2] or self.unit]
+        if not self.least <= seconds <= MOST:
+            raise ValueError(f"time {shown(value)} is out of bounds; allowed: {self.allowed}")
+        return seconds
+
+
+class Address:
+    """IPv4:port or [IPv6]:port. With a default port, the port may be left out and an IPv6 address may be bare."""
+
+    _FORM = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?", re.ASCII)
+
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port
+        self.allowed = (
+            'IP address and port, as "192.0.2.1:25" or "[2001:db8::1]:25"'
+            if port is None
+            else f'IP address with or without port, as "192.0.2.1", "192.0.2.1:{port}" or "[2001:db8::1]:{port}"'
+        )
+
+    def parse(self, value: object) -> Endpoint:
+        text = _text(value, self.allowed)
+        bare = self.port is not None and text.count(":") > 1 and "[" not in text
+        found = self._FORM.fullmatch(f"[{text}]" if bare else text)
+        port = self.port if found is None or found[3] is None else int(found[3])
+        try:
+            # Port 0, any free port, only makes sense for a listener: there the port has no default.
+            if found is None or port is None or not (self.port is not None) <= port <= 65535:
+                raise ValueError
+            address = ipaddress.IPv6Address(found[1]) if found[1] else ipaddress.IPv4Address(found[2])
+        except ValueError:
+            raise ValueError(f"bad address {quoted(text)}; allowed: {self.allowed}") from None
+        return Endpoint(str(address), port)
+
+
+class SitePattern:
+    allowed = "domain[=d.d.d.d][*weight], each d a number 0..255 or a [n;n..n] set"
+
+    def parse(self, value: object) -> Site:
+        return parse_site(_text(value, self.allowed))
+
+
+class TableName:
+    """`type:table` of a type that `fastscreen.tables` reads; whether the table can be opened shows later."""
+
+    def __init__(self, optional: bool = False) -> None:
+        self.optional = optional
+        self.allowed = f'"TYPE:TABLE", TYPE one of {", ".join(TABLE_TYPES)}' + (', or ""' if optional else "")
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if not text and self.optional:
+            return text
+        if text.startswith("${") or not _TABLE.fullmatch(text):
+            raise ValueError(f"{quoted(text)} names no table; allowed: {self.allowed}")
+        check_table_type(text)
+        return text
+
+
+def check_table_type(spec: str) -> None:
+    """Refuse a table of a type that is not read here, and say how to convert it (ValueError)."""
+    kind, _, name = spec.partition(":")
+    if kind in TABLE_TYPES:
+        return
+    types = ", ".join(TABLE_TYPES)
+    if kind in ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm"):
+        how = f"convert it with: postmap -s {spec} > {name}.txt, then texthash:{name}.txt"
+    elif kind in ("mysql", "pgsql", "ldap", "sqlite", "memcache", "tcp", "socketmap", "proxy", "nis", "netinfo"):
+        how = f"ask it with: postmap -q KEY {spec}, and keep the answers in a texthash: file"
+    else:
+        how = "see man 5 postconf for what these hold"
+    raise ValueError(f"table type {quoted(kind)} is not read here, {quoted(how)[1:-1]}; allowed: {types}")
+
+
+class Word:
+    """An item of a string list (reference 1.2): a bare word, or a table."""
+
+    allowed = f'a word or "TYPE:TABLE", TYPE one of {", ".join(TABLE_TYPES)}'
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if ":" in text:
+            return TableName().parse(text.removeprefix("!")) and text
+        if not text or any(char.isspace() or not char.isprintable() for char in text):
+            raise ValueError(f"{quoted(text)} is not a word; allowed: {self.allowed}")
+        return text
+
+
+class AccessItem:
+    """An item of the access list (reference 1.2); words in any case."""
+
+    words = ("permit", "reject", "dunno", "permit_mynetworks")
+    allowed = f'"permit", "reject", "dunno", "permit_mynetworks", "TYPE:TABLE" ({", ".join(TABLE_TYPES)})'
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if ":" in text:
+            return TableName().parse(text)
+        if text.lower() not in self.words:
+            raise ValueError(f"unknown word {quoted(text)}; allowed: {self.allowed}")
+        return text.lower()
+
+
+class HandoffTo:
+    allowed = '"pass:/PATH/OF/SOCKET" (Postfix: /var/spool/postfix/private/smtpd) or "sink:"'
+
+    def parse(self, value: object) -> Pass | Sink:
+        text = _text(value, self.allowed)
+        kind, _, path = text.partition(":")
+        if text == "sink:":
+            return Sink()
+        if kind == "pass" and path.startswith("/") and path.isprintable() and len(path.encode()) <= 107:
+            return Pass(path)
+        raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}")
+
+
+class LogTo:
+    allowed = '"file:/PATH", "syslog", "stderr"'
+
+    def parse(self, value: object) -> LogFile | LogSyslog | LogStderr:
+        text = _text(value, self.allowed)
+        if text == "syslog":
+            return LogSyslog()
+        if text == "stderr":
+            return LogStderr()
+        if text.startswith("file:/") and text.isprintable():
+            return LogFile(text.removeprefix("file:"))
+        raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}")
+
+
+class Folder:
+    allowed = 'an absolute path, or "" for none'
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        if text and (not text.startswith("/") or not text.isprintable()):
+            raise ValueError(f"bad path {quoted(text)}; allowed: {self.allowed}")
+        return text
+
+
+class Octets:
+    """Allowed octets, C escapes as in Postfix (reference 1.2 `postscreen_expansion_filter`)."""
+
+    allowed = r"ASCII characters and C escapes (\t, \40 octal, \\)"
+    _ESCAPE = re.compile(r"\\([abfnrtv\\\"]|[0-7]{1,3})|\\(.?)", re.DOTALL)
+    _NAMED: ClassVar[dict[str, int]] = dict(zip('abfnrtv\\"', b'\a\b\f\n\r\t\v\\"', strict=True))
+
+    def parse(self, value: object) -> bytes:
+        text = _text(value, self.allowed)
+
+        def one(found: re.Match[str]) -> str:
+            if found[1] is None:
+                raise ValueError(f"bad escape {quoted(found[0])}; allowed: {self.allowed}")
+            return chr(self._NAMED[found[1]] if found[1] in self._NAMED else int(found[1], 8) & 0xFF)
+
+        if not text.isascii():
+            raise ValueError(f"{quoted(text)} is not ASCII; allowed: {self.allowed}")
+        return self._ESCAPE.sub(one, text).encode("latin-1")
+
+
+class Network:
+    """An item of `mynetworks`: network/prefix, address, /file, and `!` before any of them."""
+
+    allowed = 'a network ("192.0.2.0/24", "[2001:db8::]/32"), an address, "/FILE", each also with "!" before it'
+
+    def parse(self, value: object) -> str:
+        text = _text(value, self.allowed)
+        item = text.lstrip("!").strip()
+        if item.startswith("/") and item.isprintable():
+            return text
+        if ":" in item and _TABLE.fullmatch(item) and not item[0].isdigit() and item.partition(":")[0] in TABLE_TYPES:
+            raise ValueError(
+                f"tables are not read here ({quoted(text)}), put it into access.list; allowed: {self.allowed}"
+            )
+        bare = re.sub(r"\A\[([^]]*)\]", r"\1", item)
+        try:
+            ipaddress.ip_network(bare)
+        except ValueError as error:
+            if "host bits" in str(error):
+                network = ipaddress.ip_network(bare, strict=False)
+                raise ValueError(
+                    f"non-null host address bits in {quoted(text)}, perhaps you should use {quoted(str(network))}"
+                    f" instead; allowed: {self.allowed}"
+                ) from None
+            raise ValueError(f"bad network {quoted(text)}; allowed: {self.allowed}") from None
+        return text
+
+
+class ListOf:
+    """A list of values of one kind; an error names the item by its place, counted from 1."""
+
+    def __init__(self, kind: Kind, empty: str = "", least: int = 0) -> None:
+        self.kind = kind
+        self.least = least
+        self.allowed = f"a list of: {kind.allowed}" + (f"; {empty}" if empty else "")
+
+    def parse(self, value: object) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise ValueError(f"{shown(value)} is not a list; allowed: {self.allowed}")
+        if len(value) < self.least:
+            raise ValueError(f"an empty list; allowed: {self.allowed}")
+        items = []
+        for place, item in enumerate(value, 1):
+            try:
+                items.append(self.kind.parse(item))
+            except ValueError as error:
+                raise ValueError(f"item {place}: {error}") from None
+        return tuple(items)

@@ -1,0 +1,119 @@
+"""The reply to EHLO, and which keywords are left out of it for whom (reference 5.6)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from enum import IntFlag
+
+from msgspec import Struct
+
+from fastscreen.config.model import Engine
+from fastscreen.tables import open_table
+
+
+class Keyword(IntFlag):
+    """Keywords that can be discarded, in the order in which they are logged; SILENT is `silent-discard`."""
+
+    EIGHTBITMIME = 1 << 0
+    AUTH = 1 << 1
+    ETRN = 1 << 2
+    PIPELINING = 1 << 3
+    SIZE = 1 << 4
+    VERP = 1 << 5
+    VRFY = 1 << 6
+    XCLIENT = 1 << 7
+    XFORWARD = 1 << 8
+    STARTTLS = 1 << 9
+    ENHANCEDSTATUSCODES = 1 << 10
+    DSN = 1 << 11
+    SMTPUTF8 = 1 << 12
+    CHUNKING = 1 << 13
+    REQUIRETLS = 1 << 14
+    SILENT = 1 << 15
+
+
+_WORDS = {"8BITMIME" if keyword is Keyword.EIGHTBITMIME else str(keyword.name): keyword for keyword in Keyword}
+_WORDS["SILENT-DISCARD"] = _WORDS.pop("SILENT")
+
+
+def parse_keywords(items: Iterable[str]) -> Keyword:
+    """The set of some keywords, each item one or several between commas or white space; unknown ones are ignored."""
+    found = Keyword(0)
+    for item in items:
+        for word in re.split(r"[\s,]+", item):
+            found |= _WORDS.get(word.upper(), Keyword(0))
+    return found
+
+
+def keyword_words(discard: Keyword) -> str:
+    """The words of a set as they are logged."""
+    return " ".join(word for word, keyword in _WORDS.items() if keyword in discard)
+
+
+class Answer(Struct, frozen=True):
+    """reply: all lines of the 250, with CRLF. discard: what BDAT (CHUNKING) and STARTTLS have to look at.
+
+    log: what follows `[address]port: ` in the log at each EHLO, or None.
+    """
+
+    reply: bytes
+    discard: Keyword
+    log: str | None
+
+
+class Ehlo:
+    """Replies for one configuration; each distinct one is made once."""
+
+    def __init__(self, engine: Engine, hostname: str) -> None:
+        """Raises TableError."""
+        self._engine = engine
+        self._hostname = hostname
+        self._maps = [open_table(spec) for spec in engine.discard_ehlo_keyword_address_maps]
+        self._answers: dict[Keyword, Answer] = {}
+        self._global = parse_keywords(engine.discard_ehlo_keywords)
+        self.warnings: list[str] = []
+        for table in self._maps:
+            self.warnings += table.warnings
+            table.warnings = self.warnings
+        self.default = self._answer(self._global)
+
+    @property
+    def has_maps(self) -> bool:
+        """False: the answer is `default` for every client."""
+        return bool(self._maps)
+
+    def for_client(self, address: str) -> Answer:
+        """The answer for a client by its address in text form; a map's value replaces the global list."""
+        for table in self._maps:
+            words = table.lookup(address)
+            if words is not None:
+                return self._answer(parse_keywords([words]))
+        return self.default
+
+    def _answer(self, discard: Keyword) -> Answer:
+        answer = self._answers.get(discard)
+        if answer is None:
+            loud = discard and discard != self._global and Keyword.SILENT not in discard
+            log = f"discarding EHLO keywords: {keyword_words(discard)}" if loud else None
+            answer = self._answers[discard] = Answer(self._reply(discard), discard, log)
+        return answer
+
+    def _reply(self, discard: Keyword) -> bytes:
+        engine = self._engine
+        size = engine.message_size_limit
+        lines = [self._hostname]
+        for keyword, text, announced in (
+            (Keyword.SIZE, f"SIZE {size}" if size > 0 else "SIZE", True),
+            (Keyword.VRFY, "VRFY", engine.announce_vrfy),
+            (Keyword.ETRN, "ETRN", True),
+            (Keyword.ENHANCEDSTATUSCODES, "ENHANCEDSTATUSCODES", True),
+            (Keyword.EIGHTBITMIME, "8BITMIME", True),
+            (Keyword.DSN, "DSN", True),
+            (Keyword.SMTPUTF8, "SMTPUTF8", engine.smtputf8),
+            (Keyword.CHUNKING, "CHUNKING", True),
+        ):
+            if announced and keyword not in discard:
+                lines.append(text)
+        *more, last = lines
+        return "".join([*(f"250-{line}\r\n" for line in more), f"250 {last}\r\n"]).encode()

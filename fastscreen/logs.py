@@ -1,0 +1,65 @@
+"""Where the log goes: opens the core's Log on a file, syslog's socket or standard error, and opens it again."""
+
+import contextlib
+import os
+import pwd
+import socket
+import stat
+
+from fastscreen.config.model import Config, LogFile, LogSyslog
+from fastscreen.core import Log
+
+SYSLOG_SOCKET = "/dev/log"
+
+
+class LogTarget:
+    """The log of this process. `open` may be called again at any time, by logrotate's SIGHUP above all."""
+
+    def __init__(self, config: Config) -> None:
+        self.log = new_log(config)
+        self._fd = -1
+        self._config = config
+        self.open()
+
+    def open(self) -> None:
+        """Open the target, then let go of the one before. OSError: cannot be opened; the old one stays in use."""
+        fd = -1
+        to = self._config.log.to
+        if isinstance(to, LogFile):
+            fd = os.open(to.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            regular = stat.S_ISREG(os.fstat(fd).st_mode)
+            self.log.open(fd, regular=regular)
+        elif isinstance(to, LogSyslog):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
+                connection.connect(SYSLOG_SOCKET)
+                fd = connection.detach()
+            self.log.open(fd, syslog=True)
+        else:
+            fd = os.dup(2)
+            self.log.open(fd, regular=stat.S_ISREG(os.fstat(fd).st_mode))
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+
+    def give_to(self, user: str) -> None:
+        """Let the user that the screener becomes open the file again (as root, before becoming that user)."""
+        if isinstance(self._config.log.to, LogFile):
+            owner = pwd.getpwnam(user)
+            with contextlib.suppress(PermissionError):
+                os.fchown(self._fd, owner.pw_uid, owner.pw_gid)
+
+    def close(self) -> None:
+        """Write what there is."""
+        self.log.flush()
+        os.close(self._fd)
+
+
+def new_log(config: Config) -> Log:
+    """A Log with the configuration's ident and stamps that is not open yet."""
+    return Log(
+        config.log.ident,
+        rfc3339=config.log.stamps == "rfc3339",
+        delay_resolution=config.log.delay_resolution,
+        host=config.hostname.partition(".")[0],
+        pid=os.getpid(),
+    )

@@ -1,0 +1,143 @@
+"""Turns a configuration into what the core decides by: opens every table that it names."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+from msgspec import Struct
+
+from fastscreen.access import Ask, Networks, Step, Word, load_access
+from fastscreen.commands import CommandFilter, ForbiddenCommands
+from fastscreen.config import ConfigError
+from fastscreen.config.model import Action, Config, Deep, Dnsbl, Site
+from fastscreen.core import AccessStep, Lists, Policy
+from fastscreen.ehlo import Ehlo
+from fastscreen.footer import Footer
+from fastscreen.tables import TableError, open_table
+
+# Descriptors that are nobody's client: listeners, log, cache, resolvers' sockets, the loop's own, and some air.
+RESERVED_DESCRIPTORS = 100
+
+
+class Built(Struct, frozen=True):
+    """A policy, and what was odd in the tables that it was read from (a line each)."""
+
+    policy: Policy
+    warnings: tuple[str, ...]
+
+
+def build(config: Config, mta: str) -> Built:
+    """Open the tables and compile the policy.
+
+    mta: path of the Unix socket that takes clients. ConfigError: a table cannot be opened.
+    """
+    try:
+        access = load_access(config)
+        footer = Footer(config.engine, config.hostname)
+        forbidden = ForbiddenCommands(config.engine.forbidden_commands)
+        command_filter = CommandFilter(config.engine.command_filter)
+        ehlo = Ehlo(config.engine, config.hostname)
+        shown, map_warnings = _shown_names(config.dnsbl)
+    except TableError as error:
+        raise ConfigError(f"{config.source}: {error}") from None
+    warnings = [*access.warnings, *footer.warnings, *forbidden.warnings, *command_filter.warnings]
+    warnings += [*ehlo.warnings, *map_warnings]
+
+    def add_footer(reply: bytes, address: str, port: int) -> bytes:
+        return footer.apply(reply, address, port, time.time())
+
+    def filtered(line: bytes) -> tuple[bytes, bytes] | None:
+        replaced, logged = command_filter.apply(line)
+        return None if logged is None else (replaced, logged.encode("utf-8", "surrogateescape"))
+
+    def ehlo_for(address: str) -> tuple[bytes, int, bytes]:
+        answer = ehlo.for_client(address)
+        return answer.reply, answer.discard, (answer.log or "").encode()
+
+    deep = config.deep
+    policy = Policy(
+        hostname=config.hostname,
+        teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
+        greeting=f"220 {config.banner}\r\n".encode(),
+        access=[_step(step) for step in access.steps],
+        denylist_action=config.access.denylist_action,
+        tests=[
+            (bool(config.greet.banner), config.greet.action, config.greet.ttl),
+            (bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl),
+            _deep(deep, "pipelining"),
+            _deep(deep, "non_smtp_command"),
+            _deep(deep, "bare_newline"),
+        ],
+        greet_wait=(config.greet.wait, config.greet.stress_wait),
+        command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
+        lists=Lists([_site(site) for site in config.dnsbl.sites], shown),
+        threshold=config.dnsbl.threshold,
+        allowlist_threshold=config.dnsbl.allowlist_threshold,
+        dnsbl_min_ttl=config.dnsbl.min_ttl,
+        dnsbl_max_ttl=config.dnsbl.max_ttl,
+        dnsbl_timeout=config.dnsbl.timeout,
+        client_limit=config.limits.client_connection_count,
+        pre_queue=config.limits.pre_queue or default_pre_queue(config.limits.post_queue),
+        post_queue=config.limits.post_queue,
+        mta=mta,
+        line_limit=config.engine.line_length_limit,
+        command_limit=config.engine.command_count_limit,
+        helo_required=config.engine.helo_required,
+        vrfy_disabled=config.engine.disable_vrfy_command,
+        soft_bounce=config.engine.soft_bounce,
+        smtputf8=config.engine.smtputf8,
+        respectful=config.log.respectful,
+        external_form=config.log.address_format == "external",
+        footer=add_footer if footer.active else None,
+        forbidden=forbidden.match,
+        command_filter=filtered if config.engine.command_filter else None,
+        ehlo_for=ehlo_for,
+    )
+    return Built(policy, tuple(warnings))
+
+
+def _step(step: Step) -> AccessStep:
+    match step:
+        case Networks(_, table, decisions):
+            return AccessStep(decisions, table)
+        case Ask(_, decide):
+            return AccessStep([decide])
+        case Word(decision):
+            return AccessStep([decision])
+
+
+def _site(site: Site) -> tuple[str, bytes | None, int]:
+    return site.domain, None if site.octets is None else b"".join(site.octets), site.weight
+
+
+def _shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
+    """The domains as SMTP replies name them: a query key in a domain is nobody's business (reference 4.7)."""
+    if not dnsbl.reply_map:
+        return {}, []
+    table = open_table(dnsbl.reply_map)
+    names = {site.domain: table.lookup(site.domain) or site.domain for site in dnsbl.sites}
+    return names, list(table.warnings)
+
+
+def _deep(deep: Deep, test: str) -> tuple[bool, Action, int]:
+    action: Action = getattr(deep, test)
+    if action is Action.OFF:
+        return False, getattr(deep, f"{test}_after_fail"), getattr(deep, f"{test}_ttl")
+    return True, action, getattr(deep, f"{test}_ttl")
+
+
+def default_pre_queue(post_queue: int) -> int:
+    """How many clients may be under test when nobody said: as many as there are descriptors for."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(10, soft - post_queue - RESERVED_DESCRIPTORS)
+
+
+def enabled_tests(config: Config) -> tuple[bool, ...]:
+    """Which of the five tests are on, in the order of the cache record (reference 2.4)."""
+    deep = config.deep
+    return (
+        bool(config.greet.banner),
+        bool(config.dnsbl.sites),
+        *(test is not Action.OFF for test in (deep.pipelining, deep.non_smtp_command, deep.bare_newline)),
+    )

@@ -1,0 +1,45 @@
+"""Logical lines of a table file, as cidr_table(5), pcre_table(5) and postmap(1) have them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fastscreen.config.escape import escaped, quoted
+from fastscreen.tables.table import TableError
+
+_SPACE = " \t\n\v\f\r"
+
+
+def read_text(spec: str, path: str) -> str:
+    """The file's text; octets that are not UTF-8 become surrogate escapes. Raises TableError."""
+    try:
+        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a file name"
+        raise TableError(f"{escaped(spec)}: cannot be read: {why}") from None
+
+
+def logical_lines(text: str, where: str, warnings: list[str]) -> Iterator[tuple[int, str]]:
+    """Number (of the first line, from 1) and text of each logical line, without white space at its end.
+
+    A line that starts with white space continues the one before; empty lines and comments are left out, also in the
+    middle of a logical line.
+    """
+    first = 0
+    parts: list[str] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        bare = line.lstrip(_SPACE)
+        if not bare or bare.startswith("#"):
+            continue
+        if line[0] in _SPACE:
+            if parts:
+                parts.append(line)
+            else:
+                warnings.append(f"{where}: logical line must not start with whitespace: {quoted(line)}")
+            continue
+        if parts:
+            yield first, "".join(parts).rstrip(_SPACE)
+        first, parts = number, [line]
+    if parts:
+        yield first, "".join(parts).rstrip(_SPACE)

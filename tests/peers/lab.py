@@ -1,0 +1,119 @@
+"""Everything the peer tests share, started once a session: namespace, name servers, Postfix, fastscreen processes."""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from peers import dialogue, needs, postfix, profiles, screener
+from peers.logbook import Logbook
+from peers.namespace import Namespace
+from peers.nameserver import ADDRESS, NameServer
+from peers.postfix import Postfix, Service
+from peers.rbldnsd import Rbldnsd
+from peers.screener import Screener
+from peers.sides import Side
+
+FIRST_PORT = 2501
+
+Peer = TypeVar("Peer", Namespace, Rbldnsd, NameServer, Postfix)
+
+
+class Lab:
+    """The peers, running. `close` stops all of them, whatever failed before."""
+
+    def __init__(self) -> None:
+        needs.root("a private Postfix in a namespace")
+        for name in needs.LAB:
+            needs.program(name)
+        self.dialogues = dialogue.load(profiles.DIALOGUES)
+        known, tables = profiles.load()
+        services = dict(known)
+        for each in self.dialogues:
+            settings = known[each.profile]
+            for key, value in each.settings.items():
+                settings = profiles.with_setting(settings, key, value)
+            services[each.service] = settings
+        self._stack = contextlib.ExitStack()
+        self._running: dict[str, Screener] = {}
+        try:
+            # not pytest's folder: its 0700 would keep Postfix' users out
+            self.folder = Path(tempfile.mkdtemp(prefix="fastscreen-"))
+            self._stack.callback(shutil.rmtree, self.folder)
+            self.folder.chmod(0o755)
+            folder = self.folder / "tables"
+            folder.mkdir()
+            for name, content in tables.items():
+                (folder / name).write_text(content)
+            self.services = {n: profiles.replaced(s, "$tables", str(folder)) for n, s in services.items()}
+            self.ports = {name: FIRST_PORT + at for at, name in enumerate(self.services)}
+            resolv_conf = self.folder / "resolv.conf"
+            resolv_conf.write_text(f"nameserver {ADDRESS}\noptions timeout:1 attempts:1\n")
+            self.namespace = self._keep(Namespace(resolv_conf))
+            self.lists = self._keep(Rbldnsd(self.namespace, self.folder / "rbldnsd"))
+            self.nameserver = self._keep(NameServer(self.namespace))
+            screens = [
+                Service(name, self.ports[name], profiles.to_postscreen(settings))
+                for name, settings in self.services.items()
+            ]
+            self.postfix = self._keep(Postfix(self.namespace, self.folder / "postfix", screens))
+            self._postfix_log = Logbook(self.postfix.log)
+        except BaseException:
+            self.close()
+            raise
+
+    def _keep(self, peer: Peer) -> Peer:
+        self._stack.callback(peer.close)
+        return peer
+
+    def postscreen(self, service: str) -> Side:
+        """Return the real postscreen with a service's settings."""
+        log = self._postfix_log
+        return Side(
+            "postscreen",
+            postfix.ADDRESS,
+            postfix.ADDRESS6,
+            self.ports[service],
+            screener=(log, f"ps-{service}"),
+            dnsblog=(log, "postfix"),
+            smtpd=(log, postfix.SMTPD),
+        )
+
+    def fastscreen(self, services: list[str]) -> list[Side]:
+        """Start fastscreen with each service's settings, those not running yet; return them, listening."""
+        for name in services:
+            if name not in self._running:
+                self._running[name] = Screener(
+                    self.namespace,
+                    self.folder / "fastscreen",
+                    name,
+                    self.ports[name],
+                    self.services[name],
+                    self.postfix.ours,
+                )
+                self._stack.callback(self._running[name].close)
+        sides = []
+        for name in services:
+            self._running[name].ready()
+            log = Logbook(self._running[name].log)
+            sides.append(
+                Side(
+                    "fastscreen",
+                    screener.ADDRESS,
+                    screener.ADDRESS6,
+                    self.ports[name],
+                    screener=(log, "postfix"),
+                    dnsblog=(log, "postfix"),
+                    smtpd=(self._postfix_log, postfix.SMTPD_OF_OURS),
+                )
+            )
+        return sides
+
+    def screener(self, service: str) -> Screener:
+        """Return the running fastscreen process of a service."""
+        return self._running[service]
+
+    def close(self) -> None:
+        """Stop everything, last started first, and remove the folder."""
+        self._stack.close()

@@ -1,0 +1,54 @@
+"""Reading a growing mail log, split by service and client address."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_LINE = re.compile(r"(?P<stamp>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<name>\S+)/(?P<program>\w+)\[\d+\]: (?P<text>.*)")
+_ADDRESS = re.compile(r"\[([0-9A-Fa-f.:]+)\]|addr (\S+) listed by")
+_QUERY = re.compile(r"DNS query (\d+)\.(\d+)\.(\d+)\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: syslog name (before the slash), program (behind it), text; `address` is the first client address in it."""
+
+    name: str
+    program: str
+    text: str
+    address: str
+
+
+class Logbook:
+    """The lines of one file in traditional form; `unparsed` keeps what is not such a line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[Line] = []
+        self.unparsed: list[str] = []
+        self._at = 0
+        self._rest = b""
+
+    def poll(self) -> None:
+        """Read what was appended since the last call."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._at)
+            new = file.read()
+        self._at += len(new)
+        *whole, self._rest = (self._rest + new).split(b"\n")
+        for raw in whole:
+            text = raw.decode("utf-8", "backslashreplace")
+            match = _LINE.fullmatch(text)
+            if match is None:
+                self.unparsed.append(text)
+                continue
+            self.lines.append(Line(match["name"], match["program"], match["text"], _client(match["text"])))
+
+
+def _client(text: str) -> str:
+    if query := _QUERY.search(text):
+        return ".".join(reversed(query.groups()))
+    found = _ADDRESS.search(text)
+    return next(filter(None, found.groups()), "") if found else ""

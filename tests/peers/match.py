@@ -1,0 +1,27 @@
+"""Compares two transcripts, with the differences a dialogue states."""
+
+import difflib
+
+from peers.dialogue import CLIENTS, Dialogue
+
+
+def compare(dialogue: Dialogue, theirs: list[str], ours: list[str]) -> str:
+    """Return an empty text when the transcripts differ as stated and nowhere else, or else the diff to show."""
+    lines = list(difflib.ndiff(theirs, ours))
+    removed = [line[2:] for line in lines if line.startswith("- ")]
+    added = [line[2:] for line in lines if line.startswith("+ ")]
+    stated_removed = [_filled(dialogue, line) for each in dialogue.differences for line in each.theirs]
+    stated_added = [_filled(dialogue, line) for each in dialogue.differences for line in each.ours]
+    if removed == stated_removed and added == stated_added:
+        return ""
+    shown = [line for line in lines if not line.startswith("? ")]
+    if dialogue.differences:
+        shown += ["stated:", *(f"- {line}" for line in stated_removed), *(f"+ {line}" for line in stated_added)]
+    return "\n".join(shown)
+
+
+def _filled(dialogue: Dialogue, line: str) -> str:
+    line = line.replace("$client", dialogue.address(dialogue.client))
+    for client in sorted(CLIENTS, key=len, reverse=True):
+        line = line.replace(f"${client}", dialogue.address(client))
+    return line

@@ -1,0 +1,64 @@
+"""What the peer tests need of the machine: Debian packages and root. Missing: a skip that is named at the end of the run."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+# program -> (where Debian puts it when that is not on PATH, package)
+PROGRAMS = {
+    "postfix": ("/usr/sbin/postfix", "postfix"),
+    "postfix-lmdb": ("/usr/lib/postfix/postfix-lmdb.so", "postfix-lmdb"),
+    "postfix-pcre": ("/usr/lib/postfix/postfix-pcre.so", "postfix-pcre"),
+    "rbldnsd": ("/usr/sbin/rbldnsd", "rbldnsd"),
+    "swaks": ("/usr/bin/swaks", "swaks"),
+    "pflogsumm": ("/usr/sbin/pflogsumm", "pflogsumm"),
+    "logwatch": ("/usr/sbin/logwatch", "logwatch"),
+    "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
+    "ip": ("/usr/sbin/ip", "iproute2"),
+    "unshare": ("/usr/bin/unshare", "util-linux"),
+}
+LAB = ("postfix", "postfix-lmdb", "postfix-pcre", "rbldnsd", "ip", "unshare")
+
+missing_packages: set[str] = set()
+missing_rights: set[str] = set()
+
+
+def required() -> bool:
+    """Tell whether a missing peer is a failure: FASTSCREEN_TEST_PEERS=required, as CI sets it."""
+    return os.environ.get("FASTSCREEN_TEST_PEERS") == "required"
+
+
+def program(name: str) -> str:
+    """Return the path of a program; skip the test (or fail it, see `required`) when it is not installed."""
+    usual, package = PROGRAMS[name]
+    path = usual if Path(usual).exists() else shutil.which(name)
+    if path is None:
+        missing_packages.add(package)
+        _miss(f"needs {name} (Debian package {package})")
+    return path
+
+
+def root(what: str) -> None:
+    """Skip the test (or fail it) when it does not run as root, which `what` needs."""
+    if os.geteuid() != 0:
+        missing_rights.add(what)
+        _miss(f"needs root: {what}")
+
+
+def _miss(reason: str) -> None:
+    if required():
+        pytest.fail(f"{reason}, and FASTSCREEN_TEST_PEERS=required", pytrace=False)
+    pytest.skip(reason)
+
+
+def summary() -> list[str]:
+    """Return the lines for the end of the run; none when nothing was missing."""
+    lines = []
+    if missing_packages:
+        packages = " ".join(sorted(missing_packages))
+        lines += [f"peer not installed: {package}" for package in sorted(missing_packages)]
+        lines.append(f"install with: apt-get install --no-install-recommends {packages}")
+    lines += [f"not root, so left out: {what}" for what in sorted(missing_rights)]
+    return lines

@@ -1,0 +1,156 @@
+"""A private real Postfix: own configuration, queue, data and log; many postscreen services under one master."""
+
+import contextlib
+import os
+import pwd
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from peers import needs, processes
+from peers.namespace import Namespace
+
+DAEMONS = Path("/usr/lib/postfix/sbin")
+ADDRESS = "127.1.0.1"
+ADDRESS6 = "2001:db8::1"
+HOSTNAME = "mx.example.test"
+MAIL_DOMAIN = "delivered.test"
+
+# every service a postscreen and the delivery of one message need; no chroot
+_MASTER = """\
+postlog   unix-dgram n - n - 1 postlogd
+dnsblog   unix  -  -  n  -  0  dnsblog
+tlsproxy  unix  -  -  n  -  0  tlsproxy
+cleanup   unix  n  -  n  -  0  cleanup
+qmgr      unix  n  -  n  300 1 qmgr
+rewrite   unix  -  -  n  -  -  trivial-rewrite
+bounce    unix  -  -  n  -  0  bounce
+defer     unix  -  -  n  -  0  bounce
+trace     unix  -  -  n  -  0  bounce
+flush     unix  n  -  n  1000? 0 flush
+proxymap  unix  -  -  n  -  -  proxymap
+error     unix  -  -  n  -  -  error
+retry     unix  -  -  n  -  -  error
+discard   unix  -  -  n  -  -  discard
+virtual   unix  -  n  n  -  -  virtual
+anvil     unix  -  -  n  -  1  anvil
+tlsmgr    unix  -  -  n  1000? 1 tlsmgr
+scache    unix  -  -  n  -  1  scache
+{smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
+{smtpd_of_ours}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd_of_ours}
+"""
+
+# what `postfix check` would make; it wants a log daemon that runs already
+_QUEUES = "active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace".split()
+
+SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
+SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
+
+
+@dataclass(frozen=True)
+class Service:
+    """One postscreen: its port at ADDRESS and ADDRESS6, and its parameters. Its log lines have the syslog name `ps-NAME`."""
+
+    name: str
+    port: int
+    parameters: Mapping[str, str]
+
+
+class Postfix:
+    """The instance, running."""
+
+    def __init__(self, namespace: Namespace, folder: Path, services: list[Service]) -> None:
+        needs.root("a private Postfix")
+        needs.program("postfix")
+        needs.program("postfix-lmdb")
+        needs.program("postfix-pcre")
+        self._inside = namespace.inside
+        self.config, self.queue = folder / "etc", folder / "queue"
+        self.log, self.mailbox = folder / "mail.log", folder / "mail" / "inbox"
+        self._data = folder / "data"
+        owner = pwd.getpwnam("postfix")
+        reader = pwd.getpwnam("nobody")
+        for path in (folder, self.config, self.queue, self._data, self.mailbox.parent):
+            path.mkdir(mode=0o755, exist_ok=True)
+        os.chown(self._data, owner.pw_uid, owner.pw_gid)
+        os.chown(self.mailbox.parent, reader.pw_uid, reader.pw_gid)
+        (self.queue / "pid").mkdir(mode=0o755)
+        for name in _QUEUES:
+            (self.queue / name).mkdir(mode=0o700)
+            os.chown(self.queue / name, owner.pw_uid, owner.pw_gid)
+        main = {
+            "compatibility_level": "3.6",
+            "queue_directory": str(self.queue),
+            "data_directory": str(self._data),
+            "maillog_file": str(self.log),
+            "maillog_file_prefixes": str(folder),
+            "inet_interfaces": f"{ADDRESS}, {ADDRESS6}",
+            "inet_protocols": "all",
+            "myhostname": HOSTNAME,
+            "mynetworks": "",
+            "mydestination": "",
+            "alias_maps": "",
+            "local_recipient_maps": "",
+            "default_transport": "error:5.1.2 no mail leaves the test",
+            "relay_transport": "error:5.1.2 no mail leaves the test",
+            "virtual_mailbox_domains": MAIL_DOMAIN,
+            "virtual_mailbox_base": str(self.mailbox.parent),
+            "virtual_mailbox_maps": "static:inbox/",
+            "virtual_uid_maps": f"static:{reader.pw_uid}",
+            "virtual_gid_maps": f"static:{reader.pw_gid}",
+            "smtpd_relay_restrictions": "reject_unauth_destination",
+            "smtpd_peername_lookup": "no",
+            "smtpd_client_connection_count_limit": "0",
+            "default_process_limit": "200",
+        }
+        (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
+        lines = [_MASTER.format(smtpd=SMTPD, smtpd_of_ours=SMTPD_OF_OURS)]
+        for service in services:
+            own = {
+                "syslog_name": f"ps-{service.name}",
+                "smtpd_service_name": SMTPD,
+                "postscreen_cache_map": f"lmdb:{self.cache(service.name)}",
+                **service.parameters,
+            }
+            options = "".join(f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n" for name, value in own.items())
+            lines.append(f"{service.port} inet n - n - 1 postscreen\n{options}")
+        (self.config / "master.cf").write_text("".join(lines))
+        self._errors = folder / "master.stderr"
+        self._master = processes.start(
+            [str(DAEMONS / "master"), "-d", "-c", str(self.config)], self._errors, inside=self._inside
+        )
+        self.ours = self.queue / "private" / SMTPD_OF_OURS
+        """The socket that takes descriptors from fastscreen."""
+
+        def started() -> bool:
+            if self._master.poll() is not None:
+                said = "".join(path.read_text() for path in (self._errors, self.log) if path.exists())
+                raise RuntimeError(f"Postfix ended ({self._master.returncode}): {said}")
+            return self.ours.exists() and self.log.exists() and "daemon started" in self.log.read_text()
+
+        processes.wait_until(started, "Postfix")
+
+    def cache(self, service: str) -> Path:
+        """Return the path of a service's cache, without `.lmdb`."""
+        return self._data / f"cache-{service}"
+
+    def stamps(self, service: str) -> dict[str, str]:
+        """Read a service's cache: client address to the five stamps as postscreen writes them (reference 7.1)."""
+        run = subprocess.run(
+            ["postmap", "-c", str(self.config), "-s", f"lmdb:{self.cache(service)}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return dict(line.split("\t", 1) for line in run.stdout.splitlines())
+
+    def mails(self) -> list[str]:
+        """Return the messages in the mailbox."""
+        return [path.read_text() for path in sorted(self.mailbox.glob("new/*"))]
+
+    def close(self) -> None:
+        """Stop the master, which ends all its processes."""
+        processes.stop(self._master)
+        with contextlib.suppress(ProcessLookupError):  # what of its process group outlived it
+            os.killpg(self._master.pid, 9)

@@ -1,0 +1,60 @@
+"""A fastscreen process with one settings profile."""
+
+import re
+import sys
+from pathlib import Path
+
+from peers import nameserver, postfix, processes, profiles
+from peers.namespace import Namespace
+
+ADDRESS = "127.2.0.1"
+ADDRESS6 = "2001:db8::2"
+COMMAND = Path(sys.executable).parent / "fastscreen"
+
+
+class Screener:
+    """`fastscreen run -c FILE`, listening on `port` at ADDRESS and ADDRESS6; call `ready` before use."""
+
+    def __init__(
+        self, namespace: Namespace, folder: Path, name: str, port: int, settings: profiles.Settings, handoff: Path
+    ) -> None:
+        folder.mkdir(mode=0o755, exist_ok=True)
+        self.log = folder / f"{name}.log"
+        self.cache = folder / f"{name}.cache"
+        self.output = folder / f"{name}.output"
+        self._port = port
+        own: profiles.Settings = {
+            "hostname": postfix.HOSTNAME,
+            "user": "postfix",
+            "listen": {"addresses": [f"{ADDRESS}:{port}", f"[{ADDRESS6}]:{port}"]},
+            "access": {"mynetworks": []},
+            "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
+            "cache": {"path": str(self.cache)},
+            "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
+        }
+        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name))
+        settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
+        self.config = folder / f"{name}.toml"
+        self.config.write_text(profiles.to_toml(settings))
+        command = [str(COMMAND), "run", "-c", str(self.config)]
+        self.process = processes.start(command, self.output, inside=namespace.inside)
+
+    def ready(self) -> None:
+        """Wait until it listens on both addresses. RuntimeError has what it printed when it ended instead."""
+        processes.wait_until(self._listens, f"fastscreen ({self.config.stem})")
+
+    def _listens(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"fastscreen ({self.config.stem}) ended: {self.output.read_text().strip()}")
+        listening = re.compile(rf":{self._port:04X} \S+ 0A ")
+        tables = (Path(f"/proc/{self.process.pid}/net/{table}") for table in ("tcp", "tcp6"))
+        try:
+            return all(listening.search(table.read_text()) for table in tables)
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Stop it at once: the first SIGTERM would wait for the sessions in hand."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        processes.stop(self.process)

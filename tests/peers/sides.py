@@ -1,0 +1,49 @@
+"""The two screeners that a dialogue is played against, seen alike: where they listen, what they logged about a client."""
+
+from dataclasses import dataclass, field
+
+from peers.logbook import Line, Logbook
+
+
+@dataclass
+class Side:
+    """One screener with one settings profile."""
+
+    title: str
+    address: str
+    address6: str
+    port: int
+    screener: tuple[Logbook, str]
+    """Its log and syslog name."""
+    dnsblog: tuple[Logbook, str]
+    smtpd: tuple[Logbook, str]
+    """The log and syslog name of the smtpd it hands off to."""
+    start: int = field(default=0)
+    """How many lines of the screener's log were there before the dialogues."""
+
+    def lines(self) -> list[Line]:
+        """Return the screener's own lines."""
+        return self._of(*self.screener, "postscreen")
+
+    def dnsblog_lines(self) -> list[Line]:
+        """Return the listing lines."""
+        return self._of(*self.dnsblog, "dnsblog")
+
+    def smtpd_lines(self) -> list[Line]:
+        """Return the lines of the smtpd behind it."""
+        return self._of(*self.smtpd, "smtpd")
+
+    def settled(self, address: str, connections: int) -> bool:
+        """Tell whether `connections` connections of a client were logged and each has ended, in the log."""
+        begun = ended = 0
+        for line in self.lines():
+            if line.address == address:
+                begun += line.text.startswith("CONNECT from ")
+                ended += line.text.startswith("DISCONNECT ")
+        for line in self.smtpd_lines():
+            ended += line.address == address and line.text.startswith("disconnect from ")
+        return connections <= begun <= ended
+
+    def _of(self, book: Logbook, name: str, program: str) -> list[Line]:
+        book.poll()
+        return [line for line in book.lines if line.name == name and line.program == program]
