@@ -4,12 +4,35 @@ import ctypes
 import os
 import pwd
 import resource
+from pathlib import Path
+
+from fastscreen.config.model import Config, Pass
 
 _PR_SET_NO_NEW_PRIVS = 38
 
 
 class PrivilegeError(Exception):
     """The process cannot become the user; the text is one line for a person."""
+
+
+def user_of(config: Config) -> str:
+    """The user to become: the configuration's; beside Postfix, whose private/ is its own, "postfix". Empty: stay."""
+    if config.user or os.geteuid() != 0 or not isinstance(config.handoff.to, Pass):
+        return config.user
+    try:
+        return pwd.getpwnam("postfix").pw_name
+    except KeyError:
+        return ""
+
+
+def give_folder(path: Path, user: str) -> None:
+    """Make a folder that `user` may write to, unless it is there already; "" is who we are. OSError: impossible."""
+    if path.is_dir():
+        return
+    path.mkdir(parents=True, mode=0o750)
+    if user:
+        owner = pwd.getpwnam(user)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def become(user: str) -> None:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import check
+from fastscreen.cli import check, run
 
-COMMANDS = (check,)
+COMMANDS = (run, check)
 
 EXAMPLES = """\
 examples:
