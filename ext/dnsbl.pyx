@@ -345,10 +345,8 @@ cdef void query_end(Screener core, Query* query) noexcept:
 
 cdef void query_try_over(Screener core, Query* query) noexcept:
     """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
-    cdef Policy policy = core.policy
     cdef Resolver* resolver = query.resolver
     cdef Reply* reply = &query.lookup.replies[query.list]
-    cdef bint other
     if core.now + 1000 >= query.deadline:
         reply.state = REPLY_FAILED
         reply.timed_out = True
@@ -642,7 +640,6 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
     cdef Resolver* made
     cdef bytes packed
     cdef Query* query
-    cdef Query* following
     cdef int bucket
     cdef DnsSocket* socket
     for packed in addresses:
@@ -670,13 +667,13 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
         query = query.next
     made = old
     while made != NULL:
-        old_next = made.next
+        first = made.next
         while made.sockets != NULL:
             socket = made.sockets
             made.sockets = socket.next
             socket_retire(core, socket)
         free(made)
-        made = old_next if old_next != old else NULL
+        made = first if first != old else NULL
 
 
 cdef void dnsbl_sweep(Dnsbl dnsbl) noexcept:

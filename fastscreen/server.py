@@ -64,7 +64,7 @@ class Server:
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
-        built = policy.build(self._config, self._mta_socket(self._config))
+        built = policy.build(self._config, self._mta_socket(self._config), self._log.warning)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
             built.policy, self._log, self._cache, on_truncated=self._ask_over_tcp, on_drained=self._drained.set
@@ -104,7 +104,7 @@ class Server:
         return self._sink_path
 
     def _open_cache(self, loop: asyncio.AbstractEventLoop) -> Cache | None:
-        """The cache, or None when the configuration wants none. A file that cannot be used is the cache's own affair."""
+        """The cache, or None when the configuration wants none. What is wrong with its file is its own affair."""
         settings = self._config.cache
         if not settings.path:
             return None
@@ -177,7 +177,7 @@ class Server:
         try:
             settings = await loop.run_in_executor(None, config.load, self._path)
             mta = self._mta_socket(settings)
-            built = await loop.run_in_executor(None, policy.build, settings, mta)
+            built = await loop.run_in_executor(None, policy.build, settings, mta, self._log.warning)
             for address in settings.listen.addresses:
                 if address not in self._listeners:
                     opened[address] = listen(address)
