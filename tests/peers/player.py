@@ -160,7 +160,7 @@ class Player:
         else:  # within, not-before
             took = connection.reached - connection.began
             kept = took <= step.seconds if step.verb == "within" else took >= step.seconds
-            self._note(connection, f"{step.verb} {step.seconds:g}: " + ("yes" if kept else f"no, {took:.2f}"))
+            self._note(connection, f"{step.verb} {step.seconds:g}: " + ("yes" if kept else "no"))
 
     async def _connect(self, address: str) -> Connection:
         mine = [connection for connection in self._connections if connection.address == address]

@@ -34,7 +34,7 @@ class Screener:
             "cache": {"path": str(self.cache)},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
-        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name))
+        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name).replace("$side", "fs"))
         settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
         self.config = folder / f"{name}.toml"
         self.config.write_text(profiles.to_toml(settings))

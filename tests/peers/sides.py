@@ -43,5 +43,4 @@ class Side:
         return connections <= begun <= ended
 
     def _of(self, book: Logbook, name: str, program: str) -> list[Line]:
-        book.poll()
-        return [line for line in book.lines if line.name == name and line.program == program]
+        return book.of(name, program)
