@@ -69,6 +69,30 @@ cdef class NetworkTable:
     cdef int32_t find(self, const Address* address) noexcept nogil
 
 
+# ---- dns.pyx
+
+cdef enum:
+    DNS_ADDRESSES = 32      # kept of one answer: a datagram of 512 octets has no room for more
+    DNS_NAME_TEXT = 256     # octets for a name as text, with the NUL
+
+
+cdef enum DnsVerdict:
+    DNS_OURS                # the answer to our question, of whatever rcode
+    DNS_NOT_OURS            # to be ignored: the true answer may still come
+    DNS_MALFORMED
+
+
+# What the answer to an A query says. TTLs are seconds; -1: no such record.
+cdef struct DnsAnswer:
+    uint32_t[DNS_ADDRESSES] addresses   # network byte order, as they came
+    uint8_t count
+    uint8_t rcode
+    bint truncated          # ask again over TCP; no records were read
+    int32_t ttl             # the smallest of the A records
+    int32_t soa_ttl         # the smallest of the SOA records in the authority section
+    int32_t negative_ttl    # the smaller of that and SOA MINIMUM (RFC 2308 5)
+
+
 # ---- timers.pyx
 
 cdef enum TimerKind:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, Protocol, final
+from typing import Literal, NamedTuple, Protocol, final
 
 class StampCache(Protocol):
     """What the core asks of a cache (reference 7). All calls come from the loop's thread."""
@@ -50,6 +50,34 @@ class NetworkTable:
 
     def __len__(self) -> int:
         """The number of rules, without bad lines, if and endif."""
+
+class DnsReply(NamedTuple):
+    """What the answer to an A query says. TTLs are seconds; -1: no such record."""
+
+    rcode: int
+    truncated: bool
+    """Ask again over TCP; no records were read."""
+    addresses: tuple[str, ...]
+    """In the order of the answer, the first 32."""
+    ttl: int
+    """The smallest of the A records."""
+    soa_ttl: int
+    """The smallest of the SOA records in the authority section: what a pass stamp goes by (reference 4.3)."""
+    negative_ttl: int
+    """How long 'not listed' may be kept: the smaller of that and SOA MINIMUM (RFC 2308 5)."""
+
+def dns_query(id: int, address: str, domain: str) -> bytes:
+    """Return the query of id 0..65535 for an address at a DNS list (RFC 5782 2.1, 2.4).
+
+    ValueError: no address, or a domain that is no name or too long. The core builds its queries with the same code.
+    """
+
+def dns_answer(packet: bytes, query: bytes) -> DnsReply | None:
+    """Decode a datagram that came in reply to a query of dns_query's.
+
+    None: it is no reply or has another id or question, so the true answer may still come. ValueError: it is the reply,
+    but malformed. TTLs with the top bit set are read as 0 (RFC 2181 8).
+    """
 
 @final
 class LineStates:

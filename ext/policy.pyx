@@ -58,7 +58,7 @@ cdef class Lists:
         return hash(self.source)
 
 
-cdef int action_number(str action) except -1:
+cdef int action_number(action) except -1:
     return {"ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP}[action]
 
 
@@ -85,7 +85,7 @@ cdef class Policy:
     cdef bint helo_required, vrfy_disabled, soft_bounce, smtputf8, respectful, external_form
     cdef object footer, forbidden, command_filter, ehlo_for
 
-    def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, str denylist_action,
+    def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, denylist_action,
                  tests, greet_wait, command_time, Lists lists, int threshold, int allowlist_threshold, dnsbl_min_ttl,
                  dnsbl_max_ttl, dnsbl_timeout, int client_limit, int pre_queue, int post_queue, str mta,
                  int line_limit, int command_limit, bint helo_required, bint vrfy_disabled, bint soft_bounce,

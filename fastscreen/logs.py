@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pwd
 import socket
 import stat
 
@@ -40,11 +41,12 @@ class LogTarget:
             os.close(self._fd)
         self._fd = fd
 
-    def give_to(self, uid: int, gid: int) -> None:
+    def give_to(self, user: str) -> None:
         """Let the user that the screener becomes open the file again (as root, before becoming that user)."""
         if isinstance(self._config.log.to, LogFile):
+            owner = pwd.getpwnam(user)
             with contextlib.suppress(PermissionError):
-                os.fchown(self._fd, uid, gid)
+                os.fchown(self._fd, owner.pw_uid, owner.pw_gid)
 
     def close(self) -> None:
         """Write what there is."""

@@ -7,6 +7,7 @@ import asyncio
 import operator
 import signal
 import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fastscreen.config.model import Endpoint, Pass
 from fastscreen.core import Screener
 from fastscreen.listeners import listen
 from fastscreen.logs import LogTarget
-from fastscreen.resolver import Resolver, packed_address, system_resolvers
+from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
 from fastscreen.sink import Sink
 
 TICK = 1.0  # s
@@ -41,39 +42,29 @@ class Server:
         """Screen until SIGTERM. Exit code 0; 1 when it could not start (told on stderr in one line)."""
         privileges.raise_descriptor_limit()
         try:
-            # As root: ports, tables and the log. Everything after that as the user that the configuration names.
+            # As root: ports, log and cache folder. Everything else as the user, as it will be at a reload.
             self._target = LogTarget(self._config)
             self._log = self._target.log
             self._listeners = {address: listen(address) for address in self._config.listen.addresses}
-            user = privileges.find_user(self._config)
-            if user is not None:
-                self._target.give_to(user.uid, user.gid)
-                if self._config.cache.path:
-                    privileges.give_folder(Path(self._config.cache.path), user)
-            built = policy.build(self._config, self._mta_socket(self._config))
-            if user is not None:
+            user = privileges.user_of(self._config)
+            if user:
+                self._target.give_to(user)
+            if self._config.cache.path:
+                privileges.give_folder(Path(self._config.cache.path).parent, user)
+            if user:
                 privileges.become(user)
-            if self._sink is not None:
-                self._sink.start()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(self._serve(built))
-        except (OSError, ConfigError, privileges.UserError) as error:
+                return runner.run(self._serve())
+        except (OSError, ConfigError, privileges.PrivilegeError) as error:
             print(f"fastscreen: {one_line(error)}", file=sys.stderr)
             return 1
 
-    def _mta_socket(self, settings: Config) -> str:
-        """Where clients that passed go: the configuration's socket, or that of the embedded sink."""
-        if isinstance(settings.handoff.to, Pass):
-            return settings.handoff.to.path
-        if self._sink is None:
-            self._sink = Sink(settings.hostname)
-        return self._sink.path
-
     # ---- while it runs
 
-    async def _serve(self, built: policy.Built) -> int:
+    async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
+        built = policy.build(self._config, self._mta_socket(self._config))
         self._cache = self._open_cache(loop)
         self._screener = Screener(
             built.policy, self._log, self._cache, on_truncated=self._ask_over_tcp, on_drained=self._drained.set
@@ -103,6 +94,15 @@ class Server:
         self._target.close()
         return 0
 
+    def _mta_socket(self, settings: Config) -> str:
+        """Where clients that passed go: the configuration's socket, or that of the embedded sink."""
+        if isinstance(settings.handoff.to, Pass):
+            return settings.handoff.to.path
+        if self._sink is None:
+            self._sink = Sink(self._log.warning)
+            self._sink_path = str(self._sink.start(settings.hostname))
+        return self._sink_path
+
     def _open_cache(self, loop: asyncio.AbstractEventLoop) -> Cache | None:
         """The cache, or None when the configuration wants none. A file that cannot be used is the cache's own affair."""
         settings = self._config.cache
@@ -122,20 +122,17 @@ class Server:
         return cache
 
     async def _tick(self) -> None:
-        """What the log's reader did not take goes out later; a sink that died is replaced."""
+        """What the log's reader did not take at once goes out later."""
         while True:
             await asyncio.sleep(TICK)
             self._log.flush()
-            if self._sink is not None and not self._sink.alive():
-                self._log.warning("the embedded sink died: starting another")
-                self._sink.start()
 
     # ---- DNS beyond the core's own queries
 
     def _use_resolvers(self, settings: Config) -> None:
-        servers = settings.dnsbl.resolvers or system_resolvers()
-        self._resolver = Resolver(servers)
-        self._screener.use_resolvers([packed_address(server) for server in servers])
+        servers = [Nameserver(server.host, server.port) for server in settings.dnsbl.resolvers] or system_nameservers()
+        self._resolver = TcpResolver(servers)
+        self._screener.use_resolvers([packed(server) for server in servers])
 
     def _ask_over_tcp(self, token: int, name: str) -> None:
         """A DNSBL answer did not fit a datagram."""
@@ -145,10 +142,9 @@ class Server:
 
     async def _answer_over_tcp(self, token: int, name: str) -> None:
         answer = await self._resolver.query_a(name)
-        if answer is None:
-            self._screener.tcp_answer(token, None, -1, -1)
-        else:
-            self._screener.tcp_answer(token, answer.addresses, answer.ttl, answer.keep)
+        addresses = None if answer.outcome == "failed" else [socket.inet_aton(text) for text in answer.addresses]
+        ttl = -1 if answer.ttl is None else answer.ttl
+        self._screener.tcp_answer(token, addresses, ttl, ttl)
 
     # ---- signals
 
@@ -180,7 +176,8 @@ class Server:
         opened: dict[Endpoint, socket.socket] = {}
         try:
             settings = await loop.run_in_executor(None, config.load, self._path)
-            built = await loop.run_in_executor(None, policy.build, settings, self._mta_socket(settings))
+            mta = self._mta_socket(settings)
+            built = await loop.run_in_executor(None, policy.build, settings, mta)
             for address in settings.listen.addresses:
                 if address not in self._listeners:
                     opened[address] = listen(address)
@@ -193,8 +190,6 @@ class Server:
         for setting in ("user", "log", "cache.path"):
             if attribute(settings, setting) != attribute(self._config, setting):
                 self._log.warning(f"{setting} changed: it takes effect when fastscreen is started again")
-        if self._sink is not None and not self._sink.alive():
-            self._sink.start()
         for address in set(self._listeners) - set(settings.listen.addresses):
             self._screener.unlisten(self._listeners[address].fileno())
             self._listeners.pop(address).close()
@@ -227,6 +222,16 @@ def one_line(error: Exception) -> str:
 def name_of(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def packed(server: Nameserver) -> bytes:
+    """struct sockaddr_in or sockaddr_in6, as the core passes it to connect(2)."""
+    host, _, scope = server.address.partition("%")
+    if ":" not in host:
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H", server.port) + socket.inet_aton(host) + bytes(8)
+    index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
+    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", server.port, 0)
+    return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)
 
 
 def attribute(settings: Config, name: str) -> object:

@@ -1,0 +1,86 @@
+"""Becoming the unprivileged user for good, and taking all descriptors that the process may have."""
+
+import ctypes
+import os
+import pwd
+import resource
+from pathlib import Path
+
+from fastscreen.config.model import Config, Pass
+
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+class PrivilegeError(Exception):
+    """The process cannot become the user; the text is one line for a person."""
+
+
+def user_of(config: Config) -> str:
+    """The user to become: the configuration's; beside Postfix, whose private/ is its own, "postfix". Empty: stay."""
+    if config.user or os.geteuid() != 0 or not isinstance(config.handoff.to, Pass):
+        return config.user
+    try:
+        return pwd.getpwnam("postfix").pw_name
+    except KeyError:
+        return ""
+
+
+def give_folder(path: Path, user: str) -> None:
+    """Make a folder that `user` may write to, unless it is there already; "" is who we are. OSError: impossible."""
+    if path.is_dir():
+        return
+    path.mkdir(parents=True, mode=0o750)
+    if user:
+        owner = pwd.getpwnam(user)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+
+
+def become(user: str) -> None:
+    """Become `user` with its groups, in a way that cannot be undone; raise `PrivilegeError`.
+
+    A process that is not root can only stay who it is. To be called before threads are started.
+    """
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise PrivilegeError(f"user: there is no user {user!r} on this system") from None
+    if os.geteuid() != 0:
+        if os.geteuid() != entry.pw_uid:
+            name = pwd.getpwuid(os.geteuid()).pw_name if _is_named(os.geteuid()) else str(os.geteuid())
+            raise PrivilegeError(f"user: only root can become {user!r}, this is {name!r}")
+    else:
+        if entry.pw_uid == 0:
+            raise PrivilegeError(f"user: {user!r} is root: name a user without rights, such as 'postfix'")
+        os.initgroups(user, entry.pw_gid)
+        os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
+        os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
+        _verify(entry)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise PrivilegeError(f"user: prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
+
+
+def _is_named(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
+def _verify(entry: pwd.struct_passwd) -> None:
+    if os.getresuid() != (entry.pw_uid,) * 3 or os.getresgid() != (entry.pw_gid,) * 3:
+        raise PrivilegeError(f"user: the system did not make this process {entry.pw_name!r}")
+    for regain in (os.seteuid, os.setuid, os.setegid, os.setgid):
+        try:
+            regain(0)
+        except PermissionError:
+            continue
+        raise PrivilegeError("user: root could be regained")
+
+
+def raise_descriptor_limit() -> int:
+    """Raise the soft limit of open descriptors to the hard one, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

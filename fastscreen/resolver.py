@@ -1,0 +1,113 @@
+"""Which resolvers the system names, and the rare DNS question that the core's own UDP queries cannot settle."""
+
+import asyncio
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiodns
+import pycares
+
+PORT = 53
+
+_TRY_SECONDS = 2.0
+_TRIES = 2
+_DEADLINE_SECONDS = 8.0
+_NAMESERVERS_MAX = 3  # as resolv.conf(5)
+_SIZE_MAX = 65536
+# Over TCP from the start: UDP gave a truncated answer already. No search list, no CNAME lookup of single-label names.
+_FLAGS = pycares.ARES_FLAG_USEVC | pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
+
+
+@dataclass(frozen=True)
+class Nameserver:
+    """A resolver: an IPv4 address, or an IPv6 address that may have a scope (`fe80::1%eth0`), and a port."""
+
+    address: str
+    port: int = PORT
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the resolvers said to one A question.
+
+    `outcome` is "listed" (there are `addresses`), "not listed" (no such name, or no A record), or "failed" (no answer,
+    SERVFAIL, a refusal). `ttl` is in s, None when no record gave one.
+    """
+
+    outcome: str
+    addresses: tuple[str, ...] = ()
+    ttl: int | None = None
+
+
+def system_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[Nameserver]:
+    """Return the nameservers that resolv.conf(5) names, at most three; 127.0.0.1 when it names none.
+
+    Options are ignored, as is a line that does not hold an address. The file need not exist.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_SIZE_MAX).decode("ascii", "replace")
+    except OSError:
+        text = ""
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == "nameserver":
+            try:
+                address = ipaddress.ip_address(words[1])
+            except ValueError:
+                continue
+            found.append(Nameserver(str(address)))
+    return found[:_NAMESERVERS_MAX] or [Nameserver("127.0.0.1")]
+
+
+class TcpResolver:
+    """Asks again over TCP what was truncated. One a process: each has a thread and an inotify watch of its own."""
+
+    def __init__(self, nameservers: Sequence[Nameserver]) -> None:
+        self._nameservers = list(nameservers)
+        self._resolver: aiodns.DNSResolver | None = None
+
+    async def query_a(self, name: str) -> Answer:
+        """Ask for the A records of `name`. Takes at most 8 s; never raises but for cancellation."""
+        if self._resolver is None:
+            # Servers are set explicitly: else resolv.conf would be watched for them.
+            self._resolver = aiodns.DNSResolver(
+                nameservers=[str(nameserver) for nameserver in self._nameservers],
+                timeout=_TRY_SECONDS,
+                tries=_TRIES,
+                flags=_FLAGS,
+            )
+        try:
+            async with asyncio.timeout(_DEADLINE_SECONDS):
+                result = await self._resolver.query_dns(name, "A")
+        except aiodns.error.DNSError as error:
+            absent = error.args[0] in (aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA)
+            return Answer("not listed" if absent else "failed")
+        except (TimeoutError, ValueError):
+            return Answer("failed")
+        addresses = []
+        ttls = []
+        for record in result.answer:
+            ttls.append(record.ttl)
+            if isinstance(record.data, pycares.ARecordData):
+                addresses.append(record.data.addr)
+        if addresses:
+            return Answer("listed", tuple(addresses), min(ttls))
+        negative = [
+            min(record.ttl, record.data.minimum)
+            for record in result.authority
+            if isinstance(record.data, pycares.SOARecordData)
+        ]
+        return Answer("not listed", (), min(negative, default=None))
+
+    async def close(self) -> None:
+        """Give up what is being asked, and the thread."""
+        if self._resolver is not None:
+            await self._resolver.close()
+            self._resolver = None
