@@ -1,5 +1,6 @@
 """A screener that dialogues are played against: where it listens, what it and those around it logged."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peers.logbook import Line, Logbook
@@ -18,6 +19,9 @@ class Side:
     dnsblog: tuple[Logbook, str]
     smtpd: tuple[Logbook, str]
     """The log and syslog name of the smtpd it hands off to."""
+
+    last_words: Callable[[], str]
+    """What the screener printed, if it has ended."""
 
     def lines(self) -> list[Line]:
         """Return the screener's own lines."""
