@@ -80,6 +80,7 @@ class Lab:
             screener=(log, f"ps-{service}"),
             dnsblog=(log, "postfix"),
             smtpd=(log, postfix.SMTPD),
+            last_words=str,
         )
 
     def fastscreen(self, services: list[str]) -> list[Side]:
@@ -108,6 +109,7 @@ class Lab:
                     screener=(log, "postfix"),
                     dnsblog=(log, "postfix"),
                     smtpd=(self._postfix_log, postfix.SMTPD_OF_OURS),
+                    last_words=self._running[name].last_words,
                 )
             )
         return sides
