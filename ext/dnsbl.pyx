@@ -462,12 +462,11 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
         return
     socket.resolver.answered = core.now
     if got == DNS_MALFORMED:
-        query_failed(core, query, "malformed reply")
+        query_refused(core, query, "Malformed or unexpected name server reply")
     elif answer.truncated:
         query_over_tcp(core, query)
     elif answer.rcode not in (0, 3):
-        query_failed(core, query, "server failure" if answer.rcode == 2 else
-                     "query refused" if answer.rcode == 5 else "unexpected response code")
+        query_refused(core, query, "Host not found, try again" if answer.rcode == 2 else "Non-recoverable error")
     else:
         query_answered(core, query, answer.addresses, answer.count,
                        answer.ttl if answer.count else answer.soa_ttl,
@@ -521,8 +520,18 @@ cdef bint answer_is_listing(const uint8_t* octets, const List* list) noexcept no
     return not (list.is_dnswl and octets[1] == 0 and octets[2] == 0 and octets[3] == 255)
 
 
+cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
+    """This resolver does not know: another may."""
+    if query.resolver.next == query.resolver or query.sends >= DNS_SENDS:
+        query_failed(core, query, why)
+        return
+    query_withdraw(core.dnsbl, query)
+    query.resolver = query.resolver.next
+    query_line_up(core.dnsbl, query)
+
+
 cdef void query_failed(Screener core, Query* query, const char* why) noexcept:
-    """The resolver answered, but not the question. Counts as not listed (reference 4.3)."""
+    """No resolver knows. Counts as not listed (reference 4.3)."""
     query.lookup.replies[query.list].state = REPLY_FAILED
     log_lookup_error(core, query, why)
     query_end(core, query)
@@ -543,7 +552,7 @@ cdef void query_over_tcp(Screener core, Query* query) noexcept:
         core.ask_over_tcp(query.token, name.decode())
     except Exception as error:
         core.problem("DNS over TCP", error)
-        query_failed(core, query, "truncated reply")
+        query_failed(core, query, "Malformed or unexpected name server reply")
 
 
 # ---- sockets
@@ -755,7 +764,9 @@ cdef void log_lookup_error(Screener core, Query* query, const char* why) noexcep
     core.log.begin(PRIORITY_WARNING, True)
     core.log.put("warning: dnsblog_query: lookup error for DNS query ")
     core.log.put(name)
-    core.log.put(": ")
+    core.log.put(": Host or domain name not found. Name service error for name=")
+    core.log.put(name)
+    core.log.put(" type=A: ")
     core.log.put(why)
     core.log.end()
 

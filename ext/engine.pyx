@@ -176,7 +176,7 @@ cdef bint not_smtp(Screener core, Policy policy, Line* line) noexcept:
 cdef bytes dialogue_filter(Screener core, Session* session, Line* line):
     """postscreen_command_filter: replace the line. The caller keeps what is returned as long as the line."""
     cdef Policy policy = <Policy> session.policy
-    cdef bytes text = line.text[:line.length].partition(b"\0")[0].lstrip(b" \t")
+    cdef bytes text = line.text[:line.length].partition(b"\0")[0]
     cdef bytes replaced, logged
     try:
         filtered = policy.command_filter(text)

@@ -347,7 +347,7 @@ cdef class Screener:
         self.now = monotonic_microseconds()
         query = <Query*> <size_t> pointer
         if addresses is None:
-            query_failed(self, query, "no answer over TCP")
+            query_failed(self, query, "Host not found, try again")
         else:
             for packed in addresses[:DNS_ADDRESSES]:
                 memcpy(&answers[count], <const char*> packed, 4)

@@ -98,9 +98,9 @@ def load_access(config: Config) -> AccessList:
             access.steps.append(Networks(item, trusted, list(decisions)))
         elif ":" in item:
             try:
-                table = open_table(item)
+                table = open_table(item, "access.list")
             except TableError as error:
-                raise ConfigError(f"{config.source}: access.list: {error}") from None
+                raise ConfigError(f"{config.source}: {error}") from None
             access.steps.append(_step(table, trusted, access.warnings))
         else:
             access.steps.append(Word(item))

@@ -42,7 +42,8 @@ scache    unix  -  -  n  -  1  scache
 """
 
 # what `postfix check` would make; it wants a log daemon that runs already
-_QUEUES = "active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace".split()
+_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
+_OTHERS = ("trace", "private", "public")
 
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
 SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
@@ -50,7 +51,7 @@ SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
 
 @dataclass(frozen=True)
 class Service:
-    """One postscreen: its port at ADDRESS and ADDRESS6, and its parameters. Its log lines have the syslog name `ps-NAME`."""
+    """One postscreen: its port at ADDRESS and ADDRESS6, its parameters. Its syslog name is `ps-NAME`."""
 
     name: str
     port: int
@@ -76,7 +77,7 @@ class Postfix:
         os.chown(self._data, owner.pw_uid, owner.pw_gid)
         os.chown(self.mailbox.parent, reader.pw_uid, reader.pw_gid)
         (self.queue / "pid").mkdir(mode=0o755)
-        for name in _QUEUES:
+        for name in _QUEUES + _OTHERS:
             (self.queue / name).mkdir(mode=0o700)
             os.chown(self.queue / name, owner.pw_uid, owner.pw_gid)
         main = {
@@ -113,7 +114,9 @@ class Postfix:
                 "postscreen_cache_map": f"lmdb:{self.cache(service.name)}",
                 **service.parameters,
             }
-            options = "".join(f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n" for name, value in own.items())
+            options = "".join(
+                f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n" for name, value in own.items()
+            )
             lines.append(f"{service.port} inet n - n - 1 postscreen\n{options}")
         (self.config / "master.cf").write_text("".join(lines))
         self._errors = folder / "master.stderr"

@@ -1,9 +1,11 @@
 """A fastscreen process with one settings profile."""
 
+import ipaddress
 import re
 import sys
 from pathlib import Path
 
+from fastscreen.cache import Cache
 from peers import nameserver, postfix, processes, profiles
 from peers.namespace import Namespace
 
@@ -52,6 +54,19 @@ class Screener:
             return all(listening.search(table.read_text()) for table in tables)
         except FileNotFoundError:
             return False
+
+    def stamps(self, address: str) -> tuple[int, ...] | None:
+        """Read the five stamps of a client from the cache file, with the cache's own code; None when it has none."""
+        said: list[str] = []
+        cache = Cache(self.cache, warn=said.append, log=said.append, wake=lambda callback: callback())
+        cache.open()
+        try:
+            found = cache.lookup(ipaddress.ip_address(address).packed)
+        finally:
+            cache.close()
+        if said:
+            raise RuntimeError(f"reading {self.cache}: {said}")
+        return found
 
     def close(self) -> None:
         """Stop it at once: the first SIGTERM would wait for the sessions in hand."""

@@ -1,6 +1,6 @@
-"""The two screeners that a dialogue is played against, seen alike: where they listen, what they logged about a client."""
+"""A screener that dialogues are played against: where it listens, what it and those around it logged."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from peers.logbook import Line, Logbook
 
@@ -18,8 +18,6 @@ class Side:
     dnsblog: tuple[Logbook, str]
     smtpd: tuple[Logbook, str]
     """The log and syslog name of the smtpd it hands off to."""
-    start: int = field(default=0)
-    """How many lines of the screener's log were there before the dialogues."""
 
     def lines(self) -> list[Line]:
         """Return the screener's own lines."""

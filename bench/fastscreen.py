@@ -1,0 +1,87 @@
+"""fastscreen as it is installed, with the settings of the postscreen beside it."""
+
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.programs import BenchError
+from bench.screener import Screener
+
+_CONFIGURATION = """\
+hostname = "mx.example.test"
+banner = "mx.example.test ESMTP Postfix"
+user = "{user}"
+[listen]
+addresses = ["{address}:{port}"]
+[handoff]
+to = "pass:{mta_socket}"
+[access]
+list = ["permit_mynetworks"]
+mynetworks = ["192.0.2.0/24"]
+[greet]
+wait = "{greet_wait}s"
+action = "{greet_action}"
+[cache]
+path = "{folder}/state/cache"
+[limits]
+client_connection_count = 0
+pre_queue = {limit}
+post_queue = {limit}
+[log]
+to = "file:{folder}/log"
+ident = "postfix/postscreen"
+"""
+
+
+class Fastscreen(Screener):
+    """fastscreen. Its whole process tree is counted."""
+
+    name = "fastscreen"
+
+    @property
+    def mta_socket(self) -> Path:
+        return self.folder / "smtpd"
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log"
+
+    def prepare(self) -> None:
+        try:
+            user = pwd.getpwnam("postfix" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+        except KeyError:
+            raise BenchError("there is no user postfix: install Debian's package postfix") from None
+        state = self.folder / "state"
+        state.mkdir()
+        os.chown(state, user.pw_uid, user.pw_gid)
+        os.chown(self.folder, user.pw_uid, user.pw_gid)
+        values = {
+            "user": user.pw_name,
+            "folder": self.folder,
+            "mta_socket": self.mta_socket,
+            "address": self.settings.address,
+            "port": self.port,
+            "greet_wait": self.settings.greet_wait,
+            "greet_action": self.settings.greet_action,
+            "limit": self.settings.limit,
+        }
+        (self.folder / "fastscreen.toml").write_text(_CONFIGURATION.format_map(values))
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        command = Path(sys.executable).with_name("fastscreen")
+        return subprocess.Popen(
+            [command, "run", "-c", self.folder / "fastscreen.toml"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "stderr").open("wb"),
+        )
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

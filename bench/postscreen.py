@@ -1,0 +1,115 @@
+"""A real postscreen in a private Postfix instance, started by Postfix's own master."""
+
+import grp
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from bench.programs import BenchError
+from bench.screener import Screener, Settings
+
+_MASTER_CF = """\
+{address}:{port} inet n - n - 1 postscreen
+dnsblog unix - - n - 0 dnsblog
+tlsproxy unix - - n - 0 tlsproxy
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+_MAIN_CF = """\
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = {daemons}
+mail_owner = postfix
+setgid_group = postdrop
+inet_interfaces = {address}
+inet_protocols = ipv4
+myhostname = mx.example.test
+mynetworks = 192.0.2.0/24
+maillog_file = {folder}/maillog
+maillog_file_prefixes = {folder}
+postscreen_cache_map = {cache}:{folder}/data/postscreen_cache
+postscreen_greet_wait = {greet_wait}s
+postscreen_greet_action = {greet_action}
+postscreen_pre_queue_limit = {limit}
+postscreen_post_queue_limit = {limit}
+postscreen_client_connection_count_limit = 0
+"""
+
+
+class Postscreen(Screener):
+    """Postfix's screener. All processes of the instance are counted: master, postscreen, postlogd, dnsblog."""
+
+    name = "postscreen"
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        super().__init__(folder, settings)
+        if os.geteuid() != 0:
+            raise BenchError("Postfix's master needs root")
+        places = ("/usr/lib/postfix/sbin", "/usr/libexec/postfix")
+        self._daemons = next((place for place in places if Path(place, "postscreen").exists()), "")
+        if not self._daemons:
+            raise BenchError("no postscreen on this machine: install Debian's package postfix")
+
+    @property
+    def mta_socket(self) -> Path:
+        return self.folder / "queue" / "private" / "smtpd"
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "maillog"
+
+    def prepare(self) -> None:
+        owner, group = pwd.getpwnam("postfix"), grp.getgrnam("postdrop")
+        (self.folder / "data").mkdir()
+        shutil.chown(self.folder / "data", "postfix")
+        for name, mode in (("pid", 0o755), ("private", 0o700), ("public", 0o710)):
+            path = self.folder / "queue" / name
+            path.mkdir(parents=True)
+            if name != "pid":
+                os.chown(path, owner.pw_uid, group.gr_gid)
+            path.chmod(mode)
+        values = {
+            "folder": self.folder,
+            "daemons": self._daemons,
+            "address": self.settings.address,
+            "port": self.port,
+            "cache": self.settings.postscreen_cache,
+            "greet_wait": self.settings.greet_wait,
+            "greet_action": self.settings.greet_action,
+            "limit": self.settings.limit,
+        }
+        (self.folder / "main.cf").write_text(_MAIN_CF.format_map(values))
+        (self.folder / "master.cf").write_text(_MASTER_CF.format_map(values))
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [f"{self._daemons}/master", "-d", "-c", str(self.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "stderr").open("wb"),
+            start_new_session=True,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "MAIL_CONFIG": str(self.folder)},
+        )
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        """master stops its children when it is terminated; what does not end is in its own session."""
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def version() -> str:
+    """Postfix's version, or empty."""
+    try:
+        result = subprocess.run(["postconf", "-d", "-h", "mail_version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return result.stdout.strip()
