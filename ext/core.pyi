@@ -131,6 +131,10 @@ class Log:
         """Take what is not yet written (for tests)."""
 
     @property
+    def disconnected(self) -> bool:
+        """The log daemon behind syslog's socket went away: `open` is due with a new one."""
+
+    @property
     def lost(self) -> int:
         """Lines lost since the last time this was logged."""
 
