@@ -51,7 +51,7 @@ class Lab:
             self.services = {n: profiles.replaced(s, "$tables", str(folder)) for n, s in services.items()}
             self.ports = {name: FIRST_PORT + at for at, name in enumerate(self.services)}
             resolv_conf = self.folder / "resolv.conf"
-            resolv_conf.write_text(f"nameserver {ADDRESS}\noptions timeout:1 attempts:1\n")
+            resolv_conf.write_text(f"nameserver {ADDRESS}\noptions timeout:10 attempts:1\n")
             self.namespace = self._keep(Namespace(resolv_conf))
             self.lists = self._keep(Rbldnsd(self.namespace, self.folder / "rbldnsd"))
             self.nameserver = self._keep(NameServer(self.namespace))

@@ -192,6 +192,10 @@ class Player:
             count = sum(connection.address == address for connection in self._connections)
             while not self._side.settled(address, count) and time.monotonic() < end:
                 await asyncio.sleep(0.05)
+        # a session that was handed off has ended in smtpd's log; the screener's may be written a little later
+        lines = -1
+        while lines < (lines := len(self._side.lines())) and time.monotonic() < end:
+            await asyncio.sleep(0.15)
 
     def _note(self, connection: Connection, text: str) -> None:
         self._notes.setdefault(connection.number, []).append(text)

@@ -8,7 +8,7 @@ from peers.lab import Lab
 from peers.player import Player
 from peers.sides import Side
 
-STAGGER = 0.005  # s between the starts of two dialogues: a burst would hold up what the first ones time
+STAGGER = 0.01  # s between the starts of two dialogues: a burst would hold up what the first ones time
 
 
 @dataclasses.dataclass

@@ -143,11 +143,12 @@ class Postfix:
     def stamps(self, service: str) -> dict[str, str]:
         """Read a service's cache: client address to the five stamps as postscreen writes them (reference 7.1)."""
         run = subprocess.run(
-            ["postmap", "-c", str(self.config), "-s", f"lmdb:{self.cache(service)}"],
+            [*self._inside, "postmap", "-c", str(self.config), "-s", f"lmdb:{self.cache(service)}"],
             capture_output=True,
             text=True,
-            check=True,
         )
+        if run.returncode:
+            raise RuntimeError(f"postmap: {run.stderr}")
         return dict(line.split("\t", 1) for line in run.stdout.splitlines())
 
     def mails(self) -> list[str]:

@@ -1,6 +1,7 @@
 """A fastscreen process with one settings profile."""
 
 import ipaddress
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from peers.namespace import Namespace
 
 ADDRESS = "127.2.0.1"
 ADDRESS6 = "2001:db8::2"
+USER = "postfix"
 COMMAND = Path(sys.executable).parent / "fastscreen"
 
 
@@ -20,13 +22,14 @@ class Screener:
         self, namespace: Namespace, folder: Path, name: str, port: int, settings: profiles.Settings, handoff: Path
     ) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(folder, USER)  # it makes its cache there after it has become this user
         self.log = folder / f"{name}.log"
         self.cache = folder / f"{name}.cache"
         self.output = folder / f"{name}.output"
         self._port = port
         own: profiles.Settings = {
             "hostname": postfix.HOSTNAME,
-            "user": "postfix",
+            "user": USER,
             "listen": {"addresses": [f"{ADDRESS}:{port}", f"[{ADDRESS6}]:{port}"]},
             "access": {"mynetworks": []},
             "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
