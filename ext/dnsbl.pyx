@@ -318,8 +318,10 @@ cdef void query_withdraw(Dnsbl dnsbl, Query* query) noexcept:
         at = &at[0].next
     at[0] = query.next
     query.socket.in_flight -= 1
-    query.socket = NULL
     dnsbl.in_flight -= 1
+    if query.socket.retired:
+        socket_retire(dnsbl, query.socket)
+    query.socket = NULL
 
 
 cdef Query* query_find(Dnsbl dnsbl, DnsSocket* socket, uint16_t id) noexcept:
@@ -345,10 +347,8 @@ cdef void query_end(Screener core, Query* query) noexcept:
 
 cdef void query_try_over(Screener core, Query* query) noexcept:
     """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
-    cdef Policy policy = core.policy
     cdef Resolver* resolver = query.resolver
     cdef Reply* reply = &query.lookup.replies[query.list]
-    cdef bint other
     if core.now + 1000 >= query.deadline:
         reply.state = REPLY_FAILED
         reply.timed_out = True
@@ -462,12 +462,11 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
         return
     socket.resolver.answered = core.now
     if got == DNS_MALFORMED:
-        query_failed(core, query, "malformed reply")
+        query_refused(core, query, "Malformed or unexpected name server reply")
     elif answer.truncated:
         query_over_tcp(core, query)
     elif answer.rcode not in (0, 3):
-        query_failed(core, query, "server failure" if answer.rcode == 2 else
-                     "query refused" if answer.rcode == 5 else "unexpected response code")
+        query_refused(core, query, "Host not found, try again" if answer.rcode == 2 else "Non-recoverable error")
     else:
         query_answered(core, query, answer.addresses, answer.count,
                        answer.ttl if answer.count else answer.soa_ttl,
@@ -521,8 +520,18 @@ cdef bint answer_is_listing(const uint8_t* octets, const List* list) noexcept no
     return not (list.is_dnswl and octets[1] == 0 and octets[2] == 0 and octets[3] == 255)
 
 
+cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
+    """This resolver does not know: another may."""
+    if query.resolver.next == query.resolver or query.sends >= DNS_SENDS:
+        query_failed(core, query, why)
+        return
+    query_withdraw(core.dnsbl, query)
+    query.resolver = query.resolver.next
+    query_line_up(core.dnsbl, query)
+
+
 cdef void query_failed(Screener core, Query* query, const char* why) noexcept:
-    """The resolver answered, but not the question. Counts as not listed (reference 4.3)."""
+    """No resolver knows. Counts as not listed (reference 4.3)."""
     query.lookup.replies[query.list].state = REPLY_FAILED
     log_lookup_error(core, query, why)
     query_end(core, query)
@@ -543,7 +552,7 @@ cdef void query_over_tcp(Screener core, Query* query) noexcept:
         core.ask_over_tcp(query.token, name.decode())
     except Exception as error:
         core.problem("DNS over TCP", error)
-        query_failed(core, query, "truncated reply")
+        query_failed(core, query, "Malformed or unexpected name server reply")
 
 
 # ---- sockets
@@ -600,28 +609,31 @@ cdef void dnsbl_rotate(Screener core) noexcept:
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Resolver* resolver = dnsbl.resolvers
     cdef DnsSocket** at
+    cdef DnsSocket* oldest
     core.timers.arm(&dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, core.now)
     while resolver != NULL:
         at = &resolver.sockets
         while at[0] != NULL and at[0].next != NULL:
             at = &at[0].next
-        if at[0] != NULL and socket_retire(core, at[0]):
+        if at[0] != NULL:
+            oldest = at[0]
             at[0] = NULL
             resolver.socket_count -= 1
+            socket_retire(dnsbl, oldest)
         resolver = resolver.next
         if resolver == dnsbl.resolvers:
             break
 
 
-cdef bint socket_retire(Screener core, DnsSocket* socket) noexcept:
-    """Close a socket unless an answer may still come to it; it is freed at the end of the batch of events."""
-    if socket.in_flight:
-        return False
+cdef void socket_retire(Dnsbl dnsbl, DnsSocket* socket) noexcept:
+    """Close a socket with the last answer that it waits for; it is freed at the end of the batch of events."""
+    socket.retired = True
+    if socket.in_flight or socket.fd < 0:
+        return
     close(socket.fd)
     socket.fd = -1
-    socket.next = core.dnsbl.gone
-    core.dnsbl.gone = socket
-    return True
+    socket.next = dnsbl.gone
+    dnsbl.gone = socket
 
 
 cdef void dnsbl_set_resolvers(Screener core, list addresses):
@@ -633,7 +645,6 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
     cdef Resolver* made
     cdef bytes packed
     cdef Query* query
-    cdef Query* following
     cdef int bucket
     cdef DnsSocket* socket
     for packed in addresses:
@@ -661,13 +672,13 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
         query = query.next
     made = old
     while made != NULL:
-        old_next = made.next
+        first = made.next
         while made.sockets != NULL:
             socket = made.sockets
             made.sockets = socket.next
-            socket_retire(core, socket)
+            socket_retire(dnsbl, socket)
         free(made)
-        made = old_next if old_next != old else NULL
+        made = first if first != old else NULL
 
 
 cdef void dnsbl_sweep(Dnsbl dnsbl) noexcept:
@@ -755,7 +766,9 @@ cdef void log_lookup_error(Screener core, Query* query, const char* why) noexcep
     core.log.begin(PRIORITY_WARNING, True)
     core.log.put("warning: dnsblog_query: lookup error for DNS query ")
     core.log.put(name)
-    core.log.put(": ")
+    core.log.put(": Host or domain name not found. Name service error for name=")
+    core.log.put(name)
+    core.log.put(" type=A: ")
     core.log.put(why)
     core.log.end()
 

@@ -15,9 +15,9 @@ class ForbiddenCommands:
         """Raises TableError."""
         self.warnings: list[str] = []
         self._items: list[tuple[bool, str | Table]] = []
-        for negated, pattern in expanded(items, "forbidden_commands", self.warnings):
+        for negated, pattern in expanded(items, "engine.forbidden_commands", self.warnings):
             if ":" in pattern:
-                table = open_table(pattern)
+                table = open_table(pattern, "engine.forbidden_commands")
                 self.warnings += table.warnings
                 table.warnings = self.warnings
                 self._items.append((negated, table))
@@ -38,7 +38,7 @@ class CommandFilter:
 
     def __init__(self, spec: str) -> None:
         """An empty spec filters nothing. Raises TableError."""
-        self._table = open_table(spec) if spec else None
+        self._table = open_table(spec, "engine.command_filter") if spec else None
         self.warnings = self._table.warnings if self._table else []
 
     def apply(self, line: bytes) -> tuple[bytes, str | None]:
@@ -53,7 +53,8 @@ class CommandFilter:
         if result is None:
             return line, None
         replaced = result.encode("utf-8", "surrogateescape")
-        return replaced, f'replacing command "{_shown(key)}" with "{_shown(result)}"'
+        shown = line.decode("utf-8", "surrogateescape")
+        return replaced, f'replacing command "{_shown(shown)}" with "{_shown(result)}"'
 
 
 def _shown(text: str) -> str:

@@ -69,7 +69,10 @@ class Ehlo:
         """Raises TableError."""
         self._engine = engine
         self._hostname = hostname
-        self._maps = [open_table(spec) for spec in engine.discard_ehlo_keyword_address_maps]
+        self._maps = [
+            open_table(spec, "engine.discard_ehlo_keyword_address_maps")
+            for spec in engine.discard_ehlo_keyword_address_maps
+        ]
         self._answers: dict[Keyword, Answer] = {}
         self._global = parse_keywords(engine.discard_ehlo_keywords)
         self.warnings: list[str] = []

@@ -22,7 +22,7 @@ class Footer:
     def __init__(self, engine: Engine, hostname: str) -> None:
         """Raises TableError."""
         self._template = engine.reject_footer
-        self._maps = [open_table(spec) for spec in engine.reject_footer_maps]
+        self._maps = [open_table(spec, "engine.reject_footer_maps") for spec in engine.reject_footer_maps]
         self._hostname = hostname
         self._allowed = frozenset(engine.expansion_filter)
         self.warnings: list[str] = []

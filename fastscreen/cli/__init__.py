@@ -1,16 +1,51 @@
-"""The fastscreen command."""
+"""The fastscreen command: a module for each subcommand, with `add_parser(subparsers)` and `run(arguments) -> int`."""
+
+from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import run
+from fastscreen.cli import check, run
+
+COMMANDS = (run, check)
+
+EXAMPLES = """\
+examples:
+  fastscreen run                                     try it on 127.0.0.1:2525, without a configuration
+  fastscreen check -c /etc/fastscreen/fastscreen.toml
+  fastscreen run -c /etc/fastscreen/fastscreen.toml
+
+exit codes: 0 all is well, 1 it failed, 2 wrong usage or configuration
+"""
 
 
-def main() -> int:
+def parser() -> argparse.ArgumentParser:
+    """The parser with every command in it."""
+    top = argparse.ArgumentParser(
+        prog="fastscreen",
+        description="Lets only those SMTP clients through to the mail server that behave like mail servers.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"fastscreen {__version__}")
+    subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return top
+
+
+def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 (it failed), 2 (wrong usage or configuration)."""
-    parser = argparse.ArgumentParser(prog="fastscreen", description="Screens SMTP clients in front of a mail server.")
-    parser.add_argument("--version", action="version", version=f"fastscreen {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    run.add_parser(subparsers)
-    arguments = parser.parse_args()
-    return int(arguments.run(arguments))
+    arguments = parser().parse_args(words)
+    try:
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        sys.stdout = None
+        return 1
+    return int(code)

@@ -314,7 +314,7 @@ KEYS = (
     Key(
         "engine.line_length_limit",
         "2048",
-        values.Number(512, 1048576),
+        values.Number(512, 16384),
         "Octets in a command line.",
         ("line_length_limit",),
     ),

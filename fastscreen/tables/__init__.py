@@ -16,8 +16,18 @@ from fastscreen.tables.table import Table, TableError
 __all__ = ["Cidr", "Table", "TableError", "open_table"]
 
 
-def open_table(spec: str) -> Table:
-    """Open `TYPE:NAME` or `TYPE:{...}`. Raises TableError, one line; skipped rules are in the table's `warnings`."""
+def open_table(spec: str, key: str = "") -> Table:
+    """Open `TYPE:NAME` or `TYPE:{...}`. Skipped rules are in the table's `warnings`.
+
+    key: the key of the configuration that names the table, for the error. Raises TableError, one line.
+    """
+    try:
+        return _open(spec)
+    except TableError as error:
+        raise TableError(f"{key}: {error}" if key else str(error)) from None
+
+
+def _open(spec: str) -> Table:
     kind, _, name = spec.partition(":")
     try:
         check_table_type(spec)

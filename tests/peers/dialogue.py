@@ -50,7 +50,7 @@ class Step:
 
 @dataclass
 class Difference:
-    """An expected difference: the slug in docs/differences.md, postscreen's lines, fastscreen's lines in their place."""
+    """An expected difference: its slug in docs/differences.md, postscreen's lines, fastscreen's in their place."""
 
     slug: str
     theirs: list[str] = field(default_factory=list)
@@ -64,6 +64,8 @@ class Dialogue:
     name: str
     number: int
     """Its place among all files: makes its client addresses its own."""
+    round: int = 0
+    """Counts how often this run plays it: every time from other addresses, so that no screener knows the client yet."""
     profile: str = "early"
     client: str = "unlisted"
     alone: bool = False
@@ -81,8 +83,8 @@ class Dialogue:
         """Return the source address of a client class in this dialogue; `index` counts the crowd."""
         prefix = CLIENTS[client]
         if ":" in prefix:
-            return f"{prefix}{self.number + 1:x}"
-        return f"{prefix}.{self.number}.{index + 11}"
+            return f"{prefix}{self.round + 1:x}:{self.number + 1:x}"
+        return f"{prefix}.{self.number}.{self.round * 40 + index + 11}"
 
 
 def load(folder: Path) -> list[Dialogue]:

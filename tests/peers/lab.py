@@ -1,6 +1,7 @@
 """Everything the peer tests share, started once a session: namespace, name servers, Postfix, fastscreen processes."""
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 from pathlib import Path
@@ -8,8 +9,8 @@ from typing import TypeVar
 
 from peers import dialogue, needs, postfix, profiles, screener
 from peers.logbook import Logbook
-from peers.namespace import Namespace
 from peers.nameserver import ADDRESS, NameServer
+from peers.namespace import Namespace
 from peers.postfix import Postfix, Service
 from peers.rbldnsd import Rbldnsd
 from peers.screener import Screener
@@ -35,6 +36,7 @@ class Lab:
             for key, value in each.settings.items():
                 settings = profiles.with_setting(settings, key, value)
             services[each.service] = settings
+        self.rounds = itertools.count()
         self._stack = contextlib.ExitStack()
         self._running: dict[str, Screener] = {}
         try:
@@ -78,6 +80,7 @@ class Lab:
             screener=(log, f"ps-{service}"),
             dnsblog=(log, "postfix"),
             smtpd=(log, postfix.SMTPD),
+            last_words=str,
         )
 
     def fastscreen(self, services: list[str]) -> list[Side]:
@@ -106,6 +109,7 @@ class Lab:
                     screener=(log, "postfix"),
                     dnsblog=(log, "postfix"),
                     smtpd=(self._postfix_log, postfix.SMTPD_OF_OURS),
+                    last_words=self._running[name].last_words,
                 )
             )
         return sides

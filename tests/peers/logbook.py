@@ -4,19 +4,23 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-_LINE = re.compile(r"(?P<stamp>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (?P<host>\S+) (?P<name>\S+)/(?P<program>\w+)\[\d+\]: (?P<text>.*)")
+_LINE = re.compile(
+    r"(?P<head>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+) (?P<name>\S+)/(?P<program>\w+)\[\d+\]: (?P<text>.*)"
+)
 _ADDRESS = re.compile(r"\[([0-9A-Fa-f.:]+)\]|addr (\S+) listed by")
 _QUERY = re.compile(r"DNS query (\d+)\.(\d+)\.(\d+)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: syslog name (before the slash), program (behind it), text; `address` is the first client address in it."""
+    """One line: syslog name (before the slash), program (behind it), text, the first client address in the text."""
 
     name: str
     program: str
     text: str
     address: str
+    head: str
+    """Date, time and host."""
 
 
 class Logbook:
@@ -24,12 +28,17 @@ class Logbook:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: list[Line] = []
+        self._lines: dict[tuple[str, str], list[Line]] = {}
         self.unparsed: list[str] = []
         self._at = 0
         self._rest = b""
 
-    def poll(self) -> None:
+    def of(self, name: str, program: str) -> list[Line]:
+        """Return the lines so far with a syslog name and program."""
+        self._poll()
+        return list(self._lines.get((name, program), ()))
+
+    def _poll(self) -> None:
         """Read what was appended since the last call."""
         if not self.path.exists():
             return
@@ -44,7 +53,9 @@ class Logbook:
             if match is None:
                 self.unparsed.append(text)
                 continue
-            self.lines.append(Line(match["name"], match["program"], match["text"], _client(match["text"])))
+            text = match["text"]
+            line = Line(match["name"], match["program"], text, _client(text), match["head"])
+            self._lines.setdefault((line.name, line.program), []).append(line)
 
 
 def _client(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The name server that resolv.conf names: passes questions on to rbldnsd, and misbehaves for the zones where lists do."""
+"""The name server that resolv.conf names: asks rbldnsd, and for some zones misbehaves as lists do."""
 
 import selectors
 import socket

@@ -1,8 +1,9 @@
-"""What the peer tests need of the machine: Debian packages and root. Missing: a skip that is named at the end of the run."""
+"""What the peer tests need of the machine: Debian packages and root. What is missing is named at the end of the run."""
 
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,6 +14,7 @@ PROGRAMS = {
     "postfix-pcre": ("/usr/lib/postfix/postfix-pcre.so", "postfix-pcre"),
     "rbldnsd": ("/usr/sbin/rbldnsd", "rbldnsd"),
     "swaks": ("/usr/bin/swaks", "swaks"),
+    "swaks over IPv6": ("/usr/share/perl5/IO/Socket/INET6.pm", "libio-socket-inet6-perl"),
     "pflogsumm": ("/usr/sbin/pflogsumm", "pflogsumm"),
     "logwatch": ("/usr/sbin/logwatch", "logwatch"),
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
@@ -47,7 +49,7 @@ def root(what: str) -> None:
         _miss(f"needs root: {what}")
 
 
-def _miss(reason: str) -> None:
+def _miss(reason: str) -> NoReturn:
     if required():
         pytest.fail(f"{reason}, and FASTSCREEN_TEST_PEERS=required", pytrace=False)
     pytest.skip(reason)

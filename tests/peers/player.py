@@ -111,17 +111,22 @@ class Player:
         self._connections: list[Connection] = []
         self._named: dict[str, Connection] = {}
         self._notes: dict[int, list[str]] = {}
+        self._before = 0  # how many lines the screener had logged before
+        self._broken = ""
         self.missing: list[str] = []
         """Expected lines that never came: against the real postscreen, a mistake in the dialogue."""
 
     async def play(self) -> list[str]:
-        """Play it through. Returns the lines of the transcript (transcript lines are what two sides are compared by)."""
+        """Play it through; return the lines of the transcript, by which two sides are compared."""
+        self._before = len(self._side.lines())
         try:
             for step in self._dialogue.steps:
                 await self._do(step)
             for connection in self._connections:
                 await connection.leave()
             await self._settle({connection.address for connection in self._connections})
+        except OSError as error:  # nobody listens any more
+            self._broken = f"cannot go on: {error}"
         finally:
             for connection in self._connections:
                 await connection.leave()
@@ -158,7 +163,7 @@ class Player:
         else:  # within, not-before
             took = connection.reached - connection.began
             kept = took <= step.seconds if step.verb == "within" else took >= step.seconds
-            self._note(connection, f"{step.verb} {step.seconds:g}: " + ("yes" if kept else f"no, {took:.2f}"))
+            self._note(connection, f"{step.verb} {step.seconds:g}: " + ("yes" if kept else "no"))
 
     async def _connect(self, address: str) -> Connection:
         mine = [connection for connection in self._connections if connection.address == address]
@@ -199,12 +204,15 @@ class Player:
         lines = []
         for each in self._connections:
             received = each.received.decode("latin-1").splitlines(keepends=True)
-            lines += [f"{each.number}< " + _LOCALTIME.sub("LOCALTIME", _escaped(line)) for line in received]
+            lines += [f"{each.number}< " + self._normal_reply(each, line) for line in received]
             lines += [f"{each.number}  {note}" for note in self._notes.get(each.number, [])]
             lines.append(f"{each.number}  {each.end or 'left open'}")
+        if self._broken:
+            lines += [self._broken, *self._side.last_words().splitlines()]
         ours = {each.address for each in self._connections}
         side, alone = self._side, self._dialogue.alone
-        own = side.lines()[side.start :]
+        # the line about the cache's cleanup is not about a session, and comes at a time of its own
+        own = [line for line in side.lines()[self._before :] if not line.text.startswith("cache ")]
         lines += ["postscreen: " + self._normal(line) for line in own if alone or line.address in ours]
         lines += sorted("dnsblog: " + line.text for line in side.dnsblog_lines() if line.address in ours)
         lines += ["smtpd: " + line.text for line in side.smtpd_lines() if line.address in ours]
@@ -219,10 +227,12 @@ class Player:
             text = text.replace(f"[{each.address}]{each.port}:", f"[{each.address}]#{each.number}:")
         return _LOCALTIME.sub("LOCALTIME", _AFTER.sub(r"\1after T from", text))
 
+    def _normal_reply(self, connection: Connection, line: str) -> str:
+        text = line.encode("unicode_escape").decode("ascii")
+        if self._dialogue.settings.get("engine.reject_footer"):  # the only place where a reply has a port or a time
+            text = re.sub(rf"\b{connection.port}\b", f"#{connection.number}", _LOCALTIME.sub("LOCALTIME", text))
+        return text
+
 
 _AFTER = re.compile(r"^(HANGUP |PREGREET \d+ )after (?:0|[1-9]\d*|\d+\.\d{1,2}) from")
 _LOCALTIME = re.compile(r"[A-Z][a-z]{2} [ 0-3]\d \d\d:\d\d:\d\d")
-
-
-def _escaped(text: str) -> str:
-    return text.encode("unicode_escape").decode("ascii")

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,10 +40,13 @@ tlsmgr    unix  -  -  n  1000? 1 tlsmgr
 scache    unix  -  -  n  -  1  scache
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
 {smtpd_of_ours}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd_of_ours}
+one-ps    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
+one-fs    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd_of_ours}
 """
 
 # what `postfix check` would make; it wants a log daemon that runs already
-_QUEUES = "active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace".split()
+_QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
+_OTHERS = ("trace", "private", "public")
 
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
 SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
@@ -50,7 +54,7 @@ SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
 
 @dataclass(frozen=True)
 class Service:
-    """One postscreen: its port at ADDRESS and ADDRESS6, and its parameters. Its log lines have the syslog name `ps-NAME`."""
+    """One postscreen: its port at ADDRESS and ADDRESS6, its parameters. Its syslog name is `ps-NAME`."""
 
     name: str
     port: int
@@ -76,7 +80,7 @@ class Postfix:
         os.chown(self._data, owner.pw_uid, owner.pw_gid)
         os.chown(self.mailbox.parent, reader.pw_uid, reader.pw_gid)
         (self.queue / "pid").mkdir(mode=0o755)
-        for name in _QUEUES:
+        for name in _QUEUES + _OTHERS:
             (self.queue / name).mkdir(mode=0o700)
             os.chown(self.queue / name, owner.pw_uid, owner.pw_gid)
         main = {
@@ -113,13 +117,14 @@ class Postfix:
                 "postscreen_cache_map": f"lmdb:{self.cache(service.name)}",
                 **service.parameters,
             }
-            options = "".join(f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n" for name, value in own.items())
+            options = "".join(_option(name, value.replace("$side", "ps")) for name, value in own.items())
             lines.append(f"{service.port} inet n - n - 1 postscreen\n{options}")
         (self.config / "master.cf").write_text("".join(lines))
         self._errors = folder / "master.stderr"
         self._master = processes.start(
             [str(DAEMONS / "master"), "-d", "-c", str(self.config)], self._errors, inside=self._inside
         )
+        self._full = _full_socket(self.queue / "private" / "full")
         self.ours = self.queue / "private" / SMTPD_OF_OURS
         """The socket that takes descriptors from fastscreen."""
 
@@ -151,6 +156,29 @@ class Postfix:
 
     def close(self) -> None:
         """Stop the master, which ends all its processes."""
+        for each in self._full:
+            each.close()
         processes.stop(self._master)
         with contextlib.suppress(ProcessLookupError):  # what of its process group outlived it
             os.killpg(self._master.pid, 9)
+
+
+def _option(name: str, value: str) -> str:
+    return f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n"
+
+
+def _full_socket(path: Path) -> list[socket.socket]:
+    """Make a listening socket whose backlog has no room, and which nobody serves."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o666)
+    listener.listen(0)
+    made = [listener]
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        made.append(client)
+        client.setblocking(False)
+        try:
+            client.connect(str(path))
+        except BlockingIOError:
+            return made

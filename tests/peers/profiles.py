@@ -1,7 +1,7 @@
 """Settings profiles: one definition, from which both postscreen's parameters and fastscreen's TOML are made.
 
-A profile is a nested mapping as in fastscreen's configuration file, `{"greet": {"action": "enforce"}}`. `$tables` in a text
-stands for the folder with the lookup tables of `profiles.toml`.
+A profile is a nested mapping as in fastscreen's configuration file, `{"greet": {"action": "enforce"}}`. `$tables` in
+a text stands for the folder with the lookup tables of `profiles.toml`.
 """
 
 import tomllib

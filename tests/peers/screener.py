@@ -1,9 +1,10 @@
 """A fastscreen process with one settings profile."""
 
-import re
+import ipaddress
 import sys
 from pathlib import Path
 
+from fastscreen.cache import Cache
 from peers import nameserver, postfix, processes, profiles
 from peers.namespace import Namespace
 
@@ -32,7 +33,7 @@ class Screener:
             "cache": {"path": str(self.cache)},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
-        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name))
+        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name).replace("$side", "fs"))
         settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
         self.config = folder / f"{name}.toml"
         self.config.write_text(profiles.to_toml(settings))
@@ -46,15 +47,39 @@ class Screener:
     def _listens(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"fastscreen ({self.config.stem}) ended: {self.output.read_text().strip()}")
-        listening = re.compile(rf":{self._port:04X} \S+ 0A ")
-        tables = (Path(f"/proc/{self.process.pid}/net/{table}") for table in ("tcp", "tcp6"))
         try:
-            return all(listening.search(table.read_text()) for table in tables)
+            tables = "".join(Path(f"/proc/{self.process.pid}/net/{table}").read_text() for table in ("tcp", "tcp6"))
         except FileNotFoundError:
             return False
+        listening = {(line.split()[1], line.split()[3]) for line in tables.splitlines()}
+        return all((f"{_hex(address)}:{self._port:04X}", "0A") in listening for address in (ADDRESS, ADDRESS6))
+
+    def last_words(self) -> str:
+        """Return what it printed when it has ended, else nothing."""
+        return self.output.read_text(errors="replace") if self.process.poll() is not None else ""
+
+    def stamps(self, address: str) -> tuple[int, ...] | None:
+        """Read the five stamps of a client from the cache file, with the cache's own code; None when it has none."""
+        said: list[str] = []
+        cache = Cache(self.cache, warn=said.append, log=said.append, wake=lambda callback: callback())
+        cache.open()
+        try:
+            found = cache.lookup(ipaddress.ip_address(address).packed)
+        finally:
+            cache.close()
+        if said:
+            raise RuntimeError(f"reading {self.cache}: {said}")
+        return found
 
     def close(self) -> None:
         """Stop it at once: the first SIGTERM would wait for the sessions in hand."""
         if self.process.poll() is None:
             self.process.terminate()
         processes.stop(self.process)
+
+
+def _hex(address: str) -> str:
+    """Return an address as /proc/net/tcp writes it: 32-bit words in the machine's byte order."""
+    packed = ipaddress.ip_address(address).packed
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)

@@ -1,7 +1,6 @@
-"""Print the transcripts of dialogues: `python tests/peers/show.py [--ours] NAME...` (all without a name), as root."""
+"""Print the transcripts of dialogues: `python tests/peers/show.py [--theirs] NAME...` (all without a name), as root."""
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 
@@ -9,34 +8,34 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from peers.lab import Lab
 from peers.match import compare
-from peers.player import Player
+from peers.playing import Result, play, play_both
 
 
-async def _play(lab: Lab, names: list[str], ours: bool) -> None:
-    chosen = [each for each in lab.dialogues if not names or any(name in each.name for name in names)]
-    players = [Player(lab.namespace, each, lab.postscreen(each.service)) for each in chosen]
-    if ours:
-        sides = lab.fastscreen([each.service for each in chosen])
-        players += [Player(lab.namespace, each, side) for each, side in zip(chosen, sides, strict=True)]
-    transcripts = await asyncio.gather(*(player.play() for player in players))
-    for at, each in enumerate(chosen):
-        missing = "".join(f"   NEVER CAME: {what}" for what in players[at].missing)
-        print(f"== {each.name}{missing}")
-        print("\n".join(transcripts[at]))
-        if ours:
-            print("-- fastscreen:", compare(each, transcripts[at], transcripts[len(chosen) + at]) or "the same")
-        print()
+def _show(name: str, theirs: Result, difference: str | None) -> None:
+    print(f"== {name}" + "".join(f"   NEVER CAME: {what}" for what in theirs.missing))
+    print("\n".join(theirs.transcript))
+    if difference is not None:
+        print("-- fastscreen:", difference or "the same, or as stated")
+    print()
 
 
 def main() -> None:
     """Parse the command line and play."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ours", action="store_true", help="play against fastscreen too, and compare")
+    parser.add_argument("--theirs", action="store_true", help="play against postscreen alone")
     parser.add_argument("names", nargs="*", help="parts of dialogue names")
     arguments = parser.parse_args()
     lab = Lab()
     try:
-        asyncio.run(_play(lab, arguments.names, arguments.ours))
+        names = arguments.names or [""]
+        chosen = [each for each in lab.dialogues if any(name in each.name for name in names)]
+        if arguments.theirs:
+            for each, theirs in zip(chosen, play(lab, [(d, lab.postscreen(d.service)) for d in chosen]), strict=True):
+                _show(each.name, theirs, None)
+        else:
+            for both in play_both(lab, chosen):
+                difference = compare(both.dialogue, both.theirs.transcript, both.ours.transcript)
+                _show(both.dialogue.name, both.theirs, difference)
     finally:
         lab.close()
 

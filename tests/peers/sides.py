@@ -1,6 +1,7 @@
-"""The two screeners that a dialogue is played against, seen alike: where they listen, what they logged about a client."""
+"""A screener that dialogues are played against: where it listens, what it and those around it logged."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from peers.logbook import Line, Logbook
 
@@ -18,8 +19,9 @@ class Side:
     dnsblog: tuple[Logbook, str]
     smtpd: tuple[Logbook, str]
     """The log and syslog name of the smtpd it hands off to."""
-    start: int = field(default=0)
-    """How many lines of the screener's log were there before the dialogues."""
+
+    last_words: Callable[[], str]
+    """What the screener printed, if it has ended."""
 
     def lines(self) -> list[Line]:
         """Return the screener's own lines."""
@@ -45,5 +47,4 @@ class Side:
         return connections <= begun <= ended
 
     def _of(self, book: Logbook, name: str, program: str) -> list[Line]:
-        book.poll()
-        return [line for line in book.lines if line.name == name and line.program == program]
+        return book.of(name, program)

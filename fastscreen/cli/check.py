@@ -1,0 +1,186 @@
+"""fastscreen check: reads all that a configuration names, tries the MTA and the resolvers, says what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from msgspec import Struct
+
+from fastscreen.access import load_access
+from fastscreen.commands import CommandFilter, ForbiddenCommands
+from fastscreen.config import Config, ConfigError, Endpoint, LogFile, Pass, load
+from fastscreen.config.escape import escaped
+from fastscreen.ehlo import Ehlo
+from fastscreen.footer import Footer
+from fastscreen.probe import ProbeError, try_pass, try_resolver
+from fastscreen.resolver import system_nameservers
+from fastscreen.tables import TableError, open_table
+
+EXAMPLES = """\
+examples:
+  fastscreen check -c /etc/fastscreen/fastscreen.toml       silent when all is well
+  fastscreen check -v -c fastscreen.toml                    also what is well
+  fastscreen check --json -c fastscreen.toml | jq '.checks[] | select(.ok | not)'
+
+Nothing is changed. The MTA behind handoff.to gets one connection from 127.0.0.1 and is told QUIT; each resolver is
+asked for the test entry of the first list. Run it as the user that the daemon runs as, or as root.
+
+exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be used
+"""
+
+
+class Check(Struct, frozen=True):
+    """One thing that was looked at. what: the key. detail: what was found."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "check",
+        help="try a configuration and say what is wrong",
+        description="Read everything that a configuration names, try the MTA and the resolvers, say what is wrong.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", type=Path, required=True, help="the configuration")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show also what is well")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Check, print, and return the exit code."""
+    try:
+        config = load(arguments.config)
+        checks = list(checked_tables(config))
+    except ConfigError as error:
+        if arguments.json:
+            print(json.dumps({"ok": False, "checks": [{"what": "configuration", "ok": False, "detail": str(error)}]}))
+        else:
+            print(f"fastscreen: {error}", file=sys.stderr)
+        return 2
+    checks += checked_files(config)
+    checks.append(checked_handoff(config))
+    checks += checked_resolvers(config)
+    well = all(check.ok for check in checks)
+    if arguments.json:
+        found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]
+        print(json.dumps({"ok": well, "checks": found}, indent=2))
+    else:
+        for check in checks:
+            if not check.ok:
+                print(f"{config.source}: {check.what}: {check.detail}")
+            elif arguments.verbose:
+                print(f"ok: {check.what}: {check.detail}")
+    return 0 if well else 1
+
+
+def checked_tables(config: Config) -> Iterator[Check]:
+    """Open every table. A rule that is skipped is a problem; ConfigError: a table that cannot be opened."""
+    access = load_access(config)
+    yield from _table("access.list", config.access.list, access.warnings)
+    engine = config.engine
+    try:
+        yield from _table(
+            "engine.forbidden_commands",
+            engine.forbidden_commands,
+            ForbiddenCommands(engine.forbidden_commands).warnings,
+        )
+        if engine.command_filter:
+            yield from _table(
+                "engine.command_filter", [engine.command_filter], CommandFilter(engine.command_filter).warnings
+            )
+        if engine.discard_ehlo_keyword_address_maps:
+            yield from _table(
+                "engine.discard_ehlo_keyword_address_maps",
+                engine.discard_ehlo_keyword_address_maps,
+                Ehlo(engine, config.hostname).warnings,
+            )
+        if engine.reject_footer or engine.reject_footer_maps:
+            footer = Footer(engine, config.hostname)
+            footer.apply(b"550 5.7.1 x\r\n", "192.0.2.1", 25, 0)  # the template's own mistakes show when it is used
+            yield from _table("engine.reject_footer", engine.reject_footer_maps, footer.warnings)
+        if config.dnsbl.reply_map:
+            table = open_table(config.dnsbl.reply_map, "dnsbl.reply_map")
+            unmapped = [site.domain for site in config.dnsbl.sites if table.lookup(site.domain) is None]
+            yield from _table("dnsbl.reply_map", [config.dnsbl.reply_map], table.warnings)
+            if unmapped and len(unmapped) < len(config.dnsbl.sites):
+                yield Check("dnsbl.reply_map", True, f"no name for {', '.join(unmapped)}: shown as it is")
+    except TableError as error:
+        raise ConfigError(f"{config.source}: {error}") from None
+
+
+def _table(what: str, items: object, warnings: list[str]) -> Iterator[Check]:
+    assert isinstance(items, list | tuple)
+    yield from (Check(what, False, warning) for warning in warnings)
+    if not warnings:
+        yield Check(what, True, escaped(", ".join(items) or "nothing", 500))
+
+
+def checked_files(config: Config) -> Iterator[Check]:
+    """Whether the cache's folder and the log can be written by this user."""
+    if config.cache.path:
+        yield _writable("cache.path", Path(config.cache.path), folder=True)
+    if isinstance(config.log.to, LogFile):
+        yield _writable("log.to", Path(config.log.to.path), folder=False)
+
+
+def _writable(what: str, path: Path, folder: bool) -> Check:
+    name = escaped(str(path))
+    place = path
+    try:
+        if path.exists():
+            if path.is_dir() != folder:
+                return Check(what, False, f"{name} is {'not ' if folder else ''}a folder")
+        else:
+            # It will be made, and so will the cache's missing parents; those of a log file must be there.
+            place = path.parent
+            while folder and not place.exists():
+                place = place.parent
+            if not place.is_dir():
+                return Check(what, False, f"{name}: there is no folder {escaped(str(place))}")
+        need = os.W_OK | (os.X_OK if place.is_dir() else 0)
+        if not os.access(place, need, effective_ids=True):
+            return Check(what, False, f"{name}: user {os.geteuid()} may not write to {escaped(str(place))}")
+    except OSError as error:
+        return Check(what, False, f"{name}: {error.strerror}")
+    return Check(what, True, f"{name}{'' if place is path else ' will be made'}")
+
+
+def checked_handoff(config: Config) -> Check:
+    """Hand a connection to the MTA and read its 220."""
+    target = config.handoff.to
+    if not isinstance(target, Pass):
+        return Check("handoff.to", True, "the embedded sink")
+    try:
+        return Check("handoff.to", True, f"{escaped(target.path)}: {try_pass(target.path)}")
+    except (ProbeError, OSError) as error:
+        return Check("handoff.to", False, str(error))
+
+
+def checked_resolvers(config: Config) -> Iterator[Check]:
+    """Ask each resolver for the test entry of the first list."""
+    if not config.dnsbl.sites:
+        return
+    resolvers = config.dnsbl.resolvers
+    origin = ""
+    if not resolvers:
+        resolvers = tuple(Endpoint(server.address, server.port) for server in system_nameservers())
+        origin = " of resolv.conf"
+    for resolver in resolvers:
+        name = f"{resolver}{origin}"
+        try:
+            said = try_resolver(resolver, config.dnsbl.sites[0].domain)
+        except ProbeError as error:
+            yield Check("dnsbl.resolvers", False, f"{name}: {error}")
+        else:
+            yield Check("dnsbl.resolvers", True, f"{name}: {said}")

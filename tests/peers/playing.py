@@ -1,0 +1,53 @@
+"""Plays dialogues against one side or both, all at the same time."""
+
+import asyncio
+import dataclasses
+
+from peers.dialogue import Dialogue
+from peers.lab import Lab
+from peers.player import Player
+from peers.sides import Side
+
+STAGGER = 0.005  # s between the starts of two dialogues: a burst would hold up what the first ones time
+
+
+@dataclasses.dataclass
+class Result:
+    """One dialogue played against one side."""
+
+    transcript: list[str]
+    missing: list[str]
+    """What the dialogue expects and the side never sent."""
+
+
+@dataclasses.dataclass
+class Both:
+    """One dialogue, with the addresses it was played from, and its results on both sides."""
+
+    dialogue: Dialogue
+    theirs: Result
+    ours: Result
+
+
+def play(lab: Lab, pairs: list[tuple[Dialogue, Side]]) -> list[Result]:
+    """Play each dialogue against its side; return the results in the same order."""
+
+    async def one(at: int, dialogue: Dialogue, side: Side) -> Result:
+        await asyncio.sleep(at * STAGGER)
+        player = Player(lab.namespace, dialogue, side)
+        return Result(await player.play(), player.missing)
+
+    async def all_of_them() -> list[Result]:
+        return await asyncio.gather(*(one(at, *pair) for at, pair in enumerate(pairs)))
+
+    return asyncio.run(all_of_them())
+
+
+def play_both(lab: Lab, dialogues: list[Dialogue]) -> list[Both]:
+    """Play each dialogue against postscreen and fastscreen, from addresses that this run did not use before."""
+    number = next(lab.rounds)
+    fresh = [dataclasses.replace(each, round=number) for each in dialogues]
+    ours = lab.fastscreen([each.service for each in fresh])
+    theirs = [lab.postscreen(each.service) for each in fresh]
+    results = play(lab, list(zip(fresh * 2, theirs + ours, strict=True)))
+    return [Both(*three) for three in zip(fresh, results[: len(fresh)], results[len(fresh) :], strict=True)]

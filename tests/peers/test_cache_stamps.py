@@ -1,0 +1,56 @@
+"""The stamps that fastscreen stores, beside those postscreen stores for the same sessions."""
+
+import time
+
+import pytest
+
+from peers import dialogue, profiles
+from peers.lab import Lab
+from peers.playing import play_both
+
+# dialogue -> how long each of the five passes is worth, in s from the session on; 0 and 1 are the special stamps
+EXPECTED: dict[str, tuple[int, ...]] = {
+    # not listed: the smallest TTL of the SOA records of the lists with a weight above zero
+    "new-client-early": (86400, 90, 1, 1, 1),
+    "new-client-6": (86400, 90, 1, 1, 1),
+    # listed below the threshold: the score is above zero, so the TTL is that of what failed it, and 60 s at least
+    "dnsbl-below-threshold": (86400, 60, 1, 1, 1),
+    # allowed: the TTL of the answers of the allow list, also for the tests that it saved the client from
+    "dnsbl-allowed": (86400, 90, 90, 90, 90),
+    "deep-pass": (86400, 1, 2592000, 2592000, 2592000),
+    # only the greet test ended
+    "hangup-after-banner": (86400, 1, 0, 0, 0),
+    # ignored deep tests are passed for the shortest of all TTLs
+    "bare-newline-ignore": (86400, 1, 2592000, 2592000, 60),
+    "defaults-new-client": (86400, 1, 1, 1, 1),
+}
+TOLERANCE = 5  # s; a stamp counts from the end of its test
+
+CHOSEN = [each for each in dialogue.load(profiles.DIALOGUES) if each.name in EXPECTED]
+
+
+@pytest.fixture(scope="module")
+def stamps(lab: Lab) -> dict[str, tuple[tuple[int, ...], tuple[int, ...], float]]:
+    """Play the dialogues; return postscreen's and fastscreen's stamps of each client, and when they were read."""
+    began = time.time()
+    played = play_both(lab, CHOSEN)
+    time.sleep(1.5)  # fastscreen's writer commits once a second
+    found = {}
+    for each in (both.dialogue for both in played):
+        address = each.address(each.client)
+        theirs = tuple(map(int, lab.postfix.stamps(each.service)[address].split(";")))
+        found[each.name] = (theirs, lab.screener(each.service).stamps(address) or (), began)
+    return found
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_stamps(name: str, stamps: dict[str, tuple[tuple[int, ...], tuple[int, ...], float]]) -> None:
+    """Both store the same stamps, and those the reference's rules ask for."""
+    theirs, ours, began = stamps[name]
+    assert len(theirs) == len(ours) == 5
+    for wanted, their, our in zip(EXPECTED[name], theirs, ours, strict=True):
+        if wanted in (0, 1):
+            assert (their, our) == (wanted, wanted)
+        else:
+            assert abs(their - our) <= TOLERANCE
+            assert -TOLERANCE <= their - began - wanted <= 60
