@@ -352,11 +352,7 @@ cdef class NetworkReader:
                 self.warn(f"{_quoted(pattern)} is not [address] or [network]/length: line skipped", self.line_number)
                 return False
             memmove(pattern, pattern + 1, mark - pattern - 1)
-<<<<<<< HEAD
-            memmove(mark - 1, mark + 1, strlen(mark + 1) + 1)  # not the result behind it
-=======
             memmove(mark - 1, mark + 1, strlen(mark + 1) + 1)
->>>>>>> helper-d
         family = 6 if strchr(pattern, c":") != NULL else 4
         width = 128 if family == 6 else 32
         mark = strchr(pattern, c"/")

@@ -33,7 +33,7 @@ def test_order_negation_and_files(tmp_path: Path) -> None:
 
 def test_a_command_filter() -> None:
     made = CommandFilter("pcre:{{/^foo (.*)/ NOOP $1}, {/^bar/}}")
-    assert made.apply(b" \tFOO b\xffr") == (b"NOOP b\xffr", 'replacing command "FOO b?r" with "NOOP b?r"')
+    assert made.apply(b" \tFOO b\xffr") == (b"NOOP b\xffr", 'replacing command " ?FOO b?r" with "NOOP b?r"')
     assert made.apply(b"EHLO x") == (b"EHLO x", None)
 
 
