@@ -9,8 +9,8 @@ from fastscreen.tables import braces
 from fastscreen.tables.lines import logical_lines, read_text
 from fastscreen.tables.table import TableError
 
-# A key in double quotes keeps them and may have white space; any other ends at white space.
-_ENTRY = re.compile(r'("(?:\\.|[^"\\])*"|[^ \t\n\v\f\r]+)[ \t\n\v\f\r]+(.+)', re.DOTALL)
+# A key ends at white space that is neither between double quotes nor behind a backslash; both stay in the key.
+_ENTRY = re.compile(r'((?:\\.|"(?:\\.|[^"\\])*"|[^ \t\n\v\f\r"\\])+)[ \t\n\v\f\r]+(.+)', re.DOTALL)
 _PAIR = re.compile(r"\s*([^\s=]*)\s*=\s*(.*?)\s*", re.DOTALL)
 
 

@@ -60,7 +60,7 @@ def test_an_unknown_name_is_empty_and_warned_of_once(tmp_path: Path) -> None:
     made = footer(tmp_path, "a${helo}b")
     for _ in range(2):
         assert apply(made, BUSY).endswith(b"421 4.3.2 ab\r\n")
-    assert made.warnings == ['unknown macro name in a reject footer: "helo"']
+    assert made.warnings == ['unknown macro name "helo" in expansion request']
 
 
 @pytest.mark.parametrize("template", ["${client_port", "$ x", "${}", "${client_port!x}"])
