@@ -24,7 +24,7 @@ lint: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint ext
+	PATH="$(BIN):$$PATH" cython-lint --max-line-length 120 ext/*.pyx ext/*.pxd
 
 test: .venv/tools lint
 	$(BIN)/python -m pytest

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench import measure, programs, report
@@ -18,6 +19,7 @@ def main() -> int:
     )
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows ({', '.join(row.name for row in ROWS)})")
     parser.add_argument("--rounds", type=int, default=5, help="how often each screener is loaded (default 5)")
+    parser.add_argument("--clients", type=int, help="how many clients each time (default: 20000)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for latest.md and latest.json")
     options = parser.parse_args()
     unknown = set(options.rows) - {row.name for row in ROWS}
@@ -35,6 +37,8 @@ def main() -> int:
         for row in ROWS:
             if not options.rows or row.name in options.rows:
                 print(f"{row.title} ...", file=sys.stderr)
+                if options.clients is not None:
+                    row = replace(row, clients=options.clients)
                 results.append(measure.run(row, Path(folder), built, options.rounds))
     data = report.as_json(results, machine, options.rounds)
     text = report.as_markdown(data)

@@ -89,8 +89,10 @@ def _receiver(program: Path, path: Path) -> Iterator[None]:
         raise BenchError(f"{taken['bad']} hand-offs were malformed")
 
 
-def _load(row: Row, screener: Screener, programs: dict[str, Path], kind: str, count: int) -> dict[str, Any]:
-    arguments: Sequence[object] = (screener.port, kind, count, row.together, row.sources, _LOAD_SECONDS)
+def _load(
+    row: Row, screener: Screener, programs: dict[str, Path], kind: str, count: int, together: int
+) -> dict[str, Any]:
+    arguments: Sequence[object] = (screener.port, kind, count, together, row.sources, _LOAD_SECONDS)
     command = [str(programs["load"]), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LOAD_SECONDS + 30)
     if result.returncode != 0:
@@ -107,17 +109,19 @@ def _load(row: Row, screener: Screener, programs: dict[str, Path], kind: str, co
 def _warm(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
     """Let every address pass once, if the row is of known clients; then load once without counting."""
     if row.warm:
-        _load(row, screener, programs, "known", row.sources)
-    _load(row, screener, programs, row.kind, min(2000, row.clients))
+        _load(row, screener, programs, "known", row.sources, row.sources)
+    _load(row, screener, programs, row.kind, min(2000, row.clients), row.together)
 
 
 def _sample(row: Row, screener: Screener, programs: dict[str, Path]) -> Sample:
     time.sleep(_SETTLE_SECONDS)
     log_size = screener.log_size()
     before = screener.read_cpu()
-    outcome = _load(row, screener, programs, row.kind, row.clients)
+    outcome = _load(row, screener, programs, row.kind, row.clients, row.together)
     time.sleep(_SETTLE_SECONDS)
     spent = cpu.used(before, screener.read_cpu())
+    if row.outcome is not None and outcome[row.outcome] != row.clients:
+        raise BenchError(f"{screener.name}: {outcome[row.outcome]} of {row.clients} clients: {row.outcome}")
     logged = screener.count_in_log(row.line, log_size)
     if logged != row.clients:
         said = row.line.decode().strip(": [")

@@ -42,6 +42,7 @@ ROWS = (
         kind="pregreet",
         settings=Settings(greet_action="drop"),
         line=b": PREGREET ",
+        outcome="refused521",
         aim=1 / 3,
     ),
 )

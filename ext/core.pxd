@@ -231,6 +231,7 @@ cdef struct DnsSocket:
     Resolver* resolver
     int fd                  # -1: closed
     uint32_t in_flight
+    bint retired            # asks nothing more, closed with its last answer
 
 
 cdef struct Resolver:

@@ -1,10 +1,10 @@
 """The core of fastscreen, from accept to verdict and hand-off (Cython; see ext/).
 
-"Reference" is the description of postscreen's behaviour that the project follows; RFC numbers are given where an RFC rules.
+"Reference" is the description of postscreen's behaviour that the project follows; an RFC is named where one rules.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol, final
+from typing import NamedTuple, Protocol, final
 
 class StampCache(Protocol):
     """What the core asks of a cache (reference 7). All calls come from the loop's thread."""
@@ -33,7 +33,6 @@ class NetworkTable:
     """
 
     def __init__(self, text: bytes, source: str) -> None: ...
-
     @property
     def results(self) -> list[str]:
         """The distinct results, in the order of their first appearance; octets that are not UTF-8 are surrogates."""
@@ -132,6 +131,10 @@ class Log:
         """Take what is not yet written (for tests)."""
 
     @property
+    def disconnected(self) -> bool:
+        """The log daemon behind syslog's socket went away: `open` is due with a new one."""
+
+    @property
     def lost(self) -> int:
         """Lines lost since the last time this was logged."""
 
@@ -158,13 +161,12 @@ class Lists:
 
     def __init__(self, sites: Iterable[tuple[str, bytes | None, int]], shown: Mapping[str, str]) -> None: ...
 
-Action = Literal["ignore", "enforce", "drop"]
-
 @final
 class Policy:
     """All settings of a session; never changes. Times are seconds.
 
     teaser, greeting: whole replies with CRLF; an empty teaser switches the pregreet test off.
+    Actions are "ignore", "enforce" or "drop".
     tests: (on, action, ttl) of pregreet, DNSBL, pipelining, non-SMTP command, bare newline; the action of a deep test
     that is off counts once the client failed another test (reference 2.6).
     greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
@@ -181,8 +183,8 @@ class Policy:
         teaser: bytes,
         greeting: bytes,
         access: Sequence[AccessStep],
-        denylist_action: Action,
-        tests: Sequence[tuple[bool, Action, int]],
+        denylist_action: str,
+        tests: Sequence[tuple[bool, str, int]],
         greet_wait: tuple[float, float],
         command_time: tuple[float, float],
         lists: Lists,

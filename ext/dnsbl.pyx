@@ -318,8 +318,10 @@ cdef void query_withdraw(Dnsbl dnsbl, Query* query) noexcept:
         at = &at[0].next
     at[0] = query.next
     query.socket.in_flight -= 1
-    query.socket = NULL
     dnsbl.in_flight -= 1
+    if query.socket.retired:
+        socket_retire(dnsbl, query.socket)
+    query.socket = NULL
 
 
 cdef Query* query_find(Dnsbl dnsbl, DnsSocket* socket, uint16_t id) noexcept:
@@ -345,10 +347,8 @@ cdef void query_end(Screener core, Query* query) noexcept:
 
 cdef void query_try_over(Screener core, Query* query) noexcept:
     """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
-    cdef Policy policy = core.policy
     cdef Resolver* resolver = query.resolver
     cdef Reply* reply = &query.lookup.replies[query.list]
-    cdef bint other
     if core.now + 1000 >= query.deadline:
         reply.state = REPLY_FAILED
         reply.timed_out = True
@@ -609,28 +609,31 @@ cdef void dnsbl_rotate(Screener core) noexcept:
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Resolver* resolver = dnsbl.resolvers
     cdef DnsSocket** at
+    cdef DnsSocket* oldest
     core.timers.arm(&dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, core.now)
     while resolver != NULL:
         at = &resolver.sockets
         while at[0] != NULL and at[0].next != NULL:
             at = &at[0].next
-        if at[0] != NULL and socket_retire(core, at[0]):
+        if at[0] != NULL:
+            oldest = at[0]
             at[0] = NULL
             resolver.socket_count -= 1
+            socket_retire(dnsbl, oldest)
         resolver = resolver.next
         if resolver == dnsbl.resolvers:
             break
 
 
-cdef bint socket_retire(Screener core, DnsSocket* socket) noexcept:
-    """Close a socket unless an answer may still come to it; it is freed at the end of the batch of events."""
-    if socket.in_flight:
-        return False
+cdef void socket_retire(Dnsbl dnsbl, DnsSocket* socket) noexcept:
+    """Close a socket with the last answer that it waits for; it is freed at the end of the batch of events."""
+    socket.retired = True
+    if socket.in_flight or socket.fd < 0:
+        return
     close(socket.fd)
     socket.fd = -1
-    socket.next = core.dnsbl.gone
-    core.dnsbl.gone = socket
-    return True
+    socket.next = dnsbl.gone
+    dnsbl.gone = socket
 
 
 cdef void dnsbl_set_resolvers(Screener core, list addresses):
@@ -642,7 +645,6 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
     cdef Resolver* made
     cdef bytes packed
     cdef Query* query
-    cdef Query* following
     cdef int bucket
     cdef DnsSocket* socket
     for packed in addresses:
@@ -670,13 +672,13 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
         query = query.next
     made = old
     while made != NULL:
-        old_next = made.next
+        first = made.next
         while made.sockets != NULL:
             socket = made.sockets
             made.sockets = socket.next
-            socket_retire(core, socket)
+            socket_retire(dnsbl, socket)
         free(made)
-        made = old_next if old_next != old else NULL
+        made = first if first != old else NULL
 
 
 cdef void dnsbl_sweep(Dnsbl dnsbl) noexcept:

@@ -64,7 +64,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef int before = dialogue.where
-    cdef bytes replaced = None
+    cdef bytes _kept            # owns the text of a line that the command filter replaced
     if line.findings & FOUND_TOO_LONG:
         log_begin(core, session, "COMMAND LENGTH LIMIT from ")
         core.log.put(" after ")
@@ -80,7 +80,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         if not deep_failed(core, session, BARE_NEWLINE, PROTOCOL_ERROR):
             return False
     if policy.command_filter is not None and not (policy.smtputf8 and line.findings & FOUND_BAD_UTF8_LINE):
-        replaced = dialogue_filter(core, session, line)
+        _kept = dialogue_filter(core, session, line)
     dialogue.where = line.command
     if session.flags & MTA_GONE and line.command != CMD_QUIT:
         session_turn_away(core, session, NO_RESOURCES)

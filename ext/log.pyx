@@ -52,6 +52,7 @@ cdef class Log:
     cdef size_t stamp_length
     cdef char zone[8]
     cdef int problem            # errno of the last write, 0: it went well
+    cdef readonly bint disconnected
     cdef readonly uint64_t lost
 
     def __cinit__(self):
@@ -75,6 +76,7 @@ cdef class Log:
         self.syslog = syslog
         self.regular = regular
         self.problem = 0
+        self.disconnected = False
 
     def info(self, str text):
         self.message(PRIORITY_INFO, text)
@@ -298,6 +300,7 @@ cdef class Log:
             got = write(self.fd, data, min(size, LOG_PIPE_CHUNK))
         if got < 0:
             self.problem = errno
+            self.disconnected = self.syslog and errno in (ECONNREFUSED, ENOTCONN, ECONNRESET)
         return got
 
 

@@ -352,7 +352,7 @@ cdef class NetworkReader:
                 self.warn(f"{_quoted(pattern)} is not [address] or [network]/length: line skipped", self.line_number)
                 return False
             memmove(pattern, pattern + 1, mark - pattern - 1)
-            memmove(mark - 1, mark + 1, self.line + self.line_size - mark)
+            memmove(mark - 1, mark + 1, strlen(mark + 1) + 1)
         family = 6 if strchr(pattern, c":") != NULL else 4
         width = 128 if family == 6 else 32
         mark = strchr(pattern, c"/")

@@ -118,7 +118,7 @@ cdef class Policy:
         self.stress_on = pre_queue * 9 // 10
         self.stress_off = pre_queue * 7 // 10
         self.mta_path = os.fsencode(mta)
-        before, private, name = mta.rpartition("/private/")
+        _, private, name = mta.rpartition("/private/")
         self.mta_label = f"private/{name}".encode() if private else self.mta_path
         if len(self.mta_path) > 107:
             raise ValueError(f"the socket's path is longer than 107 octets: {mta}")

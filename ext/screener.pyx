@@ -1,7 +1,6 @@
 # The screener of one process: one epoll set with every listener, client, hand-off and DNS socket, which is itself a
 # reader of the event loop. One call of `run` handles a batch of events; Python sees no more than that call.
 
-from libc.errno cimport EAGAIN, ECONNABORTED, ECONNREFUSED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t
 from posix.unistd cimport close, read
@@ -356,7 +355,6 @@ cdef class Screener:
         self.finish()
 
     def drain(self):
-        cdef Listener* listener = self.listeners
         self.now = monotonic_microseconds()
         while self.listeners != NULL:
             self.unlisten(self.listeners.fd)

@@ -112,9 +112,10 @@ def _step(table: Table, trusted: NetworkTable, warnings: list[str]) -> Step:
         warnings += table.warnings
         decisions = [_decision(result, trusted, table.spec, warnings) for result in table.networks.results]
         return Networks(table.spec, table.networks, decisions)
-    known: dict[str, str | Decide] = {}
     warnings += table.warnings
     table.warnings = warnings
+    known = {result: _decision(result, trusted, table.spec, warnings) for result in table.results}
+    most = len(known) + _WARNINGS
 
     def decide(address: str) -> str:
         result = table.lookup(address)
@@ -123,7 +124,7 @@ def _step(table: Table, trusted: NetworkTable, warnings: list[str]) -> Step:
         decision = known.get(result)
         if decision is None:
             # Substitution may make any number of different results: neither they nor their warnings may pile up.
-            if len(known) == _WARNINGS:
+            if len(known) == most:
                 known.clear()
             decision = known[result] = _decision(result, trusted, table.spec, warnings)
         return decision if isinstance(decision, str) else decision(address)

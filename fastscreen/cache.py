@@ -33,7 +33,7 @@ _TURN_SECONDS = 1.0
 _RETRY_TURNS = 30  # between attempts with a file or disk that does not work
 _UNWRITTEN_MAX = 100_000  # stamps kept while the disk takes none
 # Cleanup: the thread gives the interpreter back after a slice, so that the loop is never held longer.
-_SLICE = 256  # records
+_SLICE = 128  # records
 _SLICE_PAUSE = 0.002  # s
 _DROP_BATCH = 4096  # records a write transaction, which makes other workers' writers wait
 _FULL_CLEANUP_SECONDS = 3600  # a full map that was cleaned up more recently grows at once

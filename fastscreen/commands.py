@@ -53,7 +53,8 @@ class CommandFilter:
         if result is None:
             return line, None
         replaced = result.encode("utf-8", "surrogateescape")
-        return replaced, f'replacing command "{_shown(key)}" with "{_shown(result)}"'
+        shown = line.decode("utf-8", "surrogateescape")
+        return replaced, f'replacing command "{_shown(shown)}" with "{_shown(result)}"'
 
 
 def _shown(text: str) -> str:

@@ -26,6 +26,7 @@ class Footer:
         self._hostname = hostname
         self._allowed = frozenset(engine.expansion_filter)
         self.warnings: list[str] = []
+        self._warned: set[str] = set()  # a template's mistake is told once, not with each reply
         for table in self._maps:
             self.warnings += table.warnings
             table.warnings = self.warnings
@@ -67,7 +68,7 @@ class Footer:
             try:
                 added = expand(piece[2:] if joined else piece, values, self._filter, self._warn)
             except ValueError as error:
-                self._warn(f"reject footer {quoted(template)}: {error}")
+                self._warn(str(error))
                 return reply
             words = added.encode("utf-8", "surrogateescape").replace(b"\r", b" ").replace(b"\n", b" ")
             if joined:
@@ -85,7 +86,8 @@ class Footer:
         return bytes(octet if octet in self._allowed else ord("_") for octet in octets).decode("utf-8", "replace")
 
     def _warn(self, what: str) -> None:
-        if what not in self.warnings and len(self.warnings) < _WARNINGS:
+        if what not in self._warned and len(self._warned) < _WARNINGS:
+            self._warned.add(what)
             self.warnings.append(what)
 
 
@@ -145,7 +147,7 @@ def _braced(text: str, values: Mapping[str, str], clean: Callable[[str], str], w
 
 def _value(name: str, values: Mapping[str, str], clean: Callable[[str], str], warn: Callable[[str], None]) -> str:
     if name not in values:
-        warn(f"unknown macro name in a reject footer: {quoted(name)}")
+        warn(f"unknown macro name {quoted(name)} in expansion request")
         return ""
     return clean(values[name])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -27,10 +28,11 @@ class Built(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def build(config: Config, mta: str) -> Built:
+def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
     """Open the tables and compile the policy.
 
-    mta: path of the Unix socket that takes clients. ConfigError: a table cannot be opened.
+    mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up.
+    ConfigError: a table cannot be opened.
     """
     try:
         access = load_access(config)
@@ -44,15 +46,29 @@ def build(config: Config, mta: str) -> Built:
     warnings = [*access.warnings, *footer.warnings, *forbidden.warnings, *command_filter.warnings]
     warnings += [*ehlo.warnings, *map_warnings]
 
+    # Footers are expanded, and tables other than cidr are searched, while clients wait: that may bring new warnings.
+    told = set(warnings)
+
+    def tell() -> None:
+        for part in (access, footer, forbidden, command_filter, ehlo):
+            for warning in part.warnings:
+                if warning not in told:
+                    told.add(warning)
+                    warn(warning)
+
     def add_footer(reply: bytes, address: str, port: int) -> bytes:
-        return footer.apply(reply, address, port, time.time())
+        reply = footer.apply(reply, address, port, time.time())
+        tell()
+        return reply
 
     def filtered(line: bytes) -> tuple[bytes, bytes] | None:
         replaced, logged = command_filter.apply(line)
+        tell()
         return None if logged is None else (replaced, logged.encode("utf-8", "surrogateescape"))
 
     def ehlo_for(address: str) -> tuple[bytes, int, bytes]:
         answer = ehlo.for_client(address)
+        tell()
         return answer.reply, answer.discard, (answer.log or "").encode()
 
     deep = config.deep

@@ -4,6 +4,7 @@ more runs while mail flows."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import operator
 import signal
 import socket
@@ -24,6 +25,7 @@ from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
 from fastscreen.sink import Sink
 
 TICK = 1.0  # s
+TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
 
 
 class Server:
@@ -64,7 +66,7 @@ class Server:
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
-        built = policy.build(self._config, self._mta_socket(self._config))
+        built = policy.build(self._config, self._mta_socket(self._config), self._log.warning)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
             built.policy, self._log, self._cache, on_truncated=self._ask_over_tcp, on_drained=self._drained.set
@@ -104,7 +106,7 @@ class Server:
         return self._sink_path
 
     def _open_cache(self, loop: asyncio.AbstractEventLoop) -> Cache | None:
-        """The cache, or None when the configuration wants none. A file that cannot be used is the cache's own affair."""
+        """The cache, or None when the configuration wants none. What is wrong with its file is its own affair."""
         settings = self._config.cache
         if not settings.path:
             return None
@@ -122,9 +124,12 @@ class Server:
         return cache
 
     async def _tick(self) -> None:
-        """What the log's reader did not take at once goes out later."""
+        """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
         while True:
             await asyncio.sleep(TICK)
+            if self._log.disconnected:
+                with contextlib.suppress(OSError):
+                    self._target.open()
             self._log.flush()
 
     # ---- DNS beyond the core's own queries
@@ -136,6 +141,8 @@ class Server:
 
     def _ask_over_tcp(self, token: int, name: str) -> None:
         """A DNSBL answer did not fit a datagram."""
+        if len(self._tasks) >= TCP_QUESTIONS:
+            raise RuntimeError(f"more than {TCP_QUESTIONS} truncated DNSBL answers at a time")
         task = asyncio.get_running_loop().create_task(self._answer_over_tcp(token, name))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -177,7 +184,7 @@ class Server:
         try:
             settings = await loop.run_in_executor(None, config.load, self._path)
             mta = self._mta_socket(settings)
-            built = await loop.run_in_executor(None, policy.build, settings, mta)
+            built = await loop.run_in_executor(None, policy.build, settings, mta, self._log.warning)
             for address in settings.listen.addresses:
                 if address not in self._listeners:
                     opened[address] = listen(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pwd
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from fastscreen.config import Config, ConfigError, Endpoint, LogFile, Pass, load
 from fastscreen.config.escape import escaped
 from fastscreen.ehlo import Ehlo
 from fastscreen.footer import Footer
+from fastscreen.privileges import PrivilegeError, become, user_of
 from fastscreen.probe import ProbeError, try_pass, try_resolver
 from fastscreen.resolver import system_nameservers
 from fastscreen.tables import TableError, open_table
@@ -28,7 +30,7 @@ examples:
   fastscreen check --json -c fastscreen.toml | jq '.checks[] | select(.ok | not)'
 
 Nothing is changed. The MTA behind handoff.to gets one connection from 127.0.0.1 and is told QUIT; each resolver is
-asked for the test entry of the first list. Run it as the user that the daemon runs as, or as root.
+asked for the test entry of the first list. Run as root, it becomes the user of the configuration first.
 
 exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be used
 """
@@ -59,16 +61,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
+    root = os.geteuid() == 0
     try:
         config = load(arguments.config)
-        checks = list(checked_tables(config))
+        checks = list(checked_user(config))
+        checks += checked_tables(config)
     except ConfigError as error:
         if arguments.json:
             print(json.dumps({"ok": False, "checks": [{"what": "configuration", "ok": False, "detail": str(error)}]}))
         else:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
-    checks += checked_files(config)
+    checks += checked_files(config, root)
     checks.append(checked_handoff(config))
     checks += checked_resolvers(config)
     well = all(check.ok for check in checks)
@@ -82,6 +86,19 @@ def run(arguments: argparse.Namespace) -> int:
             elif arguments.verbose:
                 print(f"ok: {check.what}: {check.detail}")
     return 0 if well else 1
+
+
+def checked_user(config: Config) -> Iterator[Check]:
+    """Become the user that the daemon becomes, for good: what only root may read does not help the daemon."""
+    user = user_of(config)
+    if not user:
+        return
+    try:
+        become(user)
+    except PrivilegeError as error:
+        yield Check("user", False, str(error).removeprefix("user: "))
+    else:
+        yield Check("user", True, f"{escaped(user)}; all else was tried as this user")
 
 
 def checked_tables(config: Config) -> Iterator[Check]:
@@ -126,34 +143,48 @@ def _table(what: str, items: object, warnings: list[str]) -> Iterator[Check]:
         yield Check(what, True, escaped(", ".join(items) or "nothing", 500))
 
 
-def checked_files(config: Config) -> Iterator[Check]:
-    """Whether the cache's folder and the log can be written by this user."""
+def checked_files(config: Config, root: bool) -> Iterator[Check]:
+    """Whether the cache and the log can be written by the user that this process is.
+
+    root: `run` starts as root, makes the cache's folder for the user, and gives the log to it.
+    """
     if config.cache.path:
-        yield _writable("cache.path", Path(config.cache.path), folder=True)
-    if isinstance(config.log.to, LogFile):
-        yield _writable("log.to", Path(config.log.to.path), folder=False)
-
-
-def _writable(what: str, path: Path, folder: bool) -> Check:
-    name = escaped(str(path))
-    place = path
-    try:
-        if path.exists():
-            if path.is_dir() != folder:
-                return Check(what, False, f"{name} is {'not ' if folder else ''}a folder")
+        path = Path(config.cache.path)
+        if root and not path.parent.exists():
+            yield Check("cache.path", True, f"{escaped(str(path))}: its folder will be made")
         else:
-            # It will be made, and so will the cache's missing parents; those of a log file must be there.
-            place = path.parent
-            while folder and not place.exists():
-                place = place.parent
-            if not place.is_dir():
-                return Check(what, False, f"{name}: there is no folder {escaped(str(place))}")
-        need = os.W_OK | (os.X_OK if place.is_dir() else 0)
-        if not os.access(place, need, effective_ids=True):
-            return Check(what, False, f"{name}: user {os.geteuid()} may not write to {escaped(str(place))}")
+            # LMDB makes a lock file beside it.
+            yield _writable("cache.path", path, also=path.parent)
+    if isinstance(config.log.to, LogFile):
+        path = Path(config.log.to.path)
+        if root and path.parent.is_dir() and not path.is_dir():
+            yield Check("log.to", True, f"{escaped(str(path))} will be the user's")
+        else:
+            yield _writable("log.to", path)
+
+
+def _writable(what: str, path: Path, also: Path | None = None) -> Check:
+    """Whether a file can be written, or be made if it is not there; and whether files can be made in `also`."""
+    name = escaped(str(path))
+    try:
+        found = path.exists()
+        if found and not path.is_file():
+            return Check(what, False, f"{name} is not a file")
+        if not path.parent.is_dir():
+            return Check(what, False, f"{name}: there is no folder {escaped(str(path.parent))}")
+        for place in (path if found else path.parent, also):
+            if place and not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0), effective_ids=True):
+                return Check(what, False, f"{name}: {_user()} may not write to {escaped(str(place))}")
     except OSError as error:
         return Check(what, False, f"{name}: {error.strerror}")
-    return Check(what, True, f"{name}{'' if place is path else ' will be made'}")
+    return Check(what, True, name if found else f"{name} will be made")
+
+
+def _user() -> str:
+    try:
+        return f"user {pwd.getpwuid(os.geteuid()).pw_name}"
+    except KeyError:
+        return f"user {os.geteuid()}"
 
 
 def checked_handoff(config: Config) -> Check:

@@ -23,7 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the configuration; built-in settings without")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="the configuration")
     parser.set_defaults(run=run)
 
 

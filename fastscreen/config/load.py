@@ -16,7 +16,7 @@ from fastscreen.config.model import Config
 from fastscreen.config.names import KEYS, TABLES, Key
 from fastscreen.config.values import BANNER_MOST, Hostname
 
-_NAME = re.compile(r"\$(?:\{([a-z]+)\}|([a-z]+)|(\$)|())")
+_NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
 _BUILT_IN = {
     "listen.addresses": ["127.0.0.1:2525"],
     "handoff.to": "sink:",

@@ -150,7 +150,7 @@ class Engine(Struct, frozen=True):
 
 
 class Cache(Struct, frozen=True):
-    """path: folder of the cache; empty = no cache. cleanup_interval: 0 = never."""
+    """path: file of the cache; empty = no cache. cleanup_interval: 0 = never."""
 
     path: str
     cleanup_interval: int

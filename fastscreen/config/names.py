@@ -413,8 +413,8 @@ KEYS = (
     Key(
         "cache.path",
         '"/var/lib/fastscreen/cache"',
-        values.Folder(),
-        "Folder of the cache; empty: no cache, everyone is new each time.",
+        values.FilePath(),
+        "File of the cache; its folder is made when it is missing; empty: no cache, everyone is new each time.",
         ("postscreen_cache_map",),
     ),
     Key(

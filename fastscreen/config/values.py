@@ -307,7 +307,7 @@ class LogTo:
         raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}")
 
 
-class Folder:
+class FilePath:
     allowed = 'an absolute path, or "" for none'
 
     def parse(self, value: object) -> str:

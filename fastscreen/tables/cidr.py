@@ -19,5 +19,9 @@ class Cidr:
         self.networks = NetworkTable(text.encode("utf-8", "surrogateescape"), name)
         self.warnings: list[str] = list(self.networks.warnings)
 
+    @property
+    def results(self) -> list[str]:
+        return self.networks.results
+
     def lookup(self, key: str) -> str | None:
         return self.networks.lookup(key)

@@ -46,6 +46,12 @@ class Patterns:
         # Postfix matches octets, so octets are what the characters of a pattern and of a key are here.
         self._rules = self._read(_octets(text))
 
+    @property
+    def results(self) -> list[str]:
+        plain = [rule.result for rule in self._rules if rule.result is not None]
+        texts = ("".join(map(str, parts)) for parts in plain if all(isinstance(part, str) for part in parts))
+        return list(dict.fromkeys(map(_text, texts)))
+
     def lookup(self, key: str) -> str | None:
         end = monotonic() + LOOKUP_TIME
         key = _octets(key)
@@ -74,7 +80,7 @@ class Patterns:
                 continue
             if rule.result is not None:
                 parts = (part if isinstance(part, str) else (found and found[part]) or "" for part in rule.result)
-                return "".join(parts).encode("latin-1").decode("utf-8", "surrogateescape")
+                return _text("".join(parts))
         return None
 
     def _read(self, text: str) -> list[_Rule]:
@@ -163,6 +169,10 @@ class Patterns:
 
 def _octets(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def _text(octets: str) -> str:
+    return octets.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _close(rules: list[_Rule], start: int) -> None:

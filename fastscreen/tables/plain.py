@@ -9,8 +9,8 @@ from fastscreen.tables import braces
 from fastscreen.tables.lines import logical_lines, read_text
 from fastscreen.tables.table import TableError
 
-# A key in double quotes keeps them and may have white space; any other ends at white space.
-_ENTRY = re.compile(r'("(?:\\.|[^"\\])*"|[^ \t\n\v\f\r]+)[ \t\n\v\f\r]+(.+)', re.DOTALL)
+# A key ends at white space that is neither between double quotes nor behind a backslash; both stay in the key.
+_ENTRY = re.compile(r'((?:\\.|"(?:\\.|[^"\\])*"|[^ \t\n\v\f\r"\\])+)[ \t\n\v\f\r]+(.+)', re.DOTALL)
 _PAIR = re.compile(r"\s*([^\s=]*)\s*=\s*(.*?)\s*", re.DOTALL)
 
 
@@ -39,6 +39,10 @@ class TextHash:
             else:
                 self._values[key] = found[2]
 
+    @property
+    def results(self) -> list[str]:
+        return list(dict.fromkeys(self._values.values()))
+
     def lookup(self, key: str) -> str | None:
         return self._values.get(fold(key))
 
@@ -62,6 +66,10 @@ class Inline:
         if not self._values:
             raise TableError(f'{escaped(spec)}: bad syntax; allowed: "inline:{{name=value...}}"')
 
+    @property
+    def results(self) -> list[str]:
+        return list(dict.fromkeys(self._values.values()))
+
     def lookup(self, key: str) -> str | None:
         return self._values.get(fold(key))
 
@@ -75,6 +83,10 @@ class Static:
         self._value = braces.inside(spec, name).strip() if name.startswith("{") else name
         if not self._value:
             raise TableError(f'{escaped(spec)}: no value; allowed: "static:VALUE"')
+
+    @property
+    def results(self) -> list[str]:
+        return [self._value]
 
     def lookup(self, key: str) -> str | None:
         return self._value

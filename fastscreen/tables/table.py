@@ -20,6 +20,11 @@ class Table(Protocol):
     spec: str
     warnings: list[str]
 
+    @property
+    def results(self) -> list[str]:
+        """The distinct results, in file order; without those that are put together from what a pattern matched."""
+        ...
+
     def lookup(self, key: str) -> str | None:
         """The value for a key, or None. Octets of a key that are not UTF-8 are surrogate escapes."""
         ...

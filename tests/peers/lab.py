@@ -51,7 +51,7 @@ class Lab:
             self.services = {n: profiles.replaced(s, "$tables", str(folder)) for n, s in services.items()}
             self.ports = {name: FIRST_PORT + at for at, name in enumerate(self.services)}
             resolv_conf = self.folder / "resolv.conf"
-            resolv_conf.write_text(f"nameserver {ADDRESS}\noptions timeout:1 attempts:1\n")
+            resolv_conf.write_text(f"nameserver {ADDRESS}\noptions timeout:10 attempts:1\n")
             self.namespace = self._keep(Namespace(resolv_conf))
             self.lists = self._keep(Rbldnsd(self.namespace, self.folder / "rbldnsd"))
             self.nameserver = self._keep(NameServer(self.namespace))
@@ -80,6 +80,7 @@ class Lab:
             screener=(log, f"ps-{service}"),
             dnsblog=(log, "postfix"),
             smtpd=(log, postfix.SMTPD),
+            last_words=str,
         )
 
     def fastscreen(self, services: list[str]) -> list[Side]:
@@ -108,6 +109,7 @@ class Lab:
                     screener=(log, "postfix"),
                     dnsblog=(log, "postfix"),
                     smtpd=(self._postfix_log, postfix.SMTPD_OF_OURS),
+                    last_words=self._running[name].last_words,
                 )
             )
         return sides

@@ -28,12 +28,17 @@ class Logbook:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: list[Line] = []
+        self._lines: dict[tuple[str, str], list[Line]] = {}
         self.unparsed: list[str] = []
         self._at = 0
         self._rest = b""
 
-    def poll(self) -> None:
+    def of(self, name: str, program: str) -> list[Line]:
+        """Return the lines so far with a syslog name and program."""
+        self._poll()
+        return list(self._lines.get((name, program), ()))
+
+    def _poll(self) -> None:
         """Read what was appended since the last call."""
         if not self.path.exists():
             return
@@ -49,7 +54,8 @@ class Logbook:
                 self.unparsed.append(text)
                 continue
             text = match["text"]
-            self.lines.append(Line(match["name"], match["program"], text, _client(text), match["head"]))
+            line = Line(match["name"], match["program"], text, _client(text), match["head"])
+            self._lines.setdefault((line.name, line.program), []).append(line)
 
 
 def _client(text: str) -> str:

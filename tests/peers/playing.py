@@ -8,6 +8,8 @@ from peers.lab import Lab
 from peers.player import Player
 from peers.sides import Side
 
+STAGGER = 0.01  # s between the starts of two dialogues: a burst would hold up what the first ones time
+
 
 @dataclasses.dataclass
 class Result:
@@ -30,12 +32,13 @@ class Both:
 def play(lab: Lab, pairs: list[tuple[Dialogue, Side]]) -> list[Result]:
     """Play each dialogue against its side; return the results in the same order."""
 
-    async def one(dialogue: Dialogue, side: Side) -> Result:
+    async def one(at: int, dialogue: Dialogue, side: Side) -> Result:
+        await asyncio.sleep(at * STAGGER)
         player = Player(lab.namespace, dialogue, side)
         return Result(await player.play(), player.missing)
 
     async def all_of_them() -> list[Result]:
-        return await asyncio.gather(*(one(*pair) for pair in pairs))
+        return await asyncio.gather(*(one(at, *pair) for at, pair in enumerate(pairs)))
 
     return asyncio.run(all_of_them())
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import socket
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ tlsmgr    unix  -  -  n  1000? 1 tlsmgr
 scache    unix  -  -  n  -  1  scache
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
 {smtpd_of_ours}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd_of_ours}
+one-ps    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
+one-fs    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd_of_ours}
 """
 
 # what `postfix check` would make; it wants a log daemon that runs already
@@ -114,15 +117,14 @@ class Postfix:
                 "postscreen_cache_map": f"lmdb:{self.cache(service.name)}",
                 **service.parameters,
             }
-            options = "".join(
-                f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n" for name, value in own.items()
-            )
+            options = "".join(_option(name, value.replace("$side", "ps")) for name, value in own.items())
             lines.append(f"{service.port} inet n - n - 1 postscreen\n{options}")
         (self.config / "master.cf").write_text("".join(lines))
         self._errors = folder / "master.stderr"
         self._master = processes.start(
             [str(DAEMONS / "master"), "-d", "-c", str(self.config)], self._errors, inside=self._inside
         )
+        self._full = _full_socket(self.queue / "private" / "full")
         self.ours = self.queue / "private" / SMTPD_OF_OURS
         """The socket that takes descriptors from fastscreen."""
 
@@ -141,11 +143,12 @@ class Postfix:
     def stamps(self, service: str) -> dict[str, str]:
         """Read a service's cache: client address to the five stamps as postscreen writes them (reference 7.1)."""
         run = subprocess.run(
-            ["postmap", "-c", str(self.config), "-s", f"lmdb:{self.cache(service)}"],
+            [*self._inside, "postmap", "-c", str(self.config), "-s", f"lmdb:{self.cache(service)}"],
             capture_output=True,
             text=True,
-            check=True,
         )
+        if run.returncode:
+            raise RuntimeError(f"postmap: {run.stderr}")
         return dict(line.split("\t", 1) for line in run.stdout.splitlines())
 
     def mails(self) -> list[str]:
@@ -154,6 +157,29 @@ class Postfix:
 
     def close(self) -> None:
         """Stop the master, which ends all its processes."""
+        for each in self._full:
+            each.close()
         processes.stop(self._master)
         with contextlib.suppress(ProcessLookupError):  # what of its process group outlived it
             os.killpg(self._master.pid, 9)
+
+
+def _option(name: str, value: str) -> str:
+    return f"  -o {{ {name} = {value} }}\n" if value else f"  -o {name}=\n"
+
+
+def _full_socket(path: Path) -> list[socket.socket]:
+    """Make a listening socket whose backlog has no room, and which nobody serves."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o666)
+    listener.listen(0)
+    made = [listener]
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        made.append(client)
+        client.setblocking(False)
+        try:
+            client.connect(str(path))
+        except BlockingIOError:
+            return made

@@ -1,7 +1,7 @@
 """A fastscreen process with one settings profile."""
 
 import ipaddress
-import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from peers.namespace import Namespace
 
 ADDRESS = "127.2.0.1"
 ADDRESS6 = "2001:db8::2"
+USER = "postfix"
 COMMAND = Path(sys.executable).parent / "fastscreen"
 
 
@@ -21,20 +22,21 @@ class Screener:
         self, namespace: Namespace, folder: Path, name: str, port: int, settings: profiles.Settings, handoff: Path
     ) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(folder, USER)  # it makes its cache there after it has become this user
         self.log = folder / f"{name}.log"
         self.cache = folder / f"{name}.cache"
         self.output = folder / f"{name}.output"
         self._port = port
         own: profiles.Settings = {
             "hostname": postfix.HOSTNAME,
-            "user": "postfix",
+            "user": USER,
             "listen": {"addresses": [f"{ADDRESS}:{port}", f"[{ADDRESS6}]:{port}"]},
             "access": {"mynetworks": []},
             "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
             "cache": {"path": str(self.cache)},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
-        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name))
+        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name).replace("$side", "fs"))
         settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
         self.config = folder / f"{name}.toml"
         self.config.write_text(profiles.to_toml(settings))
@@ -48,12 +50,16 @@ class Screener:
     def _listens(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"fastscreen ({self.config.stem}) ended: {self.output.read_text().strip()}")
-        listening = re.compile(rf":{self._port:04X} \S+ 0A ")
-        tables = (Path(f"/proc/{self.process.pid}/net/{table}") for table in ("tcp", "tcp6"))
         try:
-            return all(listening.search(table.read_text()) for table in tables)
+            tables = "".join(Path(f"/proc/{self.process.pid}/net/{table}").read_text() for table in ("tcp", "tcp6"))
         except FileNotFoundError:
             return False
+        listening = {(line.split()[1], line.split()[3]) for line in tables.splitlines()}
+        return all((f"{_hex(address)}:{self._port:04X}", "0A") in listening for address in (ADDRESS, ADDRESS6))
+
+    def last_words(self) -> str:
+        """Return what it printed when it has ended, else nothing."""
+        return self.output.read_text(errors="replace") if self.process.poll() is not None else ""
 
     def stamps(self, address: str) -> tuple[int, ...] | None:
         """Read the five stamps of a client from the cache file, with the cache's own code; None when it has none."""
@@ -73,3 +79,10 @@ class Screener:
         if self.process.poll() is None:
             self.process.terminate()
         processes.stop(self.process)
+
+
+def _hex(address: str) -> str:
+    """Return an address as /proc/net/tcp writes it: 32-bit words in the machine's byte order."""
+    packed = ipaddress.ip_address(address).packed
+    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
+    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)

@@ -1,5 +1,6 @@
 """A screener that dialogues are played against: where it listens, what it and those around it logged."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peers.logbook import Line, Logbook
@@ -18,6 +19,9 @@ class Side:
     dnsblog: tuple[Logbook, str]
     smtpd: tuple[Logbook, str]
     """The log and syslog name of the smtpd it hands off to."""
+
+    last_words: Callable[[], str]
+    """What the screener printed, if it has ended."""
 
     def lines(self) -> list[Line]:
         """Return the screener's own lines."""
@@ -43,5 +47,4 @@ class Side:
         return connections <= begun <= ended
 
     def _of(self, book: Logbook, name: str, program: str) -> list[Line]:
-        book.poll()
-        return [line for line in book.lines if line.name == name and line.program == program]
+        return book.of(name, program)

@@ -42,7 +42,7 @@ def described(line: bytes, found: int) -> tuple[bytes, bytes, str, int]:
     label = word.partition(b":")[0]
     if b"\0" in line:
         found |= NUL
-    if any(octet < 32 and octet not in (0, 9) or octet == 127 for octet in line):
+    if any((octet < 32 and octet not in (0, 9)) or octet == 127 for octet in line):
         found |= CONTROL
     if not known and b":" in word and label and all(33 <= octet <= 126 for octet in label):
         found |= HEADER_LABEL

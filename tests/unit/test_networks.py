@@ -85,7 +85,7 @@ def test_if_in_any_case_and_without_space() -> None:
 
 @pytest.mark.parametrize("pattern", ["2001:db8::/32", "[2001:db8::]/32", "[2001:db8::/32]", "2001:DB8:0::/032"])
 def test_pattern_forms(pattern: str) -> None:
-    assert answers(f"{pattern}\ta\n", "2001:db8:1::1", "2001:db9::") == ["a", None]
+    assert answers(f"{pattern}\ta b\n", "2001:db8:1::1", "2001:db9::") == ["a b", None]
 
 
 def test_lines_are_continued_across_comments_and_blank_lines() -> None:

@@ -1,0 +1,22 @@
+"""`fastscreen check` beside a real Postfix."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from peers.lab import Lab
+
+PROGRAM = "import sys; from fastscreen.cli import main; sys.exit(main())"
+
+
+def test_check_reads_the_220_of_a_real_smtpd(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(f'[handoff]\nto = "pass:{lab.postfix.ours}"\n[cache]\npath = ""\n')
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "check", "--json", "-c", str(file)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {check["what"]: check["detail"] for check in json.loads(done.stdout)["checks"]}
+    assert found["handoff.to"] == f"{lab.postfix.ours}: 220 mx.example.test ESMTP Postfix"
+    assert found["user"].startswith("postfix; ")
