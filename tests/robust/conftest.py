@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from robust.fakedns import FakeDns
 from robust.fakemta import FakeMta, folder_for
 from robust.harness import USER, Screener, merge

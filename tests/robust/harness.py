@@ -1,7 +1,6 @@
 """A real `fastscreen run -c FILE` for the tests that attack it, and the clients that do."""
 
 import os
-import pwd
 import re
 import resource
 import select

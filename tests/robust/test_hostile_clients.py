@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
