@@ -365,7 +365,7 @@ cdef struct Dialogue:
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
     uint32_t discarded      # EHLO keywords, as ehlo.py numbers them
-    uint16_t commands
+    uint32_t commands
     uint8_t where           # a command
     bint esmtp
 

@@ -47,6 +47,7 @@ cdef int64_t ROTATE_TIME = 10 * 1000000
 
 
 @cython.final
+@cython.no_gc_clear                     # sessions that are left are freed with it: see Screener
 cdef class Dnsbl:
     """The resolvers, the questions on their way and the clients' answers of one process."""
 
@@ -96,6 +97,8 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
         dnsbl.lookups.remove(&lookup.entry)
         lookup.detached = True
         if lookup.sessions == 0:
+            core.timers.cancel(&lookup.timer)
+            dnsbl.kept -= 1
             lookup_free(core, lookup)
         lookup = NULL
     if lookup == NULL:
@@ -613,6 +616,8 @@ cdef void dnsbl_rotate(Screener core) noexcept:
     cdef DnsSocket** at
     cdef DnsSocket* oldest
     core.timers.arm(&dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, core.now)
+    if core.accept_paused:
+        return                          # the descriptor would go to a client, and in the end none were left
     while resolver != NULL:
         at = &resolver.sockets
         while at[0] != NULL and at[0].next != NULL:
@@ -647,6 +652,8 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
     cdef Resolver* made
     cdef bytes packed
     cdef Query* query
+    cdef TimerQueue* queue = core.timers.queues
+    cdef Timer* timer
     cdef int bucket
     cdef DnsSocket* socket
     for packed in addresses:
@@ -668,10 +675,13 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
             query = dnsbl.buckets[bucket]
             query_withdraw(dnsbl, query)
             query_line_up(dnsbl, query)
-    query = dnsbl.unsent_head
-    while query != NULL:
-        query.resolver = first
-        query = query.next
+    # Not all of them are in one of the lines above: some wait for a descriptor, some are asked over TCP.
+    while queue != NULL:
+        timer = queue.head if queue.kind == TIMER_QUERY else NULL
+        while timer != NULL:
+            (<Query*> timer).resolver = first
+            timer = timer.next
+        queue = queue.next
     made = old
     while made != NULL:
         first = made.next

@@ -153,6 +153,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
         # The descriptor in flight keeps the connection: ours can go at once.
         close(session.fd)
         session.fd = -1
+        core.reserve()
         session.stage = STAGE_HANDED
         core.handed += 1
         core.timers.arm(&session.timer, TIMER_HANDOFF, HANDOFF_TIME, core.now)

@@ -53,6 +53,7 @@ cdef class Log:
     cdef char zone[8]
     cdef int problem            # errno of the last write, 0: it went well
     cdef readonly bint disconnected
+    cdef bint overflow          # a part of the present line found no room
     cdef readonly uint64_t lost
 
     def __cinit__(self):
@@ -118,9 +119,11 @@ cdef class Log:
         return True
 
     cdef void put_bytes(self, const char* text, size_t size) noexcept:
-        if self.room(size):
+        if not self.overflow and self.room(size):
             memcpy(self.buffer + self.length, text, size)
             self.length += size
+        else:
+            self.overflow = True
 
     cdef void put(self, const char* text) noexcept:
         self.put_bytes(text, strlen(text))
@@ -214,6 +217,7 @@ cdef class Log:
             self.stamp_second = moment.tv_sec
             self.render_stamp()
         self.line = self.length
+        self.overflow = False
         self.priority = priority
         if self.syslog:
             self.put_bytes(text, snprintf(text, sizeof(text), "<%d>", priority))
@@ -248,7 +252,7 @@ cdef class Log:
 
     cdef void end(self) noexcept:
         """End the line. What does not fit is left out whole and counted."""
-        if not self.room(1):
+        if self.overflow or not self.room(1):
             self.length = self.line
             self.lost += 1
             return

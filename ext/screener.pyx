@@ -70,6 +70,7 @@ cdef bytes OK = b"250 2.0.0 Ok\r\n"
 
 
 @cython.final
+@cython.no_gc_clear                     # __dealloc__ ends the sessions that are left: it needs what they belong to
 cdef class Screener:
     """See core.pyi."""
 
@@ -296,7 +297,12 @@ cdef class Screener:
         self.tell("accept", f"accept: {os.strerror(problem)}: no new client until another leaves")
 
     cdef void resume_accept(self) noexcept:
+        """Accept again, but for the first free descriptor: without it no client could be handed off."""
         cdef Listener* listener = self.listeners
+        self.reserve()
+        if self.spare < 0:
+            self.timers.arm(&self.accept_retry, TIMER_ACCEPT, ACCEPT_RETRY_TIME, self.now)
+            return
         self.timers.cancel(&self.accept_retry)
         self.accept_paused = False
         while listener != NULL:

@@ -1,0 +1,55 @@
+"""A screener, an MTA and a name server of the test's own."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from robust.fakedns import FakeDns
+from robust.fakemta import FakeMta, folder_for
+from robust.harness import USER, Screener, merge
+
+Start = Callable[..., Screener]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the screener's user can reach and write to (pytest's own are closed to others)."""
+    made = Path(tempfile.mkdtemp(prefix="fastscreen-robust-"))
+    folder_for(USER, made)
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture
+def mta(folder: Path) -> Iterator[FakeMta]:
+    """An MTA that is there and takes clients."""
+    made = FakeMta(folder / "mta")
+    made.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dns() -> Iterator[FakeDns]:
+    made = FakeDns()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start(folder: Path, mta: FakeMta) -> Iterator[Start]:
+    """Start a screener; settings are merged from left to right. At the end of the test it must stop cleanly."""
+    started: list[Screener] = []
+
+    def begin(*settings: dict[str, object], descriptors: int = 0) -> Screener:
+        screener = Screener(folder, merge(*settings), descriptors=descriptors)
+        started.append(screener)
+        return screener.start()
+
+    yield begin
+    for screener in started:
+        screener.stop()

@@ -1,0 +1,265 @@
+"""A real `fastscreen run -c FILE` for the tests that attack it, and the clients that do."""
+
+import os
+import re
+import resource
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from peers import profiles
+
+COMMAND = Path(sys.executable).parent / "fastscreen"
+ADDRESS = "127.9.0.1"
+HOSTNAME = "mx.example.test"
+TEASER = b"220-mx.example.test ESMTP Postfix\r\n"
+GREETING = b"220 mx.example.test ESMTP Postfix\r\n"
+PATIENCE = 20.0
+"""How long a test waits for what must come, in s: a bound on hanging, not on speed."""
+
+USER = "nobody" if os.geteuid() == 0 else ""
+
+
+def wait_until(condition: Callable[[], bool], what: Callable[[], str] | str, seconds: float = PATIENCE) -> None:
+    """Poll until the condition holds; AssertionError names `what`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"after {seconds:g} s still waiting for {what if isinstance(what, str) else what()}")
+        time.sleep(0.01)
+
+
+class Screener:
+    """A fastscreen process of its own, with its log in a file.
+
+    `settings` are merged over one listener on ADDRESS with a free port, no cache, a short greet wait. `descriptors`
+    is the limit of open descriptors that the process gets.
+    """
+
+    def __init__(self, folder: Path, settings: profiles.Settings, *, descriptors: int = 0) -> None:
+        self.folder = folder
+        self.log = folder / "screener.log"
+        self.config = folder / "screener.toml"
+        self.output = folder / "screener.output"
+        self.settings: profiles.Settings = {}
+        self._descriptors = descriptors
+        self.process: subprocess.Popen[bytes] | None = None
+        self.configure(settings)
+
+    def configure(self, settings: profiles.Settings) -> None:
+        """Write the configuration that the next start or reload reads."""
+        own: profiles.Settings = {
+            "hostname": HOSTNAME,
+            "banner": f"{HOSTNAME} ESMTP Postfix",
+            "user": USER,
+            "listen": {"addresses": [f"{ADDRESS}:0"]},
+            "handoff": {"to": f"pass:{self.folder / 'mta'}"},
+            "greet": {"wait": "1s", "action": "enforce"},
+            "limits": {"pre_queue": 1000},
+            "cache": {"path": ""},
+            "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
+        }
+        self.settings = profiles.merge(own, settings)
+        self.config.write_text(profiles.to_toml(self.settings))
+
+    def start(self) -> Self:
+        """Start it and wait until it listens."""
+        before = len(self.lines(" daemon started ")) if self.log.exists() else 0
+
+        def limit() -> None:
+            if self._descriptors:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self._descriptors, self._descriptors))
+
+        with self.output.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [str(COMMAND), "run", "-c", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+                preexec_fn=limit,
+            )
+        wait_until(lambda: self._ended() or len(self.lines(" daemon started ")) > before, "fastscreen to start")
+        if self._ended():
+            raise AssertionError(f"fastscreen ended: {self.output.read_text()}")
+        return self
+
+    def _ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the last started process listens first."""
+        started = self.lines(" daemon started ")[-1]
+        host, port = started.rpartition(" listening on ")[2].split(", ")[0].rsplit(":", 1)
+        return host, int(port)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def reload(self, settings: profiles.Settings | None = None, expected: str = " configuration reloaded") -> str:
+        """SIGHUP; return the line that tells how it went."""
+        if settings is not None:
+            self.configure(settings)
+        count = len(self.lines(expected))
+        self.signal(signal.SIGHUP)
+        return self.line(expected, count + 1)
+
+    def wait(self, seconds: float = PATIENCE) -> int:
+        assert self.process is not None
+        return self.process.wait(seconds)
+
+    def stop(self) -> None:
+        """Stop it at once. AssertionError: it had crashed, or crashed now."""
+        if self.process is None:
+            return
+        for _ in range(2):
+            if self.process.poll() is None:
+                self.process.send_signal(signal.SIGTERM)
+                try:
+                    self.process.wait(0.5)
+                except subprocess.TimeoutExpired:
+                    continue
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError("fastscreen did not end at the second SIGTERM") from None
+        self.process = None
+        said = self.output.read_text(errors="replace")
+        # The second signal may come when the loop is over and Python itself ends: that is no crash.
+        assert code == 0 or (code == -signal.SIGTERM and self.lines(" daemon stopped$")), f"exit status {code}\n{said}"
+        assert said == "", said
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    # ---- what it says
+
+    def text(self) -> bytes:
+        return self.log.read_bytes() if self.log.exists() else b""
+
+    def lines(self, pattern: str = "") -> list[str]:
+        """The whole lines so far in which the regular expression is found, behind stamp and host."""
+        whole = self.text().rpartition(b"\n")[0].decode("utf-8", "surrogateescape").split("\n")
+        found = re.compile(pattern)
+        return [line for line in whole if found.search(line)]
+
+    def line(self, pattern: str, number: int = 1, seconds: float = PATIENCE) -> str:
+        """Wait for the line of this number with the pattern in it."""
+        wait_until(
+            lambda: len(self.lines(pattern)) >= number,
+            lambda: f"line {number} with {pattern!r} in:\n" + "\n".join(self.lines()[-40:]),
+            seconds,
+        )
+        return self.lines(pattern)[number - 1]
+
+    # ---- what it uses
+
+    def status(self, field: str) -> int:
+        """A figure of /proc/PID/status, in its unit (kB for memory)."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1])
+        raise KeyError(field)
+
+    def cpu(self) -> float:
+        """CPU seconds used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208
+
+    # ---- its clients
+
+    def connect(self, source: str = "127.1.0.1", *, receive_buffer: int = 0) -> "Client":
+        return Client(self.address, source, receive_buffer)
+
+
+class Client:
+    """An SMTP client that can misbehave."""
+
+    def __init__(self, address: tuple[str, int], source: str, receive_buffer: int = 0) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if receive_buffer:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.socket.settimeout(PATIENCE)
+        self.socket.bind((source, 0))
+        self.socket.connect(address)
+        self.name = "[{}]:{}".format(*self.socket.getsockname())
+        self.pattern = re.escape(self.name) + r"(?!\d)"
+        self._held = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def read(self) -> bytes:
+        """One reply, all of its lines; b"" at the end."""
+        reply = b""
+        while True:
+            while b"\n" not in self._held:
+                try:
+                    got = self.socket.recv(65536)
+                except ConnectionResetError:
+                    got = b""
+                if not got:
+                    reply, self._held = reply + self._held, b""
+                    return reply
+                self._held += got
+            line, _, self._held = self._held.partition(b"\n")
+            reply += line + b"\n"
+            if line[3:4] != b"-":
+                return reply
+
+    def ask(self, command: bytes) -> bytes:
+        self.send(command + b"\r\n")
+        return self.read()
+
+    def read_all(self) -> bytes:
+        """Everything up to the end."""
+        data = b""
+        while reply := self.read():
+            data += reply
+        return data
+
+    def half_close(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """End the connection with a RST."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def silent(self, seconds: float = 0.0) -> bool:
+        """True when nothing has come (within so many s)."""
+        return not self._held and not select.select([self.socket], [], [], seconds)[0]
+
+
+def merge(*settings: dict[str, Any]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for each in settings:
+        merged = profiles.merge(merged, each)
+    return merged
