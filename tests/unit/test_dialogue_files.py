@@ -29,7 +29,7 @@ def test_steps() -> None:
 
 @pytest.mark.parametrize("line", ["flose", "client: nobody", "connect from nobody", "profil: deep", "within", "- 1< x"])
 def test_mistakes_are_named(line: str) -> None:
-    with pytest.raises(ValueError, match="name.txt line 2"):
+    with pytest.raises(ValueError, match=r"name\.txt line 2"):
         parsed(f"connect\n{line}\n")
 
 
