@@ -141,7 +141,7 @@ cdef size_t attribute(char* text, const char* name, const Address* address, bint
     cdef size_t length = strlen(name) + 1
     memcpy(text, name, length)
     if port:
-        return length + snprintf(text + length, 8, "%u", <unsigned int> address.port) + 1
+        return length + number_text(address.port, text + length) + 1
     return length + address_text(address, text + length) + 1
 
 
