@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run test lint bench clean
+.PHONY: build run test lint fuzz bench clean
 
 build: .venv/built
 
@@ -28,6 +28,25 @@ lint: .venv/tools
 
 test: .venv/tools lint
 	$(BIN)/python -m pytest
+
+# The parsers under AddressSanitizer and UndefinedBehaviorSanitizer, with new random input each round. Not part of `make test`.
+FUZZ_SECONDS ?= 60
+FUZZ_TESTS ?= tests/property tests/unit/test_networks.py tests/unit/test_dns.py
+
+build/fuzz/built: $(CORE) .venv/tools
+	FASTSCREEN_SANITIZE=address,undefined $(BIN)/python setup.py --quiet build --force --build-base build/fuzz --build-lib build/fuzz
+	touch $@
+
+# Leaks are not looked for (the interpreter itself leaves memory); pymalloc would hide what lies beside an object; without
+# PYTHONSAFEPATH the core of the source tree would be imported; a report is written to the descriptor, so only sys is captured.
+fuzz: build/fuzz/built
+	export LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" PYTHONPATH=build/fuzz PYTHONSAFEPATH=1 PYTHONMALLOC=malloc \
+	    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 && \
+	$(BIN)/python -c 'import fastscreen.core as core; print(core.__file__); assert "/build/fuzz/" in core.__file__' && \
+	end=$$(($$(date +%s) + $(FUZZ_SECONDS))) && \
+	while [ $$(date +%s) -lt $$end ]; do \
+	    $(BIN)/python -m pytest -p no:cacheprovider --capture=sys $(FUZZ_TESTS) || exit 1; \
+	done
 
 bench: .venv/tools
 	$(BIN)/python -m bench

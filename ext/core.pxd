@@ -99,7 +99,7 @@ cdef enum TimerKind:
     TIMER_GREET             # the greet wait is over
     TIMER_COMMAND           # the time to receive one command line is over
     TIMER_HANDOFF           # the MTA did not take the client
-    TIMER_MTA_FULL          # the MTA's socket stayed full; its queue is the queue of waiting hand-offs
+    TIMER_MTA               # the MTA's socket stayed full; its queue is the line of clients that wait for the MTA
     TIMER_MTA_RETRY         # try the full socket again
     TIMER_QUERY             # one try of a DNS query is over
     TIMER_LOOKUP            # forget a client's DNSBL answers
@@ -307,12 +307,13 @@ cdef enum SessionFlag:
     MTA_GONE = 0x1000000    # hand-off failed behind a teaser: one command, then 421 (reference 8.5)
     CONCLUDED = 0x2000000   # PASS is logged and stored
     COUNTED_HANDOFF = 0x4000000
+    HELD_FOR_MTA = 0x8000000    # watched while the MTA's socket is full
 
 
 cdef enum Stage:
     STAGE_GREET             # tests before the SMTP handshake
     STAGE_DIALOGUE          # tests after the SMTP handshake
-    STAGE_MTA_FULL          # waits for room in the MTA's socket
+    STAGE_MTA               # lined up for the MTA
     STAGE_HANDED            # the MTA was given the client and did not yet confirm
     STAGE_GONE              # freed at the end of this batch of events
 

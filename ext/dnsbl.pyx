@@ -471,6 +471,8 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
     elif answer.rcode not in (0, 3):
         query_refused(core, query, "Host not found, try again" if answer.rcode == 2 else "Non-recoverable error")
     else:
+        if answer.rcode == 3:
+            answer.count = 0                    # no such name: whatever else it says
         query_answered(core, query, answer.addresses, answer.count,
                        answer.ttl if answer.count else answer.soa_ttl,
                        answer.ttl if answer.count else answer.negative_ttl)

@@ -19,7 +19,7 @@ cdef extern from "<sys/socket.h>" nogil:
     const int SOL_SOCKET, SCM_RIGHTS
 
 cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
-cdef int64_t MTA_FULL_TIME = 10 * 1000000
+cdef int64_t MTA_TIME = 10 * 1000000            # how long a full socket is waited for
 cdef int64_t MTA_RETRY_TIME = 5 * 1000          # a full socket never tells that it has room
 
 
@@ -31,43 +31,50 @@ cdef enum Handoff:
 
 
 cdef void handoff_begin(Screener core, Session* session) noexcept:
-    """Give the client to the MTA, or let it wait for room in the MTA's socket."""
-    cdef Policy policy = <Policy> session.policy
-    cdef bint before_us = core.mta_queue() > 0
-    cdef Handoff got
+    """Line a client up for the MTA; it goes at the end of this batch of events."""
     core.handoffs += 1
     session.flags |= COUNTED_HANDOFF
-    got = HANDOFF_FULL if before_us else handoff_try(core, session)
-    if got != HANDOFF_FULL:
-        handoff_tried(core, session, got)
-        return
-    if core.handoffs > policy.post_queue or not session_watch(core, session, False):
-        errno_set(EAGAIN)
+    session.stage = STAGE_MTA
+    if not core.timers.arm(&session.timer, TIMER_MTA, MTA_TIME, core.now):
+        errno_set(ENOMEM)
         handoff_tried(core, session, HANDOFF_FAILED)
-        return
-    session.stage = STAGE_MTA_FULL
-    core.timers.arm(&session.timer, TIMER_MTA_FULL, MTA_FULL_TIME, core.now)
-    if core.mta_retry.queue == NULL:
-        core.timers.arm(&core.mta_retry, TIMER_MTA_RETRY, MTA_RETRY_TIME, core.now)
 
 
-cdef void handoff_retry(Screener core) noexcept:
-    """Try those that wait, in their order, until the socket is full again."""
-    cdef TimerQueue* queue = core.timers.queue(TIMER_MTA_FULL, MTA_FULL_TIME)
+cdef void handoff_all(Screener core) noexcept:
+    """Pass the clients that are lined up, in their order, until the MTA's socket is full."""
+    cdef TimerQueue* queue = core.timers.queue(TIMER_MTA, MTA_TIME)
     cdef Session* session
     cdef Handoff got
-    while queue != NULL and queue.head != NULL:
+    if queue == NULL or queue.head == NULL:
+        return
+    core.log.flush()                # PASS is in the log before the MTA can log anything
+    while queue.head != NULL:
         session = <Session*> queue.head
         got = handoff_try(core, session)
         if got == HANDOFF_FULL:
-            session_watch(core, session, False)
-            core.timers.arm(&core.mta_retry, TIMER_MTA_RETRY, MTA_RETRY_TIME, core.now)
+            handoff_hold(core, queue)
             return
         core.timers.cancel(&session.timer)
         handoff_tried(core, session, got)
 
 
-cdef void handoff_full_too_long(Screener core, Session* session) noexcept:
+cdef void handoff_hold(Screener core, TimerQueue* queue) noexcept:
+    """The socket is full: let the newcomers wait, as many as may be on their way to the MTA, and try again soon."""
+    cdef Session* session = <Session*> queue.tail
+    cdef Session* before
+    while session != NULL and not session.flags & HELD_FOR_MTA:
+        before = <Session*> session.timer.prev
+        if core.handoffs > (<Policy> session.policy).post_queue or not session_watch(core, session, False):
+            core.timers.cancel(&session.timer)
+            handoff_give_up(core, session)
+        session.flags |= HELD_FOR_MTA
+        session = before
+    if core.mta_retry.queue == NULL:
+        core.timers.arm(&core.mta_retry, TIMER_MTA_RETRY, MTA_RETRY_TIME, core.now)
+
+
+cdef void handoff_give_up(Screener core, Session* session) noexcept:
+    """The socket was full for too long, or for too many."""
     errno_set(EAGAIN)
     handoff_tried(core, session, HANDOFF_FAILED)
 
@@ -92,6 +99,7 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
     if pass_client(mta, session) < 0:
         problem = errno
         close(mta)
+        session_watch(core, session, False)
         errno_set(problem)
         return HANDOFF_FULL if problem in (EAGAIN, ETOOMANYREFS) else HANDOFF_NOT_PASSED
     session.mta = mta
@@ -133,7 +141,7 @@ cdef size_t attribute(char* text, const char* name, const Address* address, bint
     cdef size_t length = strlen(name) + 1
     memcpy(text, name, length)
     if port:
-        return length + snprintf(text + length, 8, "%u", <unsigned int> address.port) + 1
+        return length + number_text(address.port, text + length) + 1
     return length + address_text(address, text + length) + 1
 
 
@@ -176,8 +184,6 @@ cdef void handoff_confirmed(Screener core, Session* session) noexcept:
     if session.mta < 0:
         return
     session_free(core, session)
-    if core.mta_queue() > 0:
-        handoff_retry(core)
 
 
 cdef void handoff_time_over(Screener core, Session* session) noexcept:

@@ -130,7 +130,7 @@ cdef class Log:
 
     cdef void put_number(self, int64_t number) noexcept:
         cdef char text[24]
-        self.put_bytes(text, snprintf(text, sizeof(text), "%lld", <long long> number))
+        self.put_bytes(text, number_text(number, text))
 
     cdef void put_address(self, const Address* address) noexcept:
         """[192.0.2.1]:51234"""
@@ -138,8 +138,9 @@ cdef class Log:
         cdef uint32_t length
         text[0] = c"["
         length = address_text(address, text + 1) + 1
-        length += snprintf(text + length, 16, "]:%u", <unsigned int> address.port)
-        self.put_bytes(text, length)
+        text[length] = c"]"
+        text[length + 1] = c":"
+        self.put_bytes(text, length + 2 + number_text(address.port, text + length + 2))
 
     cdef void put_delay(self, int64_t microseconds) noexcept:
         """Seconds with two significant digits, no trailing zeros (reference 6.1)."""
@@ -220,7 +221,9 @@ cdef class Log:
         self.overflow = False
         self.priority = priority
         if self.syslog:
-            self.put_bytes(text, snprintf(text, sizeof(text), "<%d>", priority))
+            self.put("<")
+            self.put_number(priority)
+            self.put(">")
         self.put_bytes(self.stamp, self.stamp_length)
         if self.rfc3339:
             self.put_bytes(text, snprintf(text, sizeof(text), ".%06ld", moment.tv_nsec // 1000))
@@ -306,6 +309,29 @@ cdef class Log:
             self.problem = errno
             self.disconnected = self.syslog and errno in (ECONNREFUSED, ENOTCONN, ECONNRESET)
         return got
+
+
+cdef uint32_t number_text(int64_t number, char* text) noexcept nogil:
+    """Write a number in decimal, NUL-terminated, into 24 octets; return its length."""
+    cdef char digits[20]
+    cdef uint32_t count = 0
+    cdef uint32_t length = 0
+    cdef uint64_t rest = -<uint64_t> number if number < 0 else number
+    if number < 0:
+        text[0] = c"-"
+        length = 1
+    while True:
+        digits[count] = <char> (48 + rest % 10)
+        rest //= 10
+        count += 1
+        if rest == 0:
+            break
+    while count:
+        count -= 1
+        text[length] = digits[count]
+        length += 1
+    text[length] = 0
+    return length
 
 
 cdef void make_printable(char* text, size_t size) noexcept nogil:

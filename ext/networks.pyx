@@ -118,7 +118,8 @@ cdef Py_ssize_t _sweep(
     cdef int32_t result
     cdef Ip at, stop
     at.high = at.low = 0
-    qsort(ranges, count, sizeof(NetworkRange), _compare_first)
+    if count:
+        qsort(ranges, count, sizeof(NetworkRange), _compare_first)
     while True:
         while opened < count and not _below(at, ranges[opened].first):
             _heap_push(heap, open_now, ranges + opened)

@@ -168,7 +168,8 @@ cdef class Screener:
         self.finish()
 
     cdef finish(self):
-        """Do what is done once a batch."""
+        """Do what is done once a batch; TIMER_MTA_RETRY does no more than bring it about."""
+        handoff_all(self)
         dnsbl_flush(self)
         self.sweep()
         self.arm_timer()
@@ -206,10 +207,8 @@ cdef class Screener:
                 dialogue_time_over(self, <Session*> timer)
             elif kind == TIMER_HANDOFF:
                 handoff_time_over(self, <Session*> timer)
-            elif kind == TIMER_MTA_FULL:
-                handoff_full_too_long(self, <Session*> timer)
-            elif kind == TIMER_MTA_RETRY:
-                handoff_retry(self)
+            elif kind == TIMER_MTA:
+                handoff_give_up(self, <Session*> timer)
             elif kind == TIMER_QUERY:
                 query_try_over(self, <Query*> timer)
             elif kind == TIMER_LOOKUP:
@@ -325,11 +324,6 @@ cdef class Screener:
             self.spare = -1
             fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         return fd
-
-    cdef size_t mta_queue(self) noexcept:
-        """True when a client waits for room in the MTA's socket."""
-        cdef TimerQueue* queue = self.timers.queue(TIMER_MTA_FULL, MTA_FULL_TIME)
-        return queue != NULL and queue.head != NULL
 
     # ---- from outside a batch
 

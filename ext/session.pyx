@@ -420,7 +420,7 @@ cdef void session_event(Screener core, Session* session, uint32_t events) noexce
         greet_readable(core, session, events)
     elif session.stage == STAGE_DIALOGUE:
         dialogue_readable(core, session)
-    elif session.stage == STAGE_MTA_FULL:
+    elif session.stage == STAGE_MTA and events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         session_hung_up(core, session)
 
 

@@ -131,7 +131,7 @@ def _shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
     """The domains as SMTP replies name them: a query key in a domain is nobody's business (reference 4.7)."""
     if not dnsbl.reply_map:
         return {}, []
-    table = open_table(dnsbl.reply_map)
+    table = open_table(dnsbl.reply_map, "dnsbl.reply_map")
     names = {site.domain: table.lookup(site.domain) or site.domain for site in dnsbl.sites}
     return names, list(table.warnings)
 

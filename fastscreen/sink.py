@@ -5,6 +5,7 @@ The screener holds the listening socket and the process inherits it, so that cli
 """
 
 import asyncio
+import atexit
 import contextlib
 import ctypes
 import logging
@@ -50,6 +51,7 @@ class Sink:
         """Start it and return the path of its socket. To be called with a running loop, as the user that serves."""
         self._hostname = hostname
         self._folder = Path(tempfile.mkdtemp(prefix="fastscreen-sink-"))
+        atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
         path = self._folder / "smtpd"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         self._listener.bind(str(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from fastscreen.config.values import Network
@@ -19,12 +18,15 @@ def read_networks(items: Sequence[str]) -> NetworkTable:
     Raises TableError: a file that cannot be read, what is no network, host bits that are not zero.
     """
     warnings: list[str] = []
-    lines = []
-    for negated, pattern in expanded(items, "mynetworks", warnings):
-        try:
-            Network().parse(pattern)
-        except ValueError as error:
-            raise TableError(str(error)) from None
-        network = re.sub(r"\A\[([^]]*)\]", r"\1", pattern)
-        lines.append(f"{network} {NO if negated else PERMIT}\n")
-    return NetworkTable("".join(lines).encode("ascii"), "mynetworks")
+    patterns = list(expanded(items, "mynetworks", warnings))
+    text = "".join(f"{pattern} {NO if negated else PERMIT}\n" for negated, pattern in patterns)
+    table = NetworkTable(text.encode("utf-8", "surrogateescape"), "mynetworks")
+    if table.warnings or len(table) != len(patterns):
+        # Only now, when something is wrong, at the cost of looking at each: which one, and what is allowed.
+        for _, pattern in patterns:
+            try:
+                Network().parse(pattern)
+            except ValueError as error:
+                raise TableError(str(error)) from None
+        raise TableError("; ".join(table.warnings) or "not a list of networks")
+    return table

@@ -100,8 +100,8 @@ def parse(name: str, number: int, text: str) -> Dialogue:
             continue
         try:
             _line(dialogue, line)
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{name}.txt line {at}: {error}") from None
+        except (ValueError, LookupError) as error:
+            raise ValueError(f"{name}.txt line {at}: {line!r}: {error!r}") from None
     if not dialogue.steps:
         raise ValueError(f"{name}.txt: no steps")
     return dialogue

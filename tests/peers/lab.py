@@ -120,4 +120,6 @@ class Lab:
 
     def close(self) -> None:
         """Stop everything, last started first, and remove the folder."""
+        for running in self._running.values():  # all at once; each is waited for below
+            running.leave()
         self._stack.close()

@@ -74,10 +74,14 @@ class Screener:
             raise RuntimeError(f"reading {self.cache}: {said}")
         return found
 
-    def close(self) -> None:
-        """Stop it at once: the first SIGTERM would wait for the sessions in hand."""
+    def leave(self) -> None:
+        """Ask it to end when the sessions in hand have ended."""
         if self.process.poll() is None:
             self.process.terminate()
+
+    def close(self) -> None:
+        """Stop it at once: after the first SIGTERM it may wait for sessions, after the second it does not."""
+        self.leave()
         processes.stop(self.process)
 
 

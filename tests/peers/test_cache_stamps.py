@@ -15,8 +15,12 @@ EXPECTED: dict[str, tuple[int, ...]] = {
     "new-client-6": (86400, 90, 1, 1, 1),
     # listed below the threshold: the score is above zero, so the TTL is that of what failed it, and 60 s at least
     "dnsbl-below-threshold": (86400, 60, 1, 1, 1),
-    # allowed: the TTL of the answers of the allow list, also for the tests that it saved the client from
-    "dnsbl-allowed": (86400, 90, 90, 90, 90),
+    # allowed: this TTL for all five, also those it saved the client from and those that are off
+    "dnsbl-allowed": (90, 90, 90, 90, 90),
+    "dnsbl-allowed-deep": (600, 600, 600, 600, 600),
+    "dnsbl-min-ttl": (86400, 300, 1, 1, 1),
+    "dnsbl-max-ttl": (86400, 70, 1, 1, 1),
+    "dnsbl-long-ttl": (86400, 3600, 1, 1, 1),
     "deep-pass": (86400, 1, 2592000, 2592000, 2592000),
     # only the greet test ended
     "hangup-after-banner": (86400, 1, 0, 0, 0),

@@ -87,6 +87,11 @@ class FakeMta:
         while not data.endswith(b"\0\0"):
             data += connection.recv(4096)
         names = data[1:-2].decode("ascii").split("\0")
+        # Confirmed before the client is served, as smtpd does: who was served may connect anew as the only one.
+        if self.keep:
+            self._kept.append(connection)
+        else:
+            connection.close()
         with socket.socket(fileno=descriptors[0]) as client:
             client.setblocking(False)
             with contextlib.suppress(OSError):
@@ -97,10 +102,6 @@ class FakeMta:
                 while client.recv(65536):
                     pass
         self.taken.append(dict(zip(names[::2], names[1::2], strict=True)))
-        if self.keep:
-            self._kept.append(connection)
-        else:
-            connection.close()
 
 
 def full(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """A client process that holds many connections and never sends: `python load.py HOST PORT COUNT`.
 
 Each client has an address of its own in 127.20.0.0/14. When all have been greeted it prints "held N"; it reads what
-comes and ends when its standard input does, then prints "ended CLOSED", the number of connections that the other side closed.
+comes and ends when its standard input does, then prints "ended CLOSED": how many connections the other side closed.
 """
 
 import resource

@@ -1,5 +1,6 @@
 """Name servers that lie, stutter, or say nothing: what they may do to a client's score, and what not."""
 
+import itertools
 import struct
 import time
 from collections.abc import Callable
@@ -368,7 +369,7 @@ def test_ids_and_ports_are_not_foreseeable(start: Start, mta: FakeMta, dns: Fake
     wait_until(lambda: dns.asked.total() >= 500, "hundreds of questions")
     ids = [int.from_bytes(each, "big") for each in dns.identities]
     assert len(set(ids)) > 450
-    steps = {(after - before) % 65536 for before, after in zip(ids, ids[1:], strict=False)}
+    steps = {(after - before) % 65536 for before, after in itertools.pairwise(ids)}
     assert len(steps) > 450
     assert len(dns.ports) >= 4
     for client in clients:
