@@ -165,8 +165,11 @@ def test_process_whose_log_nobody_reads(start: Start, folder: Path, mta: FakeMta
     known = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
     screener = start(known, {"listen": {"addresses": ["127.9.0.1:0"]}})
     address = screener.address
-    fixed: dict[str, object] = {"listen": {"addresses": [f"{address[0]}:{address[1]}"]}, "log": {"to": f"file:{fifo}", "ident": "x" * 64}}
-    fixed["hostname"] = "m" * 63 + ".test"  # long lines: fewer clients fill the log
+    fixed: dict[str, object] = {
+        "hostname": "m" * 63 + ".test",  # long lines: fewer clients fill the log
+        "listen": {"addresses": [f"{address[0]}:{address[1]}"]},
+        "log": {"to": f"file:{fifo}", "ident": "x" * 64},
+    }
     screener.stop()
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -187,19 +190,20 @@ def serve_unread(screener: Screener, address: tuple[str, int], reading: int) -> 
             return b"daemon started" in got
 
         wait_until(started, "the start")
-        for number in range(CLIENTS):
-            with Client(address, f"127.7.{number % 250}.1") as client:
-                assert client.read() == FROM_MTA
-        end = time.monotonic() + 20
+        served = 0
+        end = time.monotonic() + 60
+        # Once the log holds what it can, it is read: every client makes it write some more.
         while b" log lines were lost: " not in got and time.monotonic() < end:
-            try:
-                got.extend(os.read(reading, 1 << 20))
-            except BlockingIOError:
-                time.sleep(0.01)
+            with Client(address, f"127.7.{served % 250}.1") as client:
+                assert client.read() == FROM_MTA
+            served += 1
+            if served > CLIENTS:
+                with suppress(BlockingIOError):
+                    got.extend(os.read(reading, 1 << 20))
         found = re.search(rb"warning: (\d+) log lines were lost: too slow\n", got)
         assert found
         written = got[: found.start()].count(b"\n") - got[: found.start()].count(b"daemon started")
-        assert int(found[1]) + written == 2 * CLIENTS
+        assert 0 <= 2 * served - int(found[1]) - written <= 4  # the last clients' lines may follow behind it
     finally:
         screener.stop()
 
