@@ -38,6 +38,7 @@ class Server:
         self._sink: Sink | None = None
         self._stopping = False
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_due = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
@@ -57,7 +58,7 @@ class Server:
                 privileges.become(user)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(self._serve())
-        except (OSError, ConfigError, privileges.PrivilegeError) as error:
+        except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
             print(f"fastscreen: {one_line(error)}", file=sys.stderr)
             return 1
 
@@ -163,6 +164,10 @@ class Server:
         self._stopping = True
         self._log.info("stopping: clients in hand may finish")
         self._screener.drain()
+        # Closed, they refuse: a client that only waited in the kernel would not try another MX.
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
 
     def _hang_up(self) -> None:
         """SIGHUP: open the log again, read the configuration anew."""
@@ -172,8 +177,15 @@ class Server:
             self._target.open()
         except OSError as error:
             self._log.warning(f"log not opened again: {one_line(error)}")
+        self._reload_due = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.get_running_loop().create_task(self._reload())
+            self._reloading = asyncio.get_running_loop().create_task(self._reload_while_due())
+
+    async def _reload_while_due(self) -> None:
+        """A SIGHUP that comes during a reload is about a newer file."""
+        while self._reload_due and not self._stopping:
+            self._reload_due = False
+            await self._reload()
 
     async def _reload(self) -> None:
         """Take over a new configuration, or keep the old one whole. Clients under test notice nothing."""
@@ -188,11 +200,15 @@ class Server:
             for address in settings.listen.addresses:
                 if address not in self._listeners:
                     opened[address] = listen(address)
-        except (OSError, ConfigError) as error:
+        except (OSError, ConfigError, ValueError) as error:
             for listener in opened.values():
                 listener.close()
             self._log.warning(f"configuration not taken over: {one_line(error)}")
             self._log.flush()
+            return
+        if self._stopping:
+            for listener in opened.values():
+                listener.close()
             return
         for setting in ("user", "log", "cache.path"):
             if attribute(settings, setting) != attribute(self._config, setting):

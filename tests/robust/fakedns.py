@@ -131,9 +131,11 @@ class FakeDns:
                         (size,) = struct.unpack("!H", connection.recv(2, socket.MSG_WAITALL))
                         question = _question(connection.recv(size, socket.MSG_WAITALL), over_tcp=True)
                         self.asked_over_tcp[question.name] += 1
-                        for answer in self._behaviour(question)(question):
+                        answers = self._behaviour(question)(question)
+                        for answer in answers:
                             connection.sendall(struct.pack("!H", len(answer.packet)) + answer.packet)
-                        connection.recv(1)  # until the client has read it
+                        if answers:
+                            connection.recv(1)  # until the client has read it
 
     def _behaviour(self, question: Question) -> Behaviour:
         for zone, behaviour in self.zones.items():

@@ -81,10 +81,17 @@ class FakeMta:
         for level, kind, content in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptors.frombytes(content)
-        assert len(descriptors) == 1
+        if not descriptors:
+            connection.close()  # it was the probe of `full`
+            return
         while not data.endswith(b"\0\0"):
             data += connection.recv(4096)
         names = data[1:-2].decode("ascii").split("\0")
+        # Confirmed before the client is served, as smtpd does: who was served may connect anew as the only one.
+        if self.keep:
+            self._kept.append(connection)
+        else:
+            connection.close()
         with socket.socket(fileno=descriptors[0]) as client:
             client.setblocking(False)
             with contextlib.suppress(OSError):
@@ -95,10 +102,6 @@ class FakeMta:
                 while client.recv(65536):
                     pass
         self.taken.append(dict(zip(names[::2], names[1::2], strict=True)))
-        if self.keep:
-            self._kept.append(connection)
-        else:
-            connection.close()
 
 
 def full(path: Path) -> bool:
@@ -106,6 +109,14 @@ def full(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         return probe.connect_ex(str(path)) == 11
+
+
+def fill(mta: FakeMta, backlog: int = 1) -> None:
+    """Let the MTA stop accepting, and leave no room in its socket."""
+    mta.stop()
+    mta.start(backlog, accepting=False)
+    while not full(mta.path):
+        pass
 
 
 def folder_for(user: str, folder: Path) -> None:

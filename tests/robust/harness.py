@@ -51,6 +51,8 @@ class Screener:
         self.settings: profiles.Settings = {}
         self._descriptors = descriptors
         self.process: subprocess.Popen[bytes] | None = None
+        self.address = ("", 0)
+        """Where it listens first."""
         self.configure(settings)
 
     def configure(self, settings: profiles.Settings) -> None:
@@ -89,6 +91,8 @@ class Screener:
         wait_until(lambda: self._ended() or len(self.lines(" daemon started ")) > before, "fastscreen to start")
         if self._ended():
             raise AssertionError(f"fastscreen ended: {self.output.read_text()}")
+        where = self.lines(" daemon started ")[-1].rpartition(" listening on ")[2].split(", ")[0]
+        self.address = (where.rpartition(":")[0], int(where.rpartition(":")[2]))
         return self
 
     def _ended(self) -> bool:
@@ -98,13 +102,6 @@ class Screener:
     def pid(self) -> int:
         assert self.process is not None
         return self.process.pid
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where the last started process listens first."""
-        started = self.lines(" daemon started ")[-1]
-        host, port = started.rpartition(" listening on ")[2].split(", ")[0].rsplit(":", 1)
-        return host, int(port)
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
