@@ -261,8 +261,8 @@ cdef struct List:
 
 
 cdef struct Score:
-    int32_t total
-    int32_t lowest          # what the total could become if every list that has not answered did
+    int64_t total
+    int64_t lowest          # what the total could become if every list that has not answered did
     int32_t top             # the list to name, -1: none
     int64_t ttl             # s
 

@@ -20,6 +20,7 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
 cdef int64_t MTA_TIME = 10 * 1000000            # how long a full socket is waited for
+cdef int64_t MTA_BUSY_TIME = 200 * 1000         # how long a burst waits in the kernel before it is told 'busy'
 cdef int64_t MTA_RETRY_TIME = 5 * 1000          # a full socket never tells that it has room
 
 
@@ -33,6 +34,8 @@ cdef enum Handoff:
 cdef void handoff_begin(Screener core, Session* session) noexcept:
     """Line a client up for the MTA; it goes at the end of this batch of events."""
     core.handoffs += 1
+    if core.handoffs == core.policy.post_queue:
+        core.mta_busy_since = core.now
     session.flags |= COUNTED_HANDOFF
     session.stage = STAGE_MTA
     if not core.timers.arm(&session.timer, TIMER_MTA, MTA_TIME, core.now):

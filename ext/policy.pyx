@@ -115,8 +115,8 @@ cdef class Policy:
         self.client_limit = client_limit
         self.pre_queue = pre_queue
         self.post_queue = post_queue
-        self.stress_on = pre_queue * 9 // 10
-        self.stress_off = pre_queue * 7 // 10
+        self.stress_on = <int32_t> (<int64_t> pre_queue * 9 // 10)
+        self.stress_off = <int32_t> (<int64_t> pre_queue * 7 // 10)
         self.mta_path = os.fsencode(mta)
         _, private, name = mta.rpartition("/private/")
         self.mta_label = f"private/{name}".encode() if private else self.mta_path

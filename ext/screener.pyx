@@ -87,6 +87,7 @@ cdef class Screener:
     cdef int epoll, timer_fd, spare
     cdef int64_t now                # µs, monotonic: when this batch began
     cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
+    cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
     cdef Timer mta_retry, accept_retry, drain_limit
     cdef bint stress, accept_paused, draining
     cdef readonly int32_t sessions  # all of them, hand-offs included
@@ -286,15 +287,14 @@ cdef class Screener:
         listener.next = self.closed
         self.closed = listener
 
-    cdef void pause_accept(self, int problem) noexcept:
-        """Descriptors or memory ran out: connections wait in the kernel until a client leaves."""
+    cdef void pause_accept(self, int64_t time) noexcept:
+        """Let connections wait in the kernel until a client leaves, at most for this time (µs)."""
         cdef Listener* listener = self.listeners
         self.accept_paused = True
         while listener != NULL:
             self.unwatch(listener.fd)
             listener = listener.next
-        self.timers.arm(&self.accept_retry, TIMER_ACCEPT, ACCEPT_RETRY_TIME, self.now)
-        self.tell("accept", f"accept: {os.strerror(problem)}: no new client until another leaves")
+        self.timers.arm(&self.accept_retry, TIMER_ACCEPT, time, self.now)
 
     cdef void resume_accept(self) noexcept:
         """Accept again, but for the first free descriptor: without it no client could be handed off."""

@@ -11,11 +11,15 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
     cdef Address peer, server
     while left and not core.accept_paused:
         left -= 1
+        if core.handoffs >= core.policy.post_queue and core.now < core.mta_busy_since + MTA_BUSY_TIME:
+            core.pause_accept(MTA_BUSY_TIME)    # a burst: the MTA has had no time yet to take what it was given
+            return
         size = sizeof(name)
         fd = accept4(listener.fd, <sockaddr*> &name, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
-                core.pause_accept(errno)
+                core.tell("accept", f"accept: {os.strerror(errno)}: no new client until another leaves")
+                core.pause_accept(ACCEPT_RETRY_TIME)
             elif errno not in (ECONNABORTED, EINTR):
                 return
             continue

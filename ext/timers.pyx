@@ -32,13 +32,13 @@ cdef class Timers:
         return queue
 
     cdef TimerQueue* unused(self) noexcept:
-        """An empty queue, once a few reloads have left some behind."""
+        """An empty queue of a time that the configuration sets, once reloads with other times have left some behind."""
         cdef TimerQueue* queue = self.queues
         cdef TimerQueue* empty = NULL
         cdef int count = 0
         while queue != NULL:
             count += 1
-            if queue.head == NULL:
+            if queue.head == NULL and queue.kind in (TIMER_GREET, TIMER_COMMAND, TIMER_QUERY):
                 empty = queue
             queue = queue.next
         return empty if count >= 32 else NULL

@@ -23,6 +23,12 @@ class LogTarget:
 
     def open(self) -> None:
         """Open the target, then let go of the one before. OSError: cannot be opened; the old one stays in use."""
+        try:
+            self._open()
+        except OSError as error:
+            raise OSError(error.errno, f"log.to: {error.filename or SYSLOG_SOCKET}: {error.strerror}") from None
+
+    def _open(self) -> None:
         fd = -1
         to = self._config.log.to
         if isinstance(to, LogFile):

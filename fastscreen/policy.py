@@ -11,7 +11,7 @@ from msgspec import Struct
 from fastscreen.access import Ask, Networks, Step, Word, load_access
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Deep, Dnsbl, Site
+from fastscreen.config.model import Action, Config, Deep, Dnsbl, Limits, Site
 from fastscreen.core import AccessStep, Lists, Policy
 from fastscreen.ehlo import Ehlo
 from fastscreen.footer import Footer
@@ -19,6 +19,7 @@ from fastscreen.tables import TableError, open_table
 
 # Descriptors that are nobody's client: listeners, log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
+LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
 
 
 class Built(Struct, frozen=True):
@@ -72,6 +73,7 @@ def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
         return answer.reply, answer.discard, (answer.log or "").encode()
 
     deep = config.deep
+    pre_queue, room = pre_queue_limit(config.limits)
     policy = Policy(
         hostname=config.hostname,
         teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
@@ -87,14 +89,14 @@ def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
         ],
         greet_wait=(config.greet.wait, config.greet.stress_wait),
         command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-        lists=Lists([_site(site) for site in config.dnsbl.sites], shown),
+        lists=_lists(config, shown),
         threshold=config.dnsbl.threshold,
         allowlist_threshold=config.dnsbl.allowlist_threshold,
         dnsbl_min_ttl=config.dnsbl.min_ttl,
         dnsbl_max_ttl=config.dnsbl.max_ttl,
         dnsbl_timeout=config.dnsbl.timeout,
         client_limit=config.limits.client_connection_count,
-        pre_queue=config.limits.pre_queue or default_pre_queue(config.limits.post_queue),
+        pre_queue=pre_queue,
         post_queue=config.limits.post_queue,
         mta=mta,
         line_limit=config.engine.line_length_limit,
@@ -110,7 +112,7 @@ def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
         command_filter=filtered if config.engine.command_filter else None,
         ehlo_for=ehlo_for,
     )
-    return Built(policy, tuple(warnings))
+    return Built(policy, (*warnings, *room))
 
 
 def _step(step: Step) -> AccessStep:
@@ -121,6 +123,13 @@ def _step(step: Step) -> AccessStep:
             return AccessStep([decide])
         case Word(decision):
             return AccessStep([decision])
+
+
+def _lists(config: Config, shown: dict[str, str]) -> Lists:
+    try:
+        return Lists([_site(site) for site in config.dnsbl.sites], shown)
+    except ValueError as error:
+        raise ConfigError(f"{config.source}: dnsbl.sites: {error}") from None
 
 
 def _site(site: Site) -> tuple[str, bytes | None, int]:
@@ -143,10 +152,20 @@ def _deep(deep: Deep, test: str) -> tuple[bool, Action, int]:
     return True, action, getattr(deep, f"{test}_ttl")
 
 
-def default_pre_queue(post_queue: int) -> int:
-    """How many clients may be under test when nobody said: as many as there are descriptors for."""
+def pre_queue_limit(limits: Limits) -> tuple[int, list[str]]:
+    """How many clients may be under test, and a warning when that is less than was asked for.
+
+    Beyond the descriptors that there are, silent clients would keep known ones out.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(10, soft - post_queue - RESERVED_DESCRIPTORS)
+    room = max(LEAST_PRE_QUEUE, soft - limits.post_queue - RESERVED_DESCRIPTORS)
+    if limits.pre_queue > room or (not limits.pre_queue and room < 10 * LEAST_PRE_QUEUE):
+        asked = f"limits.pre_queue {limits.pre_queue}" if limits.pre_queue else "limits.pre_queue"
+        return room, [
+            f"{asked}: only {room} clients can be under test: the limit of open files is {soft}, of which "
+            f"limits.post_queue takes {limits.post_queue} and others {RESERVED_DESCRIPTORS}"
+        ]
+    return limits.pre_queue or room, []
 
 
 def enabled_tests(config: Config) -> tuple[bool, ...]:

@@ -6,7 +6,7 @@ import pwd
 import resource
 from pathlib import Path
 
-from fastscreen.config.model import Config, Pass
+from fastscreen.config import Config, ConfigError, Pass
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -16,20 +16,33 @@ class PrivilegeError(Exception):
 
 
 def user_of(config: Config) -> str:
-    """The user to become: the configuration's; beside Postfix, whose private/ is its own, "postfix". Empty: stay."""
-    if config.user or os.geteuid() != 0 or not isinstance(config.handoff.to, Pass):
+    """The user to become: the configuration's; beside Postfix, whose private/ is its own, "postfix". Empty: stay.
+
+    ConfigError: there is no such user.
+    """
+    if config.user:
+        if not _exists(config.user):
+            raise ConfigError(f"{config.source}: user: there is no user {config.user!r} on this system")
         return config.user
+    return "postfix" if os.geteuid() == 0 and isinstance(config.handoff.to, Pass) and _exists("postfix") else ""
+
+
+def _exists(user: str) -> bool:
     try:
-        return pwd.getpwnam("postfix").pw_name
+        pwd.getpwnam(user)
     except KeyError:
-        return ""
+        return False
+    return True
 
 
 def give_folder(path: Path, user: str) -> None:
     """Make a folder that `user` may write to, unless it is there already; "" is who we are. OSError: impossible."""
     if path.is_dir():
         return
-    path.mkdir(parents=True, mode=0o750)
+    try:
+        path.mkdir(parents=True, mode=0o750)
+    except OSError as error:
+        raise OSError(error.errno, f"cache.path: {error.filename}: {error.strerror}") from None
     if user:
         owner = pwd.getpwnam(user)
         os.chown(path, owner.pw_uid, owner.pw_gid)

@@ -42,14 +42,14 @@ class Server:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
-        """Screen until SIGTERM. Exit code 0; 1 when it could not start (told on stderr in one line)."""
+        """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
         privileges.raise_descriptor_limit()
         try:
+            user = privileges.user_of(self._config)
             # As root: ports, log and cache folder. Everything else as the user, as it will be at a reload.
             self._target = LogTarget(self._config)
             self._log = self._target.log
             self._listeners = {address: listen(address) for address in self._config.listen.addresses}
-            user = privileges.user_of(self._config)
             if user:
                 self._target.give_to(user)
             if self._config.cache.path:
@@ -60,7 +60,7 @@ class Server:
                 return runner.run(self._serve())
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
             print(f"fastscreen: {one_line(error)}", file=sys.stderr)
-            return 1
+            return 2 if isinstance(error, ConfigError) else 1
 
     # ---- while it runs
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fastscreen import policy
 from fastscreen.access import load_access
 from fastscreen.commands import CommandFilter, ForbiddenCommands
-from fastscreen.config import Config, ConfigError, Endpoint, LogFile, Pass, load
+from fastscreen.config import Config, ConfigError, Endpoint, LogFile, LogSyslog, Pass, load
 from fastscreen.config.escape import escaped
 from fastscreen.ehlo import Ehlo
 from fastscreen.footer import Footer
-from fastscreen.privileges import PrivilegeError, become, user_of
+from fastscreen.logs import SYSLOG_SOCKET
+from fastscreen.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
 from fastscreen.probe import ProbeError, try_pass, try_resolver
 from fastscreen.resolver import system_nameservers
 from fastscreen.tables import TableError, open_table
@@ -62,10 +64,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
     root = os.geteuid() == 0
+    raise_descriptor_limit()
     try:
         config = load(arguments.config)
         checks = list(checked_user(config))
         checks += checked_tables(config)
+        policy.build(config, "", lambda warning: None)  # what only the whole policy can refuse
     except ConfigError as error:
         if arguments.json:
             print(json.dumps({"ok": False, "checks": [{"what": "configuration", "ok": False, "detail": str(error)}]}))
@@ -73,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
     checks += checked_files(config, root)
+    checks.append(checked_limits(config))
     checks.append(checked_handoff(config))
     checks += checked_resolvers(config)
     well = all(check.ok for check in checks)
@@ -150,7 +155,7 @@ def checked_files(config: Config, root: bool) -> Iterator[Check]:
     """
     if config.cache.path:
         path = Path(config.cache.path)
-        if root and not path.parent.exists():
+        if root and not path.parent.exists() and _nearest(path.parent).is_dir():
             yield Check("cache.path", True, f"{escaped(str(path))}: its folder will be made")
         else:
             # LMDB makes a lock file beside it.
@@ -161,6 +166,23 @@ def checked_files(config: Config, root: bool) -> Iterator[Check]:
             yield Check("log.to", True, f"{escaped(str(path))} will be the user's")
         else:
             yield _writable("log.to", path)
+    if isinstance(config.log.to, LogSyslog) and not Path(SYSLOG_SOCKET).is_socket():
+        yield Check("log.to", False, f"{SYSLOG_SOCKET}: there is no log daemon's socket")
+
+
+def _nearest(path: Path) -> Path:
+    """The first folder upwards that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def checked_limits(config: Config) -> Check:
+    """Whether there are descriptors for as many clients as are allowed."""
+    allowed, problems = policy.pre_queue_limit(config.limits)
+    if problems:
+        return Check("limits.pre_queue", False, problems[0].partition(": ")[2])
+    return Check("limits.pre_queue", True, f"{allowed} clients can be under test")
 
 
 def _writable(what: str, path: Path, also: Path | None = None) -> Check:

@@ -107,21 +107,20 @@ def test_pre_queue_limit_is_what_it_says(start: Start, mta: FakeMta) -> None:
     ended(screener, 11)
 
 
-def held_by_few(start: Start, mta: FakeMta) -> tuple[Screener, list[Client]]:
-    """A screener whose descriptors ran out, with the clients that it holds."""
-    limit = 64
-    settings = {"greet": {"wait": "100s", "stress_wait": "100s"}, "limits": {"pre_queue": 1000}}
-    screener = start(KNOWN, settings, descriptors=limit)
+def exhausted(start: Start, mta: FakeMta, *settings: dict[str, object]) -> tuple[Screener, list[Client]]:
+    """A screener without a free descriptor: known clients are on their way to an MTA that does not take them yet."""
+    mta.start(1000, accepting=False)
+    screener = start(KNOWN, {"limits": {"post_queue": 1000}}, *settings, descriptors=40)
     clients: list[Client] = []
     while not screener.lines("accept: Too many open files"):
-        clients.append(screener.connect(f"127.1.0.{len(clients) + 1}"))
-        assert clients[-1].socket.recv(len(TEASER)) == TEASER
-        assert len(clients) < limit
+        clients.append(screener.connect(f"127.7.1.{len(clients) + 1}"))
+        assert len(clients) < 100
+        time.sleep(0.01)
     return screener, clients
 
 
 def test_too_few_descriptors_stop_accepting_until_one_is_free(start: Start, mta: FakeMta) -> None:
-    screener, clients = held_by_few(start, mta)
+    screener, clients = exhausted(start, mta)
     waiting = screener.connect("127.1.1.1")
     assert waiting.silent(0.1)
     used = screener.cpu()
@@ -129,35 +128,38 @@ def test_too_few_descriptors_stop_accepting_until_one_is_free(start: Start, mta:
     assert screener.cpu() - used < 0.5  # it does not spin
     assert waiting.silent()
     assert len(screener.lines("accept: ")) == 1
-    clients.pop().socket.close()
+    mta.accept()
     assert waiting.socket.recv(len(TEASER)) == TEASER
-    for client in [*clients, waiting]:
-        client.socket.close()
-    with screener.connect("127.7.7.7") as known:
-        assert known.read() == FROM_MTA
+    for client in clients:
+        assert client.read() == FROM_MTA
+    assert not screener.lines("cannot (connect|pass)")
     assert len(screener.lines("accept: ")) == 1
 
 
 def test_hand_off_has_a_descriptor_in_reserve(start: Start, mta: FakeMta) -> None:
-    """With every descriptor in use, each one that becomes free serves: many known clients pass one after the other."""
-    screener, clients = held_by_few(start, mta)
-    known = [screener.connect(f"127.7.7.{number}") for number in range(1, 31)]
-    clients.pop().socket.close()
-    for each in known:
-        assert each.read() == FROM_MTA
+    """Whoever was accepted is handed on, though accepting it took the last descriptor."""
+    screener, _ = exhausted(start, mta)
+    accepted = len(screener.lines("ALLOWLISTED"))
+    mta.accept()
+    wait_until(lambda: len(mta.taken) >= accepted, "the MTA to get all that were accepted")
     assert not screener.lines("cannot (connect|pass)")
-    for client in [*clients, *known]:
-        client.socket.close()
 
 
 def test_clients_that_passed_with_every_descriptor_in_use(start: Start, mta: FakeMta) -> None:
-    """Those under test hold all descriptors when their greet wait ends, with a crowd behind them: all are handed on."""
-    settings = {"greet": {"wait": "1s", "stress_wait": "1s"}, "limits": {"pre_queue": 1000}}
-    screener = start(settings, descriptors=64)
-    clients = [screener.connect(f"127.1.0.{number}") for number in range(1, 151)]
-    for client in clients:
-        assert client.read() == TEASER + FROM_MTA
-        client.socket.close()
-    assert screener.lines("accept: Too many open files")
-    assert len(screener.lines("PASS NEW")) == 150
+    """Those under test end their greet wait while there is no descriptor for their hand-off: it is waited for."""
+    mta.start(1000, accepting=False)
+    settings = {"limits": {"post_queue": 1000}, "greet": {"wait": "2s", "stress_wait": "2s"}}
+    screener = start(KNOWN, settings, descriptors=40)
+    tested = [screener.connect(f"127.1.0.{number}") for number in range(1, 9)]
+    for client in tested:
+        assert client.socket.recv(len(TEASER)) == TEASER
+    known: list[Client] = []
+    while not screener.lines("accept: Too many open files"):
+        known.append(screener.connect(f"127.7.1.{len(known) + 1}"))
+        assert len(known) < 100
+        time.sleep(0.01)
+    screener.line("PASS NEW", len(tested))
+    mta.accept()
+    for client in [*tested, *known]:
+        assert client.read() == FROM_MTA
     assert not screener.lines("cannot (connect|pass)")

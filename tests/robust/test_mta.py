@@ -1,5 +1,6 @@
 """The MTA's socket missing, refusing, full or slow: what the clients and the log are told, and recovery by itself."""
 
+import signal
 import time
 
 import pytest
@@ -160,3 +161,15 @@ def test_greet_waits_that_end_together_before_a_small_backlog(start: Start, mta:
         client.socket.close()
     assert len(screener.lines("PASS NEW")) == 400
     assert screener.lines("warning") == []
+
+
+def test_a_burst_of_known_clients_is_not_told_busy(start: Start, mta: FakeMta) -> None:
+    """More than limits.post_queue arrive in one batch of events, and the MTA takes each at once."""
+    screener = start(KNOWN, {"limits": {"post_queue": 20}})
+    screener.signal(signal.SIGSTOP)
+    clients = [screener.connect(f"127.7.3.{number}") for number in range(1, 201)]
+    screener.signal(signal.SIGCONT)
+    for client in clients:
+        assert client.read() == FROM_MTA
+        client.socket.close()
+    assert screener.lines("all server ports busy") == []

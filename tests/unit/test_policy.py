@@ -1,0 +1,44 @@
+"""From configuration to policy: what only this step can refuse, and limits that the descriptors do not allow."""
+
+import resource
+from pathlib import Path
+
+import pytest
+
+from fastscreen import config, policy, privileges
+from fastscreen.config.model import Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "files", "allowed", "warned"),
+    [
+        (Limits(client_connection_count=50, pre_queue=0, post_queue=100), 20000, 19800, False),
+        (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 20000, 10000, False),
+        (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 4096, 2996, True),
+        (Limits(client_connection_count=50, pre_queue=0, post_queue=1000), 1024, 10, True),
+        (Limits(client_connection_count=50, pre_queue=5000, post_queue=100), 64, 10, True),
+    ],
+)
+def test_clients_under_test_leave_descriptors_for_known_ones(
+    limits: Limits, files: int, allowed: int, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    got, warnings = policy.pre_queue_limit(limits)
+    assert got == allowed
+    assert bool(warnings) == warned
+
+
+def test_a_domain_that_is_too_long_to_ask_is_told_in_one_line(tmp_path: Path) -> None:
+    domain = "a." * 100 + "example"
+    path = tmp_path / "c.toml"
+    path.write_text(f'[dnsbl]\nsites = ["{domain}"]\n')
+    with pytest.raises(config.ConfigError, match=r"dnsbl\.sites: .*too long") as error:
+        policy.build(config.load(path), "/tmp/mta", print)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_user_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('user = "nosuchuser"\n')
+    with pytest.raises(config.ConfigError, match="user: there is no user 'nosuchuser'"):
+        privileges.user_of(config.load(path))
