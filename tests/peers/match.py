@@ -23,5 +23,7 @@ def compare(dialogue: Dialogue, theirs: list[str], ours: list[str]) -> str:
 def _filled(dialogue: Dialogue, line: str) -> str:
     line = line.replace("$client", dialogue.address(dialogue.client))
     for client in sorted(CLIENTS, key=len, reverse=True):
+        backwards = ".".join(reversed(dialogue.address(client).split(".")))
+        line = line.replace(f"$reversed-{client}", backwards)
         line = line.replace(f"${client}", dialogue.address(client))
     return line

@@ -23,8 +23,8 @@ PROGRAMS = {
 }
 LAB = ("postfix", "postfix-lmdb", "postfix-pcre", "rbldnsd", "ip", "unshare")
 
-missing_packages: set[str] = set()
-missing_rights: set[str] = set()
+missed: list[str] = []
+"""Why tests were left out, in the order it was found."""
 
 
 def required() -> bool:
@@ -34,33 +34,40 @@ def required() -> bool:
 
 def program(name: str) -> str:
     """Return the path of a program; skip the test (or fail it, see `required`) when it is not installed."""
-    usual, package = PROGRAMS[name]
-    path = usual if Path(usual).exists() else shutil.which(name)
+    path = _path(name)
     if path is None:
-        missing_packages.add(package)
-        _miss(f"needs {name} (Debian package {package})")
+        _miss(f"needs {name} (Debian package {PROGRAMS[name][1]})")
     return path
 
 
 def root(what: str) -> None:
     """Skip the test (or fail it) when it does not run as root, which `what` needs."""
     if os.geteuid() != 0:
-        missing_rights.add(what)
         _miss(f"needs root: {what}")
 
 
+def _path(name: str) -> str | None:
+    usual, _ = PROGRAMS[name]
+    return usual if Path(usual).exists() else shutil.which(name)
+
+
 def _miss(reason: str) -> NoReturn:
+    if reason not in missed:
+        missed.append(reason)
     if required():
         pytest.fail(f"{reason}, and FASTSCREEN_TEST_PEERS=required", pytrace=False)
     pytest.skip(reason)
 
 
 def summary() -> list[str]:
-    """Return the lines for the end of the run; none when nothing was missing."""
-    lines = []
-    if missing_packages:
-        packages = " ".join(sorted(missing_packages))
-        lines += [f"peer not installed: {package}" for package in sorted(missing_packages)]
-        lines.append(f"install with: apt-get install --no-install-recommends {packages}")
-    lines += [f"not root, so left out: {what}" for what in sorted(missing_rights)]
+    """Return the lines for the end of the run; none when nothing was missing.
+
+    When something was, every absent package is named, also those that a test would have asked for later.
+    """
+    if not missed:
+        return []
+    packages = sorted({package for name, (_, package) in PROGRAMS.items() if _path(name) is None})
+    lines = [*missed, *(f"peer not installed: {package}" for package in packages)]
+    if packages:
+        lines.append(f"install with: apt-get install --no-install-recommends {' '.join(packages)}")
     return lines

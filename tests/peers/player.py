@@ -219,7 +219,9 @@ class Player:
         own = [line for line in side.lines()[self._before :] if not line.text.startswith("cache ")]
         lines += ["postscreen: " + self._normal(line) for line in own if alone or line.address in ours]
         lines += sorted("dnsblog: " + line.text for line in side.dnsblog_lines() if line.address in ours)
-        lines += ["smtpd: " + line.text for line in side.smtpd_lines() if line.address in ours]
+        # two clients' smtpd processes log in no particular order
+        served = sorted((line for line in side.smtpd_lines() if line.address in ours), key=lambda line: line.address)
+        lines += ["smtpd: " + line.text for line in served]
         return lines
 
     def _normal(self, line: Line) -> str:

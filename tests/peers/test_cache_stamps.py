@@ -1,4 +1,7 @@
-"""The stamps that fastscreen stores, beside those postscreen stores for the same sessions."""
+"""The stamps that fastscreen stores, beside those postscreen stores for the same sessions.
+
+They are the same, whatever else the two caches differ in (difference `cache-format`).
+"""
 
 import time
 

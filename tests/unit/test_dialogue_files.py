@@ -51,14 +51,14 @@ def test_every_setting_has_a_counterpart() -> None:
 
 
 def test_missing_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(needs.PROGRAMS, "no-such-program", ("/nonexistent", "some-package"))
-    monkeypatch.setattr(needs, "missing_packages", set())
-    monkeypatch.setattr(needs, "missing_rights", set())
+    gone = {"no-such-program": ("/nonexistent", "some-package"), "nor-this": ("/nonexistent", "another")}
+    monkeypatch.setattr(needs, "PROGRAMS", gone)
+    monkeypatch.setattr(needs, "missed", [])
     monkeypatch.delenv("FASTSCREEN_TEST_PEERS", raising=False)
     assert needs.summary() == []
     with pytest.raises(pytest.skip.Exception):
         needs.program("no-such-program")
-    assert needs.summary()[-1] == "install with: apt-get install --no-install-recommends some-package"
+    assert needs.summary()[-1] == "install with: apt-get install --no-install-recommends another some-package"
     monkeypatch.setenv("FASTSCREEN_TEST_PEERS", "required")
     with pytest.raises(pytest.fail.Exception):
         needs.program("no-such-program")
