@@ -32,13 +32,16 @@ cdef class Timers:
         return queue
 
     cdef TimerQueue* unused(self) noexcept:
-        """An empty queue, once a few reloads have left some behind."""
+        """An empty queue of a duration that is a setting, once a few reloads have left some behind.
+
+        Never one of a fixed duration: its user may have the queue in hand, empty for this moment.
+        """
         cdef TimerQueue* queue = self.queues
         cdef TimerQueue* empty = NULL
         cdef int count = 0
         while queue != NULL:
             count += 1
-            if queue.head == NULL:
+            if queue.head == NULL and queue.kind in (TIMER_GREET, TIMER_COMMAND, TIMER_QUERY):
                 empty = queue
             queue = queue.next
         return empty if count >= 32 else NULL
