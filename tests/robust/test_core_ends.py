@@ -1,4 +1,4 @@
-"""A screener object that Python takes apart while it holds clients: each must be freed once, with what it belongs to."""
+"""A screener that Python takes apart while it holds clients: each is freed once, with what it belongs to."""
 
 import subprocess
 import sys
