@@ -106,6 +106,20 @@ def test_missing_configuration_is_refused(start: Start, mta: FakeMta) -> None:
         assert known.read() == FROM_MTA
 
 
+def test_whatever_goes_wrong_in_a_reload_is_told(start: Start, folder: Path, mta: FakeMta) -> None:
+    """A configuration that is no file, and one so deep that its reader gives up."""
+    screener = start(KNOWN)
+    screener.config.unlink()
+    screener.config.mkdir()
+    screener.reload(expected="warning: configuration not taken over: ")
+    screener.config.rmdir()
+    screener.config.write_text("x = " + "[" * 100000)
+    assert screener.reload(expected="warning: configuration not taken over: ") != ""
+    screener.line("warning: configuration not taken over: ", 2)
+    with screener.connect("127.7.0.1") as known:
+        assert known.read() == FROM_MTA
+
+
 def test_many_signals_at_once_end_with_the_newest_settings(start: Start, mta: FakeMta) -> None:
     screener = start()
     for number in range(30):
