@@ -32,7 +32,10 @@ cdef class Timers:
         return queue
 
     cdef TimerQueue* unused(self) noexcept:
-        """An empty queue of a time that the configuration sets, once reloads with other times have left some behind."""
+        """An empty queue of a duration that is a setting, once a few reloads have left some behind.
+
+        Never one of a fixed duration: its user may have the queue in hand, empty for this moment.
+        """
         cdef TimerQueue* queue = self.queues
         cdef TimerQueue* empty = NULL
         cdef int count = 0

@@ -200,7 +200,7 @@ class Server:
             for address in settings.listen.addresses:
                 if address not in self._listeners:
                     opened[address] = listen(address)
-        except (OSError, ConfigError, ValueError) as error:
+        except Exception as error:  # whatever it is: the old one stays, and the log tells
             for listener in opened.values():
                 listener.close()
             self._log.warning(f"configuration not taken over: {one_line(error)}")
@@ -239,7 +239,7 @@ def one_line(error: Exception) -> str:
     """An error as the operator reads it: what, and where."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 def name_of(listener: socket.socket) -> str:

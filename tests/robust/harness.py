@@ -69,7 +69,9 @@ class Screener:
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
         self.settings = profiles.merge(own, settings)
-        self.config.write_text(profiles.to_toml(self.settings))
+        new = self.config.with_suffix(".new")
+        new.write_text(profiles.to_toml(self.settings))
+        new.replace(self.config)  # in one piece: a reload may be reading it
 
     def start(self) -> Self:
         """Start it and wait until it listens."""

@@ -114,7 +114,7 @@ def exhausted(start: Start, mta: FakeMta, *settings: dict[str, object]) -> tuple
     clients: list[Client] = []
     while not screener.lines("accept: Too many open files"):
         clients.append(screener.connect(f"127.7.1.{len(clients) + 1}"))
-        assert len(clients) < 100
+        assert len(clients) < 100, screener.text().decode()[-3000:]
         time.sleep(0.01)
     return screener, clients
 

@@ -106,6 +106,20 @@ def test_missing_configuration_is_refused(start: Start, mta: FakeMta) -> None:
         assert known.read() == FROM_MTA
 
 
+def test_whatever_goes_wrong_in_a_reload_is_told(start: Start, folder: Path, mta: FakeMta) -> None:
+    """A configuration that is no file, and one so deep that its reader gives up."""
+    screener = start(KNOWN)
+    screener.config.unlink()
+    screener.config.mkdir()
+    screener.reload(expected="warning: configuration not taken over: ")
+    screener.config.rmdir()
+    screener.config.write_text("x = " + "[" * 100000)
+    assert screener.reload(expected="warning: configuration not taken over: ") != ""
+    screener.line("warning: configuration not taken over: ", 2)
+    with screener.connect("127.7.0.1") as known:
+        assert known.read() == FROM_MTA
+
+
 def test_many_signals_at_once_end_with_the_newest_settings(start: Start, mta: FakeMta) -> None:
     screener = start()
     for number in range(30):
@@ -265,3 +279,21 @@ def test_pass_survives_kill_9(start: Start, folder: Path, mta: FakeMta) -> None:
             assert again.read() == FROM_MTA
             screener.line(f"PASS OLD {again.pattern}")
     assert screener.lines("warning") == []
+
+
+def test_many_reloads_with_other_times(start: Start, mta: FakeMta) -> None:
+    """Timers are kept by their duration: those that are no more in use must not be taken from under a hand-off."""
+    screener = start(KNOWN)
+    with screener.connect("127.7.0.1") as known:
+        assert known.read() == FROM_MTA
+    held = []
+    for number in range(40):
+        screener.reload(merge(KNOWN, {"greet": {"wait": f"{100 + number}s"}}))
+        held.append(screener.connect(f"127.1.0.{number + 1}"))
+        assert held[-1].socket.recv(len(TEASER)) == TEASER
+        for source in range(1, 4):
+            with screener.connect(f"127.7.0.{source}") as known:
+                assert known.read() == FROM_MTA
+    assert screener.lines("warning") == []
+    for client in held:
+        client.socket.close()
