@@ -113,8 +113,8 @@ def exhausted(start: Start, mta: FakeMta, *settings: dict[str, object]) -> tuple
     screener = start(KNOWN, {"limits": {"post_queue": 1000}}, *settings, descriptors=40)
     clients: list[Client] = []
     while not screener.lines("accept: Too many open files"):
-        clients.append(screener.connect(f"127.7.1.{len(clients) + 1}"))
-        assert len(clients) < 100, screener.text().decode()[-3000:]
+        clients.append(screener.connect(f"127.7.7.{len(clients) + 1}"))
+        assert len(clients) < 100
         time.sleep(0.01)
     return screener, clients
 
@@ -155,7 +155,7 @@ def test_clients_that_passed_with_every_descriptor_in_use(start: Start, mta: Fak
         assert client.socket.recv(len(TEASER)) == TEASER
     known: list[Client] = []
     while not screener.lines("accept: Too many open files"):
-        known.append(screener.connect(f"127.7.1.{len(known) + 1}"))
+        known.append(screener.connect(f"127.7.7.{len(known) + 1}"))
         assert len(known) < 100
         time.sleep(0.01)
     screener.line("PASS NEW", len(tested))
