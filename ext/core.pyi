@@ -107,8 +107,9 @@ class Log:
     """Log lines of one process (reference 6): put together in memory, written once a batch of events.
 
     ident: "postfix/postscreen" or any other; DNSBL answers are logged as ".../dnsblog". host: as it stands in a file's
-    lines. rfc3339: stamps with microseconds and zone, otherwise syslog's traditional ones. delay_resolution: decimals
-    of "after T", 0 to 6. What cannot be written is kept up to 1 MiB; then lines are lost, and their number is logged.
+    lines. rfc3339: stamps with microseconds and zone, otherwise (and in syslog) traditional ones. delay_resolution:
+    decimals of "after T", 0 to 6. What cannot be written is kept up to 1 MiB; then lines are lost, and their number
+    is logged.
     """
 
     def __init__(

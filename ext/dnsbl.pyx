@@ -149,8 +149,11 @@ cdef void lookup_leave(Screener core, Session* session) noexcept:
     lookup.sessions -= 1
     if lookup.sessions:
         return
-    if lookup.detached or not core.timers.arm(
+    if not lookup.detached and not core.timers.arm(
             &lookup.timer, TIMER_LOOKUP, KEEP_SECONDS * MICROSECONDS, core.now):
+        core.dnsbl.lookups.remove(&lookup.entry)
+        lookup.detached = True
+    if lookup.detached:
         lookup_free(core, lookup)
         return
     core.dnsbl.kept += 1

@@ -405,7 +405,7 @@ cdef bint dialogue_keep(Dialogue* dialogue, const char* text, size_t size) noexc
 
 
 cdef void keep_text(char** target, const char* text, size_t size) noexcept nogil:
-    """Replace a kept string. Out of memory it is empty, not missing: the client did say it."""
+    """Replace a kept string. Out of memory there is none, as if the client had not said it."""
     cdef char* kept = <char*> malloc(size + 1)
     free(target[0])
     if kept != NULL:

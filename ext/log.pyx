@@ -75,6 +75,7 @@ cdef class Log:
         self.flush()
         self.fd = fd
         self.syslog = syslog
+        self.stamp_second = -1
         self.regular = regular
         self.problem = 0
         self.disconnected = False
@@ -225,7 +226,7 @@ cdef class Log:
             self.put_number(priority)
             self.put(">")
         self.put_bytes(self.stamp, self.stamp_length)
-        if self.rfc3339:
+        if self.rfc3339 and not self.syslog:
             self.put_bytes(text, snprintf(text, sizeof(text), ".%06ld", moment.tv_nsec // 1000))
             self.put(self.zone)
         if not self.syslog:
@@ -242,7 +243,7 @@ cdef class Log:
     cdef void render_stamp(self) noexcept:
         cdef tm moment
         localtime_r(&self.stamp_second, &moment)
-        if self.rfc3339:
+        if self.rfc3339 and not self.syslog:
             self.stamp_length = strftime(self.stamp, sizeof(self.stamp), "%Y-%m-%dT%H:%M:%S", &moment)
             snprintf(self.zone, sizeof(self.zone), "%c%02d:%02d", c"-" if moment.tm_gmtoff < 0 else c"+",
                      <int> (abs(moment.tm_gmtoff) // 3600 % 24), <int> (abs(moment.tm_gmtoff) // 60 % 60))

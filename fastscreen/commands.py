@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastscreen.tables import Table, open_table
+from fastscreen.tables import Table, TableError, open_table
 from fastscreen.tables.matchlist import expanded
 
 
@@ -15,7 +15,11 @@ class ForbiddenCommands:
         """Raises TableError."""
         self.warnings: list[str] = []
         self._items: list[tuple[bool, str | Table]] = []
-        for negated, pattern in expanded(items, "engine.forbidden_commands", self.warnings):
+        try:
+            patterns = list(expanded(items, "engine.forbidden_commands", self.warnings))
+        except TableError as error:
+            raise TableError(f"engine.forbidden_commands: {error}") from None
+        for negated, pattern in patterns:
             if ":" in pattern:
                 table = open_table(pattern, "engine.forbidden_commands")
                 self.warnings += table.warnings

@@ -81,11 +81,6 @@ class Ehlo:
             table.warnings = self.warnings
         self.default = self._answer(self._global)
 
-    @property
-    def has_maps(self) -> bool:
-        """False: the answer is `default` for every client."""
-        return bool(self._maps)
-
     def for_client(self, address: str) -> Answer:
         """The answer for a client by its address in text form; a map's value replaces the global list."""
         for table in self._maps:

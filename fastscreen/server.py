@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import operator
+import os
 import signal
 import socket
 import struct
@@ -81,6 +82,8 @@ class Server:
         loop.add_signal_handler(signal.SIGINT, self._terminate)
         for warning in built.warnings:
             self._log.warning(warning)
+        if os.geteuid() == 0:
+            self._log.warning("running as root, and staying so: name a user without rights under user")
         where = ", ".join(name_of(listener) for listener in self._listeners.values())
         self._log.info(f"daemon started -- fastscreen {__version__}, listening on {where}")
         self._log.flush()
@@ -136,9 +139,16 @@ class Server:
     # ---- DNS beyond the core's own queries
 
     def _use_resolvers(self, settings: Config) -> None:
+        """Ask the configuration's resolvers, or the system's. One that cannot be asked is left out with a warning."""
         servers = [Nameserver(server.host, server.port) for server in settings.dnsbl.resolvers] or system_nameservers()
-        self._resolver = TcpResolver(servers)
-        self._screener.use_resolvers([packed(server) for server in servers])
+        usable: dict[Nameserver, bytes] = {}
+        for server in servers:
+            try:
+                usable[server] = packed(server)
+            except OSError as error:
+                self._log.warning(f"resolver {server} cannot be asked: {error.strerror or error}")
+        self._resolver = TcpResolver(list(usable))
+        self._screener.use_resolvers(usable.values())
 
     def _ask_over_tcp(self, token: int, name: str) -> None:
         """A DNSBL answer did not fit a datagram."""
@@ -185,7 +195,10 @@ class Server:
         """A SIGHUP that comes during a reload is about a newer file."""
         while self._reload_due and not self._stopping:
             self._reload_due = False
-            await self._reload()
+            try:
+                await self._reload()
+            except Exception as error:
+                self._log.warning(f"reload failed: {type(error).__name__}: {one_line(error)}")
 
     async def _reload(self) -> None:
         """Take over a new configuration, or keep the old one whole. Clients under test notice nothing."""

@@ -104,6 +104,10 @@ def checked_user(config: Config) -> Iterator[Check]:
         yield Check("user", False, str(error).removeprefix("user: "))
     else:
         yield Check("user", True, f"{escaped(user)}; all else was tried as this user")
+    try:
+        Path(config.source).read_bytes()
+    except OSError as error:
+        yield Check("user", False, f"{escaped(user)} cannot read {escaped(config.source)} at SIGHUP: {error.strerror}")
 
 
 def checked_tables(config: Config) -> Iterator[Check]:

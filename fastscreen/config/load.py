@@ -128,10 +128,16 @@ def _unknown(name: str, allowed: list[str], known: set[str]) -> str:
     return f"{escaped(name) or quoted(name)}: unknown name{hint}; allowed: {', '.join(filter(None, allowed))}"
 
 
+def machine_name() -> str:
+    """The machine's full name where the resolver knows one, else its own name; "localhost" only if it has no other."""
+    full = socket.getfqdn()
+    return full if "." in full and not full.startswith("localhost") else socket.gethostname()
+
+
 def _complete(parsed: dict[str, object], given: dict[str, object], source: str) -> None:
     """Put in what depends on the machine or on other keys."""
     if not parsed["hostname"]:
-        name = socket.getfqdn()
+        name = machine_name()
         try:
             parsed["hostname"] = Hostname().parse(name)
         except ValueError as error:

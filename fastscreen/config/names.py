@@ -87,7 +87,7 @@ KEYS = (
     Key(
         "listen.addresses",
         '["0.0.0.0:25", "[::]:25"]',
-        values.ListOf(values.Address(), least=1),
+        values.ListOf(values.Address(), least=1, distinct=True),
         "Addresses and ports to listen on; port 0: any free one.",
     ),
     Key(
@@ -124,7 +124,7 @@ KEYS = (
     Key(
         "greet.banner",
         '"$banner"',
-        values.Banner("$hostname and $banner"),
+        values.Banner("$hostname and $banner", empty=True),
         "Text of the teaser, `220-`; empty: no pregreet test.",
         ("postscreen_greet_banner",),
         ("smtpd_banner",),

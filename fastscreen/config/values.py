@@ -72,11 +72,14 @@ class Text:
 class Banner(Text):
     """Text of a 220 line: RFC 5321 section 4.2 textstring."""
 
-    def __init__(self, names: str) -> None:
+    def __init__(self, names: str, empty: bool = False) -> None:
+        self.empty = empty
         super().__init__(f"printable ASCII, at most {BANNER_MOST} characters; with {names} and $$ (a $)", BANNER_MOST)
 
     def parse(self, value: object) -> str:
         text = super().parse(value)
+        if not text and not self.empty:
+            raise ValueError(f"an empty text; allowed: {self.allowed}")
         if not text.isascii():
             raise ValueError(f"{quoted(text)} is not ASCII; allowed: {self.allowed}")
         return text
@@ -368,9 +371,10 @@ class Network:
 class ListOf:
     """A list of values of one kind; an error names the item by its place, counted from 1."""
 
-    def __init__(self, kind: Kind, empty: str = "", least: int = 0) -> None:
+    def __init__(self, kind: Kind, empty: str = "", least: int = 0, distinct: bool = False) -> None:
         self.kind = kind
         self.least = least
+        self.distinct = distinct
         self.allowed = f"a list of: {kind.allowed}" + (f"; {empty}" if empty else "")
 
     def parse(self, value: object) -> tuple[object, ...]:
@@ -384,4 +388,6 @@ class ListOf:
                 items.append(self.kind.parse(item))
             except ValueError as error:
                 raise ValueError(f"item {place}: {error}") from None
+            if self.distinct and items[-1] in items[:-1]:
+                raise ValueError(f"item {place}: {shown(item)} is there twice; allowed: {self.allowed}")
         return tuple(items)

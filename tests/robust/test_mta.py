@@ -164,7 +164,7 @@ def test_greet_waits_that_end_together_before_a_small_backlog(start: Start, mta:
 
 
 def test_a_burst_of_known_clients_is_not_told_busy(start: Start, mta: FakeMta) -> None:
-    """More than limits.post_queue arrive in one batch of events, and the MTA takes each at once."""
+    """burst-waits: more than limits.post_queue arrive in one batch of events, and the MTA takes each at once."""
     screener = start(KNOWN, {"limits": {"post_queue": 20}})
     screener.signal(signal.SIGSTOP)
     clients = [screener.connect(f"127.7.3.{number}") for number in range(1, 201)]
