@@ -3,6 +3,10 @@
 
 cdef int64_t MICROSECONDS = 1000000
 
+cdef enum:
+    SITES = 256                     # more lists than this are no configuration but a mistake
+    WEIGHT = 1000000
+
 
 @cython.final
 cdef class Lists:
@@ -20,7 +24,9 @@ cdef class Lists:
         cdef bytes name, wire, mask, text
         self.source = (tuple(sites), tuple(sorted(shown.items())))
         self.kept = []
-        domains = list(dict.fromkeys(domain for domain, _, _ in sites))
+        domains = list(dict.fromkeys(domain for domain, _, _ in self.source[0]))
+        if len(self.source[0]) > SITES or any(abs(weight) > WEIGHT for _, _, weight in self.source[0]):
+            raise ValueError(f"more than {<int> SITES} sites, or a weight beyond {<int> WEIGHT}")
         self.lists = <List*> calloc(len(domains) + 1, sizeof(List))
         self.sites = <Site*> calloc(len(self.source[0]) + 1, sizeof(Site))
         if self.lists == NULL or self.sites == NULL:
@@ -35,7 +41,7 @@ cdef class Lists:
             self.lists[at].wire_size = len(wire)
             self.lists[at].shown = text
             self.lists[at].is_dnswl = domain.lower().rstrip(".").endswith("dnswl.org")
-        for at, (domain, octets, weight) in enumerate(sites):
+        for at, (domain, octets, weight) in enumerate(self.source[0]):
             self.sites[at].list = domains.index(domain)
             self.sites[at].weight = weight
             if octets is not None:

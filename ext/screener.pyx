@@ -147,26 +147,32 @@ cdef class Screener:
     def run(self):
         cdef epoll_event events[EVENT_BATCH]
         cdef int at, count
-        cdef uint64_t tagged
-        cdef void* what
         count = epoll_wait(self.epoll, events, EVENT_BATCH, 0)
         self.now = monotonic_microseconds()
         self.run_timers()
+        # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
-            tagged = events[at].data.u64
-            what = <void*> (tagged & ~<uint64_t> 7)
-            if tagged & 7 == TAG_CLIENT:
-                session_event(self, <Session*> what, events[at].events)
-            elif tagged & 7 == TAG_MTA:
-                handoff_confirmed(self, <Session*> what)
-            elif tagged & 7 == TAG_LISTENER:
-                listener_readable(self, <Listener*> what)
-            elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
-                dnsbl_readable(self, <DnsSocket*> what)
-            elif tagged & 7 == TAG_TIMER:
-                read(self.timer_fd, &tagged, sizeof(tagged))
-                self.armed = -1
+            if events[at].data.u64 & 7 != TAG_LISTENER:
+                self.handle(&events[at])
+        for at in range(count):
+            if events[at].data.u64 & 7 == TAG_LISTENER:
+                self.handle(&events[at])
         self.finish()
+
+    cdef void handle(self, const epoll_event* event) noexcept:
+        cdef uint64_t tagged = event.data.u64
+        cdef void* what = <void*> (tagged & ~<uint64_t> 7)
+        if tagged & 7 == TAG_CLIENT:
+            session_event(self, <Session*> what, event.events)
+        elif tagged & 7 == TAG_MTA:
+            handoff_confirmed(self, <Session*> what)
+        elif tagged & 7 == TAG_LISTENER:
+            listener_readable(self, <Listener*> what)
+        elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
+            dnsbl_readable(self, <DnsSocket*> what)
+        elif tagged & 7 == TAG_TIMER:
+            read(self.timer_fd, &tagged, sizeof(tagged))
+            self.armed = -1
 
     cdef finish(self):
         """Do what is done once a batch; TIMER_MTA_RETRY does no more than bring it about."""

@@ -36,14 +36,14 @@ def program(name: str) -> str:
     """Return the path of a program; skip the test (or fail it, see `required`) when it is not installed."""
     path = _path(name)
     if path is None:
-        _miss(f"needs {name} (Debian package {PROGRAMS[name][1]})")
+        miss(f"needs {name} (Debian package {PROGRAMS[name][1]})")
     return path
 
 
 def root(what: str) -> None:
     """Skip the test (or fail it) when it does not run as root, which `what` needs."""
     if os.geteuid() != 0:
-        _miss(f"needs root: {what}")
+        miss(f"needs root: {what}")
 
 
 def _path(name: str) -> str | None:
@@ -51,7 +51,8 @@ def _path(name: str) -> str | None:
     return usual if Path(usual).exists() else shutil.which(name)
 
 
-def _miss(reason: str) -> NoReturn:
+def miss(reason: str) -> NoReturn:
+    """Skip the test, or fail it where nothing may be missing, and remember why for the end of the run."""
     if reason not in missed:
         missed.append(reason)
     if required():

@@ -13,6 +13,7 @@ from pathlib import Path
 import lmdb
 import msgpack  # type: ignore[import-untyped]
 import pytest
+from peers import needs
 
 from fastscreen.cache import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
 
@@ -391,13 +392,12 @@ def test_a_file_that_may_not_be_written_is_not_used(fixture: Fixture) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("a small file system of one's own needs root")
+    needs.root("a small file system of its own")
     libc = ctypes.CDLL(None, use_errno=True)
     disk = tmp_path / "disk"
     disk.mkdir()
     if libc.mount(b"fastscreen-test", bytes(disk), b"tmpfs", 0, b"size=1m") != 0:
-        pytest.skip(f"mount: {os.strerror(ctypes.get_errno())}")
+        needs.miss(f"mount: {os.strerror(ctypes.get_errno())}")
     try:
         yield disk
     finally:
