@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import encodings.idna  # noqa: F401  (getfqdn wants it: as the user, Python's own files may be out of reach)
 import operator
 import os
 import signal
