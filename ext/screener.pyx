@@ -43,7 +43,11 @@ cdef extern from "<netinet/in.h>" nogil:
 cdef extern from "<sys/socket.h>" nogil:
     int accept4(int fd, sockaddr* address, uint32_t* size, int flags)
     int getsockname(int fd, sockaddr* address, uint32_t* size)
+    int setsockopt(int fd, int level, int option, const void* value, uint32_t size)
     Py_ssize_t recv(int fd, void* data, size_t size, int flags)
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    const int IPPROTO_TCP, TCP_NODELAY
 
 cdef enum:
     ACCEPT_BATCH = 64

@@ -297,6 +297,7 @@ cdef void session_turn_away(Screener core, Session* session, bytes reply) noexce
     """The last word to a client, whatever it passed before is remembered."""
     session.flags |= NO_FORWARD
     session_remember(core, session)
+    send_at_once(session.fd)
     session_reply(core, session, reply)
     session_part(core, session)
 
@@ -472,6 +473,13 @@ cdef bint session_send(Screener core, Session* session, bytes data) noexcept:
     if <size_t> sent < size and dialogue != NULL:
         return dialogue_keep(dialogue, text + sent, size - sent)
     return True
+
+
+cdef void send_at_once(int fd) noexcept:
+    """Before a last word: when bytes of the client's stay unread, the close is a reset, and with it a reply is lost
+    that the kernel holds back until an earlier one is acknowledged (RFC 896)."""
+    cdef int on = 1
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
 
 
 cdef bytes verdict_text(Session* session, bytes code):

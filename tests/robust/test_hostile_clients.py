@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import socket
 import time
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import GREETING, TEASER, Client, Screener, wait_until
+from robust.harness import GREETING, PATIENCE, TEASER, Client, Screener, wait_until
 
 DEEP = {"deep": {"pipelining": "ignore", "non_smtp_command": "ignore", "bare_newline": "ignore"}}
 NEIGHBOUR = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.7.7"]}}
@@ -251,3 +252,21 @@ def test_command_limit_beyond_16_bits_still_ends_the_session(start: Start) -> No
                 if not client.read():
                     break
         screener.line(rf"COMMAND COUNT LIMIT from {client.pattern} after RSET")
+
+
+def test_last_word_arrives_before_the_reset(start: Start) -> None:
+    """last-word-arrives: also when the teaser is not acknowledged yet, as over any distance."""
+    screener = start({"greet": {"action": "drop"}})
+    for number in range(1, 21):
+        with socket.socket() as client:
+            client.bind((f"127.1.3.{number}", 0))
+            client.connect(screener.address)
+            client.settimeout(PATIENCE)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            client.sendall(b"EHLO early\r\n")
+            screener.line(rf"DISCONNECT \[127\.1\.3\.{number}\]")
+            got = b""
+            with contextlib.suppress(ConnectionResetError):
+                while data := client.recv(1000):
+                    got += data
+            assert got == TEASER + b"521 5.5.1 Protocol error\r\n"
