@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -48,6 +49,12 @@ def postmap(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(path), "-c", str(folder)]
 
 
+def write(path: Path, text: str) -> None:
+    """Write a table. Postfix waits for a file that was changed a moment ago: this one was not."""
+    path.write_text(text)
+    os.utime(path, (10**9, 10**9))
+
+
 def judged(postmap: list[str], spec: str, keys: list[str]) -> dict[str, str]:
     """What postmap finds for each key."""
     run = subprocess.run(
@@ -74,7 +81,7 @@ def rules(pieces: tuple[str, ...], flags: str) -> st.SearchStrategy[list[str]]:
 def test_regexp(postmap: list[str], tmp_path: Path, lines: list[str]) -> None:
     # A table for each rule: one that a first rule hides is not tried.
     for number, line in enumerate(lines):
-        (tmp_path / f"t{number}").write_text(f"{line}\n")
+        write(tmp_path / f"t{number}", f"{line}\n")
         spec = f"regexp:{tmp_path}/t{number}"
         assert ours(open_table(spec), list(KEYS)) == judged(postmap, spec, list(KEYS)), line
 
@@ -83,7 +90,7 @@ def test_regexp(postmap: list[str], tmp_path: Path, lines: list[str]) -> None:
 @given(lines=rules(PERL, "imsxAEU"))
 def test_pcre(postmap: list[str], tmp_path: Path, lines: list[str]) -> None:
     for number, line in enumerate(lines):
-        (tmp_path / f"t{number}").write_text(f"{line}\n")
+        write(tmp_path / f"t{number}", f"{line}\n")
         spec = f"pcre:{tmp_path}/t{number}"
         assert ours(open_table(spec), list(KEYS)) == judged(postmap, spec, list(KEYS)), line
 
@@ -108,7 +115,7 @@ BLOCKS = (
 @JUDGED
 @given(lines=st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=12))
 def test_if_and_endif(postmap: list[str], tmp_path: Path, lines: list[str]) -> None:
-    (tmp_path / "t").write_text("".join(f"{line}\n" for line in lines))
+    write(tmp_path / "t", "".join(f"{line}\n" for line in lines))
     spec = f"regexp:{tmp_path}/t"
     assert ours(open_table(spec), list(KEYS)) == judged(postmap, spec, list(KEYS))
 
@@ -144,7 +151,7 @@ def test_cidr(postmap: list[str], tmp_path: Path, lines: list[str]) -> None:
         f"{line.removesuffix(' permit').removesuffix(' two words') if line.startswith('if') else line}\n"
         for line in lines
     )
-    (tmp_path / "t").write_text(text)
+    write(tmp_path / "t", text)
     spec = f"cidr:{tmp_path}/t"
     assert ours(open_table(spec), list(ADDRESSES)) == judged(postmap, spec, list(ADDRESSES))
 
@@ -160,7 +167,7 @@ WORDS = st.text('abAB"\\:é', min_size=1, max_size=3)
     )
 )
 def test_texthash(postmap: list[str], tmp_path: Path, entries: list[tuple[str, str, str]]) -> None:
-    (tmp_path / "t").write_text("".join(f"{''.join(entry)}\n" for entry in entries) + "last 1\n cont\n")
+    write(tmp_path / "t", "".join(f"{''.join(entry)}\n" for entry in entries) + "last 1\n cont\n")
     spec = f"texthash:{tmp_path}/t"
     keys = sorted({key for key, _, _ in entries} | {"last", "LAST", "a", "b"})
     assert ours(open_table(spec), keys) == judged(postmap, spec, keys)
