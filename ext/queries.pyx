@@ -1,0 +1,425 @@
+# The questions on their way, and the sockets they go over. What an answer means for a client is dnsbl.pyx's affair.
+#
+# Questions are sent and answers taken in batches; a datagram that does not answer a question of ours, word for word, is
+# as if it never came.
+
+# ---- questions
+
+cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
+    """Line up a question. False: out of memory."""
+    cdef Query* query = <Query*> calloc(1, sizeof(Query))
+    cdef Policy policy = core.policy
+    if query == NULL:
+        return False
+    query.lookup = lookup
+    query.list = list
+    query.deadline = core.now + policy.dnsbl_timeout
+    query.try_time = policy.dnsbl_try
+    query.resolver = core.dnsbl.resolvers
+    if not core.timers.arm(&query.timer, TIMER_QUERY, policy.dnsbl_try, core.now):
+        free(query)
+        return False
+    core.dnsbl.asked += 1
+    query_line_up(core.dnsbl, query)
+    return True
+
+
+cdef void query_line_up(Dnsbl dnsbl, Query* query) noexcept:
+    query.next = NULL
+    query.lined_up = True
+    if dnsbl.unsent_tail != NULL:
+        dnsbl.unsent_tail.next = query
+    else:
+        dnsbl.unsent_head = query
+    dnsbl.unsent_tail = query
+
+
+cdef void query_withdraw(Dnsbl dnsbl, Query* query) noexcept:
+    """Forget that this question was sent: an answer to it is not ours any more."""
+    cdef Query** at
+    if query.socket == NULL:
+        return
+    at = &dnsbl.buckets[query.id % DNS_BUCKETS]
+    while at[0] != query:
+        at = &at[0].next
+    at[0] = query.next
+    query.socket.in_flight -= 1
+    dnsbl.in_flight -= 1
+    if query.socket.retired:
+        socket_retire(dnsbl, query.socket)
+    query.socket = NULL
+
+
+cdef Query* query_find(Dnsbl dnsbl, DnsSocket* socket, uint16_t id) noexcept:
+    cdef Query* query = dnsbl.buckets[id % DNS_BUCKETS]
+    while query != NULL and (query.id != id or query.socket != socket):
+        query = query.next
+    return query
+
+
+cdef void query_end(Screener core, Query* query) noexcept:
+    """The reply is noted, or never will be."""
+    cdef Lookup* lookup = query.lookup
+    core.timers.cancel(&query.timer)
+    query_withdraw(core.dnsbl, query)
+    if query.token:
+        core.dnsbl.elsewhere.pop(query.token, None)
+    if query.lined_up:
+        query.lookup = NULL                     # dnsbl_flush frees it
+    else:
+        free(query)
+    lookup_replied(core, lookup)
+
+
+cdef void query_try_over(Screener core, Query* query) noexcept:
+    """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
+    cdef Resolver* resolver = query.resolver
+    cdef Reply* reply = &query.lookup.replies[query.list]
+    if core.now + 1000 >= query.deadline:
+        reply.state = REPLY_FAILED
+        reply.timed_out = True
+        core.dnsbl.timed_out += 1
+        log_timeout(core, query)
+        query_end(core, query)
+        return
+    core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
+    if query.token or query.lined_up or query.sends >= DNS_SENDS:
+        return
+    if resolver.answered < query.sent and core.dnsbl.resolvers == resolver:
+        core.dnsbl.resolvers = resolver.next    # it has said nothing since: others begin with the next one
+    query_withdraw(core.dnsbl, query)
+    query.resolver = resolver.next
+    query_line_up(core.dnsbl, query)
+
+
+cdef void dnsbl_flush(Screener core) noexcept:
+    """Send what is lined up, as far as the bound on questions in flight allows."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef mmsghdr messages[DNS_BATCH]
+    cdef iovec parts[DNS_BATCH]
+    cdef Query* query
+    cdef DnsSocket* socket
+    cdef List* list
+    cdef int count
+    cdef size_t size
+    cdef uint8_t* packet
+    while dnsbl.unsent_head != NULL and dnsbl.in_flight < DNS_IN_FLIGHT:
+        count = 0
+        socket = NULL
+        memset(messages, 0, sizeof(messages))
+        while count < DNS_BATCH and dnsbl.unsent_head != NULL:
+            query = dnsbl.unsent_head
+            if query.lookup != NULL and socket != NULL and query.resolver != socket.resolver:
+                break
+            dnsbl.unsent_head = query.next
+            if dnsbl.unsent_head == NULL:
+                dnsbl.unsent_tail = NULL
+            query.lined_up = False
+            if query.lookup == NULL:            # ended while it waited
+                free(query)
+                continue
+            if socket == NULL:
+                socket = resolver_socket(core, query.resolver)
+                if socket == NULL:
+                    continue                    # no descriptor: the next try comes
+            list = &(<Lists> query.lookup.lists).lists[query.list]
+            query.id = dns_random(dnsbl)
+            while query_find(dnsbl, socket, query.id) != NULL:
+                query.id = dns_random(dnsbl)
+            packet = dnsbl.scratch + count * DNS_QUERY_SIZE
+            size = dns_build(packet, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire, list.wire_size)
+            if size == 0:
+                continue                        # the configuration refused such names
+            query.socket = socket
+            query.sent = core.now
+            query.sends += 1
+            query.next = dnsbl.buckets[query.id % DNS_BUCKETS]
+            dnsbl.buckets[query.id % DNS_BUCKETS] = query
+            socket.in_flight += 1
+            dnsbl.in_flight += 1
+            parts[count].iov_base = packet
+            parts[count].iov_len = size
+            messages[count].msg_hdr.msg_iov = &parts[count]
+            messages[count].msg_hdr.msg_iovlen = 1
+            count += 1
+        if count and sendmmsg(socket.fd, messages, count, 0) < 0 and errno == ECONNREFUSED:
+            sendmmsg(socket.fd, messages, count, 0)     # that was the report of an earlier datagram's fate
+
+
+cdef void dnsbl_readable(Screener core, DnsSocket* socket) noexcept:
+    """Take the answers that have come."""
+    cdef mmsghdr messages[DNS_BATCH]
+    cdef iovec parts[DNS_BATCH]
+    cdef uint8_t* packet
+    cdef int at, count
+    memset(messages, 0, sizeof(messages))
+    for at in range(DNS_BATCH):
+        parts[at].iov_base = core.dnsbl.scratch + at * DNS_ANSWER_SIZE
+        parts[at].iov_len = DNS_ANSWER_SIZE
+        messages[at].msg_hdr.msg_iov = &parts[at]
+        messages[at].msg_hdr.msg_iovlen = 1
+    count = recvmmsg(socket.fd, messages, DNS_BATCH, MSG_DONTWAIT, NULL)
+    for at in range(count):
+        packet = core.dnsbl.scratch + at * DNS_ANSWER_SIZE
+        if messages[at].msg_hdr.msg_flags & MSG_TRUNC or messages[at].msg_len < 12:
+            core.dnsbl.forged += 1
+        else:
+            dnsbl_datagram(core, socket, packet, messages[at].msg_len)
+
+
+cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet, size_t size) noexcept:
+    """Judge one datagram: what does not answer a question of ours, word for word, is as if it never came."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef Query* query = query_find(dnsbl, socket, <uint16_t> (packet[0] << 8 | packet[1]))
+    cdef uint8_t question[DNS_QUERY_SIZE]
+    cdef List* list
+    cdef DnsAnswer answer
+    cdef size_t question_size
+    cdef int got
+    if query == NULL:
+        dnsbl.forged += 1
+        return
+    list = &(<Lists> query.lookup.lists).lists[query.list]
+    question_size = dns_build(question, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire,
+                              list.wire_size)
+    got = dns_decode(packet, size, question, question_size, &answer)
+    if got == DNS_NOT_OURS:
+        dnsbl.forged += 1
+        return
+    socket.resolver.answered = core.now
+    if got == DNS_MALFORMED:
+        query_refused(core, query, "Malformed or unexpected name server reply")
+    elif answer.truncated:
+        query_over_tcp(core, query)
+    elif answer.rcode not in (0, 3):
+        query_refused(core, query, "Host not found, try again" if answer.rcode == 2 else "Non-recoverable error")
+    else:
+        if answer.rcode == 3:
+            answer.count = 0                    # no such name: whatever else it says
+        query_answered(core, query, answer.addresses, answer.count,
+                       answer.ttl if answer.count else answer.soa_ttl,
+                       answer.ttl if answer.count else answer.negative_ttl)
+
+
+cdef void query_answered(Screener core, Query* query, const uint32_t* addresses, int count, int64_t ttl,
+                         int64_t keep) noexcept:
+    """Note what a list said. ttl and keep are seconds, -1: none given."""
+    cdef Lookup* lookup = query.lookup
+    cdef Reply* reply = &lookup.replies[query.list]
+    cdef List* list = &(<Lists> lookup.lists).lists[query.list]
+    cdef uint32_t listing[DNS_ADDRESSES]
+    cdef const uint8_t* octets
+    cdef int at, kept = 0
+    for at in range(count):
+        octets = <const uint8_t*> &addresses[at]
+        if answer_is_listing(octets, list):
+            listing[kept] = addresses[at]
+            kept += 1
+        else:
+            log_no_listing(core, query, octets)
+    core.dnsbl.answered += 1
+    if count and not kept:
+        reply.state = REPLY_FAILED              # 'you are blocked' says nothing of the client
+        query_end(core, query)
+        return
+    if kept > 1:
+        reply.many = <uint32_t*> malloc(kept * sizeof(uint32_t))
+        if reply.many == NULL:
+            kept = 1
+        else:
+            memcpy(reply.many, listing, kept * sizeof(uint32_t))
+    if kept == 1:
+        reply.one = listing[0]
+    reply.count = kept
+    reply.state = REPLY_LISTED if kept else REPLY_NOT_LISTED
+    reply.valid_until = <uint32_t> (core.now // MICROSECONDS + max(ttl, 0))
+    reply.kept_until = <uint32_t> (core.now // MICROSECONDS + min(max(keep, 0), KEEP_SECONDS))
+    if kept:
+        log_listed(core, lookup, query.list)
+    query_end(core, query)
+
+
+cdef bint answer_is_listing(const uint8_t* octets, const List* list) noexcept nogil:
+    """False for an address that cannot mean 'listed': outside 127/8, or a list's way to say 'go away'."""
+    if octets[0] != 127:
+        return False
+    if octets[1] == 255 and octets[2] == 255:
+        return False                            # Spamhaus: wrong name, public resolver, too many questions
+    return not (list.is_dnswl and octets[1] == 0 and octets[2] == 0 and octets[3] == 255)
+
+
+cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
+    """This resolver does not know: another may."""
+    if query.resolver.next == query.resolver or query.sends >= DNS_SENDS:
+        query_failed(core, query, why)
+        return
+    query_withdraw(core.dnsbl, query)
+    query.resolver = query.resolver.next
+    query_line_up(core.dnsbl, query)
+
+
+cdef void query_failed(Screener core, Query* query, const char* why) noexcept:
+    """No resolver knows. Counts as not listed (reference 4.3)."""
+    query.lookup.replies[query.list].state = REPLY_FAILED
+    log_lookup_error(core, query, why)
+    query_end(core, query)
+
+
+cdef void query_over_tcp(Screener core, Query* query) noexcept:
+    """The answer did not fit a datagram: the general resolver asks again. The time limit stays."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef char name[DNS_NAME_TEXT]
+    if query.token:
+        return
+    query_withdraw(dnsbl, query)
+    dnsbl.token += 1
+    query.token = dnsbl.token
+    query_name(query, name)
+    try:
+        dnsbl.elsewhere[query.token] = <size_t> query
+        core.ask_over_tcp(query.token, name.decode())
+    except Exception as error:
+        core.problem("DNS over TCP", error)
+        query_failed(core, query, "Malformed or unexpected name server reply")
+
+
+# ---- sockets
+
+cdef uint16_t dns_random(Dnsbl dnsbl) noexcept:
+    """An id that nobody can foresee."""
+    if dnsbl.ids_left == 0:
+        while getrandom(dnsbl.ids, sizeof(dnsbl.ids), 0) != sizeof(dnsbl.ids):
+            pass
+        dnsbl.ids_left = 256
+    dnsbl.ids_left -= 1
+    return dnsbl.ids[dnsbl.ids_left]
+
+
+cdef DnsSocket* resolver_socket(Screener core, Resolver* resolver) noexcept:
+    """One of the resolver's sockets, by chance. NULL: none can be opened."""
+    cdef DnsSocket* socket
+    cdef uint32_t skip
+    while resolver.socket_count < DNS_POOL:
+        if not socket_open(core, resolver):
+            break
+    if resolver.socket_count == 0:
+        return NULL
+    skip = dns_random(core.dnsbl) % resolver.socket_count
+    socket = resolver.sockets
+    while skip:
+        socket = socket.next
+        skip -= 1
+    return socket
+
+
+cdef bint socket_open(Screener core, Resolver* resolver) noexcept:
+    """Add a connected socket on a port that the kernel picks at random."""
+    cdef DnsSocket* made = <DnsSocket*> calloc(1, sizeof(DnsSocket))
+    cdef const sockaddr* address = <const sockaddr*> resolver.address
+    if made == NULL:
+        return False
+    made.fd = socket((<const uint16_t*> resolver.address)[0], SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+    if made.fd < 0 or connect(made.fd, address, resolver.address_size) < 0 or not core.watch(
+            made.fd, EPOLLIN, made, TAG_DNS):
+        if made.fd >= 0:
+            close(made.fd)
+        free(made)
+        return False
+    made.resolver = resolver
+    made.next = resolver.sockets
+    resolver.sockets = made
+    resolver.socket_count += 1
+    return True
+
+
+cdef void dnsbl_rotate(Screener core) noexcept:
+    """Replace the oldest socket of each resolver, so that a port is not worth guessing at for long."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef Resolver* resolver = dnsbl.resolvers
+    cdef DnsSocket** at
+    cdef DnsSocket* oldest
+    core.timers.arm(&dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, core.now)
+    if core.accept_paused:
+        return                          # the descriptor would go to a client, and in the end none were left
+    while resolver != NULL:
+        at = &resolver.sockets
+        while at[0] != NULL and at[0].next != NULL:
+            at = &at[0].next
+        if at[0] != NULL:
+            oldest = at[0]
+            at[0] = NULL
+            resolver.socket_count -= 1
+            socket_retire(dnsbl, oldest)
+        resolver = resolver.next
+        if resolver == dnsbl.resolvers:
+            break
+
+
+cdef void socket_retire(Dnsbl dnsbl, DnsSocket* socket) noexcept:
+    """Close a socket with the last answer that it waits for; it is freed at the end of the batch of events."""
+    socket.retired = True
+    if socket.in_flight or socket.fd < 0:
+        return
+    close(socket.fd)
+    socket.fd = -1
+    socket.next = dnsbl.gone
+    dnsbl.gone = socket
+
+
+cdef void dnsbl_set_resolvers(Screener core, list addresses):
+    """Ask these from now on; questions on their way are asked anew. Items are packed sockaddr structures."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef Resolver* old = dnsbl.resolvers
+    cdef Resolver* first = NULL
+    cdef Resolver* last = NULL
+    cdef Resolver* made
+    cdef bytes packed
+    cdef Query* query
+    cdef TimerQueue* queue = core.timers.queues
+    cdef Timer* timer
+    cdef int bucket
+    cdef DnsSocket* socket
+    for packed in addresses:
+        made = <Resolver*> calloc(1, sizeof(Resolver))
+        if made == NULL:
+            raise MemoryError
+        made.address_size = min(len(packed), <int> sizeof(made.address))
+        memcpy(made.address, <const char*> packed, made.address_size)
+        if first == NULL:
+            first = made
+        else:
+            last.next = made
+        last = made
+    if last != NULL:
+        last.next = first
+    dnsbl.resolvers = first
+    for bucket in range(DNS_BUCKETS):
+        while dnsbl.buckets[bucket] != NULL:
+            query = dnsbl.buckets[bucket]
+            query_withdraw(dnsbl, query)
+            query_line_up(dnsbl, query)
+    # Not all of them are in one of the lines above: some wait for a descriptor, some are asked over TCP.
+    while queue != NULL:
+        timer = queue.head if queue.kind == TIMER_QUERY else NULL
+        while timer != NULL:
+            (<Query*> timer).resolver = first
+            timer = timer.next
+        queue = queue.next
+    made = old
+    while made != NULL:
+        first = made.next
+        while made.sockets != NULL:
+            socket = made.sockets
+            made.sockets = socket.next
+            socket_retire(dnsbl, socket)
+        free(made)
+        made = first if first != old else NULL
+
+
+cdef void dnsbl_sweep(Dnsbl dnsbl) noexcept:
+    """Free the sockets that were closed in this batch of events."""
+    cdef DnsSocket* socket
+    while dnsbl.gone != NULL:
+        socket = dnsbl.gone
+        dnsbl.gone = socket.next
+        free(socket)
