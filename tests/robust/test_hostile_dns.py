@@ -379,7 +379,8 @@ def test_ids_and_ports_are_not_foreseeable(start: Start, mta: FakeMta, dns: Fake
 def test_flood_from_the_resolver(start: Start, mta: FakeMta, dns: FakeDns) -> None:
     """A thousand answers to each question: the first counts, others are served meanwhile, memory stays."""
     dns.zones["one.test"] = lambda question: listed("127.0.0.2")(question) * 1000
-    screener = start(lists(dns, "one.test"))
+    # Without a teaser the wait ends with the answer, however long that takes here.
+    screener = start(lists(dns, "one.test", timeout="60s"), {"greet": {"banner": "", "wait": "60s"}})
     before = screener.status("RssAnon")
     clients = [screener.connect(f"127.1.0.{number}") for number in range(1, 21)]
     for number, client in enumerate(clients, 1):
