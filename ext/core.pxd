@@ -194,6 +194,7 @@ cdef struct Reply:
     bint timed_out
     uint32_t one            # the address, in network byte order, when count is 1
     uint32_t* many          # the addresses when count is above 1
+    Query* query            # the question while REPLY_ASKED
 
 
 # All lists' answers for one client, shared by its sessions and kept a while after them (reference 4.2).

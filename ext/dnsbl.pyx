@@ -120,6 +120,7 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
     for at in range(lists.list_count):
         reply = &lookup.replies[at]
         if reply.state == REPLY_ASKED:
+            query_renew(core, reply.query)
             continue
         if reply.kept_until > core.now // MICROSECONDS:
             if reply.state == REPLY_LISTED:

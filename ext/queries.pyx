@@ -19,9 +19,22 @@ cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
     if not core.timers.arm(&query.timer, TIMER_QUERY, policy.dnsbl_try, core.now):
         free(query)
         return False
+    lookup.replies[list].query = query
     core.dnsbl.asked += 1
     query_line_up(core.dnsbl, query)
     return True
+
+
+cdef void query_renew(Screener core, Query* query) noexcept:
+    """A client came back while its old question is unanswered: it is sent anew and has its whole time again."""
+    query.deadline = core.now + core.policy.dnsbl_timeout
+    query.sends = 0
+    core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
+    if query.token or query.lined_up:
+        return
+    query_withdraw(core.dnsbl, query)
+    query.resolver = core.dnsbl.resolvers
+    query_line_up(core.dnsbl, query)
 
 
 cdef void query_line_up(Dnsbl dnsbl, Query* query) noexcept:
@@ -62,6 +75,7 @@ cdef void query_end(Screener core, Query* query) noexcept:
     cdef Lookup* lookup = query.lookup
     core.timers.cancel(&query.timer)
     query_withdraw(core.dnsbl, query)
+    lookup.replies[query.list].query = NULL
     if query.token:
         core.dnsbl.elsewhere.pop(query.token, None)
     if query.lined_up:

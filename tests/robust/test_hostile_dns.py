@@ -415,3 +415,14 @@ def test_thousands_of_questions_without_an_answer(start: Start, mta: FakeMta, dn
         client.socket.close()
     screener.line("more failed lookups|reply timeout 2s for mute19.test")
     assert verdict(screener, "127.1.0.1") == FROM_MTA
+
+
+def test_question_of_an_earlier_session_is_asked_again(start: Start, mta: FakeMta, dns: FakeDns) -> None:
+    """A client comes back while a question of its first session is unanswered, and is not sent again by itself."""
+    dns.zones["deny.test"] = listed("127.0.0.2")
+    dns.zones["allow.test"] = silent
+    screener = start(lists(dns, "deny.test*3", "allow.test*-4", threshold=3, timeout="60s"))
+    assert verdict(screener) == UNSURE % (b"127.1.0.1", b"deny.test")
+    time.sleep(2.5)  # until after the last time that it is sent
+    dns.zones["allow.test"] = listed("127.0.0.2")
+    assert verdict(screener) == FROM_MTA
