@@ -32,4 +32,6 @@ def owner(lab: Lab, host: str, port: int, source: bytes) -> str:
         client.connect((host, port))
         assert client.recv(4) == b"220-"
         wait_until(lambda: bool(line.search(log.read_text())), f"CONNECT from {name}")
-    return line.findall(log.read_text())[0]
+    found = line.search(log.read_text())
+    assert found
+    return found[1]

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import pytest
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import ADDRESS, PATIENCE, TEASER, Client, Screener, merge, wait_until
+from robust.harness import ADDRESS, TEASER, Client, Screener, merge, wait_until
 
 TWO = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": 2}}
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
