@@ -350,6 +350,8 @@ cdef struct Session:
     int32_t fd              # -1: passed on
     int32_t mta             # -1, or the hand-off's socket
     uint32_t flags
+    uint32_t number         # from 1; where events name it
+    int32_t score           # NO_SCORE until the lists have answered
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
     bint watched            # in the epoll set
@@ -376,3 +378,99 @@ cdef struct Listener:
     int fd
     bint wildcard           # the server's address differs from client to client
     Address address
+
+
+# ---- events.pyx
+
+# What an event is; events.pyx has the names that the control socket uses.
+cdef enum EventKind:
+    EVENT_NONE
+    EVENT_CONNECT           # number: the server's port
+    EVENT_ALLOWLISTED
+    EVENT_DENYLISTED
+    EVENT_CACHED            # every pass is still valid: handed on at once
+    EVENT_BUSY              # turned away by a limit; text: what the client was told
+    EVENT_BYPASSED          # handed on untested: the panic switch
+    EVENT_GREET             # the greet wait begins; number: µs
+    EVENT_PREGREET          # number: octets; text: their beginning
+    EVENT_LISTED            # list, number: the answer, as a number in network byte order
+    EVENT_LIST_FAILED       # list; number: 1 time-out, 0 error
+    EVENT_RANK              # number: the score
+    EVENT_DIALOGUE          # the dummy engine begins
+    EVENT_COMMAND           # text: the line; number: its findings
+    EVENT_PIPELINING        # text: what came too early
+    EVENT_NON_SMTP_COMMAND  # text: the line
+    EVENT_BARE_NEWLINE      # text: the line
+    EVENT_LIMIT             # number: 1 time, 2 count, 3 length
+    EVENT_REPLY             # text: what the client was told
+    EVENT_PASSED            # number: 1 for the first time (PASS NEW)
+    EVENT_HANDED            # the MTA has confirmed; number: µs that it took
+    EVENT_HANDOFF_FAILED    # text: why
+    EVENT_HANGUP            # number: µs since the present tests began
+    EVENT_DISCONNECT        # number: µs since CONNECT
+    EVENT_STRESS_ON         # number: sessions
+    EVENT_STRESS_OFF
+    EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: its last command
+    EVENT_KINDS
+
+
+# One record of the ring: two cache lines.
+cdef struct Event:
+    uint64_t sequence       # from 1; 0 while it is written
+    int64_t time            # µs since 1970: of the batch of events
+    int64_t number
+    uint32_t session        # from 1, in its worker; 0: about none
+    int32_t score           # NO_SCORE: not known
+    uint16_t port
+    int16_t list            # -1: none
+    uint8_t kind            # EventKind
+    uint8_t family          # 4, 6, 0: no address
+    uint8_t stage           # Stage
+    uint8_t findings        # failed tests, a bit each
+    uint8_t length          # of the text
+    uint8_t ip[16]
+    char text[71]
+
+
+# In front of the records.
+cdef struct RingHeader:
+    uint64_t version
+    uint64_t capacity       # records
+    uint64_t head           # sequence of the newest
+    int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed on untested
+    uint64_t counts[64]     # by EventKind
+
+
+cdef enum FilterField:
+    FIELD_SCORE
+    FIELD_AGE
+    FIELD_STAGE
+    FIELD_KIND
+    FIELD_FINDING
+    FIELD_LIST
+    FIELD_SESSION
+    FIELD_PORT
+    FIELD_NUMBER
+    FIELD_NETWORK
+    FIELD_TEXT
+
+
+cdef enum FilterOperator:
+    EQUAL
+    BELOW
+    AT_MOST
+    ABOVE
+    AT_LEAST
+
+
+# value: a number, or a mask of kinds, stages or findings.
+cdef struct FilterTerm:
+    FilterField field
+    FilterOperator operator
+    bint negated
+    int64_t value
+    uint8_t family
+    uint8_t first[16]
+    uint8_t last[16]
+    char text[64]
+    uint8_t length
