@@ -113,7 +113,7 @@ cdef Event* event_begin(Screener core, EventKind kind, const Address* address) n
     cdef Event* record
     if ring.header == NULL:
         return NULL
-    ring.header.counts[kind] += 1
+    ring.header.counts[<int> kind] += 1
     record = &ring.events[ring.header.head & ring.mask]
     publish(&record.sequence, 0)
     in_order()                      # nobody may see what follows under the old number

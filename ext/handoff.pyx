@@ -37,7 +37,7 @@ cdef void handoff_begin(Screener core, Session* session) noexcept:
     if core.handoffs == core.policy.post_queue:
         core.mta_busy_since = core.now
     session.flags |= COUNTED_HANDOFF
-    session.stage = STAGE_MTA
+    session_enter(core, session, STAGE_MTA)
     if not core.timers.arm(&session.timer, TIMER_MTA, MTA_TIME, core.now):
         errno_set(ENOMEM)
         handoff_tried(core, session, HANDOFF_FAILED)
@@ -157,7 +157,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
         close(session.fd)
         session.fd = -1
         core.reserve()
-        session.stage = STAGE_HANDED
+        session_enter(core, session, STAGE_HANDED)
         core.handed += 1
         core.timers.arm(&session.timer, TIMER_HANDOFF, HANDOFF_TIME, core.now)
         if not core.watch(session.mta, EPOLLIN | EPOLLRDHUP, session, TAG_MTA):
@@ -172,6 +172,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     core.log.put(": ")
     core.log.put(strerror(problem))
     core.log.end()
+    event(core, session, EVENT_HANDOFF_FAILED, 0, strerror(problem), strlen(strerror(problem)))
     session.flags |= NO_FORWARD
     if session.flags & bits(TODO, PREGREET):
         session.flags |= MTA_GONE
@@ -186,6 +187,7 @@ cdef void handoff_confirmed(Screener core, Session* session) noexcept:
     """The MTA closed the Unix socket: it has the client."""
     if session.mta < 0:
         return
+    event(core, session, EVENT_HANDED, core.now - (session.timer.deadline - HANDOFF_TIME))
     session_free(core, session)
 
 
@@ -194,4 +196,5 @@ cdef void handoff_time_over(Screener core, Session* session) noexcept:
     core.log.put("warning: timeout sending connection to service ")
     core.log.put((<Policy> session.policy).mta_label)
     core.log.end()
+    event(core, session, EVENT_HANDOFF_FAILED, 0, "timeout", 7)
     session_free(core, session)

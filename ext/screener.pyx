@@ -84,12 +84,14 @@ cdef class Screener:
     cdef Timers timers
     cdef AddressTable clients
     cdef Dnsbl dnsbl
+    cdef EventRing ring
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
     cdef Listener* closed
     cdef int epoll, timer_fd, spare
     cdef int64_t now                # µs, monotonic: when this batch began
+    cdef int64_t wall               # µs since 1970, then
     cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
     cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
     cdef Timer mta_retry, accept_retry, drain_limit
@@ -97,6 +99,8 @@ cdef class Screener:
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
     cdef readonly uint64_t accepted, handed
+    cdef uint32_t last_number       # of a session
+    cdef uint32_t stages[5]         # sessions by Stage
     cdef object on_truncated, on_drained
     cdef dict told                  # problem: when it was last told (s, monotonic)
     cdef char* feed                 # what the present read brought
@@ -108,7 +112,7 @@ cdef class Screener:
         if self.feed == NULL:
             raise MemoryError
 
-    def __init__(self, Policy policy, Log log, cache, *, on_truncated, on_drained):
+    def __init__(self, Policy policy, Log log, cache, *, on_truncated, on_drained, events=None):
         self.policy = policy
         self.log = log
         self.cache = cache
@@ -117,8 +121,9 @@ cdef class Screener:
         self.timers = Timers()
         self.clients = AddressTable()
         self.dnsbl = Dnsbl()
+        self.ring = EventRing(events)
         self.told = {}
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
         if self.epoll < 0 or self.timer_fd < 0 or not self.watch(self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
@@ -152,7 +157,7 @@ cdef class Screener:
         cdef epoll_event events[EVENT_BATCH]
         cdef int at, count
         count = epoll_wait(self.epoll, events, EVENT_BATCH, 0)
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         self.run_timers()
         # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
@@ -162,6 +167,16 @@ cdef class Screener:
             if events[at].data.u64 & 7 == TAG_LISTENER:
                 self.handle(&events[at])
         self.finish()
+
+    cdef inline void look_at_clocks(self) noexcept:
+        cdef timespec moment
+        self.now = monotonic_microseconds()
+        clock_gettime(CLOCK_REALTIME, &moment)
+        self.wall = <int64_t> moment.tv_sec * 1000000 + moment.tv_nsec // 1000
+
+    cdef inline bint bypassing(self) noexcept:
+        """The panic switch is on, until its time is over."""
+        return self.ring.header != NULL and self.wall < self.ring.header.bypass_until
 
     cdef void handle(self, const epoll_event* event) noexcept:
         cdef uint64_t tagged = event.data.u64
@@ -353,7 +368,7 @@ cdef class Screener:
         pointer = self.dnsbl.elsewhere.get(token)
         if pointer is None:
             return
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         query = <Query*> <size_t> pointer
         if addresses is None:
             query_failed(self, query, "Host not found, try again")
@@ -365,7 +380,7 @@ cdef class Screener:
         self.finish()
 
     def drain(self):
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         while self.listeners != NULL:
             self.unlisten(self.listeners.fd)
         self.draining = True
@@ -389,6 +404,7 @@ cdef class Screener:
             "sessions": self.sessions,
             "handoffs": self.handoffs,
             "clients": self.clients.count,
+            "stages": {name: self.stages[at] for at, name in enumerate(STAGES[:STAGE_GONE])},
             "accepted": self.accepted,
             "handed": self.handed,
             "stress": bool(self.stress),
@@ -400,6 +416,16 @@ cdef class Screener:
             "dns_in_flight": self.dnsbl.in_flight,
             "dns_kept": self.dnsbl.kept,
         }
+
+    def live(self, Filter wanted, str order, int limit):
+        self.look_at_clocks()
+        return live_sessions(self, wanted, order, limit)
+
+    def lists(self):
+        return live_lists(self.policy.lists)
+
+    def answers(self, str address):
+        return live_answers(self, address)
 
     cdef void ask_over_tcp(self, uint64_t token, str name) except *:
         self.on_truncated(token, name)
