@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lmdb
 import msgpack  # type: ignore[import-untyped]
+import msgspec
 
 from fastscreen import cachefile
 
@@ -38,37 +39,27 @@ _SLICE_PAUSE = 0.002  # s
 _DROP_BATCH = 4096  # records a write transaction, which makes other workers' writers wait
 _FULL_CLEANUP_SECONDS = 3600  # a full map that was cleaned up more recently grows at once
 
+_Stamp = Annotated[int, msgspec.Meta(ge=0, le=_STAMP_MAX)]
+
 _unpackb = msgpack.unpackb
 _packb = msgpack.packb
-_pack = msgpack.Packer().pack  # of the loop's thread: a packer is no thread's but one's
+# What we write ourselves is decoded and checked in one call, in less than half of msgpack's time.
+_decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
+_encode = msgspec.msgpack.Encoder().encode  # of the loop's thread: an encoder is no thread's but one's
 
 
 def pack_stamps(stamps: Stamps) -> bytes:
     """Encode five stamps (s since 1970; 0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread."""
-    packed: bytes = _pack(stamps)
-    return packed
+    return _encode(stamps)
 
 
 def parse_stamps(value: bytes) -> Stamps:
     """Decode a record. Missing and malformed fields read as 1, extra ones are ignored (reference 7.1). Never raises."""
     try:
-        fields = _unpackb(value, use_list=False)
-        pregreet, dnsbl, pipelining, non_smtp, newline = fields
-        # Spelt out: half the time of the same in a loop or with min() and max().
-        if (
-            0 <= pregreet <= _STAMP_MAX
-            and 0 <= dnsbl <= _STAMP_MAX
-            and 0 <= pipelining <= _STAMP_MAX
-            and 0 <= non_smtp <= _STAMP_MAX
-            and 0 <= newline <= _STAMP_MAX
-            and type(pregreet) is type(dnsbl) is type(pipelining) is type(non_smtp) is type(newline) is int
-            and type(fields) is tuple
-        ):
-            return fields
-    except (ValueError, TypeError, msgpack.UnpackException):
-        # Not five fields, or no msgpack at all.
-        pass
-    return _parse_odd(value)
+        return _decode(value)
+    except msgspec.DecodeError:
+        # Not five stamps, or no msgpack at all.
+        return _parse_odd(value)
 
 
 def _parse_odd(value: bytes) -> Stamps:
