@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 class StampCache(Protocol):
     """What the core asks of a cache (reference 7). All calls come from the loop's thread."""
@@ -217,7 +217,8 @@ class Screener:
     """The screener of one process. Its `fileno` is an epoll set; the event loop calls `run` when that is readable.
 
     on_truncated(token, name): a DNSBL answer did not fit a datagram; ask for A records of name by other means and call
-    tcp_answer. on_drained(): after drain, the last session has ended. OSError: no descriptors.
+    tcp_answer. on_drained(): after drain, the last session has ended. events: writable memory for the ring of events,
+    at best shared with an EventReader's process; None: none are written. OSError: no descriptors.
     """
 
     def __init__(
@@ -228,6 +229,7 @@ class Screener:
         *,
         on_truncated: Callable[[int, str], object],
         on_drained: Callable[[], object],
+        events: memoryview | None = None,
     ) -> None: ...
     def fileno(self) -> int: ...
     def run(self) -> None:
@@ -254,8 +256,24 @@ class Screener:
     def drain(self) -> None:
         """Accept no more; those in hand have 30 s to finish."""
 
-    def stats(self) -> dict[str, int | bool]:
-        """Counters of this process."""
+    def stats(self) -> dict[str, Any]:
+        """Counters of this process; `stages`: sessions by stage."""
+
+    def live(self, wanted: Filter, order: str, limit: int) -> tuple[int, int, bytes]:
+        """How many sessions there are, how many match, and the first `limit` of those, packed (see read_records).
+
+        order: "age", "new", "score" or "address". The kind of each record is "session", `number` its age in µs, `text`
+        its last command.
+        """
+
+    def lists(self) -> list[dict[str, Any]]:
+        """What is counted for each DNSBL list since the start; `latency`: for latency_percentile."""
+
+    def answers(self, address: str) -> list[tuple[str, str, list[str]]]:
+        """What the lists said of a client, as far as it is kept: (list, state, answers). ValueError: no address.
+
+        state: "unknown", "asked", "listed", "not listed" or "failed".
+        """
 
     @property
     def sessions(self) -> int: ...
@@ -265,3 +283,61 @@ class Screener:
     def accepted(self) -> int: ...
     @property
     def handed(self) -> int: ...
+
+EVENTS: tuple[str, ...]
+"""The kinds of events by number; the first is empty, the last one, "session", stands for a live session."""
+STAGES: tuple[str, ...]
+FINDINGS: tuple[str, ...]
+"""What a client can fail, by bit."""
+
+EventTuple = tuple[int, float, str, int, str, int, str, int, int | None, int, int, bytes]
+"""(sequence, s since 1970, kind, session, address, port, stage, findings as bits, score, list's index or -1, number,
+text)"""
+
+@final
+class EventReader:
+    """Reads the ring of a worker's events from another process, without the worker's help.
+
+    memory: what its Screener was given as `events`.
+    """
+
+    def __init__(self, memory: memoryview) -> None: ...
+    @property
+    def head(self) -> int:
+        """The sequence of the newest event; 0: none yet."""
+
+    @property
+    def capacity(self) -> int:
+        """How many events the ring holds."""
+
+    bypass_until: float
+    """s since 1970: until then every client is handed on untested. ValueError: the memory is for reading."""
+
+    def counts(self) -> dict[str, int]:
+        """How many events of each kind there were since the ring was made."""
+
+    def read(self, after: int, wanted: Filter, limit: int) -> tuple[list[EventTuple], int, int, int]:
+        """The first `limit` events behind sequence `after` that match: (events, head, lost, skipped).
+
+        head: to go on from. lost: events that were overwritten before they were read, matching or not. skipped: events
+        that match beyond the limit.
+        """
+
+@final
+class Filter:
+    """A conjunction of at most 32 terms (field, operator, value, negated). ValueError, KeyError: no such thing.
+
+    Fields with a number: score, age (µs, live sessions only), port, session, list (index), number; with operators
+    = < <= > >=. With a mask of bits: kind (by EVENTS), stage (by STAGES), finding (by FINDINGS). "network": (family 4 or
+    6, first and last address in 16 octets each, IPv4 in the first four). "text": octets, found in any case.
+    """
+
+    def __init__(self, terms: Sequence[tuple[str, str, Any, bool]] = ()) -> None: ...
+    def __call__(self, record: bytes) -> bool:
+        """Whether a packed record matches."""
+
+def read_records(packed: bytes, wanted: Filter | None = None) -> list[EventTuple]:
+    """Take records apart, those that match."""
+
+def latency_percentile(counts: Sequence[int], share: float) -> float | None:
+    """The time in s in which this share (0 to 1) of a list's answers came, to a fifth; None: there are none."""

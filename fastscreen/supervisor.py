@@ -28,6 +28,7 @@ from fastscreen.worker import Seat, Worker, attribute, one_line
 START_SECONDS = 20.0  # opening the cache may wait for another process
 RELOAD_SECONDS = 30.0
 STOP_SECONDS = 40.0  # a worker gives its clients 30
+RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
 SHORT_LIFE_SECONDS = 10.0  # a worker that dies twice so soon is started after 1 s, then 2, 4, ...
 PAUSE_MOST = 30.0  # s
 CACHE_DEATHS_SECONDS = 600.0  # two in this time, and the file is not trusted any more
@@ -82,6 +83,7 @@ class Supervisor:
             return 2 if isinstance(error, ConfigError) else 1
         self._places = [Place(number) for number in range(count)]
         self._marks = memoryview(mmap.mmap(-1, 2 * count))
+        self._rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
         if (code := self._start_all()) is not None:
             return code
         for warning in warnings:
@@ -156,7 +158,8 @@ class Supervisor:
                 listeners[address] = group.pop(place.number)
                 for listener in group:
                     listener.close()
-            seat = Seat(place.number, len(self._places), theirs, mark, look_over_cache)
+            events = self._rings[place.number]
+            seat = Seat(place.number, len(self._places), theirs, mark, events, look_over_cache)
             code = Worker(self._config, listeners, self._target.for_child(), seat).run()
         except BaseException:
             traceback.print_exc()

@@ -31,7 +31,8 @@ class Seat(Struct, frozen=True):
     """What makes one worker different from the others.
 
     number: from 0; count: how many there are. channel: to the supervisor. mark: one shared byte that is not 0 while the
-    cache's file is in use, so that the supervisor knows what a worker died of. look_over_cache: read the file with a
+    cache's file is in use, so that the supervisor knows what a worker died of. events: memory for
+    the ring of events, which outlives the worker. look_over_cache: read the file with a
     process of its own first.
     """
 
@@ -39,6 +40,7 @@ class Seat(Struct, frozen=True):
     count: int
     channel: socket.socket
     mark: memoryview
+    events: memoryview
     look_over_cache: bool
 
     @property
@@ -82,7 +84,12 @@ class Worker:
         built = policy.build(self._config, mta, self._log.warning, self._seat.share)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
-            built.policy, self._log, self._cache, on_truncated=self._ask_over_tcp, on_drained=self._drained.set
+            built.policy,
+            self._log,
+            self._cache,
+            on_truncated=self._ask_over_tcp,
+            on_drained=self._drained.set,
+            events=self._seat.events,
         )
         self._use_resolvers(self._config)
         for listener in self._listeners.values():
