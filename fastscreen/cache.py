@@ -89,7 +89,8 @@ class Cache:
     and calls `wake(callback)`, which has to run `callback` there (`loop.call_soon_threadsafe`).
     `enabled` says of each of the five tests whether it is on (reference 2.4), which decides what cleanup keeps;
     `cleanup_interval` (0: none) and `retention` are in s; `clock` gives s since 1970; `map_size` and `map_limit` are
-    how many bytes the file may hold at first and at most.
+    how many bytes the file may hold at first and at most. `mark` are two bytes: the first is 1 while the loop's
+    thread reads the file, the second while the other one is at work; `look_over` is for `cachefile.open_file`.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class Cache:
         clock: Callable[[], float] = time.time,
         map_size: int = 1 << 30,
         map_limit: int = 1 << 34,
+        mark: memoryview | None = None,
+        look_over: bool = True,
     ) -> None:
         self.path = Path(path)
         self._warn = warn
@@ -113,6 +116,8 @@ class Cache:
         self._clock = clock
         self._map_size = map_size
         self._map_limit = map_limit
+        self._mark = mark if mark is not None else memoryview(bytearray(2))
+        self._look_over = look_over
         self.configure(enabled, cleanup_interval, retention)
 
         self._environment: Any = None  # None: the surrogate of reference 7.6
@@ -175,6 +180,7 @@ class Cache:
             self._get = None
             self._transaction.abort()
             self._transaction = None
+            self._mark[0] = 0
             self._reading.release()
 
     def store(self, key: bytes, stamps: Stamps) -> None:
@@ -201,6 +207,7 @@ class Cache:
         self._reading.acquire()
         try:
             if self._environment is not None:
+                self._mark[0] = 1
                 self._transaction = self._environment.begin()
                 self._get = self._transaction.get
                 return self._get
@@ -208,6 +215,7 @@ class Cache:
             self._resized = True  # by another worker; the map may change only while the writer has no transaction
         except lmdb.Error as error:
             self._note(error)
+        self._mark[0] = 0
         self._reading.release()
         return None
 
@@ -235,10 +243,12 @@ class Cache:
 
     def _run(self) -> None:
         while not self._stop.wait(_TURN_SECONDS):
+            self._mark[1] = 1
             try:
                 self.turn()
             except Exception as error:
                 self._fail(f"{type(error).__name__}: {error}")
+            self._mark[1] = 0
             self._flush_lines()
         self._last_turn()
 
@@ -302,8 +312,14 @@ class Cache:
         """Open the file, or become the surrogate. `damage` is what is known to be wrong with the file at the path."""
         try:
             environment = cachefile.open_file(
-                self.path, self._map_size, self._clock, lambda text: self._say(self._warn, text), damage
+                self.path,
+                self._map_size,
+                self._clock,
+                lambda text: self._say(self._warn, text),
+                damage,
+                self._look_over,
             )
+            self._look_over = True
             found = self.path.stat()
         except (cachefile.UnusableError, OSError) as error:
             self._fail(f"cannot be opened: {error}; every client is new")
