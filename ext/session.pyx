@@ -404,17 +404,20 @@ cdef void session_free(Screener core, Session* session) noexcept:
 cdef bint session_watch(Screener core, Session* session, bint reading) noexcept:
     """Watch for a hang-up, and for bytes if wanted. False: the kernel has no room."""
     cdef uint32_t events = EPOLLRDHUP | (EPOLLIN if reading else 0)
-    if session.watched:
-        return core.rewatch(session.fd, events, session, TAG_CLIENT)
-    session.watched = core.watch(session.fd, events, session, TAG_CLIENT)
-    return session.watched
+    if session.watched == events:
+        return True
+    if core.rewatch(session.fd, events, session, TAG_CLIENT) if session.watched else core.watch(
+            session.fd, events, session, TAG_CLIENT):
+        session.watched = events
+        return True
+    return False
 
 
 cdef void session_unwatch(Screener core, Session* session) noexcept:
     """Before a descriptor is passed on: epoll watches the description, which lives on in the MTA."""
     if session.watched:
         core.unwatch(session.fd)
-        session.watched = False
+        session.watched = 0
 
 
 cdef void session_event(Screener core, Session* session, uint32_t events) noexcept:
