@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lmdb
 import msgpack  # type: ignore[import-untyped]
+import msgspec
 
 from fastscreen import cachefile
 
@@ -38,37 +39,27 @@ _SLICE_PAUSE = 0.002  # s
 _DROP_BATCH = 4096  # records a write transaction, which makes other workers' writers wait
 _FULL_CLEANUP_SECONDS = 3600  # a full map that was cleaned up more recently grows at once
 
+_Stamp = Annotated[int, msgspec.Meta(ge=0, le=_STAMP_MAX)]
+
 _unpackb = msgpack.unpackb
 _packb = msgpack.packb
-_pack = msgpack.Packer().pack  # of the loop's thread: a packer is no thread's but one's
+# What we write ourselves is decoded and checked in one call, in less than half of msgpack's time.
+_decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
+_encode = msgspec.msgpack.Encoder().encode  # of the loop's thread: an encoder is no thread's but one's
 
 
 def pack_stamps(stamps: Stamps) -> bytes:
     """Encode five stamps (s since 1970; 0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread."""
-    packed: bytes = _pack(stamps)
-    return packed
+    return _encode(stamps)
 
 
 def parse_stamps(value: bytes) -> Stamps:
     """Decode a record. Missing and malformed fields read as 1, extra ones are ignored (reference 7.1). Never raises."""
     try:
-        fields = _unpackb(value, use_list=False)
-        pregreet, dnsbl, pipelining, non_smtp, newline = fields
-        # Spelt out: half the time of the same in a loop or with min() and max().
-        if (
-            0 <= pregreet <= _STAMP_MAX
-            and 0 <= dnsbl <= _STAMP_MAX
-            and 0 <= pipelining <= _STAMP_MAX
-            and 0 <= non_smtp <= _STAMP_MAX
-            and 0 <= newline <= _STAMP_MAX
-            and type(pregreet) is type(dnsbl) is type(pipelining) is type(non_smtp) is type(newline) is int
-            and type(fields) is tuple
-        ):
-            return fields
-    except (ValueError, TypeError, msgpack.UnpackException):
-        # Not five fields, or no msgpack at all.
-        pass
-    return _parse_odd(value)
+        return _decode(value)
+    except msgspec.DecodeError:
+        # Not five stamps, or no msgpack at all.
+        return _parse_odd(value)
 
 
 def _parse_odd(value: bytes) -> Stamps:
@@ -89,7 +80,8 @@ class Cache:
     and calls `wake(callback)`, which has to run `callback` there (`loop.call_soon_threadsafe`).
     `enabled` says of each of the five tests whether it is on (reference 2.4), which decides what cleanup keeps;
     `cleanup_interval` (0: none) and `retention` are in s; `clock` gives s since 1970; `map_size` and `map_limit` are
-    how many bytes the file may hold at first and at most.
+    how many bytes the file may hold at first and at most. `mark` are two bytes: the first is 1 while the loop's
+    thread reads the file, the second while the other one is at work; `look_over` is for `cachefile.open_file`.
     """
 
     def __init__(
@@ -105,6 +97,8 @@ class Cache:
         clock: Callable[[], float] = time.time,
         map_size: int = 1 << 30,
         map_limit: int = 1 << 34,
+        mark: memoryview | None = None,
+        look_over: bool = True,
     ) -> None:
         self.path = Path(path)
         self._warn = warn
@@ -113,6 +107,8 @@ class Cache:
         self._clock = clock
         self._map_size = map_size
         self._map_limit = map_limit
+        self._mark = mark if mark is not None else memoryview(bytearray(2))
+        self._look_over = look_over
         self.configure(enabled, cleanup_interval, retention)
 
         self._environment: Any = None  # None: the surrogate of reference 7.6
@@ -178,6 +174,7 @@ class Cache:
             self._get = None
             self._transaction.abort()
             self._transaction = None
+            self._mark[0] = 0
             self._reading.release()
 
     def keep(self, key: bytes, record: bytes) -> None:
@@ -207,6 +204,7 @@ class Cache:
         self._reading.acquire()
         try:
             if self._environment is not None:
+                self._mark[0] = 1
                 self._transaction = self._environment.begin()
                 self._get = self._transaction.get
                 return self._get
@@ -214,6 +212,7 @@ class Cache:
             self._resized = True  # by another worker; the map may change only while the writer has no transaction
         except lmdb.Error as error:
             self._note(error)
+        self._mark[0] = 0
         self._reading.release()
         return None
 
@@ -241,10 +240,12 @@ class Cache:
 
     def _run(self) -> None:
         while not self._stop.wait(_TURN_SECONDS):
+            self._mark[1] = 1
             try:
                 self.turn()
             except Exception as error:
                 self._fail(f"{type(error).__name__}: {error}")
+            self._mark[1] = 0
             self._flush_lines()
         self._last_turn()
 
@@ -308,8 +309,14 @@ class Cache:
         """Open the file, or become the surrogate. `damage` is what is known to be wrong with the file at the path."""
         try:
             environment = cachefile.open_file(
-                self.path, self._map_size, self._clock, lambda text: self._say(self._warn, text), damage
+                self.path,
+                self._map_size,
+                self._clock,
+                lambda text: self._say(self._warn, text),
+                damage,
+                self._look_over,
             )
+            self._look_over = True
             found = self.path.stat()
         except (cachefile.UnusableError, OSError) as error:
             self._fail(f"cannot be opened: {error}; every client is new")

@@ -49,6 +49,15 @@ class UnusableError(Exception):
     """There can be no cache file at this path now (permission, full or read-only disk, ...); the text says why."""
 
 
+def move_aside(path: Path) -> Path:
+    """Take a file away that nobody's check finds fault with; return its new name. OSError: impossible.
+
+    Whoever has it open goes on with it until it sees that another one lies at the path.
+    """
+    with _alone(path):
+        return _move_aside(path, int(time.time()))
+
+
 def reason(error: Exception) -> str:
     """What an LMDB error says, without the path and function names that it starts with."""
     return str(error).rpartition(": ")[2] or type(error).__name__
@@ -60,11 +69,17 @@ def is_damage(error: Exception) -> bool:
 
 
 def open_file(
-    path: Path, map_size: int, now: Callable[[], float], warn: Callable[[str], None], damage: str | None = None
+    path: Path,
+    map_size: int,
+    now: Callable[[], float],
+    warn: Callable[[str], None],
+    damage: str | None = None,
+    look_over: bool = True,
 ) -> Any:
     """Return an LMDB environment that is sound, after moving aside what is not.
 
-    `map_size` is in bytes, `damage` what is known to be wrong with the file. Raises `UnusableError`. May block for
+    `map_size` is in bytes, `damage` what is known to be wrong with the file; without `look_over` another process has
+    read through it just now. Raises `UnusableError`. May block for
     seconds. Not to be called while this process has the file open: closing any descriptor of the lock file would drop
     LMDB's own lock on it.
     """
@@ -74,7 +89,7 @@ def open_file(
                 try:
                     if damage is not None:
                         raise DamagedError(damage)
-                    return _open_sound(path, map_size)
+                    return _open_sound(path, map_size, look_over)
                 except DamagedError as error:
                     aside = _move_aside(path, int(now()))
                     damage = None
@@ -105,7 +120,7 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(directory)
 
 
-def _open_sound(path: Path, map_size: int) -> Any:
+def _open_sound(path: Path, map_size: int, look_over: bool) -> Any:
     lock_path = _lock_path(path)
     try:
         found = path.stat()
@@ -117,7 +132,7 @@ def _open_sound(path: Path, map_size: int) -> Any:
             raise UnusableError("not a regular file")
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if found.st_size:
+        if found.st_size and look_over:
             _probe(path, map_size)
     # LMDB writes to the lock file through a map, which is SIGBUS on a full disk: take the room now.
     lock_file = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -1,30 +1,97 @@
-"""The listening sockets: bound once, kept over reloads."""
+"""The listening sockets: bound once, kept over reloads; one for each worker, and a client is always the same one's."""
 
+import ctypes
+import errno
 import ipaddress
+import os
 import socket
+import struct
 
 from fastscreen.config.model import Endpoint
 
 BACKLOG = socket.SOMAXCONN
 
+_SO_ATTACH_REUSEPORT_CBPF = 51
+# Classic BPF (linux/filter.h), as far as it is needed here.
+_LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_TO_X = 0x07  # BPF_MISC | BPF_TAX
+_XOR, _MULTIPLY, _SHIFT, _REMAINDER = 0xA4, 0x24, 0x74, 0x94  # BPF_ALU | ... | BPF_K
+_XOR_X = 0xAC  # BPF_ALU | BPF_XOR | BPF_X
+_RETURN = 0x16  # BPF_RET | BPF_A
+_NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets count from the IP header
+_IPV4_SOURCE, _IPV6_SOURCE = 12, 8
 
-def listen(address: Endpoint) -> socket.socket:
-    """Bind and listen. OSError: with the address in its text.
+
+def listen(address: Endpoint, workers: int = 1) -> list[socket.socket]:
+    """Bind and listen: a socket for each worker. OSError: with the address in its text.
 
     The backlog is as long as the kernel allows (net.core.somaxconn): a burst waits there. SO_KEEPALIVE is inherited
     by every client's socket (reference 2.1).
     """
+    opened: list[socket.socket] = []
+    try:
+        if workers == 1:
+            opened.append(_bound(address, shared=False))
+            opened[0].listen(BACKLOG)
+            return opened
+        # Whoever else listens with SO_REUSEPORT as the same user would share our port unnoticed: try without it.
+        _bound(address, shared=False).close()
+        for _ in range(workers):
+            opened.append(_bound(address, shared=True))
+            opened[-1].listen(BACKLOG)
+            if len(opened) == 1:
+                address = Endpoint(address.host, opened[0].getsockname()[1])
+                _choose_by_client(opened[0], workers)
+        return opened
+    except OSError as error:
+        for listener in opened:
+            listener.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+
+
+def _bound(address: Endpoint, *, shared: bool) -> socket.socket:
     version = ipaddress.ip_address(address.host).version
     listener = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if version == 6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.bind((address.host, address.port))
-        listener.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from None
+        raise
     return listener
+
+
+def _choose_by_client(first: socket.socket, workers: int) -> None:
+    """Let the kernel pick the socket of the group by the client's address alone (IPv6: its /64).
+
+    The key is random: nobody outside can choose addresses that all fall to one worker.
+    """
+    program = _program(first.family == socket.AF_INET6, workers, int.from_bytes(os.urandom(8), "big"))
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: how many instructions, and where they are
+    described = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+    try:
+        first.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_REUSEPORT_CBPF, described)
+    except OSError as error:
+        raise OSError(
+            error.errno or errno.EINVAL, "SO_ATTACH_REUSEPORT_CBPF: " + os.strerror(error.errno or 0)
+        ) from None
+
+
+def _program(ipv6: bool, workers: int, key: int) -> bytes:
+    """A keyed hash of the source address, modulo the number of workers."""
+    mask, factor = key & 0xFFFFFFFF, key >> 32 | 1
+    fold = [(_TO_X, 0), (_SHIFT, 16), (_XOR_X, 0)]  # the product's high bits depend on all of its factor's
+    mixed = [(_XOR, mask), *fold, (_MULTIPLY, factor), *fold, (_MULTIPLY, factor), *fold]
+    source = _NETWORK_HEADER + (_IPV6_SOURCE if ipv6 else _IPV4_SOURCE)
+    steps = [(_LOAD_WORD, source), *mixed]
+    if ipv6:
+        steps += [(_TO_X, 0), (_LOAD_WORD, source + 4), (_XOR_X, 0), *mixed]
+    steps += [(_REMAINDER, workers), (_RETURN, 0)]
+    return b"".join(struct.pack("HBBI", code, 0, 0, operand) for code, operand in steps)

@@ -5,6 +5,7 @@ import os
 import pwd
 import socket
 import stat
+from copy import copy
 
 from fastscreen.config.model import Config, LogFile, LogSyslog
 from fastscreen.core import Log
@@ -29,23 +30,30 @@ class LogTarget:
             raise OSError(error.errno, f"log.to: {error.filename or SYSLOG_SOCKET}: {error.strerror}") from None
 
     def _open(self) -> None:
-        fd = -1
         to = self._config.log.to
         if isinstance(to, LogFile):
             fd = os.open(to.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            regular = stat.S_ISREG(os.fstat(fd).st_mode)
-            self.log.open(fd, regular=regular)
         elif isinstance(to, LogSyslog):
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
                 connection.connect(SYSLOG_SOCKET)
                 fd = connection.detach()
-            self.log.open(fd, syslog=True)
         else:
             fd = os.dup(2)
-            self.log.open(fd, regular=stat.S_ISREG(os.fstat(fd).st_mode))
+        self._use(fd)
         if self._fd >= 0:
             os.close(self._fd)
         self._fd = fd
+
+    def _use(self, fd: int) -> None:
+        regular = stat.S_ISREG(os.fstat(fd).st_mode)
+        self.log.open(fd, regular=regular, syslog=isinstance(self._config.log.to, LogSyslog))
+
+    def for_child(self) -> "LogTarget":
+        """The same target in a process that was forked: with a log of its own, and its own pid."""
+        child = copy(self)
+        child.log = new_log(self._config)
+        child._use(self._fd)
+        return child
 
     def give_to(self, user: str) -> None:
         """Let the user that the screener becomes open the file again (as root, before becoming that user)."""

@@ -29,10 +29,25 @@ class Built(Struct, frozen=True):
     warnings: tuple[str, ...]
 
 
-def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
+class Share(Struct, frozen=True):
+    """One worker's part of what is limited for all: `number` (from 0) of `count`."""
+
+    number: int = 0
+    count: int = 1
+
+    def of(self, limit: int) -> int:
+        """The shares of all workers add up to the limit; nobody's is less than 1."""
+        return max(1, limit // self.count + (self.number < limit % self.count))
+
+
+WHOLE = Share()
+
+
+def build(config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
     """Open the tables and compile the policy.
 
-    mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up.
+    mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up. share:
+    the worker's part of the limits.
     ConfigError: a table cannot be opened.
     """
     try:
@@ -73,7 +88,7 @@ def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
         return answer.reply, answer.discard, (answer.log or "").encode()
 
     deep = config.deep
-    pre_queue, room = pre_queue_limit(config.limits)
+    pre_queue, room = pre_queue_limit(config.limits, share)
     policy = Policy(
         hostname=config.hostname,
         teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
@@ -97,7 +112,7 @@ def build(config: Config, mta: str, warn: Callable[[str], object]) -> Built:
         dnsbl_timeout=config.dnsbl.timeout,
         client_limit=config.limits.client_connection_count,
         pre_queue=pre_queue,
-        post_queue=config.limits.post_queue,
+        post_queue=share.of(config.limits.post_queue),
         mta=mta,
         line_limit=config.engine.line_length_limit,
         command_limit=config.engine.command_count_limit,
@@ -152,20 +167,23 @@ def _deep(deep: Deep, test: str) -> tuple[bool, Action, int]:
     return True, action, getattr(deep, f"{test}_ttl")
 
 
-def pre_queue_limit(limits: Limits) -> tuple[int, list[str]]:
-    """How many clients may be under test, and a warning when that is less than was asked for.
+def pre_queue_limit(limits: Limits, share: Share = WHOLE) -> tuple[int, list[str]]:
+    """How many clients one worker may have under test, and a warning when all have less than was asked for.
 
     Beyond the descriptors that there are, silent clients would keep known ones out.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    room = max(LEAST_PRE_QUEUE, soft - limits.post_queue - RESERVED_DESCRIPTORS)
-    if limits.pre_queue > room or (not limits.pre_queue and room < 10 * LEAST_PRE_QUEUE):
-        asked = f"limits.pre_queue {limits.pre_queue}" if limits.pre_queue else "limits.pre_queue"
+    post_queue = share.of(limits.post_queue)
+    room = max(LEAST_PRE_QUEUE, soft - post_queue - RESERVED_DESCRIPTORS)
+    asked = share.of(limits.pre_queue) if limits.pre_queue else 0
+    if asked > room or (not asked and room < 10 * LEAST_PRE_QUEUE):
+        name = f"limits.pre_queue {limits.pre_queue}" if limits.pre_queue else "limits.pre_queue"
+        each = " in each worker" if share.count > 1 else ""
         return room, [
-            f"{asked}: only {room} clients can be under test: the limit of open files is {soft}, of which "
-            f"limits.post_queue takes {limits.post_queue} and others {RESERVED_DESCRIPTORS}"
+            f"{name}: only {room} clients can be under test{each}: the limit of open files is {soft}, of which "
+            f"limits.post_queue takes {post_queue} and others {RESERVED_DESCRIPTORS}"
         ]
-    return limits.pre_queue or room, []
+    return asked or room, []
 
 
 def enabled_tests(config: Config) -> tuple[bool, ...]:

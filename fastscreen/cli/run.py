@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from fastscreen import config
-from fastscreen.server import Server
+from fastscreen.supervisor import Supervisor
 
 EXAMPLE = """examples:
   fastscreen run                                  try it: 127.0.0.1:2525, passed clients to an embedded sink
@@ -43,4 +43,4 @@ def run(arguments: argparse.Namespace) -> int:
             "Ctrl-C ends it.",
             flush=True,
         )
-    return Server(arguments.config, settings).run()
+    return Supervisor(arguments.config, settings).run()

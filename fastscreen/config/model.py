@@ -74,7 +74,10 @@ class LogStderr(Struct, frozen=True, tag="stderr"):
 
 
 class Listen(Struct, frozen=True):
+    """workers: how many processes; 0 = as many as the machine has cores."""
+
     addresses: tuple[Endpoint, ...]
+    workers: int
 
 
 class Handoff(Struct, frozen=True):

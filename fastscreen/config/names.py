@@ -91,6 +91,14 @@ KEYS = (
         "Addresses and ports to listen on; port 0: any free one.",
     ),
     Key(
+        "listen.workers",
+        "1",
+        values.Workers(),
+        "Screening processes; `auto`: one for each core. A client's address (IPv6: its /64) always falls to the same "
+        "one, so that all that is kept of a client stays exact. `limits.pre_queue` and `limits.post_queue` are "
+        "divided among them.",
+    ),
+    Key(
         "handoff.to",
         '"pass:/var/spool/postfix/private/smtpd"',
         values.HandoffTo(),

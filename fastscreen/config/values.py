@@ -168,6 +168,21 @@ class Number:
         return value
 
 
+class Workers:
+    """A number of processes; 0 for "auto"."""
+
+    allowed = '"auto" or a whole number from 1 to 128'
+    _number = Number(1, 128)
+
+    def parse(self, value: object) -> int:
+        if value == "auto":
+            return 0
+        try:
+            return self._number.parse(value)
+        except ValueError as error:
+            raise ValueError(f"{str(error).partition(';')[0]}; allowed: {self.allowed}") from None
+
+
 class Time:
     """Seconds: a whole number and a unit, or a number alone in the key's own unit (reference 1.1)."""
 

@@ -69,6 +69,8 @@ class Dialogue:
     profile: str = "early"
     client: str = "unlisted"
     alone: bool = False
+    divided: bool = False
+    """About a limit that several workers divide: played with one."""
     settings: dict[str, object] = field(default_factory=dict)
     """Dotted key to value, over the profile's."""
     steps: list[Step] = field(default_factory=list)
@@ -148,6 +150,8 @@ def _header(dialogue: Dialogue, key: str, value: str) -> None:
         dialogue.client = value
     elif key == "alone":
         dialogue.alone = value == "yes"
+    elif key == "divided":
+        dialogue.divided = value == "yes"
     elif key == "set":
         dotted, text = value.split(" = ", 1)
         dialogue.settings[dotted] = tomllib.loads(f"value = {text}")["value"]

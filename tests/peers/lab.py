@@ -38,7 +38,7 @@ class Lab:
             services[each.service] = settings
         self.rounds = itertools.count()
         self._stack = contextlib.ExitStack()
-        self._running: dict[str, Screener] = {}
+        self._running: dict[tuple[str, int], Screener] = {}
         try:
             # not pytest's folder: its 0700 would keep Postfix' users out
             self.folder = Path(tempfile.mkdtemp(prefix="fastscreen-"))
@@ -83,40 +83,41 @@ class Lab:
             last_words=str,
         )
 
-    def fastscreen(self, services: list[str]) -> list[Side]:
+    def fastscreen(self, services: list[str], workers: int = 1) -> list[Side]:
         """Start fastscreen with each service's settings, those not running yet; return them, listening."""
         for name in services:
-            if name not in self._running:
-                self._running[name] = Screener(
+            if (name, workers) not in self._running:
+                self._running[name, workers] = Screener(
                     self.namespace,
-                    self.folder / "fastscreen",
+                    self.folder / f"fastscreen{workers}",
                     name,
                     self.ports[name],
                     self.services[name],
-                    self.postfix.ours,
+                    self.postfix.ours[workers],
+                    workers,
                 )
-                self._stack.callback(self._running[name].close)
+                self._stack.callback(self._running[name, workers].close)
         sides = []
         for name in services:
-            self._running[name].ready()
-            log = Logbook(self._running[name].log)
+            self._running[name, workers].ready()
+            log = Logbook(self._running[name, workers].log)
             sides.append(
                 Side(
-                    "fastscreen",
-                    screener.ADDRESS,
-                    screener.ADDRESS6,
+                    f"fastscreen, workers: {workers}",
+                    screener.address(workers),
+                    screener.address6(workers),
                     self.ports[name],
                     screener=(log, "postfix"),
                     dnsblog=(log, "postfix"),
-                    smtpd=(self._postfix_log, postfix.SMTPD_OF_OURS),
-                    last_words=self._running[name].last_words,
+                    smtpd=(self._postfix_log, postfix.smtpd_of_ours(workers)),
+                    last_words=self._running[name, workers].last_words,
                 )
             )
         return sides
 
-    def screener(self, service: str) -> Screener:
-        """Return the running fastscreen process of a service."""
-        return self._running[service]
+    def screener(self, service: str, workers: int = 1) -> Screener:
+        """Return the running fastscreen of a service."""
+        return self._running[service, workers]
 
     def close(self) -> None:
         """Stop everything, last started first, and remove the folder."""

@@ -22,7 +22,8 @@ set -e
 ip link set lo up
 echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind
 ip -6 route add local 2001:db8::/32 dev lo
-for address in 127.1.0.1/32 127.2.0.1/32 2001:db8::1/128 2001:db8::2/128; do ip address add $address dev lo; done
+for address in 127.1.0.1/32 127.2.0.1/32 127.2.0.2/32; do ip address add $address dev lo; done
+for address in 2001:db8::1/128 2001:db8::2:1/128 2001:db8::2:2/128; do ip address add $address dev lo; done
 mount --bind {resolv_conf} /etc/resolv.conf
 echo ready
 exec sleep infinity

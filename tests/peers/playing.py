@@ -22,11 +22,11 @@ class Result:
 
 @dataclasses.dataclass
 class Both:
-    """One dialogue, with the addresses it was played from, and its results on both sides."""
+    """One dialogue, with the addresses it was played from, and its results on both sides; ours by number of workers."""
 
     dialogue: Dialogue
     theirs: Result
-    ours: Result
+    ours: dict[int, Result]
 
 
 def play(lab: Lab, pairs: list[tuple[Dialogue, Side]]) -> list[Result]:
@@ -43,11 +43,16 @@ def play(lab: Lab, pairs: list[tuple[Dialogue, Side]]) -> list[Result]:
     return asyncio.run(all_of_them())
 
 
-def play_both(lab: Lab, dialogues: list[Dialogue]) -> list[Both]:
+def play_both(lab: Lab, dialogues: list[Dialogue], workers: tuple[int, ...] = (1,)) -> list[Both]:
     """Play each dialogue against postscreen and fastscreen, from addresses that this run did not use before."""
     number = next(lab.rounds)
     fresh = [dataclasses.replace(each, round=number) for each in dialogues]
-    ours = lab.fastscreen([each.service for each in fresh])
-    theirs = [lab.postscreen(each.service) for each in fresh]
-    results = play(lab, list(zip(fresh * 2, theirs + ours, strict=True)))
-    return [Both(*three) for three in zip(fresh, results[: len(fresh)], results[len(fresh) :], strict=True)]
+    sides = [lab.postscreen(each.service) for each in fresh]
+    for count in workers:
+        sides += lab.fastscreen([each.service for each in fresh], count)
+    results = play(lab, list(zip(fresh * (1 + len(workers)), sides, strict=True)))
+    ours = {count: results[at * len(fresh) :][: len(fresh)] for at, count in enumerate(workers, 1)}
+    return [
+        Both(each, theirs, {count: played[at] for count, played in ours.items()})
+        for at, (each, theirs) in enumerate(zip(fresh, results[: len(fresh)], strict=True))
+    ]

@@ -39,9 +39,11 @@ anvil     unix  -  -  n  -  1  anvil
 tlsmgr    unix  -  -  n  1000? 1 tlsmgr
 scache    unix  -  -  n  -  1  scache
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
-{smtpd_of_ours}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd_of_ours}
 one-ps    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
-one-fs    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd_of_ours}
+"""
+_MASTER_OF_OURS = """\
+{smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
+one-{side}  pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
 """
 
 # what `postfix check` would make; it wants a log daemon that runs already
@@ -49,7 +51,14 @@ _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", 
 _OTHERS = ("trace", "private", "public")
 
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
-SMTPD_OF_OURS = "handoff-fs"  # where fastscreen does
+
+WORKERS = (1, 2)
+"""With how many workers fastscreen is played."""
+
+
+def smtpd_of_ours(workers: int) -> str:
+    """Where fastscreen with so many workers hands off, and the syslog name of that smtpd."""
+    return f"handoff-fs{workers}"
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,8 @@ class Postfix:
             "default_process_limit": "200",
         }
         (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-        lines = [_MASTER.format(smtpd=SMTPD, smtpd_of_ours=SMTPD_OF_OURS)]
+        lines = [_MASTER.format(smtpd=SMTPD)]
+        lines += [_MASTER_OF_OURS.format(smtpd=smtpd_of_ours(count), side=f"fs{count}") for count in WORKERS]
         for service in services:
             own = {
                 "syslog_name": f"ps-{service.name}",
@@ -125,14 +135,14 @@ class Postfix:
             [str(DAEMONS / "master"), "-d", "-c", str(self.config)], self._errors, inside=self._inside
         )
         self._full = _full_socket(self.queue / "private" / "full")
-        self.ours = self.queue / "private" / SMTPD_OF_OURS
+        self.ours = {count: self.queue / "private" / smtpd_of_ours(count) for count in WORKERS}
         """The socket that takes descriptors from fastscreen."""
 
         def started() -> bool:
             if self._master.poll() is not None:
                 said = "".join(path.read_text() for path in (self._errors, self.log) if path.exists())
                 raise RuntimeError(f"Postfix ended ({self._master.returncode}): {said}")
-            return self.ours.exists() and self.log.exists() and "daemon started" in self.log.read_text()
+            return self.ours[1].exists() and self.log.exists() and "daemon started" in self.log.read_text()
 
         processes.wait_until(started, "Postfix")
 

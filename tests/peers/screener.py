@@ -9,17 +9,31 @@ from fastscreen.cache import Cache
 from peers import nameserver, postfix, processes, profiles
 from peers.namespace import Namespace
 
-ADDRESS = "127.2.0.1"
-ADDRESS6 = "2001:db8::2"
 USER = "postfix"
 COMMAND = Path(sys.executable).parent / "fastscreen"
 
 
+def address(workers: int) -> str:
+    """Where the processes with so many workers listen."""
+    return f"127.2.0.{workers}"
+
+
+def address6(workers: int) -> str:
+    return f"2001:db8::2:{workers}"
+
+
 class Screener:
-    """`fastscreen run -c FILE`, listening on `port` at ADDRESS and ADDRESS6; call `ready` before use."""
+    """`fastscreen run -c FILE`, listening on `port` at its two addresses; call `ready` before use."""
 
     def __init__(
-        self, namespace: Namespace, folder: Path, name: str, port: int, settings: profiles.Settings, handoff: Path
+        self,
+        namespace: Namespace,
+        folder: Path,
+        name: str,
+        port: int,
+        settings: profiles.Settings,
+        handoff: Path,
+        workers: int,
     ) -> None:
         folder.mkdir(mode=0o755, exist_ok=True)
         shutil.chown(folder, USER)  # it makes its cache there after it has become this user
@@ -27,16 +41,22 @@ class Screener:
         self.cache = folder / f"{name}.cache"
         self.output = folder / f"{name}.output"
         self._port = port
+        self._addresses = address(workers), address6(workers)
         own: profiles.Settings = {
             "hostname": postfix.HOSTNAME,
             "user": USER,
-            "listen": {"addresses": [f"{ADDRESS}:{port}", f"[{ADDRESS6}]:{port}"]},
+            "listen": {
+                "addresses": [f"{address(workers)}:{port}", f"[{address6(workers)}]:{port}"],
+                "workers": workers,
+            },
             "access": {"mynetworks": []},
             "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
             "cache": {"path": str(self.cache)},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
-        to = handoff.with_name(settings.get("handoff", {}).get("service", handoff.name).replace("$side", "fs"))
+        to = handoff.with_name(
+            settings.get("handoff", {}).get("service", handoff.name).replace("$side", f"fs{workers}")
+        )
         settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
         self.config = folder / f"{name}.toml"
         self.config.write_text(profiles.to_toml(settings))
@@ -55,7 +75,7 @@ class Screener:
         except FileNotFoundError:
             return False
         listening = {(line.split()[1], line.split()[3]) for line in tables.splitlines()}
-        return all((f"{_hex(address)}:{self._port:04X}", "0A") in listening for address in (ADDRESS, ADDRESS6))
+        return all((f"{_hex(address)}:{self._port:04X}", "0A") in listening for address in self._addresses)
 
     def last_words(self) -> str:
         """Return what it printed when it has ended, else nothing."""

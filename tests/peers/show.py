@@ -34,7 +34,7 @@ def main() -> None:
                 _show(each.name, theirs, None)
         else:
             for both in play_both(lab, chosen):
-                difference = compare(both.dialogue, both.theirs.transcript, both.ours.transcript)
+                difference = compare(both.dialogue, both.theirs.transcript, both.ours[1].transcript)
                 _show(both.dialogue.name, both.theirs, difference)
     finally:
         lab.close()

@@ -2,33 +2,39 @@
 
 import pytest
 
-from peers import dialogue, profiles
+from peers import dialogue, postfix, profiles
 from peers.lab import Lab
 from peers.match import compare
 from peers.playing import Both, play_both
 
 DIALOGUES = dialogue.load(profiles.DIALOGUES)
+PLAYED = [(each.name, count) for count in postfix.WORKERS for each in DIALOGUES if count == 1 or not each.divided]
 
 
 @pytest.fixture(scope="module")
 def played(lab: Lab, request: pytest.FixtureRequest) -> dict[str, Both]:
     """Play all dialogues that this run selected, at the same time, against both."""
     selected = {item.name for item in request.session.items}
-    chosen = [each for each in DIALOGUES if f"test_same_as_postscreen[{each.name}]" in selected]
-    return {both.dialogue.name: both for both in play_both(lab, chosen)}
+    chosen = [
+        each
+        for each in DIALOGUES
+        if any(f"test_same_as_postscreen[{each.name}-{count}]" in selected for count in postfix.WORKERS)
+    ]
+    return {both.dialogue.name: both for both in play_both(lab, chosen, postfix.WORKERS)}
 
 
-@pytest.mark.parametrize("name", [each.name for each in DIALOGUES])
-def test_same_as_postscreen(name: str, played: dict[str, Both]) -> None:
+@pytest.mark.parametrize(("name", "workers"), PLAYED)
+def test_same_as_postscreen(name: str, workers: int, played: dict[str, Both]) -> None:
     """The client sees the same, the log says the same, apart from the differences the file states."""
     both = played[name]
     if both.theirs.missing:
         shown = "\n".join(both.theirs.transcript)
         pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
-    if difference := compare(both.dialogue, both.theirs.transcript, both.ours.transcript):
-        pytest.fail(f"postscreen (-) and fastscreen (+) differ:\n{difference}", pytrace=False)
+    if difference := compare(both.dialogue, both.theirs.transcript, both.ours[workers].transcript):
+        pytest.fail(f"postscreen (-) and fastscreen, workers: {workers} (+), differ:\n{difference}", pytrace=False)
 
 
 def test_enough_dialogues() -> None:
     """The suite stays as large as it was promised to be."""
     assert len(DIALOGUES) >= 60
+    assert len([count for _, count in PLAYED if count == 2]) >= len(DIALOGUES) - 4

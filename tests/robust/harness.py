@@ -51,6 +51,8 @@ class Screener:
         self.settings: profiles.Settings = {}
         self._descriptors = descriptors
         self.process: subprocess.Popen[bytes] | None = None
+        self.may_lose_workers = False
+        """Set by a test that kills workers itself."""
         self.address = ("", 0)
         """Where it listens first."""
         self.configure(settings)
@@ -102,8 +104,13 @@ class Screener:
 
     @property
     def pid(self) -> int:
+        """The supervisor's."""
         assert self.process is not None
         return self.process.pid
+
+    def workers(self) -> list[int]:
+        """The pids of its workers."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
@@ -142,10 +149,13 @@ class Screener:
         # The second signal may come when the loop is over and Python itself ends: that is no crash.
         assert code == 0 or (code == -signal.SIGTERM and self.lines(" daemon stopped$")), f"exit status {code}\n{said}"
         assert said == "", said
+        assert not self.lines("worker .* was killed|worker .* ended") or self.may_lose_workers, "\n".join(self.lines())
 
     def kill(self) -> None:
+        """All of it at once, as when the machine fails."""
         assert self.process is not None
-        self.process.kill()
+        for pid in [self.pid, *self.workers()]:
+            os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
 
@@ -169,22 +179,27 @@ class Screener:
         )
         return self.lines(pattern)[number - 1]
 
-    # ---- what it uses
+    # ---- what its workers use
 
     def status(self, field: str) -> int:
-        """A figure of /proc/PID/status, in its unit (kB for memory)."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1])
-        raise KeyError(field)
+        """A figure of /proc/PID/status, in its unit (kB for memory), for all workers together."""
+        total = 0
+        for pid in self.workers():
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith(field + ":"):
+                    total += int(line.split()[1])
+        return total
 
     def cpu(self) -> float:
         """CPU seconds used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        total = 0
+        for pid in self.workers():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += int(fields[11]) + int(fields[12])
+        return total / os.sysconf("SC_CLK_TCK")
 
     def descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers())  # noqa: PTH208
 
     # ---- its clients
 

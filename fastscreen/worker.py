@@ -1,5 +1,5 @@
-"""The screening process: loop, signals, reload. The core does the screening; this gives it what it needs and nothing
-more runs while mail flows."""
+"""A screening process: loop, cache, resolvers, orders from the supervisor. The core does the screening; this gives it
+what it needs and nothing more runs while mail flows."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ import asyncio
 import contextlib
 import encodings.idna  # noqa: F401  (getfqdn wants it: as the user, Python's own files may be out of reach)
 import operator
-import os
-import signal
 import socket
 import struct
-import sys
-from pathlib import Path
 
 import uvloop
+from msgspec import Struct
 
-from fastscreen import __version__, config, policy, privileges
+from fastscreen import channel, policy
 from fastscreen.cache import Cache
+from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass
 from fastscreen.core import Screener
-from fastscreen.listeners import listen
 from fastscreen.logs import LogTarget
 from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
 from fastscreen.sink import Sink
@@ -30,46 +27,59 @@ TICK = 1.0  # s
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
 
 
-class Server:
-    """One screener from start to end. `path` is None for the built-in settings."""
+class Seat(Struct, frozen=True):
+    """What makes one worker different from the others.
 
-    def __init__(self, path: Path | None, settings: Config) -> None:
-        self._path = path
+    number: from 0; count: how many there are. channel: to the supervisor. mark: one shared byte that is not 0 while the
+    cache's file is in use, so that the supervisor knows what a worker died of. look_over_cache: read the file with a
+    process of its own first.
+    """
+
+    number: int
+    count: int
+    channel: socket.socket
+    mark: memoryview
+    look_over_cache: bool
+
+    @property
+    def share(self) -> policy.Share:
+        return policy.Share(self.number, self.count)
+
+
+class Worker:
+    """One worker from start to end, in a process of its own that is already the user without rights."""
+
+    def __init__(
+        self, settings: Config, listeners: dict[Endpoint, socket.socket], target: LogTarget, seat: Seat
+    ) -> None:
         self._config = settings
-        self._listeners: dict[Endpoint, socket.socket] = {}
+        self._listeners = listeners
+        self._target = target
+        self._log = target.log
+        self._seat = seat
         self._sink: Sink | None = None
         self._stopping = False
         self._reloading: asyncio.Task[None] | None = None
-        self._reload_due = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
-        """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
-        privileges.raise_descriptor_limit()
+        """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
         try:
-            user = privileges.user_of(self._config)
-            # As root: ports, log and cache folder. Everything else as the user, as it will be at a reload.
-            self._target = LogTarget(self._config)
-            self._log = self._target.log
-            self._listeners = {address: listen(address) for address in self._config.listen.addresses}
-            if user:
-                self._target.give_to(user)
-            if self._config.cache.path:
-                privileges.give_folder(Path(self._config.cache.path).parent, user)
-            if user:
-                privileges.become(user)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(self._serve())
-        except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
-            print(f"fastscreen: {one_line(error)}", file=sys.stderr)
-            return 2 if isinstance(error, ConfigError) else 1
+        except (OSError, ConfigError, ValueError) as error:
+            code = 2 if isinstance(error, ConfigError) else 1
+            with contextlib.suppress(OSError):
+                channel.send(self._seat.channel, Failed(one_line(error), code))
+            return code
 
     # ---- while it runs
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
-        built = policy.build(self._config, self._mta_socket(self._config), self._log.warning)
+        mta = self._mta_socket(self._config)
+        built = policy.build(self._config, mta, self._log.warning, self._seat.share)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
             built.policy, self._log, self._cache, on_truncated=self._ask_over_tcp, on_drained=self._drained.set
@@ -78,16 +88,8 @@ class Server:
         for listener in self._listeners.values():
             self._screener.listen(listener.fileno())
         loop.add_reader(self._screener.fileno(), self._screener.run)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
-        loop.add_signal_handler(signal.SIGINT, self._terminate)
-        for warning in built.warnings:
-            self._log.warning(warning)
-        if os.geteuid() == 0:
-            self._log.warning("running as root, and staying so: name a user without rights under user")
-        where = ", ".join(name_of(listener) for listener in self._listeners.values())
-        self._log.info(f"daemon started -- fastscreen {__version__}, listening on {where}")
-        self._log.flush()
+        loop.add_reader(self._seat.channel.fileno(), self._ordered)
+        channel.send(self._seat.channel, Ready())
         tick = loop.create_task(self._tick())
         await self._drained.wait()
         tick.cancel()
@@ -97,7 +99,6 @@ class Server:
             self._cache.close()
         if self._sink is not None:
             self._sink.stop()
-        self._log.info("daemon stopped")
         self._target.close()
         return 0
 
@@ -121,12 +122,18 @@ class Server:
             log=self._log.info,
             wake=loop.call_soon_threadsafe,
             enabled=policy.enabled_tests(self._config),
-            cleanup_interval=settings.cleanup_interval,
+            cleanup_interval=self._cleanup_interval(self._config),
             retention=settings.retention,
+            mark=self._seat.mark,
+            look_over=self._seat.look_over_cache,
         )
         cache.open()
         cache.start()
         return cache
+
+    def _cleanup_interval(self, settings: Config) -> int:
+        """One worker cleans up for all."""
+        return settings.cache.cleanup_interval if self._seat.number == 0 else 0
 
     async def _tick(self) -> None:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
@@ -147,7 +154,8 @@ class Server:
             try:
                 usable[server] = packed(server)
             except OSError as error:
-                self._log.warning(f"resolver {server} cannot be asked: {error.strerror or error}")
+                if self._seat.number == 0:  # the others see the same
+                    self._log.warning(f"resolver {server} cannot be asked: {error.strerror or error}")
         self._resolver = TcpResolver(list(usable))
         self._screener.use_resolvers(usable.values())
 
@@ -165,88 +173,91 @@ class Server:
         ttl = -1 if answer.ttl is None else answer.ttl
         self._screener.tcp_answer(token, addresses, ttl, ttl)
 
-    # ---- signals
+    # ---- the supervisor's orders
 
-    def _terminate(self) -> None:
-        """First SIGTERM: no new clients, those in hand finish. Second: stop at once."""
+    def _ordered(self) -> None:
+        try:
+            order, descriptors = channel.receive_order(self._seat.channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            order, descriptors = None, []
+        match order:
+            case Stop():
+                self._stop()
+            case ReopenLog():
+                try:
+                    self._target.open()
+                except OSError as error:
+                    self._log.warning(f"log not opened again: {one_line(error)}")
+            case Reload():
+                # One at a time: the supervisor waits for the answer, but not for ever.
+                self._reloading = asyncio.get_running_loop().create_task(
+                    self._answer_reload(self._reloading, descriptors)
+                )
+            case None:
+                asyncio.get_running_loop().remove_reader(self._seat.channel.fileno())
+                if not self._stopping:
+                    self._log.warning("the supervising process is gone: stopping")
+                    self._stop()
+        self._log.flush()
+
+    def _stop(self) -> None:
+        """First: no new clients, those in hand finish. Second: stop at once."""
         if self._stopping:
             self._drained.set()
             return
         self._stopping = True
-        self._log.info("stopping: clients in hand may finish")
         self._screener.drain()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for listener in self._listeners.values():
             listener.close()
         self._listeners.clear()
 
-    def _hang_up(self) -> None:
-        """SIGHUP: open the log again, read the configuration anew."""
-        if self._stopping:
-            return
+    async def _answer_reload(self, before: asyncio.Task[None] | None, descriptors: list[int]) -> None:
+        if before is not None:
+            await before
+        report: channel.Report = Ready()
         try:
-            self._target.open()
-        except OSError as error:
-            self._log.warning(f"log not opened again: {one_line(error)}")
-        self._reload_due = True
-        if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.get_running_loop().create_task(self._reload_while_due())
+            await self._reload(descriptors)
+        except Exception as error:  # whatever it is: the old one stays
+            report = Failed(one_line(error))
+        self._log.flush()
+        with contextlib.suppress(OSError):
+            channel.send(self._seat.channel, report)
 
-    async def _reload_while_due(self) -> None:
-        """A SIGHUP that comes during a reload is about a newer file."""
-        while self._reload_due and not self._stopping:
-            self._reload_due = False
-            try:
-                await self._reload()
-            except Exception as error:
-                self._log.warning(f"reload failed: {type(error).__name__}: {one_line(error)}")
-
-    async def _reload(self) -> None:
-        """Take over a new configuration, or keep the old one whole. Clients under test notice nothing."""
-        if self._path is None:
-            return
+    async def _reload(self, descriptors: list[int]) -> None:
+        """Take over new settings, or keep the old ones whole. Clients under test notice nothing."""
         loop = asyncio.get_running_loop()
-        opened: dict[Endpoint, socket.socket] = {}
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
         try:
-            settings = await loop.run_in_executor(None, config.load, self._path)
+            settings, addresses = channel.read_settings(descriptors[0])
             mta = self._mta_socket(settings)
-            built = await loop.run_in_executor(None, policy.build, settings, mta, self._log.warning)
-            for address in settings.listen.addresses:
-                if address not in self._listeners:
-                    opened[address] = listen(address)
-        except Exception as error:  # whatever it is: the old one stays, and the log tells
-            for listener in opened.values():
+            built = await loop.run_in_executor(None, policy.build, settings, mta, self._log.warning, self._seat.share)
+        except BaseException:
+            for listener in sockets:
                 listener.close()
-            self._log.warning(f"configuration not taken over: {one_line(error)}")
-            self._log.flush()
-            return
+            raise
         if self._stopping:
-            for listener in opened.values():
+            for listener in sockets:
                 listener.close()
             return
-        for setting in ("user", "log", "cache.path"):
-            if attribute(settings, setting) != attribute(self._config, setting):
-                self._log.warning(f"{setting} changed: it takes effect when fastscreen is started again")
         for address in set(self._listeners) - set(settings.listen.addresses):
             self._screener.unlisten(self._listeners[address].fileno())
             self._listeners.pop(address).close()
-        for address, listener in opened.items():
+        for address, listener in zip(addresses, sockets, strict=True):
             self._listeners[address] = listener
             self._screener.listen(listener.fileno())
         if settings.dnsbl.resolvers != self._config.dnsbl.resolvers or not settings.dnsbl.resolvers:
-            before = self._resolver
+            asked = self._resolver
             self._use_resolvers(settings)
-            await before.close()
+            await asked.close()
         if self._cache is not None:
             self._cache.configure(
-                policy.enabled_tests(settings), settings.cache.cleanup_interval, settings.cache.retention
+                policy.enabled_tests(settings), self._cleanup_interval(settings), settings.cache.retention
             )
         self._screener.use_policy(built.policy)
         self._config = settings
-        for warning in built.warnings:
-            self._log.warning(warning)
-        self._log.info("configuration reloaded")
-        self._log.flush()
 
 
 def one_line(error: Exception) -> str:
@@ -254,11 +265,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
-
-
-def name_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def packed(server: Nameserver) -> bytes:
