@@ -1,8 +1,8 @@
 """Which clients passed which tests until when: the cache of reference section 7, on LMDB with msgpack values.
 
-The loop's thread calls `lookup`, `store`, `end_batch`, `configure` and `close`. A thread of the cache's own calls
-`turn` once a second: it alone writes, grows, cleans up, and replaces the file. What it has to say goes through a queue
-to the loop's thread.
+The loop's thread calls `record`, `keep`, `lookup`, `store`, `end_batch`, `configure` and `close`. A thread of the
+cache's own calls `turn` once a second: it alone writes, grows, cleans up, and replaces the file. What it has to say
+goes through a queue to the loop's thread.
 """
 
 import contextlib
@@ -154,8 +154,8 @@ class Cache:
         self._thread = threading.Thread(target=self._run, name="cache writer", daemon=True)
         self._thread.start()
 
-    def lookup(self, key: bytes) -> Stamps | None:
-        """Return a client's five stamps, or None. The first look-up of a batch opens its read transaction."""
+    def record(self, key: bytes) -> bytes | None:
+        """Return a client's record, or None. The first look-up of a batch opens its read transaction."""
         value = self._gathered.get(key) or self._written.get(key)
         if value is None:
             get = self._get
@@ -169,9 +169,12 @@ class Cache:
             except lmdb.Error as error:
                 self._note(error)
                 return None
-            if value is None:
-                return None
-        return parse_stamps(value)
+        return value
+
+    def lookup(self, key: bytes) -> Stamps | None:
+        """Return a client's five stamps, or None."""
+        value = self.record(key)
+        return parse_stamps(value) if value is not None else None
 
     def end_batch(self) -> None:
         """End the read transaction, if a look-up opened one. The core calls this after each batch of events."""
@@ -181,13 +184,16 @@ class Cache:
             self._transaction = None
             self._reading.release()
 
-    def store(self, key: bytes, stamps: Stamps) -> None:
-        """Remember a client's five stamps: look-ups see them at once, the file within a second."""
+    def keep(self, key: bytes, record: bytes) -> None:
+        """Remember a client's record: look-ups see it at once, the file within a second."""
         if self._environment is None or len(self._gathered) >= _UNWRITTEN_MAX:
             return
-        value = pack_stamps(stamps)
         with self._gathering:
-            self._gathered[key] = value
+            self._gathered[key] = record
+
+    def store(self, key: bytes, stamps: Stamps) -> None:
+        """Remember a client's five stamps."""
+        self.keep(key, pack_stamps(stamps))
 
     def close(self) -> None:
         """Write what is gathered and close the file."""
