@@ -24,6 +24,9 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags)
     const int MSG_DONTWAIT, MSG_NOSIGNAL
 
+cdef extern from "<string.h>" nogil:
+    void* memrchr(const void* text, int character, size_t size)
+
 cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 cdef enum:
@@ -305,7 +308,10 @@ cdef class Log:
             ready.events = POLLOUT
             if poll(&ready, 1, 0) != 1:
                 return 0
-            got = write(self.fd, data, min(size, LOG_PIPE_CHUNK))
+            if size > LOG_PIPE_CHUNK:               # whole lines: other workers write to the same pipe
+                newline = <const char*> memrchr(data, c"\n", LOG_PIPE_CHUNK)
+                size = newline + 1 - data if newline != NULL else LOG_PIPE_CHUNK
+            got = write(self.fd, data, size)
         if got < 0:
             self.problem = errno
             self.disconnected = self.syslog and errno in (ECONNREFUSED, ENOTCONN, ECONNRESET)
