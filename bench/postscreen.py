@@ -8,8 +8,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+from bench import cpu
 from bench.programs import BenchError
-from bench.screener import Screener, Settings
+from bench.screener import Screener, Settings, rss_anon
 
 _MASTER_CF = """\
 {address}:{port} inet n - n - 1 postscreen
@@ -36,8 +37,17 @@ postscreen_cache_map = {cache}:{folder}/data/postscreen_cache
 postscreen_greet_wait = {greet_wait}s
 postscreen_greet_action = {greet_action}
 postscreen_pre_queue_limit = {limit}
-postscreen_post_queue_limit = {limit}
+postscreen_post_queue_limit = {handoffs}
 postscreen_client_connection_count_limit = 0
+postscreen_dnsbl_sites = {sites}
+postscreen_dnsbl_action = enforce
+postscreen_pipelining_enable = {deep}
+postscreen_pipelining_action = enforce
+postscreen_non_smtp_command_enable = {deep}
+postscreen_non_smtp_command_action = enforce
+postscreen_bare_newline_enable = {deep}
+postscreen_bare_newline_action = enforce
+default_process_limit = {process_limit}
 """
 
 
@@ -73,6 +83,8 @@ class Postscreen(Screener):
             if name != "pid":
                 os.chown(path, owner.pw_uid, group.gr_gid)
             path.chmod(mode)
+
+    def configure(self) -> None:
         values = {
             "folder": self.folder,
             "daemons": self._daemons,
@@ -82,9 +94,16 @@ class Postscreen(Screener):
             "greet_wait": self.settings.greet_wait,
             "greet_action": self.settings.greet_action,
             "limit": self.settings.limit,
+            "handoffs": self.settings.handoffs,
+            "sites": ", ".join(self.settings.lists),
+            "deep": "yes" if self.settings.deep else "no",
+            "process_limit": self.settings.process_limit,
         }
         (self.folder / "main.cf").write_text(_MAIN_CF.format_map(values))
         (self.folder / "master.cf").write_text(_MASTER_CF.format_map(values))
+
+    def held_memory(self) -> int:
+        return sum(rss_anon(pid) for pid, name in cpu.tree(self.root).items() if name == "postscreen")
 
     def launch(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
