@@ -25,6 +25,8 @@ wait = "{greet_wait}s"
 action = "{greet_action}"
 [cache]
 path = "{folder}/state/cache"
+[control]
+path = ""
 [limits]
 client_connection_count = 0
 pre_queue = {limit}

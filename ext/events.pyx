@@ -266,10 +266,17 @@ cdef class Filter:
             text = value[:64]
             term.length = len(text)
             memcpy(term.text, <const char*> text, term.length)
+        elif field == "list":
+            term.field = FIELD_LIST
+            memset(term.text, 0, sizeof(term.text))
+            for index in value:
+                if not 0 <= index < 8 * <int> sizeof(term.text):
+                    raise ValueError(f"there is no list {index}")
+                term.text[index // 8] = term.text[index // 8] | 1 << index % 8
         else:
             term.field = {
                 "score": FIELD_SCORE, "age": FIELD_AGE, "stage": FIELD_STAGE, "kind": FIELD_KIND,
-                "finding": FIELD_FINDING, "list": FIELD_LIST, "session": FIELD_SESSION, "port": FIELD_PORT,
+                "finding": FIELD_FINDING, "session": FIELD_SESSION, "port": FIELD_PORT,
                 "number": FIELD_NUMBER}[field]
             term.value = value
 
@@ -293,6 +300,9 @@ cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nog
                 and memcmp(record.ip, term.last, 16) <= 0)
     if term.field == FIELD_TEXT:
         return text_found(record.text, record.length, term.text, term.length)
+    if term.field == FIELD_LIST:
+        return 0 <= record.list < 8 * <int> sizeof(term.text) and (
+            <uint8_t> term.text[record.list // 8] >> record.list % 8 & 1)
     if term.field == FIELD_KIND:
         return term.value >> record.kind & 1
     if term.field == FIELD_STAGE:
@@ -307,8 +317,6 @@ cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nog
         if record.kind != EVENT_SESSION:
             return False
         value = record.number
-    elif term.field == FIELD_LIST:
-        value = record.list
     elif term.field == FIELD_SESSION:
         value = record.session
     elif term.field == FIELD_PORT:

@@ -145,7 +145,9 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
     try:
         stamps = core.cache.lookup(session.peer.ip[:4 if session.peer.family == 4 else 16])
         if stamps is None:
+            core.cache_misses += 1
             return False
+        core.cache_hits += 1
         for test in range(TESTS):
             session.client.stamps[test] = stamps[test]
         return True

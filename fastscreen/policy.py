@@ -56,7 +56,7 @@ def build(config: Config, mta: str, warn: Callable[[str], object], share: Share 
         forbidden = ForbiddenCommands(config.engine.forbidden_commands)
         command_filter = CommandFilter(config.engine.command_filter)
         ehlo = Ehlo(config.engine, config.hostname)
-        shown, map_warnings = _shown_names(config.dnsbl)
+        shown, map_warnings = shown_names(config.dnsbl)
     except TableError as error:
         raise ConfigError(f"{config.source}: {error}") from None
     warnings = [*access.warnings, *footer.warnings, *forbidden.warnings, *command_filter.warnings]
@@ -151,7 +151,7 @@ def _site(site: Site) -> tuple[str, bytes | None, int]:
     return site.domain, None if site.octets is None else b"".join(site.octets), site.weight
 
 
-def _shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
+def shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
     """The domains as SMTP replies name them: a query key in a domain is nobody's business (reference 4.7)."""
     if not dnsbl.reply_map:
         return {}, []
