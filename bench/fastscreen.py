@@ -34,6 +34,8 @@ non_smtp_command = "{deep}"
 bare_newline = "{deep}"
 [cache]
 path = "{folder}/state/cache"
+[control]
+path = ""
 [limits]
 client_connection_count = 0
 pre_queue = {limit}

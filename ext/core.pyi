@@ -140,6 +140,9 @@ class Log:
     def lines(self) -> bytes:
         """Take what is not yet written (for tests)."""
 
+    on_warning: Callable[[bytes], object] | None
+    """Is told the text of each warning, without stamp and ident; may take next to no time. An error ends that."""
+
     @property
     def disconnected(self) -> bool:
         """The log daemon behind syslog's socket went away: `open` is due with a new one."""
@@ -281,11 +284,15 @@ class Screener:
     def lists(self) -> list[dict[str, Any]]:
         """What is counted for each DNSBL list since the start; `latency`: for latency_percentile."""
 
-    def answers(self, address: str) -> list[tuple[str, str, list[str]]]:
-        """What the lists said of a client, as far as it is kept: (list, state, answers). ValueError: no address.
+    def answers(self, address: str) -> list[tuple[str, str, list[str], int]]:
+        """What the lists said of a client, as far as it is kept. ValueError: no address.
 
-        state: "unknown", "asked", "listed", "not listed" or "failed".
+        (list, state, answers, s for which it is not asked again); the state is "unknown", "asked", "listed", "not
+        listed" or "failed".
         """
+
+    def client(self, address: str) -> tuple[int, tuple[int, ...]] | None:
+        """A client's sessions and the stamps that they share (-1: not read), or None. ValueError: no address."""
 
     @property
     def sessions(self) -> int: ...
@@ -328,20 +335,20 @@ class EventReader:
     def counts(self) -> dict[str, int]:
         """How many events of each kind there were since the ring was made."""
 
-    def read(self, after: int, wanted: Filter, limit: int) -> tuple[list[EventTuple], int, int, int]:
-        """The first `limit` events behind sequence `after` that match: (events, head, lost, skipped).
+    def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:
+        """The first `limit` events behind sequence `after`, up to `until`, that match: (events, head, lost, skipped).
 
-        head: to go on from. lost: events that were overwritten before they were read, matching or not. skipped: events
-        that match beyond the limit.
+        until: 0 is the newest. head: to go on from. lost: events that were overwritten before they were read, matching
+        or not. skipped: events that match beyond the limit.
         """
 
 @final
 class Filter:
     """A conjunction of at most 32 terms (field, operator, value, negated). ValueError, KeyError: no such thing.
 
-    Fields with a number: score, age (µs, live sessions only), port, session, list (index), number; with operators
-    = < <= > >=. With a mask of bits: kind (by EVENTS), stage (by STAGES), finding (by FINDINGS). "network": (family 4
-    or 6, first and last address in 16 octets each, IPv4 in the first four). "text": octets, found in any case.
+    Fields with a number: score, age (µs, live sessions only), port, session, number; with operators = < <= > >=. With a
+    mask of bits: kind (by EVENTS), stage (by STAGES), finding (by FINDINGS). "network": (family 4 or 6, first and last
+    address in 16 octets each, IPv4 in the first four). "list": indexes. "text": at most 64 octets, found in any case.
     """
 
     def __init__(self, terms: Sequence[tuple[str, str, Any, bool]] = ()) -> None: ...

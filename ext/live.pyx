@@ -122,7 +122,7 @@ def latency_percentile(counts, double share):
 
 
 cdef list live_answers(Screener core, str address):
-    """What each list said of a client, as far as it is kept: (list, state, answers)."""
+    """What each list said of a client, as far as it is kept: (list, state, answers, s that it still is)."""
     cdef Address wanted
     cdef AddressEntry* entry
     cdef Lookup* lookup
@@ -132,7 +132,7 @@ cdef list live_answers(Screener core, str address):
     cdef char text[64]
     cdef int at, number
     cdef list found = []
-    if not address_parse(address, &wanted):
+    if "\0" in address or not address_parse(address.encode(), &wanted):
         raise ValueError(f"{address!r} is no address")
     entry = core.dnsbl.lookups.find(&wanted)
     if entry == NULL:
@@ -147,5 +147,19 @@ cdef list live_answers(Screener core, str address):
             memcpy(answer.ip, &addresses[number], 4)
             answers.append(text[:address_text(&answer, text)].decode())
         state = ("unknown", "asked", "listed", "not listed", "failed")[reply.state]
-        found.append((lookup.lists_of[at].shown.decode(), state, answers))
+        kept = max(0, <int64_t> reply.kept_until - core.now // MICROSECONDS)
+        found.append((lookup.lists_of[at].shown.decode(), state, answers, kept))
     return found
+
+
+cdef tuple live_client(Screener core, str address):
+    """(sessions, the five stamps that they share), None: it has no session."""
+    cdef Address wanted
+    cdef Client* client
+    cdef int test
+    if "\0" in address or not address_parse(address.encode(), &wanted):
+        raise ValueError(f"{address!r} is no address")
+    client = <Client*> core.clients.find(&wanted)
+    if client == NULL:
+        return None
+    return client.sessions, tuple([client.stamps[test] for test in range(TESTS)])

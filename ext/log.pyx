@@ -58,6 +58,7 @@ cdef class Log:
     cdef readonly bint disconnected
     cdef bint overflow          # a part of the present line found no room
     cdef readonly uint64_t lost
+    cdef public object on_warning
 
     def __cinit__(self):
         self.fd = -1
@@ -266,8 +267,16 @@ cdef class Log:
         if self.length > self.text + LOG_TEXT_LIMIT:
             self.length = self.text + LOG_TEXT_LIMIT
         make_printable(self.buffer + self.text, self.length - self.text)
+        if self.priority == PRIORITY_WARNING and self.on_warning is not None:
+            self.tell_warning()
         self.buffer[self.length] = c"\n"
         self.length += 1
+
+    cdef void tell_warning(self) noexcept:
+        try:
+            self.on_warning(self.buffer[self.text:self.length])
+        except Exception:
+            self.on_warning = None      # whoever keeps warnings cannot: the log does
 
     # ---- out
 

@@ -100,6 +100,7 @@ cdef class Screener:
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
     cdef readonly uint64_t accepted, handed
+    cdef uint64_t cache_hits, cache_misses
     cdef uint32_t last_number       # of a session
     cdef uint32_t stages[5]         # sessions by Stage
     cdef object on_truncated, on_drained
@@ -417,6 +418,8 @@ cdef class Screener:
             "handed": self.handed,
             "stress": bool(self.stress),
             "accepting": not self.accept_paused,
+            "cache_hits": self.cache_hits,
+            "cache_misses": self.cache_misses,
             "dns_asked": self.dnsbl.asked,
             "dns_answered": self.dnsbl.answered,
             "dns_timed_out": self.dnsbl.timed_out,
@@ -433,7 +436,11 @@ cdef class Screener:
         return live_lists(self.policy.lists)
 
     def answers(self, str address):
+        self.look_at_clocks()
         return live_answers(self, address)
+
+    def client(self, str address):
+        return live_client(self, address)
 
     cdef void ask_over_tcp(self, uint64_t token, str name) except *:
         self.on_truncated(token, name)

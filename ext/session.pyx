@@ -148,7 +148,9 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
         key = session.peer.ip[:4 if session.peer.family == 4 else 16]
         record = core.cache.record(key)
         if record is None:
+            core.cache_misses += 1
             return False
+        core.cache_hits += 1
         if not record_read(<const uint8_t*> <const char*> record, len(record), stamps):
             for test, stamp in enumerate(core.cache.lookup(key)):
                 stamps[test] = stamp

@@ -64,7 +64,7 @@ class Tables:
             self._forbidden = ForbiddenCommands(config.engine.forbidden_commands)
             self._command_filter = CommandFilter(config.engine.command_filter)
             self._ehlo = Ehlo(config.engine, config.hostname)
-            self._shown, map_warnings = _shown_names(config.dnsbl)
+            self._shown, map_warnings = shown_names(config.dnsbl)
         except TableError as error:
             raise ConfigError(f"{config.source}: {error}") from None
         self._parts = (self._access, self._footer, self._forbidden, self._command_filter, self._ehlo)
@@ -160,7 +160,7 @@ def _step(step: Step) -> AccessStep:
     match step:
         case Networks(_, table, decisions):
             return AccessStep(decisions, table)
-        case Ask(_, decide):
+        case Ask(_, decide, _):
             return AccessStep([decide])
         case Word(decision):
             return AccessStep([decision])
@@ -177,7 +177,7 @@ def _site(site: Site) -> tuple[str, bytes | None, int]:
     return site.domain, None if site.octets is None else b"".join(site.octets), site.weight
 
 
-def _shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
+def shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
     """The domains as SMTP replies name them: a query key in a domain is nobody's business (reference 4.7)."""
     if not dnsbl.reply_map:
         return {}, []

@@ -2,7 +2,7 @@
 
 It serves no client and has no loop, no threads and no cache, so that hardly anything can befall it; and whatever
 befalls one worker leaves the others alone. One that dies is replaced; until then its clients wait in the socket, which
-lives on here.
+lives on here. The hub, which serves the control socket, is kept alive like a worker, but nothing waits for it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from typing import NoReturn
 
 import msgspec
 
-from fastscreen import __version__, cachefile, channel, config, policy, privileges
+from fastscreen import __version__, cachefile, channel, config, controlsocket, policy, privileges, warningbook
 from fastscreen.channel import Failed, Ready, ReopenLog, Report, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
+from fastscreen.hub import questions
+from fastscreen.hub.process import Daemon, Hub
 from fastscreen.listeners import listen
 from fastscreen.logs import LogTarget
+from fastscreen.place import Place
+from fastscreen.warningbook import WarningBook
 from fastscreen.worker import Seat, Worker, one_line
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
@@ -34,8 +38,7 @@ RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers togeth
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
 STOP_NOW_SECONDS = 2.0
-SHORT_LIFE_SECONDS = 10.0  # a worker that dies twice so soon is started after 1 s, then 2, 4, ...
-PAUSE_MOST = 30.0  # s
+HUB_END_SECONDS = 2.0
 CACHE_DEATHS_SECONDS = 600.0  # two in this time, and the file is not trusted any more
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -43,26 +46,6 @@ _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
 class Silent:
     """What a worker says that says nothing."""
-
-
-class Place:
-    """One of the workers, whichever process it is just now. `pid` 0: none."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.name = f"worker {number + 1}"
-        self.pid = 0
-        self.channel: socket.socket | None = None
-        self.started = 0.0  # s, monotonic
-        self.start_at = 0.0  # s, monotonic
-        self.short_lives = 0  # one after the other
-
-    def ended(self) -> None:
-        """It is to be started again: at once, or after a pause if it does not live."""
-        now = time.monotonic()
-        self.pid = 0
-        self.short_lives = self.short_lives + 1 if now < self.started + SHORT_LIFE_SECONDS else 0
-        self.start_at = now + (min(2.0 ** min(self.short_lives - 2, 10), PAUSE_MOST) if self.short_lives > 1 else 0.0)
 
 
 class Supervisor:
@@ -73,6 +56,9 @@ class Supervisor:
         self._config = settings
         self._groups: dict[Endpoint, list[socket.socket]] = {}
         self._places: list[Place] = []
+        self._hub = Place("hub")
+        self._control: controlsocket.ControlSocket | None = None
+        self._started = time.time()
         self._stopping = False
         self._stop_by = 0.0
         self._cache_deaths: list[float] = []
@@ -92,17 +78,25 @@ class Supervisor:
                 self._target.give_to(user)
             if self._config.cache.path:
                 privileges.give_folder(Path(self._config.cache.path).parent, user)
+            controlsocket.check_group(self._config)
+            odd = self._make_control(user)
             if user:
                 privileges.become(user)
             self._tables = policy.Tables(self._config)
-            warnings = self._warnings(self._tables, count)
+            warnings = (*odd, *self._warnings(self._tables, count))
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
+            self._close_control()
             print(f"fastscreen: {one_line(error)}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
-        self._places = [Place(number) for number in range(count)]
+        self._places = [Place(f"worker {number + 1}", number) for number in range(count)]
         self._marks = memoryview(mmap.mmap(-1, 2 * count))
         self._rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
+        self._questions = [questions.pair() for _ in range(count)] if self._control is not None else []
+        # The workers' books, the supervisor's, the hub's.
+        self._books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + 2)]
+        self._target.log.on_warning = WarningBook(self._books[count]).write
         if (code := self._start_all()) is not None:
+            self._close_control()
             return code
         for warning in warnings:
             self._target.log.warning(warning)
@@ -112,6 +106,8 @@ class Supervisor:
         crew = f"{count} workers, " if count > 1 else ""
         self._info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
         self._supervise()
+        self._end_hub()
+        self._close_control()
         self._info("daemon stopped")
         self._target.close()
         return 0
@@ -164,31 +160,31 @@ class Supervisor:
         return None
 
     def _start(self, place: Place, *, look_over_cache: bool) -> None:
-        """Fork. The child never returns from here. OSError: no descriptors or processes."""
-        if place.channel is not None:
-            place.channel.close()
-            place.channel = None
-        ours, theirs = channel.pair()
+        """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
         mark = self._marks[2 * place.number : 2 * place.number + 2]
         mark[:] = bytes(2)
-        place.started = time.monotonic()
+        self._fork(place, lambda theirs: self._work(place.number, theirs, mark, look_over_cache))
+
+    def _start_hub(self) -> None:
+        """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
+        self._fork(self._hub, self._serve)
+
+    def _fork(self, place: Place, work: Callable[[socket.socket], int]) -> None:
+        """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
+        place.leave()
+        ours, theirs = channel.pair()
+        self._target.log.flush()  # what is still to be written is not the child's
         with theirs:
             try:
-                pid = self._fork()
+                pid = os.fork()
             except OSError:
                 ours.close()
                 raise
             if pid:
-                place.pid, place.channel = pid, ours
+                place.take(pid, ours)
                 return
             ours.close()
-            events = self._rings[place.number]
-            seat = Seat(place.number, len(self._places), theirs, mark, events, look_over_cache)
-            self._be(lambda: self._work(seat))
-
-    def _fork(self) -> int:
-        self._target.log.flush()  # what is still to be written is not the child's
-        return os.fork()
+            self._be(lambda: work(theirs))
 
     def _be(self, whatever: Callable[[], int]) -> NoReturn:
         """In the child: do this, and end."""
@@ -198,21 +194,49 @@ class Supervisor:
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            for place in self._places:
-                if place.channel is not None:
-                    place.channel.close()
+            for place in (*self._places, self._hub):
+                place.leave()
             code = whatever()
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)
 
-    def _work(self, seat: Seat) -> int:
+    def _work(self, number: int, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
+        """What a worker does, with nothing in its hands that is another's."""
+        if self._control is not None:
+            self._control.listener.close()
         own = {}
         for address, group in self._groups.items():
-            own[address] = group[seat.number]
+            own[address] = group[number]
             _close(listener for listener in group if listener is not own[address])
-        return Worker(self._config, self._tables, own, self._target.for_child(), seat).run()
+        _close(hubs for hubs, _ in self._questions)
+        _close(workers for at, (_, workers) in enumerate(self._questions) if at != number)
+        target = self._target.for_child()
+        target.log.on_warning = WarningBook(self._books[number]).write
+        seat = Seat(
+            number,
+            len(self._places),
+            theirs,
+            mark,
+            self._rings[number],
+            self._questions[number][1] if self._questions else None,
+            look_over_cache,
+        )
+        return Worker(self._config, self._tables, own, target, seat).run()
+
+    def _serve(self, theirs: socket.socket) -> int:
+        """What the hub does."""
+        assert self._control is not None
+        for group in self._groups.values():
+            _close(group)
+        _close(workers for _, workers in self._questions)
+        target = self._target.for_child()
+        target.log.on_warning = WarningBook(self._books[-1]).write
+        ends = [hubs for hubs, _ in self._questions]
+        listener = self._control.listener
+        daemon = Daemon(os.getppid(), self._started, theirs, listener, ends, self._rings, self._books)
+        return Hub(self._config, target, daemon).run()
 
     @staticmethod
     def _hear(place: Place, by: float) -> Report | Silent | None:
@@ -231,9 +255,7 @@ class Supervisor:
     @staticmethod
     def _kill(places: Iterable[Place]) -> None:
         for place in places:
-            if place.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(place.pid, signal.SIGKILL)
+            place.kill()
 
     # ---- while they run
 
@@ -252,13 +274,20 @@ class Supervisor:
                 late = [place for place in self._places if place.pid]
                 self._warn(f"{', '.join(place.name for place in late)} did not stop: killed")
                 self._kill(late)
-            for place in self._places:
-                if not place.pid and not self._stopping and now >= place.start_at:
+            for place in self._missing():
+                if now >= place.start_at:
                     self._replace(place)
+
+    def _missing(self) -> list[Place]:
+        """Who is to be started again."""
+        if self._stopping:
+            return []
+        places = self._places if self._control is None else [*self._places, self._hub]
+        return [place for place in places if not place.pid]
 
     def _next_signal(self) -> int | None:
         """Wait for a signal, or until something is due."""
-        due = [place.start_at for place in self._places if not place.pid and not self._stopping]
+        due = [place.start_at for place in self._missing()]
         if self._stopping:
             due.append(self._stop_by)
         if not due:
@@ -275,17 +304,21 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            for place in self._places:
+            for place in (*self._places, self._hub):
                 if place.pid == pid:
-                    self._bury_worker(place, pid, os.waitstatus_to_exitcode(status))
+                    self._bury_one(place, os.waitstatus_to_exitcode(status))
 
-    def _bury_worker(self, place: Place, pid: int, code: int) -> None:
+    def _bury_one(self, place: Place, code: int) -> None:
+        pid = place.pid
         place.ended()
         if self._stopping:
             return
-        how = f"was killed by {signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
-        self._warn(f"{place.name} (process {pid}) {how}: it is started again")
-        if -code in cachefile.CRASHES and any(self._marks[2 * place.number : 2 * place.number + 2]):
+        self._warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
+        if (
+            place is not self._hub
+            and -code in cachefile.CRASHES
+            and any(self._marks[2 * place.number : 2 * place.number + 2])
+        ):
             self._died_in_cache()
 
     def _died_in_cache(self) -> None:
@@ -304,6 +337,9 @@ class Supervisor:
 
     def _replace(self, place: Place) -> None:
         try:
+            if place is self._hub:
+                self._start_hub()
+                return
             self._start(place, look_over_cache=True)
         except OSError as error:
             place.ended()
@@ -317,6 +353,32 @@ class Supervisor:
             case Silent():
                 self._warn(f"{place.name} does not start: killed")
                 self._kill([place])
+
+    # ---- the control socket
+
+    def _make_control(self, user: str) -> list[str]:
+        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
+        path = self._config.control.path
+        if path:
+            try:
+                self._control = controlsocket.make(Path(path), user, self._config.control.group)
+            except OSError as error:
+                return [f"control.path: {path}: {error.strerror}: no control socket"]
+        return []
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def _end_hub(self) -> None:
+        """It ends when its channel does; it shows the others' end until then."""
+        self._hub.leave()
+        end = time.monotonic() + HUB_END_SECONDS
+        while self._hub.pid:
+            if signal.sigtimedwait({signal.SIGCHLD}, max(0.0, end - time.monotonic())) is None:
+                self._hub.kill()
+            self._bury()
 
     # ---- SIGTERM
 
@@ -335,7 +397,7 @@ class Supervisor:
         self._order(Stop())
 
     def _order(self, order: channel.Order) -> None:
-        for place in self._places:
+        for place in (*self._places, self._hub) if isinstance(order, ReopenLog) else self._places:
             if place.pid and place.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
                     channel.send(place.channel, order)
@@ -373,19 +435,20 @@ class Supervisor:
         for warning in warnings:
             self._target.log.warning(warning)
         self._hand_out(settings, opened)
+        if self._hub.pid and self._hub.channel is not None:
+            with contextlib.suppress(OSError):
+                channel.send_reload(self._hub.channel, settings, {})
         self._info("configuration reloaded")
 
     def _try(self, path: Path, count: int) -> None:
         """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
-        trial = Place(-1)
-        trial.channel, theirs = channel.pair()
-        with trial.channel, theirs:
-            trial.pid = self._fork()
-            if not trial.pid:
-                self._be(lambda: self._read(path, count, theirs))
-            theirs.close()
+        trial = Place("trial")
+        self._fork(trial, lambda theirs: self._read(path, count, theirs))
+        try:
             report = self._hear(trial, time.monotonic() + RELOAD_SECONDS)
-            self._kill([trial])
+        finally:
+            trial.leave()
+            trial.kill()
             os.waitpid(trial.pid, 0)
         match report:
             case Failed(why):
@@ -412,12 +475,14 @@ class Supervisor:
             user=now.user,
             log=now.log,
             cache=msgspec.structs.replace(settings.cache, path=now.cache.path),
+            control=now.control,
             listen=msgspec.structs.replace(settings.listen, workers=now.listen.workers),
         )
         for name, wanted, kept in (
             ("user", settings.user, fixed.user),
             ("log", settings.log, fixed.log),
             ("cache.path", settings.cache, fixed.cache),
+            ("control", settings.control, fixed.control),
             ("listen.workers", settings.listen, fixed.listen),
         ):
             if wanted != kept:
@@ -466,11 +531,14 @@ def stop_pending() -> bool:
     return bool(signal.sigpending() & {signal.SIGTERM, signal.SIGINT})
 
 
-def signal_name(number: int) -> str:
+def how_ended(code: int) -> str:
+    """From an exit code, negative for a signal."""
+    if code >= 0:
+        return f"ended with exit code {code}"
     try:
-        return signal.Signals(number).name
+        return f"was killed by {signal.Signals(-code).name}"
     except ValueError:  # a real-time signal
-        return f"signal {number}"
+        return f"was killed by signal {-code}"
 
 
 def name_of(listener: socket.socket) -> str:

@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from fastscreen.supervisor import Place
+from fastscreen.place import Place
 
 
 def test_pauses_grow_and_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first time at once, then 1 s, 2, 4 ... up to 30; and for ever so, however often."""
-    place = Place(0)
+    place = Place("worker 1", 0)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     place.started = 999.0
     pauses = []
@@ -21,7 +21,7 @@ def test_pauses_grow_and_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_long_life_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(0)
+    place = Place("worker 1", 0)
     place.short_lives = 7
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
     place.started = 900.0
