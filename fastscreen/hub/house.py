@@ -86,7 +86,7 @@ class House:
         return policy.Share(worker, len(self.crew))
 
     def pre_queue(self, worker: int) -> int:
-        return policy.pre_queue_limit(self.config.limits, self.share(worker))[0]
+        return policy.pre_queue_limit(self.config, self.share(worker))[0]
 
     # ---- the cache's file
 
