@@ -7,15 +7,16 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import check, run
+from fastscreen.cli import check, run, tui
 
-COMMANDS = (run, check)
+COMMANDS = (run, check, tui)
 
 EXAMPLES = """\
 examples:
   fastscreen run                                     try it on 127.0.0.1:2525, without a configuration
   fastscreen check -c /etc/fastscreen/fastscreen.toml
   fastscreen run -c /etc/fastscreen/fastscreen.toml
+  fastscreen tui                                     watch it in a terminal
 
 exit codes: 0 all is well, 1 it failed, 2 wrong usage or configuration
 """
