@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import check, run, tui
+from fastscreen.cli import bypass, cache, check, completion, events, explain, run, status, tui
 
-COMMANDS = (run, check, tui)
+COMMANDS = (run, tui, status, explain, events, cache, bypass, check, completion)
 
 EXAMPLES = """\
 examples:
@@ -17,6 +17,8 @@ examples:
   fastscreen check -c /etc/fastscreen/fastscreen.toml
   fastscreen run -c /etc/fastscreen/fastscreen.toml
   fastscreen tui                                     watch it in a terminal
+  fastscreen status
+  fastscreen explain 192.0.2.1
 
 exit codes: 0 all is well, 1 it failed, 2 wrong usage or configuration
 """
