@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import bypass, cache, check, completion, events, explain, run, status, tui
+from fastscreen.cli import bypass, cache, check, completion, demo, events, explain, run, status, tui
 
-COMMANDS = (run, tui, status, explain, events, cache, bypass, check, completion)
+COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, check, completion)
 
 EXAMPLES = """\
 examples:
+  fastscreen demo                                    see it at work, with clients of every kind
   fastscreen run                                     try it on 127.0.0.1:2525, without a configuration
   fastscreen check -c /etc/fastscreen/fastscreen.toml
   fastscreen run -c /etc/fastscreen/fastscreen.toml
