@@ -11,7 +11,7 @@ from fastscreen.demo.lists import ALLOWLIST_THRESHOLD, LISTS, SECRET, THRESHOLD
 WORKERS = 2
 GREET_WAIT = 2  # s; postscreen's 6 would make one wait for the first verdict
 PER_CLIENT = 8  # connections of one client at a time
-PRE_QUEUE = 260  # so that a wave of the botnet brings stress, for a moment
+PRE_QUEUE = 220  # so that a wave of the botnet brings stress, for a moment
 
 CONTROL, LOG, ACCESS = "control", "log", "access.cidr"
 """Files in the demo's folder."""

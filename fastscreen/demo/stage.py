@@ -69,11 +69,12 @@ class Stage:
         """Let it run for so long. StageError: a process has ended."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            self._check()
+            self.check()
             time.sleep(min(left, 0.2))
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """StageError: a process has ended."""
         for name, process in (("the screener", self._screener), ("the crowd", self._crowd)):
             if process.poll() is not None:
                 raise StageError(f"{name} has ended with exit code {process.returncode}{self._last_words()}")

@@ -52,3 +52,13 @@ def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str])
     assert complete(made, "fastscreen", "cache", "ex") == ["export"]
     assert complete(made, "fastscreen", "status", "--w") == ["--watch"]
     assert set(complete(made, "fastscreen", "completion", "")) == set(SHELLS)
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
+def test_fish_completes_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    fish = shutil.which("fish")
+    assert fish is not None
+    asking = [f"complete -C 'fastscreen {words}'" for words in ("sta", "cache ex", "status --w")]
+    made = script("fish", capsys) + "\n".join(asking)
+    offered = subprocess.run([fish, "-N"], input=made, capture_output=True, text=True, check=True).stdout
+    assert [line.split("\t")[0] for line in offered.splitlines()] == ["status", "export", "--watch"]
