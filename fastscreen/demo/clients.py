@@ -49,7 +49,11 @@ async def pregreeter(server: Server, address: str, random: Random) -> None:
     async with Talk(server, address) as talk:
         await talk.teased()
         await asyncio.sleep(random.uniform(0.0, 0.6))
-        talk.say(random.choice(_EARLY))
+        early = random.choice(_EARLY)
+        talk.say(early)
+        if not early.endswith(b"\n"):  # no command, so no answer to it ever comes
+            await asyncio.sleep(random.uniform(2.0, 5.0))
+            return
         await talk.hear()
         await talk.ask(b"MAIL FROM:<prize@lottery.example>")
         await talk.ask(b"RCPT TO:<" + random.choice(_RECIPIENTS) + b">")
@@ -77,7 +81,7 @@ async def bare_newline(server: Server, address: str, random: Random) -> None:
 
 
 async def listed(server: Server, address: str, random: Random) -> None:
-    """A spammer with manners: only the lists know it."""
+    """A spammer with manners: only lists know it."""
     async with Talk(server, address) as talk:
         if not (await talk.greeted()).startswith(b"220"):
             return
@@ -125,12 +129,6 @@ async def impatient(server: Server, address: str, random: Random) -> None:
         await asyncio.sleep(random.uniform(0.1, 1.5))
 
 
-async def turned_away(server: Server, address: str, random: Random) -> None:
-    """Hears why, if it is told, and leaves."""
-    async with Talk(server, address) as talk:
-        await talk.closed()
-
-
 async def greedy(server: Server, address: str, random: Random) -> None:
     """More connections at a time than one client may have."""
     await asyncio.gather(*(impatient(server, address, random) for _ in range(GREEDY_AT_ONCE)), return_exceptions=True)
@@ -145,7 +143,7 @@ BEHAVIOURS: dict[cast.Part, Behaviour] = {
     cast.SENDER: sender,
     cast.LARGE_SENDER: sender,
     cast.OWN: sender,
-    cast.BANNED: turned_away,
+    cast.BANNED: listed,
     cast.PREGREETER: pregreeter,
     cast.PIPELINER: pipeliner,
     cast.BARE_NEWLINE: bare_newline,

@@ -22,6 +22,7 @@ from fastscreen.demo import settings
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
+PLACE_MOST = 50  # octets: the sink's socket lies two folders further down
 _LISTENING = re.compile(rb"daemon started -- .* listening on ([0-9.]+):([0-9]+)")
 _PR_SET_PDEATHSIG = 1
 
@@ -40,7 +41,9 @@ class Stage:
 
     def __enter__(self) -> Self:
         with self._end:
-            self.folder = Path(self._end.enter_context(tempfile.TemporaryDirectory(prefix="fastscreen-demo-")))
+            self.folder = Path(
+                self._end.enter_context(tempfile.TemporaryDirectory(prefix="fastscreen-demo-", dir=place()))
+            )
             self._crowd = self._started([sys.executable, "-m", "fastscreen.demo.crowd"])
             resolver = int(self._line(self._crowd))
             (self.folder / settings.ACCESS).write_text(settings.access_list())
@@ -142,6 +145,12 @@ class Stage:
             with contextlib.suppress(OSError):
                 said += (self.folder / name).read_text(errors="replace").splitlines()[-5:]
         return "".join(f"\n  {line}" for line in said)
+
+
+def place() -> str:
+    """Where the folder is made: $TMPDIR, unless that is too long for the sockets in it (108 octets, unix(7))."""
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= PLACE_MOST else "/tmp"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from fastscreen import config, policy
 from fastscreen.cli import main
-from fastscreen.demo import cast, crowd, lists, nameserver, settings, summary
+from fastscreen.demo import cast, crowd, lists, nameserver, settings, stage, summary
 from fastscreen.demo.clients import BEHAVIOURS
 
 
@@ -126,6 +126,15 @@ def test_the_key_in_a_lists_name_is_masked(tmp_path: Path) -> None:
     shown = [table.lookup(each.domain) for each in lists.LISTS]
     assert "dq.example" in shown
     assert all(name and lists.SECRET not in name for name in shown)
+
+
+def test_a_long_place_for_temporary_files_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for length, expected in ((50, None), (51, "/tmp")):
+        name = "/" + "x" * (length - 1)
+        monkeypatch.setattr("tempfile.gettempdir", lambda name=name: name)
+        assert stage.place() == (expected or name)
+    deepest = f"{'x' * stage.PLACE_MOST}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
+    assert len(deepest) < 108
 
 
 def test_what_is_missing_is_told() -> None:
