@@ -275,12 +275,12 @@ class Screener:
     def answers(self, address: str) -> list[tuple[str, str, list[str], int]]:
         """What the lists said of a client, as far as it is kept. ValueError: no address.
 
-        (list, state, answers, s for which it is not asked again); the state is "unknown", "asked", "listed", "not listed"
-        or "failed".
+        (list, state, answers, s for which it is not asked again); the state is "unknown", "asked", "listed", "not
+        listed" or "failed".
         """
 
     def client(self, address: str) -> tuple[int, tuple[int, ...]] | None:
-        """A client's sessions and the stamps that they share (-1: not read); None: it has none. ValueError: no address."""
+        """A client's sessions and the stamps that they share (-1: not read), or None. ValueError: no address."""
 
     @property
     def sessions(self) -> int: ...
@@ -323,11 +323,11 @@ class EventReader:
     def counts(self) -> dict[str, int]:
         """How many events of each kind there were since the ring was made."""
 
-    def read(self, after: int, wanted: Filter, limit: int) -> tuple[list[EventTuple], int, int, int]:
-        """The first `limit` events behind sequence `after` that match: (events, head, lost, skipped).
+    def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:
+        """The first `limit` events behind sequence `after`, up to `until`, that match: (events, head, lost, skipped).
 
-        head: to go on from. lost: events that were overwritten before they were read, matching or not. skipped: events
-        that match beyond the limit.
+        until: 0 is the newest. head: to go on from. lost: events that were overwritten before they were read, matching
+        or not. skipped: events that match beyond the limit.
         """
 
 @final

@@ -184,8 +184,9 @@ cdef class EventReader:
             raise ValueError("this memory is for reading")
         (<RingHeader*> self.header).bypass_until = <int64_t> (until * 1e6)
 
-    def read(self, uint64_t after, Filter wanted, int limit):
+    def read(self, uint64_t after, Filter wanted, int limit, uint64_t until=0):
         cdef uint64_t head = published(&self.header.head)
+        cdef uint64_t end = min(head, until) if until else head
         cdef uint64_t at = after + 1
         cdef uint64_t lost = 0
         cdef uint64_t skipped = 0
@@ -194,9 +195,9 @@ cdef class EventReader:
         if at > head + 1:
             at = head + 1           # the ring was made anew
         if head > self.mask and at <= head - self.mask:
-            lost = head - self.mask - at
+            lost = max(min(head - self.mask, end + 1), at) - at
             at = head - self.mask
-        while at <= head:
+        while at <= end:
             if not self.copy(at, &record):
                 lost += 1
             elif wanted.matches(&record):
@@ -205,7 +206,7 @@ cdef class EventReader:
                 else:
                     skipped += 1
             at += 1
-        return found, head, lost, skipped
+        return found, end, lost, skipped
 
     cdef bint copy(self, uint64_t sequence, Event* record) noexcept:
         """False: the writer has been quicker."""

@@ -132,7 +132,7 @@ cdef list live_answers(Screener core, str address):
     cdef char text[64]
     cdef int at, number
     cdef list found = []
-    if not address_parse(address, &wanted):
+    if "\0" in address or not address_parse(address.encode(), &wanted):
         raise ValueError(f"{address!r} is no address")
     entry = core.dnsbl.lookups.find(&wanted)
     if entry == NULL:
@@ -157,7 +157,7 @@ cdef tuple live_client(Screener core, str address):
     cdef Address wanted
     cdef Client* client
     cdef int test
-    if not address_parse(address, &wanted):
+    if "\0" in address or not address_parse(address.encode(), &wanted):
         raise ValueError(f"{address!r} is no address")
     client = <Client*> core.clients.find(&wanted)
     if client == NULL:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +29,7 @@ DISABLED = 1
 _CLEANED_KEY = b"_LAST_CACHE_CLEANUP_COMPLETED_"
 _STAMP_MAX = 2**63 - 1
 _ALL_DISABLED = (DISABLED,) * TESTS
+_DELETED = b"\xc0"  # in place of a record that is to be deleted from the file
 
 _TURN_SECONDS = 1.0
 _RETRY_TURNS = 30  # between attempts with a file or disk that does not work
@@ -163,6 +164,8 @@ class Cache:
                 return None
             if value is None:
                 return None
+        elif value is _DELETED:
+            return None
         return parse_stamps(value)
 
     def end_batch(self) -> None:
@@ -181,6 +184,28 @@ class Cache:
         value = pack_stamps(stamps)
         with self._gathering:
             self._gathered[key] = value
+
+    def pending(self, key: bytes) -> Stamps | None:
+        """Stamps that are perhaps not in the file yet."""
+        value = self._gathered.get(key) or self._written.get(key)
+        return None if value is None or value is _DELETED else parse_stamps(value)
+
+    def forget(self, first: bytes, last: bytes) -> int:
+        """Another process deletes all keys from `first` to `last` that are as long: do so with what is not written yet.
+
+        Return how many. They are deleted from the file with the next turn: the thread may be writing them just now.
+        """
+        doomed = [key for key in (*self._gathered, *self._written) if len(key) == len(first) and first <= key <= last]
+        with self._gathering:
+            self._gathered.update(dict.fromkeys(doomed, _DELETED))
+        return len(doomed)
+
+    def replace(self, records: Iterable[tuple[bytes, Stamps]]) -> int:
+        """Another process has stored these: whatever is not written yet must not undo that. Return how many."""
+        newer = {key: pack_stamps(stamps) for key, stamps in records if key in self._gathered or key in self._written}
+        with self._gathering:
+            self._gathered.update(newer)
+        return len(newer)
 
     def close(self) -> None:
         """Write what is gathered and close the file."""
@@ -364,10 +389,14 @@ class Cache:
 
     def _put(self, records: dict[bytes, bytes]) -> None:
         cleaned = self._cleaning
+        deleted = [key for key, value in records.items() if value is _DELETED]
+        kept = [item for item in records.items() if item[1] is not _DELETED] if deleted else records.items()
         while True:
             try:
                 with self._begin_write() as transaction, transaction.cursor() as cursor:
-                    cursor.putmulti(records.items())
+                    cursor.putmulti(kept)
+                    for key in deleted:
+                        transaction.delete(key)
                 return
             except lmdb.MapFullError:
                 if cleaned or self._last_cleanup() > self._clock() - _FULL_CLEANUP_SECONDS:

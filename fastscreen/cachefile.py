@@ -101,6 +101,20 @@ def open_file(
         raise UnusableError(reason(error)) from error
 
 
+def open_existing(path: Path, map_size: int) -> Any:
+    """Return an environment on a file that another process made, and changes nothing when it is unsound.
+
+    `map_size` is in bytes, at least; FileNotFoundError, `UnusableError`. As `open_file`: once a process.
+    """
+    path.stat()
+    try:
+        return _open_checked(path, map_size)
+    except DamagedError as error:
+        raise UnusableError(f"damaged ({error})") from error
+    except lmdb.Error as error:
+        raise UnusableError(reason(error)) from error
+
+
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One process at a time checks, moves aside and creates: two workers must not move aside each other's new file."""

@@ -134,7 +134,7 @@ def _step(step: Step) -> AccessStep:
     match step:
         case Networks(_, table, decisions):
             return AccessStep(decisions, table)
-        case Ask(_, decide):
+        case Ask(_, decide, _):
             return AccessStep([decide])
         case Word(decision):
             return AccessStep([decision])

@@ -17,37 +17,28 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, channel, config, policy, privileges
+from fastscreen import __version__, cachefile, channel, config, controlsocket, policy, privileges, warningbook
 from fastscreen.channel import Failed, Ready, ReopenLog, Report, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass
+from fastscreen.hub import questions
+from fastscreen.hub.process import Daemon, Hub
 from fastscreen.listeners import listen
 from fastscreen.logs import LogTarget
+from fastscreen.place import Place, how_ended
+from fastscreen.warningbook import WarningBook
 from fastscreen.worker import Seat, Worker, attribute, one_line
 
 START_SECONDS = 20.0  # opening the cache may wait for another process
 RELOAD_SECONDS = 30.0
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
-SHORT_LIFE_SECONDS = 10.0  # a worker that dies twice so soon is started after 1 s, then 2, 4, ...
-PAUSE_MOST = 30.0  # s
+HUB_END_SECONDS = 2.0
 CACHE_DEATHS_SECONDS = 600.0  # two in this time, and the file is not trusted any more
 
 _SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 # What reading a damaged map ends with. SIGKILL is somebody's will.
 _CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT)
-
-
-class Place:
-    """One of the workers, whichever process it is just now. `pid` 0: none."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.pid = 0
-        self.channel: socket.socket | None = None
-        self.started = 0.0  # s, monotonic
-        self.start_at = 0.0  # s, monotonic
-        self.short_lives = 0  # one after the other
 
 
 class Supervisor:
@@ -60,6 +51,8 @@ class Supervisor:
         self._stopping = False
         self._stop_by = 0.0
         self._cache_deaths: list[float] = []
+        self._control: controlsocket.ControlSocket | None = None
+        self._started = time.time()
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
@@ -75,16 +68,25 @@ class Supervisor:
                 self._target.give_to(user)
             if self._config.cache.path:
                 privileges.give_folder(Path(self._config.cache.path).parent, user)
+            controlsocket.check_group(self._config)
+            odd = self._make_control(user)
             if user:
                 privileges.become(user)
-            warnings = self._check(self._config, count)
+            warnings = (*odd, *self._check(self._config, count))
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
+            self._close_control()
             print(f"fastscreen: {one_line(error)}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
-        self._places = [Place(number) for number in range(count)]
+        self._places = [Place(f"worker {number + 1}", number) for number in range(count)]
+        self._hub = Place("hub")
         self._marks = memoryview(mmap.mmap(-1, 2 * count))
         self._rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
+        self._questions = [questions.pair() for _ in range(count)] if self._control is not None else []
+        # The workers' books, the supervisor's, the hub's.
+        self._books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + 2)]
+        self._target.log.on_warning = WarningBook(self._books[count]).write
         if (code := self._start_all()) is not None:
+            self._close_control()
             return code
         for warning in warnings:
             self._target.log.warning(warning)
@@ -94,6 +96,8 @@ class Supervisor:
         crew = f"{count} workers, " if count > 1 else ""
         self._say(self._target.log.info, f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
         self._supervise()
+        self._end_hub()
+        self._close_control()
         self._say(self._target.log.info, "daemon stopped")
         self._target.close()
         return 0
@@ -134,15 +138,57 @@ class Supervisor:
 
     def _start(self, place: Place, *, look_over_cache: bool) -> None:
         """Fork. The child never returns from here."""
-        ours, theirs = channel.pair()
-        place.channel = ours
-        place.started = time.monotonic()
         mark = self._marks[2 * place.number : 2 * place.number + 2]
         mark[:] = bytes(2)
+
+        def work(theirs: socket.socket) -> int:
+            listeners = {}
+            for address, group in self._groups.items():
+                listeners[address] = group.pop(place.number)
+                for listener in group:
+                    listener.close()
+            desk = None
+            for at, (hubs, workers) in enumerate(self._questions):
+                hubs.close()
+                if at == place.number:
+                    desk = workers
+                else:
+                    workers.close()
+            target = self._target.for_child()
+            target.log.on_warning = WarningBook(self._books[place.number]).write
+            events = self._rings[place.number]
+            seat = Seat(place.number, len(self._places), theirs, mark, events, desk, look_over_cache)
+            return Worker(self._config, listeners, target, seat).run()
+
+        self._fork(place, work)
+
+    def _start_hub(self) -> None:
+        """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not."""
+        assert self._control is not None
+        control = self._control.listener
+
+        def serve(theirs: socket.socket) -> int:
+            for group in self._groups.values():
+                _close(group)
+            for _, workers in self._questions:
+                workers.close()
+            target = self._target.for_child()
+            target.log.on_warning = WarningBook(self._books[-1]).write
+            ends = [hubs for hubs, _ in self._questions]
+            daemon = Daemon(os.getppid(), self._started, theirs, control, ends, self._rings, self._books)
+            return Hub(self._config, target, daemon).run()
+
+        self._fork(self._hub, serve)
+
+    def _fork(self, place: Place, work: Callable[[socket.socket], int]) -> None:
+        """Let a new process do `work` with its end of a channel. It never returns from here."""
+        place.leave()
+        ours, theirs = channel.pair()
         self._target.log.flush()
-        place.pid = os.fork()
-        if place.pid:
+        pid = os.fork()
+        if pid:
             theirs.close()
+            place.take(pid, ours)
             return
         code = 70
         try:
@@ -150,17 +196,12 @@ class Supervisor:
             for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            for other in self._places:
-                if other.channel is not None:
-                    other.channel.close()
-            listeners = {}
-            for address, group in self._groups.items():
-                listeners[address] = group.pop(place.number)
-                for listener in group:
-                    listener.close()
-            events = self._rings[place.number]
-            seat = Seat(place.number, len(self._places), theirs, mark, events, look_over_cache)
-            code = Worker(self._config, listeners, self._target.for_child(), seat).run()
+            ours.close()
+            for other in (*self._places, self._hub):
+                other.leave()
+            if place is not self._hub and self._control is not None:
+                self._control.listener.close()
+            code = work(theirs)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -177,7 +218,7 @@ class Supervisor:
     def _kill_all(self) -> None:
         for place in self._places:
             if place.pid:
-                os.kill(place.pid, signal.SIGKILL)
+                place.kill()
                 os.waitpid(place.pid, 0)
 
     # ---- while they run
@@ -195,15 +236,14 @@ class Supervisor:
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
                 for place in self._places:
-                    if place.pid:
-                        os.kill(place.pid, signal.SIGKILL)
-            for place in self._places:
-                if not place.pid and not self._stopping and now >= place.start_at:
+                    place.kill()
+            for place in self._missing():
+                if now >= place.start_at:
                     self._replace(place)
 
     def _next_signal(self) -> int | None:
         """Wait for a signal, or until something is due."""
-        due = [place.start_at for place in self._places if not place.pid and not self._stopping]
+        due = [place.start_at for place in self._missing()]
         if self._stopping:
             due.append(self._stop_by)
         if not due:
@@ -213,23 +253,23 @@ class Supervisor:
 
     def _bury(self) -> None:
         """Take note of the workers that ended."""
-        for place in self._places:
-            if not place.pid:
+        for place in (*self._places, self._hub):
+            pid = place.pid
+            code = place.ended()
+            if code is None or self._stopping:
                 continue
-            pid, status = os.waitpid(place.pid, os.WNOHANG)
-            if pid == 0:
+            self._say(self._target.log.warning, f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
+            if place is self._hub:
                 continue
-            code = os.waitstatus_to_exitcode(status)
-            place.pid = 0
-            if self._stopping:
-                continue
-            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            self._say(self._target.log.warning, f"worker {place.number + 1} (process {pid}) {how}: it is started again")
-            now = time.monotonic()
-            place.short_lives = place.short_lives + 1 if now < place.started + SHORT_LIFE_SECONDS else 0
-            place.start_at = now + (min(2.0 ** (place.short_lives - 2), PAUSE_MOST) if place.short_lives > 1 else 0.0)
             if -code in _CRASHES and any(self._marks[2 * place.number : 2 * place.number + 2]):
-                self._died_in_cache(now)
+                self._died_in_cache(time.monotonic())
+
+    def _missing(self) -> list[Place]:
+        """Who is to be started again."""
+        if self._stopping:
+            return []
+        places = self._places if self._control is None else [*self._places, self._hub]
+        return [place for place in places if not place.pid]
 
     def _died_in_cache(self, now: float) -> None:
         self._cache_deaths = [*(at for at in self._cache_deaths if at > now - CACHE_DEATHS_SECONDS), now]
@@ -248,8 +288,9 @@ class Supervisor:
         )
 
     def _replace(self, place: Place) -> None:
-        if place.channel is not None:
-            place.channel.close()
+        if place is self._hub:
+            self._start_hub()
+            return
         self._start(place, look_over_cache=True)
         match self._hear(place, START_SECONDS):
             case Ready():
@@ -261,6 +302,31 @@ class Supervisor:
         if place.pid and place.channel is not None:
             with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
                 channel.send(place.channel, order)
+
+    # ---- the control socket
+
+    def _make_control(self, user: str) -> list[str]:
+        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
+        path = self._config.control.path
+        if path:
+            try:
+                self._control = controlsocket.make(Path(path), user, self._config.control.group)
+            except OSError as error:
+                return [f"control.path: {path}: {error.strerror}: no control socket"]
+        return []
+
+    def _close_control(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+
+    def _end_hub(self) -> None:
+        """It ends when its channel does; it shows the others' end until then."""
+        self._hub.leave()
+        end = time.monotonic() + HUB_END_SECONDS
+        while self._hub.pid and self._hub.ended() is None:
+            if signal.sigtimedwait({signal.SIGCHLD}, max(0.0, end - time.monotonic())) is None:
+                self._hub.kill()
 
     # ---- SIGTERM
 
@@ -286,7 +352,7 @@ class Supervisor:
             self._target.open()
         except OSError as error:
             self._say(self._target.log.warning, f"log not opened again: {one_line(error)}")
-        for place in self._places:
+        for place in (*self._places, self._hub):
             self._order(place, ReopenLog())
         if self._path is None:
             return
@@ -303,7 +369,7 @@ class Supervisor:
                 _close(group)
             self._say(self._target.log.warning, f"configuration not taken over: {one_line(error)}")
             return
-        for setting in ("user", "log", "cache.path", "listen.workers"):
+        for setting in ("user", "log", "cache.path", "control", "listen.workers"):
             if attribute(settings, setting) != attribute(self._config, setting):
                 self._target.log.warning(f"{setting} changed: it takes effect when fastscreen is started again")
         self._config = settings
@@ -313,6 +379,9 @@ class Supervisor:
         for warning in warnings:
             self._target.log.warning(warning)
         self._hand_out(settings, opened)
+        if self._hub.pid and self._hub.channel is not None:
+            with contextlib.suppress(OSError):
+                channel.send_reload(self._hub.channel, settings, {})
         self._say(self._target.log.info, "configuration reloaded")
 
     def _hand_out(self, settings: Config, opened: dict[Endpoint, list[socket.socket]]) -> None:

@@ -19,6 +19,7 @@ from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass
 from fastscreen.core import Screener
+from fastscreen.hub.desk import Desk
 from fastscreen.logs import LogTarget
 from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
 from fastscreen.sink import Sink
@@ -31,9 +32,9 @@ class Seat(Struct, frozen=True):
     """What makes one worker different from the others.
 
     number: from 0; count: how many there are. channel: to the supervisor. mark: one shared byte that is not 0 while the
-    cache's file is in use, so that the supervisor knows what a worker died of. events: memory for
-    the ring of events, which outlives the worker. look_over_cache: read the file with a
-    process of its own first.
+    cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
+    which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
+    first.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Seat(Struct, frozen=True):
     channel: socket.socket
     mark: memoryview
     events: memoryview
+    questions: socket.socket | None
     look_over_cache: bool
 
     @property
@@ -96,6 +98,9 @@ class Worker:
             self._screener.listen(listener.fileno())
         loop.add_reader(self._screener.fileno(), self._screener.run)
         loop.add_reader(self._seat.channel.fileno(), self._ordered)
+        if self._seat.questions is not None:
+            desk = Desk(self._seat.questions, self._screener, self._cache, self._log)
+            loop.add_reader(self._seat.questions.fileno(), desk.serve)
         channel.send(self._seat.channel, Ready())
         tick = loop.create_task(self._tick())
         await self._drained.wait()

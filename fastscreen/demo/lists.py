@@ -66,11 +66,11 @@ def _keyed(address: str) -> Reply:
     return Reply(("127.0.1.2",) if listed else (), 0.02)
 
 
-def _slow(address: str) -> Reply | None:
-    """A list in trouble: late, and at times silent."""
-    if chance(address, "silent") < 0.15:
+def _broken(address: str) -> Reply | None:
+    """A list in trouble: mostly silent, else late."""
+    if chance(address, "silent") < 0.65:
         return None
-    return Reply((), 0.2 + 0.5 * chance(address, "slow"))
+    return Reply((), 0.1 + 0.3 * chance(address, "late"))
 
 
 def _allow(address: str) -> Reply:
@@ -83,6 +83,6 @@ LISTS = (
     List("drones.example", "drones.example*2", _drones),
     List("dynamic.example", "dynamic.example=127.0.0.10*1", _dynamic),
     List(f"{SECRET}.dq.example", f"{SECRET}.dq.example*2", _keyed),
-    List("slow.example", "slow.example*1", _slow),
+    List("broken.example", "broken.example*1", _broken),
     List("allow.example", "allow.example=127.0.[0..255].[1..3]*-4", _allow),
 )
