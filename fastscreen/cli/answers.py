@@ -78,12 +78,12 @@ class Event(Struct, frozen=True):
     session: int = 0
     address: str = ""
     port: int = 0
-    stage: str = ""
+    stage: str | None = None
     failed: list[str] = []
     score: int | None = None
     about: str | None = field(default=None, name="list")
-    number: float | None = None
-    text: str = ""
+    number: float | str | None = None
+    text: str | None = None
 
 
 Stamp = float | str

@@ -133,7 +133,7 @@ def run_stats(arguments: argparse.Namespace) -> int:
     looked = stats.hits + stats.misses
     print(f"look-ups  {looked:,}" + (f", {100 * stats.hits / looked:.1f} % found" if looked else ""))
     for part in stats.expiring:
-        print(f"expiring  {part.entries:,} within {span(part.within)}")
+        print(f"expiring  {part.entries:,} {f'within {span(part.within)}' if part.within else 'already'}")
     return 0
 
 
@@ -156,19 +156,23 @@ def shown(entry: Entry, now: float) -> Iterator[str]:
 
 
 def summary(entry: Entry, now: float) -> str:
-    """One entry in a line: what is valid, and what no longer is."""
-    parts = []
-    for test, stamp in entry.stamps.items():
-        if not isinstance(stamp, str):
-            parts.append(f"{test} {span(stamp - now) if stamp > now else 'expired'}")
-    return f"{entry.address:<15}  {', '.join(parts) or 'no test passed'}"
+    """One entry in a line: how many passes are valid, and which of them ends first."""
+    passed = {test: stamp - now for test, stamp in entry.stamps.items() if not isinstance(stamp, str)}
+    valid = {test: left for test, left in passed.items() if left >= 0}
+    parts = [f"{len(valid)} valid"]
+    if valid:
+        first = min(valid, key=lambda test: valid[test])
+        parts.append(f"the first ({first}) for {span(valid[first])}")
+    if len(passed) > len(valid):
+        parts.append(f"{len(passed) - len(valid)} expired")
+    return f"{entry.address:<15}  {', '.join(parts)}"
 
 
 def expiry(stamp: Stamp, now: float) -> str:
     """When a pass ends or has ended."""
     if isinstance(stamp, str):
         return "never passed" if stamp == "never" else stamp
-    if stamp > now:
+    if stamp >= now:
         return f"passed, valid until {moment(stamp)} ({span(stamp - now)} more)"
     return f"expired {moment(stamp)} ({span(now - stamp)} ago)"
 

@@ -91,7 +91,9 @@ def line(octets: Any) -> str:
 def _particulars(event: Event) -> str:
     """What the event itself tells: a time, a number, a list, the client's words."""
     parts = []
-    if event.number is not None:
+    if isinstance(event.number, str):
+        parts.append(event.number)
+    elif event.number is not None:
         if event.kind in _TIMED:
             parts.append(f"{event.number:.2f} s")
         elif event.kind == "pregreet":

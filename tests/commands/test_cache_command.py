@@ -53,7 +53,9 @@ def test_list_goes_through_all_pages(hub: Hub, ask: Ask) -> None:
     daemon = hub({"cache.list": pages})
     code, printed, _ = ask("cache", "list", "192.0.2.0/24")
     assert code == 0
-    assert printed.splitlines() == [f"192.0.2.{number}        pregreet 1 h, dnsbl expired" for number in (1, 2, 3)]
+    assert printed.splitlines() == [
+        f"192.0.2.{number}        1 valid, the first (pregreet) for 1 h, 1 expired" for number in (1, 2, 3)
+    ]
     assert [(asked["prefix"], asked["after"]) for asked in daemon.asked] == [
         ("192.0.2.0/24", ""),
         ("192.0.2.0/24", "192.0.2.2"),
@@ -139,7 +141,7 @@ def test_stats(hub: Hub, ask: Ask) -> None:
         "map_size": 64_000_000,
         "hits": 170,
         "misses": 30,
-        "expiring": [{"within": 3600.0, "entries": 120}],
+        "expiring": [{"within": 0.0, "entries": 3}, {"within": 3600.0, "entries": 120}],
     }
     hub({"cache.stats": stats})
     assert ask("cache", "stats")[1].splitlines() == [
@@ -147,6 +149,7 @@ def test_stats(hub: Hub, ask: Ask) -> None:
         "entries   55,000",
         "size      9.0 MB of 64.0 MB",
         "look-ups  200, 85.0 % found",
+        "expiring  3 already",
         "expiring  120 within 1 h",
     ]
     assert json.loads(ask("cache", "stats", "--json")[1]) == stats

@@ -64,6 +64,29 @@ def test_durations(kind: str, hub: Hub, ask: Ask) -> None:
     assert ask("events", "--count", "1")[1].endswith(f" {kind:<16} 2.35 s\n")
 
 
+@pytest.mark.parametrize(
+    ("change", "particulars"),
+    [
+        (
+            {"kind": "list_failed", "session": 0, "port": 0, "list": "dq.example", "number": "timeout"},
+            "timeout dq.example",
+        ),
+        ({"kind": "passed", "number": "old"}, "old"),
+        ({"kind": "limit", "number": "time"}, "time"),
+        ({"kind": "rank", "number": 5}, "5"),
+        ({"kind": "stress_on", "session": 0, "port": 0, "address": "", "stage": None, "number": 117}, "117"),
+        ({"kind": "command", "number": None, "text": b"QUIT\r"}, '"QUIT\\r"'),
+        ({"kind": "connect", "number": 25}, ""),
+        ({"kind": "dialogue", "number": None}, ""),
+    ],
+)
+def test_what_each_kind_tells(change: dict[str, Any], particulars: str, hub: Hub, ask: Ask) -> None:
+    hub(batches=[([{**EVENT, "text": None, "failed": [], **change}], 0)])
+    code, printed, _ = ask("events", "--count", "1")
+    assert code == 0
+    assert printed.rstrip("\n")[52:].strip() == particulars
+
+
 def test_events_that_are_none(hub: Hub, ask: Ask) -> None:
     hub(batches=[([{"time": [], "kind": b"\x1b"}], 0)])
     code, printed, said = ask("events")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,14 @@ def test_events_of_a_client_that_is_expected(stage: Stage, capsys: pytest.Captur
     event = json.loads(asked(capsys, stage, *words, "--json")[1])
     assert (event["address"], event["kind"]) == (probe, "non_smtp_command")
     assert asked(capsys, stage, "events", "--filter=score>")[0] == 2
+
+
+def test_events_of_every_kind_can_be_shown(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("cached", "handed", "denylisted", "list_failed", "hangup", "busy"):
+        wait_until(partial(seen, stage, kind), kind)
+    code, printed, said = asked(capsys, stage, "events", "--recent", "1000", "--count", "1000")
+    assert (code, len(printed.splitlines()), said) == (0, 1000, "")
+    assert all(line.isascii() and line.isprintable() for line in printed.splitlines())
 
 
 @pytest.mark.parametrize(
