@@ -95,7 +95,7 @@ def _particulars(event: Event) -> str:
         parts.append(event.number)
     elif event.number is not None:
         if event.kind in _TIMED:
-            parts.append(f"{event.number:.2f} s")
+            parts.append(f"{event.number:.2f} s" if event.number >= 0.1 else f"{event.number * 1000:.1f} ms")
         elif event.kind == "pregreet":
             parts.append(f"{event.number:.0f} octets")
         elif event.kind in ("rank", "stress_on", "stress_off"):

@@ -73,6 +73,7 @@ def test_durations(kind: str, hub: Hub, ask: Ask) -> None:
         ),
         ({"kind": "passed", "number": "old"}, "old"),
         ({"kind": "limit", "number": "time"}, "time"),
+        ({"kind": "handed", "number": 0.00042}, "0.4 ms"),
         ({"kind": "rank", "number": 5}, "5"),
         ({"kind": "stress_on", "session": 0, "port": 0, "address": "", "stage": None, "number": 117}, "117"),
         ({"kind": "command", "number": None, "text": b"QUIT\r"}, '"QUIT\\r"'),
