@@ -37,7 +37,7 @@ class Bypass:
         elif was_on:
             self._warn(f"bypass switched off by user {uid}: clients are tested again")
         self._wait()
-        return until
+        return self.until or 0.0
 
     def _set(self, until: float) -> None:
         for reader in self._readers:

@@ -42,6 +42,7 @@ class Crew:
     async def ask(self, worker: int, question: Question) -> Any:
         """One worker's (from 0) answer, or None. What was asked just now is not asked again."""
         if isinstance(question, Forget | Remember):
+            self._recent.clear()
             return await self._ask(worker, question)
         now = self._loop.time()
         key = (worker, msgspec.msgpack.encode(question))

@@ -86,6 +86,8 @@ def network_term(network: ipaddress.IPv4Network | ipaddress.IPv6Network, negated
 
 def network_of(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     """An address or a network, as the core counts it: IPv4-mapped IPv6 is IPv4. ValueError."""
+    if "%" in text:
+        raise ValueError("a scope belongs to no client")
     network = ipaddress.ip_network(text, strict=False)
     if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
         mapped = network.network_address.ipv4_mapped

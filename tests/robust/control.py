@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any, Self
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 
 Map = dict[str, Any]
 
