@@ -127,6 +127,8 @@ def judge(config: Config, facts: Facts) -> Verdict:
         names = ", ".join(TESTS[test] for test in deep)
         text = f"greeted by the dummy engine; if {names} find nothing, handed on when it comes again"
         return found.end("deep", "dialogue", text, f"450 4.3.2 {_NOW}")
+    if DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold:
+        return found.end("ignored", "handoff", "handed on if it is silent until greeted; it has not passed")
     if found.tests:
         return found.end("passed", "handoff", "handed on if it is silent until greeted")
     return found.end("untested", "handoff", "handed on: no test is to be made")

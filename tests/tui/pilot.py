@@ -1,0 +1,94 @@
+"""The application under Textual's own pilot, and its screen as plain lines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
+
+from fastscreen.tui.app import Viewer
+from fastscreen.tui.lines import Lines
+from fastscreen.tui.model import Status, record
+from tui.hub import Hub
+from tui.world import World
+
+PATIENCE = 20.0  # s; only a test that fails waits so long
+
+
+def driven(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test that is a coroutine."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
+
+
+def rows(app: Viewer) -> list[str]:
+    """What the screen shows, line by line."""
+    return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+
+
+def text(app: Viewer) -> str:
+    return "\n".join(rows(app))
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
+    """Wait for something that is on its way."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await pilot.pause(0.01)
+    await pilot.pause()
+
+
+async def seen(pilot: Pilot[None], *words: str) -> None:
+    """Wait until the screen shows all of this."""
+    app = pilot.app
+    assert isinstance(app, Viewer)
+    try:
+        await until(pilot, lambda: all(word in text(app) for word in words))
+    except TimeoutError:
+        raise AssertionError(f"{words} not on the screen:\n{text(app)}") from None
+
+
+def remember(app: Viewer, hub: Hub, seconds: int) -> None:
+    """Give the view a past: so many polls of the world, without waiting for them."""
+    for _ in range(seconds):
+        hub.world.advance(1.0)
+        app.link._take(record(Status, hub._do_status({})))
+
+
+@asynccontextmanager
+async def viewing(*hubs: Hub, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[Viewer, Pilot[None]]]:
+    """The application on these hubs, connected to the first."""
+    app = Viewer([str(hub.path) for hub in hubs])
+    async with app.run_test(size=size) as pilot:
+        await until(pilot, lambda: app.link.up)
+        yield app, pilot
+
+
+@asynccontextmanager
+async def front_door(
+    folder: Path, world: World | None = None, size: tuple[int, int] = (80, 24), **named: Any
+) -> AsyncIterator[tuple[Viewer, Pilot[None], Hub]]:
+    """One hub with a world of two minutes, and the application on it."""
+    if world is None:
+        world = World()
+    world.advance(120)
+    async with Hub(folder / "control", world, **named) as hub, viewing(hub, size=size) as (app, pilot):
+        yield app, pilot, hub
+
+
+async def settle(pilot: Pilot[None]) -> None:
+    """Wait until the view that is seen has polled once more."""
+    app = pilot.app
+    assert isinstance(app, Viewer)
+    for lines in app.screen.query(Lines):
+        lines.repaint()
+    await pilot.pause()

@@ -1,0 +1,289 @@
+"""The application: daemons, screens and keys."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from rich.console import Console
+from rich.text import Text
+from textual.app import App, ComposeResult, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.theme import Theme
+from textual.widgets import ContentSwitcher
+
+from fastscreen.tui import export
+from fastscreen.tui.bar import Bar, Item
+from fastscreen.tui.dialogs import Ask, Help
+from fastscreen.tui.figures import clock, duration
+from fastscreen.tui.lines import Lines
+from fastscreen.tui.link import PERIOD, ControlError, Link, Unreachable
+from fastscreen.tui.palette import ACCENT, ALARM, BAD, CURRENT, FASTSCREEN, HEADING, MUTED, OK, PLAIN, STRONG, roles
+from fastscreen.tui.view import View
+from fastscreen.tui.views import VIEWS
+from fastscreen.tui.views.events import EventsView
+from fastscreen.tui.views.overview import OverviewView
+from fastscreen.tui.views.story import StoryView
+
+EVERYWHERE = (
+    ("1-8", "the screens; also a click on their names"),
+    ("[ ]", "the daemon before, the next one"),
+    ("r", "try to connect now"),
+    ("x", "export the table to a file, CSV or JSON"),
+    ("p", "picture of the screen, an SVG file here"),
+    ("t", "next theme; all of them: ctrl+p, Theme"),
+    (": ctrl+p", "command palette"),
+    ("?", "this help"),
+    ("q", "quit"),
+)
+THEMES = ("fastscreen", "ansi-dark", "ansi-light", "textual-light", "gruvbox", "nord")
+
+
+class Viewer(App[None]):
+    """fastscreen tui."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "fastscreen"
+    AUTO_FOCUS = None  # it would be the first line to type in, on a screen that is not seen
+    ENABLE_COMMAND_PALETTE = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(at), f"view({at - 1})", show=False) for at in range(1, len(VIEWS) + 1)),
+        Binding("left_square_bracket", "daemon(-1)", show=False),
+        Binding("right_square_bracket", "daemon(1)", show=False),
+        Binding("question_mark", "help", show=False),
+        Binding("colon", "command_palette", show=False),
+        Binding("x", "export", show=False),
+        Binding("p", "picture", show=False),
+        Binding("t", "next_theme", show=False),
+        Binding("r", "retry", show=False),
+        Binding("q,ctrl+c", "quit", show=False),
+    ]
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        """paths: the control sockets, one a tab."""
+        super().__init__()
+        self.links = [Link(path, self._changed) for path in paths]
+        self._link = 0
+        self._view = 0
+        self._came_from = 0
+        self._themed = False
+        self._daemons, self._tabs, self._keys = Bar(id="daemons"), Bar(id="tabs"), Bar(id="keys")
+        self._trouble = Lines(id="trouble")
+        self.views = [kind(id=f"view-{at}") for at, kind in enumerate(VIEWS)]
+        self.register_theme(FASTSCREEN)
+
+    @property
+    def link(self) -> Link:
+        """The daemon that is looked at."""
+        return self.links[self._link]
+
+    @property
+    def view(self) -> View:
+        """The screen that is seen."""
+        return self.views[self._view]
+
+    def compose(self) -> ComposeResult:
+        yield self._daemons
+        yield self._tabs
+        yield self._trouble
+        yield ContentSwitcher(*self.views, initial="view-0")
+        yield self._keys
+
+    def on_mount(self) -> None:
+        self.theme = "ansi-dark" if few_colours(self.console) else FASTSCREEN.name
+        self._take_theme(self.current_theme)
+        self.theme_changed_signal.subscribe(self, self._take_theme)
+        for link in self.links:
+            self.run_worker(link.keep(), group="links")
+        self._show_bars()
+        self.action_view(0)
+
+    # What is shown around the screens
+
+    def _changed(self, link: Link) -> None:
+        self._show_bars()
+        if link is self.link and isinstance(self.view, OverviewView):
+            self.view.draw()
+
+    def _show_bars(self) -> None:
+        link, status = self.link, self.link.status
+        items = [Item(" fastscreen ", HEADING)]
+        for at, other in enumerate(self.links):
+            mark = Item("●", OK if other.up else BAD, f"app.show_daemon({at})")
+            several = len(self.links) > 1
+            here = CURRENT if several and at == self._link else STRONG
+            items += [Item(" "), mark, Item(f" {other.name} ", here, f"app.show_daemon({at})")]
+        right: list[Item] = []
+        if status is not None:
+            if status.bypass_until is not None and status.bypass_until > status.time:
+                right += [Item(f" BYPASS {duration(status.bypass_until - status.time)} ", ALARM), Item(" ")]
+            if any(worker.stress for worker in status.workers):
+                right += [Item(" STRESS ", ALARM), Item(" ")]
+            if status.missing:
+                right += [Item(f" {len(status.missing)} WORKERS SILENT ", ALARM), Item(" ")]
+            right.append(Item(f"{status.version} up {duration(status.time - status.started)} ", MUTED))
+            right.append(Item(f"{clock(status.time)} ", PLAIN if link.up else BAD))
+        self._daemons.fill(items, right)
+        tabs = []
+        for at, kind in enumerate(VIEWS):
+            tabs.append(Item(f"{at + 1} {kind.title}", CURRENT if at == self._view else PLAIN, f"app.view({at})"))
+            tabs.append(Item(" "))
+        self._tabs.fill([Item(" "), *tabs])
+        keys: list[Item] = [Item(" ")]
+        for key, what in (*self.view.keys, ("?", "help"), ("q", "quit")):
+            keys += [Item(key, ACCENT), Item(f" {what}  ", MUTED)]
+        self._keys.fill(keys)
+        self._trouble.display = not link.up
+        if not link.up:
+            again = f" (again in {duration(link.retry_in)}, r: now)" if link.retry_in else ""
+            room = max(self._trouble.size.width - len(again) - 2, 20)
+            self._trouble.show([Text(f" {link.trouble[:room]}{again} ", ALARM)])
+
+    def _take_theme(self, theme: Theme) -> None:
+        """The roles of the lines, and all of them anew."""
+        if self._themed:
+            self.console.pop_theme()
+        self._themed = True
+        self.console.push_theme(roles(self.theme_variables, theme.ansi))
+        for screen in self.screen_stack:
+            for lines in screen.query(Lines):
+                lines.restyle()
+
+    def say(self, text: str, bad: bool = False) -> None:
+        """A short message in the corner."""
+        self.notify(text, severity="error" if bad else "information", timeout=5, markup=False)
+
+    # Screens
+
+    def poll_now(self) -> None:
+        """Begin to poll for the screen that is seen; what was asked for another is given up."""
+        self.run_worker(self._poll(self.view, self.link), group="poll", exclusive=True)
+
+    async def _poll(self, view: View, link: Link) -> None:
+        while True:
+            if link.up:
+                try:
+                    await view.poll(link)
+                except Unreachable:
+                    pass  # the link says so
+                except ControlError as error:
+                    view.complain(str(error))
+            await asyncio.sleep(PERIOD)
+
+    def action_view(self, at: int) -> None:
+        """Go to a screen."""
+        if len(self.screen_stack) > 1:
+            return
+        if not isinstance(self.views[at], StoryView):
+            self._came_from = at
+        self._view = at
+        self.query_one(ContentSwitcher).current = f"view-{at}"
+        self._show_bars()
+        if (main := self.view.main) is not None:
+            main.focus()
+        else:
+            self.set_focus(None)
+        self.poll_now()
+
+    def go_to(self, kind: type[View]) -> None:
+        """Go to the screen of this kind."""
+        self.action_view(VIEWS.index(kind))
+
+    def go_back(self) -> None:
+        """From a story to where it was opened."""
+        self.action_view(self._came_from)
+
+    def open_story(self, address: str) -> None:
+        """Tell the story of an address."""
+        self.query_one(StoryView).tell(address)
+        self.go_to(StoryView)
+
+    def open_events(self, filter: str) -> None:
+        """Follow the events that match."""
+        self.query_one(EventsView).type_in(filter)
+        self.go_to(EventsView)
+
+    def action_daemon(self, by: int) -> None:
+        """The next daemon, or the one before."""
+        self.action_show_daemon((self._link + by) % len(self.links))
+
+    def action_show_daemon(self, at: int) -> None:
+        """Look at a daemon."""
+        if at == self._link or len(self.screen_stack) > 1:
+            return
+        self._link = at
+        for view in self.views:
+            view.reset()
+        self._show_bars()
+        self.poll_now()
+
+    def action_retry(self) -> None:
+        """Connect now."""
+        self.link.retry()
+
+    # Keys of everywhere
+
+    def action_help(self) -> None:
+        """The keys, and the filter language."""
+        if len(self.screen_stack) == 1:
+            self.push_screen(Help(self.view.title, self.view.keys, EVERYWHERE))
+
+    def action_next_theme(self) -> None:
+        """The next theme."""
+        at = THEMES.index(self.theme) + 1 if self.theme in THEMES else 0
+        self.theme = THEMES[at % len(THEMES)]
+
+    def action_export(self) -> None:
+        """Write the table of the screen to a file."""
+        table = self.view.exported()
+        if len(self.screen_stack) > 1:
+            return
+        if table is None or not table.rows:
+            self.say("nothing to export here", bad=True)
+            return
+
+        def named(name: str | None) -> None:
+            if name:
+                self._write(lambda: f"{export.write(table, name)} rows written to {name}")
+
+        question = f"Export {len(table.rows)} rows to this file (.csv or .json):"
+        self.push_screen(Ask(question, export.file_name(self.view.title, "csv")), named)
+
+    def action_picture(self) -> None:
+        """Write the screen as it is to an SVG file."""
+        name = export.file_name(self.view.title, "svg")
+
+        def write() -> str:
+            with Path(name).open("x", encoding="utf-8") as file:
+                file.write(self.export_screenshot())
+            return f"picture written to {name}"
+
+        self._write(write)
+
+    def _write(self, write: object) -> None:
+        assert callable(write)
+        try:
+            self.say(write())
+        except OSError as error:
+            self.say(f"{error.filename}: {error.strerror}", bad=True)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the command palette has."""
+        for at, kind in enumerate(VIEWS):
+            yield SystemCommand(kind.title, (kind.__doc__ or f"Screen {at + 1}"), lambda at=at: self.action_view(at))
+        for at, link in enumerate(self.links[1:] and self.links):
+            yield SystemCommand(f"Daemon {at + 1}", f"Look at {link.name}", lambda at=at: self.action_show_daemon(at))
+        yield SystemCommand("Export", "Write the table to a file, CSV or JSON", self.action_export)
+        yield SystemCommand("Picture", "Write the screen to an SVG file", self.action_picture)
+        yield SystemCommand("Theme", "Choose the colours", self.action_change_theme)
+        yield SystemCommand("Help", "The keys and the filter language", self.action_help)
+        yield SystemCommand("Quit", "Leave", self.action_quit)
+
+
+def few_colours(console: Console) -> bool:
+    """Whether the terminal has 16 colours or fewer; then its own are used."""
+    return console.color_system in (None, "standard") or "NO_COLOR" in os.environ

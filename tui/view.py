@@ -1,0 +1,153 @@
+"""What the screens have in common: a view is asked to poll once a second while it is the one that is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+from textual.widgets import Input
+
+from fastscreen.tui.lines import Lines
+from fastscreen.tui.link import Link
+from fastscreen.tui.palette import BAD, MUTED
+from fastscreen.tui.table import Column, Row, Table
+
+if TYPE_CHECKING:
+    from fastscreen.tui.app import Viewer
+
+Value = str | int | float | None
+Keys = tuple[tuple[str, str], ...]
+
+
+class Export(NamedTuple):
+    """A table as data. What came from a client is escaped in it as on the screen."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+
+
+class Entry(Input):
+    """The one line in which something can be typed; Esc leaves it."""
+
+    DEFAULT_CSS = "Entry { height: 1; border: none; padding: 0 1; background: $panel; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "leave", show=False),
+        Binding("down", "leave", show=False),
+    ]
+
+    def __init__(self, hint: str) -> None:
+        super().__init__(placeholder=hint, compact=True, select_on_focus=False, max_length=400)
+        self.cursor_blink = False
+
+    def action_leave(self) -> None:
+        """Back to what is below."""
+        self.screen.focus_next()
+
+
+class View(Vertical):
+    """A screen of the application."""
+
+    title: ClassVar[str] = ""
+    keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
+
+    @property
+    def viewer(self) -> Viewer:
+        """The application."""
+        from fastscreen.tui.app import Viewer
+
+        assert isinstance(self.app, Viewer)
+        return self.app
+
+    @property
+    def link(self) -> Link:
+        """The daemon that is looked at."""
+        return self.viewer.link
+
+    @property
+    def main(self) -> Widget | None:
+        """What has the focus when the view is come to."""
+        return None
+
+    async def poll(self, link: Link) -> None:
+        """Ask and show; once a second. Raises ControlError."""
+
+    def reset(self) -> None:
+        """Another daemon: forget what is shown."""
+
+    def complain(self, trouble: str) -> None:
+        """The daemon has refused what was asked."""
+
+    def again(self) -> None:
+        """Poll now, because what is asked for has changed."""
+        self.viewer.poll_now()
+
+    def exported(self) -> Export | None:
+        """The table, if there is one."""
+        return None
+
+
+class TableView(View):
+    """A view of a table, with a line of notes and perhaps a line to type in above it."""
+
+    columns: ClassVar[Sequence[Column]] = ()
+    hint: ClassVar[str] = ""  # of the line to type in; empty: there is none
+    tail: ClassVar[bool] = False
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "type", show=False)]
+
+    def compose(self) -> ComposeResult:
+        if self.hint:
+            yield Entry(self.hint)
+        yield Lines(classes="note")
+        yield Table(self.columns, tail=self.tail)
+
+    @property
+    def table(self) -> Table:
+        return self.query_one(Table)
+
+    @property
+    def main(self) -> Widget | None:
+        return self.table
+
+    @property
+    def typed(self) -> str:
+        """What the line to type in holds."""
+        return self.query_one(Entry).value.strip() if self.hint else ""
+
+    def type_in(self, text: str) -> None:
+        """Put something into that line."""
+        self.query_one(Entry).value = text
+
+    def note(self, *parts: tuple[str, str] | str) -> None:
+        """Set the line of notes."""
+        line = Text(" ")
+        for part in parts:
+            text, role = part if isinstance(part, tuple) else (part, MUTED)
+            line.append(text, role)
+        self.query_one(".note", Lines).show([line])
+
+    def complain(self, trouble: str) -> None:
+        self.note((trouble, BAD))
+
+    def fill(self, rows: Sequence[Row]) -> None:
+        """Show these rows."""
+        self.table.fill(rows)
+
+    def reset(self) -> None:
+        self.table.clear()
+        self.note()
+
+    def action_type(self) -> None:
+        """Put the cursor into the line to type in."""
+        if self.hint:
+            self.query_one(Entry).focus()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        message.stop()
+        self.table.focus()
+        self.again()

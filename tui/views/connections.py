@@ -1,0 +1,110 @@
+"""Connections: who is connected now, and what is known of each."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from fastscreen.tui.figures import count, duration
+from fastscreen.tui.link import Link
+from fastscreen.tui.model import Session, Sessions
+from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
+from fastscreen.tui.table import Column, Row, Table
+from fastscreen.tui.view import Export, TableView
+from fastscreen.tui.wording import STAGE_ROLES
+
+SORTS = ("age", "score", "address")
+MOST_ROWS = 200
+
+
+class ConnectionsView(TableView):
+    title = "Connections"
+    hint = "filter, such as: score>=3 stage:greet 192.0.2.0/24"
+    columns = (
+        Column("address", 15, 39, give=True, sort="address"),
+        Column("name", 4, 40, give=True),
+        Column("stage", 8, 8),
+        Column("age", 6, 6, right=True, sort="age"),
+        Column("score", 6, 6, right=True, sort="score"),
+        Column("findings", 12, 40, give=True),
+        Column("last command", 12),
+    )
+    keys = (("/", "filter"), ("s", "sort"), ("space", "pause"), ("Enter", "story"), ("x", "export"))
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("s", "sort", show=False), Binding("space", "pause", show=False)]
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._sort = SORTS[0]
+        self._paused = False
+        self._sessions: list[Session] = []
+
+    async def poll(self, link: Link) -> None:
+        # A paused table still counts: one row is asked for, for the totals.
+        limit = 1 if self._paused else MOST_ROWS
+        found = await link.ask(Sessions, "sessions", filter=self.typed, sort=self._sort, limit=limit)
+        matched = f"{count(found.matched)} of {count(found.total)}" if self.typed else count(found.total)
+        shown = len(self._sessions) if self._paused else min(len(found.sessions), MOST_ROWS)
+        self.note(
+            (matched, STRONG),
+            " connections",
+            f", {shown} shown" if shown < found.matched else "",
+            f", by {self._sort}",
+            ("   PAUSED: space goes on", WARN) if self._paused else "",
+        )
+        if not self._paused:
+            self._sessions = found.sessions[:MOST_ROWS]
+            self.table.sort = self._sort
+            self.fill([row(session) for session in self._sessions])
+
+    def reset(self) -> None:
+        self._paused, self._sessions = False, []
+        super().reset()
+
+    def action_sort(self) -> None:
+        """The next column to sort by."""
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self.again()
+
+    def action_pause(self) -> None:
+        """Freeze the table, or let it go on."""
+        self._paused = not self._paused
+        self.again()
+
+    def on_table_heading(self, message: Table.Heading) -> None:
+        self._sort = message.sort
+        self.again()
+
+    def on_table_chosen(self, message: Table.Chosen) -> None:
+        session = next(session for session in self._sessions if key(session) == message.key)
+        self.viewer.open_story(session.address)
+
+    def exported(self) -> Export | None:
+        return Export(
+            ("worker", "session", "address", "port", "name", "stage", "age", "score", "failed", "command"),
+            [
+                (s.worker, s.session, s.address, s.port, s.name, s.stage, s.age, s.score, ",".join(s.failed), s.command)
+                for s in self._sessions
+            ],
+        )
+
+
+def key(session: Session) -> str:
+    return f"{session.worker} {session.session} {session.address} {session.port}"
+
+
+def row(session: Session) -> Row:
+    """A session's row: what it failed and a score above nothing stand out."""
+    score = session.score
+    return Row(
+        key(session),
+        (
+            (session.address, PLAIN),
+            (session.name, MUTED),
+            (session.stage, STAGE_ROLES.get(session.stage, PLAIN)),
+            (duration(session.age), PLAIN),
+            ("" if score is None else str(score), PLAIN if not score else WARN if score > 0 else OK),
+            (",".join(session.failed), BAD),
+            (session.command, PLAIN),
+        ),
+    )

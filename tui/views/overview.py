@@ -1,0 +1,200 @@
+"""Overview: what is hitting us, what becomes of it, and whether what we lean on is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+from textual.app import ComposeResult
+
+from fastscreen.tui.chart import gathered, stacked
+from fastscreen.tui.figures import bar, count, duration, octets, rate, share, sparkline
+from fastscreen.tui.lines import Lines
+from fastscreen.tui.link import ControlError, Link, Sample, Unreachable
+from fastscreen.tui.model import Dnsbl, DnsblList, Status
+from fastscreen.tui.palette import ACCENT, ALARM, BAD, HEADING, MUTED, OK, PLAIN, REST, STRONG, WARN
+from fastscreen.tui.view import Export, View
+from fastscreen.tui.views.dnsbl import STATE_ROLES
+from fastscreen.tui.wording import ROLES, STAGE_ROLES
+
+WIDE = 120  # columns from which the parts stand beside one another in three
+CHART_ROWS = (4, 10)  # at least, at most
+PARTS_ROWS = 14
+VERDICTS = (
+    ("cached", "known, PASS OLD"),
+    ("passed", "passed the tests"),
+    ("allowlisted", "allowlisted"),
+    ("handed", "handed to the MTA"),
+    ("pregreet", "pregreet"),
+    ("pipelining", "pipelining"),
+    ("non_smtp_command", "non-SMTP command"),
+    ("bare_newline", "bare newline"),
+    ("denylisted", "denylisted"),
+    ("hangup", "hung up"),
+    ("busy", "turned away: busy"),
+    ("handoff_failed", "MTA did not take"),
+)
+
+
+class OverviewView(View):
+    title = "Overview"
+    keys = (("1-8", "screens"), ("p", "picture"), ("t", "theme"), (":", "commands"))
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._lists: list[DnsblList] = []
+
+    def compose(self) -> ComposeResult:
+        yield Lines()
+
+    async def poll(self, link: Link) -> None:
+        try:
+            self._lists = (await link.ask(Dnsbl, "dnsbl")).lists
+        except Unreachable:
+            raise
+        except ControlError:  # its own screen tells why
+            self._lists = []
+        self.draw()
+
+    def draw(self) -> None:
+        """Show what is known; with or without an answer."""
+        lines = self.query_one(Lines)
+        status = self.link.status
+        if status is None:
+            lines.show([Text(), Text(" ").append("nothing is known yet", MUTED)])
+            return
+        lines.show(overview(status, list(self.link.history), self._lists, lines.size.width, lines.size.height))
+
+    def reset(self) -> None:
+        self._lists = []
+        self.draw()
+
+    def exported(self) -> Export | None:
+        history = self.link.history
+        kinds = sorted({kind for sample in history for kind in sample.rates})
+        return Export(
+            ("time", "sessions", "handoffs", *kinds),
+            [(s.time, s.sessions, s.handoffs, *(s.rates.get(kind, 0.0) for kind in kinds)) for s in history],
+        )
+
+
+def overview(
+    status: Status, history: Sequence[Sample], lists: Sequence[DnsblList], width: int, height: int
+) -> list[Text]:
+    """The whole screen as lines."""
+    columns = 3 if width >= WIDE else 2
+    each = (width - 1) // columns - 1
+    held, health = _held(status, history, each), [*_lists(lists, each), *_workers(status, history, each)]
+    chart = max(min(height - PARTS_ROWS - 2, CHART_ROWS[1]), CHART_ROWS[0])
+    rows = max(height - chart - 2, 1)
+    parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]
+    if columns == 2:
+        parts.append([*held, *health])
+    return [*_chart(history, width - 1, chart), *_beside(parts, each, rows)]
+
+
+def _beside(parts: Sequence[Sequence[Text]], each: int, rows: int) -> Iterable[Text]:
+    for at in range(min(rows, max(len(part) for part in parts))):
+        line = Text()
+        for part in parts:
+            cell = part[at].copy() if at < len(part) else Text()
+            cell.truncate(each, pad=True)
+            line.append(" ").append_text(cell)
+        yield line
+
+
+def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
+    connects = [sample.rates.get("connect", 0.0) for sample in history]
+    handed = [sample.rates.get("handed", 0.0) for sample in history]
+    now, now_handed = (connects[-1], handed[-1]) if history else (0.0, 0.0)
+    columns = gathered(connects, width - 1)
+    top = max(columns, default=0.0)
+    head = Text(" ").append(rate(now), STRONG).append(" connects/s   ", MUTED)
+    head.append("█ ", OK).append(rate(now_handed), STRONG).append(" handed to the MTA   ", MUTED)
+    head.append("█ ", REST).append("held or turned away   ", MUTED).append(f"peak {rate(top)}", MUTED)
+    lines = [head]
+    lines += [
+        Text(" ").append_text(line) for line in stacked(gathered(handed, width - 1), columns, top, width - 1, height)
+    ]
+    span = duration(history[-1].time - history[0].time) if len(history) > 1 else "0 s"
+    drawn = len(columns)
+    axis = Text(" " * (width - drawn)).append(
+        f"{'└ ' + span + ' ago':<{max(drawn - 4, 0)}}"[: max(drawn - 4, 0)], MUTED
+    )
+    return [*lines, axis.append("now┘" if drawn >= 4 else "", MUTED)]
+
+
+def _verdicts(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
+    minute = history[-60:]
+    rows = []
+    for kind, name in (*VERDICTS, *((("bypassed", "BYPASSED"),) if status.counts.get("bypassed") else ())):
+        lately = sum(sample.rates.get(kind, 0.0) for sample in minute) / len(minute) if minute else 0.0
+        rows.append((kind, name, status.counts.get(kind, 0), lately))
+    most = max(lately for *_, lately in rows)
+    room = max(width - 37, 3)
+    lines = [Text().append(f"{'Verdicts':<17}", HEADING).append(f"{'since start':>11}{'a second':>9}", MUTED)]
+    for kind, name, total, lately in rows:
+        role = ROLES.get(kind, PLAIN) if total else MUTED
+        line = Text().append(f"{name:<17}", role).append(f"{count(total):>11}", PLAIN if total else MUTED)
+        line.append(f"{rate(lately):>9} ", PLAIN if lately else MUTED)
+        lines.append(line.append(bar(lately, most, room), role))
+    return lines
+
+
+def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
+    stages: dict[str, int] = {"greet": 0, "dialogue": 0, "mta": 0, "handed": 0}
+    for worker in status.workers:
+        for stage, number in worker.stages.items():
+            stages[stage] = stages.get(stage, 0) + number
+    sessions = sum(worker.sessions for worker in status.workers)
+    limit = status.limits.pre_queue
+    line = Text().append(f"{'Held now':<10}", HEADING).append(f"{count(sessions):>8}", STRONG)
+    lines = [line.append(f" of {count(limit)}" if limit else "", MUTED)]
+    most = max(stages.values(), default=0)
+    for stage, number in list(stages.items())[:6]:
+        role = STAGE_ROLES.get(stage, PLAIN)
+        line = Text().append(f"{stage:<10}", role).append(f"{count(number):>8} ")
+        lines.append(line.append(bar(number, most, max(width - 20, 3)), role))
+    queue = [float(sample.handoffs) for sample in history]
+    line = Text().append(f"{'MTA queue':<10}", HEADING).append(f"{count(queue[-1] if queue else 0):>8} ")
+    lines.append(line.append(sparkline(queue, max(width - 20, 3)), ACCENT))
+    cache = status.cache
+    line = Text().append(f"{'Cache':<10}", HEADING)
+    if cache is None:
+        return [*lines, line.append("     none", MUTED)]
+    line.append(f"{share(cache.hits, cache.hits + cache.misses):>8} ", STRONG).append("hits, ", MUTED)
+    return [*lines, line.append(count(cache.entries)).append(" kept", MUTED)]
+
+
+def _lists(lists: Sequence[DnsblList], width: int) -> list[Text]:
+    well = sum(item.state in ("ok", "unused") for item in lists)
+    line = Text().append(f"{'DNSBL':<10}", HEADING).append(f"{len(lists):>8} ", STRONG).append("lists", MUTED)
+    if well < len(lists):
+        line.append(f", {len(lists) - well} not well", BAD)
+    lines = [line]
+    order = {"failing": 0, "slow": 1, "ok": 2}
+    name = max(width - 22, 8)
+    for item in sorted(lists, key=lambda item: (order.get(item.state, 3), -(item.p95 or 0.0)))[:3]:
+        line = Text().append(f"{item.zone[:name]:<{name}} ")
+        line.append(f"{duration(item.p50):>6}{duration(item.p95):>6} ", MUTED)
+        lines.append(line.append(f"{item.state:<7}", STATE_ROLES.get(item.state, PLAIN)))
+    return lines
+
+
+def _workers(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
+    line = Text().append("Workers   ", HEADING).append(f"{'held':>8}{'cpu':>6}{'memory':>9}", MUTED)
+    lines = [line]
+    used = history[-1].cpu if history else {}
+    for worker in status.workers:
+        cpu = f"{100 * used[worker.number]:.0f} %" if worker.number in used else "-"
+        line = Text().append(f"{worker.number:>2} {worker.pid:<7}")
+        line.append(f"{count(worker.sessions):>8}").append(f"{cpu:>6}{octets(worker.rss):>9}", MUTED)
+        if worker.stress:
+            line.append(" ").append("STRESS", ALARM)
+        elif not worker.accepting:
+            line.append(" ").append("full", WARN)
+        elif worker.lost_log_lines:
+            line.append(" log lost", BAD)
+        lines.append(line)
+    lines += [Text().append(f"{number:>2} gives no answer", BAD) for number in status.missing]
+    return lines

@@ -1,0 +1,166 @@
+"""Story: all that is known of one address, from the first event that the rings still hold."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+from textual.widgets import Input
+
+from fastscreen.tui.figures import clock, duration
+from fastscreen.tui.lines import ScrolledLines
+from fastscreen.tui.link import Link
+from fastscreen.tui.model import Event, ListAnswer, Story
+from fastscreen.tui.palette import ACCENT, BAD, HEADING, MUTED, OK, PLAIN, STRONG, WARN
+from fastscreen.tui.view import Entry, Export, View
+from fastscreen.tui.wording import ROLES, detail, stamp, wrapped
+
+LIST_ROLES = {"listed": BAD, "not listed": OK, "asked": WARN, "failed": BAD}
+
+
+class StoryView(View):
+    title = "Story"
+    keys = (("/", "address"), ("Esc", "back"), ("x", "export"))
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "type", show=False),
+        Binding("escape", "back", show=False),
+    ]
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._story: Story | None = None
+
+    def compose(self) -> ComposeResult:
+        yield Entry("address, such as: 192.0.2.1 or 2001:db8::25")
+        yield ScrolledLines()
+
+    @property
+    def main(self) -> Widget | None:
+        return self.query_one(ScrolledLines) if self.address else self.query_one(Entry)
+
+    @property
+    def address(self) -> str:
+        return self.query_one(Entry).value.strip()
+
+    def tell(self, address: str) -> None:
+        """Tell this client's story from now on."""
+        self.query_one(Entry).value = address
+        self._story = None
+        lines = self.query_one(ScrolledLines)
+        lines.show([])
+        lines.scroll_to(y=0, animate=False)
+
+    async def poll(self, link: Link) -> None:
+        if not self.address:
+            self._say("Type an address above, or choose a client on another screen and press Enter.", MUTED)
+            return
+        self._story = await link.ask(Story, "story", address=self.address)
+        lines = self.query_one(ScrolledLines)
+        lines.show(told(self._story, link.now, lines.room - 1))
+
+    def reset(self) -> None:
+        self._story = None
+        self.query_one(ScrolledLines).show([])
+
+    def complain(self, trouble: str) -> None:
+        self._say(trouble, BAD)
+
+    def _say(self, text: str, role: str) -> None:
+        self.query_one(ScrolledLines).show([Text(), Text(" ").append(text, role)])
+
+    def action_type(self) -> None:
+        """Put the cursor into the line for the address."""
+        self.query_one(Entry).focus()
+
+    def action_back(self) -> None:
+        """To the screen from where the story was opened."""
+        self.viewer.go_back()
+
+    def on_input_submitted(self, message: Input.Submitted) -> None:
+        message.stop()
+        self.tell(self.address)
+        self.query_one(ScrolledLines).focus()
+        self.again()
+
+    def exported(self) -> Export | None:
+        events = self._story.events if self._story else []
+        return Export(
+            ("time", "worker", "session", "port", "kind", "list", "number", "text", "detail"),
+            [(e.time, e.worker, e.session, e.port, e.kind, e.zone, e.number, e.text, detail(e)) for e in events],
+        )
+
+
+def told(story: Story, now: float, width: int) -> list[Text]:
+    """A story as lines."""
+    events = sorted(story.events, key=lambda event: event.time)
+    lines = _head(story, events)
+    if story.lists:
+        lines += [_heading("Lists")] + [_list(answer) for answer in story.lists]
+    lines += [_heading("Cache"), *_cache(story, now)]
+    lines.append(_heading("Time line"))
+    if story.begins is not None:
+        lines.append(
+            Text(" ").append(f"the rings begin at {clock(story.begins)}; what was earlier is not known any more", MUTED)
+        )
+    if not events:
+        lines.append(Text(" ").append("no event of this client's in the rings", MUTED))
+    first = events[0].time if events else 0.0
+    sessions: set[int] = {event.session for event in events if event.session}
+    for event in events:
+        lines += _event(event, first, width, len(sessions) > 1)
+    return lines
+
+
+def _head(story: Story, events: list[Event]) -> list[Text]:
+    head, line = Text(" ").append(story.address, STRONG), Text(" ")
+    name = next((session.name for session in story.sessions if session.name), "")
+    if name:
+        head.append(f" {name}", MUTED)
+    stages = [f"{session.stage} for {duration(session.age)}" for session in story.sessions]
+    head.append("   now: ", MUTED).append(", ".join(stages[:2]) or "not connected", ACCENT if stages else MUTED)
+    if len(stages) > 2:
+        head.append(f" and {len(stages) - 2} more", MUTED)
+    scores = [event.score for event in events if event.score is not None]
+    scores += [session.score for session in story.sessions if session.score is not None]
+    if scores:
+        line.append("score ", MUTED).append(str(scores[-1]), WARN if scores[-1] > 0 else OK)
+    found = [*(session.failed for session in story.sessions), *(event.failed for event in events)]
+    failed = sorted({name for names in found for name in names})
+    if failed:
+        line.append("   failed ", MUTED).append(", ".join(failed), BAD)
+    return [head, line] if line.plain.strip() else [head]
+
+
+def _heading(text: str) -> Text:
+    return Text(" ").append(text, HEADING)
+
+
+def _list(answer: ListAnswer) -> Text:
+    line = Text("   ").append(f"{answer.zone:<32} ")
+    line.append(f"{answer.state:<11}", LIST_ROLES.get(answer.state, MUTED))
+    if answer.state == "listed":
+        line.append(f"{answer.weight:>+4}  ", BAD if answer.weight > 0 else OK)
+        line.append(" ".join(answer.answers), PLAIN)
+    return line
+
+
+def _cache(story: Story, now: float) -> list[Text]:
+    if story.cache is None:
+        return [Text("   ").append("no record: every test is due", MUTED)]
+    return [Text("   ").append(f"{test:<18} ").append(*stamp(value, now)) for test, value in story.cache.items()]
+
+
+def _event(event: Event, first: float, width: int, several: bool) -> list[Text]:
+    """One event: time since the first, what, and the rest under one another if it is long."""
+    head = f" {event.time - first:>+10.3f} "
+    kind = f"{event.kind:<17}"
+    session = f"#{event.session:<4} " if several else ""
+    indent = len(head) + len(kind) + len(session)
+    pieces = wrapped(detail(event), width - indent)
+    line = (
+        Text().append(head, MUTED).append(session, MUTED).append(kind, ROLES.get(event.kind, PLAIN)).append(pieces[0])
+    )
+    return [line, *(Text(" " * indent).append(piece) for piece in pieces[1:])]

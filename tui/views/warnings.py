@@ -1,0 +1,59 @@
+"""Warnings: the last ones since the start, the newest first."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.widget import Widget
+
+from fastscreen.tui.figures import clock, date
+from fastscreen.tui.lines import ScrolledLines
+from fastscreen.tui.link import Link
+from fastscreen.tui.model import Warning, Warnings
+from fastscreen.tui.palette import BAD, MUTED, OK, WARN
+from fastscreen.tui.view import Export, View
+from fastscreen.tui.wording import wrapped
+
+MOST_ROWS = 200
+
+
+class WarningsView(View):
+    title = "Warnings"
+    keys = (("x", "export"),)
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._warnings: list[Warning] = []
+
+    def compose(self) -> ComposeResult:
+        yield ScrolledLines()
+
+    @property
+    def main(self) -> Widget | None:
+        return self.query_one(ScrolledLines)
+
+    async def poll(self, link: Link) -> None:
+        found = await link.ask(Warnings, "warnings")
+        self._warnings = sorted(found.warnings, key=lambda warning: -warning.time)[:MOST_ROWS]
+        box = self.query_one(ScrolledLines)
+        lines = [line for warning in self._warnings for line in shown(warning, link.now, box.room - 1)]
+        box.show(lines or [Text(" ").append("no warning since the start", OK)])
+
+    def reset(self) -> None:
+        self._warnings = []
+        self.query_one(ScrolledLines).show([])
+
+    def complain(self, trouble: str) -> None:
+        self.query_one(ScrolledLines).show([Text(" ").append(trouble, BAD)])
+
+    def exported(self) -> Export | None:
+        return Export(("time", "text"), [(warning.time, warning.text) for warning in self._warnings])
+
+
+def shown(warning: Warning, now: float, width: int) -> list[Text]:
+    """A warning as lines; older than a day, with its date."""
+    when = clock(warning.time) if now - warning.time < 86400 else date(warning.time)
+    head = f" {when:<13}"
+    pieces = wrapped(warning.text, width - len(head))
+    first = Text().append(head, MUTED).append(pieces[0], WARN)
+    return [first, *(Text(" " * len(head)).append(piece, WARN) for piece in pieces[1:])]

@@ -1,0 +1,81 @@
+"""How an event reads, and which role it has on the screen."""
+
+from __future__ import annotations
+
+from fastscreen.tui.figures import count, date, duration
+from fastscreen.tui.model import Event, Stamps
+from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
+
+ROLES = {
+    **dict.fromkeys(("allowlisted", "cached", "passed", "handed"), OK),
+    **dict.fromkeys(
+        ("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit", "handoff_failed"), BAD
+    ),
+    **dict.fromkeys(("listed", "list_failed", "busy"), WARN),
+    **dict.fromkeys(("bypassed", "stress_on"), ALARM),
+    **dict.fromkeys(("command", "reply"), ACCENT),
+    **dict.fromkeys(("connect", "greet", "hangup", "disconnect"), MUTED),
+}
+STAGE_ROLES = {"greet": PLAIN, "dialogue": ACCENT, "mta": WARN, "handed": OK}
+
+
+def seconds(number: object) -> str:
+    """A duration, if it is one."""
+    return duration(number) if isinstance(number, int | float) else str(number or "")
+
+
+def detail(event: Event) -> str:
+    """What an event says besides its kind."""
+    number, text = event.number, event.text or ""
+    match event.kind:
+        case "connect":
+            return f"to port {number}" if number else text
+        case "greet":
+            return f"waits {seconds(number)}"
+        case "pregreet":
+            return f"{number} octets: {text}"
+        case "listed":
+            return f"{event.zone} as {number}"
+        case "list_failed":
+            return f"{event.zone}: {number}"
+        case "rank":
+            return f"score {number}"
+        case "passed":
+            return {"new": "PASS NEW", "old": "PASS OLD"}.get(str(number), str(number or ""))
+        case "cached":
+            return "PASS OLD"
+        case "handed":
+            return f"to the MTA in {seconds(number)}"
+        case "hangup" | "disconnect":
+            return f"after {seconds(number)}"
+        case "limit":
+            return f"of {number}: {text}" if text else f"of {number}"
+        case "stress_on" | "stress_off":
+            return f"{count(number)} sessions" if isinstance(number, int | float) else ""
+    return text or (str(number) if number is not None else "")
+
+
+def stamp(value: float | str | None, now: float) -> tuple[str, str]:
+    """A stamp of the cache, `now` by the daemon's clock: text and role."""
+    if value is None or isinstance(value, str):
+        return value or "-", MUTED
+    if value <= now:
+        return f"expired {duration(now - value)} ago", WARN
+    return f"{duration(value - now)} left, until {date(value)}", OK
+
+
+def stamps(record: Stamps | None, now: float) -> str:
+    """A whole record in short: the test and the time left."""
+    parts = []
+    for test, value in (record or {}).items():
+        if isinstance(value, int | float):
+            parts.append(f"{test} {duration(value - now)}" if value > now else f"{test} expired")
+        elif value:
+            parts.append(f"{test} {value}")
+    return ", ".join(parts)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Text in pieces of a width; broken anywhere, as it has no words that mean anything to us."""
+    width = max(width, 1)
+    return [text[at : at + width] for at in range(0, len(text), width)] or [""]
