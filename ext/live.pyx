@@ -95,7 +95,6 @@ cdef double bucket_end(int bucket) noexcept nogil:
 
 
 cdef list live_lists(Lists lists):
-    cdef List* one
     cdef int at
     return [list_numbers(&lists.lists[at]) for at in range(lists.list_count)]
 
@@ -109,15 +108,16 @@ cdef dict list_numbers(const List* one):
 
 
 def latency_percentile(counts, double share):
-    cdef int at = 0
     cdef double wanted = sum(counts) * share
     cdef double seen = 0
+    cdef int at = 0
     if wanted == 0:
         return None
-    for at, count in enumerate(counts):
+    for count in counts:
         seen += count
         if seen >= wanted:
             break
+        at += 1
     return bucket_end(at)
 
 
