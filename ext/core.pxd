@@ -99,6 +99,7 @@ cdef enum TimerKind:
     TIMER_GREET             # the greet wait is over
     TIMER_COMMAND           # the time to receive one command line is over
     TIMER_HANDOFF           # the MTA did not take the client
+    TIMER_CONFIRM           # see which clients the MTA took
     TIMER_MTA               # the MTA's socket stayed full; its queue is the line of clients that wait for the MTA
     TIMER_MTA_RETRY         # try the full socket again
     TIMER_QUERY             # one try of a DNS query is over
@@ -352,7 +353,7 @@ cdef struct Session:
     uint32_t flags
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
-    bint watched            # in the epoll set
+    uint32_t watched        # for which events it is in the epoll set, 0: it is not
     int16_t list            # that VERDICT_DNSBL names
     Address peer
     Address server

@@ -9,11 +9,14 @@ from typing import NamedTuple, Protocol, final
 class StampCache(Protocol):
     """What the core asks of a cache (reference 7). All calls come from the loop's thread."""
 
-    def lookup(self, key: bytes) -> tuple[int, ...] | None:
-        """The five stamps of a packed address (4 or 16 octets), None when there is no record."""
+    def record(self, key: bytes) -> bytes | None:
+        """The record of a packed address (4 or 16 octets), None when there is none."""
 
-    def store(self, key: bytes, stamps: tuple[int, ...]) -> None:
-        """Keep five stamps: s since 1970, 0 never passed, 1 disabled."""
+    def lookup(self, key: bytes) -> tuple[int, ...] | None:
+        """The same as five stamps, whatever is in the record: s since 1970, 0 never passed, 1 disabled."""
+
+    def keep(self, key: bytes, record: bytes) -> None:
+        """Keep a record of write_record's."""
 
     def end_batch(self) -> None:
         """A batch of events is over: let go of what look-ups hold."""
@@ -64,6 +67,12 @@ class DnsReply(NamedTuple):
     """The smallest of the SOA records in the authority section: what a pass stamp goes by (reference 4.3)."""
     negative_ttl: int
     """How long 'not listed' may be kept: the smaller of that and SOA MINIMUM (RFC 2308 5)."""
+
+def read_record(record: bytes) -> tuple[int, ...] | None:
+    """The stamps of a cache record that is a msgpack array of five unsigned integers below 2^63; None: it is not."""
+
+def write_record(stamps: Sequence[int]) -> bytes:
+    """Five stamps as a cache record. ValueError: not five, or a negative one; OverflowError: 2^63 or more."""
 
 def dns_query(id: int, address: str, domain: str) -> bytes:
     """Return the query of id 0..65535 for an address at a DNS list (RFC 5782 2.1, 2.4).
@@ -255,7 +264,7 @@ class Screener:
         """Accept no more; those in hand have 30 s to finish."""
 
     def stats(self) -> dict[str, int | bool]:
-        """Counters of this process."""
+        """Counters of this process. A hand-off that the MTA confirmed in the last 0.1 s may still be counted."""
 
     @property
     def sessions(self) -> int: ...

@@ -1,5 +1,6 @@
-# The screener of one process: one epoll set with every listener, client, hand-off and DNS socket, which is itself a
-# reader of the event loop. One call of `run` handles a batch of events; Python sees no more than that call.
+# The screener of one process: one epoll set with every listener, client and DNS socket, which is itself a reader of the
+# event loop. One call of `run` handles a batch of events; Python sees no more than that call. That the MTA took a
+# client is news that can wait for the next batch: those sockets are in a second set, which wakes nobody.
 
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t
@@ -55,7 +56,7 @@ cdef enum:
 
 cdef enum Tag:                      # what an event's pointer points to, in its low bits
     TAG_CLIENT
-    TAG_MTA
+    TAG_MTAS
     TAG_LISTENER
     TAG_DNS
     TAG_TIMER
@@ -88,11 +89,11 @@ cdef class Screener:
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
     cdef Listener* closed
-    cdef int epoll, timer_fd, spare
+    cdef int epoll, mtas, timer_fd, spare
     cdef int64_t now                # µs, monotonic: when this batch began
     cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
     cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
-    cdef Timer mta_retry, accept_retry, drain_limit
+    cdef Timer mta_retry, confirm, accept_retry, drain_limit
     cdef bint stress, accept_paused, draining
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
@@ -102,7 +103,7 @@ cdef class Screener:
     cdef char* feed                 # what the present read brought
 
     def __cinit__(self):
-        self.epoll = self.timer_fd = self.spare = -1
+        self.epoll = self.mtas = self.timer_fd = self.spare = -1
         self.armed = -1
         self.feed = <char*> malloc(FEED_SIZE)
         if self.feed == NULL:
@@ -120,8 +121,10 @@ cdef class Screener:
         self.told = {}
         self.now = monotonic_microseconds()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        self.mtas = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
-        if self.epoll < 0 or self.timer_fd < 0 or not self.watch(self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
+        if self.epoll < 0 or self.mtas < 0 or self.timer_fd < 0 or not self.watch(
+                self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
             raise OSError(errno, os.strerror(errno))
         self.reserve()
         self.timers.arm(&self.dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, self.now)
@@ -137,6 +140,8 @@ cdef class Screener:
             free(listener)
         if self.epoll >= 0:
             close(self.epoll)
+        if self.mtas >= 0:
+            close(self.mtas)
         if self.timer_fd >= 0:
             close(self.timer_fd)
         if self.spare >= 0:
@@ -153,6 +158,7 @@ cdef class Screener:
         cdef int at, count
         count = epoll_wait(self.epoll, events, EVENT_BATCH, 0)
         self.now = monotonic_microseconds()
+        handoff_confirm_all(self)
         self.run_timers()
         # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
@@ -168,8 +174,6 @@ cdef class Screener:
         cdef void* what = <void*> (tagged & ~<uint64_t> 7)
         if tagged & 7 == TAG_CLIENT:
             session_event(self, <Session*> what, event.events)
-        elif tagged & 7 == TAG_MTA:
-            handoff_confirmed(self, <Session*> what)
         elif tagged & 7 == TAG_LISTENER:
             listener_readable(self, <Listener*> what)
         elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
@@ -179,8 +183,10 @@ cdef class Screener:
             self.armed = -1
 
     cdef finish(self):
-        """Do what is done once a batch; TIMER_MTA_RETRY does no more than bring it about."""
+        """Do what is done once a batch; TIMER_MTA_RETRY and TIMER_CONFIRM do no more than bring it about."""
         handoff_all(self)
+        if self.handoffs and self.confirm.queue == NULL:
+            self.timers.arm(&self.confirm, TIMER_CONFIRM, CONFIRM_TIME, self.now)
         dnsbl_flush(self)
         self.sweep()
         self.arm_timer()
@@ -304,6 +310,7 @@ cdef class Screener:
         while listener != NULL:
             self.unwatch(listener.fd)
             listener = listener.next
+        self.watch(self.mtas, EPOLLIN, NULL, TAG_MTAS)      # the end of a hand-off makes room
         self.timers.arm(&self.accept_retry, TIMER_ACCEPT, time, self.now)
 
     cdef void resume_accept(self) noexcept:
@@ -315,6 +322,7 @@ cdef class Screener:
             return
         self.timers.cancel(&self.accept_retry)
         self.accept_paused = False
+        self.unwatch(self.mtas)
         while listener != NULL:
             self.watch(listener.fd, EPOLLIN, listener, TAG_LISTENER)
             listener = listener.next

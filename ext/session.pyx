@@ -127,15 +127,19 @@ cdef void tests_needed(Session* session) noexcept:
 
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:
     """Read the client's record from the cache into memory (7.1). False: there is none."""
+    cdef int64_t* stamps = session.client.stamps
+    cdef bytes key, record
     cdef int test
     if core.cache is None:
         return False
     try:
-        stamps = core.cache.lookup(session.peer.ip[:4 if session.peer.family == 4 else 16])
-        if stamps is None:
+        key = session.peer.ip[:4 if session.peer.family == 4 else 16]
+        record = core.cache.record(key)
+        if record is None:
             return False
-        for test in range(TESTS):
-            session.client.stamps[test] = stamps[test]
+        if not record_read(<const uint8_t*> <const char*> record, len(record), stamps):
+            for test, stamp in enumerate(core.cache.lookup(key)):
+                stamps[test] = stamp
         return True
     except Exception as error:
         core.problem("cache lookup", error)
@@ -313,7 +317,8 @@ cdef void session_hung_up(Screener core, Session* session) noexcept:
 cdef void session_remember(Screener core, Session* session) noexcept:
     """Log the pass and store it, once a session."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t* stamps = session.client.stamps
+    cdef int64_t stamps[TESTS]
+    cdef uint8_t record[RECORD_SIZE]
     cdef uint32_t passed
     cdef int test
     if session.flags & (ALL_FAIL | DENYLIST_FAIL):
@@ -330,11 +335,13 @@ cdef void session_remember(Screener core, Session* session) noexcept:
             log_about(core, session, "PASS OLD ")
     if core.cache is None:
         return
+    for test in range(TESTS):
+        stamps[test] = session.client.stamps[test]
+        if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled[test]:
+            stamps[test] = 1
     try:
-        core.cache.store(
-            session.peer.ip[:4 if session.peer.family == 4 else 16],
-            tuple([stamps[test] if stamps[test] > 0 or policy.enabled[test] and stamps[test] == 0 else 1
-                   for test in range(TESTS)]))
+        core.cache.keep(session.peer.ip[:4 if session.peer.family == 4 else 16],
+                        (<char*> record)[:record_write(stamps, record)])
     except Exception as error:
         core.problem("cache update", error)
 
@@ -404,17 +411,20 @@ cdef void session_free(Screener core, Session* session) noexcept:
 cdef bint session_watch(Screener core, Session* session, bint reading) noexcept:
     """Watch for a hang-up, and for bytes if wanted. False: the kernel has no room."""
     cdef uint32_t events = EPOLLRDHUP | (EPOLLIN if reading else 0)
-    if session.watched:
-        return core.rewatch(session.fd, events, session, TAG_CLIENT)
-    session.watched = core.watch(session.fd, events, session, TAG_CLIENT)
-    return session.watched
+    if session.watched == events:
+        return True
+    if core.rewatch(session.fd, events, session, TAG_CLIENT) if session.watched else core.watch(
+            session.fd, events, session, TAG_CLIENT):
+        session.watched = events
+        return True
+    return False
 
 
 cdef void session_unwatch(Screener core, Session* session) noexcept:
     """Before a descriptor is passed on: epoll watches the description, which lives on in the MTA."""
     if session.watched:
         core.unwatch(session.fd)
-        session.watched = False
+        session.watched = 0
 
 
 cdef void session_event(Screener core, Session* session, uint32_t events) noexcept:

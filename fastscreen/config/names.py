@@ -87,7 +87,7 @@ KEYS = (
     Key(
         "listen.addresses",
         '["0.0.0.0:25", "[::]:25"]',
-        values.ListOf(values.Address(), least=1, distinct=True),
+        values.ListOf(values.Address(), least=1, most=100, distinct=True),
         "Addresses and ports to listen on; port 0: any free one.",
     ),
     Key(
