@@ -4,6 +4,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,7 @@ def main() -> int:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     if options.publish and (options.rows or options.clients is not None):
         parser.error("--publish is for a run of all rows in full size")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # nothing that was started stays behind
     described = machine.describe()
     began = time.monotonic()
     measured: list[results.Result] = []

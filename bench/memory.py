@@ -13,8 +13,8 @@ from bench.programs import BenchError
 from bench.rows import Memory
 from bench.screener import Screener
 
-# What a process allocates once, with its first clients, is not theirs.
-_WARM = 100
+# What a process allocates once, with its first clients, is not theirs. Few: their own memory is used again.
+_WARM = 10
 
 
 @dataclass

@@ -18,8 +18,8 @@ times to the client say less than the CPU does.
 Of every client the load generator has seen the whole conversation and the log has the expected line; a round in which
 one is missing is no result. Log lines, DNS lists, limits and tests are set alike. Known clients are handed on by
 descriptor to a receiver that greets them. New ones come from addresses never used before in the run, at a steady
-rate, with a greet wait of 1 s. postscreen's default process limit is its listen queue and dnsblog's; it is raised
-where the default would lose questions.
+rate, with a greet wait of 1 s. postscreen's process limit, which is the length of its listen queue and dnsblog's, is
+raised where the default would lose questions.
 """
 
 

@@ -105,11 +105,24 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
     if query.token or query.lined_up or query.sends >= DNS_SENDS:
         return
+    if query.socket != NULL and resolver.next == resolver:
+        query_repeat(core, query)
+        return
     if resolver.answered < query.sent and core.dnsbl.resolvers == resolver:
         core.dnsbl.resolvers = resolver.next    # it has said nothing since: others begin with the next one
     query_withdraw(core.dnsbl, query)
     query.resolver = resolver.next
     query_line_up(core.dnsbl, query)
+
+
+cdef void query_repeat(Screener core, Query* query) noexcept:
+    """Send the same question over the same socket: there is nobody else to ask, and the first answer may be late."""
+    cdef uint8_t packet[DNS_QUERY_SIZE]
+    cdef List* list = &(<Lists> query.lookup.lists).lists[query.list]
+    cdef size_t size = dns_build(packet, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire,
+                                 list.wire_size)
+    send(query.socket.fd, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    query.sends += 1
 
 
 cdef void dnsbl_flush(Screener core) noexcept:
