@@ -55,8 +55,8 @@ def summary(report: dict[str, Any]) -> str:
             lines.append(f"| {row['title']} | not measured: {row['problem']} | | | |")
         elif row["main"]:
             lines.append(
-                f"| {row['title']} | {row['postscreen']['cpu_us']['median']:.0f} "
-                f"| {row['fastscreen']['cpu_us']['median']:.1f} | **{row['ratio']['median']:.2f}** | {_aim(row)} |"
+                f"| {row['title']} | {row['postscreen']['cpu_us']['median']:,.0f} "
+                f"| {row['fastscreen']['cpu_us']['median']:,.1f} | **{row['ratio']['median']:.2f}** | {_aim(row)} |"
             )
     lines += [
         "",
