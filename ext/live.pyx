@@ -95,7 +95,6 @@ cdef double bucket_end(int bucket) noexcept nogil:
 
 
 cdef list live_lists(Lists lists):
-    cdef List* one
     cdef int at
     return [list_numbers(&lists.lists[at]) for at in range(lists.list_count)]
 
@@ -114,8 +113,8 @@ def latency_percentile(counts, double share):
     cdef double seen = 0
     if wanted == 0:
         return None
-    for at, count in enumerate(counts):
-        seen += count
+    for at in range(len(counts)):
+        seen += counts[at]
         if seen >= wanted:
             break
     return bucket_end(at)
