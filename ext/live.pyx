@@ -108,16 +108,15 @@ cdef dict list_numbers(const List* one):
 
 
 def latency_percentile(counts, double share):
+    cdef int at = 0
     cdef double wanted = sum(counts) * share
     cdef double seen = 0
-    cdef int at = 0
     if wanted == 0:
         return None
-    for count in counts:
-        seen += count
+    for at in range(len(counts)):
+        seen += counts[at]
         if seen >= wanted:
             break
-        at += 1
     return bucket_end(at)
 
 

@@ -165,6 +165,6 @@ async def cache_list(house: House, wanted: CacheList, caller: Caller, request: R
     """What stands in the file; what the workers learnt in the last second may not be there yet."""
     network = shapes.network(wanted.prefix) if wanted.prefix else None
     after = shapes.key(wanted.after) if wanted.after else b""
-    entries, more = await house.cached(lambda store: store.list(network, after, wanted.limit))
+    entries, more = await house.cached(lambda store: store.entries(network, after, wanted.limit))
     shown = [{"address": shapes.key_shown(key), "stamps": shapes.stamps_shown(stamps)} for key, stamps in entries]
     return {"entries": shown, "more": more, "time": time.time()}

@@ -18,6 +18,7 @@ from fastscreen.cache import Stamps, pack_stamps, parse_stamps
 MAP_SIZE = 1 << 30  # octets; a larger file's own size is taken over
 LIST_SECONDS = 0.5
 DELETE_SECONDS = 5.0
+EXPIRING_SECONDS = 10.0
 _SLICE = 1000  # records a transaction: an open one keeps the file from using its free pages again
 _SAMPLE = 200  # places where a run of records is looked at
 _RUN = 50
@@ -40,6 +41,7 @@ class Store:
         self.path = path
         self._environment: Any = None
         self._inode: tuple[int, int] | None = None
+        self._known: tuple[tuple[int, ...], float, list[dict[str, Any]]] | None = None  # tests, when, what
 
     def get(self, key: bytes) -> Stamps | None:
         def read(environment: Any) -> Stamps | None:
@@ -49,7 +51,7 @@ class Store:
 
         return self._use(read)
 
-    def list(self, network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
+    def entries(self, network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
         """Records behind the key `after`, at most `limit`, and whether there may be more."""
         deadline = time.monotonic() + LIST_SECONDS
 
@@ -99,10 +101,19 @@ class Store:
                 "entries": entries,
                 "size": self.path.stat().st_size,
                 "map_size": environment.info()["map_size"],
-                "expiring": _expiring(environment, entries, enabled, now) if enabled else [],
+                "expiring": self._expiring(environment, entries, enabled, now),
             }
 
         return self._use(read)
+
+    def _expiring(self, environment: Any, entries: int, enabled: tuple[int, ...], now: float) -> list[dict[str, Any]]:
+        """Looked at anew every EXPIRING_SECONDS: it reads thousands of records, and who watches asks each second."""
+        known = self._known
+        small = entries <= _RUN  # costs nothing, and whoever tries it out sees it at once
+        if known is None or known[0] != enabled or small or not known[1] <= now < known[1] + EXPIRING_SECONDS:
+            known = (enabled, now, _expiring(environment, entries, enabled, now) if enabled else [])
+            self._known = known
+        return known[2]
 
     def close(self) -> None:
         if self._environment is not None:

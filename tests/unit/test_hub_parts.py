@@ -142,11 +142,11 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     cache.close()
     store = Store(path)
     network = shapes.network("192.0.2.0/24")
-    entries, more = store.list(network, b"", 100)
+    entries, more = store.entries(network, b"", 100)
     assert ([key for key, _ in entries], more) == (keys[:10], False)
-    entries, more = store.list(None, b"", 5)
+    entries, more = store.entries(None, b"", 5)
     assert ([key for key, _ in entries], more) == (sorted(keys)[:5], True)
-    assert [key for key, _ in store.list(None, entries[-1][0], 100)[0]] == sorted(keys)[5:]
+    assert [key for key, _ in store.entries(None, entries[-1][0], 100)[0]] == sorted(keys)[5:]
     assert store.stats((0,), 8.0)["expiring"][:2] == [{"within": 0.0, "entries": 0}, {"within": 3600.0, "entries": 12}]
     assert store.delete(network) == (10, False)
     assert store.get(keys[0]) is None
