@@ -35,7 +35,6 @@ class Hub:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._followers: dict[tuple[asyncio.StreamWriter, int], Map] = {}
-        self._sent = 0.0
 
     async def __aenter__(self) -> Hub:
         await self.start()
@@ -59,8 +58,7 @@ class Hub:
 
     def push(self) -> None:
         """Tell the followers what has happened since the last time."""
-        new = [event for event in self.world.events if event["time"] > self._sent]
-        self._sent = self.world.time
+        new, self.world.news = self.world.news, []
         for (writer, number), wanted in self._followers.items():
             events = [event for event in new if wanted["match"](event)]
             if events or self.lost:
@@ -73,7 +71,7 @@ class Hub:
         hello = {"fastscreen": "0.1.0", "protocol": 1, "rights": list(self.rights), "pid": 4711, "workers": 2}
         name = self.hostname if world.hostile is None else world.bad
         send(writer, {**hello, "hostname": name, "started": world.started})
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 length = int.from_bytes(await reader.readexactly(4), "big")
                 request = msgpack.unpackb(await reader.readexactly(length))
@@ -101,7 +99,7 @@ class Hub:
             self._followers[writer, number] = {"match": matcher(request["filter"])}
             recent = [event for event in self.world.events if matcher(request["filter"])(event)]
             send(writer, {"id": number, "events": recent[-request["recent"] :], "lost": 0})
-            self._sent = self.world.time
+            self.world.news.clear()  # they are among the recent ones
         elif verb == "cancel":
             self._followers.pop((writer, request["of"]), None)
 
