@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run test lint fuzz bench clean
+.PHONY: build run demo test lint fuzz bench clean
 
 build: .venv/built
 
@@ -19,6 +19,9 @@ build: .venv/built
 
 run: build
 	$(BIN)/fastscreen run
+
+demo: build
+	$(BIN)/fastscreen demo
 
 lint: .venv/tools
 	$(BIN)/ruff check .

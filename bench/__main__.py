@@ -1,52 +1,91 @@
 """`make bench`: fastscreen and postscreen side by side on this machine."""
 
 import argparse
+import importlib
+import importlib.util
 import json
+import signal
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench import measure, programs, report
-from bench.rows import ROWS
+from bench import burst, machine, measure, memory, programs, publish, report, results, room
+from bench.figures import Figure
+from bench.rows import ROWS, Burst, Memory, Row
 
 RESULTS = Path(__file__).parent / "results"
+MICRO = "micro"  # the figures of the core's parts alone, bench/micro
 
 
 def main() -> int:
+    names = [row.name for row in ROWS] + ([MICRO] if importlib.util.find_spec("bench.micro") else [])
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, epilog="example: python -m bench --rounds 3 known"
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows ({', '.join(row.name for row in ROWS)})")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows ({', '.join(names)})")
     parser.add_argument("--rounds", type=int, default=5, help="how often each screener is loaded (default 5)")
-    parser.add_argument("--clients", type=int, help="how many clients each time (default: 20000)")
+    parser.add_argument(
+        "--clients", type=int, help="at most so many clients each time, and so many held: a quick check"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for latest.md and latest.json")
+    parser.add_argument("--publish", action="store_true", help="write docs/benchmark.* and the README's table as well")
     options = parser.parse_args()
-    unknown = set(options.rows) - {row.name for row in ROWS}
-    if unknown:
+    if unknown := set(options.rows) - set(names):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    machine = report.describe()
-    results = []
-    with tempfile.TemporaryDirectory(prefix="fastscreen-bench-", dir="/tmp") as folder:
-        Path(folder).chmod(0o755)
+    if options.publish and (options.rows or options.clients is not None):
+        parser.error("--publish is for a run of all rows in full size")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # nothing that was started stays behind
+    described = machine.describe()
+    began = time.monotonic()
+    measured: list[results.Result] = []
+    figures: list[Figure] = []
+    problems: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="fastscreen-bench-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
         try:
-            built = programs.build(Path(folder))
+            room.enter(folder)
+            built = programs.build(folder)
         except programs.BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
         for row in ROWS:
             if not options.rows or row.name in options.rows:
-                print(f"{row.title} ...", file=sys.stderr)
-                if options.clients is not None:
-                    row = replace(row, clients=options.clients)
-                results.append(measure.run(row, Path(folder), built, options.rounds))
-    data = report.as_json(results, machine, options.rounds)
+                print(f"{time.monotonic() - began:5.0f} s  {row.title} ...", file=sys.stderr)
+                measured.append(_run(_smaller(row, options.clients), folder, built, options.rounds))
+        if MICRO in names and (not options.rows or MICRO in options.rows):
+            print(f"{time.monotonic() - began:5.0f} s  {MICRO} ...", file=sys.stderr)
+            try:
+                figures += importlib.import_module("bench.micro").run(folder)
+            except Exception as error:  # whatever it is, the rows that were measured are shown
+                problems[MICRO] = f"{type(error).__name__}: {error}"
+    data = results.as_json(measured, figures, problems, described, options.rounds)
     text = report.as_markdown(data)
     print(text)
     options.results.mkdir(parents=True, exist_ok=True)
     (options.results / "latest.md").write_text(text)
     (options.results / "latest.json").write_text(json.dumps(data, indent=1) + "\n")
-    return 1 if any(result.problem for result in results) else 0
+    if options.publish:
+        publish.write(data, text, Path(__file__).parents[1])
+    return 1 if results.failed(data) else 0
+
+
+def _smaller(row: Row | Memory | Burst, clients: int | None) -> Row | Memory | Burst:
+    if clients is None:
+        return row
+    if isinstance(row, Row):
+        return replace(row, clients=min(row.clients, clients), held=min(row.held, clients))
+    return replace(row, clients=min(row.clients, clients))
+
+
+def _run(row: Row | Memory | Burst, folder: Path, built: dict[str, Path], rounds: int) -> results.Result:
+    if isinstance(row, Row):
+        return measure.run(row, folder, built, rounds)
+    if isinstance(row, Memory):
+        return memory.run(row, folder, built, rounds)
+    return burst.run(row, folder, built, rounds)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench import cpu
 from bench.programs import BenchError
-from bench.screener import Screener
+from bench.screener import Screener, rss_anon
 
 _CONFIGURATION = """\
 hostname = "mx.example.test"
@@ -15,6 +16,7 @@ banner = "mx.example.test ESMTP Postfix"
 user = "{user}"
 [listen]
 addresses = ["{address}:{port}"]
+{workers}
 [handoff]
 to = "pass:{mta_socket}"
 [access]
@@ -23,12 +25,21 @@ mynetworks = ["192.0.2.0/24"]
 [greet]
 wait = "{greet_wait}s"
 action = "{greet_action}"
+[dnsbl]
+sites = [{sites}]
+action = "enforce"
+[deep]
+pipelining = "{deep}"
+non_smtp_command = "{deep}"
+bare_newline = "{deep}"
 [cache]
 path = "{folder}/state/cache"
+[control]
+path = ""
 [limits]
 client_connection_count = 0
 pre_queue = {limit}
-post_queue = {limit}
+post_queue = {handoffs}
 [log]
 to = "file:{folder}/log"
 ident = "postfix/postscreen"
@@ -50,24 +61,33 @@ class Fastscreen(Screener):
 
     def prepare(self) -> None:
         try:
-            user = pwd.getpwnam("postfix" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name)
+            self._user = pwd.getpwnam("postfix")
         except KeyError:
             raise BenchError("there is no user postfix: install Debian's package postfix") from None
         state = self.folder / "state"
         state.mkdir()
-        os.chown(state, user.pw_uid, user.pw_gid)
-        os.chown(self.folder, user.pw_uid, user.pw_gid)
+        os.chown(state, self._user.pw_uid, self._user.pw_gid)
+        os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+
+    def configure(self) -> None:
         values = {
-            "user": user.pw_name,
+            "user": self._user.pw_name,
             "folder": self.folder,
             "mta_socket": self.mta_socket,
             "address": self.settings.address,
             "port": self.port,
+            "workers": f"workers = {self.settings.workers}" if self.settings.workers > 1 else "",
             "greet_wait": self.settings.greet_wait,
             "greet_action": self.settings.greet_action,
+            "sites": ", ".join(f'"{zone}"' for zone in self.settings.lists),
+            "deep": "enforce" if self.settings.deep else "off",
             "limit": self.settings.limit,
+            "handoffs": self.settings.handoffs,
         }
         (self.folder / "fastscreen.toml").write_text(_CONFIGURATION.format_map(values))
+
+    def held_memory(self) -> int:
+        return sum(rss_anon(pid) for pid in cpu.tree(self.root))
 
     def launch(self) -> subprocess.Popen[bytes]:
         command = Path(sys.executable).with_name("fastscreen")

@@ -1,45 +1,240 @@
-/* The load: SMTP clients of one kind, from many loopback addresses, bounded in number, concurrency and time.
+/* The load: SMTP clients of one kind, from many loopback addresses, bounded in number, concurrency, rate and time.
  *
- * load PORT KIND COUNT CONCURRENCY SOURCES SECONDS
- *   known      connects and waits for the server's end of file: a client that is handed on, or sent away
- *   pregreet   sends "EHLO" at once, then the same
- * Sources are 127.1.0.1, 127.1.0.2, ... Prints one JSON object; times are microseconds from connect().
- * "banner" counts clients that saw a first byte, "busy" those that were told 421, "refused521" those told 521.
+ * load port=P kind=K count=N together=N first=ADDRESS sources=N rate=N seconds=N hold=N
+ *
+ * `count` clients connect to 127.0.0.1 port P; at most `together` are on their way at a time, at most `rate` begin a
+ * second (0: as fast as there is room). They come from `sources` addresses in turn, from `first` on. The kinds are in
+ * kinds.h.
+ *
+ * After `seconds`, or when all are done, prints one JSON object; times are microseconds from connect(). Then those that
+ * stay do so until the end of standard input, at most `hold` seconds, and {"left": N} says how many were closed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "kinds.h"
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
 #endif
 
-static const char greeting[] = "EHLO bench.example.test\r\n";
+#define SECOND 1000000
 
 struct client {
-    int fd;
-    int sent, seen_byte;
+    int fd, step;
+    unsigned char spoke, heard, complete;
+    uint16_t length;
     int64_t began;
-    size_t length;
-    char text[256];
+    char text[256]; /* of a line that is not complete */
 };
+
+static const struct kind *kind;
+static long port, count, together, sources, rate, seconds, hold;
+static uint32_t first;
+
+static int epoll;
+static struct client **spare;
+static long spares, under_way, started, finished, complete, busy, refused, reset, failed, left, first_bytes, ends;
+static int32_t *first_byte, *end_time;
 
 static int64_t now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
-    return (int64_t) time.tv_sec * 1000000 + time.tv_nsec / 1000;
+    return (int64_t) time.tv_sec * SECOND + time.tv_nsec / 1000;
+}
+
+/* The client is where it wants to be, or it is gone. */
+static void done(struct client *client)
+{
+    end_time[ends++] = (int32_t) (now() - client->began);
+    finished++;
+    under_way--;
+}
+
+static void gone(struct client *client, int error)
+{
+    if (error == ECONNRESET || error == EPIPE)
+        reset++;
+    else if (error)
+        failed++;
+    if (kind->stays && client->complete)
+        left++;
+    else
+        done(client);
+    close(client->fd);
+    client->fd = -1;
+    spare[spares++] = client;
+}
+
+static void begin(void)
+{
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
+    struct client *client = spare[--spares];
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = client};
+    int on = 1;
+
+    memset(client, 0, offsetof(struct client, text));
+    from.sin_addr.s_addr = htonl(first + (uint32_t) (started % sources));
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    started++;
+    under_way++;
+    client->began = now();
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (kind->at_once != NULL)
+        event.events |= EPOLLOUT;
+    if (client->fd < 0 || setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on) < 0
+        || setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0
+        || bind(client->fd, (struct sockaddr *) &from, sizeof from) < 0
+        || (connect(client->fd, (struct sockaddr *) &to, sizeof to) < 0 && errno != EINPROGRESS)
+        || epoll_ctl(epoll, EPOLL_CTL_ADD, client->fd, &event) < 0) {
+        if (failed == 0)
+            perror("load: a client cannot begin");
+        gone(client, EIO);
+    }
+}
+
+static int say(struct client *client, const char *text)
+{
+    return send(client->fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? errno : 0;
+}
+
+/* Takes one line; returns an error number, or 0. */
+static int line(struct client *client, const char *text)
+{
+    const struct step *step = &kind->steps[client->step];
+    int error = 0;
+
+    if (strncmp(text, "421", 3) == 0)
+        busy++;
+    else if (text[0] == '5')
+        refused++;
+    if (step->line == NULL || strncmp(text, step->line, 4) != 0)
+        return 0;
+    client->step++;
+    if (step->say != NULL)
+        error = say(client, step->say);
+    if (!error && step[1].line == NULL) {
+        client->complete = 1;
+        complete++;
+        if (kind->stays)
+            done(client);
+    }
+    return error;
+}
+
+static int lines(struct client *client, ssize_t got)
+{
+    char *text = client->text, *end = text + client->length + got, *newline;
+    int error = 0;
+
+    while (!error && (newline = memchr(text, '\n', (size_t) (end - text))) != NULL) {
+        error = line(client, text);
+        text = newline + 1;
+    }
+    client->length = (uint16_t) (end - text);
+    if (client->length == sizeof client->text) /* no line of interest is that long */
+        client->length = 0;
+    memmove(client->text, text, client->length);
+    return error;
+}
+
+static void serve(struct client *client, uint32_t events)
+{
+    if (events & EPOLLOUT && !client->spoke) {
+        struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = client};
+        int error = say(client, kind->at_once);
+        client->spoke = 1;
+        epoll_ctl(epoll, EPOLL_CTL_MOD, client->fd, &event);
+        if (error) {
+            gone(client, error);
+            return;
+        }
+    }
+    while (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        size_t room = sizeof client->text - client->length;
+        ssize_t got = recv(client->fd, client->text + client->length, room, 0);
+        int error;
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (got <= 0) {
+            gone(client, got < 0 ? errno : 0);
+            return;
+        }
+        if (!client->heard) {
+            client->heard = 1;
+            first_byte[first_bytes++] = (int32_t) (now() - client->began);
+        }
+        error = lines(client, got);
+        if (error) {
+            gone(client, error);
+            return;
+        }
+        if ((size_t) got < room && !(events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)))
+            return;
+    }
+}
+
+static void serve_ready(int timeout)
+{
+    struct epoll_event events[64];
+    int ready = epoll_wait(epoll, events, 64, timeout);
+
+    for (int at = 0; at < ready; at++) {
+        struct client *client = events[at].data.ptr;
+        if (client != NULL && client->fd >= 0)
+            serve(client, events[at].events);
+    }
+}
+
+/* Begin what is due; return how long to wait for the next, in ms. */
+static int begin_due(int64_t since)
+{
+    int batch = 32; /* then those that have begun are looked after */
+
+    while (started < count && under_way < together) {
+        int64_t due = rate > 0 ? since + started * SECOND / rate - now() : 0;
+        if (due > 0)
+            return (int) (due / 1000);
+        if (batch-- == 0)
+            return 0;
+        begin();
+    }
+    return 100;
+}
+
+/* Keep those that stay until standard input ends. */
+static void keep(void)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
+    int64_t until = now() + hold * SECOND;
+    char ignored[64];
+
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, STDIN_FILENO, &event) < 0)
+        return; /* a file or /dev/null: it has ended */
+    while (now() < until) {
+        struct epoll_event one;
+        if (epoll_wait(epoll, &one, 1, 1000) < 1)
+            continue;
+        if (one.data.ptr != NULL)
+            serve(one.data.ptr, one.events);
+        else if (read(STDIN_FILENO, ignored, sizeof ignored) <= 0)
+            break;
+    }
+    printf("{\"left\": %ld}\n", left);
 }
 
 static int by_size(const void *one, const void *other)
@@ -48,157 +243,101 @@ static int by_size(const void *one, const void *other)
     return (a > b) - (a < b);
 }
 
-static long count, sources;
-static int epoll, pregreet, port;
-static long started, finished, banner, busy, refused521, reset, failed;
-static int32_t *first_byte, *ended;
-static long first_bytes;
-
-static int begin(struct client *client)
-{
-    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | (pregreet ? EPOLLOUT : 0), .data.ptr = client};
-    long source = started % sources;
-    int on = 1;
-
-    memset(client, 0, sizeof *client);
-    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (client->fd < 0)
-        return -1;
-    from.sin_addr.s_addr = htonl((uint32_t) (0x7F010001 + source));
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    setsockopt(client->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
-    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    client->began = now();
-    started++;
-    if (bind(client->fd, (struct sockaddr *) &from, sizeof from) < 0
-        || (connect(client->fd, (struct sockaddr *) &to, sizeof to) < 0 && errno != EINPROGRESS)
-        || epoll_ctl(epoll, EPOLL_CTL_ADD, client->fd, &event) < 0) {
-        close(client->fd);
-        failed++;
-        finished++;
-        return 0;
-    }
-    return 1;
-}
-
-static void end(struct client *client, int error)
-{
-    char *line = client->text, *next;
-
-    client->text[client->length] = 0;
-    for (; line != NULL && *line; line = next) {
-        next = strstr(line, "\r\n");
-        if (next != NULL)
-            next += 2;
-        if (strncmp(line, "421", 3) == 0)
-            busy++;
-        else if (strncmp(line, "521", 3) == 0)
-            refused521++;
-    }
-    if (error == ECONNRESET || error == EPIPE)
-        reset++;
-    else if (error)
-        failed++;
-    ended[finished++] = (int32_t) (now() - client->began);
-    close(client->fd);
-    client->fd = -1;
-}
-
-static void serve(struct client *client, uint32_t events)
-{
-    if (pregreet && !client->sent && events & EPOLLOUT) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = client};
-        client->sent = 1;
-        if (send(client->fd, greeting, sizeof greeting - 1, MSG_NOSIGNAL) < 0) {
-            end(client, errno);
-            return;
-        }
-        epoll_ctl(epoll, EPOLL_CTL_MOD, client->fd, &event);
-    }
-    while (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
-        char more[4096];
-        ssize_t got = recv(client->fd, more, sizeof more, 0);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (got <= 0) {
-            end(client, got < 0 ? errno : 0);
-            return;
-        }
-        if (!client->seen_byte) {
-            client->seen_byte = 1;
-            banner++;
-            first_byte[first_bytes++] = (int32_t) (now() - client->began);
-        }
-        if ((size_t) got > sizeof client->text - 1 - client->length)
-            got = (ssize_t) (sizeof client->text - 1 - client->length);
-        memcpy(client->text + client->length, more, (size_t) got);
-        client->length += (size_t) got;
-    }
-}
-
 static void times(const char *name, int32_t *values, long number)
 {
+    long within = 0;
+
     qsort(values, (size_t) number, sizeof *values, by_size);
-    printf(", \"%s_p50\": %d, \"%s_p99\": %d", name, number ? values[number / 2] : -1, name,
-           number ? values[number * 99 / 100] : -1);
+    while (within < number && values[within] <= SECOND)
+        within++;
+    printf(", \"%s\": {\"number\": %ld, \"within_second\": %ld", name, number, within);
+    if (number > 0)
+        printf(", \"p50\": %d, \"p99\": %d, \"max\": %d", values[number / 2], values[number * 99 / 100],
+               values[number - 1]);
+    printf("}");
+}
+
+static int number(const char *argument, const char *name, long most, long *value)
+{
+    size_t length = strlen(name);
+    char *rest;
+
+    if (strncmp(argument, name, length) != 0 || argument[length] != '=')
+        return 0;
+    *value = strtol(argument + length + 1, &rest, 10);
+    return *rest == 0 && *value >= 0 && *value <= most;
+}
+
+static int understand(int argc, char **argv)
+{
+    for (int at = 1; at < argc; at++) {
+        struct in_addr address;
+        if (strncmp(argv[at], "kind=", 5) == 0) {
+            for (size_t each = 0; each < sizeof kinds / sizeof *kinds; each++)
+                if (strcmp(argv[at] + 5, kinds[each].name) == 0)
+                    kind = &kinds[each];
+        } else if (strncmp(argv[at], "first=", 6) == 0 && inet_pton(AF_INET, argv[at] + 6, &address) == 1)
+            first = ntohl(address.s_addr);
+        else if (!number(argv[at], "port", 65535, &port) && !number(argv[at], "count", 1000000, &count)
+                 && !number(argv[at], "together", 50000, &together) && !number(argv[at], "rate", 100000, &rate)
+                 && !number(argv[at], "sources", 1000000, &sources) && !number(argv[at], "seconds", 600, &seconds)
+                 && !number(argv[at], "hold", 1800, &hold))
+            return 0;
+    }
+    return kind != NULL && port > 0 && count > 0 && together > 0 && sources > 0 && seconds > 0 && first >> 24 == 127
+           && (first + (uint32_t) sources) >> 24 == 127;
 }
 
 int main(int argc, char **argv)
 {
-    struct epoll_event events[64];
+    struct rlimit descriptors;
     struct client *clients;
-    int64_t began, limit;
-    long concurrency, at;
-    int ready;
+    int64_t began, until;
+    long places;
 
-    if (argc != 7) {
-        fprintf(stderr, "usage: load PORT known|pregreet COUNT CONCURRENCY SOURCES SECONDS\n");
+    if (!understand(argc, argv)) {
+        fprintf(stderr, "load: arguments missing, unknown or out of bounds; the head of load.c says what they are\n");
         return 2;
     }
-    port = atoi(argv[1]);
-    pregreet = strcmp(argv[2], "pregreet") == 0;
-    count = atol(argv[3]);
-    concurrency = atol(argv[4]);
-    sources = atol(argv[5]);
-    if (count < 1 || count > 10000000 || concurrency < 1 || concurrency > 50000 || sources < 1 || sources > 60000) {
-        fprintf(stderr, "load: out of bounds\n");
-        return 2;
+    if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+        descriptors.rlim_cur = descriptors.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &descriptors);
     }
-    if (concurrency > count)
-        concurrency = count;
-    clients = calloc((size_t) concurrency, sizeof *clients);
+    if (together > count)
+        together = count;
+    places = kind->stays ? count : together;
+    clients = calloc((size_t) places, sizeof *clients);
+    spare = calloc((size_t) places, sizeof(struct client *));
     first_byte = malloc((size_t) count * sizeof *first_byte);
-    ended = malloc((size_t) count * sizeof *ended);
+    end_time = malloc((size_t) count * sizeof *end_time);
     epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (clients == NULL || first_byte == NULL || ended == NULL || epoll < 0) {
+    if (clients == NULL || spare == NULL || first_byte == NULL || end_time == NULL || epoll < 0) {
         perror("load");
         return 1;
     }
-    began = now();
-    limit = began + (int64_t) atol(argv[6]) * 1000000;
-    for (at = 0; at < concurrency; at++)
-        clients[at].fd = -1;
-    for (at = 0; at < concurrency && started < count; at++)
-        while (started < count && begin(&clients[at]) == 0)
-            ;
-    while (finished < count && now() < limit) {
-        ready = epoll_wait(epoll, events, 64, 100);
-        for (at = 0; at < ready; at++) {
-            struct client *client = events[at].data.ptr;
-            if (client->fd < 0)
-                continue;
-            serve(client, events[at].events);
-            if (client->fd < 0)
-                while (started < count && begin(client) == 0)
-                    ;
-        }
+    while (spares < places) {
+        clients[spares].fd = -1;
+        spare[spares] = &clients[spares];
+        spares++;
     }
-    printf("{\"count\": %ld, \"finished\": %ld, \"banner\": %ld, \"busy\": %ld, \"refused521\": %ld, \"reset\": %ld, "
-           "\"failed\": %ld, \"seconds\": %.6f",
-           count, finished, banner, busy, refused521, reset, failed, (double) (now() - began) / 1e6);
+    began = now();
+    until = began + seconds * SECOND;
+    int64_t all_begun = 0;
+    while (finished < count && now() < until) {
+        int timeout = begin_due(began);
+        if (started == count && all_begun == 0)
+            all_begun = now();
+        serve_ready(timeout);
+    }
+    printf("{\"count\": %ld, \"finished\": %ld, \"complete\": %ld, \"busy\": %ld, \"refused\": %ld, \"reset\": %ld, "
+           "\"failed\": %ld, \"seconds\": %.6f, \"begun_in\": %.6f",
+           count, finished, complete, busy, refused, reset, failed, (double) (now() - began) / SECOND,
+           all_begun ? (double) (all_begun - began) / SECOND : -1.0);
     times("first_byte", first_byte, first_bytes);
-    times("end", ended, finished);
+    times("end", end_time, ends);
     printf("}\n");
+    fflush(stdout);
+    if (kind->stays && hold > 0)
+        keep();
     return 0;
 }

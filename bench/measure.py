@@ -1,25 +1,33 @@
 """Runs the rows: both screeners side by side, loaded in turn."""
 
 import contextlib
-import json
-import signal
-import subprocess
+import resource
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bench import cpu
+from bench import clients, cpu, lists
+from bench.clients import Crowd
 from bench.fastscreen import Fastscreen
 from bench.postscreen import Postscreen
 from bench.programs import BenchError
 from bench.rows import Row
 from bench.screener import Screener
 
-_LOAD_SECONDS = 120
-# After the last client is gone: the log line and the MTA's closing of the channel are still to come.
-_SETTLE_SECONDS = 0.5
+UNHELD = "fastscreen, none held"
+"""The key of the samples of a third screener, beside those that hold clients: is the cost flat?"""
+
+# After the last client is gone: its log line, the MTA's closing of the channel, fastscreen's commit of new passes (once
+# a second) and the DNS server's statistics (too) are still to come.
+_SETTLE_SECONDS = 1.5
+_WARM_CLIENTS = 500
+_HOLD_WAIT = 1800  # greet wait of the silent clients, in s: longer than a row takes
+_QUESTIONS_ASTRAY = (
+    0.01  # part of those to DNS lists: postscreen leaves some out, both ask again when they hear nothing
+)
+_OTHER_DESCRIPTORS = 2000  # of a screener that holds clients: hand-offs, and its own
 
 
 @dataclass
@@ -28,8 +36,8 @@ class Sample:
 
     cpu: dict[str, float]
     rate: float
-    first_byte: tuple[int, int]
-    end: tuple[int, int]
+    first_byte: dict[str, int]
+    end: dict[str, int]
 
     @property
     def total(self) -> float:
@@ -45,26 +53,41 @@ class Result:
     problem: str = ""
 
 
+@dataclass
+class _Side:
+    key: str
+    screener: Screener
+    held: int
+
+
 def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure one row, A B A B ...; a row that cannot be measured says why."""
     result = Result(row)
     try:
+        need_descriptors(row.held)
         with contextlib.ExitStack() as stack:
-            screeners: list[Screener] = []
-            kinds: tuple[type[Screener], ...] = (Postscreen, Fastscreen)
-            for kind in kinds:
-                own = folder / f"{row.name}-{kind.name}"
-                own.mkdir()
-                screener = kind(own, row.settings)
-                screener.prepare()
-                stack.enter_context(_receiver(programs["receiver"], screener.mta_socket))
-                stack.enter_context(screener.running())
-                screeners.append(screener)
-            for screener in screeners:
-                _warm(row, screener, programs)
+            asked = stack.enter_context(lists.running(folder / f"{row.name}-lists")) if row.settings.lists else None
+            sides = [_Side("postscreen", Postscreen(folder / f"{row.name}-postscreen", row.settings), row.held)]
+            sides.append(_Side("fastscreen", Fastscreen(folder / f"{row.name}-fastscreen", row.settings), row.held))
+            if row.held:
+                sides.append(_Side(UNHELD, Fastscreen(folder / f"{row.name}-unheld", row.settings), 0))
+            for side in sides:
+                side.screener.folder.mkdir()
+                side.screener.prepare()
+                if not row.new and row.kind == "pass":
+                    _make_known(row, side.screener, programs)
+                side.screener.settings = replace(row.settings, greet_wait=_HOLD_WAIT) if row.held else row.settings
+                stack.enter_context(started(side.screener, programs))
+                _warm(row, side.screener, programs)
+            time.sleep(_SETTLE_SECONDS)
+            for side in sides:
+                if side.held:
+                    crowd = clients.held("silent", side.held)
+                    stack.enter_context(clients.holding(crowd, side.screener, programs["load"]))
             for _ in range(rounds):
-                for screener in screeners:
-                    result.samples.setdefault(screener.name, []).append(_sample(row, screener, programs))
+                for side in sides:
+                    sample = _sample(row, side.screener, programs, asked)
+                    result.samples.setdefault(side.key, []).append(sample)
     except BenchError as error:
         result.problem = str(error)
         result.samples.clear()
@@ -72,63 +95,63 @@ def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Resul
 
 
 @contextlib.contextmanager
-def _receiver(program: Path, path: Path) -> Iterator[None]:
-    receiver = subprocess.Popen([program, path], stdout=subprocess.PIPE)
-    try:
-        deadline = time.monotonic() + 5
-        while not path.exists():
-            if receiver.poll() is not None or time.monotonic() > deadline:
-                raise BenchError(f"the receiver of the hand-off does not listen on {path}")
-            time.sleep(0.01)
+def started(screener: Screener, programs: dict[str, Path]) -> Iterator[None]:
+    """A screener, prepared, running, with a receiver of hand-offs behind it."""
+    screener.configure()
+    with clients.receiver(programs["receiver"], screener.mta_socket), screener.running():
         yield
-    finally:
-        receiver.send_signal(signal.SIGTERM)
-        taken = json.loads(receiver.communicate(timeout=10)[0])
-        path.unlink(missing_ok=True)
-    if taken["bad"]:
-        raise BenchError(f"{taken['bad']} hand-offs were malformed")
 
 
-def _load(
-    row: Row, screener: Screener, programs: dict[str, Path], kind: str, count: int, together: int
-) -> dict[str, Any]:
-    arguments: Sequence[object] = (screener.port, kind, count, together, row.sources, _LOAD_SECONDS)
-    command = [str(programs["load"]), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LOAD_SECONDS + 30)
-    if result.returncode != 0:
-        raise BenchError(f"load generator: {result.stderr.strip()}")
-    outcome: dict[str, Any] = json.loads(result.stdout)
-    for bad in ("busy", "failed"):
-        if outcome[bad]:
-            raise BenchError(f"{screener.name}: {outcome[bad]} of {count} clients: {bad}")
-    if outcome["finished"] != count:
-        raise BenchError(f"{screener.name}: only {outcome['finished']} of {count} clients in {_LOAD_SECONDS} s")
-    return outcome
+def need_descriptors(held: int) -> None:
+    """BenchError unless a process may hold so many clients."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if held and hard < held + _OTHER_DESCRIPTORS:
+        raise BenchError(f"the limit of open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
+
+
+def _crowd(row: Row, screener: Screener, count: int) -> Crowd:
+    if row.new:
+        return clients.new(screener, row.kind, count, row.together, row.rate)
+    return Crowd(row.kind, count, row.together, row.rate, row.sources)
+
+
+def _make_known(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
+    """Let every address pass once. The screener is ended then, with its cache written."""
+    with started(screener, programs):
+        crowd = Crowd("pass", row.sources, row.sources, sources=row.sources)
+        clients.check(clients.load(crowd, screener, programs["load"]), screener)
 
 
 def _warm(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
-    """Let every address pass once, if the row is of known clients; then load once without counting."""
-    if row.warm:
-        _load(row, screener, programs, "known", row.sources, row.sources)
-    _load(row, screener, programs, row.kind, min(2000, row.clients), row.together)
+    """Load once without counting."""
+    crowd = _crowd(row, screener, min(_WARM_CLIENTS, row.clients))
+    outcome = clients.load(crowd, screener, programs["load"])
+    clients.check(outcome, screener, crowd.count if row.refused else 0)
 
 
-def _sample(row: Row, screener: Screener, programs: dict[str, Path]) -> Sample:
-    time.sleep(_SETTLE_SECONDS)
+def _sample(row: Row, screener: Screener, programs: dict[str, Path], asked: lists.Lists | None) -> Sample:
     log_size = screener.log_size()
+    questions = asked.asked() if asked else 0
     before = screener.read_cpu()
-    outcome = _load(row, screener, programs, row.kind, row.clients, row.together)
+    outcome = clients.load(_crowd(row, screener, row.clients), screener, programs["load"])
     time.sleep(_SETTLE_SECONDS)
     spent = cpu.used(before, screener.read_cpu())
-    if row.outcome is not None and outcome[row.outcome] != row.clients:
-        raise BenchError(f"{screener.name}: {outcome[row.outcome]} of {row.clients} clients: {row.outcome}")
+    clients.check(outcome, screener, row.clients if row.refused else 0)
     logged = screener.count_in_log(row.line, log_size)
     if logged != row.clients:
         said = row.line.decode().strip(": [")
         raise BenchError(f"{screener.name}: {logged} of {row.clients} clients were logged as {said!r}")
+    if asked:
+        had, due = asked.asked() - questions, row.clients * len(row.settings.lists)
+        if abs(had - due) > due * _QUESTIONS_ASTRAY:
+            raise BenchError(f"{screener.name}: {had} questions to the DNS lists instead of {due}")
     return Sample(
         cpu={name: seconds * 1e6 / row.clients for name, seconds in spent.items()},
         rate=row.clients / outcome["seconds"],
-        first_byte=(outcome["first_byte_p50"], outcome["first_byte_p99"]),
-        end=(outcome["end_p50"], outcome["end_p99"]),
+        first_byte=_times(outcome["first_byte"]),
+        end=_times(outcome["end"]),
     )
+
+
+def _times(outcome: dict[str, Any]) -> dict[str, int]:
+    return {name: outcome[name] for name in ("p50", "p99", "max")}

@@ -1,15 +1,18 @@
 """A real postscreen in a private Postfix instance, started by Postfix's own master."""
 
+import contextlib
 import grp
 import os
 import pwd
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
+from bench import cpu
 from bench.programs import BenchError
-from bench.screener import Screener, Settings
+from bench.screener import Screener, Settings, rss_anon
 
 _MASTER_CF = """\
 {address}:{port} inet n - n - 1 postscreen
@@ -36,8 +39,17 @@ postscreen_cache_map = {cache}:{folder}/data/postscreen_cache
 postscreen_greet_wait = {greet_wait}s
 postscreen_greet_action = {greet_action}
 postscreen_pre_queue_limit = {limit}
-postscreen_post_queue_limit = {limit}
+postscreen_post_queue_limit = {handoffs}
 postscreen_client_connection_count_limit = 0
+postscreen_dnsbl_sites = {sites}
+postscreen_dnsbl_action = enforce
+postscreen_pipelining_enable = {deep}
+postscreen_pipelining_action = enforce
+postscreen_non_smtp_command_enable = {deep}
+postscreen_non_smtp_command_action = enforce
+postscreen_bare_newline_enable = {deep}
+postscreen_bare_newline_action = enforce
+default_process_limit = {process_limit}
 """
 
 
@@ -73,6 +85,8 @@ class Postscreen(Screener):
             if name != "pid":
                 os.chown(path, owner.pw_uid, group.gr_gid)
             path.chmod(mode)
+
+    def configure(self) -> None:
         values = {
             "folder": self.folder,
             "daemons": self._daemons,
@@ -82,9 +96,16 @@ class Postscreen(Screener):
             "greet_wait": self.settings.greet_wait,
             "greet_action": self.settings.greet_action,
             "limit": self.settings.limit,
+            "handoffs": self.settings.handoffs,
+            "sites": ", ".join(self.settings.lists),
+            "deep": "yes" if self.settings.deep else "no",
+            "process_limit": self.settings.process_limit,
         }
         (self.folder / "main.cf").write_text(_MAIN_CF.format_map(values))
         (self.folder / "master.cf").write_text(_MASTER_CF.format_map(values))
+
+    def held_memory(self) -> int:
+        return sum(rss_anon(pid) for pid, name in cpu.tree(self.root).items() if name == "postscreen")
 
     def launch(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -97,13 +118,18 @@ class Postscreen(Screener):
         )
 
     def end(self, process: subprocess.Popen[bytes]) -> None:
-        """master stops its children when it is terminated; what does not end is in its own session."""
+        """master terminates its children, which are in its process group, but does not wait for them."""
         process.terminate()
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
+        deadline = time.monotonic() + 10
+        with contextlib.suppress(ProcessLookupError):
+            while time.monotonic() < deadline:  # one that still listens would be taken for the next one
+                os.killpg(process.pid, signal.SIGKILL if deadline - time.monotonic() < 5 else 0)
+                time.sleep(0.02)
 
 
 def version() -> str:

@@ -1,4 +1,5 @@
-/* The least that can stand behind a hand-off: takes each client's descriptor as smtpd does, reads the attributes, closes.
+/* The least that can stand behind a hand-off: takes each client's descriptor as smtpd does, reads the attributes, greets
+ * the client, closes.
  *
  * receiver SOCKET: serves until SIGTERM, then prints how many clients it took.
  */
@@ -13,7 +14,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+static const char banner[] = "220 mta.example.test ESMTP\r\n";
 static volatile sig_atomic_t stop;
+static long gone; /* before they could be greeted */
 
 static void on_signal(int number)
 {
@@ -39,7 +42,7 @@ static int receive(int channel)
     struct cmsghdr *header;
     size_t length = 0;
     ssize_t got;
-    int client;
+    int client, whole;
 
     if (!wait_for(channel) || recvmsg(channel, &message, MSG_CMSG_CLOEXEC) != 1)
         return 0;
@@ -55,8 +58,11 @@ static int receive(int channel)
             break;
         length += (size_t) got;
     }
+    whole = length >= 2 && list[length - 1] == 0 && list[length - 2] == 0;
+    if (whole && send(client, banner, sizeof banner - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        gone++;
     close(client);
-    return length >= 2 && list[length - 1] == 0 && list[length - 2] == 0;
+    return whole;
 }
 
 int main(int argc, char **argv)
@@ -88,6 +94,6 @@ int main(int argc, char **argv)
             bad++;
         close(channel);
     }
-    printf("{\"taken\": %ld, \"bad\": %ld}\n", taken, bad);
+    printf("{\"taken\": %ld, \"bad\": %ld, \"gone\": %ld}\n", taken, bad, gone);
     return 0;
 }

@@ -15,13 +15,18 @@ from bench.programs import BenchError
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for both in one row. Times are s."""
+    """What is the same for both in one row, and a few that only one knows. Times are s."""
 
     greet_action: str = "enforce"
     greet_wait: int = 2
-    limit: int = 5000  # sessions that are tested, and hand-offs under way
+    deep: bool = False  # the three tests after the banner
+    lists: tuple[str, ...] = ()  # DNS lists to ask
+    limit: int = 5000  # sessions under test; stress mode begins at nine tenths
+    handoffs: int = 1000  # under way
     address: str = "127.0.0.1"
     postscreen_cache: str = "btree"
+    process_limit: int = 100  # Postfix's default_process_limit, which is its listen queue; 100 is the default
+    workers: int = 1  # of fastscreen
 
 
 class Screener(ABC):
@@ -34,6 +39,7 @@ class Screener(ABC):
         self.settings = settings
         self.port = _free_port(settings.address)
         self.root = 0  # the pid whose tree is counted
+        self.new = 0  # how many clients it has had that were new
 
     @property
     @abstractmethod
@@ -46,7 +52,15 @@ class Screener(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Write configuration and folders."""
+        """Make the folders, in one of its own."""
+
+    @abstractmethod
+    def configure(self) -> None:
+        """Write the configuration that the next start reads."""
+
+    @abstractmethod
+    def held_memory(self) -> int:
+        """RssAnon, in kB, of the processes that hold clients."""
 
     @abstractmethod
     def launch(self) -> subprocess.Popen[bytes]: ...
@@ -63,6 +77,19 @@ class Screener(ABC):
             yield
         finally:
             self.end(process)
+
+    def wait_until_idle(self, seconds: float = 60) -> None:
+        """Until it has used less than a hundredth of a core for half a second."""
+        deadline = time.monotonic() + seconds
+        used = 1.0
+        before = self.read_cpu()
+        while used > 0.005:
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name} is still busy {seconds:g} s after its clients left")
+            time.sleep(0.5)
+            after = self.read_cpu()
+            used = sum(cpu.used(before, after).values())
+            before = after
 
     def read_cpu(self) -> cpu.Reading:
         return cpu.read(self.root)
@@ -87,6 +114,15 @@ class Screener(ABC):
         said = (self.folder / "stderr").read_text(errors="replace").strip().rpartition("\n")[2]
         log = self.log_path.read_text(errors="replace")[-500:] if self.log_path.exists() else ""
         raise BenchError(f"{self.name} did not start: {said or log or 'it says nothing'}")
+
+
+def rss_anon(pid: int) -> int:
+    """Anonymous memory of one process, in kB; 0 when it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), 0)
 
 
 def _free_port(address: str) -> int:

@@ -99,6 +99,7 @@ cdef enum TimerKind:
     TIMER_GREET             # the greet wait is over
     TIMER_COMMAND           # the time to receive one command line is over
     TIMER_HANDOFF           # the MTA did not take the client
+    TIMER_CONFIRM           # see which clients the MTA took
     TIMER_MTA               # the MTA's socket stayed full; its queue is the line of clients that wait for the MTA
     TIMER_MTA_RETRY         # try the full socket again
     TIMER_QUERY             # one try of a DNS query is over
@@ -202,6 +203,7 @@ cdef struct Lookup:
     Timer timer             # first: armed while no session holds it
     AddressEntry entry
     PyObject* lists         # whose answers these are; a reference is held
+    List* lists_of          # the same, as the core counts by them
     Session* waiting        # sessions that hold it
     bint detached           # not in the table any more
     uint32_t sessions
@@ -217,6 +219,7 @@ cdef struct Query:
     Lookup* lookup
     int64_t deadline        # µs, monotonic
     int64_t try_time        # µs
+    int64_t asked           # µs, monotonic: when it was made
     int64_t sent            # µs, monotonic
     Resolver* resolver
     DnsSocket* socket       # NULL: not on its way
@@ -251,6 +254,10 @@ cdef struct Site:
     const uint8_t* octets   # 4 × 256 bits, or NULL: any answer
 
 
+cdef enum:
+    LATENCY_BUCKETS = 80
+
+
 cdef struct List:
     const char* name
     const uint8_t* wire     # the name in wire form, with its root label
@@ -259,6 +266,9 @@ cdef struct List:
     bint is_dnswl           # 127.0.0.255 means 'over quota'
     uint32_t warned         # s, monotonic: when its last warning was logged
     uint32_t unlogged       # warnings since then
+    uint64_t asked, answered, listed, timed_out, errors
+    uint64_t unique         # clients that no other list knows
+    uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see live.pyx
 
 
 cdef struct Score:
@@ -346,6 +356,7 @@ cdef struct Session:
     Lookup* lookup
     Dialogue* dialogue
     PyObject* policy        # the one it began with: a reload changes nothing for it; a reference is held
+    int64_t accepted        # µs, monotonic
     int64_t began           # µs, monotonic: start of the present tests
     int32_t fd              # -1: passed on
     int32_t mta             # -1, or the hand-off's socket
@@ -354,7 +365,7 @@ cdef struct Session:
     int32_t score           # NO_SCORE until the lists have answered
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
-    bint watched            # in the epoll set
+    uint32_t watched        # for which events it is in the epoll set, 0: it is not
     int16_t list            # that VERDICT_DNSBL names
     Address peer
     Address server

@@ -4,16 +4,19 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, final
 
 class StampCache(Protocol):
     """What the core asks of a cache (reference 7). All calls come from the loop's thread."""
 
-    def lookup(self, key: bytes) -> tuple[int, ...] | None:
-        """The five stamps of a packed address (4 or 16 octets), None when there is no record."""
+    def record(self, key: bytes) -> bytes | None:
+        """The record of a packed address (4 or 16 octets), None when there is none."""
 
-    def store(self, key: bytes, stamps: tuple[int, ...]) -> None:
-        """Keep five stamps: s since 1970, 0 never passed, 1 disabled."""
+    def lookup(self, key: bytes) -> tuple[int, ...] | None:
+        """The same as five stamps, whatever is in the record: s since 1970, 0 never passed, 1 disabled."""
+
+    def keep(self, key: bytes, record: bytes) -> None:
+        """Keep a record of write_record's."""
 
     def end_batch(self) -> None:
         """A batch of events is over: let go of what look-ups hold."""
@@ -64,6 +67,12 @@ class DnsReply(NamedTuple):
     """The smallest of the SOA records in the authority section: what a pass stamp goes by (reference 4.3)."""
     negative_ttl: int
     """How long 'not listed' may be kept: the smaller of that and SOA MINIMUM (RFC 2308 5)."""
+
+def read_record(record: bytes) -> tuple[int, ...] | None:
+    """The stamps of a cache record that is a msgpack array of five unsigned integers below 2^63; None: it is not."""
+
+def write_record(stamps: Sequence[int]) -> bytes:
+    """Five stamps as a cache record. ValueError: not five, or a negative one; OverflowError: 2^63 or more."""
 
 def dns_query(id: int, address: str, domain: str) -> bytes:
     """Return the query of id 0..65535 for an address at a DNS list (RFC 5782 2.1, 2.4).
@@ -130,6 +139,9 @@ class Log:
     def flush(self) -> None: ...
     def lines(self) -> bytes:
         """Take what is not yet written (for tests)."""
+
+    on_warning: Callable[[bytes], object] | None
+    """Is told the text of each warning, without stamp and ident; may take next to no time. An error ends that."""
 
     @property
     def disconnected(self) -> bool:
@@ -217,7 +229,8 @@ class Screener:
     """The screener of one process. Its `fileno` is an epoll set; the event loop calls `run` when that is readable.
 
     on_truncated(token, name): a DNSBL answer did not fit a datagram; ask for A records of name by other means and call
-    tcp_answer. on_drained(): after drain, the last session has ended. OSError: no descriptors.
+    tcp_answer. on_drained(): after drain, the last session has ended. events: writable memory for the ring of events,
+    at best shared with an EventReader's process; None: none are written. OSError: no descriptors.
     """
 
     def __init__(
@@ -228,6 +241,7 @@ class Screener:
         *,
         on_truncated: Callable[[int, str], object],
         on_drained: Callable[[], object],
+        events: memoryview | None = None,
     ) -> None: ...
     def fileno(self) -> int: ...
     def run(self) -> None:
@@ -254,8 +268,31 @@ class Screener:
     def drain(self) -> None:
         """Accept no more; those in hand have 30 s to finish."""
 
-    def stats(self) -> dict[str, int | bool]:
-        """Counters of this process."""
+    def stats(self) -> dict[str, Any]:
+        """Counters of this process; `stages`: sessions by stage.
+
+        A hand-off that the MTA confirmed in the last 0.1 s may still be counted.
+        """
+
+    def live(self, wanted: Filter, order: str, limit: int) -> tuple[int, int, bytes]:
+        """How many sessions there are, how many match, and the first `limit` of those, packed (see read_records).
+
+        order: "age", "new", "score" or "address". The kind of each record is "session", `number` its age in µs, `text`
+        its last command.
+        """
+
+    def lists(self) -> list[dict[str, Any]]:
+        """What is counted for each DNSBL list since the start; `latency`: for latency_percentile."""
+
+    def answers(self, address: str) -> list[tuple[str, str, list[str], int]]:
+        """What the lists said of a client, as far as it is kept. ValueError: no address.
+
+        (list, state, answers, s for which it is not asked again); the state is "unknown", "asked", "listed", "not
+        listed" or "failed".
+        """
+
+    def client(self, address: str) -> tuple[int, tuple[int, ...]] | None:
+        """A client's sessions and the stamps that they share (-1: not read), or None. ValueError: no address."""
 
     @property
     def sessions(self) -> int: ...
@@ -265,3 +302,61 @@ class Screener:
     def accepted(self) -> int: ...
     @property
     def handed(self) -> int: ...
+
+EVENTS: tuple[str, ...]
+"""The kinds of events by number; the first is empty, the last one, "session", stands for a live session."""
+STAGES: tuple[str, ...]
+FINDINGS: tuple[str, ...]
+"""What a client can fail, by bit."""
+
+EventTuple = tuple[int, float, str, int, str, int, str, int, int | None, int, int, bytes]
+"""(sequence, s since 1970, kind, session, address, port, stage, findings as bits, score, list's index or -1, number,
+text)"""
+
+@final
+class EventReader:
+    """Reads the ring of a worker's events from another process, without the worker's help.
+
+    memory: what its Screener was given as `events`.
+    """
+
+    def __init__(self, memory: memoryview) -> None: ...
+    @property
+    def head(self) -> int:
+        """The sequence of the newest event; 0: none yet."""
+
+    @property
+    def capacity(self) -> int:
+        """How many events the ring holds."""
+
+    bypass_until: float
+    """s since 1970: until then every client is handed on untested. ValueError: the memory is for reading."""
+
+    def counts(self) -> dict[str, int]:
+        """How many events of each kind there were since the ring was made."""
+
+    def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:
+        """The first `limit` events behind sequence `after`, up to `until`, that match: (events, head, lost, skipped).
+
+        until: 0 is the newest. head: to go on from. lost: events that were overwritten before they were read, matching
+        or not. skipped: events that match beyond the limit.
+        """
+
+@final
+class Filter:
+    """A conjunction of at most 32 terms (field, operator, value, negated). ValueError, KeyError: no such thing.
+
+    Fields with a number: score, age (µs, live sessions only), port, session, number; with operators = < <= > >=. With a
+    mask of bits: kind (by EVENTS), stage (by STAGES), finding (by FINDINGS). "network": (family 4 or 6, first and last
+    address in 16 octets each, IPv4 in the first four). "list": indexes. "text": at most 64 octets, found in any case.
+    """
+
+    def __init__(self, terms: Sequence[tuple[str, str, Any, bool]] = ()) -> None: ...
+    def __call__(self, record: bytes) -> bool:
+        """Whether a packed record matches."""
+
+def read_records(packed: bytes, wanted: Filter | None = None) -> list[EventTuple]:
+    """Take records apart, those that match."""
+
+def latency_percentile(counts: Sequence[int], share: float) -> float | None:
+    """The time in s in which this share (0 to 1) of a list's answers came, to a fifth; None: there are none."""

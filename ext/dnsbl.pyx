@@ -182,6 +182,7 @@ cdef Lookup* lookup_new(Screener core, Lists lists, const Address* address) noex
         return NULL
     lookup.count = lists.list_count
     lookup.lists = <PyObject*> lists
+    lookup.lists_of = lists.lists
     Py_INCREF(lists)
     core.dnsbl.lookups.add(&lookup.entry, address)
     return lookup
@@ -211,6 +212,7 @@ cdef void lookup_replied(Screener core, Lookup* lookup) noexcept:
     lookup.pending -= 1
     if lookup.pending:
         return
+    lookup_count_unique(lookup)
     if lookup.detached and lookup.sessions == 0:
         lookup_free(core, lookup)
         return
@@ -219,6 +221,18 @@ cdef void lookup_replied(Screener core, Lookup* lookup) noexcept:
         following = session.lookup_next         # greet_dnsbl_done may take the session out of this line
         greet_dnsbl_done(core, session)
         session = following
+
+
+cdef void lookup_count_unique(Lookup* lookup) noexcept nogil:
+    """Only one list knows this client: what that list is worth."""
+    cdef int at, only = -1
+    for at in range(lookup.count):
+        if lookup.replies[at].state == REPLY_LISTED:
+            if only >= 0:
+                return
+            only = at
+    if only >= 0:
+        lookup.lists_of[only].unique += 1
 
 
 cdef Score lookup_score(Screener core, Session* session) noexcept:
@@ -319,6 +333,7 @@ cdef void log_listed(Screener core, Lookup* lookup, int list) noexcept:
         memcpy(address.ip, &addresses[at], 4)
         core.log.put_bytes(text, address_text(&address, text))
         core.log.end()
+        event_about(core, EVENT_LISTED, &lookup.entry.address, list, addresses[at])
 
 
 cdef bint list_quiet(Screener core, List* list) noexcept:

@@ -20,7 +20,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
     if session.dialogue == NULL:
         session_turn_away(core, session, NO_RESOURCES)
         return
-    session.stage = STAGE_DIALOGUE
+    session_enter(core, session, STAGE_DIALOGUE)
     session.began = core.now
     if session.flags & MTA_GONE:
         session.flags &= ~DEEP_TODO
@@ -32,6 +32,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
     if not session_watch(core, session, True):
         session_turn_away(core, session, NO_RESOURCES)
         return
+    event(core, session, EVENT_DIALOGUE)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
 
 
@@ -65,7 +66,9 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     cdef Dialogue* dialogue = session.dialogue
     cdef int before = dialogue.where
     cdef bytes _kept            # owns the text of a line that the command filter replaced
+    event(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
     if line.findings & FOUND_TOO_LONG:
+        event(core, session, EVENT_LIMIT, 3)
         log_begin(core, session, "COMMAND LENGTH LIMIT from ")
         core.log.put(" after ")
         core.log.put(COMMAND_NAMES[before])
@@ -77,6 +80,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         core.log.put(" after ")
         core.log.put_escaped(line.text, min(line.length, LOGGED_TEXT), 4 * LOGGED_TEXT)
         core.log.end()
+        event(core, session, EVENT_BARE_NEWLINE, 0, line.text, line.length)
         if not deep_failed(core, session, BARE_NEWLINE, PROTOCOL_ERROR):
             return False
     if policy.command_filter is not None and not (policy.smtputf8 and line.findings & FOUND_BAD_UTF8_LINE):
@@ -87,6 +91,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         return False
     if line.command == CMD_UNIMPLEMENTED and deep_active(session, NON_SMTP_COMMAND) and not_smtp(core, policy, line):
         log_non_smtp(core, session, line, before)
+        event(core, session, EVENT_NON_SMTP_COMMAND, 0, line.text, line.length)
         if not deep_failed(core, session, NON_SMTP_COMMAND, BREAK_RULES):
             return False
     if rest < end and line.command != CMD_BDAT and deep_active(session, PIPELINING):
@@ -96,6 +101,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         core.log.put(": ")
         core.log.put_escaped(rest, min(<size_t> (end - rest), LOGGED_TEXT), 4 * LOGGED_TEXT)
         core.log.end()
+        event(core, session, EVENT_PIPELINING, 0, rest, end - rest)
         if not deep_failed(core, session, PIPELINING, PROTOCOL_ERROR):
             return False
     if line.command == CMD_RCPT:
@@ -106,6 +112,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         core.log.put(" after ")
         core.log.put(COMMAND_NAMES[before])
         core.log.end()
+        event(core, session, EVENT_LIMIT, 2)
         session_turn_away(core, session, unavailable(policy))
         return False
     return dialogue_execute(core, session, line)
@@ -117,6 +124,7 @@ cdef void dialogue_time_over(Screener core, Session* session) noexcept:
     core.log.put(" after ")
     core.log.put(COMMAND_NAMES[session.dialogue.where])
     core.log.end()
+    event(core, session, EVENT_LIMIT, 1)
     session_turn_away(core, session, b"421 4.4.2 %b Error: timeout exceeded\r\n" % policy.hostname)
 
 

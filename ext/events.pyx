@@ -113,7 +113,7 @@ cdef Event* event_begin(Screener core, EventKind kind, const Address* address) n
     cdef Event* record
     if ring.header == NULL:
         return NULL
-    ring.header.counts[kind] += 1
+    ring.header.counts[<int> kind] += 1
     record = &ring.events[ring.header.head & ring.mask]
     publish(&record.sequence, 0)
     in_order()                      # nobody may see what follows under the old number
@@ -184,8 +184,9 @@ cdef class EventReader:
             raise ValueError("this memory is for reading")
         (<RingHeader*> self.header).bypass_until = <int64_t> (until * 1e6)
 
-    def read(self, uint64_t after, Filter wanted, int limit):
+    def read(self, uint64_t after, Filter wanted, int limit, uint64_t until=0):
         cdef uint64_t head = published(&self.header.head)
+        cdef uint64_t end = min(head, until) if until else head
         cdef uint64_t at = after + 1
         cdef uint64_t lost = 0
         cdef uint64_t skipped = 0
@@ -194,9 +195,9 @@ cdef class EventReader:
         if at > head + 1:
             at = head + 1           # the ring was made anew
         if head > self.mask and at <= head - self.mask:
-            lost = head - self.mask - at
+            lost = max(min(head - self.mask, end + 1), at) - at
             at = head - self.mask
-        while at <= head:
+        while at <= end:
             if not self.copy(at, &record):
                 lost += 1
             elif wanted.matches(&record):
@@ -205,7 +206,7 @@ cdef class EventReader:
                 else:
                     skipped += 1
             at += 1
-        return found, head, lost, skipped
+        return found, end, lost, skipped
 
     cdef bint copy(self, uint64_t sequence, Event* record) noexcept:
         """False: the writer has been quicker."""
@@ -266,10 +267,17 @@ cdef class Filter:
             text = value[:64]
             term.length = len(text)
             memcpy(term.text, <const char*> text, term.length)
+        elif field == "list":
+            term.field = FIELD_LIST
+            memset(term.text, 0, sizeof(term.text))
+            for index in value:
+                if not 0 <= index < 8 * <int> sizeof(term.text):
+                    raise ValueError(f"there is no list {index}")
+                term.text[index // 8] = term.text[index // 8] | 1 << index % 8
         else:
             term.field = {
                 "score": FIELD_SCORE, "age": FIELD_AGE, "stage": FIELD_STAGE, "kind": FIELD_KIND,
-                "finding": FIELD_FINDING, "list": FIELD_LIST, "session": FIELD_SESSION, "port": FIELD_PORT,
+                "finding": FIELD_FINDING, "session": FIELD_SESSION, "port": FIELD_PORT,
                 "number": FIELD_NUMBER}[field]
             term.value = value
 
@@ -293,6 +301,9 @@ cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nog
                 and memcmp(record.ip, term.last, 16) <= 0)
     if term.field == FIELD_TEXT:
         return text_found(record.text, record.length, term.text, term.length)
+    if term.field == FIELD_LIST:
+        return 0 <= record.list < 8 * <int> sizeof(term.text) and (
+            <uint8_t> term.text[record.list // 8] >> record.list % 8 & 1)
     if term.field == FIELD_KIND:
         return term.value >> record.kind & 1
     if term.field == FIELD_STAGE:
@@ -307,8 +318,6 @@ cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nog
         if record.kind != EVENT_SESSION:
             return False
         value = record.number
-    elif term.field == FIELD_LIST:
-        value = record.list
     elif term.field == FIELD_SESSION:
         value = record.session
     elif term.field == FIELD_PORT:

@@ -19,6 +19,7 @@ cdef extern from "<sys/socket.h>" nogil:
     const int SOL_SOCKET, SCM_RIGHTS
 
 cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
+cdef int64_t CONFIRM_TIME = 100 * 1000          # so long may the end of a hand-off wait for a batch that takes it along
 cdef int64_t MTA_TIME = 10 * 1000000            # how long a full socket is waited for
 cdef int64_t MTA_BUSY_TIME = 200 * 1000         # how long a burst waits in the kernel before it is told 'busy'
 cdef int64_t MTA_RETRY_TIME = 5 * 1000          # a full socket never tells that it has room
@@ -37,7 +38,7 @@ cdef void handoff_begin(Screener core, Session* session) noexcept:
     if core.handoffs == core.policy.post_queue:
         core.mta_busy_since = core.now
     session.flags |= COUNTED_HANDOFF
-    session.stage = STAGE_MTA
+    session_enter(core, session, STAGE_MTA)
     if not core.timers.arm(&session.timer, TIMER_MTA, MTA_TIME, core.now):
         errno_set(ENOMEM)
         handoff_tried(core, session, HANDOFF_FAILED)
@@ -152,15 +153,18 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     """Wait for the MTA to confirm; or tell the log and the client what went wrong (8.5)."""
     cdef Policy policy = <Policy> session.policy
     cdef int problem = errno
+    cdef epoll_event wanted
     if got == HANDOFF_DONE:
         # The descriptor in flight keeps the connection: ours can go at once.
         close(session.fd)
         session.fd = -1
         core.reserve()
-        session.stage = STAGE_HANDED
+        session_enter(core, session, STAGE_HANDED)
         core.handed += 1
         core.timers.arm(&session.timer, TIMER_HANDOFF, HANDOFF_TIME, core.now)
-        if not core.watch(session.mta, EPOLLIN | EPOLLRDHUP, session, TAG_MTA):
+        wanted.events = EPOLLIN | EPOLLRDHUP
+        wanted.data.u64 = <uint64_t> session
+        if epoll_ctl(core.mtas, EPOLL_CTL_ADD, session.mta, &wanted) < 0:
             session_free(core, session)
         return
     session.flags &= ~COUNTED_HANDOFF
@@ -172,6 +176,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     core.log.put(": ")
     core.log.put(strerror(problem))
     core.log.end()
+    event(core, session, EVENT_HANDOFF_FAILED, 0, strerror(problem), strlen(strerror(problem)))
     session.flags |= NO_FORWARD
     if session.flags & bits(TODO, PREGREET):
         session.flags |= MTA_GONE
@@ -182,11 +187,17 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     session_free(core, session)
 
 
-cdef void handoff_confirmed(Screener core, Session* session) noexcept:
-    """The MTA closed the Unix socket: it has the client."""
-    if session.mta < 0:
-        return
-    session_free(core, session)
+cdef void handoff_confirm_all(Screener core) noexcept:
+    """End the sessions of which the MTA closed the Unix socket: it has the client."""
+    cdef epoll_event events[EVENT_BATCH]
+    cdef Session* session
+    cdef int at, count = EVENT_BATCH if core.handoffs else 0
+    while count == EVENT_BATCH:
+        count = epoll_wait(core.mtas, events, EVENT_BATCH, 0)
+        for at in range(count):
+            session = <Session*> events[at].data.u64
+            event(core, session, EVENT_HANDED, core.now - (session.timer.deadline - HANDOFF_TIME))
+            session_free(core, session)
 
 
 cdef void handoff_time_over(Screener core, Session* session) noexcept:
@@ -194,4 +205,5 @@ cdef void handoff_time_over(Screener core, Session* session) noexcept:
     core.log.put("warning: timeout sending connection to service ")
     core.log.put((<Policy> session.policy).mta_label)
     core.log.end()
+    event(core, session, EVENT_HANDOFF_FAILED, 0, "timeout", 7)
     session_free(core, session)

@@ -13,10 +13,13 @@ cdef uint32_t* COMMAND_LENGTHS = [7, 13, 4, 4, 8, 7, 8, 4, 4, 4, 4, 4, 4, 4, 4, 
 cdef int command_of(const char* word, uint32_t length) noexcept nogil:
     """Find a word in the command table, whatever its case."""
     cdef int command
+    cdef char initial
     if length != 4 and length != 7 and length != 8:
         return CMD_UNIMPLEMENTED
+    initial = word[0] & ~0x20                   # a letter as a capital: most words fail here
     for command in range(CMD_HELO, CMD_QUIT + 1):
-        if COMMAND_LENGTHS[command] == length and strncasecmp(word, COMMAND_NAMES[command], length) == 0:
+        if (COMMAND_NAMES[command][0] == initial and COMMAND_LENGTHS[command] == length
+                and strncasecmp(word, COMMAND_NAMES[command], length) == 0):
             return command
     return CMD_UNIMPLEMENTED
 
@@ -78,7 +81,11 @@ cdef void line_read(Line* line) noexcept nogil:
     cdef uint32_t at, end = line.length
     cdef bint high = False
     cdef const char* word
-    for at in range(line.length):
+    at = 0
+    while at < line.length:
+        if at + 8 <= line.length and eight_printable(line.text + at):
+            at += 8
+            continue
         if text[at] >= 0x80:
             high = True
         elif text[at] < 32 or text[at] == 127:
@@ -88,6 +95,7 @@ cdef void line_read(Line* line) noexcept nogil:
                     end = at                # parsing stops here (reference 5.2)
             elif text[at] != c"\t":
                 line.findings |= FOUND_CONTROL
+        at += 1
     at = 0
     while at < end and text[at] == c" ":
         at += 1

@@ -24,6 +24,9 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags)
     const int MSG_DONTWAIT, MSG_NOSIGNAL
 
+cdef extern from "<string.h>" nogil:
+    void* memrchr(const void* text, int character, size_t size)
+
 cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 cdef enum:
@@ -55,6 +58,7 @@ cdef class Log:
     cdef readonly bint disconnected
     cdef bint overflow          # a part of the present line found no room
     cdef readonly uint64_t lost
+    cdef public object on_warning
 
     def __cinit__(self):
         self.fd = -1
@@ -263,8 +267,16 @@ cdef class Log:
         if self.length > self.text + LOG_TEXT_LIMIT:
             self.length = self.text + LOG_TEXT_LIMIT
         make_printable(self.buffer + self.text, self.length - self.text)
+        if self.priority == PRIORITY_WARNING and self.on_warning is not None:
+            self.tell_warning()
         self.buffer[self.length] = c"\n"
         self.length += 1
+
+    cdef void tell_warning(self) noexcept:
+        try:
+            self.on_warning(self.buffer[self.text:self.length])
+        except Exception:
+            self.on_warning = None      # whoever keeps warnings cannot: the log does
 
     # ---- out
 
@@ -305,7 +317,10 @@ cdef class Log:
             ready.events = POLLOUT
             if poll(&ready, 1, 0) != 1:
                 return 0
-            got = write(self.fd, data, min(size, LOG_PIPE_CHUNK))
+            if size > LOG_PIPE_CHUNK:               # whole lines: other workers write to the same pipe
+                newline = <const char*> memrchr(data, c"\n", LOG_PIPE_CHUNK)
+                size = newline + 1 - data if newline != NULL else LOG_PIPE_CHUNK
+            got = write(self.fd, data, size)
         if got < 0:
             self.problem = errno
             self.disconnected = self.syslog and errno in (ECONNREFUSED, ENOTCONN, ECONNRESET)
@@ -314,25 +329,31 @@ cdef class Log:
 
 cdef uint32_t number_text(int64_t number, char* text) noexcept nogil:
     """Write a number in decimal, NUL-terminated, into 24 octets; return its length."""
-    cdef char digits[20]
-    cdef uint32_t count = 0
-    cdef uint32_t length = 0
     cdef uint64_t rest = -<uint64_t> number if number < 0 else number
-    if number < 0:
-        text[0] = c"-"
-        length = 1
-    while True:
-        digits[count] = <char> (48 + rest % 10)
-        rest //= 10
-        count += 1
-        if rest == 0:
-            break
-    while count:
-        count -= 1
-        text[length] = digits[count]
+    cdef uint64_t scale = rest
+    cdef uint32_t length = 2 if number < 0 else 1
+    cdef uint32_t at
+    text[0] = c"-"
+    while scale >= 10:
+        scale //= 10
         length += 1
+    at = length
     text[length] = 0
-    return length
+    while True:
+        at -= 1
+        text[at] = <char> (48 + rest % 10)
+        rest //= 10
+        if rest == 0:
+            return length
+
+
+cdef inline bint eight_printable(const char* text) noexcept nogil:
+    """True when each of eight octets is between 32 and 126. Every octet of the word is looked at at once."""
+    cdef uint64_t word
+    cdef uint64_t ones = 0x0101010101010101
+    memcpy(&word, text, 8)
+    # Highest bits: of the octet itself; of the octet plus 1 when it is 127; of the octet minus 32 when it is less.
+    return (word | (word + ones) | (word - 32 * ones)) & (128 * ones) == 0
 
 
 cdef void make_printable(char* text, size_t size) noexcept nogil:
@@ -341,6 +362,9 @@ cdef void make_printable(char* text, size_t size) noexcept nogil:
     cdef uint32_t length
     cdef uint8_t octet
     while at < size:
+        if at + 8 <= size and eight_printable(text + at):
+            at += 8
+            continue
         octet = text[at]
         if 32 <= octet <= 126:
             at += 1

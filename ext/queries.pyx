@@ -13,6 +13,7 @@ cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
         return False
     query.lookup = lookup
     query.list = list
+    query.asked = core.now
     query.deadline = core.now + policy.dnsbl_timeout
     query.try_time = policy.dnsbl_try
     query.resolver = core.dnsbl.resolvers
@@ -20,6 +21,7 @@ cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
         free(query)
         return False
     lookup.replies[list].query = query
+    lookup.lists_of[list].asked += 1
     core.dnsbl.asked += 1
     query_line_up(core.dnsbl, query)
     return True
@@ -89,21 +91,38 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
     """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
     cdef Resolver* resolver = query.resolver
     cdef Reply* reply = &query.lookup.replies[query.list]
+    cdef List* list
     if core.now + 1000 >= query.deadline:
         reply.state = REPLY_FAILED
         reply.timed_out = True
         core.dnsbl.timed_out += 1
+        list = &query.lookup.lists_of[query.list]
+        list.timed_out += 1
+        event_about(core, EVENT_LIST_FAILED, &query.lookup.entry.address, query.list, True)
         log_timeout(core, query)
         query_end(core, query)
         return
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
     if query.token or query.lined_up or query.sends >= DNS_SENDS:
         return
+    if query.socket != NULL and resolver.next == resolver:
+        query_repeat(core, query)
+        return
     if resolver.answered < query.sent and core.dnsbl.resolvers == resolver:
         core.dnsbl.resolvers = resolver.next    # it has said nothing since: others begin with the next one
     query_withdraw(core.dnsbl, query)
     query.resolver = resolver.next
     query_line_up(core.dnsbl, query)
+
+
+cdef void query_repeat(Screener core, Query* query) noexcept:
+    """Send the same question over the same socket: there is nobody else to ask, and the first answer may be late."""
+    cdef uint8_t packet[DNS_QUERY_SIZE]
+    cdef List* list = &(<Lists> query.lookup.lists).lists[query.list]
+    cdef size_t size = dns_build(packet, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire,
+                                 list.wire_size)
+    send(query.socket.fd, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    query.sends += 1
 
 
 cdef void dnsbl_flush(Screener core) noexcept:
@@ -232,8 +251,12 @@ cdef void query_answered(Screener core, Query* query, const uint32_t* addresses,
         else:
             log_no_listing(core, query, octets)
     core.dnsbl.answered += 1
+    list.answered += 1
+    list.latency[latency_bucket(core.now - query.asked)] += 1
     if count and not kept:
         reply.state = REPLY_FAILED              # 'you are blocked' says nothing of the client
+        list.errors += 1
+        event_about(core, EVENT_LIST_FAILED, &lookup.entry.address, query.list)
         query_end(core, query)
         return
     if kept > 1:
@@ -249,6 +272,7 @@ cdef void query_answered(Screener core, Query* query, const uint32_t* addresses,
     reply.valid_until = <uint32_t> (core.now // MICROSECONDS + max(ttl, 0))
     reply.kept_until = <uint32_t> (core.now // MICROSECONDS + min(max(keep, 0), KEEP_SECONDS))
     if kept:
+        list.listed += 1
         log_listed(core, lookup, query.list)
     query_end(core, query)
 
@@ -275,6 +299,8 @@ cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
 cdef void query_failed(Screener core, Query* query, const char* why) noexcept:
     """No resolver knows. Counts as not listed (reference 4.3)."""
     query.lookup.replies[query.list].state = REPLY_FAILED
+    query.lookup.lists_of[query.list].errors += 1
+    event_about(core, EVENT_LIST_FAILED, &query.lookup.entry.address, query.list)
     log_lookup_error(core, query, why)
     query_end(core, query)
 

@@ -1,5 +1,6 @@
-# The screener of one process: one epoll set with every listener, client, hand-off and DNS socket, which is itself a
-# reader of the event loop. One call of `run` handles a batch of events; Python sees no more than that call.
+# The screener of one process: one epoll set with every listener, client and DNS socket, which is itself a reader of the
+# event loop. One call of `run` handles a batch of events; Python sees no more than that call. That the MTA took a
+# client is news that can wait for the next batch: those sockets are in a second set, which wakes nobody.
 
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t
@@ -55,7 +56,7 @@ cdef enum:
 
 cdef enum Tag:                      # what an event's pointer points to, in its low bits
     TAG_CLIENT
-    TAG_MTA
+    TAG_MTAS
     TAG_LISTENER
     TAG_DNS
     TAG_TIMER
@@ -84,31 +85,36 @@ cdef class Screener:
     cdef Timers timers
     cdef AddressTable clients
     cdef Dnsbl dnsbl
+    cdef EventRing ring
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
     cdef Listener* closed
-    cdef int epoll, timer_fd, spare
+    cdef int epoll, mtas, timer_fd, spare
     cdef int64_t now                # µs, monotonic: when this batch began
+    cdef int64_t wall               # µs since 1970, then
     cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
     cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
-    cdef Timer mta_retry, accept_retry, drain_limit
+    cdef Timer mta_retry, confirm, accept_retry, drain_limit
     cdef bint stress, accept_paused, draining
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
     cdef readonly uint64_t accepted, handed
+    cdef uint64_t cache_hits, cache_misses
+    cdef uint32_t last_number       # of a session
+    cdef uint32_t stages[5]         # sessions by Stage
     cdef object on_truncated, on_drained
     cdef dict told                  # problem: when it was last told (s, monotonic)
     cdef char* feed                 # what the present read brought
 
     def __cinit__(self):
-        self.epoll = self.timer_fd = self.spare = -1
+        self.epoll = self.mtas = self.timer_fd = self.spare = -1
         self.armed = -1
         self.feed = <char*> malloc(FEED_SIZE)
         if self.feed == NULL:
             raise MemoryError
 
-    def __init__(self, Policy policy, Log log, cache, *, on_truncated, on_drained):
+    def __init__(self, Policy policy, Log log, cache, *, on_truncated, on_drained, events=None):
         self.policy = policy
         self.log = log
         self.cache = cache
@@ -117,11 +123,14 @@ cdef class Screener:
         self.timers = Timers()
         self.clients = AddressTable()
         self.dnsbl = Dnsbl()
+        self.ring = EventRing(events)
         self.told = {}
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        self.mtas = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
-        if self.epoll < 0 or self.timer_fd < 0 or not self.watch(self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
+        if self.epoll < 0 or self.mtas < 0 or self.timer_fd < 0 or not self.watch(
+                self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
             raise OSError(errno, os.strerror(errno))
         self.reserve()
         self.timers.arm(&self.dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, self.now)
@@ -137,6 +146,8 @@ cdef class Screener:
             free(listener)
         if self.epoll >= 0:
             close(self.epoll)
+        if self.mtas >= 0:
+            close(self.mtas)
         if self.timer_fd >= 0:
             close(self.timer_fd)
         if self.spare >= 0:
@@ -152,7 +163,8 @@ cdef class Screener:
         cdef epoll_event events[EVENT_BATCH]
         cdef int at, count
         count = epoll_wait(self.epoll, events, EVENT_BATCH, 0)
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
+        handoff_confirm_all(self)
         self.run_timers()
         # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
@@ -163,13 +175,21 @@ cdef class Screener:
                 self.handle(&events[at])
         self.finish()
 
+    cdef inline void look_at_clocks(self) noexcept:
+        cdef timespec moment
+        self.now = monotonic_microseconds()
+        clock_gettime(CLOCK_REALTIME, &moment)
+        self.wall = <int64_t> moment.tv_sec * 1000000 + moment.tv_nsec // 1000
+
+    cdef inline bint bypassing(self) noexcept:
+        """The panic switch is on, until its time is over."""
+        return self.ring.header != NULL and self.wall < self.ring.header.bypass_until
+
     cdef void handle(self, const epoll_event* event) noexcept:
         cdef uint64_t tagged = event.data.u64
         cdef void* what = <void*> (tagged & ~<uint64_t> 7)
         if tagged & 7 == TAG_CLIENT:
             session_event(self, <Session*> what, event.events)
-        elif tagged & 7 == TAG_MTA:
-            handoff_confirmed(self, <Session*> what)
         elif tagged & 7 == TAG_LISTENER:
             listener_readable(self, <Listener*> what)
         elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
@@ -179,8 +199,10 @@ cdef class Screener:
             self.armed = -1
 
     cdef finish(self):
-        """Do what is done once a batch; TIMER_MTA_RETRY does no more than bring it about."""
+        """Do what is done once a batch; TIMER_MTA_RETRY and TIMER_CONFIRM do no more than bring it about."""
         handoff_all(self)
+        if self.handoffs and self.confirm.queue == NULL:
+            self.timers.arm(&self.confirm, TIMER_CONFIRM, CONFIRM_TIME, self.now)
         dnsbl_flush(self)
         self.sweep()
         self.arm_timer()
@@ -304,6 +326,7 @@ cdef class Screener:
         while listener != NULL:
             self.unwatch(listener.fd)
             listener = listener.next
+        self.watch(self.mtas, EPOLLIN, NULL, TAG_MTAS)      # the end of a hand-off makes room
         self.timers.arm(&self.accept_retry, TIMER_ACCEPT, time, self.now)
 
     cdef void resume_accept(self) noexcept:
@@ -315,6 +338,7 @@ cdef class Screener:
             return
         self.timers.cancel(&self.accept_retry)
         self.accept_paused = False
+        self.unwatch(self.mtas)
         while listener != NULL:
             self.watch(listener.fd, EPOLLIN, listener, TAG_LISTENER)
             listener = listener.next
@@ -353,7 +377,7 @@ cdef class Screener:
         pointer = self.dnsbl.elsewhere.get(token)
         if pointer is None:
             return
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         query = <Query*> <size_t> pointer
         if addresses is None:
             query_failed(self, query, "Host not found, try again")
@@ -365,7 +389,7 @@ cdef class Screener:
         self.finish()
 
     def drain(self):
-        self.now = monotonic_microseconds()
+        self.look_at_clocks()
         while self.listeners != NULL:
             self.unlisten(self.listeners.fd)
         self.draining = True
@@ -389,10 +413,13 @@ cdef class Screener:
             "sessions": self.sessions,
             "handoffs": self.handoffs,
             "clients": self.clients.count,
+            "stages": {name: self.stages[at] for at, name in enumerate(STAGES[:STAGE_GONE])},
             "accepted": self.accepted,
             "handed": self.handed,
             "stress": bool(self.stress),
             "accepting": not self.accept_paused,
+            "cache_hits": self.cache_hits,
+            "cache_misses": self.cache_misses,
             "dns_asked": self.dnsbl.asked,
             "dns_answered": self.dnsbl.answered,
             "dns_timed_out": self.dnsbl.timed_out,
@@ -400,6 +427,20 @@ cdef class Screener:
             "dns_in_flight": self.dnsbl.in_flight,
             "dns_kept": self.dnsbl.kept,
         }
+
+    def live(self, Filter wanted, str order, int limit):
+        self.look_at_clocks()
+        return live_sessions(self, wanted, order, limit)
+
+    def lists(self):
+        return live_lists(self.policy.lists)
+
+    def answers(self, str address):
+        self.look_at_clocks()
+        return live_answers(self, address)
+
+    def client(self, str address):
+        return live_client(self, address)
 
     cdef void ask_over_tcp(self, uint64_t token, str name) except *:
         self.on_truncated(token, name)

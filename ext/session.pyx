@@ -62,36 +62,47 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
     core.log.put(" to ")
     core.log.put_address(server)
     core.log.end()
+    event(core, session, EVENT_CONNECT, server.port)
     stress_rise(core)
     if policy.client_limit > 0 and <int32_t> session.client.sessions > policy.client_limit:
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
+        event(core, session, EVENT_BUSY, 0, "too many connections", 20)
         session_turn_away(core, session, b"421 4.7.0 Error: too many connections\r\n")
         return
     if core.handoffs >= policy.post_queue:
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": all server ports busy")
         core.log.end()
+        event(core, session, EVENT_BUSY, 0, "all server ports busy", 21)
         session_turn_away(core, session, MTA_BUSY)
         return
     decision = access_decision(core, policy, peer)
     if decision == ACCESS_PERMIT:
         log_about(core, session, "ALLOWLISTED " if policy.respectful else "WHITELISTED ")
+        event(core, session, EVENT_ALLOWLISTED)
         handoff_begin(core, session)
         return
     if decision == ACCESS_REJECT:
         log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
+        event(core, session, EVENT_DENYLISTED)
         if policy.denylist_action == ACTION_DROP:
             session_turn_away(core, session, b"521 5.3.2 Service currently unavailable\r\n")
             return
         if policy.denylist_action == ACTION_ENFORCE:
             session.flags |= DENYLIST_FAIL | NO_FORWARD
             session.verdict = VERDICT_DENYLISTED
+    elif core.bypassing():
+        log_about(core, session, "BYPASSED ")
+        event(core, session, EVENT_BYPASSED)
+        handoff_begin(core, session)
+        return
     if not session.flags & DENYLIST_FAIL and session.client.sessions == 1 and stamps_look_up(core, session):
         tests_needed(session)
         if not session.flags & ALL_TODO:
             log_about(core, session, "PASS OLD ")
+            event(core, session, EVENT_CACHED)
             handoff_begin(core, session)
             return
     else:
@@ -103,6 +114,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
+        event(core, session, EVENT_BUSY, 0, "all screening ports busy", 24)
         session_turn_away(core, session, b"421 4.3.2 All screening ports are busy\r\n")
         return
     if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):
@@ -127,15 +139,21 @@ cdef void tests_needed(Session* session) noexcept:
 
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:
     """Read the client's record from the cache into memory (7.1). False: there is none."""
+    cdef int64_t* stamps = session.client.stamps
+    cdef bytes key, record
     cdef int test
     if core.cache is None:
         return False
     try:
-        stamps = core.cache.lookup(session.peer.ip[:4 if session.peer.family == 4 else 16])
-        if stamps is None:
+        key = session.peer.ip[:4 if session.peer.family == 4 else 16]
+        record = core.cache.record(key)
+        if record is None:
+            core.cache_misses += 1
             return False
-        for test in range(TESTS):
-            session.client.stamps[test] = stamps[test]
+        core.cache_hits += 1
+        if not record_read(<const uint8_t*> <const char*> record, len(record), stamps):
+            for test, stamp in enumerate(core.cache.lookup(key)):
+                stamps[test] = stamp
         return True
     except Exception as error:
         core.problem("cache lookup", error)
@@ -147,8 +165,9 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
 cdef void greet_begin(Screener core, Session* session) noexcept:
     """Say half a greeting, ask the lists, wait."""
     cdef Policy policy = <Policy> session.policy
-    session.stage = STAGE_GREET
+    session_enter(core, session, STAGE_GREET)
     session.began = core.now
+    event(core, session, EVENT_GREET, policy.greet_wait[core.stress])
     if session.flags & bits(TODO, PREGREET) and not session_send(core, session, policy.teaser):
         session_hung_up(core, session)
         return
@@ -183,6 +202,7 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
     core.log.put_escaped(core.feed, got, LOGGED_TEXT)
     core.log.end()
     session.flags |= bits(FAIL | DONE, PREGREET)
+    event(core, session, EVENT_PREGREET, got, core.feed, got)
     if policy.actions[PREGREET] == ACTION_DROP:
         session_turn_away(core, session, b"521 5.5.1 Protocol error\r\n")
         return
@@ -202,6 +222,7 @@ cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
         return
     session.flags |= bits(DONE, DNSBL)
     score = lookup_score(core, session)
+    session.score = score.total
     if score_allows(session, &score):
         allow_all(core, session, score.ttl)
     if not session.flags & bits(TODO, PREGREET) or session.flags & bits(DONE, PREGREET):
@@ -242,6 +263,8 @@ cdef void greet_end(Screener core, Session* session) noexcept:
     if session.flags & bits(TODO, DNSBL):
         score = lookup_score(core, session)
         lookup_leave(core, session)
+        session.score = score.total
+        event(core, session, EVENT_RANK, score.total)
         if score_allows(session, &score):
             allow_all(core, session, score.ttl)
         if score.total < policy.threshold:
@@ -305,6 +328,7 @@ cdef void session_turn_away(Screener core, Session* session, bytes reply) noexce
 cdef void session_hung_up(Screener core, Session* session) noexcept:
     """The client left, or cannot be written to: no penalty for what it had passed."""
     log_hangup(core, session)
+    event(core, session, EVENT_HANGUP, core.now - session.began)
     session.flags |= NO_FORWARD | HUNG_UP
     session_remember(core, session)
     session_part(core, session)
@@ -313,7 +337,8 @@ cdef void session_hung_up(Screener core, Session* session) noexcept:
 cdef void session_remember(Screener core, Session* session) noexcept:
     """Log the pass and store it, once a session."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t* stamps = session.client.stamps
+    cdef int64_t stamps[TESTS]
+    cdef uint8_t record[RECORD_SIZE]
     cdef uint32_t passed
     cdef int test
     if session.flags & (ALL_FAIL | DENYLIST_FAIL):
@@ -326,15 +351,19 @@ cdef void session_remember(Screener core, Session* session) noexcept:
         if session.flags & IS_NEW and session.client.new_logged == 0:
             session.client.new_logged += 1
             log_about(core, session, "PASS NEW ")
+            event(core, session, EVENT_PASSED, True)
         else:
             log_about(core, session, "PASS OLD ")
+            event(core, session, EVENT_PASSED, False)
     if core.cache is None:
         return
+    for test in range(TESTS):
+        stamps[test] = session.client.stamps[test]
+        if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled[test]:
+            stamps[test] = 1
     try:
-        core.cache.store(
-            session.peer.ip[:4 if session.peer.family == 4 else 16],
-            tuple([stamps[test] if stamps[test] > 0 or policy.enabled[test] and stamps[test] == 0 else 1
-                   for test in range(TESTS)]))
+        core.cache.keep(session.peer.ip[:4 if session.peer.family == 4 else 16],
+                        (<char*> record)[:record_write(stamps, record)])
     except Exception as error:
         core.problem("cache update", error)
 
@@ -342,6 +371,7 @@ cdef void session_remember(Screener core, Session* session) noexcept:
 cdef void session_part(Screener core, Session* session) noexcept:
     """End a session that was not handed on."""
     log_about(core, session, "DISCONNECT ")
+    event(core, session, EVENT_DISCONNECT, core.now - session.accepted)
     session_free(core, session)
 
 
@@ -360,7 +390,10 @@ cdef Session* session_new(Screener core, int fd, const Address* peer, const Addr
     session.mta = -1
     session.peer = peer[0]
     session.server = server[0]
-    session.began = core.now
+    session.accepted = session.began = core.now
+    session.score = NO_SCORE
+    core.last_number = core.last_number + 1 or 1
+    session.number = core.last_number
     session.policy = <PyObject*> core.policy
     Py_INCREF(core.policy)
     session.next = core.all
@@ -369,7 +402,14 @@ cdef Session* session_new(Screener core, int fd, const Address* peer, const Addr
     core.all = session
     core.sessions += 1
     core.accepted += 1
+    core.stages[session.stage] += 1
     return session
+
+
+cdef inline void session_enter(Screener core, Session* session, Stage stage) noexcept:
+    core.stages[session.stage] -= 1
+    session.stage = stage
+    core.stages[<int> stage] += 1
 
 
 cdef void session_free(Screener core, Session* session) noexcept:
@@ -396,6 +436,7 @@ cdef void session_free(Screener core, Session* session) noexcept:
     stress_fall(core)
     Py_DECREF(<Policy> session.policy)
     session.policy = NULL
+    core.stages[session.stage] -= 1
     session.stage = STAGE_GONE
     session.next = core.gone
     core.gone = session
@@ -404,17 +445,20 @@ cdef void session_free(Screener core, Session* session) noexcept:
 cdef bint session_watch(Screener core, Session* session, bint reading) noexcept:
     """Watch for a hang-up, and for bytes if wanted. False: the kernel has no room."""
     cdef uint32_t events = EPOLLRDHUP | (EPOLLIN if reading else 0)
-    if session.watched:
-        return core.rewatch(session.fd, events, session, TAG_CLIENT)
-    session.watched = core.watch(session.fd, events, session, TAG_CLIENT)
-    return session.watched
+    if session.watched == events:
+        return True
+    if core.rewatch(session.fd, events, session, TAG_CLIENT) if session.watched else core.watch(
+            session.fd, events, session, TAG_CLIENT):
+        session.watched = events
+        return True
+    return False
 
 
 cdef void session_unwatch(Screener core, Session* session) noexcept:
     """Before a descriptor is passed on: epoll watches the description, which lives on in the MTA."""
     if session.watched:
         core.unwatch(session.fd)
-        session.watched = False
+        session.watched = 0
 
 
 cdef void session_event(Screener core, Session* session, uint32_t events) noexcept:
@@ -442,6 +486,7 @@ cdef void session_reply(Screener core, Session* session, bytes reply) noexcept:
             reply = policy.footer(reply, text[:address_text(&session.peer, text)].decode(), session.peer.port)
         except Exception as error:
             core.problem("reject footer", error)
+    event(core, session, EVENT_REPLY, 0, reply, len(reply) - 2)
     session_send(core, session, reply)
 
 
@@ -505,6 +550,7 @@ cdef void stress_rise(Screener core) noexcept:
         return
     core.stress = True
     log_stress(core, "entering")
+    event_about(core, EVENT_STRESS_ON, NULL, -1, core.sessions)
 
 
 cdef void stress_fall(Screener core) noexcept:
@@ -512,6 +558,7 @@ cdef void stress_fall(Screener core) noexcept:
         return
     core.stress = False
     log_stress(core, "leaving")
+    event_about(core, EVENT_STRESS_OFF, NULL, -1, core.sessions)
 
 
 # ---- log lines that several steps write (6.2)

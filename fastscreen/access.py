@@ -38,10 +38,11 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A step for another type of table: `decide(address)` gives permit, reject, dunno or next."""
+    """A step for another type of table: `decide(address)` gives permit, reject, dunno or next; `lookup` its result."""
 
     name: str
     decide: Decide
+    lookup: Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,15 @@ class Word:
 
 
 Step = Networks | Ask | Word
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What decides: permit, reject or None (nothing does); the step's name, and what its table has for the address."""
+
+    decision: str | None = None
+    step: str = ""
+    result: str | None = None
 
 
 @dataclass(slots=True)
@@ -66,12 +76,19 @@ class AccessList:
 
     def decide(self, address: str) -> tuple[str | None, str]:
         """permit, reject or None for an address in text form, and the name of the step that said so."""
+        found = self.find(address)
+        return found.decision, found.step
+
+    def find(self, address: str) -> Found:
+        """The first step that decides about an address in text form."""
         for step in self.steps:
+            result: str | None = None
             match step:
                 case Word(decision):
                     name = decision
-                case Ask(name, ask):
+                case Ask(name, ask, lookup):
                     decision = ask(address)
+                    result = lookup(address)
                 case Networks(name, table, decisions):
                     result = table.lookup(address)
                     if result is None:
@@ -79,10 +96,10 @@ class AccessList:
                     found = decisions[table.results.index(result)]
                     decision = found if isinstance(found, str) else found(address)
             if decision == DUNNO:
-                return None, name
+                return Found(None, name, result)
             if decision != NEXT:
-                return decision, name
-        return None, ""
+                return Found(decision, name, result)
+        return Found()
 
 
 def load_access(config: Config) -> AccessList:
@@ -129,7 +146,7 @@ def _step(table: Table, trusted: NetworkTable, warnings: list[str]) -> Step:
             decision = known[result] = _decision(result, trusted, table.spec, warnings)
         return decision if isinstance(decision, str) else decision(address)
 
-    return Ask(table.spec, decide)
+    return Ask(table.spec, decide, table.lookup)
 
 
 def _decision(result: str, trusted: NetworkTable, spec: str, warnings: list[str]) -> str | Decide:

@@ -30,6 +30,8 @@ _READERS = 510
 _PROBE_SECONDS = 10
 _PROBE_DAMAGED = 3
 _OPEN_LOCK_SECONDS = 15.0
+# What reading a damaged map ends with.
+CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 _DAMAGE = (
     lmdb.InvalidError,
     lmdb.CorruptedError,
@@ -97,6 +99,20 @@ def open_file(
             raise UnusableError("even a new file is damaged")
     except OSError as error:
         raise UnusableError(error.strerror or str(error)) from error
+    except lmdb.Error as error:
+        raise UnusableError(reason(error)) from error
+
+
+def open_existing(path: Path, map_size: int) -> Any:
+    """Return an environment on a file that another process made, and changes nothing when it is unsound.
+
+    `map_size` is in bytes, at least; FileNotFoundError, `UnusableError`. As `open_file`: once a process.
+    """
+    path.stat()
+    try:
+        return _open_checked(path, map_size)
+    except DamagedError as error:
+        raise UnusableError(f"damaged ({error})") from error
     except lmdb.Error as error:
         raise UnusableError(reason(error)) from error
 
@@ -216,8 +232,9 @@ def _probe(path: Path, map_size: int) -> None:
         return  # no program to start (a virtual environment that this user may not read): nothing is known
     if child.returncode == _PROBE_DAMAGED:
         raise DamagedError(child.stdout.strip().rpartition("\n")[2])
-    # A child that waits for another process's write transaction has already read the file.
-    if child.returncode < 0 and not (child.returncode == -signal.SIGALRM and child.stdout):
+    # Any other signal is somebody's will, as when the whole service is stopped. A child that waits for another
+    # process's write transaction has already read the file; one that has not, goes in circles.
+    if -child.returncode in CRASHES or (child.returncode == -signal.SIGALRM and not child.stdout):
         raise DamagedError(f"reading it ended with {signal.Signals(-child.returncode).name}")
 
 

@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from fastscreen.config.model import Config, Endpoint
 
-MOST_LISTENERS = 250  # one message passes at most 253 descriptors (SCM_MAX_FD)
+MOST_LISTENERS = (
+    200  # one message passes at most 253 descriptors (SCM_MAX_FD); the configuration allows fewer addresses
+)
 _PACKET = 8192
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -11,13 +12,13 @@ from msgspec import Struct
 from fastscreen.access import Ask, Networks, Step, Word, load_access
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Deep, Dnsbl, Limits, Site
+from fastscreen.config.model import Action, Config, Deep, Dnsbl, Site
 from fastscreen.core import AccessStep, Lists, Policy
 from fastscreen.ehlo import Ehlo
 from fastscreen.footer import Footer
 from fastscreen.tables import TableError, open_table
 
-# Descriptors that are nobody's client: listeners, log, cache, resolvers' sockets, the loop's own, and some air.
+# Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
 LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
 
@@ -43,98 +44,123 @@ class Share(Struct, frozen=True):
 WHOLE = Share()
 
 
-def build(config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
-    """Open the tables and compile the policy.
+def worker_count(config: Config) -> int:
+    """How many workers the configuration asks for; `auto`: as many as there are cores for this process."""
+    return config.listen.workers or len(os.sched_getaffinity(0))
 
-    mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up. share:
-    the worker's part of the limits.
-    ConfigError: a table cannot be opened.
+
+class Tables:
+    """A configuration with the tables that it names, opened. ConfigError: one cannot be.
+
+    They are read once: a process that was forked later compiles its policy by the same content, whatever became of the
+    files.
     """
-    try:
-        access = load_access(config)
-        footer = Footer(config.engine, config.hostname)
-        forbidden = ForbiddenCommands(config.engine.forbidden_commands)
-        command_filter = CommandFilter(config.engine.command_filter)
-        ehlo = Ehlo(config.engine, config.hostname)
-        shown, map_warnings = _shown_names(config.dnsbl)
-    except TableError as error:
-        raise ConfigError(f"{config.source}: {error}") from None
-    warnings = [*access.warnings, *footer.warnings, *forbidden.warnings, *command_filter.warnings]
-    warnings += [*ehlo.warnings, *map_warnings]
 
-    # Footers are expanded, and tables other than cidr are searched, while clients wait: that may bring new warnings.
-    told = set(warnings)
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        try:
+            self._access = load_access(config)
+            self._footer = Footer(config.engine, config.hostname)
+            self._forbidden = ForbiddenCommands(config.engine.forbidden_commands)
+            self._command_filter = CommandFilter(config.engine.command_filter)
+            self._ehlo = Ehlo(config.engine, config.hostname)
+            self._shown, map_warnings = shown_names(config.dnsbl)
+        except TableError as error:
+            raise ConfigError(f"{config.source}: {error}") from None
+        self._parts = (self._access, self._footer, self._forbidden, self._command_filter, self._ehlo)
+        self._warnings = (*(warning for part in self._parts for warning in part.warnings), *map_warnings)
 
-    def tell() -> None:
-        for part in (access, footer, forbidden, command_filter, ehlo):
+    def policy(self, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
+        """Compile the policy.
+
+        mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up.
+        share: the worker's part of the limits.
+        """
+        config, deep = self._config, self._config.deep
+        pre_queue, room = pre_queue_limit(config, share)
+        asked = _Asked(self, warn)
+        policy = Policy(
+            hostname=config.hostname,
+            teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
+            greeting=f"220 {config.banner}\r\n".encode(),
+            access=[_step(step) for step in self._access.steps],
+            denylist_action=config.access.denylist_action,
+            tests=[
+                (bool(config.greet.banner), config.greet.action, config.greet.ttl),
+                (bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl),
+                _deep(deep, "pipelining"),
+                _deep(deep, "non_smtp_command"),
+                _deep(deep, "bare_newline"),
+            ],
+            greet_wait=(config.greet.wait, config.greet.stress_wait),
+            command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
+            lists=_lists(config, self._shown),
+            threshold=config.dnsbl.threshold,
+            allowlist_threshold=config.dnsbl.allowlist_threshold,
+            dnsbl_min_ttl=config.dnsbl.min_ttl,
+            dnsbl_max_ttl=config.dnsbl.max_ttl,
+            dnsbl_timeout=config.dnsbl.timeout,
+            client_limit=config.limits.client_connection_count,
+            pre_queue=pre_queue,
+            post_queue=share.of(config.limits.post_queue),
+            mta=mta,
+            line_limit=config.engine.line_length_limit,
+            command_limit=config.engine.command_count_limit,
+            helo_required=config.engine.helo_required,
+            vrfy_disabled=config.engine.disable_vrfy_command,
+            soft_bounce=config.engine.soft_bounce,
+            smtputf8=config.engine.smtputf8,
+            respectful=config.log.respectful,
+            external_form=config.log.address_format == "external",
+            footer=asked.add_footer if self._footer.active else None,
+            forbidden=self._forbidden.match,
+            command_filter=asked.filtered if config.engine.command_filter else None,
+            ehlo_for=asked.ehlo_for,
+        )
+        return Built(policy, (*self._warnings, *room))
+
+
+class _Asked:
+    """What the core asks while a client waits. It may bring new warnings: tables other than cidr are searched then."""
+
+    def __init__(self, tables: Tables, warn: Callable[[str], object]) -> None:
+        self._tables = tables
+        self._warn = warn
+        self._told = set(tables._warnings)
+
+    def _tell(self) -> None:
+        for part in self._tables._parts:
             for warning in part.warnings:
-                if warning not in told:
-                    told.add(warning)
-                    warn(warning)
+                if warning not in self._told:
+                    self._told.add(warning)
+                    self._warn(warning)
 
-    def add_footer(reply: bytes, address: str, port: int) -> bytes:
-        reply = footer.apply(reply, address, port, time.time())
-        tell()
+    def add_footer(self, reply: bytes, address: str, port: int) -> bytes:
+        reply = self._tables._footer.apply(reply, address, port, time.time())
+        self._tell()
         return reply
 
-    def filtered(line: bytes) -> tuple[bytes, bytes] | None:
-        replaced, logged = command_filter.apply(line)
-        tell()
+    def filtered(self, line: bytes) -> tuple[bytes, bytes] | None:
+        replaced, logged = self._tables._command_filter.apply(line)
+        self._tell()
         return None if logged is None else (replaced, logged.encode("utf-8", "surrogateescape"))
 
-    def ehlo_for(address: str) -> tuple[bytes, int, bytes]:
-        answer = ehlo.for_client(address)
-        tell()
+    def ehlo_for(self, address: str) -> tuple[bytes, int, bytes]:
+        answer = self._tables._ehlo.for_client(address)
+        self._tell()
         return answer.reply, answer.discard, (answer.log or "").encode()
 
-    deep = config.deep
-    pre_queue, room = pre_queue_limit(config.limits, share)
-    policy = Policy(
-        hostname=config.hostname,
-        teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
-        greeting=f"220 {config.banner}\r\n".encode(),
-        access=[_step(step) for step in access.steps],
-        denylist_action=config.access.denylist_action,
-        tests=[
-            (bool(config.greet.banner), config.greet.action, config.greet.ttl),
-            (bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl),
-            _deep(deep, "pipelining"),
-            _deep(deep, "non_smtp_command"),
-            _deep(deep, "bare_newline"),
-        ],
-        greet_wait=(config.greet.wait, config.greet.stress_wait),
-        command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-        lists=_lists(config, shown),
-        threshold=config.dnsbl.threshold,
-        allowlist_threshold=config.dnsbl.allowlist_threshold,
-        dnsbl_min_ttl=config.dnsbl.min_ttl,
-        dnsbl_max_ttl=config.dnsbl.max_ttl,
-        dnsbl_timeout=config.dnsbl.timeout,
-        client_limit=config.limits.client_connection_count,
-        pre_queue=pre_queue,
-        post_queue=share.of(config.limits.post_queue),
-        mta=mta,
-        line_limit=config.engine.line_length_limit,
-        command_limit=config.engine.command_count_limit,
-        helo_required=config.engine.helo_required,
-        vrfy_disabled=config.engine.disable_vrfy_command,
-        soft_bounce=config.engine.soft_bounce,
-        smtputf8=config.engine.smtputf8,
-        respectful=config.log.respectful,
-        external_form=config.log.address_format == "external",
-        footer=add_footer if footer.active else None,
-        forbidden=forbidden.match,
-        command_filter=filtered if config.engine.command_filter else None,
-        ehlo_for=ehlo_for,
-    )
-    return Built(policy, (*warnings, *room))
+
+def build(config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
+    """Open the tables and compile the policy. ConfigError: a table cannot be opened."""
+    return Tables(config).policy(mta, warn, share)
 
 
 def _step(step: Step) -> AccessStep:
     match step:
         case Networks(_, table, decisions):
             return AccessStep(decisions, table)
-        case Ask(_, decide):
+        case Ask(_, decide, _):
             return AccessStep([decide])
         case Word(decision):
             return AccessStep([decision])
@@ -151,7 +177,7 @@ def _site(site: Site) -> tuple[str, bytes | None, int]:
     return site.domain, None if site.octets is None else b"".join(site.octets), site.weight
 
 
-def _shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
+def shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
     """The domains as SMTP replies name them: a query key in a domain is nobody's business (reference 4.7)."""
     if not dnsbl.reply_map:
         return {}, []
@@ -167,21 +193,23 @@ def _deep(deep: Deep, test: str) -> tuple[bool, Action, int]:
     return True, action, getattr(deep, f"{test}_ttl")
 
 
-def pre_queue_limit(limits: Limits, share: Share = WHOLE) -> tuple[int, list[str]]:
+def pre_queue_limit(config: Config, share: Share = WHOLE) -> tuple[int, list[str]]:
     """How many clients one worker may have under test, and a warning when all have less than was asked for.
 
     Beyond the descriptors that there are, silent clients would keep known ones out.
     """
+    limits = config.limits
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     post_queue = share.of(limits.post_queue)
-    room = max(LEAST_PRE_QUEUE, soft - post_queue - RESERVED_DESCRIPTORS)
+    others = RESERVED_DESCRIPTORS + len(config.listen.addresses)
+    room = max(LEAST_PRE_QUEUE, soft - post_queue - others)
     asked = share.of(limits.pre_queue) if limits.pre_queue else 0
     if asked > room or (not asked and room < 10 * LEAST_PRE_QUEUE):
         name = f"limits.pre_queue {limits.pre_queue}" if limits.pre_queue else "limits.pre_queue"
         each = " in each worker" if share.count > 1 else ""
         return room, [
             f"{name}: only {room} clients can be under test{each}: the limit of open files is {soft}, of which "
-            f"limits.post_queue takes {post_queue} and others {RESERVED_DESCRIPTORS}"
+            f"limits.post_queue takes {post_queue} and others {others}"
         ]
     return asked or room, []
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import encodings.idna  # noqa: F401  (getfqdn wants it: as the user, Python's own files may be out of reach)
-import operator
+import errno
 import socket
 import struct
 
@@ -19,6 +19,7 @@ from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass
 from fastscreen.core import Screener
+from fastscreen.hub.desk import Desk
 from fastscreen.logs import LogTarget
 from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
 from fastscreen.sink import Sink
@@ -31,14 +32,17 @@ class Seat(Struct, frozen=True):
     """What makes one worker different from the others.
 
     number: from 0; count: how many there are. channel: to the supervisor. mark: one shared byte that is not 0 while the
-    cache's file is in use, so that the supervisor knows what a worker died of. look_over_cache: read the file with a
-    process of its own first.
+    cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
+    which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
+    first.
     """
 
     number: int
     count: int
     channel: socket.socket
     mark: memoryview
+    events: memoryview
+    questions: socket.socket | None
     look_over_cache: bool
 
     @property
@@ -50,9 +54,15 @@ class Worker:
     """One worker from start to end, in a process of its own that is already the user without rights."""
 
     def __init__(
-        self, settings: Config, listeners: dict[Endpoint, socket.socket], target: LogTarget, seat: Seat
+        self,
+        settings: Config,
+        tables: policy.Tables,
+        listeners: dict[Endpoint, socket.socket],
+        target: LogTarget,
+        seat: Seat,
     ) -> None:
         self._config = settings
+        self._tables = tables
         self._listeners = listeners
         self._target = target
         self._log = target.log
@@ -70,7 +80,7 @@ class Worker:
         except (OSError, ConfigError, ValueError) as error:
             code = 2 if isinstance(error, ConfigError) else 1
             with contextlib.suppress(OSError):
-                channel.send(self._seat.channel, Failed(one_line(error), code))
+                channel.send(self._seat.channel, Failed(one_line(error)[:1000], code))
             return code
 
     # ---- while it runs
@@ -79,16 +89,24 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
         mta = self._mta_socket(self._config)
-        built = policy.build(self._config, mta, self._log.warning, self._seat.share)
+        built = self._tables.policy(mta, self._log.warning, self._seat.share)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
-            built.policy, self._log, self._cache, on_truncated=self._ask_over_tcp, on_drained=self._drained.set
+            built.policy,
+            self._log,
+            self._cache,
+            on_truncated=self._ask_over_tcp,
+            on_drained=self._drained.set,
+            events=self._seat.events,
         )
         self._use_resolvers(self._config)
         for listener in self._listeners.values():
             self._screener.listen(listener.fileno())
         loop.add_reader(self._screener.fileno(), self._screener.run)
         loop.add_reader(self._seat.channel.fileno(), self._ordered)
+        if self._seat.questions is not None:
+            desk = Desk(self._seat.questions, self._screener, self._cache, self._log)
+            loop.add_reader(self._seat.questions.fileno(), desk.serve)
         channel.send(self._seat.channel, Ready())
         tick = loop.create_task(self._tick())
         await self._drained.wait()
@@ -126,6 +144,7 @@ class Worker:
             retention=settings.retention,
             mark=self._seat.mark,
             look_over=self._seat.look_over_cache,
+            first=self._seat.number == 0,
         )
         cache.open()
         cache.start()
@@ -186,10 +205,8 @@ class Worker:
             case Stop():
                 self._stop()
             case ReopenLog():
-                try:
+                with contextlib.suppress(OSError):  # the supervisor has tried before, and told
                     self._target.open()
-                except OSError as error:
-                    self._log.warning(f"log not opened again: {one_line(error)}")
             case Reload():
                 # One at a time: the supervisor waits for the answer, but not for ever.
                 self._reloading = asyncio.get_running_loop().create_task(
@@ -221,7 +238,7 @@ class Worker:
         try:
             await self._reload(descriptors)
         except Exception as error:  # whatever it is: the old one stays
-            report = Failed(one_line(error))
+            report = Failed(one_line(error)[:1000])
         self._log.flush()
         with contextlib.suppress(OSError):
             channel.send(self._seat.channel, report)
@@ -232,6 +249,8 @@ class Worker:
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
         try:
             settings, addresses = channel.read_settings(descriptors[0])
+            if len(addresses) != len(sockets):
+                raise OSError(errno.EMFILE, "no descriptors for the new addresses")
             mta = self._mta_socket(settings)
             built = await loop.run_in_executor(None, policy.build, settings, mta, self._log.warning, self._seat.share)
         except BaseException:
@@ -275,7 +294,3 @@ def packed(server: Nameserver) -> bytes:
     index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
     head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", server.port, 0)
     return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)
-
-
-def attribute(settings: Config, name: str) -> object:
-    return operator.attrgetter(name)(settings)

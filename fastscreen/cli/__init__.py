@@ -7,16 +7,19 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import check, run, tui
+from fastscreen.cli import bypass, cache, check, completion, demo, events, explain, run, status, tui
 
-COMMANDS = (run, check, tui)
+COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, check, completion)
 
 EXAMPLES = """\
 examples:
+  fastscreen demo                                    see it at work, with clients of every kind
   fastscreen run                                     try it on 127.0.0.1:2525, without a configuration
   fastscreen check -c /etc/fastscreen/fastscreen.toml
   fastscreen run -c /etc/fastscreen/fastscreen.toml
   fastscreen tui                                     watch it in a terminal
+  fastscreen status
+  fastscreen explain 192.0.2.1
 
 exit codes: 0 all is well, 1 it failed, 2 wrong usage or configuration
 """

@@ -183,7 +183,7 @@ def _nearest(path: Path) -> Path:
 
 def checked_limits(config: Config) -> Check:
     """Whether there are descriptors for as many clients as are allowed."""
-    allowed, problems = policy.pre_queue_limit(config.limits)
+    allowed, problems = policy.pre_queue_limit(config, policy.Share(0, policy.worker_count(config)))
     if problems:
         return Check("limits.pre_queue", False, problems[0].partition(": ")[2])
     return Check("limits.pre_queue", True, f"{allowed} clients can be under test")

@@ -62,8 +62,13 @@ def default() -> Config:
     """The built-in settings of `fastscreen run` without a file: try it out on loopback, as any user."""
     state = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(state) if state.startswith("/") else Path.home() / ".local/state"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    own = {
+        "cache.path": str(folder / "fastscreen/cache"),
+        "control.path": str((Path(runtime) if runtime.startswith("/") else folder) / "fastscreen/control"),
+    }
     raw: dict[str, object] = {}
-    for key, value in {**_BUILT_IN, "cache.path": str(folder / "fastscreen/cache")}.items():
+    for key, value in {**_BUILT_IN, **own}.items():
         table, _, name = key.rpartition(".")
         section = raw.setdefault(table, {})
         assert isinstance(section, dict)

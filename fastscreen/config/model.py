@@ -168,6 +168,13 @@ class Limits(Struct, frozen=True):
     post_queue: int
 
 
+class Control(Struct, frozen=True):
+    """path: the control socket; empty = none. group: whose members may read; empty = nobody's."""
+
+    path: str
+    group: str
+
+
 class Log(Struct, frozen=True):
     to: LogFile | LogSyslog | LogStderr
     ident: str
@@ -193,4 +200,5 @@ class Config(Struct, frozen=True):
     engine: Engine
     cache: Cache
     limits: Limits
+    control: Control
     log: Log

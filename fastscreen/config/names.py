@@ -58,6 +58,7 @@ TABLES = {
     "engine": "The dummy SMTP engine that talks to clients under deep tests and to those that failed.",
     "cache": "What is remembered of clients that passed.",
     "limits": "How much at a time.",
+    "control": "The socket where `fastscreen tui`, `status` and others ask ([control.md](control.md)).",
     "log": "The log.",
 }
 
@@ -87,7 +88,7 @@ KEYS = (
     Key(
         "listen.addresses",
         '["0.0.0.0:25", "[::]:25"]',
-        values.ListOf(values.Address(), least=1, distinct=True),
+        values.ListOf(values.Address(), least=1, most=100, distinct=True),
         "Addresses and ports to listen on; port 0: any free one.",
     ),
     Key(
@@ -462,6 +463,18 @@ KEYS = (
         "Hand-offs in flight at a time.",
         ("postscreen_post_queue_limit",),
         ("default_process_limit",),
+    ),
+    Key(
+        "control.path",
+        '"/run/fastscreen/control"',
+        values.FilePath(),
+        "The control socket; its folder is made when it is missing; empty: none.",
+    ),
+    Key(
+        "control.group",
+        '""',
+        values.Ident(empty=True),
+        "Group whose members may read at the control socket; root and the screening user may read and act.",
     ),
     Key(
         "log.to",

@@ -386,9 +386,10 @@ class Network:
 class ListOf:
     """A list of values of one kind; an error names the item by its place, counted from 1."""
 
-    def __init__(self, kind: Kind, empty: str = "", least: int = 0, distinct: bool = False) -> None:
+    def __init__(self, kind: Kind, empty: str = "", least: int = 0, most: int = 0, distinct: bool = False) -> None:
         self.kind = kind
         self.least = least
+        self.most = most  # 0: any number
         self.distinct = distinct
         self.allowed = f"a list of: {kind.allowed}" + (f"; {empty}" if empty else "")
 
@@ -397,6 +398,8 @@ class ListOf:
             raise ValueError(f"{shown(value)} is not a list; allowed: {self.allowed}")
         if len(value) < self.least:
             raise ValueError(f"an empty list; allowed: {self.allowed}")
+        if self.most and len(value) > self.most:
+            raise ValueError(f"{len(value)} items; allowed: at most {self.most}")
         items = []
         for place, item in enumerate(value, 1):
             try:

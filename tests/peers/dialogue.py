@@ -70,7 +70,7 @@ class Dialogue:
     client: str = "unlisted"
     alone: bool = False
     divided: bool = False
-    """About a limit that several workers divide: played with one."""
+    """About what each of several workers has for itself, such as its part of a limit: played with one."""
     settings: dict[str, object] = field(default_factory=dict)
     """Dotted key to value, over the profile's."""
     steps: list[Step] = field(default_factory=list)

@@ -52,6 +52,7 @@ class Screener:
             "access": {"mynetworks": []},
             "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
             "cache": {"path": str(self.cache)},
+            "control": {"path": ""},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
         to = handoff.with_name(

@@ -139,7 +139,7 @@ class FakeDns:
 
     def _behaviour(self, question: Question) -> Behaviour:
         for zone, behaviour in self.zones.items():
-            if question.name.endswith("." + zone):
+            if question.name == zone or question.name.endswith("." + zone):
                 return behaviour
         return not_listed()
 

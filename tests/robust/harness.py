@@ -68,6 +68,7 @@ class Screener:
             "greet": {"wait": "1s", "action": "enforce"},
             "limits": {"pre_queue": 1000},
             "cache": {"path": ""},
+            "control": {"path": ""},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},
         }
         self.settings = profiles.merge(own, settings)

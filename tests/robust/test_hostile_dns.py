@@ -164,6 +164,15 @@ def test_answer_after_the_greet_wait_comes_too_late(start: Start, mta: FakeMta, 
     assert dns.count("late.test") == asked
 
 
+def test_answer_to_the_first_of_several_tries(start: Start, mta: FakeMta, dns: FakeDns) -> None:
+    """A list that takes longer than a try, but not than its time: the question was sent again meanwhile."""
+    dns.zones["slow.test"] = listed("127.0.0.2", delay=0.8)
+    screener = start(lists(dns, "slow.test", timeout="1s"), {"greet": {"wait": "2s"}})
+    assert verdict(screener) == BLOCKED % (b"127.1.0.1", b"slow.test")
+    assert not screener.lines("reply timeout")
+    assert dns.count("slow.test") == 2
+
+
 def test_answer_after_the_deadline_is_forgotten(start: Start, mta: FakeMta, dns: FakeDns) -> None:
     dns.zones["late.test"] = listed("127.0.0.2", delay=2.5)
     screener = start(lists(dns, "late.test", timeout="2s"))

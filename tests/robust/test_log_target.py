@@ -232,3 +232,32 @@ def test_process_whose_disk_is_full(start: Start, folder: Path, mta: FakeMta) ->
         len(screener.lines(r"ALLOWLISTED \[127\.7\.0\.2\]")) + aside.read_bytes().count(b"ALLOWLISTED [127.7.0.2]")
         == 20
     )
+
+
+def test_lines_of_two_workers_on_one_pipe_stay_whole() -> None:
+    """A write ends where a line does: else the rest of a client's words could pass for a line of another's."""
+    with pipe() as (reading, writing):
+        logs = [Log("x", host="h", pid=pid) for pid in (1, 2)]
+        for log in logs:
+            log.open(writing)
+        got = b""
+        for number in range(2000):
+            for log in logs:
+                log.info(f"{number} " + "a" * (number % 300))
+                if number % 50 == 49:
+                    log.flush()
+            os.set_blocking(reading, False)
+            with suppress(BlockingIOError):
+                got += os.read(reading, 3000)
+        while True:
+            for log in logs:
+                log.flush()
+            try:
+                got += os.read(reading, 65536)
+            except BlockingIOError:
+                break
+    lines = got.decode().splitlines()
+    assert len(lines) == 4000
+    for pid in (1, 2):
+        mine = [line.partition(": ")[2] for line in lines if f" x[{pid}]: " in line]
+        assert mine == [f"{number} " + "a" * (number % 300) for number in range(2000)]

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import pwd
 import re
+import resource
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +18,7 @@ import pytest
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import ADDRESS, TEASER, Client, Screener, merge, wait_until
+from robust.harness import ADDRESS, PATIENCE, TEASER, USER, Client, Screener, merge, wait_until
 
 TWO = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": 2}}
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
@@ -270,6 +273,113 @@ def test_a_successor_has_the_new_settings(start: Start, mta: FakeMta) -> None:
         assert client.read() == b"220-new\r\n" + FROM_MTA
 
 
+def test_a_successor_does_not_need_the_tables_any_more(start: Start, folder: Path, mta: FakeMta) -> None:
+    """They were read once: one that was removed since is missed at the next reload, not by a successor."""
+    table = folder / "access.cidr"
+    table.write_text("127.7.0.0/16 permit\n")
+    screener = start({"access": {"list": [f"cidr:{table}"]}}, TWO)
+    screener.may_lose_workers = True
+    victim = screener.workers()[0]
+    source = address_of(screener, victim)
+    table.unlink()
+    os.kill(victim, signal.SIGKILL)
+    screener.line("worker 1 is process .* now")
+    with screener.connect(source) as client:
+        assert client.read() == FROM_MTA
+        assert owner(screener, client) not in (victim, 0)
+    screener.reload(expected="warning: configuration not taken over: .*access.cidr")
+
+
+def test_what_only_a_new_start_changes_stays_for_a_successor(start: Start, folder: Path, mta: FakeMta) -> None:
+    screener = start({"cache": {"path": str(folder / "cache")}}, TWO)
+    screener.may_lose_workers = True
+    (folder / "new").mkdir()
+    screener.reload(merge({"cache": {"path": str(folder / "new/cache")}}, {"listen": {**TWO["listen"], "workers": 3}}))
+    assert len(screener.lines("cache.path changed|listen.workers changed")) == 2
+    os.kill(screener.workers()[0], signal.SIGKILL)
+    screener.line("worker 1 is process .* now")
+    assert len(screener.workers()) == 2
+    for pid in screener.workers():
+        assert str(folder / "cache") in Path(f"/proc/{pid}/maps").read_text()
+    assert not list((folder / "new").iterdir())
+
+
+def test_no_process_for_a_successor(start: Start, mta: FakeMta) -> None:
+    """fork fails: the other worker goes on, and it is tried again."""
+    if os.geteuid() != 0:
+        pytest.skip("needs a user of its own, whose processes can be limited")
+    screener = start(KNOWN, TWO)
+    screener.may_lose_workers = True
+    victim, other = screener.workers()
+    source = address_of(screener, other)
+    limit_processes(screener, "1:")
+    os.kill(victim, signal.SIGKILL)
+    screener.line("warning: no process for worker 1: ")
+    with screener.connect(source) as client:
+        assert client.read() == FROM_MTA
+    limit_processes(screener, f"{resource.getrlimit(resource.RLIMIT_NPROC)[1]}:")
+    screener.line("worker 1 is process .* now")
+
+
+def limit_processes(screener: Screener, limit: str) -> None:
+    """Set the soft limit of the supervisor's, as its own user may."""
+    entry = pwd.getpwnam(USER)
+    command = ["prlimit", f"--pid={screener.pid}", f"--nproc={limit}"]
+    subprocess.run(command, check=True, user=entry.pw_uid, group=entry.pw_gid, extra_groups=[])
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGRTMIN + 6])
+def test_a_death_by_any_signal(start: Start, mta: FakeMta, number: int) -> None:
+    """Named in the log, or numbered where it has no name."""
+    screener = start(KNOWN)
+    screener.may_lose_workers = True
+    os.kill(screener.workers()[0], number)
+    screener.line(rf"worker 1 .* was killed by (SIGSEGV|signal {int(number)}): it is started again")
+    screener.line("worker 1 is process .* now")
+
+
+def test_a_worker_that_hangs(start: Start, mta: FakeMta) -> None:
+    """A reload waits for its answer, but not the signals that say stop; a second one ends the worker, too."""
+    screener = start(KNOWN, TWO)
+    os.kill(screener.workers()[0], signal.SIGSTOP)
+    screener.signal(signal.SIGHUP)
+    time.sleep(0.3)
+    began = time.monotonic()
+    screener.signal(signal.SIGTERM)
+    screener.line(" stopping: clients in hand may finish")
+    screener.signal(signal.SIGTERM)
+    assert screener.wait() == 0
+    assert time.monotonic() - began < PATIENCE
+    assert len(screener.lines("warning: worker 1 did not stop: killed")) == 1
+
+
+def test_a_table_that_is_never_read_to_its_end(start: Start, folder: Path, mta: FakeMta) -> None:
+    """A pipe, or a dead network disk: workers serve and are replaced, and SIGTERM ends it all the same."""
+    screener = start(KNOWN, TWO)
+    os.mkfifo(folder / "pipe")
+    (folder / "pipe").chmod(0o666)
+    screener.configure(merge(KNOWN, TWO, {"access": {"list": [f"cidr:{folder / 'pipe'}"]}}))
+    screener.signal(signal.SIGHUP)
+    time.sleep(0.3)
+    with screener.connect("127.7.0.1") as client:
+        assert client.read() == FROM_MTA
+    screener.signal(signal.SIGTERM)
+    screener.line("warning: configuration not taken over: .*: reading it was cut short")
+    assert screener.wait() == 0
+
+
+def test_deaths_are_seen_though_the_parent_ignored_them(start: Start, folder: Path, mta: FakeMta) -> None:
+    """SIGCHLD as SIG_IGN is inherited from some launchers."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        screener = start(KNOWN)
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    screener.may_lose_workers = True
+    os.kill(screener.workers()[0], signal.SIGKILL)
+    screener.line("worker 1 is process .* now")
+
+
 def test_sigterm_acts_on_all(start: Start, mta: FakeMta) -> None:
     """Clients in hand finish in both, nobody new is let in, and the end is told once."""
     screener = start({"greet": {"wait": "2s"}}, TWO)
@@ -279,12 +389,19 @@ def test_sigterm_acts_on_all(start: Start, mta: FakeMta) -> None:
     assert len({owner(screener, client) for client in clients}) == 2
     screener.signal(signal.SIGTERM)
     screener.line("stopping: clients in hand may finish")
-    with pytest.raises(ConnectionRefusedError):
-        screener.connect("127.1.1.1")
+    wait_until(lambda: refused(screener), "nobody to be let in")
     for client in clients:
         assert client.read() == FROM_MTA
     assert screener.wait() == 0
     assert len(screener.lines("daemon stopped")) == 1
+
+
+def refused(screener: Screener) -> bool:
+    try:
+        screener.connect("127.1.1.1").reset()
+    except ConnectionError:
+        return True
+    return False
 
 
 def test_a_signal_to_every_process_counts_once(start: Start, mta: FakeMta) -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import msgpack  # type: ignore[import-untyped]
 import pytest
 from peers import needs
 
+from fastscreen import cachefile
 from fastscreen.cache import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
 
 NOW = 1_800_000_000
@@ -604,3 +606,20 @@ def test_a_new_policy_rules_the_next_cleanup(fixture: Fixture) -> None:
         "retained=1 dropped=0 entries",
         "retained=0 dropped=1 entries",
     ]
+
+
+@pytest.mark.parametrize(("number", "damaged"), [("TERM", False), ("KILL", False), ("HUP", False), ("SEGV", True)])
+def test_what_ends_the_process_that_looks_the_file_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, damaged: bool
+) -> None:
+    """A crash is the file's fault. That somebody stops the whole service is not, and must not cost the cache."""
+    path = tmp_path / "cache"
+    cachefile.open_file(path, 1 << 20, time.time, print).close()
+    reader = tmp_path / "reader"
+    reader.write_text(f"#!/bin/sh\nkill -{number} $$\n")
+    reader.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(reader))
+    said: list[str] = []
+    cachefile.open_file(path, 1 << 20, time.time, said.append).close()
+    assert len(said) == damaged
+    assert bool(list(tmp_path.glob("cache.damaged-*"))) == damaged

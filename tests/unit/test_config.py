@@ -96,7 +96,11 @@ def test_left_out_keys_have_postscreens_defaults(toml: Path) -> None:
 
 def test_built_in_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     config = default()
+    assert config.control.path == f"{tmp_path}/fastscreen/control"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    assert default().control.path == "/run/user/1000/fastscreen/control"
     assert config.listen.addresses == (Endpoint("127.0.0.1", 2525),)
     assert config.handoff.to == Sink()
     assert config.log.to == LogStderr()

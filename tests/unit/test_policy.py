@@ -3,18 +3,21 @@
 import resource
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fastscreen import config, policy, privileges
-from fastscreen.config.model import Limits
+from fastscreen.config.model import Endpoint, Limits, Listen
+
+TWO_ADDRESSES = Listen(addresses=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)), workers=1)
 
 
 @pytest.mark.parametrize(
     ("limits", "files", "allowed", "warned"),
     [
-        (Limits(client_connection_count=50, pre_queue=0, post_queue=100), 20000, 19800, False),
+        (Limits(client_connection_count=50, pre_queue=0, post_queue=100), 20000, 19798, False),
         (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 20000, 10000, False),
-        (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 4096, 2996, True),
+        (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 4096, 2994, True),
         (Limits(client_connection_count=50, pre_queue=0, post_queue=1000), 1024, 10, True),
         (Limits(client_connection_count=50, pre_queue=5000, post_queue=100), 64, 10, True),
     ],
@@ -23,7 +26,8 @@ def test_clients_under_test_leave_descriptors_for_known_ones(
     limits: Limits, files: int, allowed: int, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    got, warnings = policy.pre_queue_limit(limits)
+    settings = msgspec.structs.replace(config.default(), limits=limits, listen=TWO_ADDRESSES)
+    got, warnings = policy.pre_queue_limit(settings)
     assert got == allowed
     assert bool(warnings) == warned
 
@@ -42,3 +46,11 @@ def test_an_unknown_user_is_a_mistake_in_the_configuration(tmp_path: Path) -> No
     path.write_text('user = "nosuchuser"\n')
     with pytest.raises(config.ConfigError, match="user: there is no user 'nosuchuser'"):
         privileges.user_of(config.load(path))
+
+
+def test_the_shares_of_all_workers_add_up() -> None:
+    for limit in (1, 7, 100, 101, 5000):
+        for count in (1, 2, 3, 8):
+            shares = [policy.Share(number, count).of(limit) for number in range(count)]
+            assert sum(shares) == max(limit, count)
+            assert max(shares) - min(shares) <= 1

@@ -1,0 +1,29 @@
+"""How a micro-benchmark says what it measures."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+import pytest
+
+Result = TypeVar("Result")
+
+
+class Measure(Protocol):
+    """Time `call`, which does something `items` times; return what it returns.
+
+    title: what it does each time. aim: at least so many a second.
+    """
+
+    def __call__(self, title: str, items: int, call: Callable[[], Result], *, aim: float | None = None) -> Result: ...
+
+
+@pytest.fixture
+def measure(benchmark: Any) -> Measure:
+    """pytest-benchmark, with what makes a figure of its result (see bench/micro/__init__.py)."""
+
+    def run(title: str, items: int, call: Callable[[], Result], *, aim: float | None = None) -> Result:
+        benchmark.extra_info.update(title=title, items=items, aim=aim)
+        result: Result = benchmark(call)
+        return result
+
+    return run

@@ -1,0 +1,124 @@
+"""A loop that looks clients up while the writer thread commits: `python -m bench.micro.stores PATH SECONDS`.
+
+A process sends the time, 1,000 times a second; the loop then looks up four clients in one batch, and stores five in
+the second half of the run. Measured is each look-up, and the time from that sending until the last of the four is
+known: it has the wait for the interpreter in it, which the writer may hold. Prints what it saw as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from array import array
+from itertools import islice
+
+import uvloop
+
+from bench.micro.lookups import clock_ns, quantiles
+from bench.micro.samples import absent, present
+from fastscreen.cache import DISABLED, Cache
+
+RATE = 1000  # events a second
+LOOKUPS, STORES = 4, 5  # an event
+_STAMP = 8  # octets
+
+# Runs without imports of ours: it shall take as little as it can of two cores.
+_SENDER = f"""
+import os, sys, time
+due = time.monotonic_ns()
+for _ in range(int(sys.argv[1])):
+    due += {1_000_000_000 // RATE}
+    time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+    os.write(1, time.monotonic_ns().to_bytes({_STAMP}, "little"))
+"""
+
+
+class Arrivals:
+    """What happened: ns of each look-up, ns from each event to its answers; first without stores, then with them."""
+
+    def __init__(self, cache: Cache, events: int) -> None:
+        self._cache = cache
+        self._known = list(islice(present(), events * LOOKUPS))
+        self._new = list(islice(absent(), events * STORES))
+        self._stamps = (int(time.time()) + 86400, int(time.time()) + 3600, DISABLED, DISABLED, DISABLED)
+        self._events = events
+        self.lookups = (array("q"), array("q"))
+        self.waits = (array("q"), array("q"))
+        self.stored: list[bytes] = []
+        self.storing_began = self.storing_ended = 0
+
+    def handle(self, stamp: int) -> None:
+        """One event: four clients come, five passed."""
+        clock = time.perf_counter_ns
+        number = len(self.waits[0]) + len(self.waits[1])
+        storing = number >= self._events // 2
+        lookups = self.lookups[storing]
+        for key in self._known[number * LOOKUPS : (number + 1) * LOOKUPS]:
+            began = clock()
+            self._cache.lookup(key)
+            lookups.append(clock() - began)
+        self._cache.end_batch()
+        self.waits[storing].append(time.monotonic_ns() - stamp)
+        if storing:
+            if not self.stored:
+                self.storing_began = stamp
+            self.storing_ended = stamp
+            for key in self._new[number * STORES : (number + 1) * STORES]:
+                self._cache.store(key, self._stamps)
+                self.stored.append(key)
+
+
+def main(path: str, seconds: int) -> dict[str, object]:
+    loop = uvloop.new_event_loop()
+    said: list[str] = []
+    cache = Cache(path, warn=said.append, log=said.append, wake=loop.call_soon_threadsafe, cleanup_interval=0)
+    events = seconds * RATE
+    arrivals = Arrivals(cache, events)
+    cache.open()
+    cache.start()
+    with subprocess.Popen([sys.executable, "-ISc", _SENDER, str(events)], stdout=subprocess.PIPE) as sender:
+        assert sender.stdout is not None
+        source = sender.stdout.fileno()
+        rest = b""
+
+        def readable() -> None:
+            nonlocal rest
+            data = os.read(source, 4096)
+            if not data:
+                loop.stop()
+            rest += data
+            while len(rest) >= _STAMP:
+                stamp, rest = int.from_bytes(rest[:_STAMP], "little"), rest[_STAMP:]
+                arrivals.handle(stamp)
+
+        loop.add_reader(source, readable)
+        loop.run_forever()
+        loop.remove_reader(source)
+    cache.close()
+    loop.close()
+    lost = missing(path, arrivals.stored)
+    clock = clock_ns()
+    return {
+        "stored": len(arrivals.stored),
+        "stores_per_s": len(arrivals.stored) * 1e9 / max(1, arrivals.storing_ended - arrivals.storing_began),
+        "not_in_file": lost,
+        "lookup_ns": quantiles(arrivals.lookups[1], clock),
+        "quiet_lookup_ns": quantiles(arrivals.lookups[0], clock),
+        "wait_ns": quantiles(arrivals.waits[1]),
+        "quiet_wait_ns": quantiles(arrivals.waits[0]),
+        "said": said,
+    }
+
+
+def missing(path: str, clients: list[bytes]) -> int:
+    """How many of them a new look into the file does not find."""
+    cache = Cache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
+    cache.open()
+    lost = sum(cache.lookup(key) is None for key in clients)
+    cache.close()
+    return lost
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(sys.argv[1], int(sys.argv[2]))))

@@ -1,0 +1,132 @@
+"""All that was measured, as JSON: medians, extremes, ratios, whether the aims were met. CPU in µs a connection."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from statistics import median
+from typing import Any
+
+from bench import burst, measure, memory
+from bench.figures import Figure
+from bench.rows import FLAT_AIM
+
+SCREENERS = ("postscreen", "fastscreen")
+
+Result = measure.Result | memory.Result | burst.Result
+
+
+def as_json(
+    results: Sequence[Result], figures: Sequence[Figure], problems: dict[str, str], machine: dict[str, str], rounds: int
+) -> dict[str, Any]:
+    """`problems` are those of figures that have no row: why they are missing, by name."""
+    rows = [_row(result) for result in results if isinstance(result, measure.Result)]
+    flat = [figure for result in results if isinstance(result, measure.Result) for figure in _flat(result)]
+    return {
+        "machine": machine,
+        "rounds": rounds,
+        "rows": rows,
+        "memory": [_memory(result) for result in results if isinstance(result, memory.Result)],
+        "burst": [_burst(result) for result in results if isinstance(result, burst.Result)],
+        "figures": [asdict(figure) for figure in (*flat, *figures)],
+        "problems": problems,
+    }
+
+
+def failed(report: dict[str, Any]) -> bool:
+    """Whether something could not be measured."""
+    parts = (*report["rows"], *report["memory"], *report["burst"])
+    return bool(report["problems"]) or any("problem" in part for part in parts)
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "min": min(values), "max": max(values)}
+
+
+def _row(result: measure.Result) -> dict[str, Any]:
+    row = result.row
+    entry: dict[str, Any] = {
+        "name": row.name,
+        "title": row.title,
+        "main": row.main,
+        "clients": row.clients,
+        "together": row.together,
+        "rate": row.rate,
+        "sources": row.clients if row.new else row.sources,
+        "held": row.held,
+        "aim": row.aim,
+    }
+    if result.problem:
+        return entry | {"problem": result.problem}
+    entry |= {key: _screener(samples) for key, samples in result.samples.items()}
+    entry["ratio"] = _spread(_ratios(result, "fastscreen", "postscreen"))
+    entry["met"] = None if row.aim is None else entry["ratio"]["median"] <= row.aim
+    return entry
+
+
+def _ratios(result: measure.Result, one: str, other: str) -> list[float]:
+    """Of each round's two samples, which were taken one after the other."""
+    pairs = zip(result.samples[one], result.samples[other], strict=True)
+    return [ours.total / theirs.total for ours, theirs in pairs]
+
+
+def _screener(samples: list[measure.Sample]) -> dict[str, Any]:
+    names = sorted({name for sample in samples for name in sample.cpu})
+    return {
+        "cpu_us": _spread([sample.total for sample in samples]),
+        "cpu_us_by_process": {name: median(sample.cpu.get(name, 0.0) for sample in samples) for name in names},
+        "rate": _spread([sample.rate for sample in samples]),
+        "first_byte_us": _times([sample.first_byte for sample in samples]),
+        "end_us": _times([sample.end for sample in samples]),
+        "samples_cpu_us": [sample.cpu for sample in samples],
+    }
+
+
+def _times(samples: list[dict[str, int]]) -> dict[str, float]:
+    return {name: median(sample[name] for sample in samples) for name in ("p50", "p99", "max")}
+
+
+def _flat(result: measure.Result) -> list[Figure]:
+    if result.problem or not result.row.held:
+        return []
+    ratios = _ratios(result, "fastscreen", measure.UNHELD)
+    value = median(ratios)
+    return [
+        Figure(
+            name=f"flat-{result.row.name}",
+            title=f"fastscreen's CPU a known client with {result.row.held:,} held ÷ with none",
+            value=value,
+            unit="",
+            aim=f"≤ {FLAT_AIM}",
+            met=value <= FLAT_AIM,
+            detail=f"{min(ratios):.2f} to {max(ratios):.2f}",
+        )
+    ]
+
+
+def _memory(result: memory.Result) -> dict[str, Any]:
+    row = result.row
+    entry: dict[str, Any] = {"name": row.name, "title": row.title, "clients": row.clients, "aim": row.aim}
+    if result.problem:
+        return entry | {"problem": result.problem}
+    entry["samples_kb"] = result.samples
+    entry |= {name: _spread(values) for name, values in result.samples.items()}
+    return entry | {"met": entry["fastscreen"]["median"] <= row.aim}
+
+
+def _burst(result: burst.Result) -> dict[str, Any]:
+    row = result.row
+    entry: dict[str, Any] = {"name": row.name, "title": row.title, "clients": row.clients, "seconds": row.seconds}
+    if result.problem:
+        return entry | {"problem": result.problem}
+    sides = {}
+    for name, samples in result.samples.items():
+        sides[name] = {
+            "within_second": _spread([sample.within_second for sample in samples]),
+            "greeted": _spread([sample.greeted for sample in samples]),
+            "turned_away": _spread([sample.turned_away for sample in samples]),
+            "p50_us": _spread([sample.p50 for sample in samples]),
+            "p99_us": _spread([sample.p99 for sample in samples]),
+            "max_us": _spread([sample.max for sample in samples]),
+            "begun_in_s": _spread([sample.begun_in for sample in samples]),
+        }
+    met = sides["fastscreen"]["within_second"]["min"] == row.clients
+    return entry | {"sides": sides, "met": met}

@@ -1,0 +1,38 @@
+"""A mount and network namespace for the run: every 127.x address and port is free in it, the host sees nothing of it.
+
+Its resolv.conf names the bench's own DNS server, because postscreen's dnsblog asks whom the system asks.
+"""
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+from bench.programs import BenchError
+
+RESOLVER = "127.0.53.1"
+
+_CLONE_NEWNS = 0x00020000
+_CLONE_NEWNET = 0x40000000
+
+
+def enter(folder: Path) -> None:
+    """Move this process and its future children there for good. BenchError: not root, or the kernel refuses."""
+    if os.geteuid() != 0:
+        raise BenchError("needs root: for Postfix's master and a network namespace")
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
+        raise BenchError(f"cannot make a namespace: {os.strerror(ctypes.get_errno())}")
+    resolv_conf = folder / "resolv.conf"
+    resolv_conf.write_text(f"nameserver {RESOLVER}\noptions timeout:5 attempts:2\n")
+    _do("mount", "--make-rprivate", "/")
+    _do("mount", "--bind", str(resolv_conf), "/etc/resolv.conf")
+    _do("ip", "link", "set", "lo", "up")
+
+
+def _do(*command: str) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise BenchError(f"there is no {command[0]}: install Debian's iproute2 and util-linux") from None
+    except subprocess.CalledProcessError as error:
+        raise BenchError(f"{' '.join(command)}: {error.stderr.strip()}") from None

@@ -1,0 +1,165 @@
+# What goes on now, for those who watch: sessions, lists and a client's answers. Asked for about once a second.
+
+cdef enum SessionOrder:
+    ORDER_AGE                   # the oldest first
+    ORDER_NEW
+    ORDER_SCORE                 # the highest first
+    ORDER_ADDRESS
+
+
+cdef struct Ranked:
+    Session* session
+    SessionOrder order
+
+
+cdef int ranked_before(const void* one, const void* other) noexcept nogil:
+    cdef const Session* a = (<const Ranked*> one).session
+    cdef const Session* b = (<const Ranked*> other).session
+    cdef SessionOrder order = (<const Ranked*> one).order
+    cdef int by = 0
+    if order == ORDER_SCORE:
+        by = (b.score > a.score) - (b.score < a.score)
+    elif order == ORDER_ADDRESS:
+        by = a.peer.family - b.peer.family or memcmp(a.peer.ip, b.peer.ip, 16)
+    elif order == ORDER_NEW:
+        by = (b.accepted > a.accepted) - (b.accepted < a.accepted)
+    return by or (a.accepted > b.accepted) - (a.accepted < b.accepted)
+
+
+cdef tuple live_sessions(Screener core, Filter wanted, str order, int limit):
+    """(how many there are, how many match, the first `limit` of them as records one after the other)."""
+    cdef SessionOrder by = {"age": ORDER_AGE, "new": ORDER_NEW, "score": ORDER_SCORE, "address": ORDER_ADDRESS}[order]
+    cdef Ranked* found = <Ranked*> malloc((core.sessions + 1) * sizeof(Ranked))
+    cdef Session* session = core.all
+    cdef Event record
+    cdef int count = 0
+    cdef int at
+    if found == NULL:
+        raise MemoryError
+    try:
+        while session != NULL:
+            session_record(core, session, &record)
+            if wanted.matches(&record):
+                found[count].session = session
+                found[count].order = by
+                count += 1
+            session = session.next
+        qsort(found, count, sizeof(Ranked), ranked_before)
+        packed = bytearray()
+        for at in range(min(limit, count)):
+            session_record(core, found[at].session, &record)
+            packed += (<char*> &record)[:sizeof(Event)]
+        return core.sessions, count, bytes(packed)
+    finally:
+        free(found)
+
+
+cdef void session_record(Screener core, Session* session, Event* record) noexcept:
+    """A session as it stands, in the form of an event."""
+    cdef const char* command = COMMAND_NAMES[AT_CONNECT]
+    if session.dialogue != NULL:
+        command = COMMAND_NAMES[session.dialogue.where]
+    memset(record, 0, sizeof(Event))
+    record.kind = EVENT_SESSION
+    record.sequence = 1
+    record.time = core.wall
+    record.number = core.now - session.accepted
+    record.session = session.number
+    record.score = session.score
+    record.list = -1
+    record.stage = session.stage
+    record.findings = findings_of(session.flags)
+    record.family = session.peer.family
+    record.port = session.peer.port
+    memcpy(record.ip, session.peer.ip, 16)
+    record.length = <uint8_t> strlen(command)
+    memcpy(record.text, command, record.length)
+
+
+# ---- lists
+
+cdef int latency_bucket(int64_t microseconds) noexcept nogil:
+    """Four buckets an octave from 16 µs on: a percentile is right to a fifth."""
+    cdef int octave = 0
+    cdef int64_t rest = max(microseconds, 16) // 16
+    while rest > 1:
+        rest //= 2
+        octave += 1
+    rest = max(microseconds, 16) - ((<int64_t> 16) << octave)
+    return min(4 * octave + <int> (rest * 4 // ((<int64_t> 16) << octave)), LATENCY_BUCKETS - 1)
+
+
+cdef double bucket_end(int bucket) noexcept nogil:
+    """The longest time in a bucket, in s."""
+    return 16e-6 * (1 << bucket // 4) * (1 + (bucket % 4 + 1) / 4.0)
+
+
+cdef list live_lists(Lists lists):
+    cdef int at
+    return [list_numbers(&lists.lists[at]) for at in range(lists.list_count)]
+
+
+cdef dict list_numbers(const List* one):
+    cdef int at
+    return {
+        "list": one.shown.decode(), "asked": one.asked, "answered": one.answered, "listed": one.listed,
+        "unique": one.unique, "timed_out": one.timed_out, "errors": one.errors,
+        "latency": [one.latency[at] for at in range(LATENCY_BUCKETS)]}
+
+
+def latency_percentile(counts, double share):
+    cdef double wanted = sum(counts) * share
+    cdef double seen = 0
+    cdef int at = 0
+    if wanted == 0:
+        return None
+    for count in counts:
+        seen += count
+        if seen >= wanted:
+            break
+        at += 1
+    return bucket_end(at)
+
+
+cdef list live_answers(Screener core, str address):
+    """What each list said of a client, as far as it is kept: (list, state, answers, s that it still is)."""
+    cdef Address wanted
+    cdef AddressEntry* entry
+    cdef Lookup* lookup
+    cdef Reply* reply
+    cdef const uint32_t* addresses
+    cdef Address answer
+    cdef char text[64]
+    cdef int at, number
+    cdef list found = []
+    if "\0" in address or not address_parse(address.encode(), &wanted):
+        raise ValueError(f"{address!r} is no address")
+    entry = core.dnsbl.lookups.find(&wanted)
+    if entry == NULL:
+        return found
+    lookup = lookup_of(entry)
+    answer.family = 4
+    for at in range(lookup.count):
+        reply = &lookup.replies[at]
+        addresses = &reply.one if reply.count == 1 else reply.many
+        answers = []
+        for number in range(reply.count):
+            memcpy(answer.ip, &addresses[number], 4)
+            answers.append(text[:address_text(&answer, text)].decode())
+        state = ("unknown", "asked", "listed", "not listed", "failed")[reply.state]
+        kept = max(0, <int64_t> reply.kept_until - core.now // MICROSECONDS)
+        found.append((lookup.lists_of[at].shown.decode(), state, answers, kept))
+    return found
+
+
+cdef tuple live_client(Screener core, str address):
+    """(sessions, the five stamps that they share), None: it has no session."""
+    cdef Address wanted
+    cdef Client* client
+    cdef int test
+    if "\0" in address or not address_parse(address.encode(), &wanted):
+        raise ValueError(f"{address!r} is no address")
+    client = <Client*> core.clients.find(&wanted)
+    if client == NULL:
+        return None
+    return client.sessions, tuple([client.stamps[test] for test in range(TESTS)])

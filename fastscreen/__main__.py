@@ -1,0 +1,8 @@
+"""`python -m fastscreen` is `fastscreen`."""
+
+import sys
+
+from fastscreen.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""fastscreen cache: what it remembers of clients: look, delete, carry to another host."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from fastscreen import client
+from fastscreen.cli import control
+from fastscreen.cli.answers import CacheStats, Deleted, Entries, Entry, Stamp, Stored
+from fastscreen.cli.words import moment, size, span
+from fastscreen.tui.escape import cleaned, printable
+
+EXAMPLES = f"""\
+examples:
+  fastscreen cache get 192.0.2.1
+  fastscreen cache list 192.0.2.0/24
+  fastscreen cache delete 192.0.2.1            it is tested again when it comes back
+  fastscreen cache export > cache.jsonl        and on the new host: fastscreen cache import < cache.jsonl
+  fastscreen cache stats --json | jq .entries
+
+{control.EXIT_CODES}
+"""
+
+_PAGE = 1000  # entries asked for at a time
+_BATCH = 200  # entries sent at a time: a frame to fastscreen has at most 64 KiB
+_LONGEST = 4096  # characters of a line to import
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "cache",
+        help="what is remembered of clients",
+        description="Look at what fastscreen remembers of clients, delete from it, carry it to another host.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ways = parser.add_subparsers(metavar="get|list|delete|export|import|stats", required=True)
+    get = ways.add_parser("get", help="one client; exit code 1 when it is not known")
+    get.add_argument("address", type=control.address, metavar="IP")
+    get.set_defaults(run=run_get)
+    listing = ways.add_parser("list", help="the clients of a network, or all")
+    listing.add_argument("prefix", type=control.network, nargs="?", metavar="NETWORK")
+    listing.set_defaults(run=run_list)
+    delete = ways.add_parser("delete", help="forget a client, or all of a network")
+    delete.add_argument("prefix", type=control.network, metavar="IP|NETWORK")
+    delete.set_defaults(run=run_delete)
+    export = ways.add_parser("export", help="write all as JSON lines to standard output")
+    export.set_defaults(run=run_export)
+    importing = ways.add_parser("import", help="read JSON lines, as export writes them, from standard input")
+    importing.set_defaults(run=run_import)
+    stats = ways.add_parser("stats", help="size, hits, what expires when")
+    stats.set_defaults(run=run_stats)
+    for way in (get, listing, delete, export, importing, stats):
+        control.add_socket(way)
+    get.add_argument("--json", action="store_true", help="print one JSON object instead")
+    listing.add_argument("--json", action="store_true", help="print one JSON object a line")
+    stats.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+@control.told
+def run_get(arguments: argparse.Namespace) -> int:
+    """Print one entry; exit code 1: there is none."""
+    answer = cleaned(client.ask(control.socket_path(arguments), "cache.get", address=arguments.address))
+    if answer is None:
+        print(f"{arguments.address} is not in the cache", file=sys.stderr)
+        return 1
+    entry = control.typed(answer, Entry)
+    now = time.time()
+    print(json.dumps(msgspec.to_builtins(entry)) if arguments.json else "\n".join(shown(entry, now)))
+    return 0
+
+
+@control.told
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print the entries of a network."""
+    now = time.time()
+    for entry in entries(control.socket_path(arguments), arguments.prefix or ""):
+        print(json.dumps(msgspec.to_builtins(entry)) if arguments.json else summary(entry, now))
+    return 0
+
+
+@control.told
+def run_delete(arguments: argparse.Namespace) -> int:
+    """Delete, and say how many there were."""
+    wanted = {"prefix" if "/" in arguments.prefix else "address": arguments.prefix}
+    answer = control.asked(control.socket_path(arguments), "cache.delete", Deleted, **wanted)
+    print(f"{answer.deleted:,} deleted")
+    return 0
+
+
+@control.told
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write every entry as a line."""
+    for entry in entries(control.socket_path(arguments), ""):
+        print(json.dumps(msgspec.to_builtins(entry)))
+    return 0
+
+
+@control.told
+def run_import(arguments: argparse.Namespace) -> int:
+    """Read all, then send all: a file with a mistake in it changes nothing. Exit code 1: it has one."""
+    path = control.socket_path(arguments)
+    try:
+        read = list(parsed(sys.stdin))
+    except ValueError as error:
+        print(f"fastscreen: {printable(str(error))}; nothing is imported", file=sys.stderr)
+        return 1
+    stored = 0
+    for first in range(0, len(read), _BATCH):
+        stored += control.asked(path, "cache.import", Stored, entries=read[first : first + _BATCH]).stored
+    print(f"{stored:,} of {len(read):,} stored", file=sys.stderr)
+    return 0
+
+
+@control.told
+def run_stats(arguments: argparse.Namespace) -> int:
+    """Print the figures of the cache."""
+    stats = control.asked(control.socket_path(arguments), "cache.stats", CacheStats)
+    if arguments.json:
+        print(json.dumps(msgspec.to_builtins(stats), indent=2))
+        return 0
+    print(f"file      {stats.path}")
+    print(f"entries   {stats.entries:,}")
+    print(f"size      {size(stats.size)} of {size(stats.map_size)}")
+    looked = stats.hits + stats.misses
+    print(f"look-ups  {looked:,}" + (f", {100 * stats.hits / looked:.1f} % found" if looked else ""))
+    for part in stats.expiring:
+        print(f"expiring  {part.entries:,} {f'within {span(part.within)}' if part.within else 'already'}")
+    return 0
+
+
+def entries(path: str, prefix: str) -> Iterator[Entry]:
+    """All entries of a network, page by page. Raises ControlError."""
+    after = ""
+    while True:
+        page = control.asked(path, "cache.list", Entries, prefix=prefix, after=after, limit=_PAGE)
+        yield from page.entries
+        if not page.more or not page.entries:
+            return
+        after = page.entries[-1].address
+
+
+def shown(entry: Entry, now: float) -> Iterator[str]:
+    """One entry, a line for each test."""
+    yield entry.address
+    for test, stamp in entry.stamps.items():
+        yield f"  {test:<17} {expiry(stamp, now)}"
+
+
+def summary(entry: Entry, now: float) -> str:
+    """One entry in a line: how many passes are valid, and which of them ends first."""
+    passed = {test: stamp - now for test, stamp in entry.stamps.items() if not isinstance(stamp, str)}
+    valid = {test: left for test, left in passed.items() if left >= 0}
+    parts = [f"{len(valid)} valid"]
+    if valid:
+        first = min(valid, key=lambda test: valid[test])
+        parts.append(f"the first ({first}) for {span(valid[first])}")
+    if len(passed) > len(valid):
+        parts.append(f"{len(passed) - len(valid)} expired")
+    return f"{entry.address:<15}  {', '.join(parts)}"
+
+
+def expiry(stamp: Stamp, now: float) -> str:
+    """When a pass ends or has ended."""
+    if isinstance(stamp, str):
+        return "never passed" if stamp == "never" else stamp
+    if stamp >= now:
+        return f"passed, valid until {moment(stamp)} ({span(stamp - now)} more)"
+    return f"expired {moment(stamp)} ({span(now - stamp)} ago)"
+
+
+def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Entries from JSON lines, checked. ValueError: which line, and what is wrong."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        if len(line) > _LONGEST:
+            raise ValueError(f"line {number}: longer than {_LONGEST} characters")
+        try:
+            entry = msgspec.json.decode(line, type=Entry)
+            address = control.address(entry.address)
+            for test, stamp in entry.stamps.items():
+                if isinstance(stamp, str) and stamp not in ("never", "disabled"):
+                    raise ValueError(f'{test}: "{stamp}" is no time, and not "never" or "disabled"')
+        except (msgspec.DecodeError, argparse.ArgumentTypeError, ValueError) as error:
+            raise ValueError(f"line {number}: {error}") from None
+        yield {"address": address, "stamps": entry.stamps}

@@ -1,0 +1,52 @@
+"""fastscreen completion: the shell completes commands and options, from the same description that --help shows."""
+
+from __future__ import annotations
+
+import argparse
+
+SHELLS = ("bash", "zsh", "fish")
+
+EXAMPLES = """\
+examples:
+  fastscreen completion bash > /usr/share/bash-completion/completions/fastscreen
+  fastscreen completion zsh > /usr/local/share/zsh/site-functions/_fastscreen
+  fastscreen completion fish > /etc/fish/completions/fastscreen.fish
+  eval "$(fastscreen completion bash)"         in the shell that you are in
+"""
+
+_FILES = frozenset(("FILE", "PATH"))
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "completion",
+        help="print a completion script for a shell",
+        description="Print a script with which the shell completes fastscreen's commands and options.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("shell", choices=SHELLS, metavar="bash|zsh|fish")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the script."""
+    import shtab  # here: no other command needs it
+
+    from fastscreen.cli import parser  # here: it imports this module
+
+    top = parser()
+    _complete_files(top, shtab.FILE)
+    print(shtab.complete(top, arguments.shell))
+    return 0
+
+
+def _complete_files(parser: argparse.ArgumentParser, file: object) -> None:
+    """Mark the options that take a file."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _complete_files(inner, file)
+        elif action.metavar in _FILES:
+            action.complete = file  # type: ignore[attr-defined]  # shtab's own attribute

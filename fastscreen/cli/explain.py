@@ -1,0 +1,95 @@
+"""fastscreen explain: what would happen to a client that came now, and why."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+
+from fastscreen import client
+from fastscreen.cli import control
+from fastscreen.cli.answers import Explanation, ListSaid, Remembered
+from fastscreen.cli.cache import expiry
+from fastscreen.tui.escape import cleaned
+
+EXAMPLES = f"""\
+examples:
+  fastscreen explain 192.0.2.1
+  fastscreen explain 2001:db8::25 --json | jq -r .verdict
+
+The DNSBL lists are asked anew, which may take as long as the greet wait. The client is taken for one that behaves:
+whether it would talk too soon, nobody can say. Verdicts and fields of --json: docs/commands.md.
+
+{control.EXIT_CODES}
+"""
+
+VERDICTS = {
+    "allowlisted": "handed on at once, untested",
+    "bypassed": "handed on at once, untested: the bypass is on",
+    "cached": "handed on at once: every pass is still valid",
+    "untested": "handed on: no test is to be made",
+    "passed": "handed on after the tests",
+    "deep": "told to come again, and then handed on",
+    "busy": "turned away by a limit",
+    "denylisted": "turned away at once",
+    "dropped": "turned away after the greet wait",
+    "rejected": "refused for good",
+    "deferred": "refused for now",
+}
+"""Verdicts as people read them; one that is not here stands for itself."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="what would happen to a client now, and why",
+        description="Say what would happen to a client that came now, and why, in the order of decision.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("address", type=control.address, metavar="IP")
+    control.add_socket(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=run)
+
+
+@control.told
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, show, and return the exit code."""
+    answer = cleaned(client.ask(control.socket_path(arguments), "explain", address=arguments.address))
+    found = control.typed(answer, Explanation)
+    print(control.as_json(answer, indent=2) if arguments.json else "\n".join(lines(found, time.time())))
+    return 0
+
+
+def lines(found: Explanation, now: float) -> Iterator[str]:
+    """The explanation for people: the verdict, then each step, with what it was based on below it."""
+    yield f"{found.address}: {VERDICTS.get(found.verdict, found.verdict)}"
+    if found.reply:
+        yield f"  it is told: {found.reply}"
+    yield ""
+    based = {"cache": list(_stamps(found.cache or {}, now)), "dnsbl": [_said(each) for each in found.lists]}
+    for step in found.steps:
+        yield f"{step.step:<9} {step.text}"
+        yield from based.pop(step.step, ())
+    for what, details in based.items():
+        if details:
+            yield f"{what:<9} not looked at in this case; it would be:"
+            yield from details
+
+
+def _stamps(remembered: dict[str, Remembered], now: float) -> Iterator[str]:
+    for test, stamp in remembered.items():
+        off = "" if stamp.on else "; the test is off"
+        yield f"          {test:<17} {expiry(stamp.until, now)}{off}"
+
+
+def _said(said: ListSaid) -> str:
+    answers = f" {' '.join(said.answers)}" if said.answers else ""
+    weight = f", {said.weight:+d}" if said.weight else ""
+    kept = ""
+    if said.kept is not None and (said.kept.state, said.kept.answers) != (said.state, said.answers):
+        was = " ".join([said.kept.state, *said.kept.answers])
+        kept = f"; what counts is the answer still kept: {was}"
+    return f"          {said.name:<27} {said.state}{answers}{weight}{kept}"

@@ -1,0 +1,161 @@
+"""fastscreen status: what the front door is doing now, and what it has seen since the start."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+
+from fastscreen import client
+from fastscreen.cli import control
+from fastscreen.cli.answers import Status
+from fastscreen.cli.words import moment, red, size, span
+from fastscreen.tui.escape import cleaned
+
+EXAMPLES = f"""\
+examples:
+  fastscreen status
+  fastscreen status --watch              again every 2 s, with rates; Ctrl-C ends it
+  fastscreen status --json | jq .counts.pregreet
+
+The fields of --json: docs/commands.md.
+
+{control.EXIT_CODES}
+"""
+
+WIDTH = 80
+_LEAST_PAUSE = 0.2  # s
+_CLEAR = "\x1b[H\x1b[2J"
+_ROWS = (
+    ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
+    ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit")),
+    ("ends", ("passed", "handed", "handoff_failed", "hangup", "disconnect")),
+    ("dnsbl", ("rank", "listed", "list_failed")),
+)
+_NAMES = {"rank": "clients scored"}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "status",
+        help="what a running fastscreen is doing",
+        description="Show what a running fastscreen is doing, and its counters since the start.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    control.add_socket(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead (with --watch: one a line)")
+    parser.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=pause, const=2.0, help="show it again and again (default: 2 s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def pause(text: str) -> float:
+    """The time between two looks."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not _LEAST_PAUSE <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"a number of seconds is expected, at least {_LEAST_PAUSE}")
+    return seconds
+
+
+@control.told
+def run(arguments: argparse.Namespace) -> int:
+    """Ask, show, and return the exit code."""
+    path = control.socket_path(arguments)
+    before: Status | None = None
+    while True:
+        answer = cleaned(client.ask(path, "status"))
+        status = control.typed(answer, Status)
+        if arguments.json:
+            print(control.as_json(answer, indent=None if arguments.watch else 2), flush=True)
+        else:
+            if arguments.watch and sys.stdout.isatty():
+                sys.stdout.write(_CLEAR)
+            print("\n".join(lines(status, before)), flush=True)
+        if not arguments.watch:
+            return 0
+        before = status
+        time.sleep(arguments.watch)
+        if not arguments.json and not sys.stdout.isatty():
+            print()
+
+
+def lines(status: Status, before: Status | None = None) -> Iterator[str]:
+    """The status for people, in 80 columns; with rates since `before`."""
+    crew = f"{len(status.workers)} worker{'s' if len(status.workers) != 1 else ''}"
+    head = f"fastscreen {status.version}, process {status.pid}, up {span(status.time - status.started)}, {crew}"
+    if len(status.hostname) + 2 + len(head) <= WIDTH:
+        yield f"{status.hostname}  {head}"
+    else:
+        yield status.hostname
+        yield head
+    yield from (red(line) for line in warnings(status))
+    yield ""
+    stages: dict[str, int] = {}
+    for worker in status.workers:
+        for stage, count in worker.stages.items():
+            stages[stage] = stages.get(stage, 0) + count
+    held = sum(worker.sessions for worker in status.workers)
+    now = [f"{held:,} held"] + [f"{stage} {count:,}" for stage, count in stages.items() if count]
+    yield from row("now", now)
+    if status.limits:
+        yield from row("limits", [f"{name} {value:,}" for name, value in status.limits.items()])
+    for title, kinds in _ROWS:
+        yield from row(title, [counted(status, before, kind) for kind in kinds])
+    asked = sum(worker.dns.asked for worker in status.workers)
+    flight = sum(worker.dns.in_flight for worker in status.workers)
+    yield from row("", [f"{status.lists} lists", f"asked {asked:,}", f"in flight {flight:,}"])
+    if status.cache is not None and status.cache.path:
+        cache = status.cache
+        looked = cache.hits + cache.misses
+        ratio = [f"hits {100 * cache.hits / looked:.1f} %"] if looked else []
+        yield from row("cache", [f"{cache.entries:,} entries", size(cache.size), *ratio])
+    else:
+        yield from row("cache", ["none"])
+    yield ""
+    yield "worker      pid     held handing on    accepted      handed    CPU s   memory"
+    for worker in status.workers:
+        yield (
+            f"{worker.number:>6} {worker.pid:>8} {worker.sessions:>8,} {worker.handoffs:>10,} {worker.accepted:>11,}"
+            f" {worker.handed:>11,} {worker.cpu:>8.1f} {size(worker.rss):>8}"
+        )
+
+
+def warnings(status: Status) -> Iterator[str]:
+    """What must not be overlooked."""
+    if status.bypass_until is not None and status.bypass_until > status.time:
+        left = span(status.bypass_until - status.time)
+        yield f"BYPASS: every client is handed on untested, until {moment(status.bypass_until)} ({left} more)"
+    if stressed := [str(worker.number) for worker in status.workers if worker.stress]:
+        yield f"STRESS: worker {', '.join(stressed)}"
+    if closed := [str(worker.number) for worker in status.workers if not worker.accepting]:
+        yield f"NOT ACCEPTING: worker {', '.join(closed)}"
+    if status.missing:
+        yield f"NO ANSWER from worker {', '.join(map(str, status.missing))}: it is not in these figures"
+    if lost := sum(worker.lost_log_lines for worker in status.workers):
+        yield f"LOG: {lost:,} lines lost"
+
+
+def counted(status: Status, before: Status | None, kind: str) -> str:
+    """One counter, and its rate."""
+    count = status.counts.get(kind, 0)
+    text = f"{_NAMES.get(kind, kind)} {count:,}"
+    if before is None or status.time <= before.time:
+        return text
+    rate = max(0, count - before.counts.get(kind, 0)) / (status.time - before.time)
+    return f"{text} ({rate:.1f}/s)"
+
+
+def row(title: str, cells: list[str]) -> list[str]:
+    """A title and cells with room between them, on as many lines as it takes."""
+    # Blanks inside a cell are not for breaking at.
+    text = "   ".join(cell.replace(" ", "\0") for cell in cells)
+    wrapped = textwrap.wrap(text, WIDTH - 9, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{title if first == 0 else '':<9}{part}".replace("\0", " ") for first, part in enumerate(wrapped)]

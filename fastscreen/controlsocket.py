@@ -1,0 +1,108 @@
+"""The control socket's place in the file system: made by the supervisor, so that it outlives the hub that serves it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import grp
+import os
+import pwd
+import socket
+import stat
+from pathlib import Path
+
+from fastscreen.config import Config, ConfigError
+
+BACKLOG = 64
+PATH_MOST = 107  # octets in sockaddr_un
+MODE = 0o660
+
+
+class ControlSocket:
+    """A listening socket and its name. `listener` is for the hub; `close` takes the name away again."""
+
+    def __init__(self, path: Path, listener: socket.socket) -> None:
+        self.listener = listener
+        self._path = path
+        self._found = _identity(path)
+
+    def close(self) -> None:
+        """The name stays when it has become another's, or when its folder is not ours to write to."""
+        self.listener.close()
+        with contextlib.suppress(OSError):
+            if _identity(self._path) == self._found:
+                self._path.unlink()
+
+
+def make(path: Path, user: str, group: str) -> ControlSocket:
+    """Bind, with folder, owner and mode. OSError: impossible, or another process answers there.
+
+    user: who owns it, "" is who we are. group: whose members may connect, "" is nobody's. Called before the process has
+    threads: the mode is the umask's.
+    """
+    if len(os.fsencode(path)) > PATH_MOST:
+        raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST} octets")
+    owner = pwd.getpwnam(user) if user else None
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, mode=0o755)
+        if owner is not None:
+            os.chown(path.parent, owner.pw_uid, owner.pw_gid)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _lock(folder)  # two that start at a time must not take each other's new socket for a dead one
+        _clear(path)
+        before = os.umask(0o777 & ~MODE)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        gid = grp.getgrnam(group).gr_gid if group else owner.pw_gid if owner is not None else -1
+        os.chown(path, owner.pw_uid if owner is not None else -1, gid, follow_symlinks=False)
+        listener.setblocking(False)
+        listener.listen(BACKLOG)
+        return ControlSocket(path, listener)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(errno.EAGAIN, "another process is at work in its folder") from None
+
+
+def _clear(path: Path) -> None:
+    """Take a socket away that nobody answers at."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode):
+        raise OSError(errno.EEXIST, "there is a file of this name, and it is no socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, "another process answers there")
+    path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+def check_group(config: Config) -> None:
+    """ConfigError: there is no group of this name."""
+    if config.control.group:
+        try:
+            grp.getgrnam(config.control.group)
+        except KeyError:
+            raise ConfigError(
+                f"{config.source}: control.group: there is no group {config.control.group!r} on this system"
+            ) from None

@@ -1,0 +1,54 @@
+"""The configuration of the demo's screener."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fastscreen.demo import cast
+from fastscreen.demo.lists import ALLOWLIST_THRESHOLD, LISTS, SECRET, THRESHOLD
+
+WORKERS = 2
+GREET_WAIT = 2  # s; postscreen's 6 would make one wait for the first verdict
+PER_CLIENT = 8  # connections of one client at a time
+PRE_QUEUE = 220  # so that a wave of the botnet brings stress, for a moment
+
+CONTROL, LOG, ACCESS = "control", "log", "access.cidr"
+"""Files in the demo's folder."""
+
+
+def configuration(folder: Path, resolver: int) -> str:
+    """fastscreen.toml. folder: the demo's own. resolver: the name server's port on 127.0.0.1."""
+    masks = " ".join(f"{each.domain}={each.domain.removeprefix(SECRET + '.')}" for each in LISTS)
+    values: dict[str, dict[str, object]] = {
+        "": {"hostname": "mx.demo.example", "banner": "mx.demo.example ESMTP"},
+        "listen": {"addresses": ["127.0.0.1:0"], "workers": WORKERS},
+        "handoff": {"to": "sink:"},
+        "control": {"path": str(folder / CONTROL)},
+        "access": {"list": [f"cidr:{folder / ACCESS}"], "denylist_action": "enforce"},
+        "greet": {"wait": f"{GREET_WAIT}s", "action": "enforce"},
+        "dnsbl": {
+            "sites": [each.site for each in LISTS],
+            "threshold": THRESHOLD,
+            "allowlist_threshold": ALLOWLIST_THRESHOLD,
+            "action": "enforce",
+            "reply_map": f"inline:{{{masks}}}",
+            "timeout": "1s",
+            "resolvers": [f"127.0.0.1:{resolver}"],
+        },
+        "deep": {"pipelining": "enforce", "non_smtp_command": "drop", "bare_newline": "enforce"},
+        "cache": {"path": str(folder / "cache")},
+        "limits": {"client_connection_count": PER_CLIENT, "pre_queue": PRE_QUEUE},
+        "log": {"to": f"file:{folder / LOG}", "ident": "fastscreen"},
+    }
+    lines = []
+    for table, keys in values.items():
+        lines += [f"[{table}]"] if table else []
+        # What is text, a number or a list of text in JSON is the same in TOML.
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
+    return "\n".join(lines) + "\n"
+
+
+def access_list() -> str:
+    """The table that access.list names."""
+    return f"{cast.OWN.network}.0.0/16 permit\n{cast.BANNED.network}.0.0/16 reject\n"

@@ -1,0 +1,62 @@
+"""Where a worker answers the hub's questions: on its loop, one at a time, each bounded. It never waits for the hub."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from typing import Any
+
+from fastscreen.cache import Cache
+from fastscreen.core import Filter, Log, Screener
+from fastscreen.hub.questions import (
+    About,
+    Answered,
+    Forget,
+    Lists,
+    Live,
+    Question,
+    Remember,
+    Stats,
+    receive_question,
+    send,
+)
+
+
+class Desk:
+    """One worker's. `serve` is the loop's reader of `end`."""
+
+    def __init__(self, end: socket.socket, screener: Screener, cache: Cache | None, log: Log) -> None:
+        self._end = end
+        self._screener = screener
+        self._cache = cache
+        self._log = log
+
+    def serve(self) -> None:
+        """Answer one question. What cannot be sent is lost: the hub asks again."""
+        try:
+            asked = receive_question(self._end)
+            if asked is not None:
+                send(self._end, Answered(asked.number, self._answer(asked.question)))
+        except Exception as error:  # whatever it is: mail goes on
+            self._log.warning(f"a question of the hub's: {type(error).__name__}: {error}")
+
+    def _answer(self, question: Question) -> Any:
+        match question:
+            case Stats():
+                return {"pid": os.getpid(), "lost_log_lines": self._log.lost, **self._screener.stats()}
+            case Lists():
+                return self._screener.lists()
+            case Live(terms, order, limit):
+                return self._screener.live(Filter([(*term,) for term in terms]), order, limit)
+            case About(address):
+                record = self._cache.pending(ipaddress.ip_address(address).packed) if self._cache else None
+                return {
+                    "lists": self._screener.answers(address),
+                    "client": self._screener.client(address),
+                    "record": record,
+                }
+            case Forget(first, last):
+                return self._cache.forget(first, last) if self._cache else 0
+            case Remember(records):
+                return self._cache.replace(records) if self._cache else 0

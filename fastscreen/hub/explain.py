@@ -1,0 +1,110 @@
+"""The verb `explain`: gathers what a verdict about an address depends on, and says what would happen to it now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fastscreen import policy
+from fastscreen.access import AccessList
+from fastscreen.config import Config
+from fastscreen.hub import lookups, scoring
+from fastscreen.hub.lookups import Said
+from fastscreen.hub.shapes import stamp_shown
+from fastscreen.hub.verdict import TESTS, Facts, Limits, judge
+from fastscreen.resolver import Nameserver, system_nameservers
+
+Map = dict[str, Any]
+
+SECONDS_MOST = 7.0  # s for the lists, so that the caller has not given up
+
+
+class Known(Struct, frozen=True):
+    """What the workers and the cache's file know of an address. kept: lists' answers that they would use again."""
+
+    sessions: int
+    stamps: tuple[int, ...] | None
+    kept: dict[str, Said]
+    limits: Limits
+
+
+async def explain(
+    config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str
+) -> Map:
+    """address: in the core's form."""
+    sites = config.dnsbl.sites
+    domains = list(dict.fromkeys(site.domain for site in sites))
+    wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
+    seconds = min(SECONDS_MOST, config.dnsbl.timeout, wait)
+    live = await lookups.ask_lists(address, domains, nameservers(config), seconds)
+    found = await asyncio.get_running_loop().run_in_executor(None, access.find, address)
+    used = live | {domain: said for domain, said in known.kept.items() if domain in live}
+    facts = Facts(
+        address=address,
+        now=int(time.time()),
+        access=found,
+        bypassed=bypass_until is not None,
+        sessions=known.sessions,
+        stamps=known.stamps,
+        score=scoring.score(sites, used) if sites else None,
+        shown=shown,
+        limits=known.limits,
+    )
+    verdict = judge(config, facts)
+    return {
+        "address": address,
+        "time": time.time(),
+        "verdict": verdict.verdict,
+        "reply": verdict.reply,
+        "wait": verdict.wait,
+        "tests": verdict.tests,
+        "steps": msgspec.to_builtins(verdict.steps),
+        "access": {"decision": found.decision, "step": found.step or None, "result": found.result},
+        "bypass_until": bypass_until,
+        "sessions": known.sessions,
+        "cache": _stamps(config, known.stamps, facts.now),
+        "lists": [_list(config, shown, domain, live[domain], domain in known.kept, used[domain]) for domain in domains],
+        "score": facts.score.total if facts.score is not None else None,
+        "threshold": config.dnsbl.threshold,
+        "allowlist_threshold": config.dnsbl.allowlist_threshold,
+    }
+
+
+def nameservers(config: Config) -> Sequence[Nameserver]:
+    return [Nameserver(server.host, server.port) for server in config.dnsbl.resolvers] or system_nameservers()
+
+
+def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | None:
+    if stamps is None:
+        return None
+    enabled = policy.enabled_tests(config)
+    return {
+        name: {"until": stamp_shown(stamp), "valid": now <= stamp, "on": on}
+        for name, stamp, on in zip(TESTS, stamps, enabled, strict=True)
+    }
+
+
+def _list(config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said) -> Map:
+    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one."""
+    return {
+        "list": shown.get(domain, domain),
+        "state": live.state,
+        "answers": list(live.addresses),
+        "took": live.took,
+        "sites": [
+            {
+                "filter": scoring.filter_text(site),
+                "weight": site.weight,
+                "matched": scoring.matches(site, used.addresses),
+            }
+            for site in config.dnsbl.sites
+            if site.domain == domain
+        ],
+        "weight": scoring.weight(config.dnsbl.sites, domain, used.addresses),
+        "kept": {"state": used.state, "answers": list(used.addresses)} if kept else None,
+    }

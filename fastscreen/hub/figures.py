@@ -1,0 +1,118 @@
+"""The verbs that add up what the workers count: status, cache.stats, dnsbl."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastscreen import __version__
+from fastscreen.core import latency_percentile
+from fastscreen.hub import scoring
+from fastscreen.hub.frames import RequestError
+from fastscreen.hub.house import House
+from fastscreen.hub.questions import Lists, Stats
+
+Map = dict[str, Any]
+
+_DNS = ("asked", "answered", "timed_out", "ignored", "in_flight", "kept")
+_OWN = ("sessions", "handoffs", "clients", "accepted", "handed", "stress", "accepting", "stages", "lost_log_lines")
+_SUMMED = ("asked", "answered", "listed", "unique", "timed_out", "errors")
+
+
+async def status(house: House) -> Map:
+    answers = await house.crew.ask_all(Stats())
+    workers = [_worker(at, answer) for at, answer in enumerate(answers) if answer is not None]
+    limits = house.config.limits
+    shown: Map = {
+        "time": time.time(),
+        "started": house.started,
+        "version": __version__,
+        "hostname": house.config.hostname,
+        "pid": house.pid,
+        "bypass_until": house.bypass.until,
+        "limits": {
+            "pre_queue": sum(house.pre_queue(at) for at in range(len(house.crew))),
+            "post_queue": limits.post_queue,
+            "client_connection_count": limits.client_connection_count,
+        },
+        "counts": house.rings.counts(),
+        "workers": workers,
+        "cache": None,
+        "lists": len(house.domains),
+    }
+    with contextlib.suppress(RequestError):
+        shown["cache"] = await cache(house, answers)
+    if missing := [at + 1 for at, answer in enumerate(answers) if answer is None]:
+        shown["missing"] = missing
+    return shown
+
+
+def _worker(at: int, answer: Map) -> Map:
+    return {
+        "number": at + 1,
+        "pid": answer["pid"],
+        **{name: answer[name] for name in _OWN},
+        "dns": {name: answer[f"dns_{name}"] for name in _DNS},
+        "rss": _rss(answer["pid"]),
+        "cpu": _cpu(answer["pid"]),
+    }
+
+
+def _rss(pid: int) -> int:
+    """Octets; 0: it has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def _cpu(pid: int) -> float:
+    """Seconds since its start."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+async def cache(house: House, answers: Sequence[Map | None]) -> Map:
+    """answers: the workers' counters. RequestError: there is no cache, or it cannot be read."""
+    found = await house.cached(lambda store: store.stats(house.enabled, time.time()))
+    there = [answer for answer in answers if answer is not None]
+    found["hits"] = sum(answer["cache_hits"] for answer in there)
+    found["misses"] = sum(answer["cache_misses"] for answer in there)
+    return found
+
+
+# ---- lists
+
+
+async def dnsbl(house: House) -> Map:
+    answers = await house.crew.ask_all(Lists())
+    missing = [at + 1 for at, answer in enumerate(answers) if answer is None]
+    lists = []
+    for at, domain in enumerate(house.domains):
+        name = house.shown.get(domain, domain)
+        # A worker that has other lists just now (a reload is under way) is left out.
+        counted = [answer[at] for answer in answers if answer and at < len(answer) and answer[at]["list"] == name]
+        total: Map = {field: sum(one[field] for one in counted) for field in _SUMMED}
+        latency = [sum(column) for column in zip(*(one["latency"] for one in counted), strict=True)]
+        lists.append(
+            {
+                "list": name,
+                "sites": [
+                    {"filter": scoring.filter_text(site), "weight": site.weight}
+                    for site in house.config.dnsbl.sites
+                    if site.domain == domain
+                ],
+                **total,
+                "p50": latency_percentile(latency, 0.5),
+                "p95": latency_percentile(latency, 0.95),
+                "state": house.recent.state(house.config, f"{at} {domain}", total, latency),
+            }
+        )
+    config = house.config.dnsbl
+    shown = {"threshold": config.threshold, "allowlist_threshold": config.allowlist_threshold, "lists": lists}
+    return shown | {"missing": missing} if missing else shown

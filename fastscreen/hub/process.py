@@ -1,0 +1,128 @@
+"""The hub's process: serves the control socket beside the workers. It may end at any time and be started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+
+import uvloop
+from msgspec import Struct
+
+from fastscreen import __version__, channel
+from fastscreen.channel import Reload, ReopenLog
+from fastscreen.config import Config
+from fastscreen.hub import frames, verbs
+from fastscreen.hub.connection import Caller
+from fastscreen.hub.crew import Crew
+from fastscreen.hub.frames import Request
+from fastscreen.hub.house import House
+from fastscreen.logs import LogTarget
+from fastscreen.warningbook import WarningBook
+
+CALLERS_MOST = 32
+NICENESS = 10  # where there is not CPU enough, mail goes first
+
+
+class Daemon(Struct, frozen=True):
+    """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
+    listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's.
+    """
+
+    pid: int
+    started: float
+    channel: socket.socket
+    control: socket.socket
+    questions: Sequence[socket.socket]
+    rings: Sequence[memoryview]
+    books: Sequence[memoryview]
+
+
+class Hub:
+    """One hub from start to end, in a process of its own that is already the user without rights."""
+
+    def __init__(self, settings: Config, target: LogTarget, daemon: Daemon) -> None:
+        self._config = settings
+        self._target = target
+        self._daemon = daemon
+        self._callers: set[Caller] = set()
+
+    def run(self) -> int:
+        """Serve until the supervisor says so, or is gone."""
+        os.nice(NICENESS)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._serve())
+
+    async def _serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        daemon = self._daemon
+        books = [WarningBook(memory) for memory in daemon.books]
+        self._house = House(
+            self._config,
+            self._target.log,
+            Crew(daemon.questions),
+            daemon.rings,
+            books,
+            daemon.pid,
+            daemon.started,
+        )
+        loop.add_reader(daemon.channel.fileno(), self._ordered)
+        server = await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN)
+        await self._ended.wait()
+        server.close()
+        for caller in self._callers:
+            caller.end()
+        while self._callers:
+            await asyncio.sleep(0.01)
+        self._house.close()
+        self._target.close()
+        return 0
+
+    # ---- callers
+
+    async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        caller = Caller(reader, writer, os.geteuid())
+        if len(self._callers) >= CALLERS_MOST:
+            caller.refuse(f"too many connections; allowed: {CALLERS_MOST}")
+            return
+        self._callers.add(caller)
+        try:
+            await caller.serve(self._hello(), self._answer)
+        finally:
+            self._callers.discard(caller)
+
+    def _hello(self) -> frames.Map:
+        return {
+            "fastscreen": __version__,
+            "protocol": 1,
+            "pid": self._daemon.pid,
+            "workers": len(self._daemon.rings),
+            "hostname": self._config.hostname,
+            "started": self._daemon.started,
+        }
+
+    async def _answer(self, caller: Caller, request: Request) -> object:
+        return await verbs.answer(self._house, caller, request)
+
+    # ---- the supervisor's orders
+
+    def _ordered(self) -> None:
+        try:
+            order, descriptors = channel.receive_order(self._daemon.channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            order, descriptors = None, []
+        match order:
+            case ReopenLog():
+                with contextlib.suppress(OSError):  # the supervisor tells
+                    self._target.open()
+            case Reload():
+                self._config, _ = channel.read_settings(descriptors[0])
+                self._house.configure(self._config)
+            case _:
+                asyncio.get_running_loop().remove_reader(self._daemon.channel.fileno())
+                self._ended.set()

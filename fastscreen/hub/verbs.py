@@ -1,0 +1,67 @@
+"""The verbs of the control socket: what each takes, whether it acts, and who answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fastscreen.hub import acting, reading
+from fastscreen.hub.connection import Caller
+from fastscreen.hub.frames import Request, RequestError
+from fastscreen.hub.house import House
+
+Handler = Callable[[House, Any, Caller, Request], Awaitable[Any]]
+
+
+class Verb(Struct, frozen=True):
+    takes: type[Struct]
+    handler: Handler
+    acts: bool = False
+
+
+VERBS = {
+    "status": Verb(reading.Nothing, reading.status),
+    "sessions": Verb(reading.Sessions, reading.sessions),
+    "events": Verb(reading.Events, reading.events),
+    "cancel": Verb(reading.Cancel, reading.cancel),
+    "story": Verb(reading.Address, reading.story),
+    "dnsbl": Verb(reading.Nothing, reading.dnsbl),
+    "clients": Verb(reading.Clients, reading.clients),
+    "warnings": Verb(reading.Nothing, reading.warnings),
+    "explain": Verb(reading.Address, reading.explained),
+    "cache.stats": Verb(reading.Nothing, reading.cache_stats),
+    "cache.get": Verb(reading.Address, reading.cache_get),
+    "cache.list": Verb(reading.CacheList, reading.cache_list),
+    "cache.delete": Verb(acting.Delete, acting.delete, acts=True),
+    "cache.import": Verb(acting.Import, acting.import_, acts=True),
+    "bypass": Verb(acting.Bypass, acting.bypass, acts=True),
+}
+
+
+async def answer(house: House, caller: Caller, request: Request) -> Any:
+    """What `ok` is. RequestError."""
+    verb = VERBS.get(request.verb)
+    if verb is None:
+        raise RequestError(f"{request.verb[:40]!a}: no such verb; there are {', '.join(VERBS)}")
+    if verb.acts and not caller.may_act:
+        raise RequestError(f"{request.verb}: only root and the screening user may act, this is user {caller.uid}")
+    try:
+        arguments = msgspec.convert(request.arguments, verb.takes)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"{request.verb}: {_one_line(error)}") from None
+    try:
+        return await verb.handler(house, arguments, caller, request)
+    except RequestError:
+        raise
+    except ValueError as error:
+        raise RequestError(_one_line(error)) from None
+    except Exception as error:  # whatever it is: the others are served on
+        house.warn(f"control socket: {request.verb}: {type(error).__name__}: {_one_line(error)}")
+        raise RequestError(f"{request.verb}: failed, and the log says why") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500] or type(error).__name__

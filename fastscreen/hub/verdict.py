@@ -1,0 +1,199 @@
+"""What the screener would do with a client that behaves: the steps of ext/session.pyx, in its order, with reasons."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from fastscreen import policy
+from fastscreen.access import PERMITTED, REJECTED, Found
+from fastscreen.config.escape import quoted
+from fastscreen.config.model import Action, Config
+from fastscreen.core import FINDINGS
+from fastscreen.hub.scoring import Score
+
+TESTS = FINDINGS[:5]
+PREGREET, DNSBL = 0, 1
+_NOW = "Service currently unavailable"
+
+
+class Limits(Struct, frozen=True):
+    """Of one worker: what there is now, and what may be."""
+
+    sessions: int
+    handoffs: int
+    pre_queue: int
+    post_queue: int
+    stress: bool
+
+
+class Facts(Struct, frozen=True):
+    """What the verdict depends on. sessions: that the client has now. stamps: of its record, or shared by its sessions;
+    None: there is none. score: None when no list is configured. limits: of its worker.
+    """
+
+    address: str
+    now: int  # s since 1970
+    access: Found
+    bypassed: bool
+    sessions: int
+    stamps: tuple[int, ...] | None
+    score: Score | None
+    shown: dict[str, str]
+    limits: Limits
+
+
+class Step(Struct, frozen=True):
+    """step: "limits", "access", "bypass", "cache", "greet", "dnsbl", "dialogue" or "handoff". text: for a person."""
+
+    step: str
+    text: str
+
+
+class Verdict(Struct):
+    """verdict: see docs/control.md. reply: what the client is told in the end, None when the MTA gets it. wait: s that
+    the tests before the greeting take at most. tests: that would be made.
+    """
+
+    verdict: str = ""
+    reply: str | None = None
+    wait: int | None = None
+    tests: list[str] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, step: str, text: str) -> None:
+        self.steps.append(Step(step, text))
+
+    def end(self, verdict: str, step: str, text: str, reply: str | None = None) -> Verdict:
+        self.verdict = verdict
+        self.reply = reply
+        self.add(step, text)
+        return self
+
+
+def judge(config: Config, facts: Facts) -> Verdict:
+    """Go the way of a connection that comes now."""
+    found = Verdict()
+    limits = facts.limits
+    most = config.limits.client_connection_count
+    if 0 < most <= facts.sessions:
+        reply = "421 4.7.0 Error: too many connections"
+        text = f"turned away: {facts.sessions} sessions are open, and limits.client_connection_count is {most}"
+        return found.end("busy", "limits", text, reply)
+    if limits.handoffs >= limits.post_queue:
+        reply = "421 4.3.2 All server ports are busy"
+        return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
+    denied = facts.access.decision == REJECTED
+    found.add("access", _access(facts.access))
+    if facts.access.decision == PERMITTED:
+        return found.end("allowlisted", "handoff", "handed on at once")
+    action = config.access.denylist_action
+    if denied and action is Action.DROP:
+        return found.end("denylisted", "access", "turned away at once (access.denylist_action is drop)", _521(config))
+    enforced = denied and action is Action.ENFORCE
+    if denied and not enforced:
+        found.add("access", "nothing follows (access.denylist_action is ignore)")
+    if not denied and facts.bypassed:
+        return found.end("bypassed", "bypass", "handed on at once: the bypass is on")
+    due = _due(config, facts, found, enforced)
+    if not due and not enforced and facts.sessions == 0 and facts.stamps is not None:
+        return found.end("cached", "handoff", "handed on at once (PASS OLD)")
+    if limits.sessions + 1 - limits.handoffs > limits.pre_queue:
+        text = (
+            f"turned away: {limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"
+        )
+        return found.end("busy", "limits", text, "421 4.3.2 All screening ports are busy")
+    found.tests = [TESTS[test] for test in due]
+    reply = _soft(config, f"550 5.3.2 {_NOW}") if enforced else ""
+    deep = [test for test in due if test > DNSBL]
+    if PREGREET in due or DNSBL in due:
+        found.wait = config.greet.stress_wait if limits.stress else config.greet.wait
+        _greet(config, found, due)
+        score = facts.score or Score()
+        if DNSBL in due:
+            found.add("dnsbl", _scored(config, score))
+            if _vouched(config, score) and not enforced:
+                deep = []
+                found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
+            if score.total >= config.dnsbl.threshold and config.dnsbl.action is not Action.IGNORE:
+                reply = _listed(config, facts, score)
+                if config.dnsbl.action is Action.DROP:
+                    kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
+                    return found.end(kind, "dnsbl", "hung up on after the wait (dnsbl.action is drop)", reply)
+    if reply:
+        unsure = reply.startswith("4") and not config.engine.soft_bounce
+        kind = "deferred" if unsure else "rejected"
+        return found.end(kind, "dialogue", "greeted by the dummy engine, and every recipient is refused", reply)
+    if deep:
+        names = ", ".join(TESTS[test] for test in deep)
+        text = f"greeted by the dummy engine; if {names} find nothing, handed on when it comes again"
+        return found.end("deep", "dialogue", text, f"450 4.3.2 {_NOW}")
+    if DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold:
+        return found.end("ignored", "handoff", "handed on if it is silent until greeted; it has not passed")
+    if found.tests:
+        return found.end("passed", "handoff", "handed on if it is silent until greeted")
+    return found.end("untested", "handoff", "handed on: no test is to be made")
+
+
+def _access(access: Found) -> str:
+    if not access.step:
+        return "access.list does not decide"
+    what = access.decision or "dunno"
+    return f"{access.step}: {what}" + (f" ({quoted(access.result)})" if access.result is not None else "")
+
+
+def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[int]:
+    """The tests that are on and not passed; what the cache has to do with it goes into `found`."""
+    stamps = (0,) * len(TESTS) if facts.stamps is None or (enforced and facts.sessions == 0) else facts.stamps
+    enabled = policy.enabled_tests(config)
+    due = [test for test in range(len(TESTS)) if enabled[test] and facts.now > stamps[test]]
+    if enforced:
+        found.add("cache", "not asked: the client is on the deny list")
+    elif facts.sessions:
+        found.add("cache", f"not asked: {facts.sessions} sessions of the client's are open, it shares what they know")
+    elif facts.stamps is None:
+        found.add("cache", "no record: a new client" if config.cache.path else "cache.path is empty: a new client")
+    elif due:
+        found.add("cache", "no longer valid: " + ", ".join(TESTS[test] for test in due))
+    else:
+        found.add("cache", "every pass is valid")
+    return due
+
+
+def _greet(config: Config, found: Verdict, due: list[int]) -> None:
+    what = [f"{found.wait} s of silence" if PREGREET in due else f"at most {found.wait} s"]
+    if DNSBL in due:
+        what.append(f"{len({site.domain for site in config.dnsbl.sites})} lists are asked")
+    found.add("greet", "greet wait: " + ", ".join(what))
+
+
+def _scored(config: Config, score: Score) -> str:
+    what = "is below" if score.total < config.dnsbl.threshold else "reaches"
+    text = f"score {score.total} {what} dnsbl.threshold {config.dnsbl.threshold}"
+    if score.total >= config.dnsbl.threshold and config.dnsbl.action is Action.IGNORE:
+        text += ", and nothing follows (dnsbl.action is ignore)"
+    return text
+
+
+def _vouched(config: Config, score: Score) -> bool:
+    dnsbl = config.dnsbl
+    return dnsbl.allowlist_threshold < 0 and score.total <= dnsbl.allowlist_threshold and score.total < dnsbl.threshold
+
+
+def _listed(config: Config, facts: Facts, score: Score) -> str:
+    """What a listed client is told; temporary when an allow list that said nothing could have saved it."""
+    unsure = score.lowest < config.dnsbl.threshold
+    dropped = config.dnsbl.action is Action.DROP
+    code = ("421 4.7.1" if dropped else "450 4.7.1") if unsure else ("521 5.7.1" if dropped else "550 5.7.1")
+    name = facts.shown.get(score.top, score.top)
+    return _soft(config, f"{code} Service unavailable; client [{facts.address}] blocked using {name}")
+
+
+def _521(config: Config) -> str:
+    return _soft(config, f"521 5.3.2 {_NOW}")
+
+
+def _soft(config: Config, reply: str) -> str:
+    """engine.soft_bounce."""
+    if not config.engine.soft_bounce or not reply.startswith("5"):
+        return reply
+    return f"4{reply[1:4]}{'4' if reply[4] == '5' else reply[4]}{reply[5:]}"

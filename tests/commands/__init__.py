@@ -1,0 +1,1 @@
+"""The commands on the control socket, against a daemon of the tests' own."""

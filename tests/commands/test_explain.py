@@ -1,0 +1,97 @@
+"""fastscreen explain."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from commands.conftest import Ask, Hub
+
+NOW = 1763848061.0
+LISTED: dict[str, Any] = {
+    "address": "192.0.2.1",
+    "time": NOW,
+    "verdict": "rejected",
+    "reply": "550 5.7.1 Service unavailable; client [192.0.2.1] blocked using dq.example",
+    "wait": 6,
+    "tests": ["pregreet", "dnsbl"],
+    "steps": [
+        {"step": "access", "text": "access.list does not decide"},
+        {"step": "cache", "text": "no longer valid: pregreet, dnsbl"},
+        {"step": "greet", "text": "greet wait: 6 s of silence, 2 lists are asked"},
+        {"step": "dnsbl", "text": "score 5 reaches dnsbl.threshold 3"},
+        {"step": "dialogue", "text": "greeted by the dummy engine, and every recipient is refused"},
+    ],
+    "cache": {
+        "pregreet": {"until": NOW - 3600, "valid": False, "on": True},
+        "dnsbl": {"until": "never", "valid": False, "on": True},
+        "bare_newline": {"until": NOW + 3600, "valid": True, "on": False},
+    },
+    "lists": [
+        {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 5, "took": 0.01, "kept": None},
+        {
+            "list": "allow.example",
+            "state": "failed",
+            "answers": [],
+            "weight": 0,
+            "kept": {"state": "not listed", "answers": []},
+        },
+    ],
+    "score": 5,
+}
+
+
+@pytest.fixture(autouse=True)
+def greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(time, "time", lambda: NOW)
+
+
+def test_in_the_order_of_decision(hub: Hub, ask: Ask) -> None:
+    daemon = hub({"explain": LISTED})
+    code, printed, _ = ask("explain", "192.0.2.1")
+    assert code == 0
+    assert (
+        printed
+        == """\
+192.0.2.1: refused for good
+  it is told: 550 5.7.1 Service unavailable; client [192.0.2.1] blocked using dq.example
+
+access    access.list does not decide
+cache     no longer valid: pregreet, dnsbl
+          pregreet          expired 2025-11-22 20:47:41 (1 h ago)
+          dnsbl             never passed
+          bare_newline      passed, valid until 2025-11-22 22:47:41 (1 h more); the test is off
+greet     greet wait: 6 s of silence, 2 lists are asked
+dnsbl     score 5 reaches dnsbl.threshold 3
+          dq.example                  listed 127.0.0.2, +5
+          allow.example               failed; what counts is the answer still kept: not listed
+dialogue  greeted by the dummy engine, and every recipient is refused
+"""
+    )
+    assert daemon.asked == [{"do": "explain", "address": "192.0.2.1"}]
+
+
+def test_what_was_not_looked_at_is_told_as_that(hub: Hub, ask: Ask) -> None:
+    steps = [{"step": "access", "text": "permit_mynetworks: permit"}, {"step": "handoff", "text": "handed on at once"}]
+    hub({"explain": {**LISTED, "verdict": "allowlisted", "reply": None, "steps": steps, "cache": None}})
+    printed = ask("explain", "192.0.2.1")[1].splitlines()
+    assert printed[0] == "192.0.2.1: handed on at once, untested"
+    assert printed[4] == "dnsbl     not looked at in this case; it would be:"
+    assert printed[5].endswith("listed 127.0.0.2, +5")
+    assert not any(line.startswith("cache") for line in printed)
+
+
+def test_json_and_a_verdict_of_tomorrow(hub: Hub, ask: Ask) -> None:
+    new = {**LISTED, "verdict": "sent to \x1b[2J"}
+    hub({"explain": new})
+    assert json.loads(ask("explain", "192.0.2.1", "--json")[1]) == {**new, "verdict": "sent to \\033[2J"}
+    assert ask("explain", "192.0.2.1")[1].startswith("192.0.2.1: sent to \\033[2J\n")
+
+
+def test_an_address_is_wanted(ask: Ask) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ask("explain", "mx.example.test")
+    assert stopped.value.code == 2

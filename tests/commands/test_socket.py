@@ -1,0 +1,100 @@
+"""Which socket is asked, and what is said when that fails."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from commands.conftest import Ask, Hub
+from commands.fakehub import HELLO, Error, FakeHub
+from commands.test_status import STATUS
+from fastscreen import client
+from fastscreen.cli import main
+
+
+def failure(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    code = main(words)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("fastscreen: ")
+    assert printed.err.count("\n") == 1
+    return code, printed.err
+
+
+def test_the_configuration_names_the_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "fastscreen.toml").write_text(f'[control]\npath = "{tmp_path}/other"\n')
+    with FakeHub(tmp_path / "other", {"status": STATUS}) as hub:
+        assert main(["status", "-c", str(tmp_path / "fastscreen.toml")]) == 0
+    assert hub.asked == [{"do": "status"}]
+    assert "mx.example.test" in capsys.readouterr().out
+
+
+def test_without_an_option_the_usual_places_are_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "DEFAULT_PATH", str(tmp_path / "first"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "fastscreen").mkdir()
+    code, said = failure(capsys, "status")
+    assert code == 1
+    assert f"{tmp_path}/first or {tmp_path}/fastscreen/control" in said
+    with FakeHub(tmp_path / "fastscreen/control", {"status": STATUS}) as built_in:
+        assert main(["status"]) == 0
+        with FakeHub(tmp_path / "first", {"status": STATUS}) as system:
+            assert main(["status"]) == 0
+    assert len(built_in.asked) == len(system.asked) == 1
+
+
+def test_a_configuration_without_a_socket_and_one_that_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fastscreen.toml"
+    file.write_text('[control]\npath = ""\n')
+    code, said = failure(capsys, "status", "-c", str(file))
+    assert (code, "has no control socket" in said) == (1, True)
+    file.write_text("[contrl]\n")
+    code, said = failure(capsys, "status", "-c", str(file))
+    assert (code, "contrl" in said) == (2, True)
+
+
+def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["status"], ["events"], ["cache", "stats"], ["bypass", "off"]):
+        code, said = failure(capsys, *command, "--socket", str(tmp_path / "none"))
+        assert code == 1
+        assert "there is no such socket" in said
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left"))
+    code, said = failure(capsys, "status", "--socket", str(tmp_path / "left"))
+    assert (code, "nobody answers" in said) == (1, True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may do all")
+def test_no_permission(hub: Hub, ask: Ask, tmp_path: Path) -> None:
+    hub({"status": STATUS})
+    (tmp_path / "control").chmod(0)
+    code, _, said = ask("status")
+    assert code == 1
+    assert "no permission" in said
+
+
+def test_another_protocol(hub: Hub, ask: Ask) -> None:
+    hub({"status": STATUS}, hello={**HELLO, "protocol": 2})
+    code, _, said = ask("status")
+    assert code == 1
+    assert "protocol version 2" in said
+
+
+def test_an_answer_that_is_none(hub: Hub, ask: Ask) -> None:
+    hub({"status": {"time": "soon"}, "cache.get": [1, 2, 3]})
+    for words in (["status"], ["cache", "get", "192.0.2.1"]):
+        code, printed, said = ask(*words)
+        assert (code, printed) == (1, "")
+        assert "not fastscreen's protocol" in said
+        assert said.count("\n") == 1
+
+
+def test_an_error_is_told_in_the_daemons_words_and_a_filters_is_wrong_usage(hub: Hub, ask: Ask) -> None:
+    hub({"cache.stats": Error("no cache\x1b[2J"), "events": Error("filter: score>: a number is missing")})
+    assert ask("cache", "stats") == (1, "", "fastscreen: no cache\\033[2J\n")
+    assert ask("events", "--filter=score>") == (2, "", "fastscreen: filter: score>: a number is missing\n")

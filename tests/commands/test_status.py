@@ -1,0 +1,185 @@
+"""fastscreen status."""
+
+import io
+import json
+import time
+from typing import Any
+
+import msgspec
+import pytest
+
+from commands.conftest import Ask, Hub
+from fastscreen.cli import status, words
+from fastscreen.cli.answers import Status
+
+WORKER = {
+    "number": 1,
+    "pid": 4712,
+    "sessions": 80,
+    "handoffs": 3,
+    "clients": 70,
+    "accepted": 12345,
+    "handed": 9000,
+    "stress": False,
+    "accepting": True,
+    "stages": {"greet": 50, "dialogue": 20, "mta": 7, "handed": 3},
+    "dns": {"asked": 640, "answered": 600, "timed_out": 30, "ignored": 1, "in_flight": 10, "kept": 5},
+    "lost_log_lines": 0,
+    "rss": 25_000_000,
+    "cpu": 12.5,
+}
+STATUS: dict[str, Any] = {
+    "time": 1763851600.0,
+    "started": 1763848000.0,
+    "version": "0.1.0",
+    "hostname": "mx.example.test",
+    "pid": 4711,
+    "bypass_until": None,
+    "limits": {"pre_queue": 1000, "post_queue": 100, "client_connection_count": 50},
+    "counts": {"connect": 24690, "cached": 17000, "pregreet": 1234, "passed": 400, "handed": 18000},
+    "workers": [WORKER, {**WORKER, "number": 2, "pid": 4713}],
+    "cache": {"path": "/var/lib/fastscreen/cache", "entries": 55000, "size": 9_000_000, "hits": 170, "misses": 30},
+    "lists": 8,
+    "a key of tomorrow": 1,
+}
+
+
+def test_it_is_readable_in_80_columns(hub: Hub, ask: Ask) -> None:
+    hub({"status": STATUS})
+    code, printed, _ = ask("status")
+    assert code == 0
+    assert all(len(line) <= 80 for line in printed.splitlines()), printed
+    assert "mx.example.test  fastscreen 0.1.0, process 4711, up 1 h, 2 workers" in printed
+    assert "160 held   greet 100   dialogue 40   mta 14   handed 6" in printed
+    assert "connect 24,690   cached 17,000" in printed
+    assert "8 lists   asked 1,280   in flight 20" in printed
+    assert "55,000 entries   9.0 MB   hits 85.0 %" in printed
+    assert "     1     4712       80          3      12,345       9,000     12.5  25.0 MB" in printed
+    assert "\x1b" not in printed
+
+
+def test_large_figures_still_fit() -> None:
+    counts = {kind: 12_345_678_901 for _, kinds in status._ROWS for kind in kinds}
+    now = msgspec.convert({**STATUS, "counts": counts, "hostname": "m" * 70}, Status)
+    before = msgspec.convert({**STATUS, "time": STATUS["time"] - 2, "counts": {}}, Status)
+    assert max(map(len, status.lines(now, before))) <= 80
+
+
+def test_json_is_the_answer(hub: Hub, ask: Ask) -> None:
+    hub({"status": {**STATUS, "odd": b"\x1b]0;x\x07\xff", "text": "\u202e"}})
+    code, printed, _ = ask("status", "--json")
+    found = json.loads(printed)
+    assert code == 0
+    assert found.pop("odd") == "\\033]0;x\\a\\377"
+    assert found.pop("text") == "\\342\\200\\256"
+    assert found == STATUS
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (
+            {"bypass_until": 1763852500.0},
+            "BYPASS: every client is handed on untested, until 2025-11-22 23:01:40 (15 min more)",
+        ),
+        ({"missing": [2]}, "NO ANSWER from worker 2"),
+        ({"workers": [{**WORKER, "stress": True}]}, "STRESS: worker 1"),
+        ({"workers": [{**WORKER, "accepting": False}]}, "NOT ACCEPTING: worker 1"),
+        ({"workers": [{**WORKER, "lost_log_lines": 1200}]}, "LOG: 1,200 lines lost"),
+    ],
+)
+def test_what_must_not_be_overlooked(
+    change: dict[str, Any], warning: str, monkeypatch: pytest.MonkeyPatch, hub: Hub, ask: Ask
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    hub({"status": {**STATUS, **change}})
+    _, printed, _ = ask("status")
+    assert sum(line.startswith(warning) for line in printed.splitlines()) == 1
+
+
+def test_a_bypass_that_is_over_is_none(hub: Hub, ask: Ask) -> None:
+    hub({"status": {**STATUS, "bypass_until": STATUS["time"] - 1}})
+    assert "BYPASS" not in ask("status")[1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_red_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert words.red("x", Terminal()) == "\x1b[1;31mx\x1b[0m"
+    assert words.red("x", io.StringIO()) == "x"
+    monkeypatch.setenv("TERM", "dumb")
+    assert words.red("x", Terminal()) == "x"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert words.red("x", Terminal()) == "x"
+
+
+def test_watching_shows_rates_until_it_is_ended(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(2))
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        past = next(looks) * 2
+        return {**STATUS, "time": STATUS["time"] + past, "counts": {"connect": 100 + 25 * past}}
+
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", pause)
+    hub({"status": answer})
+    code, printed, _ = ask("status", "--watch", "2.5")
+    assert code == 130
+    assert pauses == [2.5, 2.5]
+    first, second = printed.split("\n\nmx.example.test", 1)
+    assert "connect 100 " in first
+    assert "connect 150 (25.0/s)" in second
+
+
+def test_watching_as_json_is_one_object_a_line(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", stop)
+    hub({"status": STATUS})
+    assert json.loads(ask("status", "--watch", "--json")[1].rstrip("\n").split("\n")[0]) == STATUS
+
+
+@pytest.mark.parametrize("pause", ["0", "-1", "x", "nan", "1e9"])
+def test_a_pause_that_is_none(pause: str, ask: Ask) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        ask("status", f"--watch={pause}")
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3605, "1 h"),
+        (90_000, "1 d 1 h"),
+        (86_460, "1 d"),
+    ],
+)
+def test_spans(seconds: float, text: str) -> None:
+    assert words.span(seconds) == text
+
+
+def test_sizes() -> None:
+    assert [words.size(octets) for octets in (999, 1000, 3_210_000, 5e15)] == [
+        "999 octets",
+        "1.0 kB",
+        "3.2 MB",
+        "5000.0 TB",
+    ]

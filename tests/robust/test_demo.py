@@ -1,0 +1,183 @@
+"""fastscreen demo for real, the commands against it, and that it leaves nothing behind however it ends."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fastscreen.cli import main
+from fastscreen.client import ask
+from fastscreen.demo import cast, settings, summary
+from fastscreen.demo.stage import Stage
+from robust.harness import COMMAND, PATIENCE, wait_until
+
+START = 90.0  # s
+
+
+def processes_of(folder: Path) -> list[int]:
+    """The processes that have the folder as their place for temporary files, or one in it."""
+    mark = f"\0TMPDIR={folder}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark in b"\0" + (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, "demo", *words],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_headless_it_sees_all_that_belongs_to_the_play(folder: Path) -> None:
+    process = begin(folder, "--headless", "--seconds", "8")
+    printed, said = process.communicate(timeout=START + 30)
+    assert (process.returncode, said) == (0, ""), printed
+    lines = printed.splitlines()
+    assert lines[0].startswith("2 workers in ")
+    counts = {line.split()[1]: int(line.split()[0].replace(",", "")) for line in lines[1:]}
+    assert set(counts) == set(summary.EXPECTED)
+    assert min(counts.values()) > 0
+    assert list(folder.iterdir()) == []
+    assert processes_of(folder) == []
+
+
+def test_what_did_not_appear_is_named(folder: Path) -> None:
+    """In one second nobody can pass a greet wait of two."""
+    process = begin(folder, "--headless", "--seconds", "1")
+    _, said = process.communicate(timeout=START)
+    assert process.returncode == 1
+    assert said.startswith("fastscreen: demo: not seen: ")
+    assert "passed" in said
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
+)
+def test_nothing_is_left_whatever_ends_it(number: signal.Signals, code: int, folder: Path) -> None:
+    process = begin(folder, "--headless", "--seconds", "600")
+    control = f"fastscreen-demo-*/{settings.CONTROL}"
+    wait_until(lambda: any(folder.glob(control)) or process.poll() is not None, "the demo to start", START)
+    wait_until(lambda: len(processes_of(folder)) > 3, "its processes", START)
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == code
+    wait_until(lambda: processes_of(folder) == [], lambda: f"the end of {processes_of(folder)}", 60)
+    if number != signal.SIGKILL:
+        assert list(folder.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with Stage() as made:
+        yield made
+
+
+def asked(capsys: pytest.CaptureFixture[str], stage: Stage, *words: str) -> tuple[int, str, str]:
+    code = main([*words, "--socket", stage.control])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def seen(stage: Stage, kind: str) -> bool:
+    stage.check()
+    return bool(ask(stage.control, "status")["counts"].get(kind))
+
+
+def test_status(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_until(lambda: seen(stage, "handed"), "a client to be handed on")
+    code, printed, _ = asked(capsys, stage, "status")
+    assert code == 0
+    assert "2 workers" in printed
+    assert max(map(len, printed.splitlines())) <= 80
+    found = json.loads(asked(capsys, stage, "status", "--json")[1])
+    assert found["counts"]["connect"] > 0
+    assert {worker["number"] for worker in found["workers"]} == {1, 2}
+
+
+def test_events_of_a_client_that_is_expected(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_until(lambda: seen(stage, "non_smtp_command"), "an HTTP probe")
+    probe = cast.HTTP_PROBE.address(0)
+    words = ("events", f"--filter=kind:non_smtp_command {probe}", "--recent", "1", "--count", "1")
+    code, printed, _ = asked(capsys, stage, *words)
+    assert code == 0
+    assert f" {probe}:" in printed
+    event = json.loads(asked(capsys, stage, *words, "--json")[1])
+    assert (event["address"], event["kind"]) == (probe, "non_smtp_command")
+    assert asked(capsys, stage, "events", "--filter=score>")[0] == 2
+
+
+def test_events_of_every_kind_can_be_shown(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind in ("cached", "handed", "denylisted", "list_failed", "hangup", "busy"):
+        wait_until(partial(seen, stage, kind), kind)
+    code, printed, said = asked(capsys, stage, "events", "--recent", "1000", "--count", "1000")
+    assert (code, len(printed.splitlines()), said) == (0, 1000, "")
+    assert all(line.isascii() and line.isprintable() for line in printed.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("part", "verdicts"),
+    [
+        (cast.OWN, {"allowlisted"}),
+        (cast.BANNED, {"rejected"}),
+        (cast.LISTED, {"rejected", "deferred", "busy"}),
+        (cast.LARGE_SENDER, {"passed", "cached", "busy"}),
+    ],
+)
+def test_explain(part: cast.Part, verdicts: set[str], stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """`busy` while a wave is under way."""
+    code, printed, _ = asked(capsys, stage, "explain", part.address(part.members - 1), "--json")
+    assert code == 0
+    assert json.loads(printed)["verdict"] in verdicts
+    code, printed, _ = asked(capsys, stage, "explain", part.address(part.members - 1))
+    assert code == 0
+    assert "\naccess " in printed
+
+
+def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = "192.0.2.77"  # nobody in the play: nothing changes it meanwhile
+    stamps = {"pregreet": 4102444800.0, "dnsbl": "never", "pipelining": "disabled"}
+    lines = tmp_path / "cache.jsonl"
+    lines.write_text(json.dumps({"address": address, "stamps": stamps}) + "\n")
+    with lines.open() as opened:
+        monkeypatch.setattr("sys.stdin", opened)
+        assert asked(capsys, stage, "cache", "import")[2] == "1 of 1 stored\n"
+
+    def known() -> bool:
+        return asked(capsys, stage, "cache", "get", address)[0] == 0
+
+    wait_until(known, "the imported client")
+    entry = json.loads(asked(capsys, stage, "cache", "get", address, "--json")[1])
+    assert entry["stamps"] | stamps == entry["stamps"]
+    assert json.loads(asked(capsys, stage, "cache", "list", "192.0.2.0/24", "--json")[1]) == entry
+    exported = asked(capsys, stage, "cache", "export")[1].splitlines()
+    assert entry in [json.loads(line) for line in exported]
+    assert asked(capsys, stage, "cache", "delete", address)[1] == "1 deleted\n"
+    wait_until(lambda: not known(), "the client to be forgotten")
+    code, printed, _ = asked(capsys, stage, "cache", "stats")
+    assert code == 0
+    assert "entries" in printed
+
+
+def test_bypass(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(capsys, stage, "bypass", "on", "--for", "1h")[0] == 0
+    assert "BYPASS: every client is handed on untested" in asked(capsys, stage, "status")[1]
+    wait_until(lambda: seen(stage, "bypassed"), "a client that is handed on untested")
+    assert asked(capsys, stage, "bypass", "off")[0] == 0
+    assert "BYPASS" not in asked(capsys, stage, "status")[1]

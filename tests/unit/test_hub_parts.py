@@ -1,0 +1,177 @@
+"""Parts of the hub that need no process: frames, warnings, list names, scores, a list's state."""
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fastscreen.cache import Cache
+from fastscreen.config import default
+from fastscreen.config.sites import parse_site
+from fastscreen.hub import frames, shapes
+from fastscreen.hub.liststate import ListStates
+from fastscreen.hub.lookups import Said, is_listing, question
+from fastscreen.hub.rings import ListNames
+from fastscreen.hub.scoring import Score, filter_text, score, weight
+from fastscreen.hub.store import Store, StoreError
+from fastscreen.warningbook import SIZE, TEXT_MOST, WARNINGS, WarningBook
+
+
+def test_frames() -> None:
+    frame = frames.packed({"id": 1, "ok": {}})
+    assert int.from_bytes(frame[:4], "big") == len(frame) - 4
+    assert frames.request(msgspec.msgpack.encode({"id": 2.5, "do": "x", "more": [1]})) == frames.Request(
+        2.5, "x", {"more": [1]}
+    )
+    with pytest.raises(frames.RequestError, match="ask for less"):
+        frames.packed({"ok": b"x" * frames.MOST_OUT})
+    for head in (b"\0\0\0\0", b"\0\1\0\1", b"\xff\xff\xff\xff"):
+        with pytest.raises(frames.FrameError):
+            frames.body_length(head)
+    assert frames.body_length(b"\0\1\0\0") == 65536
+
+
+def test_warnings_are_kept_in_order_and_bounded() -> None:
+    memory = memoryview(bytearray(SIZE))
+    book = WarningBook(memory)
+    for number in range(WARNINGS + 50):
+        book.write(b"warning: %d" % number)
+    assert [text for _, text in book.read()] == [str(number) for number in range(50, WARNINGS + 50)]
+    successor = WarningBook(memory)
+    successor.write("ä".encode() * TEXT_MOST)
+    texts = [text for _, text in book.read()]
+    assert texts[0] == "51"
+    assert texts[-1].startswith("ää")
+    assert len(texts) == WARNINGS
+
+
+def test_a_half_written_warning_is_left_out() -> None:
+    memory = memoryview(bytearray(SIZE))
+    WarningBook(memory).write(b"warning: one")
+    WarningBook(memory).write(b"warning: another one")
+    whole = bytes(memory)
+    chance = random.Random(7)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        at = chance.randrange(640 * 3)
+        damaged[at] ^= 1 + chance.randrange(255)
+        assert {text for _, text in WarningBook(memoryview(damaged)).read()} <= {"one", "another one"}
+
+
+def test_list_names_belong_to_a_time() -> None:
+    names = ListNames(["a", "b"])
+    names.change(100.0, ["b"])
+    names.change(200.0, ["b"])
+    assert names.name(0, 99.9) == "a"
+    assert names.name(0, 100.0) == "b"
+    assert names.name(1, 100.0) is None
+    assert names.name(-1, 99.0) is None
+    assert names.now == ("b",)
+
+
+def test_scores() -> None:
+    """The core's rule: a filter that no answer passes counts nothing; silent allow lists make it unsure."""
+    sites = [parse_site(text) for text in ("a.test*2", "a.test=127.0.0.[4..9]*3", "b.test*2", "wl.test*-4")]
+    said = {"a.test": Said("listed", ("127.0.0.4",)), "b.test": Said("failed"), "wl.test": Said("not listed")}
+    assert score(sites, said) == Score(5, 5, "a.test")
+    assert score(sites, said | {"wl.test": Said("failed")}) == Score(5, 1, "a.test")
+    assert score(sites, said | {"wl.test": Said("listed", ("127.0.5.1",))}) == Score(1, 1, "a.test")
+    assert weight(sites, "a.test", ["127.0.0.2"]) == 2
+    assert score(sites, {}) == Score(0, -4, "")
+
+
+@pytest.mark.parametrize("pattern", ["127.0.0.[2..11;200]", "127.0.[0..255].1", "127.[1;3;5].0.0", "127.0.0.1"])
+def test_a_filter_reads_as_it_was_written(pattern: str) -> None:
+    assert filter_text(parse_site(f"a.test={pattern}")) == pattern
+
+
+def test_what_lists_are_asked() -> None:
+    assert question("192.0.2.1", "bl.test") == "1.2.0.192.bl.test"
+    assert question("2001:db8::1", "bl.test").endswith(".8.b.d.0.1.0.0.2.bl.test")
+    assert is_listing("127.0.0.2", "bl.test")
+    assert not is_listing("127.255.255.254", "bl.test")
+    assert not is_listing("192.0.2.1", "bl.test")
+    assert not is_listing("127.0.0.255", "list.dnswl.org")
+
+
+def test_a_lists_state_is_a_recent_one() -> None:
+    now = 0.0
+    states = ListStates(lambda: now)
+    config = default()
+
+    def state(asked: int, answered: int, failed: int, slow: int = 0) -> str:
+        total = {"asked": asked, "answered": answered, "timed_out": failed, "errors": 0}
+        latency = [0] * 96
+        latency[0] = answered - slow
+        latency[80] = slow  # s
+        return states.state(config, "list", total, latency)
+
+    assert state(0, 0, 0) == "unused"
+    assert state(100, 100, 0) == "ok"
+    now = 30.0
+    assert state(110, 104, 6) == "ok"
+    now = 100.0
+    assert state(120, 106, 14) == "failing"
+    now = 200.0
+    assert state(140, 126, 14) == "ok"
+    now = 300.0
+    assert state(240, 226, 14, slow=10) == "slow"
+
+
+def test_stamps_there_and_back() -> None:
+    stamps = (0, 1, 1795390250, 1, 0)
+    assert shapes.stamps_read(shapes.stamps_shown(stamps)) == stamps
+    for wrong in ({"pregreet": "soon"}, {"pregreet": True}, {"pregreet": -5}, {"colour": 1.0}):
+        with pytest.raises(frames.RequestError):
+            shapes.stamps_read(wrong)
+
+
+def test_the_store_beside_a_cache(tmp_path: Path) -> None:
+    """The hub's own way into the file. Keys of both lengths, one prefix, what the worker has not written yet."""
+    path = tmp_path / "cache"
+    with pytest.raises(StoreError, match="no such file yet"):
+        Store(path).get(b"\xc0\0\2\1")
+    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache.open()
+    keys = [bytes([192, 0, 2, host]) for host in range(10)] + [bytes([192, 0, 2, 5]) + bytes(12), bytes([192, 0, 3, 0])]
+    for key in keys:
+        cache.store(key, (9, 1, 1, 1, 1))
+    assert cache.pending(keys[3]) == (9, 1, 1, 1, 1)
+    cache.turn()
+    cache.close()
+    store = Store(path)
+    network = shapes.network("192.0.2.0/24")
+    entries, more = store.list(network, b"", 100)
+    assert ([key for key, _ in entries], more) == (keys[:10], False)
+    entries, more = store.list(None, b"", 5)
+    assert ([key for key, _ in entries], more) == (sorted(keys)[:5], True)
+    assert [key for key, _ in store.list(None, entries[-1][0], 100)[0]] == sorted(keys)[5:]
+    assert store.stats((0,), 8.0)["expiring"][:2] == [{"within": 0.0, "entries": 0}, {"within": 3600.0, "entries": 12}]
+    assert store.delete(network) == (10, False)
+    assert store.get(keys[0]) is None
+    assert store.stats((0,), 8.0)["entries"] == 2
+    store.put([(keys[0], (0, 1, 1, 1, 1))])
+    assert store.get(keys[0]) == (0, 1, 1, 1, 1)
+    store.close()
+
+
+def test_what_is_not_written_yet_can_be_taken_back(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache", warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache.open()
+    one, two, three = (bytes([192, 0, 2, host]) for host in (1, 2, 3))
+    for key in (one, two, three):
+        cache.store(key, (9, 1, 1, 1, 1))
+    cache.turn()  # in the file now, and kept in memory for batches that began before
+    cache.store(two, (10, 1, 1, 1, 1))
+    assert cache.forget(one, two) >= 2
+    assert cache.lookup(one) is None
+    assert cache.lookup(two) is None
+    assert cache.pending(two) is None
+    assert cache.replace([(three, (11, 1, 1, 1, 1)), (b"\x01\x01\x01\x01", (1, 1, 1, 1, 1))]) == 1
+    cache.end_batch()
+    cache.turn()
+    cache.turn()
+    cache.turn()
+    assert [cache.lookup(key) for key in (one, two, three)] == [None, None, (11, 1, 1, 1, 1)]
+    cache.close()
