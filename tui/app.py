@@ -105,6 +105,8 @@ class Viewer(App[None]):
     # What is shown around the screens
 
     def _changed(self, link: Link) -> None:
+        if len(self.screen_stack) > 1:  # something is in front, and each change behind it would paint all of it anew
+            return
         self._show_bars()
         if link is self.link and isinstance(self.view, OverviewView):
             self.view.draw()
@@ -164,8 +166,10 @@ class Viewer(App[None]):
         self.run_worker(self._poll(self.view, self.link), group="poll", exclusive=True)
 
     async def _poll(self, view: View, link: Link) -> None:
+        while not view.size.width:  # it has just become visible: there is no room yet to show anything in
+            await asyncio.sleep(0.01)
         while True:
-            if link.up:
+            if link.up and len(self.screen_stack) == 1:
                 try:
                     await view.poll(link)
                 except Unreachable:
@@ -183,6 +187,8 @@ class Viewer(App[None]):
         self._view = at
         self.query_one(ContentSwitcher).current = f"view-{at}"
         self._show_bars()
+        if isinstance(self.view, OverviewView):
+            self.view.draw()
         if (main := self.view.main) is not None:
             main.focus()
         else:
@@ -259,7 +265,7 @@ class Viewer(App[None]):
 
         def write() -> str:
             with Path(name).open("x", encoding="utf-8") as file:
-                file.write(self.export_screenshot())
+                file.write(self.export_screenshot().replace("<text ", '<text xml:space="preserve" '))  # else blanks go
             return f"picture written to {name}"
 
         self._write(write)
@@ -274,7 +280,7 @@ class Viewer(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette has."""
         for at, kind in enumerate(VIEWS):
-            yield SystemCommand(kind.title, (kind.__doc__ or f"Screen {at + 1}"), lambda at=at: self.action_view(at))
+            yield SystemCommand(kind.title, kind.about, lambda at=at: self.action_view(at))
         for at, link in enumerate(self.links[1:] and self.links):
             yield SystemCommand(f"Daemon {at + 1}", f"Look at {link.name}", lambda at=at: self.action_show_daemon(at))
         yield SystemCommand("Export", "Write the table to a file, CSV or JSON", self.action_export)

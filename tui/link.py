@@ -82,7 +82,7 @@ class Link:
                     self._client = None
                     await client.close()
             except ControlError as error:
-                self.trouble = printable(str(error))
+                self.trouble = printable(str(error).removeprefix(f"{self.path}: "))
             self.retry_in = wait
             self._changed(self)
             self._retry.clear()

@@ -72,6 +72,7 @@ class Table(Lines, can_focus=True):
         self._cursor = 0
         self._wants = [0] * len(columns)  # widths that contents asked for; they do not shrink, so that nothing jumps
         self._widths: list[int] = []
+        self._laid_out = 0  # the room that the widths are for
 
     @property
     def chosen(self) -> str | None:
@@ -103,6 +104,7 @@ class Table(Lines, can_focus=True):
         self.fill([])
 
     def _lay_out(self) -> None:
+        self._laid_out = self.room
         room = self.room - 1
         widths = [
             max(column.least, min(want, column.most)) for column, want in zip(self.columns, self._wants, strict=True)
@@ -117,6 +119,8 @@ class Table(Lines, can_focus=True):
         self._widths = [*widths[:last], max(room - sum(widths[:last]) - last, 0)]
 
     def line_at(self, y: int) -> Text:
+        if self._laid_out != self.room:  # rows may come before there is any
+            self._lay_out()
         if y == 0:
             line = Text()
             for at, column in enumerate(self.columns):

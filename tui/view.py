@@ -53,6 +53,7 @@ class View(Vertical):
     """A screen of the application."""
 
     title: ClassVar[str] = ""
+    about: ClassVar[str] = ""  # one line, for the command palette
     keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
 
     @property
@@ -100,15 +101,17 @@ class TableView(View):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "type", show=False)]
 
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.table = Table(self.columns, tail=self.tail)
+        self._entry = Entry(self.hint)
+        self._note = Lines(classes="note")
+
     def compose(self) -> ComposeResult:
         if self.hint:
-            yield Entry(self.hint)
-        yield Lines(classes="note")
-        yield Table(self.columns, tail=self.tail)
-
-    @property
-    def table(self) -> Table:
-        return self.query_one(Table)
+            yield self._entry
+        yield self._note
+        yield self.table
 
     @property
     def main(self) -> Widget | None:
@@ -117,11 +120,11 @@ class TableView(View):
     @property
     def typed(self) -> str:
         """What the line to type in holds."""
-        return self.query_one(Entry).value.strip() if self.hint else ""
+        return self._entry.value.strip()
 
     def type_in(self, text: str) -> None:
         """Put something into that line."""
-        self.query_one(Entry).value = text
+        self._entry.value = text
 
     def note(self, *parts: tuple[str, str] | str) -> None:
         """Set the line of notes."""
@@ -129,7 +132,7 @@ class TableView(View):
         for part in parts:
             text, role = part if isinstance(part, tuple) else (part, MUTED)
             line.append(text, role)
-        self.query_one(".note", Lines).show([line])
+        self._note.show([line])
 
     def complain(self, trouble: str) -> None:
         self.note((trouble, BAD))
@@ -145,7 +148,7 @@ class TableView(View):
     def action_type(self) -> None:
         """Put the cursor into the line to type in."""
         if self.hint:
-            self.query_one(Entry).focus()
+            self._entry.focus()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from fastscreen.tui.figures import count, date, duration
 from fastscreen.tui.model import Event, Stamps
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
@@ -28,6 +30,8 @@ def detail(event: Event) -> str:
     """What an event says besides its kind."""
     number, text = event.number, event.text or ""
     match event.kind:
+        case "command" | "reply":
+            return text.removesuffix("\\r\\n")
         case "connect":
             return f"to port {number}" if number else text
         case "greet":
@@ -76,6 +80,5 @@ def stamps(record: Stamps | None, now: float) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Text in pieces of a width; broken anywhere, as it has no words that mean anything to us."""
-    width = max(width, 1)
-    return [text[at : at + width] for at in range(0, len(text), width)] or [""]
+    """Text in pieces of a width, broken at blanks where there are some."""
+    return textwrap.wrap(text, max(width, 1)) or [""]

@@ -36,11 +36,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit code 0, or 2 without a terminal."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    """Exit code 0, or 2 without a terminal (which Textual draws on by way of stderr)."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
         print("fastscreen: tui needs a terminal; for scripts there is the control socket itself", file=sys.stderr)
         return 2
-    from fastscreen.tui.app import Viewer  # other commands do not wait for Textual
+    from fastscreen.tui.app import Viewer  # here: other commands do not wait for Textual
 
     Viewer(arguments.socket or [DEFAULT_PATH]).run()
     return 0

@@ -35,7 +35,6 @@ class Hub:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._followers: dict[tuple[asyncio.StreamWriter, int], Map] = {}
-        self._sent = 0.0
 
     async def __aenter__(self) -> Hub:
         await self.start()
@@ -59,8 +58,7 @@ class Hub:
 
     def push(self) -> None:
         """Tell the followers what has happened since the last time."""
-        new = [event for event in self.world.events if event["time"] > self._sent]
-        self._sent = self.world.time
+        new, self.world.news = self.world.news, []
         for (writer, number), wanted in self._followers.items():
             events = [event for event in new if wanted["match"](event)]
             if events or self.lost:
@@ -73,7 +71,7 @@ class Hub:
         hello = {"fastscreen": "0.1.0", "protocol": 1, "rights": list(self.rights), "pid": 4711, "workers": 2}
         name = self.hostname if world.hostile is None else world.bad
         send(writer, {**hello, "hostname": name, "started": world.started})
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while True:
                 length = int.from_bytes(await reader.readexactly(4), "big")
                 request = msgpack.unpackb(await reader.readexactly(length))
@@ -101,7 +99,7 @@ class Hub:
             self._followers[writer, number] = {"match": matcher(request["filter"])}
             recent = [event for event in self.world.events if matcher(request["filter"])(event)]
             send(writer, {"id": number, "events": recent[-request["recent"] :], "lost": 0})
-            self._sent = self.world.time
+            self.world.news.clear()  # they are among the recent ones
         elif verb == "cancel":
             self._followers.pop((writer, request["of"]), None)
 
@@ -234,7 +232,7 @@ class Hub:
         return {"begins": self.world.events[0]["time"], "clients": clients[: request["limit"]]}
 
     def _do_cache_stats(self, request: Map) -> Map:
-        steps = [(3600.0, 4_120), (86_400.0, 61_302), (604_800.0, 402_117), (2_592_000.0, 744_013)]
+        steps = [(0.0, 412), (3600.0, 4_120), (86_400.0, 61_302), (604_800.0, 402_117), (2_592_000.0, 744_013)]
         return {
             "path": "/var/lib/fastscreen/cache.lmdb" if self.world.hostile is None else self.world.bad,
             "entries": 1_211_552,

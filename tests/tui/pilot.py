@@ -9,10 +9,10 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
 from fastscreen.tui.app import Viewer
-from fastscreen.tui.lines import Lines
 from fastscreen.tui.model import Status, record
 from tui.hub import Hub
 from tui.world import World
@@ -32,6 +32,7 @@ def driven(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None
 
 def rows(app: Viewer) -> list[str]:
     """What the screen shows, line by line."""
+    visible_screen_stack.set(app._background_screens)  # as the application does: what is in front shows what is behind
     return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
 
 
@@ -68,7 +69,7 @@ def remember(app: Viewer, hub: Hub, seconds: int) -> None:
 async def viewing(*hubs: Hub, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[Viewer, Pilot[None]]]:
     """The application on these hubs, connected to the first."""
     app = Viewer([str(hub.path) for hub in hubs])
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: app.link.up)
         yield app, pilot
 
@@ -83,12 +84,3 @@ async def front_door(
     world.advance(120)
     async with Hub(folder / "control", world, **named) as hub, viewing(hub, size=size) as (app, pilot):
         yield app, pilot, hub
-
-
-async def settle(pilot: Pilot[None]) -> None:
-    """Wait until the view that is seen has polled once more."""
-    app = pilot.app
-    assert isinstance(app, Viewer)
-    for lines in app.screen.query(Lines):
-        lines.repaint()
-    await pilot.pause()

@@ -58,6 +58,7 @@ class World:
         self.counts.update(handed=2_460_377, pregreet=702_133, pipelining=21_877, non_smtp_command=9_120)
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
         self.events: list[Map] = []
+        self.news: list[Map] = []  # those that followers have not been told
         self.sessions: dict[int, Map] = {}
         self.lists: dict[str, Counter[str]] = {
             name: Counter(asked=700_000 + 13 * at, listed=90_000 // (at + 1), unique=7_000 // (at + 1))
@@ -103,7 +104,7 @@ class World:
             self._happen(self.time)
         self.time = end
         self._happen(end)
-        self.events = self.events[-20_000:]
+        self.events, self.news = self.events[-20_000:], self.news[-20_000:]
 
     def _come(self) -> None:
         names, weights = zip(*PROFILES, strict=True)
@@ -213,7 +214,7 @@ class World:
                 self.cache[session["address"]] = {"pregreet": time + 2_592_000.0, "dnsbl": time + 3600.0}
             worker = session["worker"]
             self._sequence[worker] += 1
-            self.events.append(
+            self.news.append(
                 {
                     **{key: session[key] for key in ("worker", "session", "address", "port", "stage", "score")},
                     "failed": list(session["failed"]),
@@ -225,6 +226,7 @@ class World:
                     "text": what.get("text"),
                 }
             )
+            self.events.append(self.news[-1])
             if kind == "disconnect":
                 del self.sessions[what["of"]]
 

@@ -24,17 +24,10 @@ PAGE = 200
 
 class CacheView(TableView):
     title = "Cache"
+    about = "Who has passed which test, until when"
     hint = "prefix, such as: 192.0.2.0/24 or 2001:db8::/32"
     columns = (Column("address", 15, 39, give=True), Column("passed, and for how long that holds", 20))
-    keys = (
-        ("/", "prefix"),
-        ("n", "next page"),
-        ("b", "first"),
-        ("d", "delete"),
-        ("D", "delete prefix"),
-        ("Enter", "story"),
-        ("x", "export"),
-    )
+    keys = (("/", "prefix"), ("n b", "pages"), ("d D", "delete, all"), ("Enter", "story"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "next_page", show=False),
         Binding("b", "first_page", show=False),
@@ -47,9 +40,10 @@ class CacheView(TableView):
         self._entries: list[CacheEntry] = []
         self._after = ""
         self._more = False
+        self._box = Lines(id="cache-stats")
 
     def compose(self) -> ComposeResult:
-        yield Lines(id="cache-stats")
+        yield self._box
         yield from super().compose()
 
     async def poll(self, link: Link) -> None:
@@ -74,13 +68,13 @@ class CacheView(TableView):
         place = Text(" ").append(stats.path, MUTED)
         lines = [size, place]
         most = max((step.entries for step in stats.expiring), default=0)
-        for step in stats.expiring[:4]:
-            line = Text(" ").append(f"expire within {duration(step.within):<7}", MUTED)
+        for step in stats.expiring[: 4 if self.size.height < 30 else 6]:
+            what = f"expire within {duration(step.within)}" if step.within else "expired already"
+            line = Text(" ").append(f"{what:<21}", MUTED)
             line.append(f"{count(step.entries):>10} ")
             lines.append(line.append(bar(step.entries, most, max(width - 36, 8)), ACCENT))
-        box = self.query_one("#cache-stats", Lines)
-        box.styles.height = len(lines)
-        box.show(lines)
+        self._box.styles.height = len(lines)
+        self._box.show(lines)
 
     def reset(self) -> None:
         self._entries, self._after, self._more = [], "", False

@@ -18,6 +18,7 @@ MOST_ROWS = 200
 
 class ClientsView(TableView):
     title = "Clients"
+    about = "Who comes most often"
     columns = (
         Column("client", 18, 43, give=True),
         Column("connects", 8, 10, right=True),
@@ -26,7 +27,7 @@ class ClientsView(TableView):
         Column("handed on", 9, 10, right=True),
         Column("share", 10),
     )
-    keys = (("n", "address or network"), ("Enter", "story, or events of the network"), ("x", "export"))
+    keys = (("n", "by network"), ("Enter", "story or events"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [Binding("n", "networks", show=False)]
 
     def __init__(self, id: str | None = None) -> None:

@@ -20,6 +20,7 @@ MOST_ROWS = 200
 
 class ConnectionsView(TableView):
     title = "Connections"
+    about = "Who is connected now"
     hint = "filter, such as: score>=3 stage:greet 192.0.2.0/24"
     columns = (
         Column("address", 15, 39, give=True, sort="address"),
@@ -105,6 +106,6 @@ def row(session: Session) -> Row:
             (duration(session.age), PLAIN),
             ("" if score is None else str(score), PLAIN if not score else WARN if score > 0 else OK),
             (",".join(session.failed), BAD),
-            (session.command, PLAIN),
+            (session.command.removesuffix("\\r\\n"), PLAIN),
         ),
     )

@@ -15,6 +15,7 @@ MOST_ROWS = 200
 
 class DnsblView(TableView):
     title = "DNSBL"
+    about = "What each list is worth, and whether it works"
     columns = (
         Column("list", 14, 40, give=True),
         Column("wt", 3, 6, right=True),

@@ -21,6 +21,7 @@ RECENT = 200  # asked for at the beginning
 
 class EventsView(TableView):
     title = "Events"
+    about = "What happens, as it happens"
     hint = 'filter, such as: kind:pregreet,listed -192.0.2.0/24 "EHLO ylmf"'
     tail = True
     columns = (

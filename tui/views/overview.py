@@ -18,7 +18,7 @@ from fastscreen.tui.views.dnsbl import STATE_ROLES
 from fastscreen.tui.wording import ROLES, STAGE_ROLES
 
 WIDE = 120  # columns from which the parts stand beside one another in three
-CHART_ROWS = (4, 10)  # at least, at most
+CHART_ROWS = (4, 20)  # at least, at most
 PARTS_ROWS = 14
 VERDICTS = (
     ("cached", "known, PASS OLD"),
@@ -38,14 +38,16 @@ VERDICTS = (
 
 class OverviewView(View):
     title = "Overview"
+    about = "What is hitting us, and what becomes of it"
     keys = (("1-8", "screens"), ("p", "picture"), ("t", "theme"), (":", "commands"))
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lists: list[DnsblList] = []
+        self._lines = Lines()
 
     def compose(self) -> ComposeResult:
-        yield Lines()
+        yield self._lines
 
     async def poll(self, link: Link) -> None:
         try:
@@ -58,7 +60,7 @@ class OverviewView(View):
 
     def draw(self) -> None:
         """Show what is known; with or without an answer."""
-        lines = self.query_one(Lines)
+        lines = self._lines
         status = self.link.status
         if status is None:
             lines.show([Text(), Text(" ").append("nothing is known yet", MUTED)])
@@ -84,7 +86,10 @@ def overview(
     """The whole screen as lines."""
     columns = 3 if width >= WIDE else 2
     each = (width - 1) // columns - 1
-    held, health = _held(status, history, each), [*_lists(lists, each), *_workers(status, history, each)]
+    held, health = (
+        _held(status, history, each),
+        [*_lists(lists, each, 6 if columns == 3 else 3), *_workers(status, history, each)],
+    )
     chart = max(min(height - PARTS_ROWS - 2, CHART_ROWS[1]), CHART_ROWS[0])
     rows = max(height - chart - 2, 1)
     parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]
@@ -166,7 +171,7 @@ def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
     return [*lines, line.append(count(cache.entries)).append(" kept", MUTED)]
 
 
-def _lists(lists: Sequence[DnsblList], width: int) -> list[Text]:
+def _lists(lists: Sequence[DnsblList], width: int, rows: int) -> list[Text]:
     well = sum(item.state in ("ok", "unused") for item in lists)
     line = Text().append(f"{'DNSBL':<10}", HEADING).append(f"{len(lists):>8} ", STRONG).append("lists", MUTED)
     if well < len(lists):
@@ -174,7 +179,7 @@ def _lists(lists: Sequence[DnsblList], width: int) -> list[Text]:
     lines = [line]
     order = {"failing": 0, "slow": 1, "ok": 2}
     name = max(width - 22, 8)
-    for item in sorted(lists, key=lambda item: (order.get(item.state, 3), -(item.p95 or 0.0)))[:3]:
+    for item in sorted(lists, key=lambda item: (order.get(item.state, 3), -(item.p95 or 0.0)))[:rows]:
         line = Text().append(f"{item.zone[:name]:<{name}} ")
         line.append(f"{duration(item.p50):>6}{duration(item.p95):>6} ", MUTED)
         lines.append(line.append(f"{item.state:<7}", STATE_ROLES.get(item.state, PLAIN)))

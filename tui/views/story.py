@@ -23,6 +23,7 @@ LIST_ROLES = {"listed": BAD, "not listed": OK, "asked": WARN, "failed": BAD}
 
 class StoryView(View):
     title = "Story"
+    about = "All that is known of one address"
     keys = (("/", "address"), ("Esc", "back"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("slash", "type", show=False),
@@ -32,48 +33,48 @@ class StoryView(View):
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._story: Story | None = None
+        self._entry = Entry("address, such as: 192.0.2.1 or 2001:db8::25")
+        self._lines = ScrolledLines()
 
     def compose(self) -> ComposeResult:
-        yield Entry("address, such as: 192.0.2.1 or 2001:db8::25")
-        yield ScrolledLines()
+        yield self._entry
+        yield self._lines
 
     @property
     def main(self) -> Widget | None:
-        return self.query_one(ScrolledLines) if self.address else self.query_one(Entry)
+        return self._lines
 
     @property
     def address(self) -> str:
-        return self.query_one(Entry).value.strip()
+        return self._entry.value.strip()
 
     def tell(self, address: str) -> None:
         """Tell this client's story from now on."""
-        self.query_one(Entry).value = address
+        self._entry.value = address
         self._story = None
-        lines = self.query_one(ScrolledLines)
-        lines.show([])
-        lines.scroll_to(y=0, animate=False)
+        self._lines.show([])
+        self._lines.scroll_to(y=0, animate=False)
 
     async def poll(self, link: Link) -> None:
         if not self.address:
-            self._say("Type an address above, or choose a client on another screen and press Enter.", MUTED)
+            self._say("Press / and type an address, or choose a client on another screen and press Enter.", MUTED)
             return
         self._story = await link.ask(Story, "story", address=self.address)
-        lines = self.query_one(ScrolledLines)
-        lines.show(told(self._story, link.now, lines.room - 1))
+        self._lines.show(told(self._story, link.now, self._lines.room - 1))
 
     def reset(self) -> None:
         self._story = None
-        self.query_one(ScrolledLines).show([])
+        self._lines.show([])
 
     def complain(self, trouble: str) -> None:
         self._say(trouble, BAD)
 
     def _say(self, text: str, role: str) -> None:
-        self.query_one(ScrolledLines).show([Text(), Text(" ").append(text, role)])
+        self._lines.show([Text(), Text(" ").append(text, role)])
 
     def action_type(self) -> None:
         """Put the cursor into the line for the address."""
-        self.query_one(Entry).focus()
+        self._entry.focus()
 
     def action_back(self) -> None:
         """To the screen from where the story was opened."""
@@ -82,7 +83,7 @@ class StoryView(View):
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         self.tell(self.address)
-        self.query_one(ScrolledLines).focus()
+        self._lines.focus()
         self.again()
 
     def exported(self) -> Export | None:

@@ -19,32 +19,33 @@ MOST_ROWS = 200
 
 class WarningsView(View):
     title = "Warnings"
+    about = "The last warnings since the start"
     keys = (("x", "export"),)
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._warnings: list[Warning] = []
+        self._lines = ScrolledLines()
 
     def compose(self) -> ComposeResult:
-        yield ScrolledLines()
+        yield self._lines
 
     @property
     def main(self) -> Widget | None:
-        return self.query_one(ScrolledLines)
+        return self._lines
 
     async def poll(self, link: Link) -> None:
         found = await link.ask(Warnings, "warnings")
         self._warnings = sorted(found.warnings, key=lambda warning: -warning.time)[:MOST_ROWS]
-        box = self.query_one(ScrolledLines)
-        lines = [line for warning in self._warnings for line in shown(warning, link.now, box.room - 1)]
-        box.show(lines or [Text(" ").append("no warning since the start", OK)])
+        lines = [line for warning in self._warnings for line in shown(warning, link.now, self._lines.room - 1)]
+        self._lines.show(lines or [Text(" ").append("no warning since the start", OK)])
 
     def reset(self) -> None:
         self._warnings = []
-        self.query_one(ScrolledLines).show([])
+        self._lines.show([])
 
     def complain(self, trouble: str) -> None:
-        self.query_one(ScrolledLines).show([Text(" ").append(trouble, BAD)])
+        self._lines.show([Text(" ").append(trouble, BAD)])
 
     def exported(self) -> Export | None:
         return Export(("time", "text"), [(warning.time, warning.text) for warning in self._warnings])

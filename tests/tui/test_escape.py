@@ -1,0 +1,60 @@
+"""Nothing gets from the socket to the terminal but printable ASCII."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastscreen.client import Malformed
+from fastscreen.tui import model
+from fastscreen.tui.escape import MOST_TEXT, cleaned, escaped, printable
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=40) | st.text(max_size=40)
+
+
+def texts(value: Any) -> list[str]:
+    """All strings in a structure."""
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for pair in value.items() for part in pair for text in texts(part)]
+    return [text for part in value for text in texts(part)] if isinstance(value, list) else []
+
+
+def test_c_escapes_as_in_the_log() -> None:
+    assert escaped(b'EHLO \x1b]0;x\x07 \\ "\x00\x7f\xc3\xa9\r\n\t\b\v\f') == (
+        r'EHLO \033]0;x\a \\ "\000\177\303\251\r\n\t\b\v\f'
+    )
+
+
+def test_text_of_the_daemons_own() -> None:
+    assert printable(r"talked \r\n too soon") == r"talked \r\n too soon"
+    assert printable("a\u202eb\u0301\x1b[31m") == r"a\342\200\256b\314\201\033[31m"
+    assert printable("\udc80") == r"\355\262\200"
+
+
+def test_bounds() -> None:
+    assert escaped(b"x" * 2000) == "x" * MOST_TEXT + "..."
+    assert printable("x" * 2000) == "x" * MOST_TEXT + "..."
+    deep: Any = "x"
+    for _ in range(500):
+        deep = [deep]
+    assert "<list>" in str(cleaned(deep))
+
+
+@given(st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(SCALARS, inner, max_size=4)))
+def test_only_printable_ascii_is_left(value: Any) -> None:
+    assert all(text.isascii() and text.isprintable() for text in texts(cleaned(value)))
+
+
+def test_numbers_that_are_no_times() -> None:
+    assert cleaned([float("nan"), float("inf"), 1e300, 5.5]) == [0.0, 0.0, 0.0, 5.5]
+
+
+def test_record_says_what_is_wrong() -> None:
+    with pytest.raises(Malformed, match=r"not what docs/control.md says: .*`int`"):
+        model.record(model.Sessions, {"total": "many"})
+    assert model.record(model.Sessions, {"total": 3, "later": [1]}).total == 3

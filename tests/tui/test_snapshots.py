@@ -1,0 +1,79 @@
+"""Each screen at 80x24 as text. After a change that is wanted: FASTSCREEN_SNAPSHOTS=write pytest THIS_FILE"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastscreen.tui.views import VIEWS
+from tui.pilot import driven, front_door, remember, rows, seen, until
+
+SCREENS = Path(__file__).parent / "screens"
+ADDRESS = "192.0.2.77"
+SIGNS = {
+    "Overview": "4m59s ago",
+    "Connections": "EHLO",
+    "Story": "+0.000",
+    "Events": "200 events",
+    "DNSBL": "failing",
+    "Clients": "█",
+    "Cache": "12 entries",
+    "Warnings": "greet wait",
+}
+
+
+@pytest.fixture(autouse=True)
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times are shown in the reader's zone; here that is UTC."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("at", range(len(VIEWS)), ids=lambda at: VIEWS[at].title.lower())
+def test_screen(tmp_path: Path, at: int) -> None:
+    title = VIEWS[at].title
+
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, hub):
+            remember(app, hub, 290)
+            hub.world.visit("pregreet", ADDRESS)
+            remember(app, hub, 10)
+            if title == "Story":
+                app.open_story(ADDRESS)
+            else:
+                await pilot.press(str(at + 1))
+            await seen(pilot, SIGNS[title])
+            await until(pilot, lambda: hub.asked[-1]["do"] == "status")  # and whatever else was asked has been answered
+            compare(title.lower(), rows(app))
+
+    run()
+
+
+def test_help(tmp_path: Path) -> None:
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, _):
+            await seen(pilot, "Verdicts", "failing")
+            await pilot.press("question_mark")
+            await seen(pilot, "Everywhere", "mx1.example.com", "q quit")
+            compare("help", rows(app))
+
+    run()
+
+
+def compare(name: str, found: list[str]) -> None:
+    path = SCREENS / f"{name}.txt"
+    if os.environ.get("FASTSCREEN_SNAPSHOTS") == "write":
+        SCREENS.mkdir(exist_ok=True)
+        path.write_text("\n".join(found) + "\n")
+    assert found == path.read_text().splitlines()
+    assert all(len(row) <= 80 for row in found)
+    assert len(found) == 24
