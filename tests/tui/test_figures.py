@@ -11,7 +11,8 @@ from fastscreen.tui import chart, figures
     ("seconds", "shown"),
     [
         (None, "-"), (0, "0s"), (0.0008, "0.8ms"), (0.012, "12ms"), (0.9994, "999ms"), (0.9996, "1.0s"),
-        (9.949, "9.9s"), (9.951, "10s"), (59.4, "59s"), (59.6, "1m00s"), (3599.6, "1h00m"), (86399, "23h59m"), (266_000, "3d01h"),
+        (9.949, "9.9s"), (9.951, "10s"), (59.4, "59s"), (59.6, "1m00s"), (3599.6, "1h00m"),
+        (86399, "23h59m"), (266_000, "3d01h"),
     ],
 )  # fmt: skip
 def test_duration(seconds: float | None, shown: str) -> None:
@@ -44,5 +45,5 @@ def test_chart() -> None:
     assert chart.gathered([1, 3, 5], 2) == [1, 4]  # whole groups, counted from the newest
     assert chart.gathered([], 2) == []
     lines = chart.stacked([1, 2], [2, 4], 4, 3, 2)
-    assert [line.plain for line in lines] == ["  █", " ██"]
+    assert [line.plain for line in lines] == ["  █", " ▄█"]
     assert [str(span.style) for span in lines[1].spans] == ["fs.ok_on_rest", "fs.ok"]
