@@ -44,6 +44,8 @@ def duration(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     seconds = abs(seconds)
+    if not seconds:
+        return "0s"
     if seconds < 0.01:
         return f"{seconds * 1000:.1f}ms"
     if seconds < 0.9995:

@@ -232,7 +232,7 @@ class Hub:
         return {"begins": self.world.events[0]["time"], "clients": clients[: request["limit"]]}
 
     def _do_cache_stats(self, request: Map) -> Map:
-        steps = [(3600.0, 4_120), (86_400.0, 61_302), (604_800.0, 402_117), (2_592_000.0, 744_013)]
+        steps = [(0.0, 412), (3600.0, 4_120), (86_400.0, 61_302), (604_800.0, 402_117), (2_592_000.0, 744_013)]
         return {
             "path": "/var/lib/fastscreen/cache.lmdb" if self.world.hostile is None else self.world.bad,
             "entries": 1_211_552,

@@ -68,8 +68,9 @@ class CacheView(TableView):
         place = Text(" ").append(stats.path, MUTED)
         lines = [size, place]
         most = max((step.entries for step in stats.expiring), default=0)
-        for step in stats.expiring[:4]:
-            line = Text(" ").append(f"expire within {duration(step.within):<7}", MUTED)
+        for step in stats.expiring[: 4 if self.size.height < 30 else 6]:
+            what = f"expire within {duration(step.within)}" if step.within else "expired already"
+            line = Text(" ").append(f"{what:<21}", MUTED)
             line.append(f"{count(step.entries):>10} ")
             lines.append(line.append(bar(step.entries, most, max(width - 36, 8)), ACCENT))
         self._box.styles.height = len(lines)
