@@ -25,6 +25,8 @@ _IPV4_SOURCE, _IPV6_SOURCE = 12, 8
 def listen(address: Endpoint, workers: int = 1) -> list[socket.socket]:
     """Bind and listen: a socket for each worker. OSError: with the address in its text.
 
+    With several, a client that connects before all of them listen, some ms, may fall to another worker than later.
+
     The backlog is as long as the kernel allows (net.core.somaxconn): a burst waits there. SO_KEEPALIVE is inherited
     by every client's socket (reference 2.1).
     """
