@@ -11,9 +11,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench import burst, machine, measure, memory, programs, publish, report, results, room
+from bench import attached, burst, machine, measure, memory, programs, publish, report, results, room
 from bench.figures import Figure
-from bench.rows import ROWS, Burst, Memory, Row
+from bench.rows import ROWS, Attached, Burst, Memory, Row
 
 RESULTS = Path(__file__).parent / "results"
 MICRO = "micro"  # the figures of the core's parts alone, bench/micro
@@ -72,7 +72,7 @@ def main() -> int:
     return 1 if results.failed(data) else 0
 
 
-def _smaller(row: Row | Memory | Burst, clients: int | None) -> Row | Memory | Burst:
+def _smaller(row: Row | Memory | Attached | Burst, clients: int | None) -> Row | Memory | Attached | Burst:
     if clients is None:
         return row
     if isinstance(row, Row):
@@ -80,11 +80,13 @@ def _smaller(row: Row | Memory | Burst, clients: int | None) -> Row | Memory | B
     return replace(row, clients=min(row.clients, clients))
 
 
-def _run(row: Row | Memory | Burst, folder: Path, built: dict[str, Path], rounds: int) -> results.Result:
+def _run(row: Row | Memory | Attached | Burst, folder: Path, built: dict[str, Path], rounds: int) -> results.Result:
     if isinstance(row, Row):
         return measure.run(row, folder, built, rounds)
     if isinstance(row, Memory):
         return memory.run(row, folder, built, rounds)
+    if isinstance(row, Attached):
+        return attached.run(row, folder, built, rounds)
     return burst.run(row, folder, built, rounds)
 
 

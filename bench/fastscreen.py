@@ -35,7 +35,7 @@ bare_newline = "{deep}"
 [cache]
 path = "{folder}/state/cache"
 [control]
-path = ""
+path = "{control}"
 [limits]
 client_connection_count = 0
 pre_queue = {limit}
@@ -58,6 +58,10 @@ class Fastscreen(Screener):
     @property
     def log_path(self) -> Path:
         return self.folder / "log"
+
+    @property
+    def control_socket(self) -> Path:
+        return self.folder / "control"
 
     def prepare(self) -> None:
         try:
@@ -83,6 +87,7 @@ class Fastscreen(Screener):
             "deep": "enforce" if self.settings.deep else "off",
             "limit": self.settings.limit,
             "handoffs": self.settings.handoffs,
+            "control": self.control_socket if self.settings.control else "",
         }
         (self.folder / "fastscreen.toml").write_text(_CONFIGURATION.format_map(values))
 

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from bench import burst, measure, memory
+from bench import attached, burst, measure, memory
 from bench.figures import Figure
-from bench.rows import FLAT_AIM
+from bench.rows import FLAT_AIM, VIEW_AIM
 
 SCREENERS = ("postscreen", "fastscreen")
 
-Result = measure.Result | memory.Result | burst.Result
+Result = measure.Result | memory.Result | attached.Result | burst.Result
 
 
 def as_json(
@@ -20,13 +20,17 @@ def as_json(
     """`problems` are those of figures that have no row: why they are missing, by name."""
     rows = [_row(result) for result in results if isinstance(result, measure.Result)]
     flat = [figure for result in results if isinstance(result, measure.Result) for figure in _flat(result)]
+    views = [result for result in results if isinstance(result, attached.Result)]
+    problems |= {result.row.title: result.problem for result in views if result.problem}
     return {
         "machine": machine,
         "rounds": rounds,
         "rows": rows,
         "memory": [_memory(result) for result in results if isinstance(result, memory.Result)],
         "burst": [_burst(result) for result in results if isinstance(result, burst.Result)],
-        "figures": [asdict(figure) for figure in (*flat, *figures)],
+        "figures": [
+            asdict(figure) for figure in (*flat, *(_view(result) for result in views if not result.problem), *figures)
+        ],
         "problems": problems,
     }
 
@@ -100,6 +104,27 @@ def _flat(result: measure.Result) -> list[Figure]:
             detail=f"{min(ratios):.2f} to {max(ratios):.2f}",
         )
     ]
+
+
+def _view(result: attached.Result) -> Figure:
+    def fastscreen(sample: attached.Sample) -> float:
+        return sample.screener + sample.hub
+
+    ratios = [fastscreen(viewed) / fastscreen(alone) for alone, viewed in result.pairs]
+    value = median(ratios)
+    hub, view = (median(getattr(viewed, name) for _, viewed in result.pairs) for name in ("hub", "view"))
+    return Figure(
+        name=result.row.name,
+        title=f"fastscreen's CPU a known client at full load with {result.row.title} ÷ without",
+        value=value,
+        unit="",
+        aim=f"≤ {VIEW_AIM}",
+        met=value <= VIEW_AIM,
+        detail=f"{min(ratios):.2f} to {max(ratios):.2f}; "
+        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs against "
+        f"{median(fastscreen(alone) for alone, _ in result.pairs):.1f}, of it {hub:.2f} in the control socket's "
+        f"process; the view itself used {view:.1f}",
+    )
 
 
 def _memory(result: memory.Result) -> dict[str, Any]:

@@ -46,6 +46,23 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Attached:
+    """What the live view costs the screener at full load: known clients, with the view attached and without, in turn.
+
+    The view shows the screen that this `key` brings up; it is there once it has drawn `shows`.
+    """
+
+    name: str
+    title: str
+    key: bytes
+    shows: bytes
+    settings: Settings
+    clients: int = 120_000
+    together: int = 32
+    sources: int = 200
+
+
+@dataclass(frozen=True)
 class Burst:
     """So many connects within one second, each by a new client that waits for the teaser, at most `seconds`."""
 
@@ -65,9 +82,11 @@ _KNOWN = b": PASS OLD [127.1."
 _NEW = b": PASS NEW [127."
 # At nine tenths of the limit stress mode would begin, and cut the greet waits short.
 _HOLDING = Settings(greet_wait=1, limit=16_000)
+_VIEWED = Settings(greet_wait=1, control=True)
+VIEW_AIM = 1.03  # fastscreen's CPU a connection with the view attached / without
 FLAT_AIM = 1.15  # fastscreen's CPU with held clients / without
 
-ROWS: tuple[Row | Memory | Burst, ...] = (
+ROWS: tuple[Row | Memory | Attached | Burst, ...] = (
     Row(
         name="known",
         title="known client (cached), handed on by descriptor",
@@ -135,9 +154,9 @@ ROWS: tuple[Row | Memory | Burst, ...] = (
         kind="pass",
         settings=Settings(greet_wait=1, lists=ZONES, process_limit=_TUNED),
         line=_NEW,
-        clients=2000,
-        together=1000,
-        rate=200,
+        clients=4000,
+        together=2000,
+        rate=400,
         main=True,
         aim=1 / 10,
     ),
@@ -147,11 +166,21 @@ ROWS: tuple[Row | Memory | Burst, ...] = (
         kind="pass",
         settings=Settings(greet_wait=1, process_limit=_TUNED),
         line=_NEW,
-        clients=4000,
-        together=2000,
-        rate=400,
+        clients=8000,
+        together=4000,
+        rate=1000,
         main=True,
         aim=1 / 5,
+    ),
+    Row(
+        name="new-greet-few",
+        title="the same, only 100 a second",
+        kind="pass",
+        settings=Settings(greet_wait=1, process_limit=_TUNED),
+        line=_NEW,
+        clients=1000,
+        together=500,
+        rate=100,
     ),
     Row(
         name="new-deep",
@@ -159,9 +188,9 @@ ROWS: tuple[Row | Memory | Burst, ...] = (
         kind="deep",
         settings=Settings(greet_wait=1, deep=True, process_limit=_TUNED),
         line=_NEW,
-        clients=4000,
-        together=2000,
-        rate=400,
+        clients=8000,
+        together=4000,
+        rate=1000,
         main=True,
         aim=1 / 4,
     ),
@@ -175,6 +204,20 @@ ROWS: tuple[Row | Memory | Burst, ...] = (
         refused=True,
         main=True,
         aim=1 / 3,
+    ),
+    Attached(
+        name="view-overview",
+        title="the view attached, Overview",
+        key=b"1",
+        shows=b"Verdicts",
+        settings=_VIEWED,
+    ),
+    Attached(
+        name="view-events",
+        title="the view attached, Events",
+        key=b"4",
+        shows=b"PASS OLD",
+        settings=_VIEWED,
     ),
     Memory(
         name="memory-silent",

@@ -225,8 +225,23 @@ class Policy:
     ) -> None: ...
 
 @final
+class Pace:
+    """When the next batch of events is to begin; `now` is monotonic, in µs.
+
+    Batches that come often, each with little work, cost more in wake-ups (of the screener, and by it of sleeping
+    clients and MTA) than in work. They are gathered then: the next one waits PAUSE µs. It is decided anew each 100 ms.
+    """
+
+    PAUSE: int
+
+    def __init__(self, now: int) -> None: ...
+    def after(self, work: int, now: int) -> int:
+        """After a batch that handled so many events and timers: how long the next one is to wait, in µs."""
+
+@final
 class Screener:
-    """The screener of one process. Its `fileno` is an epoll set; the event loop calls `run` when that is readable.
+    """The screener of one process. Its `fileno` is an epoll set; the event loop calls `run` when that is readable, or
+    later, when the last call said so.
 
     on_truncated(token, name): a DNSBL answer did not fit a datagram; ask for A records of name by other means and call
     tcp_answer. on_drained(): after drain, the last session has ended. events: writable memory for the ring of events,
@@ -244,8 +259,8 @@ class Screener:
         events: memoryview | None = None,
     ) -> None: ...
     def fileno(self) -> int: ...
-    def run(self) -> None:
-        """Handle what has happened, up to a bound."""
+    def run(self) -> float:
+        """Handle what has happened, up to a bound. Returns how long the next call is to wait at least, in s (Pace)."""
 
     def listen(self, fd: int) -> None:
         """Accept clients from this listening, non-blocking socket, which stays the caller's."""

@@ -14,6 +14,7 @@ from posix.strings cimport strncasecmp
 include "address.pyx"
 include "networks.pyx"
 include "timers.pyx"
+include "pace.pyx"
 include "clients.pyx"
 include "record.pyx"
 include "lines.pyx"

@@ -1,6 +1,7 @@
 # The screener of one process: one epoll set with every listener, client and DNS socket, which is itself a reader of the
-# event loop. One call of `run` handles a batch of events; Python sees no more than that call. That the MTA took a
-# client is news that can wait for the next batch: those sockets are in a second set, which wakes nobody.
+# event loop. One call of `run` handles a batch of events; Python sees no more than that call, and how long the next is
+# to wait (pace.pyx). That the MTA took a client is news that can wait for the next batch: those sockets are in a second
+# set, which wakes nobody.
 
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t
@@ -90,6 +91,7 @@ cdef class Screener:
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
     cdef Listener* closed
+    cdef Pace pace
     cdef int epoll, mtas, timer_fd, spare
     cdef int64_t now                # µs, monotonic: when this batch began
     cdef int64_t wall               # µs since 1970, then
@@ -126,6 +128,7 @@ cdef class Screener:
         self.ring = EventRing(events)
         self.told = {}
         self.look_at_clocks()
+        self.pace = Pace(self.now)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         self.mtas = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
@@ -161,11 +164,11 @@ cdef class Screener:
 
     def run(self):
         cdef epoll_event events[EVENT_BATCH]
-        cdef int at, count
-        count = epoll_wait(self.epoll, events, EVENT_BATCH, 0)
+        cdef int at, count, expired
+        count = max(epoll_wait(self.epoll, events, EVENT_BATCH, 0), 0)
         self.look_at_clocks()
         handoff_confirm_all(self)
-        self.run_timers()
+        expired = self.run_timers()
         # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
             if events[at].data.u64 & 7 != TAG_LISTENER:
@@ -174,6 +177,8 @@ cdef class Screener:
             if events[at].data.u64 & 7 == TAG_LISTENER:
                 self.handle(&events[at])
         self.finish()
+        pause = self.pace.pause(count + expired, self.now)
+        return 0.0 if count == EVENT_BATCH else pause / 1e6
 
     cdef inline void look_at_clocks(self) noexcept:
         cdef timespec moment
@@ -229,11 +234,13 @@ cdef class Screener:
             free(listener)
         dnsbl_sweep(self.dnsbl)
 
-    cdef void run_timers(self) noexcept:
-        """Timers before events: early bytes that come with the end of the greet wait are late bytes (2.1)."""
+    cdef int run_timers(self) noexcept:
+        """Timers before events: early bytes that come with the end of the greet wait are late bytes (2.1). How many."""
+        cdef int count = 0
         cdef TimerKind kind
         cdef Timer* timer = self.timers.expired(self.now, &kind)
         while timer != NULL:
+            count += 1
             if kind == TIMER_GREET:
                 greet_end(self, <Session*> timer)
             elif kind == TIMER_COMMAND:
@@ -253,6 +260,7 @@ cdef class Screener:
             elif kind == TIMER_DRAIN:
                 self.turn_all_away()
             timer = self.timers.expired(self.now, &kind)
+        return count
 
     cdef void arm_timer(self) noexcept:
         """Set timer_fd to the next deadline; it may ring too early, never too late."""

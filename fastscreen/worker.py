@@ -70,6 +70,7 @@ class Worker:
         self._sink: Sink | None = None
         self._stopping = False
         self._reloading: asyncio.Task[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
@@ -102,7 +103,7 @@ class Worker:
         self._use_resolvers(self._config)
         for listener in self._listeners.values():
             self._screener.listen(listener.fileno())
-        loop.add_reader(self._screener.fileno(), self._screener.run)
+        loop.add_reader(self._screener.fileno(), self._screen)
         loop.add_reader(self._seat.channel.fileno(), self._ordered)
         if self._seat.questions is not None:
             desk = Desk(self._seat.questions, self._screener, self._cache, self._log)
@@ -112,6 +113,8 @@ class Worker:
         await self._drained.wait()
         tick.cancel()
         loop.remove_reader(self._screener.fileno())
+        if self._pause is not None:
+            self._pause.cancel()
         await self._resolver.close()
         if self._cache is not None:
             self._cache.close()
@@ -119,6 +122,19 @@ class Worker:
             self._sink.stop()
         self._target.close()
         return 0
+
+    def _screen(self) -> None:
+        """One batch of events. The next begins with the next event, or after the pause that the core wants."""
+        loop = asyncio.get_running_loop()
+        paused = self._pause is not None
+        self._pause = None
+        pause = self._screener.run()
+        if pause:
+            self._pause = loop.call_later(pause, self._screen)
+        if pause and not paused:
+            loop.remove_reader(self._screener.fileno())
+        elif paused and not pause:
+            loop.add_reader(self._screener.fileno(), self._screen)
 
     def _mta_socket(self, settings: Config) -> str:
         """Where clients that passed go: the configuration's socket, or that of the embedded sink."""

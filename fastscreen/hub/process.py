@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import socket
 from collections.abc import Sequence
@@ -22,7 +23,9 @@ from fastscreen.hub.house import House
 from fastscreen.logs import LogTarget
 from fastscreen.warningbook import WarningBook
 
+_PR_SET_NAME = 15
 CALLERS_MOST = 32
+NAME = b"fastscreen-hub"  # as top and ps show it, at most 15 octets
 NICENESS = 10  # where there is not CPU enough, mail goes first
 
 
@@ -52,6 +55,7 @@ class Hub:
     def run(self) -> int:
         """Serve until the supervisor says so, or is gone."""
         os.nice(NICENESS)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(self._serve())
 

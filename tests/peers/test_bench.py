@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.rows import ROWS, Burst, Memory, Row
+from bench.rows import ROWS, Attached, Burst, Memory, Row
 from peers import needs
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +24,7 @@ def run(*arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.CompletedP
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-def play(row: Row | Memory | Burst, folder: Path) -> "subprocess.CompletedProcess[str]":
+def play(row: Row | Memory | Attached | Burst, folder: Path) -> "subprocess.CompletedProcess[str]":
     return run(row.name, "--rounds", "1", "--clients", str(CLIENTS), "--results", str(folder / row.name))
 
 
@@ -66,6 +66,13 @@ def test_cpu(row: Row, played: dict[str, tuple[dict[str, Any], str]]) -> None:
 def test_memory(row: Memory, played: dict[str, tuple[dict[str, Any], str]]) -> None:
     [measured] = played[row.name][0]["memory"]
     assert measured["postscreen"]["median"] > 0  # fastscreen's blocks may have room for so few clients
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row, Attached)], ids=lambda row: row.name)
+def test_view(row: Attached, played: dict[str, tuple[dict[str, Any], str]]) -> None:
+    [figure] = played[row.name][0]["figures"]
+    assert figure["name"] == row.name
+    assert figure["value"] > 0
 
 
 def test_burst(played: dict[str, tuple[dict[str, Any], str]]) -> None:
