@@ -105,9 +105,17 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     close_all(workers for _, workers in held.questions)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-1]).write
-    ends = [hubs for hubs, _ in held.questions]
-    listener = held.control.listener
-    daemon = Daemon(os.getppid(), held.started, theirs, listener, ends, held.rings, held.books)
+    daemon = Daemon(
+        pid=os.getppid(),
+        started=held.started,
+        channel=theirs,
+        control=held.control.listener,
+        questions=[hubs for hubs, _ in held.questions],
+        rings=held.rings,
+        books=held.books,
+        tables=held.tables,
+        key=held.key,
+    )
     return Hub(held.config, target, daemon).run()
 
 

@@ -14,7 +14,7 @@ from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint
 from fastscreen.hub import questions
-from fastscreen.listeners import listen
+from fastscreen.listeners import listen, new_key
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
 from fastscreen.warningbook import WarningBook
@@ -39,6 +39,8 @@ class Holdings:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self.started = time.time()
+        self.key = new_key()
+        """By which a client's worker is chosen."""
         self.groups: dict[Endpoint, list[socket.socket]] = {}
         """Listening sockets, one for each worker."""
         self.places: list[Place] = []
@@ -50,7 +52,7 @@ class Holdings:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
         config = self.config
         self.target = LogTarget(config)
-        self.groups = {address: listen(address, count) for address in config.listen.addresses}
+        self.groups = {address: listen(address, count, self.key) for address in config.listen.addresses}
         if user:
             self.target.give_to(user)
         if config.cache.path:

@@ -44,7 +44,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         warnings = warnings_of(tables, count)
         for address in settings.listen.addresses:
             if address not in held.groups:
-                opened[address] = listen(address, count)
+                opened[address] = listen(address, count, held.key)
     except Exception as error:  # whatever it is: the old one stays, and the log tells
         for group in opened.values():
             close_all(group)

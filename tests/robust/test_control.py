@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import struct
@@ -264,6 +265,55 @@ def test_without_a_cache(start: Start, path: Path) -> None:
     with connected(path) as control:
         assert control.ok("status")["cache"] is None
         assert "cache.path is empty" in control.error("cache.stats")
+
+
+def test_explain_goes_by_the_limits_of_the_clients_worker(start: Start, path: Path, mta: FakeMta) -> None:
+    """Also of a client that nobody has seen yet: one worker has no room, the other has."""
+    screener = start({"control": {"path": str(path)}, "greet": {"wait": "100s"}, "limits": {"pre_queue": 10}}, TWO)
+    with connected(path) as control, contextlib.ExitStack() as held:
+        refused = ""
+        taken = []
+        for number in range(1, 200):
+            source = f"127.1.0.{number}"
+            if held.enter_context(screener.connect(source)).socket.recv(100) == TEASER:
+                taken.append(source)
+            else:
+                refused = source
+                break
+        assert refused
+        eventually(control, "status", lambda answer: sum(one["sessions"] for one in answer["workers"]) == len(taken))
+        new = [f"127.1.1.{number}" for number in range(1, 21)]
+        verdicts = {source: control.ok("explain", address=source)["verdict"] for source in new}
+        assert set(verdicts.values()) == {"busy", "passed"}
+        for source, verdict in verdicts.items():
+            with screener.connect(source) as client:
+                told = client.socket.recv(100)
+            assert told.startswith(b"421 " if verdict == "busy" else TEASER), (source, verdict)
+            # It has gone again, so that the next one finds as much room.
+            screener.line(rf"(HANGUP|DISCONNECT|NOQUEUE).*\[{re.escape(source)}\]")
+
+
+@WORKERS
+def test_a_new_hub_knows_the_tables_as_the_workers_do(
+    start: Start, path: Path, settings: Map, folder: Path, mta: FakeMta, workers: int
+) -> None:
+    """A table that has changed since, or is gone, counts from the next reload on."""
+    table = folder / "access.cidr"
+    table.write_text("127.3.0.1 reject\n")
+    listen = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}}
+    screener = start(settings, listen, {"access": {"list": [f"cidr:{table}"], "denylist_action": "drop"}})
+    screener.may_lose_workers = True
+    table.unlink()
+    with connected(path) as control:
+        hub = hub_of(screener, control)
+        os.kill(hub, signal.SIGKILL)
+        screener.line(rf"hub \(process {hub}\) was killed by SIGKILL")
+    with connected(path) as control:
+        assert control.ok("explain", address="127.3.0.1")["verdict"] == "denylisted"
+        table.write_text("127.3.0.2 reject\n")
+        screener.reload()
+        eventually(control, "explain", lambda answer: answer["verdict"] == "passed", address="127.3.0.1")
+        assert control.ok("explain", address="127.3.0.2")["verdict"] == "denylisted"
 
 
 # ---- acting
