@@ -39,7 +39,8 @@ class Screener:
         handoff: Path,
         workers: int,
     ) -> None:
-        folder.mkdir(mode=0o755, exist_ok=True)
+        # Its own: who opens a cache has the folder for itself meanwhile; who waits too long for that goes without one.
+        folder.mkdir(parents=True)
         shutil.chown(folder, USER)  # it makes its cache there after it has become this user
         self.log = folder / f"{name}.log"
         self.cache = folder / f"{name}.cache"
