@@ -22,10 +22,16 @@ _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets count from the IP header
 _IPV4_SOURCE, _IPV6_SOURCE = 12, 8
 
 
-def listen(address: Endpoint, workers: int = 1) -> list[socket.socket]:
+def new_key() -> int:
+    """What the choice of a client's worker depends on. Random: nobody outside can find addresses that fall to one."""
+    return int.from_bytes(os.urandom(8), "big")
+
+
+def listen(address: Endpoint, workers: int, key: int) -> list[socket.socket]:
     """Bind and listen: a socket for each worker. OSError: with the address in its text.
 
-    With several, a client that connects before all of them listen, some ms, may fall to another worker than later.
+    key: of `new_key`, one for all addresses of a daemon: a client is the same worker's at each of them. With several
+    workers, a client that connects before all sockets listen, some ms, may fall to another one than later.
 
     The backlog is as long as the kernel allows (net.core.somaxconn): a burst waits there. SO_KEEPALIVE is inherited
     by every client's socket (reference 2.1).
@@ -43,7 +49,7 @@ def listen(address: Endpoint, workers: int = 1) -> list[socket.socket]:
             opened[-1].listen(BACKLOG)
             if len(opened) == 1:
                 address = Endpoint(address.host, opened[0].getsockname()[1])
-                _choose_by_client(opened[0], workers)
+                _choose_by_client(opened[0], workers, key)
         return opened
     except OSError as error:
         for listener in opened:
@@ -69,12 +75,9 @@ def _bound(address: Endpoint, *, shared: bool) -> socket.socket:
     return listener
 
 
-def _choose_by_client(first: socket.socket, workers: int) -> None:
-    """Let the kernel pick the socket of the group by the client's address alone (IPv6: its /64).
-
-    The key is random: nobody outside can choose addresses that all fall to one worker.
-    """
-    program = _program(first.family == socket.AF_INET6, workers, int.from_bytes(os.urandom(8), "big"))
+def _choose_by_client(first: socket.socket, workers: int, key: int) -> None:
+    """Let the kernel pick the socket of the group by the client's address alone (IPv6: its /64)."""
+    program = _program(first.family == socket.AF_INET6, workers, key)
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: how many instructions, and where they are
     described = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
@@ -87,7 +90,7 @@ def _choose_by_client(first: socket.socket, workers: int) -> None:
 
 
 def _program(ipv6: bool, workers: int, key: int) -> bytes:
-    """A keyed hash of the source address, modulo the number of workers."""
+    """A keyed hash of the source address, modulo the number of workers. `worker_of` calculates the same."""
     mask, factor = key & 0xFFFFFFFF, key >> 32 | 1
     fold = [(_TO_X, 0), (_SHIFT, 16), (_XOR_X, 0)]  # the product's high bits depend on all of its factor's
     mixed = [(_XOR, mask), *fold, (_MULTIPLY, factor), *fold, (_MULTIPLY, factor), *fold]
@@ -97,3 +100,24 @@ def _program(ipv6: bool, workers: int, key: int) -> bytes:
         steps += [(_TO_X, 0), (_LOAD_WORD, source + 4), (_XOR_X, 0), *mixed]
     steps += [(_REMAINDER, workers), (_RETURN, 0)]
     return b"".join(struct.pack("HBBI", code, 0, 0, operand) for code, operand in steps)
+
+
+def worker_of(client: str, workers: int, key: int) -> int:
+    """The number, from 0, of the worker that a client falls to: what the kernel calculates by `_program`."""
+    if workers == 1:
+        return 0
+    mask, factor = key & 0xFFFFFFFF, key >> 32 | 1
+
+    def mixed(word: int) -> int:
+        word ^= mask
+        word ^= word >> 16
+        for _ in range(2):
+            word = word * factor & 0xFFFFFFFF
+            word ^= word >> 16
+        return word
+
+    packed = ipaddress.ip_address(client).packed
+    found = mixed(int.from_bytes(packed[:4], "big"))
+    if len(packed) > 4:
+        found = mixed(found ^ int.from_bytes(packed[4:8], "big"))
+    return found % workers

@@ -59,15 +59,15 @@ class Tables:
     def __init__(self, config: Config) -> None:
         self._config = config
         try:
-            self._access = load_access(config)
+            self.access = load_access(config)
             self._footer = Footer(config.engine, config.hostname)
             self._forbidden = ForbiddenCommands(config.engine.forbidden_commands)
             self._command_filter = CommandFilter(config.engine.command_filter)
             self._ehlo = Ehlo(config.engine, config.hostname)
-            self._shown, map_warnings = shown_names(config.dnsbl)
+            self.shown, map_warnings = shown_names(config.dnsbl)
         except TableError as error:
             raise ConfigError(f"{config.source}: {error}") from None
-        self._parts = (self._access, self._footer, self._forbidden, self._command_filter, self._ehlo)
+        self._parts = (self.access, self._footer, self._forbidden, self._command_filter, self._ehlo)
         self._warnings = (*(warning for part in self._parts for warning in part.warnings), *map_warnings)
 
     def policy(self, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
@@ -83,7 +83,7 @@ class Tables:
             hostname=config.hostname,
             teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
             greeting=f"220 {config.banner}\r\n".encode(),
-            access=[_step(step) for step in self._access.steps],
+            access=[_step(step) for step in self.access.steps],
             denylist_action=config.access.denylist_action,
             tests=[
                 (bool(config.greet.banner), config.greet.action, config.greet.ttl),
@@ -94,7 +94,7 @@ class Tables:
             ],
             greet_wait=(config.greet.wait, config.greet.stress_wait),
             command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-            lists=_lists(config, self._shown),
+            lists=_lists(config, self.shown),
             threshold=config.dnsbl.threshold,
             allowlist_threshold=config.dnsbl.allowlist_threshold,
             dnsbl_min_ttl=config.dnsbl.min_ttl,

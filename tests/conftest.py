@@ -19,6 +19,7 @@ def lab() -> Iterator[Lab]:
         peers.close()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which looks for the mark once
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several pytest processes (xdist), the peers are started in one of them only."""
     peers = Path(__file__).parent / "peers"

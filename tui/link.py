@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from fastscreen.client import Client, ControlError, Malformed, Refused, Subscription, Unreachable
-from fastscreen.tui.escape import printable
+from fastscreen.escape import printable
 from fastscreen.tui.model import Hello, Status, record
 
 Record = TypeVar("Record")

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from fastscreen.client import Malformed
-from fastscreen.tui.escape import cleaned
+from fastscreen.escape import cleaned
 
 Record = TypeVar("Record")
 Stamps = dict[str, float | str | None]

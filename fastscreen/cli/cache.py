@@ -15,7 +15,7 @@ from fastscreen import client
 from fastscreen.cli import control
 from fastscreen.cli.answers import CacheStats, Deleted, Entries, Entry, Stamp, Stored
 from fastscreen.cli.words import moment, size, span
-from fastscreen.tui.escape import cleaned, printable
+from fastscreen.escape import cleaned, printable
 
 EXAMPLES = f"""\
 examples:

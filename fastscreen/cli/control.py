@@ -16,7 +16,7 @@ import msgspec
 from fastscreen import client, config
 from fastscreen.client import ControlError, Malformed, Unreachable
 from fastscreen.config import ConfigError
-from fastscreen.tui.escape import cleaned, printable
+from fastscreen.escape import cleaned, printable
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from fastscreen.cli import control
 from fastscreen.cli.answers import Event
 from fastscreen.cli.words import clock
 from fastscreen.client import Client
-from fastscreen.tui.escape import cleaned
+from fastscreen.escape import cleaned
 
 EXAMPLES = f"""\
 examples:

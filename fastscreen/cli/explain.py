@@ -10,7 +10,7 @@ from fastscreen import client
 from fastscreen.cli import control
 from fastscreen.cli.answers import Explanation, ListSaid, Remembered
 from fastscreen.cli.cache import expiry
-from fastscreen.tui.escape import cleaned
+from fastscreen.escape import cleaned
 
 EXAMPLES = f"""\
 examples:

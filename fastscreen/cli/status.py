@@ -12,7 +12,7 @@ from fastscreen import client
 from fastscreen.cli import control
 from fastscreen.cli.answers import Status
 from fastscreen.cli.words import moment, red, size, span
-from fastscreen.tui.escape import cleaned
+from fastscreen.escape import cleaned
 
 EXAMPLES = f"""\
 examples:

@@ -25,6 +25,7 @@ from fastscreen.hub.questions import About
 from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
+from fastscreen.listeners import worker_of
 from fastscreen.tables import TableError
 from fastscreen.warningbook import WarningBook
 
@@ -32,11 +33,13 @@ Result = TypeVar("Result")
 
 
 class House:
-    """One hub's. pid, started: the supervisor's, s since 1970. books: everybody's warnings."""
+    """One hub's. pid, started: the supervisor's, s since 1970. books: everybody's warnings. tables: as the workers have
+    them, whatever became of the files. key: by which a client's worker is chosen.
+    """
 
     def __init__(
         self, config: Config, log: Log, crew: Crew, memory: Sequence[memoryview], books: Sequence[WarningBook],
-        pid: int, started: float,
+        pid: int, started: float, tables: policy.Tables, key: int,
     ) -> None:  # fmt: skip
         self.log = log
         self.crew = crew
@@ -49,7 +52,9 @@ class House:
         self.store: Store | None = None
         self._thread = ThreadPoolExecutor(1, "cache")
         self.recent = ListStates()
-        self.configure(config)
+        self._key = key
+        self.trouble = ""
+        self._use(config, tables.shown, tables.access)
 
     def warn(self, text: str) -> None:
         self.log.warning(text)
@@ -58,16 +63,23 @@ class House:
     # ---- settings
 
     def configure(self, config: Config) -> None:
-        """Take over settings. A table that cannot be read (any more) is told to those who ask for what needs it."""
-        self.config = config
-        self.shown: dict[str, str] = {}
-        self.access = AccessList()
+        """Take over settings, as each worker does: by a look of its own at the tables. One that cannot be read
+        is told to those who ask for what needs it.
+        """
+        shown: dict[str, str] = {}
+        access = AccessList()
         self.trouble = ""
         try:
-            self.shown, _ = policy.shown_names(config.dnsbl)
-            self.access = load_access(config)
+            shown, _ = policy.shown_names(config.dnsbl)
+            access = load_access(config)
         except (ConfigError, TableError) as error:
             self.trouble = str(error)
+        self._use(config, shown, access)
+
+    def _use(self, config: Config, shown: dict[str, str], access: AccessList) -> None:
+        self.config = config
+        self.shown = shown
+        self.access = access
         self.domains = list(dict.fromkeys(site.domain for site in config.dnsbl.sites))
         self.recent.forget()
         self.names.change(time.time(), [self.shown.get(domain, domain) for domain in self.domains])
@@ -117,30 +129,23 @@ class House:
     async def known(self, address: str, stats: Sequence[Any]) -> Known:
         """What is known of a client. stats: the workers' counters."""
         about = await self.about(address)
-        worker = next((at for at, answer in enumerate(about) if answer and (answer["client"] or answer["lists"])), None)
-        here = about[worker] if worker is not None else None
+        worker = worker_of(address, len(self.crew), self._key)
+        here = about[worker]
         sessions, shared = (here["client"] or (0, None)) if here else (0, None)
         kept: dict[str, Said] = {}
         for domain, (_, state, answers, seconds) in zip(self.domains, here["lists"] if here else (), strict=False):
             if state in ("listed", "not listed") and (seconds > 0 or sessions):
                 kept[domain] = Said(state, tuple(answers))
         stamps = tuple(max(0, stamp) for stamp in shared) if shared else await self.stamps(address, about)
-        return Known(sessions, stamps, kept, self._limits(worker, stats))
+        return Known(sessions, stamps, kept, self._limits(worker, stats[worker]))
 
-    def _limits(self, worker: int | None, stats: Sequence[Any]) -> Limits:
-        """Of a worker; when it is not known whose the client is, of the one that has the least to do."""
-        every = [
-            Limits(
-                answer["sessions"],
-                answer["handoffs"],
-                self.pre_queue(at),
-                self.share(at).of(self.config.limits.post_queue),
-                answer["stress"],
-            )
-            for at, answer in enumerate(stats)
-            if answer is not None and worker in (None, at)
-        ]
-        return min(every, key=lambda limits: limits.sessions, default=Limits(0, 0, 1, 1, False))
+    def _limits(self, worker: int, answer: Any) -> Limits:
+        """Of a worker. answer: its counters; None: it gave none, so it counts as one that has just started."""
+        sessions, handoffs, stress = (
+            (answer["sessions"], answer["handoffs"], answer["stress"]) if answer is not None else (0, 0, False)
+        )
+        post_queue = self.share(worker).of(self.config.limits.post_queue)
+        return Limits(sessions, handoffs, self.pre_queue(worker), post_queue, stress)
 
     def close(self) -> None:
         self.bypass.close()

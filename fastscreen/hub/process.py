@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import __version__, channel
+from fastscreen import __version__, channel, policy
 from fastscreen.channel import Reload, ReopenLog
 from fastscreen.config import Config
 from fastscreen.hub import frames, verbs
@@ -31,7 +31,8 @@ NICENESS = 10  # where there is not CPU enough, mail goes first
 
 class Daemon(Struct, frozen=True):
     """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
-    listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's.
+    listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
+    the workers have them. key: by which a client's worker is chosen.
     """
 
     pid: int
@@ -41,6 +42,8 @@ class Daemon(Struct, frozen=True):
     questions: Sequence[socket.socket]
     rings: Sequence[memoryview]
     books: Sequence[memoryview]
+    tables: policy.Tables
+    key: int
 
 
 class Hub:
@@ -72,6 +75,8 @@ class Hub:
             books,
             daemon.pid,
             daemon.started,
+            daemon.tables,
+            daemon.key,
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
         server = await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN)

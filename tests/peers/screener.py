@@ -3,6 +3,8 @@
 import ipaddress
 import shutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fastscreen.cache import Cache
@@ -10,6 +12,8 @@ from peers import nameserver, postfix, processes, profiles
 from peers.namespace import Namespace
 
 USER = "postfix"
+START_SECONDS = 120.0  # a bound on hanging: all of them are started at the same time
+WRITE_SECONDS = 20.0  # likewise, for the cache's writer
 COMMAND = Path(sys.executable).parent / "fastscreen"
 
 
@@ -35,13 +39,12 @@ class Screener:
         handoff: Path,
         workers: int,
     ) -> None:
-        folder.mkdir(mode=0o755, exist_ok=True)
+        # Its own: who opens a cache has the folder for itself meanwhile; who waits too long for that goes without one.
+        folder.mkdir(parents=True)
         shutil.chown(folder, USER)  # it makes its cache there after it has become this user
         self.log = folder / f"{name}.log"
         self.cache = folder / f"{name}.cache"
         self.output = folder / f"{name}.output"
-        self._port = port
-        self._addresses = address(workers), address6(workers)
         own: profiles.Settings = {
             "hostname": postfix.HOSTNAME,
             "user": USER,
@@ -65,18 +68,16 @@ class Screener:
         self.process = processes.start(command, self.output, inside=namespace.inside)
 
     def ready(self) -> None:
-        """Wait until it listens on both addresses. RuntimeError has what it printed when it ended instead."""
-        processes.wait_until(self._listens, f"fastscreen ({self.config.stem})")
+        """Wait until it says that it is up. RuntimeError has what it printed when it ended instead.
 
-    def _listens(self) -> bool:
+        That a port listens is not enough: with several workers, their group of sockets may not be complete.
+        """
+        processes.wait_until(self._started, f"fastscreen ({self.config.stem})", START_SECONDS)
+
+    def _started(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"fastscreen ({self.config.stem}) ended: {self.output.read_text().strip()}")
-        try:
-            tables = "".join(Path(f"/proc/{self.process.pid}/net/{table}").read_text() for table in ("tcp", "tcp6"))
-        except FileNotFoundError:
-            return False
-        listening = {(line.split()[1], line.split()[3]) for line in tables.splitlines()}
-        return all((f"{_hex(address)}:{self._port:04X}", "0A") in listening for address in self._addresses)
+        return self.log.exists() and b": daemon started -- " in self.log.read_bytes()
 
     def last_words(self) -> str:
         """Return what it printed when it has ended, else nothing."""
@@ -95,6 +96,16 @@ class Screener:
             raise RuntimeError(f"reading {self.cache}: {said}")
         return found
 
+    def stamps_written(self, address: str, right: Callable[[tuple[int, ...]], bool] = bool) -> tuple[int, ...]:
+        """Wait until a client's stamps are in the file, and are right: its writer commits once a second.
+
+        When they never are, return what is there in the end; empty: nothing.
+        """
+        end = time.monotonic() + WRITE_SECONDS
+        while not right(found := self.stamps(address) or ()) and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
     def leave(self) -> None:
         """Ask it to end when the sessions in hand have ended."""
         if self.process.poll() is None:
@@ -104,10 +115,3 @@ class Screener:
         """Stop it at once: after the first SIGTERM it may wait for sessions, after the second it does not."""
         self.leave()
         processes.stop(self.process)
-
-
-def _hex(address: str) -> str:
-    """Return an address as /proc/net/tcp writes it: 32-bit words in the machine's byte order."""
-    packed = ipaddress.ip_address(address).packed
-    words = (packed[at : at + 4] for at in range(0, len(packed), 4))
-    return "".join(f"{int.from_bytes(word, sys.byteorder):08X}" for word in words)

@@ -2,11 +2,30 @@
 
 import re
 import socket
+import subprocess
+import sys
 
+from fastscreen.listeners import worker_of
 from peers.lab import Lab
 from peers.processes import wait_until
 
 SERVICE = "early"
+
+KEY = 0xFEDCBA9876543210
+CHOSEN = f"""
+import select, socket, sys
+from fastscreen.config.model import Endpoint
+from fastscreen.listeners import listen
+listeners = listen(Endpoint("2001:db8::2:1", 0), 3, {KEY})
+for source in sys.argv[1:]:
+    with socket.socket(socket.AF_INET6) as client:
+        client.bind((source, 0))
+        client.connect(listeners[0].getsockname())
+        for at, one in enumerate(listeners):
+            if select.select([one], [], [], 0)[0]:
+                print(at)
+                one.accept()[0].close()
+"""
 
 
 def test_all_of_a_64_fall_to_one_worker(lab: Lab) -> None:
@@ -35,3 +54,12 @@ def owner(lab: Lab, host: str, port: int, source: bytes) -> str:
     found = line.search(log.read_text())
     assert found
     return found[1]
+
+
+def test_worker_of_is_the_kernels_choice(lab: Lab) -> None:
+    """What the hub calculates, beside what the kernel does in the namespace, where many addresses can be had."""
+    sources = [f"2001:db8:{number * 911:x}:{number * 577:x}::{number:x}" for number in range(1, 61)]
+    command = [*lab.namespace.inside, sys.executable, "-c", CHOSEN, *sources]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.stderr == ""
+    assert [int(line) for line in run.stdout.split()] == [worker_of(source, 3, KEY) for source in sources]

@@ -1,7 +1,9 @@
 """The control socket of a real fastscreen: what it says, who may do what, and what hostile callers cannot do."""
 
 import contextlib
+import itertools
 import os
+import re
 import signal
 import socket
 import struct
@@ -18,6 +20,7 @@ from robust.fakedns import FakeDns, listed, not_listed
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta, folder_for
 from robust.harness import ADDRESS, TEASER, USER, Screener, merge, wait_until
+from robust.test_workers import owner
 
 TWO = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": 2}}
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
@@ -264,6 +267,58 @@ def test_without_a_cache(start: Start, path: Path) -> None:
     with connected(path) as control:
         assert control.ok("status")["cache"] is None
         assert "cache.path is empty" in control.error("cache.stats")
+
+
+def test_explain_goes_by_the_limits_of_the_clients_worker(start: Start, path: Path, mta: FakeMta) -> None:
+    """Also of a client that nobody has seen yet: one worker has no room, the other has."""
+    screener = start({"control": {"path": str(path)}, "greet": {"wait": "100s"}, "limits": {"pre_queue": 10}}, TWO)
+    with connected(path) as control, contextlib.ExitStack() as held:
+        full = 0  # the worker that five clients fill
+        sessions = 0
+        for number in itertools.count(1):
+            client = screener.connect(f"127.1.0.{number}")
+            full = full or owner(screener, client)
+            if owner(screener, client) == full:
+                held.enter_context(client)
+                assert client.socket.recv(100) == TEASER
+                sessions += 1
+                if sessions == 5:
+                    break
+            else:
+                client.socket.close()
+        eventually(control, "status", lambda answer: sum(one["sessions"] for one in answer["workers"]) == sessions)
+        new = [f"127.1.1.{number}" for number in range(1, 21)]
+        verdicts = {source: control.ok("explain", address=source)["verdict"] for source in new}
+        assert set(verdicts.values()) == {"busy", "passed"}
+        for source, verdict in verdicts.items():
+            with screener.connect(source) as client:
+                told = client.socket.recv(100)
+            assert told.startswith(b"421 " if verdict == "busy" else TEASER), (source, verdict)
+            # It has gone again, so that the next one finds as much room.
+            screener.line(rf"(HANGUP|DISCONNECT|NOQUEUE).*\[{re.escape(source)}\]")
+
+
+@WORKERS
+def test_a_new_hub_knows_the_tables_as_the_workers_do(
+    start: Start, path: Path, settings: Map, folder: Path, mta: FakeMta, workers: int
+) -> None:
+    """A table that has changed since, or is gone, counts from the next reload on."""
+    table = folder / "access.cidr"
+    table.write_text("127.3.0.1 reject\n")
+    listen = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}}
+    screener = start(settings, listen, {"access": {"list": [f"cidr:{table}"], "denylist_action": "drop"}})
+    screener.may_lose_workers = True
+    table.unlink()
+    with connected(path) as control:
+        hub = hub_of(screener, control)
+        os.kill(hub, signal.SIGKILL)
+        screener.line(rf"hub \(process {hub}\) was killed by SIGKILL")
+    with connected(path) as control:
+        assert control.ok("explain", address="127.3.0.1")["verdict"] == "denylisted"
+        table.write_text("127.3.0.2 reject\n")
+        screener.reload()
+        eventually(control, "explain", lambda answer: answer["verdict"] == "passed", address="127.3.0.1")
+        assert control.ok("explain", address="127.3.0.2")["verdict"] == "denylisted"
 
 
 # ---- acting

@@ -6,6 +6,7 @@ import pwd
 import re
 import resource
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -49,6 +50,28 @@ def test_a_client_is_always_the_same_workers(start: Start, mta: FakeMta) -> None
             with screener.connect(f"127.7.0.{number}") as client:
                 assert client.read() == FROM_MTA
                 owners.setdefault(f"127.7.0.{number}", set()).add(owner(screener, client))
+    assert all(len(one) == 1 for one in owners.values())
+    assert set.union(*owners.values()) == set(screener.workers())
+
+
+def test_a_client_is_the_same_workers_at_every_address(start: Start, mta: FakeMta) -> None:
+    """Limits for a client count it wherever it comes in, also where the daemon listens since a reload only."""
+    addresses = ["127.9.0.1:0", "127.9.0.2:0"]
+    screener = start(KNOWN, {"listen": {"addresses": addresses, "workers": 2}})
+    pattern = r"daemon started .* listening on 127\.9\.0\.1:(\d+), 127\.9\.0\.2:(\d+)$"
+    found = re.search(pattern, screener.line("daemon started"))
+    assert found
+    with socket.socket() as free:
+        free.bind(("127.9.0.3", 0))
+        third = free.getsockname()[1]
+    ports = [int(found[1]), int(found[2]), third]
+    screener.reload(merge(KNOWN, {"listen": {"addresses": [*addresses, f"127.9.0.3:{third}"], "workers": 2}}))
+    owners: dict[str, set[int]] = {}
+    for number, port in enumerate(ports, 1):
+        for source in (f"127.7.0.{host}" for host in range(1, 26)):
+            with Client((f"127.9.0.{number}", port), source) as client:
+                assert client.read() == FROM_MTA
+                owners.setdefault(source, set()).add(owner(screener, client))
     assert all(len(one) == 1 for one in owners.values())
     assert set.union(*owners.values()) == set(screener.workers())
 

@@ -1,4 +1,4 @@
-"""The one gate between the socket and the terminal: what came becomes printable ASCII first."""
+"""The one gate between the control socket and a terminal: what came becomes printable ASCII first."""
 
 from __future__ import annotations
 

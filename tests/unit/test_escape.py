@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen.client import Malformed
-from fastscreen.tui import model
-from fastscreen.tui.escape import MOST_TEXT, cleaned, escaped, printable
+from fastscreen.escape import MOST_TEXT, cleaned, escaped, printable
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=40) | st.text(max_size=40)
 
@@ -52,9 +49,3 @@ def test_only_printable_ascii_is_left(value: Any) -> None:
 
 def test_numbers_that_are_no_times() -> None:
     assert cleaned([float("nan"), float("inf"), 1e300, 5.5]) == [0.0, 0.0, 0.0, 5.5]
-
-
-def test_record_says_what_is_wrong() -> None:
-    with pytest.raises(Malformed, match=r"not what docs/control.md says: .*`int`"):
-        model.record(model.Sessions, {"total": "many"})
-    assert model.record(model.Sessions, {"total": 3, "later": [1]}).total == 3

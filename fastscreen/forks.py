@@ -1,0 +1,137 @@
+"""How a process under the supervisor begins: forked, without what is another's, as a worker or the hub."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from fastscreen import channel
+from fastscreen.channel import Report
+from fastscreen.holdings import Holdings, close_all
+from fastscreen.hub.process import Daemon, Hub
+from fastscreen.place import Place
+from fastscreen.warningbook import WarningBook
+from fastscreen.worker import Seat, Worker
+
+SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+"""The supervisor's own: blocked in it, and waited for."""
+
+
+class Silent:
+    """What a worker says that says nothing."""
+
+
+def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None:
+    """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
+    mark = held.mark(place)
+    mark[:] = bytes(2)
+    fork(held, place, lambda theirs: _work(held, place.number, theirs, mark, look_over_cache))
+
+
+def start_hub(held: Holdings) -> None:
+    """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
+    fork(held, held.hub, lambda theirs: _serve(held, theirs))
+
+
+def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> None:
+    """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
+    place.leave()
+    ours, theirs = channel.pair()
+    held.target.log.flush()  # what is still to be written is not the child's
+    with theirs:
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            raise
+        if pid:
+            place.take(pid, ours)
+            return
+        ours.close()
+        _be(held, lambda: work(theirs))
+
+
+def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
+    """In the child: do this, and end."""
+    code = 70  # EX_SOFTWARE
+    try:
+        # Not SIG_IGN, which the child's own children would inherit; a terminal's Ctrl-C goes to all of them.
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for place in (*held.places, held.hub):
+            place.leave()
+        code = whatever()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
+    """What a worker does, with nothing in its hands that is another's."""
+    if held.control is not None:
+        held.control.listener.close()
+    own = {}
+    for address, group in held.groups.items():
+        own[address] = group[number]
+        close_all(listener for listener in group if listener is not own[address])
+    close_all(hubs for hubs, _ in held.questions)
+    close_all(workers for at, (_, workers) in enumerate(held.questions) if at != number)
+    target = held.target.for_child()
+    target.log.on_warning = WarningBook(held.books[number]).write
+    seat = Seat(
+        number,
+        len(held.places),
+        theirs,
+        mark,
+        held.rings[number],
+        held.questions[number][1] if held.questions else None,
+        look_over_cache,
+    )
+    return Worker(held.config, held.tables, own, target, seat).run()
+
+
+def _serve(held: Holdings, theirs: socket.socket) -> int:
+    """What the hub does."""
+    assert held.control is not None
+    for group in held.groups.values():
+        close_all(group)
+    close_all(workers for _, workers in held.questions)
+    target = held.target.for_child()
+    target.log.on_warning = WarningBook(held.books[-1]).write
+    daemon = Daemon(
+        pid=os.getppid(),
+        started=held.started,
+        channel=theirs,
+        control=held.control.listener,
+        questions=[hubs for hubs, _ in held.questions],
+        rings=held.rings,
+        books=held.books,
+        tables=held.tables,
+        key=held.key,
+    )
+    return Hub(held.config, target, daemon).run()
+
+
+def hear(place: Place, by: float) -> Report | Silent | None:
+    """What a worker says next, until a time (s, monotonic). None: it has ended, or all is to stop."""
+    assert place.channel is not None
+    while not stop_pending():
+        left = by - time.monotonic()
+        if left <= 0:
+            return Silent()
+        try:
+            return channel.receive_report(place.channel, min(left, 0.1))
+        except TimeoutError:
+            continue
+    return None
+
+
+def stop_pending() -> bool:
+    return bool(signal.sigpending() & {signal.SIGTERM, signal.SIGINT})

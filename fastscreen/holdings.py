@@ -1,0 +1,128 @@
+"""What the supervisor holds, and every process that it forks is given: sockets, shared memory, tables, the log."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from fastscreen import channel, controlsocket, policy, privileges, warningbook
+from fastscreen.channel import ReopenLog
+from fastscreen.config import Config
+from fastscreen.config.model import Endpoint
+from fastscreen.hub import questions
+from fastscreen.listeners import listen, new_key
+from fastscreen.logs import LogTarget
+from fastscreen.place import Place
+from fastscreen.warningbook import WarningBook
+
+RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
+
+
+class Holdings:
+    """One daemon's, from start to end. Made in the order of the methods: `bind` as root, `read`, `share`."""
+
+    target: LogTarget
+    tables: policy.Tables
+    marks: memoryview
+    """Two octets a worker: whether it is in the cache's file just now."""
+    rings: list[memoryview]
+    """Events, by worker."""
+    questions: list[tuple[socket.socket, socket.socket]]
+    """By worker: the hub's end and the worker's. Empty without a control socket."""
+    books: list[memoryview]
+    """Warnings: the workers', the supervisor's, the hub's."""
+
+    def __init__(self, settings: Config) -> None:
+        self.config = settings
+        self.started = time.time()
+        self.key = new_key()
+        """By which a client's worker is chosen."""
+        self.groups: dict[Endpoint, list[socket.socket]] = {}
+        """Listening sockets, one for each worker."""
+        self.places: list[Place] = []
+        """The workers'."""
+        self.hub = Place("hub")
+        self.control: controlsocket.ControlSocket | None = None
+
+    def bind(self, user: str, count: int) -> list[str]:
+        """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
+        config = self.config
+        self.target = LogTarget(config)
+        self.groups = {address: listen(address, count, self.key) for address in config.listen.addresses}
+        if user:
+            self.target.give_to(user)
+        if config.cache.path:
+            privileges.give_folder(Path(config.cache.path).parent, user)
+        controlsocket.check_group(config)
+        return self._make_control(user)
+
+    def _make_control(self, user: str) -> list[str]:
+        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
+        path = self.config.control.path
+        if path:
+            try:
+                self.control = controlsocket.make(Path(path), user, self.config.control.group)
+            except OSError as error:
+                return [f"control.path: {path}: {error.strerror}: no control socket"]
+        return []
+
+    def read(self, count: int) -> tuple[str, ...]:
+        """Open the tables, as the user, as it will be at a reload. Return warnings. ConfigError, ValueError."""
+        self.tables = policy.Tables(self.config)
+        return warnings_of(self.tables, count)
+
+    def share(self, count: int) -> None:
+        """Make the workers' places and the memory that outlives each of them."""
+        self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
+        self.marks = memoryview(mmap.mmap(-1, 2 * count))
+        self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
+        self.questions = [questions.pair() for _ in range(count)] if self.control is not None else []
+        self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + 2)]
+        self.target.log.on_warning = WarningBook(self.books[count]).write
+
+    def mark(self, place: Place) -> memoryview:
+        """A worker's two octets of `marks`."""
+        return self.marks[2 * place.number : 2 * place.number + 2]
+
+    def order(self, order: channel.Order) -> None:
+        """Tell the workers, and the hub what is for it, too."""
+        for place in (*self.places, self.hub) if isinstance(order, ReopenLog) else self.places:
+            if place.pid and place.channel is not None:
+                with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
+                    channel.send(place.channel, order)
+
+    def close_control(self) -> None:
+        if self.control is not None:
+            self.control.close()
+            self.control = None
+
+    # ---- the log
+
+    def info(self, text: str) -> None:
+        self._say(self.target.log.info, text)
+
+    def warn(self, text: str) -> None:
+        self._say(self.target.log.warning, text)
+
+    def _say(self, say: Callable[[str], object], text: str) -> None:
+        """There is no loop that would write later, or find a log daemon that was restarted."""
+        say(text)
+        self.target.log.flush()
+        if self.target.log.disconnected:
+            with contextlib.suppress(OSError):
+                self.target.open()
+            self.target.log.flush()
+
+
+def warnings_of(tables: policy.Tables, count: int) -> tuple[str, ...]:
+    """What is odd in the tables: every worker finds the same, so it is told once. ValueError: no policy."""
+    return tables.policy("", lambda text: None, policy.Share(0, count)).warnings
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        each.close()

@@ -1,0 +1,148 @@
+"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from pathlib import Path
+
+import msgspec
+
+from fastscreen import channel, config, policy
+from fastscreen.channel import Failed, Ready, ReopenLog
+from fastscreen.config import Config, ConfigError
+from fastscreen.config.model import Endpoint
+from fastscreen.forks import Silent, fork, hear
+from fastscreen.holdings import Holdings, close_all, warnings_of
+from fastscreen.listeners import listen
+from fastscreen.place import Place
+from fastscreen.worker import one_line
+
+RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
+
+
+def hang_up(held: Holdings, path: Path | None) -> None:
+    """Open the log again, take over a new configuration or keep the old one whole. Clients notice nothing.
+
+    path: the configuration's; None: the built-in settings, which do not change.
+    """
+    try:
+        held.target.open()
+    except OSError as error:
+        held.warn(f"log not opened again: {one_line(error)}")
+    held.order(ReopenLog())
+    if path is None:
+        return
+    count = len(held.places)
+    opened: dict[Endpoint, list[socket.socket]] = {}
+    try:
+        _try(held, path)
+        settings = _with_what_is_fixed(held, config.load(path))
+        tables = policy.Tables(settings)
+        warnings = warnings_of(tables, count)
+        for address in settings.listen.addresses:
+            if address not in held.groups:
+                opened[address] = listen(address, count, held.key)
+    except Exception as error:  # whatever it is: the old one stays, and the log tells
+        for group in opened.values():
+            close_all(group)
+        held.warn(f"configuration not taken over: {one_line(error)}")
+        return
+    held.config, held.tables = settings, tables
+    for address in set(held.groups) - set(settings.listen.addresses):
+        close_all(held.groups.pop(address))
+    held.groups |= opened
+    for warning in warnings:
+        held.target.log.warning(warning)
+    _hand_out(held, opened)
+    if held.hub.pid and held.hub.channel is not None:
+        with contextlib.suppress(OSError):
+            channel.send_reload(held.hub.channel, settings, {})
+    held.info("configuration reloaded")
+
+
+def _try(held: Holdings, path: Path) -> None:
+    """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
+    trial = Place("trial")
+    fork(held, trial, lambda theirs: _read(path, len(held.places), theirs))
+    try:
+        report = hear(trial, time.monotonic() + RELOAD_SECONDS)
+    finally:
+        trial.leave()
+        trial.kill()
+        os.waitpid(trial.pid, 0)
+    match report:
+        case Failed(why):
+            raise ConfigError(why)
+        case Silent():
+            raise ConfigError(f"{path}: it, or a table that it names, cannot be read in {RELOAD_SECONDS:g} s")
+        case None:
+            raise ConfigError(f"{path}: reading it was cut short")
+
+
+def _read(path: Path, count: int, answer: socket.socket) -> int:
+    try:
+        warnings_of(policy.Tables(config.load(path)), count)
+    except Exception as error:
+        channel.send(answer, Failed(one_line(error)[:1000]))
+        return 1
+    channel.send(answer, Ready())
+    return 0
+
+
+def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
+    """The new settings, but for those that only a new start can change."""
+    now = held.config
+    fixed = msgspec.structs.replace(
+        settings,
+        user=now.user,
+        log=now.log,
+        cache=msgspec.structs.replace(settings.cache, path=now.cache.path),
+        control=now.control,
+        listen=msgspec.structs.replace(settings.listen, workers=now.listen.workers),
+    )
+    for name, wanted, kept in (
+        ("user", settings.user, fixed.user),
+        ("log", settings.log, fixed.log),
+        ("cache.path", settings.cache, fixed.cache),
+        ("control", settings.control, fixed.control),
+        ("listen.workers", settings.listen, fixed.listen),
+    ):
+        if wanted != kept:
+            held.warn(f"{name} changed: it takes effect when fastscreen is started again")
+    return fixed
+
+
+def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> None:
+    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced."""
+    by = time.monotonic() + RELOAD_SECONDS
+    asked = []
+    for place in held.places:
+        if not place.pid or place.channel is None:
+            continue
+        own = {address: group[place.number].fileno() for address, group in opened.items()}
+        try:
+            _forget_reports(place.channel)
+            channel.send_reload(place.channel, held.config, own)
+        except OSError as error:
+            held.warn(f"{place.name}: configuration not taken over: {one_line(error)}; it is started anew")
+            place.kill()
+        else:
+            asked.append(place)
+    for place in asked:
+        match hear(place, by):
+            case Failed(why):
+                held.warn(f"{place.name}: configuration not taken over: {why}; it is started anew")
+                place.kill()
+            case Silent():
+                held.warn(f"{place.name}: configuration not taken over: no answer; it is started anew")
+                place.kill()
+
+
+def _forget_reports(worker: socket.socket) -> None:
+    """An answer that came after its time is none to the next question."""
+    with contextlib.suppress(BlockingIOError, TimeoutError):
+        while channel.receive_report(worker, 0.0) is not None:
+            pass
