@@ -74,6 +74,11 @@ class View(Vertical):
         """What has the focus when the view is come to."""
         return None
 
+    @property
+    def entry(self) -> Entry | None:
+        """The line to type in."""
+        return None
+
     async def poll(self, link: Link) -> None:
         """Ask and show; once a second. Raises ControlError."""
 
@@ -99,8 +104,6 @@ class TableView(View):
     hint: ClassVar[str] = ""  # of the line to type in; empty: there is none
     tail: ClassVar[bool] = False
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "type", show=False)]
-
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.table = Table(self.columns, tail=self.tail)
@@ -116,6 +119,10 @@ class TableView(View):
     @property
     def main(self) -> Widget | None:
         return self.table
+
+    @property
+    def entry(self) -> Entry | None:
+        return self._entry if self.hint else None
 
     @property
     def typed(self) -> str:
@@ -145,12 +152,7 @@ class TableView(View):
         self.table.clear()
         self.note()
 
-    def action_type(self) -> None:
-        """Put the cursor into the line to type in."""
-        if self.hint:
-            self._entry.focus()
-
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
-        self.table.focus()
+        self.screen.set_focus(self.table)
         self.again()
