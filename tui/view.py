@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -43,6 +44,14 @@ class Entry(Input):
     def __init__(self, hint: str) -> None:
         super().__init__(placeholder=hint, compact=True, select_on_focus=False, max_length=400)
         self.cursor_blink = False
+
+    async def on_key(self, event: events.Key) -> None:
+        """Backspace and the like now: Textual would do them behind all letters that came with them on a slow line."""
+        active = self.screen.active_bindings.get(event.key)
+        if active is not None and active.node is self:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(active.binding.action)
 
     def action_leave(self) -> None:
         """Back to what is below."""

@@ -38,8 +38,9 @@ async def test_keys_typed_ahead_reach_the_screen_that_they_are_for(tmp_path: Pat
     async with front_door(tmp_path) as (app, pilot, _):
         await pilot.press("3")
         await seen(pilot, "Press / and type an address")
-        for typed in "24/198.51.100.0/24\r":
-            key = {"/": "slash", ".": "full_stop", "\r": "enter"}.get(typed, typed)
+        for typed in "24/nonsense\x15198.51.100.9\x080/24\r":
+            names = {"/": "slash", ".": "full_stop", "\r": "enter", "\x08": "backspace", "\x15": "ctrl+u"}
+            key = names.get(typed, typed)
             app.post_message(events.Key(key, typed))
         await seen(pilot, "198.51.100.0/24", "4 Events")
         assert app.view.title == "Events"
