@@ -14,7 +14,7 @@ from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.theme import Theme
-from textual.widgets import ContentSwitcher
+from textual.widgets import ContentSwitcher, Input
 
 from fastscreen.tui import export
 from fastscreen.tui.bar import Bar, Item
@@ -51,7 +51,9 @@ class Viewer(App[None]):
     AUTO_FOCUS = None  # it would be the first line to type in, on a screen that is not seen
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(at), f"view({at - 1})", show=False) for at in range(1, len(VIEWS) + 1)),
+        # Before any widget has them: keys typed ahead on a slow line would reach the screen that is being left.
+        *(Binding(str(at), f"go({at - 1})", show=False, priority=True) for at in range(1, len(VIEWS) + 1)),
+        Binding("slash", "type", show=False, priority=True),
         Binding("left_square_bracket", "daemon(-1)", show=False),
         Binding("right_square_bracket", "daemon(1)", show=False),
         Binding("question_mark", "help", show=False),
@@ -178,6 +180,21 @@ class Viewer(App[None]):
                     view.complain(str(error))
             await asyncio.sleep(PERIOD)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Leave the keys that are looked at first to what is in front, and to the line that is typed in."""
+        if action in ("go", "type"):
+            return len(self.screen_stack) == 1 and not isinstance(self.focused, Input)
+        return super().check_action(action, parameters)
+
+    def action_type(self) -> None:
+        """Put the cursor into the screen's line to type in."""
+        if self.view.entry is not None:
+            self.screen.set_focus(self.view.entry)
+
+    def action_go(self, at: int) -> None:
+        """Go to a screen, by its key."""
+        self.action_view(at)
+
     def action_view(self, at: int) -> None:
         """Go to a screen."""
         if len(self.screen_stack) > 1:
@@ -189,10 +206,7 @@ class Viewer(App[None]):
         self._show_bars()
         if isinstance(self.view, OverviewView):
             self.view.draw()
-        if (main := self.view.main) is not None:
-            main.focus()
-        else:
-            self.set_focus(None)
+        self.screen.set_focus(self.view.main)  # now, not when what is queued has been done: see the keys
         self.poll_now()
 
     def go_to(self, kind: type[View]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -44,6 +45,14 @@ class Entry(Input):
         super().__init__(placeholder=hint, compact=True, select_on_focus=False, max_length=400)
         self.cursor_blink = False
 
+    async def on_key(self, event: events.Key) -> None:
+        """Backspace and the like now: Textual would do them behind all letters that came with them on a slow line."""
+        active = self.screen.active_bindings.get(event.key)
+        if active is not None and active.node is self:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(active.binding.action)
+
     def action_leave(self) -> None:
         """Back to what is below."""
         self.screen.focus_next()
@@ -74,6 +83,11 @@ class View(Vertical):
         """What has the focus when the view is come to."""
         return None
 
+    @property
+    def entry(self) -> Entry | None:
+        """The line to type in."""
+        return None
+
     async def poll(self, link: Link) -> None:
         """Ask and show; once a second. Raises ControlError."""
 
@@ -99,8 +113,6 @@ class TableView(View):
     hint: ClassVar[str] = ""  # of the line to type in; empty: there is none
     tail: ClassVar[bool] = False
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("slash", "type", show=False)]
-
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.table = Table(self.columns, tail=self.tail)
@@ -116,6 +128,10 @@ class TableView(View):
     @property
     def main(self) -> Widget | None:
         return self.table
+
+    @property
+    def entry(self) -> Entry | None:
+        return self._entry if self.hint else None
 
     @property
     def typed(self) -> str:
@@ -145,12 +161,7 @@ class TableView(View):
         self.table.clear()
         self.note()
 
-    def action_type(self) -> None:
-        """Put the cursor into the line to type in."""
-        if self.hint:
-            self._entry.focus()
-
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
-        self.table.focus()
+        self.screen.set_focus(self.table)
         self.again()

@@ -1,9 +1,9 @@
 """fastscreen completion, in a real shell where there is one."""
 
-import shutil
 import subprocess
 
 import pytest
+from peers import needs
 
 from fastscreen.cli import COMMANDS, main
 from fastscreen.cli.completion import SHELLS
@@ -25,10 +25,7 @@ def test_every_command_is_in_it(shell: str, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_the_shell_can_read_it(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     made = script(shell, capsys)
-    path = shutil.which(shell)
-    if path is None:
-        pytest.skip(f"no {shell} here")
-    subprocess.run([path, "-n"], input=made, text=True, check=True)
+    subprocess.run([needs.program(shell), "-n"], input=made, text=True, check=True)
 
 
 def complete(made: str, *words: str) -> list[str]:
@@ -40,12 +37,11 @@ COMP_WORDS=({line}) COMP_CWORD={len(words) - 1}
 eval "$(complete -p fastscreen | sed 's/.*-F \\([^ ]*\\).*/\\1/')"
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-    bash = shutil.which("bash")
-    assert bash is not None
-    return subprocess.run([bash, "-c", asking], capture_output=True, text=True, check=True).stdout.split()
+    return subprocess.run(
+        [needs.program("bash"), "-c", asking], capture_output=True, text=True, check=True
+    ).stdout.split()
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
     made = script("bash", capsys)
     assert complete(made, "fastscreen", "sta") == ["status"]
@@ -54,11 +50,10 @@ def test_bash_completes_commands_and_options(capsys: pytest.CaptureFixture[str])
     assert set(complete(made, "fastscreen", "completion", "")) == set(SHELLS)
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="no fish here")
 def test_fish_completes_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
-    fish = shutil.which("fish")
-    assert fish is not None
     asking = [f"complete -C 'fastscreen {words}'" for words in ("sta", "cache ex", "status --w")]
     made = script("fish", capsys) + "\n".join(asking)
-    offered = subprocess.run([fish, "-N"], input=made, capture_output=True, text=True, check=True).stdout
+    offered = subprocess.run(
+        [needs.program("fish"), "-N"], input=made, capture_output=True, text=True, check=True
+    ).stdout
     assert [line.split("\t")[0] for line in offered.splitlines()] == ["status", "export", "--watch"]

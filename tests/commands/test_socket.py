@@ -1,7 +1,9 @@
 """Which socket is asked, and what is said when that fails."""
 
-import os
 import socket
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,13 +71,33 @@ def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, "nobody answers" in said) == (1, True)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may do all")
-def test_no_permission(hub: Hub, ask: Ask, tmp_path: Path) -> None:
-    hub({"status": STATUS})
-    (tmp_path / "control").chmod(0)
-    code, _, said = ask("status")
-    assert code == 1
-    assert "no permission" in said
+# Root may do all, so it becomes somebody else first; only then, as others may not be able to read this source tree.
+_AS_NOBODY = """
+import os, sys
+from fastscreen.cli import main
+if os.geteuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.exit(main(["status", "--socket", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize(("mode", "allowed"), [(0o000, False), (0o666, True)])
+def test_no_permission(mode: int, allowed: bool) -> None:
+    """In a folder that all can reach: it is the socket itself that is closed, or not."""
+    with tempfile.TemporaryDirectory(prefix="fastscreen-commands-") as made:
+        folder = Path(made)
+        folder.chmod(0o755)
+        with FakeHub(folder / "control", {"status": STATUS}) as hub:
+            hub.path.chmod(mode)
+            asked = [sys.executable, "-c", _AS_NOBODY, str(hub.path)]
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    if allowed:
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "mx.example.test" in done.stdout
+    else:
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"fastscreen: {hub.path}: no permission; ")
+        assert done.stderr.count("\n") == 1
 
 
 def test_another_protocol(hub: Hub, ask: Ask) -> None:

@@ -1,4 +1,4 @@
-"""What the peer tests need of the machine: Debian packages and root. What is missing is named at the end of the run."""
+"""What tests need of the machine: Debian packages and root. What is missing is named at the end of the run."""
 
 import os
 import shutil
@@ -20,6 +20,10 @@ PROGRAMS = {
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
     "ip": ("/usr/sbin/ip", "iproute2"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
+    "tmux": ("/usr/bin/tmux", "tmux"),
+    "bash": ("/bin/bash", "bash"),
+    "fish": ("/usr/bin/fish", "fish"),
+    "zsh": ("/usr/bin/zsh", "zsh"),
 }
 LAB = ("postfix", "postfix-lmdb", "postfix-pcre", "rbldnsd", "ip", "unshare")
 

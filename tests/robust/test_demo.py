@@ -15,21 +15,9 @@ from fastscreen.client import ask
 from fastscreen.demo import cast, settings, summary
 from fastscreen.demo.stage import Stage
 from robust.harness import COMMAND, PATIENCE, wait_until
+from robust.leftovers import processes_of
 
 START = 90.0  # s
-
-
-def processes_of(folder: Path) -> list[int]:
-    """The processes that have the folder as their place for temporary files, or one in it."""
-    mark = f"\0TMPDIR={folder}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and mark in b"\0" + (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def begin(folder: Path, *words: str) -> subprocess.Popen[str]:

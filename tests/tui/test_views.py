@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from fastscreen.tui.table import Table
 from fastscreen.tui.views import VIEWS
@@ -29,6 +30,23 @@ async def test_number_keys_and_clicks_go_to_screens(tmp_path: Path) -> None:
         assert app.view.title == "Overview"
         await pilot.click("#tabs", offset=(15, 0))
         assert app.view.title == "Connections"
+
+
+@driven
+async def test_keys_typed_ahead_reach_the_screen_that_they_are_for(tmp_path: Path) -> None:
+    """On a slow line they come at once: none is taken for another screen's, and the line has what is typed."""
+    async with front_door(tmp_path) as (app, pilot, _):
+        await pilot.press("3")
+        await seen(pilot, "Press / and type an address")
+        for typed in "24/nonsense\x15198.51.100.9\x080/24\r":
+            names = {"/": "slash", ".": "full_stop", "\r": "enter", "\x08": "backspace", "\x15": "ctrl+u"}
+            key = names.get(typed, typed)
+            app.post_message(events.Key(key, typed))
+        await seen(pilot, "198.51.100.0/24", "4 Events")
+        assert app.view.title == "Events"
+        await pilot.press("slash")
+        await pilot.click("#tabs", offset=(5, 0))
+        assert app.view.title == "Overview"
 
 
 @driven

@@ -26,7 +26,6 @@ class StoryView(View):
     about = "All that is known of one address"
     keys = (("/", "address"), ("Esc", "back"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "type", show=False),
         Binding("escape", "back", show=False),
     ]
 
@@ -43,6 +42,10 @@ class StoryView(View):
     @property
     def main(self) -> Widget | None:
         return self._lines
+
+    @property
+    def entry(self) -> Entry | None:
+        return self._entry
 
     @property
     def address(self) -> str:
@@ -72,10 +75,6 @@ class StoryView(View):
     def _say(self, text: str, role: str) -> None:
         self._lines.show([Text(), Text(" ").append(text, role)])
 
-    def action_type(self) -> None:
-        """Put the cursor into the line for the address."""
-        self._entry.focus()
-
     def action_back(self) -> None:
         """To the screen from where the story was opened."""
         self.viewer.go_back()
@@ -83,7 +82,7 @@ class StoryView(View):
     def on_input_submitted(self, message: Input.Submitted) -> None:
         message.stop()
         self.tell(self.address)
-        self._lines.focus()
+        self.screen.set_focus(self._lines)
         self.again()
 
     def exported(self) -> Export | None:

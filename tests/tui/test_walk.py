@@ -1,0 +1,385 @@
+"""`make demo` in a terminal: a walk through its screens finds the clients, scores and verdicts that the cast is for."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from robust.harness import wait_until
+from robust.leftovers import processes_of
+
+from fastscreen.demo import cast, settings
+from fastscreen.demo.lists import LISTS, SECRET, THRESHOLD, List, of
+from fastscreen.tui.view import TableView, View
+from fastscreen.tui.views import VIEWS
+from fastscreen.tui.views.cache import CacheView
+from fastscreen.tui.views.clients import ClientsView
+from fastscreen.tui.views.connections import SORTS, ConnectionsView
+from fastscreen.tui.views.dnsbl import DnsblView
+from fastscreen.tui.views.events import EventsView
+from fastscreen.tui.views.overview import VERDICTS, OverviewView
+from fastscreen.tui.views.story import StoryView
+from fastscreen.tui.views.warnings import WarningsView
+from tui.terminal import Terminal
+
+ROOT = Path(__file__).parents[2]
+# As it is built: the test would otherwise build it anew under the feet of others, when a source is newer.
+MAKE_DEMO = ("make", "-C", str(ROOT), "--old-file=.venv/built", f"BIN={Path(sys.executable).parent}", "demo")
+FIRST_ROW = 5  # of a table with a line to type in: behind bars, line, note and headings
+
+pytestmark = pytest.mark.xdist_group("walk")  # one demo for all of it
+
+
+@contextmanager
+def made_demo() -> Iterator[tuple[Terminal, Path]]:
+    """`make demo` in a terminal, and the folder for what it makes."""
+    folder = Path(tempfile.mkdtemp(prefix="walk-", dir="/tmp"))  # short: there are sockets in it
+    try:
+        (folder / "demo").mkdir()
+        (folder / "tmux").mkdir()
+        with Terminal(folder / "tmux", MAKE_DEMO, {"TMPDIR": str(folder / "demo")}) as terminal:
+            terminal.sees("1 Overview", "Verdicts")
+            yield terminal, folder / "demo"
+        wait_until(lambda: processes_of(folder / "demo") == [], "the end of the demo", 60)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[Terminal]:
+    """One for all tests. Each goes to its screen first, whatever the one before has left."""
+    with made_demo() as (terminal, _):
+        yield terminal
+
+
+def plain(row: str) -> str:
+    """A line with one blank between words."""
+    return " ".join(row.split())
+
+
+def go(terminal: Terminal, kind: type[View], size: tuple[int, int] = (80, 24)) -> None:
+    """Go to a screen by its key. The last line tells when it is there."""
+    terminal.resize(*size)
+    terminal.press(str(VIEWS.index(kind) + 1))
+    arrived(terminal, kind)
+
+
+def arrived(terminal: Terminal, kind: type[View]) -> list[str]:
+    keys = " ".join(f"{key} {what}" for key, what in (*kind.keys, ("?", "help"), ("q", "quit")))
+    return terminal.until(lambda rows: plain(rows[-1]) == keys, f"screen with the keys {keys!r}")
+
+
+def enter(terminal: Terminal, text: str, hint: str) -> None:
+    """Type something into the screen's line. hint: what the line shows when it is empty."""
+    terminal.press("/", "C-u")
+    terminal.until(lambda rows: hint in rows[2], "empty line")
+    terminal.type(text)
+    terminal.press("Enter")
+    terminal.until(lambda rows: rows[2].strip() == (text or hint), f"{text!r}")
+
+
+def filtered(terminal: Terminal, kind: type[TableView], filter: str) -> None:
+    """Go to a screen and filter it."""
+    go(terminal, kind)
+    enter(terminal, filter, kind.hint)
+
+
+def table(rows: Sequence[str]) -> list[list[str]]:
+    """The rows of a table, in words."""
+    return [row.split() for row in rows[FIRST_ROW:-1] if row.split()[1:]]
+
+
+def tabled(terminal: Terminal, right: Callable[[list[list[str]]], object], what: str) -> list[list[str]]:
+    """Wait until a table is not empty and right; return it."""
+    return table(terminal.until(lambda rows: (found := table(rows)) and right(found), what))
+
+
+def network(part: cast.Part) -> str:
+    return f"{part.network}.0.0/16"
+
+
+def shown(each: List) -> str:
+    """A list's name with the key masked."""
+    return each.domain.removeprefix(f"{SECRET}.")
+
+
+WEIGHTS = {shown(each): int(each.site.rpartition("*")[2]) for each in LISTS}
+
+
+def listing(address: str) -> list[str]:
+    """The lists that have the address."""
+    said = {shown(each): each.rule(address) for each in LISTS}
+    return [name for name, reply in said.items() if reply is not None and reply.addresses]
+
+
+def score(address: str) -> int:
+    return sum(WEIGHTS[name] for name in listing(address))
+
+
+# What becomes of each kind
+
+
+class Fate(NamedTuple):
+    """What becomes of a kind of clients.
+
+    filter: finds the events in which it shows. shows: how such an event's line goes on behind the kind; {score} is what
+    the lists give this client. story: what its story has. failed: among what it says that the client failed. listed: it
+    has the answers of the lists as well.
+    """
+
+    filter: str
+    shows: str
+    story: tuple[str, ...]
+    failed: str = ""
+    listed: bool = False
+
+
+ANY = ""
+REFUSED = "reply 550 5.5.1 Protocol error"
+SCORE = "score {score}"
+BAD_SCORE = f"kind:rank score>={THRESHOLD}"
+FATES = {
+    cast.SENDER: Fate(
+        "kind:passed",
+        "PASS NEW",
+        ("reply 450 4.3.2 Service currently unavailable", "passed PASS NEW", "pregreet 23h"),
+        listed=True,
+    ),
+    cast.LARGE_SENDER: Fate("kind:rank", SCORE, (SCORE, "passed PASS", "handed to the MTA in"), listed=True),
+    cast.OWN: Fate("kind:allowlisted", ANY, ("allowlisted", "handed to the MTA in")),
+    cast.BANNED: Fate("kind:denylisted", ANY, ("reply 550 5.3.2 Service currently unavailable",), "denylisted"),
+    cast.PREGREETER: Fate("kind:reply", "550 5.5.1 Protocol error", (" octets: ", REFUSED), "pregreet", listed=True),
+    cast.PIPELINER: Fate("kind:pipelining", "MAIL FROM:<offer@bulk.", (REFUSED,), "pipelining"),
+    cast.BARE_NEWLINE: Fate("kind:bare_newline", ANY, (REFUSED,), "bare_newline"),
+    cast.LISTED: Fate(
+        BAD_SCORE, SCORE, (SCORE, "reply 550 5.7.1 Service unavailable; client [{address}] "), "dnsbl", listed=True
+    ),
+    cast.HTTP_PROBE: Fate("kind:non_smtp_command", ANY, ("reply 521 5.7.0 Error:",), "non_smtp_command"),
+    cast.SLOW: Fate("kind:command", "EHLO tarpit.example", ("command EHLO tarpit.example",)),
+    cast.IMPATIENT: Fate("kind:hangup", "after", ("hangup after",)),
+    cast.GREEDY: Fate("kind:busy", "too many", ("busy too many", "reply 421 4.7.0 Error: too many connections")),
+    cast.BOTNET: Fate(BAD_SCORE, SCORE, (SCORE,), "dnsbl", listed=True),
+}
+
+
+def test_every_kind_has_its_fate() -> None:
+    assert set(FATES) == set(cast.PARTS)
+
+
+@pytest.mark.parametrize("part", cast.PARTS, ids=lambda part: part.name)
+def test_events_and_story_of_every_kind(part: cast.Part, demo: Terminal) -> None:
+    fate = FATES[part]
+    kind = fate.filter.split()[0].removeprefix("kind:")
+
+    def meant(row: list[str]) -> bool:
+        return row[2] == kind and " ".join(row[3:]).startswith(fate.shows.format(score=score(row[1])))
+
+    filtered(demo, EventsView, f"{fate.filter} {network(part)}")
+    found = tabled(demo, lambda rows: any(map(meant, rows)), f"{fate} of {part.name}")
+    assert {row[2] for row in found} == {kind}
+    assert all(of(row[1], part) for row in found)
+    address = next(row[1] for row in found if meant(row))
+
+    go(demo, StoryView, (120, 60))
+    enter(demo, address, "address, such as: ")
+    words = [word.format(score=score(address), address=address) for word in fate.story]
+    if fate.listed:
+        words += [f"{name} listed {WEIGHTS[name]:+} 127.0." for name in listing(address)]
+
+    def told(rows: list[str]) -> bool:
+        lines = list(map(plain, rows))
+        failed = [line.partition("failed ")[2].split(", ") for line in lines if re.match(r"(score \S+ )?failed ", line)]
+        return all(any(word in line for line in lines) for word in (f"{address} now:", *words)) and (
+            not fate.failed or any(fate.failed in names for names in failed)
+        )
+
+    rows = demo.until(told, f"{words} and failed {fate.failed} in the story of {address}")
+    assert SECRET not in "\n".join(rows)
+
+
+def test_no_sender_is_taken_for_something_else(demo: Terminal) -> None:
+    bad = "kind:pregreet,pipelining,bare_newline,non_smtp_command,denylisted"
+    filtered(demo, EventsView, f"{bad} {network(cast.PREGREETER)}")
+    tabled(demo, lambda rows: all(of(row[1], cast.PREGREETER) for row in rows), "pregreeters")
+    filtered(demo, EventsView, f"{bad} {network(cast.SENDER)}")
+    rows = demo.sees(" 0 events")
+    assert table(rows) == []
+
+
+# The screens
+
+
+def test_overview(demo: Terminal) -> None:
+    go(demo, OverviewView)
+
+    def counts(rows: list[str]) -> dict[str, int]:
+        lines = [(row, kind, name) for row in rows for kind, name in VERDICTS if row.startswith(f" {name} ")]
+        return {kind: int(row[len(name) + 1 :].split()[0].replace(",", "")) for row, kind, name in lines}
+
+    def complete(rows: list[str]) -> bool:
+        found = counts(rows)
+        return len(found) == len(VERDICTS) and all(found[kind] for kind in found if kind != "handoff_failed")
+
+    rows = demo.until(complete, "verdict of every kind")
+    assert counts(rows)["handoff_failed"] == 0
+    demo.sees(f" of {settings.PRE_QUEUE}", f"{len(LISTS)} lists, 1 not well", "broken.example", "Workers")
+    demo.until(lambda rows: any(re.search(r"broken\.example .*failing", row) for row in rows), "failing list")
+    demo.until(lambda rows: any(re.search(r" 2 \d+ +\d+ +\d+ % +[\d.]+ MB", row) for row in rows), "second worker")
+
+
+def test_connections_filter_and_story(demo: Terminal) -> None:
+    filtered(demo, ConnectionsView, f"stage:dialogue age>3 {network(cast.SLOW)}")
+    found = tabled(demo, lambda rows: all(of(row[0], cast.SLOW) for row in rows), "slow client")
+    assert {row[1] for row in found} == {"dialogue"}
+    demo.press("Enter")
+    arrived(demo, StoryView)
+    rows = demo.sees("now: dialogue for", "Time line")
+    assert of(rows[2].strip(), cast.SLOW)
+    demo.press("Escape")
+    arrived(demo, ConnectionsView)
+
+
+def test_connections_have_scores_while_they_wait(demo: Terminal) -> None:
+    filtered(demo, ConnectionsView, f"score>={THRESHOLD} stage:greet {network(cast.LISTED)}")
+    tabled(
+        demo,
+        lambda rows: all(of(row[0], cast.LISTED) for row in rows) and any(int(row[3]) == score(row[0]) for row in rows),
+        "client with the score of its lists",
+    )
+
+
+ORDERS: dict[str, Callable[[list[str]], tuple[float, ...]]] = {
+    "score": lambda row: (-int(row[3]) if row[3].isdigit() else 1,),
+    "address": lambda row: tuple(map(int, row[0].split("."))),
+    "age": lambda row: (-seconds(row[2]),),
+}
+
+
+def seconds(text: str) -> float:
+    """An age as it is shown, within a minute."""
+    return float(text[:-2]) / 1000 if text.endswith("ms") else float(text[:-1])
+
+
+def test_connections_sort(demo: Terminal) -> None:
+    filtered(demo, ConnectionsView, network(cast.LISTED))
+    for _ in SORTS:
+        before = demo.until(lambda rows: re.search(r", by \w+ *$", rows[3]), "order")[3].split()[-1]
+        order = SORTS[(SORTS.index(before) + 1) % len(SORTS)]
+        demo.press("s")
+
+        def in_order(rows: list[str], order: str = order) -> bool:
+            keys = list(map(ORDERS[order], table(rows)))
+            return rows[3].split()[-1] == order and len(keys) > 1 and keys == sorted(keys)
+
+        demo.until(in_order, f"rows in the order of {order}")
+
+
+def test_pause_freezes_the_table_and_not_the_counters(demo: Terminal) -> None:
+    filtered(demo, ConnectionsView, "")
+    demo.press("Space")
+    held = demo.sees("PAUSED: space goes on")
+    counts = {held[3].split()[0]}
+
+    def counted_on(rows: list[str]) -> bool:
+        counts.add(rows[3].split()[0])
+        return len(counts) > 2
+
+    rows = demo.until(counted_on, "third number of connections")
+    assert table(rows) == table(held)
+    demo.press("Space")
+    demo.until(lambda rows: "PAUSED" not in rows[3] and table(rows) != table(held), "table that goes on")
+
+
+def test_dnsbl(demo: Terminal) -> None:
+    go(demo, DnsblView)
+    states = {name: "failing" if name.startswith("broken") else "ok" for name in WEIGHTS}
+    lines = [rf" {re.escape(name)} +{re.escape(f'{WEIGHTS[name]:+}')} .* {states[name]} *$" for name in WEIGHTS]
+    rows = demo.until(
+        lambda rows: all(any(re.match(line, row) for row in rows) for line in lines), f"lists, as {lines}"
+    )
+    assert SECRET not in "\n".join(rows)
+    first = rows[FIRST_ROW - 1].split()[0]  # there is no line to type in
+    demo.press("Home", "Enter")
+    arrived(demo, EventsView)
+    demo.until(lambda rows: rows[2].strip() == f"list:{first}", f"filter for {first}")
+    tabled(demo, lambda rows: {row[2] for row in rows} == {"listed"}, f"clients on {first}")
+
+
+def test_clients(demo: Terminal) -> None:
+    go(demo, ClientsView)
+    good = cast.SENDER.network
+    line = rf" {re.escape(good)}\.0\.\d+ +(\d+) +(\d+) +0 +(\d+) "
+    demo.until(lambda rows: any(re.match(line, row) for row in rows), "sender that never failed")
+    demo.press("n")
+    demo.sees("by network (/24, /64)", f"{good}.0.0/24", f"{cast.PREGREETER.network}.0.0/24")
+    demo.press("n")
+    demo.sees("by address")
+    demo.press("Home", "Enter")
+    arrived(demo, StoryView)
+    demo.sees("Time line")
+
+
+@pytest.mark.parametrize(
+    ("part", "known"),
+    [(cast.SENDER, True), (cast.LISTED, False), (cast.PREGREETER, False), (cast.BANNED, False), (cast.OWN, False)],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_cache(part: cast.Part, known: bool, demo: Terminal) -> None:
+    go(demo, CacheView)
+    demo.press("/", "C-u")
+    demo.until(lambda rows: any(CacheView.hint in row for row in rows), "empty line")
+    demo.type(network(part))
+    demo.press("Enter")
+    if not known:
+        demo.sees(f" 0 entries of {network(part)}")
+        return
+    demo.sees(f" entries of {network(part)}")
+
+    def entries(rows: list[str]) -> list[list[str]]:
+        return [row.split() for row in rows if re.match(r" 127\.\d+\.\d+\.\d+ ", row)]
+
+    found = entries(demo.until(entries, f"entry of {network(part)}"))
+    assert all(of(entry[0], part) and entry[1] == "pregreet" for entry in found)
+
+
+def test_warnings(demo: Terminal) -> None:
+    go(demo, WarningsView)
+    demo.sees("reply timeout 1s for broken.example")
+
+
+def test_help_and_palette(demo: Terminal) -> None:
+    go(demo, OverviewView)
+    demo.press("?")
+    demo.sees("Everywhere", "command palette", "score>=3")
+    demo.press("Escape")
+    demo.until(lambda rows: not any("Everywhere" in row for row in rows), "end of the help")
+    demo.press(":")
+    demo.sees("Search for commands")
+    demo.type("Warnings")
+    demo.sees("The last warnings since the start")
+    demo.press("Enter")
+    arrived(demo, WarningsView)
+
+
+MODES = ("alternate_on", "mouse_any_flag", "cursor_flag")
+
+
+def test_quit_leaves_the_terminal_and_the_machine_as_they_were(demo: Terminal) -> None:
+    """While another demo is there."""
+    with made_demo() as (terminal, folder):
+        assert [terminal.mode(name) for name in MODES] == [True, True, False]
+        assert len(processes_of(folder)) > 3
+        terminal.press("q")
+        assert terminal.ended() == (0, True)
+        assert [terminal.mode(name) for name in MODES] == [False, False, True]
+        assert processes_of(folder) == []
+        assert list(folder.iterdir()) == []
+    go(demo, OverviewView)
+    demo.sees("Verdicts", "● mx.demo.example")
