@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
+from fastscreen.answers import Hello, Status, record
 from fastscreen.client import Client, ControlError, Malformed, Refused, Subscription, Unreachable
 from fastscreen.escape import printable
-from fastscreen.tui.model import Hello, Status, record
 
 Record = TypeVar("Record")
 

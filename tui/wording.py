@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
+from fastscreen.answers import Event, Stamps
 from fastscreen.tui.figures import count, date, duration
-from fastscreen.tui.model import Event, Stamps
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
 
 ROLES = {

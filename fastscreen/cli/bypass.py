@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from fastscreen.answers import Until
 from fastscreen.cli import control
-from fastscreen.cli.answers import Until
 from fastscreen.cli.words import moment, red, span
 from fastscreen.config.values import Time
 

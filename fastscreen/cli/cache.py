@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from fastscreen import client
+from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, Stored, record
 from fastscreen.cli import control
-from fastscreen.cli.answers import CacheStats, Deleted, Entries, Entry, Stamp, Stored
 from fastscreen.cli.words import moment, size, span
-from fastscreen.escape import cleaned, printable
+from fastscreen.escape import printable
 
 EXAMPLES = f"""\
 examples:
@@ -68,11 +68,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @control.told
 def run_get(arguments: argparse.Namespace) -> int:
     """Print one entry; exit code 1: there is none."""
-    answer = cleaned(client.ask(control.socket_path(arguments), "cache.get", address=arguments.address))
+    answer = client.ask(control.socket_path(arguments), "cache.get", address=arguments.address)
     if answer is None:
         print(f"{arguments.address} is not in the cache", file=sys.stderr)
         return 1
-    entry = control.typed(answer, Entry)
+    entry = record(CacheEntry, answer)
     now = time.time()
     print(json.dumps(msgspec.to_builtins(entry)) if arguments.json else "\n".join(shown(entry, now)))
     return 0
@@ -137,25 +137,25 @@ def run_stats(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def entries(path: str, prefix: str) -> Iterator[Entry]:
+def entries(path: str, prefix: str) -> Iterator[CacheEntry]:
     """All entries of a network, page by page. Raises ControlError."""
     after = ""
     while True:
-        page = control.asked(path, "cache.list", Entries, prefix=prefix, after=after, limit=_PAGE)
+        page = control.asked(path, "cache.list", CacheEntries, prefix=prefix, after=after, limit=_PAGE)
         yield from page.entries
         if not page.more or not page.entries:
             return
         after = page.entries[-1].address
 
 
-def shown(entry: Entry, now: float) -> Iterator[str]:
+def shown(entry: CacheEntry, now: float) -> Iterator[str]:
     """One entry, a line for each test."""
     yield entry.address
     for test, stamp in entry.stamps.items():
         yield f"  {test:<17} {expiry(stamp, now)}"
 
 
-def summary(entry: Entry, now: float) -> str:
+def summary(entry: CacheEntry, now: float) -> str:
     """One entry in a line: how many passes are valid, and which of them ends first."""
     passed = {test: stamp - now for test, stamp in entry.stamps.items() if not isinstance(stamp, str)}
     valid = {test: left for test, left in passed.items() if left >= 0}
@@ -185,7 +185,7 @@ def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         if len(line) > _LONGEST:
             raise ValueError(f"line {number}: longer than {_LONGEST} characters")
         try:
-            entry = msgspec.json.decode(line, type=Entry)
+            entry = msgspec.json.decode(line, type=CacheEntry)
             address = control.address(entry.address)
             for test, stamp in entry.stamps.items():
                 if isinstance(stamp, str) and stamp not in ("never", "disabled"):

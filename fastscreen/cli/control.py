@@ -9,16 +9,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from fastscreen import client, config
-from fastscreen.client import ControlError, Malformed, Unreachable
+from fastscreen.answers import Record, record
+from fastscreen.client import ControlError, Unreachable
 from fastscreen.config import ConfigError
 from fastscreen.escape import cleaned, printable
-
-T = TypeVar("T")
 
 EXIT_CODES = "exit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage or configuration"
 
@@ -72,17 +69,9 @@ def told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespa
     return guarded
 
 
-def asked(path: str, verb: str, kind: type[T], **arguments: Any) -> T:
+def asked(path: str, verb: str, kind: type[Record], **arguments: Any) -> Record:
     """An answer, checked, with all text of it printable. Raises ControlError."""
-    return typed(cleaned(client.ask(path, verb, **arguments)), kind)
-
-
-def typed(value: Any, kind: type[T]) -> T:
-    """The same as a record. Raises Malformed."""
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise Malformed(f"not fastscreen's protocol: {error}") from None
+    return record(kind, client.ask(path, verb, **arguments))
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:

@@ -6,11 +6,10 @@ import argparse
 import asyncio
 from typing import Any
 
+from fastscreen.answers import Event, record
 from fastscreen.cli import control
-from fastscreen.cli.answers import Event
 from fastscreen.cli.words import clock
 from fastscreen.client import Client
-from fastscreen.escape import cleaned
 
 EXAMPLES = f"""\
 examples:
@@ -80,7 +79,7 @@ async def _follow(path: str, arguments: argparse.Namespace) -> int:
 
 def line(octets: Any) -> str:
     """One event for people. Raises Malformed."""
-    event = control.typed(cleaned(octets), Event)
+    event = record(Event, octets)
     where = f"{event.address}:{event.port}" if event.port else event.address
     parts = [clock(event.time), f"{where or '-':<21}", f"{event.kind:<16}", _particulars(event)]
     if event.failed:
@@ -100,8 +99,8 @@ def _particulars(event: Event) -> str:
             parts.append(f"{event.number:.0f} octets")
         elif event.kind in ("rank", "stress_on", "stress_off"):
             parts.append(f"{event.number:.0f}")
-    if event.about:
-        parts.append(event.about)
+    if event.zone:
+        parts.append(event.zone)
     if event.text:
         # Its own words, with the quotes in them as they came: whoever parses takes --json.
         parts.append(f'"{event.text}"')

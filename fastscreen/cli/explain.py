@@ -7,10 +7,9 @@ import time
 from collections.abc import Iterator
 
 from fastscreen import client
+from fastscreen.answers import Explanation, ListSaid, Remembered, record
 from fastscreen.cli import control
-from fastscreen.cli.answers import Explanation, ListSaid, Remembered
 from fastscreen.cli.cache import expiry
-from fastscreen.escape import cleaned
 
 EXAMPLES = f"""\
 examples:
@@ -57,8 +56,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @control.told
 def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and return the exit code."""
-    answer = cleaned(client.ask(control.socket_path(arguments), "explain", address=arguments.address))
-    found = control.typed(answer, Explanation)
+    answer = client.ask(control.socket_path(arguments), "explain", address=arguments.address)
+    found = record(Explanation, answer)
     print(control.as_json(answer, indent=2) if arguments.json else "\n".join(lines(found, time.time())))
     return 0
 
@@ -92,4 +91,4 @@ def _said(said: ListSaid) -> str:
     if said.kept is not None and (said.kept.state, said.kept.answers) != (said.state, said.answers):
         was = " ".join([said.kept.state, *said.kept.answers])
         kept = f"; what counts is the answer still kept: {was}"
-    return f"          {said.name:<27} {said.state}{answers}{weight}{kept}"
+    return f"          {said.zone:<27} {said.state}{answers}{weight}{kept}"

@@ -9,10 +9,9 @@ import time
 from collections.abc import Iterator
 
 from fastscreen import client
+from fastscreen.answers import Status, record
 from fastscreen.cli import control
-from fastscreen.cli.answers import Status
 from fastscreen.cli.words import moment, red, size, span
-from fastscreen.escape import cleaned
 
 EXAMPLES = f"""\
 examples:
@@ -71,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     path = control.socket_path(arguments)
     before: Status | None = None
     while True:
-        answer = cleaned(client.ask(path, "status"))
-        status = control.typed(answer, Status)
+        answer = client.ask(path, "status")
+        status = record(Status, answer)
         if arguments.json:
             print(control.as_json(answer, indent=None if arguments.watch else 2), flush=True)
         else:

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from commands.conftest import Ask, Hub
+from fastscreen.answers import Status
 from fastscreen.cli import status, words
-from fastscreen.cli.answers import Status
 
 WORKER = {
     "number": 1,

@@ -12,8 +12,8 @@ from typing import Any
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
+from fastscreen.answers import Status, record
 from fastscreen.tui.app import Viewer
-from fastscreen.tui.model import Status, record
 from tui.hub import Hub
 from tui.world import World
 

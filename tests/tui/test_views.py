@@ -308,7 +308,7 @@ async def test_a_screen_that_is_refused_or_gets_nonsense_says_so_and_the_others_
         hub.refused.clear()
         hub.instead["dnsbl"] = {"lists": 7}
         await pilot.press("5")
-        await seen(pilot, "not what docs/control.md says")
+        await seen(pilot, "not fastscreen's protocol")
         await pilot.press("1")
         await seen(pilot, "Verdicts")
 

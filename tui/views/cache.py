@@ -9,11 +9,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
+from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted
 from fastscreen.tui.dialogs import Confirm
 from fastscreen.tui.figures import bar, count, duration, octets, share
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import ControlError, Link
-from fastscreen.tui.model import CacheEntries, CacheEntry, CacheStats, Deleted
 from fastscreen.tui.palette import ACCENT, BAD, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from fastscreen.answers import Clients, Talker
 from fastscreen.tui.figures import bar, clock, count
 from fastscreen.tui.link import Link
-from fastscreen.tui.model import Clients, Talker
 from fastscreen.tui.palette import ACCENT, BAD, MUTED, OK, PLAIN, STRONG
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView

@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from fastscreen.answers import Session, Sessions
 from fastscreen.tui.figures import count, duration
 from fastscreen.tui.link import Link
-from fastscreen.tui.model import Session, Sessions
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fastscreen.answers import Dnsbl, DnsblList, Site
 from fastscreen.tui.figures import brief, duration, share
 from fastscreen.tui.link import Link
-from fastscreen.tui.model import Dnsbl, DnsblList, Site
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
+from fastscreen.answers import Event, record
 from fastscreen.tui.figures import clock, count
 from fastscreen.tui.link import Link
-from fastscreen.tui.model import Event, record
 from fastscreen.tui.palette import ALARM, MUTED, PLAIN, STRONG, WARN
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 
+from fastscreen.answers import Dnsbl, DnsblList, Status
 from fastscreen.tui.chart import gathered, stacked
 from fastscreen.tui.figures import bar, count, duration, octets, rate, share, sparkline
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import ControlError, Link, Sample, Unreachable
-from fastscreen.tui.model import Dnsbl, DnsblList, Status
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, HEADING, MUTED, OK, PLAIN, REST, STRONG, WARN
 from fastscreen.tui.view import Export, View
 from fastscreen.tui.views.dnsbl import STATE_ROLES
@@ -152,7 +152,7 @@ def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
         for stage, number in worker.stages.items():
             stages[stage] = stages.get(stage, 0) + number
     sessions = sum(worker.sessions for worker in status.workers)
-    limit = status.limits.pre_queue
+    limit = status.limits.get("pre_queue")
     line = Text().append(f"{'Held now':<10}", HEADING).append(f"{count(sessions):>8}", STRONG)
     lines = [line.append(f" of {count(limit)}" if limit else "", MUTED)]
     most = max(stages.values(), default=0)

@@ -10,10 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Input
 
+from fastscreen.answers import Event, ListAnswer, Story
 from fastscreen.tui.figures import clock, duration
 from fastscreen.tui.lines import ScrolledLines
 from fastscreen.tui.link import Link
-from fastscreen.tui.model import Event, ListAnswer, Story
 from fastscreen.tui.palette import ACCENT, BAD, HEADING, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.view import Entry, Export, View
 from fastscreen.tui.wording import ROLES, detail, stamp, wrapped

@@ -6,10 +6,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.widget import Widget
 
+from fastscreen.answers import Warning, Warnings
 from fastscreen.tui.figures import clock, date
 from fastscreen.tui.lines import ScrolledLines
 from fastscreen.tui.link import Link
-from fastscreen.tui.model import Warning, Warnings
 from fastscreen.tui.palette import BAD, MUTED, OK, WARN
 from fastscreen.tui.view import Export, View
 from fastscreen.tui.wording import wrapped

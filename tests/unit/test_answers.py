@@ -1,0 +1,14 @@
+"""An answer becomes a record, or an error that says what is wrong with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastscreen import answers
+from fastscreen.client import Malformed
+
+
+def test_record_says_what_is_wrong() -> None:
+    with pytest.raises(Malformed, match=r"not fastscreen's protocol: .*`int`"):
+        answers.record(answers.Sessions, {"total": "many"})
+    assert answers.record(answers.Sessions, {"total": 3, "later": [1]}).total == 3
