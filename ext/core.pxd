@@ -365,8 +365,9 @@ cdef struct Session:
     int32_t score           # NO_SCORE until the lists have answered
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
-    uint32_t watched        # for which events it is in the epoll set, 0: it is not
     int16_t list            # that VERDICT_DNSBL names
+    uint32_t watched        # for which events it is in the epoll set, 0: it is not
+    uint32_t said           # the low half of the sequence of the event that has what the client said last; 0: nothing
     Address peer
     Address server
 
@@ -421,7 +422,7 @@ cdef enum EventKind:
     EVENT_DISCONNECT        # number: µs since CONNECT
     EVENT_STRESS_ON         # number: sessions
     EVENT_STRESS_OFF
-    EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: its last command
+    EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: what it said last
     EVENT_KINDS
 
 

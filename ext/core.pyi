@@ -293,7 +293,7 @@ class Screener:
         """How many sessions there are, how many match, and the first `limit` of those, packed (see read_records).
 
         order: "age", "new", "score" or "address". The kind of each record is "session", `number` its age in µs, `text`
-        its last command.
+        the beginning of what the client said last; just the command's name when the ring has lost it.
         """
 
     def lists(self) -> list[dict[str, Any]]:

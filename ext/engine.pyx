@@ -66,7 +66,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     cdef Dialogue* dialogue = session.dialogue
     cdef int before = dialogue.where
     cdef bytes _kept            # owns the text of a line that the command filter replaced
-    event(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
+    event_said(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
     if line.findings & FOUND_TOO_LONG:
         event(core, session, EVENT_LIMIT, 3)
         log_begin(core, session, "COMMAND LENGTH LIMIT from ")

@@ -96,6 +96,14 @@ cdef void event(Screener core, Session* session, EventKind kind, int64_t number=
     event_end(core, record, number, text, length)
 
 
+cdef void event_said(Screener core, Session* session, EventKind kind, int64_t number, const char* text,
+                     size_t length) noexcept:
+    """The same for what the client said: the session remembers where it stands, so that it need not keep it."""
+    event(core, session, kind, number, text, length)
+    if core.ring.header != NULL:
+        session.said = <uint32_t> core.ring.header.head
+
+
 cdef void event_about(Screener core, EventKind kind, const Address* address, int16_t list=-1, int64_t number=0,
                       const char* text=NULL) noexcept:
     """Something happened that belongs to no one session."""

@@ -56,9 +56,6 @@ cdef tuple live_sessions(Screener core, Filter wanted, str order, int limit):
 
 cdef void session_record(Screener core, Session* session, Event* record) noexcept:
     """A session as it stands, in the form of an event."""
-    cdef const char* command = COMMAND_NAMES[AT_CONNECT]
-    if session.dialogue != NULL:
-        command = COMMAND_NAMES[session.dialogue.where]
     memset(record, 0, sizeof(Event))
     record.kind = EVENT_SESSION
     record.sequence = 1
@@ -72,8 +69,25 @@ cdef void session_record(Screener core, Session* session, Event* record) noexcep
     record.family = session.peer.family
     record.port = session.peer.port
     memcpy(record.ip, session.peer.ip, 16)
-    record.length = <uint8_t> strlen(command)
-    memcpy(record.text, command, record.length)
+    session_said(core.ring, session, record)
+
+
+cdef void session_said(EventRing ring, Session* session, Event* record) noexcept:
+    """What the client said last, from the ring; when that has lost it, the name of its command."""
+    cdef const Event* source
+    cdef const char* name
+    cdef uint64_t sequence
+    if session.said == 0:
+        return
+    sequence = ring.header.head - <uint32_t> (ring.header.head - session.said)
+    source = &ring.events[(sequence - 1) & ring.mask]
+    if source.sequence == sequence and source.session == session.number:
+        record.length = source.length
+        memcpy(record.text, source.text, source.length)
+    elif session.dialogue != NULL and session.dialogue.where != AT_CONNECT:
+        name = COMMAND_NAMES[session.dialogue.where]
+        record.length = <uint8_t> strlen(name)
+        memcpy(record.text, name, record.length)
 
 
 # ---- lists

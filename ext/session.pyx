@@ -202,7 +202,7 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
     core.log.put_escaped(core.feed, got, LOGGED_TEXT)
     core.log.end()
     session.flags |= bits(FAIL | DONE, PREGREET)
-    event(core, session, EVENT_PREGREET, got, core.feed, got)
+    event_said(core, session, EVENT_PREGREET, got, core.feed, got)
     if policy.actions[PREGREET] == ACTION_DROP:
         session_turn_away(core, session, b"521 5.5.1 Protocol error\r\n")
         return

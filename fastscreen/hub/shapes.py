@@ -88,5 +88,5 @@ def session(worker: int, record: EventTuple) -> Map:
         "failed": failed(findings),
         "score": score,
         "age": age / 1e6,
-        "command": command.decode("ascii", "backslashreplace"),
+        "command": command,
     }

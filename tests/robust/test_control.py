@@ -103,7 +103,7 @@ def test_all_of_it_is_seen(start: Start, path: Path, settings: Map, dns: FakeDns
         assert (sessions["total"], sessions["matched"]) == (1, 1)
         (session,) = sessions["sessions"]
         assert (session["address"], session["score"], session["failed"]) == ("127.1.0.1", 3, ["dnsbl"])
-        assert session["command"] == "EHLO"
+        assert session["command"] == b"EHLO client.example"
         assert control.ok("sessions", filter=f"-worker:{session['worker']}")["matched"] == 0
         story = control.ok("story", address="127.1.0.1")
         kinds = [event["kind"] for event in story["events"]]

@@ -1,0 +1,95 @@
+"""What a live session said last: it stands in the ring of events, and no session keeps a copy."""
+
+import contextlib
+import mmap
+import select
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fastscreen import config, policy
+from fastscreen.core import Filter, Log, Screener, read_records
+
+ROOM = 16
+PATIENCE = 20.0  # s: a bound on hanging
+CLIENT = "127.1.0.1"
+
+
+class Door:
+    """A screener in this process, whose ring holds ROOM events."""
+
+    def __init__(self, settings: Path) -> None:
+        built = policy.build(config.load(settings), "/nonexistent/mta", print)
+        self._memory = memoryview(mmap.mmap(-1, 4096 + 128 * ROOM))
+        self._screener = Screener(
+            built.policy,
+            Log("x", host="h", pid=1),
+            None,
+            on_truncated=lambda *_: None,
+            on_drained=lambda: None,
+            events=self._memory,
+        )
+        self.listener = socket.create_server(("127.9.0.8", 0))
+        self.listener.setblocking(False)
+        self._screener.listen(self.listener.fileno())
+
+    def until(self, condition: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < end, self.said()
+            select.select([self._screener.fileno()], [], [], 0.1)
+            self._screener.run()
+
+    def until_said(self, address: str, line: bytes) -> None:
+        self.until(lambda: self.said()[address] == line)
+
+    def said(self, *terms: tuple[str, str, object, bool]) -> dict[str, bytes]:
+        """By address, of those that match."""
+        _, _, packed = self._screener.live(Filter(terms), "age", 100)
+        return {record[4]: record[11] for record in read_records(packed)}
+
+    @contextlib.contextmanager
+    def client(self, address: str) -> Iterator[socket.socket]:
+        """A client that the dummy engine has greeted."""
+        with socket.create_connection(self.listener.getsockname(), PATIENCE, (address, 0)) as client:
+            self.until(lambda: address in self.said(("stage", "=", 1 << 1, False)))
+            assert client.recv(1000).startswith(b"220 ")
+            yield client
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[Door]:
+    """Without a greet wait, so that clients talk at once."""
+    path = tmp_path / "screener.toml"
+    path.write_text(
+        'handoff = {to = "pass:/nonexistent/mta"}\nlisten = {addresses = ["127.0.0.1:0"]}\n'
+        'greet = {banner = ""}\ndeep = {pipelining = "enforce"}\n'
+    )
+    made = Door(path)
+    yield made
+    made.listener.close()
+
+
+def test_nothing_then_the_line_with_its_arguments(door: Door) -> None:
+    """Whatever octets it has; as much of it as an event holds. A filter finds it."""
+    with door.client(CLIENT) as client:
+        assert door.said() == {CLIENT: b""}
+        for line in (b"EHLO client.example", b"RCPT TO:<\x1b]0;x\x07\xff@example>", b"NOOP " + b"x" * 100):
+            client.sendall(line + b"\r\n")
+            door.until_said(CLIENT, line[:71])
+            assert door.said(("text", "=", line[5:12], False)) == {CLIENT: line[:71]}
+        assert door.said(("text", "=", b"client.example", False)) == {}
+
+
+def test_of_what_the_ring_has_lost_the_command_stays(door: Door) -> None:
+    with door.client(CLIENT) as client, door.client("127.1.0.2") as other:
+        client.sendall(b"EHLO client.example\r\n")
+        door.until(lambda: door.said()[CLIENT])
+        for number in range(ROOM):
+            assert door.said()[CLIENT] in (b"EHLO client.example", b"EHLO")
+            other.sendall(b"NOOP %d\r\n" % number)
+            door.until_said("127.1.0.2", b"NOOP %d" % number)
+        assert door.said()[CLIENT] == b"EHLO"
