@@ -319,6 +319,7 @@ cdef enum SessionFlag:
     CONCLUDED = 0x2000000   # PASS is logged and stored
     COUNTED_HANDOFF = 0x4000000
     HELD_FOR_MTA = 0x8000000    # watched while the MTA's socket is full
+    TURNED_AWAY = 0x10000000    # counted as such
 
 
 cdef enum Stage:
@@ -451,6 +452,7 @@ cdef struct RingHeader:
     uint64_t head           # sequence of the newest
     int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed on untested
     uint64_t counts[64]     # by EventKind
+    uint64_t turned_away    # sessions
 
 
 cdef enum FilterField:

@@ -348,7 +348,10 @@ class EventReader:
     """s since 1970: until then every client is handed on untested. ValueError: the memory is for reading."""
 
     def counts(self) -> dict[str, int]:
-        """How many events of each kind there were since the ring was made."""
+        """How many events of each kind there were since the ring was made.
+
+        And `turned_away`: sessions that ended with a refusal, whatever the reason.
+        """
 
     def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:
         """The first `limit` events behind sequence `after`, up to `until`, that match: (events, head, lost, skipped).

@@ -104,6 +104,13 @@ cdef void event_said(Screener core, Session* session, EventKind kind, int64_t nu
         session.said = <uint32_t> core.ring.header.head
 
 
+cdef void count_turned_away(Screener core, Session* session) noexcept:
+    """It ends with a refusal, whatever the reason. No event: those that tell the reason are there."""
+    if core.ring.header != NULL and not session.flags & TURNED_AWAY:
+        session.flags |= TURNED_AWAY
+        core.ring.header.turned_away += 1
+
+
 cdef void event_about(Screener core, EventKind kind, const Address* address, int16_t list=-1, int64_t number=0,
                       const char* text=NULL) noexcept:
     """Something happened that belongs to no one session."""
@@ -182,7 +189,9 @@ cdef class EventReader:
         return self.mask + 1
 
     def counts(self):
-        return {name: self.header.counts[at] for at, name in enumerate(EVENTS) if name and name != "session"}
+        found = {name: self.header.counts[at] for at, name in enumerate(EVENTS) if name and name != "session"}
+        found["turned_away"] = self.header.turned_away
+        return found
 
     @property
     def bypass_until(self):

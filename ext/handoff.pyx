@@ -183,6 +183,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
         dialogue_begin(core, session)
         return
     # Without a teaser there was no session as far as the log goes: no DISCONNECT.
+    count_turned_away(core, session)
     session_reply(core, session, MTA_BUSY if got == HANDOFF_FAILED else NO_RESOURCES)
     session_free(core, session)
 

@@ -319,6 +319,8 @@ cdef void session_conclude(Screener core, Session* session) noexcept:
 cdef void session_turn_away(Screener core, Session* session, bytes reply) noexcept:
     """The last word to a client, whatever it passed before is remembered."""
     session.flags |= NO_FORWARD
+    if reply[0] != c"2":            # not the farewell at QUIT
+        count_turned_away(core, session)
     session_remember(core, session)
     send_at_once(session.fd)
     session_reply(core, session, reply)
@@ -370,6 +372,8 @@ cdef void session_remember(Screener core, Session* session) noexcept:
 
 cdef void session_part(Screener core, Session* session) noexcept:
     """End a session that was not handed on."""
+    if session.verdict != VERDICT_LATER:
+        count_turned_away(core, session)
     log_about(core, session, "DISCONNECT ")
     event(core, session, EVENT_DISCONNECT, core.now - session.accepted)
     session_free(core, session)

@@ -10,9 +10,8 @@ from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
 
 ROLES = {
     **dict.fromkeys(("allowlisted", "cached", "passed", "handed"), OK),
-    **dict.fromkeys(
-        ("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit", "handoff_failed"), BAD
-    ),
+    **dict.fromkeys(("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline"), BAD),
+    **dict.fromkeys(("limit", "handoff_failed", "turned_away"), BAD),
     **dict.fromkeys(("listed", "list_failed", "busy"), WARN),
     **dict.fromkeys(("bypassed", "stress_on"), ALARM),
     **dict.fromkeys(("command", "reply"), ACCENT),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastscreen.core import EVENTS, FINDINGS, EventReader, Filter
+from fastscreen.core import FINDINGS, EventReader, Filter
 from fastscreen.hub.filters import Chosen
 
 if TYPE_CHECKING:
@@ -52,12 +53,11 @@ class Rings:
         return [reader.head for reader in self.readers]
 
     def counts(self) -> dict[str, int]:
-        """How many events of each kind there were since the start."""
-        total = dict.fromkeys((name for name in EVENTS if name and name != "session"), 0)
+        """How many events of each kind there were since the start, and sessions `turned_away`."""
+        total: Counter[str] = Counter()
         for reader in self.readers:
-            for kind, number in reader.counts().items():
-                total[kind] += number
-        return total
+            total.update(reader.counts())
+        return dict(total)
 
     async def recent(self, chosen: Chosen, wanted: Filter, most: int, heads: Sequence[int]) -> list[Map]:
         """The latest events up to `heads` that match, the oldest first."""

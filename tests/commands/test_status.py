@@ -36,7 +36,8 @@ STATUS: dict[str, Any] = {
     "pid": 4711,
     "bypass_until": None,
     "limits": {"pre_queue": 1000, "post_queue": 100, "client_connection_count": 50},
-    "counts": {"connect": 24690, "cached": 17000, "pregreet": 1234, "passed": 400, "handed": 18000},
+    "counts": {"connect": 24690, "cached": 17000, "pregreet": 1234, "passed": 400, "handed": 18000}
+    | {"turned_away": 1931},
     "workers": [WORKER, {**WORKER, "number": 2, "pid": 4713}],
     "cache": {"path": "/var/lib/fastscreen/cache", "entries": 55000, "size": 9_000_000, "hits": 170, "misses": 30},
     "lists": 8,
@@ -50,6 +51,7 @@ def test_it_is_readable_in_80_columns(hub: Hub, ask: Ask) -> None:
     assert code == 0
     assert all(len(line) <= 80 for line in printed.splitlines()), printed
     assert "mx.example.test  fastscreen 0.1.0, process 4711, up 1 h, 2 workers" in printed
+    assert "turned away 1,931" in printed
     assert "160 held   greet 100   dialogue 40   mta 14   handed 6" in printed
     assert "connect 24,690   cached 17,000" in printed
     assert "8 lists   asked 1,280   in flight 20" in printed

@@ -132,6 +132,52 @@ def test_all_of_it_is_seen(start: Start, path: Path, settings: Map, dns: FakeDns
         assert "secret" not in str((status, sessions, story, dnsbl, explained))
 
 
+def test_turned_away(start: Start, path: Path, settings: Map, mta: FakeMta) -> None:
+    """Once for each client that was refused, whatever the reason and whether it waited to hear it; no other."""
+    access = {"access": {"list": ["inline:{127.3.0.1=reject, 127.7.0.1=permit}"], "denylist_action": "drop"}}
+    limits = {"limits": {"client_connection_count": 1}, "deep": {"pipelining": "enforce"}}
+    screener = start(settings, access, limits)
+    with connected(path) as control:
+
+        def turned_away(sessions: int) -> int:
+            answer = eventually(
+                control, "status", lambda it: it["counts"]["disconnect"] + it["counts"]["handed"] == sessions
+            )
+            counted: int = answer["counts"]["turned_away"]
+            return counted
+
+        with screener.connect("127.7.0.1") as client:
+            assert client.read() == FROM_MTA
+        with screener.connect("127.1.0.1") as client:
+            assert client.read().startswith(TEASER)
+            for line in (b"EHLO client.example", b"MAIL FROM:<a@client.example>", b"RCPT TO:<b@example>", b"QUIT"):
+                client.ask(line)
+        with screener.connect("127.1.0.2"):
+            pass
+        assert turned_away(3) == 0
+        with screener.connect("127.3.0.1") as client:
+            assert client.read().startswith(b"521 ")
+        assert turned_away(4) == 1
+        with screener.connect("127.1.0.3") as client:
+            client.send(b"EHLO too.early\r\n")
+            screener.line(r"PREGREET .* from \[127.1.0.3\]")
+        assert turned_away(5) == 2
+        with screener.connect("127.1.0.4") as client:
+            client.send(b"EHLO too.early\r\n")
+            screener.line(r"PREGREET .* from \[127.1.0.4\]")
+            client.ask(b"MAIL FROM:<a@client.example>")
+            client.ask(b"RCPT TO:<b@example>")
+            client.ask(b"QUIT")
+        assert turned_away(6) == 3
+        with screener.connect("127.1.0.5"), screener.connect("127.1.0.5") as client:
+            assert client.read().startswith(b"421 ")
+        assert turned_away(8) == 4
+        mta.close()
+        with screener.connect("127.7.0.1") as client:
+            assert client.read().startswith(b"421 ")
+        assert eventually(control, "status", lambda it: it["counts"]["handoff_failed"])["counts"]["turned_away"] == 5
+
+
 @WORKERS
 def test_events_as_they_happen(start: Start, path: Path, settings: Map, workers: int) -> None:
     """Those before, those that come, the filter, and the end of the subscription."""

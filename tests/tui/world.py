@@ -57,6 +57,7 @@ class World:
         self.counts: Counter[str] = Counter({"connect": 3_812_004, "cached": 2_204_118, "passed": 301_544})
         self.counts.update(handed=2_460_377, pregreet=702_133, pipelining=21_877, non_smtp_command=9_120)
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
+        self.counts.update(turned_away=924_317)
         self.events: list[Map] = []
         self.news: list[Map] = []  # those that followers have not been told
         self.sessions: dict[int, Map] = {}
@@ -228,6 +229,7 @@ class World:
             )
             self.events.append(self.news[-1])
             if kind == "disconnect":
+                self.counts["turned_away"] += bool(session["failed"])
                 del self.sessions[what["of"]]
 
 

@@ -25,6 +25,7 @@ VERDICTS = (
     ("passed", "passed the tests"),
     ("allowlisted", "allowlisted"),
     ("handed", "handed to the MTA"),
+    ("turned_away", "turned away"),
     ("pregreet", "pregreet"),
     ("pipelining", "pipelining"),
     ("non_smtp_command", "non-SMTP command"),
@@ -90,7 +91,7 @@ def overview(
         _held(status, history, each),
         [*_lists(lists, each, 6 if columns == 3 else 3), *_workers(status, history, each)],
     )
-    chart = max(min(height - PARTS_ROWS - 2, CHART_ROWS[1]), CHART_ROWS[0])
+    chart = max(min(height - PARTS_ROWS - bool(status.counts.get("bypassed")) - 2, CHART_ROWS[1]), CHART_ROWS[0])
     rows = max(height - chart - 2, 1)
     parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]
     if columns == 2:
@@ -116,7 +117,9 @@ def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
     top = max(columns, default=0.0)
     head = Text(" ").append(rate(now), STRONG).append(" connects/s   ", MUTED)
     head.append("█ ", OK).append(rate(now_handed), STRONG).append(" handed to the MTA   ", MUTED)
-    head.append("█ ", REST).append("held or turned away   ", MUTED).append(f"peak {rate(top)}", MUTED)
+    away = history[-1].rates.get("turned_away", 0.0) if history else 0.0
+    head.append("█ ", REST).append("others, ", MUTED).append(rate(away), STRONG)
+    head.append(" turned away   ", MUTED).append(f"peak {rate(top)}", MUTED)
     lines = [head]
     lines += [
         Text(" ").append_text(line) for line in stacked(gathered(handed, width - 1), columns, top, width - 1, height)
