@@ -119,15 +119,19 @@ async def story(house: House, wanted: Address, caller: Caller, request: Request)
                 "list": name,
                 "state": state,
                 "answers": answers,
-                "weight": sum(
-                    scoring.weight(house.config.dnsbl.sites, domain, answers)
-                    for domain in house.domains
-                    if house.shown.get(domain, domain) == name
-                ),
+                "weight": _weight(house, at, name, answers),
             }
-            for name, state, answers, _ in said
+            for at, (name, state, answers, _) in enumerate(said)
         ],
     }
+
+
+def _weight(house: House, at: int, name: str, answers: list[str]) -> int:
+    """What a worker's list number `at` adds to the score. Two may have one name, and a reload may have moved them."""
+    named = [number for number, shown in enumerate(house.names.now) if shown == name]
+    if not named:
+        return 0
+    return scoring.weight(house.config.dnsbl.sites, house.domains[at if at in named else named[0]], answers)
 
 
 async def dnsbl(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:

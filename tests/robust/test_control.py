@@ -132,6 +132,23 @@ def test_all_of_it_is_seen(start: Start, path: Path, settings: Map, dns: FakeDns
         assert "secret" not in str((status, sessions, story, dnsbl, explained))
 
 
+def test_two_lists_that_are_shown_alike(start: Start, path: Path, settings: Map, dns: FakeDns) -> None:
+    """Each has its own weight and its own counts."""
+    dns.zones = {"one.bl.test": listed("127.0.0.2"), "two.bl.test": listed("127.0.0.3")}
+    lists = {
+        "sites": ["one.bl.test*3", "two.bl.test*1"],
+        "threshold": 9,
+        "resolvers": [dns.endpoint],
+        "reply_map": "inline:{one.bl.test=bl.test, two.bl.test=bl.test}",
+    }
+    screener = start(settings, {"dnsbl": lists})
+    with connected(path) as control, screener.connect("127.1.0.1"):
+        eventually(control, "status", lambda answer: answer["counts"]["listed"] == 2)
+        story = control.ok("story", address="127.1.0.1")
+        assert [(one["list"], one["weight"]) for one in story["lists"]] == [("bl.test", 3), ("bl.test", 1)]
+        assert [one["sites"][0]["weight"] for one in control.ok("dnsbl")["lists"]] == [3, 1]
+
+
 def test_turned_away(start: Start, path: Path, settings: Map, mta: FakeMta) -> None:
     """Once for each client that was refused, whatever the reason and whether it waited to hear it; no other."""
     access = {"access": {"list": ["inline:{127.3.0.1=reject, 127.7.0.1=permit}"], "denylist_action": "drop"}}

@@ -205,6 +205,26 @@ async def test_dnsbl(tmp_path: Path) -> None:
 
 
 @driven
+async def test_lists_that_are_masked_alike_are_rows_of_their_own(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as (app, pilot, hub):
+        lists = [{"list": name, "asked": 7 + at} for at, name in enumerate(("a.test", "bl.test", "bl.test", "z.test"))]
+        hub.instead["dnsbl"] = {"lists": lists}
+        await pilot.press("5")
+        await seen(pilot, "4 lists")
+        table = app.view.query_one(Table)
+        await pilot.press("down", "down")
+        chosen = table.chosen
+        assert len({row.key for row in table.rows}) == 4
+        lists[2]["asked"] = 55
+        await until(pilot, lambda: table.rows[2].cells[2][0] == "55")
+        assert table.chosen == chosen
+        await pilot.press("up")
+        assert table.rows[1].key == table.chosen != chosen
+        await pilot.press("enter")
+        await seen(pilot, "list:bl.test")
+
+
+@driven
 async def test_clients(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (app, pilot, _):
         await pilot.press("6")

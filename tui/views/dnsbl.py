@@ -44,14 +44,14 @@ class DnsblView(TableView):
             f", allow list threshold {dnsbl.allowlist_threshold}",
             (f", {ill} slow or failing", BAD) if ill else "",
         )
-        self.fill([row(item) for item in self._lists])
+        self.fill([row(at, item) for at, item in enumerate(self._lists)])
 
     def reset(self) -> None:
         self._lists = []
         super().reset()
 
     def on_table_chosen(self, message: Table.Chosen) -> None:
-        self.viewer.open_events(f"list:{message.key}")
+        self.viewer.open_events(f"list:{message.key.partition(' ')[2]}")
 
     def exported(self) -> Export | None:
         return Export(
@@ -74,12 +74,15 @@ def weights(sites: list[Site]) -> str:
     return f"{found[0]:+}" if len(found) == 1 else f"{found[0]:+}..{found[-1]:+}"
 
 
-def row(item: DnsblList) -> Row:
-    """A list's row. Overlap: the part of its hits that another list had as well. Errors: with time-outs."""
+def row(at: int, item: DnsblList) -> Row:
+    """A list's row. at: its place, because masked names need not differ.
+
+    Overlap: the part of its hits that another list had as well. Errors: with time-outs.
+    """
     errors = item.errors + item.timed_out
     slow = item.p95 is not None and item.p95 >= 1.0
     return Row(
-        item.zone,
+        f"{at} {item.zone}",
         (
             (item.zone, PLAIN),
             (weights(item.sites), PLAIN),
