@@ -11,7 +11,7 @@ import contextlib
 import errno
 import socket
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
@@ -33,6 +33,10 @@ class ControlError(Exception):
 
 class Unreachable(ControlError):
     """Nobody is there, nobody answers, or the connection is lost."""
+
+
+class Absent(Unreachable):
+    """There is no socket, or nobody listens at it."""
 
 
 class Forbidden(Unreachable):
@@ -97,9 +101,9 @@ def unreachable(path: str, error: OSError) -> Unreachable:
     if error.errno in (errno.EACCES, errno.EPERM):
         return Forbidden(f"{path}: no permission; root, the screening user and members of control.group may use it")
     if error.errno == errno.ENOENT:
-        return Unreachable(f"{path}: there is no such socket; is fastscreen running?")
+        return Absent(f"{path}: there is no such socket; is fastscreen running?")
     if error.errno == errno.ECONNREFUSED:
-        return Unreachable(f"{path}: nobody answers; fastscreen has stopped")
+        return Absent(f"{path}: nobody answers; fastscreen has stopped")
     return Unreachable(f"{path}: {error.strerror or error}")
 
 
@@ -280,19 +284,31 @@ class Client:
 
 def ask(path: str, verb: str, **arguments: Any) -> Any:
     """What fastscreen answers to one request; blocks, at most `PATIENCE` seconds for each step. Raises ControlError."""
+    with _greeted(path) as control:
+        control.sendall(packed({"id": 1, "do": verb, **arguments}))
+        while (message := _read_frame(control, path)).get("id") != 1:
+            pass
+        return answer(message)
+
+
+def look(path: str) -> None:
+    """Whether a fastscreen answers; blocks, at most `PATIENCE` seconds for each step. Raises ControlError."""
+    with _greeted(path):
+        pass
+
+
+@contextlib.contextmanager
+def _greeted(path: str) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
         control.settimeout(PATIENCE)
         try:
             control.connect(path)
             greeting(_read_frame(control, path))
-            control.sendall(packed({"id": 1, "do": verb, **arguments}))
-            while (message := _read_frame(control, path)).get("id") != 1:
-                pass
+            yield control
         except TimeoutError:
             raise Unreachable(f"{path}: no answer within {PATIENCE:.0f} s") from None
         except OSError as error:
             raise unreachable(path, error) from None
-        return answer(message)
 
 
 def _read_frame(control: socket.socket, path: str) -> Map:

@@ -6,6 +6,7 @@ import argparse
 import functools
 import ipaddress
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,34 +14,68 @@ from typing import Any
 
 from fastscreen import client, config
 from fastscreen.answers import Record, record
-from fastscreen.client import ControlError, Unreachable
+from fastscreen.client import Absent, ControlError, Unreachable
 from fastscreen.config import ConfigError
 from fastscreen.escape import cleaned, printable
 
+USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
+ANOTHER = "(another one: --socket PATH or -c FILE)"
 EXIT_CODES = "exit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage or configuration"
 
 
-def add_socket(parser: argparse.ArgumentParser) -> None:
-    """The options that say which fastscreen is meant."""
+def add_socket(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The options that say which fastscreen is meant, or which ones."""
+    action = "append" if several else "store"
+    more = "; more than once: several" if several else ""
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--socket", metavar="PATH", help="the control socket")
-    which.add_argument("-c", "--config", metavar="FILE", type=Path, help="take control.path of this configuration")
+    which.add_argument("--socket", metavar="PATH", action=action, help=f"the control socket{more}")
+    which.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        action=action,
+        help=f"take control.path of this configuration{more}",
+    )
 
 
 def socket_path(arguments: argparse.Namespace) -> str:
     """The socket to ask. Raises ConfigError, Unreachable."""
     if arguments.socket is not None:
         return str(arguments.socket)
-    if arguments.config is not None:
-        path = config.load(arguments.config).control.path
-        if not path:
-            raise Unreachable(f'{arguments.config}: control.path = "": this fastscreen has no control socket')
-        return path
+    return configured(arguments.config) if arguments.config is not None else usual_path()
+
+
+def socket_paths(arguments: argparse.Namespace) -> list[str]:
+    """The same where several may be meant."""
+    if arguments.socket:
+        return [str(path) for path in arguments.socket]
+    return [configured(file) for file in arguments.config] if arguments.config else [usual_path()]
+
+
+def usual_path() -> str:
+    """The socket when none is named: that of the usual configuration; where there is none, a built-in one.
+
+    A configuration that may not be read is as good as none: members of control.group need no right to it.
+    """
+    if os.access(USUAL_FILE, os.R_OK):
+        try:
+            return configured(USUAL_FILE)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (this is the usual configuration; with --socket PATH it is not read)") from None
     usual = list(dict.fromkeys((client.DEFAULT_PATH, config.default().control.path)))
     for path in usual:
         if path and is_there(path):
             return path
-    raise Unreachable(f"no control socket at {' or '.join(filter(None, usual))}; is fastscreen running? See --socket")
+    raise Absent(f"no control socket at {' or '.join(filter(None, usual))}; is fastscreen running?")
+
+
+def configured(file: Path) -> str:
+    """control.path of a configuration. Raises ConfigError, Unreachable."""
+    path = config.load(file).control.path
+    if not path:
+        raise Unreachable(f'{file}: control.path = "": this fastscreen has no control socket')
+    return path
 
 
 def is_there(path: str) -> bool:
@@ -61,6 +96,9 @@ def told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespa
         except ConfigError as error:
             print(f"fastscreen: {error}", file=sys.stderr)
             return 2
+        except Absent as error:
+            print(f"fastscreen: {printable(str(error))} {ANOTHER}", file=sys.stderr)
+            return 1
         except ControlError as error:
             print(f"fastscreen: {printable(str(error))}", file=sys.stderr)
             # A filter that cannot be read is the caller's mistake, as a wrong option is.

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from fastscreen.client import DEFAULT_PATH
+from fastscreen import client
+from fastscreen.cli import control
+from fastscreen.client import Absent, ControlError
 
 EXAMPLES = f"""\
 examples:
   fastscreen tui                                              the fastscreen of this machine
-  fastscreen tui --socket /run/fastscreen/control --socket /tmp/mx2/control     two, as tabs
+  fastscreen tui -c /etc/fastscreen/mx1.toml -c /etc/fastscreen/mx2.toml        two, as tabs
   ssh -t mx.example.com fastscreen tui
 
-The socket is {DEFAULT_PATH} unless one is named. Members of its group may look; root and the screening user may
-also delete from the cache. ? shows the keys. Nothing that is looked at slows the front door down.
+Without an option: the socket that {control.USUAL_FILE} names, or {client.DEFAULT_PATH}. Members of its
+group may look; root and the screening user may also delete from the cache. ? shows the keys. Nothing that is looked at
+slows the front door down. When a fastscreen ends while it is watched, the view waits for it.
 
-exit codes: 0 all is well, 2 wrong usage
+{control.EXIT_CODES}
 """
 
 
@@ -29,18 +33,33 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--socket", metavar="PATH", action="append", default=[], help="a control socket; more than once: one a tab"
-    )
+    control.add_socket(parser, several=True)
     parser.set_defaults(run=run)
 
 
+@control.told
 def run(arguments: argparse.Namespace) -> int:
-    """Exit code 0, or 2 without a terminal (which Textual draws on by way of stderr)."""
+    """Exit code 0; 1 when nobody is there; 2 without a terminal (which Textual draws on by way of stderr)."""
+    paths = control.socket_paths(arguments)
+    look(paths)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         print("fastscreen: tui needs a terminal; for scripts there is the control socket itself", file=sys.stderr)
         return 2
     from fastscreen.tui.app import Viewer  # here: other commands do not wait for Textual
 
-    Viewer(arguments.socket or [DEFAULT_PATH]).run()
+    Viewer(paths).run()
     return 0
+
+
+def look(paths: Sequence[str]) -> None:
+    """Raises Absent when there is nobody at any of them: then it is a mistake, and not a daemon that is away."""
+    absent: list[Absent] = []
+    for path in paths:
+        try:
+            client.look(path)
+        except Absent as error:
+            absent.append(error)
+        except ControlError:
+            pass  # the view says so
+    if len(absent) == len(paths):
+        raise absent[0]

@@ -1,5 +1,7 @@
 """Which socket is asked, and what is said when that fails."""
 
+import io
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +14,15 @@ from commands.conftest import Ask, Hub
 from commands.fakehub import HELLO, Error, FakeHub
 from commands.test_status import STATUS
 from fastscreen import client
-from fastscreen.cli import main
+from fastscreen.cli import control, main, tui
+
+
+@pytest.fixture(autouse=True)
+def usual_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the usual configuration would be; there is none."""
+    file = tmp_path / "usual.toml"
+    monkeypatch.setattr(control, "USUAL_FILE", file)
+    return file
 
 
 def failure(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -46,6 +56,69 @@ def test_without_an_option_the_usual_places_are_looked_at(
         with FakeHub(tmp_path / "first", {"status": STATUS}) as system:
             assert main(["status"]) == 0
     assert len(built_in.asked) == len(system.asked) == 1
+
+
+def test_the_usual_configuration_names_the_socket(
+    tmp_path: Path, usual_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the built-in one, though somebody is there. One that is wrong is told, and how to do without it."""
+    monkeypatch.setattr(client, "DEFAULT_PATH", str(tmp_path / "first"))
+    usual_file.write_text(f'[control]\npath = "{tmp_path}/other"\n')
+    with FakeHub(tmp_path / "first", {"status": STATUS}) as built_in:
+        with FakeHub(tmp_path / "other", {"status": STATUS}) as hub:
+            assert main(["status"]) == 0
+        capsys.readouterr()
+        code, said = failure(capsys, "status")
+        assert (code, f"{tmp_path}/other: nobody answers" in said) == (1, True)
+        usual_file.write_text("[contrl]\n")
+        code, said = failure(capsys, "status")
+        assert (code, "contrl" in said, "with --socket PATH" in said) == (2, True, True)
+    assert (len(hub.asked), len(built_in.asked)) == (1, 0)
+
+
+def test_a_usual_configuration_that_is_not_for_us_is_as_good_as_none(
+    tmp_path: Path, usual_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "DEFAULT_PATH", str(tmp_path / "first"))
+    usual_file.write_text(f'[control]\npath = "{tmp_path}/other"\n')
+    monkeypatch.setattr(os, "access", lambda path, mode: path != usual_file)
+    with FakeHub(tmp_path / "first", {"status": STATUS}) as hub:
+        assert main(["status"]) == 0
+    assert len(hub.asked) == 1
+
+
+def test_the_view_has_the_same_rule(
+    tmp_path: Path, usual_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several of a kind. Where there is nobody at all it says so; one of two may be away."""
+    shown: list[list[str]] = []
+
+    def stopped(paths: list[str]) -> None:
+        shown.append(paths)
+        raise KeyboardInterrupt
+
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.toml").write_text(f'[control]\npath = "{tmp_path}/{name}"\n')
+    usual_file.write_text(f'[control]\npath = "{first}"\n')
+    files = ("-c", f"{tmp_path}/first.toml", "-c", f"{tmp_path}/second.toml")
+    ways = ((), ("--socket", first, "--socket", second), files)
+    for words in ways:
+        code, said = failure(capsys, "tui", *words)
+        assert code == 1
+        assert said == (
+            f"fastscreen: {first}: there is no such socket; is fastscreen running? "
+            "(another one: --socket PATH or -c FILE)\n"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(tui, "look", stopped)
+        for words in ways:
+            assert main(["tui", *words]) == 130
+    assert shown == [[first], [first, second], [first, second]]
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with FakeHub(tmp_path / "second"):
+        code, said = failure(capsys, "tui", *files)
+        assert (code, "needs a terminal" in said) == (2, True)
 
 
 def test_a_configuration_without_a_socket_and_one_that_is_wrong(
