@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import grp
 import json
 import os
 import pwd
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
@@ -16,7 +17,8 @@ from fastscreen import policy
 from fastscreen.access import load_access
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import Config, ConfigError, Endpoint, LogFile, LogSyslog, Pass, load
-from fastscreen.config.escape import escaped
+from fastscreen.config.escape import escaped, quoted
+from fastscreen.controlsocket import PATH_MOST
 from fastscreen.ehlo import Ehlo
 from fastscreen.footer import Footer
 from fastscreen.logs import SYSLOG_SOCKET
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
     checks += checked_files(config, root)
+    checks += checked_control(config, root)
     checks.append(checked_limits(config))
     checks.append(checked_handoff(config))
     checks += checked_resolvers(config)
@@ -158,20 +161,68 @@ def checked_files(config: Config, root: bool) -> Iterator[Check]:
     root: `run` starts as root, makes the cache's folder for the user, and gives the log to it.
     """
     if config.cache.path:
-        path = Path(config.cache.path)
-        if root and not path.parent.exists() and _nearest(path.parent).is_dir():
-            yield Check("cache.path", True, f"{escaped(str(path))}: its folder will be made")
-        else:
-            # LMDB makes a lock file beside it.
-            yield _writable("cache.path", path, also=path.parent)
+        yield _looked("cache.path", Path(config.cache.path), _cache, root)
     if isinstance(config.log.to, LogFile):
-        path = Path(config.log.to.path)
-        if root and path.parent.is_dir() and not path.is_dir():
-            yield Check("log.to", True, f"{escaped(str(path))} will be the user's")
-        else:
-            yield _writable("log.to", path)
+        yield _looked("log.to", Path(config.log.to.path), _log, root)
     if isinstance(config.log.to, LogSyslog) and not Path(SYSLOG_SOCKET).is_socket():
         yield Check("log.to", False, f"{SYSLOG_SOCKET}: there is no log daemon's socket")
+
+
+def _looked(what: str, path: Path, look: Callable[[Path, bool], Check], root: bool) -> Check:
+    """A check of a file, when even looking may be forbidden."""
+    try:
+        return look(path, root)
+    except OSError as error:
+        return Check(what, False, f"{escaped(str(path))}: {_user()}: {error.strerror}")
+
+
+def _cache(path: Path, root: bool) -> Check:
+    if root and not path.parent.exists() and _nearest(path.parent).is_dir():
+        return Check("cache.path", True, f"{escaped(str(path))}: its folder will be made")
+    return _writable("cache.path", path, also=path.parent)  # LMDB makes a lock file beside it
+
+
+def _log(path: Path, root: bool) -> Check:
+    if root and path.parent.is_dir() and not path.is_dir():
+        return Check("log.to", True, f"{escaped(str(path))} will be the user's")
+    return _writable("log.to", path)
+
+
+def checked_control(config: Config, root: bool) -> Iterator[Check]:
+    """Whether `run` can make the control socket, and give it to its group. root: it starts as root."""
+    if not config.control.path:
+        yield Check("control.path", True, "empty: no control socket")
+        return
+    path, name = Path(config.control.path), escaped(config.control.path, 200)
+    try:
+        folder = _nearest(path.parent)
+        if (octets := len(os.fsencode(path))) > PATH_MOST:
+            yield Check("control.path", False, f"{name}: {octets} octets; allowed: at most {PATH_MOST}")
+        elif not folder.is_dir():
+            yield Check("control.path", False, f"{name}: {escaped(str(folder))} is no folder")
+        elif path.exists() and not path.is_socket():
+            yield Check("control.path", False, f"{name}: there is a file of this name, and it is no socket")
+        elif not root and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+            yield Check("control.path", False, f"{name}: {_user()} may not write to {escaped(str(folder))}")
+        else:
+            more = "" if folder == path.parent else ", and its folder"
+            yield Check("control.path", True, f"{name} will be made{more}")
+    except OSError as error:
+        # This process may not look any more, and the daemon makes the socket while it is root.
+        well = root and isinstance(error, PermissionError)
+        yield Check("control.path", well, f"{name} will be made by root" if well else f"{name}: {error.strerror}")
+    if config.control.group:
+        yield _group(config.control.group, root)
+
+
+def _group(group: str, root: bool) -> Check:
+    try:
+        gid = grp.getgrnam(group).gr_gid
+    except KeyError:
+        return Check("control.group", False, f"there is no group {quoted(group)} on this system")
+    if not root and gid not in (os.getegid(), *os.getgroups()):
+        return Check("control.group", False, f"{_user()} is not in group {quoted(group)}")
+    return Check("control.group", True, f"{escaped(group)} may read")
 
 
 def _nearest(path: Path) -> Path:

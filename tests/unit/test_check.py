@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import array
 import contextlib
+import grp
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,7 +110,8 @@ class Resolver:
 
 def config(folder: Path, text: str) -> Path:
     file = folder / "fastscreen.toml"
-    file.write_text(f'hostname = "mx.test"\n{text}')
+    control = "" if "[control]" in text else f'[control]\npath = "{folder}/control"\n'
+    file.write_text(f'hostname = "mx.test"\n{text}{control}')
     return file
 
 
@@ -157,6 +160,47 @@ def test_one_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture
     assert 'unknown command: "OK"' in lines[1]
     assert lines[3].endswith("/cache is not a file")
     assert lines[4].endswith(f"there is no folder {tmp_path}/none")
+
+
+@pytest.fixture
+def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` takes itself for a user without rights, of no group but its own, who may write to no `closed` folder."""
+    access = os.access
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(os, "getegid", lambda: 54321)
+    monkeypatch.setattr(os, "getgroups", lambda: [54321])
+    monkeypatch.setattr(
+        os, "access", lambda path, mode, **more: Path(path).name != "closed" and access(path, mode, **more)
+    )
+
+
+def test_the_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], somebody: None) -> None:
+    """What `run` would only warn of: then there is nothing to ask."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "closed").mkdir()
+    group = grp.getgrgid(0).gr_name
+    long = f"{tmp_path}/" + "x" * 100
+    for text, wrong in {
+        f'path = "{tmp_path}/control"': None,
+        f'path = "{tmp_path}/run/fastscreen/control"': None,
+        'path = ""': None,
+        f'path = "{tmp_path}/{"x" * (106 - len(str(tmp_path)))}"': None,
+        f'path = "{long}"': f"control.path: {long}: {len(long)} octets; allowed: at most 107",
+        f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: there is a file of this name, "
+        "and it is no socket",
+        f'path = "{tmp_path}/file/control"': f"control.path: {tmp_path}/file/control: {tmp_path}/file is no folder",
+        f'path = "{tmp_path}/closed/control"': f"control.path: {tmp_path}/closed/control: user 54321 may not write to "
+        f"{tmp_path}/closed",
+        f'path = "{tmp_path}/closed/run/control"': f"control.path: {tmp_path}/closed/run/control: user 54321 may not "
+        f"write to {tmp_path}/closed",
+        f'path = "{tmp_path}/control"\ngroup = "no-such-group"': "control.group: there is no group "
+        '"no-such-group" on this system',
+        f'path = "{tmp_path}/control"\ngroup = "{group}"': f'control.group: user 54321 is not in group "{group}"',
+    }.items():
+        file = config(tmp_path, f'handoff = {{to = "sink:"}}\ncache = {{path = ""}}\n[control]\n{text}\n')
+        assert main(["check", "-c", str(file)]) == (0 if wrong is None else 1), text
+        assert capsys.readouterr() == ("" if wrong is None else f"{file}: {wrong}\n", "")
+    assert not (tmp_path / "run").exists()
 
 
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +307,40 @@ def test_as_root_everything_is_tried_as_the_daemons_user(tmp_path: Path) -> None
     assert (
         done.stderr == f"fastscreen: {file}: access.list: cidr:{tmp_path}/access: cannot be read: Permission denied\n"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
+def test_what_the_daemons_user_cannot_even_look_at_is_told() -> None:
+    """The socket is made by root, the other files are used by the user."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        closed = folder / "closed"
+        closed.mkdir(mode=0o700)
+        file = config(
+            folder,
+            f'user = "nobody"\nhandoff = {{to = "sink:"}}\ncache = {{path = "{closed}/a/b"}}\n'
+            f'log = {{to = "file:{closed}/a/log"}}\n[control]\npath = "{closed}/a/control"\ngroup = "daemon"\n',
+        )
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from fastscreen.cli import main; sys.exit(main())",
+                "check",
+                "-v",
+                "-c",
+                str(file),
+            ],
+            capture_output=True,
+            text=True,
+        )
+    lines = done.stdout.splitlines()
+    assert f"{file}: cache.path: {closed}/a/b: user nobody: Permission denied" in lines
+    assert f"{file}: log.to: {closed}/a/log: user nobody: Permission denied" in lines
+    assert f"ok: control.path: {closed}/a/control will be made by root" in lines
+    assert "ok: control.group: daemon may read" in lines
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
