@@ -112,7 +112,7 @@ class Status(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """age: s. command: the client's latest, with C escapes."""
+    """age: s. command: what the client said last, with C escapes. name: "" when it has none, or it is not known yet."""
 
     address: str
     worker: int = 0
@@ -165,6 +165,7 @@ class Story(Struct, frozen=True):
     """begins: the oldest event that the rings still hold."""
 
     address: str
+    name: str = ""
     events: list[Event] = []
     begins: float | None = None
     cache: Stamps | None = None
@@ -279,6 +280,7 @@ class Explanation(Struct, frozen=True):
     verdict: str
     steps: list[Step]
     reply: str | None = None
+    name: str = ""
     cache: dict[str, Remembered] | None = None
     lists: list[ListSaid] = []
 

@@ -100,7 +100,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         user=now.user,
         log=now.log,
         cache=msgspec.structs.replace(settings.cache, path=now.cache.path),
-        control=now.control,
+        control=msgspec.structs.replace(now.control, names=settings.control.names),
         listen=msgspec.structs.replace(settings.listen, workers=now.listen.workers),
     )
     for name, wanted, kept in (

@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def lines(found: Explanation, now: float) -> Iterator[str]:
     """The explanation for people: the verdict, then each step, with what it was based on below it."""
-    yield f"{found.address}: {VERDICTS.get(found.verdict, found.verdict)}"
+    name = f" ({found.name})" if found.name else ""
+    yield f"{found.address}{name}: {VERDICTS.get(found.verdict, found.verdict)}"
     if found.reply:
         yield f"  it is told: {found.reply}"
     yield ""

@@ -169,10 +169,14 @@ class Limits(Struct, frozen=True):
 
 
 class Control(Struct, frozen=True):
-    """path: the control socket; empty = none. group: whose members may read; empty = nobody's."""
+    """path: the control socket; empty = none. group: whose members may read; empty = nobody's.
+
+    names: look up the names of clients that somebody looks at.
+    """
 
     path: str
     group: str
+    names: bool
 
 
 class Log(Struct, frozen=True):

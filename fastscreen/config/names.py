@@ -477,6 +477,12 @@ KEYS = (
         "Group whose members may read at the control socket; root and the screening user may read and act.",
     ),
     Key(
+        "control.names",
+        "true",
+        values.Flag(),
+        "Whether the names of clients are looked up (PTR, and back) while somebody looks at them.",
+    ),
+    Key(
         "log.to",
         '"stderr"',
         values.LogTo(),

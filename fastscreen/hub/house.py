@@ -16,16 +16,19 @@ from fastscreen.access import AccessList, load_access
 from fastscreen.config import Config, ConfigError
 from fastscreen.core import Log
 from fastscreen.hub.bypass import Bypass
+from fastscreen.hub.clientnames import ClientNames
 from fastscreen.hub.crew import Crew
-from fastscreen.hub.explain import Known
+from fastscreen.hub.explain import Known, nameservers
 from fastscreen.hub.frames import RequestError
 from fastscreen.hub.liststate import ListStates
 from fastscreen.hub.lookups import Said
 from fastscreen.hub.questions import About
+from fastscreen.hub.reverse import Reverse
 from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
 from fastscreen.listeners import worker_of
+from fastscreen.resolver import Nameserver
 from fastscreen.tables import TableError
 from fastscreen.warningbook import WarningBook
 
@@ -52,6 +55,9 @@ class House:
         self.store: Store | None = None
         self._thread = ThreadPoolExecutor(1, "cache")
         self.recent = ListStates()
+        self._reverse = Reverse(())
+        self._client_names = ClientNames(self._reverse.name)
+        self._closing: set[asyncio.Task[None]] = set()
         self._key = key
         self.trouble = ""
         self._use(config, tables.shown, tables.access)
@@ -87,6 +93,7 @@ class House:
         if self.store is None and config.cache.path:
             self.store = Store(Path(config.cache.path))
         self.enabled = tuple(at for at, on in enumerate(policy.enabled_tests(config)) if on)
+        self._ask_names_of(nameservers(config))
 
     def masked(self, text: str) -> str:
         """A text without the secret parts of DNSBL names, as far as `dnsbl.reply_map` hides them."""
@@ -147,7 +154,30 @@ class House:
         post_queue = self.share(worker).of(self.config.limits.post_queue)
         return Limits(sessions, handoffs, self.pre_queue(worker), post_queue, stress)
 
-    def close(self) -> None:
+    # ---- clients' names
+
+    def _ask_names_of(self, servers: Sequence[Nameserver]) -> None:
+        if list(servers) == self._reverse.nameservers:
+            return
+        self._client_names.close()
+        self._closing.add(closing := asyncio.ensure_future(self._reverse.close()))
+        closing.add_done_callback(self._closing.discard)
+        self._reverse = Reverse(servers)
+        self._client_names = ClientNames(self._reverse.name)
+
+    def name(self, address: str) -> str:
+        """A client's name as far as it is known; to ask for it is to have it looked up."""
+        return self._client_names.name(address) if self.config.control.names else ""
+
+    async def name_found(self, address: str, seconds: float) -> str:
+        """The same, after waiting so long for it."""
+        return await self._client_names.found(address, seconds) if self.config.control.names else ""
+
+    # ----
+
+    async def close(self) -> None:
+        self._client_names.close()
+        await asyncio.gather(self._reverse.close(), *self._closing)
         self.bypass.close()
         self.crew.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

@@ -86,7 +86,7 @@ class Hub:
             caller.end()
         while self._callers:
             await asyncio.sleep(0.01)
-        self._house.close()
+        await self._house.close()
         self._target.close()
         return 0
 

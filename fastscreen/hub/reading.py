@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ from fastscreen.hub.rings import Map
 
 STORY_MOST = 500  # events
 WARNINGS_MOST = 200
+NAME_SECONDS = 2.0  # that `explain` waits for a client's name, while it asks the lists
 
 Text = Annotated[str, Meta(max_length=1024)]
 
@@ -84,7 +86,8 @@ async def sessions(house: House, wanted: Sessions, caller: Caller, request: Requ
         case "address":
             found.sort(key=lambda one: (len(packed := ipaddress.ip_address(one["address"]).packed), packed))
     missing = [worker + 1 for worker, answer in enumerate(answers) if answer is None]
-    shown = {"total": total, "matched": matched, "sessions": found[: wanted.limit]}
+    first = [one | {"name": house.name(one["address"])} for one in found[: wanted.limit]]
+    shown = {"total": total, "matched": matched, "sessions": first}
     return shown | {"missing": missing} if missing else shown
 
 
@@ -110,6 +113,7 @@ async def story(house: House, wanted: Address, caller: Caller, request: Request)
     said: list[Any] = next((answer["lists"] for answer in about if answer and answer["lists"]), [])
     return {
         "address": address,
+        "name": house.name(address),
         "events": happened,
         "begins": house.rings.begins(),
         "cache": None if stamps is None else shapes.stamps_shown(stamps),
@@ -152,7 +156,11 @@ async def explained(house: House, wanted: Address, caller: Caller, request: Requ
     if house.trouble:
         raise ValueError(house.trouble)
     known = await house.known(address, await house.crew.ask_all(Stats()))
-    return await explain.explain(house.config, house.access, house.shown, known, house.bypass.until, address)
+    explained, name = await asyncio.gather(
+        explain.explain(house.config, house.access, house.shown, known, house.bypass.until, address),
+        house.name_found(address, NAME_SECONDS),
+    )
+    return explained | {"name": name}
 
 
 async def cache_stats(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:

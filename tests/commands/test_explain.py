@@ -84,6 +84,11 @@ def test_what_was_not_looked_at_is_told_as_that(hub: Hub, ask: Ask) -> None:
     assert not any(line.startswith("cache") for line in printed)
 
 
+def test_the_name_is_shown_where_there_is_one(hub: Hub, ask: Ask) -> None:
+    hub({"explain": {**LISTED, "name": "mx.example.test"}})
+    assert ask("explain", "192.0.2.1")[1].startswith("192.0.2.1 (mx.example.test): refused for good\n")
+
+
 def test_json_and_a_verdict_of_tomorrow(hub: Hub, ask: Ask) -> None:
     new = {**LISTED, "verdict": "sent to \x1b[2J"}
     hub({"explain": new})

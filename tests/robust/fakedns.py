@@ -24,6 +24,11 @@ class Question(NamedTuple):
     end: int
     over_tcp: bool
 
+    @property
+    def kind(self) -> int:
+        """Of the records that are asked for."""
+        return int.from_bytes(self.packet[self.end - 4 : self.end - 2], "big")
+
 
 class Answer(NamedTuple):
     """A datagram to send, `delay` s after the question."""
@@ -59,6 +64,22 @@ def reply(
 
 def listed(*addresses: str, ttl: int = 300, delay: float = 0.0) -> Behaviour:
     return lambda question: [Answer(reply(question, *addresses, ttl=ttl), delay)]
+
+
+PTR, AAAA = 12, 28
+
+
+def pointing(*labels: bytes) -> Behaviour:
+    """A PTR record with a name of these octets."""
+    data = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    return lambda question: [Answer(record(question, PTR, data))]
+
+
+def record(question: Question, kind: int, data: bytes) -> bytes:
+    """A well-formed reply with one record of a kind."""
+    head = question.packet[:2] + struct.pack("!HHHHH", 0x8180, 1, 1, 0, 0)
+    body = b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 300, len(data)) + data
+    return head + question.packet[12 : question.end] + body
 
 
 def not_listed(ttl: int = 300) -> Behaviour:

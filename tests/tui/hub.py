@@ -189,6 +189,7 @@ class Hub:
         begins = self.world.events[0]["time"] if self.world.events else None
         return {
             "address": address,
+            "name": next((s["name"] for s in self.world.sessions.values() if s["address"] == address), ""),
             "events": events[-500:],
             "begins": begins,
             "cache": self.world.cache.get(address),

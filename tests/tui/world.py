@@ -132,6 +132,7 @@ class World:
             "failed": [],
             "score": None,
             "command": b"",
+            "name": f"mx{self._session}.example.net" if profile == "known" else "",
             "begins": self.time,
         }
         if self.hostile is not None:

@@ -116,9 +116,8 @@ def told(story: Story, now: float, width: int) -> list[Text]:
 
 def _head(story: Story, events: list[Event]) -> list[Text]:
     head, line = Text(" ").append(story.address, STRONG), Text(" ")
-    name = next((session.name for session in story.sessions if session.name), "")
-    if name:
-        head.append(f" {name}", MUTED)
+    if story.name:
+        head.append(f" {story.name}", MUTED)
     stages = [f"{session.stage} for {duration(session.age)}" for session in story.sessions]
     head.append("   now: ", MUTED).append(", ".join(stages[:2]) or "not connected", ACCENT if stages else MUTED)
     if len(stages) > 2:
