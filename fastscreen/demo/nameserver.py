@@ -1,4 +1,4 @@
-"""The demo's name server: answers A questions of `1.0.50.127.LIST` over UDP, and nothing else."""
+"""The demo's name server, over UDP: A questions of `1.0.50.127.LIST`, PTR and A questions for the names of clients."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import ipaddress
 import struct
 from collections.abc import Sequence
 
+from fastscreen.demo import names
 from fastscreen.demo.lists import List, Reply
 
 _HEAD = struct.Struct("!6H")  # RFC 1035 4.1.1
-_A, _IN = 1, 1
+_A, _PTR, _IN = 1, 12, 1
 _ANSWER, _NO_SUCH_NAME = 0x8180, 0x8183
 _TTL = 120  # s
 
@@ -35,7 +36,10 @@ class NameServer(asyncio.DatagramProtocol):
         question = read_question(data)
         if question is None:
             return
-        name, end = question
+        name, end, kind = question
+        if kind == _PTR:
+            self._send(pointer(data, end, names.pointed(name)), addr)
+            return
         reply = self._reply(name)
         if reply is None:
             return
@@ -43,7 +47,10 @@ class NameServer(asyncio.DatagramProtocol):
         asyncio.get_running_loop().call_later(reply.delay, self._send, packet, addr)
 
     def _reply(self, name: str) -> Reply | None:
-        """What is said; None: nothing, or the name is no list's, which a client of the demo never asks."""
+        """What is said; None: nothing, or the name is no list's and no client's."""
+        host = names.address(name)
+        if host is not None:
+            return Reply((host,))
         labels = name.split(".")
         rule = self._rules.get(".".join(labels[4:]))
         if rule is None:
@@ -59,8 +66,8 @@ class NameServer(asyncio.DatagramProtocol):
             self._transport.close()
 
 
-def read_question(packet: bytes) -> tuple[str, int] | None:
-    """The name asked for, in lower case, and where the question ends; None: it is no question for an A record."""
+def read_question(packet: bytes) -> tuple[str, int, int] | None:
+    """Name in lower case, where the question ends, and the kind of records; None: not a question for A or PTR."""
     if len(packet) < _HEAD.size or _HEAD.unpack_from(packet)[2] != 1 or packet[2] & 0x80:
         return None
     labels = []
@@ -70,9 +77,19 @@ def read_question(packet: bytes) -> tuple[str, int] | None:
             return None
         labels.append(packet[at + 1 : at + 1 + length].decode("latin-1").lower())
         at += 1 + length
-    if packet[at + 1 : at + 5] != struct.pack("!HH", _A, _IN):
-        return None
-    return ".".join(labels), at + 5
+    for kind in (_A, _PTR):
+        if packet[at + 1 : at + 5] == struct.pack("!HH", kind, _IN):
+            return ".".join(labels), at + 5, kind
+    return None
+
+
+def pointer(packet: bytes, end: int, name: str | None) -> bytes:
+    """The datagram that says `name`, or that there is none, to a PTR question."""
+    if name is None:
+        return answer(packet, end, Reply(()))
+    data = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
+    record = b"\xc0\x0c" + struct.pack("!HHIH", _PTR, _IN, _TTL, len(data)) + data
+    return packet[:2] + struct.pack("!5H", _ANSWER, 1, 1, 0, 0) + packet[_HEAD.size : end] + record
 
 
 def answer(packet: bytes, end: int, reply: Reply) -> bytes:

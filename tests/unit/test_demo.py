@@ -16,7 +16,7 @@ import pytest
 
 from fastscreen import config, policy
 from fastscreen.cli import main
-from fastscreen.demo import cast, crowd, lists, nameserver, settings, stage, summary
+from fastscreen.demo import cast, crowd, lists, names, nameserver, settings, stage, summary
 from fastscreen.demo.clients import BEHAVIOURS
 
 
@@ -82,6 +82,28 @@ def test_answers_are_well_formed() -> None:
     assert (free.rcode(), free.answer) == (dns.rcode.NXDOMAIN, [])
     assert free.authority[0].rdtype == dns.rdatatype.SOA
     assert ask("1.0.50.127.elsewhere.example") is None
+
+
+def test_names_lead_back_to_the_address_but_an_impostors() -> None:
+    for part in cast.PARTS:
+        address = part.address(part.members - 1)
+        question = dns.message.make_query(ip_address(address).reverse_pointer, "PTR", use_edns=False)
+        packet = question.to_wire()
+        read = nameserver.read_question(packet)
+        assert read is not None
+        answer = dns.message.from_wire(nameserver.pointer(packet, read[1], names.pointed(read[0])))
+        assert question.is_response(answer)
+        if not answer.answer:
+            assert answer.rcode() == dns.rcode.NXDOMAIN
+            continue
+        name = answer.answer[0][0].target.to_text(omit_final_dot=True)
+        forward = ask(name)
+        assert forward is not None
+        same = forward.answer[0][0].address == address
+        assert same == (part is not cast.IMPATIENT)
+    assert names.pointed(ip_address(cast.SENDER.address(0)).reverse_pointer) == "host-0-1.post.example"
+    for none in ("host-300-1.post.example", "host-0-1.elsewhere.example", "post.example", "1.0.10.127.in-addr.example"):
+        assert names.address(none) is names.pointed(none) is None
 
 
 def test_what_is_no_question_is_not_answered() -> None:
