@@ -23,6 +23,7 @@ from fastscreen.tui.figures import clock, duration
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import PERIOD, ControlError, Link, Unreachable
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, CURRENT, FASTSCREEN, HEADING, MUTED, OK, PLAIN, STRONG, roles
+from fastscreen.tui.picture import standalone
 from fastscreen.tui.view import View
 from fastscreen.tui.views import VIEWS
 from fastscreen.tui.views.events import EventsView
@@ -250,7 +251,9 @@ class Viewer(App[None]):
     def action_help(self) -> None:
         """The keys, and the filter language."""
         if len(self.screen_stack) == 1:
-            self.push_screen(Help(self.view.title, self.view.keys, EVERYWHERE))
+            general = {name for key, _ in EVERYWHERE for name in key.split()}
+            own = [(key, what) for key, what in self.view.keys if key not in general]
+            self.push_screen(Help(self.view.title, own, EVERYWHERE))
 
     def action_next_theme(self) -> None:
         """The next theme."""
@@ -279,7 +282,7 @@ class Viewer(App[None]):
 
         def write() -> str:
             with Path(name).open("x", encoding="utf-8") as file:
-                file.write(self.export_screenshot().replace("<text ", '<text xml:space="preserve" '))  # else blanks go
+                file.write(standalone(self.export_screenshot()))
             return f"picture written to {name}"
 
         self._write(write)

@@ -93,7 +93,8 @@ class Help(ModalScreen[None]):
 
     def __init__(self, title: str, keys: Sequence[tuple[str, str]], everywhere: Sequence[tuple[str, str]]) -> None:
         super().__init__()
-        self._parts = ((title, keys), ("Everywhere", everywhere), ("Filter", FILTER_HELP))
+        parts = ((title, keys), ("Everywhere", everywhere), ("Filter", FILTER_HELP))
+        self._parts = [part for part in parts if part[1]]
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box tall"):

@@ -29,8 +29,10 @@ def detail(event: Event) -> str:
     """What an event says besides its kind."""
     number, text = event.number, event.text or ""
     match event.kind:
-        case "command" | "reply":
+        case "command":
             return text.removesuffix("\\r\\n")
+        case "reply":  # our own: each of its lines begins with the code
+            return text.removesuffix("\\r\\n").replace("\\r\\n", " ")
         case "connect":
             return f"to port {number}" if number else text
         case "greet":

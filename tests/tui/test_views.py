@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -436,6 +437,7 @@ def test_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     (picture,) = tmp_path.glob("fastscreen-overview-*.svg")
     assert "Verdicts" in picture.read_text()
+    assert not re.search(r"@font-face|url\((?!#)|href", picture.read_text())  # nothing is fetched
 
 
 @driven

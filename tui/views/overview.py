@@ -190,13 +190,13 @@ def _lists(lists: Sequence[DnsblList], width: int, rows: int) -> list[Text]:
 
 
 def _workers(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
-    line = Text().append("Workers   ", HEADING).append(f"{'held':>8}{'cpu':>6}{'memory':>9}", MUTED)
+    line = Text().append("Workers   ", HEADING).append(f"{'held':>7}{'cpu':>6}{'memory':>8}", MUTED)
     lines = [line]
     used = history[-1].cpu if history else {}
     for worker in status.workers:
         cpu = f"{100 * used[worker.number]:.0f} %" if worker.number in used else "-"
         line = Text().append(f"{worker.number:>2} {worker.pid:<7}")
-        line.append(f"{count(worker.sessions):>8}").append(f"{cpu:>6}{octets(worker.rss):>9}", MUTED)
+        line.append(f"{count(worker.sessions):>7}").append(f"{cpu:>6}{octets(worker.rss):>8}", MUTED)
         if worker.stress:
             line.append(" ").append("STRESS", ALARM)
         elif not worker.accepting:

@@ -156,7 +156,8 @@ def _event(event: Event, first: float, width: int, several: bool) -> list[Text]:
     """One event: time since the first, what, and the rest under one another if it is long."""
     head = f" {event.time - first:>+10.3f} "
     kind = f"{event.kind:<17}"
-    session = f"#{event.session:<4} " if several else ""
+    number = f"#{event.session}" if event.session else ""  # a list's answer is about the address, not about a session
+    session = f"{number:<5} " if several else ""
     indent = len(head) + len(kind) + len(session)
     pieces = wrapped(detail(event), width - indent)
     line = (

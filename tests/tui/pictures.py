@@ -1,0 +1,55 @@
+"""The pictures of the view for README, from a demo as it runs: `python -m tui.pictures ../docs/pictures` in tests/."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from fastscreen.client import ask
+from fastscreen.demo import cast
+from fastscreen.demo.stage import Stage
+from fastscreen.tui.app import Viewer
+from fastscreen.tui.palette import FASTSCREEN
+from fastscreen.tui.picture import standalone
+from fastscreen.tui.views.connections import ConnectionsView
+from tui.pilot import seen
+
+SIZE = (100, 30)
+TALL = (100, 38)  # a whole story
+HISTORY = 95  # s: until the chart is full
+
+
+async def take(stage: Stage, folder: Path) -> None:
+    """Look at the demo for a while, then take the pictures."""
+    app = Viewer([stage.control])
+
+    def picture(name: str) -> None:
+        (folder / f"{name}.svg").write_text(standalone(app.export_screenshot()), encoding="utf-8")
+
+    async with app.run_test(size=SIZE, notifications=True) as pilot:
+        app.theme = FASTSCREEN.name  # there is no terminal that could tell its colours
+        await asyncio.sleep(HISTORY)
+        picture("overview")
+        app.go_to(ConnectionsView)
+        await seen(pilot, "by age", "EHLO", "pregreet")
+        await pilot.press("s")
+        await seen(pilot, "by score")
+        await asyncio.sleep(1)
+        picture("connections")
+        await pilot.resize_terminal(*TALL)
+        app.open_story(refused(stage))
+        await seen(pilot, "Time line", "disconnect")
+        picture("story")
+
+
+def refused(stage: Stage) -> str:
+    """A client on several lists that came once, and is gone."""
+    told = (ask(stage.control, "story", address=cast.LISTED.address(number)) for number in range(cast.LISTED.members))
+    once = [story for story in told if [event["kind"] for event in story["events"]].count("disconnect") == 1]
+    return str(max(once, key=lambda story: sum(answer["state"] == "listed" for answer in story["lists"]))["address"])
+
+
+if __name__ == "__main__":
+    with Stage() as made:
+        asyncio.run(take(made, Path(sys.argv[1])))
