@@ -1,12 +1,12 @@
 """What all tests share: the peers of tests/peers, started once a session, and the list of those that were missing."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from peers import needs
 from peers.lab import Lab
+from xdist.scheduler import LoadScopeScheduling
 
 
 @pytest.fixture(scope="session")
@@ -19,13 +19,20 @@ def lab() -> Iterator[Lab]:
         peers.close()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist's own, which looks for the mark once
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several pytest processes (xdist), the peers are started in one of them only."""
-    peers = Path(__file__).parent / "peers"
-    for item in items:
-        if peers in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("peers"))
+class PeersTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """With several pytest processes, the peers are started in one of them only; every other test is for itself.
+
+    xdist's own groups (--dist loadgroup) are written into the tests' names, which pytest 9.2 does not let it.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "peers" if nodeid.startswith("tests/peers/") else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PeersTogether:
+    """Whatever --dist says."""
+    return PeersTogether(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from rich.console import Console
 from rich.text import Text
+from textual import work
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
@@ -166,8 +167,9 @@ class Viewer(App[None]):
 
     def poll_now(self) -> None:
         """Begin to poll for the screen that is seen; what was asked for another is given up."""
-        self.run_worker(self._poll(self.view, self.link), group="poll", exclusive=True)
+        self._poll(self.view, self.link)
 
+    @work(group="poll", exclusive=True)
     async def _poll(self, view: View, link: Link) -> None:
         while not view.size.width:  # it has just become visible: there is no room yet to show anything in
             await asyncio.sleep(0.01)

@@ -1,10 +1,11 @@
 """fastscreen demo for real, the commands against it, and that it leaves nothing behind however it ends."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,19 +20,33 @@ from robust.leftovers import processes_of
 
 START = 90.0  # s
 
-
-def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [COMMAND, "demo", *words],
-        env={**os.environ, "TMPDIR": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Begin = Callable[..., "subprocess.Popen[str]"]
 
 
-def test_headless_it_sees_all_that_belongs_to_the_play(folder: Path) -> None:
-    process = begin(folder, "--headless", "--seconds", "8")
+@pytest.fixture
+def begin(folder: Path) -> Iterator[Begin]:
+    """Start a demo. One that a failed test leaves is killed, which ends all of it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*words: str) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [COMMAND, "demo", *words],
+                env={**os.environ, "TMPDIR": str(folder)},
+                # a shell may have started the tests in the background, with Ctrl-C ignored
+                preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield start
+
+
+def test_headless_it_sees_all_that_belongs_to_the_play(begin: Begin, folder: Path) -> None:
+    process = begin("--headless", "--seconds", "8")
     printed, said = process.communicate(timeout=START + 30)
     assert (process.returncode, said) == (0, ""), printed
     lines = printed.splitlines()
@@ -43,9 +58,9 @@ def test_headless_it_sees_all_that_belongs_to_the_play(folder: Path) -> None:
     assert processes_of(folder) == []
 
 
-def test_what_did_not_appear_is_named(folder: Path) -> None:
+def test_what_did_not_appear_is_named(begin: Begin, folder: Path) -> None:
     """In one second nobody can pass a greet wait of two."""
-    process = begin(folder, "--headless", "--seconds", "1")
+    process = begin("--headless", "--seconds", "1")
     _, said = process.communicate(timeout=START)
     assert process.returncode == 1
     assert said.startswith("fastscreen: demo: not seen: ")
@@ -56,8 +71,8 @@ def test_what_did_not_appear_is_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -9)]
 )
-def test_nothing_is_left_whatever_ends_it(number: signal.Signals, code: int, folder: Path) -> None:
-    process = begin(folder, "--headless", "--seconds", "600")
+def test_nothing_is_left_whatever_ends_it(number: signal.Signals, code: int, begin: Begin, folder: Path) -> None:
+    process = begin("--headless", "--seconds", "600")
     control = f"fastscreen-demo-*/{settings.CONTROL}"
     wait_until(lambda: any(folder.glob(control)) or process.poll() is not None, "the demo to start", START)
     wait_until(lambda: len(processes_of(folder)) > 3, "its processes", START)
