@@ -126,9 +126,11 @@ def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
     ]
     span = duration(history[-1].time - history[0].time) if len(history) > 1 else "0 s"
     drawn = len(columns)
-    axis = Text(" " * (width - drawn)).append(
-        f"{'└ ' + span + ' ago':<{max(drawn - 4, 0)}}"[: max(drawn - 4, 0)], MUTED
-    )
+    begin, room = (
+        f"└ {span} ago ",
+        max(drawn - 4, 0),
+    )  # where the picture is too short for both, it is its end that counts
+    axis = Text(" " * (width - drawn)).append(f"{begin if len(begin) <= room else '└':<{room}}"[:room], MUTED)
     return [*lines, axis.append("now┘" if drawn >= 4 else "", MUTED)]
 
 
