@@ -305,7 +305,8 @@ def test_connections_sort(demo: Terminal) -> None:
 def test_pause_freezes_the_table_and_not_the_counters(demo: Terminal) -> None:
     filtered(demo, ConnectionsView, "")
     demo.press("Space")
-    held = demo.sees("PAUSED: space goes on")
+    count = demo.sees("PAUSED: space goes on")[3].split()[0]
+    held = demo.until(lambda rows: rows[3].split()[0] != count, "other number of connections")  # all of it is drawn
     counts = {held[3].split()[0]}
 
     def counted_on(rows: list[str]) -> bool:
