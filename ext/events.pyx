@@ -152,6 +152,8 @@ cdef void event_end(Screener core, Event* record, int64_t number, const char* te
     record.length = <uint8_t> min(length, sizeof(record.text))
     if record.length:
         memcpy(record.text, text, record.length)
+    if length > sizeof(record.text):
+        memcpy(record.text + sizeof(record.text) - 3, <const char*> "...", 3)
     publish(&record.sequence, header.head + 1)
     publish(&header.head, header.head + 1)
 
