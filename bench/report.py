@@ -18,9 +18,12 @@ times to the client say less than the CPU does.
 Of every client the load generator has seen the whole conversation and the log has the expected line; a round in which
 one is missing is no result. Log lines, DNS lists, limits and tests are set alike. Known clients are handed on by
 descriptor to a receiver that greets them. New ones come from addresses never used before in the run, at a steady
-rate that both keep up with, with a greet wait of 1 s. Few clients cost more each, for each then is a wake-up of its
-own, of the screener and of who waits for it on the other processor: that is a row as well, without an aim. postscreen's
-process limit, which is the length of its listen queue and dnsblog's, is raised where the default would lose questions.
+rate that both keep up with, and wait for 6 s, the default of both, so that thousands are held. postscreen's process
+limit, which is the length of its listen queue and dnsblog's, is raised where the default would lose questions.
+
+Few clients cost more each: every one is a wake-up of its own, of the screener and of who waits for it on the other
+processor, and that costs either screener as much. Two rows show it, one known client at a time and 100 new ones a
+second; they have no aim.
 
 The view is `fastscreen tui` on a terminal of 120 × 36, attached and left alone in turn while one screener is loaded as
 fast as it can take. All processes of the daemon are counted, that of the control socket too; the view is not.

@@ -22,7 +22,7 @@ class Settings:
     deep: bool = False  # the three tests after the banner
     lists: tuple[str, ...] = ()  # DNS lists to ask
     limit: int = 5000  # sessions under test; stress mode begins at nine tenths
-    handoffs: int = 6000  # under way: postscreen ends the greet waits of a whole second together
+    handoffs: int = 3000  # under way: postscreen ends the greet waits of a whole second together
     address: str = "127.0.0.1"
     postscreen_cache: str = "btree"
     process_limit: int = 100  # Postfix's default_process_limit, which is its listen queue; 100 is the default

@@ -236,7 +236,7 @@ class Pace:
 
     def __init__(self, now: int) -> None: ...
     def after(self, work: int, now: int) -> int:
-        """After a batch that handled so many events and timers: how long the next one is to wait, in µs."""
+        """After a batch; work: clients accepted, events, timers. How long the next one is to wait, in µs."""
 
 @final
 class Screener:

@@ -99,6 +99,7 @@ cdef class Screener:
     cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
     cdef Timer mta_retry, confirm, accept_retry, drain_limit
     cdef bint stress, accept_paused, draining
+    cdef bint more                  # this batch was cut short by a bound
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
     cdef readonly uint64_t accepted, handed
@@ -164,21 +165,27 @@ cdef class Screener:
 
     def run(self):
         cdef epoll_event events[EVENT_BATCH]
-        cdef int at, count, expired
+        cdef int at, count, tag, work
+        cdef uint64_t accepted = self.accepted
+        cdef int64_t pause
         count = max(epoll_wait(self.epoll, events, EVENT_BATCH, 0), 0)
+        self.more = count == EVENT_BATCH
         self.look_at_clocks()
         handoff_confirm_all(self)
-        expired = self.run_timers()
+        work = self.run_timers()
         # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
-            if events[at].data.u64 & 7 != TAG_LISTENER:
+            tag = events[at].data.u64 & 7
+            if tag != TAG_LISTENER:
                 self.handle(&events[at])
+                work += tag != TAG_TIMER
         for at in range(count):
             if events[at].data.u64 & 7 == TAG_LISTENER:
                 self.handle(&events[at])
         self.finish()
-        pause = self.pace.pause(count + expired, self.now)
-        return 0.0 if count == EVENT_BATCH else pause / 1e6
+        work += <int> (self.accepted - accepted)
+        pause = self.pace.pause(work, self.now)
+        return 0.0 if self.more else pause / 1e6
 
     cdef inline void look_at_clocks(self) noexcept:
         cdef timespec moment

@@ -28,6 +28,7 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
             refuse(fd)              # 2.3 step 1
             continue
         session_begin(core, fd, &peer, &server)
+    core.more = core.more or left == 0
 
 
 cdef void refuse(int fd) noexcept:
