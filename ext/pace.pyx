@@ -4,7 +4,7 @@
 # after a quiet time does not wait; a screener that is full does not either, for its batches grow by themselves.
 
 cdef enum:
-    PACE_FEW = 4                    # work (clients, events, timers) of a batch that came by itself and was hardly worth it
+    PACE_FEW = 4                    # work (clients, events, timers) of a batch that was hardly worth its wake-up
     PACE_ENOUGH = 4                 # that must come in a pause
     PACE_ROUND = 20                 # windows: how long without a look at what batches are without pauses
     PACE_VAIN_MAX = 6
