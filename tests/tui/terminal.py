@@ -39,8 +39,8 @@ class Terminal:
         (folder / "tmux.conf").write_text("set -g default-terminal screen\nset -sg escape-time 0\n")
 
     def __enter__(self) -> Self:
-        unwanted = ("TMUX", "TMUX_PANE", "COLORTERM", "NO_COLOR", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")
-        environment = {name: value for name, value in os.environ.items() if name not in unwanted}
+        theirs = {"TMUX", "TMUX_PANE", "COLORTERM", "NO_COLOR", "COLUMNS", "LINES", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+        environment = {name: value for name, value in os.environ.items() if name not in theirs}
         subprocess.run(
             [*self._tmux, "new-session", "-d", "-x", "80", "-y", "24", "sh", str(self._folder / "shell")],
             env={**environment, "LC_ALL": "C.UTF-8"},
