@@ -74,8 +74,10 @@ cdef class AddressTable:
         self.mask = mask
 
 
-cdef Client* client_join(AddressTable clients, const Address* address) noexcept:
-    """The record of this client address, with one more session. NULL: out of memory."""
+cdef Client* client_join(AddressTable clients, const Address* peer, const Prefix* prefix) noexcept:
+    """The record of this client, with one more session. NULL: out of memory."""
+    cdef Address masked
+    cdef const Address* address = prefixed(peer, prefix, &masked)
     cdef Client* client = <Client*> clients.find(address)
     cdef int test
     if client == NULL:
@@ -94,3 +96,38 @@ cdef void client_leave(AddressTable clients, Client* client) noexcept:
     if client.sessions == 0:
         clients.remove(&client.entry)
         free(client)
+
+
+cdef inline const Address* prefixed(const Address* address, const Prefix* prefix, Address* masked) noexcept nogil:
+    """The address by which this prefix counts it; `masked` has room for it."""
+    if prefix_is_whole(prefix, address.family):
+        return address
+    masked[0] = address[0]
+    prefix_mask(prefix, masked)
+    return masked
+
+
+cdef Count* count_join(AddressTable counts, const Address* peer, const Prefix* prefix) noexcept:
+    """One more session of this network. NULL: out of memory."""
+    cdef Address masked
+    cdef const Address* address = prefixed(peer, prefix, &masked)
+    cdef Count* count = <Count*> counts.find(address)
+    if count == NULL:
+        count = <Count*> calloc(1, sizeof(Count))
+        if count == NULL:
+            return NULL
+        counts.add(&count.entry, address)
+    count.sessions += 1
+    return count
+
+
+cdef void count_leave(AddressTable counts, Count* count) noexcept:
+    count.sessions -= 1
+    if count.sessions == 0:
+        counts.remove(&count.entry)
+        free(count)
+
+
+cdef inline uint32_t session_count(const Session* session) noexcept nogil:
+    """How many sessions count for limits.client_connection_count with this one."""
+    return session.count.sessions if session.count != NULL else session.client.sessions

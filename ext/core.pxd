@@ -14,6 +14,12 @@ cdef struct Address:
     uint8_t family          # 4 or 6
 
 
+# Addresses that share their first bits count as one client.
+cdef struct Prefix:
+    uint8_t ipv4            # bits, 32: the whole address
+    uint8_t ipv6            # bits, 128: the whole address
+
+
 # What is kept a client address starts with this; `AddressTable` finds it.
 cdef struct AddressEntry:
     AddressEntry* next      # in the bucket
@@ -93,6 +99,22 @@ cdef struct DnsAnswer:
     int32_t negative_ttl    # the smaller of that and SOA MINIMUM (RFC 2308 5)
 
 
+# ---- proxyheader.pyx
+
+cdef enum ProxyState:
+    PROXY_INCOMPLETE        # all right so far
+    PROXY_MALFORMED
+    PROXY_CLIENT            # it names the client, and where that connected
+    PROXY_LOCAL             # the balancer speaks for itself
+
+
+cdef struct ProxyHeader:
+    uint32_t length         # octets
+    Address client
+    Address server
+    const char* problem     # of a malformed one
+
+
 # ---- timers.pyx
 
 cdef enum TimerKind:
@@ -107,6 +129,10 @@ cdef enum TimerKind:
     TIMER_ROTATE            # replace the oldest DNS socket
     TIMER_ACCEPT            # accept again after descriptors ran out
     TIMER_DRAIN             # the time to finish after SIGTERM is over
+    TIMER_RELAY             # an MTA does not answer a connect, nothing moves in a relay, or a side does not end
+    TIMER_RELAY_TOTAL       # a relay has lasted too long; it is the Relay's
+    TIMER_CONTINUE          # an MTA that a session is to go on with does not answer
+    TIMER_PROXY             # the time for a PROXY header is over
 
 
 # Timers of one kind and duration end in the order in which they were armed: a FIFO, nothing is searched.
@@ -320,6 +346,10 @@ cdef enum SessionFlag:
     COUNTED_HANDOFF = 0x4000000
     HELD_FOR_MTA = 0x8000000    # watched while the MTA's socket is full
     TURNED_AWAY = 0x10000000    # counted as such
+    IN_TLS = 0x40000000     # `fd` is the plaintext's end: a TLS process has the client
+    CONTINUE_TRIED = 0x20000000     # the MTA was asked once; every further RCPT gets its 450
+    VETOED = 0x80000000     # came in where nobody is passed (reference 2.3 step 7)
+    ANY_FAIL = 0x80211111   # ALL_FAIL, DENYLIST_FAIL, VETOED
 
 
 cdef enum Stage:
@@ -327,6 +357,8 @@ cdef enum Stage:
     STAGE_DIALOGUE          # tests after the SMTP handshake
     STAGE_MTA               # lined up for the MTA
     STAGE_HANDED            # the MTA was given the client and did not yet confirm
+    STAGE_CONTINUE          # an MTA is asked what it says to the client's first RCPT
+    STAGE_RELAY             # relayed to an MTA, and from it
     STAGE_GONE              # freed at the end of this batch of events
 
 
@@ -339,11 +371,18 @@ cdef enum Verdict:
     VERDICT_DNSBL_UNSURE    # 450 4.7.1: an unanswered allow list could have saved the client
 
 
-# One for each client address with a session (reference 2.2).
+# Sessions of a network, where they are counted by another prefix than the cache goes by.
+cdef struct Count:
+    AddressEntry entry      # first
+    uint32_t sessions
+
+
+# One for each client address with a session (reference 2.2), or network (cache.prefix_*).
 cdef struct Client:
     AddressEntry entry      # first
     uint32_t sessions
     uint32_t new_logged     # PASS NEW is logged once
+    uint32_t relayed        # sessions of these that are relayed
     int64_t stamps[5]       # s since 1970: until when a pass is valid; 0 never, 1 disabled, -1 not read (reference 7.1)
 
 
@@ -354,13 +393,15 @@ cdef struct Session:
     Session* lookup_next    # sessions that share a Lookup
     Session* lookup_prev
     Client* client
+    Count* count            # NULL: counted with the client
     Lookup* lookup
     Dialogue* dialogue
+    Relay* relay
     PyObject* policy        # the one it began with: a reload changes nothing for it; a reference is held
     int64_t accepted        # µs, monotonic
     int64_t began           # µs, monotonic: start of the present tests
     int32_t fd              # -1: passed on
-    int32_t mta             # -1, or the hand-off's socket
+    int32_t mta             # -1, or the hand-off's socket, or the relay's
     uint32_t flags
     uint32_t number         # from 1; where events name it
     int32_t score           # NO_SCORE until the lists have answered
@@ -371,6 +412,7 @@ cdef struct Session:
     uint32_t said           # the low half of the sequence of the event that has what the client said last; 0: nothing
     Address peer
     Address server
+    uint8_t quiet           # a balancer's own: not logged before it does more than a health check
 
 
 # The dummy engine's part of a session (reference 5).
@@ -378,6 +420,9 @@ cdef struct Dialogue:
     LineState lines
     char* helo              # NULL: none yet
     char* sender
+    char* hello             # the last HELO or EHLO line, as it came; NULL: none, or none that can be repeated
+    char* mail              # the last MAIL line, the same
+    Asking* asking          # NULL: no MTA is asked
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
     uint32_t discarded      # EHLO keywords, as ehlo.py numbers them
@@ -386,11 +431,71 @@ cdef struct Dialogue:
     bint esmtp
 
 
+# ---- relay.pyx and continue.pyx
+
+# Where octets come from; that side's descriptor.
+cdef enum Side:
+    FROM_CLIENT
+    FROM_MTA
+
+
+cdef enum RelayState:
+    RELAY_CONNECTING
+    RELAY_ASKING            # a session is to go on: its part is played to the MTA
+    RELAY_FLOWING
+
+
+# One direction of a relay. What is unsent is in `kept` or in the pipe, and nothing is read meanwhile.
+cdef struct Flow:
+    char* kept
+    uint32_t length         # unsent octets of `kept`, from `at` on
+    uint32_t at
+    uint32_t piped          # unsent octets in the pipe
+    int pipe[2]             # -1: none
+    uint64_t moved          # octets read
+    bint ended              # its source has
+    bint shut               # its sink was told so
+    bint lost               # its sink takes nothing any more: what comes is thrown away
+
+
+cdef struct Relay:
+    Timer total             # first
+    Session* session
+    Flow flows[2]           # by Side
+    uint32_t watched[2]     # for which events each side is in the epoll set, 0: it is not
+    uint32_t tried          # targets, a bit each
+    int32_t problem         # errno of the last target that failed, 0: none has
+    int64_t began           # µs, monotonic
+    int16_t target
+    uint8_t state           # RelayState
+    bint continues          # the targets are those of continue_to
+    bint lingers            # the MTA has ended: the client has a moment to take its last words
+
+
+# What an MTA is asked in a session's name, one after the other.
+cdef enum AskStep:
+    ASK_GREETING
+    ASK_HELLO
+    ASK_MAIL
+    ASK_RCPT
+
+
+cdef struct Asking:
+    char* reply             # what came of the present one; REPLY_LIMIT octets
+    uint32_t length
+    char* rcpt              # the client's line, without its end
+    char* rest              # what the client sent behind it
+    uint32_t rest_length
+    uint8_t step            # AskStep
+
+
 cdef struct Listener:
     Listener* next
     int fd
     bint wildcard           # the server's address differs from client to client
     Address address
+    PyObject* trusted       # an AccessStep, a reference is held: who may send a PROXY header; NULL: there is none
+    int64_t header_time     # µs for that header
 
 
 # ---- events.pyx
@@ -423,6 +528,10 @@ cdef enum EventKind:
     EVENT_DISCONNECT        # number: µs since CONNECT
     EVENT_STRESS_ON         # number: sessions
     EVENT_STRESS_OFF
+    EVENT_CONTINUED         # a session goes on with an MTA; text: what that said to the RCPT
+    EVENT_CONTINUE_FAILED   # text: why
+    EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
+    EVENT_VETOED            # came in where nobody is passed
     EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: what it said last
     EVENT_KINDS
 

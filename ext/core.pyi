@@ -74,6 +74,32 @@ def read_record(record: bytes) -> tuple[int, ...] | None:
 def write_record(stamps: Sequence[int]) -> bytes:
     """Five stamps as a cache record. ValueError: not five, or a negative one; OverflowError: 2^63 or more."""
 
+class ProxyHeaderRead(NamedTuple):
+    """A PROXY header. client, server: (address, port); None: the balancer speaks for itself (LOCAL)."""
+
+    length: int
+    """Octets; what follows is the client's."""
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+
+def proxy_header(data: bytes) -> ProxyHeaderRead | None:
+    """Read the PROXY header, version 1 or 2, that data begins with; None: it is not whole yet.
+
+    ValueError: it is malformed, in the reference's words (6.4). It is at most 536 octets long.
+    """
+
+def cache_key_of(address: str, prefix: tuple[int, int]) -> bytes:
+    """The cache's key of a client: 4 or 16 octets, or 5 or 17 when the prefix (of IPv4, of IPv6) is no whole address.
+
+    Then the host's bits are zero, and the last octet is the prefix. ValueError: no address, or no such prefix.
+    """
+
+def worker_of(client: str, count: int, key: int, prefix: tuple[int, int]) -> int:
+    """The worker, from 0, of so many that a client falls to by a key of 64 bits, which is all that share the prefix.
+
+    Of IPv6 no more than 64 bits count. ValueError: no address.
+    """
+
 def dns_query(id: int, address: str, domain: str) -> bytes:
     """Return the query of id 0..65535 for an address at a DNS list (RFC 5782 2.1, 2.4).
 
@@ -185,7 +211,10 @@ class Policy:
     greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
     footer(reply, address, port) -> reply: for replies that begin with 4 or 5; None: no footer.
     forbidden(word) -> bool. command_filter(line) -> None, or the line to execute instead and what to log of that.
-    ehlo_for(address) -> (reply, discarded keywords as ehlo.Keyword has them, what to log or empty).
+    ehlo_for(address, in_tls) -> (reply, discarded keywords as ehlo.Keyword has them, what to log or empty).
+    tls_level: "none", "may" or "encrypt"; tls_sessions: how many may be in TLS at a time.
+    interfaces: permits the server addresses where a client may pass (MX policy); None: all.
+    cache_prefix, client_prefix: bits (IPv4, IPv6) that the cache, and the count of a client's connections, go by.
     ValueError: a value that cannot be used, in one line.
     """
 
@@ -218,11 +247,55 @@ class Policy:
         smtputf8: bool,
         respectful: bool,
         external_form: bool,
+        tls_level: str,
+        tls_sessions: int,
         footer: Callable[[bytes, str, int], bytes] | None,
         forbidden: Callable[[bytes], bool] | None,
         command_filter: Callable[[bytes], tuple[bytes, bytes] | None] | None,
-        ehlo_for: Callable[[str], tuple[bytes, int, bytes]],
+        ehlo_for: Callable[[str, bool], tuple[bytes, int, bytes]],
+        targets: Targets | None = None,
+        continue_targets: Targets | None = None,
+        relay_limit: int = 1000,
+        relay_idle: float = 660,
+        relay_time: float = 21600,
+        continue_time: float = 120,
+        interfaces: AccessStep | None = None,
+        cache_prefix: tuple[int, int] = (32, 128),
+        client_prefix: tuple[int, int] = (32, 128),
     ) -> None: ...
+
+@final
+class Targets:
+    """MTAs that read the PROXY protocol: (label for logs, struct sockaddr, weight) each; the weights are all 0 (the
+    first that answers) or all above. version: of the header. At most 16. ValueError.
+
+    on_offer(at, reply): target `at` has given another reply to EHLO than the last time; returns its keywords as bits.
+    Clocks are monotonic, in µs.
+    """
+
+    on_offer: Callable[[int, bytes], int] | None
+    def __init__(self, targets: Iterable[tuple[str, bytes, int]], version: int = 2) -> None: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    def choose(self, now: int, tried: int = 0) -> int:
+        """The target for a client that has tried those of the bits in `tried` in vain; -1: there is no other."""
+
+    def failed(self, at: int, now: int) -> None:
+        """It did not answer: for 10 s others go first. ValueError: there is no such target."""
+
+    def answered(self, at: int) -> None:
+        """It is up. ValueError: there is no such target."""
+
+    def learn(self, at: int, reply: bytes) -> None:
+        """What it said to EHLO. ValueError: there is no such target."""
+
+def proxy_header_for(version: int, peer: tuple[str, int], server: tuple[str, int]) -> bytes:
+    """The PROXY header that tells an MTA of this client and where it came in. ValueError: no address."""
+
+def read_reply(text: bytes) -> tuple[int, int] | None:
+    """Octets and code of the first SMTP reply in `text`; None: it is not complete. ValueError: it is none."""
 
 @final
 class Pace:
@@ -259,17 +332,40 @@ class Screener:
         events: memoryview | None = None,
     ) -> None: ...
     def fileno(self) -> int: ...
+    def relay_fileno(self) -> int:
+        """A second epoll set; the event loop calls `run_relays` when that is readable."""
+
+    def run_relays(self) -> None:
+        """Move what relayed sessions have to move, up to a bound."""
+
     def run(self) -> float:
         """Handle what has happened, up to a bound. Returns how long the next call is to wait at least, in s (Pace)."""
 
-    def listen(self, fd: int) -> None:
-        """Accept clients from this listening, non-blocking socket, which stays the caller's."""
+    def listen(self, fd: int, *, trusted: AccessStep | None = None, header_time: float = 0) -> None:
+        """Accept clients from this listening, non-blocking socket, which stays the caller's.
+
+        trusted: a PROXY header comes first, from those whom this step permits, within header_time s.
+        """
+
+    def join_crew(self, number: int, key: int, prefix: tuple[int, int], inboxes: Sequence[int], inbox: int) -> None:
+        """Be worker `number` of as many as there are inboxes (sending ends, by worker).
+
+        Clients that a PROXY header names are passed on to theirs (`worker_of`); ours come in at `inbox`. All
+        descriptors stay the caller's.
+        """
 
     def unlisten(self, fd: int) -> None:
         """Accept no more from it. ValueError: it is not one of ours."""
 
     def use_policy(self, policy: Policy) -> None:
         """Judge new connections by this; those under test keep the policy that they began with."""
+
+    def use_tls(self, fd: int, ready: memoryview) -> None:
+        """Clients that say STARTTLS go to the TLS processes through this SOCK_SEQPACKET socket; it stays the caller's.
+
+        A packet is the client's name for the log, `[address]:port`, with two descriptors: the client, and the end of a
+        pair of stream sockets where its plaintext is wanted. ready: a byte for each process, 1 while it takes clients.
+        """
 
     def use_resolvers(self, addresses: Iterable[bytes]) -> None:
         """Ask these resolvers, in order, each a packed struct sockaddr. At least one is needed for DNSBL lists."""
@@ -306,13 +402,21 @@ class Screener:
         listed" or "failed".
         """
 
-    def client(self, address: str) -> tuple[int, tuple[int, ...]] | None:
-        """A client's sessions and the stamps that they share (-1: not read), or None. ValueError: no address."""
+    def client(self, address: str) -> tuple[int, tuple[int, ...] | None, int, int] | None:
+        """(a client's sessions, the stamps that those under test share (-1: not read), how many are relayed, how many
+        sessions count for the limit). By the policy's prefixes. None: there are none.
+
+        None instead of stamps: none is under test. ValueError: no address.
+        """
 
     @property
     def sessions(self) -> int: ...
     @property
     def handoffs(self) -> int: ...
+    @property
+    def relays(self) -> int: ...
+    @property
+    def relayed(self) -> int: ...
     @property
     def accepted(self) -> int: ...
     @property

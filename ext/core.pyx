@@ -5,28 +5,40 @@ import os
 
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.errno cimport EAGAIN, ECONNABORTED, ECONNREFUSED, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTCONN
+from libc.errno cimport (
+    EAGAIN, ECONNABORTED, ECONNREFUSED, ECONNRESET, EINPROGRESS, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTCONN,
+    ETIMEDOUT, EUSERS)
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove, memset, strchr, strerror, strlen
-from posix.strings cimport strncasecmp
+from posix.strings cimport strcasecmp, strncasecmp
 
 include "address.pyx"
 include "networks.pyx"
 include "timers.pyx"
 include "pace.pyx"
+include "prefix.pyx"
 include "clients.pyx"
 include "record.pyx"
 include "lines.pyx"
 include "dns.pyx"
+include "proxyheader.pyx"
 include "log.pyx"
 include "events.pyx"
 include "access.pyx"
+include "targets.pyx"
+include "proxywrite.pyx"
+include "replies.pyx"
 include "policy.pyx"
 include "dnsbl.pyx"
 include "queries.pyx"
 include "session.pyx"
+include "arrivals.pyx"
 include "engine.pyx"
 include "handoff.pyx"
+include "starttls.pyx"
+include "relay.pyx"
+include "continue.pyx"
+include "crew.pyx"
 include "live.pyx"
 include "screener.pyx"

@@ -10,6 +10,7 @@ cdef enum:
 
 # EHLO keywords that the engine asks about; the bits are ehlo.py's.
 cdef enum:
+    KEYWORD_STARTTLS = 1 << 9
     KEYWORD_CHUNKING = 1 << 13
 
 
@@ -24,7 +25,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
     session.began = core.now
     if session.flags & MTA_GONE:
         session.flags &= ~DEEP_TODO
-    elif session.flags & (ALL_FAIL | DENYLIST_FAIL):
+    elif session.flags & ANY_FAIL:
         session.flags |= DEEP_TODO
     if not session.flags & bits(FAIL, PREGREET) and not session_send(core, session, policy.greeting):
         session_hung_up(core, session)
@@ -38,18 +39,20 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
 
 cdef void dialogue_readable(Screener core, Session* session) noexcept:
     """Read once, run every line that this brought (5.2)."""
-    cdef Policy policy = <Policy> session.policy
-    cdef Dialogue* dialogue = session.dialogue
-    cdef Line line
-    cdef const char* at = core.feed
-    cdef const char* end
     cdef Py_ssize_t got = recv(session.fd, core.feed, FEED_SIZE, MSG_DONTWAIT)
-    cdef int lines
     if got <= 0:
         if got == 0 or errno not in (EAGAIN, EINTR):
             session_hung_up(core, session)
         return
-    end = at + got
+    dialogue_feed(core, session, core.feed, core.feed + got)
+
+
+cdef void dialogue_feed(Screener core, Session* session, const char* at, const char* end) noexcept:
+    """Run every line that ends here."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef Line line
+    cdef int lines
     while True:
         lines = line_next(&dialogue.lines, &at, end, policy.line_limit, &line)
         if lines < 0:
@@ -61,11 +64,12 @@ cdef void dialogue_readable(Screener core, Session* session) noexcept:
 
 
 cdef bint dialogue_line(Screener core, Session* session, Line* line, const char* rest, const char* end) noexcept:
-    """Judge one line and execute it, in the order of 5.3. False: the session is over."""
+    """Judge one line and execute it, in the order of 5.3. False: nothing more of this read is to be judged."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef int before = dialogue.where
     cdef bytes _kept            # owns the text of a line that the command filter replaced
+    cdef bint going, had_sender
     event_said(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
     if line.findings & FOUND_TOO_LONG:
         event(core, session, EVENT_LIMIT, 3)
@@ -115,7 +119,15 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         event(core, session, EVENT_LIMIT, 2)
         session_turn_away(core, session, unavailable(policy))
         return False
-    return dialogue_execute(core, session, line)
+    if policy.continue_targets is None:
+        return dialogue_execute(core, session, line)
+    if line.command == CMD_RCPT and continue_begin(core, session, line, rest, end):
+        return False                # the MTA has the word
+    had_sender = dialogue.sender != NULL
+    going = dialogue_execute(core, session, line)
+    if going:
+        continue_note(dialogue, line, not had_sender and dialogue.sender != NULL)
+    return going
 
 
 cdef void dialogue_time_over(Screener core, Session* session) noexcept:
@@ -231,7 +243,7 @@ cdef inline size_t text_size(const char* text, const char* end) noexcept:
 # ---- commands (5.4)
 
 cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept:
-    """Answer one command. False: the session is over."""
+    """Answer one command. False: the session is over, or reads from elsewhere now."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef int command = line.command
@@ -241,13 +253,14 @@ cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept
     while arguments < end and arguments[0] == c" ":
         arguments += 1
     size = text_size(arguments, end)
-    if command == CMD_HELO:
+    if tls_missing(session, command):
+        session_reply(core, session, b"530 5.7.0 Must issue a STARTTLS command first\r\n")
+    elif command == CMD_HELO:
         dialogue_helo(core, session, arguments, size)
     elif command == CMD_EHLO:
         dialogue_ehlo(core, session, arguments, size)
     elif command == CMD_STARTTLS:
-        # STARTTLS itself belongs here; without certificates it is not available.
-        session_reply(core, session, b"501 5.5.4 Syntax: STARTTLS\r\n" if size else NOT_IMPLEMENTED)
+        return dialogue_starttls(core, session, size)
     elif command == CMD_MAIL:
         dialogue_mail(core, session, arguments, size)
     elif command == CMD_RCPT:
@@ -307,7 +320,8 @@ cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, 
     dialogue.esmtp = True
     keep_text(&dialogue.helo, arguments, word_size(arguments, size))
     try:
-        reply, discarded, logged = policy.ehlo_for(text[:address_text(&session.peer, text)].decode())
+        reply, discarded, logged = policy.ehlo_for(
+            text[:address_text(&session.peer, text)].decode(), session.flags & IN_TLS != 0)
         dialogue.discarded = discarded
         if logged:
             core.log.begin(PRIORITY_INFO, False)
@@ -372,6 +386,7 @@ cdef void dialogue_rcpt(Screener core, Session* session, const char* arguments, 
 
 
 cdef void log_about_rcpt(Screener core, Session* session, const char* command) noexcept:
+    log_aloud(core, session)
     core.log.begin(PRIORITY_INFO, False)
     core.log.put(command)
     core.log.put(" without valid RCPT from ")
@@ -393,6 +408,9 @@ cdef void dialogue_free(Session* session) noexcept nogil:
     line_release(&dialogue.lines)
     free(dialogue.helo)
     free(dialogue.sender)
+    free(dialogue.hello)
+    free(dialogue.mail)
+    free(dialogue.asking)
     free(dialogue.unsent)
     free(dialogue)
     session.dialogue = NULL

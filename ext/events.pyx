@@ -24,22 +24,25 @@ cdef enum:
 EVENTS = (
     "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", "pregreet", "listed",
     "list_failed", "rank", "dialogue", "command", "pipelining", "non_smtp_command", "bare_newline", "limit", "reply",
-    "passed", "handed", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "session")
-STAGES = ("greet", "dialogue", "mta", "handed", "gone")
-FINDINGS = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline", "denylisted")
+    "passed", "handed", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
+    "continue_failed", "relayed", "vetoed", "session")
+STAGES = ("greet", "dialogue", "mta", "handed", "continue", "relay", "gone")
+FINDINGS = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline", "denylisted", "vetoed")
 
 
 cdef uint32_t findings_of(uint32_t flags) noexcept nogil:
     """The failed tests of a session's flags, a bit each in the order of FINDINGS."""
     cdef uint32_t found = 0
     cdef int test
-    if not flags & (ALL_FAIL | DENYLIST_FAIL):
+    if not flags & ANY_FAIL:
         return 0
     for test in range(TESTS):
         if flags & bits(FAIL, test):
             found |= 1 << test
     if flags & DENYLIST_FAIL:
         found |= 1 << TESTS
+    if flags & VETOED:
+        found |= 1 << TESTS + 1
     return found
 
 

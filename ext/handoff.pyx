@@ -27,6 +27,7 @@ cdef int64_t MTA_RETRY_TIME = 5 * 1000          # a full socket never tells that
 
 cdef enum Handoff:
     HANDOFF_DONE
+    HANDOFF_RELAYED         # the relay has the client, to the end
     HANDOFF_FULL
     HANDOFF_FAILED          # connect; errno tells
     HANDOFF_NOT_PASSED      # sendmsg; errno tells
@@ -58,6 +59,8 @@ cdef void handoff_all(Screener core) noexcept:
         if got == HANDOFF_FULL:
             handoff_hold(core, queue)
             return
+        if got == HANDOFF_RELAYED:
+            continue
         core.timers.cancel(&session.timer)
         handoff_tried(core, session, got)
 
@@ -88,7 +91,11 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     cdef sockaddr_un name
     cdef int mta, problem
-    mta = core.spare_socket()
+    cdef Handoff got
+    if policy.targets is not None:
+        got = relay_try(core, session, False)
+        return HANDOFF_RELAYED if got == HANDOFF_DONE else got
+    mta = core.spare_socket(AF_UNIX)
     if mta < 0:
         return HANDOFF_FULL
     memset(&name, 0, sizeof(name))

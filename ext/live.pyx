@@ -69,14 +69,26 @@ cdef void session_record(Screener core, Session* session, Event* record) noexcep
     record.family = session.peer.family
     record.port = session.peer.port
     memcpy(record.ip, session.peer.ip, 16)
-    session_said(core.ring, session, record)
+    if session.stage == STAGE_RELAY:
+        record.length = <uint8_t> snprintf(
+            record.text, sizeof(record.text), "%llu in, %llu out",
+            <unsigned long long> session.relay.flows[<int> FROM_CLIENT].moved,
+            <unsigned long long> session.relay.flows[<int> FROM_MTA].moved)
+    else:
+        session_said(core.ring, session, record)
 
 
 cdef void session_said(EventRing ring, Session* session, Event* record) noexcept:
-    """What the client said last, from the ring; when that has lost it, the name of its command."""
+    """What the client said last, from the ring; when that has lost it, the name of its command. Relayed: how much."""
     cdef const Event* source
     cdef const char* name
     cdef uint64_t sequence
+    if session.stage == STAGE_RELAY:
+        record.length = <uint8_t> snprintf(
+            record.text, sizeof(record.text), "%llu in, %llu out",
+            <unsigned long long> session.relay.flows[<int> FROM_CLIENT].moved,
+            <unsigned long long> session.relay.flows[<int> FROM_MTA].moved)
+        return
     if session.said == 0:
         return
     sequence = ring.header.head - <uint32_t> (ring.header.head - session.said)
@@ -166,13 +178,21 @@ cdef list live_answers(Screener core, str address):
 
 
 cdef tuple live_client(Screener core, str address):
-    """(sessions, the five stamps that they share), None: it has no session."""
-    cdef Address wanted
+    """(sessions, the five stamps that those under test share, how many are relayed, sessions that count for the limit);
+    None: it has no session."""
+    cdef Address wanted, masked
     cdef Client* client
+    cdef Count* count = NULL
+    cdef uint32_t counted
+    cdef Policy policy = core.policy
     cdef int test
     if "\0" in address or not address_parse(address.encode(), &wanted):
         raise ValueError(f"{address!r} is no address")
-    client = <Client*> core.clients.find(&wanted)
+    client = <Client*> core.clients.find(prefixed(&wanted, &policy.cache_prefix, &masked))
+    if policy.counts_apart:
+        count = <Count*> core.counts.find(prefixed(&wanted, &policy.count_prefix, &masked))
+    counted = count.sessions if count != NULL else client.sessions if client != NULL and not policy.counts_apart else 0
     if client == NULL:
-        return None
-    return client.sessions, tuple([client.stamps[test] for test in range(TESTS)])
+        return (0, None, 0, counted) if counted else None
+    stamps = tuple([client.stamps[test] for test in range(TESTS)]) if client.sessions > client.relayed else None
+    return client.sessions, stamps, client.relayed, counted

@@ -18,7 +18,7 @@ cdef extern from "<poll.h>" nogil:
         int fd
         short events, revents
     int poll(pollfd* fds, unsigned long count, int milliseconds)
-    const short POLLOUT
+    const short POLLOUT, POLLRDHUP
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags)

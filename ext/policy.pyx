@@ -75,6 +75,9 @@ cdef class Policy:
     cdef bytes hostname, teaser, greeting, mta_label
     cdef bytes mta_path
     cdef list access
+    cdef AccessStep interfaces      # the server addresses where a client may pass; None: all
+    cdef Prefix cache_prefix, count_prefix
+    cdef bint counts_apart          # the two differ
     cdef int denylist_action
     cdef bint enabled[5]
     cdef int actions[5]
@@ -89,18 +92,32 @@ cdef class Policy:
     cdef uint32_t line_limit
     cdef int32_t command_limit
     cdef bint helo_required, vrfy_disabled, soft_bounce, smtputf8, respectful, external_form
+    cdef int tls_level
+    cdef int32_t tls_sessions
     cdef object footer, forbidden, command_filter, ehlo_for
+    cdef Targets targets            # None: clients that passed are handed on by descriptor
+    cdef Targets continue_targets   # None: deep tests end with a 450
+    cdef int64_t relay_idle, relay_time, continue_time      # µs
+    cdef int32_t relay_limit
 
     def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, denylist_action,
                  tests, greet_wait, command_time, Lists lists, int threshold, int allowlist_threshold, dnsbl_min_ttl,
                  dnsbl_max_ttl, dnsbl_timeout, int client_limit, int pre_queue, int post_queue, str mta,
                  int line_limit, int command_limit, bint helo_required, bint vrfy_disabled, bint soft_bounce,
-                 bint smtputf8, bint respectful, bint external_form, footer, forbidden, command_filter, ehlo_for):
+                 bint smtputf8, bint respectful, bint external_form, str tls_level,
+                 int tls_sessions, footer, forbidden, command_filter, ehlo_for,
+                 Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
+                 relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
+                 client_prefix=(32, 128)):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
         self.greeting = greeting
         self.access = list(access)
+        self.interfaces = interfaces
+        prefix_set(&self.cache_prefix, cache_prefix)
+        prefix_set(&self.count_prefix, client_prefix)
+        self.counts_apart = tuple(cache_prefix) != tuple(client_prefix)
         self.denylist_action = action_number(denylist_action)
         for test, (enabled, action, ttl) in enumerate(tests):
             self.enabled[test] = enabled
@@ -138,10 +155,20 @@ cdef class Policy:
         self.smtputf8 = smtputf8
         self.respectful = respectful
         self.external_form = external_form
+        self.tls_level = tls_level_number(tls_level)
+        self.tls_sessions = tls_sessions
         self.footer = footer
         self.forbidden = forbidden
         self.command_filter = command_filter
         self.ehlo_for = ehlo_for
+        self.targets = targets
+        self.continue_targets = continue_targets
+        self.relay_limit = relay_limit
+        self.relay_idle = int(relay_idle * MICROSECONDS)
+        self.relay_time = int(relay_time * MICROSECONDS)
+        self.continue_time = int(continue_time * MICROSECONDS)
+        if targets is not None:
+            self.mta_label = targets.labels
 
     def keep_lists(self, Policy before):
         """Take over equal lists from the policy before, so that a reload forgets no answer."""

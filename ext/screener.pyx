@@ -21,7 +21,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
     int epoll_wait(int epoll, epoll_event* events, int count, int milliseconds)
     const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    const uint32_t EPOLLIN, EPOLLRDHUP, EPOLLHUP, EPOLLERR
+    const uint32_t EPOLLIN, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET
 
 cdef extern from "<sys/timerfd.h>" nogil:
     int timerfd_create(int clock, int flags)
@@ -61,11 +61,13 @@ cdef enum Tag:                      # what an event's pointer points to, in its 
     TAG_LISTENER
     TAG_DNS
     TAG_TIMER
+    TAG_ARRIVAL
 
 cdef int64_t ACCEPT_RETRY_TIME = 1000000
 cdef int64_t DRAIN_TIME = 30 * 1000000          # what is in hand at SIGTERM has this long to finish
 
 cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
+cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
 cdef bytes MTA_BUSY = b"421 4.3.2 All server ports are busy\r\n"
 cdef bytes PROTOCOL_ERROR = b"521 5.5.1 Protocol error\r\n"
 cdef bytes BREAK_RULES = b"521 5.7.0 Error: I can break rules, too. Goodbye.\r\n"
@@ -85,12 +87,22 @@ cdef class Screener:
     cdef object cache
     cdef Timers timers
     cdef AddressTable clients
+    cdef AddressTable counts        # where limits.client_connection_prefix_* is not the cache's
     cdef Dnsbl dnsbl
     cdef EventRing ring
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
     cdef Listener* closed
+    cdef Listener inbox             # clients that other workers pass on; fd -1: there are none
+    cdef int* crew_inboxes          # where to pass clients on, by worker
+    cdef uint32_t crew_count, crew_number
+    cdef uint64_t crew_key
+    cdef Prefix crew_prefix
+    cdef Arrival* arriving          # connections that wait for a PROXY header
+    cdef Arrival* arrived           # freed at the end of this batch
+    cdef int32_t arrivals
+    cdef uint64_t passed_on
     cdef Pace pace
     cdef int epoll, mtas, timer_fd, spare
     cdef int64_t now                # µs, monotonic: when this batch began
@@ -105,17 +117,33 @@ cdef class Screener:
     cdef readonly uint64_t accepted, handed
     cdef uint64_t cache_hits, cache_misses
     cdef uint32_t last_number       # of a session
-    cdef uint32_t stages[5]         # sessions by Stage
+    cdef uint32_t stages[STAGE_GONE]    # sessions by Stage
+    cdef int relay_set              # the epoll set of relays
+    cdef readonly int32_t relays    # ways to MTAs, being made or in use
+    cdef readonly int32_t relayed   # sessions on them
+    cdef bint relay_news            # a relay began or ended: the batch needs its end
+    cdef char* relay_feed           # what the present read of a relay brought
+    cdef int pipes[2 * PIPES]       # empty ones
+    cdef int pipe_count             # pairs of them
+    cdef int pipes_made
+    cdef int64_t no_pipe_until      # µs, monotonic: none could be had
     cdef object on_truncated, on_drained
+    cdef const uint8_t[:] tls_marks
+    cdef const uint8_t* tls_ready   # a byte for each TLS process
+    cdef size_t tls_processes
+    cdef int tls_fd
+    cdef int32_t in_tls             # sessions
     cdef dict told                  # problem: when it was last told (s, monotonic)
     cdef char* feed                 # what the present read brought
 
     def __cinit__(self):
-        self.epoll = self.mtas = self.timer_fd = self.spare = -1
+        self.epoll = self.mtas = self.relay_set = self.timer_fd = self.spare = self.inbox.fd = -1
         self.armed = -1
         self.feed = <char*> malloc(FEED_SIZE)
-        if self.feed == NULL:
+        self.relay_feed = <char*> malloc(RELAY_FEED)
+        if self.feed == NULL or self.relay_feed == NULL:
             raise MemoryError
+        self.tls_ready = <const uint8_t*> self.feed     # of no process
 
     def __init__(self, Policy policy, Log log, cache, *, on_truncated, on_drained, events=None):
         self.policy = policy
@@ -125,6 +153,7 @@ cdef class Screener:
         self.on_drained = on_drained
         self.timers = Timers()
         self.clients = AddressTable()
+        self.counts = AddressTable()
         self.dnsbl = Dnsbl()
         self.ring = EventRing(events)
         self.told = {}
@@ -132,8 +161,9 @@ cdef class Screener:
         self.pace = Pace(self.now)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         self.mtas = epoll_create1(EPOLL_CLOEXEC)
+        self.relay_set = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
-        if self.epoll < 0 or self.mtas < 0 or self.timer_fd < 0 or not self.watch(
+        if self.epoll < 0 or self.mtas < 0 or self.relay_set < 0 or self.timer_fd < 0 or not self.watch(
                 self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
             raise OSError(errno, os.strerror(errno))
         self.reserve()
@@ -143,23 +173,35 @@ cdef class Screener:
         cdef Listener* listener
         while self.all != NULL:
             session_free(self, self.all)
+        arrivals_end(self, False)
         self.sweep()
         while self.listeners != NULL:
             listener = self.listeners
             self.listeners = listener.next
-            free(listener)
+            listener_free(listener)
+        free(self.crew_inboxes)
         if self.epoll >= 0:
             close(self.epoll)
         if self.mtas >= 0:
             close(self.mtas)
+        if self.relay_set >= 0:
+            close(self.relay_set)
+        while self.pipe_count:
+            self.pipe_count -= 1
+            close(self.pipes[2 * self.pipe_count])
+            close(self.pipes[2 * self.pipe_count + 1])
         if self.timer_fd >= 0:
             close(self.timer_fd)
         if self.spare >= 0:
             close(self.spare)
         free(self.feed)
+        free(self.relay_feed)
 
     def fileno(self):
         return self.epoll
+
+    def relay_fileno(self):
+        return self.relay_set
 
     # ---- a batch of events
 
@@ -187,6 +229,20 @@ cdef class Screener:
         pause = self.pace.pause(work, self.now)
         return 0.0 if self.more else pause / 1e6
 
+    def run_relays(self):
+        cdef epoll_event events[EVENT_BATCH]
+        cdef int at, count
+        count = max(epoll_wait(self.relay_set, events, EVENT_BATCH, 0), 0)
+        self.look_at_clocks()
+        for at in range(count):
+            relay_event(self, <Session*> (events[at].data.u64 & ~<uint64_t> 7), <Side> (events[at].data.u64 & 7),
+                        events[at].events)
+        if self.relay_news:
+            self.relay_news = False
+            self.finish()
+        else:
+            self.arm_timer()
+
     cdef inline void look_at_clocks(self) noexcept:
         cdef timespec moment
         self.now = monotonic_microseconds()
@@ -204,6 +260,8 @@ cdef class Screener:
             session_event(self, <Session*> what, event.events)
         elif tagged & 7 == TAG_LISTENER:
             listener_readable(self, <Listener*> what)
+        elif tagged & 7 == TAG_ARRIVAL:
+            arrival_event(self, <Arrival*> what)
         elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
             dnsbl_readable(self, <DnsSocket*> what)
         elif tagged & 7 == TAG_TIMER:
@@ -221,7 +279,7 @@ cdef class Screener:
         if self.cache is not None:
             self.cache.end_batch()
         self.log.flush()
-        if self.draining and self.sessions == 0:
+        if self.draining and self.sessions == 0 and self.arrivals == 0 and self.inbox_is_empty():
             self.draining = False
             self.on_drained()
 
@@ -238,7 +296,9 @@ cdef class Screener:
         while self.closed != NULL:
             listener = self.closed
             self.closed = listener.next
-            free(listener)
+            listener_free(listener)
+        if self.arrived != NULL:
+            arrivals_sweep(self)
         dnsbl_sweep(self.dnsbl)
 
     cdef int run_timers(self) noexcept:
@@ -266,6 +326,15 @@ cdef class Screener:
                 self.resume_accept()
             elif kind == TIMER_DRAIN:
                 self.turn_all_away()
+            elif kind == TIMER_RELAY:
+                relay_time_over(self, <Session*> timer)
+            elif kind == TIMER_RELAY_TOTAL:
+                relay_log_limit(self, (<Relay*> timer).session)
+                relay_end(self, (<Relay*> timer).session)
+            elif kind == TIMER_CONTINUE:
+                continue_time_over(self, (<Relay*> timer).session)
+            elif kind == TIMER_PROXY:
+                arrival_time_over(self, <Arrival*> timer)
             timer = self.timers.expired(self.now, &kind)
         return count
 
@@ -301,7 +370,7 @@ cdef class Screener:
 
     # ---- listeners and descriptors
 
-    def listen(self, int fd):
+    def listen(self, int fd, *, AccessStep trusted=None, double header_time=0):
         cdef sockaddr_storage name
         cdef uint32_t size = sizeof(name)
         cdef Listener* listener = <Listener*> calloc(1, sizeof(Listener))
@@ -312,6 +381,10 @@ cdef class Screener:
             free(listener)
             raise OSError(errno, os.strerror(errno))
         listener.fd = fd
+        if trusted is not None:
+            Py_INCREF(trusted)
+            listener.trusted = <PyObject*> trusted
+            listener.header_time = int(header_time * MICROSECONDS)
         listener.wildcard = True
         for at in range(16):
             if listener.address.ip[at]:
@@ -334,6 +407,32 @@ cdef class Screener:
         listener.next = self.closed
         self.closed = listener
 
+    def join_crew(self, uint32_t number, uint64_t key, prefix, inboxes, int inbox):
+        cdef int at
+        cdef int* sending = <int*> calloc(len(inboxes) + 1, sizeof(int))
+        if sending == NULL:
+            raise MemoryError
+        for at in range(len(inboxes)):
+            sending[at] = inboxes[at]
+        free(self.crew_inboxes)
+        self.crew_inboxes = sending
+        self.crew_count = len(inboxes)
+        self.crew_number = number
+        self.crew_key = key
+        prefix_set(&self.crew_prefix, prefix)
+        self.inbox.fd = inbox
+        self.watch_inbox()
+
+    cdef void watch_inbox(self) noexcept:
+        if self.inbox.fd >= 0 and not self.accept_paused:
+            self.watch(self.inbox.fd, EPOLLIN, &self.inbox, TAG_LISTENER)
+
+    cdef bint inbox_is_empty(self) noexcept:
+        """Before this process ends: whoever was passed to it meanwhile is served."""
+        if self.inbox.fd >= 0:
+            inbox_readable(self, self.inbox.fd)
+        return self.sessions == 0
+
     cdef void pause_accept(self, int64_t time) noexcept:
         """Let connections wait in the kernel until a client leaves, at most for this time (µs)."""
         cdef Listener* listener = self.listeners
@@ -341,6 +440,8 @@ cdef class Screener:
         while listener != NULL:
             self.unwatch(listener.fd)
             listener = listener.next
+        if self.inbox.fd >= 0:
+            self.unwatch(self.inbox.fd)
         self.watch(self.mtas, EPOLLIN, NULL, TAG_MTAS)      # the end of a hand-off makes room
         self.timers.arm(&self.accept_retry, TIMER_ACCEPT, time, self.now)
 
@@ -357,21 +458,22 @@ cdef class Screener:
         while listener != NULL:
             self.watch(listener.fd, EPOLLIN, listener, TAG_LISTENER)
             listener = listener.next
+        self.watch_inbox()
 
     cdef void reserve(self) noexcept:
         """Keep a descriptor for the one more that a hand-off needs."""
         if self.spare < 0:
             self.spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
 
-    cdef int spare_socket(self) noexcept:
-        """A Unix socket for a hand-off, from the reserve if need be. -1: not even that."""
+    cdef int spare_socket(self, int family) noexcept:
+        """A socket for a hand-off, from the reserve if need be. -1: not even that."""
         cdef int fd
         self.reserve()
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         if fd < 0 and self.spare >= 0:
             close(self.spare)
             self.spare = -1
-            fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+            fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         return fd
 
     # ---- from outside a batch
@@ -379,6 +481,12 @@ cdef class Screener:
     def use_policy(self, Policy policy):
         policy.keep_lists(self.policy)
         self.policy = policy
+
+    def use_tls(self, int fd, const uint8_t[:] ready):
+        self.tls_fd = fd
+        self.tls_marks = ready
+        self.tls_processes = len(ready)
+        self.tls_ready = &ready[0] if len(ready) else <const uint8_t*> self.feed
 
     def use_resolvers(self, addresses):
         dnsbl_set_resolvers(self, list(addresses))
@@ -415,9 +523,12 @@ cdef class Screener:
         """The time to finish is over: whoever is still here may come back to the next process."""
         cdef Session* session = self.all
         cdef Session* following
+        arrivals_end(self, True)
         while session != NULL:
             following = session.next
-            if session.fd >= 0:
+            if session.stage == STAGE_RELAY:
+                relay_end(self, session)
+            elif session.fd >= 0:
                 session_turn_away(self, session, b"421 4.3.2 Service currently unavailable\r\n")
             else:
                 session_free(self, session)
@@ -427,9 +538,13 @@ cdef class Screener:
         return {
             "sessions": self.sessions,
             "handoffs": self.handoffs,
+            "tls": self.in_tls,
+            "relayed": self.relayed,
             "clients": self.clients.count,
             "stages": {name: self.stages[at] for at, name in enumerate(STAGES[:STAGE_GONE])},
             "accepted": self.accepted,
+            "arrivals": self.arrivals,
+            "passed_on": self.passed_on,
             "handed": self.handed,
             "stress": bool(self.stress),
             "accepting": not self.accept_paused,
@@ -470,6 +585,12 @@ cdef class Screener:
         if second - self.told.get(what, -60) >= 60:
             self.told[what] = second
             self.log.warning(text)
+
+
+cdef void listener_free(Listener* listener) noexcept:
+    if listener.trusted != NULL:
+        Py_DECREF(<AccessStep> listener.trusted)
+    free(listener)
 
 
 cdef int64_t monotonic_microseconds() noexcept nogil:

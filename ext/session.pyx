@@ -9,6 +9,9 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
     cdef uint32_t size
     cdef int fd, left = ACCEPT_BATCH
     cdef Address peer, server
+    if listener == &core.inbox:
+        inbox_readable(core, listener.fd)
+        return
     while left and not core.accept_paused:
         left -= 1
         if core.handoffs >= core.policy.post_queue and core.now < core.mta_busy_since + MTA_BUSY_TIME:
@@ -26,15 +29,20 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
         server = listener.address
         if not address_of(&name, &peer) or (listener.wildcard and not server_address(fd, &server)):
             refuse(fd)              # 2.3 step 1
-            continue
-        session_begin(core, fd, &peer, &server)
+        elif listener.trusted != NULL:
+            arrival_begin(core, fd, &peer, &server, listener)
+        else:
+            session_begin(core, fd, &peer, &server)
     core.more = core.more or left == 0
 
 
 cdef void refuse(int fd) noexcept:
     """Turn away a connection that has no session."""
-    cdef const char* reply = NO_RESOURCES
-    send(fd, reply, strlen(reply), MSG_DONTWAIT | MSG_NOSIGNAL)
+    turn_away(fd, NO_RESOURCES)
+
+
+cdef void turn_away(int fd, bytes reply) noexcept:
+    send(fd, <const char*> reply, len(reply), MSG_DONTWAIT | MSG_NOSIGNAL)
     close(fd)
 
 
@@ -51,28 +59,27 @@ cdef inline uint32_t bits(uint32_t which, int test) noexcept nogil:
     return which << 4 * test
 
 
-cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server) noexcept:
-    """Decide what a new connection is: turned away, handed to the MTA, or tested."""
+cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server, bint quiet=False) noexcept:
+    """Decide what a new connection is: turned away, handed to the MTA, or tested. quiet: see Session."""
     cdef Policy policy = core.policy
     cdef Session* session = session_new(core, fd, peer, server)
     cdef int decision
     if session == NULL:
         refuse(fd)
         return
-    log_begin(core, session, "CONNECT from ")
-    core.log.put(" to ")
-    core.log.put_address(server)
-    core.log.end()
+    session.quiet = quiet
+    if not quiet:
+        log_connect(core, session)
     event(core, session, EVENT_CONNECT, server.port)
     stress_rise(core)
-    if policy.client_limit > 0 and <int32_t> session.client.sessions > policy.client_limit:
+    if policy.client_limit > 0 and <int32_t> session_count(session) > policy.client_limit:
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
         event(core, session, EVENT_BUSY, 0, "too many connections", 20)
         session_turn_away(core, session, b"421 4.7.0 Error: too many connections\r\n")
         return
-    if core.handoffs >= policy.post_queue:
+    if core.handoffs >= policy.post_queue or policy.targets is not None and core.relays >= policy.relay_limit:
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": all server ports busy")
         core.log.end()
@@ -86,6 +93,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         handoff_begin(core, session)
         return
     if decision == ACCESS_REJECT:
+        log_aloud(core, session)
         log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
         event(core, session, EVENT_DENYLISTED)
         if policy.denylist_action == ACTION_DROP:
@@ -99,7 +107,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         event(core, session, EVENT_BYPASSED)
         handoff_begin(core, session)
         return
-    if not session.flags & DENYLIST_FAIL and session.client.sessions == 1 and stamps_look_up(core, session):
+    if not session.flags & DENYLIST_FAIL and screened_alone(session) and stamps_look_up(core, session):
         tests_needed(session)
         if not session.flags & ALL_TODO:
             log_about(core, session, "PASS OLD ")
@@ -107,11 +115,14 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
             handoff_begin(core, session)
             return
     else:
-        if session.client.sessions == 1:
+        if screened_alone(session):
             memset(session.client.stamps, 0, sizeof(session.client.stamps))
         tests_needed(session)
-    # The MX policy test (postscreen_allowlist_interfaces, 2.3 step 7) belongs here.
-    if core.sessions - core.handoffs > policy.pre_queue:
+    if policy.interfaces is not None and access_step(core, policy.interfaces, server) != ACCESS_PERMIT:
+        session.flags |= VETOED | NO_FORWARD            # the MX policy
+        log_about(core, session, "ALLOWLIST VETO " if policy.respectful else "WHITELIST VETO ")
+        event(core, session, EVENT_VETOED, server.port)
+    if core.sessions - core.handoffs - core.relayed > policy.pre_queue:
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
@@ -124,6 +135,11 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         dialogue_begin(core, session)
     else:
         session_conclude(core, session)
+
+
+cdef inline bint screened_alone(Session* session) noexcept:
+    """The client has no other session here but relayed ones, which have no part in its tests any more."""
+    return session.client.sessions - session.client.relayed == 1
 
 
 cdef void tests_needed(Session* session) noexcept:
@@ -141,19 +157,22 @@ cdef void tests_needed(Session* session) noexcept:
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:
     """Read the client's record from the cache into memory (7.1). False: there is none."""
     cdef int64_t* stamps = session.client.stamps
-    cdef bytes key, record
+    cdef bytes record, text
+    cdef uint8_t key[17]
     cdef int test
+    cdef size_t size
     if core.cache is None:
         return False
     try:
-        key = session.peer.ip[:4 if session.peer.family == 4 else 16]
-        record = core.cache.record(key)
+        size = cache_key(&core.policy.cache_prefix, &session.client.entry.address, key)
+        text = (<char*> key)[:size]
+        record = core.cache.record(text)
         if record is None:
             core.cache_misses += 1
             return False
         core.cache_hits += 1
         if not record_read(<const uint8_t*> <const char*> record, len(record), stamps):
-            for test, stamp in enumerate(core.cache.lookup(key)):
+            for test, stamp in enumerate(core.cache.lookup(text)):
                 stamps[test] = stamp
         return True
     except Exception as error:
@@ -192,6 +211,7 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
         if got == 0 or errno not in (EAGAIN, EINTR):
             session_hung_up(core, session)
         return
+    log_aloud(core, session)
     core.log.begin(PRIORITY_INFO, False)
     core.log.put("PREGREET ")
     core.log.put_number(got)
@@ -233,7 +253,7 @@ cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
 cdef bint score_allows(Session* session, const Score* score) noexcept:
     cdef Policy policy = <Policy> session.policy
     return (policy.allow_threshold < 0 and score.total <= policy.allow_threshold
-            and score.total < policy.threshold and not session.flags & (ALL_FAIL | DENYLIST_FAIL))
+            and score.total < policy.threshold and not session.flags & ANY_FAIL)
 
 
 cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
@@ -283,6 +303,7 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     """The client is listed. False: the session is over."""
     cdef Policy policy = <Policy> session.policy
     cdef bint unsure = score.lowest < policy.threshold
+    log_aloud(core, session)
     core.log.begin(PRIORITY_INFO, False)
     core.log.put("DNSBL rank ")
     core.log.put_number(score.total)
@@ -342,9 +363,10 @@ cdef void session_remember(Screener core, Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     cdef int64_t stamps[TESTS]
     cdef uint8_t record[RECORD_SIZE]
+    cdef uint8_t key[17]
     cdef uint32_t passed
     cdef int test
-    if session.flags & (ALL_FAIL | DENYLIST_FAIL):
+    if session.flags & ANY_FAIL:
         session.flags &= ~ALL_PASS
     passed = session.flags & ALL_PASS
     if session.flags & CONCLUDED or not passed:
@@ -365,7 +387,7 @@ cdef void session_remember(Screener core, Session* session) noexcept:
         if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled[test]:
             stamps[test] = 1
     try:
-        core.cache.keep(session.peer.ip[:4 if session.peer.family == 4 else 16],
+        core.cache.keep((<char*> key)[:cache_key(&policy.cache_prefix, &session.client.entry.address, key)],
                         (<char*> record)[:record_write(stamps, record)])
     except Exception as error:
         core.problem("cache update", error)
@@ -387,10 +409,16 @@ cdef Session* session_new(Screener core, int fd, const Address* peer, const Addr
     cdef Session* session = <Session*> calloc(1, sizeof(Session))
     if session == NULL:
         return NULL
-    session.client = client_join(core.clients, peer)
+    session.client = client_join(core.clients, peer, &core.policy.cache_prefix)
     if session.client == NULL:
         free(session)
         return NULL
+    if core.policy.counts_apart:
+        session.count = count_join(core.counts, peer, &core.policy.count_prefix)
+        if session.count == NULL:
+            client_leave(core.clients, session.client)
+            free(session)
+            return NULL
     session.fd = fd
     session.mta = -1
     session.peer = peer[0]
@@ -421,6 +449,7 @@ cdef void session_free(Screener core, Session* session) noexcept:
     """Close and forget; the memory lives on to the end of this batch of events, which may still name it."""
     core.timers.cancel(&session.timer)
     lookup_leave(core, session)
+    relay_free(core, session)
     dialogue_free(session)
     if session.fd >= 0:
         close(session.fd)
@@ -430,7 +459,11 @@ cdef void session_free(Screener core, Session* session) noexcept:
         session.mta = -1
     if session.flags & COUNTED_HANDOFF:
         core.handoffs -= 1
+    if session.flags & IN_TLS:
+        core.in_tls -= 1
     client_leave(core.clients, session.client)
+    if session.count != NULL:
+        count_leave(core.counts, session.count)
     if session.prev != NULL:
         session.prev.next = session.next
     else:
@@ -474,7 +507,7 @@ cdef void session_event(Screener core, Session* session, uint32_t events) noexce
         greet_readable(core, session, events)
     elif session.stage == STAGE_DIALOGUE:
         dialogue_readable(core, session)
-    elif session.stage == STAGE_MTA and events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+    elif session.stage in (STAGE_MTA, STAGE_CONTINUE) and events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         session_hung_up(core, session)
 
 
@@ -551,7 +584,7 @@ cdef bytes verdict_text(Session* session, bytes code):
 # ---- stress (2.9)
 
 cdef void stress_rise(Screener core) noexcept:
-    if core.stress or core.sessions < core.policy.stress_on:
+    if core.stress or core.sessions - core.relayed < core.policy.stress_on:
         return
     core.stress = True
     log_stress(core, "entering")
@@ -559,7 +592,7 @@ cdef void stress_rise(Screener core) noexcept:
 
 
 cdef void stress_fall(Screener core) noexcept:
-    if not core.stress or core.sessions > core.policy.stress_off:
+    if not core.stress or core.sessions - core.relayed > core.policy.stress_off:
         return
     core.stress = False
     log_stress(core, "leaving")
@@ -572,30 +605,51 @@ cdef void log_stress(Screener core, const char* what) noexcept:
     core.log.begin(PRIORITY_INFO, False)
     core.log.put(what)
     core.log.put(" STRESS mode with ")
-    core.log.put_number(core.sessions)
+    core.log.put_number(core.sessions - core.relayed)
     core.log.put(" connections")
     core.log.end()
 
 
+cdef void log_connect(Screener core, Session* session) noexcept:
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put("CONNECT from ")
+    core.log.put_address(&session.peer)
+    core.log.put(" to ")
+    core.log.put_address(&session.server)
+    core.log.end()
+
+
+cdef void log_aloud(Screener core, Session* session) noexcept:
+    """Something is to be told of a session: it is no health check, and is logged from its beginning."""
+    if session.quiet:
+        session.quiet = False
+        log_connect(core, session)
+
+
 cdef void log_begin(Screener core, Session* session, const char* what) noexcept:
     """Begin a line about a session: its words, then [address]:port."""
+    log_aloud(core, session)
     core.log.begin(PRIORITY_INFO, False)
     core.log.put(what)
     core.log.put_address(&session.peer)
 
 
 cdef void log_about(Screener core, Session* session, const char* what) noexcept:
+    if session.quiet:
+        return
     log_begin(core, session, what)
     core.log.end()
 
 
 cdef void log_hangup(Screener core, Session* session) noexcept:
+    if session.quiet:
+        return
     core.log.begin(PRIORITY_INFO, False)
     core.log.put("HANGUP after ")
     core.log.put_delay(core.now - session.began)
     core.log.put(" from ")
     core.log.put_address(&session.peer)
     core.log.put(" in tests ")
-    core.log.put("after" if session.stage == STAGE_DIALOGUE else "before")
+    core.log.put("after" if session.dialogue != NULL else "before")
     core.log.put(" SMTP handshake")
     core.log.end()

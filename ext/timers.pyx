@@ -41,7 +41,7 @@ cdef class Timers:
         cdef int count = 0
         while queue != NULL:
             count += 1
-            if queue.head == NULL and queue.kind in (TIMER_GREET, TIMER_COMMAND, TIMER_QUERY):
+            if queue.head == NULL and queue.kind in (TIMER_GREET, TIMER_COMMAND, TIMER_QUERY, TIMER_PROXY):
                 empty = queue
             queue = queue.next
         return empty if count >= 32 else NULL

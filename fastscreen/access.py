@@ -12,12 +12,12 @@ a list of words itself. What each result of a network table leads to is computed
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.escape import quoted
-from fastscreen.core import NetworkTable
+from fastscreen.core import AccessStep, NetworkTable
 from fastscreen.tables import Cidr, Table, TableError, open_table
 from fastscreen.tables.mynetworks import PERMIT, read_networks
 
@@ -102,12 +102,27 @@ class AccessList:
         return Found()
 
 
+def load_networks(config: Config, key: str, items: Sequence[str]) -> NetworkTable:
+    """Open a list of networks as `mynetworks` is one; `member` asks it. Raises ConfigError with the key."""
+    try:
+        return read_networks(items)
+    except TableError as error:
+        raise ConfigError(f"{config.source}: {key}: {error}") from None
+
+
+def membership(networks: NetworkTable) -> AccessStep:
+    """The step that permits the members."""
+    return AccessStep([PERMITTED if result == PERMIT else NEXT for result in networks.results], networks)
+
+
+def member(networks: NetworkTable, address: str) -> bool:
+    """Whether an address in text form is in a list of networks."""
+    return networks.lookup(address) == PERMIT
+
+
 def load_access(config: Config) -> AccessList:
     """Open what `access.list` and `access.mynetworks` name. Raises ConfigError."""
-    try:
-        trusted = read_networks(config.access.mynetworks)
-    except TableError as error:
-        raise ConfigError(f"{config.source}: access.mynetworks: {error}") from None
+    trusted = load_networks(config, "access.mynetworks", config.access.mynetworks)
     access = AccessList(warnings=list(trusted.warnings))
     for item in config.access.list:
         if item == "permit_mynetworks":

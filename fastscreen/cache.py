@@ -18,7 +18,7 @@ import lmdb
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 
-from fastscreen import cachefile
+from fastscreen import cachefile, cachekey
 
 Stamps = tuple[int, ...]
 
@@ -204,11 +204,11 @@ class Cache:
         return None if value is None or value is _DELETED else parse_stamps(value)
 
     def forget(self, first: bytes, last: bytes) -> int:
-        """Another process deletes all keys from `first` to `last` that are as long: do so with what is not written yet.
+        """Another process deletes what is of the addresses `first` to `last`: do so with what is not written yet.
 
         Return how many. They are deleted from the file with the next turn: the thread may be writing them just now.
         """
-        doomed = [key for key in (*self._gathered, *self._written) if len(key) == len(first) and first <= key <= last]
+        doomed = [key for key in (*self._gathered, *self._written) if cachekey.within(key, first, last)]
         with self._gathering:
             self._gathered.update(dict.fromkeys(doomed, _DELETED))
         return len(doomed)

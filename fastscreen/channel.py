@@ -74,13 +74,16 @@ def send(channel: socket.socket, message: Order | Report, descriptors: Sequence[
     socket.send_fds(channel, [msgspec.msgpack.encode(message)], list(descriptors), socket.MSG_DONTWAIT)
 
 
-def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, int]) -> None:
-    """Send `Reload`: `opened` are descriptors of listening sockets by address. OSError: as for `send`."""
+def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, int], also: Sequence[int] = ()) -> None:
+    """Send `Reload`: `opened` are descriptors of listening sockets by address. OSError: as for `send`.
+
+    also: descriptors behind those: for a TLS process the files of `tls.certificates`.
+    """
     memory = os.memfd_create("fastscreen configuration")
     try:
         with open(memory, "wb", closefd=False) as file:
             file.write(msgspec.msgpack.encode(Settings(config, tuple(opened))))
-        send(channel, Reload(), [memory, *opened.values()])
+        send(channel, Reload(), [memory, *opened.values(), *also])
     finally:
         os.close(memory)
 

@@ -1,4 +1,4 @@
-"""How a process under the supervisor begins: forked, without what is another's, as a worker or the hub."""
+"""How a process under the supervisor begins: forked, without what is another's, as a worker, TLS process or hub."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from fastscreen.channel import Report
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
 from fastscreen.place import Place
+from fastscreen.starttls.process import Seat as TlsSeat
+from fastscreen.starttls.process import TlsProcess
 from fastscreen.warningbook import WarningBook
-from fastscreen.worker import Seat, Worker
+from fastscreen.worker import Crew, Seat, Worker
 
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 """The supervisor's own: blocked in it, and waited for."""
@@ -31,6 +33,12 @@ def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None
     mark = held.mark(place)
     mark[:] = bytes(2)
     fork(held, place, lambda theirs: _work(held, place.number, theirs, mark, look_over_cache))
+
+
+def start_tls(held: Holdings, place: Place) -> None:
+    """Fork a TLS process. OSError: as above."""
+    held.tls_ready[place.number] = 0
+    fork(held, place, lambda theirs: _encrypt(held, place.number, theirs))
 
 
 def start_hub(held: Holdings) -> None:
@@ -64,7 +72,7 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        for place in (*held.places, held.hub):
+        for place in held.everyone:
             place.leave()
         code = whatever()
     except BaseException:
@@ -81,8 +89,11 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
     for address, group in held.groups.items():
         own[address] = group[number]
         close_all(listener for listener in group if listener is not own[address])
+    close_all(receiving for at, (_, receiving) in enumerate(held.inboxes) if at != number)
     close_all(hubs for hubs, _ in held.questions)
     close_all(workers for at, (_, workers) in enumerate(held.questions) if at != number)
+    _without_keys(held)
+    held.tls_pair[1].close()
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[number]).write
     seat = Seat(
@@ -93,8 +104,33 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
         held.rings[number],
         held.questions[number][1] if held.questions else None,
         look_over_cache,
+        held.tls_pair[0],
+        held.tls_ready,
+        Crew(held.key, held.inboxes),
     )
     return Worker(held.config, held.tables, own, target, seat).run()
+
+
+def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
+    """What a TLS process does."""
+    if held.control is not None:
+        held.control.listener.close()
+    for group in held.groups.values():
+        close_all(group)
+    for pair in held.questions:
+        close_all(pair)
+    held.tls_pair[0].close()
+    target = held.target.for_child("tlsproxy")
+    target.log.on_warning = WarningBook(held.books[len(held.places) + number]).write
+    assert held.certificates is not None
+    ready = held.tls_ready[number : number + 1]
+    return TlsProcess(held.config, target, TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates)).run()
+
+
+def _without_keys(held: Holdings) -> None:
+    """A process that talks to strangers has no private key in reach."""
+    if held.certificates is not None:
+        held.certificates.close()
 
 
 def _serve(held: Holdings, theirs: socket.socket) -> int:
@@ -102,7 +138,11 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     assert held.control is not None
     for group in held.groups.values():
         close_all(group)
+    for ends in held.inboxes:
+        close_all(ends)
     close_all(workers for _, workers in held.questions)
+    _without_keys(held)
+    close_all(held.tls_pair)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-1]).write
     daemon = Daemon(

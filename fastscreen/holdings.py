@@ -12,11 +12,13 @@ from pathlib import Path
 from fastscreen import channel, controlsocket, policy, privileges, warningbook
 from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
-from fastscreen.config.model import Endpoint
+from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.hub import questions
-from fastscreen.listeners import listen, new_key
+from fastscreen.listeners import inbox, listen, new_key
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
+from fastscreen.starttls import certificates
+from fastscreen.starttls.certificates import Certificates
 from fastscreen.warningbook import WarningBook
 
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
@@ -33,8 +35,14 @@ class Holdings:
     """Events, by worker."""
     questions: list[tuple[socket.socket, socket.socket]]
     """By worker: the hub's end and the worker's. Empty without a control socket."""
+    inboxes: list[tuple[socket.socket, socket.socket]]
+    """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
-    """Warnings: the workers', the supervisor's, the hub's."""
+    """Warnings: the workers', the TLS processes', the supervisor's, the hub's."""
+    tls_pair: tuple[socket.socket, socket.socket]
+    """Where clients that said STARTTLS go: the workers' end and the TLS processes', each for all of them."""
+    tls_ready: memoryview
+    """An octet a TLS process: whether it takes clients."""
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
@@ -46,19 +54,31 @@ class Holdings:
         self.places: list[Place] = []
         """The workers'."""
         self.hub = Place("hub")
+        self.tls: list[Place] = []
+        """The TLS processes'."""
+        self.certificates: Certificates | None = None
         self.control: controlsocket.ControlSocket | None = None
 
     def bind(self, user: str, count: int) -> list[str]:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
         config = self.config
         self.target = LogTarget(config)
-        self.groups = {address: listen(address, count, self.key) for address in config.listen.addresses}
+        self.groups = {address: self.listen(address, port, count) for address, port in config.listen.ports.items()}
         if user:
             self.target.give_to(user)
         if config.cache.path:
             privileges.give_folder(Path(config.cache.path).parent, user)
         controlsocket.check_group(config)
+        if config.tls.certificates:
+            try:
+                self.certificates = certificates.read(config.tls.certificates)
+            except OSError as error:
+                raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
         return self._make_control(user)
+
+    def listen(self, address: Endpoint, port: ProxyPort | None, count: int) -> list[socket.socket]:
+        """Sockets for `count` workers. port: None for clients themselves. OSError: with the address in its text."""
+        return listen(address, count, self.key, self.config.worker_prefix, by_client=port is None)
 
     def _make_control(self, user: str) -> list[str]:
         """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
@@ -80,17 +100,31 @@ class Holdings:
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, 2 * count))
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
+        self.inboxes = [inbox() for _ in range(count)] if count > 1 else []
         self.questions = [questions.pair() for _ in range(count)] if self.control is not None else []
-        self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + 2)]
-        self.target.log.on_warning = WarningBook(self.books[count]).write
+        processes = self.config.tls.processes
+        self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
+        self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.tls_ready = memoryview(mmap.mmap(-1, processes))
+        self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + processes + 2)]
+        self.target.log.on_warning = WarningBook(self.books[-2]).write
+
+    @property
+    def everyone(self) -> list[Place]:
+        """All places, whether somebody is in them or not."""
+        return [*self.places, *self.tls, self.hub]
+
+    @property
+    def wants_tls(self) -> bool:
+        return self.config.tls.level != "none" and self.certificates is not None
 
     def mark(self, place: Place) -> memoryview:
         """A worker's two octets of `marks`."""
         return self.marks[2 * place.number : 2 * place.number + 2]
 
     def order(self, order: channel.Order) -> None:
-        """Tell the workers, and the hub what is for it, too."""
-        for place in (*self.places, self.hub) if isinstance(order, ReopenLog) else self.places:
+        """Tell the workers, and the others what is for them, too."""
+        for place in self.everyone if isinstance(order, ReopenLog) else self.places:
             if place.pid and place.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
                     channel.send(place.channel, order)

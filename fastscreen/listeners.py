@@ -1,5 +1,6 @@
 """The listening sockets: bound once, kept over reloads; one for each worker, and a client is always the same one's."""
 
+import contextlib
 import ctypes
 import errno
 import ipaddress
@@ -7,15 +8,18 @@ import os
 import socket
 import struct
 
-from fastscreen.config.model import Endpoint
+from fastscreen.config.model import Endpoint, Prefix
 
 BACKLOG = socket.SOMAXCONN
+WHOLE = Prefix(32, 64)
 
 _SO_ATTACH_REUSEPORT_CBPF = 51
+_SO_DETACH_REUSEPORT_BPF = 68
 # Classic BPF (linux/filter.h), as far as it is needed here.
 _LOAD_WORD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _TO_X = 0x07  # BPF_MISC | BPF_TAX
-_XOR, _MULTIPLY, _SHIFT, _REMAINDER = 0xA4, 0x24, 0x74, 0x94  # BPF_ALU | ... | BPF_K
+_STORE, _LOAD = 0x02, 0x60  # BPF_ST; BPF_LD | BPF_MEM
+_AND, _XOR, _MULTIPLY, _SHIFT, _REMAINDER = 0x54, 0xA4, 0x24, 0x74, 0x94  # BPF_ALU | ... | BPF_K
 _XOR_X = 0xAC  # BPF_ALU | BPF_XOR | BPF_X
 _RETURN = 0x16  # BPF_RET | BPF_A
 _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets count from the IP header
@@ -27,11 +31,14 @@ def new_key() -> int:
     return int.from_bytes(os.urandom(8), "big")
 
 
-def listen(address: Endpoint, workers: int, key: int) -> list[socket.socket]:
+def listen(
+    address: Endpoint, workers: int, key: int, prefix: Prefix = WHOLE, *, by_client: bool = True
+) -> list[socket.socket]:
     """Bind and listen: a socket for each worker. OSError: with the address in its text.
 
     key: of `new_key`, one for all addresses of a daemon: a client is the same worker's at each of them. With several
-    workers, a client that connects before all sockets listen, some ms, may fall to another one than later.
+    workers, a client that connects before all sockets listen, some ms, may fall to another one than later. prefix: bits
+    of its address that choose. by_client=False: where all come from a balancer; the kernel spreads them out.
 
     The backlog is as long as the kernel allows (net.core.somaxconn): a burst waits there. SO_KEEPALIVE is inherited
     by every client's socket (reference 2.1).
@@ -49,7 +56,8 @@ def listen(address: Endpoint, workers: int, key: int) -> list[socket.socket]:
             opened[-1].listen(BACKLOG)
             if len(opened) == 1:
                 address = Endpoint(address.host, opened[0].getsockname()[1])
-                _choose_by_client(opened[0], workers, key)
+                if by_client:
+                    choose_by_client(opened[0], workers, key, prefix)
         return opened
     except OSError as error:
         for listener in opened:
@@ -75,9 +83,9 @@ def _bound(address: Endpoint, *, shared: bool) -> socket.socket:
     return listener
 
 
-def _choose_by_client(first: socket.socket, workers: int, key: int) -> None:
-    """Let the kernel pick the socket of the group by the client's address alone (IPv6: its /64)."""
-    program = _program(first.family == socket.AF_INET6, workers, key)
+def choose_by_client(first: socket.socket, workers: int, key: int, prefix: Prefix) -> None:
+    """Let the kernel pick the socket of the group by the client's address alone (IPv6: its /64). OSError."""
+    program = _program(first.family == socket.AF_INET6, workers, key, prefix)
     code = ctypes.create_string_buffer(program, len(program))
     # struct sock_fprog: how many instructions, and where they are
     described = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
@@ -89,35 +97,36 @@ def _choose_by_client(first: socket.socket, workers: int, key: int) -> None:
         ) from None
 
 
-def _program(ipv6: bool, workers: int, key: int) -> bytes:
-    """A keyed hash of the source address, modulo the number of workers. `worker_of` calculates the same."""
+def choose_freely(first: socket.socket) -> None:
+    """Let the kernel pick as it likes, as for a port that is a balancer's now."""
+    with contextlib.suppress(OSError):  # there was no program
+        first.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
+
+
+def _program(ipv6: bool, workers: int, key: int, prefix: Prefix) -> bytes:
+    """A keyed hash of the source address, modulo the number of workers. core.worker_of calculates the same."""
     mask, factor = key & 0xFFFFFFFF, key >> 32 | 1
     fold = [(_TO_X, 0), (_SHIFT, 16), (_XOR_X, 0)]  # the product's high bits depend on all of its factor's
     mixed = [(_XOR, mask), *fold, (_MULTIPLY, factor), *fold, (_MULTIPLY, factor), *fold]
     source = _NETWORK_HEADER + (_IPV6_SOURCE if ipv6 else _IPV4_SOURCE)
-    steps = [(_LOAD_WORD, source), *mixed]
+    bits = min(prefix.ipv6, 64) if ipv6 else prefix.ipv4
+    steps = [(_LOAD_WORD, source), (_AND, _leading(bits)), *mixed]
     if ipv6:
-        steps += [(_TO_X, 0), (_LOAD_WORD, source + 4), (_XOR_X, 0), *mixed]
+        # The second word is masked before the first one's hash is mixed in: the kernel's scratch memory keeps that.
+        steps += [(_STORE, 0), (_LOAD_WORD, source + 4), (_AND, _leading(bits - 32)), (_TO_X, 0), (_LOAD, 0)]
+        steps += [(_XOR_X, 0), *mixed]
     steps += [(_REMAINDER, workers), (_RETURN, 0)]
     return b"".join(struct.pack("HBBI", code, 0, 0, operand) for code, operand in steps)
 
 
-def worker_of(client: str, workers: int, key: int) -> int:
-    """The number, from 0, of the worker that a client falls to: what the kernel calculates by `_program`."""
-    if workers == 1:
-        return 0
-    mask, factor = key & 0xFFFFFFFF, key >> 32 | 1
+def _leading(bits: int) -> int:
+    """A word with so many of its highest bits set."""
+    return 0xFFFFFFFF << (32 - min(max(bits, 0), 32)) & 0xFFFFFFFF
 
-    def mixed(word: int) -> int:
-        word ^= mask
-        word ^= word >> 16
-        for _ in range(2):
-            word = word * factor & 0xFFFFFFFF
-            word ^= word >> 16
-        return word
 
-    packed = ipaddress.ip_address(client).packed
-    found = mixed(int.from_bytes(packed[:4], "big"))
-    if len(packed) > 4:
-        found = mixed(found ^ int.from_bytes(packed[4:8], "big"))
-    return found % workers
+def inbox() -> tuple[socket.socket, socket.socket]:
+    """The sending and the receiving end of one worker's inbox, for clients that came in at another (ext/crew.pyx)."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in ends:
+        end.setblocking(False)
+    return ends

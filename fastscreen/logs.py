@@ -48,10 +48,13 @@ class LogTarget:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
         self.log.open(fd, regular=regular, syslog=isinstance(self._config.log.to, LogSyslog))
 
-    def for_child(self) -> "LogTarget":
-        """The same target in a process that was forked: with a log of its own, and its own pid."""
+    def for_child(self, program: str = "") -> "LogTarget":
+        """The same target in a process that was forked: with a log of its own, and its own pid.
+
+        program: what the ident ends in, as Postfix's processes have it: `postfix/PROGRAM`.
+        """
         child = copy(self)
-        child.log = new_log(self._config)
+        child.log = new_log(self._config, program)
         child._use(self._fd)
         return child
 
@@ -68,10 +71,11 @@ class LogTarget:
         os.close(self._fd)
 
 
-def new_log(config: Config) -> Log:
+def new_log(config: Config, program: str = "") -> Log:
     """A Log with the configuration's ident and stamps that is not open yet."""
+    ident = config.log.ident
     return Log(
-        config.log.ident,
+        f"{ident.rpartition('/')[0] or ident}/{program}" if program else ident,
         rfc3339=config.log.stamps == "rfc3339",
         delay_resolution=config.log.delay_resolution,
         host=config.hostname.partition(".")[0],

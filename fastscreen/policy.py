@@ -9,25 +9,46 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fastscreen.access import Ask, Networks, Step, Word, load_access
+from fastscreen.access import Ask, Networks, Step, Word, load_access, load_networks, membership
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Deep, Dnsbl, Site
-from fastscreen.core import AccessStep, Lists, Policy
-from fastscreen.ehlo import Ehlo
+from fastscreen.config.model import Action, Config, Deep, Dnsbl, Endpoint, Proxy, Site
+from fastscreen.core import AccessStep, Lists, Policy, Targets
+from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
+from fastscreen.offers import Offer, Offers
+from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
 
 # Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
+OF_THE_MTA = (
+    Keyword.SIZE
+    | Keyword.ENHANCEDSTATUSCODES
+    | Keyword.EIGHTBITMIME
+    | Keyword.DSN
+    | Keyword.SMTPUTF8
+    | Keyword.CHUNKING
+    | Keyword.REQUIRETLS
+)
+"""What a session needs of the MTA that it goes on with, if its client was told of it."""
+
+PIPE_DESCRIPTORS = 128  # PIPES of ext/relay.pyx, two ends each
+ALL = ("0.0.0.0/0", "::/0")
 LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
 
 
 class Built(Struct, frozen=True):
-    """A policy, and what was odd in the tables that it was read from (a line each)."""
+    """A policy, and what was odd in the tables that it was read from (a line each).
+
+    offers: of the MTAs that sessions go on with, to be asked for; None: there are none.
+    proxies: by address, who may send a PROXY header there, and the time for it in s.
+    """
 
     policy: Policy
     warnings: tuple[str, ...]
+    proxies: dict[Endpoint, tuple[AccessStep, int]]
+    offers: Offers | None = None
 
 
 class Share(Struct, frozen=True):
@@ -58,17 +79,27 @@ class Tables:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        interfaces = config.access.allowlist_interfaces
+        self.interfaces = load_networks(config, "access.allowlist_interfaces", interfaces)
+        """Where a client may pass."""
+        self._trusted = {
+            port: load_networks(config, "listen.proxy: trusted", port.trusted) for port in config.listen.proxy
+        }
         try:
             self.access = load_access(config)
             self._footer = Footer(config.engine, config.hostname)
             self._forbidden = ForbiddenCommands(config.engine.forbidden_commands)
             self._command_filter = CommandFilter(config.engine.command_filter)
-            self._ehlo = Ehlo(config.engine, config.hostname)
+            self._ehlo = Ehlo(config.engine, config.hostname, config.tls.level != "none")
             self.shown, map_warnings = shown_names(config.dnsbl)
         except TableError as error:
             raise ConfigError(f"{config.source}: {error}") from None
         self._parts = (self.access, self._footer, self._forbidden, self._command_filter, self._ehlo)
-        self._warnings = (*(warning for part in self._parts for warning in part.warnings), *map_warnings)
+        self._warnings = (
+            *(warning for part in self._parts for warning in part.warnings),
+            *(warning for networks in (self.interfaces, *self._trusted.values()) for warning in networks.warnings),
+            *map_warnings,
+        )
 
     def policy(self, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
         """Compile the policy.
@@ -78,6 +109,11 @@ class Tables:
         """
         config, deep = self._config, self._config.deep
         pre_queue, room = pre_queue_limit(config, share)
+        handoff = config.handoff
+        offers = None
+        if handoff.continue_to is not None:
+            self._use_offer(None)
+            offers = Offers(handoff.continue_to, handoff.proxy_version, self._use_offer)
         asked = _Asked(self, warn)
         policy = Policy(
             hostname=config.hostname,
@@ -112,12 +148,36 @@ class Tables:
             smtputf8=config.engine.smtputf8,
             respectful=config.log.respectful,
             external_form=config.log.address_format == "external",
+            tls_level=config.tls.level,
+            tls_sessions=share.of(config.tls.sessions),
             footer=asked.add_footer if self._footer.active else None,
             forbidden=self._forbidden.match,
             command_filter=asked.filtered if config.engine.command_filter else None,
             ehlo_for=asked.ehlo_for,
+            targets=_targets(handoff.to, handoff.proxy_version) if isinstance(handoff.to, Proxy) else None,
+            continue_targets=_targets(handoff.continue_to, handoff.proxy_version, offers),
+            relay_limit=relay_limit(config, share),
+            relay_idle=handoff.relay_idle_limit,
+            relay_time=handoff.relay_time_limit,
+            continue_time=handoff.continue_time_limit,
+            # Nobody is asked for the server's address where every one will do.
+            interfaces=None if config.access.allowlist_interfaces == ALL else membership(self.interfaces),
+            cache_prefix=config.cache.prefix,
+            client_prefix=config.limits.prefix,
         )
-        return Built(policy, (*self._warnings, *room))
+        proxies = {
+            address: (membership(self._trusted[port]), port.timeout)
+            for address, port in config.listen.ports.items()
+            if port is not None
+        }
+        return Built(policy, (*self._warnings, *room), proxies, offers)
+
+    def _use_offer(self, offer: Offer | None) -> None:
+        """What clients are told that may go on with an MTA. None: it is not known yet what that announces."""
+        if offer is None:
+            self._ehlo.use(Keyword.CHUNKING, None)
+        else:
+            self._ehlo.use(OF_THE_MTA & ~offer.keywords, offer.size)
 
 
 class _Asked:
@@ -145,8 +205,8 @@ class _Asked:
         self._tell()
         return None if logged is None else (replaced, logged.encode("utf-8", "surrogateescape"))
 
-    def ehlo_for(self, address: str) -> tuple[bytes, int, bytes]:
-        answer = self._tables._ehlo.for_client(address)
+    def ehlo_for(self, address: str, in_tls: bool) -> tuple[bytes, int, bytes]:
+        answer = self._tables._ehlo.for_client(address, in_tls)
         self._tell()
         return answer.reply, answer.discard, (answer.log or "").encode()
 
@@ -154,6 +214,15 @@ class _Asked:
 def build(config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
     """Open the tables and compile the policy. ConfigError: a table cannot be opened."""
     return Tables(config).policy(mta, warn, share)
+
+
+def _targets(proxy: Proxy | None, version: int, offers: Offers | None = None) -> Targets | None:
+    if proxy is None:
+        return None
+    targets = Targets([(str(target), packed(target.where), target.weight) for target in proxy.targets], version)
+    if offers is not None:
+        targets.on_offer = offers.learn
+    return targets
 
 
 def _step(step: Step) -> AccessStep:
@@ -201,7 +270,10 @@ def pre_queue_limit(config: Config, share: Share = WHOLE) -> tuple[int, list[str
     limits = config.limits
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     post_queue = share.of(limits.post_queue)
-    others = RESERVED_DESCRIPTORS + len(config.listen.addresses)
+    inboxes = share.count if share.count > 1 else 0
+    others = RESERVED_DESCRIPTORS + len(config.listen.ports) + inboxes
+    if relays(config):
+        others += PIPE_DESCRIPTORS + 2 * relay_limit(config, share)
     room = max(LEAST_PRE_QUEUE, soft - post_queue - others)
     asked = share.of(limits.pre_queue) if limits.pre_queue else 0
     if asked > room or (not asked and room < 10 * LEAST_PRE_QUEUE):
@@ -212,6 +284,19 @@ def pre_queue_limit(config: Config, share: Share = WHOLE) -> tuple[int, list[str
             f"limits.post_queue takes {post_queue} and others {others}"
         ]
     return asked or room, []
+
+
+def relays(config: Config) -> bool:
+    """Whether sessions are relayed."""
+    return isinstance(config.handoff.to, Proxy) or config.handoff.continue_to is not None
+
+
+def relay_limit(config: Config, share: Share = WHOLE) -> int:
+    """How many sessions one worker may relay; unless configured, with half of the descriptors, two for each."""
+    if config.limits.relay:
+        return share.of(config.limits.relay)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(LEAST_PRE_QUEUE, (soft - RESERVED_DESCRIPTORS - PIPE_DESCRIPTORS) // 4)
 
 
 def enabled_tests(config: Config) -> tuple[bool, ...]:

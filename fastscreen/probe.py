@@ -12,7 +12,8 @@ import time
 import aiodns
 
 from fastscreen.config.escape import escaped
-from fastscreen.config.model import Endpoint
+from fastscreen.config.model import Endpoint, Target
+from fastscreen.offers import Offer, asked, parse_offer
 
 _MOST = 4096
 
@@ -42,6 +43,24 @@ def try_pass(path: str, timeout: float = 10.0) -> str:
     if not reply:
         raise ProbeError("the MTA closed the connection without a greeting; its log says why")
     raise ProbeError(f"the MTA answered {escaped(reply.decode('ascii', 'backslashreplace'), 500)} instead of 220")
+
+
+def try_proxy(target: Target, version: int, hostname: str, timeout: float = 10.0) -> Offer:
+    """Connect to an MTA behind a PROXY header that names no client; return what it announces. Raises ProbeError.
+
+    timeout: seconds for all of it. The MTA is told QUIT in the end.
+    """
+    try:
+        return parse_offer(asyncio.run(asyncio.wait_for(asked(target, version, hostname), timeout)))
+    except TimeoutError:
+        raise ProbeError(f"no answer within {timeout:g} s; does the port read the PROXY protocol?") from None
+    except EOFError:
+        raise ProbeError(
+            "the MTA closed the connection; does the port read the PROXY protocol? Its log says more"
+        ) from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"the MTA answered {error}"
+        raise ProbeError(escaped(why or str(error), 500)) from None
 
 
 def _hand_over(path: str, server: socket.socket, client: tuple[str, int], own: tuple[str, int], timeout: float) -> None:

@@ -16,8 +16,9 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
 from fastscreen.forks import Silent, fork, hear
 from fastscreen.holdings import Holdings, close_all, warnings_of
-from fastscreen.listeners import listen
+from fastscreen.listeners import choose_by_client, choose_freely
 from fastscreen.place import Place
+from fastscreen.starttls import renewal
 from fastscreen.worker import one_line
 
 RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
@@ -42,25 +43,39 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         settings = _with_what_is_fixed(held, config.load(path))
         tables = policy.Tables(settings)
         warnings = warnings_of(tables, count)
-        for address in settings.listen.addresses:
+        for address, port in settings.listen.ports.items():
             if address not in held.groups:
-                opened[address] = listen(address, count, held.key)
+                opened[address] = held.listen(address, port, count)
     except Exception as error:  # whatever it is: the old one stays, and the log tells
         for group in opened.values():
             close_all(group)
         held.warn(f"configuration not taken over: {one_line(error)}")
         return
+    before = held.config
+    _choose_anew(held, settings)
     held.config, held.tables = settings, tables
-    for address in set(held.groups) - set(settings.listen.addresses):
+    for address in set(held.groups) - set(settings.listen.ports):
         close_all(held.groups.pop(address))
     held.groups |= opened
     for warning in warnings:
         held.target.log.warning(warning)
+    renewal.renew(held, before.tls)
     _hand_out(held, opened)
     if held.hub.pid and held.hub.channel is not None:
         with contextlib.suppress(OSError):
             channel.send_reload(held.hub.channel, settings, {})
     held.info("configuration reloaded")
+
+
+def _choose_anew(held: Holdings, settings: Config) -> None:
+    """Where an address becomes a balancer's or is one no longer, another rule chooses the worker."""
+    before, now = held.config.listen.ports, settings.listen.ports
+    for address, group in held.groups.items():
+        if len(group) > 1 and address in now and (before[address] is None) != (now[address] is None):
+            if now[address] is None:
+                choose_by_client(group[0], len(group), held.key, held.config.worker_prefix)
+            else:
+                choose_freely(group[0])
 
 
 def _try(held: Holdings, path: Path) -> None:
@@ -95,20 +110,35 @@ def _read(path: Path, count: int, answer: socket.socket) -> int:
 def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
     """The new settings, but for those that only a new start can change."""
     now = held.config
-    fixed = msgspec.structs.replace(
+    replace = msgspec.structs.replace
+    fixed = replace(
         settings,
         user=now.user,
         log=now.log,
-        cache=msgspec.structs.replace(settings.cache, path=now.cache.path),
-        control=msgspec.structs.replace(now.control, names=settings.control.names),
-        listen=msgspec.structs.replace(settings.listen, workers=now.listen.workers),
+        cache=replace(
+            settings.cache,
+            path=now.cache.path,
+            prefix_ipv4=now.cache.prefix_ipv4,
+            prefix_ipv6=now.cache.prefix_ipv6,
+        ),
+        limits=replace(
+            settings.limits,
+            client_connection_prefix_ipv4=now.limits.client_connection_prefix_ipv4,
+            client_connection_prefix_ipv6=now.limits.client_connection_prefix_ipv6,
+        ),
+        control=replace(now.control, names=settings.control.names),
+        listen=replace(settings.listen, workers=now.listen.workers),
+        tls=replace(settings.tls, processes=now.tls.processes),
     )
     for name, wanted, kept in (
         ("user", settings.user, fixed.user),
         ("log", settings.log, fixed.log),
-        ("cache.path", settings.cache, fixed.cache),
+        ("cache.path", settings.cache.path, fixed.cache.path),
+        ("cache.prefix_ipv4 or _ipv6", settings.cache.prefix, fixed.cache.prefix),
+        ("limits.client_connection_prefix_ipv4 or _ipv6", settings.limits.prefix, fixed.limits.prefix),
         ("control", settings.control, fixed.control),
         ("listen.workers", settings.listen, fixed.listen),
+        ("tls.processes", settings.tls, fixed.tls),
     ):
         if wanted != kept:
             held.warn(f"{name} changed: it takes effect when fastscreen is started again")

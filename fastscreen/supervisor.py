@@ -2,7 +2,7 @@
 
 It serves no client and has no loop, no threads and no cache, so that hardly anything can befall it; and whatever
 befalls one worker leaves the others alone. One that dies is replaced; until then its clients wait in the socket, which
-lives on here. The hub, which serves the control socket, is kept alive like a worker, but nothing waits for it.
+lives on here. The TLS processes and the hub, which serves the control socket, are kept alive like a worker.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fastscreen.worker import one_line
 START_SECONDS = 40.0  # opening the cache may wait for another process
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 STOP_NOW_SECONDS = 2.0
-HUB_END_SECONDS = 2.0
+OTHERS_END_SECONDS = 7.0  # a TLS process gives its clients 5
 CACHE_DEATHS_SECONDS = 600.0  # two in this time, and the file is not trusted any more
 
 
@@ -69,22 +69,22 @@ class Supervisor:
         crew = f"{count} workers, " if count > 1 else ""
         held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
         self._supervise()
-        self._end_hub()
+        self._end_others()
         held.close_control()
         held.info("daemon stopped")
         held.target.close()
         return 0
 
     def _start_all(self) -> int | None:
-        """Start the workers, the first one alone: it looks the cache's file over. Exit code when one cannot start."""
-        places = self._held.places
-        for some in (places[:1], places[1:]):
+        """Start TLS, then the workers, the first alone: it looks the cache's file over. Exit code when one cannot."""
+        held, places = self._held, self._held.places
+        for some in (held.tls if held.wants_tls else [], places[:1], places[1:]):
             try:
                 for place in some:
-                    forks.start_worker(self._held, place, look_over_cache=place.number == 0)
+                    self._start(place, look_over_cache=place.number == 0)
             except OSError as error:
                 print(f"fastscreen: no process for {place.name}: {error.strerror}", file=sys.stderr)
-                _kill(places)
+                _kill(held.everyone)
                 return 1
             by = time.monotonic() + START_SECONDS
             for place in some:
@@ -97,9 +97,18 @@ class Supervisor:
                         code = 0 if stop_pending() else 1
                         if code:
                             print(f"fastscreen: {place.name} does not start", file=sys.stderr)
-                _kill(places)
+                _kill(held.everyone)
                 return code
         return None
+
+    def _start(self, place: Place, *, look_over_cache: bool) -> None:
+        """OSError: no descriptors or processes."""
+        if place is self._held.hub:
+            forks.start_hub(self._held)
+        elif place in self._held.tls:
+            forks.start_tls(self._held, place)
+        else:
+            forks.start_worker(self._held, place, look_over_cache=look_over_cache)
 
     # ---- while they run
 
@@ -128,7 +137,7 @@ class Supervisor:
         if self._stopping:
             return []
         held = self._held
-        places = held.places if held.control is None else [*held.places, held.hub]
+        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.control else [])]
         return [place for place in places if not place.pid]
 
     def _next_signal(self) -> int | None:
@@ -150,17 +159,19 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            for place in (*self._held.places, self._held.hub):
+            for place in self._held.everyone:
                 if place.pid == pid:
                     self._bury_one(place, os.waitstatus_to_exitcode(status))
 
     def _bury_one(self, place: Place, code: int) -> None:
         held, pid = self._held, place.pid
         place.ended()
+        if place in held.tls:
+            held.tls_ready[place.number] = 0
         if self._stopping:
             return
         held.warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
-        if place is not held.hub and -code in cachefile.CRASHES and any(held.mark(place)):
+        if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)):
             self._died_in_cache()
 
     def _died_in_cache(self) -> None:
@@ -180,13 +191,12 @@ class Supervisor:
     def _replace(self, place: Place) -> None:
         held = self._held
         try:
-            if place is held.hub:
-                forks.start_hub(held)
-                return
-            forks.start_worker(held, place, look_over_cache=True)
+            self._start(place, look_over_cache=True)
         except OSError as error:
             place.ended()
             held.warn(f"no process for {place.name}: {error.strerror}; it is tried again")
+            return
+        if place is held.hub:
             return
         match hear(place, time.monotonic() + START_SECONDS):
             case Ready():
@@ -214,14 +224,15 @@ class Supervisor:
         held.groups.clear()
         held.order(Stop())
 
-    def _end_hub(self) -> None:
-        """It ends when its channel does; it shows the others' end until then."""
-        hub = self._held.hub
-        hub.leave()
-        end = time.monotonic() + HUB_END_SECONDS
-        while hub.pid:
+    def _end_others(self) -> None:
+        """They end when their channels do: the TLS processes pass on the workers' last words, the hub shows the end."""
+        others = [*self._held.tls, self._held.hub]
+        for place in others:
+            place.leave()
+        end = time.monotonic() + OTHERS_END_SECONDS
+        while any(place.pid for place in others):
             if signal.sigtimedwait({signal.SIGCHLD}, max(0.0, end - time.monotonic())) is None:
-                hub.kill()
+                _kill(others)
             self._bury()
 
 

@@ -8,7 +8,7 @@ import contextlib
 import encodings.idna  # noqa: F401  (getfqdn wants it: as the user, Python's own files may be out of reach)
 import errno
 import socket
-import struct
+from collections.abc import Sequence
 
 import uvloop
 from msgspec import Struct
@@ -17,15 +17,24 @@ from fastscreen import channel, policy
 from fastscreen.cache import Cache
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
-from fastscreen.config.model import Endpoint, Pass
-from fastscreen.core import Screener
+from fastscreen.config.model import Endpoint, Pass, Proxy
+from fastscreen.core import AccessStep, Screener
 from fastscreen.hub.desk import Desk
 from fastscreen.logs import LogTarget
+from fastscreen.offers import Offers
 from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
 from fastscreen.sink import Sink
+from fastscreen.sockaddr import packed_ip
 
 TICK = 1.0  # s
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
+
+
+class Crew(Struct, frozen=True):
+    """key: by which a client's worker is chosen. inboxes: by worker, the sending and (one's own) the receiving end."""
+
+    key: int
+    inboxes: Sequence[tuple[socket.socket, socket.socket]]
 
 
 class Seat(Struct, frozen=True):
@@ -34,7 +43,8 @@ class Seat(Struct, frozen=True):
     number: from 0; count: how many there are. channel: to the supervisor. mark: one shared byte that is not 0 while the
     cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
     which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
-    first.
+    first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them. crew: the
+    others.
     """
 
     number: int
@@ -44,6 +54,9 @@ class Seat(Struct, frozen=True):
     events: memoryview
     questions: socket.socket | None
     look_over_cache: bool
+    tls: socket.socket
+    tls_ready: memoryview
+    crew: Crew
 
     @property
     def share(self) -> policy.Share:
@@ -71,6 +84,7 @@ class Worker:
         self._stopping = False
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
@@ -100,21 +114,31 @@ class Worker:
             on_drained=self._drained.set,
             events=self._seat.events,
         )
+        self._screener.use_tls(self._seat.tls.fileno(), self._seat.tls_ready)
         self._use_resolvers(self._config)
-        for listener in self._listeners.values():
-            self._screener.listen(listener.fileno())
+        if crew := self._seat.crew.inboxes:
+            sending = [end.fileno() for end, _ in crew]
+            prefix = self._config.worker_prefix
+            inbox = crew[self._seat.number][1].fileno()
+            self._screener.join_crew(self._seat.number, self._seat.crew.key, prefix, sending, inbox)
+        for address, listener in self._listeners.items():
+            self._listen(listener, built.proxies.get(address))
         loop.add_reader(self._screener.fileno(), self._screen)
+        loop.add_reader(self._screener.relay_fileno(), self._screener.run_relays)
         loop.add_reader(self._seat.channel.fileno(), self._ordered)
         if self._seat.questions is not None:
-            desk = Desk(self._seat.questions, self._screener, self._cache, self._log)
+            desk = Desk(self._seat.questions, self._screener, self._cache, self._config.cache.prefix, self._log)
             loop.add_reader(self._seat.questions.fileno(), desk.serve)
+        self._ask_for_offers(built.offers, self._config)
         channel.send(self._seat.channel, Ready())
         tick = loop.create_task(self._tick())
         await self._drained.wait()
         tick.cancel()
         loop.remove_reader(self._screener.fileno())
+        loop.remove_reader(self._screener.relay_fileno())
         if self._pause is not None:
             self._pause.cancel()
+        self._ask_for_offers(None, self._config)
         await self._resolver.close()
         if self._cache is not None:
             self._cache.close()
@@ -136,10 +160,19 @@ class Worker:
         elif paused and not pause:
             loop.add_reader(self._screener.fileno(), self._screen)
 
+    def _listen(self, listener: socket.socket, proxy: tuple[AccessStep, int] | None) -> None:
+        """proxy: who may send a PROXY header, and the time for it; None: no header is sent there."""
+        if proxy is None:
+            self._screener.listen(listener.fileno())
+        else:
+            self._screener.listen(listener.fileno(), trusted=proxy[0], header_time=proxy[1])
+
     def _mta_socket(self, settings: Config) -> str:
-        """Where clients that passed go: the configuration's socket, or that of the embedded sink."""
+        """Where clients go by descriptor: the configuration's socket, or that of the embedded sink; "": nowhere."""
         if isinstance(settings.handoff.to, Pass):
             return settings.handoff.to.path
+        if isinstance(settings.handoff.to, Proxy):
+            return ""
         if self._sink is None:
             self._sink = Sink(self._log.warning)
             self._sink_path = str(self._sink.start(settings.hostname))
@@ -187,7 +220,7 @@ class Worker:
         usable: dict[Nameserver, bytes] = {}
         for server in servers:
             try:
-                usable[server] = packed(server)
+                usable[server] = packed_ip(server.address, server.port)
             except OSError as error:
                 if self._seat.number == 0:  # the others see the same
                     self._log.warning(f"resolver {server} cannot be asked: {error.strerror or error}")
@@ -207,6 +240,16 @@ class Worker:
         addresses = None if answer.outcome == "failed" else [socket.inet_aton(text) for text in answer.addresses]
         ttl = -1 if answer.ttl is None else answer.ttl
         self._screener.tcp_answer(token, addresses, ttl, ttl)
+
+    # ---- what MTAs announce
+
+    def _ask_for_offers(self, offers: Offers | None, settings: Config) -> None:
+        """Ask these MTAs, and those before no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        if offers is not None:
+            self._asking = asyncio.get_running_loop().create_task(offers.ask(settings.hostname))
 
     # ---- the supervisor's orders
 
@@ -277,12 +320,18 @@ class Worker:
             for listener in sockets:
                 listener.close()
             return
-        for address in set(self._listeners) - set(settings.listen.addresses):
+        before, now = self._config.listen.ports, settings.listen.ports
+        for address in set(self._listeners) - set(now):
             self._screener.unlisten(self._listeners[address].fileno())
             self._listeners.pop(address).close()
+        for address, listener in self._listeners.items():
+            # With PROXY, the trusted may stand in a file, and that may have changed.
+            if before[address] is not None or now[address] is not None:
+                self._screener.unlisten(listener.fileno())
+                self._listen(listener, built.proxies.get(address))
         for address, listener in zip(addresses, sockets, strict=True):
             self._listeners[address] = listener
-            self._screener.listen(listener.fileno())
+            self._listen(listener, built.proxies.get(address))
         if settings.dnsbl.resolvers != self._config.dnsbl.resolvers or not settings.dnsbl.resolvers:
             asked = self._resolver
             self._use_resolvers(settings)
@@ -292,6 +341,7 @@ class Worker:
                 policy.enabled_tests(settings), self._cleanup_interval(settings), settings.cache.retention
             )
         self._screener.use_policy(built.policy)
+        self._ask_for_offers(built.offers, settings)
         self._config = settings
 
 
@@ -300,13 +350,3 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error) or type(error).__name__
-
-
-def packed(server: Nameserver) -> bytes:
-    """struct sockaddr_in or sockaddr_in6, as the core passes it to connect(2)."""
-    host, _, scope = server.address.partition("%")
-    if ":" not in host:
-        return struct.pack("=H", socket.AF_INET) + struct.pack("!H", server.port) + socket.inet_aton(host) + bytes(8)
-    index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
-    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", server.port, 0)
-    return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)

@@ -9,15 +9,15 @@ from fastscreen.tui.figures import count, date, duration
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
 
 ROLES = {
-    **dict.fromkeys(("allowlisted", "cached", "passed", "handed"), OK),
+    **dict.fromkeys(("allowlisted", "cached", "passed", "handed", "continued"), OK),
     **dict.fromkeys(("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline"), BAD),
     **dict.fromkeys(("limit", "handoff_failed", "turned_away"), BAD),
-    **dict.fromkeys(("listed", "list_failed", "busy"), WARN),
+    **dict.fromkeys(("listed", "list_failed", "busy", "continue_failed", "vetoed"), WARN),
     **dict.fromkeys(("bypassed", "stress_on"), ALARM),
     **dict.fromkeys(("command", "reply"), ACCENT),
-    **dict.fromkeys(("connect", "greet", "hangup", "disconnect"), MUTED),
+    **dict.fromkeys(("connect", "greet", "hangup", "disconnect", "relayed"), MUTED),
 }
-STAGE_ROLES = {"greet": PLAIN, "dialogue": ACCENT, "mta": WARN, "handed": OK}
+STAGE_ROLES = {"greet": PLAIN, "dialogue": ACCENT, "mta": WARN, "handed": OK, "continue": WARN, "relay": OK}
 
 
 def seconds(number: object) -> str:
@@ -29,7 +29,7 @@ def detail(event: Event) -> str:
     """What an event says besides its kind."""
     number, text = event.number, event.text or ""
     match event.kind:
-        case "command":
+        case "command" | "continued":
             return text.removesuffix("\\r\\n")
         case "reply":  # our own: each of its lines begins with the code
             return text.removesuffix("\\r\\n").replace("\\r\\n", " ")
@@ -51,6 +51,8 @@ def detail(event: Event) -> str:
             return "PASS OLD"
         case "handed":
             return f"to the MTA in {seconds(number)}"
+        case "relayed":
+            return f"{number} octets in, {text} out"
         case "hangup" | "disconnect":
             return f"after {seconds(number)}"
         case "limit":

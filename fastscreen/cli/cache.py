@@ -186,7 +186,7 @@ def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             raise ValueError(f"line {number}: longer than {_LONGEST} characters")
         try:
             entry = msgspec.json.decode(line, type=CacheEntry)
-            address = control.address(entry.address)
+            address = control.network(entry.address)
             for test, stamp in entry.stamps.items():
                 if isinstance(stamp, str) and stamp not in ("never", "disabled"):
                     raise ValueError(f'{test}: "{stamp}" is no time, and not "never" or "disabled"')

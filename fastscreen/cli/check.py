@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import grp
+import ipaddress
 import json
 import os
 import pwd
@@ -14,16 +15,17 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen import policy
-from fastscreen.access import load_access
+from fastscreen.access import load_access, load_networks, member
+from fastscreen.cli.checktls import checked_certificates, checked_renewal
 from fastscreen.commands import CommandFilter, ForbiddenCommands
-from fastscreen.config import Config, ConfigError, Endpoint, LogFile, LogSyslog, Pass, load
+from fastscreen.config import Config, ConfigError, Endpoint, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.config.escape import escaped, quoted
 from fastscreen.controlsocket import PATH_MOST
-from fastscreen.ehlo import Ehlo
+from fastscreen.ehlo import Ehlo, Keyword, keyword_words
 from fastscreen.footer import Footer
 from fastscreen.logs import SYSLOG_SOCKET
 from fastscreen.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
-from fastscreen.probe import ProbeError, try_pass, try_resolver
+from fastscreen.probe import ProbeError, try_pass, try_proxy, try_resolver
 from fastscreen.resolver import system_nameservers
 from fastscreen.tables import TableError, open_table
 
@@ -41,11 +43,12 @@ exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be u
 
 
 class Check(Struct, frozen=True):
-    """One thing that was looked at. what: the key. detail: what was found."""
+    """One thing that was looked at. what: the key. detail: what was found. told: also when all is well."""
 
     what: str
     ok: bool
     detail: str
+    told: bool = False
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -69,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     raise_descriptor_limit()
     try:
         config = load(arguments.config)
+        certificates = list(checked_certificates(config))  # as root, as `run` reads them
         checks = list(checked_user(config))
         checks += checked_tables(config)
         policy.build(config, "", lambda warning: None)  # what only the whole policy can refuse
@@ -78,10 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
+    checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
     checks += checked_files(config, root)
     checks += checked_control(config, root)
+    checks += checked_proxy(config)
     checks.append(checked_limits(config))
-    checks.append(checked_handoff(config))
+    checks += checked_handoff(config)
     checks += checked_resolvers(config)
     well = all(check.ok for check in checks)
     if arguments.json:
@@ -89,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"ok": well, "checks": found}, indent=2))
     else:
         for check in checks:
-            if not check.ok:
+            if not check.ok or check.told:
                 print(f"{config.source}: {check.what}: {check.detail}")
             elif arguments.verbose:
                 print(f"ok: {check.what}: {check.detail}")
@@ -240,6 +246,31 @@ def checked_limits(config: Config) -> Check:
     return Check("limits.pre_queue", True, f"{allowed} clients can be under test")
 
 
+def checked_proxy(config: Config) -> Iterator[Check]:
+    """Who may name any client's address. ConfigError: a list of networks cannot be read."""
+    for port in config.listen.proxy:
+        trusted = load_networks(config, "listen.proxy: trusted", port.trusted)
+        where = ", ".join(str(address) for address in port.addresses)
+        yield from (Check("listen.proxy", False, warning) for warning in trusted.warnings)
+        local = [address for address in ("127.0.0.1", "::1") if member(trusted, address)]
+        if local and any(_reached_locally(address.host, local) for address in port.addresses):
+            yield Check(
+                "listen.proxy", True, f"{where}: every user of this machine may name any client there", told=True
+            )
+        elif all(ipaddress.ip_address(address.host).is_loopback for address in port.addresses) and not local:
+            yield Check("listen.proxy", False, f"{where}: only this machine can connect, and it is not trusted")
+        else:
+            yield Check("listen.proxy", True, f"{where}: trusts {escaped(', '.join(port.trusted), 500)}")
+
+
+def _reached_locally(host: str, local: list[str]) -> bool:
+    """Whether one connects from a trusted loopback address to this address of ours."""
+    address = ipaddress.ip_address(host)
+    return (address.is_loopback or address.is_unspecified) and any(
+        ipaddress.ip_address(source).version == address.version for source in local
+    )
+
+
 def _writable(what: str, path: Path, also: Path | None = None) -> Check:
     """Whether a file can be written, or be made if it is not there; and whether files can be made in `also`."""
     name = escaped(str(path))
@@ -264,15 +295,35 @@ def _user() -> str:
         return f"user {os.geteuid()}"
 
 
-def checked_handoff(config: Config) -> Check:
-    """Hand a connection to the MTA and read its 220."""
-    target = config.handoff.to
-    if not isinstance(target, Pass):
-        return Check("handoff.to", True, "the embedded sink")
-    try:
-        return Check("handoff.to", True, f"{escaped(target.path)}: {try_pass(target.path)}")
-    except (ProbeError, OSError) as error:
-        return Check("handoff.to", False, str(error))
+def checked_handoff(config: Config) -> Iterator[Check]:
+    """Hand a connection to each MTA and read what it says."""
+    handoff = config.handoff
+    if isinstance(handoff.to, Pass):
+        try:
+            yield Check("handoff.to", True, f"{escaped(handoff.to.path)}: {try_pass(handoff.to.path)}")
+        except (ProbeError, OSError) as error:
+            yield Check("handoff.to", False, str(error))
+    elif isinstance(handoff.to, Proxy):
+        yield from _checked_proxy("handoff.to", handoff.to, config)
+    else:
+        yield Check("handoff.to", True, "the embedded sink")
+    if handoff.continue_to is not None:
+        yield from _checked_proxy("handoff.continue_to", handoff.continue_to, config)
+
+
+def _checked_proxy(what: str, proxy: Proxy, config: Config) -> Iterator[Check]:
+    for target in proxy.targets:
+        name = escaped(str(target))
+        try:
+            offer = try_proxy(target, config.handoff.proxy_version, config.hostname)
+        except ProbeError as error:
+            yield Check(what, False, f"{name}: {error}")
+            continue
+        if what == "handoff.continue_to" and Keyword.STARTTLS in offer.keywords:
+            detail = "offers STARTTLS, which cannot follow what was said without TLS; turn it off at this port"
+            yield Check(what, False, f"{name}: {detail} (Postfix: -o smtpd_tls_security_level=none)")
+        else:
+            yield Check(what, True, f"{name}: announces {keyword_words(offer.keywords) or 'nothing'}")
 
 
 def checked_resolvers(config: Config) -> Iterator[Check]:

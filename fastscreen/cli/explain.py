@@ -14,6 +14,7 @@ from fastscreen.cli.cache import expiry
 EXAMPLES = f"""\
 examples:
   fastscreen explain 192.0.2.1
+  fastscreen explain 192.0.2.1 --at 198.51.100.2            at the address of the backup MX
   fastscreen explain 2001:db8::25 --json | jq -r .verdict
 
 The DNSBL lists are asked anew, which may take as long as the greet wait. The client is taken for one that behaves:
@@ -29,6 +30,8 @@ VERDICTS = {
     "untested": "handed on: no test is to be made",
     "passed": "handed on after the tests",
     "deep": "told to come again, and then handed on",
+    "continued": "handed on at its first recipient, in the same session",
+    "vetoed": "refused for now: it came in where nobody passes",
     "busy": "turned away by a limit",
     "denylisted": "turned away at once",
     "dropped": "turned away after the greet wait",
@@ -48,6 +51,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("address", type=control.address, metavar="IP")
+    parser.add_argument(
+        "--at", type=control.address, metavar="IP", help="where it comes in, one of the server's addresses"
+    )
     control.add_socket(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=run)
@@ -56,7 +62,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 @control.told
 def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and return the exit code."""
-    answer = client.ask(control.socket_path(arguments), "explain", address=arguments.address)
+    wanted = {"address": arguments.address} | ({"server": arguments.at} if arguments.at else {})
+    answer = client.ask(control.socket_path(arguments), "explain", **wanted)
     found = record(Explanation, answer)
     print(control.as_json(answer, indent=2) if arguments.json else "\n".join(lines(found, time.time())))
     return 0

@@ -30,7 +30,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
     ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit")),
-    ("ends", ("passed", "handed", "handoff_failed", "turned_away", "hangup", "disconnect")),
+    ("ends", ("passed", "handed", "continued", "handoff_failed", "turned_away", "hangup", "disconnect")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )
 _NAMES = {"rank": "clients scored", "turned_away": "turned away"}

@@ -20,8 +20,12 @@ from fastscreen.config.model import (
     LogStderr,
     LogSyslog,
     Pass,
+    Prefix,
+    Proxy,
+    ProxyPort,
     Sink,
     Site,
+    Target,
 )
 
 __all__ = [
@@ -44,8 +48,12 @@ __all__ = [
     "LogStderr",
     "LogSyslog",
     "Pass",
+    "Prefix",
+    "Proxy",
+    "ProxyPort",
     "Sink",
     "Site",
+    "Target",
     "default",
     "load",
 ]

@@ -73,8 +73,8 @@ def _entry(key: Key) -> str:
 
 
 def _is_alias(key: Key) -> bool:
-    """Whether further names are old ones; those of a deep test are two parameters that became one key."""
-    return not key.parameters[0].endswith("_enable")
+    """Whether further names are old ones; of a deep test and of a PROXY port, two parameters became one key."""
+    return not key.parameters[0].endswith(("_enable", "_protocol"))
 
 
 def example() -> str:

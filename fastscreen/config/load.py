@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from fastscreen.config.escape import escaped, quoted
-from fastscreen.config.model import Config
+from fastscreen.config.model import Config, Endpoint, ProxyPort
 from fastscreen.config.names import KEYS, TABLES, Key
-from fastscreen.config.values import BANNER_MOST, Hostname
+from fastscreen.config.values import BANNER_MOST, Address, Hostname
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
 _BUILT_IN = {
@@ -147,12 +147,30 @@ def _complete(parsed: dict[str, object], given: dict[str, object], source: str) 
             parsed["hostname"] = Hostname().parse(name)
         except ValueError as error:
             raise ConfigError(f"{source}: hostname: left out, and the machine's name will not do: {error}") from None
+    _check_addresses(parsed, source)
     hostname = parsed["hostname"]
     banner = parsed["banner"] = _expand("banner", str(parsed["banner"]), {"hostname": str(hostname)}, source)
     names = {"hostname": str(hostname), "banner": banner}
     parsed["greet.banner"] = _expand("greet.banner", str(parsed["greet.banner"]), names, source)
+    if parsed["tls.level"] != "none" and not parsed["tls.certificates"]:
+        raise ConfigError(f"{source}: tls.certificates: none, but tls.level is on; allowed: at least one file")
     if "engine.announce_vrfy" not in given:
         parsed["engine.announce_vrfy"] = not parsed["engine.disable_vrfy_command"]
+
+
+def _check_addresses(parsed: dict[str, object], source: str) -> None:
+    """There is at least one address to listen on, and none is both a PROXY port and something else."""
+    plain: tuple[Endpoint, ...] = msgspec.convert(parsed["listen.addresses"], tuple[Endpoint, ...])
+    ports: tuple[ProxyPort, ...] = msgspec.convert(parsed["listen.proxy"], tuple[ProxyPort, ...])
+    if not plain and not ports:
+        allowed = f"a list of: {Address().allowed}, or none where listen.proxy has one"
+        raise ConfigError(f"{source}: listen.addresses: an empty list; allowed: {allowed}")
+    everyone = [*plain, *(address for port in ports for address in port.addresses)]
+    if len(everyone) > 100:
+        raise ConfigError(f"{source}: listen: {len(everyone)} addresses; allowed: at most 100")
+    for place, address in enumerate(everyone):
+        if address in everyone[:place] and place >= len(plain):
+            raise ConfigError(f"{source}: listen.proxy: {address} is there twice; allowed: each address once")
 
 
 def _expand(key: str, text: str, names: dict[str, str], source: str) -> str:

@@ -6,6 +6,7 @@ Times are whole seconds, sizes are bytes. Nothing here knows about files, TOML o
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -27,6 +28,13 @@ class Endpoint(Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Prefix(NamedTuple):
+    """How many bits of an IPv4 and of an IPv6 address make a client."""
+
+    ipv4: int = 32
+    ipv6: int = 128
 
 
 class Site(Struct, frozen=True):
@@ -59,6 +67,22 @@ class Sink(Struct, frozen=True, tag="sink"):
     """Hand-off to the embedded server that accepts and discards."""
 
 
+class Target(Struct, frozen=True):
+    """One MTA that reads the PROXY protocol: an endpoint, or the path of a Unix socket. weight: 0 = in order."""
+
+    where: Endpoint | str
+    weight: int = 0
+
+    def __str__(self) -> str:
+        return f"unix:{self.where}" if isinstance(self.where, str) else str(self.where)
+
+
+class Proxy(Struct, frozen=True, tag="proxy"):
+    """Clients are relayed to one of these; the first that answers, or each by its weight."""
+
+    targets: tuple[Target, ...]
+
+
 class LogFile(Struct, frozen=True, tag="file"):
     """Append to a file, opened again at SIGHUP."""
 
@@ -73,22 +97,45 @@ class LogStderr(Struct, frozen=True, tag="stderr"):
     """Standard error."""
 
 
+class ProxyPort(Struct, frozen=True):
+    """Ports where a PROXY header comes first. trusted: who may send it, as `mynetworks`. timeout: for the header."""
+
+    addresses: tuple[Endpoint, ...]
+    trusted: tuple[str, ...]
+    timeout: int
+
+
 class Listen(Struct, frozen=True):
     """workers: how many processes; 0 = as many as the machine has cores."""
 
     addresses: tuple[Endpoint, ...]
+    proxy: tuple[ProxyPort, ...]
     workers: int
+
+    @property
+    def ports(self) -> dict[Endpoint, ProxyPort | None]:
+        """Every address, in order; with what is asked for there before anything else."""
+        plain: dict[Endpoint, ProxyPort | None] = dict.fromkeys(self.addresses)
+        return plain | {address: port for port in self.proxy for address in port.addresses}
 
 
 class Handoff(Struct, frozen=True):
-    to: Pass | Sink
+    """continue_to: None = deep tests end with a 450. proxy_version: of the header, 1 or 2."""
+
+    to: Pass | Sink | Proxy
+    continue_to: Proxy | None
+    proxy_version: int
+    relay_idle_limit: int
+    relay_time_limit: int
+    continue_time_limit: int
 
 
 class Access(Struct, frozen=True):
-    """`list` and `mynetworks` stay text here: `fastscreen.access` opens what they name."""
+    """`list`, `mynetworks`, `allowlist_interfaces` stay text here: `fastscreen.access` opens what they name."""
 
     list: tuple[str, ...]
     mynetworks: tuple[str, ...]
+    allowlist_interfaces: tuple[str, ...]
     denylist_action: Action
 
 
@@ -152,20 +199,50 @@ class Engine(Struct, frozen=True):
     expansion_filter: bytes
 
 
+class Tls(Struct, frozen=True):
+    """level: none, may or encrypt. certificates: files. protocols: the oldest and the newest, as `ssl.TLSVersion` has
+    them; the newest 0 = any. sessions: of all workers together; handshakes: of each process. log_level: 0 or 1.
+    """
+
+    level: str
+    certificates: tuple[str, ...]
+    protocols: tuple[int, int]
+    ciphers: str
+    sessions: int
+    handshakes: int
+    handshake_time: int
+    processes: int
+    log_level: int
+
+
 class Cache(Struct, frozen=True):
-    """path: file of the cache; empty = no cache. cleanup_interval: 0 = never."""
+    """path: file of the cache; empty = no cache. cleanup_interval: 0 = never. prefix_*: bits of an address."""
 
     path: str
     cleanup_interval: int
     retention: int
+    prefix_ipv4: int
+    prefix_ipv6: int
+
+    @property
+    def prefix(self) -> Prefix:
+        return Prefix(self.prefix_ipv4, self.prefix_ipv6)
 
 
 class Limits(Struct, frozen=True):
-    """client_connection_count: 0 = no limit. pre_queue: 0 = from the descriptor limit."""
+    """client_connection_count: 0 = no limit. pre_queue, relay: 0 = from the descriptor limit."""
 
     client_connection_count: int
+    client_connection_prefix_ipv4: int
+    client_connection_prefix_ipv6: int
     pre_queue: int
     post_queue: int
+    relay: int
+
+    @property
+    def prefix(self) -> Prefix:
+        """By which connections of a client are counted."""
+        return Prefix(self.client_connection_prefix_ipv4, self.client_connection_prefix_ipv6)
 
 
 class Control(Struct, frozen=True):
@@ -202,7 +279,14 @@ class Config(Struct, frozen=True):
     dnsbl: Dnsbl
     deep: Deep
     engine: Engine
+    tls: Tls
     cache: Cache
     limits: Limits
     control: Control
     log: Log
+
+    @property
+    def worker_prefix(self) -> Prefix:
+        """What of an address says which worker's the client is: all that share a record or a count are one's."""
+        cache, count = self.cache.prefix, self.limits.prefix
+        return Prefix(min(cache.ipv4, count.ipv4), min(cache.ipv6, count.ipv6, 64))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from fastscreen.config import values
+from fastscreen.config import tlsvalues, values
 from fastscreen.config.model import Action
 
 _TEST = values.ActionOf(Action.IGNORE, Action.ENFORCE, Action.DROP)
@@ -54,8 +54,9 @@ TABLES = {
     "access": "Permanent allow and deny list, by client address only.",
     "greet": "The pregreet test: a client that talks before it was greeted.",
     "dnsbl": "DNS block and allow lists.",
-    "deep": "The tests after the greeting. They cost a good new client one 450.",
+    "deep": "The tests after the greeting. Without `handoff.continue_to` they cost a good new client one 450.",
     "engine": "The dummy SMTP engine that talks to clients under deep tests and to those that failed.",
+    "tls": "STARTTLS in the dummy engine ([tls.md](tls.md)). Clients that are handed on talk TLS with the MTA.",
     "cache": "What is remembered of clients that passed.",
     "limits": "How much at a time.",
     "control": "The socket where `fastscreen tui`, `status` and others ask ([control.md](control.md)).",
@@ -88,24 +89,65 @@ KEYS = (
     Key(
         "listen.addresses",
         '["0.0.0.0:25", "[::]:25"]',
-        values.ListOf(values.Address(), least=1, most=100, distinct=True),
-        "Addresses and ports to listen on; port 0: any free one.",
+        values.ListOf(values.Address(), most=100, distinct=True),
+        "Addresses and ports to listen on; port 0: any free one. Empty only with `listen.proxy`.",
+    ),
+    Key(
+        "listen.proxy",
+        "[]",
+        values.ListOf(values.ProxyPort(), most=100),
+        "Ports of load balancers: whoever connects there sends a PROXY header first, v1 or v2, which names the client. "
+        "Written as a table `[[listen.proxy]]` for each ([proxy.md](proxy.md)).",
+        ("postscreen_upstream_proxy_protocol", "postscreen_upstream_proxy_timeout"),
     ),
     Key(
         "listen.workers",
         "1",
         values.Workers(),
-        "Screening processes; `auto`: one for each core. A client's address (IPv6: its /64) always falls to the same "
-        "one, so that all that is kept of a client stays exact. `limits.pre_queue` and `limits.post_queue` are "
-        "divided among them.",
+        "Screening processes; `auto`: one for each core. A client's address (IPv6: its /64, or as much as the prefixes "
+        "of `cache` and `limits` say) always falls to the same one, so that all that is kept of a client stays exact. "
+        "`limits.pre_queue` and `limits.post_queue` are divided among them.",
     ),
     Key(
         "handoff.to",
         '"pass:/var/spool/postfix/private/smtpd"',
         values.HandoffTo(),
-        "`pass:` and Postfix's socket of the service `smtpd pass`, or `sink:`, the embedded server that accepts and "
-        "discards.",
+        "`pass:` and Postfix's socket of the service `smtpd pass`; `proxy:` and an MTA's port that reads the PROXY "
+        "protocol ([continue.md](continue.md)), or several; or `sink:`, the embedded server that accepts and discards.",
         ("smtpd_service_name",),
+    ),
+    Key(
+        "handoff.continue_to",
+        '""',
+        values.ProxyTo(),
+        "An MTA's port that reads the PROXY protocol, or several: a client that ends the deep tests well goes on with "
+        "it in the same session ([continue.md](continue.md)); empty: it gets a 450 and must come again.",
+    ),
+    Key(
+        "handoff.proxy_version",
+        "2",
+        values.Number(1, 2),
+        "Version of the PROXY header that is sent.",
+    ),
+    Key(
+        "handoff.relay_idle_limit",
+        '"11m"',
+        values.Time(),
+        "A relayed session ends when nothing moved for so long. A client waits up to 10 minutes for the answer to its "
+        "message (RFC 5321 4.5.3.2.6).",
+    ),
+    Key(
+        "handoff.relay_time_limit",
+        '"6h"',
+        values.Time("h"),
+        "And when it has lasted so long.",
+    ),
+    Key(
+        "handoff.continue_time_limit",
+        '"120s"',
+        values.Time(),
+        "How long MTAs may take, all in all, until one has answered the RCPT of a session that is to go on; then 450. "
+        "A client waits 5 minutes (RFC 5321 4.5.3.2.3).",
     ),
     Key(
         "access.list",
@@ -122,6 +164,14 @@ KEYS = (
         "What `permit_mynetworks` permits. Postfix's default is the machine's own addresses; here nobody is trusted "
         "unasked.",
         ("mynetworks",),
+    ),
+    Key(
+        "access.allowlist_interfaces",
+        '["0.0.0.0/0", "::/0"]',
+        values.ListOf(values.Network(), least=1),
+        "The server's addresses where a client may pass (MX policy). A client that is not known yet and comes in at "
+        "another one, such as that of a backup MX, is tested, refused with 450, and has passed nothing.",
+        ("postscreen_allowlist_interfaces", "postscreen_whitelist_interfaces"),
     ),
     Key(
         "access.denylist_action",
@@ -420,6 +470,72 @@ KEYS = (
         ("smtpd_expansion_filter",),
     ),
     Key(
+        "tls.level",
+        '"none"',
+        values.Choice("none", "may", "encrypt"),
+        "Whether clients under test are offered STARTTLS; `encrypt`: whether they must use it.",
+        ("postscreen_tls_security_level",),
+        ("smtpd_tls_security_level",),
+    ),
+    Key(
+        "tls.certificates",
+        "[]",
+        values.ListOf(tlsvalues.PemFile(), most=20),
+        "PEM files with private keys and certificate chains, in the order in which Postfix wants them: a key, then its "
+        "chain. Read as root at the start; at SIGHUP as the user.",
+        ("postscreen_tls_chain_files",),
+        ("smtpd_tls_chain_files",),
+    ),
+    Key(
+        "tls.protocols",
+        '">=TLSv1.2"',
+        tlsvalues.Protocols(),
+        "TLS versions that are spoken. The system's OpenSSL may allow less.",
+        ("postscreen_tls_protocols",),
+        ("smtpd_tls_protocols",),
+    ),
+    Key(
+        "tls.ciphers",
+        '"DEFAULT"',
+        values.Text("a cipher list as OpenSSL has it (`man openssl-ciphers`)", 1000),
+        "Ciphers of TLS 1.2 and older; those of TLS 1.3 are OpenSSL's.",
+        ("tls_medium_cipherlist",),
+    ),
+    Key(
+        "tls.sessions",
+        "1000",
+        values.Number(1, 100000),
+        "Sessions in TLS at a time; further ones are told `454`. Divided among the workers.",
+    ),
+    Key(
+        "tls.handshakes",
+        "100",
+        values.Number(1, 10000),
+        "Handshakes at a time in one process; further clients wait for their turn.",
+    ),
+    Key(
+        "tls.handshake_time",
+        '"30s"',
+        values.Time(),
+        "Time for a handshake, waiting for its turn included.",
+        ("postscreen_starttls_timeout",),
+        ("smtpd_starttls_timeout",),
+    ),
+    Key(
+        "tls.processes",
+        "1",
+        values.Number(1, 64),
+        "TLS processes. They run at a lower priority than the screening itself.",
+    ),
+    Key(
+        "tls.log_level",
+        "0",
+        values.Number(0, 1),
+        "1: a line with protocol and cipher of each handshake, or why it failed.",
+        ("postscreen_tls_loglevel",),
+        ("smtpd_tls_loglevel",),
+    ),
+    Key(
         "cache.path",
         '"/var/lib/fastscreen/cache"',
         values.FilePath(),
@@ -441,12 +557,38 @@ KEYS = (
         ("postscreen_cache_retention_time",),
     ),
     Key(
+        "cache.prefix_ipv4",
+        "32",
+        values.Number(8, 32),
+        "Bits of a client's IPv4 address that the cache goes by: with 24, all of a /24 share what one of them passed, "
+        "so that a sender's pool is not tested address by address. A change takes effect at the next start.",
+    ),
+    Key(
+        "cache.prefix_ipv6",
+        "128",
+        values.Number(16, 128),
+        "The same for IPv6; a host may have any address of its /64.",
+    ),
+    Key(
         "limits.client_connection_count",
         "50",
         values.Number(0),
         "Sessions of one client address at a time; 0: any number.",
         ("postscreen_client_connection_count_limit",),
         ("smtpd_client_connection_count_limit",),
+    ),
+    Key(
+        "limits.client_connection_prefix_ipv4",
+        "32",
+        values.Number(8, 32),
+        "Bits of an IPv4 address that make one client for `client_connection_count`. A change takes effect at the next "
+        "start.",
+    ),
+    Key(
+        "limits.client_connection_prefix_ipv6",
+        "128",
+        values.Number(16, 128),
+        "The same for IPv6: with 128 the limit is void for a host that changes its address within its /64.",
     ),
     Key(
         "limits.pre_queue",
@@ -463,6 +605,13 @@ KEYS = (
         "Hand-offs in flight at a time.",
         ("postscreen_post_queue_limit",),
         ("default_process_limit",),
+    ),
+    Key(
+        "limits.relay",
+        "0",
+        values.Number(1, also=0),
+        "Relayed sessions at a time, those included for which an MTA is being asked; 0: from the limit of open files, "
+        "of which each takes two.",
     ),
     Key(
         "control.path",

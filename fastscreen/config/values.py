@@ -10,8 +10,22 @@ import ipaddress
 import re
 from typing import ClassVar, Protocol
 
+import msgspec
+
+from fastscreen.config import model
 from fastscreen.config.escape import quoted
-from fastscreen.config.model import Action, Endpoint, LogFile, LogStderr, LogSyslog, Pass, Sink, Site
+from fastscreen.config.model import (
+    Action,
+    Endpoint,
+    LogFile,
+    LogStderr,
+    LogSyslog,
+    Pass,
+    Proxy,
+    Sink,
+    Site,
+    Target,
+)
 from fastscreen.config.sites import parse_site
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -230,6 +244,34 @@ class Address:
         return Endpoint(str(address), port)
 
 
+class ProxyPort:
+    """One table `[[listen.proxy]]`."""
+
+    allowed = (
+        'a table with addresses = ["IP:PORT"], trusted = ["NETWORK"] (who may send the header), and timeout = "5s"'
+    )
+
+    def parse(self, value: object) -> model.ProxyPort:
+        if not isinstance(value, dict):
+            raise ValueError(f"{shown(value)} is not a table; allowed: {self.allowed}")
+        kinds: dict[str, Kind] = {
+            "addresses": ListOf(Address(), least=1, most=100, distinct=True),
+            "trusted": ListOf(Network(), least=1),
+            "timeout": Time(),
+        }
+        if unknown := [name for name in value if name not in kinds]:
+            raise ValueError(f"{quoted(unknown[0])}: unknown name; allowed: {', '.join(kinds)}")
+        parsed: dict[str, object] = {}
+        for name, kind in kinds.items():
+            if name not in value and name != "timeout":
+                raise ValueError(f"{name}: left out; allowed: {kind.allowed}")
+            try:
+                parsed[name] = kind.parse(value.get(name, "5s"))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return msgspec.convert(parsed, model.ProxyPort)
+
+
 class SitePattern:
     allowed = "domain[=d.d.d.d][*weight], each d a number 0..255 or a [n;n..n] set"
 
@@ -298,15 +340,66 @@ class AccessItem:
         return text.lower()
 
 
-class HandoffTo:
-    allowed = '"pass:/PATH/OF/SOCKET" (Postfix: /var/spool/postfix/private/smtpd) or "sink:"'
+def _is_socket_path(path: str) -> bool:
+    return path.startswith("/") and path.isprintable() and len(path.encode()) <= 107
 
-    def parse(self, value: object) -> Pass | Sink:
+
+class ProxyTo:
+    """MTAs that read the PROXY protocol. `most`: as many as the core takes."""
+
+    most = 16
+    allowed = (
+        '"proxy:IP:PORT" or "proxy:unix:/PATH/OF/SOCKET", or a list of those: the first that answers; with *WEIGHT '
+        "behind each (1 to 1000): each by its weight"
+    )
+    _FORM = re.compile(r"proxy:(.+?)(?:\*([0-9]{1,4}))?", re.ASCII | re.DOTALL)
+
+    def parse(self, value: object) -> Proxy | None:
+        if value == "":
+            return None
+        items = value if isinstance(value, list) else [value]
+        if not 0 < len(items) <= self.most:
+            raise ValueError(f"{len(items)} targets; allowed: {self.allowed}, at most {self.most}")
+        targets = tuple(self._target(item) for item in items)
+        if len({target.where for target in targets}) < len(targets):
+            raise ValueError(f"a target is there twice; allowed: {self.allowed}")
+        if len({target.weight > 0 for target in targets}) > 1:
+            raise ValueError(f"some targets have a weight and some have none; allowed: {self.allowed}")
+        return Proxy(targets)
+
+    def _target(self, item: object) -> Target:
+        text = _text(item, self.allowed)
+        found = self._FORM.fullmatch(text)
+        try:
+            if found is None or (found[2] is not None and not 1 <= int(found[2]) <= 1000):
+                raise ValueError
+            weight = int(found[2] or 0)
+            path = found[1].removeprefix("unix:")
+            if path != found[1]:
+                if not _is_socket_path(path):
+                    raise ValueError
+                return Target(path, weight)
+            where = Address().parse(found[1])
+            if where.port == 0:
+                raise ValueError
+        except ValueError:
+            raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}") from None
+        return Target(where, weight)
+
+
+class HandoffTo:
+    allowed = '"pass:/PATH/OF/SOCKET" (Postfix: /var/spool/postfix/private/smtpd), "sink:", ' + ProxyTo.allowed
+
+    def parse(self, value: object) -> Pass | Sink | Proxy:
+        if isinstance(value, list) or (isinstance(value, str) and value.startswith("proxy:")):
+            proxy = ProxyTo().parse(value)
+            assert proxy is not None
+            return proxy
         text = _text(value, self.allowed)
         kind, _, path = text.partition(":")
         if text == "sink:":
             return Sink()
-        if kind == "pass" and path.startswith("/") and path.isprintable() and len(path.encode()) <= 107:
+        if kind == "pass" and _is_socket_path(path):
             return Pass(path)
         raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}")
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from fastscreen import cachekey
 from fastscreen.hub import shapes
 from fastscreen.hub.bypass import MOST_SECONDS
 from fastscreen.hub.connection import Caller
@@ -39,21 +40,23 @@ async def delete(house: House, wanted: Delete, caller: Caller, request: Request)
     """From the file, and from what the workers have not written yet."""
     if bool(wanted.address) == bool(wanted.prefix):
         raise RequestError("cache.delete: an address or a prefix is wanted")
-    network = shapes.network(shapes.address(wanted.address) if wanted.address else wanted.prefix)
+    named = shapes.network(shapes.address(wanted.address) if wanted.address else wanted.prefix)
+    network = cachekey.widened(named, house.config.cache.prefix)
     forget = Forget(network.network_address.packed, network.broadcast_address.packed)
     unwritten = await house.crew.ask_all(forget)
     deleted, more = await house.cached(lambda store: store.delete(network))
     house.log.info(f"cache: user {caller.uid} deleted {network}: {deleted} entries")
     house.log.flush()
-    # What was on its way to the file may have been there or not: it is counted once when one address is meant.
-    if network.num_addresses == 1:
+    # What was on its way to the file may have been there or not: it is counted once when one client is meant.
+    if named.num_addresses == 1:
         deleted = min(1, deleted + sum(number or 0 for number in unwritten))
     return {"deleted": deleted, "more": more}
 
 
 async def import_(house: House, wanted: Import, caller: Caller, request: Request) -> Map:
     """Into the file; what the workers have not written yet must not undo it."""
-    records = [(shapes.key(entry.address), shapes.stamps_read(entry.stamps)) for entry in wanted.entries]
+    prefix = house.config.cache.prefix
+    records = [(shapes.client_key(each.address, prefix), shapes.stamps_read(each.stamps)) for each in wanted.entries]
     await house.cached(lambda store: store.put(records))
     await house.crew.ask_all(Remember(records))
     house.log.info(f"cache: user {caller.uid} imported {len(records)} entries")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from typing import Any
 
 from fastscreen.cache import Cache
-from fastscreen.core import Filter, Log, Screener
+from fastscreen.config import Prefix
+from fastscreen.core import Filter, Log, Screener, cache_key_of
 from fastscreen.hub.questions import (
     About,
     Answered,
@@ -24,10 +24,11 @@ from fastscreen.hub.questions import (
 
 
 class Desk:
-    """One worker's. `serve` is the loop's reader of `end`."""
+    """One worker's. `serve` is the loop's reader of `end`. prefix: the cache's."""
 
-    def __init__(self, end: socket.socket, screener: Screener, cache: Cache | None, log: Log) -> None:
+    def __init__(self, end: socket.socket, screener: Screener, cache: Cache | None, prefix: Prefix, log: Log) -> None:
         self._end = end
+        self._prefix = prefix
         self._screener = screener
         self._cache = cache
         self._log = log
@@ -50,7 +51,7 @@ class Desk:
             case Live(terms, order, limit):
                 return self._screener.live(Filter([(*term,) for term in terms]), order, limit)
             case About(address):
-                record = self._cache.pending(ipaddress.ip_address(address).packed) if self._cache else None
+                record = self._cache.pending(cache_key_of(address, self._prefix)) if self._cache else None
                 return {
                     "lists": self._screener.answers(address),
                     "client": self._screener.client(address),

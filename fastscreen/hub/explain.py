@@ -10,10 +10,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fastscreen import policy
+from fastscreen import cachekey, policy
 from fastscreen.access import AccessList
 from fastscreen.config import Config
+from fastscreen.core import cache_key_of
 from fastscreen.hub import lookups, scoring
+from fastscreen.hub.doors import Door
 from fastscreen.hub.lookups import Said
 from fastscreen.hub.shapes import stamp_shown
 from fastscreen.hub.verdict import TESTS, Facts, Limits, judge
@@ -25,18 +27,23 @@ SECONDS_MOST = 7.0  # s for the lists, so that the caller has not given up
 
 
 class Known(Struct, frozen=True):
-    """What the workers and the cache's file know of an address. kept: lists' answers that they would use again."""
+    """What the workers and the cache's file know of an address. sessions: that share its stamps. relayed: so many of
+    these are. counted: that count for its limit. kept: lists' answers that they would use again.
+    """
 
     sessions: int
+    relayed: int
+    counted: int
     stamps: tuple[int, ...] | None
     kept: dict[str, Said]
     limits: Limits
 
 
 async def explain(
-    config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str
-) -> Map:
-    """address: in the core's form."""
+    config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
+    door: Door,
+) -> Map:  # fmt: skip
+    """address: in the core's form. door: where it comes in."""
     sites = config.dnsbl.sites
     domains = list(dict.fromkeys(site.domain for site in sites))
     wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
@@ -50,10 +57,14 @@ async def explain(
         access=found,
         bypassed=bypass_until is not None,
         sessions=known.sessions,
+        relayed=known.relayed,
+        counted=known.counted,
         stamps=known.stamps,
         score=scoring.score(sites, used) if sites else None,
         shown=shown,
         limits=known.limits,
+        key=cachekey.shown(cache_key_of(address, config.cache.prefix)),
+        door=door,
     )
     verdict = judge(config, facts)
     return {

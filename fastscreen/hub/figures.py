@@ -19,7 +19,18 @@ from fastscreen.hub.questions import Lists, Stats
 Map = dict[str, Any]
 
 _DNS = ("asked", "answered", "timed_out", "ignored", "in_flight", "kept")
-_OWN = ("sessions", "handoffs", "clients", "accepted", "handed", "stress", "accepting", "stages", "lost_log_lines")
+_OWN = (
+    "sessions",
+    "handoffs",
+    "tls",
+    "clients",
+    "accepted",
+    "handed",
+    "stress",
+    "accepting",
+    "stages",
+    "lost_log_lines",
+)
 _SUMMED = ("asked", "answered", "listed", "unique", "timed_out", "errors")
 
 

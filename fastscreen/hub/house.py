@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastscreen import policy
-from fastscreen.access import AccessList, load_access
+from fastscreen.access import AccessList, load_access, load_networks
 from fastscreen.config import Config, ConfigError
-from fastscreen.core import Log
+from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.hub.bypass import Bypass
 from fastscreen.hub.clientnames import ClientNames
 from fastscreen.hub.crew import Crew
@@ -27,7 +26,6 @@ from fastscreen.hub.reverse import Reverse
 from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
-from fastscreen.listeners import worker_of
 from fastscreen.resolver import Nameserver
 from fastscreen.tables import TableError
 from fastscreen.warningbook import WarningBook
@@ -60,7 +58,7 @@ class House:
         self._closing: set[asyncio.Task[None]] = set()
         self._key = key
         self.trouble = ""
-        self._use(config, tables.shown, tables.access)
+        self._use(config, tables.shown, tables.access, tables.interfaces)
 
     def warn(self, text: str) -> None:
         self.log.warning(text)
@@ -74,16 +72,19 @@ class House:
         """
         shown: dict[str, str] = {}
         access = AccessList()
+        interfaces = self.interfaces
         self.trouble = ""
         try:
             shown, _ = policy.shown_names(config.dnsbl)
             access = load_access(config)
+            interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces)
         except (ConfigError, TableError) as error:
             self.trouble = str(error)
-        self._use(config, shown, access)
+        self._use(config, shown, access, interfaces)
 
-    def _use(self, config: Config, shown: dict[str, str], access: AccessList) -> None:
+    def _use(self, config: Config, shown: dict[str, str], access: AccessList, interfaces: NetworkTable) -> None:
         self.config = config
+        self.interfaces = interfaces
         self.shown = shown
         self.access = access
         self.domains = list(dict.fromkeys(site.domain for site in config.dnsbl.sites))
@@ -125,7 +126,7 @@ class House:
                 return tuple(answer["record"])
         if self.store is None:
             return None
-        key = ipaddress.ip_address(address).packed
+        key = cache_key_of(address, self.config.cache.prefix)
         with contextlib.suppress(RequestError):
             return await self.cached(lambda store: store.get(key))
         return None
@@ -136,23 +137,25 @@ class House:
     async def known(self, address: str, stats: Sequence[Any]) -> Known:
         """What is known of a client. stats: the workers' counters."""
         about = await self.about(address)
-        worker = worker_of(address, len(self.crew), self._key)
+        worker = worker_of(address, len(self.crew), self._key, self.config.worker_prefix)
         here = about[worker]
-        sessions, shared = (here["client"] or (0, None)) if here else (0, None)
+        sessions, shared, relayed, counted = (here["client"] or (0, None, 0, 0)) if here else (0, None, 0, 0)
         kept: dict[str, Said] = {}
         for domain, (_, state, answers, seconds) in zip(self.domains, here["lists"] if here else (), strict=False):
             if state in ("listed", "not listed") and (seconds > 0 or sessions):
                 kept[domain] = Said(state, tuple(answers))
         stamps = tuple(max(0, stamp) for stamp in shared) if shared else await self.stamps(address, about)
-        return Known(sessions, stamps, kept, self._limits(worker, stats[worker]))
+        return Known(sessions, relayed, counted, stamps, kept, self._limits(worker, stats[worker]))
 
     def _limits(self, worker: int, answer: Any) -> Limits:
         """Of a worker. answer: its counters; None: it gave none, so it counts as one that has just started."""
-        sessions, handoffs, stress = (
-            (answer["sessions"], answer["handoffs"], answer["stress"]) if answer is not None else (0, 0, False)
-        )
+        if answer is None:
+            sessions, handoffs, relayed, stress = 0, 0, 0, False
+        else:
+            sessions, handoffs, relayed, stress = (answer[key] for key in ("sessions", "handoffs", "relayed", "stress"))
         post_queue = self.share(worker).of(self.config.limits.post_queue)
-        return Limits(sessions, handoffs, self.pre_queue(worker), post_queue, stress)
+        relay = policy.relay_limit(self.config, self.share(worker))
+        return Limits(sessions - relayed, handoffs, relayed, self.pre_queue(worker), post_queue, relay, stress)
 
     # ---- clients' names
 

@@ -17,7 +17,7 @@ PACKET = 1 << 18  # octets: an answer may have 1000 sessions of 128
 _BUFFER = 1 << 19
 
 Term = tuple[str, str, Any, bool]  # as core.Filter takes them
-Key = bytes  # a packed address
+Key = bytes  # see fastscreen.cachekey
 Record = tuple[Key, tuple[int, ...]]
 
 
@@ -44,7 +44,7 @@ class About(Struct, frozen=True, tag="about"):
 
 
 class Forget(Struct, frozen=True, tag="forget"):
-    """What is not in the file yet, with a key of `first`'s length from `first` to `last`, shall not get there."""
+    """What is not in the file yet, of an address from `first` to `last`, or of a network there, shall not get there."""
 
     first: Key
     last: Key

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from fastscreen import cachekey
 from fastscreen.core import read_records
 from fastscreen.hub import explain, figures, scoring, shapes, talkers
 from fastscreen.hub.connection import Caller
+from fastscreen.hub.doors import door
 from fastscreen.hub.feed import RATE_MOST, RECENT_MOST, Feed
 from fastscreen.hub.filters import compiled, network_term
 from fastscreen.hub.frames import Request
@@ -32,6 +34,13 @@ class Nothing(Struct, forbid_unknown_fields=True):
 
 class Address(Struct, forbid_unknown_fields=True):
     address: Annotated[str, Meta(max_length=100)]
+
+
+class Explain(Struct, forbid_unknown_fields=True):
+    """server: where the client is said to come in; empty: wherever it may pass."""
+
+    address: Annotated[str, Meta(max_length=100)]
+    server: Annotated[str, Meta(max_length=100)] = ""
 
 
 class Sessions(Struct, forbid_unknown_fields=True):
@@ -151,13 +160,15 @@ async def warnings(house: House, wanted: Nothing, caller: Caller, request: Reque
     return {"warnings": [{"time": when, "text": house.masked(text)} for when, text in found[-WARNINGS_MOST:]]}
 
 
-async def explained(house: House, wanted: Address, caller: Caller, request: Request) -> Map:
+async def explained(house: House, wanted: Explain, caller: Caller, request: Request) -> Map:
     address = shapes.address(wanted.address)
+    server = shapes.address(wanted.server) if wanted.server else ""
     if house.trouble:
         raise ValueError(house.trouble)
     known = await house.known(address, await house.crew.ask_all(Stats()))
+    where = door(house.config, house.interfaces, address, server)
     explained, name = await asyncio.gather(
-        explain.explain(house.config, house.access, house.shown, known, house.bypass.until, address),
+        explain.explain(house.config, house.access, house.shown, known, house.bypass.until, address, where),
         house.name_found(address, NAME_SECONDS),
     )
     return explained | {"name": name}
@@ -170,7 +181,8 @@ async def cache_stats(house: House, wanted: Nothing, caller: Caller, request: Re
 async def cache_get(house: House, wanted: Address, caller: Caller, request: Request) -> Map | None:
     address = shapes.address(wanted.address)
     stamps = await house.stamps(address, await house.about(address))
-    return None if stamps is None else {"address": address, "stamps": shapes.stamps_shown(stamps)}
+    shown = cachekey.shown(shapes.client_key(address, house.config.cache.prefix))
+    return None if stamps is None else {"address": shown, "stamps": shapes.stamps_shown(stamps)}
 
 
 async def cache_list(house: House, wanted: CacheList, caller: Caller, request: Request) -> Map:
@@ -178,5 +190,5 @@ async def cache_list(house: House, wanted: CacheList, caller: Caller, request: R
     network = shapes.network(wanted.prefix) if wanted.prefix else None
     after = shapes.key(wanted.after) if wanted.after else b""
     entries, more = await house.cached(lambda store: store.entries(network, after, wanted.limit))
-    shown = [{"address": shapes.key_shown(key), "stamps": shapes.stamps_shown(stamps)} for key, stamps in entries]
+    shown = [{"address": cachekey.shown(key), "stamps": shapes.stamps_shown(stamps)} for key, stamps in entries]
     return {"entries": shown, "more": more, "time": time.time()}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from fastscreen import cachekey
 from fastscreen.cache import DISABLED, NEW, TESTS, Stamps
+from fastscreen.config import Prefix
 from fastscreen.core import FINDINGS
 from fastscreen.hub.filters import network_of
 from fastscreen.hub.frames import RequestError
@@ -42,12 +44,16 @@ def _network(text: str) -> Network:
 
 
 def key(text: str) -> bytes:
-    """The cache's key of an address."""
-    return ipaddress.ip_address(address(text)).packed
+    """The key of a record of the cache, as `cachekey.shown` shows it. RequestError."""
+    return cachekey.of_network(network(text))
 
 
-def key_shown(packed: bytes) -> str:
-    return str(ipaddress.ip_address(packed))
+def client_key(text: str, prefix: Prefix) -> bytes:
+    """The key by which a client, or a network of no more than the prefix, is looked up. RequestError."""
+    try:
+        return cachekey.of_client(network(text), prefix)
+    except ValueError as error:
+        raise RequestError(f"address: {error}") from None
 
 
 def stamp_shown(stamp: int) -> float | str:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from fastscreen import cachefile
+from fastscreen import cachefile, cachekey
 from fastscreen.cache import Stamps, pack_stamps, parse_stamps
 
 MAP_SIZE = 1 << 30  # octets; a larger file's own size is taken over
@@ -157,10 +157,10 @@ def _slice(environment: Any, place: bytes, network: Network | None) -> tuple[lis
             return [], None
         found: list[Entry] = []
         for key, value in _records(cursor, _SLICE):
-            if network is not None and key > last:
+            if network is not None and key[: len(last)] > last:
                 return found, None
-            # Keys of both lengths are in one order: a longer one may lie between two of ours.
-            if len(key) in (4, 16) and (network is None or (len(key) == len(first) and first <= key <= last)):
+            # Keys of all lengths are in one order: a longer one may lie between two of ours.
+            if cachekey.is_record(key) and (network is None or cachekey.within(key, first, last)):
                 found.append((key, parse_stamps(value)))
         return found, cursor.key() or None
 
@@ -187,7 +187,7 @@ def _expiring(environment: Any, entries: int, enabled: tuple[int, ...], now: flo
             if not cursor.set_range(start):
                 cursor.first()
             for key, value in _records(cursor, run):
-                if len(key) in (4, 16):
+                if cachekey.is_record(key):
                     left = min(parse_stamps(value)[test] for test in enabled) - now
                     ends[next((at for at, within in enumerate(_WITHIN) if left <= within), len(_WITHIN))] += 1
     share = entries / max(1, ends.total())

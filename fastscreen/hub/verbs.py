@@ -31,7 +31,7 @@ VERBS = {
     "dnsbl": Verb(reading.Nothing, reading.dnsbl),
     "clients": Verb(reading.Clients, reading.clients),
     "warnings": Verb(reading.Nothing, reading.warnings),
-    "explain": Verb(reading.Address, reading.explained),
+    "explain": Verb(reading.Explain, reading.explained),
     "cache.stats": Verb(reading.Nothing, reading.cache_stats),
     "cache.get": Verb(reading.Address, reading.cache_get),
     "cache.list": Verb(reading.CacheList, reading.cache_list),

@@ -7,8 +7,9 @@ from msgspec import Struct, field
 from fastscreen import policy
 from fastscreen.access import PERMITTED, REJECTED, Found
 from fastscreen.config.escape import quoted
-from fastscreen.config.model import Action, Config
+from fastscreen.config.model import Action, Config, Proxy
 from fastscreen.core import FINDINGS
+from fastscreen.hub.doors import Door
 from fastscreen.hub.scoring import Score
 
 TESTS = FINDINGS[:5]
@@ -17,18 +18,21 @@ _NOW = "Service currently unavailable"
 
 
 class Limits(Struct, frozen=True):
-    """Of one worker: what there is now, and what may be."""
+    """Of one worker: what there is now, and what may be. sessions: those that are not relayed."""
 
     sessions: int
     handoffs: int
+    relayed: int
     pre_queue: int
     post_queue: int
+    relay: int
     stress: bool
 
 
 class Facts(Struct, frozen=True):
-    """What the verdict depends on. sessions: that the client has now. stamps: of its record, or shared by its sessions;
-    None: there is none. score: None when no list is configured. limits: of its worker.
+    """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
+    for its limit, by the prefix of that. stamps: of its record, or shared by its sessions; None: there is none. score:
+    None when no list is configured. limits: of its worker. key: by which the cache knows it. door: where it comes in.
     """
 
     address: str
@@ -36,14 +40,21 @@ class Facts(Struct, frozen=True):
     access: Found
     bypassed: bool
     sessions: int
+    relayed: int
+    counted: int
     stamps: tuple[int, ...] | None
     score: Score | None
     shown: dict[str, str]
     limits: Limits
+    key: str
+    door: Door
 
 
 class Step(Struct, frozen=True):
-    """step: "limits", "access", "bypass", "cache", "greet", "dnsbl", "dialogue" or "handoff". text: for a person."""
+    """step: "limits", "access", "bypass", "cache", "interface", "greet", "dnsbl", "dialogue" or "handoff".
+
+    text: for a person.
+    """
 
     step: str
     text: str
@@ -75,13 +86,16 @@ def judge(config: Config, facts: Facts) -> Verdict:
     found = Verdict()
     limits = facts.limits
     most = config.limits.client_connection_count
-    if 0 < most <= facts.sessions:
+    if 0 < most <= facts.counted:
         reply = "421 4.7.0 Error: too many connections"
-        text = f"turned away: {facts.sessions} sessions are open, and limits.client_connection_count is {most}"
+        text = f"turned away: {facts.counted} sessions are open, and limits.client_connection_count is {most}"
         return found.end("busy", "limits", text, reply)
     if limits.handoffs >= limits.post_queue:
         reply = "421 4.3.2 All server ports are busy"
         return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
+    if isinstance(config.handoff.to, Proxy) and limits.relayed >= limits.relay:
+        reply = "421 4.3.2 All server ports are busy"
+        return found.end("busy", "limits", f"turned away: {limits.relayed} sessions are relayed (limits.relay)", reply)
     denied = facts.access.decision == REJECTED
     found.add("access", _access(facts.access))
     if facts.access.decision == PERMITTED:
@@ -95,8 +109,13 @@ def judge(config: Config, facts: Facts) -> Verdict:
     if not denied and facts.bypassed:
         return found.end("bypassed", "bypass", "handed on at once: the bypass is on")
     due = _due(config, facts, found, enforced)
-    if not due and not enforced and facts.sessions == 0 and facts.stamps is not None:
+    if not due and not enforced and facts.sessions == facts.relayed and facts.stamps is not None:
         return found.end("cached", "handoff", "handed on at once (PASS OLD)")
+    vetoed = not facts.door.open
+    if vetoed:
+        found.add("interface", f"{facts.door.server} is not in access.allowlist_interfaces: nobody passes there")
+    elif facts.door.others:
+        found.add("interface", "at an address that is not in access.allowlist_interfaces it would be refused with 450")
     if limits.sessions + 1 - limits.handoffs > limits.pre_queue:
         text = (
             f"turned away: {limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"
@@ -111,7 +130,7 @@ def judge(config: Config, facts: Facts) -> Verdict:
         score = facts.score or Score()
         if DNSBL in due:
             found.add("dnsbl", _scored(config, score))
-            if _vouched(config, score) and not enforced:
+            if _vouched(config, score) and not enforced and not vetoed:
                 deep = []
                 found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
             if score.total >= config.dnsbl.threshold and config.dnsbl.action is not Action.IGNORE:
@@ -123,8 +142,14 @@ def judge(config: Config, facts: Facts) -> Verdict:
         unsure = reply.startswith("4") and not config.engine.soft_bounce
         kind = "deferred" if unsure else "rejected"
         return found.end(kind, "dialogue", "greeted by the dummy engine, and every recipient is refused", reply)
+    if vetoed:
+        text = "greeted by the dummy engine, refused for now, and has passed nothing"
+        return found.end("vetoed", "dialogue", text, f"450 4.3.2 {_NOW}")
     if deep:
         names = ", ".join(TESTS[test] for test in deep)
+        if config.handoff.continue_to is not None:
+            text = f"greeted by the dummy engine; if {names} find nothing, goes on with the MTA at its first recipient"
+            return found.end("continued", "dialogue", text)
         text = f"greeted by the dummy engine; if {names} find nothing, handed on when it comes again"
         return found.end("deep", "dialogue", text, f"450 4.3.2 {_NOW}")
     if DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold:
@@ -143,19 +168,23 @@ def _access(access: Found) -> str:
 
 def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[int]:
     """The tests that are on and not passed; what the cache has to do with it goes into `found`."""
-    stamps = (0,) * len(TESTS) if facts.stamps is None or (enforced and facts.sessions == 0) else facts.stamps
+    under_test = facts.sessions - facts.relayed
+    stamps = (0,) * len(TESTS) if facts.stamps is None or (enforced and not under_test) else facts.stamps
     enabled = policy.enabled_tests(config)
     due = [test for test in range(len(TESTS)) if enabled[test] and facts.now > stamps[test]]
+    shared = f"{facts.key}: " if facts.key != facts.address else ""
     if enforced:
         found.add("cache", "not asked: the client is on the deny list")
-    elif facts.sessions:
-        found.add("cache", f"not asked: {facts.sessions} sessions of the client's are open, it shares what they know")
+    elif under_test:
+        found.add("cache", f"not asked: {under_test} sessions of the client's are open, it shares what they know")
     elif facts.stamps is None:
-        found.add("cache", "no record: a new client" if config.cache.path else "cache.path is empty: a new client")
+        found.add(
+            "cache", f"{shared}no record: a new client" if config.cache.path else "cache.path is empty: a new client"
+        )
     elif due:
-        found.add("cache", "no longer valid: " + ", ".join(TESTS[test] for test in due))
+        found.add("cache", f"{shared}no longer valid: " + ", ".join(TESTS[test] for test in due))
     else:
-        found.add("cache", "every pass is valid")
+        found.add("cache", f"{shared}every pass is valid")
     return due
 
 

@@ -24,13 +24,15 @@ CLIENTS = {
     "dunno": "127.45",
     "discard": "127.46",  # has its own line in the EHLO discard map
     "crowd": "127.50",
+    "balancer": "127.60",  # trusted to send a PROXY header
 }
 
 _STEP = re.compile(r"(?P<name>[a-z]\w*)?(?P<verb><-|->|=>)(?: (?P<text>.*))?$")
 _REPEAT = re.compile(rb"\\\{(.+?)\*(\d+)\}", re.DOTALL)
 _ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|[rnt0\\])")
 _SIMPLE = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
-VERBS = {"pause", "closed", "close", "half-close", "reset", "within", "not-before", "settled"}
+VERBS = {"pause", "closed", "close", "half-close", "reset", "within", "not-before", "settled", "handshake"}
+HEADERS = ("v1", "v2", "v2-tlv", "local")
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Step:
     """send: the bytes; expect: how the awaited line begins."""
     seconds: float = 0.0
     client: str = ""
-    """connect: the client class."""
+    """connect: the client class; proxy: of the client that the header names."""
+    backup: bool = False
+    """connect: to the server's other address."""
     count: int = 1
     """hold: how many connections."""
 
@@ -163,10 +167,15 @@ def _header(dialogue: Dialogue, key: str, value: str) -> None:
 
 def _step(dialogue: Dialogue, words: list[str]) -> Step:
     verb, *rest = words
-    if verb == "connect":  # connect [NAME] [from CLIENT]
+    if verb == "connect":  # connect [NAME] [from CLIENT] [at backup]
+        backup = rest[-2:] == ["at", "backup"]
+        rest = rest[:-2] if backup else rest
         client = rest[-1] if "from" in rest else dialogue.client
         CLIENTS[client]
-        return Step(verb, rest[0] if rest and rest[0] != "from" else "", client=client)
+        return Step(verb, rest[0] if rest and rest[0] != "from" else "", client=client, backup=backup)
+    if verb == "proxy":  # proxy [NAME] v1|v2|v2-tlv|local
+        HEADERS.index(rest[-1])
+        return Step(verb, rest[0] if len(rest) > 1 else "", rest[-1].encode(), client=dialogue.client)
     if verb == "hold":  # hold N
         return Step(verb, count=int(rest[0]), client="crowd")
     if verb in ("pause", "within", "not-before"):

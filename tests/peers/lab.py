@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TypeVar
 
-from peers import dialogue, needs, postfix, profiles, screener
+from peers import certificate, dialogue, needs, postfix, profiles, screener
 from peers.logbook import Logbook
 from peers.nameserver import ADDRESS, NameServer
 from peers.namespace import Namespace
@@ -49,6 +49,7 @@ class Lab:
             folder.mkdir()
             for name, content in tables.items():
                 (folder / name).write_text(content)
+            chain = certificate.make(folder)
             self.services = {n: profiles.replaced(s, "$tables", str(folder)) for n, s in services.items()}
             self.ports = {name: FIRST_PORT + at for at, name in enumerate(self.services)}
             resolv_conf = self.folder / "resolv.conf"
@@ -60,7 +61,7 @@ class Lab:
                 Service(name, self.ports[name], profiles.to_postscreen(settings))
                 for name, settings in self.services.items()
             ]
-            self.postfix = self._keep(Postfix(self.namespace, self.folder / "postfix", screens))
+            self.postfix = self._keep(Postfix(self.namespace, self.folder / "postfix", screens, chain))
             self._postfix_log = Logbook(self.postfix.log)
         except BaseException:
             self.close()
@@ -77,9 +78,11 @@ class Lab:
             "postscreen",
             postfix.ADDRESS,
             postfix.ADDRESS6,
+            postfix.BACKUP,
             self.ports[service],
             screener=(log, f"ps-{service}"),
             dnsblog=(log, "postfix"),
+            tlsproxy=(log, "postfix"),
             smtpd=(log, postfix.SMTPD),
             last_words=str,
         )
@@ -111,9 +114,11 @@ class Lab:
                     f"fastscreen, workers: {workers}",
                     screener.address(workers),
                     screener.address6(workers),
+                    screener.backup(workers),
                     self.ports[name],
                     screener=(log, "postfix"),
                     dnsblog=(log, "postfix"),
+                    tlsproxy=(log, "postfix"),
                     smtpd=(self._postfix_log, postfix.smtpd_of_ours(workers)),
                     last_words=self._running[name, workers].last_words,
                 )

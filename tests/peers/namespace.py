@@ -15,14 +15,14 @@ from peers import needs, processes
 
 CLONE_NEWNET = 0x40000000
 
-# Every address of 127/8 and of the IPv6 documentation range can be bound; the four that servers listen on are on the
+# Every address of 127/8 and of the IPv6 documentation range can be bound; those that servers listen on are on the
 # interface because Postfix looks for them there.
 _SETUP = """
 set -e
 ip link set lo up
 echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind
 ip -6 route add local 2001:db8::/32 dev lo
-for address in 127.1.0.1/32 127.2.0.1/32 127.2.0.2/32; do ip address add $address dev lo; done
+for address in 127.1.0.1/32 127.1.0.2/32 127.2.0.1/32 127.2.0.2/32; do ip address add $address dev lo; done
 for address in 2001:db8::1/128 2001:db8::2:1/128 2001:db8::2:2/128; do ip address add $address dev lo; done
 mount --bind {resolv_conf} /etc/resolv.conf
 echo ready

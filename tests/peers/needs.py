@@ -18,6 +18,8 @@ PROGRAMS = {
     "pflogsumm": ("/usr/sbin/pflogsumm", "pflogsumm"),
     "logwatch": ("/usr/sbin/logwatch", "logwatch"),
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
+    "openssl": ("/usr/bin/openssl", "openssl"),
+    "exim4": ("/usr/sbin/exim4", "exim4-daemon-heavy"),
     "ip": ("/usr/sbin/ip", "iproute2"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
     "tmux": ("/usr/bin/tmux", "tmux"),
@@ -25,7 +27,7 @@ PROGRAMS = {
     "fish": ("/usr/bin/fish", "fish"),
     "zsh": ("/usr/bin/zsh", "zsh"),
 }
-LAB = ("postfix", "postfix-lmdb", "postfix-pcre", "rbldnsd", "ip", "unshare")
+LAB = ("openssl", "postfix", "postfix-lmdb", "postfix-pcre", "rbldnsd", "ip", "unshare")
 
 missed: list[str] = []
 """Why tests were left out, in the order it was found."""

@@ -1,8 +1,11 @@
 """Plays one dialogue against one screener and writes down what the client saw and what was logged."""
 
 import asyncio
+import contextlib
+import ipaddress
 import re
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from peers.namespace import Namespace
 from peers.sides import Side
 
 PATIENCE = 15.0  # how long an expected line or close may take; a dialogue that is right never waits so long
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 SETTLE = 8.0  # how long the log may take to end a session; longer is no failure, the transcript shows it
 
 
@@ -29,6 +33,9 @@ class Connection:
         self.left = False  # the client has ended it
         self._seen = 0
         self._news = asyncio.Event()
+        self._tls: ssl.SSLObject | None = None
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.handshake = ""  # "done" or "failed"
         self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
@@ -39,10 +46,47 @@ class Connection:
             except (ConnectionResetError, BrokenPipeError):
                 self.end = "reset"
             else:
-                self.received += data
-                if not data:
-                    self.end = "closed"
+                if self._tls is None:
+                    self.received += data
+                    self.end = "" if data else "closed"
+                else:
+                    await self._decrypt(self._tls, data)
             self._news.set()
+
+    async def _decrypt(self, tls: ssl.SSLObject, data: bytes) -> None:
+        """What came in TLS; an end without TLS's own word for it is told apart."""
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+        try:
+            if not self.handshake:
+                tls.do_handshake()
+                self.handshake = "done"
+            while got := tls.read(65536):
+                self.received += got
+            self.end = "closed"
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError:
+            self.handshake = self.handshake or "failed"
+            self.end = "cut off"
+        await self._flush()
+
+    async def _flush(self) -> None:
+        if data := self._outgoing.read():
+            await self._send(data)
+
+    async def shake_hands(self) -> bool:
+        """Begin TLS, without a look at the certificate; False when it does not come about."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._tls = context.wrap_bio(self._incoming, self._outgoing)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        await self._flush()
+        return await self._until(lambda: bool(self.handshake or self.end)) and self.handshake == "done"
 
     async def _until(self, condition: Callable[[], bool]) -> bool:
         end = time.monotonic() + PATIENCE
@@ -82,10 +126,35 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         """Send; an ended connection swallows it."""
+        if self._tls is None or self.handshake != "done":
+            await self._send(data)
+            return
+        self._tls.write(data)
+        await self._flush()
+
+    async def _send(self, data: bytes) -> None:
         try:
             await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._socket, data), PATIENCE)
         except (OSError, TimeoutError):
             return
+
+    async def introduce(self, form: str, client: str) -> None:
+        """Send a PROXY header that names a client: from now on the connection is that one's."""
+        if form == "local":
+            await self.send(SIGNATURE + b"\x20\x00\x00\x00")
+            return
+        self.address, self.port = client, 40000 + self.number
+        server = "2001:db8::25" if ":" in client else "198.51.100.7"
+        if form == "v1":
+            family = "TCP6" if ":" in client else "TCP4"
+            await self.send(f"PROXY {family} {client} {server} {self.port} 25\r\n".encode())
+            return
+        ends = ipaddress.ip_address(client).packed + ipaddress.ip_address(server).packed
+        content = (
+            ends + struct.pack("!HH", self.port, 25) + (b"\x04\x00\x02xy\x05\x00\x01z" if form == "v2-tlv" else b"")
+        )
+        family_octet = 0x21 if ":" in client else 0x11
+        await self.send(SIGNATURE + struct.pack("!BBH", 0x21, family_octet, len(content)) + content)
 
     def half_close(self) -> None:
         """End our direction only."""
@@ -134,7 +203,7 @@ class Player:
 
     async def _do(self, step: Step) -> None:
         if step.verb == "connect":
-            self._named[step.name] = await self._connect(self._dialogue.address(step.client))
+            self._named[step.name] = await self._connect(self._dialogue.address(step.client), backup=step.backup)
             return
         if step.verb == "hold":
             for index in range(step.count):
@@ -145,10 +214,15 @@ class Player:
             await asyncio.sleep(step.seconds)
             return
         connection = self._named[step.name]
-        if step.verb == "send":
+        if step.verb == "proxy":
+            await connection.introduce(step.data.decode(), self._dialogue.address(step.client))
+        elif step.verb == "send":
             await connection.send(step.data)
         elif step.verb == "expect":
             await self._expect(connection, step.data)
+        elif step.verb == "handshake":
+            if not await connection.shake_hands():
+                self._miss(connection, "the end of the handshake")
         elif step.verb == "closed":
             if not await connection.closed():
                 self._miss(connection, "the end of the connection")
@@ -165,7 +239,7 @@ class Player:
             kept = took <= step.seconds if step.verb == "within" else took >= step.seconds
             self._note(connection, f"{step.verb} {step.seconds:g}: " + ("yes" if kept else "no"))
 
-    async def _connect(self, address: str) -> Connection:
+    async def _connect(self, address: str, *, backup: bool = False) -> Connection:
         mine = [connection for connection in self._connections if connection.address == address]
         if mine and all(connection.left or connection.end for connection in mine):
             for connection in mine:
@@ -176,7 +250,8 @@ class Player:
         handle.setblocking(False)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handle.bind((address, 0))
-        target = (self._side.address6 if ipv6 else self._side.address, self._side.port)
+        host = self._side.address6 if ipv6 else self._side.backup if backup else self._side.address
+        target = (host, self._side.port)
         await asyncio.get_running_loop().sock_connect(handle, target)
         connection = Connection(len(self._connections) + 1, handle, address)
         self._connections.append(connection)
@@ -219,6 +294,7 @@ class Player:
         own = [line for line in side.lines()[self._before :] if not line.text.startswith("cache ")]
         lines += ["postscreen: " + self._normal(line) for line in own if alone or line.address in ours]
         lines += sorted("dnsblog: " + line.text for line in side.dnsblog_lines() if line.address in ours)
+        lines += ["tlsproxy: " + self._normal(line) for line in side.tlsproxy_lines() if line.address in ours]
         # two clients' smtpd processes log in no particular order
         served = sorted((line for line in side.smtpd_lines() if line.address in ours), key=lambda line: line.address)
         lines += ["smtpd: " + line.text for line in served]
@@ -226,8 +302,10 @@ class Player:
 
     def _normal(self, line: Line) -> str:
         """Put in place of what must differ: the client's port, our own address, times that passed."""
-        text = line.text.replace(f"to [{self._side.address}]:", "to [SERVER]:")
-        text = text.replace(f"to [{self._side.address6}]:", "to [SERVER]:")
+        port = self._side.port
+        text = line.text.replace(f"to [{self._side.address}]:{port}", "to [SERVER]:PORT")
+        text = text.replace(f"to [{self._side.address6}]:{port}", "to [SERVER]:PORT")
+        text = text.replace(f"to [{self._side.backup}]:{port}", "to [BACKUP]:PORT")
         for each in self._connections:
             text = text.replace(f"[{each.address}]:{each.port}", f"[{each.address}]:#{each.number}")
             text = text.replace(f"[{each.address}]{each.port}:", f"[{each.address}]#{each.number}:")

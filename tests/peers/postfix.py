@@ -15,6 +15,7 @@ from peers.namespace import Namespace
 DAEMONS = Path("/usr/lib/postfix/sbin")
 ADDRESS = "127.1.0.1"
 ADDRESS6 = "2001:db8::1"
+BACKUP = "127.1.0.2"
 HOSTNAME = "mx.example.test"
 MAIL_DOMAIN = "delivered.test"
 
@@ -23,7 +24,7 @@ _MASTER = """\
 postlog   unix-dgram n - n - 1 postlogd
 dnsblog   unix  -  -  n  -  0  dnsblog
 tlsproxy  unix  -  -  n  -  0  tlsproxy
-cleanup   unix  n  -  n  -  0  cleanup
+cleanup   unix  n  -  n  -  0  cleanup -o message_size_limit={size}
 qmgr      unix  n  -  n  300 1 qmgr
 rewrite   unix  -  -  n  -  -  trivial-rewrite
 bounce    unix  -  -  n  -  0  bounce
@@ -34,12 +35,15 @@ proxymap  unix  -  -  n  -  -  proxymap
 error     unix  -  -  n  -  -  error
 retry     unix  -  -  n  -  -  error
 discard   unix  -  -  n  -  -  discard
-virtual   unix  -  n  n  -  -  virtual
+virtual   unix  -  n  n  -  -  virtual -o virtual_mailbox_limit=0
 anvil     unix  -  -  n  -  1  anvil
 tlsmgr    unix  -  -  n  1000? 1 tlsmgr
 scache    unix  -  -  n  -  1  scache
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
 one-ps    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
+{proxied} inet n  -  n  -  -  smtpd -o syslog_name=proxied -o message_size_limit={size}
+  -o smtpd_upstream_proxy_protocol=haproxy -o smtpd_tls_security_level=none
+  -o smtpd_sender_restrictions=inline:{{{{refused@client.test=554 5.7.1 not from you}}}}
 """
 _MASTER_OF_OURS = """\
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
@@ -50,6 +54,8 @@ one-{side}  pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
 _OTHERS = ("trace", "private", "public")
 
+PROXIED = f"{ADDRESS}:2499"  # an smtpd that reads the PROXY protocol; its syslog name is `proxied`
+MOST = 100_000_000  # octets of a message there
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
 
 WORKERS = (1, 2)
@@ -73,7 +79,8 @@ class Service:
 class Postfix:
     """The instance, running."""
 
-    def __init__(self, namespace: Namespace, folder: Path, services: list[Service]) -> None:
+    def __init__(self, namespace: Namespace, folder: Path, services: list[Service], chain: tuple[Path, Path]) -> None:
+        """chain: files of the private key and the certificate of tlsproxy."""
         needs.root("a private Postfix")
         needs.program("postfix")
         needs.program("postfix-lmdb")
@@ -98,7 +105,7 @@ class Postfix:
             "data_directory": str(self._data),
             "maillog_file": str(self.log),
             "maillog_file_prefixes": str(folder),
-            "inet_interfaces": f"{ADDRESS}, {ADDRESS6}",
+            "inet_interfaces": f"{ADDRESS}, {ADDRESS6}, {BACKUP}",
             "inet_protocols": "all",
             "myhostname": HOSTNAME,
             "mynetworks": "",
@@ -116,9 +123,11 @@ class Postfix:
             "smtpd_peername_lookup": "no",
             "smtpd_client_connection_count_limit": "0",
             "default_process_limit": "200",
+            "tlsproxy_tls_security_level": "may",
+            "tlsproxy_tls_chain_files": ", ".join(map(str, chain)),
         }
         (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-        lines = [_MASTER.format(smtpd=SMTPD)]
+        lines = [_MASTER.format(smtpd=SMTPD, proxied=PROXIED, size=MOST)]
         lines += [_MASTER_OF_OURS.format(smtpd=smtpd_of_ours(count), side=f"fs{count}") for count in WORKERS]
         for service in services:
             own = {

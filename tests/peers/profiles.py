@@ -20,6 +20,7 @@ PARAMETERS = {
     "handoff.service": "smtpd_service_name",  # a socket below private/, put into [handoff] to
     "access.list": "postscreen_access_list",
     "access.mynetworks": "mynetworks",
+    "access.allowlist_interfaces": "postscreen_allowlist_interfaces",
     "access.denylist_action": "postscreen_denylist_action",
     "greet.wait": "postscreen_greet_wait",
     "greet.banner": "postscreen_greet_banner",
@@ -54,6 +55,8 @@ PARAMETERS = {
     "engine.reject_footer": "postscreen_reject_footer",
     "engine.reject_footer_maps": "postscreen_reject_footer_maps",
     "engine.expansion_filter": "postscreen_expansion_filter",
+    "tls.level": "postscreen_tls_security_level",
+    "tls.certificates": "tlsproxy_tls_chain_files",  # of the whole Postfix, not of one postscreen
     "limits.client_connection_count": "postscreen_client_connection_count_limit",
     "limits.pre_queue": "postscreen_pre_queue_limit",
     "limits.post_queue": "postscreen_post_queue_limit",
@@ -97,6 +100,8 @@ def to_postscreen(settings: Settings) -> dict[str, str]:
             parameters[f"{parameter}_enable"] = "no" if value == "off" else "yes"
             if value != "off":
                 parameters[f"{parameter}_action"] = value
+        elif key == "listen.trusted":  # a PROXY header comes first; fastscreen's side is in screener.py
+            parameters["postscreen_upstream_proxy_protocol"] = "haproxy"
         elif key == "engine.announce_vrfy":
             parameters["disable_vrfy_command"] = _text(not value)
         elif key in PARAMETERS:
@@ -150,6 +155,8 @@ def _toml(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or c in '"\\' else c for c in value)
         return f'"{escaped}"'

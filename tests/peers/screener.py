@@ -26,8 +26,13 @@ def address6(workers: int) -> str:
     return f"2001:db8::2:{workers}"
 
 
+def backup(workers: int) -> str:
+    """Where they listen, too: the address of a backup MX."""
+    return f"127.2.1.{workers}"
+
+
 class Screener:
-    """`fastscreen run -c FILE`, listening on `port` at its two addresses; call `ready` before use."""
+    """`fastscreen run -c FILE`, listening on `port` at its three addresses; call `ready` before use."""
 
     def __init__(
         self,
@@ -45,13 +50,13 @@ class Screener:
         self.log = folder / f"{name}.log"
         self.cache = folder / f"{name}.cache"
         self.output = folder / f"{name}.output"
+        addresses = [f"{address(workers)}:{port}", f"[{address6(workers)}]:{port}", f"{backup(workers)}:{port}"]
+        listen: profiles.Settings = {"addresses": addresses, "workers": workers}
+        if trusted := settings.get("listen", {}).get("trusted"):
+            listen = {"addresses": [], "workers": workers, "proxy": [{"addresses": addresses, "trusted": trusted}]}
         own: profiles.Settings = {
             "hostname": postfix.HOSTNAME,
             "user": USER,
-            "listen": {
-                "addresses": [f"{address(workers)}:{port}", f"[{address6(workers)}]:{port}"],
-                "workers": workers,
-            },
             "access": {"mynetworks": []},
             "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
             "cache": {"path": str(self.cache)},
@@ -61,7 +66,8 @@ class Screener:
         to = handoff.with_name(
             settings.get("handoff", {}).get("service", handoff.name).replace("$side", f"fs{workers}")
         )
-        settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}"}}
+        others = {key: value for key, value in settings.get("handoff", {}).items() if key != "service"}
+        settings = profiles.merge(own, settings) | {"handoff": {"to": f"pass:{to}", **others}, "listen": listen}
         self.config = folder / f"{name}.toml"
         self.config.write_text(profiles.to_toml(settings))
         command = [str(COMMAND), "run", "-c", str(self.config)]

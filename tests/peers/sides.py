@@ -13,10 +13,13 @@ class Side:
     title: str
     address: str
     address6: str
+    backup: str
+    """Another address of the same server's."""
     port: int
     screener: tuple[Logbook, str]
     """Its log and syslog name."""
     dnsblog: tuple[Logbook, str]
+    tlsproxy: tuple[Logbook, str]
     smtpd: tuple[Logbook, str]
     """The log and syslog name of the smtpd it hands off to."""
 
@@ -31,6 +34,10 @@ class Side:
         """Return the listing lines."""
         return self._of(*self.dnsblog, "dnsblog")
 
+    def tlsproxy_lines(self) -> list[Line]:
+        """Return the lines about TLS."""
+        return self._of(*self.tlsproxy, "tlsproxy")
+
     def smtpd_lines(self) -> list[Line]:
         """Return the lines of the smtpd behind it."""
         return self._of(*self.smtpd, "smtpd")
@@ -44,6 +51,10 @@ class Side:
                 ended += line.text.startswith("DISCONNECT ")
         for line in self.smtpd_lines():
             ended += line.address == address and line.text.startswith("disconnect from ")
+        for line in self.tlsproxy_lines():
+            if line.address == address:
+                begun += line.text.startswith("CONNECT from ")
+                ended += line.text.startswith("DISCONNECT ")
         return connections <= begun <= ended
 
     def _of(self, book: Logbook, name: str, program: str) -> list[Line]:

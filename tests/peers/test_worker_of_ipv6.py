@@ -5,7 +5,11 @@ import socket
 import subprocess
 import sys
 
-from fastscreen.listeners import worker_of
+import pytest
+
+from fastscreen.config.model import Prefix
+from fastscreen.core import worker_of
+from fastscreen.listeners import WHOLE
 from peers.lab import Lab
 from peers.processes import wait_until
 
@@ -14,10 +18,10 @@ SERVICE = "early"
 KEY = 0xFEDCBA9876543210
 CHOSEN = f"""
 import select, socket, sys
-from fastscreen.config.model import Endpoint
+from fastscreen.config.model import Endpoint, Prefix
 from fastscreen.listeners import listen
-listeners = listen(Endpoint("2001:db8::2:1", 0), 3, {KEY})
-for source in sys.argv[1:]:
+listeners = listen(Endpoint("2001:db8::2:1", 0), 3, {KEY}, Prefix(32, int(sys.argv[1])))
+for source in sys.argv[2:]:
     with socket.socket(socket.AF_INET6) as client:
         client.bind((source, 0))
         client.connect(listeners[0].getsockname())
@@ -56,10 +60,11 @@ def owner(lab: Lab, host: str, port: int, source: bytes) -> str:
     return found[1]
 
 
-def test_worker_of_is_the_kernels_choice(lab: Lab) -> None:
+@pytest.mark.parametrize("prefix", [WHOLE, Prefix(32, 48), Prefix(32, 29)])
+def test_worker_of_is_the_kernels_choice(lab: Lab, prefix: Prefix) -> None:
     """What the hub calculates, beside what the kernel does in the namespace, where many addresses can be had."""
     sources = [f"2001:db8:{number * 911:x}:{number * 577:x}::{number:x}" for number in range(1, 61)]
-    command = [*lab.namespace.inside, sys.executable, "-c", CHOSEN, *sources]
+    command = [*lab.namespace.inside, sys.executable, "-c", CHOSEN, str(prefix.ipv6), *sources]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.stderr == ""
-    assert [int(line) for line in run.stdout.split()] == [worker_of(source, 3, KEY) for source in sources]
+    assert [int(line) for line in run.stdout.split()] == [worker_of(source, 3, KEY, prefix) for source in sources]

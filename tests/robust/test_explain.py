@@ -28,6 +28,12 @@ CONFIGURATIONS: list[Map] = [
     {"greet": {"banner": ""}, "dnsbl": {"action": "drop", "allowlist_threshold": -2}, "engine": {"soft_bounce": True}},
     {"dnsbl": {"action": "enforce", "threshold": 5}, "deep": {"non_smtp_command": "enforce"}, "bypass": True},
     {"dnsbl": {"sites": []}, "greet": {"banner": ""}, "access": {"denylist_action": "drop"}},
+    {"access": {"denylist_action": "enforce", "allowlist_interfaces": ["::/0"]}, "dnsbl": {"action": "enforce"}},
+    {
+        "access": {"allowlist_interfaces": ["!127.9.0.1", "0.0.0.0/0"]},
+        "dnsbl": {"action": "drop"},
+        "greet": {"banner": ""},
+    },
 ]
 
 VERDICTS: list[set[str]] = [
@@ -38,6 +44,8 @@ VERDICTS: list[set[str]] = [
     {"allowlisted", "dropped", "passed"},
     {"allowlisted", "bypassed", "deep"},
     {"allowlisted", "cached", "denylisted", "untested"},
+    {"allowlisted", "deferred", "rejected", "vetoed"},
+    {"allowlisted", "cached", "deferred", "vetoed"},
 ]
 """What the situations of each configuration come to; their chance is always the same."""
 
@@ -152,7 +160,9 @@ def compare(screener: Screener, source: str, explained: Map, outcome: str, reply
         return "that it is handed on and has not passed"
     if verdict in ("denylisted", "dropped") and outcome != "ended":
         return "that it is hung up on"
-    if verdict in ("rejected", "deep") and outcome != "told":
+    if verdict == "vetoed" and not screener.lines("ALLOWLIST VETO" + where):
+        return "that it came in where nobody passes"
+    if verdict in ("rejected", "deep", "vetoed") and outcome != "told":
         return "that the dummy engine talks to it"
     if ("dnsbl" in explained["tests"]) != asked(screener, source, explained):
         return "whether lists are asked"

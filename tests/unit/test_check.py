@@ -361,3 +361,28 @@ def test_wrong_usage_is_code_2(words: list[str], capsys: pytest.CaptureFixture[s
         main(words)
     assert ended.value.code == 2
     assert "usage: fastscreen" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("port", "trusted", "line", "code"),
+    [
+        ("127.0.0.1:10025", "127.0.0.0/8", "127.0.0.1:10025: every user of this machine may name any client there", 0),
+        ("[::1]:10025", "::1", "[::1]:10025: every user of this machine may name any client there", 0),
+        ("0.0.0.0:10025", "0.0.0.0/0", "0.0.0.0:10025: every user of this machine may name any client there", 0),
+        ("127.0.0.1:10025", "10.0.0.0/8", "127.0.0.1:10025: only this machine can connect, and it is not trusted", 1),
+        ("10.0.0.1:10025", "10.0.0.0/8", "", 0),
+        ("10.0.0.1:10025", "127.0.0.0/8", "", 0),
+    ],
+)
+def test_a_proxy_port_on_loopback_trusts_everybody_here(
+    port: str, trusted: str, line: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told also when all is well, and does not make it wrong: a balancer may be on the same machine."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(
+        f'[[listen.proxy]]\naddresses = ["{port}"]\ntrusted = ["{trusted}"]\n[handoff]\nto = "sink:"\n'
+        f'[cache]\npath = "{tmp_path}/cache"\n[limits]\npre_queue = 10\n'
+    )
+    assert main(["check", "-c", str(file)]) == code
+    said = capsys.readouterr().out
+    assert said == (f"{file}: listen.proxy: {line}\n" if line else "")

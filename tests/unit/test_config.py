@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.config import Action, ConfigError, Endpoint, LogFile, LogStderr, Pass, Sink, Site, default, load
+from fastscreen.config import (
+    Action,
+    ConfigError,
+    Endpoint,
+    LogFile,
+    LogStderr,
+    Pass,
+    Proxy,
+    Sink,
+    Site,
+    Target,
+    default,
+    load,
+)
 from fastscreen.config.values import Octets
 
 ISSUE = """
@@ -118,6 +131,9 @@ def test_a_relative_state_folder_is_not_used(monkeypatch: pytest.MonkeyPatch, tm
     assert default().cache.path == f"{tmp_path}/.local/state/fastscreen/cache"
 
 
+PROXY = "[[listen.proxy]]\naddresses = ['10.0.0.1:25']\ntrusted = ['10.0.0.0/24']\n"
+
+
 @pytest.mark.parametrize(
     ("text", "key", "wrong", "allowed"),
     [
@@ -139,9 +155,39 @@ def test_a_relative_state_folder_is_not_used(monkeypatch: pytest.MonkeyPatch, tm
         ('[listen]\naddresses = ["127.0.0.1"]', "listen.addresses", '"127.0.0.1"', '"192.0.2.1:25"'),
         ('[listen]\naddresses = ["127.0.0.1:65536"]', "listen.addresses", "65536", '"192.0.2.1:25"'),
         ("[listen]\naddresses = []", "listen.addresses", "empty list", '"192.0.2.1:25"'),
+        ("[listen]\nproxy = [1]", "listen.proxy", "item 1: 1 is not a table", 'trusted = ["NETWORK"]'),
+        ("[[listen.proxy]]\naddresses = ['127.0.0.1:1']", "listen.proxy", "trusted: left out", "a network"),
+        ("[[listen.proxy]]\ntrusted = ['::1']", "listen.proxy", "item 1: addresses: left out", '"192.0.2.1:25"'),
+        ("[[listen.proxy]]\ntimout = '5s'", "listen.proxy", '"timout": unknown name', "addresses, trusted, timeout"),
+        (f"{PROXY}timeout = '0s'", "listen.proxy", 'timeout: time "0s" is out of bounds', '"1s"'),
+        (f"{PROXY}{PROXY}", "listen.proxy", "10.0.0.1:25 is there twice", "each address once"),
+        (f"listen.addresses = ['10.0.0.1:25']\n{PROXY}", "listen.proxy", "10.0.0.1:25 is there twice", "once"),
+        ("[access]\nallowlist_interfaces = []", "access.allowlist_interfaces", "empty list", "a network"),
+        ("[cache]\nprefix_ipv4 = 7", "cache.prefix_ipv4", "7 is out of bounds", "from 8 to 32"),
+        ("[limits]\nclient_connection_prefix_ipv6 = 129", "limits.client_connection_prefix_ipv6", "129", "16 to 128"),
         ('[listen]\naddresses = "127.0.0.1:25"', "listen.addresses", "not a list", "a list of"),
         ('[dnsbl]\nresolvers = ["127.0.0.1:0"]', "dnsbl.resolvers", "127.0.0.1:0", "192.0.2.1:53"),
         ('[handoff]\nto = "pass:relative"', "handoff.to", '"pass:relative"', '"sink:"'),
+        ('[handoff]\nto = "proxy:mx.test:25"', "handoff.to", '"proxy:mx.test:25"', '"proxy:IP:PORT"'),
+        ('[handoff]\nto = "proxy:192.0.2.1:0"', "handoff.to", '"proxy:192.0.2.1:0"', '"proxy:IP:PORT"'),
+        ('[handoff]\nto = ["proxy:192.0.2.1:25", "sink:"]', "handoff.to", 'bad target "sink:"', '"proxy:IP:PORT"'),
+        ("[handoff]\nto = []", "handoff.to", "0 targets", "at most 16"),
+        ('[handoff]\ncontinue_to = "pass:/x"', "handoff.continue_to", '"pass:/x"', '"proxy:IP:PORT"'),
+        ('[handoff]\ncontinue_to = "proxy:unix:x"', "handoff.continue_to", '"proxy:unix:x"', "unix:/PATH/OF/SOCKET"),
+        ('[handoff]\ncontinue_to = "proxy:[::1]:25*0"', "handoff.continue_to", '"proxy:[::1]:25*0"', "1 to 1000"),
+        (
+            '[handoff]\ncontinue_to = ["proxy:[::1]:25*1", "proxy:[::1]:26"]',
+            "handoff.continue_to",
+            "some targets have a weight and some have none",
+            "by its weight",
+        ),
+        (
+            '[handoff]\ncontinue_to = ["proxy:[::1]:25", "proxy:[0::1]:25"]',
+            "handoff.continue_to",
+            "a target is there twice",
+            "by its weight",
+        ),
+        ("[handoff]\nproxy_version = 3", "handoff.proxy_version", "3 is out of bounds", "from 1 to 2"),
         ('[log]\nto = "file:x"', "log.to", '"file:x"', '"file:/PATH", "syslog", "stderr"'),
         ('[log]\nident = "a b"', "log.ident", '"a b"', "without space"),
         ('[log]\nstamps = "iso"', "log.stamps", '"iso"', '"traditional", "rfc3339"'),
@@ -220,6 +266,19 @@ def test_a_binary_table_is_refused_with_the_way_to_convert_it(toml: Path, kind: 
     line = mistake(toml, f'[access]\nlist = ["{kind}:/etc/x"]')
     assert f"postmap -s {kind}:/etc/x > /etc/x.txt" in line
     assert "texthash:/etc/x.txt" in line
+
+
+def test_targets_of_a_relay(toml: Path) -> None:
+    toml.write_text(
+        '[handoff]\nto = "proxy:192.0.2.1:25"\n'
+        'continue_to = ["proxy:[2001:db8::1]:10025*3", "proxy:unix:/run/a*b/socket*12"]\n'
+    )
+    handoff = load(toml).handoff
+    assert handoff.to == Proxy((Target(Endpoint("192.0.2.1", 25)),))
+    assert handoff.continue_to == Proxy(
+        (Target(Endpoint("2001:db8::1", 10025), 3), Target("/run/a*b/socket", 12)),
+    )
+    assert [str(target) for target in handoff.continue_to.targets] == ["[2001:db8::1]:10025", "unix:/run/a*b/socket"]
 
 
 def test_numbers_are_times_in_the_keys_own_unit(toml: Path) -> None:

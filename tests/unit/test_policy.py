@@ -9,17 +9,21 @@ import pytest
 from fastscreen import config, policy, privileges
 from fastscreen.config.model import Endpoint, Limits, Listen
 
-TWO_ADDRESSES = Listen(addresses=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)), workers=1)
+TWO_ADDRESSES = Listen(addresses=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)), proxy=(), workers=1)
+
+
+def queues(pre_queue: int, post_queue: int) -> Limits:
+    return msgspec.structs.replace(config.default().limits, pre_queue=pre_queue, post_queue=post_queue)
 
 
 @pytest.mark.parametrize(
     ("limits", "files", "allowed", "warned"),
     [
-        (Limits(client_connection_count=50, pre_queue=0, post_queue=100), 20000, 19798, False),
-        (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 20000, 10000, False),
-        (Limits(client_connection_count=50, pre_queue=10000, post_queue=1000), 4096, 2994, True),
-        (Limits(client_connection_count=50, pre_queue=0, post_queue=1000), 1024, 10, True),
-        (Limits(client_connection_count=50, pre_queue=5000, post_queue=100), 64, 10, True),
+        (queues(0, 100), 20000, 19798, False),
+        (queues(10000, 1000), 20000, 10000, False),
+        (queues(10000, 1000), 4096, 2994, True),
+        (queues(0, 1000), 1024, 10, True),
+        (queues(5000, 100), 64, 10, True),
     ],
 )
 def test_clients_under_test_leave_descriptors_for_known_ones(

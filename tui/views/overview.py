@@ -156,7 +156,7 @@ def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
     for worker in status.workers:
         for stage, number in worker.stages.items():
             stages[stage] = stages.get(stage, 0) + number
-    sessions = sum(worker.sessions for worker in status.workers)
+    sessions = sum(worker.sessions for worker in status.workers) - stages.get("relay", 0)
     limit = status.limits.get("pre_queue")
     line = Text().append(f"{'Held now':<10}", HEADING).append(f"{count(sessions):>8}", STRONG)
     lines = [line.append(f" of {count(limit)}" if limit else "", MUTED)]

@@ -1,0 +1,133 @@
+# The other workers. A client is the same worker's wherever it comes in: on a plain port the kernel sees to that
+# (listeners.py); a client that a PROXY header names is passed on here, with its descriptor, to the worker that the same
+# keyed hash gives. Each worker has an inbox, a Unix socket of which all hold the sending end.
+
+cdef extern from "<sys/socket.h>" nogil:
+    Py_ssize_t recvmsg(int fd, msghdr* message, int flags)
+    const int MSG_CMSG_CLOEXEC
+
+cdef extern from "<arpa/inet.h>" nogil:
+    uint32_t ntohl(uint32_t number)
+
+
+# What goes with a descriptor from worker to worker: of the same program, so in the form of its memory.
+cdef struct Passed:
+    Address client
+    Address server
+    uint8_t quiet
+
+
+cdef inline uint32_t crew_mixed(uint32_t word, uint64_t key) noexcept nogil:
+    cdef uint32_t factor = <uint32_t> (key >> 32) | 1
+    word ^= <uint32_t> key
+    word ^= word >> 16
+    word *= factor
+    word ^= word >> 16
+    word *= factor
+    return word ^ word >> 16
+
+
+cdef uint32_t crew_worker_of(const Address* client, uint32_t count, uint64_t key, const Prefix* prefix) noexcept nogil:
+    """The worker, from 0, that a client falls to: what the kernel calculates by the program in listeners.py."""
+    cdef Address masked = client[0]
+    cdef uint32_t words[2]
+    cdef uint32_t found
+    prefix_mask(prefix, &masked)
+    memcpy(words, masked.ip, 8)
+    found = crew_mixed(ntohl(words[0]), key)
+    if masked.family == 6:
+        found = crew_mixed(found ^ ntohl(words[1]), key)
+    return found % count
+
+
+def worker_of(str client not None, uint32_t count, uint64_t key, lengths):
+    """See core.pyi."""
+    cdef Address address
+    cdef Prefix prefix
+    prefix_set(&prefix, lengths)
+    if "\0" in client or not address_parse(client.encode(), &address):
+        raise ValueError(f"{client!r} is no address")
+    return crew_worker_of(&address, count, key, &prefix)
+
+
+cdef bint crew_pass(Screener core, int fd, const Address* client, const Address* server, bint quiet) noexcept:
+    """Pass a client to its worker. False: it is our own, or that worker takes nothing now."""
+    cdef Passed passed
+    cdef msghdr message
+    cdef iovec part
+    cdef size_t control[8]
+    cdef cmsghdr* header
+    cdef uint32_t worker
+    if core.crew_count < 2 or core.draining:
+        return False
+    worker = crew_worker_of(client, core.crew_count, core.crew_key, &core.crew_prefix)
+    if worker == core.crew_number:
+        return False
+    memset(&passed, 0, sizeof(passed))
+    passed.client = client[0]
+    passed.server = server[0]
+    passed.quiet = quiet
+    part.iov_base = &passed
+    part.iov_len = sizeof(passed)
+    memset(&message, 0, sizeof(message))
+    memset(control, 0, sizeof(control))
+    message.msg_iov = &part
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = CMSG_LEN(sizeof(int))
+    header = CMSG_FIRSTHDR(&message)
+    header.cmsg_level = SOL_SOCKET
+    header.cmsg_type = SCM_RIGHTS
+    header.cmsg_len = CMSG_LEN(sizeof(int))
+    memcpy(CMSG_DATA(header), &fd, sizeof(int))
+    if sendmsg(core.crew_inboxes[worker], &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
+        return False
+    core.passed_on += 1
+    return True
+
+
+cdef void inbox_readable(Screener core, int inbox) noexcept:
+    """Take over clients of ours that came in at another worker, up to a bound."""
+    cdef Passed passed
+    cdef int fd, left = ACCEPT_BATCH
+    while left and not core.accept_paused:
+        left -= 1
+        core.reserve()
+        if core.spare < 0:
+            core.pause_accept(ACCEPT_RETRY_TIME)
+            return
+        # With no descriptor free, recvmsg would take the message and lose the client: the reserve is given up for it.
+        close(core.spare)
+        core.spare = -1
+        if not inbox_take(inbox, &passed, &fd):
+            break
+        if fd >= 0:
+            session_begin(core, fd, &passed.client, &passed.server, passed.quiet)
+    core.reserve()
+
+
+cdef bint inbox_take(int inbox, Passed* passed, int* fd) noexcept nogil:
+    """Read one message. False: there is none. fd -1: it was not one of ours."""
+    cdef msghdr message
+    cdef iovec part
+    cdef size_t control[8]
+    cdef cmsghdr* header
+    cdef Py_ssize_t got
+    fd[0] = -1
+    part.iov_base = passed
+    part.iov_len = sizeof(Passed)
+    memset(&message, 0, sizeof(message))
+    message.msg_iov = &part
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = sizeof(control)
+    got = recvmsg(inbox, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+    if got <= 0:
+        return False
+    header = CMSG_FIRSTHDR(&message)
+    if header != NULL and header.cmsg_level == SOL_SOCKET and header.cmsg_type == SCM_RIGHTS:
+        memcpy(fd, CMSG_DATA(header), sizeof(int))
+    if got != sizeof(Passed) and fd[0] >= 0:
+        close(fd[0])
+        fd[0] = -1
+    return True

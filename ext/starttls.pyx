@@ -1,0 +1,121 @@
+# STARTTLS: the client's socket goes to a TLS process, and the session goes on with the plaintext that comes from there
+# (reference 5.7). The core knows no TLS: no handshake can hold up another client.
+
+cdef extern from "<sys/socket.h>" nogil:
+    int socketpair(int domain, int type, int protocol, int* pair)
+
+cdef bytes TLS_UNAVAILABLE = b"454 4.7.0 TLS not available due to local problem\r\n"
+
+
+cdef enum TlsLevel:
+    TLS_NONE
+    TLS_MAY
+    TLS_ENCRYPT             # before STARTTLS no command that gets anywhere
+
+
+cdef int tls_level_number(level) except -1:
+    return {"none": TLS_NONE, "may": TLS_MAY, "encrypt": TLS_ENCRYPT}[level]
+
+
+cdef inline bint tls_missing(Session* session, int command) noexcept:
+    """True for a command that needs TLS first, in a session without (5.3 step 12)."""
+    if (<Policy> session.policy).tls_level != TLS_ENCRYPT or session.flags & IN_TLS:
+        return False
+    return command in (CMD_MAIL, CMD_RCPT, CMD_DATA, CMD_BDAT, CMD_RSET, CMD_VRFY, CMD_ETRN)
+
+
+cdef bint dialogue_starttls(Screener core, Session* session, size_t arguments) noexcept:
+    """Answer STARTTLS. False: TLS begins, and what the client sent behind the command is thrown away."""
+    cdef Policy policy = <Policy> session.policy
+    cdef const char* problem
+    if arguments:
+        session_reply(core, session, b"501 5.5.4 Syntax: STARTTLS\r\n")
+        return True
+    if session.flags & IN_TLS:
+        session_reply(core, session, b"554 5.5.1 Error: TLS already active\r\n")
+        return True
+    if policy.tls_level == TLS_NONE or session.dialogue.discarded & KEYWORD_STARTTLS:
+        session_reply(core, session, NOT_IMPLEMENTED)
+        return True
+    problem = starttls_begin(core, session)
+    if problem != NULL:
+        core.tell(problem.decode(), f"STARTTLS: {problem.decode()}: answered 454")
+        session_reply(core, session, TLS_UNAVAILABLE)
+        return True
+    return False
+
+
+cdef const char* starttls_begin(Screener core, Session* session) noexcept:
+    """Give the client to a TLS process and tell it to begin. NULL: done, or the client is gone; else what is wrong."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Dialogue* dialogue = session.dialogue
+    cdef int pair[2]
+    cdef int problem = 0
+    if memchr(core.tls_ready, 1, core.tls_processes) == NULL:
+        return "no TLS process is ready"
+    if core.in_tls >= policy.tls_sessions:
+        return "as many sessions as tls.sessions allows have TLS"
+    if dialogue.unsent_length:
+        return "a client does not read its replies"
+    if socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0:
+        return strerror(errno)
+    session_unwatch(core, session)
+    if tls_pass(core.tls_fd, session, pair[1]) < 0:
+        problem = errno
+    close(pair[1])
+    if problem:
+        close(pair[0])
+        if not session_watch(core, session, True):
+            session_hung_up(core, session)
+            return NULL
+        if problem in (EAGAIN, ETOOMANYREFS):
+            return "the TLS processes do not keep up"
+        return strerror(problem)
+    # The TLS process says nothing before the client does, so that this is the last plaintext.
+    session_reply(core, session, b"220 2.0.0 Ready to start TLS\r\n")
+    close(session.fd)
+    session.fd = pair[0]
+    session.flags |= IN_TLS
+    core.in_tls += 1
+    if dialogue.unsent_length or not session_watch(core, session, True):
+        session_hung_up(core, session)
+        return NULL
+    free(dialogue.helo)
+    dialogue.helo = NULL
+    dialogue_reset(dialogue)
+    line_release(&dialogue.lines)
+    core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
+    return NULL
+
+
+cdef Py_ssize_t tls_pass(int tls, Session* session, int plaintext) noexcept nogil:
+    """One packet: the client's name for the log, with its descriptor and that of the plaintext's end."""
+    cdef msghdr message
+    cdef iovec part
+    cdef char text[80]
+    cdef size_t control[8]
+    cdef cmsghdr* header
+    cdef int descriptors[2]
+    cdef size_t length = 1
+    text[0] = c"["
+    length += address_text(&session.peer, text + length)
+    text[length] = c"]"
+    text[length + 1] = c":"
+    length += 2
+    length += number_text(session.peer.port, text + length)
+    descriptors[0] = session.fd
+    descriptors[1] = plaintext
+    part.iov_base = text
+    part.iov_len = length
+    memset(&message, 0, sizeof(message))
+    memset(control, 0, sizeof(control))
+    message.msg_iov = &part
+    message.msg_iovlen = 1
+    message.msg_control = control
+    message.msg_controllen = CMSG_LEN(sizeof(descriptors))
+    header = CMSG_FIRSTHDR(&message)
+    header.cmsg_level = SOL_SOCKET
+    header.cmsg_type = SCM_RIGHTS
+    header.cmsg_len = CMSG_LEN(sizeof(descriptors))
+    memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors))
+    return sendmsg(tls, &message, MSG_DONTWAIT | MSG_NOSIGNAL)

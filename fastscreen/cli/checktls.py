@@ -1,0 +1,55 @@
+"""What `fastscreen check` says of [tls]."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from fastscreen.config import Config
+from fastscreen.config.escape import escaped
+from fastscreen.starttls import certificates
+from fastscreen.starttls.context import ContextError, chains, new_context, not_after
+from fastscreen.starttls.process import EXPIRES_SOON_DAYS
+
+Found = tuple[str, bool, str]  # the key, whether it is well, what was found
+
+
+def checked_certificates(config: Config) -> Iterator[Found]:
+    """Load what `run` would load, as the user that it starts as."""
+    settings = config.tls
+    if not settings.certificates:
+        if settings.level == "none":
+            yield "tls.level", True, "none: no STARTTLS"
+        return
+    try:
+        files = certificates.read(settings.certificates)
+    except OSError as error:
+        yield "tls.certificates", False, f"{escaped(str(error.filename))}: {error.strerror}"
+        return
+    try:
+        found = chains(files.contents())
+        new_context(settings, found)
+        now = datetime.now(UTC)
+        for chain in found:
+            ends = not_after(chain)
+            word = "expired" if ends <= now else "expires"
+            well = (ends - now).days >= EXPIRES_SOON_DAYS
+            yield "tls.certificates", well, f"{chain.where}: {word} on {ends:%Y-%m-%d}"
+    except ContextError as error:
+        key, _, what = str(error).partition(": ")
+        yield key, False, what
+    finally:
+        files.close()
+
+
+def checked_renewal(config: Config) -> Iterator[Found]:
+    """Whether SIGHUP, as the user that this process has become, will find new certificates."""
+    for path in config.tls.certificates:
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except PermissionError:
+            detail = f"{escaped(path)}: only root may read it: a new one takes effect at a restart, not at SIGHUP"
+            yield "tls.certificates", True, detail
+        except OSError:  # told already
+            continue

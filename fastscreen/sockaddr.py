@@ -1,0 +1,26 @@
+"""Socket addresses as the kernel takes them: struct sockaddr, for the core's own connect(2)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+
+from fastscreen.config.model import Endpoint
+
+
+def packed(where: Endpoint | str) -> bytes:
+    """struct sockaddr_in, sockaddr_in6, or (a path) sockaddr_un. OSError: there is no such interface."""
+    if isinstance(where, str):
+        return struct.pack("=H", socket.AF_UNIX) + os.fsencode(where) + b"\0"
+    return packed_ip(where.host, where.port)
+
+
+def packed_ip(address: str, port: int) -> bytes:
+    """The same for an IP address; an IPv6 one may have a scope (fe80::1%eth0)."""
+    host, _, scope = address.partition("%")
+    if ":" not in host:
+        return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+    index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
+    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0)
+    return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)

@@ -1,0 +1,227 @@
+"""A TLS process: takes clients from the workers, and does nothing else. It may end at any time and be started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+
+import uvloop
+from msgspec import Struct
+
+from fastscreen import channel
+from fastscreen.channel import Failed, Ready, Reload, ReopenLog
+from fastscreen.config import Config
+from fastscreen.logs import LogTarget
+from fastscreen.starttls.certificates import Certificates
+from fastscreen.starttls.context import Chain, ContextError, chains, new_context, not_after
+from fastscreen.starttls.gate import Gate
+from fastscreen.starttls.session import CHUNK, Hall, Session
+
+_PR_SET_NAME = 15
+NAME = b"fastscreen-tls"  # as top and ps show it, at most 15 octets
+NICENESS = 5  # where there is not CPU enough, screening goes first
+TICK = 1.0  # s
+BATCH = 32  # clients taken from the workers in one turn: those in TLS are not kept waiting by a burst
+END_SECONDS = 5.0  # for clients to take the screener's last words
+EXPIRES_SOON_DAYS = 7
+DAY = timedelta(days=1)
+RESERVED_DESCRIPTORS = 50  # that are nobody's client
+
+
+class Seat(Struct, frozen=True):
+    """What a TLS process has. number: from 0. channel: to the supervisor. clients: where workers send them, the same
+    for every process.
+
+    ready: one shared octet, 1 while this process takes clients. certificates: as read at the start.
+    """
+
+    number: int
+    channel: socket.socket
+    clients: socket.socket
+    ready: memoryview
+    certificates: Certificates
+
+
+class TlsProcess:
+    """One from start to end, in a process of its own that is already the user without rights."""
+
+    def __init__(self, settings: Config, target: LogTarget, seat: Seat) -> None:
+        self._config = settings
+        self._target = target
+        self._log = target.log
+        self._seat = seat
+        self._sessions: set[Session] = set()
+        self._flushing = self._paused = False
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._room = max(1, (soft - RESERVED_DESCRIPTORS) // 2)
+
+    def run(self) -> int:
+        """Serve until the supervisor is gone or says so. Exit code 0; else it was told why."""
+        os.nice(NICENESS)
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
+        try:
+            self._context, self._chains = prepared(self._config, self._seat.certificates)
+        except ContextError as error:
+            with contextlib.suppress(OSError):
+                channel.send(self._seat.channel, Failed(f"{self._config.source}: {error}"[:1000], 2))
+            return 2
+        self._warn_of_expiry()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(self._serve())
+
+    async def _serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        settings = self._config.tls
+        gate: Gate[Session] = Gate(settings.handshakes, lambda session: loop.call_soon(session.begin), loop.time)
+        self._hall = Hall(
+            loop,
+            self._context,
+            gate,
+            settings.handshake_time,
+            settings.log_level,
+            self._say,
+            self._left,
+            memoryview(bytearray(CHUNK)),
+        )
+        loop.add_reader(self._seat.clients.fileno(), self._take)
+        loop.add_reader(self._seat.channel.fileno(), self._ordered)
+        self._seat.ready[0] = 1
+        channel.send(self._seat.channel, Ready())
+        tick = loop.create_task(self._tick())
+        await self._ended.wait()
+        self._seat.ready[0] = 0
+        loop.remove_reader(self._seat.clients.fileno())
+        by = loop.time() + END_SECONDS
+        while self._sessions and loop.time() < by:
+            await asyncio.sleep(0.02)
+        for session in list(self._sessions):
+            session.end()
+        tick.cancel()
+        self._target.close()
+        return 0
+
+    # ---- clients
+
+    def _take(self) -> None:
+        for _ in range(BATCH):
+            if len(self._sessions) >= self._room:
+                # The others wait in the socket, or another process takes them; when it is full, they are told 454.
+                self._paused = True
+                self._hall.loop.remove_reader(self._seat.clients.fileno())
+                return
+            try:
+                name, descriptors, _, _ = socket.recv_fds(self._seat.clients, 128, 2, socket.MSG_DONTWAIT)
+            except OSError:  # another process was quicker, or there are no more
+                return
+            if len(descriptors) != 2:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                continue  # the system has none left: the worker sees a hang-up
+            client, plain = (socket.socket(fileno=descriptor) for descriptor in descriptors)
+            client.setblocking(False)
+            plain.setblocking(False)
+            session = Session(self._hall, client, plain, name.decode("ascii", "replace"))
+            self._sessions.add(session)
+            session.start()
+
+    def _left(self, session: Session) -> None:
+        self._sessions.discard(session)
+        if self._paused and not self._ended.is_set():
+            self._paused = False
+            self._hall.loop.add_reader(self._seat.clients.fileno(), self._take)
+
+    # ---- the log
+
+    def _say(self, text: str) -> None:
+        self._log.info(text)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        """One write for all lines of a turn."""
+        if not self._flushing:
+            self._flushing = True
+            self._hall.loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        self._log.flush()
+
+    def _warn_of_expiry(self) -> None:
+        """At the start, at SIGHUP, and once a day; one process for all."""
+        now = datetime.now(UTC)
+        self._expiry_told = now
+        for chain in self._chains if self._seat.number == 0 else ():
+            with contextlib.suppress(ContextError):
+                ends = not_after(chain)
+                days = (ends - now).days
+                if days < EXPIRES_SOON_DAYS:
+                    word = "expired" if ends <= now else "expires"
+                    self._log.warning(f"tls.certificates: {chain.where}: {word} on {ends:%Y-%m-%d}")
+        self._log.flush()
+
+    async def _tick(self) -> None:
+        """Silent handshakes give up their places; a log daemon that was restarted is found again."""
+        while True:
+            await asyncio.sleep(TICK)
+            self._hall.gate.admit()
+            if datetime.now(UTC) - self._expiry_told > DAY:
+                self._warn_of_expiry()
+            if self._log.disconnected:
+                with contextlib.suppress(OSError):
+                    self._target.open()
+            self._log.flush()
+
+    # ---- the supervisor's orders
+
+    def _ordered(self) -> None:
+        try:
+            order, descriptors = channel.receive_order(self._seat.channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            order, descriptors = None, []
+        match order:
+            case ReopenLog():
+                with contextlib.suppress(OSError):  # the supervisor tells
+                    self._target.open()
+            case Reload():
+                self._reload(descriptors)
+            case _:
+                asyncio.get_running_loop().remove_reader(self._seat.channel.fileno())
+                self._ended.set()
+
+    def _reload(self, descriptors: list[int]) -> None:
+        """New handshakes go by the new settings; what cannot be used leaves the old ones whole."""
+        report: channel.Report = Ready()
+        memory, *copies = descriptors
+        try:
+            settings, _ = channel.read_settings(memory)
+            if len(copies) != len(settings.tls.certificates):
+                raise OSError("no descriptors for the certificates")
+            context, found = prepared(settings, Certificates(settings.tls.certificates, copies))
+            hall = self._hall
+            hall.context = context
+            hall.handshake_time, hall.log_level = settings.tls.handshake_time, settings.tls.log_level
+            hall.gate.places = settings.tls.handshakes
+            self._config = settings
+            self._chains = found
+            self._warn_of_expiry()
+        except Exception as error:  # whatever it is: the old one stays
+            report = Failed((str(error) or type(error).__name__)[:1000])
+        for copy in copies:
+            os.close(copy)
+        with contextlib.suppress(OSError):
+            channel.send(self._seat.channel, report)
+
+
+def prepared(settings: Config, certificates: Certificates) -> tuple[ssl.SSLContext, list[Chain]]:
+    """The context for new clients, and the chains in it. ContextError: what is wrong."""
+    found = chains(certificates.contents())
+    return new_context(settings.tls, found), found

@@ -1,0 +1,583 @@
+"""STARTTLS with a real process: the handshake goes to a TLS process, the session goes on inside."""
+
+import os
+import random
+import shutil
+import signal
+import smtplib
+import ssl
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peers import certificate, needs
+
+from robust.conftest import Start
+from robust.fakemta import GREETING as FROM_MTA
+from robust.harness import GREETING, TEASER, USER, Client, Screener, merge, wait_until
+from robust.tlsclient import begin, context, secure
+
+DEEP = {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}}
+KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
+AT_ONCE = {"greet": {"banner": ""}}
+
+
+@pytest.fixture
+def tls(folder: Path) -> dict[str, Any]:
+    """Settings with a certificate that the user can read."""
+    chain = certificate.make(folder)
+    for path in chain:
+        if USER:
+            shutil.chown(path, USER)
+    return merge(DEEP, AT_ONCE, {"tls": {"level": "may", "certificates": [str(path) for path in chain]}})
+
+
+def greeted(screener: Screener, source: str = "127.1.0.1") -> Client:
+    client = screener.connect(source)
+    assert client.read() == GREETING
+    return client
+
+
+def secured(screener: Screener, source: str = "127.1.0.1", **settings: Any) -> Client:
+    client = greeted(screener, source)
+    begin(client)
+    secure(client, **settings)
+    return client
+
+
+def shown(client: Client) -> bytes:
+    """The certificate that a client in TLS was shown."""
+    assert isinstance(client.socket, ssl.SSLSocket)
+    return client.socket.getpeercert(binary_form=True) or b""
+
+
+def processes(screener: Screener) -> dict[int, str]:
+    """The daemon's processes by pid, as ps names them."""
+    return {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in screener.workers()}
+
+
+def tls_pids(screener: Screener) -> list[int]:
+    return [pid for pid, name in processes(screener).items() if name == "fastscreen-tls"]
+
+
+# ---- what it does
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_session_goes_on_in_tls(start: Start, tls: dict[str, Any], version: ssl.TLSVersion) -> None:
+    """Behind the greet wait; both processes log under the names that Postfix's have."""
+    screener = start(tls, {"greet": {"banner": "$banner"}, "tls": {"log_level": 1}})
+    client = screener.connect()
+    assert client.read() == TEASER + GREETING
+    begin(client)
+    wrapped = secure(client, minimum_version=version, maximum_version=version)
+    name = {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[version]
+    assert wrapped.version() == name
+    said = client.ask(b"EHLO me.example")
+    assert said.startswith(b"250-mx.example.test\r\n")
+    assert b"STARTTLS" not in said
+    assert client.ask(b"STARTTLS") == b"554 5.5.1 Error: TLS already active\r\n"
+    assert client.ask(b"MAIL FROM:<a@example.test>") == b"250 2.1.0 Ok\r\n"
+    assert client.ask(b"RCPT TO:<b@example.test>") == b"450 4.3.2 Service currently unavailable\r\n"
+    client.send(b"QUIT\r\n")
+    assert client.read_all() == b"221 2.0.0 Bye\r\n"
+    screener.line(rf"postfix/postscreen\[\d+\]: PASS NEW {client.pattern}")
+    screener.line(rf"postfix/postscreen\[\d+\]: DISCONNECT {client.pattern}")
+    screener.line(rf"postfix/tlsproxy\[\d+\]: CONNECT from {client.pattern}$")
+    screener.line(rf"postfix/tlsproxy\[\d+\]: Anonymous TLS connection established from {client.pattern}: {name} with ")
+    screener.line(rf"postfix/tlsproxy\[\d+\]: DISCONNECT {client.pattern}$")
+
+
+def test_old_versions_and_foreign_ciphers(start: Start, tls: dict[str, Any]) -> None:
+    screener = start(tls, {"tls": {"protocols": "<=TLSv1.2", "ciphers": "ECDHE-ECDSA-AES256-GCM-SHA384"}})
+    with secured(screener) as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.version() == "TLSv1.2"
+        assert (client.socket.cipher() or ("",))[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
+    with greeted(screener) as client:
+        begin(client)
+        with pytest.raises(ssl.SSLError):
+            secure(client, minimum_version=ssl.TLSVersion.TLSv1_3)
+        screener.line(f"TLS handshake failed for service=smtpd peer={client.pattern}$")
+
+
+def test_no_client_certificate_is_asked_for(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """One that a client has all the same is not looked at."""
+    key, chain = certificate.make(folder, "client")
+    screener = start(tls)
+    with greeted(screener) as client:
+        begin(client)
+        own = context()
+        own.load_cert_chain(chain, key)
+        client.socket = own.wrap_socket(client.socket)
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
+def test_two_kinds_of_certificate(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """P-256 for who can, RSA for who cannot."""
+    key, chain = certificate.make(folder, "rsa", "rsa")
+    screener = start(tls, {"tls": {"certificates": [*tls["tls"]["certificates"], str(key), str(chain)]}})
+    found = set()
+    for ciphers in ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-RSA-AES128-GCM-SHA256"):
+        with greeted(screener) as client:
+            begin(client)
+            old = context(maximum_version=ssl.TLSVersion.TLSv1_2)
+            old.set_ciphers(ciphers)
+            client.socket = old.wrap_socket(client.socket)
+            found.add(shown(client))
+    assert len(found) == 2
+
+
+def test_sessions_are_resumed(start: Start, tls: dict[str, Any]) -> None:
+    """There is a ticket, as Nagle clients want it."""
+    screener = start(tls)
+    again = context()
+    with greeted(screener) as client:
+        begin(client)
+        first = again.wrap_socket(client.socket)
+        client.socket = first
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        session = first.session
+        assert session is not None and session.has_ticket
+    with greeted(screener) as client:
+        begin(client)
+        second = again.wrap_socket(client.socket, session=session)
+        client.socket = second
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        assert second.session_reused
+
+
+# ---- real clients
+
+
+def test_openssl(start: Start, tls: dict[str, Any]) -> None:
+    """s_client; and a renegotiation is refused."""
+    screener = start(tls)
+    command = [needs.program("openssl"), "s_client", "-starttls", "smtp", "-connect", "{}:{}".format(*screener.address)]
+    done = subprocess.run([*command, "-quiet", "-crlf"], input=b"NOOP\nQUIT\n", capture_output=True, timeout=20)
+    assert done.stdout.endswith(b"250 2.0.0 Ok\r\n221 2.0.0 Bye\r\n")
+    done = subprocess.run([*command, "-tls1_2"], input=b"R\n", capture_output=True, timeout=20)
+    assert b"RENEGOTIATING" in done.stdout + done.stderr
+    assert b"no renegotiation" in done.stdout + done.stderr
+
+
+def test_swaks(start: Start, tls: dict[str, Any]) -> None:
+    screener = start(tls, {"tls": {"level": "encrypt"}})
+    host, port = screener.address
+    command = [needs.program("swaks"), "--server", host, "--port", str(port), "--from", "a@b.test", "--to", "c@d.test"]
+    done = subprocess.run([*command, "--tls", "--quit-after", "RCPT"], capture_output=True, text=True, timeout=30)
+    assert "=== TLS started with cipher TLSv1.3" in done.stdout
+    assert "<~* 450 4.3.2 Service currently unavailable" in done.stdout
+    done = subprocess.run([*command, "--quit-after", "RCPT"], capture_output=True, text=True, timeout=30)
+    assert "<** 530 5.7.0 Must issue a STARTTLS command first" in done.stdout
+
+
+def test_smtplib(start: Start, tls: dict[str, Any]) -> None:
+    screener = start(tls)
+    host, port = screener.address
+    with smtplib.SMTP(host, port, "me.example", timeout=20) as client:
+        client.starttls(context=context())
+        assert client.ehlo()[0] == 250
+        assert client.docmd("MAIL FROM:<a@b.test>")[0] == 250
+        assert client.docmd("RCPT TO:<c@d.test>")[0] == 450
+
+
+# ---- hostile ones
+
+
+def test_garbage_for_a_handshake(start: Start, tls: dict[str, Any]) -> None:
+    """Ended, logged, and nothing else happens."""
+    screener = start(tls)
+    random_ = random.Random(5)
+    hello = _hello()
+    names = []
+    for number in range(30):
+        with greeted(screener, f"127.1.1.{number + 1}") as client:
+            begin(client)
+            cut = random_.randrange(len(hello))
+            client.send(hello[:cut] + random_.randbytes(random_.randrange(1, 3000)))
+            client.half_close()
+            client.read_all()
+            names.append(client.pattern)
+    for name in names:
+        screener.line(f"TLS handshake failed for service=smtpd peer={name}$")
+        screener.line(rf"tlsproxy\[\d+\]: DISCONNECT {name}$")
+        screener.line(rf"postscreen\[\d+\]: DISCONNECT {name}$")
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    assert screener.lines("warning") == []
+
+
+def _hello() -> bytes:
+    """What a client's handshake begins with."""
+    outgoing = ssl.MemoryBIO()
+    tls = context().wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return outgoing.read()
+
+
+def test_silence_for_a_handshake(start: Start, tls: dict[str, Any]) -> None:
+    """Neither who sends nothing nor who sends half of it stays longer than handshake_time."""
+    screener = start(tls, {"tls": {"handshake_time": "1s", "handshakes": 1}})
+    with greeted(screener, "127.1.0.1") as silent, greeted(screener, "127.1.0.2") as half:
+        for client in (silent, half):
+            begin(client)
+        half.send(_hello()[:60])
+        for client in (silent, half):
+            assert client.read() == b""
+            screener.line(f"TLS handshake failed for service=smtpd peer={client.pattern}$")
+            screener.line(rf"HANGUP after \S+ from {client.pattern} in tests after SMTP handshake$")
+
+
+def test_limit_of_sessions(start: Start, tls: dict[str, Any]) -> None:
+    """Beyond it 454, and the session goes on in plaintext; who leaves makes room."""
+    screener = start(tls, {"tls": {"sessions": 2}})
+    first = secured(screener, "127.1.0.1")
+    with secured(screener, "127.1.0.2"), greeted(screener, "127.1.0.3") as third:
+        third.ask(b"EHLO me")
+        assert third.ask(b"STARTTLS") == b"454 4.7.0 TLS not available due to local problem\r\n"
+        assert third.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        screener.line("warning: STARTTLS: as many sessions as tls.sessions allows have TLS: answered 454$")
+        first.socket.close()
+        screener.line(f"DISCONNECT {first.pattern}", 2)
+        begin(third)
+        secure(third)
+        assert third.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    assert len(screener.lines("warning")) == 1
+
+
+def test_full_socket(start: Start, tls: dict[str, Any]) -> None:
+    """TLS processes that take nobody any more: 454, and those in the socket are served when they do again."""
+    screener = start(tls, KNOWN, {"limits": {"client_connection_count": 0}})
+    (pid,) = tls_pids(screener)
+    os.kill(pid, signal.SIGSTOP)
+    clients: list[Client] = []
+    try:
+        while True:
+            client = greeted(screener)
+            client.ask(b"EHLO me")
+            clients.append(client)
+            if client.ask(b"STARTTLS").startswith(b"454"):
+                break
+            assert len(clients) < 900
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        screener.line("warning: STARTTLS: the TLS processes do not keep up: answered 454$")
+        with screener.connect("127.7.0.1") as known:
+            assert known.read() == FROM_MTA
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for client in clients[:-1]:
+        secure(client)
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        client.socket.close()
+    clients[-1].socket.close()
+
+
+def test_flood_of_handshakes_beside_known_clients(start: Start, tls: dict[str, Any]) -> None:
+    """Handshakes begun and never ended, and others made as fast as can be: known clients are served all the while."""
+    screener = start(tls, KNOWN, {"tls": {"handshakes": 5}, "limits": {"client_connection_count": 0}})
+    stalled = []
+    for _ in range(60):
+        client = greeted(screener)
+        begin(client)
+        client.send(_hello()[:100])
+        stalled.append(client)
+    stop = threading.Event()
+    made = [0, 0, 0]
+
+    def flood(number: int) -> None:
+        while not stop.is_set():
+            with secured(screener, f"127.1.2.{number + 1}"):
+                made[number] += 1
+
+    threads = [threading.Thread(target=flood, args=(number,)) for number in range(len(made))]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(200):
+            with screener.connect(f"127.7.1.{number + 1}") as known:
+                assert known.read() == FROM_MTA
+        wait_until(lambda: min(made) > 3, "handshakes among the stalled ones")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    for client in stalled:
+        client.socket.close()
+    assert screener.lines("warning") == []
+
+
+def test_last_word_of_a_dropped_client(start: Start, tls: dict[str, Any]) -> None:
+    """Inside TLS, with more of the client's behind it that nobody reads."""
+    screener = start(tls, {"deep": {"pipelining": "drop"}})
+    with secured(screener) as client:
+        client.send(b"NOOP\r\n" * 1000)
+        assert client.read_all() == b"521 5.5.1 Protocol error\r\n"
+
+
+# ---- the TLS process and the keys
+
+
+def test_killed(start: Start, tls: dict[str, Any]) -> None:
+    """Who was in TLS is cut off, all others notice nothing."""
+    screener = start(tls)
+    with secured(screener, "127.1.0.1") as inside, greeted(screener, "127.1.0.2") as outside:
+        (pid,) = tls_pids(screener)
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            inside.socket.recv(100)
+            raise ConnectionError
+        screener.line(rf"HANGUP after \S+ from {inside.pattern}")
+        screener.line(rf"warning: tls \(process {pid}\) was killed by SIGKILL: it is started again$")
+        screener.line(r": tls is process \d+ now$")
+        begin(outside)
+        secure(outside)
+        assert outside.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
+def test_missing(start: Start, tls: dict[str, Any]) -> None:
+    """While there is no TLS process STARTTLS is told 454 and mail goes on; then it is there again."""
+    screener = start(tls)
+    client = greeted(screener)
+    client.ask(b"EHLO me")
+    for _ in range(6):  # it is started at once, then after 1, 2, 4 s ...
+        for pid in tls_pids(screener):
+            os.kill(pid, signal.SIGKILL)
+            screener.line(rf"warning: tls \(process {pid}\) was killed by SIGKILL")
+        answer = client.ask(b"STARTTLS")
+        if answer.startswith(b"454"):
+            break
+        client.socket.close()
+        client = greeted(screener)
+        client.ask(b"EHLO me")
+    assert answer == b"454 4.7.0 TLS not available due to local problem\r\n"
+    screener.line("warning: STARTTLS: no TLS process is ready: answered 454$")
+    assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    wait_until(lambda: bool(tls_pids(screener)), "a TLS process")
+    screener.line(rf": tls is process {tls_pids(screener)[0]} now$")
+    begin(client)
+    secure(client)
+    client.socket.close()
+
+
+def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """No worker and no hub has them; where tests run as root, a key that root alone may read will do."""
+    needs.root("looks into other users' processes")
+    key, chain = certificate.make(folder, "roots")
+    screener = start(
+        tls, {"tls": {"certificates": [str(key), str(chain)]}, "control": {"path": str(folder / "control")}}
+    )
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    crew = ["fastscreen", "fastscreen-hub", "fastscreen-tls"]
+    wait_until(lambda: sorted(processes(screener).values()) == crew, "the hub")
+    names = processes(screener)
+    secret = key.read_bytes().splitlines()[1]
+    for pid in (screener.pid, *names):
+        links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        has = any("fastscreen certificates" in link for link in links)
+        assert has == (pid == screener.pid or names[pid] == "fastscreen-tls"), names.get(pid)
+        assert pid in tls_pids(screener) or secret not in memory(pid)
+
+
+def memory(pid: int) -> bytes:
+    """What a process can write to."""
+    held = b""
+    with Path(f"/proc/{pid}/mem").open("rb") as file:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            where, mode, *_ = line.split()
+            if mode.startswith("rw"):
+                first, last = (int(part, 16) for part in where.split("-"))
+                file.seek(first)
+                held += file.read(last - first)
+    return held
+
+
+def test_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """New handshakes see the new certificate, whoever is in TLS goes on; a process that is started anew has it, too."""
+    screener = start(tls)
+    with secured(screener, "127.1.0.1") as before:
+        old = shown(before)
+        for path in certificate.make(folder):
+            if USER:
+                shutil.chown(path, USER)
+        screener.reload()
+        assert before.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        with secured(screener, "127.1.0.2") as after:
+            new = shown(after)
+    assert old != new
+    os.kill(tls_pids(screener)[0], signal.SIGKILL)
+    screener.line(r": tls is process \d+ now$")
+    with secured(screener, "127.1.0.3") as client:
+        assert shown(client) == new
+
+
+@pytest.mark.parametrize("what", ["mismatch", "missing", "unreadable", "empty"])
+def test_not_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any], what: str) -> None:
+    """One honest line, and the old ones stay, also for a process that is started anew."""
+    screener = start(tls)
+    with secured(screener) as client:
+        old = shown(client)
+    _, chain = certificate.make(folder, "other")
+    target = folder / "mx.pem"
+    if what == "mismatch":
+        why = f"{target}: private key and certificate do not belong together"
+        if USER:
+            shutil.chown(chain, USER)
+        chain.replace(target)
+    elif what == "missing":
+        target.unlink()
+        why = f"{target}: No such file or directory"
+    elif what == "unreadable":
+        needs.root("a file that only root may read")
+        chain.chmod(0o600)
+        chain.replace(target)
+        why = f"{target}: Permission denied"
+    else:
+        target.write_bytes(b"")
+        why = f"{target}: no key and no certificate; PEM is expected"
+    screener.reload()
+    screener.line(rf"warning: \[tls\] not taken over: .*{why}: what is in use stays$")
+    assert len(screener.lines("warning")) == 1
+    for number in range(2):
+        with secured(screener) as client:
+            assert shown(client) == old
+        if not number:
+            os.kill(tls_pids(screener)[0], signal.SIGKILL)
+            screener.line(r": tls is process \d+ now$")
+
+
+def test_rotation_is_silent_about_roots_keys(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """SIGHUP comes every night. Other settings are taken over with the certificates that are in use."""
+    needs.root("a file that only root may read")
+    files = [str(path) for path in certificate.make(folder, "roots")]
+    screener = start(tls, {"tls": {"certificates": files}})
+    with secured(screener) as client:
+        old = shown(client)
+    screener.reload(merge(screener.settings, {"tls": {"protocols": "<=TLSv1.2"}}))
+    with secured(screener) as client:
+        assert shown(client) == old
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.version() == "TLSv1.2"
+    assert screener.lines("warning") == []
+
+
+def test_settings_that_openssl_does_not_know_at_sighup(start: Start, tls: dict[str, Any]) -> None:
+    """What is in use stays, also for a process that is started anew."""
+    screener = start(tls)
+    screener.reload(merge(screener.settings, {"tls": {"ciphers": "NONSENSE"}}))
+    screener.line(r"\[tls\] not taken over: tls.ciphers: OpenSSL knows no cipher in 'NONSENSE': what is in use stays$")
+    os.kill(tls_pids(screener)[0], signal.SIGKILL)
+    screener.line(r": tls is process \d+ now$")
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
+def test_turned_on_at_sighup_with_keys_that_cannot_be_read(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """There never were others: 454, and the log says why."""
+    needs.root("a file that only root may read")
+    files = [str(path) for path in certificate.make(folder, "roots")]
+    screener = start(tls, {"tls": {"level": "none", "certificates": []}})
+    screener.reload(merge(screener.settings, {"tls": {"level": "may", "certificates": files}}))
+    screener.line(rf"warning: \[tls\] not taken over: tls.certificates: {files[0]}: Permission denied: no TLS$")
+    with greeted(screener) as client:
+        client.ask(b"EHLO me")
+        assert client.ask(b"STARTTLS") == b"454 4.7.0 TLS not available due to local problem\r\n"
+
+
+def test_more_clients_than_descriptors(start: Start, tls: dict[str, Any]) -> None:
+    """Those beyond wait for their turn: nobody is let go."""
+    screener = start(tls, {"limits": {"pre_queue": 140, "post_queue": 5}}, descriptors=250)
+    clients = [greeted(screener, f"127.1.4.{number + 1}") for number in range(120)]
+    for client in clients:
+        begin(client)
+    for client in clients[:40]:
+        secure(client)
+        client.socket.close()
+    for client in clients[40:]:
+        secure(client)
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        client.socket.close()
+    assert screener.lines("warning") == []
+
+
+def test_turned_on_and_off_at_sighup(start: Start, tls: dict[str, Any]) -> None:
+    """Sessions in TLS go on when it is turned off."""
+    screener = start(tls, {"tls": {"level": "none"}})
+    assert tls_pids(screener) == []
+    with greeted(screener) as client:
+        assert b"STARTTLS" not in client.ask(b"EHLO me")
+        assert client.ask(b"STARTTLS") == b"502 5.5.1 Error: command not implemented\r\n"
+    screener.reload(merge(screener.settings, {"tls": {"level": "may"}}))
+    screener.line(r": tls is process \d+ now$")
+    with secured(screener, "127.1.0.1") as inside:
+        screener.reload(merge(screener.settings, {"tls": {"level": "none"}}))
+        with greeted(screener, "127.1.0.2") as client:
+            assert b"STARTTLS" not in client.ask(b"EHLO me")
+        assert inside.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    screener.reload(merge(screener.settings, {"tls": {"level": "encrypt"}}))
+    with secured(screener, "127.1.0.3") as client:
+        assert client.ask(b"MAIL FROM:<a@b.test>") == b"250 2.1.0 Ok\r\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "what"),
+    [
+        ({"certificates": []}, "tls.certificates: none, but tls.level is on"),
+        ({"certificates": ["/nonexistent/mx.pem"]}, "tls.certificates: /nonexistent/mx.pem: No such file"),
+        ({"ciphers": "NONSENSE"}, "tls.ciphers: OpenSSL knows no cipher in 'NONSENSE'"),
+        ({"certificates": ["{folder}/mx.pem"]}, "tls.certificates: {folder}/mx.pem: no private key beside it"),
+    ],
+)
+def test_start_that_fails(folder: Path, tls: dict[str, Any], own: dict[str, Any], what: str) -> None:
+    if "certificates" in own:
+        own = {"certificates": [path.replace("{folder}", str(folder)) for path in own["certificates"]]}
+    screener = Screener(folder, merge(tls, {"tls": own}))
+    with pytest.raises(AssertionError, match="fastscreen ended") as caught:
+        screener.start()
+    said = str(caught.value).partition(": ")[2]
+    assert what.replace("{folder}", str(folder)) in said
+    assert said.startswith("fastscreen: ")
+    assert said.count("\n") == 1
+    assert screener.wait() in (1, 2)
+
+
+def test_expired_certificate_is_told(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    key, chain = certificate.make(folder, "soon", days=2)
+    screener = start(tls, {"tls": {"certificates": [str(key), str(chain)]}})
+    screener.line(
+        rf"postfix/tlsproxy\[\d+\]: warning: tls.certificates: {key} and {chain}: expires on 20\d\d-\d\d-\d\d$"
+    )
+
+
+# ---- several processes, and the end
+
+
+def test_several_processes_and_workers(start: Start, tls: dict[str, Any]) -> None:
+    """One of two TLS processes stands still: the other serves all."""
+    screener = start(tls, {"tls": {"processes": 2}, "listen": {"workers": 2}})
+    assert len(tls_pids(screener)) == 2
+    stopped = tls_pids(screener)[0]
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        for number in range(20):
+            with secured(screener, f"127.1.3.{number + 1}") as client:
+                assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
+def test_client_in_tls_may_finish(start: Start, tls: dict[str, Any]) -> None:
+    """SIGTERM: the TLS process stays until the last client's last word."""
+    screener = start(tls)
+    with secured(screener) as client:
+        screener.signal(signal.SIGTERM)
+        screener.line(": stopping: clients in hand may finish$")
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        client.send(b"QUIT\r\n")
+        assert client.read_all() == b"221 2.0.0 Bye\r\n"
+    assert screener.wait() == 0
+    assert [line for line in screener.lines(f"DISCONNECT {client.pattern}") if "tlsproxy" in line]

@@ -1,0 +1,30 @@
+"""A client that goes on in TLS after STARTTLS."""
+
+import ssl
+from typing import Any
+
+from robust.harness import PATIENCE, Client
+
+
+def context(**settings: Any) -> ssl.SSLContext:
+    """A client's context that checks no names; `settings` are its attributes."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    made.verify_mode = ssl.CERT_NONE
+    for name, value in settings.items():
+        setattr(made, name, value)
+    return made
+
+
+def begin(client: Client) -> None:
+    """EHLO and STARTTLS; the handshake is next."""
+    assert b"250-STARTTLS\r\n" in client.ask(b"EHLO me.example")
+    assert client.ask(b"STARTTLS") == b"220 2.0.0 Ready to start TLS\r\n"
+
+
+def secure(client: Client, **settings: Any) -> ssl.SSLSocket:
+    """Make the handshake; from now on the client talks TLS."""
+    wrapped = context(**settings).wrap_socket(client.socket, server_hostname="mx.example.test")
+    wrapped.settimeout(PATIENCE)
+    client.socket = wrapped
+    return wrapped

@@ -1,0 +1,60 @@
+"""What MTAs announce, and what clients are told of it."""
+
+import pytest
+
+from fastscreen import config
+from fastscreen.config.model import Endpoint, Proxy, Target
+from fastscreen.ehlo import Ehlo, Keyword
+from fastscreen.offers import Offer, Offers, parse_offer
+
+POSTFIX = (
+    b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n"
+    b"250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250-DSN\r\n250-SMTPUTF8\r\n250 CHUNKING\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "keywords", "size"),
+    [
+        (b"250 SIZE\r\n", Keyword(0), None),  # the first line is a name
+        (b"250-x\r\n250 SIZE\r\n", Keyword.SIZE, 0),
+        (b"250-x\r\n250-size 12\r\n250 8bitmime\r\n", Keyword.SIZE | Keyword.EIGHTBITMIME, 12),
+        (b"250-x\r\n250-SIZE 1e9\r\n250 DSN,CHUNKING\r\n", Keyword.SIZE, 0),
+        (b"250-x\r\n250-\xff\xfe\r\n250 \r\n", Keyword(0), None),
+        (b"250-x\r\n250 silent-discard\r\n", Keyword(0), None),
+    ],
+)
+def test_parse(reply: bytes, keywords: Keyword, size: int | None) -> None:
+    assert parse_offer(reply) == Offer(keywords, size)
+
+
+def test_parse_a_real_one() -> None:
+    offer = parse_offer(POSTFIX)
+    assert offer.size == 10240000
+    assert Keyword.STARTTLS | Keyword.CHUNKING | Keyword.SMTPUTF8 in offer.keywords
+    assert Keyword.AUTH not in offer.keywords
+
+
+def test_clients_are_told_what_all_have() -> None:
+    used: list[Offer] = []
+    two = Proxy((Target(Endpoint("192.0.2.1", 25)), Target(Endpoint("192.0.2.2", 25))))
+    offers = Offers(two, 2, used.append)
+    keywords = offers.learn(0, POSTFIX)
+    assert keywords == int(parse_offer(POSTFIX).keywords)
+    offers.learn(1, b"250-b\r\n250-SIZE\r\n250 CHUNKING\r\n")
+    offers.learn(1, b"250-c\r\n250-SIZE\r\n250 CHUNKING\r\n")  # another name is no news
+    assert used[1:] == [Offer(Keyword.SIZE | Keyword.CHUNKING, 10240000)]
+
+
+def test_the_reply_to_ehlo() -> None:
+    """What the MTA lacks is left out, and BDAT is refused with it; nothing is logged of it."""
+    ehlo = Ehlo(config.default().engine, "mx.test")
+    before = ehlo.default.reply
+    ehlo.use(Keyword.CHUNKING | Keyword.DSN, 77)
+    lines = ehlo.default.reply.split(b"\r\n")
+    assert b"250-SIZE 77" in lines
+    assert not {line[4:] for line in lines} & {b"CHUNKING", b"DSN"}
+    assert Keyword.CHUNKING in ehlo.default.discard
+    assert ehlo.default.log is None
+    ehlo.use(Keyword(0), None)
+    assert ehlo.default.reply == before

@@ -1,0 +1,54 @@
+"""Who makes a handshake, who waits, and who gives up a place."""
+
+from fastscreen.starttls.gate import QUIET_SECONDS, Gate
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def gate(places: int) -> tuple[Gate[int], list[int], Clock]:
+    begun: list[int] = []
+    clock = Clock()
+    return Gate(places, begun.append, clock), begun, clock
+
+
+def test_in_the_order_of_their_coming() -> None:
+    made, begun, _ = gate(2)
+    for who in range(5):
+        made.enter(who)
+    assert (begun, made.waiting) == ([0, 1], 3)
+    made.leave(3)
+    made.leave(1)
+    made.leave(0)
+    assert (begun, made.waiting) == ([0, 1, 2, 4], 0)
+    made.leave(9)
+    made.enter(5)
+    assert begun[-1] == 4
+    made.leave(2)
+    assert begun[-1] == 5
+
+
+def test_the_silent_give_up_their_places() -> None:
+    """But only for those who wait, the longest silent first, and never one that moves."""
+    made, begun, clock = gate(2)
+    made.enter(0)
+    made.enter(1)
+    clock.now += QUIET_SECONDS
+    made.admit()
+    assert begun == [0, 1]
+    made.moved(0)
+    made.enter(2)
+    assert begun == [0, 1, 2]
+    made.enter(3)
+    assert begun == [0, 1, 2]
+    clock.now += QUIET_SECONDS
+    made.admit()
+    assert begun == [0, 1, 2, 3]
+    made.moved(1)  # without a place it goes on all the same
+    made.leave(1)
+    assert begun == [0, 1, 2, 3]
