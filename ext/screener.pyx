@@ -49,7 +49,7 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void* data, size_t size, int flags)
 
 cdef extern from "<netinet/tcp.h>" nogil:
-    const int IPPROTO_TCP, TCP_NODELAY
+    const int IPPROTO_TCP, TCP_NODELAY, TCP_QUICKACK
 
 cdef enum:
     ACCEPT_BATCH = 64
@@ -231,12 +231,15 @@ cdef class Screener:
 
     def run_relays(self):
         cdef epoll_event events[EVENT_BATCH]
-        cdef int at, count
-        count = max(epoll_wait(self.relay_set, events, EVENT_BATCH, 0), 0)
-        self.look_at_clocks()
-        for at in range(count):
-            relay_event(self, <Session*> (events[at].data.u64 & ~<uint64_t> 7), <Side> (events[at].data.u64 & 7),
-                        events[at].events)
+        cdef int at, count, _turn
+        for _turn in range(RELAY_TURNS):
+            count = epoll_wait(self.relay_set, events, EVENT_BATCH, 0)
+            self.look_at_clocks()
+            for at in range(count):
+                relay_event(self, <Session*> (events[at].data.u64 & ~<uint64_t> 7), <Side> (events[at].data.u64 & 7),
+                            events[at].events)
+            if count <= 0:
+                break
         if self.relay_news:
             self.relay_news = False
             self.finish()
