@@ -18,6 +18,7 @@ PROGRAMS = {
     "pflogsumm": ("/usr/sbin/pflogsumm", "pflogsumm"),
     "logwatch": ("/usr/sbin/logwatch", "logwatch"),
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
+    "haproxy": ("/usr/sbin/haproxy", "haproxy"),
     "openssl": ("/usr/bin/openssl", "openssl"),
     "exim4": ("/usr/sbin/exim4", "exim4-daemon-heavy"),
     "ip": ("/usr/sbin/ip", "iproute2"),
