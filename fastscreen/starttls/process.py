@@ -167,7 +167,7 @@ class TlsProcess:
         self._log.flush()
 
     async def _tick(self) -> None:
-        """Silent handshakes give up their places; a log daemon that was restarted is found again."""
+        """Long handshakes give up their places; a log daemon that was restarted is found again."""
         while True:
             await asyncio.sleep(TICK)
             self._hall.gate.admit()

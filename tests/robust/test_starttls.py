@@ -232,6 +232,38 @@ def test_silence_for_a_handshake(start: Start, tls: dict[str, Any]) -> None:
             screener.line(rf"HANGUP after \S+ from {client.pattern} in tests after SMTP handshake$")
 
 
+def test_handshakes_octet_by_octet(start: Start, tls: dict[str, Any]) -> None:
+    """As many as there are places, none of them silent for long: others do not wait for their end."""
+    screener = start(tls, {"tls": {"handshakes": 3, "handshake_time": "1h"}})
+    hello = _hello()
+    slow = [greeted(screener, f"127.1.1.{number + 1}") for number in range(3)]
+    for client in slow:
+        begin(client)
+    stop = threading.Event()
+    sent = [0]
+
+    def drip() -> None:
+        while not stop.wait(0.05):
+            for client in slow:
+                client.send(hello[sent[0] : sent[0] + 1])
+            sent[0] += 1
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        wait_until(lambda: sent[0] > 1, "handshakes that have begun")
+        with secured(screener) as client:
+            assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        assert sent[0] < len(hello)
+    finally:
+        stop.set()
+        thread.join()
+    for client in slow:
+        client.send(hello[sent[0] :])
+        assert client.read()  # a ServerHello: whoever lost his place goes on
+        client.socket.close()
+
+
 def test_limit_of_sessions(start: Start, tls: dict[str, Any]) -> None:
     """Beyond it 454, and the session goes on in plaintext; who leaves makes room."""
     screener = start(tls, {"tls": {"sessions": 2}})
