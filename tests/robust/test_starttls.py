@@ -520,6 +520,44 @@ def test_turned_on_at_sighup_with_keys_that_cannot_be_read(start: Start, folder:
         assert client.ask(b"STARTTLS") == b"454 4.7.0 TLS not available due to local problem\r\n"
 
 
+@pytest.mark.parametrize("when", ["turned on", "dead"])
+def test_certificates_that_fit_not_with_no_process_there(
+    start: Start, folder: Path, tls: dict[str, Any], when: str
+) -> None:
+    """They are refused as when there is one: what was in use stays for the next, or there is no TLS."""
+    _, other = certificate.make(folder, "other")
+    if USER:
+        shutil.chown(other, USER)
+    key, chain = tls["tls"]["certificates"]
+    wrong = {"level": "may", "certificates": [key, str(other)]}
+    if when == "turned on":
+        screener = start(tls, {"tls": {"level": "none", "certificates": []}})
+        rest = "no TLS"
+    else:
+        screener = start(tls)
+        for number in range(4):  # the next one comes after 4 s
+            wait_until(lambda: bool(tls_pids(screener)), "a TLS process")
+            if number:
+                screener.line(r": tls is process \d+ now$", number)
+            os.kill(tls_pids(screener)[0], signal.SIGKILL)
+            screener.line(r"warning: tls \(process \d+\) was killed by SIGKILL", number + 1)
+        rest = "what is in use stays"
+    screener.reload(merge(screener.settings, {"tls": wrong}))
+    screener.line(
+        rf"warning: \[tls\] not taken over: tls.certificates: {key} and {other}: private key and certificate do not "
+        rf"belong together: {rest}$"
+    )
+    if when == "dead":
+        screener.line(r": tls is process \d+ now$", 4)
+        with secured(screener) as client:
+            assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    assert len([line for line in screener.lines("warning") if "killed by SIGKILL" not in line]) == 1
+    screener.reload(merge(screener.settings, {"tls": {"level": "may", "certificates": [key, chain]}}))
+    screener.line(r": tls is process \d+ now$")
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
 def test_more_clients_than_descriptors(start: Start, tls: dict[str, Any]) -> None:
     """Those beyond wait for their turn: nobody is let go."""
     screener = start(tls, {"limits": {"pre_queue": 140, "post_queue": 5}}, descriptors=250)
