@@ -1,5 +1,6 @@
 """STARTTLS with a real process: the handshake goes to a TLS process, the session goes on inside."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -309,7 +310,8 @@ def test_full_socket(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_flood_of_handshakes_beside_known_clients(start: Start, tls: dict[str, Any]) -> None:
-    """Handshakes begun and never ended, and others made as fast as can be: known clients are served all the while."""
+    """Handshakes begun and never ended, and others made as fast as can be: who does not want TLS is served all the while,
+    known or new."""
     screener = start(tls, KNOWN, {"tls": {"handshakes": 5}, "limits": {"client_connection_count": 0}})
     stalled = []
     for _ in range(60):
@@ -332,6 +334,9 @@ def test_flood_of_handshakes_beside_known_clients(start: Start, tls: dict[str, A
         for number in range(200):
             with screener.connect(f"127.7.1.{number + 1}") as known:
                 assert known.read() == FROM_MTA
+            with greeted(screener, f"127.1.3.{number + 1}") as plain:
+                assert plain.ask(b"EHLO me.example").startswith(b"250-")
+                assert plain.ask(b"MAIL FROM:<a@b.test>") == b"250 2.1.0 Ok\r\n"
         wait_until(lambda: min(made) > 3, "handshakes among the stalled ones")
     finally:
         stop.set()
@@ -348,6 +353,67 @@ def test_last_word_of_a_dropped_client(start: Start, tls: dict[str, Any]) -> Non
     with secured(screener) as client:
         client.send(b"NOOP\r\n" * 1000)
         assert client.read_all() == b"521 5.5.1 Protocol error\r\n"
+
+
+class Raw:
+    """TLS whose records the test puts on the wire itself."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context().wrap_bio(self.incoming, self.outgoing)
+
+    def shake_hands(self) -> bytes:
+        """All but the last flight, which is returned."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.client.send(self.outgoing.read())
+                self.incoming.write(self.client.socket.recv(65536))
+            else:
+                return self.outgoing.read()
+
+    def records(self, *lines: bytes) -> list[bytes]:
+        made = []
+        for line in lines:
+            self.tls.write(line)
+            made.append(self.outgoing.read())
+        return made
+
+    def line(self) -> bytes:
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                return self.tls.read(65536)
+            self.incoming.write(self.client.socket.recv(65536))
+
+
+def test_pipelining_is_found_across_records(start: Start, tls: dict[str, Any]) -> None:
+    """Two commands that come together are that in two records, too; also behind the handshake's last word."""
+    screener = start(tls, {"deep": {"pipelining": "drop"}})
+    for together in (False, True):
+        with greeted(screener) as client:
+            begin(client)
+            raw = Raw(client)
+            last = raw.shake_hands()
+            if not together:
+                client.send(last)
+                last = b""
+            client.send(last + b"".join(raw.records(b"EHLO me\r\n", b"NOOP\r\n")))
+            assert raw.line() == b"521 5.5.1 Protocol error\r\n"
+            screener.line(rf"COMMAND PIPELINING from {client.pattern} after EHLO: NOOP")
+
+
+def test_one_command_in_many_records(start: Start, tls: dict[str, Any]) -> None:
+    """An octet each, all at once, the first one right behind the handshake: a line is a line."""
+    screener = start(tls)
+    with greeted(screener) as client:
+        begin(client)
+        raw = Raw(client)
+        last = raw.shake_hands()
+        client.send(last + b"".join(raw.records(*(bytes([octet]) for octet in b"NOOP\r\n"))))
+        assert raw.line() == b"250 2.0.0 Ok\r\n"
+    assert screener.lines("PIPELINING|BARE NEWLINE") == []
 
 
 # ---- the TLS process and the keys
@@ -615,12 +681,18 @@ def test_start_that_fails(folder: Path, tls: dict[str, Any], own: dict[str, Any]
     assert screener.wait() in (1, 2)
 
 
-def test_expired_certificate_is_told(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    key, chain = certificate.make(folder, "soon", days=2)
+@pytest.mark.parametrize(("days", "word"), [(2, "expires"), (-1, "expired")])
+def test_end_of_a_certificate_is_told(
+    start: Start, folder: Path, tls: dict[str, Any], days: int, word: str
+) -> None:
+    """Mail clients hardly look at it: TLS goes on with one that has expired."""
+    key, chain = certificate.make(folder, "soon", days=days)
     screener = start(tls, {"tls": {"certificates": [str(key), str(chain)]}})
     screener.line(
-        rf"postfix/tlsproxy\[\d+\]: warning: tls.certificates: {key} and {chain}: expires on 20\d\d-\d\d-\d\d$"
+        rf"postfix/tlsproxy\[\d+\]: warning: tls.certificates: {key} and {chain}: {word} on 20\d\d-\d\d-\d\d$"
     )
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
 
 
 # ---- several processes, and the end
