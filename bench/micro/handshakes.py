@@ -121,7 +121,7 @@ def _load(pid: int, clients: socket.socket, version: ssl.TLSVersion, resumed: bo
             assert not resumed or not at or secured.session_reused
             secured.close()
             screener.close()
-        memory = _memory(pid, visit)
+        memory = _memory(pid, visit, 4 * handshakes)
         rounds = []
         for _ in range(ROUNDS):
             before = _cpu(pid)
@@ -133,9 +133,9 @@ def _load(pid: int, clients: socket.socket, version: ssl.TLSVersion, resumed: bo
         return Cost(min(rounds), memory)
 
 
-def _memory(pid: int, visit: Callable[[], tuple[ssl.SSLSocket, socket.socket]]) -> float:
+def _memory(pid: int, visit: Callable[[], tuple[ssl.SSLSocket, socket.socket]], count: int) -> float:
     """What a session takes that stays."""
-    count, staying = 400, []
+    staying = []
     before = _own(pid)
     for _ in range(count):
         staying.append(visit())

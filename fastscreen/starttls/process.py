@@ -185,8 +185,6 @@ class TlsProcess:
             order, descriptors = channel.receive_order(self._seat.channel)
         except BlockingIOError:
             return
-        except OSError:
-            order, descriptors = None, []
         match order:
             case ReopenLog():
                 with contextlib.suppress(OSError):  # the supervisor tells

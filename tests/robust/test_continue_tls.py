@@ -3,22 +3,19 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import certificate
 
 from robust.conftest import Start
-from robust.harness import GREETING, USER, Client, Screener, wait_until
+from robust.harness import GREETING, Client, Screener, wait_until
 from robust.proxymta import Connection, ProxyMta
-from robust.tlsclient import begin, secure
+from robust.tlsclient import begin, certificates, secure
 
 OFFER = ProxyMta.OFFER.removesuffix(b"\r\n")
 
@@ -26,14 +23,10 @@ OFFER = ProxyMta.OFFER.removesuffix(b"\r\n")
 @pytest.fixture
 def settings(folder: Path) -> dict[str, Any]:
     """STARTTLS without a greet wait, all deep tests."""
-    chain = certificate.make(folder)
-    for path in chain:
-        if USER:
-            shutil.chown(path, USER)
     return {
         "deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"},
         "greet": {"banner": ""},
-        "tls": {"level": "may", "certificates": [str(path) for path in chain]},
+        "tls": {"level": "may", "certificates": certificates(folder)},
     }
 
 
@@ -67,9 +60,7 @@ def asked(connection: Connection) -> None:
 
 
 def tls_pid(screener: Screener) -> int:
-    (pid,) = (
-        pid for pid in screener.workers() if Path(f"/proc/{pid}/comm").read_text().strip() == "fastscreen-tls"
-    )
+    (pid,) = (pid for pid in screener.workers() if Path(f"/proc/{pid}/comm").read_text().strip() == "fastscreen-tls")
     return pid
 
 

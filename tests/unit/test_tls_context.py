@@ -129,7 +129,9 @@ def test_whole_chain_is_shown(tmp_path: Path) -> None:
         for end in ends:
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
-    assert ends[0].getpeercert()["subject"] == ((("commonName", "mx"),),)
+    shown = ends[0].getpeercert()
+    assert shown is not None
+    assert shown["subject"] == ((("commonName", "mx"),),)
 
 
 def test_no_certificate_after_all(folder: Path) -> None:
