@@ -476,6 +476,21 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
         assert pid in tls_pids(screener) or secret not in memory(pid)
 
 
+def test_a_tls_process_has_no_sockets_of_workers(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """Nor of the hub: no listening socket, no inbox, no channel."""
+    needs.root("looks into other users' processes")
+    screener = start(tls, {"listen": {"workers": 2}, "control": {"path": str(folder / "control")}})
+    wait_until(lambda: "fastscreen-hub" in processes(screener).values(), "the hub")
+
+    def sockets(pid: int) -> set[str]:
+        links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        return {link for link in links if link.startswith("socket:")}
+
+    (own,) = tls_pids(screener)
+    for pid, name in processes(screener).items():
+        assert pid == own or not sockets(own) & sockets(pid), name
+
+
 def memory(pid: int) -> bytes:
     """What a process can write to."""
     held = b""
