@@ -216,6 +216,22 @@ def _hello() -> bytes:
     return outgoing.read()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_does_not_like_the_certificate(
+    start: Start, tls: dict[str, Any], version: ssl.TLSVersion
+) -> None:
+    """Its alert is why."""
+    screener = start(tls, {"tls": {"log_level": 1}})
+    with greeted(screener) as client:
+        begin(client)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            picky = context(minimum_version=version, maximum_version=version, verify_mode=ssl.CERT_REQUIRED)
+            client.socket = picky.wrap_socket(client.socket)
+        screener.line(rf"SSL_accept error from {client.pattern}: tlsv1 alert unknown ca$")
+        screener.line(f"TLS handshake failed for service=smtpd peer={client.pattern}$")
+        screener.line(rf"HANGUP after \S+ from {client.pattern} in tests after SMTP handshake$")
+
+
 def test_silence_for_a_handshake(start: Start, tls: dict[str, Any]) -> None:
     """Neither who sends nothing nor who sends half of it stays longer than handshake_time."""
     screener = start(tls, {"tls": {"handshake_time": "1s", "handshakes": 1}})
@@ -415,15 +431,24 @@ def test_one_command_in_many_records(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_killed(start: Start, tls: dict[str, Any]) -> None:
-    """Who was in TLS is cut off, all others notice nothing."""
+    """Who was in TLS, or on the way there, is cut off; all others notice nothing."""
     screener = start(tls)
-    with secured(screener, "127.1.0.1") as inside, greeted(screener, "127.1.0.2") as outside:
+    with (
+        secured(screener, "127.1.0.1") as inside,
+        greeted(screener, "127.1.0.2") as outside,
+        greeted(screener, "127.1.0.3") as half,
+    ):
+        begin(half)
+        half.send(_hello())
+        assert half.socket.recv(1)
         (pid,) = tls_pids(screener)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             inside.socket.recv(100)
             raise ConnectionError
-        screener.line(rf"HANGUP after \S+ from {inside.pattern}")
+        half.read_all()
+        for client in (inside, half):
+            screener.line(rf"HANGUP after \S+ from {client.pattern}")
         screener.line(rf"warning: tls \(process {pid}\) was killed by SIGKILL: it is started again$")
         screener.line(r": tls is process \d+ now$")
         begin(outside)
@@ -474,6 +499,10 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
         has = any("fastscreen certificates" in link for link in links)
         assert has == (pid == screener.pid or names[pid] == "fastscreen-tls"), names.get(pid)
         assert pid in tls_pids(screener) or secret not in memory(pid)
+    # Another process of the same user, such as a worker that somebody broke into, does not get there.
+    for pid in (screener.pid, *tls_pids(screener)):
+        look = subprocess.run(["ls", f"/proc/{pid}/fd"], user=USER, capture_output=True, text=True, check=False)
+        assert "Permission denied" in look.stderr
 
 
 def test_a_tls_process_has_no_sockets_of_workers(start: Start, folder: Path, tls: dict[str, Any]) -> None:
