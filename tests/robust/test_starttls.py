@@ -18,6 +18,7 @@ from peers import certificate, needs
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import GREETING, TEASER, USER, Client, Screener, merge, wait_until
+from robust.test_control import connected, eventually
 from robust.tlsclient import begin, certificates, context, secure
 
 DEEP = {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}}
@@ -144,6 +145,22 @@ def test_sessions_are_resumed(start: Start, tls: dict[str, Any]) -> None:
         client.socket = second
         assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
         assert second.session_reused
+
+
+def test_explain_and_status(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    path = folder / "run" / "control"
+    screener = start(tls, {"tls": {"level": "encrypt"}, "control": {"path": str(path)}})
+    with connected(path) as control:
+        explained = control.ok("explain", address="127.1.0.9")
+        assert explained["verdict"] == "deep"
+        assert "has to say STARTTLS first" in explained["steps"][-2]["text"]
+        with secured(screener) as client:
+            assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+            assert eventually(control, "status", lambda answer: answer["workers"][0]["tls"] == 1)
+            screener.reload(merge(screener.settings, {"tls": {"level": "may"}}))
+            steps = control.ok("explain", address="127.1.0.9")["steps"]
+            assert "STARTTLS" not in str(steps)
+        assert eventually(control, "status", lambda answer: answer["workers"][0]["tls"] == 0)
 
 
 # ---- real clients
