@@ -81,7 +81,8 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
         session_hung_up(core, session)
         return NULL
     free(dialogue.helo)
-    dialogue.helo = NULL
+    free(dialogue.hello)            # what an MTA is to be told was said within TLS, or it was somebody else's word
+    dialogue.helo = dialogue.hello = NULL
     dialogue_reset(dialogue)
     line_release(&dialogue.lines)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)

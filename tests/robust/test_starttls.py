@@ -1,5 +1,6 @@
 """STARTTLS with a real process: the handshake goes to a TLS process, the session goes on inside."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -17,6 +18,7 @@ from peers import certificate, needs
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import GREETING, TEASER, USER, Client, Screener, merge, wait_until
+from robust.proxymta import Connection, ProxyMta
 from robust.tlsclient import begin, context, secure
 
 DEEP = {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}}
@@ -88,6 +90,26 @@ def test_session_goes_on_in_tls(start: Start, tls: dict[str, Any], version: ssl.
     screener.line(rf"postfix/tlsproxy\[\d+\]: CONNECT from {client.pattern}$")
     screener.line(rf"postfix/tlsproxy\[\d+\]: Anonymous TLS connection established from {client.pattern}: {name} with ")
     screener.line(rf"postfix/tlsproxy\[\d+\]: DISCONNECT {client.pattern}$")
+
+
+def test_what_was_said_before_tls_is_not_told_to_the_mta(start: Start, tls: dict[str, Any]) -> None:
+    """RFC 3207 4.2: an EHLO in plaintext may be anybody's. With Continue the MTA hears what was said within TLS alone."""
+    heard: list[bytes] = []
+
+    def serve(connection: Connection, _: int) -> None:
+        connection.send(b"220 mta\r\n")
+        with contextlib.suppress(EOFError):
+            while line := connection.line():
+                heard.append(line)
+                connection.send(b"250 ok\r\n")
+
+    with ProxyMta(serve) as mta:
+        screener = start(tls, {"handoff": {"continue_to": mta.target}})
+        client = secured(screener)
+        client.ask(b"MAIL FROM:<a@client.test>")
+        assert client.ask(b"RCPT TO:<b@here.test>") == b"250 ok\r\n"
+        assert heard == [b"MAIL FROM:<a@client.test>", b"RCPT TO:<b@here.test>"]
+        client.socket.close()
 
 
 def test_old_versions_and_foreign_ciphers(start: Start, tls: dict[str, Any]) -> None:
