@@ -189,13 +189,35 @@ def test_a_local_client_that_does_more_is_logged(start: Start, mta: FakeMta) -> 
 
 def test_waiting_headers_count(start: Start) -> None:
     """Silent ones count as clients under test, so that they cannot take all descriptors."""
-    screener = start(settings(), {"limits": {"pre_queue": 10}})
+    screener = start(settings(), {"limits": {"pre_queue": 10, "post_queue": 5}})
     held = [through(screener, b"PROXY ") for _ in range(10)]
     with through(screener, b"") as client:
         assert client.read_all() == b"421 4.3.2 All screening ports are busy\r\n"
     screener.line(r"reject: connect from .127\.60\.0\.1.:\d+: all screening ports busy")
     for each in held:
         assert each.silent()
+        each.socket.close()
+
+
+def test_known_clients_pass_when_clients_under_test_have_taken_all(start: Start, mta: FakeMta) -> None:
+    """As at a plain port, though nobody knows who it is before the header is there; at once, or in pieces."""
+    screener = start(settings(), KNOWN, {"limits": {"pre_queue": 10, "post_queue": 5}})
+    held = [through(screener, v1(f"192.0.2.{number}")) for number in range(10)]
+    for each in held:
+        assert each.socket.recv(len(TEASER)) == TEASER
+    for header in (v1, v2):
+        with through(screener, header("203.0.113.5")) as client:
+            assert client.read() == FROM_MTA
+        with through(screener, b"") as client:
+            assert client.silent(0.1)
+            client.send(header("203.0.113.5"))
+            assert client.read() == FROM_MTA
+    with through(screener, v1("192.0.2.99")) as client:
+        assert client.read_all() == b"421 4.3.2 All screening ports are busy\r\n"
+    silent = [through(screener, b"") for _ in range(5)]
+    with through(screener, b"") as client:
+        assert client.read_all() == b"421 4.3.2 All screening ports are busy\r\n"
+    for each in (*held, *silent):
         each.socket.close()
 
 
