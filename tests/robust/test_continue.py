@@ -382,6 +382,7 @@ def test_a_client_that_leaves_while_the_mta_is_asked(start: Start) -> None:
 
     with ProxyMta(serve) as mta:
         screener = start(going_on(mta.target))
+        wait_until(lambda: mta.locals == 1, "the MTA to be asked what it announces")
         descriptors = screener.descriptors()
         with screener.connect() as client:
             until_rcpt(client)
