@@ -228,6 +228,7 @@ cdef void continue_refused(Screener core, Session* session, const char* said, in
 
 cdef void continue_next(Screener core, Session* session, const char* why) noexcept:
     """Ask another MTA, or give up."""
+    core.relay_news = True          # a warning was logged
     if relay_next(core, session) != HANDOFF_DONE:
         continue_failed(core, session, why)
 

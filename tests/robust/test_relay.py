@@ -401,6 +401,28 @@ def test_relayed_sessions_do_not_count_as_clients_under_test(start: Start) -> No
         assert screener.lines("STRESS|busy") == []
 
 
+def test_stress_ends_when_its_clients_are_relayed(start: Start) -> None:
+    """Not when the first of them has ended: until then all newcomers would have the short limits."""
+    with ProxyMta(greet) as mta, contextlib.ExitStack() as open_ones:
+        screener = start(to(mta.target), {"limits": {"pre_queue": 10}})
+        clients = [open_ones.enter_context(screener.connect(f"127.1.0.{number}")) for number in range(1, 10)]
+        screener.line("entering STRESS mode with 9 connections")
+        for client in clients:
+            assert client.read() == TEASER + b"220 the MTA itself\r\n"
+        screener.line("leaving STRESS mode with 7 connections")
+
+
+def test_too_few_descriptors_are_waited_for(start: Start) -> None:
+    """limits.relay promises more than there are: who was accepted waits until another has left, as with pass:."""
+    with ProxyMta(greet) as mta:
+        screener = start(to(mta.target), {"limits": {"relay": 1000, "client_connection_count": 0}}, descriptors=50)
+        clients = [screener.connect(KNOWN_CLIENT) for _ in range(40)]
+        for client in clients:
+            with client:
+                assert client.read() == b"220 the MTA itself\r\n"
+        assert screener.lines("warning: cannot connect") == []
+
+
 def test_relayed_sessions_count_as_the_clients_own(start: Start) -> None:
     with ProxyMta(greet) as mta:
         screener = start(to(mta.target), {"limits": {"client_connection_count": 1}})
