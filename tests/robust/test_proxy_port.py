@@ -172,6 +172,19 @@ def test_silent_health_checks(start: Start, mta: FakeMta) -> None:
     assert [line for line in lines if "127.1.0.1" not in line and "daemon started" not in line] == []
 
 
+def test_a_health_check_that_says_ehlo_is_silent(start: Start, mta: FakeMta) -> None:
+    """Though its address is in discard_ehlo_keyword_address_maps: that is a line for each EHLO of others."""
+    engine = {"discard_ehlo_keyword_address_maps": ["inline:{127.60.0.1=dsn, 127.1.0.1=dsn}"]}
+    screener = start(settings(), {"deep": {"pipelining": "enforce"}, "engine": engine})
+    for client in (through(screener, LOCAL), Client(screener.address, "127.1.0.1")):
+        with client:
+            assert client.read() == TEASER + GREETING
+            assert b"DSN" not in client.ask(b"EHLO x")
+            assert client.ask(b"QUIT").startswith(b"221 ")
+    screener.line("127.1.0.1.*: discarding EHLO keywords: DSN")
+    assert not screener.lines("127.60")
+
+
 def test_a_local_client_that_does_more_is_logged(start: Start, mta: FakeMta) -> None:
     """From its CONNECT on: a mailer beside the balancer is no health check."""
     screener = start(settings(), {"deep": {"pipelining": "enforce"}})
