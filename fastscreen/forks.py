@@ -117,7 +117,7 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
         held.control.listener.close()
     for group in held.groups.values():
         close_all(group)
-    for pair in held.questions:
+    for pair in (*held.questions, *held.inboxes):
         close_all(pair)
     held.tls_pair[0].close()
     target = held.target.for_child("tlsproxy")
