@@ -149,6 +149,8 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
         return True
     if waits != NULL:
         core.unwatch(fd)            # epoll watches the description, which lives on elsewhere
+    if state == PROXY_CLIENT and address_equal(&header.client, peer):
+        state = PROXY_LOCAL         # HAProxy's health check in version 1, which has no word for that
     if state == PROXY_LOCAL:
         if recv(fd, core.feed, 1, MSG_PEEK | MSG_DONTWAIT) == 0:
             close(fd)

@@ -158,6 +158,12 @@ def test_silent_health_checks(start: Start, mta: FakeMta) -> None:
     with through(screener, LOCAL):
         pass
     through(screener, LOCAL).reset()
+    for header in (v1, v2):  # as HAProxy's checks by version 1: it names itself
+        with through(screener, b"") as client:
+            client.send(header(*client.socket.getsockname()))
+            assert client.socket.recv(len(TEASER)) == TEASER
+        with through(screener, b"") as client:
+            client.send(header(*client.socket.getsockname()))
     with through(screener, b"QUIT\r\n") as client:
         assert client.read_all() == b"221 2.0.0 Bye\r\n"
     with through(screener, LOCAL, "127.60.0.2") as client:

@@ -93,7 +93,7 @@ def test_session_goes_on_in_tls(start: Start, tls: dict[str, Any], version: ssl.
 
 
 def test_what_was_said_before_tls_is_not_told_to_the_mta(start: Start, tls: dict[str, Any]) -> None:
-    """RFC 3207 4.2: an EHLO in plaintext may be anybody's. With Continue the MTA hears what was said within TLS alone."""
+    """RFC 3207 4.2: an EHLO in plaintext may be anybody's. With Continue the MTA hears what was said within TLS."""
     heard: list[bytes] = []
 
     def serve(connection: Connection, _: int) -> None:
