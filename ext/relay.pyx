@@ -227,10 +227,9 @@ cdef void relay_log_limit(Screener core, Session* session) noexcept:
 
 cdef void relay_event(Screener core, Session* session, Side side, uint32_t events) noexcept:
     """Something happened on one side's descriptor."""
-    cdef Policy policy = <Policy> session.policy
     cdef Relay* relay = session.relay
     if relay == NULL or not relay.watched[<int> side]:
-        return                      # it ended in this batch
+        return                      # it ended in this batch, and with it the policy went
     if relay.state == RELAY_CONNECTING:
         relay_connect_ready(core, session)
         return
@@ -238,7 +237,7 @@ cdef void relay_event(Screener core, Session* session, Side side, uint32_t event
         continue_readable(core, session)
         return
     if not relay.lingers:
-        core.timers.arm(&session.timer, TIMER_RELAY, policy.relay_idle, core.now)
+        core.timers.arm(&session.timer, TIMER_RELAY, (<Policy> session.policy).relay_idle, core.now)
     if events & (EPOLLIN | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLIN:
         flow_move(core, session, side)
     if events & (EPOLLOUT | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLOUT:

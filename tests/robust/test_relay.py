@@ -1,6 +1,7 @@
 """`handoff.to = "proxy:..."`: clients that passed are relayed to an MTA that may refuse, stop, stall or break off."""
 
 import contextlib
+import os
 import random
 import re
 import resource
@@ -276,6 +277,35 @@ def test_a_client_that_breaks_off(start: Start) -> None:
         wait_until(lambda: screener.descriptors() == descriptors, "the session to be gone")
         wait_until(lambda: heard != [], "the MTA to see the end")
         assert heard[0] in (b"half a mess", b"")  # a reset may overtake what was sent
+
+
+def test_both_sides_have_news_and_the_first_ends_the_session(start: Start) -> None:
+    """MTAs say something, clients are gone: a batch has an event of each side, and the second finds no session."""
+    connections: list[Connection] = []
+
+    def serve(connection: Connection, _: int) -> None:
+        connection.send(b"220 the MTA itself\r\n")
+        connections.append(connection)
+        connection.rest()
+
+    with ProxyMta(serve) as mta:
+        screener = start(to(mta.target))
+        descriptors = screener.descriptors()
+        (worker,) = screener.workers()
+        for _ in range(5):
+            connections.clear()
+            clients = [screener.connect(KNOWN_CLIENT) for _ in range(20)]
+            for client in clients:
+                assert client.read() == b"220 the MTA itself\r\n"
+            os.kill(worker, signal.SIGSTOP)
+            wait_until(lambda: ") T " in Path(f"/proc/{worker}/stat").read_text(), "the worker to stand still")
+            for connection in connections:
+                connection.send(b"250 to nobody\r\n")
+            for client in clients:
+                client.reset()
+            os.kill(worker, signal.SIGCONT)
+            wait_until(lambda: screener.descriptors() <= descriptors, "the sessions to be gone")
+            assert screener.workers() == [worker]
 
 
 def test_a_refusing_target_is_skipped(start: Start) -> None:
