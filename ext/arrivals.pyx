@@ -57,8 +57,8 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
 
 
 cdef inline bint arrivals_full(Screener core) noexcept:
-    """Those that wait count as clients under test; but when these have taken all, there still is room for as many as may
-    be on their way to the MTA: a known client cannot be told from others before its header is there."""
+    """Those that wait count as clients under test; but when these have taken all, there still is room for as many as
+    may be on their way to the MTA: a known client cannot be told from others before its header is there."""
     return (core.arrivals >= core.policy.post_queue
             and core.arrivals + unrelayed(core) - core.handoffs >= core.policy.pre_queue)
 
