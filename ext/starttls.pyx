@@ -80,13 +80,19 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
     if dialogue.unsent_length or not session_watch(core, session, True):
         session_hung_up(core, session)
         return NULL
-    free(dialogue.helo)
-    free(dialogue.hello)            # what an MTA is to be told was said within TLS, or it was somebody else's word
-    dialogue.helo = dialogue.hello = NULL
-    dialogue_reset(dialogue)
+    dialogue_forget(dialogue)
     line_release(&dialogue.lines)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
     return NULL
+
+
+cdef void dialogue_forget(Dialogue* dialogue) noexcept nogil:
+    """What was said before TLS could be anybody's (RFC 3207 4.2): no MTA is told it, either."""
+    free(dialogue.helo)
+    free(dialogue.hello)
+    free(dialogue.mail)
+    dialogue.helo = dialogue.hello = dialogue.mail = NULL
+    dialogue_reset(dialogue)
 
 
 cdef Py_ssize_t tls_pass(int tls, Session* session, int plaintext) noexcept nogil:
