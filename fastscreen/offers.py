@@ -93,7 +93,8 @@ async def asked(target: Target, version: int, hostname: str) -> bytes:
         writer.write(f"EHLO {hostname}\r\n".encode())
         offer = await _reply(reader, 250)
         writer.write(b"QUIT\r\n")
-        await _reply(reader, 221)
+        with contextlib.suppress(OSError, EOFError, ValueError):  # it has said what was asked
+            await _reply(reader, 221)
         return offer
     finally:
         writer.close()
@@ -102,7 +103,10 @@ async def asked(target: Target, version: int, hostname: str) -> bytes:
 async def _reply(reader: asyncio.StreamReader, expected: int) -> bytes:
     reply = b""
     while (read := read_reply(reply)) is None:
-        reply += await reader.readuntil(b"\n")
+        try:
+            reply += await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            raise ValueError("a line without an end") from None
     if read[1] != expected:
         raise ValueError(f"{read[1]} instead of {expected}")
     return reply

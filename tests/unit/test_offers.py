@@ -1,8 +1,10 @@
 """What MTAs announce, and what clients are told of it."""
 
+import asyncio
+
 import pytest
 
-from fastscreen import config
+from fastscreen import config, offers
 from fastscreen.config.model import Endpoint, Proxy, Target
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.offers import Offer, Offers, parse_offer
@@ -44,6 +46,39 @@ def test_clients_are_told_what_all_have() -> None:
     offers.learn(1, b"250-b\r\n250-SIZE\r\n250 CHUNKING\r\n")
     offers.learn(1, b"250-c\r\n250-SIZE\r\n250 CHUNKING\r\n")  # another name is no news
     assert used[1:] == [Offer(Keyword.SIZE | Keyword.CHUNKING, 10240000)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [b"220-" + b"x" * 100_000],  # a line without an end
+        [b"220 x\r\n", b"250-" + b"x\r\n250-" * 5_000],
+        [b"554 no\r\n"],
+        [b"HTTP/1.1 400 no\r\n"],
+        [],
+    ],
+)
+def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has announced something; then it may hang up without a word."""
+    monkeypatch.setattr(offers, "RETRY", 0.0)
+    answers = [first, [b"220 x\r\n", POSTFIX]]
+    used: list[Offer] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(16)
+        for answer in answers.pop(0):
+            writer.write(answer)
+            await reader.readline()
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            target = Target(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
+            await Offers(Proxy((target,)), 2, used.append).ask("mx.test")
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    assert used == [parse_offer(POSTFIX)]
+    assert answers == []
 
 
 def test_the_reply_to_ehlo() -> None:
