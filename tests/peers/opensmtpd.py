@@ -1,6 +1,7 @@
 """A private real OpenSMTPD behind the PROXY protocol: own configuration, queue, log and mailbox."""
 
 import os
+import socket
 from pathlib import Path
 
 from peers import needs, pages, processes, unpacked
@@ -66,7 +67,7 @@ class OpenSmtpd:
         def started() -> bool:
             if self._process.poll() is not None:
                 raise RuntimeError(f"OpenSMTPD ended ({self._process.returncode}): {self.log.read_text()}")
-            with namespace.socket(2, 1) as probe:  # type: ignore[arg-type]
+            with namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 return probe.connect_ex(("127.0.0.1", 10025)) == 0
 
         try:
