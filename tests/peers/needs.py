@@ -19,7 +19,7 @@ PROGRAMS = {
     "logwatch": ("/usr/sbin/logwatch", "logwatch"),
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
     "openssl": ("/usr/bin/openssl", "openssl"),
-    "exim4": ("/usr/sbin/exim4", "exim4-daemon-heavy"),
+    "curl": ("/usr/bin/curl", "curl"),
     "ip": ("/usr/sbin/ip", "iproute2"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
     "tmux": ("/usr/bin/tmux", "tmux"),

@@ -1,13 +1,15 @@
 """What MTAs announce, and what clients are told of it."""
 
 import asyncio
+from asyncio import StreamWriter
+from unittest.mock import Mock
 
 import pytest
 
 from fastscreen import config, offers
 from fastscreen.config.model import Endpoint, Proxy, Target
 from fastscreen.ehlo import Ehlo, Keyword
-from fastscreen.offers import Offer, Offers, parse_offer
+from fastscreen.offers import Offer, Offers, own_header, parse_offer
 
 POSTFIX = (
     b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n"
@@ -35,6 +37,21 @@ def test_parse_a_real_one() -> None:
     assert offer.size == 10240000
     assert Keyword.STARTTLS | Keyword.CHUNKING | Keyword.SMTPUTF8 in offer.keywords
     assert Keyword.AUTH not in offer.keywords
+
+
+@pytest.mark.parametrize(
+    ("own", "mta", "header"),
+    [
+        (("127.0.0.1", 4000), ("127.0.0.2", 25), b"PROXY TCP4 127.0.0.1 127.0.0.2 4000 25\r\n"),
+        (("::1", 4000, 0, 0), ("::1", 25, 0, 0), b"PROXY TCP6 ::1 ::1 4000 25\r\n"),
+        ("", "/run/mta", b"PROXY UNKNOWN\r\n"),
+    ],
+)
+def test_a_connection_of_our_own_is_said_to_be_so(own: object, mta: object, header: bytes) -> None:
+    """In version 1 with its ends where it has some: Haraka refuses UNKNOWN."""
+    writer = Mock(spec=StreamWriter)
+    writer.get_extra_info.side_effect = {"sockname": own, "peername": mta}.__getitem__
+    assert own_header(writer) == header
 
 
 def test_clients_are_told_what_all_have() -> None:
