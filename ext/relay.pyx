@@ -74,17 +74,19 @@ cdef Handoff relay_next(Screener core, Session* session) noexcept:
         relay.state = RELAY_CONNECTING
         if relay_connect(core, session, targets):
             return HANDOFF_DONE
+        if session.mta < 0:
+            relay.problem = errno   # no descriptor: that is not the target's fault, and another may leave one
+            full = True
+            break
         if errno == EAGAIN and targets.targets[at].family == AF_UNIX:
-            full = True             # it lives, but its queue has no room
+            relay.problem = errno   # it lives, but its queue has no room
+            full = True
             relay_close(core, session)
             continue
-        if session.mta < 0:
-            relay.problem = errno   # no descriptor: that is not the target's fault
-            break
         relay_missed(core, session, strerror(errno))
     at = relay.problem
     relay_free(core, session)
-    errno_set(EAGAIN if full else at)
+    errno_set(at)
     return HANDOFF_FULL if full else HANDOFF_FAILED
 
 
@@ -164,7 +166,7 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
     if session.flags & COUNTED_HANDOFF:
         session.flags &= ~COUNTED_HANDOFF
         core.handoffs -= 1
-        if core.accept_paused and core.handoffs == policy.post_queue - 1:
+        if core.accept_paused and core.handoffs == core.policy.post_queue - 1:
             core.resume_accept()    # a burst that waited for room
     session_unwatch(core, session)
     session_enter(core, session, STAGE_RELAY)
@@ -172,6 +174,7 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
     relay.state = RELAY_FLOWING
     core.relayed += 1
     session.client.relayed += 1
+    stress_fall(core)
     core.relay_news = True
     send_at_once(session.fd)
     core.timers.arm(&relay.total, TIMER_RELAY_TOTAL, policy.relay_time, core.now)
@@ -233,10 +236,9 @@ cdef void relay_log_limit(Screener core, Session* session) noexcept:
 
 cdef void relay_event(Screener core, Session* session, Side side, uint32_t events) noexcept:
     """Something happened on one side's descriptor."""
-    cdef Policy policy = <Policy> session.policy
     cdef Relay* relay = session.relay
     if relay == NULL or not relay.watched[<int> side]:
-        return                      # it ended in this batch
+        return                      # it ended in this batch, and with it the policy went
     if relay.state == RELAY_CONNECTING:
         relay_connect_ready(core, session)
         return
@@ -244,7 +246,7 @@ cdef void relay_event(Screener core, Session* session, Side side, uint32_t event
         continue_readable(core, session)
         return
     if not relay.lingers:
-        core.timers.arm(&session.timer, TIMER_RELAY, policy.relay_idle, core.now)
+        core.timers.arm(&session.timer, TIMER_RELAY, (<Policy> session.policy).relay_idle, core.now)
     if events & (EPOLLIN | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLIN:
         flow_move(core, session, side, (events & EPOLLRDHUP) != 0)
     if events & (EPOLLOUT | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLOUT:

@@ -282,9 +282,12 @@ cdef class Screener:
         if self.cache is not None:
             self.cache.end_batch()
         self.log.flush()
-        if self.draining and self.sessions == 0 and self.arrivals == 0 and self.inbox_is_empty():
-            self.draining = False
-            self.on_drained()
+        if self.draining and self.sessions == 0 and self.arrivals == 0:
+            if self.inbox_is_empty():
+                self.draining = False
+                self.on_drained()
+            else:
+                self.finish()       # what just began has its part of this batch
 
     cdef void sweep(self) noexcept:
         """Free what ended in this batch; its events may have named it until now."""
@@ -431,7 +434,7 @@ cdef class Screener:
             self.watch(self.inbox.fd, EPOLLIN, &self.inbox, TAG_LISTENER)
 
     cdef bint inbox_is_empty(self) noexcept:
-        """Before this process ends: whoever was passed to it meanwhile is served."""
+        """Before this process ends: whoever was passed to it meanwhile is served. False: somebody was."""
         if self.inbox.fd >= 0:
             inbox_readable(self, self.inbox.fd)
         return self.sessions == 0

@@ -64,6 +64,18 @@ def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> 
         _be(held, lambda: work(theirs))
 
 
+def tried(held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Report | Silent | None:
+    """Let a child do what may fail or never end, and return what it says; None: it was cut short. OSError: as above."""
+    place = Place("trial")
+    fork(held, place, work)
+    try:
+        return hear(place, time.monotonic() + seconds)
+    finally:
+        place.leave()
+        place.kill()
+        os.waitpid(place.pid, 0)
+
+
 def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
     """In the child: do this, and end."""
     code = 70  # EX_SOFTWARE
@@ -92,7 +104,7 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
     close_all(receiving for at, (_, receiving) in enumerate(held.inboxes) if at != number)
     close_all(hubs for hubs, _ in held.questions)
     close_all(workers for at, (_, workers) in enumerate(held.questions) if at != number)
-    _without_keys(held)
+    without_keys(held)
     held.tls_pair[1].close()
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[number]).write
@@ -117,7 +129,7 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
         held.control.listener.close()
     for group in held.groups.values():
         close_all(group)
-    for pair in held.questions:
+    for pair in (*held.inboxes, *held.questions):
         close_all(pair)
     held.tls_pair[0].close()
     target = held.target.for_child("tlsproxy")
@@ -127,7 +139,7 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
     return TlsProcess(held.config, target, TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates)).run()
 
 
-def _without_keys(held: Holdings) -> None:
+def without_keys(held: Holdings) -> None:
     """A process that talks to strangers has no private key in reach."""
     if held.certificates is not None:
         held.certificates.close()
@@ -141,7 +153,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     for ends in held.inboxes:
         close_all(ends)
     close_all(workers for _, workers in held.questions)
-    _without_keys(held)
+    without_keys(held)
     close_all(held.tls_pair)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-1]).write
