@@ -48,11 +48,9 @@ def put_into(published: dict[str, Any], measured: dict[str, Any]) -> dict[str, A
 
 def _made(data: dict[str, Any]) -> str:
     machine = data["machine"]
-    programs = [
-        f"{name} {machine[key]}" for name, key in (("Postfix", "postfix"), ("HAProxy", "haproxy")) if key in machine
-    ]
-    made = f"{machine['processor']}, {', '.join(programs)}, {data['rounds']} rounds, {machine['time'][:10]}"
+    names = {"postfix": "Postfix", "haproxy": "HAProxy"}
+    programs = [f"{name} {machine[key]}" for key, name in names.items() if key in machine]
     days = sorted({entry["apart"]["time"][:10] for entry in report.apart(data)})
-    return (
-        f"{made}; some rows apart, {', '.join(days)} ([which](docs/benchmark.md#the-machine))." if days else f"{made}."
-    )
+    others = f"; some rows apart, {', '.join(days)} ([which](docs/benchmark.md#the-machine))" if days else ""
+    made = f"{machine['processor']}, {', '.join(programs)}, {data['rounds']} rounds, {machine['time'][:10]}"
+    return f"{made}{others}."

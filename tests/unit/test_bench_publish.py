@@ -18,7 +18,7 @@ def test_rows_that_were_measured_apart(tmp_path: Path) -> None:
     (tmp_path / "docs" / "benchmark.json").write_text(json.dumps(published))
     (tmp_path / "README.md").write_text("before\n<!-- benchmark: begin -->\nold\n<!-- benchmark: end -->\nafter\n")
     row = published["rows"][1] | {"title": "measured anew"}
-    empty = dict.fromkeys(report.PARTS, [])
+    empty: dict[str, Any] = {part: [] for part in report.PARTS}
     machine = published["machine"] | {"time": "2031-01-02T03:04:05+00:00", "load before": "0.1 0.2 0.3"}
     publish.write(empty | {"machine": machine, "rounds": 5, "rows": [row], "problems": {}}, tmp_path, whole=False)
     merged = json.loads((tmp_path / "docs" / "benchmark.json").read_text())
