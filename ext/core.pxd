@@ -314,6 +314,7 @@ cdef enum:
     NON_SMTP_COMMAND
     BARE_NEWLINE
     TESTS                   # how many
+    DENYLIST = TESTS        # no test: its place behind them, where something is kept for each and for the deny list
 
 
 cdef enum Action:
@@ -532,6 +533,7 @@ cdef enum EventKind:
     EVENT_CONTINUE_FAILED   # text: why
     EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
     EVENT_VETOED            # came in where nobody is passed
+    EVENT_SPARED            # shadow mode; text: what the client would have been told
     EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: what it said last
     EVENT_KINDS
 

@@ -205,7 +205,7 @@ class Policy:
     """All settings of a session; never changes. Times are seconds.
 
     teaser, greeting: whole replies with CRLF; an empty teaser switches the pregreet test off.
-    Actions are "ignore", "enforce" or "drop".
+    Actions are "ignore", "enforce", "drop", or "shadow": as "ignore", but the log has what "enforce" would have said.
     tests: (on, action, ttl) of pregreet, DNSBL, pipelining, non-SMTP command, bare newline; the action of a deep test
     that is off counts once the client failed another test (reference 2.6).
     greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
@@ -215,6 +215,7 @@ class Policy:
     tls_level: "none", "may" or "encrypt"; tls_sessions: how many may be in TLS at a time.
     interfaces: permits the server addresses where a client may pass (MX policy); None: all.
     cache_prefix, client_prefix: bits (IPv4, IPv6) that the cache, and the count of a client's connections, go by.
+    shadow: nobody is turned away, the log tells who would have been.
     ValueError: a value that cannot be used, in one line.
     """
 
@@ -262,6 +263,7 @@ class Policy:
         interfaces: AccessStep | None = None,
         cache_prefix: tuple[int, int] = (32, 128),
         client_prefix: tuple[int, int] = (32, 128),
+        shadow: bool = False,
     ) -> None: ...
 
 @final

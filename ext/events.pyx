@@ -25,7 +25,7 @@ EVENTS = (
     "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", "pregreet", "listed",
     "list_failed", "rank", "dialogue", "command", "pipelining", "non_smtp_command", "bare_newline", "limit", "reply",
     "passed", "handed", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
-    "continue_failed", "relayed", "vetoed", "session")
+    "continue_failed", "relayed", "vetoed", "spared", "session")
 STAGES = ("greet", "dialogue", "mta", "handed", "continue", "relay", "gone")
 FINDINGS = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline", "denylisted", "vetoed")
 

@@ -99,6 +99,7 @@ class Status(Struct, frozen=True):
     version: str
     hostname: str
     pid: int
+    mode: str = "screen"
     bypass_until: float | None = None
     limits: dict[str, int] = {}
     counts: dict[str, int] = {}

@@ -125,6 +125,8 @@ class Viewer(App[None]):
             items += [Item(" "), mark, Item(f" {other.name} ", here, f"app.show_daemon({at})")]
         right: list[Item] = []
         if status is not None:
+            if status.mode == "shadow":
+                right += [Item(" SHADOW ", ALARM), Item(" ")]
             if status.bypass_until is not None and status.bypass_until > status.time:
                 right += [Item(f" BYPASS {duration(status.bypass_until - status.time)} ", ALARM), Item(" ")]
             if any(worker.stress for worker in status.workers):

@@ -12,10 +12,14 @@ from msgspec import Struct
 
 
 class Action(StrEnum):
-    """What follows a failed test (reference 2.6); `OFF` only for deep tests: the test is not made."""
+    """What follows a failed test (reference 2.6).
+
+    OFF: only for deep tests, the test is not made. SHADOW: as IGNORE, and the log has what ENFORCE would have replied.
+    """
 
     OFF = "off"
     IGNORE = "ignore"
+    SHADOW = "shadow"
     ENFORCE = "enforce"
     DROP = "drop"
 
@@ -266,9 +270,13 @@ class Log(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`."""
+    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`.
+
+    mode: "screen", or "shadow": nobody is turned away.
+    """
 
     source: str
+    mode: str
     hostname: str
     banner: str
     user: str
@@ -284,6 +292,19 @@ class Config(Struct, frozen=True):
     limits: Limits
     control: Control
     log: Log
+
+    @property
+    def shadow(self) -> bool:
+        return self.mode == "shadow"
+
+    def follows(self, action: Action) -> Action:
+        """What follows where this action is configured: nothing in shadow mode."""
+        return Action.IGNORE if action is Action.SHADOW or (self.shadow and action is not Action.OFF) else action
+
+    def deep_action(self, test: str) -> Action:
+        """Of a deep test, by its key: in shadow mode it is made only if the session can go on with an MTA."""
+        action: Action = getattr(self.deep, test)
+        return Action.OFF if self.shadow and self.handoff.continue_to is None else action
 
     @property
     def worker_prefix(self) -> Prefix:

@@ -10,8 +10,8 @@ from msgspec import Struct
 from fastscreen.config import tlsvalues, values
 from fastscreen.config.model import Action
 
-_TEST = values.ActionOf(Action.IGNORE, Action.ENFORCE, Action.DROP)
-_DEEP = values.ActionOf(Action.OFF, Action.IGNORE, Action.ENFORCE, Action.DROP)
+_TEST = values.ActionOf(Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
+_DEEP = values.ActionOf(Action.OFF, Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
 _FILTER = (
     r'"\\t !\"#$%&'
     r"'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"
@@ -64,6 +64,13 @@ TABLES = {
 }
 
 KEYS = (
+    Key(
+        "mode",
+        '"screen"',
+        values.Choice("screen", "shadow"),
+        "`shadow`: everything is measured and logged as always, but nobody is turned away; a `SHADOW` line tells who "
+        "would have been ([shadow.md](shadow.md)).",
+    ),
     Key(
         "hostname",
         '""',

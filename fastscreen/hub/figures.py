@@ -44,6 +44,7 @@ async def status(house: House) -> Map:
         "version": __version__,
         "hostname": house.config.hostname,
         "pid": house.pid,
+        "mode": house.config.mode,
         "bypass_until": house.bypass.until,
         "limits": {
             "pre_queue": sum(house.pre_queue(at) for at in range(len(house.crew))),
