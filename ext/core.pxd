@@ -216,9 +216,10 @@ cdef enum ReplyState:
 cdef struct Reply:
     uint32_t kept_until     # s, monotonic: asked again after this
     uint32_t valid_until    # s, monotonic: by the TTL that the list gave; 0: it gave none
+    uint32_t answered       # s, monotonic
     uint8_t state           # ReplyState
     uint8_t count
-    bint timed_out
+    uint8_t timed_out
     uint32_t one            # the address, in network byte order, when count is 1
     uint32_t* many          # the addresses when count is above 1
     Query* query            # the question while REPLY_ASKED
@@ -280,6 +281,19 @@ cdef struct Site:
     const uint8_t* octets   # 4 × 256 bits, or NULL: any answer
 
 
+cdef enum HealthState:
+    HEALTH_WELL
+    HEALTH_SUSPECT          # asked, and counts nothing until it has been probed
+    HEALTH_OUT              # not asked, and counts nothing
+
+
+# How a list is, in memory that all processes share (fastscreen/listhealth/table.py).
+cdef struct Health:
+    uint64_t key            # of its domain; 0: nobody's
+    uint32_t state          # HealthState
+    uint32_t since          # s, monotonic: what it said before this does not count
+
+
 cdef enum:
     LATENCY_BUCKETS = 80
 
@@ -294,6 +308,11 @@ cdef struct List:
     uint32_t unlogged       # warnings since then
     uint64_t asked, answered, listed, timed_out, errors
     uint64_t unique         # clients that no other list knows
+    Health* health          # NULL: it is not looked after, and counts
+    double usual            # the part of its answers that list the client, as a rule
+    double surprise         # how much speaks for another part by now
+    uint32_t seen           # answers that `usual` goes by
+    uint32_t calm_until     # s, monotonic: not suspected again before
     uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see live.pyx
 
 

@@ -195,10 +195,17 @@ class Lists:
     """DNSBL sites (reference 4.1): (domain, filter, weight) in the order of the configuration.
 
     A filter is None or 128 octets: four sets of 256 bits, one for each octet of an answer. shown: the names that SMTP
-    replies give instead of the domains. Equal Lists share their kept answers over a reload.
+    replies give instead of the domains. Equal Lists share their kept answers over a reload. health: shared memory with
+    how the lists are, and where in it each domain is; without, every list counts.
     """
 
-    def __init__(self, sites: Iterable[tuple[str, bytes | None, int]], shown: Mapping[str, str]) -> None: ...
+    def __init__(
+        self,
+        sites: Iterable[tuple[str, bytes | None, int]],
+        shown: Mapping[str, str],
+        health: memoryview | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None: ...
 
 @final
 class Policy:

@@ -18,11 +18,12 @@ cdef class Lists:
     cdef int site_count
     cdef readonly tuple source
     cdef list kept              # owns what the C structs point to
+    cdef uint8_t[::1] health
 
-    def __init__(self, sites, shown):
+    def __init__(self, sites, shown, health=None, slots=None):
         cdef int at
         cdef bytes name, wire, mask, text
-        self.source = (tuple(sites), tuple(sorted(shown.items())))
+        self.source = (tuple(sites), tuple(sorted(shown.items())), tuple(sorted(slots.items())) if slots else ())
         self.kept = []
         domains = list(dict.fromkeys(domain for domain, _, _ in self.source[0]))
         if len(self.source[0]) > SITES or any(abs(weight) > WEIGHT for _, _, weight in self.source[0]):
@@ -40,6 +41,11 @@ cdef class Lists:
             self.lists[at].wire = <const uint8_t*> <const char*> wire
             self.lists[at].wire_size = len(wire)
             self.lists[at].shown = text
+            if health is not None and domain in slots:
+                self.health = health
+                if slots[domain] % 8 or slots[domain] + <int> sizeof(Health) > self.health.shape[0]:
+                    raise ValueError(f"no place {slots[domain]} for the health of a list")
+                self.lists[at].health = <Health*> &self.health[slots[domain]]
             self.lists[at].is_dnswl = domain.lower().rstrip(".").endswith("dnswl.org")
         for at, (domain, octets, weight) in enumerate(self.source[0]):
             self.sites[at].list = domains.index(domain)
@@ -64,8 +70,12 @@ cdef class Lists:
         return hash(self.source)
 
 
+cdef dict ACTIONS = {
+    "ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP, "shadow": ACTION_ENFORCE}
+
+
 cdef int action_number(action) except -1:
-    return {"ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP, "shadow": ACTION_ENFORCE}[action]
+    return ACTIONS[action]
 
 
 @cython.final
@@ -81,7 +91,7 @@ cdef class Policy:
     cdef int denylist_action
     cdef bint enabled[5]
     cdef int actions[5]
-    cdef int spared[6]              # by test and for the deny list: what shadow mode leaves undone, ACTION_IGNORE: nothing
+    cdef int spared[6]              # by test, and for the deny list: what shadow mode leaves undone; IGNORE: nothing
     cdef bint shadow                # nobody is turned away
     cdef int64_t ttl[5]             # s; the DNSBL one is not used, an answer has its own
     cdef int64_t min_ttl            # s: how long an ignored failure of a deep test counts as passed

@@ -92,7 +92,9 @@ class CacheStats(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """bypass_until: None when it is off. missing: workers that did not answer in time."""
+    """bypass_until: None when it is off. missing: workers that did not answer in time. lists_out: DNS lists that count
+    nothing now.
+    """
 
     time: float
     started: float
@@ -107,6 +109,7 @@ class Status(Struct, frozen=True):
     missing: list[int] = []
     cache: CacheStats | None = None
     lists: int = 0
+    lists_out: list[str] = []
 
 
 # ---- sessions and events
@@ -215,7 +218,7 @@ class Site(Struct, frozen=True):
 
 
 class DnsblList(Struct, frozen=True):
-    """Counts since the start. p50, p95: s."""
+    """Counts since the start. p50, p95: s. why: it is out."""
 
     zone: str = field(name="list")
     sites: list[Site] = []
@@ -228,6 +231,7 @@ class DnsblList(Struct, frozen=True):
     p50: float | None = None
     p95: float | None = None
     state: str = ""
+    why: str = ""
 
 
 class Dnsbl(Struct, frozen=True):

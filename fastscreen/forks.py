@@ -107,6 +107,7 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
         held.tls_pair[0],
         held.tls_ready,
         Crew(held.key, held.inboxes),
+        held.health,
     )
     return Worker(held.config, held.tables, own, target, seat).run()
 
@@ -155,6 +156,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         books=held.books,
         tables=held.tables,
         key=held.key,
+        health=held.health,
     )
     return Hub(held.config, target, daemon).run()
 

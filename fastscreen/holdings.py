@@ -15,6 +15,8 @@ from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.hub import questions
 from fastscreen.listeners import inbox, listen, new_key
+from fastscreen.listhealth import table
+from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
 from fastscreen.starttls import certificates
@@ -39,6 +41,8 @@ class Holdings:
     """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
     """Warnings: the workers', the TLS processes', the supervisor's, the hub's."""
+    health: HealthTable
+    """How the DNS lists are."""
     tls_pair: tuple[socket.socket, socket.socket]
     """Where clients that said STARTTLS go: the workers' end and the TLS processes', each for all of them."""
     tls_ready: memoryview
@@ -99,6 +103,8 @@ class Holdings:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, 2 * count))
+        self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
+        self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
         self.inboxes = [inbox() for _ in range(count)] if count > 1 else []
         self.questions = [questions.pair() for _ in range(count)] if self.control is not None else []

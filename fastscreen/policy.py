@@ -16,6 +16,7 @@ from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Site
 from fastscreen.core import AccessStep, Lists, Policy, Targets
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
+from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
@@ -105,11 +106,13 @@ class Tables:
             *_shadow_warnings(config),
         )
 
-    def policy(self, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
+    def policy(
+        self, mta: str, warn: Callable[[str], object], share: Share = WHOLE, health: HealthTable | None = None
+    ) -> Built:
         """Compile the policy.
 
         mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up.
-        share: the worker's part of the limits.
+        share: the worker's part of the limits. health: how the DNS lists are; without, all count.
         """
         config = self._config
         pre_queue, room = pre_queue_limit(config, share)
@@ -132,7 +135,7 @@ class Tables:
             ],
             greet_wait=(config.greet.wait, config.greet.stress_wait),
             command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-            lists=_lists(config, self.shown),
+            lists=_lists(config, self.shown, health),
             threshold=config.dnsbl.threshold,
             allowlist_threshold=config.dnsbl.allowlist_threshold,
             dnsbl_min_ttl=config.dnsbl.min_ttl,
@@ -214,9 +217,11 @@ class _Asked:
         return answer.reply, answer.discard, (answer.log or "").encode()
 
 
-def build(config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
+def build(
+    config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE, health: HealthTable | None = None
+) -> Built:
     """Open the tables and compile the policy. ConfigError: a table cannot be opened."""
-    return Tables(config).policy(mta, warn, share)
+    return Tables(config).policy(mta, warn, share, health)
 
 
 def _shadow_warnings(config: Config) -> list[str]:
@@ -249,9 +254,12 @@ def _step(step: Step) -> AccessStep:
             return AccessStep([decision])
 
 
-def _lists(config: Config, shown: dict[str, str]) -> Lists:
+def _lists(config: Config, shown: dict[str, str], health: HealthTable | None) -> Lists:
+    sites = [_site(site) for site in config.dnsbl.sites]
     try:
-        return Lists([_site(site) for site in config.dnsbl.sites], shown)
+        if health is None or not config.dnsbl.probe_interval:
+            return Lists(sites, shown)
+        return Lists(sites, shown, health.memory, health.slots(config.dnsbl.domains))
     except ValueError as error:
         raise ConfigError(f"{config.source}: dnsbl.sites: {error}") from None
 

@@ -52,6 +52,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         held.warn(f"configuration not taken over: {one_line(error)}")
         return
     before = held.config
+    held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
     _choose_anew(held, settings)
     held.config, held.tables = settings, tables
     for address in set(held.groups) - set(settings.listen.ports):

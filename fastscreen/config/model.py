@@ -154,7 +154,10 @@ class Greet(Struct, frozen=True):
 
 
 class Dnsbl(Struct, frozen=True):
-    """resolvers: empty = those of resolv.conf. reply_map: `type:table` or empty. allowlist_threshold: >= 0 = off."""
+    """resolvers: empty = those of resolv.conf. reply_map: `type:table` or empty. allowlist_threshold: >= 0 = off.
+
+    probe_interval: between two looks at each list, 0 = never.
+    """
 
     sites: tuple[Site, ...]
     threshold: int
@@ -165,6 +168,12 @@ class Dnsbl(Struct, frozen=True):
     min_ttl: int
     max_ttl: int
     resolvers: tuple[Endpoint, ...]
+    probe_interval: int
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Each list once, in the order of the sites."""
+        return tuple(dict.fromkeys(site.domain for site in self.sites))
 
 
 class Deep(Struct, frozen=True):

@@ -286,6 +286,13 @@ KEYS = (
         "DNS resolvers to ask, in order; empty: those of `/etc/resolv.conf`.",
     ),
     Key(
+        "dnsbl.probe_interval",
+        '"5m"',
+        values.Time("s", 0),
+        "Time between two looks at each list's test entries. A list that is not well is not asked, and counts nothing, "
+        "until it is ([lists.md](lists.md)); 0: never.",
+    ),
+    Key(
         "deep.pipelining",
         '"off"',
         _DEEP,

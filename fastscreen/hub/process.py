@@ -20,6 +20,7 @@ from fastscreen.hub.connection import Caller
 from fastscreen.hub.crew import Crew
 from fastscreen.hub.frames import Request
 from fastscreen.hub.house import House
+from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.warningbook import WarningBook
 
@@ -32,7 +33,7 @@ NICENESS = 10  # where there is not CPU enough, mail goes first
 class Daemon(Struct, frozen=True):
     """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
     listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
-    the workers have them. key: by which a client's worker is chosen.
+    the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are.
     """
 
     pid: int
@@ -44,6 +45,7 @@ class Daemon(Struct, frozen=True):
     books: Sequence[memoryview]
     tables: policy.Tables
     key: int
+    health: HealthTable
 
 
 class Hub:
@@ -77,6 +79,7 @@ class Hub:
             daemon.started,
             daemon.tables,
             daemon.key,
+            daemon.health,
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
         server = await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN)
