@@ -2,9 +2,9 @@
 # state is in memory that all processes share; what is decided here is only that a list has to be looked at.
 #
 # A list that begins to list the world shows in the answers themselves: the part of the clients that it lists leaps.
-# That is Page's test (CUSUM) for an odd coin: each answer adds the logarithm of how much likelier it is if the part that
-# is not listed has halved, and the sum, never below 0, is what speaks for that. A list that lists 5 % of the clients is
-# suspected after 17 hits in a row, one that lists 80 % after 340.
+# That is Page's test (CUSUM) for an odd coin: each answer adds the logarithm of how much likelier it is if the part
+# that is not listed has halved, and the sum, never below 0, is what speaks for that. A list that lists 5 % of the
+# clients is suspected after 17 hits in a row, one that lists 80 % after 340.
 
 from libc.math cimport log as logarithm
 
