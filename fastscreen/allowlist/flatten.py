@@ -8,7 +8,8 @@ client than its address (exists, ptr, macros) cannot be told beforehand: it is l
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from msgspec import Struct
@@ -21,7 +22,7 @@ from fastscreen.config.escape import escaped
 LOOKUPS_MOST = 10  # RFC 7208 section 4.6.4: terms that ask the DNS
 VOIDS_MOST = 2  # the same: questions without an answer
 EXCHANGES_MOST = 10  # the same: names of one mx
-NETWORKS_MOST = 10_000  # of one domain; the largest providers have some hundreds
+NETWORKS_MOST = 10_000  # of one domain; the largest senders have some hundreds
 
 
 class Questions(Protocol):
@@ -81,11 +82,12 @@ class _Walk:
                 break
             matched = await self._matched(mechanism, domain, path)
             if mechanism.qualifier == "+":
-                passed += without(matched, decided)
+                self._add(passed, without(matched, decided), domain)
             else:
                 decided += matched
         if record.redirect is not None:
-            passed += without(await self._redirected(record.redirect, domain, path), decided)
+            rest = without(await self._redirected(record.redirect, domain, path), decided)
+            self._add(passed, rest, domain)
         return passed
 
     async def _redirected(self, redirect: Mechanism, domain: str, path: tuple[str, ...]) -> list[Network]:
@@ -96,7 +98,7 @@ class _Walk:
 
     async def _matched(self, mechanism: Mechanism, domain: str, path: tuple[str, ...]) -> list[Network]:
         if mechanism.network is not None:
-            return self._bounded([mechanism.network], domain)
+            return self._counted([mechanism.network], domain)
         self._count(mechanism, domain)
         if mechanism.macro or mechanism.name in ("exists", "ptr"):
             return self._leave_out(mechanism, domain)
@@ -130,7 +132,7 @@ class _Walk:
                 address = ipaddress.ip_address(text)
                 bits = mechanism.ipv4 if address.version == 4 else mechanism.ipv6
                 found.append(ipaddress.ip_network((address, bits), strict=False))
-        return self._bounded(found, domain)
+        return self._counted(found, domain)
 
     def _count(self, mechanism: Mechanism, domain: str) -> None:
         self.lookups += 1
@@ -144,11 +146,19 @@ class _Walk:
             why = f"more than {VOIDS_MOST} look-ups without an answer (RFC 7208 4.6.4), the last of {escaped(name)}"
             raise SpfError("permerror", why)
 
-    def _bounded(self, networks: list[Network], domain: str) -> list[Network]:
+    def _add(self, passed: list[Network], more: Iterable[Network], domain: str) -> None:
+        passed += islice(more, NETWORKS_MOST + 1)
+        if len(passed) > NETWORKS_MOST:
+            raise self._too_many(domain)
+
+    def _counted(self, networks: list[Network], domain: str) -> list[Network]:
         self._networks += len(networks)
         if self._networks > NETWORKS_MOST:
-            raise SpfError("permerror", f"{escaped(domain)}: more than {NETWORKS_MOST:,} networks")
+            raise self._too_many(domain)
         return networks
+
+    def _too_many(self, domain: str) -> SpfError:
+        return SpfError("permerror", f"{escaped(domain)}: more than {NETWORKS_MOST:,} networks")
 
     def _leave_out(self, mechanism: Mechanism, domain: str) -> list[Network]:
         self.left_out.append(f"{escaped(mechanism.text)} in {escaped(domain)}")

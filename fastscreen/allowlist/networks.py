@@ -75,18 +75,20 @@ def _collapsed(networks: list[Network]) -> list[Network]:
     return list(ipaddress.collapse_addresses(networks))  # type: ignore[type-var]
 
 
-def without(networks: Iterable[Network], holes: Iterable[Network]) -> list[Network]:
-    """The addresses of networks that are in none of the holes, in no particular order."""
+def without(networks: Iterable[Network], holes: Iterable[Network]) -> Iterator[Network]:
+    """The addresses of networks that are in none of the holes, in no particular order.
+
+    A hole may cost 128 networks: whoever takes what a stranger wrote should stop in time.
+    """
     every, empty = list(networks), list(holes)
     if not empty:
-        return every
-    left: list[Network] = []
+        yield from every
+        return
     for version in (4, 6):
         merged = _collapsed(of_version(empty, version))
         firsts = [int(hole.network_address) for hole in merged]
         for network in of_version(every, version):
-            left += _pieces(network, merged, firsts)
-    return left
+            yield from _pieces(network, merged, firsts)
 
 
 def _pieces(network: Network, holes: list[Network], firsts: list[int]) -> Iterator[Network]:
