@@ -44,6 +44,7 @@ class Supervisor:
         self._stop_by = 0.0
         self._cache_deaths: list[float] = []
         self._turns = Turns()
+        self._refresh_is_given_up = False
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
@@ -144,7 +145,7 @@ class Supervisor:
         reload.hang_up(held, self._path)
         now = held.config
         if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
-            held.refresher.kill()  # it goes by the old settings; its files are whole at any time
+            self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
             self._turns.configure(now, time.monotonic())
 
     def _refresh(self, now: float) -> None:
@@ -152,15 +153,20 @@ class Supervisor:
         held, turns = self._held, self._turns
         if held.refresher.pid and now >= turns.end_by:
             held.warn("allowlist: the refresh does not end: killed")
-            held.refresher.kill()
+            self._give_up_refresh()
             turns.end_by = math.inf
         if not held.refresher.pid and not self._stopping and now >= turns.due:
             turns.began(now)
+            self._refresh_is_given_up = False
             try:
                 forks.start_refresh(held)
             except OSError as error:
                 turns.ended(1, now)
                 held.warn(f"no process for the refresh of the lists: {error.strerror}; it is tried again")
+
+    def _give_up_refresh(self) -> None:
+        self._refresh_is_given_up = True
+        self._held.refresher.kill()
 
     def _missing(self) -> list[Place]:
         """Who is to be started again."""
@@ -215,7 +221,7 @@ class Supervisor:
         self._turns.ended(code, time.monotonic())
         if code == End.CHANGED:
             reload.read_tables_again(held)
-        elif code not in (End.SAME, End.UNREACHABLE, -signal.SIGKILL):
+        elif code not in (End.SAME, End.UNREACHABLE) and not self._refresh_is_given_up:
             held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
 
     def _died_in_cache(self) -> None:
