@@ -48,8 +48,16 @@ def lists_of(config: Config) -> list[List]:
     return [
         List(name, Path(path), result, sources)
         for name, path, result, sources in both
-        if path and (sources or state.path_of(Path(path)).exists())
+        if path and (sources or is_there(state.path_of(Path(path))))
     ]
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, as far as this user may look: what is out of its reach is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def is_refreshed(config: Config) -> bool:
@@ -65,7 +73,7 @@ def begin(config: Config) -> None:
     if not is_refreshed(config):
         return
     for each in lists_of(config):
-        if not each.path.exists():
+        if not is_there(each.path):
             text = table.rendered(each.sources, State(), each.result, time.time())
             with contextlib.suppress(OSError):
                 replace_file(each.path, text.encode())

@@ -10,8 +10,10 @@ from fastscreen.allowlist.lists import is_refreshed
 from fastscreen.allowlist.process import End
 from fastscreen.config import Config
 
-LONGEST = 1800.0  # 500 domains, eight at a time, with a resolver that is silent, take half of it
+LONGEST = 1800.0
+"""500 domains, eight at a time, with a resolver that is silent, take half of it."""
 SOON = 900.0
+"""After a refresh that failed altogether; twice as long after each further one."""
 JITTER = 0.1
 """The part of the interval by which a refresh may be late: hosts that were started together do not ask together."""
 
@@ -22,6 +24,7 @@ class Turns:
     def __init__(self, draw: Callable[[], float] = random.random) -> None:
         self._draw = draw
         self._interval = 0
+        self._failed = 0  # one after the other
         self.due = math.inf
         self.end_by = math.inf
 
@@ -37,5 +40,10 @@ class Turns:
         """code: `End`, or what a process ends with that failed."""
         self.end_by = math.inf
         if self._interval and self.due == math.inf:
-            pause = self._interval if code in (End.SAME, End.CHANGED) else min(self._interval, SOON)
+            pause = float(self._interval)
+            if code in (End.SAME, End.CHANGED):
+                self._failed = 0
+            else:
+                pause = min(pause, SOON * 2.0 ** min(self._failed, 16))
+                self._failed += 1
             self.due = now + pause * (1 + JITTER * self._draw())

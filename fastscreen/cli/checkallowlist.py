@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from fastscreen.allowlist.lists import is_refreshed, lists_of
+from fastscreen.allowlist.lists import is_refreshed, is_there, lists_of
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.escape import escaped
 
@@ -15,7 +15,7 @@ Found = tuple[str, bool, str, bool]  # the key, whether it is well, what was fou
 def check_tables_are_there(config: Config) -> None:
     """ConfigError: access.list names a list that was never written; without it nothing else can be tried."""
     for each in lists_of(config):
-        if f"cidr:{each.path}" in config.access.list and not each.path.exists():
+        if f"cidr:{each.path}" in config.access.list and not is_there(each.path):
             how = f"`fastscreen allowlist refresh -c {config.source}` makes it"
             raise ConfigError(f"{config.source}: {each.name}.path: {escaped(str(each.path))} is not there yet; {how}")
 

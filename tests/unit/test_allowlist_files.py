@@ -1,10 +1,13 @@
 """The table and the state as files: whole at any time, and read by the access list."""
 
 import os
+import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
+from peers import needs
 
 from fastscreen.allowlist import state, table
 from fastscreen.allowlist.lists import begin, is_refreshed, lists_of
@@ -160,6 +163,23 @@ def test_a_list_that_lost_everybody_is_still_one(tmp_path: Path) -> None:
 
 def test_no_path_no_list(tmp_path: Path) -> None:
     assert lists_of(settings(tmp_path, '[allowlist]\ngroups = ["bulk"]\npath = ""\n')) == []
+
+
+def test_a_folder_out_of_reach_is_as_if_there_were_no_list() -> None:
+    """The usual folder is the daemon's user's: whoever else tries fastscreen out may not look into it."""
+    needs.root("a folder that is out of another user's reach")
+    folder = Path(tempfile.mkdtemp(prefix="fastscreen-lists-"))
+    folder.chmod(0o755)
+    (folder / "own").mkdir(mode=0o700)
+    config = settings(folder, f'[allowlist]\npath = "{folder}/own/list"\n')
+    named = settings(folder, f'[allowlist]\nproviders = ["google"]\npath = "{folder}/own/list"\n')
+    os.seteuid(65534)
+    try:
+        assert lists_of(config) == []
+        begin(named)
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("interval", ["0", "1d"])

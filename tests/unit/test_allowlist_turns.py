@@ -53,6 +53,15 @@ def test_after_a_failure_it_is_tried_soon(tmp_path: Path, code: int) -> None:
     turns.began(0.0)
     turns.ended(code, 10.0)
     assert turns.due == 10.0 + SOON
+    for pause in (2 * SOON, 4 * SOON, 8 * SOON, 16 * SOON, 32 * SOON, 64 * SOON, 86400, 86400):
+        turns.began(0.0)
+        turns.ended(code, 10.0)
+        assert turns.due == 10.0 + pause
+    turns.began(0.0)
+    turns.ended(End.SAME, 0.0)
+    turns.began(0.0)
+    turns.ended(code, 10.0)
+    assert turns.due == 10.0 + SOON
     turns.configure(settings(tmp_path, "60s"), 0.0)
     turns.began(0.0)
     turns.ended(code, 10.0)
