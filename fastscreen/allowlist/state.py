@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from fastscreen.allowlist import networks
 from fastscreen.allowlist.replace import replace_file
 from fastscreen.config.escape import escaped
 
 VERSION = 1
+Moment = Annotated[float, Meta(ge=0, le=1e11)]
 _SIZE_MOST = 64 << 20  # octets
 
 
@@ -26,8 +28,8 @@ class Entry(Struct, frozen=True):
     group: str
     domains: tuple[str, ...]
     networks: tuple[str, ...] = ()
-    good: float = 0.0
-    tried: float = 0.0
+    good: Moment = 0.0
+    tried: Moment = 0.0
     problem: str = ""
     left_out: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
@@ -37,7 +39,7 @@ class State(Struct, frozen=True):
     """refreshed: when all were looked up last, s since 1970. providers: by name."""
 
     version: int = VERSION
-    refreshed: float = 0.0
+    refreshed: Moment = 0.0
     providers: dict[str, Entry] = {}
 
 

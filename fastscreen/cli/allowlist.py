@@ -168,7 +168,7 @@ def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
     for change in renewal.changes:
         if not (change.added or change.removed or change.left_out or change.refused):
             continue
-        yield f"{change.name} ({change.group}): {_count(change.count)}"
+        yield f"{printable(change.name)} ({printable(change.group)}): {_count(change.count)}"
         yield from (f"  + {network}" for network in change.added)
         yield from (f"  - {network}" for network in change.removed)
         yield from (f"  refused: {text}" for text in change.refused)
@@ -245,9 +245,9 @@ def _state_of(entry: Entry, now: float) -> str:
         return "not looked up yet"
     parts = [f"{_count(len(entry.networks))}, {span(now - entry.good)} old" if entry.good else "nothing yet"]
     if entry.problem:
-        parts.append(red(entry.problem))
-    parts += [f"refused: {text}" for text in entry.refused]
-    parts += [f"left out: {text}" for text in entry.left_out]
+        parts.append(red(printable(entry.problem)))
+    parts += [f"refused: {printable(text)}" for text in entry.refused]
+    parts += [f"left out: {printable(text)}" for text in entry.left_out]
     return "; ".join(parts)
 
 

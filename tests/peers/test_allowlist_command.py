@@ -13,6 +13,7 @@ import pytest
 from robust.harness import COMMAND
 
 from fastscreen.allowlist import state
+from fastscreen.allowlist.state import Entry, State
 from fastscreen.cli import main
 from fastscreen.core import NetworkTable
 from peers import needs
@@ -188,6 +189,18 @@ def test_show(lists: Lists) -> None:
     assert 'nothing yet; bad.senders.test: "nonsense": no mechanism of SPF' in lines[2]
     assert lists.run("show", "odd.senders.test") == (0, "1.1.1.1/32\n8.8.8.8/32\n", "")
     assert lists.run("show", "nobody") == (1, "", "fastscreen: nothing is known of nobody\n")
+
+
+def test_what_stands_in_the_state_is_escaped(lists: Lists) -> None:
+    """root may look at a file of the user without rights."""
+    lists.configure("odd")
+    lists.allow.parent.mkdir()
+    entry = Entry("\x1b[2J", (), ("1.1.1.1/32",), 1.0, 1.0, "\x1b]0;x\a", ("\x9b1m",), ("\x1b[31m",))
+    state.save(lists.allow, State(providers={"odd.senders.test": entry, "\x1b[1m": entry}))
+    for words in (("show",), ("show", "--json"), ("refresh",)):
+        _, out, err = lists.run(*words)
+        assert not set(out + err) & set("\x1b\x9b\a"), words
+        assert "1b" in out or "033" in out
 
 
 def test_a_damaged_state_begins_anew_and_says_so(lists: Lists) -> None:

@@ -115,7 +115,8 @@ def test_the_state_is_read_back(tmp_path: Path) -> None:
     "damaged",
     [b"", b"{", b"\xff\xfe", b"[]", b"null", b'{"version": "1"}', b'{"version": 1, "providers": []}', b"[" * 100000,
      b'{"version": 1, "providers": {"a": {"group": "g", "domains": [], "networks": ["8.8.8.8/99"]}}}',
-     b'{"version": 1, "providers": {"a": {"group": "g", "domains": [], "networks": ["8.8.8.9/24"]}}}'],
+     b'{"version": 1, "providers": {"a": {"group": "g", "domains": [], "networks": ["8.8.8.9/24"]}}}',
+     b'{"version": 1, "refreshed": 1e300}', b'{"version": 1, "refreshed": -1}'],
 )  # fmt: skip
 def test_a_damaged_state_begins_anew(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "allowlist.cidr"
