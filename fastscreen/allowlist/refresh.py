@@ -16,6 +16,7 @@ from fastscreen.allowlist.state import Entry, State
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
 PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
+_WHY_MOST = 3  # reasons in a line
 REFUSED_SHOWN = 50  # networks a provider; a record that is all wrong need not be repeated
 
 
@@ -100,7 +101,8 @@ async def look_up(source: Source, ask: Questions) -> Looked:
         ipv4, ipv6 = networks.extent(kept)
         problem = f"{ipv4:,} IPv4 addresses and {ipv6:,} IPv6 networks of /64 are too much for one provider"
     elif not kept:
-        problem = "its records have no network that can be used"
+        why = [*(f"refused {text}" for text in refused), *(f"left out {text}" for text in left_out)]
+        problem = "its records have no network that can be used" + (f": {', '.join(why[:_WHY_MOST])}" if why else "")
     return Looked(tuple(str(network) for network in kept), tuple(left_out), tuple(refused), problem)
 
 

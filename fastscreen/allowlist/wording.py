@@ -29,7 +29,7 @@ def problems_of(renewal: Renewal) -> str:
     if not failed:
         return ""
     return (
-        f"{renewal.of.name}: {len(failed)} of {len(renewal.of.sources)} providers keep their last result: "
+        f"{renewal.of.name}: no new result of {len(failed)} of {len(renewal.of.sources)} providers, the last one stays: "
         f"{_some([problem_of(change) for change in failed])}"
     )
 

@@ -110,7 +110,7 @@ def test_without_a_resolver_the_last_result_stays(start: Start, folder: Path, dn
     screener = start(listing(folder, dns, "big.example", "other.example", interval="1s"))
     screener.line("tables read again$")
     dns.zones["big.example"] = dns.zones["other.example"] = failing()
-    said = screener.line("warning: allowlist: 2 of 2 providers keep their last result: ")
+    said = screener.line("warning: allowlist: no new result of 2 of 2 providers, the last one stays: ")
     assert "big.example (of 20" in said and "): big.example TXT: SERVFAIL, other.example (of 20" in said
     assert is_let_in(screener, "8.8.8.8")
     assert is_let_in(screener, "9.9.9.9")
@@ -124,7 +124,7 @@ def test_the_warning_is_shown_with_the_others(start: Start, folder: Path, dns: F
     screener.line("warning: allowlist: ")
     with Control(path) as control:
         texts = [warning["text"] for warning in control.ok("warnings")["warnings"]]
-    assert any(text.startswith("allowlist: 1 of 1 providers keep their last result") for text in texts)
+    assert any(text.startswith("allowlist: no new result of 1 of 1 providers, the last one stays") for text in texts)
 
 
 def test_nothing_at_all_could_be_looked_up(start: Start, folder: Path, dns: FakeDns, lists: Path) -> None:

@@ -151,7 +151,11 @@ def test_what_changed_is_told() -> None:
         ("v=spf1 include:good.example", "loop: good.example -> good.example", False),
         ("v=spf1 nonsense", 'good.example: "nonsense": no mechanism of SPF', False),
         ("v=spf1 -all", "its records have no network that can be used", False),
-        ("v=spf1 ip4:10.0.0.0/8 +all", "its records have no network that can be used", False),
+        (
+            "v=spf1 ip4:10.0.0.0/8 +all",
+            "its records have no network that can be used: refused 10.0.0.0/8 (private), left out +all in good.example",
+            False,
+        ),
         (
             "v=spf1 " + " ".join(f"ip4:{first}.0.0.0/9" for first in range(1, 6)),
             "41,943,040 IPv4 addresses and 0 IPv6 networks of /64 are too much for one provider",
@@ -302,7 +306,7 @@ def test_one_line_tells_what_came_and_went() -> None:
 def test_one_line_tells_all_failures() -> None:
     failed = [Change(f"p{each}", "bulk", 1, problem="no answer", good=NOW) for each in range(7)]
     assert wording.problems_of(told(*failed)) == (
-        "allowlist: 7 of 7 providers keep their last result: "
+        "allowlist: no new result of 7 of 7 providers, the last one stays: "
         + ", ".join(f"p{each} (of 2027-01-15): no answer" for each in range(5))
         + ", and 2 more"
     )
@@ -311,3 +315,12 @@ def test_one_line_tells_all_failures() -> None:
         "a (none yet): shrank; to take it: fastscreen allowlist refresh --accept-shrunk a"
     )
     assert wording.problems_of(told(Change("a", "bulk", 1))) == ""
+
+
+def test_what_is_not_in_the_table_is_a_line_for_each_provider() -> None:
+    refused = tuple(f"10.{each}.0.0/16 (private)" for each in range(7))
+    lines = list(wording.notes_of(told(Change("a", "bulk", 1, refused=refused, left_out=("ptr in a.example",)))))
+    assert lines == [
+        f"allowlist: a: refused: {', '.join(refused[:5])}, and 2 more",
+        "allowlist: a: left out, it depends on the client: ptr in a.example",
+    ]
