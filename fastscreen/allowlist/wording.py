@@ -28,10 +28,9 @@ def problems_of(renewal: Renewal) -> str:
     failed = [change for change in renewal.changes if change.problem]
     if not failed:
         return ""
-    return (
-        f"{renewal.of.name}: no new result of {len(failed)} of {len(renewal.of.sources)} providers, the last one stays: "
-        f"{_some([problem_of(change) for change in failed])}"
-    )
+    how_many = f"{len(failed)} of {len(renewal.of.sources)} providers"
+    why = _some([problem_of(change) for change in failed])
+    return f"{renewal.of.name}: no new result of {how_many}, the last one stays: {why}"
 
 
 def problem_of(change: Change) -> str:
@@ -46,7 +45,7 @@ def kept(good: float) -> str:
 
 
 def notes_of(renewal: Renewal) -> Iterator[str]:
-    """Lines: what of a provider is not in the table, and was at the last refresh, or was not there."""
+    """Lines: what of a provider is not in the table, unless that was so at the last refresh, too."""
     for change in renewal.changes:
         if change.refused:
             yield f"{renewal.of.name}: {change.name}: refused: {_some(change.refused)}"
