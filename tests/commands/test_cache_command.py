@@ -87,7 +87,7 @@ def test_many_are_imported_in_frames_of_their_size(hub: Hub, ask: Ask, monkeypat
     ("line", "why"),
     [
         ("{", "line 2: "),
-        ('{"address": "192.0.2.999", "stamps": {}}', "no IP address"),
+        ('{"address": "192.0.2.999", "stamps": {}}', "IPv4 or IPv6 network"),
         ('{"address": "192.0.2.1"}', "stamps"),
         ('{"address": "192.0.2.1", "stamps": {"pregreet": "soon"}}', '"never" or "disabled"'),
         ('{"address": "192.0.2.1", "stamps": {"pregreet": []}}', "got `array`"),

@@ -24,7 +24,7 @@ class ConnectionsView(TableView):
     hint = "filter, such as: score>=3 stage:greet 192.0.2.0/24"
     columns = (
         Column("address", 15, 39, give=True, sort="address"),
-        Column("name", 4, 40, give=True),
+        Column("name", 9, 40, give=True),
         Column("stage", 8, 8),
         Column("age", 6, 6, right=True, sort="age"),
         Column("score", 6, 6, right=True, sort="score"),

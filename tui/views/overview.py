@@ -157,6 +157,10 @@ def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
         for stage, number in worker.stages.items():
             stages[stage] = stages.get(stage, 0) + number
     sessions = sum(worker.sessions for worker in status.workers) - stages.get("relay", 0)
+    if not any(status.counts.get(kind) for kind in ("continued", "continue_failed", "relayed")):
+        for stage in ("continue", "relay"):  # nothing is relayed: the rows would only push others out
+            if not stages.get(stage):
+                stages.pop(stage, None)
     limit = status.limits.get("pre_queue")
     line = Text().append(f"{'Held now':<10}", HEADING).append(f"{count(sessions):>8}", STRONG)
     lines = [line.append(f" of {count(limit)}" if limit else "", MUTED)]
