@@ -1,4 +1,4 @@
-"""How a process under the supervisor begins: forked, without what is another's, as a worker, TLS process or hub."""
+"""How a process under the supervisor begins: forked, without what is another's, and what each kind does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fastscreen import channel
+from fastscreen.allowlist import process as refresh
 from fastscreen.channel import Report
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
@@ -44,6 +45,11 @@ def start_tls(held: Holdings, place: Place) -> None:
 def start_hub(held: Holdings) -> None:
     """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
     fork(held, held.hub, lambda theirs: _serve(held, theirs))
+
+
+def start_refresh(held: Holdings) -> None:
+    """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
+    fork(held, held.refresher, lambda theirs: _refresh(held))
 
 
 def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> None:
@@ -126,6 +132,20 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
     assert held.certificates is not None
     ready = held.tls_ready[number : number + 1]
     return TlsProcess(held.config, target, TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates)).run()
+
+
+def _refresh(held: Holdings) -> int:
+    """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
+    if held.control is not None:
+        held.control.listener.close()
+    for group in held.groups.values():
+        close_all(group)
+    for pair in (*held.inboxes, *held.questions, held.tls_pair):
+        close_all(pair)
+    _without_keys(held)
+    target = held.target.for_child()
+    target.log.on_warning = WarningBook(held.books[-3]).write
+    return refresh.run(held.config, target)
 
 
 def _without_keys(held: Holdings) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fastscreen import channel, controlsocket, policy, privileges, warningbook
+from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
@@ -40,7 +41,7 @@ class Holdings:
     inboxes: list[tuple[socket.socket, socket.socket]]
     """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
-    """Warnings: the workers', the TLS processes', the supervisor's, the hub's."""
+    """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
     health: HealthTable
     """How the DNS lists are."""
     tls_pair: tuple[socket.socket, socket.socket]
@@ -58,6 +59,8 @@ class Holdings:
         self.places: list[Place] = []
         """The workers'."""
         self.hub = Place("hub")
+        self.refresher = Place("allowlist")
+        """Where a refresh of the lists takes place, now and then."""
         self.tls: list[Place] = []
         """The TLS processes'."""
         self.certificates: Certificates | None = None
@@ -78,11 +81,21 @@ class Holdings:
                 self.certificates = certificates.read(config.tls.certificates)
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
-        return self._make_control(user)
+        return [*self._make_folders(user), *self._make_control(user)]
 
     def listen(self, address: Endpoint, port: ProxyPort | None, count: int) -> list[socket.socket]:
         """Sockets for `count` workers. port: None for clients themselves. OSError: with the address in its text."""
         return listen(address, count, self.key, self.config.worker_prefix, by_client=port is None)
+
+    def _make_folders(self, user: str) -> list[str]:
+        """For the lists that are refreshed. What goes wrong is a warning: mail does not depend on it."""
+        warnings = []
+        for each in lists.lists_of(self.config) if lists.is_refreshed(self.config) else []:
+            try:
+                privileges.give_folder(each.path.parent, user, f"{each.name}.path")
+            except OSError as error:
+                warnings.append(f"{error.strerror}: the list is not refreshed")
+        return warnings
 
     def _make_control(self, user: str) -> list[str]:
         """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
@@ -96,6 +109,7 @@ class Holdings:
 
     def read(self, count: int) -> tuple[str, ...]:
         """Open the tables, as the user, as it will be at a reload. Return warnings. ConfigError, ValueError."""
+        lists.begin(self.config)
         self.tables = policy.Tables(self.config)
         return warnings_of(self.tables, count)
 
@@ -112,13 +126,13 @@ class Holdings:
         self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
-        self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + processes + 2)]
+        self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + processes + 3)]
         self.target.log.on_warning = WarningBook(self.books[-2]).write
 
     @property
     def everyone(self) -> list[Place]:
         """All places, whether somebody is in them or not."""
-        return [*self.places, *self.tls, self.hub]
+        return [*self.places, *self.tls, self.refresher, self.hub]
 
     @property
     def wants_tls(self) -> bool:

@@ -1,4 +1,4 @@
-"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none."""
+"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from fastscreen import channel, config, policy
+from fastscreen.allowlist import lists
 from fastscreen.channel import Failed, Ready, ReopenLog
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
@@ -39,7 +41,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
     count = len(held.places)
     opened: dict[Endpoint, list[socket.socket]] = {}
     try:
-        _try(held, path)
+        _try(held, str(path), lambda: config.load(path))
         settings = _with_what_is_fixed(held, config.load(path))
         tables = policy.Tables(settings)
         warnings = warnings_of(tables, count)
@@ -62,10 +64,25 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         held.target.log.warning(warning)
     renewal.renew(held, before.tls)
     _hand_out(held, opened)
-    if held.hub.pid and held.hub.channel is not None:
-        with contextlib.suppress(OSError):
-            channel.send_reload(held.hub.channel, settings, {})
     held.info("configuration reloaded")
+
+
+def read_tables_again(held: Holdings) -> None:
+    """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read."""
+    count = len(held.places)
+    settings = held.config
+    try:
+        _try(held, settings.source, lambda: settings)
+        tables = policy.Tables(settings)
+        warnings = warnings_of(tables, count)
+    except Exception as error:  # whatever it is: the old ones stay, and the log tells
+        held.warn(f"tables not read again: {one_line(error)}")
+        return
+    held.tables = tables
+    for warning in warnings:
+        held.target.log.warning(warning)
+    _hand_out(held, {})
+    held.info("tables read again")
 
 
 def _choose_anew(held: Holdings, settings: Config) -> None:
@@ -79,10 +96,10 @@ def _choose_anew(held: Holdings, settings: Config) -> None:
                 choose_freely(group[0])
 
 
-def _try(held: Holdings, path: Path) -> None:
+def _try(held: Holdings, source: str, load: Callable[[], Config]) -> None:
     """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
     trial = Place("trial")
-    fork(held, trial, lambda theirs: _read(path, len(held.places), theirs))
+    fork(held, trial, lambda theirs: _read(load, len(held.places), theirs))
     try:
         report = hear(trial, time.monotonic() + RELOAD_SECONDS)
     finally:
@@ -93,14 +110,16 @@ def _try(held: Holdings, path: Path) -> None:
         case Failed(why):
             raise ConfigError(why)
         case Silent():
-            raise ConfigError(f"{path}: it, or a table that it names, cannot be read in {RELOAD_SECONDS:g} s")
+            raise ConfigError(f"{source}: it, or a table that it names, cannot be read in {RELOAD_SECONDS:g} s")
         case None:
-            raise ConfigError(f"{path}: reading it was cut short")
+            raise ConfigError(f"{source}: reading it was cut short")
 
 
-def _read(path: Path, count: int, answer: socket.socket) -> int:
+def _read(load: Callable[[], Config], count: int, answer: socket.socket) -> int:
     try:
-        warnings_of(policy.Tables(config.load(path)), count)
+        settings = load()
+        lists.begin(settings)
+        warnings_of(policy.Tables(settings), count)
     except Exception as error:
         channel.send(answer, Failed(one_line(error)[:1000]))
         return 1
@@ -147,7 +166,10 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
 
 
 def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> None:
-    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced."""
+    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced.
+
+    The hub gets them, too; nobody waits for it.
+    """
     by = time.monotonic() + RELOAD_SECONDS
     asked = []
     for place in held.places:
@@ -170,6 +192,9 @@ def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> No
             case Silent():
                 held.warn(f"{place.name}: configuration not taken over: no answer; it is started anew")
                 place.kill()
+    if held.hub.pid and held.hub.channel is not None:
+        with contextlib.suppress(OSError):
+            channel.send_reload(held.hub.channel, held.config, {})
 
 
 def _forget_reports(worker: socket.socket) -> None:

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import bypass, cache, check, completion, demo, events, explain, run, status, tui
+from fastscreen.cli import allowlist, bypass, cache, check, completion, demo, events, explain, run, status, tui
 
-COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, check, completion)
+COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, allowlist, check, completion)
 
 EXAMPLES = """\
 examples:

@@ -143,6 +143,24 @@ class Access(Struct, frozen=True):
     denylist_action: Action
 
 
+class Allowlist(Struct, frozen=True):
+    """groups, providers, exclude: see `fastscreen.allowlist.providers`. path: empty = none. interval: 0 = never."""
+
+    groups: tuple[str, ...]
+    providers: tuple[str, ...]
+    domains: tuple[str, ...]
+    exclude: tuple[str, ...]
+    path: str
+    interval: int
+
+
+class Denylist(Struct, frozen=True):
+    """path: empty = none."""
+
+    domains: tuple[str, ...]
+    path: str
+
+
 class Greet(Struct, frozen=True):
     """banner: text after `220-`; empty = no pregreet test (reference 1.2)."""
 
@@ -292,6 +310,8 @@ class Config(Struct, frozen=True):
     listen: Listen
     handoff: Handoff
     access: Access
+    allowlist: Allowlist
+    denylist: Denylist
     greet: Greet
     dnsbl: Dnsbl
     deep: Deep

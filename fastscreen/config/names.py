@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from fastscreen.config import tlsvalues, values
+from fastscreen.config import listvalues, tlsvalues, values
 from fastscreen.config.model import Action
 
 _TEST = values.ActionOf(Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
@@ -52,6 +52,9 @@ TABLES = {
     "listen": "Where clients come in.",
     "handoff": "Where clients go that passed.",
     "access": "Permanent allow and deny list, by client address only.",
+    "allowlist": "The networks of big senders, from their SPF records, in a file for `access.list` "
+    "([allowlist.md](allowlist.md)).",
+    "denylist": "The same for domains whose networks are to be turned away.",
     "greet": "The pregreet test: a client that talks before it was greeted.",
     "dnsbl": "DNS block and allow lists.",
     "deep": "The tests after the greeting. Without `handoff.continue_to` they cost a good new client one 450.",
@@ -186,6 +189,56 @@ KEYS = (
         _TEST,
         "What a client gets that the list rejects.",
         ("postscreen_denylist_action", "postscreen_blacklist_action"),
+    ),
+    Key(
+        "allowlist.groups",
+        "[]",
+        values.ListOf(listvalues.Group(), distinct=True),
+        "Groups of providers, all of each; `fastscreen allowlist list` shows who is in which.",
+    ),
+    Key(
+        "allowlist.providers",
+        "[]",
+        values.ListOf(listvalues.Provider(), distinct=True),
+        "Single providers, by name.",
+    ),
+    Key(
+        "allowlist.domains",
+        "[]",
+        values.ListOf(listvalues.Domain(), most=500, distinct=True),
+        "Other domains.",
+    ),
+    Key(
+        "allowlist.exclude",
+        "[]",
+        values.ListOf(listvalues.Provider(domains=True), distinct=True),
+        "Providers and domains that are left out, whatever names them.",
+    ),
+    Key(
+        "allowlist.path",
+        '"/var/lib/fastscreen/allowlist.cidr"',
+        values.FilePath(),
+        "The file, in a folder that fastscreen's user may write to; empty: none. `access.list` has to name it as "
+        "`cidr:` and this path.",
+    ),
+    Key(
+        "allowlist.interval",
+        '"1d"',
+        values.Time("h", 0),
+        "Time between two refreshes of the running daemon, here and of `denylist`, up to a tenth longer at random; 0: "
+        "none, `fastscreen allowlist refresh` does it.",
+    ),
+    Key(
+        "denylist.domains",
+        "[]",
+        values.ListOf(listvalues.Domain(), most=500, distinct=True),
+        "Domains.",
+    ),
+    Key(
+        "denylist.path",
+        '"/var/lib/fastscreen/denylist.cidr"',
+        values.FilePath(),
+        "The file, as `allowlist.path`.",
     ),
     Key(
         "greet.banner",

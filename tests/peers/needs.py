@@ -20,6 +20,7 @@ PROGRAMS = {
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
     "openssl": ("/usr/bin/openssl", "openssl"),
     "exim4": ("/usr/sbin/exim4", "exim4-daemon-heavy"),
+    "nsd": ("/usr/sbin/nsd", "nsd"),
     "ip": ("/usr/sbin/ip", "iproute2"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
     "tmux": ("/usr/bin/tmux", "tmux"),
