@@ -1,4 +1,4 @@
-"""`make bench`: fastscreen and postscreen side by side on this machine."""
+"""`make bench`: fastscreen beside postscreen and HAProxy on this machine."""
 
 import argparse
 import importlib
@@ -11,9 +11,23 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bench import attached, burst, machine, measure, memory, programs, publish, report, results, room
+from bench import (
+    attached,
+    burst,
+    continued,
+    machine,
+    measure,
+    memory,
+    programs,
+    publish,
+    relayed,
+    report,
+    results,
+    room,
+    secured,
+)
 from bench.figures import Figure
-from bench.rows import ROWS, Attached, Burst, Memory, Row
+from bench.rows import ROWS, AnyRow, Attached, Continued, Memory, Relayed, Row, Secured
 
 RESULTS = Path(__file__).parent / "results"
 MICRO = "micro"  # the figures of the core's parts alone, bench/micro
@@ -72,7 +86,7 @@ def main() -> int:
     return 1 if results.failed(data) else 0
 
 
-def _smaller(row: Row | Memory | Attached | Burst, clients: int | None) -> Row | Memory | Attached | Burst:
+def _smaller(row: AnyRow, clients: int | None) -> AnyRow:
     if clients is None:
         return row
     if isinstance(row, Row):
@@ -80,13 +94,19 @@ def _smaller(row: Row | Memory | Attached | Burst, clients: int | None) -> Row |
     return replace(row, clients=min(row.clients, clients))
 
 
-def _run(row: Row | Memory | Attached | Burst, folder: Path, built: dict[str, Path], rounds: int) -> results.Result:
+def _run(row: AnyRow, folder: Path, built: dict[str, Path], rounds: int) -> results.Result:
     if isinstance(row, Row):
         return measure.run(row, folder, built, rounds)
     if isinstance(row, Memory):
         return memory.run(row, folder, built, rounds)
     if isinstance(row, Attached):
         return attached.run(row, folder, built, rounds)
+    if isinstance(row, Relayed):
+        return relayed.run(row, folder, built, rounds)
+    if isinstance(row, Continued):
+        return continued.run(row, folder, built, rounds)
+    if isinstance(row, Secured):
+        return secured.run(row, folder, built, rounds)
     return burst.run(row, folder, built, rounds)
 
 

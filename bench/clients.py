@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.programs import BenchError
-from bench.screener import Screener
+from bench.server import Server
 
 KNOWN_FIRST = "127.1.0.1"
 _NEW_FIRST = ipaddress.IPv4Address("127.16.0.1")
@@ -22,7 +22,10 @@ _HOLD_SECONDS = 900
 
 @dataclass(frozen=True)
 class Crowd:
-    """Clients of one kind: `count` of them, `together` on their way at a time, `rate` begun a second (0: no limit)."""
+    """Clients of one kind: `count` of them, `together` on their way at a time, `rate` begun a second (0: no limit).
+
+    Those that send mail send `messages` of `size` octets each.
+    """
 
     kind: str
     count: int
@@ -31,9 +34,11 @@ class Crowd:
     sources: int = 200
     first: str = KNOWN_FIRST
     seconds: int = 120
+    size: int = 0
+    messages: int = 0
 
 
-def new(screener: Screener, kind: str, count: int, together: int, rate: int) -> Crowd:
+def new(screener: Server, kind: str, count: int, together: int, rate: int) -> Crowd:
     """Clients with addresses that the screener has not seen before."""
     first = str(_NEW_FIRST + screener.new)
     screener.new += count
@@ -45,7 +50,7 @@ def held(kind: str, count: int) -> Crowd:
     return Crowd(kind, count, 64 if kind == "silent" else count, 4000, sources=count, first=_HELD_FIRST)
 
 
-def load(crowd: Crowd, screener: Screener, program: Path) -> dict[str, Any]:
+def load(crowd: Crowd, screener: Server, program: Path) -> dict[str, Any]:
     """Run the crowd until all have ended or its time is over; return what the load counted. BenchError: it failed."""
     try:
         result = subprocess.run(
@@ -63,7 +68,7 @@ def load(crowd: Crowd, screener: Screener, program: Path) -> dict[str, Any]:
     return outcome
 
 
-def check(outcome: dict[str, Any], screener: Screener, refused: int = 0) -> None:
+def check(outcome: dict[str, Any], screener: Server, refused: int = 0) -> None:
     """BenchError unless every client had the conversation that its kind is for, and `refused` of them a 5xx."""
     count = outcome["count"]
     for bad in ("busy", "failed"):
@@ -76,7 +81,7 @@ def check(outcome: dict[str, Any], screener: Screener, refused: int = 0) -> None
 
 
 @contextlib.contextmanager
-def holding(crowd: Crowd, screener: Screener, program: Path) -> Iterator[None]:
+def holding(crowd: Crowd, screener: Server, program: Path) -> Iterator[None]:
     """Hold the crowd. BenchError: not all came as far as they should, or some were gone at the end."""
     command = _command(crowd, screener, program, hold=_HOLD_SECONDS)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -114,7 +119,7 @@ def receiver(program: Path, path: Path) -> Iterator[None]:
         raise BenchError(f"{taken['bad']} hand-offs were malformed")
 
 
-def _command(crowd: Crowd, screener: Screener, program: Path, *, hold: int) -> list[str]:
+def _command(crowd: Crowd, screener: Server, program: Path, *, hold: int) -> list[str]:
     values = {
         "port": screener.port,
         "kind": crowd.kind,
@@ -125,5 +130,7 @@ def _command(crowd: Crowd, screener: Screener, program: Path, *, hold: int) -> l
         "rate": crowd.rate,
         "seconds": crowd.seconds,
         "hold": hold,
+        "size": crowd.size,
+        "messages": crowd.messages,
     }
     return [str(program), *(f"{name}={value}" for name, value in values.items())]

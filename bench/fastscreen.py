@@ -18,13 +18,15 @@ user = "{user}"
 addresses = ["{address}:{port}"]
 {workers}
 [handoff]
-to = "pass:{mta_socket}"
+to = "{to}"
+continue_to = "{continue_to}"
 [access]
 list = ["permit_mynetworks"]
 mynetworks = ["192.0.2.0/24"]
 [greet]
 wait = "{greet_wait}s"
 action = "{greet_action}"
+{no_teaser}
 [dnsbl]
 sites = [{sites}]
 action = "enforce"
@@ -34,6 +36,9 @@ non_smtp_command = "{deep}"
 bare_newline = "{deep}"
 [cache]
 path = "{folder}/state/cache"
+[tls]
+level = "{tls}"
+certificates = [{certificates}]
 [control]
 path = "{control}"
 [limits]
@@ -77,12 +82,16 @@ class Fastscreen(Screener):
         values = {
             "user": self._user.pw_name,
             "folder": self.folder,
-            "mta_socket": self.mta_socket,
-            "address": self.settings.address,
+            "to": _relay(self.settings.relay_to) or f"pass:{self.mta_socket}",
+            "continue_to": _relay(self.settings.continue_to),
+            "address": self.address,
             "port": self.port,
             "workers": f"workers = {self.settings.workers}" if self.settings.workers > 1 else "",
             "greet_wait": self.settings.greet_wait,
             "greet_action": self.settings.greet_action,
+            "no_teaser": "" if self.settings.greet_test else 'banner = ""',
+            "tls": "may" if self.settings.tls else "none",
+            "certificates": ", ".join(f'"{path}"' for path in self.settings.tls),
             "sites": ", ".join(f'"{zone}"' for zone in self.settings.lists),
             "deep": "enforce" if self.settings.deep else "off",
             "limit": self.settings.limit,
@@ -103,10 +112,6 @@ class Fastscreen(Screener):
             stderr=(self.folder / "stderr").open("wb"),
         )
 
-    def end(self, process: subprocess.Popen[bytes]) -> None:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+
+def _relay(port: int) -> str:
+    return f"proxy:127.0.0.1:{port}" if port else ""

@@ -1,10 +1,10 @@
 /* The load: SMTP clients of one kind, from many loopback addresses, bounded in number, concurrency, rate and time.
  *
- * load port=P kind=K count=N together=N first=ADDRESS sources=N rate=N seconds=N hold=N
+ * load port=P kind=K count=N together=N first=ADDRESS sources=N rate=N seconds=N hold=N [size=N messages=N]
  *
  * `count` clients connect to 127.0.0.1 port P; at most `together` are on their way at a time, at most `rate` begin a
  * second (0: as fast as there is room). They come from `sources` addresses in turn, from `first` on. The kinds are in
- * kinds.h.
+ * kinds.h. One that sends messages sends `messages` of `size` octets each.
  *
  * After `seconds`, or when all are done, prints one JSON object; times are microseconds from connect(). Then those that
  * stay do so until the end of standard input, at most `hold` seconds, and {"left": N} says how many were closed.
@@ -22,6 +22,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,17 +39,22 @@ struct client {
     unsigned char spoke, heard, complete;
     uint16_t length;
     int64_t began;
+    long unsent, messages; /* octets of this message; messages sent */
     char text[256]; /* of a line that is not complete */
 };
 
 static const struct kind *kind;
-static long port, count, together, sources, rate, seconds, hold;
+static long port, count, together, sources, rate, seconds, hold, size, messages;
 static uint32_t first;
 
 static int epoll;
 static struct client **spare;
 static long spares, under_way, started, finished, complete, busy, refused, reset, failed, left, first_bytes, ends;
 static int32_t *first_byte, *end_time;
+
+static char body[262144]; /* lines of 64 octets */
+static const char body_end[] = "\r\n.\r\n";
+#define BODY_END ((long) sizeof body_end - 1)
 
 static int64_t now(void)
 {
@@ -112,6 +118,29 @@ static int say(struct client *client, const char *text)
     return send(client->fd, text, strlen(text), MSG_NOSIGNAL) < 0 ? errno : 0;
 }
 
+static int watch(struct client *client, uint32_t events)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP | events, .data.ptr = client};
+    return epoll_ctl(epoll, EPOLL_CTL_MOD, client->fd, &event) < 0 ? errno : 0;
+}
+
+/* Send of the message what there is room for; returns an error number, or 0. */
+static int send_message(struct client *client)
+{
+    while (client->unsent > 0) {
+        long left = client->unsent - BODY_END, at = left > 0 ? (size - client->unsent) % (long) sizeof body : 0;
+        long part = left > (long) sizeof body - at ? (long) sizeof body - at : left > 0 ? left : 0;
+        long ended = left < 0 ? -left : 0;
+        struct iovec parts[2] = {{body + at, (size_t) part}, {(char *) body_end + ended, (size_t) (BODY_END - ended)}};
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = part >= left ? 2 : 1};
+        ssize_t sent = sendmsg(client->fd, &message, MSG_NOSIGNAL);
+        if (sent < 0)
+            return errno == EAGAIN ? watch(client, EPOLLOUT) : errno;
+        client->unsent -= sent;
+    }
+    return 0;
+}
+
 /* Takes one line; returns an error number, or 0. */
 static int line(struct client *client, const char *text)
 {
@@ -124,8 +153,15 @@ static int line(struct client *client, const char *text)
         refused++;
     if (step->line == NULL || strncmp(text, step->line, 4) != 0)
         return 0;
+    if (client->step > 0 && step[-1].say == MESSAGE && ++client->messages < messages) {
+        client->step -= 3; /* the next message begins with MAIL */
+        return say(client, MAIL);
+    }
     client->step++;
-    if (step->say != NULL)
+    if (step->say == MESSAGE) {
+        client->unsent = size;
+        error = send_message(client);
+    } else if (step->say != NULL)
         error = say(client, step->say);
     if (!error && step[1].line == NULL) {
         client->complete = 1;
@@ -154,11 +190,11 @@ static int lines(struct client *client, ssize_t got)
 
 static void serve(struct client *client, uint32_t events)
 {
-    if (events & EPOLLOUT && !client->spoke) {
-        struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = client};
-        int error = say(client, kind->at_once);
+    if (events & EPOLLOUT) {
+        int error = watch(client, 0);
+        if (!error)
+            error = client->unsent > 0 ? send_message(client) : client->spoke ? 0 : say(client, kind->at_once);
         client->spoke = 1;
-        epoll_ctl(epoll, EPOLL_CTL_MOD, client->fd, &event);
         if (error) {
             gone(client, error);
             return;
@@ -281,10 +317,12 @@ static int understand(int argc, char **argv)
         else if (!number(argv[at], "port", 65535, &port) && !number(argv[at], "count", 1000000, &count)
                  && !number(argv[at], "together", 50000, &together) && !number(argv[at], "rate", 100000, &rate)
                  && !number(argv[at], "sources", 1000000, &sources) && !number(argv[at], "seconds", 600, &seconds)
-                 && !number(argv[at], "hold", 1800, &hold))
+                 && !number(argv[at], "hold", 1800, &hold) && !number(argv[at], "size", 100000000, &size)
+                 && !number(argv[at], "messages", 10000, &messages))
             return 0;
     }
-    return kind != NULL && port > 0 && count > 0 && together > 0 && sources > 0 && seconds > 0 && first >> 24 == 127
+    return kind != NULL && port > 0 && count > 0 && together > 0 && sources > 0 && seconds > 0 && (size == 0 || size >= BODY_END)
+           && first >> 24 == 127
            && (first + (uint32_t) sources) >> 24 == 127;
 }
 
@@ -303,6 +341,8 @@ int main(int argc, char **argv)
         descriptors.rlim_cur = descriptors.rlim_max;
         setrlimit(RLIMIT_NOFILE, &descriptors);
     }
+    for (size_t at = 0; at < sizeof body; at++)
+        body[at] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n"[at % 64];
     if (together > count)
         together = count;
     places = kind->stays ? count : together;

@@ -7,7 +7,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import postscreen
+from bench import haproxy, postscreen
 
 
 def describe() -> dict[str, str]:
@@ -30,6 +30,7 @@ def describe() -> dict[str, str]:
         "load before": " ".join(f"{value:.2f}" for value in os.getloadavg()),
         "python": platform.python_version(),
         "postfix": postscreen.version(),
+        "haproxy": haproxy.version(),
         "fastscreen": f"{importlib.metadata.version('fastscreen')} ({commit.stdout.strip() or 'no commit'})",
     }
     for name in ("uvloop", "lmdb", "msgpack"):

@@ -18,6 +18,7 @@ _MASTER_CF = """\
 {address}:{port} inet n - n - 1 postscreen
 dnsblog unix - - n - 0 dnsblog
 tlsproxy unix - - n - 0 tlsproxy
+tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 """
 
@@ -38,6 +39,8 @@ maillog_file_prefixes = {folder}
 postscreen_cache_map = {cache}:{folder}/data/postscreen_cache
 postscreen_greet_wait = {greet_wait}s
 postscreen_greet_action = {greet_action}
+{no_teaser}
+{tls}
 postscreen_pre_queue_limit = {limit}
 postscreen_post_queue_limit = {handoffs}
 postscreen_client_connection_count_limit = 0
@@ -51,6 +54,11 @@ postscreen_bare_newline_enable = {deep}
 postscreen_bare_newline_action = enforce
 default_process_limit = {process_limit}
 """
+
+_TLS = """\
+postscreen_tls_security_level = may
+smtpd_tls_security_level = may
+smtpd_tls_chain_files = {}"""
 
 
 class Postscreen(Screener):
@@ -90,11 +98,13 @@ class Postscreen(Screener):
         values = {
             "folder": self.folder,
             "daemons": self._daemons,
-            "address": self.settings.address,
+            "address": self.address,
             "port": self.port,
             "cache": self.settings.postscreen_cache,
             "greet_wait": self.settings.greet_wait,
             "greet_action": self.settings.greet_action,
+            "no_teaser": "" if self.settings.greet_test else "postscreen_greet_banner =",
+            "tls": _TLS.format(", ".join(str(path) for path in self.settings.tls)) if self.settings.tls else "",
             "limit": self.settings.limit,
             "handoffs": self.settings.handoffs,
             "sites": ", ".join(self.settings.lists),

@@ -17,7 +17,8 @@ def write(data: dict[str, Any], text: str, root: Path) -> None:
     if not begin or not end:
         raise ValueError(f"README.md has no {_BEGIN} and {_END}")
     machine = data["machine"]
-    made = f"{machine['processor']}, Postfix {machine['postfix']}, {data['rounds']} rounds, {machine['time'][:10]}."
+    versions = f"Postfix {machine['postfix']}, HAProxy {machine['haproxy']}"
+    made = f"{machine['processor']}, {versions}, {data['rounds']} rounds, {machine['time'][:10]}."
     readme.write_text(f"{before}{_BEGIN}\n{report.summary(data)}\n\n{made}\n{_END}{after}")
     docs = root / "docs"
     (docs / "benchmark.md").write_text(text)

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from bench import attached, burst, measure, memory
+from bench import attached, burst, compared, measure, memory
 from bench.figures import Figure
-from bench.rows import FLAT_AIM, VIEW_AIM
+from bench.rows import FLAT_AIM, VIEW_AIM, Relayed, Secured
 
 SCREENERS = ("postscreen", "fastscreen")
 
-Result = measure.Result | memory.Result | attached.Result | burst.Result
+Result = measure.Result | memory.Result | attached.Result | burst.Result | compared.Result
 
 
 def as_json(
@@ -28,6 +28,7 @@ def as_json(
         "rows": rows,
         "memory": [_memory(result) for result in results if isinstance(result, memory.Result)],
         "burst": [_burst(result) for result in results if isinstance(result, burst.Result)],
+        "compared": [_compared(result) for result in results if isinstance(result, compared.Result)],
         "figures": [
             asdict(figure) for figure in (*flat, *(_view(result) for result in views if not result.problem), *figures)
         ],
@@ -37,7 +38,7 @@ def as_json(
 
 def failed(report: dict[str, Any]) -> bool:
     """Whether something could not be measured."""
-    parts = (*report["rows"], *report["memory"], *report["burst"])
+    parts = (*report["rows"], *report["memory"], *report["burst"], *report["compared"])
     return bool(report["problems"]) or any("problem" in part for part in parts)
 
 
@@ -135,6 +136,40 @@ def _memory(result: memory.Result) -> dict[str, Any]:
     entry["samples_kb"] = result.samples
     entry |= {name: _spread(values) for name, values in result.samples.items()}
     return entry | {"met": entry["fastscreen"]["median"] <= row.aim}
+
+
+def _compared(result: compared.Result) -> dict[str, Any]:
+    """The first side is fastscreen's; `ratio` is of it and the cheapest of the others."""
+    row = result.row
+    entry: dict[str, Any] = {
+        "name": row.name,
+        "title": row.title,
+        "part": "relayed" if isinstance(row, Relayed) else "secured" if isinstance(row, Secured) else "continued",
+        "per": row.per,
+        "main": row.main,
+        "clients": row.clients,
+        "together": row.together,
+        "aim": row.aim,
+    }
+    if result.problem:
+        return entry | {"problem": result.problem}
+    entry["sides"] = {name: _side(samples) for name, samples in result.samples.items()}
+    ours, *others = result.samples
+    cheapest = min(others, key=lambda name: entry["sides"][name]["cpu_us"]["median"])
+    pairs = zip(result.samples[ours], result.samples[cheapest], strict=True)
+    entry |= {"cheapest": cheapest, "ratio": _spread([one.total / other.total for one, other in pairs])}
+    entry["met"] = None if row.aim is None else entry["ratio"]["median"] <= row.aim
+    return entry
+
+
+def _side(samples: list[compared.Sample]) -> dict[str, Any]:
+    names = sorted({name for sample in samples for name in sample.cpu})
+    return {
+        "cpu_us": _spread([sample.total for sample in samples]),
+        "cpu_us_by_process": {name: median(sample.cpu.get(name, 0.0) for sample in samples) for name in names},
+        "rate": _spread([sample.rate for sample in samples]),
+        "samples_cpu_us": [sample.cpu for sample in samples],
+    }
 
 
 def _burst(result: burst.Result) -> dict[str, Any]:

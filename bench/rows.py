@@ -75,6 +75,72 @@ class Burst:
     rounds: int = 3  # at most
 
 
+OURS, HAPROXY, HAPROXY_SPLICE = "fastscreen", "HAProxy", "HAProxy, splice-auto"
+CONTINUES, COMES_BACK, POSTSCREEN = "fastscreen, Continue", "fastscreen, 450", "postscreen, 450"
+TLS, PLAINTEXT = "fastscreen, TLS", "fastscreen, plaintext"
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """CPU of known clients that are connected through to an MTA, beside HAProxy.
+
+    Each sends `messages` of `size` octets, and CPU is that of an MB; or none, and it is that of a connection. `aim` is
+    of the ratio fastscreen / the cheaper of HAProxy's settings.
+    """
+
+    name: str
+    title: str
+    kind: str
+    clients: int
+    together: int
+    size: int = 0
+    messages: int = 0
+    sources: int = 200
+    main: bool = True
+    aim: float | None = 1.0
+
+    @property
+    def per(self) -> str:
+        return "MB" if self.size else "connection"
+
+
+@dataclass(frozen=True)
+class Continued:
+    """CPU of a new client until an MTA has its mail, of `size` octets: in one session, or refused and back again."""
+
+    name: str
+    title: str
+    settings: Settings
+    clients: int
+    rate: int
+    size: int
+    together: int = 8000
+    main: bool = False
+    aim: float | None = None
+    per: str = "client"
+
+
+@dataclass(frozen=True)
+class Secured:
+    """CPU of clients under test that go on in TLS: of one, beside postscreen, or of an MB that is relayed (`size`)."""
+
+    name: str
+    title: str
+    clients: int
+    together: int
+    size: int = 0
+    main: bool = False
+    aim: float | None = None
+
+    @property
+    def per(self) -> str:
+        return "MB" if self.size else "connection"
+
+
+Compared = Relayed | Continued | Secured
+AnyRow = Row | Memory | Attached | Burst | Compared
+
+
 # postscreen's listen queue, and dnsblog's. The default of 100 overflows as soon as postscreen waits for its disk (it
 # syncs each new pass), and loses clients or their look-ups; a row of clients that must all come through cannot have it.
 _TUNED = 10_000
@@ -87,7 +153,7 @@ _VIEWED = Settings(greet_wait=1, control=True)
 VIEW_AIM = 1.03  # fastscreen's CPU a connection with the view attached / without
 FLAT_AIM = 1.15  # fastscreen's CPU with held clients / without
 
-ROWS: tuple[Row | Memory | Attached | Burst, ...] = (
+ROWS: tuple[AnyRow, ...] = (
     Row(
         name="known",
         title="known client (cached), handed on by descriptor",
@@ -242,5 +308,51 @@ ROWS: tuple[Row | Memory | Attached | Burst, ...] = (
         title="connects within one second",
         settings=Settings(greet_wait=1800, limit=16_000),
         tuned_process_limit=_TUNED,
+    ),
+    Relayed(
+        name="relay-known",
+        title="known client (cached), connected through; banner, QUIT",
+        kind="quit",
+        clients=20_000,
+        together=32,
+    ),
+    Relayed(
+        name="relay-dialogue",
+        title="sessions of 10 messages of 10 kB each",
+        kind="message",
+        clients=2000,
+        together=32,
+        size=10_000,
+        messages=10,
+    ),
+    Relayed(
+        name="relay-bulk",
+        title="messages of 10 MB",
+        kind="message",
+        clients=200,
+        together=4,
+        size=10_000_000,
+        messages=1,
+    ),
+    Continued(
+        name="continue",
+        title="new client, all deep tests, sends a message of 10 kB",
+        settings=Settings(greet_wait=6, limit=12_000, deep=True, handoffs=6000, process_limit=_TUNED),
+        clients=4000,
+        rate=500,
+        size=10_000,
+    ),
+    Secured(
+        name="tls-handshake",
+        title="client under test: EHLO, STARTTLS, full handshake, EHLO, QUIT",
+        clients=2000,
+        together=16,
+    ),
+    Secured(
+        name="tls-bulk",
+        title="message of 10 MB, relayed after all deep tests (Continue)",
+        clients=20,
+        together=4,
+        size=10_000_000,
     ),
 )

@@ -46,6 +46,11 @@ cdef bint address_parse(const char* text, Address* address) noexcept nogil:
     return False
 
 
+cdef inline bint address_equal(const Address* one, const Address* other) noexcept nogil:
+    """The same endpoint: address and port."""
+    return one.family == other.family and one.port == other.port and memcmp(one.ip, other.ip, 16) == 0
+
+
 cdef void address_unmap(Address* address) noexcept nogil:
     """Turn ::ffff:a.b.c.d into a.b.c.d."""
     cdef int octet

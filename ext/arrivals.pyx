@@ -27,15 +27,15 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.end()
         refuse(fd)
         return
-    if core.arrivals + core.sessions - core.handoffs - core.relayed >= core.policy.pre_queue:
+    if arrival_read(core, fd, peer, server, NULL):
+        return
+    if arrivals_full(core):
         core.log.begin(PRIORITY_INFO, False)
         core.log.put("reject: connect from ")
         core.log.put_address(peer)
         core.log.put(": all screening ports busy")
         core.log.end()
         turn_away(fd, SCREENING_BUSY)
-        return
-    if arrival_read(core, fd, peer, server, NULL):
         return
     arrival = <Arrival*> calloc(1, sizeof(Arrival))
     if arrival == NULL:
@@ -54,6 +54,13 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
             &arrival.timer, TIMER_PROXY, listener.header_time, core.now):
         arrival_leave(core, arrival)
         refuse(fd)
+
+
+cdef inline bint arrivals_full(Screener core) noexcept:
+    """Those that wait count as clients under test; but when these have taken all, there still is room for as many as
+    may be on their way to the MTA: a known client cannot be told from others before its header is there."""
+    return (core.arrivals >= core.policy.post_queue
+            and core.arrivals + unrelayed(core) - core.handoffs >= core.policy.pre_queue)
 
 
 cdef void arrival_event(Screener core, Arrival* arrival) noexcept:
@@ -142,6 +149,8 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
         return True
     if waits != NULL:
         core.unwatch(fd)            # epoll watches the description, which lives on elsewhere
+    if state == PROXY_CLIENT and address_equal(&header.client, peer):
+        state = PROXY_LOCAL         # HAProxy's health check in version 1, which has no word for that
     if state == PROXY_LOCAL:
         if recv(fd, core.feed, 1, MSG_PEEK | MSG_DONTWAIT) == 0:
             close(fd)

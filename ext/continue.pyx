@@ -62,6 +62,7 @@ cdef bint continue_begin(Screener core, Session* session, const Line* line, cons
     session_watch(core, session, False)
     session_enter(core, session, STAGE_CONTINUE)
     if relay_try(core, session, True) == HANDOFF_DONE:
+        line_release(&dialogue.lines)           # one that came in pieces is kept there; `asking` has it now
         return True
     continue_log_failed(core, session, strerror(errno))
     continue_back(core, session)
@@ -227,6 +228,7 @@ cdef void continue_refused(Screener core, Session* session, const char* said, in
 
 cdef void continue_next(Screener core, Session* session, const char* why) noexcept:
     """Ask another MTA, or give up."""
+    core.relay_news = True          # a warning was logged
     if relay_next(core, session) != HANDOFF_DONE:
         continue_failed(core, session, why)
 

@@ -2,10 +2,6 @@
 # (listeners.py); a client that a PROXY header names is passed on here, with its descriptor, to the worker that the same
 # keyed hash gives. Each worker has an inbox, a Unix socket of which all hold the sending end.
 
-cdef extern from "<sys/socket.h>" nogil:
-    Py_ssize_t recvmsg(int fd, msghdr* message, int flags)
-    const int MSG_CMSG_CLOEXEC
-
 cdef extern from "<arpa/inet.h>" nogil:
     uint32_t ntohl(uint32_t number)
 
@@ -53,10 +49,6 @@ def worker_of(str client not None, uint32_t count, uint64_t key, lengths):
 cdef bint crew_pass(Screener core, int fd, const Address* client, const Address* server, bint quiet) noexcept:
     """Pass a client to its worker. False: it is our own, or that worker takes nothing now."""
     cdef Passed passed
-    cdef msghdr message
-    cdef iovec part
-    cdef size_t control[8]
-    cdef cmsghdr* header
     cdef uint32_t worker
     if core.crew_count < 2 or core.draining:
         return False
@@ -67,20 +59,7 @@ cdef bint crew_pass(Screener core, int fd, const Address* client, const Address*
     passed.client = client[0]
     passed.server = server[0]
     passed.quiet = quiet
-    part.iov_base = &passed
-    part.iov_len = sizeof(passed)
-    memset(&message, 0, sizeof(message))
-    memset(control, 0, sizeof(control))
-    message.msg_iov = &part
-    message.msg_iovlen = 1
-    message.msg_control = control
-    message.msg_controllen = CMSG_LEN(sizeof(int))
-    header = CMSG_FIRSTHDR(&message)
-    header.cmsg_level = SOL_SOCKET
-    header.cmsg_type = SCM_RIGHTS
-    header.cmsg_len = CMSG_LEN(sizeof(int))
-    memcpy(CMSG_DATA(header), &fd, sizeof(int))
-    if sendmsg(core.crew_inboxes[worker], &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
+    if rights_send(core.crew_inboxes[worker], &passed, sizeof(passed), &fd, 1) < 0:
         return False
     core.passed_on += 1
     return True
@@ -108,25 +87,9 @@ cdef void inbox_readable(Screener core, int inbox) noexcept:
 
 cdef bint inbox_take(int inbox, Passed* passed, int* fd) noexcept nogil:
     """Read one message. False: there is none. fd -1: it was not one of ours."""
-    cdef msghdr message
-    cdef iovec part
-    cdef size_t control[8]
-    cdef cmsghdr* header
-    cdef Py_ssize_t got
-    fd[0] = -1
-    part.iov_base = passed
-    part.iov_len = sizeof(Passed)
-    memset(&message, 0, sizeof(message))
-    message.msg_iov = &part
-    message.msg_iovlen = 1
-    message.msg_control = control
-    message.msg_controllen = sizeof(control)
-    got = recvmsg(inbox, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)
+    cdef Py_ssize_t got = rights_receive(inbox, passed, sizeof(Passed), fd)
     if got <= 0:
         return False
-    header = CMSG_FIRSTHDR(&message)
-    if header != NULL and header.cmsg_level == SOL_SOCKET and header.cmsg_type == SCM_RIGHTS:
-        memcpy(fd, CMSG_DATA(header), sizeof(int))
     if got != sizeof(Passed) and fd[0] >= 0:
         close(fd[0])
         fd[0] = -1

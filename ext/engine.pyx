@@ -324,7 +324,7 @@ cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, 
         reply, discarded, logged = policy.ehlo_for(
             text[:address_text(&session.peer, text)].decode(), session.flags & IN_TLS != 0)
         dialogue.discarded = discarded
-        if logged:
+        if logged and not session.quiet:
             core.log.begin(PRIORITY_INFO, False)
             core.log.put("[")
             core.log.put(text)

@@ -1,22 +1,10 @@
 # Hand-off by descriptor: the MTA gets the client's socket over a Unix socket, with its address, and serves it as if it
 # had accepted it (reference 8). A full socket is waited for; a missing or refusing one is told to the client at once.
 
-from libc.stddef cimport size_t
-
 cdef extern from "<sys/un.h>" nogil:
     struct sockaddr_un:
         unsigned short sun_family
         char sun_path[108]
-
-cdef extern from "<sys/socket.h>" nogil:
-    struct cmsghdr:
-        size_t cmsg_len
-        int cmsg_level, cmsg_type
-    cmsghdr* CMSG_FIRSTHDR(msghdr* message)
-    unsigned char* CMSG_DATA(cmsghdr* header)
-    size_t CMSG_LEN(size_t size)
-    Py_ssize_t sendmsg(int fd, const msghdr* message, int flags)
-    const int SOL_SOCKET, SCM_RIGHTS
 
 cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
 cdef int64_t CONFIRM_TIME = 100 * 1000          # so long may the end of a hand-off wait for a batch that takes it along
@@ -119,11 +107,7 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
 
 cdef Py_ssize_t pass_client(int mta, Session* session) noexcept nogil:
     """One NUL octet with the descriptor, and the four attributes, in one datagram's worth (8.1, 8.4)."""
-    cdef msghdr message
-    cdef iovec part
     cdef char text[256]
-    cdef size_t control[8]
-    cdef cmsghdr* header
     cdef size_t length = 1
     text[0] = 0
     length += attribute(text + length, "client_address", &session.peer, False)
@@ -131,20 +115,7 @@ cdef Py_ssize_t pass_client(int mta, Session* session) noexcept nogil:
     length += attribute(text + length, "server_address", &session.server, False)
     length += attribute(text + length, "server_port", &session.server, True)
     text[length] = 0
-    part.iov_base = text
-    part.iov_len = length + 1
-    memset(&message, 0, sizeof(message))
-    memset(control, 0, sizeof(control))
-    message.msg_iov = &part
-    message.msg_iovlen = 1
-    message.msg_control = control
-    message.msg_controllen = CMSG_LEN(sizeof(int))
-    header = CMSG_FIRSTHDR(&message)
-    header.cmsg_level = SOL_SOCKET
-    header.cmsg_type = SCM_RIGHTS
-    header.cmsg_len = CMSG_LEN(sizeof(int))
-    memcpy(CMSG_DATA(header), &session.fd, sizeof(int))
-    return sendmsg(mta, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+    return rights_send(mta, text, length + 1, <const int*> &session.fd, 1)
 
 
 cdef size_t attribute(char* text, const char* name, const Address* address, bint port) noexcept nogil:

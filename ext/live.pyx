@@ -69,13 +69,7 @@ cdef void session_record(Screener core, Session* session, Event* record) noexcep
     record.family = session.peer.family
     record.port = session.peer.port
     memcpy(record.ip, session.peer.ip, 16)
-    if session.stage == STAGE_RELAY:
-        record.length = <uint8_t> snprintf(
-            record.text, sizeof(record.text), "%llu in, %llu out",
-            <unsigned long long> session.relay.flows[<int> FROM_CLIENT].moved,
-            <unsigned long long> session.relay.flows[<int> FROM_MTA].moved)
-    else:
-        session_said(core.ring, session, record)
+    session_said(core.ring, session, record)
 
 
 cdef void session_said(EventRing ring, Session* session, Event* record) noexcept:

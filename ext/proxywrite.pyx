@@ -3,7 +3,6 @@
 cdef enum:
     PROXY_HEADER_SIZE = 108         # the longest of version 1, with its CRLF and a NUL; version 2 takes 52 at most
 
-cdef const char* PROXY_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 cdef const char* PROXY_TCP4 = b"PROXY TCP4 "
 cdef const char* PROXY_TCP6 = b"PROXY TCP6 "
 cdef const char* MAPPED = b"::ffff:"
@@ -14,7 +13,7 @@ cdef size_t proxy_header_write(char* header, int version, const Address* peer, c
     cdef bint six = peer.family == 6 or server.family == 6
     if version == 1:
         return proxy_write_text(header, six, peer, server)
-    memcpy(header, PROXY_SIGNATURE, 12)
+    memcpy(header, PROXY_V2_SIGNATURE, PROXY_V2_SIGNATURE_SIZE)
     header[12] = 0x21                           # version 2, PROXY
     header[13] = 0x21 if six else 0x11          # TCP over IPv6, IPv4
     header[14] = 0

@@ -14,7 +14,7 @@ cdef extern from "<fcntl.h>" nogil:
 
 cdef extern from "<sys/socket.h>" nogil:
     int shutdown(int fd, int how)
-    const int SHUT_WR
+    const int SHUT_WR, MSG_MORE
 
 cdef extern from "<sys/epoll.h>" nogil:
     const uint32_t EPOLLOUT
@@ -23,6 +23,7 @@ cdef enum:
     RELAY_FEED = 16384              # octets of one read; as many may be unsent
     PIPE_SIZE = 262144              # of a pipe, for more than that at a time
     PIPES = 64                      # at most: 16 MiB of the 64 that a user's pipes may have (pipe-user-pages-soft)
+    RELAY_TURNS = 4                 # batches before the loop goes on: the other ends answer while one is worked on
     FLOW_TURN = 1048576             # octets before others have their turn
 
 cdef int64_t CONNECT_TIME = 5 * 1000000         # µs: so long may a target take to answer a connect
@@ -73,17 +74,19 @@ cdef Handoff relay_next(Screener core, Session* session) noexcept:
         relay.state = RELAY_CONNECTING
         if relay_connect(core, session, targets):
             return HANDOFF_DONE
+        if session.mta < 0:
+            relay.problem = errno   # no descriptor: that is not the target's fault, and another may leave one
+            full = True
+            break
         if errno == EAGAIN and targets.targets[at].family == AF_UNIX:
-            full = True             # it lives, but its queue has no room
+            relay.problem = errno   # it lives, but its queue has no room
+            full = True
             relay_close(core, session)
             continue
-        if session.mta < 0:
-            relay.problem = errno   # no descriptor: that is not the target's fault
-            break
         relay_missed(core, session, strerror(errno))
     at = relay.problem
     relay_free(core, session)
-    errno_set(EAGAIN if full else at)
+    errno_set(at)
     return HANDOFF_FULL if full else HANDOFF_FAILED
 
 
@@ -113,6 +116,8 @@ cdef bint relay_connect(Screener core, Session* session, Targets targets) noexce
     session.mta = core.spare_socket(target.family)
     if session.mta < 0:
         return False
+    if target.family != AF_UNIX:
+        acknowledge_later(session.mta)
     if connect(session.mta, <const sockaddr*> target.name, target.size) < 0 and errno != EINPROGRESS:
         return False
     if target.family != AF_UNIX:
@@ -123,6 +128,12 @@ cdef bint relay_connect(Screener core, Session* session, Targets targets) noexce
     if errno != EAGAIN or not relay_watch(core, session, FROM_MTA, EPOLLOUT):
         return False
     return core.timers.arm(&session.timer, TIMER_RELAY, CONNECT_TIME, core.now)
+
+
+cdef void acknowledge_later(int fd) noexcept:
+    """The header follows at once and can say that the connect was answered (tcp(7)): a packet less for both ends."""
+    cdef int off = 0
+    setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off))
 
 
 cdef bint relay_greet(Session* session, Targets targets) noexcept:
@@ -155,7 +166,7 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
     if session.flags & COUNTED_HANDOFF:
         session.flags &= ~COUNTED_HANDOFF
         core.handoffs -= 1
-        if core.accept_paused and core.handoffs == policy.post_queue - 1:
+        if core.accept_paused and core.handoffs == core.policy.post_queue - 1:
             core.resume_accept()    # a burst that waited for room
     session_unwatch(core, session)
     session_enter(core, session, STAGE_RELAY)
@@ -163,6 +174,7 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
     relay.state = RELAY_FLOWING
     core.relayed += 1
     session.client.relayed += 1
+    stress_fall(core)
     core.relay_news = True
     send_at_once(session.fd)
     core.timers.arm(&relay.total, TIMER_RELAY_TOTAL, policy.relay_time, core.now)
@@ -224,10 +236,9 @@ cdef void relay_log_limit(Screener core, Session* session) noexcept:
 
 cdef void relay_event(Screener core, Session* session, Side side, uint32_t events) noexcept:
     """Something happened on one side's descriptor."""
-    cdef Policy policy = <Policy> session.policy
     cdef Relay* relay = session.relay
     if relay == NULL or not relay.watched[<int> side]:
-        return                      # it ended in this batch
+        return                      # it ended in this batch, and with it the policy went
     if relay.state == RELAY_CONNECTING:
         relay_connect_ready(core, session)
         return
@@ -235,11 +246,11 @@ cdef void relay_event(Screener core, Session* session, Side side, uint32_t event
         continue_readable(core, session)
         return
     if not relay.lingers:
-        core.timers.arm(&session.timer, TIMER_RELAY, policy.relay_idle, core.now)
+        core.timers.arm(&session.timer, TIMER_RELAY, (<Policy> session.policy).relay_idle, core.now)
     if events & (EPOLLIN | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLIN:
-        flow_move(core, session, side)
+        flow_move(core, session, side, (events & EPOLLRDHUP) != 0)
     if events & (EPOLLOUT | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLOUT:
-        flow_move(core, session, FROM_MTA if side == FROM_CLIENT else FROM_CLIENT)
+        flow_move(core, session, FROM_MTA if side == FROM_CLIENT else FROM_CLIENT, False)
     relay_settle(core, session)
 
 
@@ -247,8 +258,11 @@ cdef inline bint flow_waits(const Flow* flow) noexcept:
     return flow.length != 0 or flow.piped != 0
 
 
-cdef void flow_move(Screener core, Session* session, Side source) noexcept:
-    """Relay in one direction what its source has and its sink takes, up to a bound."""
+cdef void flow_move(Screener core, Session* session, Side source, bint ends) noexcept:
+    """Relay in one direction what its source has and its sink takes, up to a bound.
+
+    ends: behind what is there comes the end, which is read and passed on at once; last words and it are one packet.
+    """
     cdef Flow* flow = &session.relay.flows[<int> source]
     cdef int from_fd = session.fd if source == FROM_CLIENT else session.mta
     cdef int to_fd = session.mta if source == FROM_CLIENT else session.fd
@@ -269,19 +283,19 @@ cdef void flow_move(Screener core, Session* session, Side source) noexcept:
             flow.piped = <uint32_t> got
         else:
             flow.moved += got
-            flow_send(flow, to_fd, core.relay_feed, got)
+            flow_send(flow, to_fd, core.relay_feed, got, MSG_MORE if ends and got < RELAY_FEED else 0)
             if got == RELAY_FEED and not flow.length and not flow.lost:
                 flow_take_pipe(core, flow)      # there is more where that came from
-            elif got < RELAY_FEED:
+            elif got < RELAY_FEED and not ends:
                 return              # the next read would find nothing
 
 
-cdef void flow_send(Flow* flow, int to_fd, const char* data, size_t size) noexcept:
+cdef void flow_send(Flow* flow, int to_fd, const char* data, size_t size, int more) noexcept:
     """Send, keep what is not taken."""
     cdef Py_ssize_t sent
     if flow.lost:
         return
-    sent = send(to_fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+    sent = send(to_fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL | more)
     if sent < 0 and errno not in (EAGAIN, EINTR):
         flow.lost = True
         return
@@ -381,11 +395,11 @@ cdef void relay_settle(Screener core, Session* session) noexcept:
     if outward.lost:
         relay_end(core, session)    # the client takes nothing any more: half a session is of no use to the MTA
         return
+    if flow_over(inward) and flow_over(outward):
+        relay_end(core, session)    # to close both passes on what was not yet
+        return
     relay_pass_end(inward, session.mta)
     relay_pass_end(outward, session.fd)
-    if inward.shut and outward.shut:
-        relay_end(core, session)
-        return
     if (outward.shut or inward.lost) and not relay.lingers:
         # What the client still sends is read for a while: closed with unread octets, its last reply could be lost.
         relay.lingers = True
@@ -395,8 +409,12 @@ cdef void relay_settle(Screener core, Session* session) noexcept:
         relay_end(core, session)
 
 
+cdef inline bint flow_over(const Flow* flow) noexcept:
+    return flow.ended and (flow.lost or not flow_waits(flow))
+
+
 cdef void relay_pass_end(Flow* flow, int to_fd) noexcept:
-    if flow.ended and not flow.shut and (flow.lost or not flow_waits(flow)):
+    if flow_over(flow) and not flow.shut:
         flow.shut = True
         shutdown(to_fd, SHUT_WR)
 
@@ -405,7 +423,7 @@ cdef inline uint32_t flow_events(const Flow* source, const Flow* sink) noexcept:
     """What a side is watched for that is the source of one flow and the sink of the other."""
     cdef uint32_t events = 0
     if not source.ended and not flow_waits(source):
-        events |= EPOLLIN
+        events |= EPOLLIN | EPOLLRDHUP
     if flow_waits(sink):
         events |= EPOLLOUT
     return events

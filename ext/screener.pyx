@@ -49,7 +49,7 @@ cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t recv(int fd, void* data, size_t size, int flags)
 
 cdef extern from "<netinet/tcp.h>" nogil:
-    const int IPPROTO_TCP, TCP_NODELAY
+    const int IPPROTO_TCP, TCP_NODELAY, TCP_QUICKACK
 
 cdef enum:
     ACCEPT_BATCH = 64
@@ -69,7 +69,6 @@ cdef int64_t DRAIN_TIME = 30 * 1000000          # what is in hand at SIGTERM has
 cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
 cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
 cdef bytes MTA_BUSY = b"421 4.3.2 All server ports are busy\r\n"
-cdef bytes SCREEN_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
 cdef bytes TOO_MANY = b"421 4.7.0 Error: too many connections\r\n"
 cdef bytes LATER = b"450 4.3.2 Service currently unavailable\r\n"
 cdef bytes DENIED = b"550 5.3.2 Service currently unavailable\r\n"
@@ -237,12 +236,15 @@ cdef class Screener:
 
     def run_relays(self):
         cdef epoll_event events[EVENT_BATCH]
-        cdef int at, count
-        count = max(epoll_wait(self.relay_set, events, EVENT_BATCH, 0), 0)
-        self.look_at_clocks()
-        for at in range(count):
-            relay_event(self, <Session*> (events[at].data.u64 & ~<uint64_t> 7), <Side> (events[at].data.u64 & 7),
-                        events[at].events)
+        cdef int at, count, _turn
+        for _turn in range(RELAY_TURNS):
+            count = epoll_wait(self.relay_set, events, EVENT_BATCH, 0)
+            self.look_at_clocks()
+            for at in range(count):
+                relay_event(self, <Session*> (events[at].data.u64 & ~<uint64_t> 7), <Side> (events[at].data.u64 & 7),
+                            events[at].events)
+            if count <= 0:
+                break
         if self.relay_news:
             self.relay_news = False
             self.finish()
@@ -285,9 +287,12 @@ cdef class Screener:
         if self.cache is not None:
             self.cache.end_batch()
         self.log.flush()
-        if self.draining and self.sessions == 0 and self.arrivals == 0 and self.inbox_is_empty():
-            self.draining = False
-            self.on_drained()
+        if self.draining and self.sessions == 0 and self.arrivals == 0:
+            if self.inbox_is_empty():
+                self.draining = False
+                self.on_drained()
+            else:
+                self.finish()       # what just began has its part of this batch
 
     cdef void sweep(self) noexcept:
         """Free what ended in this batch; its events may have named it until now."""
@@ -434,7 +439,7 @@ cdef class Screener:
             self.watch(self.inbox.fd, EPOLLIN, &self.inbox, TAG_LISTENER)
 
     cdef bint inbox_is_empty(self) noexcept:
-        """Before this process ends: whoever was passed to it meanwhile is served."""
+        """Before this process ends: whoever was passed to it meanwhile is served. False: somebody was."""
         if self.inbox.fd >= 0:
             inbox_readable(self, self.inbox.fd)
         return self.sessions == 0

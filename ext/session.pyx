@@ -129,15 +129,15 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
             shadow_tell(core, session, LATER)
         else:
             session.flags |= NO_FORWARD
-    if core.sessions - core.handoffs - core.relayed > policy.pre_queue:
+    if unrelayed(core) - core.handoffs > policy.pre_queue:
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
         event(core, session, EVENT_BUSY, 0, "all screening ports busy", 24)
         if not policy.shadow:
-            session_turn_away(core, session, SCREEN_BUSY)
+            session_turn_away(core, session, SCREENING_BUSY)
             return
-        shadow_tell(core, session, SCREEN_BUSY)
+        shadow_tell(core, session, SCREENING_BUSY)
         handoff_begin(core, session)
         return
     if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):
@@ -621,20 +621,25 @@ cdef bytes listed_text(Session* session, bytes code):
 
 # ---- stress (2.9)
 
+cdef inline int32_t unrelayed(Screener core) noexcept:
+    """Sessions that the screener has work with."""
+    return core.sessions - core.relayed
+
+
 cdef void stress_rise(Screener core) noexcept:
-    if core.stress or core.sessions - core.relayed < core.policy.stress_on:
+    if core.stress or unrelayed(core) < core.policy.stress_on:
         return
     core.stress = True
     log_stress(core, "entering")
-    event_about(core, EVENT_STRESS_ON, NULL, -1, core.sessions)
+    event_about(core, EVENT_STRESS_ON, NULL, -1, unrelayed(core))
 
 
 cdef void stress_fall(Screener core) noexcept:
-    if not core.stress or core.sessions - core.relayed > core.policy.stress_off:
+    if not core.stress or unrelayed(core) > core.policy.stress_off:
         return
     core.stress = False
     log_stress(core, "leaving")
-    event_about(core, EVENT_STRESS_OFF, NULL, -1, core.sessions)
+    event_about(core, EVENT_STRESS_OFF, NULL, -1, unrelayed(core))
 
 
 # ---- log lines that several steps write (6.2)
@@ -643,7 +648,7 @@ cdef void log_stress(Screener core, const char* what) noexcept:
     core.log.begin(PRIORITY_INFO, False)
     core.log.put(what)
     core.log.put(" STRESS mode with ")
-    core.log.put_number(core.sessions - core.relayed)
+    core.log.put_number(unrelayed(core))
     core.log.put(" connections")
     core.log.end()
 

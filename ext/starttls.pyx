@@ -80,21 +80,24 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
     if dialogue.unsent_length or not session_watch(core, session, True):
         session_hung_up(core, session)
         return NULL
-    free(dialogue.helo)
-    dialogue.helo = NULL
-    dialogue_reset(dialogue)
+    dialogue_forget(dialogue)
     line_release(&dialogue.lines)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
     return NULL
 
 
+cdef void dialogue_forget(Dialogue* dialogue) noexcept nogil:
+    """What was said before TLS could be anybody's (RFC 3207 4.2): no MTA is told it, either."""
+    free(dialogue.helo)
+    free(dialogue.hello)
+    free(dialogue.mail)
+    dialogue.helo = dialogue.hello = dialogue.mail = NULL
+    dialogue_reset(dialogue)
+
+
 cdef Py_ssize_t tls_pass(int tls, Session* session, int plaintext) noexcept nogil:
     """One packet: the client's name for the log, with its descriptor and that of the plaintext's end."""
-    cdef msghdr message
-    cdef iovec part
     cdef char text[80]
-    cdef size_t control[8]
-    cdef cmsghdr* header
     cdef int descriptors[2]
     cdef size_t length = 1
     text[0] = c"["
@@ -105,17 +108,4 @@ cdef Py_ssize_t tls_pass(int tls, Session* session, int plaintext) noexcept nogi
     length += number_text(session.peer.port, text + length)
     descriptors[0] = session.fd
     descriptors[1] = plaintext
-    part.iov_base = text
-    part.iov_len = length
-    memset(&message, 0, sizeof(message))
-    memset(control, 0, sizeof(control))
-    message.msg_iov = &part
-    message.msg_iovlen = 1
-    message.msg_control = control
-    message.msg_controllen = CMSG_LEN(sizeof(descriptors))
-    header = CMSG_FIRSTHDR(&message)
-    header.cmsg_level = SOL_SOCKET
-    header.cmsg_type = SCM_RIGHTS
-    header.cmsg_len = CMSG_LEN(sizeof(descriptors))
-    memcpy(CMSG_DATA(header), descriptors, sizeof(descriptors))
-    return sendmsg(tls, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+    return rights_send(tls, text, length, descriptors, 2)

@@ -41,7 +41,9 @@ cdef class Timers:
         cdef int count = 0
         while queue != NULL:
             count += 1
-            if queue.head == NULL and queue.kind in (TIMER_GREET, TIMER_COMMAND, TIMER_QUERY, TIMER_PROXY):
+            if queue.head == NULL and queue.kind in (
+                    TIMER_GREET, TIMER_COMMAND, TIMER_QUERY, TIMER_PROXY, TIMER_RELAY, TIMER_RELAY_TOTAL,
+                    TIMER_CONTINUE):
                 empty = queue
             queue = queue.next
         return empty if count >= 32 else NULL

@@ -60,6 +60,7 @@ class Worker(Struct, frozen=True):
     pid: int
     sessions: int = 0
     handoffs: int = 0
+    tls: int = 0
     clients: int = 0
     accepted: int = 0
     handed: int = 0

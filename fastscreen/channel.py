@@ -89,8 +89,13 @@ def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, i
 
 
 def receive_order(channel: socket.socket) -> tuple[Order | None, list[int]]:
-    """The next order and its descriptors; None: the supervisor has ended."""
-    packet, descriptors, _, _ = socket.recv_fds(channel, _PACKET, MOST_LISTENERS + 1)
+    """The next order and its descriptors; None: the supervisor has ended. BlockingIOError: there is none."""
+    try:
+        packet, descriptors, _, _ = socket.recv_fds(channel, _PACKET, MOST_LISTENERS + 1)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return None, []
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     return (_orders.decode(packet) if packet else None), descriptors

@@ -70,6 +70,18 @@ def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> 
         _be(held, lambda: work(theirs))
 
 
+def tried(held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Report | Silent | None:
+    """Let a child do what may fail or never end, and return what it says; None: it was cut short. OSError: as above."""
+    place = Place("trial")
+    fork(held, place, work)
+    try:
+        return hear(place, time.monotonic() + seconds)
+    finally:
+        place.leave()
+        place.kill()
+        os.waitpid(place.pid, 0)
+
+
 def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
     """In the child: do this, and end."""
     code = 70  # EX_SOFTWARE
@@ -98,7 +110,7 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
     close_all(receiving for at, (_, receiving) in enumerate(held.inboxes) if at != number)
     close_all(hubs for hubs, _ in held.questions)
     close_all(workers for at, (_, workers) in enumerate(held.questions) if at != number)
-    _without_keys(held)
+    without_keys(held)
     held.tls_pair[1].close()
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[number]).write
@@ -124,7 +136,7 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
         held.control.listener.close()
     for group in held.groups.values():
         close_all(group)
-    for pair in held.questions:
+    for pair in (*held.inboxes, *held.questions):
         close_all(pair)
     held.tls_pair[0].close()
     target = held.target.for_child("tlsproxy")
@@ -142,13 +154,13 @@ def _refresh(held: Holdings) -> int:
         close_all(group)
     for pair in (*held.inboxes, *held.questions, held.tls_pair):
         close_all(pair)
-    _without_keys(held)
+    without_keys(held)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-3]).write
     return refresh.run(held.config, target)
 
 
-def _without_keys(held: Holdings) -> None:
+def without_keys(held: Holdings) -> None:
     """A process that talks to strangers has no private key in reach."""
     if held.certificates is not None:
         held.certificates.close()
@@ -162,7 +174,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     for ends in held.inboxes:
         close_all(ends)
     close_all(workers for _, workers in held.questions)
-    _without_keys(held)
+    without_keys(held)
     close_all(held.tls_pair)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-1]).write

@@ -17,8 +17,8 @@ from fastscreen.config.model import Proxy, Target
 from fastscreen.core import read_reply
 from fastscreen.ehlo import Keyword, parse_keywords
 
-LOCAL = {1: b"PROXY UNKNOWN\r\n", 2: b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"}
-"""By version: the header of a connection that is nobody's."""
+LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
+"""The header, version 2, of a connection that is its sender's own."""
 
 RETRY = 30.0  # s between two questions to an MTA that did not answer
 PATIENCE = 30.0  # s for all of one
@@ -88,21 +88,37 @@ async def asked(target: Target, version: int, hostname: str) -> bytes:
     else:
         reader, writer = await asyncio.open_connection(target.where.host, target.where.port)
     try:
-        writer.write(LOCAL[version])
+        writer.write(LOCAL if version == 2 else own_header(writer))
         await _reply(reader, 220)
         writer.write(f"EHLO {hostname}\r\n".encode())
         offer = await _reply(reader, 250)
         writer.write(b"QUIT\r\n")
-        await _reply(reader, 221)
+        with contextlib.suppress(OSError, EOFError, ValueError):  # it has said what was asked
+            await _reply(reader, 221)
         return offer
     finally:
         writer.close()
 
 
+def own_header(writer: asyncio.StreamWriter) -> bytes:
+    """The header, version 1, of a connection that is its sender's own.
+
+    It names the ends that the connection has: Haraka refuses `UNKNOWN`, which is left to Unix sockets, which have none.
+    """
+    own, mta = writer.get_extra_info("sockname"), writer.get_extra_info("peername")
+    if not (isinstance(own, tuple) and isinstance(mta, tuple)):
+        return b"PROXY UNKNOWN\r\n"
+    family = "TCP6" if ":" in own[0] else "TCP4"
+    return f"PROXY {family} {own[0]} {mta[0]} {own[1]} {mta[1]}\r\n".encode()
+
+
 async def _reply(reader: asyncio.StreamReader, expected: int) -> bytes:
     reply = b""
     while (read := read_reply(reply)) is None:
-        reply += await reader.readuntil(b"\n")
+        try:
+            reply += await reader.readuntil(b"\n")
+        except asyncio.LimitOverrunError:
+            raise ValueError("a line without an end") from None
     if read[1] != expected:
         raise ValueError(f"{read[1]} instead of {expected}")
     return reply

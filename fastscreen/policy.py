@@ -25,6 +25,8 @@ from fastscreen.tables import TableError, open_table
 RESERVED_DESCRIPTORS = 100
 OF_THE_MTA = (
     Keyword.SIZE
+    | Keyword.VRFY
+    | Keyword.ETRN
     | Keyword.ENHANCEDSTATUSCODES
     | Keyword.EIGHTBITMIME
     | Keyword.DSN
@@ -293,6 +295,8 @@ def pre_queue_limit(config: Config, share: Share = WHOLE) -> tuple[int, list[str
     post_queue = share.of(limits.post_queue)
     inboxes = share.count if share.count > 1 else 0
     others = RESERVED_DESCRIPTORS + len(config.listen.ports) + inboxes
+    if config.listen.proxy:
+        others += post_queue  # as many connections may wait for a PROXY header when clients under test have taken all
     if relays(config):
         others += PIPE_DESCRIPTORS + 2 * relay_limit(config, share)
     room = max(LEAST_PRE_QUEUE, soft - post_queue - others)

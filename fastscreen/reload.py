@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -16,10 +15,9 @@ from fastscreen.allowlist import lists
 from fastscreen.channel import Failed, Ready, ReopenLog
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
-from fastscreen.forks import Silent, fork, hear
+from fastscreen.forks import Silent, hear, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
-from fastscreen.place import Place
 from fastscreen.starttls import renewal
 from fastscreen.worker import one_line
 
@@ -98,15 +96,7 @@ def _choose_anew(held: Holdings, settings: Config) -> None:
 
 def _try(held: Holdings, source: str, load: Callable[[], Config]) -> None:
     """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
-    trial = Place("trial")
-    fork(held, trial, lambda theirs: _read(load, len(held.places), theirs))
-    try:
-        report = hear(trial, time.monotonic() + RELOAD_SECONDS)
-    finally:
-        trial.leave()
-        trial.kill()
-        os.waitpid(trial.pid, 0)
-    match report:
+    match tried(held, lambda theirs: _read(held, load, theirs), RELOAD_SECONDS):
         case Failed(why):
             raise ConfigError(why)
         case Silent():
@@ -115,11 +105,12 @@ def _try(held: Holdings, source: str, load: Callable[[], Config]) -> None:
             raise ConfigError(f"{source}: reading it was cut short")
 
 
-def _read(load: Callable[[], Config], count: int, answer: socket.socket) -> int:
+def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> int:
+    without_keys(held)
     try:
         settings = load()
         lists.begin(settings)
-        warnings_of(policy.Tables(settings), count)
+        warnings_of(policy.Tables(settings), len(held.places))
     except Exception as error:
         channel.send(answer, Failed(one_line(error)[:1000]))
         return 1

@@ -267,8 +267,6 @@ class Worker:
             order, descriptors = channel.receive_order(self._seat.channel)
         except BlockingIOError:
             return
-        except OSError:
-            order, descriptors = None, []
         match order:
             case Stop():
                 self._stop()

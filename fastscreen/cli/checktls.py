@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from fastscreen.config import Config
 from fastscreen.config.escape import escaped
 from fastscreen.starttls import certificates
-from fastscreen.starttls.context import ContextError, chains, new_context, not_after
-from fastscreen.starttls.process import EXPIRES_SOON_DAYS
+from fastscreen.starttls.context import ContextError, chains, new_context
+from fastscreen.starttls.validity import validity
 
 Found = tuple[str, bool, str]  # the key, whether it is well, what was found
 
@@ -32,10 +32,7 @@ def checked_certificates(config: Config) -> Iterator[Found]:
         new_context(settings, found)
         now = datetime.now(UTC)
         for chain in found:
-            ends = not_after(chain)
-            word = "expired" if ends <= now else "expires"
-            well = (ends - now).days >= EXPIRES_SOON_DAYS
-            yield "tls.certificates", well, f"{chain.where}: {word} on {ends:%Y-%m-%d}"
+            yield "tls.certificates", *validity(chain, now)
     except ContextError as error:
         key, _, what = str(error).partition(": ")
         yield key, False, what

@@ -103,6 +103,8 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
             stages[stage] = stages.get(stage, 0) + count
     held = sum(worker.sessions for worker in status.workers)
     now = [f"{held:,} held"] + [f"{stage} {count:,}" for stage, count in stages.items() if count]
+    if in_tls := sum(worker.tls for worker in status.workers):
+        now.append(f"in TLS {in_tls:,}")
     yield from row("now", now)
     if status.limits:
         yield from row("limits", [f"{name} {value:,}" for name, value in status.limits.items()])

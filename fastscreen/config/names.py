@@ -550,7 +550,7 @@ KEYS = (
         values.ListOf(tlsvalues.PemFile(), most=20),
         "PEM files with private keys and certificate chains, in the order in which Postfix wants them: a key, then its "
         "chain. Read as root at the start; at SIGHUP as the user.",
-        ("postscreen_tls_chain_files",),
+        ("postscreen_tls_chain_files", "tlsproxy_tls_chain_files"),
         ("smtpd_tls_chain_files",),
     ),
     Key(
@@ -558,7 +558,7 @@ KEYS = (
         '">=TLSv1.2"',
         tlsvalues.Protocols(),
         "TLS versions that are spoken. The system's OpenSSL may allow less.",
-        ("postscreen_tls_protocols",),
+        ("postscreen_tls_protocols", "tlsproxy_tls_protocols"),
         ("smtpd_tls_protocols",),
     ),
     Key(
@@ -572,7 +572,7 @@ KEYS = (
         "tls.sessions",
         "1000",
         values.Number(1, 100000),
-        "Sessions in TLS at a time; further ones are told `454`. Divided among the workers.",
+        "Sessions in TLS at a time, relayed ones included; further ones are told `454`. Divided among the workers.",
     ),
     Key(
         "tls.handshakes",
@@ -599,7 +599,7 @@ KEYS = (
         "0",
         values.Number(0, 1),
         "1: a line with protocol and cipher of each handshake, or why it failed.",
-        ("postscreen_tls_loglevel",),
+        ("postscreen_tls_loglevel", "tlsproxy_tls_loglevel"),
         ("smtpd_tls_loglevel",),
     ),
     Key(

@@ -126,8 +126,6 @@ class Hub:
             order, descriptors = channel.receive_order(self._daemon.channel)
         except BlockingIOError:
             return
-        except OSError:
-            order, descriptors = None, []
         match order:
             case ReopenLog():
                 with contextlib.suppress(OSError):  # the supervisor tells

@@ -151,6 +151,10 @@ def judge(config: Config, facts: Facts) -> Verdict:
                 if action is Action.DROP:
                     kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
                     return found.end(kind, "dnsbl", "hung up on after the wait (dnsbl.action is drop)", reply)
+    if config.tls.level == "encrypt" and (reply or vetoed or deep):
+        found.add(
+            "dialogue", "it has to say STARTTLS first: MAIL and RCPT are told 530 without it (tls.level is encrypt)"
+        )
     if reply:
         unsure = reply.startswith("4") and not config.engine.soft_bounce
         kind = "deferred" if unsure else "rejected"

@@ -1,11 +1,11 @@
-"""How many handshakes are made at a time. Who has a place and is silent gives it up to who waits."""
+"""How many handshakes are made at a time. Who is not done in a second gives up the place to who waits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-QUIET_SECONDS = 1.0  # after which a handshake that waits for its client is not counted while others wait
+TURN_SECONDS = 1.0  # after which a handshake is not counted while others wait, however busy its client is
 
 T = TypeVar("T")
 
@@ -18,7 +18,7 @@ class Gate(Generic[T]):
         self.places = places
         self._begin = begin
         self._now = now
-        self._inside: dict[T, float] = {}  # when each last moved, the longest ago first
+        self._inside: dict[T, float] = {}  # when each came in, the longest ago first
         self._waiting: dict[T, None] = {}
 
     @property
@@ -30,11 +30,6 @@ class Gate(Generic[T]):
         self._waiting[who] = None
         self.admit()
 
-    def moved(self, who: T) -> None:
-        """Something came from this client."""
-        if self._inside.pop(who, None) is not None:
-            self._inside[who] = self._now()
-
     def leave(self, who: T) -> None:
         """It is over, well or not, or was given up while waiting."""
         self._waiting.pop(who, None)
@@ -42,12 +37,12 @@ class Gate(Generic[T]):
             self.admit()
 
     def admit(self) -> None:
-        """Let in whom there is room for. To be called now and then: silence is no event."""
+        """Let in whom there is room for. To be called now and then: that a turn is over is no event."""
         now = self._now()
         while self._waiting:
             if len(self._inside) >= self.places:
-                longest, moved = next(iter(self._inside.items()))
-                if now - moved < QUIET_SECONDS:
+                longest, came = next(iter(self._inside.items()))
+                if now - came < TURN_SECONDS:
                     return
                 del self._inside[longest]  # it goes on when its client does
             who = next(iter(self._waiting))

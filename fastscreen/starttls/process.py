@@ -19,9 +19,10 @@ from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.config import Config
 from fastscreen.logs import LogTarget
 from fastscreen.starttls.certificates import Certificates
-from fastscreen.starttls.context import Chain, ContextError, chains, new_context, not_after
+from fastscreen.starttls.context import Chain, ContextError, chains, new_context
 from fastscreen.starttls.gate import Gate
 from fastscreen.starttls.session import CHUNK, Hall, Session
+from fastscreen.starttls.validity import validity
 
 _PR_SET_NAME = 15
 NAME = b"fastscreen-tls"  # as top and ps show it, at most 15 octets
@@ -29,7 +30,6 @@ NICENESS = 5  # where there is not CPU enough, screening goes first
 TICK = 1.0  # s
 BATCH = 32  # clients taken from the workers in one turn: those in TLS are not kept waiting by a burst
 END_SECONDS = 5.0  # for clients to take the screener's last words
-EXPIRES_SOON_DAYS = 7
 DAY = timedelta(days=1)
 RESERVED_DESCRIPTORS = 50  # that are nobody's client
 
@@ -159,15 +159,13 @@ class TlsProcess:
         self._expiry_told = now
         for chain in self._chains if self._seat.number == 0 else ():
             with contextlib.suppress(ContextError):
-                ends = not_after(chain)
-                days = (ends - now).days
-                if days < EXPIRES_SOON_DAYS:
-                    word = "expired" if ends <= now else "expires"
-                    self._log.warning(f"tls.certificates: {chain.where}: {word} on {ends:%Y-%m-%d}")
+                well, text = validity(chain, now)
+                if not well:
+                    self._log.warning(f"tls.certificates: {text}")
         self._log.flush()
 
     async def _tick(self) -> None:
-        """Silent handshakes give up their places; a log daemon that was restarted is found again."""
+        """Long handshakes give up their places; a log daemon that was restarted is found again."""
         while True:
             await asyncio.sleep(TICK)
             self._hall.gate.admit()
@@ -185,8 +183,6 @@ class TlsProcess:
             order, descriptors = channel.receive_order(self._seat.channel)
         except BlockingIOError:
             return
-        except OSError:
-            order, descriptors = None, []
         match order:
             case ReopenLog():
                 with contextlib.suppress(OSError):  # the supervisor tells

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import msgspec
 
 from fastscreen import channel
-from fastscreen.channel import Failed
+from fastscreen.channel import Failed, Ready
+from fastscreen.config import Config
 from fastscreen.config.model import Tls
-from fastscreen.forks import Silent, hear
+from fastscreen.forks import Silent, hear, tried
 from fastscreen.holdings import Holdings
 from fastscreen.starttls import certificates
 from fastscreen.starttls.certificates import Certificates
+from fastscreen.starttls.context import ContextError
+from fastscreen.starttls.process import prepared
 
 ANSWER_SECONDS = 10.0
 
@@ -37,40 +41,70 @@ def renew(held: Holdings, before: Tls) -> None:
         if now is None:
             return
         found = now
-    problem = _hand_out(held, settings, found)
+    problem = _problem(held, _with(held.config, settings, found), found)
     if problem is not None:
         _warn(held, problem)
         if found is not now:
             found.close()
         settings = msgspec.structs.replace(settings, protocols=before.protocols, ciphers=before.ciphers)
-        found = now if now is not None else found
-    elif now is not None and found is not now:
+        if now is None:
+            held.config = msgspec.structs.replace(held.config, tls=settings)
+            return
+        found = now
+    held.config, held.certificates = _with(held.config, settings, found), found
+    if now is not None and found is not now:
         now.close()
-    if problem is None or now is not None:
-        held.certificates = found
-        settings = msgspec.structs.replace(settings, certificates=found.paths)
-    held.config = msgspec.structs.replace(held.config, tls=settings)
+    _hand_out(held, found)
 
 
-def _hand_out(held: Holdings, settings: Tls, found: Certificates) -> str | None:
-    """What the first process that cannot use them says; None: all can. One that does not answer is started anew."""
+def _with(config: Config, settings: Tls, found: Certificates) -> Config:
+    return msgspec.structs.replace(config, tls=msgspec.structs.replace(settings, certificates=found.paths))
+
+
+def _problem(held: Holdings, config: Config, found: Certificates) -> str | None:
+    """Why no process could use them; None: one can. A child finds out, as the supervisor never has a key."""
+    try:
+        report = tried(held, lambda theirs: _prepare(config, found, theirs), ANSWER_SECONDS)
+    except OSError as error:
+        return f"no process to try it: {error.strerror}"
+    match report:
+        case Failed(why):
+            return why
+        case Silent():
+            return f"tls.certificates: not loaded in {ANSWER_SECONDS:g} s"
+        case None:
+            return "trying it was cut short"
+    return None
+
+
+def _prepare(config: Config, found: Certificates, answer: socket.socket) -> int:
+    try:
+        prepared(config, found)
+    except ContextError as error:
+        channel.send(answer, Failed(str(error)[:1000]))
+        return 1
+    channel.send(answer, Ready())
+    return 0
+
+
+def _hand_out(held: Holdings, found: Certificates) -> None:
+    """Give them to the processes that are there. One that does not take them is started anew, and has them then."""
     by = time.monotonic() + ANSWER_SECONDS
-    config = msgspec.structs.replace(held.config, tls=msgspec.structs.replace(settings, certificates=found.paths))
     for place in held.tls:
         if not place.pid or place.channel is None:
             continue
         try:
-            channel.send_reload(place.channel, config, {}, found.descriptors)
+            channel.send_reload(place.channel, held.config, {}, found.descriptors)
         except OSError:
             place.kill()
             continue
         match hear(place, by):
             case Failed(why):
-                return why
+                held.warn(f"{place.name}: new certificates not taken over: {why}; it is started anew")
+                place.kill()
             case Silent():
                 held.warn(f"{place.name}: new certificates not taken over: no answer; it is started anew")
                 place.kill()
-    return None
 
 
 def _warn(held: Holdings, problem: str) -> None:

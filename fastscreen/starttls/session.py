@@ -179,7 +179,6 @@ class Session:
                     hall.say(f"SSL_accept error from {self._name}: {tunnel.broken or 'lost connection'}")
                 self._handshake_failed()
             else:
-                hall.gate.moved(self)
                 self._watch()
             return False
         hall.gate.leave(self)

@@ -17,6 +17,7 @@ WORKER = {
     "pid": 4712,
     "sessions": 80,
     "handoffs": 3,
+    "tls": 2,
     "clients": 70,
     "accepted": 12345,
     "handed": 9000,
@@ -52,7 +53,7 @@ def test_it_is_readable_in_80_columns(hub: Hub, ask: Ask) -> None:
     assert all(len(line) <= 80 for line in printed.splitlines()), printed
     assert "mx.example.test  fastscreen 0.1.0, process 4711, up 1 h, 2 workers" in printed
     assert "turned away 1,931" in printed
-    assert "160 held   greet 100   dialogue 40   mta 14   handed 6" in printed
+    assert "160 held   greet 100   dialogue 40   mta 14   handed 6   in TLS 4" in printed
     assert "connect 24,690   cached 17,000" in printed
     assert "8 lists   asked 1,280   in flight 20" in printed
     assert "55,000 entries   9.0 MB   hits 85.0 %" in printed

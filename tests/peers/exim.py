@@ -1,41 +1,32 @@
 """A private real Exim behind the PROXY protocol: own configuration, spool, log and mailbox."""
 
 import os
-import pwd
 from pathlib import Path
 
-from peers import needs, processes
+from peers import needs, pages, processes, unpacked
 from peers.namespace import Namespace
+from peers.postfix import HOSTNAME, MAIL_DOMAIN, MOST
 
-ADDRESS = "127.1.0.1"
-PORT = 2497
-MAIL_DOMAIN = "delivered.test"
+PAGE = "mta-exim.md"
+USER = "Debian-exim"
 
-# As in docs/continue.md, and what a mailbox in a file needs.
+# Beside the lines of the page: where its files are, who is refused, and a mailbox.
 _CONFIGURATION = """\
 exim_user = {user}
-exim_group = {group}
+exim_group = {user}
 exim_path = {program}
 spool_directory = {folder}/spool
 log_file_path = {folder}/log/%slog
-pid_file_path = {folder}/exim.pid
-primary_hostname = mx.example.test
-local_interfaces = {address}.{port}
-daemon_smtp_ports = {port}
-hosts_proxy = 127.0.0.0/8
-tls_advertise_hosts =
-chunking_advertise_hosts = *
-message_size_limit = 100M
-smtp_accept_max = 200
+pid_file_path = {folder}/spool/exim.pid
+primary_hostname = {hostname}
+{page}
+message_size_limit = {size}
+log_selector = +smtp_connection +smtp_no_mail
 host_lookup =
-rfc1413_query_timeout = 0s
 keep_environment =
-never_users =
 deliver_drop_privilege = true
-queue_only_load =
-domainlist here = {domain}
-acl_smtp_rcpt = rcpt
 acl_smtp_mail = mail
+acl_smtp_rcpt = rcpt
 
 begin acl
 mail:
@@ -43,14 +34,13 @@ mail:
        message = not from you
   accept
 rcpt:
-  require domains = +here
-          message = relay not permitted
+  require message = relay not permitted
+          domains = {domain}
   accept
 
 begin routers
 inbox:
   driver = accept
-  domains = +here
   transport = file
 
 begin transports
@@ -58,41 +48,44 @@ file:
   driver = appendfile
   directory = {folder}/mail
   maildir_format
-  user = {user}
-  group = {group}
-  message_size_limit = 0
 """
 
 
 class Exim:
     """The daemon, running."""
 
+    sender_refused = "550 not from you"
+    recipient_refused = "550 relay not permitted"
+    taken = "250 Accepted"
+    asked = "no MAIL in SMTP connection"
+    chunking = True
+
     def __init__(self, namespace: Namespace, folder: Path) -> None:
         needs.root("a private Exim in a namespace")
-        program = needs.program("exim4")
-        owner = pwd.getpwnam("nobody")
-        self.folder = folder
+        folder.mkdir(mode=0o755)
+        program = unpacked.unpack(folder / "package", ("exim4-daemon-heavy", "exim4-base"), "usr/sbin/exim4")
+        seeing = unpacked.seeing(folder, {})
         self.log = folder / "log" / "mainlog"
         self.mailbox = folder / "mail"
-        for path in (folder, folder / "spool", folder / "log", self.mailbox):
-            path.mkdir(mode=0o755, exist_ok=True)
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+        owner = unpacked.uid(folder, USER)
+        for path in (folder / "spool", folder / "log", self.mailbox):
+            path.mkdir(mode=0o755)
+            os.chown(path, owner, owner)
         configuration = folder / "exim.conf"
         configuration.write_text(
             _CONFIGURATION.format(
-                user="nobody",
-                group="nogroup",
+                user=USER,
                 program=program,
                 folder=folder,
-                address=ADDRESS,
-                port=PORT,
+                hostname=HOSTNAME,
+                page=pages.block(PAGE, "hosts_proxy ="),
+                size=MOST,
                 domain=MAIL_DOMAIN,
             )
         )
         self._errors = folder / "exim.stderr"
-        self._process = processes.start(
-            [program, "-C", str(configuration), "-bdf", "-q1s"], self._errors, inside=namespace.inside
-        )
+        command = [*seeing, str(program), "-C", str(configuration), "-bdf", "-q1m"]
+        self._process = processes.start(command, self._errors, inside=namespace.inside)
 
         def started() -> bool:
             if self._process.poll() is not None:
@@ -100,7 +93,16 @@ class Exim:
                 raise RuntimeError(f"Exim ended ({self._process.returncode}): {said}")
             return self.log.exists() and "daemon started" in self.log.read_text()
 
-        processes.wait_until(started, "Exim")
+        try:
+            processes.wait_until(started, "Exim")
+        except BaseException:
+            self.close()
+            raise
+
+    def logged(self, source: str) -> bool:
+        """Tell whether the log has a message from this client."""
+        return f" <= sender@client.test H=(client.test) [{source}] " in self.log.read_text()
 
     def close(self) -> None:
+        """Stop the daemon; what it delivers just now ends by itself."""
         processes.stop(self._process)

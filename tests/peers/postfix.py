@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import needs, processes
+from peers import needs, pages, processes
 from peers.namespace import Namespace
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
@@ -41,8 +41,7 @@ tlsmgr    unix  -  -  n  1000? 1 tlsmgr
 scache    unix  -  -  n  -  1  scache
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
 one-ps    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
-{proxied} inet n  -  n  -  -  smtpd -o syslog_name=proxied -o message_size_limit={size}
-  -o smtpd_upstream_proxy_protocol=haproxy -o smtpd_tls_security_level=none
+{proxied}  -o message_size_limit={size}
   -o smtpd_sender_restrictions=inline:{{{{refused@client.test=554 5.7.1 not from you}}}}
 """
 _MASTER_OF_OURS = """\
@@ -54,7 +53,8 @@ one-{side}  pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
 _OTHERS = ("trace", "private", "public")
 
-PROXIED = f"{ADDRESS}:2499"  # an smtpd that reads the PROXY protocol; its syslog name is `proxied`
+PAGE = "mta-postfix.md"
+PROXIED = "127.0.0.1:10025"  # an smtpd that reads the PROXY protocol, as in the page; so do the other MTAs
 MOST = 100_000_000  # octets of a message there
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
 
@@ -78,6 +78,12 @@ class Service:
 
 class Postfix:
     """The instance, running."""
+
+    sender_refused = "554 5.7.1 <refused@client.test>: Sender address rejected: not from you"
+    recipient_refused = "554 5.7.1 <nobody@elsewhere.test>: Relay access denied"
+    taken = "250 2.1.5 Ok"
+    asked = "quit=1"
+    chunking = True
 
     def __init__(self, namespace: Namespace, folder: Path, services: list[Service], chain: tuple[Path, Path]) -> None:
         """chain: files of the private key and the certificate of tlsproxy."""
@@ -127,7 +133,8 @@ class Postfix:
             "tlsproxy_tls_chain_files": ", ".join(map(str, chain)),
         }
         (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
-        lines = [_MASTER.format(smtpd=SMTPD, proxied=PROXIED, size=MOST)]
+        proxied = pages.block(PAGE, "smtpd_upstream_proxy_protocol=")
+        lines = [_MASTER.format(smtpd=SMTPD, proxied=proxied, size=MOST)]
         lines += [_MASTER_OF_OURS.format(smtpd=smtpd_of_ours(count), side=f"fs{count}") for count in WORKERS]
         for service in services:
             own = {
@@ -169,6 +176,13 @@ class Postfix:
         if run.returncode:
             raise RuntimeError(f"postmap: {run.stderr}")
         return dict(line.split("\t", 1) for line in run.stdout.splitlines())
+
+    def logged(self, source: str) -> bool:
+        """Tell whether the log has a connection of this client at the port that reads the PROXY protocol."""
+        return any(
+            f"]: connect from unknown[{source}]" in line and " postfix/screened/smtpd[" in line
+            for line in self.log.read_text().splitlines()
+        )
 
     def mails(self) -> list[str]:
         """Return the messages in the mailbox."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.rows import ROWS, Attached, Burst, Memory, Row
+from bench.rows import ROWS, AnyRow, Attached, Compared, Continued, Memory, Relayed, Row
 from peers import needs
 
 ROOT = Path(__file__).parents[2]
@@ -24,14 +24,14 @@ def run(*arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.CompletedP
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
-def play(row: Row | Memory | Attached | Burst, folder: Path) -> "subprocess.CompletedProcess[str]":
+def play(row: AnyRow, folder: Path) -> "subprocess.CompletedProcess[str]":
     return run(row.name, "--rounds", "1", "--clients", str(CLIENTS), "--results", str(folder / row.name))
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, Any], str]]:
     """What each row reported: the JSON and the text. Every row must have been measured."""
-    for program in ("postfix", "postfix-lmdb", "rbldnsd", "ip", "unshare"):
+    for program in ("postfix", "postfix-lmdb", "rbldnsd", "haproxy", "openssl", "ip", "unshare"):
         needs.program(program)
     needs.root("Postfix's master")
     folder = tmp_path_factory.mktemp("bench")
@@ -73,6 +73,35 @@ def test_view(row: Attached, played: dict[str, tuple[dict[str, Any], str]]) -> N
     [figure] = played[row.name][0]["figures"]
     assert figure["name"] == row.name
     assert figure["value"] > 0
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row, Compared)], ids=lambda row: row.name)
+def test_compared(row: Compared, played: dict[str, tuple[dict[str, Any], str]]) -> None:
+    """All sides were measured, each by all of its processes; the ratio is with the cheapest of the others."""
+    data, text = played[row.name]
+    [measured] = data["compared"]
+    ours, *others = measured["sides"]
+    assert ours.startswith("fastscreen")
+    assert len(others) == (2 if isinstance(row, Relayed | Continued) else 1)
+    for name, side in measured["sides"].items():
+        assert side["cpu_us"]["median"] > 0
+        assert name.partition(",")[0].lower() in ("fastscreen", "postscreen", "haproxy")
+        assert name.partition(",")[0].lower() in side["cpu_us_by_process"]
+        assert side["rate"]["median"] > 0
+        assert f"| {row.title} | {name} | " in text
+    costs = {name: measured["sides"][name]["cpu_us"]["median"] for name in others}
+    assert costs[measured["cheapest"]] == min(costs.values())
+    assert measured["ratio"]["median"] > 0
+    assert (measured["met"] is None) == (row.aim is None)
+    if isinstance(row, Relayed):
+        assert row.title in report.summary(data)
+
+
+def test_handshakes_are_made_by_the_tls_processes(played: dict[str, tuple[dict[str, Any], str]]) -> None:
+    [measured] = played["tls-handshake"][0]["compared"]
+    assert measured["sides"]["fastscreen"]["cpu_us_by_process"]["fastscreen-tls"] > 0
+    processes = measured["sides"]["postscreen"]["cpu_us_by_process"]
+    assert processes.get("tlsproxy", 0) + processes.get("ended", 0) > 0  # it ends after 100 clients
 
 
 def test_burst(played: dict[str, tuple[dict[str, Any], str]]) -> None:

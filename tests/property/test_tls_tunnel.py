@@ -127,3 +127,11 @@ def test_garbage_inside(version: ssl.TLSVersion, garbage: bytes) -> None:
     tunnel.feed_end()
     assert tunnel.read(ROOM) == 0
     assert tunnel.broken or tunnel.ended
+
+
+def test_a_hello_that_never_ends() -> None:
+    """Refused at its length, before its octets are kept."""
+    tunnel = Tunnel(server())
+    tunnel.feed(b"\x16\x03\x01\x40\x00" + b"\x01\xff\xff\xff" + bytes(0x4000 - 4))
+    assert not tunnel.shake_hands()
+    assert tunnel.broken == "excessive message size"

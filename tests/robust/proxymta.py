@@ -12,7 +12,7 @@ SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 class Connection:
     """One connection that came with a PROXY header, version 2 (or 1, when that is how it begins).
 
-    client, server: the endpoints by the header; None: it is of nobody (LOCAL).
+    client, server: the endpoints by the header; None: it is its sender's own (LOCAL, or its own ends in version 1).
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -27,7 +27,7 @@ class Connection:
             while not self.header.endswith(b"\r\n"):
                 self.header += self._exactly(1)
             _, _, *where = self.header.decode().split()
-            if where:
+            if where and (where[0], int(where[2])) != connection.getpeername()[:2]:
                 self.client, self.server = (where[0], int(where[2])), (where[1], int(where[3]))
 
     def _read_binary(self) -> None:

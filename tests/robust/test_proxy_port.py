@@ -158,6 +158,12 @@ def test_silent_health_checks(start: Start, mta: FakeMta) -> None:
     with through(screener, LOCAL):
         pass
     through(screener, LOCAL).reset()
+    for header in (v1, v2):  # as HAProxy's checks by version 1: it names itself
+        with through(screener, b"") as client:
+            client.send(header(*client.socket.getsockname()))
+            assert client.socket.recv(len(TEASER)) == TEASER
+        with through(screener, b"") as client:
+            client.send(header(*client.socket.getsockname()))
     with through(screener, b"QUIT\r\n") as client:
         assert client.read_all() == b"221 2.0.0 Bye\r\n"
     with through(screener, LOCAL, "127.60.0.2") as client:
@@ -170,6 +176,19 @@ def test_silent_health_checks(start: Start, mta: FakeMta) -> None:
         assert client.read() == TEASER + FROM_MTA
     lines = screener.lines()
     assert [line for line in lines if "127.1.0.1" not in line and "daemon started" not in line] == []
+
+
+def test_a_health_check_that_says_ehlo_is_silent(start: Start, mta: FakeMta) -> None:
+    """Though its address is in discard_ehlo_keyword_address_maps: that is a line for each EHLO of others."""
+    engine = {"discard_ehlo_keyword_address_maps": ["inline:{127.60.0.1=dsn, 127.1.0.1=dsn}"]}
+    screener = start(settings(), {"deep": {"pipelining": "enforce"}, "engine": engine})
+    for client in (through(screener, LOCAL), Client(screener.address, "127.1.0.1")):
+        with client:
+            assert client.read() == TEASER + GREETING
+            assert b"DSN" not in client.ask(b"EHLO x")
+            assert client.ask(b"QUIT").startswith(b"221 ")
+    screener.line("127.1.0.1.*: discarding EHLO keywords: DSN")
+    assert not screener.lines("127.60")
 
 
 def test_a_local_client_that_does_more_is_logged(start: Start, mta: FakeMta) -> None:
@@ -189,13 +208,35 @@ def test_a_local_client_that_does_more_is_logged(start: Start, mta: FakeMta) -> 
 
 def test_waiting_headers_count(start: Start) -> None:
     """Silent ones count as clients under test, so that they cannot take all descriptors."""
-    screener = start(settings(), {"limits": {"pre_queue": 10}})
+    screener = start(settings(), {"limits": {"pre_queue": 10, "post_queue": 5}})
     held = [through(screener, b"PROXY ") for _ in range(10)]
     with through(screener, b"") as client:
         assert client.read_all() == b"421 4.3.2 All screening ports are busy\r\n"
     screener.line(r"reject: connect from .127\.60\.0\.1.:\d+: all screening ports busy")
     for each in held:
         assert each.silent()
+        each.socket.close()
+
+
+def test_known_clients_pass_when_clients_under_test_have_taken_all(start: Start, mta: FakeMta) -> None:
+    """As at a plain port, though nobody knows who it is before the header is there; at once, or in pieces."""
+    screener = start(settings(), KNOWN, {"limits": {"pre_queue": 10, "post_queue": 5}})
+    held = [through(screener, v1(f"192.0.2.{number}")) for number in range(10)]
+    for each in held:
+        assert each.socket.recv(len(TEASER)) == TEASER
+    for header in (v1, v2):
+        with through(screener, header("203.0.113.5")) as client:
+            assert client.read() == FROM_MTA
+        with through(screener, b"") as client:
+            assert client.silent(0.1)
+            client.send(header("203.0.113.5"))
+            assert client.read() == FROM_MTA
+    with through(screener, v1("192.0.2.99")) as client:
+        assert client.read_all() == b"421 4.3.2 All screening ports are busy\r\n"
+    silent = [through(screener, b"") for _ in range(5)]
+    with through(screener, b"") as client:
+        assert client.read_all() == b"421 4.3.2 All screening ports are busy\r\n"
+    for each in (*held, *silent):
         each.socket.close()
 
 

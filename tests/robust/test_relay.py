@@ -1,6 +1,7 @@
 """`handoff.to = "proxy:..."`: clients that passed are relayed to an MTA that may refuse, stop, stall or break off."""
 
 import contextlib
+import os
 import random
 import re
 import resource
@@ -278,6 +279,35 @@ def test_a_client_that_breaks_off(start: Start) -> None:
         assert heard[0] in (b"half a mess", b"")  # a reset may overtake what was sent
 
 
+def test_both_sides_have_news_and_the_first_ends_the_session(start: Start) -> None:
+    """MTAs say something, clients are gone: a batch has an event of each side, and the second finds no session."""
+    connections: list[Connection] = []
+
+    def serve(connection: Connection, _: int) -> None:
+        connection.send(b"220 the MTA itself\r\n")
+        connections.append(connection)
+        connection.rest()
+
+    with ProxyMta(serve) as mta:
+        screener = start(to(mta.target))
+        descriptors = screener.descriptors()
+        (worker,) = screener.workers()
+        for _ in range(5):
+            connections.clear()
+            clients = [screener.connect(KNOWN_CLIENT) for _ in range(20)]
+            for client in clients:
+                assert client.read() == b"220 the MTA itself\r\n"
+            os.kill(worker, signal.SIGSTOP)
+            wait_until(lambda: ") T " in Path(f"/proc/{worker}/stat").read_text(), "the worker to stand still")
+            for connection in connections:
+                connection.send(b"250 to nobody\r\n")
+            for client in clients:
+                client.reset()
+            os.kill(worker, signal.SIGCONT)
+            wait_until(lambda: screener.descriptors() <= descriptors, "the sessions to be gone")
+            assert screener.workers() == [worker]
+
+
 def test_a_refusing_target_is_skipped(start: Start) -> None:
     with ProxyMta(greet) as mta:
         dead = refused()
@@ -399,6 +429,28 @@ def test_relayed_sessions_do_not_count_as_clients_under_test(start: Start) -> No
         with screener.connect() as client:
             assert client.read() == TEASER + b"220 the MTA itself\r\n"
         assert screener.lines("STRESS|busy") == []
+
+
+def test_stress_ends_when_its_clients_are_relayed(start: Start) -> None:
+    """Not when the first of them has ended: until then all newcomers would have the short limits."""
+    with ProxyMta(greet) as mta, contextlib.ExitStack() as open_ones:
+        screener = start(to(mta.target), {"limits": {"pre_queue": 10}})
+        clients = [open_ones.enter_context(screener.connect(f"127.1.0.{number}")) for number in range(1, 10)]
+        screener.line("entering STRESS mode with 9 connections")
+        for client in clients:
+            assert client.read() == TEASER + b"220 the MTA itself\r\n"
+        screener.line("leaving STRESS mode with 7 connections")
+
+
+def test_too_few_descriptors_are_waited_for(start: Start) -> None:
+    """limits.relay promises more than there are: who was accepted waits until another has left, as with pass:."""
+    with ProxyMta(greet) as mta:
+        screener = start(to(mta.target), {"limits": {"relay": 1000, "client_connection_count": 0}}, descriptors=50)
+        clients = [screener.connect(KNOWN_CLIENT) for _ in range(40)]
+        for client in clients:
+            with client:
+                assert client.read() == b"220 the MTA itself\r\n"
+        assert screener.lines("warning: cannot connect") == []
 
 
 def test_relayed_sessions_count_as_the_clients_own(start: Start) -> None:

@@ -1,5 +1,6 @@
 """STARTTLS with a real process: the handshake goes to a TLS process, the session goes on inside."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -17,7 +18,8 @@ from peers import certificate, needs
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import GREETING, TEASER, USER, Client, Screener, merge, wait_until
-from robust.tlsclient import begin, context, secure
+from robust.test_control import connected, eventually
+from robust.tlsclient import begin, certificates, context, secure
 
 DEEP = {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}}
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
@@ -27,11 +29,7 @@ AT_ONCE = {"greet": {"banner": ""}}
 @pytest.fixture
 def tls(folder: Path) -> dict[str, Any]:
     """Settings with a certificate that the user can read."""
-    chain = certificate.make(folder)
-    for path in chain:
-        if USER:
-            shutil.chown(path, USER)
-    return merge(DEEP, AT_ONCE, {"tls": {"level": "may", "certificates": [str(path) for path in chain]}})
+    return merge(DEEP, AT_ONCE, {"tls": {"level": "may", "certificates": certificates(folder)}})
 
 
 def greeted(screener: Screener, source: str = "127.1.0.1") -> Client:
@@ -149,6 +147,22 @@ def test_sessions_are_resumed(start: Start, tls: dict[str, Any]) -> None:
         assert second.session_reused
 
 
+def test_explain_and_status(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    path = folder / "run" / "control"
+    screener = start(tls, {"tls": {"level": "encrypt"}, "control": {"path": str(path)}})
+    with connected(path) as control:
+        explained = control.ok("explain", address="127.1.0.9")
+        assert explained["verdict"] == "deep"
+        assert "has to say STARTTLS first" in explained["steps"][-2]["text"]
+        with secured(screener) as client:
+            assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+            assert eventually(control, "status", lambda answer: answer["workers"][0]["tls"] == 1)
+            screener.reload(merge(screener.settings, {"tls": {"level": "may"}}))
+            steps = control.ok("explain", address="127.1.0.9")["steps"]
+            assert "STARTTLS" not in str(steps)
+        assert eventually(control, "status", lambda answer: answer["workers"][0]["tls"] == 0)
+
+
 # ---- real clients
 
 
@@ -219,6 +233,22 @@ def _hello() -> bytes:
     return outgoing.read()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_client_that_does_not_like_the_certificate(
+    start: Start, tls: dict[str, Any], version: ssl.TLSVersion
+) -> None:
+    """Its alert is why."""
+    screener = start(tls, {"tls": {"log_level": 1}})
+    with greeted(screener) as client:
+        begin(client)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            picky = context(minimum_version=version, maximum_version=version, verify_mode=ssl.CERT_REQUIRED)
+            client.socket = picky.wrap_socket(client.socket)
+        screener.line(rf"SSL_accept error from {client.pattern}: tlsv1 alert unknown ca$")
+        screener.line(f"TLS handshake failed for service=smtpd peer={client.pattern}$")
+        screener.line(rf"HANGUP after \S+ from {client.pattern} in tests after SMTP handshake$")
+
+
 def test_silence_for_a_handshake(start: Start, tls: dict[str, Any]) -> None:
     """Neither who sends nothing nor who sends half of it stays longer than handshake_time."""
     screener = start(tls, {"tls": {"handshake_time": "1s", "handshakes": 1}})
@@ -230,6 +260,38 @@ def test_silence_for_a_handshake(start: Start, tls: dict[str, Any]) -> None:
             assert client.read() == b""
             screener.line(f"TLS handshake failed for service=smtpd peer={client.pattern}$")
             screener.line(rf"HANGUP after \S+ from {client.pattern} in tests after SMTP handshake$")
+
+
+def test_handshakes_octet_by_octet(start: Start, tls: dict[str, Any]) -> None:
+    """As many as there are places, none of them silent for long: others do not wait for their end."""
+    screener = start(tls, {"tls": {"handshakes": 3, "handshake_time": "1h"}})
+    hello = _hello()
+    slow = [greeted(screener, f"127.1.1.{number + 1}") for number in range(3)]
+    for client in slow:
+        begin(client)
+    stop = threading.Event()
+    sent = [0]
+
+    def drip() -> None:
+        while not stop.wait(0.05):
+            for client in slow:
+                client.send(hello[sent[0] : sent[0] + 1])
+            sent[0] += 1
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        wait_until(lambda: sent[0] > 1, "handshakes that have begun")
+        with secured(screener) as client:
+            assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+        assert sent[0] < len(hello)
+    finally:
+        stop.set()
+        thread.join()
+    for client in slow:
+        client.send(hello[sent[0] :])
+        assert client.socket.recv(1)  # of a ServerHello: whoever lost his place goes on
+        client.socket.close()
 
 
 def test_limit_of_sessions(start: Start, tls: dict[str, Any]) -> None:
@@ -277,7 +339,7 @@ def test_full_socket(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_flood_of_handshakes_beside_known_clients(start: Start, tls: dict[str, Any]) -> None:
-    """Handshakes begun and never ended, and others made as fast as can be: known clients are served all the while."""
+    """Handshakes begun and never ended, and others made as fast as can be: who has no TLS is served all the while."""
     screener = start(tls, KNOWN, {"tls": {"handshakes": 5}, "limits": {"client_connection_count": 0}})
     stalled = []
     for _ in range(60):
@@ -300,6 +362,9 @@ def test_flood_of_handshakes_beside_known_clients(start: Start, tls: dict[str, A
         for number in range(200):
             with screener.connect(f"127.7.1.{number + 1}") as known:
                 assert known.read() == FROM_MTA
+            with greeted(screener, f"127.1.3.{number + 1}") as plain:
+                assert plain.ask(b"EHLO me.example").startswith(b"250-")
+                assert plain.ask(b"MAIL FROM:<a@b.test>") == b"250 2.1.0 Ok\r\n"
         wait_until(lambda: min(made) > 3, "handshakes among the stalled ones")
     finally:
         stop.set()
@@ -318,19 +383,89 @@ def test_last_word_of_a_dropped_client(start: Start, tls: dict[str, Any]) -> Non
         assert client.read_all() == b"521 5.5.1 Protocol error\r\n"
 
 
+class Raw:
+    """TLS whose records the test puts on the wire itself."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context().wrap_bio(self.incoming, self.outgoing)
+
+    def shake_hands(self) -> bytes:
+        """All but the last flight, which is returned."""
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.client.send(self.outgoing.read())
+                self.incoming.write(self.client.socket.recv(65536))
+            else:
+                return self.outgoing.read()
+
+    def records(self, *lines: bytes) -> list[bytes]:
+        made = []
+        for line in lines:
+            self.tls.write(line)
+            made.append(self.outgoing.read())
+        return made
+
+    def line(self) -> bytes:
+        while True:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                return self.tls.read(65536)
+            self.incoming.write(self.client.socket.recv(65536))
+
+
+def test_pipelining_is_found_across_records(start: Start, tls: dict[str, Any]) -> None:
+    """Two commands that come together are that in two records, too; also behind the handshake's last word."""
+    screener = start(tls, {"deep": {"pipelining": "drop"}})
+    for together in (False, True):
+        with greeted(screener) as client:
+            begin(client)
+            raw = Raw(client)
+            last = raw.shake_hands()
+            if not together:
+                client.send(last)
+                last = b""
+            client.send(last + b"".join(raw.records(b"EHLO me\r\n", b"NOOP\r\n")))
+            assert raw.line() == b"521 5.5.1 Protocol error\r\n"
+            screener.line(rf"COMMAND PIPELINING from {client.pattern} after EHLO: NOOP")
+
+
+def test_one_command_in_many_records(start: Start, tls: dict[str, Any]) -> None:
+    """An octet each, all at once, the first one right behind the handshake: a line is a line."""
+    screener = start(tls)
+    with greeted(screener) as client:
+        begin(client)
+        raw = Raw(client)
+        last = raw.shake_hands()
+        client.send(last + b"".join(raw.records(*(bytes([octet]) for octet in b"NOOP\r\n"))))
+        assert raw.line() == b"250 2.0.0 Ok\r\n"
+    assert screener.lines("PIPELINING|BARE NEWLINE") == []
+
+
 # ---- the TLS process and the keys
 
 
 def test_killed(start: Start, tls: dict[str, Any]) -> None:
-    """Who was in TLS is cut off, all others notice nothing."""
+    """Who was in TLS, or on the way there, is cut off; all others notice nothing."""
     screener = start(tls)
-    with secured(screener, "127.1.0.1") as inside, greeted(screener, "127.1.0.2") as outside:
+    with (
+        secured(screener, "127.1.0.1") as inside,
+        greeted(screener, "127.1.0.2") as outside,
+        greeted(screener, "127.1.0.3") as half,
+    ):
+        begin(half)
+        half.send(_hello())
+        assert half.socket.recv(1)
         (pid,) = tls_pids(screener)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises((ssl.SSLError, ConnectionError)):
             inside.socket.recv(100)
             raise ConnectionError
-        screener.line(rf"HANGUP after \S+ from {inside.pattern}")
+        half.read_all()
+        for client in (inside, half):
+            screener.line(rf"HANGUP after \S+ from {client.pattern}")
         screener.line(rf"warning: tls \(process {pid}\) was killed by SIGKILL: it is started again$")
         screener.line(r": tls is process \d+ now$")
         begin(outside)
@@ -381,6 +516,25 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
         has = any("fastscreen certificates" in link for link in links)
         assert has == (pid == screener.pid or names[pid] == "fastscreen-tls"), names.get(pid)
         assert pid in tls_pids(screener) or secret not in memory(pid)
+    # Another process of the same user, such as a worker that somebody broke into, does not get there.
+    for pid in (screener.pid, *tls_pids(screener)):
+        look = subprocess.run(["ls", f"/proc/{pid}/fd"], user=USER, capture_output=True, text=True, check=False)
+        assert "Permission denied" in look.stderr
+
+
+def test_a_tls_process_has_no_sockets_of_workers(start: Start, folder: Path, tls: dict[str, Any]) -> None:
+    """Nor of the hub: no listening socket, no inbox, no channel."""
+    needs.root("looks into other users' processes")
+    screener = start(tls, {"listen": {"workers": 2}, "control": {"path": str(folder / "control")}})
+    wait_until(lambda: "fastscreen-hub" in processes(screener).values(), "the hub")
+
+    def sockets(pid: int) -> set[str]:
+        links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        return {link for link in links if link.startswith("socket:")}
+
+    (own,) = tls_pids(screener)
+    for pid, name in processes(screener).items():
+        assert pid == own or not sockets(own) & sockets(pid), name
 
 
 def memory(pid: int) -> bytes:
@@ -401,9 +555,7 @@ def test_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any]) -> N
     screener = start(tls)
     with secured(screener, "127.1.0.1") as before:
         old = shown(before)
-        for path in certificate.make(folder):
-            if USER:
-                shutil.chown(path, USER)
+        certificates(folder)
         screener.reload()
         assert before.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
         with secured(screener, "127.1.0.2") as after:
@@ -488,6 +640,42 @@ def test_turned_on_at_sighup_with_keys_that_cannot_be_read(start: Start, folder:
         assert client.ask(b"STARTTLS") == b"454 4.7.0 TLS not available due to local problem\r\n"
 
 
+@pytest.mark.parametrize("when", ["turned on", "dead"])
+def test_certificates_that_fit_not_with_no_process_there(
+    start: Start, folder: Path, tls: dict[str, Any], when: str
+) -> None:
+    """They are refused as when there is one: what was in use stays for the next, or there is no TLS."""
+    _, other = certificates(folder, "other")
+    key, chain = tls["tls"]["certificates"]
+    wrong = {"level": "may", "certificates": [key, other]}
+    if when == "turned on":
+        screener = start(tls, {"tls": {"level": "none", "certificates": []}})
+        rest = "no TLS"
+    else:
+        screener = start(tls)
+        for number in range(4):  # the next one comes after 4 s
+            wait_until(lambda: bool(tls_pids(screener)), "a TLS process")
+            if number:
+                screener.line(r": tls is process \d+ now$", number)
+            os.kill(tls_pids(screener)[0], signal.SIGKILL)
+            screener.line(r"warning: tls \(process \d+\) was killed by SIGKILL", number + 1)
+        rest = "what is in use stays"
+    screener.reload(merge(screener.settings, {"tls": wrong}))
+    screener.line(
+        rf"warning: \[tls\] not taken over: tls.certificates: {key} and {other}: private key and certificate do not "
+        rf"belong together: {rest}$"
+    )
+    if when == "dead":
+        screener.line(r": tls is process \d+ now$", 4)
+        with secured(screener) as client:
+            assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    assert len([line for line in screener.lines("warning") if "killed by SIGKILL" not in line]) == 1
+    screener.reload(merge(screener.settings, {"tls": {"level": "may", "certificates": [key, chain]}}))
+    screener.line(r": tls is process \d+ now$")
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
 def test_more_clients_than_descriptors(start: Start, tls: dict[str, Any]) -> None:
     """Those beyond wait for their turn: nobody is let go."""
     screener = start(tls, {"limits": {"pre_queue": 140, "post_queue": 5}}, descriptors=250)
@@ -545,12 +733,16 @@ def test_start_that_fails(folder: Path, tls: dict[str, Any], own: dict[str, Any]
     assert screener.wait() in (1, 2)
 
 
-def test_expired_certificate_is_told(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    key, chain = certificate.make(folder, "soon", days=2)
+@pytest.mark.parametrize(("days", "word"), [(2, "expires"), (-1, "expired")])
+def test_end_of_a_certificate_is_told(start: Start, folder: Path, tls: dict[str, Any], days: int, word: str) -> None:
+    """Mail clients hardly look at it: TLS goes on with one that has expired."""
+    key, chain = certificate.make(folder, "soon", days=days)
     screener = start(tls, {"tls": {"certificates": [str(key), str(chain)]}})
     screener.line(
-        rf"postfix/tlsproxy\[\d+\]: warning: tls.certificates: {key} and {chain}: expires on 20\d\d-\d\d-\d\d$"
+        rf"postfix/tlsproxy\[\d+\]: warning: tls.certificates: {key} and {chain}: {word} on 20\d\d-\d\d-\d\d$"
     )
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
 
 
 # ---- several processes, and the end

@@ -1,9 +1,22 @@
 """A client that goes on in TLS after STARTTLS."""
 
+import shutil
 import ssl
+from pathlib import Path
 from typing import Any
 
-from robust.harness import PATIENCE, Client
+from peers import certificate
+
+from robust.harness import PATIENCE, USER, Client
+
+
+def certificates(folder: Path, name: str = "mx") -> list[str]:
+    """Make a key and its certificate, which the user that the screener becomes can read: `tls.certificates`."""
+    chain = certificate.make(folder, name)
+    for path in chain:
+        if USER:
+            shutil.chown(path, USER)
+    return [str(path) for path in chain]
 
 
 def context(**settings: Any) -> ssl.SSLContext:

@@ -44,6 +44,7 @@ def test_what_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     ("tls", "what"),
     [
         ('certificates = ["{soon.key}", "{soon.pem}"]', "tls.certificates: {soon.key} and {soon.pem}: expires on 20"),
+        ('certificates = ["{old.key}", "{old.pem}"]', "tls.certificates: {old.key} and {old.pem}: expired on 20"),
         ('certificates = ["{mx.key}", "{soon.pem}"]', "private key and certificate do not belong together"),
         ('certificates = ["{mx.key}"]', "tls.certificates: {mx.key}: no certificate beside it; a key, then its chain"),
         ('certificates = ["/nonexistent"]', "tls.certificates: /nonexistent: No such file or directory"),
@@ -53,7 +54,8 @@ def test_what_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str], tls: str, what: str) -> None:
     certificate.make(tmp_path, days=90)
     certificate.make(tmp_path, "soon", days=3)
-    for name in ("mx.key", "mx.pem", "soon.key", "soon.pem"):
+    certificate.make(tmp_path, "old", days=-1)
+    for name in ("mx.key", "mx.pem", "soon.key", "soon.pem", "old.key", "old.pem"):
         tls = tls.replace(f"{{{name}}}", str(tmp_path / name))
         what = what.replace(f"{{{name}}}", str(tmp_path / name))
     file = config(tmp_path, tls)

@@ -1,11 +1,15 @@
 """What MTAs announce, and what clients are told of it."""
 
+import asyncio
+from asyncio import StreamWriter
+from unittest.mock import Mock
+
 import pytest
 
-from fastscreen import config
+from fastscreen import config, offers
 from fastscreen.config.model import Endpoint, Proxy, Target
 from fastscreen.ehlo import Ehlo, Keyword
-from fastscreen.offers import Offer, Offers, parse_offer
+from fastscreen.offers import Offer, Offers, own_header, parse_offer
 
 POSTFIX = (
     b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n"
@@ -35,6 +39,21 @@ def test_parse_a_real_one() -> None:
     assert Keyword.AUTH not in offer.keywords
 
 
+@pytest.mark.parametrize(
+    ("own", "mta", "header"),
+    [
+        (("127.0.0.1", 4000), ("127.0.0.2", 25), b"PROXY TCP4 127.0.0.1 127.0.0.2 4000 25\r\n"),
+        (("::1", 4000, 0, 0), ("::1", 25, 0, 0), b"PROXY TCP6 ::1 ::1 4000 25\r\n"),
+        ("", "/run/mta", b"PROXY UNKNOWN\r\n"),
+    ],
+)
+def test_a_connection_of_our_own_is_said_to_be_so(own: object, mta: object, header: bytes) -> None:
+    """In version 1 with its ends where it has some: Haraka refuses UNKNOWN."""
+    writer = Mock(spec=StreamWriter)
+    writer.get_extra_info.side_effect = {"sockname": own, "peername": mta}.__getitem__
+    assert own_header(writer) == header
+
+
 def test_clients_are_told_what_all_have() -> None:
     used: list[Offer] = []
     two = Proxy((Target(Endpoint("192.0.2.1", 25)), Target(Endpoint("192.0.2.2", 25))))
@@ -44,6 +63,39 @@ def test_clients_are_told_what_all_have() -> None:
     offers.learn(1, b"250-b\r\n250-SIZE\r\n250 CHUNKING\r\n")
     offers.learn(1, b"250-c\r\n250-SIZE\r\n250 CHUNKING\r\n")  # another name is no news
     assert used[1:] == [Offer(Keyword.SIZE | Keyword.CHUNKING, 10240000)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [b"220-" + b"x" * 100_000],  # a line without an end
+        [b"220 x\r\n", b"250-" + b"x\r\n250-" * 5_000],
+        [b"554 no\r\n"],
+        [b"HTTP/1.1 400 no\r\n"],
+        [],
+    ],
+)
+def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it has announced something; then it may hang up without a word."""
+    monkeypatch.setattr(offers, "RETRY", 0.0)
+    answers = [first, [b"220 x\r\n", POSTFIX]]
+    used: list[Offer] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(16)
+        for answer in answers.pop(0):
+            writer.write(answer)
+            await reader.readline()
+        writer.close()
+
+    async def ask() -> None:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            target = Target(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
+            await Offers(Proxy((target,)), 2, used.append).ask("mx.test")
+
+    asyncio.run(asyncio.wait_for(ask(), 20))
+    assert used == [parse_offer(POSTFIX)]
+    assert answers == []
 
 
 def test_the_reply_to_ehlo() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import subprocess
@@ -15,7 +16,8 @@ from peers import certificate, needs
 from fastscreen.config import default
 from fastscreen.config.model import Tls
 from fastscreen.starttls import certificates
-from fastscreen.starttls.context import ContextError, chains, new_context, not_after
+from fastscreen.starttls.context import ContextError, chains, new_context
+from fastscreen.starttls.validity import not_after
 
 SETTINGS = default().tls
 
@@ -98,12 +100,39 @@ def test_ciphers_and_versions(folder: Path) -> None:
     assert (old.minimum_version, old.maximum_version) == (ssl.TLSVersion.TLSv1, ssl.TLSVersion.MAXIMUM_SUPPORTED)
 
 
-@pytest.mark.parametrize("days", [30, 3650, 40000])
+@pytest.mark.parametrize("days", [-1, 30, 3650, 40000])
 def test_when_a_certificate_ends(tmp_path: Path, days: int) -> None:
     """In both forms of time: UTCTime up to 2049, GeneralizedTime after it."""
     certificate.make(tmp_path, days=days)
     (chain,) = chains(files(tmp_path, "mx.key", "mx.pem"))
     assert abs(not_after(chain) - (datetime.now(UTC) + timedelta(days=days))) < timedelta(minutes=5)
+
+
+def test_whole_chain_is_shown(tmp_path: Path) -> None:
+    """A client that knows the root alone believes a name: the certificate between the two comes with the server's."""
+    openssl = needs.program("openssl")
+    new = [openssl, "req", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+
+    def run(*command: str) -> None:
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+
+    authority = ["-addext", "basicConstraints=critical,CA:TRUE"]
+    run(*new, "-x509", "-keyout", "root.key", "-out", "root.pem", "-subj", "/CN=root")
+    for name, by, extension in (("middle", "root", authority), ("mx", "middle", ["-addext", "subjectAltName=DNS:mx"])):
+        run(*new, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", *extension)
+        signed = ["-CA", f"{by}.pem", "-CAkey", f"{by}.key", "-CAcreateserial", "-copy_extensions", "copy"]
+        run(openssl, "x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    server = new_context(SETTINGS, chains(files(tmp_path, "mx.key", "mx.pem+middle.pem")))
+    client = ssl.create_default_context(cafile=str(tmp_path / "root.pem"))
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(back, there, server_hostname="mx"), server.wrap_bio(there, back, server_side=True)]
+    for _ in range(3):
+        for end in ends:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    shown = ends[0].getpeercert()
+    assert shown is not None
+    assert shown["subject"] == ((("commonName", "mx"),),)
 
 
 def test_no_certificate_after_all(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Who makes a handshake, who waits, and who gives up a place."""
 
-from fastscreen.starttls.gate import QUIET_SECONDS, Gate
+from fastscreen.starttls.gate import TURN_SECONDS, Gate
 
 
 class Clock:
@@ -33,22 +33,24 @@ def test_in_the_order_of_their_coming() -> None:
     assert begun[-1] == 5
 
 
-def test_the_silent_give_up_their_places() -> None:
-    """But only for those who wait, the longest silent first, and never one that moves."""
+def test_who_takes_long_gives_up_the_place() -> None:
+    """But only to those who wait, and the first to come is the first to go, whatever its client does."""
     made, begun, clock = gate(2)
     made.enter(0)
+    clock.now += TURN_SECONDS / 2
     made.enter(1)
-    clock.now += QUIET_SECONDS
+    clock.now += TURN_SECONDS / 2
     made.admit()
     assert begun == [0, 1]
-    made.moved(0)
     made.enter(2)
     assert begun == [0, 1, 2]
     made.enter(3)
     assert begun == [0, 1, 2]
-    clock.now += QUIET_SECONDS
+    clock.now += TURN_SECONDS / 2
     made.admit()
     assert begun == [0, 1, 2, 3]
-    made.moved(1)  # without a place it goes on all the same
-    made.leave(1)
+    made.leave(1)  # without a place it went on all the same
+    made.enter(4)
     assert begun == [0, 1, 2, 3]
+    made.leave(2)
+    assert begun == [0, 1, 2, 3, 4]

@@ -16,7 +16,7 @@ from peers import certificate
 
 from fastscreen.config import default
 from fastscreen.starttls.context import chains, new_context
-from fastscreen.starttls.gate import QUIET_SECONDS, Gate
+from fastscreen.starttls.gate import TURN_SECONDS, Gate
 from fastscreen.starttls.session import CHUNK, Hall, Session
 
 PATIENCE = 20.0  # s: a bound on hanging
@@ -281,7 +281,7 @@ def test_handshake_that_fails(server: ssl.SSLContext, what: str) -> None:
 
 
 def test_turns(server: ssl.SSLContext) -> None:
-    """One place: who is silent in the middle of a handshake holds up nobody for long; who says nothing, not at all."""
+    """One place: who lingers in the middle of a handshake holds up nobody for long; who says nothing, not at all."""
 
     async def body(lab: Lab) -> None:
         silent, _ = lab.another()
@@ -297,7 +297,7 @@ def test_turns(server: ssl.SSLContext) -> None:
         await until(lambda: lab.hall.gate.waiting == 1)
         lab.hall.gate.admit()
         assert lab.hall.gate.waiting == 1
-        lab.later = QUIET_SECONDS
+        lab.later = TURN_SECONDS
         lab.hall.gate.admit()
         await shaking
         half.send(hello[50:])

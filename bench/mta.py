@@ -1,0 +1,36 @@
+"""The MTA's stand-in behind a relay, as a process of one row. Its CPU time is nobody's."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.programs import BenchError
+from bench.server import free_port
+
+_START_SECONDS = 5
+
+
+@contextlib.contextmanager
+def running(program: Path) -> Iterator[int]:
+    """Yield its port. BenchError: somebody came without a PROXY header."""
+    port = free_port("127.0.0.1")
+    process = subprocess.Popen([program, str(port)], stdout=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchError(f"the MTA's stand-in does not listen on port {port}")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.01)
+        yield port
+    finally:
+        process.send_signal(signal.SIGTERM)
+        had = json.loads(process.communicate(timeout=10)[0])
+    if had["bad"]:
+        raise BenchError(f"{had['bad']} connections came to the MTA without a PROXY header")

@@ -1,0 +1,93 @@
+"""What all programs under test have in common: a folder, a port, a start, an end, CPU time."""
+
+import contextlib
+import socket
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import cpu
+from bench.programs import BenchError
+
+
+class Server(ABC):
+    """One program under test, with a folder of its own."""
+
+    name: str
+
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
+        self.folder = folder
+        self.address = address
+        self.port = free_port(address)
+        self.root = 0  # the pid whose tree is counted
+        self.new = 0  # how many clients it has had that were new
+
+    @property
+    @abstractmethod
+    def log_path(self) -> Path: ...
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the folders, in one of its own."""
+
+    @abstractmethod
+    def configure(self) -> None:
+        """Write the configuration that the next start reads."""
+
+    @abstractmethod
+    def launch(self) -> subprocess.Popen[bytes]: ...
+
+    def end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        process = self.launch()
+        self.root = process.pid
+        try:
+            self._wait_until_it_listens(process)
+            yield
+        finally:
+            self.end(process)
+
+    def wait_until_idle(self, seconds: float = 60) -> None:
+        """Until it has used less than a hundredth of a core for half a second."""
+        deadline = time.monotonic() + seconds
+        used = 1.0
+        before = self.read_cpu()
+        while used > 0.005:
+            if time.monotonic() > deadline:
+                raise BenchError(f"{self.name} is still busy {seconds:g} s after its clients left")
+            time.sleep(0.5)
+            after = self.read_cpu()
+            used = sum(cpu.used(before, after).values())
+            before = after
+
+    def read_cpu(self) -> cpu.Reading:
+        return cpu.read(self.root)
+
+    def _wait_until_it_listens(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            with contextlib.suppress(OSError), socket.create_connection((self.address, self.port), 1):
+                return
+            time.sleep(0.05)
+        said = (self.folder / "stderr").read_text(errors="replace").strip().rpartition("\n")[2]
+        log = self.log_path.read_text(errors="replace")[-500:] if self.log_path.exists() else ""
+        raise BenchError(f"{self.name} did not start: {said or log or 'it says nothing'}")
+
+
+def free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
