@@ -101,7 +101,11 @@ class _World:
         source = self._random
         for number in range(1, 1 + source.choices((1, 2, 3), (5, 3, 2))[0]):
             domain, answer = LISTS[(number + source.randrange(2)) % 3]
-            self._say(second, f"addr {address} listed by domain {domain} as {answer}", f"dnsblog[{source.randrange(900, 950)}]")
+            self._say(
+                second,
+                f"addr {address} listed by domain {domain} as {answer}",
+                f"dnsblog[{source.randrange(900, 950)}]",
+            )
 
     def known(self, second: int) -> None:
         self._known_client(second, self._random.choice(self._known))

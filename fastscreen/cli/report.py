@@ -35,7 +35,7 @@ examples:
   fastscreen report -d yesterday                       from /var/log/mail.log* or maillog*
   fastscreen report --problems-first /var/log/mail.log.1 /var/log/mail.log.2.gz
   fastscreen report -d week --html /var/www/report.html
-  fastscreen report -d yesterday --mail-to postmaster@example.com -q     for a daily timer; no mail when nothing was logged
+  fastscreen report -d yesterday -q --mail-to postmaster@example.com    for a daily timer: no lines, no mail
   fastscreen report --what-if threshold=4 site=bl2.example*1 -c /etc/fastscreen/fastscreen.toml
   journalctl -o short-iso -t postfix/postscreen -t postfix/dnsblog | fastscreen report -
 
@@ -53,12 +53,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "report",
         help="what the logs say of a day",
-        description="Read fastscreen's or postscreen's logs and say who came, what became of them, and whether it was right.",
+        description="Read logs of fastscreen or postscreen and say who came, what became of them, and if it was right.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
-    parser.add_argument("files", nargs="*", metavar="FILE", help="logs, plain or .gz, in any order; - is standard input")
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="logs, plain or .gz, in any order; - is standard input"
+    )
     parser.add_argument("--help", action="help", help="show this help message and exit")
     parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only of these days: {DAYS_ALLOWED}")
     parser.add_argument(
@@ -66,7 +68,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     shown = parser.add_argument_group("what is shown, as with pflogsumm")
     shown.add_argument("-h", dest="hosts", metavar="N", type=_count, default=20, help="top N of clients; 0: none (20)")
-    shown.add_argument("-u", dest="users", metavar="N", type=_count, default=20, help="top N of mailboxes; 0: none (20)")
+    shown.add_argument(
+        "-u", dest="users", metavar="N", type=_count, default=20, help="top N of mailboxes; 0: none (20)"
+    )
     shown.add_argument(
         "--reject-detail", metavar="N", type=_count, default=20, help="top N of each reply; 0: no such section (20)"
     )
@@ -79,10 +83,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     where = parser.add_argument_group("where to; standard output if nothing is said")
     where.add_argument("--json", action="store_true", help="print one JSON object (docs/report.md)")
     where.add_argument("--html", metavar="FILE", type=Path, help="write a page that needs nothing beside it")
-    where.add_argument("--mail-to", metavar="ADDRESS", type=_argument(recipient), help="send it; nothing logged: no mail")
+    where.add_argument(
+        "--mail-to", metavar="ADDRESS", type=_argument(recipient), help="send it; nothing logged: no mail"
+    )
     other = parser.add_argument_group("judge the log by other settings")
     other.add_argument(
-        "--what-if", nargs="+", metavar="SETTING", help="threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]"
+        "--what-if",
+        nargs="+",
+        metavar="SETTING",
+        help="threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]",
     )
     other.add_argument("-c", "--config", metavar="FILE", type=Path, help="the settings that --what-if changes")
     parser.set_defaults(run=run)

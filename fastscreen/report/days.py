@@ -26,8 +26,8 @@ class Days:
     @property
     def until(self) -> int:
         """Their end, the first second that is not in them."""
-        following = self.last + timedelta(days=1)
-        return int(datetime(following.year, following.month, following.day).timestamp())
+        following = datetime(self.last.year, self.last.month, self.last.day) + timedelta(days=1)
+        return int(following.timestamp())
 
     def __str__(self) -> str:
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
@@ -53,7 +53,7 @@ def _day(text: str) -> date:
         if not _DAY.fullmatch(text):
             raise ValueError
         found = date.fromisoformat(text)
-        Days(found, found).until  # noqa: B018: some days cannot be told in seconds
-    except (ValueError, OverflowError):
+        datetime(found.year, found.month, found.day).timestamp()  # some days cannot be told in seconds
+    except (ValueError, OverflowError, OSError):
         raise ValueError(f"{text!r} is no day; allowed: {ALLOWED}") from None
     return found

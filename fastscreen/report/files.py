@@ -46,7 +46,7 @@ class LogFile:
         """Raises LogError."""
         self.name = name
         try:
-            opened: BinaryIO = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")
+            opened: BinaryIO = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")  # noqa: SIM115
             self._raw = opened
             known = os.fstat(opened.fileno())
         except OSError as error:

@@ -10,12 +10,12 @@ import re
 from enum import IntEnum
 from typing import TypeAlias
 
-Row: TypeAlias = tuple[
-    bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes
-]
-"""A line: stamp, zone, program (empty for an ident without one), then one of: verb, number, `[ADDRESS]:PORT`, address, what
-follows;
-`DOMAIN as ANSWER` and the client, of a list's answer; severity and text; any other text. All is empty for a line of any other program, and for what is no log line. What is not there is empty."""
+Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+"""A line: stamp, zone, program (empty for an ident without one), then one of
+verb, number, `[ADDRESS]:PORT`, address, what follows;
+address, `DOMAIN as ANSWER` of a list's answer;
+severity and text; any other text.
+All is empty for a line of any other program, and for what is no log line. What is not there is empty."""
 
 
 class Kind(IntEnum):
@@ -91,9 +91,7 @@ VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are 
 NAMES = ("postfix", "fastscreen")
 """Syslog names that are always looked for."""
 
-_STAMP = (
-    rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
-)
+_STAMP = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
 FIRST_STAMP = re.compile(rb"^" + _STAMP + rb" ", re.MULTILINE)
 _CLIENT = rb"(\[([0-9a-fA-F.:]{2,45})\]:\d{1,5})"
 

@@ -48,7 +48,7 @@ class ListFigures(Struct, frozen=True):
 
 
 class NetworkFigures(Struct, frozen=True):
-    """A network: sessions of its clients, and what became of them. away: told 450. back: of these, came again itself."""
+    """A network: sessions of its clients, and what became of them. away: told 450. back: of these, came again."""
 
     name: str
     clients: int
@@ -170,7 +170,7 @@ def summarize(
     details: int | None = 20,
     what_if: WhatIf | None = None,
 ) -> Summary:
-    """Make records of a finished tally. hosts, users, details: how many clients, mailboxes, lines of detail; None: all."""
+    """Make records of a finished tally. hosts, users, details: how many clients, mailboxes, details; None: all."""
     totals = Counter[str]()
     for slot in tally.slots.values():
         for kind, count in zip(Kind, slot, strict=True):
@@ -385,7 +385,9 @@ def _rejects(tally: Tally, number: int | None) -> tuple[Reject, ...]:
         Reject(
             text_of(reply),
             -sum(count for count, _, _ in who),
-            tuple((client.decode(), text_of(sender), -count) for count, client, sender in _smallest(number, who, _same)),
+            tuple(
+                (client.decode(), text_of(sender), -count) for count, client, sender in _smallest(number, who, _same)
+            ),
         )
         for reply, who in by_reply.items()
     ]
@@ -420,10 +422,8 @@ def _said(tally: Tally, number: int | None) -> dict[str, tuple[Named, ...]]:
 def _notes(tally: Tally) -> Iterator[str]:
     """What the figures leave out, and why."""
     if tally.beyond:
-        yield (
-            f"{tally.beyond:,} connections are of clients beyond the first {len(tally.clients):,}: they are in the totals"
-            " and hours only"
-        )
+        known = f"{len(tally.clients):,}"
+        yield f"{tally.beyond:,} connections are of clients beyond the first {known}: they are in totals and hours only"
     if tally.begun_before:
         yield f"{tally.begun_before:,} sessions ended whose beginning is not in the log: they are in the totals only"
     if tally.cut_short:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import TypeAlias
 
 from fastscreen.escape import MOST_TEXT, printable
 from fastscreen.report.counts import Counts
@@ -49,6 +50,14 @@ LIMITS = ("command time limit", "command count limit", "command length limit", "
 FIRST_VISIT = "come again"
 """Why a client gets 450: it has just passed the deep tests, or came in where nobody passes."""
 
+# Replies that say by themselves why; others (`5.5.1 Protocol error`) are of the test that found something.
+_REPLIES = (
+    (b" blocked using ", "dnsbl"),
+    (b" 5.3.2 ", "denylist"),
+    (b"450 4.3.2 ", FIRST_VISIT),
+    (b" too many connections", "connections"),
+    (b" ports are busy", "server busy"),
+)
 _TLS_VERBS = {
     b"CONNECT": Kind.TLS_CONNECT,
     b"DISCONNECT": Kind.TLS_DISCONNECT,
@@ -135,6 +144,10 @@ class Session:
         self.passed = False
         self.judged = False
         self.shadow = ""
+
+
+Handler: TypeAlias = Callable[[Client, int, bytes, bytes, bytes], None]
+"""What is done for a line: client, when, `[ADDRESS]:PORT`, number, what follows."""
 
 
 class Tally:
@@ -282,8 +295,8 @@ class Tally:
 
     # ---- lines about a client; each: client, when, port, number, what follows
 
-    def _handlers(self) -> list[Callable[[Client, int, bytes, bytes, bytes], None]]:
-        handlers = [self._nothing] * _KINDS
+    def _handlers(self) -> list[Handler]:
+        handlers: list[Handler] = [self._nothing] * _KINDS
         handlers[Kind.CONNECT] = self._connect
         handlers[Kind.DISCONNECT] = self._disconnect
         handlers[Kind.PASS_NEW] = self._passed
@@ -353,7 +366,7 @@ class Tally:
             if not session.judged:
                 self._judge(client, session)
 
-    def _at_once(self, kind: Kind) -> Callable[[Client, int, bytes, bytes, bytes], None]:
+    def _at_once(self, kind: Kind) -> Handler:
         def handed(client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
             session = self.sessions.get(where)
             if session is not None and not session.handed:
@@ -362,7 +375,7 @@ class Tally:
 
         return handed
 
-    def _found(self, test: str) -> Callable[[Client, int, bytes, bytes, bytes], None]:
+    def _found(self, test: str) -> Handler:
         limit = test in LIMITS
 
         def found(client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
@@ -441,9 +454,8 @@ class Tally:
         """`: would have replied: 550 5.7.1 text`"""
         session = self.sessions.get(where)
         reply = rest.partition(b": would have replied: ")[2]
-        test = session.test if session is not None else ""
-        if not test:
-            test = FIRST_VISIT if reply.startswith(b"450 4.3.2") else "connections" if reply.startswith(b"421") else "other"
+        test = next((test for text, test in _REPLIES if text in reply), "")
+        test = test or (session.test if session is not None else "") or "other"
         self.shadow[test] += 1
         if session is not None:
             session.shadow = test

@@ -236,8 +236,8 @@ def _suspects(summary: Summary, style: Style) -> str:
             if each.why == why:
                 rank = f" rank {each.rank}" if each.rank else ""
                 after = f", passed {span(each.after)} later" if each.after is not None else ""
-                passing = f" ({each.network.handed} of {each.network.connections} sessions of {each.network.name} passed)"
-                rows.append(f"            {each.client}: {each.test}{rank}{after}{passing}")
+                passing = f"{each.network.handed} of {each.network.connections} sessions of {each.network.name} passed"
+                rows.append(f"            {each.client}: {each.test}{rank}{after} ({passing})")
     return _section("Turned away by mistake, perhaps", rows, style)
 
 
@@ -304,7 +304,8 @@ def unknowns(found: WhatIf) -> Iterator[str]:
     if found.without_site:
         yield f"Lists in the log that are in no site here and so count 0: {' '.join(found.without_site)}."
     if found.without_answers:
-        yield f"No answer is in the log of: {' '.join(found.without_answers)}. Not asked then, or it listed nobody: it counts 0."
+        silent = " ".join(found.without_answers)
+        yield f"No answer is in the log of: {silent}. Not asked then, or it listed nobody: it counts 0."
     yield "Clients that were turned away or handed on before their lists were asked are not in these figures."
 
 
