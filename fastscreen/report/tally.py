@@ -320,7 +320,7 @@ class Tally:
     def _connect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         network = client.network
         network.connections += 1
-        if network.waiting:
+        if network.waiting or client.away:
             self._back(client, when)
         sessions = self.sessions
         before = sessions.get(where)
