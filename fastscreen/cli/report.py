@@ -43,7 +43,7 @@ exit codes: 0 done, 1 a log cannot be read, or the report not be written or sent
 """
 
 LOGS = Path("/var/log")
-_LONG = 50_000_000  # octets: from here on a terminal is shown how far it has come
+LONG = 50_000_000  # octets: from here on a terminal is shown how far it has come
 
 Read = TypeVar("Read")
 
@@ -157,7 +157,7 @@ def read(names: list[str], tally: Tally, syslog_name: str = "") -> None:
 def progress(files: list[LogFile]) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's standard error when there is much to read."""
     total = sum(file.size for file in files)
-    if total < _LONG or not sys.stderr.isatty():
+    if total < LONG or not sys.stderr.isatty():
         yield lambda octets: None
         return
     from rich.console import Console

@@ -10,6 +10,7 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
+SMTP = ("localhost", 25)
 _USUAL = "/usr/sbin:/usr/lib:/usr/bin"
 _SECONDS = 60
 
@@ -59,7 +60,7 @@ def _pipe(program: str, message: EmailMessage) -> None:
 
 def _smtp(message: EmailMessage) -> None:
     try:
-        with smtplib.SMTP("localhost", timeout=_SECONDS) as server:
+        with smtplib.SMTP(*SMTP, timeout=_SECONDS) as server:
             server.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
         raise MailError(f"no sendmail program, and localhost port 25: {error}") from error

@@ -253,6 +253,8 @@ class Tally:
                     self._over(client, session)
                 else:
                     self.cut_short += 1
+                    if session.rank and not session.judged:
+                        self._judge(client, session)
         self.sessions.clear()
         self._opened.clear()
 

@@ -22,6 +22,8 @@ PROGRAMS = {
     "exim4": ("/usr/sbin/exim4", "exim4-daemon-heavy"),
     "ip": ("/usr/sbin/ip", "iproute2"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
+    "script": ("/usr/bin/script", "bsdutils"),
+    "chromium": ("/usr/bin/chromium", "chromium"),
     "tmux": ("/usr/bin/tmux", "tmux"),
     "bash": ("/bin/bash", "bash"),
     "fish": ("/usr/bin/fish", "fish"),

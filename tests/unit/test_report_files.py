@@ -79,7 +79,7 @@ def test_there_is_none(tmp_path: Path) -> None:
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(LogError, match="No such file"):
         LogFile(str(tmp_path / "none"))
-    with pytest.raises(LogError, match="folder|directory"):
+    with pytest.raises(LogError, match=r"folder|directory"):
         LogFile(str(tmp_path))
     (tmp_path / "cut.gz").write_bytes(gzip.compress(os.urandom(3_000_000))[:2_000_000])
     with pytest.raises(LogError, match="cannot be read"):
@@ -98,7 +98,7 @@ def test_how_far_it_has_come(tmp_path: Path) -> None:
 
 
 def test_standard_input(tmp_path: Path) -> None:
-    program = "import sys; from fastscreen.report.files import LogFile\nfor each in LogFile('-').blocks(print): print(len(each))"
+    program = "from fastscreen.report.files import LogFile\nfor each in LogFile('-').blocks(print): print(len(each))"
     result = subprocess.run(
         [sys.executable, "-c", program], input=gzip.compress(b"a\nb\n"), capture_output=True, check=True
     )

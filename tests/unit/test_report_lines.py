@@ -10,7 +10,7 @@ CLIENT = b"[192.0.2.1]:51234"
 
 def row(line: bytes, name: str = "") -> Row:
     (found,) = pattern(name).findall(line + b"\n")
-    return tuple(found)  # type: ignore[return-value]
+    return tuple(found)
 
 
 LINES = [

@@ -19,7 +19,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def local(*moment: int) -> int:
-    return int(datetime(*moment).timestamp())  # type: ignore[arg-type, misc]
+    return int(datetime(*moment).timestamp())  # type: ignore[arg-type]
 
 
 def test_a_traditional_stamp_is_local_time_of_the_year_it_was_written_in() -> None:
