@@ -16,6 +16,8 @@ ALLOWED = ("allow.example", "127.0.5.2")
 LINES_A_SECOND = 100  # 1 GB is then about a day
 HOST = "mx1"
 
+_BOTS = 300_000
+
 _RCPT = "from=<{sender}>, to=<{recipient}>, proto=ESMTP, helo=<{helo}>"
 _FORGED = (
     "x]:1: 550 5.7.1 forged; from=<>",
@@ -77,6 +79,11 @@ class _World:
             kind = source.choices(_KINDS, _SHARES)[0]
             kind(self, second)
         return self._coming.pop(second, [])
+
+    def _bot(self) -> str:
+        """One of many, each of which comes again and again."""
+        number = self._random.randrange(_BOTS) * 2_654_435_761 % (1 << 32)
+        return f"{1 + (number >> 24) % 223}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
     def _address(self) -> str:
         source = self._random
@@ -150,7 +157,7 @@ class _World:
             self._again[second + 8 + int(source.expovariate(1 / 900))].append(neighbour)
 
     def bot(self, second: int) -> None:
-        address = self._address()
+        address = self._bot()
         client = self._connect(second, address)
         self._listed(second, address)
         self._say(second + 6, f"DNSBL rank {self._random.randrange(3, 9)} for {client}")
@@ -161,18 +168,18 @@ class _World:
         self._say(second + 6, f"DISCONNECT {client}")
 
     def pregreeter(self, second: int) -> None:
-        client = self._connect(second, self._address())
+        client = self._connect(second, self._bot())
         said = self._random.choice(_SAID)
         self._say(second, f"PREGREET {len(said)} after 0.12 from {client}: {said}")
         self._say(second, f"DISCONNECT {client}")
 
     def hanger(self, second: int) -> None:
-        client = self._connect(second, self._address())
+        client = self._connect(second, self._bot())
         self._say(second + 2, f"HANGUP after 1.9 from {client} in tests before SMTP handshake")
         self._say(second + 2, f"DISCONNECT {client}")
 
     def denied(self, second: int) -> None:
-        client = self._connect(second, self._address())
+        client = self._connect(second, self._bot())
         self._say(second, f"DENYLISTED {client}")
         self._say(second, f"DISCONNECT {client}")
 
@@ -181,7 +188,7 @@ class _World:
         self._say(second, f"ALLOWLISTED {client}")
 
     def rough(self, second: int) -> None:
-        client = self._connect(second, self._address())
+        client = self._connect(second, self._bot())
         finding = self._random.choice(
             (
                 f"NON-SMTP COMMAND from {client} after CONNECT: GET / HTTP/1.1",
@@ -194,7 +201,7 @@ class _World:
         self._say(second + 7, f"DISCONNECT {client}")
 
     def crowd(self, second: int) -> None:
-        client = self._connect(second, self._address())
+        client = self._connect(second, self._bot())
         why = self._random.choice(("too many connections", "all server ports busy"))
         self._say(second, f"NOQUEUE: reject: CONNECT from {client}: {why}")
         self._say(second, f"DISCONNECT {client}")

@@ -78,7 +78,7 @@ def _bare(root: Element, names: Sequence[str]) -> Element:
             kind = child.get("class", "")
             if (
                 not isinstance(child.tag, str)
-                or child.tag.rpartition("}")[2] in ("script", "style", "title", "defs")
+                or child.tag.rpartition("}")[2] in ("defs", "title")  # defs: scripts, styles
                 or "tooltip" in kind.split()
                 or "text-overlay" in kind.split()
             ):

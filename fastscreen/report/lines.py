@@ -1,7 +1,8 @@
 """Log lines of a screener, its DNS look-ups and its TLS process (reference 6): whole blocks become rows.
 
 One regular expression reads a block in one call. Each of its parts is anchored to the part before it, from the start of
-the line, so that nothing that a client sent, further on in a line, can pass for an event of its own.
+the line, so that nothing that a client sent, further on in a line, can pass for an event of its own. Repetitions are
+possessive where they can be (`+` behind them): what does not match is given up at once.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ NAMES = ("postfix", "fastscreen")
 
 _STAMP = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
 FIRST_STAMP = re.compile(rb"^" + _STAMP + rb" ", re.MULTILINE)
-_CLIENT = rb"(\[([0-9a-fA-F.:]{2,45})\]:\d{1,5})"
+_CLIENT = rb"(\[([0-9a-fA-F.:]{2,45}+)\]:\d{1,5}+)"
 
 
 def pattern(name: str = "") -> re.Pattern[bytes]:
@@ -107,7 +108,7 @@ def pattern(name: str = "") -> re.Pattern[bytes]:
     # fastscreen: log.ident itself, and beside it /dnsblog.
     idents = [re.escape(each.encode()) for each in ("fastscreen", name) if each]
     beside = [re.escape(name.rpartition("/")[0].encode())] if "/" in name else []
-    program = rb"(?:(?:%b)(?:-\w{1,40})?(?:/[\w.-]{1,40}){0,3}?/(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: " % (
+    program = rb"(?:(?:%b)(?:-\w{1,40}+)?(?:/[\w.-]{1,40}+){0,3}?/(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: " % (
         b"|".join(names + beside),
         b"|".join(idents),
     )
@@ -118,5 +119,5 @@ def pattern(name: str = "") -> re.Pattern[bytes]:
         rb"(warning|error|fatal|panic): (.*)",
         rb"(.*)",
     )
-    line = rb"%b \S{1,255} %b(?:%b)\n|.*\n" % (_STAMP, program, b"|".join(texts))
+    line = rb"%b \S{1,255}+ %b(?:%b)\n|.*\n" % (_STAMP, program, b"|".join(texts))
     return re.compile(line)

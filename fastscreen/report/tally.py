@@ -63,7 +63,7 @@ _TLS_VERBS = {
     b"DISCONNECT": Kind.TLS_DISCONNECT,
 }
 # from=<sender>, to=<recipient>, proto=P, helo=<name>: a quoted local part may have any of these in it.
-_MAILBOX = rb'((?:"(?:\\.|[^"\\])*"|[^"<>])*)'
+_MAILBOX = rb'((?:"(?:\\.|[^"\\])*+"|[^"<>]++)*+)'
 _ENVELOPE = re.compile(rb"; from=<%b>, to=<%b>, proto=" % (_MAILBOX, _MAILBOX))
 
 
@@ -131,10 +131,25 @@ class Client:
 class Session:
     """A session that has not ended. handed: it was counted as handed on. code: of the last refused recipient."""
 
-    __slots__ = ("began", "code", "handed", "hung", "judged", "passed", "rank", "refused", "shadow", "test")
+    __slots__ = (
+        "began",
+        "client",
+        "code",
+        "handed",
+        "hung",
+        "judged",
+        "passed",
+        "rank",
+        "refused",
+        "shadow",
+        "test",
+        "where",
+    )
 
-    def __init__(self, began: int) -> None:
+    def __init__(self, began: int, client: Client, where: bytes) -> None:
         self.began = began
+        self.client = client
+        self.where = where
         self.test = ""
         self.code = 0
         self.rank = 0
@@ -204,7 +219,7 @@ class Tally:
         self.warnings: Counts[str] = Counts(TEXTS)
         self.words: Counts[tuple[str, bytes]] = Counts(TEXTS)
         self.continued: Counts[str] = Counts(TEXTS)
-        self._opened: deque[tuple[bytes, Client, Session]] = deque()
+        self._opened: deque[Session] = deque()
         self._on = self._handlers()
 
     # ---- lines
@@ -247,14 +262,14 @@ class Tally:
 
     def finish(self) -> None:
         """No more lines: sessions without an end were handed on, but for those that may still be in the tests."""
-        for where, client, session in self._opened:
-            if self.sessions.get(where) is session:
+        for session in self._opened:
+            if self.sessions.get(session.where) is session:
                 if session.handed or session.passed or self.last - session.began > SETTLED:
-                    self._over(client, session)
+                    self._over(session.client, session)
                 else:
                     self.cut_short += 1
                     if session.rank and not session.judged:
-                        self._judge(client, session)
+                        self._judge(session.client, session)
         self.sessions.clear()
         self._opened.clear()
 
@@ -328,14 +343,14 @@ class Tally:
         before = sessions.get(where)
         if before is not None:
             self._over(client, before)  # it had no end of its own: handed on
-        session = sessions[where] = Session(when)
+        session = sessions[where] = Session(when, client, where)
         opened = self._opened
-        opened.append((where, client, session))
-        while opened[0][2].began < when - LONGEST or len(opened) > OPEN:
-            place, owner, oldest = opened.popleft()
-            if sessions.get(place) is oldest:
-                del sessions[place]
-                self._over(owner, oldest)
+        opened.append(session)
+        while opened[0].began < when - LONGEST or len(opened) > OPEN:
+            oldest = opened.popleft()
+            if sessions.get(oldest.where) is oldest:
+                del sessions[oldest.where]
+                self._over(oldest.client, oldest)
 
     def _disconnect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         session = self.sessions.pop(where, None)
