@@ -108,9 +108,12 @@ def pattern(name: str = "") -> re.Pattern[bytes]:
     # fastscreen: log.ident itself, and beside it /dnsblog.
     idents = [re.escape(each.encode()) for each in ("fastscreen", name) if each]
     beside = [re.escape(name.rpartition("/")[0].encode())] if "/" in name else []
-    program = rb"(?:(?:%b)(?:-\w{1,40}+)?(?:/[\w.-]{1,40}+){0,3}?/(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: " % (
-        b"|".join(names + beside),
-        b"|".join(idents),
+    program = (
+        rb"(?:(?:%b)(?:-\w{1,40}+)?(?:/[\w.-]{1,40}+){0,3}?/(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: "
+        % (
+            b"|".join(names + beside),
+            b"|".join(idents),
+        )
     )
     verbs = b"|".join(re.escape(verb) for verb in VERBS)
     texts = (

@@ -44,6 +44,7 @@ def as_page(summary: Summary) -> str:
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["span"] = span
     environment.filters["moment"] = lambda when: time.strftime("%Y-%m-%d %H:%M", time.localtime(when))
+    environment.filters["short"] = lambda when: time.strftime("%b %-d %H:%M", time.localtime(when))
     page = environment.get_template("page.html.j2").render(
         report=summary,
         version=__version__,
