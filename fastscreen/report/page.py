@@ -102,11 +102,11 @@ def _charts(summary: Summary) -> dict[str, Markup]:
 
 def _periods(periods: tuple[Period, ...], every: int) -> Markup:
     """Verdicts by test, of hours or days."""
-    series = {"passed": [period.passed for period in periods]}
+    series = {"handed on": [period.handed for period in periods]}
     for test in _SERIES:
         series[test] = [period.turned.get(test, 0) for period in periods]
     series["other tests"] = [
         sum(count for test, count in period.turned.items() if test not in _SERIES) for period in periods
     ]
-    shown = {name: values for name, values in series.items() if name == "passed" or any(values)}
+    shown = {name: values for name, values in series.items() if name == "handed on" or any(values)}
     return charts.columns([period.name for period in periods], shown, every=every, height=320)

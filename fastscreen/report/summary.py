@@ -27,11 +27,12 @@ SPANS = ((60, "under 1 min"), (300, "1–5 min"), (1800, "5–30 min"), (7200, "
 
 
 class Period(Struct, frozen=True):
-    """Some time. name: `14` (an hour, of all days) or `2026-11-22`. turned: turned away, by why."""
+    """Some time. name: `14` (an hour, of all days) or `2026-11-22`. handed: sessions that began then and were handed
+    on. turned: turned away then, by why."""
 
     name: str
     connections: int
-    passed: int
+    handed: int
     turned: dict[str, int]
 
 
@@ -240,12 +241,11 @@ def _periods(tally: Tally, form: str) -> tuple[Period, ...]:
         for number in numbers:
             turned.update(tally.turned.get(number, {}))
         slots = [tally.slots[number] for number in numbers]
-        passes = (Kind.PASS_NEW, Kind.PASS_OLD, Kind.ALLOWLISTED, Kind.BYPASSED)
         made.append(
             Period(
                 name,
                 sum(slot[Kind.CONNECT] for slot in slots),
-                sum(slot[kind] for slot in slots for kind in passes),
+                sum(tally.handed[number] for number in numbers),
                 _by_test(turned),
             )
         )

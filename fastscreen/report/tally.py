@@ -190,6 +190,7 @@ class Tally:
         self.last = 0
         self.slots: dict[int, list[int]] = {}
         self.turned: dict[int, Counter[str]] = {}
+        self.handed: Counter[int] = Counter()
         self.clients: dict[bytes, Client] = {}
         self.networks: dict[bytes, Network] = {}
         self.sessions: dict[bytes, Session] = {}
@@ -361,6 +362,7 @@ class Tally:
             self._judge(client, session)
         if session.handed:  # the MTA did not take it
             self.outcomes["handed"] -= 1
+            self.handed[session.began // SLOT] -= 1
             client.handed -= 1
             client.network.handed -= 1
             self.outcomes["not taken"] += 1
@@ -494,6 +496,7 @@ class Tally:
     def _handed(self, client: Client, session: Session) -> None:
         session.handed = True
         self.outcomes["handed"] += 1
+        self.handed[session.began // SLOT] += 1
         client.handed += 1
         client.network.handed += 1
         if client.failed and client.passed_after < 0 and not session.test:

@@ -137,10 +137,10 @@ def _periods(title: str, periods: Sequence[Period], names: dict[str, str], style
     tests = sorted({test for period in periods for test in period.turned})
     shown = [test for test in ("denylist", "pregreet", "dnsbl", "come again") if test in tests]
     others = [test for test in tests if test not in shown]
-    heads = ["time", "connections", "passed", *shown, *(["other"] if others else [])]
+    heads = ["time", "connections", "handed on", *shown, *(["other"] if others else [])]
     rows = ["  " + "".join(f"{head:>12}" for head in heads)]
     for period in periods:
-        counts = [period.connections, period.passed, *(period.turned.get(test, 0) for test in shown)]
+        counts = [period.connections, period.handed, *(period.turned.get(test, 0) for test in shown)]
         if others:
             counts.append(sum(period.turned.get(test, 0) for test in others))
         rows.append("  " + f"{names[period.name]:>12}" + "".join(f"{count:12d}" for count in counts))

@@ -120,6 +120,8 @@ def test_every_session_became_something(found: Summary) -> None:
     assert sum(found.outcomes[part] for part in parts) == found.totals["connect"]
     assert sum(found.refusals.values()) == found.outcomes["refused"]
     assert sum(hour.connections for hour in found.hours) == found.totals["connect"]
+    assert sum(hour.handed for hour in found.hours) == found.outcomes["handed"]
+    assert sum(sum(hour.turned.values()) for hour in found.hours) == found.outcomes["refused"] + found.outcomes["away"]
     away = found.away
     assert away.back + away.neighbour + away.never == away.times
     assert min(away.back, away.neighbour, away.never) > 0
@@ -194,54 +196,52 @@ def hostile(found: Summary) -> Summary:
 
 def test_the_page_in_a_browser(found: Summary, hostile: Summary, tmp_path: Path) -> None:
     """It is drawn whole at two widths: nothing on the console, nothing asked for, nothing wider than the window."""
-    chromium = needs.program("chromium")
-    for name, summary in (("plain", found), ("hostile", hostile), ("empty", summarize(Tally(), host="mx1", period=""))):
+    pages = {"plain": found, "hostile": hostile, "empty": summarize(Tally(), host="mx1", period="")}
+    for name, summary in pages.items():
         (tmp_path / f"{name}.html").write_text(as_page(summary), encoding="utf-8")
-        for width in WIDTHS:
-            (tmp_path / f"{name}-{width}.html").write_text(FRAME % (f"{name}.html", width), encoding="utf-8")
+    frames = [(name, width) for name in pages for width in WIDTHS]
+    inside = "".join(f'<iframe src="{name}.html" style="width:{width}px"></iframe>' for name, width in frames)
+    (tmp_path / "frames.html").write_text(FRAMES.replace("FRAMES", inside), encoding="utf-8")
     Pages.asked.clear()
     handler = functools.partial(Pages, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            for name, charts in (("plain", 6), ("hostile", 6), ("empty", 0)):
-                for width in WIDTHS:
-                    port = server.server_address[1]
-                    looked = look(chromium, f"http://127.0.0.1:{port}/{name}-{width}.html", tmp_path)
-                    assert looked["width"] == width
-                    assert looked["wide"] == []
-                    assert looked["charts"] == charts
-                    assert looked["invisible"] == 0
-                    assert looked["scripts"] == 0
-                    assert looked["images"] == 0
+            looked = look(f"http://127.0.0.1:{server.server_address[1]}/frames.html", tmp_path)
         finally:
             server.shutdown()
-    assert {path for path in Pages.asked if path != "/favicon.ico"} == {
-        f"/{name}{part}.html" for name in ("plain", "hostile", "empty") for part in ("", "-1280", "-390")
-    }
+    assert len(looked) == len(frames)
+    for (name, width), drawn in zip(frames, looked, strict=True):
+        charts = 0 if name == "empty" else 6
+        nothing = {"wide": [], "unpainted": 0, "scripts": 0, "images": 0}
+        assert drawn == {"width": width, "charts": charts, "painted": charts > 0, **nothing}
+    assert set(Pages.asked) - {"/favicon.ico"} == {f"/{name}.html" for name in ("frames", *pages)}
 
 
-# Looks at the page in a frame of the width that is wanted. What is wider may only be so inside of what scrolls.
-FRAME = """<!DOCTYPE html><title>frame</title>
-<iframe src="%s" style="width:%dpx;height:900px;border:0"></iframe><pre id="looked"></pre>
+# Looks at pages in frames of the widths that are wanted. What is wider may only be so inside of what scrolls.
+FRAMES = """<!DOCTYPE html><title>frames</title><style>iframe{height:900px;border:0}</style>FRAMES
+<pre id="looked"></pre>
 <script>onload = () => {
-  const frame = document.querySelector("iframe"), page = frame.contentDocument, width = frame.contentWindow.innerWidth;
-  const wide = [...page.querySelectorAll("body *")].filter(
-    each => each.getBoundingClientRect().right > width + 1 && !each.closest(".scroll, svg"));
-  if (page.documentElement.scrollWidth > width) wide.push(page.documentElement);
-  const bars = [...page.querySelectorAll("svg .bar rect")];
-  document.getElementById("looked").textContent = JSON.stringify({
-    width, wide: wide.map(each => each.tagName + "." + each.className), charts: page.querySelectorAll("svg").length,
-    invisible: bars.filter(each => frame.contentWindow.getComputedStyle(each).fill === "rgb(0, 0, 0)").length,
-    scripts: page.querySelectorAll("script").length, images: page.querySelectorAll("img").length});
+  document.getElementById("looked").textContent = JSON.stringify([...document.querySelectorAll("iframe")].map(frame => {
+    const page = frame.contentDocument, width = frame.contentWindow.innerWidth;
+    const wide = [...page.querySelectorAll("body *")].filter(
+      each => each.getBoundingClientRect().right > width + 1 && !each.closest(".scroll, svg"));
+    if (page.documentElement.scrollWidth > width) wide.push(page.documentElement);
+    const bars = [...page.querySelectorAll("svg .bar rect")];
+    const fills = bars.map(each => frame.contentWindow.getComputedStyle(each).fill);
+    return {
+      width, wide: wide.map(each => each.tagName + "." + each.className), charts: page.querySelectorAll("svg").length,
+      painted: fills.length > 0, unpainted: fills.filter(each => each === "rgb(0, 0, 0)").length,
+      scripts: page.querySelectorAll("script").length, images: page.querySelectorAll("img").length};
+  }));
 }</script>"""
 
 
-def look(chromium: str, address: str, folder: Path) -> dict[str, object]:
-    """Have the browser draw a page; return what FRAME found. Anything on the console is a failure."""
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
-    command += [f"--user-data-dir={folder}/profile", "--window-size=1400,1000", address]
+def look(address: str, folder: Path) -> list[dict[str, object]]:
+    """Have the browser draw FRAMES; return what that found. Anything on the console is a failure."""
+    command = [needs.program("chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command += ["--dump-dom", f"--user-data-dir={folder}/profile", "--window-size=1400,1000", address]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert [line for line in drawn.stderr.splitlines() if "CONSOLE" in line] == []
     text = drawn.stdout.partition('<pre id="looked">')[2].partition("</pre>")[0]
-    return dict(json.loads(html.unescape(text)))
+    return list(json.loads(html.unescape(text)))

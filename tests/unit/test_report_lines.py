@@ -2,6 +2,7 @@
 
 import pytest
 
+from fastscreen.core import Log
 from fastscreen.report.lines import VERBS, Kind, Row, pattern
 
 HEAD = b"Nov 22 08:06:46 mx1 postfix/postscreen[811]: "
@@ -179,3 +180,14 @@ def test_what_a_client_said_is_no_line_of_its_own() -> None:
         b"192.0.2.1",
     )
     assert row(HEAD + b"client said " + forged)[3] == b""
+
+
+@pytest.mark.parametrize("stamps", [False, True], ids=["traditional", "rfc3339"])
+@pytest.mark.parametrize(("ident", "name"), [("postfix/postscreen", ""), ("fastscreen", ""), ("door", "door")])
+def test_what_fastscreen_writes_is_read(stamps: bool, ident: str, name: str) -> None:
+    log = Log(ident, rfc3339=stamps, host="mx1.example.com", pid=811)
+    log.info("PASS OLD [2001:db8::1]:51234")
+    log.warning("descriptors ran out")
+    first, second = pattern(name).findall(log.lines())
+    assert first[3:7] == (b"PASS OLD", b"", b"[2001:db8::1]:51234", b"2001:db8::1")
+    assert second[10:12] == (b"warning", b"descriptors ran out")
