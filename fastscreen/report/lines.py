@@ -43,17 +43,16 @@ class Kind(IntEnum):
     REJECT_RCPT = 18
     REJECT_CONNECT = 19
     CONTINUE = 20
-    CONTINUE_FAILED = 21
-    RELAY_LIMIT = 22
-    SHADOW = 23
-    LISTED = 24
-    TLS_CONNECT = 25
-    TLS_DISCONNECT = 26
-    TLS_FAILED = 27
-    STRESS = 28
-    CLEANUP = 29
-    WARNING = 30
-    OTHER = 31
+    RELAY_LIMIT = 21
+    SHADOW = 22
+    LISTED = 23
+    TLS_CONNECT = 24
+    TLS_DISCONNECT = 25
+    TLS_FAILED = 26
+    STRESS = 27
+    CLEANUP = 28
+    WARNING = 29
+    OTHER = 30
 
 
 _VERBS: dict[bytes, Kind] = {
