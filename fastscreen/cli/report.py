@@ -139,18 +139,19 @@ def read(names: list[str], tally: Tally, syslog_name: str = "") -> None:
     rows = pattern(syslog_name).findall
     files = in_order(names)
     collecting = gc.isenabled()
-    gc.disable()  # nothing that is counted is ever let go, and to look for what is costs more than the counting
+    gc.disable()  # what is counted has no cycles, and to look for them again and again takes seconds
     try:
         with progress(files) as advance:
             for file in files:
                 for block in file.blocks(advance):
                     tally.add(rows(block), file.clock)
     finally:
-        if collecting:
-            gc.enable()
         for file in files:
             file.close()
-    tally.finish()
+        tally.finish()
+        gc.freeze()
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

@@ -21,7 +21,7 @@ USUAL = ("mail.log*", "maillog*")
 """Debian's and Red Hat's names, in /var/log; rotated ones too."""
 
 STANDARD_INPUT = "-"
-BLOCK = 1 << 20
+BLOCK = 1 << 17  # what is made of it is ten times as much, and should stay in the processor's cache
 LONGEST = 1 << 16  # octets of a line; what is longer is no log line
 
 Report = Callable[[int], None]
@@ -78,7 +78,7 @@ class LogFile:
         return float("inf")
 
     def blocks(self, read: Report) -> Iterator[bytes]:
-        """Its lines, about 1 MiB at a time, each block ended by a newline. Raises LogError.
+        """Its lines, a BLOCK at a time, each block ended by a newline. Raises LogError.
 
         read: is told of octets of the file that were read (of a compressed one: compressed). A line longer than LONGEST
         is left out, so that what is no log takes no memory.

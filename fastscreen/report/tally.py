@@ -273,6 +273,8 @@ class Tally:
                         self._judge(session.client, session)
         self.sessions.clear()
         self._opened.clear()
+        for network in self.networks.values():
+            network.waiting = None
 
     def _slot(self, when: int) -> list[int]:
         self.last = max(self.last, when)
