@@ -57,7 +57,8 @@ def _chart(kind: Any, height: int, series: Mapping[str, Sequence[int]]) -> Any:
         print_zeroes=False,
         min_scale=2,
         max_scale=4,
-        value_formatter=lambda value: f"{value:,.0f}",
+        range=(0, max(4, *map(sum, zip(*series.values(), strict=True)))),
+        value_formatter=lambda value: f"{value:,.0f}" if value == int(value) else "",  # no half sessions at an axis
         no_data_text="nothing",
     )
 
