@@ -24,6 +24,8 @@ PROGRAMS = {
     "curl": ("/usr/bin/curl", "curl"),
     "ip": ("/usr/sbin/ip", "iproute2"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
+    "script": ("/usr/bin/script", "bsdutils"),
+    "chromium": ("/usr/bin/chromium", "chromium"),
     "tmux": ("/usr/bin/tmux", "tmux"),
     "bash": ("/bin/bash", "bash"),
     "fish": ("/usr/bin/fish", "fish"),
