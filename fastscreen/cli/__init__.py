@@ -7,9 +7,21 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import bypass, cache, check, completion, demo, events, explain, run, status, tui
+from fastscreen.cli import (
+    bypass,
+    cache,
+    check,
+    completion,
+    demo,
+    events,
+    explain,
+    importpostfix,
+    run,
+    status,
+    tui,
+)
 
-COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, check, completion)
+COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, importpostfix, check, completion)
 
 EXAMPLES = """\
 examples:
