@@ -15,13 +15,13 @@ from fastscreen.cli import (
     demo,
     events,
     explain,
-    importpostfix,
+    import_postfix,
     run,
     status,
     tui,
 )
 
-COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, importpostfix, check, completion)
+COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, import_postfix, check, completion)
 
 EXAMPLES = """\
 examples:
