@@ -43,7 +43,7 @@ def add_import(ways: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = ways.add_parser(
         "import",
         help="entries that export wrote, or postscreen's cache",
-        description="Read JSON lines, as export writes them, or lines KEY VALUE, as postmap -s does, from standard input; "
+        description="Read JSON lines, as export writes them, or KEY VALUE lines, as postmap -s does, from stdin; "
         "or postscreen's cache itself.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
