@@ -66,11 +66,11 @@ def _braced(text: str, raw: Mapping[str, str], depth: int) -> str:
     chosen, other = rest[1:].lstrip(), ""
     if chosen.startswith("{"):
         end = closing(chosen, 0)
-        chosen, behind = chosen[1:end].strip(), chosen[end + 1 :].strip()
+        chosen, behind = chosen[1:end], chosen[end + 1 :].strip()  # white space in braces is the value's
         if behind.startswith(":") and wanted:
             other = behind[1:].strip()
             if other.startswith("{"):
-                other = other[1 : closing(other, 0)].strip()
+                other = other[1 : closing(other, 0)]
         elif behind:
             raise MacroError("text behind } in ${}")
     return expand(chosen if given == wanted else other, raw, depth)
@@ -79,12 +79,12 @@ def _braced(text: str, raw: Mapping[str, str], depth: int) -> str:
 def _comparison(text: str, raw: Mapping[str, str], depth: int) -> tuple[bool, str]:
     """`{a} OPERATOR {b}`: whether it holds, and what stands behind it."""
     end = closing(text, 0)
-    left = expand(text[1:end].strip(), raw, depth)
+    left = expand(text[1:end], raw, depth)
     found = _COMPARED.match(text, end + 1)
     if found is None or text[found.end() : found.end() + 1] != "{":
         raise MacroError("no comparison in ${{}}")
     last = closing(text, found.end())
-    right = expand(text[found.end() + 1 : last].strip(), raw, depth)
+    right = expand(text[found.end() + 1 : last], raw, depth)
     return _holds(left, found[1], right, found[2] is not None), text[last + 1 :].lstrip()
 
 

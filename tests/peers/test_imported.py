@@ -26,7 +26,6 @@ ALSO = {
         "pipelining-enforce",
         "hangup-after-rcpt",
         "hangup-early",
-        "rcpt-forms",
     ],
     "imported-full": ["allowlisted", "mynetworks", "hangup-early", "quit-first"],
 }
