@@ -17,7 +17,11 @@ from peers import needs
 
 # what depends on the machine or the version is always set
 _FIXED = "myhostname = mx.example.test\nmydomain = example.test\nmynetworks = 127.0.0.0/8\npostscreen_cache_map = x:y\n"
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # each example starts a program: too slow to look for a small one
+PHASES = (
+    Phase.explicit,
+    Phase.reuse,
+    Phase.generate,
+)  # each example starts a program: too slow to look for a small one
 _NUMBERED = [f"u{at}" for at in range(5)]  # each names only those before it
 _SET = [
     "postscreen_greet_banner",
