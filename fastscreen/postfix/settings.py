@@ -100,10 +100,6 @@ class Postconf:
                 found[name.strip()] = value.strip()
         return found
 
-    def services(self) -> str:
-        """master.cf, one service a line. Raises ReadError."""
-        return self._said("-M")
-
     def _said(self, *words: str) -> str:
         try:
             done = subprocess.run(
@@ -141,13 +137,6 @@ def read(folder: Path, postconf: str | None) -> Postfix:
     main_path, master_path = folder / "main.cf", folder / "master.cf"
     main = files.parameters(files.read(main_path), escaped(str(main_path), 500))
     services = files.services(files.read(master_path), escaped(str(master_path), 500))
+    # Of master.cf postconf makes something else where an option is written -oNAME=VALUE, which every daemon reads.
     program = Postconf(postconf, folder) if postconf else None
-    if program:
-        # Postfix's word on names and options; the lines as they stand in the file are ours.
-        asked = {each.full_name: each for each in files.services(program.services(), "postconf -M")}
-        services = [
-            Service(each.name, each.kind, each.chroot, each.command, asked[each.full_name].options, each.line)
-            for each in services
-            if each.full_name in asked
-        ]
     return Postfix(folder, main, services, program)
