@@ -86,12 +86,9 @@ def _look(parameter: str, text: str, deep: bool, go: list[Finding], stay: list[F
 def _changes(postfix: Postfix, settings: Settings, service: Service | None, handed: Service | None) -> list[Change]:
     """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
     changes: list[Change] = []
-    if service is not None:
-        changes.append(_off(service, "fastscreen has its port"))
-    else:
-        port = postfix.called("smtp", "inet")
-        if port is not None:
-            changes.append(_off(port, "fastscreen has its port"))
+    port = service or postfix.called("smtp", "inet")
+    if port is not None:
+        changes.append(_off(port, "fastscreen has its port"))
     others = [each for each in postfix.postscreens() if each != service]
     reuse = settings.value("smtp_tls_connection_reuse").lower() == "yes"
     for each in postfix.services:
@@ -100,7 +97,7 @@ def _changes(postfix: Postfix, settings: Settings, service: Service | None, hand
         changes.append(_off(each, "postscreen's helper, of no use without it"))
     if handed is None:
         name = settings.value("smtpd_service_name")
-        chroot = service.chroot if service else "-"
+        chroot = port.chroot if port else "-"
         added = f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"
         changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], [added]))
     return changes

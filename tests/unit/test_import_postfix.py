@@ -325,6 +325,16 @@ def test_what_smtpd_and_the_outgoing_side_need_stays(folder: Path, capsys: pytes
     assert report["master"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
 
 
+def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody ran postscreen there: smtpd moves behind fastscreen, in the same chroot."""
+    (folder / "master.cf").write_text("smtp inet n - y - - smtpd\n")
+    report = json.loads(Made(folder, capsys, "", "--json").out)
+    assert [change["after"][0].split() for change in report["master"]] == [
+        ["#smtp", "inet", "n", "-", "y", "-", "-", "smtpd"],
+        ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"],
+    ]
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text(
