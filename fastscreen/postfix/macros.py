@@ -37,7 +37,7 @@ def expand(text: str, raw: Mapping[str, str], depth: int = 0) -> str:
             at += 1
         elif opening in _CLOSING:
             end = closing(text, at)
-            out.append(_braced(text[at + 1 : end].strip(), raw, depth + 1))
+            out.append(_braced(text[at + 1 : end].lstrip(), raw, depth + 1))
             at = end + 1
         elif found := _NAME.match(text, at):
             out.append(expand(raw.get(found[0], ""), raw, depth + 1))
@@ -66,9 +66,9 @@ def _braced(text: str, raw: Mapping[str, str], depth: int) -> str:
     chosen, other = rest[1:].lstrip(), ""
     if chosen.startswith("{"):
         end = closing(chosen, 0)
-        chosen, behind = chosen[1:end], chosen[end + 1 :].strip()  # white space in braces is the value's
+        chosen, behind = chosen[1:end], chosen[end + 1 :].lstrip()  # white space in braces is the value's
         if behind.startswith(":") and wanted:
-            other = behind[1:].strip()
+            other = behind[1:].lstrip()
             if other.startswith("{"):
                 other = other[1 : closing(other, 0)]
         elif behind:
