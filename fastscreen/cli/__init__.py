@@ -7,9 +7,26 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import allowlist, bypass, cache, check, completion, demo, events, explain, report, run, status, tui
+from fastscreen.cli import (
+    allowlist,
+    bypass,
+    cache,
+    check,
+    completion,
+    demo,
+    events,
+    explain,
+    import_postfix,
+    report,
+    run,
+    status,
+    tui,
+)
 
-COMMANDS = (run, demo, tui, status, explain, events, cache, report, bypass, allowlist, check, completion)
+COMMANDS = (
+    *(run, demo, tui, status, explain, events, cache, report),
+    *(bypass, allowlist, import_postfix, check, completion),
+)
 
 EXAMPLES = """\
 examples:
