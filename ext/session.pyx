@@ -76,14 +76,14 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "too many connections", 20)
+        event(core, session, EVENT_BUSY, 1, "too many connections", 20)
         session_turn_away(core, session, b"421 4.7.0 Error: too many connections\r\n")
         return
     if core.handoffs >= policy.post_queue or policy.targets is not None and core.relays >= policy.relay_limit:
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": all server ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "all server ports busy", 21)
+        event(core, session, EVENT_BUSY, 2, "all server ports busy", 21)
         session_turn_away(core, session, MTA_BUSY)
         return
     decision = access_decision(core, policy, peer)
@@ -126,7 +126,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "all screening ports busy", 24)
+        event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
         session_turn_away(core, session, b"421 4.3.2 All screening ports are busy\r\n")
         return
     if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):

@@ -137,7 +137,7 @@ class Supervisor:
         if self._stopping:
             return []
         held = self._held
-        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.control else [])]
+        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.wants_hub else [])]
         return [place for place in places if not place.pid]
 
     def _next_signal(self) -> int | None:
