@@ -142,14 +142,20 @@ class Log:
     """Log lines of one process (reference 6): put together in memory, written once a batch of events.
 
     ident: "postfix/postscreen" or any other; DNSBL answers are logged as ".../dnsblog". host: as it stands in a file's
-    lines. rfc3339: stamps with microseconds and zone (json: an object a line, docs/logs.md), otherwise (and in syslog) traditional ones. delay_resolution:
+    lines. rfc3339: stamps with microseconds and zone, otherwise (and in syslog) traditional ones. delay_resolution:
     decimals of "after T", 0 to 6. What cannot be written is kept up to 1 MiB; then lines are lost, and their number
     is logged.
     """
 
     def __init__(
-        self, ident: str, *, rfc3339: bool = False, json: bool = False, delay_resolution: int = 2,
-        host: str, pid: int,
+        self,
+        ident: str,
+        *,
+        rfc3339: bool = False,
+        json: bool = False,
+        delay_resolution: int = 2,
+        host: str,
+        pid: int,
     ) -> None: ...
     def open(self, fd: int, *, syslog: bool = False, regular: bool = False) -> None:
         """Write to this descriptor from now on; it stays the caller's. syslog: a connected datagram socket.

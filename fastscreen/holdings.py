@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import channel, controlsocket, policy, privileges, warningbook
+from fastscreen import activation, channel, controlsocket, policy, privileges, warningbook
 from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
@@ -65,7 +65,12 @@ class Holdings:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
         config = self.config
         self.target = LogTarget(config)
-        self.groups = {address: self.listen(address, port, count) for address, port in config.listen.ports.items()}
+        given = activation.take()
+        activation.check(given, config.listen.ports, count)
+        for address, port in config.listen.ports.items():
+            if (group := given.get(address)) is not None:
+                activation.prepare(group, self.key, config.worker_prefix, by_client=port is None)
+            self.groups[address] = group or self.listen(address, port, count)
         if user:
             self.target.give_to(user)
         if config.cache.path:

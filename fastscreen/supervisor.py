@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, forks, policy, privileges, reload
+from fastscreen import __version__, cachefile, forks, notify, policy, privileges, reload
 from fastscreen.channel import Failed, Ready, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
@@ -38,6 +38,7 @@ class Supervisor:
         self._held = Holdings(settings)
         self._stopping = False
         self._stop_by = 0.0
+        self._watchdog = notify.Watchdog()
         self._cache_deaths: list[float] = []
 
     def run(self) -> int:
@@ -68,6 +69,7 @@ class Supervisor:
         where = ", ".join(name_of(group[0]) for group in held.groups.values())
         crew = f"{count} workers, " if count > 1 else ""
         held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
+        notify.tell("READY=1", f"STATUS=listening on {where}")
         self._supervise()
         self._end_others()
         held.close_control()
@@ -119,10 +121,13 @@ class Supervisor:
                 case signal.SIGCHLD:
                     self._bury()
                 case signal.SIGHUP if not self._stopping:
+                    notify.reloading()
                     reload.hang_up(held, self._path)
+                    notify.tell("READY=1")
                 case signal.SIGTERM | signal.SIGINT:
                     self._stop()
             now = time.monotonic()
+            self._watchdog.feed(now)
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
                 late = [place for place in held.places if place.pid]
@@ -145,6 +150,8 @@ class Supervisor:
         due = [place.start_at for place in self._missing()]
         if self._stopping:
             due.append(self._stop_by)
+        if self._watchdog.interval:
+            due.append(self._watchdog.due)
         if not due:
             return signal.sigwait(forks.SIGNALS)
         info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))
@@ -216,6 +223,7 @@ class Supervisor:
             self._stop_by = min(self._stop_by, time.monotonic() + STOP_NOW_SECONDS)
         else:
             self._stopping = True
+            notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             held.info("stopping: clients in hand may finish")
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.

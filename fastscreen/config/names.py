@@ -662,8 +662,8 @@ KEYS = (
         "log.format",
         '"text"',
         values.Choice("text", "json"),
-        "Form of the lines: postscreen's, or a JSON object each ([logs.md](logs.md)). A change takes effect at the next "
-        "start.",
+        "Form of the lines: postscreen's, or a JSON object each ([logs.md](logs.md)). A change takes effect at the "
+        "next start.",
     ),
     Key(
         "log.respectful",

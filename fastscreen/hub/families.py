@@ -74,9 +74,7 @@ class Snapshot:
         latency = GaugeMetricFamily(
             "fastscreen_dnsbl_latency_seconds", "Time to a list's answer since the start", labels=("list", "quantile")
         )
-        states = GaugeMetricFamily(
-            "fastscreen_dnsbl_up", "0: a list is failing, by the last minute", labels=("list",)
-        )
+        states = GaugeMetricFamily("fastscreen_dnsbl_up", "0: a list is failing, by the last minute", labels=("list",))
         for one in lists:
             for quantile, value in (("0.5", one["p50"]), ("0.95", one["p95"])):
                 if value is not None:
@@ -128,7 +126,9 @@ class Snapshot:
             yield _counter("cache_misses", "Clients not found in it", cache["misses"])
             yield _gauge("cache_entries", "Clients in the cache", cache["entries"])
             yield _gauge("cache_size_bytes", "Size of its file", cache["size"])
-        yield _gauge("bypass_until_seconds", "When the bypass ends, since 1970; 0: it is off", status["bypass_until"] or 0)
+        yield _gauge(
+            "bypass_until_seconds", "When the bypass ends, since 1970; 0: it is off", status["bypass_until"] or 0
+        )
         yield _gauge("start_time_seconds", "When the daemon started, since 1970", status["started"])
         build = GaugeMetricFamily("fastscreen_build_info", "Always 1", labels=("version",))
         build.add_metric((status["version"],), 1)

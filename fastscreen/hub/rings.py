@@ -61,7 +61,8 @@ class Rings:
 
     def details(self) -> Map:
         """What `EventReader.details` has, of all workers."""
-        return _sum([reader.details() for reader in self.readers])
+        total: Map = _sum([reader.details() for reader in self.readers])
+        return total
 
     async def recent(self, chosen: Chosen, wanted: Filter, most: int, heads: Sequence[int]) -> list[Map]:
         """The latest events up to `heads` that match, the oldest first."""
