@@ -80,7 +80,7 @@ def talk(screener: Screener, early: bytes = b"", source: str = "127.0.0.1") -> N
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_happens_is_counted(start: Start, place: str, dns: FakeDns, workers: int) -> None:
     dns.zones = {"bl.test": listed("127.0.0.2")}
-    lists = {"sites": ["bl.test*7"], "threshold": 3, "action": "drop", "resolvers": [dns.address]}
+    lists = {"sites": ["bl.test*7"], "threshold": 3, "action": "drop", "resolvers": [dns.endpoint]}
     screener = begin(
         start, place, {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}},
         {"dnsbl": lists, "access": {"list": ["inline:{{127.0.0.9=reject}}"], "denylist_action": "drop"}},
@@ -110,7 +110,7 @@ def test_what_happens_is_counted(start: Start, place: str, dns: FakeDns, workers
 
 def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Path, dns: FakeDns) -> None:
     dns.zones = {"bl.test": listed("127.0.0.2")}
-    lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.address]}
+    lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
     screener = begin(start, place, {"dnsbl": lists, "cache": {"path": str(folder / "cache")}})
     talk(screener)
     named = set(re.findall(r"fastscreen_\w+", json.dumps(json.loads(BOARD.read_text()))))
