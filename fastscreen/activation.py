@@ -15,7 +15,7 @@ MOST = 1024
 
 
 def take() -> dict[Endpoint, list[socket.socket]]:
-    """The sockets by address, in their order; they and the variables are taken once. OSError: one is not of our kind."""
+    """The sockets by address, in their order; taken once. OSError: one is not of our kind."""
     pid, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
     os.environ.pop("LISTEN_FDNAMES", None)
     if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
@@ -30,7 +30,9 @@ def take() -> dict[Endpoint, list[socket.socket]]:
 
 def _address(listener: socket.socket) -> Endpoint:
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
-        raise OSError(0, f"socket activation: descriptor {listener.fileno()} is no TCP socket; allowed: ListenStream=IP:PORT")
+        raise OSError(
+            0, f"socket activation: descriptor {listener.fileno()} is no TCP socket; allowed: ListenStream=IP:PORT"
+        )
     host, port = listener.getsockname()[:2]
     where = Endpoint(str(ipaddress.ip_address(host)), port)
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
@@ -40,7 +42,9 @@ def _address(listener: socket.socket) -> Endpoint:
     return where
 
 
-def check(given: Mapping[Endpoint, Sequence[socket.socket]], wanted: Mapping[Endpoint, ProxyPort | None], count: int) -> None:
+def check(
+    given: Mapping[Endpoint, Sequence[socket.socket]], wanted: Mapping[Endpoint, ProxyPort | None], count: int
+) -> None:
     """A socket that nobody accepts at would let clients wait for ever; so would one without a worker. OSError."""
     for address, group in given.items():
         if address not in wanted:
@@ -49,15 +53,15 @@ def check(given: Mapping[Endpoint, Sequence[socket.socket]], wanted: Mapping[End
         if len(group) != count:
             raise OSError(
                 0,
-                f"socket activation: {len(group)} sockets for {address}, and {count} workers; allowed: ListenStream= once "
-                "for each of listen.workers, with ReusePort=yes when there are several",
+                f"socket activation: {len(group)} sockets for {address}, and {count} workers; allowed: ListenStream= "
+                "once for each of listen.workers, with ReusePort=yes when there are several",
             )
         if count > 1 and not all(one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for one in group):
             raise OSError(0, f"socket activation: {address}: not a group; allowed: ReusePort=yes")
 
 
 def prepare(group: Sequence[socket.socket], key: int, prefix: Prefix, *, by_client: bool) -> None:
-    """Make of them what `listeners.listen` makes. The kernel counts a group in the order of its listen calls. OSError."""
+    """Make of them what `listeners.listen` makes. A group's order is that of its listen calls. OSError."""
     for listener in group:
         listener.setblocking(False)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -130,7 +130,9 @@ def _plain(markdown: str) -> str:
 
 def roff(text: str) -> str:
     """Text as it is to be seen: no character of it is roff's own. Lines that would be requests are none."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti").replace("^", "\\(ha").replace("`", "\\(ga")
+    text = (
+        text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti").replace("^", "\\(ha").replace("`", "\\(ga")
+    )
     text = text.replace("'", "\\(aq").replace("…", "...").replace("–", "\\(en")
     return "\n".join(rf"\&{line}" if line[:1] == "." else line.rstrip() for line in text.split("\n"))
 

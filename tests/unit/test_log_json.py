@@ -88,4 +88,6 @@ def test_the_worst_text_fits_into_a_pipe() -> None:
 def test_the_text_form_is_as_it_was() -> None:
     log = Log("postfix/postscreen", host="mx", pid=17)
     log.info('PASS NEW [192.0.2.1]:1 "')
-    assert re.fullmatch(rb'\w{3} [ \d]\d [\d:]{8} mx postfix/postscreen\[17\]: PASS NEW \[192.0.2.1\]:1 "\n', log.lines())
+    assert re.fullmatch(
+        rb'\w{3} [ \d]\d [\d:]{8} mx postfix/postscreen\[17\]: PASS NEW \[192.0.2.1\]:1 "\n', log.lines()
+    )
