@@ -32,7 +32,7 @@ cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 cdef enum:
     LOG_BUFFER_LIMIT = 1 << 20      # octets kept while nothing can be written; then lines are lost, and counted
     LOG_TEXT_LIMIT = 2000           # octets behind 'ident[pid]: ', as Postfix cuts them
-    LOG_JSON_TEXT_LIMIT = 1700      # the same for JSON: twice as many when all are escaped, and LOG_PIPE_CHUNK holds a line
+    LOG_JSON_TEXT_LIMIT = 1700      # the same for JSON: escaped it may be twice as long, and LOG_PIPE_CHUNK holds it
     LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what poll promises that a pipe or terminal takes without blocking
     PRIORITY_INFO = 22              # mail.info
     PRIORITY_WARNING = 20           # mail.warning
@@ -297,7 +297,7 @@ cdef class Log:
         cdef char text[LOG_JSON_TEXT_LIMIT]
         cdef char rest[16]
         cdef size_t size = self.length - self.text
-        cdef size_t at, word
+        cdef size_t at
         memcpy(text, self.buffer + self.text, size)
         self.length = self.text
         self.put('{"time":"')
