@@ -527,7 +527,7 @@ cdef enum EventKind:
     EVENT_ALLOWLISTED
     EVENT_DENYLISTED
     EVENT_CACHED            # every pass is still valid: handed on at once
-    EVENT_BUSY              # turned away by a limit; text: what the client was told
+    EVENT_BUSY              # turned away; number: 1 too many connections, 2 server, 3 screening ports; text: the same
     EVENT_BYPASSED          # handed on untested: the panic switch
     EVENT_GREET             # the greet wait begins; number: µs
     EVENT_PREGREET          # number: octets; text: their beginning
@@ -583,6 +583,12 @@ cdef struct RingHeader:
     int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed on untested
     uint64_t counts[64]     # by EventKind
     uint64_t turned_away    # sessions
+    uint64_t busy[4]        # by the number of EVENT_BUSY
+    uint64_t limits[4]      # by the number of EVENT_LIMIT
+    uint64_t passed_new     # PASS NEW
+    uint64_t rejected[2]    # recipients refused for now, and for good
+    uint64_t ranks[12]      # by RANK_BOUNDS, the last one for what is above
+    int64_t rank_sum
 
 
 cdef enum FilterField:

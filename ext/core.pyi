@@ -148,7 +148,14 @@ class Log:
     """
 
     def __init__(
-        self, ident: str, *, rfc3339: bool = False, delay_resolution: int = 2, host: str, pid: int
+        self,
+        ident: str,
+        *,
+        rfc3339: bool = False,
+        json: bool = False,
+        delay_resolution: int = 2,
+        host: str,
+        pid: int,
     ) -> None: ...
     def open(self, fd: int, *, syslog: bool = False, regular: bool = False) -> None:
         """Write to this descriptor from now on; it stays the caller's. syslog: a connected datagram socket.
@@ -434,6 +441,8 @@ class Screener:
 EVENTS: tuple[str, ...]
 """The kinds of events by number; the first is empty, the last one, "session", stands for a live session."""
 STAGES: tuple[str, ...]
+RANK_BOUNDS: tuple[int, ...]
+"""Scores: each bucket of `EventReader.details()["ranks"]` holds those up to its bound."""
 FINDINGS: tuple[str, ...]
 """What a client can fail, by bit."""
 
@@ -464,6 +473,11 @@ class EventReader:
         """How many events of each kind there were since the ring was made.
 
         And `turned_away`: sessions that ended with a refusal, whatever the reason.
+        """
+
+    def details(self) -> dict[str, Any]:
+        """What `counts` has, told apart: {"busy": {reason: n}, "limits": {which: n}, "passed_new": n, "rejected":
+        {code: recipients}, "ranks": a number for each of RANK_BOUNDS and one for what is above, "rank_sum": n}.
         """
 
     def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:

@@ -369,6 +369,7 @@ cdef void dialogue_rcpt(Screener core, Session* session, const char* arguments, 
         return
     reply = verdict_text(session)
     logged = softened(reply) if policy.soft_bounce else reply
+    count_rejected(core, logged[0] == c"5")
     log_begin(core, session, "NOQUEUE: reject: RCPT from ")
     core.log.put(": ")
     core.log.put_bytes(logged, len(logged) - 2)

@@ -76,7 +76,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "too many connections", 20)
+        event(core, session, EVENT_BUSY, 1, "too many connections", 20)
         if not policy.shadow:
             session_turn_away(core, session, TOO_MANY)
             return
@@ -85,7 +85,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": all server ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "all server ports busy", 21)
+        event(core, session, EVENT_BUSY, 2, "all server ports busy", 21)
         session_turn_away(core, session, MTA_BUSY)
         return
     decision = access_decision(core, policy, peer)
@@ -133,7 +133,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "all screening ports busy", 24)
+        event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
         if not policy.shadow:
             session_turn_away(core, session, SCREENING_BUSY)
             return

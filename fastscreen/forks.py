@@ -101,8 +101,7 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
 
 def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
     """What a worker does, with nothing in its hands that is another's."""
-    if held.control is not None:
-        held.control.listener.close()
+    without_doors(held)
     own = {}
     for address, group in held.groups.items():
         own[address] = group[number]
@@ -132,8 +131,7 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
 
 def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
     """What a TLS process does."""
-    if held.control is not None:
-        held.control.listener.close()
+    without_doors(held)
     for group in held.groups.values():
         close_all(group)
     for pair in (*held.inboxes, *held.questions):
@@ -148,8 +146,7 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
 
 def _refresh(held: Holdings) -> int:
     """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
-    if held.control is not None:
-        held.control.listener.close()
+    without_doors(held)
     for group in held.groups.values():
         close_all(group)
     for pair in (*held.inboxes, *held.questions, held.tls_pair):
@@ -160,6 +157,13 @@ def _refresh(held: Holdings) -> int:
     return refresh.run(held.config, target)
 
 
+def without_doors(held: Holdings) -> None:
+    """The sockets that only the hub serves."""
+    for door in (held.control, held.metrics):
+        if door is not None:
+            door.listener.close()
+
+
 def without_keys(held: Holdings) -> None:
     """A process that talks to strangers has no private key in reach."""
     if held.certificates is not None:
@@ -168,7 +172,6 @@ def without_keys(held: Holdings) -> None:
 
 def _serve(held: Holdings, theirs: socket.socket) -> int:
     """What the hub does."""
-    assert held.control is not None
     for group in held.groups.values():
         close_all(group)
     for ends in held.inboxes:
@@ -182,7 +185,8 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         pid=os.getppid(),
         started=held.started,
         channel=theirs,
-        control=held.control.listener,
+        control=held.control.listener if held.control is not None else None,
+        metrics=held.metrics.listener if held.metrics is not None else None,
         questions=[hubs for hubs, _ in held.questions],
         rings=held.rings,
         books=held.books,

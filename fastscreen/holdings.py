@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import channel, controlsocket, policy, privileges, warningbook
+from fastscreen import activation, channel, controlsocket, policy, privileges, warningbook
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
@@ -37,7 +37,7 @@ class Holdings:
     rings: list[memoryview]
     """Events, by worker."""
     questions: list[tuple[socket.socket, socket.socket]]
-    """By worker: the hub's end and the worker's. Empty without a control socket."""
+    """By worker: the hub's end and the worker's. Empty without a hub."""
     inboxes: list[tuple[socket.socket, socket.socket]]
     """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
@@ -65,12 +65,19 @@ class Holdings:
         """The TLS processes'."""
         self.certificates: Certificates | None = None
         self.control: controlsocket.ControlSocket | None = None
+        self.metrics: controlsocket.ControlSocket | None = None
+        """Where the hub serves /metrics."""
 
     def bind(self, user: str, count: int) -> list[str]:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
         config = self.config
         self.target = LogTarget(config)
-        self.groups = {address: self.listen(address, port, count) for address, port in config.listen.ports.items()}
+        given = activation.take()
+        activation.check(given, config.listen.ports, count)
+        for address, port in config.listen.ports.items():
+            if (group := given.get(address)) is not None:
+                activation.prepare(group, self.key, config.worker_prefix, by_client=port is None)
+            self.groups[address] = group or self.listen(address, port, count)
         if user:
             self.target.give_to(user)
         if config.cache.path:
@@ -99,13 +106,27 @@ class Holdings:
 
     def _make_control(self, user: str) -> list[str]:
         """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
-        path = self.config.control.path
+        path, where, group = self.config.control.path, self.config.metrics.listen, self.config.control.group
+        warnings = []
         if path:
             try:
-                self.control = controlsocket.make(Path(path), user, self.config.control.group)
+                self.control = controlsocket.make(Path(path), user, group)
             except OSError as error:
-                return [f"control.path: {path}: {error.strerror}: no control socket"]
-        return []
+                warnings.append(f"control.path: {path}: {error.strerror}: no control socket")
+        if where is not None:
+            try:
+                if isinstance(where, str):
+                    self.metrics = controlsocket.make(Path(where), user, group)
+                else:
+                    (listener,) = listen(where, 1, self.key)
+                    self.metrics = controlsocket.ControlSocket(None, listener)
+            except OSError as error:
+                warnings.append(f"metrics.listen: {where}: {error.strerror}: no metrics")
+        return warnings
+
+    @property
+    def wants_hub(self) -> bool:
+        return self.control is not None or self.metrics is not None
 
     def read(self, count: int) -> tuple[str, ...]:
         """Open the tables, as the user, as it will be at a reload. Return warnings. ConfigError, ValueError."""
@@ -121,7 +142,7 @@ class Holdings:
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
         self.inboxes = [inbox() for _ in range(count)] if count > 1 else []
-        self.questions = [questions.pair() for _ in range(count)] if self.control is not None else []
+        self.questions = [questions.pair() for _ in range(count)] if self.wants_hub else []
         processes = self.config.tls.processes
         self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -150,9 +171,10 @@ class Holdings:
                     channel.send(place.channel, order)
 
     def close_control(self) -> None:
-        if self.control is not None:
-            self.control.close()
-            self.control = None
+        for door in (self.control, self.metrics):
+            if door is not None:
+                door.close()
+        self.control = self.metrics = None
 
     # ---- the log
 

@@ -138,6 +138,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
             client_connection_prefix_ipv6=now.limits.client_connection_prefix_ipv6,
         ),
         control=replace(now.control, names=settings.control.names),
+        metrics=now.metrics,
         listen=replace(settings.listen, workers=now.listen.workers),
         tls=replace(settings.tls, processes=now.tls.processes),
     )
@@ -148,6 +149,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         ("cache.prefix_ipv4 or _ipv6", settings.cache.prefix, fixed.cache.prefix),
         ("limits.client_connection_prefix_ipv4 or _ipv6", settings.limits.prefix, fixed.limits.prefix),
         ("control", settings.control, fixed.control),
+        ("metrics", settings.metrics, fixed.metrics),
         ("listen.workers", settings.listen, fixed.listen),
         ("tls.processes", settings.tls, fixed.tls),
     ):

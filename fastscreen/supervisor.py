@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, forks, policy, privileges, reload
+from fastscreen import __version__, cachefile, forks, notify, policy, privileges, reload
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
 from fastscreen.channel import Failed, Ready, Stop
@@ -42,6 +42,7 @@ class Supervisor:
         self._held = Holdings(settings)
         self._stopping = False
         self._stop_by = 0.0
+        self._watchdog = notify.Watchdog()
         self._cache_deaths: list[float] = []
         self._turns = Turns()
         self._refresh_is_given_up = False
@@ -74,6 +75,7 @@ class Supervisor:
         where = ", ".join(name_of(group[0]) for group in held.groups.values())
         crew = f"{count} workers, " if count > 1 else ""
         held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
+        notify.tell("READY=1", f"STATUS=listening on {where}")
         self._turns.configure(held.config, time.monotonic())
         self._supervise()
         self._end_others()
@@ -126,10 +128,13 @@ class Supervisor:
                 case signal.SIGCHLD:
                     self._bury()
                 case signal.SIGHUP if not self._stopping:
+                    notify.reloading()
                     self._reload()
+                    notify.tell("READY=1")
                 case signal.SIGTERM | signal.SIGINT:
                     self._stop()
             now = time.monotonic()
+            self._watchdog.feed(now)
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
                 late = [place for place in held.places if place.pid]
@@ -173,7 +178,7 @@ class Supervisor:
         if self._stopping:
             return []
         held = self._held
-        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.control else [])]
+        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.wants_hub else [])]
         return [place for place in places if not place.pid]
 
     def _next_signal(self) -> int | None:
@@ -184,6 +189,8 @@ class Supervisor:
             due.append(turn)
         if self._stopping:
             due.append(self._stop_by)
+        if self._watchdog.interval:
+            due.append(self._watchdog.due)
         if not due:
             return signal.sigwait(forks.SIGNALS)
         info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))
@@ -266,6 +273,7 @@ class Supervisor:
             self._stop_by = min(self._stop_by, time.monotonic() + STOP_NOW_SECONDS)
         else:
             self._stopping = True
+            notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             held.info("stopping: clients in hand may finish")
         held.refresher.kill()

@@ -287,10 +287,19 @@ class Control(Struct, frozen=True):
     names: bool
 
 
+class Metrics(Struct, frozen=True):
+    """listen: an endpoint, or the path of a Unix socket; None = off."""
+
+    listen: Endpoint | str | None
+
+
 class Log(Struct, frozen=True):
+    """format: text or json."""
+
     to: LogFile | LogSyslog | LogStderr
     ident: str
     stamps: str
+    format: str
     respectful: bool
     delay_resolution: int
     address_format: str
@@ -320,6 +329,7 @@ class Config(Struct, frozen=True):
     cache: Cache
     limits: Limits
     control: Control
+    metrics: Metrics
     log: Log
 
     @property

@@ -63,6 +63,7 @@ TABLES = {
     "cache": "What is remembered of clients that passed.",
     "limits": "How much at a time.",
     "control": "The socket where `fastscreen tui`, `status` and others ask ([control.md](control.md)).",
+    "metrics": "Counters for Prometheus ([metrics.md](metrics.md)).",
     "log": "The log.",
 }
 
@@ -699,6 +700,12 @@ KEYS = (
         "Whether the names of clients are looked up (PTR, and back) while somebody looks at them.",
     ),
     Key(
+        "metrics.listen",
+        '""',
+        values.ListenAt(),
+        "Where `/metrics` is served; empty: nowhere. A change takes effect at the next start.",
+    ),
+    Key(
         "log.to",
         '"stderr"',
         values.LogTo(),
@@ -717,6 +724,13 @@ KEYS = (
         '"traditional"',
         values.Choice("traditional", "rfc3339"),
         "Form of the time stamps in a file or on standard error.",
+    ),
+    Key(
+        "log.format",
+        '"text"',
+        values.Choice("text", "json"),
+        "Form of the lines: postscreen's, or a JSON object each ([logs.md](logs.md)). A change takes effect at the "
+        "next start.",
     ),
     Key(
         "log.respectful",

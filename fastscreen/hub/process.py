@@ -15,7 +15,7 @@ from msgspec import Struct
 from fastscreen import __version__, channel, policy
 from fastscreen.channel import Reload, ReopenLog
 from fastscreen.config import Config
-from fastscreen.hub import frames, verbs
+from fastscreen.hub import frames, metrics, verbs
 from fastscreen.hub.connection import Caller
 from fastscreen.hub.crew import Crew
 from fastscreen.hub.frames import Request
@@ -39,7 +39,8 @@ class Daemon(Struct, frozen=True):
     pid: int
     started: float
     channel: socket.socket
-    control: socket.socket
+    control: socket.socket | None
+    metrics: socket.socket | None
     questions: Sequence[socket.socket]
     rings: Sequence[memoryview]
     books: Sequence[memoryview]
@@ -82,9 +83,14 @@ class Hub:
             daemon.health,
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
-        server = await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN)
+        servers = []
+        if daemon.control is not None:
+            servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN))
+        if daemon.metrics is not None:
+            servers.append(await metrics.serve(self._house, daemon.metrics))
         await self._ended.wait()
-        server.close()
+        for server in servers:
+            server.close()
         for caller in self._callers:
             caller.end()
         while self._callers:
