@@ -44,12 +44,16 @@ def main() -> int:
         "--clients", type=int, help="at most so many clients each time, and so many held: a quick check"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for latest.md and latest.json")
-    parser.add_argument("--publish", action="store_true", help="write docs/benchmark.* and the README's table as well")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write docs/benchmark.* and the README's table as well; of some rows, only these are replaced there",
+    )
     options = parser.parse_args()
     if unknown := set(options.rows) - set(names):
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    if options.publish and (options.rows or options.clients is not None):
-        parser.error("--publish is for a run of all rows in full size")
+    if options.publish and options.clients is not None:
+        parser.error("--publish is for a run in full size")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # nothing that was started stays behind
     described = machine.describe()
     began = time.monotonic()
@@ -82,7 +86,7 @@ def main() -> int:
     (options.results / "latest.md").write_text(text)
     (options.results / "latest.json").write_text(json.dumps(data, indent=1) + "\n")
     if options.publish:
-        publish.write(data, text, Path(__file__).parents[1])
+        publish.write(data, Path(__file__).parents[1], whole=not options.rows)
     return 1 if results.failed(data) else 0
 
 

@@ -75,9 +75,25 @@ def as_markdown(report: dict[str, Any]) -> str:
         "## The machine",
         "",
         *(f"* {name}: {value}" for name, value in report["machine"].items()),
+        *_apart(report),
         "",
     ]
     return "\n".join(lines)
+
+
+PARTS = ("rows", "memory", "burst", "compared", "figures")
+
+
+def apart(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What was not measured with the others."""
+    return [entry for part in PARTS for entry in report[part] if "apart" in entry]
+
+
+def _apart(report: dict[str, Any]) -> list[str]:
+    return [
+        f"* measured apart, {entry['apart']['time']}, load before {entry['apart']['load before']}: {entry['title']}"
+        for entry in apart(report)
+    ]
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -124,8 +124,7 @@ def test_a_row_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["nonsense"], "no such row: nonsense"),
-        (["--publish", "known"], "--publish is for a run of all rows in full size"),
-        (["--publish", "--clients", "10"], "--publish is for a run of all rows in full size"),
+        (["--publish", "--clients", "10"], "--publish is for a run in full size"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], said: str) -> None:
