@@ -32,7 +32,7 @@ def write(data: dict[str, Any], root: Path, *, whole: bool) -> None:
 
 def put_into(published: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
     """The published run with the rows of another, each marked with when and with what that was made."""
-    mark = {"time": measured["machine"]["time"], "load before": measured["machine"]["load before"]}
+    mark = {key: measured["machine"][key] for key in ("time", "processor", "load before")}
     merged = dict(published)
     for part in report.PARTS:
         there = {entry["name"]: entry for entry in published.get(part, [])}

@@ -91,7 +91,8 @@ def apart(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _apart(report: dict[str, Any]) -> list[str]:
     return [
-        f"* measured apart, {entry['apart']['time']}, load before {entry['apart']['load before']}: {entry['title']}"
+        f"* measured apart, {entry['apart']['time']}, {entry['apart']['processor']}, load before "
+        f"{entry['apart']['load before']}: {entry['title']}"
         for entry in apart(report)
     ]
 

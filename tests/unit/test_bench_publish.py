@@ -19,7 +19,8 @@ def test_rows_that_were_measured_apart(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("before\n<!-- benchmark: begin -->\nold\n<!-- benchmark: end -->\nafter\n")
     row = published["rows"][1] | {"title": "measured anew"}
     empty: dict[str, Any] = {part: [] for part in report.PARTS}
-    machine = published["machine"] | {"time": "2031-01-02T03:04:05+00:00", "load before": "0.1 0.2 0.3"}
+    others = {"time": "2031-01-02T03:04:05+00:00", "processor": "Abacus, 10 wires", "load before": "0.1 0.2 0.3"}
+    machine = published["machine"] | others
     publish.write(empty | {"machine": machine, "rounds": 5, "rows": [row], "problems": {}}, tmp_path, whole=False)
     merged = json.loads((tmp_path / "docs" / "benchmark.json").read_text())
     assert merged["machine"] == published["machine"]
@@ -27,7 +28,8 @@ def test_rows_that_were_measured_apart(tmp_path: Path) -> None:
     assert [entry["title"] for entry in report.apart(merged)] == ["measured anew"]
     text = (tmp_path / "docs" / "benchmark.md").read_text()
     assert text == report.as_markdown(merged)
-    assert "* measured apart, 2031-01-02T03:04:05+00:00, load before 0.1 0.2 0.3: measured anew\n" in text
+    line = "* measured apart, 2031-01-02T03:04:05+00:00, Abacus, 10 wires, load before 0.1 0.2 0.3: measured anew\n"
+    assert line in text
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("before\n")
     assert readme.endswith("after\n")
