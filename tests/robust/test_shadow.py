@@ -1,10 +1,13 @@
 """Shadow mode: whatever a client does, it gets to the MTA, and the log tells who would not have."""
 
 import contextlib
+import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from fastscreen.cli import main
 from robust.conftest import Start
 from robust.control import Map
 from robust.fakedns import FakeDns, listed
@@ -177,3 +180,31 @@ def test_one_test_alone(start: Start, mta: FakeMta) -> None:
         client.send(b"EHLO early\r\n")
         assert client.read() == TEASER + FROM_MTA
         assert told(screener, client) == ["550 5.5.1 Protocol error"]
+
+
+def test_the_report_tells_what_would_have_happened(
+    start: Start, mta: FakeMta, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a denied client, an early talker, and a good one."""
+    screener = start(SHADOW, DENIED, {"access": {"denylist_action": "drop"}, "greet": {"action": "drop"}})
+    for source, said in (("127.1.0.1", b""), ("127.1.0.2", b"EHLO early\r\n"), ("127.1.0.3", b"")):
+        with screener.connect(source) as client:
+            client.send(said)
+            assert client.read() == TEASER + FROM_MTA
+            screener.line(f"CONNECT from {client.pattern}")
+    screener.stop()
+    hour_later = (datetime.now() + timedelta(hours=1)).strftime(
+        "%b %e %H:%M:%S"
+    )  # what has no end was handed on by then
+    with screener.log.open("a") as log:
+        log.write(f"{hour_later} mx postfix/postscreen[1]: CONNECT from [127.1.9.9]:9 to [127.9.0.1]:25\n")
+    assert main(["report", "--json", str(screener.log)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["test"]: (each["times"], each["handed"]) for each in found["shadow"]} == {
+        "denylist": (1, 1),
+        "pregreet": (1, 1),
+    }
+    assert {each["name"]: each["count"] for each in found["shadow_replies"]} == {
+        "521 5.3.2 Service currently unavailable": 1,
+        "521 5.5.1 Protocol error": 1,
+    }
