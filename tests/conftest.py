@@ -19,6 +19,10 @@ def lab() -> Iterator[Lab]:
         peers.close()
 
 
+APART = ("tests/peers/test_continue.py",)
+"""Files of tests/peers that start peers of their own, in a namespace of their own, and long enough to be worth it."""
+
+
 class PeersTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """With several pytest processes, the peers are started in one of them only; every other test is for itself.
 
@@ -26,7 +30,10 @@ class PeersTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no 
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "peers" if nodeid.startswith("tests/peers/") else nodeid
+        file = nodeid.partition("::")[0]
+        if file in APART:
+            return file
+        return "peers" if file.startswith("tests/peers/") else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)
