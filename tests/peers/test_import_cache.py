@@ -2,8 +2,11 @@
 
 import dataclasses
 import ipaddress
+import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,15 +45,24 @@ def test_who_passed_at_postscreen_is_known(lab: Lab) -> None:
     assert screener.stamps(new.address("unlisted")) == their
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the screening user can reach (pytest's own are closed to others)."""
+    made = Path(tempfile.mkdtemp(prefix="fastscreen-import-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
 @pytest.mark.parametrize("kind", ["lmdb", "btree"])
 @pytest.mark.parametrize("postmap", [True, False])
-def test_a_large_cache_is_taken_over(kind: str, postmap: bool, tmp_path: Path) -> None:
+def test_a_large_cache_is_taken_over(kind: str, postmap: bool, folder: Path) -> None:
     """As postmap makes it; read by postmap, and where there is none, an LMDB file directly."""
     needs.program("postfix")
     needs.program("postfix-lmdb")
     needs.root("the file becomes the user's")
     now = int(time.time())
-    source = tmp_path / "source"
+    source = folder / "source"
     stamps = {
         f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}": (now + 1000 + at, 1, now + at + 5, 0, 1) for at in range(MANY)
     }
@@ -59,10 +71,8 @@ def test_a_large_cache_is_taken_over(kind: str, postmap: bool, tmp_path: Path) -
             file.write(f"{address} {';'.join(map(str, five))}\n")
         file.write(f"2001:db8::1 {now - 1};1;1;1;1\n_LAST_CACHE_CLEANUP_COMPLETED_ {now}\n")
     subprocess.run(["/usr/sbin/postmap", f"{kind}:{source}"], check=True, capture_output=True)
-    settings = tmp_path / "fastscreen.toml"
-    settings.write_text(f'user = "postfix"\ncontrol.path = ""\ncache.path = "{tmp_path}/state/cache"\n')
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # pytest's would keep the user out
+    settings = folder / "fastscreen.toml"
+    settings.write_text(f'user = "postfix"\ncontrol.path = ""\ncache.path = "{folder}/state/cache"\n')
     code = "import sys; from fastscreen.postfix import cachedump; from fastscreen.cli import main\n"
     if not postmap:
         code += "cachedump.postmap_program = lambda: None\n"
@@ -76,7 +86,7 @@ def test_a_large_cache_is_taken_over(kind: str, postmap: bool, tmp_path: Path) -
         assert done.returncode == 1 and "there is no postmap here" in done.stderr
         return
     assert done.stderr == f"{MANY:,} new, 0 made later, 0 known already; left out: 1 expired, 0 damaged\n"
-    path = tmp_path / "state/cache"
+    path = folder / "state/cache"
     assert {each.owner() for each in (path, path.with_name("cache-lock"), path.parent)} == {"postfix"}
     cache = Cache(path, warn=pytest.fail, log=pytest.fail, wake=lambda callback: callback())
     cache.open()
