@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo test lint fuzz bench clean
+.PHONY: build run demo test lint fuzz bench man clean
 
 build: .venv/built
 
@@ -53,6 +53,10 @@ fuzz: build/fuzz/built
 
 bench: .venv/tools
 	$(BIN)/python -m bench
+
+# contrib/man: the pages that packages install, from --help and the table of keys
+man: build
+	$(BIN)/python -m fastscreen.manual
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

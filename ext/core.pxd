@@ -216,9 +216,10 @@ cdef enum ReplyState:
 cdef struct Reply:
     uint32_t kept_until     # s, monotonic: asked again after this
     uint32_t valid_until    # s, monotonic: by the TTL that the list gave; 0: it gave none
+    uint32_t answered       # s, monotonic
     uint8_t state           # ReplyState
     uint8_t count
-    bint timed_out
+    uint8_t timed_out
     uint32_t one            # the address, in network byte order, when count is 1
     uint32_t* many          # the addresses when count is above 1
     Query* query            # the question while REPLY_ASKED
@@ -280,6 +281,19 @@ cdef struct Site:
     const uint8_t* octets   # 4 × 256 bits, or NULL: any answer
 
 
+cdef enum HealthState:
+    HEALTH_WELL
+    HEALTH_SUSPECT          # asked, and counts nothing until it has been probed
+    HEALTH_OUT              # not asked, and counts nothing
+
+
+# How a list is, in memory that all processes share (fastscreen/listhealth/table.py).
+cdef struct Health:
+    uint64_t key            # of its domain; 0: nobody's
+    uint32_t state          # HealthState
+    uint32_t since          # s, monotonic: what it said before this does not count
+
+
 cdef enum:
     LATENCY_BUCKETS = 80
 
@@ -294,6 +308,11 @@ cdef struct List:
     uint32_t unlogged       # warnings since then
     uint64_t asked, answered, listed, timed_out, errors
     uint64_t unique         # clients that no other list knows
+    Health* health          # NULL: it is not looked after, and counts
+    double usual            # the part of its answers that list the client, as a rule
+    double surprise         # how much speaks for another part by now
+    uint32_t seen           # answers that `usual` goes by
+    uint32_t calm_until     # s, monotonic: not suspected again before
     uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see live.pyx
 
 
@@ -314,6 +333,7 @@ cdef enum:
     NON_SMTP_COMMAND
     BARE_NEWLINE
     TESTS                   # how many
+    DENYLIST = TESTS        # no test: its place behind them, where something is kept for each and for the deny list
 
 
 cdef enum Action:
@@ -507,7 +527,7 @@ cdef enum EventKind:
     EVENT_ALLOWLISTED
     EVENT_DENYLISTED
     EVENT_CACHED            # every pass is still valid: handed on at once
-    EVENT_BUSY              # turned away by a limit; text: what the client was told
+    EVENT_BUSY              # turned away; number: 1 too many connections, 2 server, 3 screening ports; text: the same
     EVENT_BYPASSED          # handed on untested: the panic switch
     EVENT_GREET             # the greet wait begins; number: µs
     EVENT_PREGREET          # number: octets; text: their beginning
@@ -532,6 +552,7 @@ cdef enum EventKind:
     EVENT_CONTINUE_FAILED   # text: why
     EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
     EVENT_VETOED            # came in where nobody is passed
+    EVENT_SPARED            # shadow mode; text: what the client would have been told
     EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: what it said last
     EVENT_KINDS
 
@@ -562,6 +583,12 @@ cdef struct RingHeader:
     int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed on untested
     uint64_t counts[64]     # by EventKind
     uint64_t turned_away    # sessions
+    uint64_t busy[4]        # by the number of EVENT_BUSY
+    uint64_t limits[4]      # by the number of EVENT_LIMIT
+    uint64_t passed_new     # PASS NEW
+    uint64_t rejected[2]    # recipients refused for now, and for good
+    uint64_t ranks[12]      # by RANK_BOUNDS, the last one for what is above
+    int64_t rank_sum
 
 
 cdef enum FilterField:

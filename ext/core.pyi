@@ -148,7 +148,14 @@ class Log:
     """
 
     def __init__(
-        self, ident: str, *, rfc3339: bool = False, delay_resolution: int = 2, host: str, pid: int
+        self,
+        ident: str,
+        *,
+        rfc3339: bool = False,
+        json: bool = False,
+        delay_resolution: int = 2,
+        host: str,
+        pid: int,
     ) -> None: ...
     def open(self, fd: int, *, syslog: bool = False, regular: bool = False) -> None:
         """Write to this descriptor from now on; it stays the caller's. syslog: a connected datagram socket.
@@ -195,17 +202,24 @@ class Lists:
     """DNSBL sites (reference 4.1): (domain, filter, weight) in the order of the configuration.
 
     A filter is None or 128 octets: four sets of 256 bits, one for each octet of an answer. shown: the names that SMTP
-    replies give instead of the domains. Equal Lists share their kept answers over a reload.
+    replies give instead of the domains. Equal Lists share their kept answers over a reload. health: shared memory with
+    how the lists are, and where in it each domain is; without, every list counts.
     """
 
-    def __init__(self, sites: Iterable[tuple[str, bytes | None, int]], shown: Mapping[str, str]) -> None: ...
+    def __init__(
+        self,
+        sites: Iterable[tuple[str, bytes | None, int]],
+        shown: Mapping[str, str],
+        health: memoryview | None = None,
+        slots: Mapping[str, int] | None = None,
+    ) -> None: ...
 
 @final
 class Policy:
     """All settings of a session; never changes. Times are seconds.
 
     teaser, greeting: whole replies with CRLF; an empty teaser switches the pregreet test off.
-    Actions are "ignore", "enforce" or "drop".
+    Actions are "ignore", "enforce", "drop", or "shadow": as "ignore", but the log has what "enforce" would have said.
     tests: (on, action, ttl) of pregreet, DNSBL, pipelining, non-SMTP command, bare newline; the action of a deep test
     that is off counts once the client failed another test (reference 2.6).
     greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
@@ -215,6 +229,7 @@ class Policy:
     tls_level: "none", "may" or "encrypt"; tls_sessions: how many may be in TLS at a time.
     interfaces: permits the server addresses where a client may pass (MX policy); None: all.
     cache_prefix, client_prefix: bits (IPv4, IPv6) that the cache, and the count of a client's connections, go by.
+    shadow: nobody is turned away, the log tells who would have been.
     ValueError: a value that cannot be used, in one line.
     """
 
@@ -262,6 +277,7 @@ class Policy:
         interfaces: AccessStep | None = None,
         cache_prefix: tuple[int, int] = (32, 128),
         client_prefix: tuple[int, int] = (32, 128),
+        shadow: bool = False,
     ) -> None: ...
 
 @final
@@ -425,6 +441,8 @@ class Screener:
 EVENTS: tuple[str, ...]
 """The kinds of events by number; the first is empty, the last one, "session", stands for a live session."""
 STAGES: tuple[str, ...]
+RANK_BOUNDS: tuple[int, ...]
+"""Scores: each bucket of `EventReader.details()["ranks"]` holds those up to its bound."""
 FINDINGS: tuple[str, ...]
 """What a client can fail, by bit."""
 
@@ -455,6 +473,11 @@ class EventReader:
         """How many events of each kind there were since the ring was made.
 
         And `turned_away`: sessions that ended with a refusal, whatever the reason.
+        """
+
+    def details(self) -> dict[str, Any]:
+        """What `counts` has, told apart: {"busy": {reason: n}, "limits": {which: n}, "passed_new": n, "rejected":
+        {code: recipients}, "ranks": a number for each of RANK_BOUNDS and one for what is above, "rank_sum": n}.
         """
 
     def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:

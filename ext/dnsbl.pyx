@@ -119,6 +119,8 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
         return lookup
     for at in range(lists.list_count):
         reply = &lookup.replies[at]
+        if not list_is_asked(&lists.lists[at]):
+            continue
         if reply.state == REPLY_ASKED:
             query_renew(core, reply.query)
             continue
@@ -254,10 +256,11 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
         reply = NULL
         if lookup != NULL:
             reply = &lookup.replies[site.list]
-        if reply == NULL or reply.state not in (REPLY_LISTED, REPLY_NOT_LISTED):
+        if reply == NULL or not reply_counts(&lists.lists[site.list], reply):
             if site.weight < 0:
                 score.lowest += site.weight
-            if reply != NULL and reply.state == REPLY_FAILED and not reply.timed_out:
+            if reply != NULL and (reply.state == REPLY_FAILED and not reply.timed_out
+                                  or not list_is_well(&lists.lists[site.list])):
                 pass_ttl = fail_ttl = 0         # an error has no TTL: the shortest pass (reference 4.3, 4.4)
             continue
         matched = reply.state == REPLY_LISTED and reply_matches(reply, site.octets)

@@ -167,6 +167,7 @@ cdef bint deep_failed(Screener core, Session* session, int test, bytes farewell)
     session.flags &= ~bits(PASS, test)
     session.flags |= bits(FAIL | DONE, test)
     session.client.stamps[test] = 1
+    shadow_step(core, session, test, farewell, PROTOCOL_REFUSED)
     if policy.actions[test] == ACTION_DROP:
         session_turn_away(core, session, farewell)
         return False
@@ -286,7 +287,7 @@ cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept
     elif command == CMD_VRFY:
         session_reply(core, session, b"501 5.5.4 Syntax: VRFY address\r\n" if not size else
                       b"502 5.5.1 VRFY command is disabled\r\n" if policy.vrfy_disabled else
-                      verdict_text(session, None))
+                      verdict_text(session))
     elif command == CMD_ETRN:
         session_reply(core, session, HELO_FIRST if policy.helo_required and dialogue.helo == NULL else
                       b"500 Syntax: ETRN domain\r\n" if not size else
@@ -366,8 +367,9 @@ cdef void dialogue_rcpt(Screener core, Session* session, const char* arguments, 
     if not extract_address(arguments, size, address, &length):
         session_reply(core, session, b"501 5.5.4 Syntax: RCPT TO:<address>\r\n")
         return
-    reply = verdict_text(session, None)
+    reply = verdict_text(session)
     logged = softened(reply) if policy.soft_bounce else reply
+    count_rejected(core, logged[0] == c"5")
     log_begin(core, session, "NOQUEUE: reject: RCPT from ")
     core.log.put(": ")
     core.log.put_bytes(logged, len(logged) - 2)

@@ -25,8 +25,12 @@ EVENTS = (
     "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", "pregreet", "listed",
     "list_failed", "rank", "dialogue", "command", "pipelining", "non_smtp_command", "bare_newline", "limit", "reply",
     "passed", "handed", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
-    "continue_failed", "relayed", "vetoed", "session")
+    "continue_failed", "relayed", "vetoed", "spared", "session")
 STAGES = ("greet", "dialogue", "mta", "handed", "continue", "relay", "gone")
+BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy")
+LIMITS = ("", "time", "count", "length")
+RANK_BOUNDS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15)      # a bucket holds scores up to its bound
+cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]
 FINDINGS = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline", "denylisted", "vetoed")
 
 
@@ -114,6 +118,12 @@ cdef void count_turned_away(Screener core, Session* session) noexcept:
         core.ring.header.turned_away += 1
 
 
+cdef void count_rejected(Screener core, bint for_good) noexcept:
+    """A recipient was refused by the dummy engine."""
+    if core.ring.header != NULL:
+        core.ring.header.rejected[for_good] += 1
+
+
 cdef void event_about(Screener core, EventKind kind, const Address* address, int16_t list=-1, int64_t number=0,
                       const char* text=NULL) noexcept:
     """Something happened that belongs to no one session."""
@@ -151,7 +161,19 @@ cdef Event* event_begin(Screener core, EventKind kind, const Address* address) n
 
 cdef void event_end(Screener core, Event* record, int64_t number, const char* text, size_t length) noexcept:
     cdef RingHeader* header = core.ring.header
+    cdef int bucket = 0
     record.number = number
+    if record.kind == EVENT_RANK:
+        while bucket < 11 and number > RANKS[bucket]:
+            bucket += 1
+        header.ranks[bucket] += 1
+        header.rank_sum += number
+    elif record.kind == EVENT_PASSED:
+        header.passed_new += number
+    elif record.kind == EVENT_LIMIT:
+        header.limits[number & 3] += 1
+    elif record.kind == EVENT_BUSY:
+        header.busy[number & 3] += 1
     record.length = <uint8_t> min(length, sizeof(record.text))
     if record.length:
         memcpy(record.text, text, record.length)
@@ -197,6 +219,17 @@ cdef class EventReader:
         found = {name: self.header.counts[at] for at, name in enumerate(EVENTS) if name and name != "session"}
         found["turned_away"] = self.header.turned_away
         return found
+
+    def details(self):
+        cdef int at
+        return {
+            "busy": {name: self.header.busy[at] for at, name in enumerate(BUSY) if name},
+            "limits": {name: self.header.limits[at] for at, name in enumerate(LIMITS) if name},
+            "passed_new": self.header.passed_new,
+            "rejected": {"450": self.header.rejected[0], "550": self.header.rejected[1]},
+            "ranks": [self.header.ranks[at] for at in range(len(RANK_BOUNDS) + 1)],
+            "rank_sum": self.header.rank_sum,
+        }
 
     @property
     def bypass_until(self):

@@ -32,6 +32,7 @@ cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 cdef enum:
     LOG_BUFFER_LIMIT = 1 << 20      # octets kept while nothing can be written; then lines are lost, and counted
     LOG_TEXT_LIMIT = 2000           # octets behind 'ident[pid]: ', as Postfix cuts them
+    LOG_JSON_TEXT_LIMIT = 1700      # the same for JSON: escaped it may be twice as long, and LOG_PIPE_CHUNK holds it
     LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what poll promises that a pipe or terminal takes without blocking
     PRIORITY_INFO = 22              # mail.info
     PRIORITY_WARNING = 20           # mail.warning
@@ -46,7 +47,8 @@ cdef class Log:
     cdef size_t line            # where the present line begins
     cdef size_t text            # where its text begins, behind 'ident[pid]: '
     cdef int fd
-    cdef bint syslog, regular, rfc3339
+    cdef bint syslog, regular, rfc3339, json, as_dnsblog
+    cdef long nanoseconds       # of the present line's stamp
     cdef int priority
     cdef bytes ident, dnsblog, host, pid
     cdef int resolution         # decimals of 'after T'
@@ -64,12 +66,13 @@ cdef class Log:
         self.fd = -1
         self.stamp_second = -1
 
-    def __init__(self, str ident, *, bint rfc3339=False, int delay_resolution=2, str host, int pid):
+    def __init__(self, str ident, *, bint rfc3339=False, bint json=False, int delay_resolution=2, str host, int pid):
         self.ident = ident.encode()
         self.dnsblog = (ident.rpartition("/")[0] + "/dnsblog" if "/" in ident else ident + "/dnsblog").encode()
         self.host = host.encode()
         self.pid = b"[%d]: " % pid
-        self.rfc3339 = rfc3339
+        self.rfc3339 = rfc3339 or json
+        self.json = json
         self.resolution = delay_resolution
 
     def __dealloc__(self):
@@ -225,11 +228,19 @@ cdef class Log:
         self.line = self.length
         self.overflow = False
         self.priority = priority
+        self.as_dnsblog = as_dnsblog
+        self.nanoseconds = moment.tv_nsec
+        if self.json and not self.syslog:
+            self.text = self.length
+            return
         if self.syslog:
             self.put("<")
             self.put_number(priority)
             self.put(">")
-        self.put_bytes(self.stamp, self.stamp_length)
+        if self.json:
+            self.put_traditional()
+        else:
+            self.put_bytes(self.stamp, self.stamp_length)
         if self.rfc3339 and not self.syslog:
             self.put_bytes(text, snprintf(text, sizeof(text), ".%06ld", moment.tv_nsec // 1000))
             self.put(self.zone)
@@ -247,16 +258,19 @@ cdef class Log:
     cdef void render_stamp(self) noexcept:
         cdef tm moment
         localtime_r(&self.stamp_second, &moment)
-        if self.rfc3339 and not self.syslog:
+        if self.rfc3339 and (self.json or not self.syslog):
             self.stamp_length = strftime(self.stamp, sizeof(self.stamp), "%Y-%m-%dT%H:%M:%S", &moment)
             snprintf(self.zone, sizeof(self.zone), "%c%02d:%02d", c"-" if moment.tm_gmtoff < 0 else c"+",
                      <int> (abs(moment.tm_gmtoff) // 3600 % 24), <int> (abs(moment.tm_gmtoff) // 60 % 60))
         else:
-            # syslog's form, whatever the locale (RFC 3164 4.1.2)
-            self.stamp_length = snprintf(
-                self.stamp, sizeof(self.stamp), "%.3s %2d %02d:%02d:%02d",
-                MONTHS + 3 * moment.tm_mon,
-                moment.tm_mday, moment.tm_hour, moment.tm_min, moment.tm_sec)
+            self.stamp_length = traditional(self.stamp, sizeof(self.stamp), &moment)
+
+    cdef void put_traditional(self) noexcept:
+        """The stamp that goes before JSON to syslog."""
+        cdef tm moment
+        cdef char text[64]
+        localtime_r(&self.stamp_second, &moment)
+        self.put_bytes(text, traditional(text, sizeof(text), &moment))
 
     cdef void end(self) noexcept:
         """End the line. What does not fit is left out whole and counted."""
@@ -264,13 +278,115 @@ cdef class Log:
             self.length = self.line
             self.lost += 1
             return
-        if self.length > self.text + LOG_TEXT_LIMIT:
-            self.length = self.text + LOG_TEXT_LIMIT
+        if self.length > self.text + (LOG_JSON_TEXT_LIMIT if self.json else LOG_TEXT_LIMIT):
+            self.length = self.text + (LOG_JSON_TEXT_LIMIT if self.json else LOG_TEXT_LIMIT)
         make_printable(self.buffer + self.text, self.length - self.text)
         if self.priority == PRIORITY_WARNING and self.on_warning is not None:
             self.tell_warning()
+        if self.json:
+            self.make_json()
+            if self.overflow or not self.room(1):
+                self.length = self.line
+                self.lost += 1
+                return
         self.buffer[self.length] = c"\n"
         self.length += 1
+
+    cdef void make_json(self) noexcept:
+        """Put an object in the place of the line's text (docs/logs.md). The text is printable by now."""
+        cdef char text[LOG_JSON_TEXT_LIMIT]
+        cdef char rest[16]
+        cdef size_t size = self.length - self.text
+        cdef size_t at
+        memcpy(text, self.buffer + self.text, size)
+        self.length = self.text
+        self.put('{"time":"')
+        self.put_bytes(self.stamp, self.stamp_length)
+        self.put_bytes(rest, snprintf(rest, sizeof(rest), ".%06ld", self.nanoseconds // 1000))
+        self.put(self.zone)
+        self.put('","host":"')
+        self.put_in_quotes(self.host, len(self.host))
+        self.put('","program":"')
+        if self.as_dnsblog:
+            self.put_in_quotes(self.dnsblog, len(self.dnsblog))
+        else:
+            self.put_in_quotes(self.ident, len(self.ident))
+        self.put('","pid":')
+        self.put_bytes(<const char*> self.pid + 1, len(self.pid) - 4)       # of "[17]: "
+        self.put(',"level":"warning"' if self.priority == PRIORITY_WARNING else ',"level":"info"')
+        if self.priority != PRIORITY_WARNING:
+            at = self.put_event(text, size)
+            if at:
+                self.put_client(text + at, size - at)
+        self.put(',"message":"')
+        self.put_in_quotes(text, size)
+        self.put('"}')
+
+    cdef size_t put_event(self, const char* text, size_t size) noexcept:
+        """What the line tells, by the capitals that it begins with: `PASS NEW` is "pass_new". Return where they end."""
+        cdef char name[32]
+        cdef size_t at = 0
+        cdef size_t length = 0
+        if size > 17 and memcmp(text, <const char*> "NOQUEUE: reject: ", 17) == 0:
+            self.put(',"event":"reject"')
+            return 17
+        if size > 8 and memcmp(text, <const char*> "reject: ", 8) == 0:
+            self.put(',"event":"reject"')
+            return 8
+        if self.as_dnsblog:
+            self.put(',"event":"listed"')
+            return 5 if size > 5 else 0             # behind "addr "
+        while at < size and at < sizeof(name) and (65 <= text[at] <= 90 or text[at] in (c" ", c"-")):
+            if text[at] == c" ":
+                length = at
+            name[at] = text[at] + 32 if 65 <= text[at] <= 90 else c"_"
+            at += 1
+        if length < 2 or at == sizeof(name):        # no whole word
+            return 0
+        self.put(',"event":"')
+        self.put_bytes(name, length)
+        self.put('"')
+        return length
+
+    cdef void put_client(self, const char* text, size_t size) noexcept:
+        """The first [address]:port of what follows; of a list's answer the address that stands at its beginning."""
+        cdef const char* first = text
+        cdef const char* end
+        cdef size_t length = 0
+        cdef int port = 0
+        if not self.as_dnsblog:
+            first = <const char*> memchr(text, c"[", size)
+            if first == NULL:
+                return
+            first += 1
+        while first + length < text + size and length < 46 and (
+                48 <= first[length] <= 57 or 97 <= first[length] <= 102 or first[length] in (c":", c".")):
+            length += 1
+        end = first + length
+        if length == 0 or end >= text + size or end[0] != (c" " if self.as_dnsblog else c"]"):
+            return
+        self.put(',"client":"')
+        self.put_bytes(first, length)
+        self.put('"')
+        if self.as_dnsblog or end + 2 >= text + size or end[1] != c":":
+            return
+        end += 2
+        while end < text + size and 48 <= end[0] <= 57 and port < 65536:
+            port = 10 * port + end[0] - 48
+            end += 1
+        self.put(',"port":')
+        self.put_number(port)
+
+    cdef void put_in_quotes(self, const char* text, size_t size) noexcept:
+        """A JSON string's inside, of printable text (RFC 8259 7)."""
+        cdef size_t at
+        cdef size_t begun = 0
+        for at in range(size):
+            if text[at] in (c'"', c"\\"):
+                self.put_bytes(text + begun, at - begun)
+                self.put("\\")
+                begun = at
+        self.put_bytes(text + begun, size - begun)
 
     cdef void tell_warning(self) noexcept:
         try:
@@ -325,6 +441,12 @@ cdef class Log:
             self.problem = errno
             self.disconnected = self.syslog and errno in (ECONNREFUSED, ENOTCONN, ECONNRESET)
         return got
+
+
+cdef int traditional(char* text, size_t size, const tm* moment) noexcept nogil:
+    """syslog's form of a stamp, whatever the locale (RFC 3164 4.1.2); return its length."""
+    return snprintf(text, size, "%.3s %2d %02d:%02d:%02d", MONTHS + 3 * moment.tm_mon,
+                    moment.tm_mday, moment.tm_hour, moment.tm_min, moment.tm_sec)
 
 
 cdef uint32_t number_text(int64_t number, char* text) noexcept nogil:

@@ -18,11 +18,12 @@ cdef class Lists:
     cdef int site_count
     cdef readonly tuple source
     cdef list kept              # owns what the C structs point to
+    cdef uint8_t[::1] health
 
-    def __init__(self, sites, shown):
+    def __init__(self, sites, shown, health=None, slots=None):
         cdef int at
         cdef bytes name, wire, mask, text
-        self.source = (tuple(sites), tuple(sorted(shown.items())))
+        self.source = (tuple(sites), tuple(sorted(shown.items())), tuple(sorted(slots.items())) if slots else ())
         self.kept = []
         domains = list(dict.fromkeys(domain for domain, _, _ in self.source[0]))
         if len(self.source[0]) > SITES or any(abs(weight) > WEIGHT for _, _, weight in self.source[0]):
@@ -40,6 +41,11 @@ cdef class Lists:
             self.lists[at].wire = <const uint8_t*> <const char*> wire
             self.lists[at].wire_size = len(wire)
             self.lists[at].shown = text
+            if health is not None and domain in slots:
+                self.health = health
+                if slots[domain] % 8 or slots[domain] + <int> sizeof(Health) > self.health.shape[0]:
+                    raise ValueError(f"no place {slots[domain]} for the health of a list")
+                self.lists[at].health = <Health*> &self.health[slots[domain]]
             self.lists[at].is_dnswl = domain.lower().rstrip(".").endswith("dnswl.org")
         for at, (domain, octets, weight) in enumerate(self.source[0]):
             self.sites[at].list = domains.index(domain)
@@ -64,8 +70,12 @@ cdef class Lists:
         return hash(self.source)
 
 
+cdef dict ACTIONS = {
+    "ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP, "shadow": ACTION_ENFORCE}
+
+
 cdef int action_number(action) except -1:
-    return {"ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP}[action]
+    return ACTIONS[action]
 
 
 @cython.final
@@ -81,6 +91,8 @@ cdef class Policy:
     cdef int denylist_action
     cdef bint enabled[5]
     cdef int actions[5]
+    cdef int spared[6]              # by test, and for the deny list: what shadow mode leaves undone; IGNORE: nothing
+    cdef bint shadow                # nobody is turned away
     cdef int64_t ttl[5]             # s; the DNSBL one is not used, an answer has its own
     cdef int64_t min_ttl            # s: how long an ignored failure of a deep test counts as passed
     cdef int64_t greet_wait[2]      # µs, normal and in stress mode
@@ -108,7 +120,7 @@ cdef class Policy:
                  int tls_sessions, footer, forbidden, command_filter, ehlo_for,
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
-                 client_prefix=(32, 128)):
+                 client_prefix=(32, 128), bint shadow=False):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
@@ -118,10 +130,11 @@ cdef class Policy:
         prefix_set(&self.cache_prefix, cache_prefix)
         prefix_set(&self.count_prefix, client_prefix)
         self.counts_apart = tuple(cache_prefix) != tuple(client_prefix)
-        self.denylist_action = action_number(denylist_action)
+        self.shadow = shadow
+        self.denylist_action = self.decide(DENYLIST, denylist_action)
         for test, (enabled, action, ttl) in enumerate(tests):
             self.enabled[test] = enabled
-            self.actions[test] = action_number(action)
+            self.actions[test] = self.decide(test, action)
             self.ttl[test] = int(ttl)
         self.min_ttl = min(int(dnsbl_min_ttl), *(int(ttl) for at, (_, _, ttl) in enumerate(tests) if at != DNSBL))
         for test in range(2):
@@ -169,6 +182,15 @@ cdef class Policy:
         self.continue_time = int(continue_time * MICROSECONDS)
         if targets is not None:
             self.mta_label = targets.labels
+
+    cdef int decide(self, int test, action) except -1:
+        """What follows a failed test, and what would without shadow mode."""
+        cdef int number = action_number(action)
+        if not self.shadow and action != "shadow":
+            self.spared[test] = ACTION_IGNORE
+            return number
+        self.spared[test] = number
+        return ACTION_IGNORE
 
     def keep_lists(self, Policy before):
         """Take over equal lists from the policy before, so that a reload forgets no answer."""

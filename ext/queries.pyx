@@ -268,9 +268,11 @@ cdef void query_answered(Screener core, Query* query, const uint32_t* addresses,
     if kept == 1:
         reply.one = listing[0]
     reply.count = kept
+    reply.answered = <uint32_t> (core.now // MICROSECONDS)
     reply.state = REPLY_LISTED if kept else REPLY_NOT_LISTED
     reply.valid_until = <uint32_t> (core.now // MICROSECONDS + max(ttl, 0))
     reply.kept_until = <uint32_t> (core.now // MICROSECONDS + min(max(keep, 0), KEEP_SECONDS))
+    list_watch(core, list, kept > 0)
     if kept:
         list.listed += 1
         log_listed(core, lookup, query.list)

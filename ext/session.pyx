@@ -76,14 +76,16 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "too many connections", 20)
-        session_turn_away(core, session, b"421 4.7.0 Error: too many connections\r\n")
-        return
+        event(core, session, EVENT_BUSY, 1, "too many connections", 20)
+        if not policy.shadow:
+            session_turn_away(core, session, TOO_MANY)
+            return
+        shadow_tell(core, session, TOO_MANY)
     if core.handoffs >= policy.post_queue or policy.targets is not None and core.relays >= policy.relay_limit:
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": all server ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "all server ports busy", 21)
+        event(core, session, EVENT_BUSY, 2, "all server ports busy", 21)
         session_turn_away(core, session, MTA_BUSY)
         return
     decision = access_decision(core, policy, peer)
@@ -96,8 +98,9 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_aloud(core, session)
         log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
         event(core, session, EVENT_DENYLISTED)
+        shadow_step(core, session, DENYLIST, DENIED_AT_ONCE, DENIED)
         if policy.denylist_action == ACTION_DROP:
-            session_turn_away(core, session, b"521 5.3.2 Service currently unavailable\r\n")
+            session_turn_away(core, session, DENIED_AT_ONCE)
             return
         if policy.denylist_action == ACTION_ENFORCE:
             session.flags |= DENYLIST_FAIL | NO_FORWARD
@@ -119,15 +122,23 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
             memset(session.client.stamps, 0, sizeof(session.client.stamps))
         tests_needed(session)
     if policy.interfaces is not None and access_step(core, policy.interfaces, server) != ACCESS_PERMIT:
-        session.flags |= VETOED | NO_FORWARD            # the MX policy
+        session.flags |= VETOED                         # the MX policy
         log_about(core, session, "ALLOWLIST VETO " if policy.respectful else "WHITELIST VETO ")
         event(core, session, EVENT_VETOED, server.port)
+        if policy.shadow:
+            shadow_tell(core, session, LATER)
+        else:
+            session.flags |= NO_FORWARD
     if unrelayed(core) - core.handoffs > policy.pre_queue:
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 0, "all screening ports busy", 24)
-        session_turn_away(core, session, b"421 4.3.2 All screening ports are busy\r\n")
+        event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
+        if not policy.shadow:
+            session_turn_away(core, session, SCREENING_BUSY)
+            return
+        shadow_tell(core, session, SCREENING_BUSY)
+        handoff_begin(core, session)
         return
     if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):
         greet_begin(core, session)
@@ -224,8 +235,9 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
     core.log.end()
     session.flags |= bits(FAIL | DONE, PREGREET)
     event_said(core, session, EVENT_PREGREET, got, core.feed, got)
+    shadow_step(core, session, PREGREET, PROTOCOL_ERROR, PROTOCOL_REFUSED)
     if policy.actions[PREGREET] == ACTION_DROP:
-        session_turn_away(core, session, b"521 5.5.1 Protocol error\r\n")
+        session_turn_away(core, session, PROTOCOL_ERROR)
         return
     if policy.actions[PREGREET] == ACTION_ENFORCE:
         session.flags |= NO_FORWARD
@@ -310,15 +322,38 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     core.log.put(" for ")
     core.log.put_address(&session.peer)
     core.log.end()
+    session.list = score.top
+    if policy.spared[DNSBL] != ACTION_IGNORE:
+        shadow_step(core, session, DNSBL, listed_text(session, b"421 4.7.1" if unsure else b"521 5.7.1"),
+                    listed_text(session, b"450 4.7.1" if unsure else b"550 5.7.1"))
     if policy.actions[DNSBL] == ACTION_IGNORE:
         return True
     session.flags |= bits(FAIL, DNSBL) | NO_FORWARD
-    session.list = score.top
     session.verdict = VERDICT_DNSBL_UNSURE if unsure else VERDICT_DNSBL
     if policy.actions[DNSBL] == ACTION_ENFORCE:
         return True
-    session_turn_away(core, session, verdict_text(session, b"421 4.7.1" if unsure else b"521 5.7.1"))
+    session_turn_away(core, session, listed_text(session, b"421 4.7.1" if unsure else b"521 5.7.1"))
     return False
+
+
+# ---- shadow mode: what would have been, and is not
+
+cdef void shadow_step(Screener core, Session* session, int test, bytes dropped, bytes refused) noexcept:
+    """A test failed (or the deny list has the client). If only shadow mode lets that pass, tell what the client would
+    have been told: `dropped` at once, or `refused` to its RCPT."""
+    cdef int spared = (<Policy> session.policy).spared[test]
+    if spared != ACTION_IGNORE:
+        shadow_tell(core, session, dropped if spared == ACTION_DROP else refused)
+
+
+cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
+    if (<Policy> session.policy).soft_bounce:
+        reply = softened(reply)
+    log_begin(core, session, "SHADOW from ")
+    core.log.put(": would have replied: ")
+    core.log.put_bytes(reply, len(reply) - 2)
+    core.log.end()
+    event(core, session, EVENT_SPARED, 0, reply, len(reply) - 2)
 
 
 cdef inline bint needs_dialogue(Session* session) noexcept:
@@ -565,20 +600,23 @@ cdef void send_at_once(int fd) noexcept:
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
 
 
-cdef bytes verdict_text(Session* session, bytes code):
-    """What RCPT is told (2.6). `code` replaces that of a DNSBL verdict, for a client that is dropped."""
-    cdef Policy policy = <Policy> session.policy
-    cdef char text[64]
+cdef bytes verdict_text(Session* session):
+    """What RCPT is told (2.6)."""
     if session.verdict == VERDICT_LATER:
-        return b"450 4.3.2 Service currently unavailable\r\n"
+        return LATER
     if session.verdict == VERDICT_DENYLISTED:
-        return b"550 5.3.2 Service currently unavailable\r\n"
+        return DENIED
     if session.verdict == VERDICT_PROTOCOL:
-        return b"550 5.5.1 Protocol error\r\n"
+        return PROTOCOL_REFUSED
+    return listed_text(session, b"550 5.7.1" if session.verdict == VERDICT_DNSBL else b"450 4.7.1")
+
+
+cdef bytes listed_text(Session* session, bytes code):
+    """What a client is told that `session.list` lists."""
+    cdef char text[64]
     return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
-        code or (b"550 5.7.1" if session.verdict == VERDICT_DNSBL else b"450 4.7.1"),
-        text[:address_text(&session.peer, text)],
-        policy.lists.lists[session.list].shown)
+        code, text[:address_text(&session.peer, text)],
+        (<Policy> session.policy).lists.lists[session.list].shown)
 
 
 # ---- stress (2.9)

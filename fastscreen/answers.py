@@ -93,13 +93,16 @@ class CacheStats(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """bypass_until: None when it is off. missing: workers that did not answer in time."""
+    """bypass_until: None when it is off. missing: workers that did not answer in time. lists_out: DNS lists that count
+    nothing now.
+    """
 
     time: float
     started: float
     version: str
     hostname: str
     pid: int
+    mode: str = "screen"
     bypass_until: float | None = None
     limits: dict[str, int] = {}
     counts: dict[str, int] = {}
@@ -107,6 +110,7 @@ class Status(Struct, frozen=True):
     missing: list[int] = []
     cache: CacheStats | None = None
     lists: int = 0
+    lists_out: list[str] = []
 
 
 # ---- sessions and events
@@ -215,7 +219,7 @@ class Site(Struct, frozen=True):
 
 
 class DnsblList(Struct, frozen=True):
-    """Counts since the start. p50, p95: s."""
+    """Counts since the start. p50, p95: s. why: it is out."""
 
     zone: str = field(name="list")
     sites: list[Site] = []
@@ -228,6 +232,7 @@ class DnsblList(Struct, frozen=True):
     p50: float | None = None
     p95: float | None = None
     state: str = ""
+    why: str = ""
 
 
 class Dnsbl(Struct, frozen=True):

@@ -74,6 +74,11 @@ def _parse_odd(value: bytes) -> Stamps:
     return (*sound, *_ALL_DISABLED[len(sound) :])
 
 
+def merged(one: Stamps, other: Stamps) -> Stamps:
+    """The later stamp of each test; a real one is later than DISABLED, and that later than NEW."""
+    return tuple(map(max, one, other))
+
+
 class Cache:
     """The cache of one process. Construct and `open` it after fork.
 

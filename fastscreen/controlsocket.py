@@ -20,18 +20,18 @@ MODE = 0o660
 
 
 class ControlSocket:
-    """A listening socket and its name. `listener` is for the hub; `close` takes the name away again."""
+    """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away."""
 
-    def __init__(self, path: Path, listener: socket.socket) -> None:
+    def __init__(self, path: Path | None, listener: socket.socket) -> None:
         self.listener = listener
         self._path = path
-        self._found = _identity(path)
+        self._found = _identity(path) if path is not None else None
 
     def close(self) -> None:
         """The name stays when it has become another's, or when its folder is not ours to write to."""
         self.listener.close()
         with contextlib.suppress(OSError):
-            if _identity(self._path) == self._found:
+            if self._path is not None and _identity(self._path) == self._found:
                 self._path.unlink()
 
 

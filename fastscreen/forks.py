@@ -1,4 +1,4 @@
-"""How a process under the supervisor begins: forked, without what is another's, as a worker, TLS process or hub."""
+"""How a process under the supervisor begins: forked, without what is another's, and what each kind does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from fastscreen import channel
+from fastscreen.allowlist import process as refresh
 from fastscreen.channel import Report
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
@@ -44,6 +45,11 @@ def start_tls(held: Holdings, place: Place) -> None:
 def start_hub(held: Holdings) -> None:
     """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
     fork(held, held.hub, lambda theirs: _serve(held, theirs))
+
+
+def start_refresh(held: Holdings) -> None:
+    """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
+    fork(held, held.refresher, lambda theirs: _refresh(held))
 
 
 def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> None:
@@ -95,8 +101,7 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
 
 def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
     """What a worker does, with nothing in its hands that is another's."""
-    if held.control is not None:
-        held.control.listener.close()
+    without_doors(held)
     own = {}
     for address, group in held.groups.items():
         own[address] = group[number]
@@ -119,14 +124,14 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
         held.tls_pair[0],
         held.tls_ready,
         Crew(held.key, held.inboxes),
+        held.health,
     )
     return Worker(held.config, held.tables, own, target, seat).run()
 
 
 def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
     """What a TLS process does."""
-    if held.control is not None:
-        held.control.listener.close()
+    without_doors(held)
     for group in held.groups.values():
         close_all(group)
     for pair in (*held.inboxes, *held.questions):
@@ -139,6 +144,26 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
     return TlsProcess(held.config, target, TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates)).run()
 
 
+def _refresh(held: Holdings) -> int:
+    """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
+    without_doors(held)
+    for group in held.groups.values():
+        close_all(group)
+    for pair in (*held.inboxes, *held.questions, held.tls_pair):
+        close_all(pair)
+    without_keys(held)
+    target = held.target.for_child()
+    target.log.on_warning = WarningBook(held.books[-3]).write
+    return refresh.run(held.config, target)
+
+
+def without_doors(held: Holdings) -> None:
+    """The sockets that only the hub serves."""
+    for door in (held.control, held.metrics):
+        if door is not None:
+            door.listener.close()
+
+
 def without_keys(held: Holdings) -> None:
     """A process that talks to strangers has no private key in reach."""
     if held.certificates is not None:
@@ -147,7 +172,6 @@ def without_keys(held: Holdings) -> None:
 
 def _serve(held: Holdings, theirs: socket.socket) -> int:
     """What the hub does."""
-    assert held.control is not None
     for group in held.groups.values():
         close_all(group)
     for ends in held.inboxes:
@@ -161,12 +185,14 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         pid=os.getppid(),
         started=held.started,
         channel=theirs,
-        control=held.control.listener,
+        control=held.control.listener if held.control is not None else None,
+        metrics=held.metrics.listener if held.metrics is not None else None,
         questions=[hubs for hubs, _ in held.questions],
         rings=held.rings,
         books=held.books,
         tables=held.tables,
         key=held.key,
+        health=held.health,
     )
     return Hub(held.config, target, daemon).run()
 

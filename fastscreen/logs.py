@@ -77,6 +77,7 @@ def new_log(config: Config, program: str = "") -> Log:
     return Log(
         f"{ident.rpartition('/')[0] or ident}/{program}" if program else ident,
         rfc3339=config.log.stamps == "rfc3339",
+        json=config.log.format == "json",
         delay_resolution=config.log.delay_resolution,
         host=config.hostname.partition(".")[0],
         pid=os.getpid(),

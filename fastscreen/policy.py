@@ -12,10 +12,11 @@ from msgspec import Struct
 from fastscreen.access import Ask, Networks, Step, Word, load_access, load_networks, membership
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Deep, Dnsbl, Endpoint, Proxy, Site
+from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Site
 from fastscreen.core import AccessStep, Lists, Policy, Targets
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
+from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
@@ -34,6 +35,9 @@ OF_THE_MTA = (
     | Keyword.REQUIRETLS
 )
 """What a session needs of the MTA that it goes on with, if its client was told of it."""
+
+DEEP_TESTS = ("pipelining", "non_smtp_command", "bare_newline")
+"""Their keys, in the order of the cache record."""
 
 PIPE_DESCRIPTORS = 128  # PIPES of ext/relay.pyx, two ends each
 ALL = ("0.0.0.0/0", "::/0")
@@ -101,15 +105,18 @@ class Tables:
             *(warning for part in self._parts for warning in part.warnings),
             *(warning for networks in (self.interfaces, *self._trusted.values()) for warning in networks.warnings),
             *map_warnings,
+            *_shadow_warnings(config),
         )
 
-    def policy(self, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
+    def policy(
+        self, mta: str, warn: Callable[[str], object], share: Share = WHOLE, health: HealthTable | None = None
+    ) -> Built:
         """Compile the policy.
 
         mta: path of the Unix socket that takes clients. warn: is told what a table finds odd later, at a look-up.
-        share: the worker's part of the limits.
+        share: the worker's part of the limits. health: how the DNS lists are; without, all count.
         """
-        config, deep = self._config, self._config.deep
+        config = self._config
         pre_queue, room = pre_queue_limit(config, share)
         handoff = config.handoff
         offers = None
@@ -126,13 +133,11 @@ class Tables:
             tests=[
                 (bool(config.greet.banner), config.greet.action, config.greet.ttl),
                 (bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl),
-                _deep(deep, "pipelining"),
-                _deep(deep, "non_smtp_command"),
-                _deep(deep, "bare_newline"),
+                *(_deep(config, test) for test in DEEP_TESTS),
             ],
             greet_wait=(config.greet.wait, config.greet.stress_wait),
             command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
-            lists=_lists(config, self.shown),
+            lists=_lists(config, self.shown, health),
             threshold=config.dnsbl.threshold,
             allowlist_threshold=config.dnsbl.allowlist_threshold,
             dnsbl_min_ttl=config.dnsbl.min_ttl,
@@ -166,6 +171,7 @@ class Tables:
             interfaces=None if config.access.allowlist_interfaces == ALL else membership(self.interfaces),
             cache_prefix=config.cache.prefix,
             client_prefix=config.limits.prefix,
+            shadow=config.shadow,
         )
         proxies = {
             address: (membership(self._trusted[port]), port.timeout)
@@ -213,9 +219,22 @@ class _Asked:
         return answer.reply, answer.discard, (answer.log or "").encode()
 
 
-def build(config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE) -> Built:
+def build(
+    config: Config, mta: str, warn: Callable[[str], object], share: Share = WHOLE, health: HealthTable | None = None
+) -> Built:
     """Open the tables and compile the policy. ConfigError: a table cannot be opened."""
-    return Tables(config).policy(mta, warn, share)
+    return Tables(config).policy(mta, warn, share, health)
+
+
+def _shadow_warnings(config: Config) -> list[str]:
+    """Shadow mode is told at every start: who forgets it has no screener."""
+    if not config.shadow:
+        return []
+    unmade = [test for test in DEEP_TESTS if config.deep_action(test) is not getattr(config.deep, test)]
+    if not unmade:
+        return ["mode is shadow: nobody is turned away"]
+    names = ", ".join(f"deep.{test}" for test in unmade)
+    return [f"mode is shadow: nobody is turned away; {names} cannot be made so without handoff.continue_to: left out"]
 
 
 def _targets(proxy: Proxy | None, version: int, offers: Offers | None = None) -> Targets | None:
@@ -237,9 +256,12 @@ def _step(step: Step) -> AccessStep:
             return AccessStep([decision])
 
 
-def _lists(config: Config, shown: dict[str, str]) -> Lists:
+def _lists(config: Config, shown: dict[str, str], health: HealthTable | None) -> Lists:
+    sites = [_site(site) for site in config.dnsbl.sites]
     try:
-        return Lists([_site(site) for site in config.dnsbl.sites], shown)
+        if health is None or not config.dnsbl.probe_interval:
+            return Lists(sites, shown)
+        return Lists(sites, shown, health.memory, health.slots(config.dnsbl.domains))
     except ValueError as error:
         raise ConfigError(f"{config.source}: dnsbl.sites: {error}") from None
 
@@ -257,11 +279,10 @@ def shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
     return names, list(table.warnings)
 
 
-def _deep(deep: Deep, test: str) -> tuple[bool, Action, int]:
-    action: Action = getattr(deep, test)
-    if action is Action.OFF:
-        return False, getattr(deep, f"{test}_after_fail"), getattr(deep, f"{test}_ttl")
-    return True, action, getattr(deep, f"{test}_ttl")
+def _deep(config: Config, test: str) -> tuple[bool, Action, int]:
+    action = config.deep_action(test)
+    ttl = getattr(config.deep, f"{test}_ttl")
+    return (False, getattr(config.deep, f"{test}_after_fail"), ttl) if action is Action.OFF else (True, action, ttl)
 
 
 def pre_queue_limit(config: Config, share: Share = WHOLE) -> tuple[int, list[str]]:
@@ -305,9 +326,8 @@ def relay_limit(config: Config, share: Share = WHOLE) -> int:
 
 def enabled_tests(config: Config) -> tuple[bool, ...]:
     """Which of the five tests are on, in the order of the cache record (reference 2.4)."""
-    deep = config.deep
     return (
         bool(config.greet.banner),
         bool(config.dnsbl.sites),
-        *(test is not Action.OFF for test in (deep.pipelining, deep.non_smtp_command, deep.bare_newline)),
+        *(config.deep_action(test) is not Action.OFF for test in DEEP_TESTS),
     )

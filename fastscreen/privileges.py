@@ -35,14 +35,17 @@ def _exists(user: str) -> bool:
     return True
 
 
-def give_folder(path: Path, user: str) -> None:
-    """Make a folder that `user` may write to, unless it is there already; "" is who we are. OSError: impossible."""
+def give_folder(path: Path, user: str, key: str = "cache.path") -> None:
+    """Make a folder that `user` may write to, unless it is there already; "" is who we are. OSError: impossible.
+
+    key: what of the configuration names it, for the error.
+    """
     if path.is_dir():
         return
     try:
         path.mkdir(parents=True, mode=0o750)
     except OSError as error:
-        raise OSError(error.errno, f"cache.path: {error.filename}: {error.strerror}") from None
+        raise OSError(error.errno, f"{key}: {error.filename}: {error.strerror}") from None
     if user:
         owner = pwd.getpwnam(user)
         os.chown(path, owner.pw_uid, owner.pw_gid)

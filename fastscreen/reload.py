@@ -1,15 +1,17 @@
-"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none."""
+"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from fastscreen import channel, config, policy
+from fastscreen.allowlist import lists
 from fastscreen.channel import Failed, Ready, ReopenLog
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
@@ -37,7 +39,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
     count = len(held.places)
     opened: dict[Endpoint, list[socket.socket]] = {}
     try:
-        _try(held, path)
+        _try(held, str(path), lambda: config.load(path))
         settings = _with_what_is_fixed(held, config.load(path))
         tables = policy.Tables(settings)
         warnings = warnings_of(tables, count)
@@ -50,6 +52,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         held.warn(f"configuration not taken over: {one_line(error)}")
         return
     before = held.config
+    held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
     _choose_anew(held, settings)
     held.config, held.tables = settings, tables
     for address in set(held.groups) - set(settings.listen.ports):
@@ -59,10 +62,25 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         held.target.log.warning(warning)
     renewal.renew(held, before.tls)
     _hand_out(held, opened)
-    if held.hub.pid and held.hub.channel is not None:
-        with contextlib.suppress(OSError):
-            channel.send_reload(held.hub.channel, settings, {})
     held.info("configuration reloaded")
+
+
+def read_tables_again(held: Holdings) -> None:
+    """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read."""
+    count = len(held.places)
+    settings = held.config
+    try:
+        _try(held, settings.source, lambda: settings)
+        tables = policy.Tables(settings)
+        warnings = warnings_of(tables, count)
+    except Exception as error:  # whatever it is: the old ones stay, and the log tells
+        held.warn(f"tables not read again: {one_line(error)}")
+        return
+    held.tables = tables
+    for warning in warnings:
+        held.target.log.warning(warning)
+    _hand_out(held, {})
+    held.info("tables read again")
 
 
 def _choose_anew(held: Holdings, settings: Config) -> None:
@@ -76,21 +94,23 @@ def _choose_anew(held: Holdings, settings: Config) -> None:
                 choose_freely(group[0])
 
 
-def _try(held: Holdings, path: Path) -> None:
+def _try(held: Holdings, source: str, load: Callable[[], Config]) -> None:
     """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
-    match tried(held, lambda theirs: _read(held, path, theirs), RELOAD_SECONDS):
+    match tried(held, lambda theirs: _read(held, load, theirs), RELOAD_SECONDS):
         case Failed(why):
             raise ConfigError(why)
         case Silent():
-            raise ConfigError(f"{path}: it, or a table that it names, cannot be read in {RELOAD_SECONDS:g} s")
+            raise ConfigError(f"{source}: it, or a table that it names, cannot be read in {RELOAD_SECONDS:g} s")
         case None:
-            raise ConfigError(f"{path}: reading it was cut short")
+            raise ConfigError(f"{source}: reading it was cut short")
 
 
-def _read(held: Holdings, path: Path, answer: socket.socket) -> int:
+def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> int:
     without_keys(held)
     try:
-        warnings_of(policy.Tables(config.load(path)), len(held.places))
+        settings = load()
+        lists.begin(settings)
+        warnings_of(policy.Tables(settings), len(held.places))
     except Exception as error:
         channel.send(answer, Failed(one_line(error)[:1000]))
         return 1
@@ -118,6 +138,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
             client_connection_prefix_ipv6=now.limits.client_connection_prefix_ipv6,
         ),
         control=replace(now.control, names=settings.control.names),
+        metrics=now.metrics,
         listen=replace(settings.listen, workers=now.listen.workers),
         tls=replace(settings.tls, processes=now.tls.processes),
     )
@@ -128,6 +149,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         ("cache.prefix_ipv4 or _ipv6", settings.cache.prefix, fixed.cache.prefix),
         ("limits.client_connection_prefix_ipv4 or _ipv6", settings.limits.prefix, fixed.limits.prefix),
         ("control", settings.control, fixed.control),
+        ("metrics", settings.metrics, fixed.metrics),
         ("listen.workers", settings.listen, fixed.listen),
         ("tls.processes", settings.tls, fixed.tls),
     ):
@@ -137,7 +159,10 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
 
 
 def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> None:
-    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced."""
+    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced.
+
+    The hub gets them, too; nobody waits for it.
+    """
     by = time.monotonic() + RELOAD_SECONDS
     asked = []
     for place in held.places:
@@ -160,6 +185,9 @@ def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> No
             case Silent():
                 held.warn(f"{place.name}: configuration not taken over: no answer; it is started anew")
                 place.kill()
+    if held.hub.pid and held.hub.channel is not None:
+        with contextlib.suppress(OSError):
+            channel.send_reload(held.hub.channel, held.config, {})
 
 
 def _forget_reports(worker: socket.socket) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import aiodns
 import pycares
 
+from fastscreen.config.model import Config
+
 PORT = 53
 
 _TRY_SECONDS = 2.0
@@ -64,6 +66,11 @@ def system_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[Nameserver
                 continue
             found.append(Nameserver(str(address)))
     return found[:_NAMESERVERS_MAX] or [Nameserver("127.0.0.1")]
+
+
+def nameservers(config: Config) -> list[Nameserver]:
+    """Those of the configuration, or the system's."""
+    return [Nameserver(server.host, server.port) for server in config.dnsbl.resolvers] or system_nameservers()
 
 
 class TcpResolver:

@@ -2,11 +2,13 @@
 
 It serves no client and has no loop, no threads and no cache, so that hardly anything can befall it; and whatever
 befalls one worker leaves the others alone. One that dies is replaced; until then its clients wait in the socket, which
-lives on here. The TLS processes and the hub, which serves the control socket, are kept alive like a worker.
+lives on here. The TLS processes and the hub, which serves the control socket, are kept alive like a worker. Now and
+then one more is started, which refreshes the lists of [allowlist] and ends.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -15,7 +17,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, forks, policy, privileges, reload
+from fastscreen import __version__, cachefile, forks, notify, policy, privileges, reload
+from fastscreen.allowlist.process import End
+from fastscreen.allowlist.turns import Turns
 from fastscreen.channel import Failed, Ready, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
@@ -38,7 +42,10 @@ class Supervisor:
         self._held = Holdings(settings)
         self._stopping = False
         self._stop_by = 0.0
+        self._watchdog = notify.Watchdog()
         self._cache_deaths: list[float] = []
+        self._turns = Turns()
+        self._refresh_is_given_up = False
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
@@ -68,6 +75,8 @@ class Supervisor:
         where = ", ".join(name_of(group[0]) for group in held.groups.values())
         crew = f"{count} workers, " if count > 1 else ""
         held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
+        notify.tell("READY=1", f"STATUS=listening on {where}")
+        self._turns.configure(held.config, time.monotonic())
         self._supervise()
         self._end_others()
         held.close_control()
@@ -119,32 +128,69 @@ class Supervisor:
                 case signal.SIGCHLD:
                     self._bury()
                 case signal.SIGHUP if not self._stopping:
-                    reload.hang_up(held, self._path)
+                    notify.reloading()
+                    self._reload()
+                    notify.tell("READY=1")
                 case signal.SIGTERM | signal.SIGINT:
                     self._stop()
             now = time.monotonic()
+            self._watchdog.feed(now)
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
                 late = [place for place in held.places if place.pid]
                 held.warn(f"{', '.join(place.name for place in late)} did not stop: killed")
                 _kill(late)
+            self._refresh(now)
             for place in self._missing():
                 if now >= place.start_at:
                     self._replace(place)
+
+    def _reload(self) -> None:
+        held, before = self._held, self._held.config
+        reload.hang_up(held, self._path)
+        now = held.config
+        if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
+            self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
+            self._turns.configure(now, time.monotonic())
+
+    def _refresh(self, now: float) -> None:
+        """Begin a refresh of the lists, or end one that does not."""
+        held, turns = self._held, self._turns
+        if held.refresher.pid and now >= turns.end_by:
+            held.warn("allowlist: the refresh does not end: killed")
+            self._give_up_refresh()
+            turns.end_by = math.inf
+        if not held.refresher.pid and not self._stopping and now >= turns.due:
+            turns.began(now)
+            self._refresh_is_given_up = False
+            try:
+                forks.start_refresh(held)
+            except OSError as error:
+                turns.ended(1, now)
+                held.warn(f"no process for the refresh of the lists: {error.strerror}; it is tried again")
+
+    def _give_up_refresh(self) -> None:
+        self._refresh_is_given_up = True
+        self._held.refresher.kill()
 
     def _missing(self) -> list[Place]:
         """Who is to be started again."""
         if self._stopping:
             return []
         held = self._held
-        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.control else [])]
+        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.wants_hub else [])]
         return [place for place in places if not place.pid]
 
     def _next_signal(self) -> int | None:
         """Wait for a signal, or until something is due."""
         due = [place.start_at for place in self._missing()]
+        turn = self._turns.end_by if self._held.refresher.pid else self._turns.due
+        if turn < math.inf and not self._stopping:
+            due.append(turn)
         if self._stopping:
             due.append(self._stop_by)
+        if self._watchdog.interval:
+            due.append(self._watchdog.due)
         if not due:
             return signal.sigwait(forks.SIGNALS)
         info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))
@@ -170,9 +216,20 @@ class Supervisor:
             held.tls_ready[place.number] = 0
         if self._stopping:
             return
+        if place is held.refresher:
+            self._refreshed(pid, code)
+            return
         held.warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
         if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)):
             self._died_in_cache()
+
+    def _refreshed(self, pid: int, code: int) -> None:
+        held = self._held
+        self._turns.ended(code, time.monotonic())
+        if code == End.CHANGED:
+            reload.read_tables_again(held)
+        elif code not in (End.SAME, End.UNREACHABLE) and not self._refresh_is_given_up:
+            held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
 
     def _died_in_cache(self) -> None:
         held, now = self._held, time.monotonic()
@@ -216,8 +273,10 @@ class Supervisor:
             self._stop_by = min(self._stop_by, time.monotonic() + STOP_NOW_SECONDS)
         else:
             self._stopping = True
+            notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             held.info("stopping: clients in hand may finish")
+        held.refresher.kill()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for group in held.groups.values():
             close_all(group)
@@ -226,7 +285,7 @@ class Supervisor:
 
     def _end_others(self) -> None:
         """They end when their channels do: the TLS processes pass on the workers' last words, the hub shows the end."""
-        others = [*self._held.tls, self._held.hub]
+        others = [*self._held.tls, self._held.refresher, self._held.hub]
         for place in others:
             place.leave()
         end = time.monotonic() + OTHERS_END_SECONDS

@@ -20,9 +20,11 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.core import AccessStep, Screener
 from fastscreen.hub.desk import Desk
+from fastscreen.listhealth.caretaker import Caretaker
+from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.offers import Offers
-from fastscreen.resolver import Nameserver, TcpResolver, system_nameservers
+from fastscreen.resolver import Nameserver, TcpResolver, nameservers
 from fastscreen.sink import Sink
 from fastscreen.sockaddr import packed_ip
 
@@ -44,7 +46,7 @@ class Seat(Struct, frozen=True):
     cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
     which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
     first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them. crew: the
-    others.
+    others. health: how the DNS lists are.
     """
 
     number: int
@@ -57,6 +59,7 @@ class Seat(Struct, frozen=True):
     tls: socket.socket
     tls_ready: memoryview
     crew: Crew
+    health: HealthTable
 
     @property
     def share(self) -> policy.Share:
@@ -85,6 +88,7 @@ class Worker:
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._caretaker: Caretaker | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
@@ -104,7 +108,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self._drained = asyncio.Event()
         mta = self._mta_socket(self._config)
-        built = self._tables.policy(mta, self._log.warning, self._seat.share)
+        built = self._tables.policy(mta, self._log.warning, self._seat.share, self._seat.health)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
             built.policy,
@@ -130,6 +134,9 @@ class Worker:
             desk = Desk(self._seat.questions, self._screener, self._cache, self._config.cache.prefix, self._log)
             loop.add_reader(self._seat.questions.fileno(), desk.serve)
         self._ask_for_offers(built.offers, self._config)
+        if self._seat.number == 0:
+            self._caretaker = Caretaker(self._seat.health, self._log.warning, self._log.info)
+            self._caretaker.configure(self._config, self._tables.shown)
         channel.send(self._seat.channel, Ready())
         tick = loop.create_task(self._tick())
         await self._drained.wait()
@@ -139,6 +146,8 @@ class Worker:
         if self._pause is not None:
             self._pause.cancel()
         self._ask_for_offers(None, self._config)
+        if self._caretaker is not None:
+            self._caretaker.stop()
         await self._resolver.close()
         if self._cache is not None:
             self._cache.close()
@@ -216,7 +225,7 @@ class Worker:
 
     def _use_resolvers(self, settings: Config) -> None:
         """Ask the configuration's resolvers, or the system's. One that cannot be asked is left out with a warning."""
-        servers = [Nameserver(server.host, server.port) for server in settings.dnsbl.resolvers] or system_nameservers()
+        servers = nameservers(settings)
         usable: dict[Nameserver, bytes] = {}
         for server in servers:
             try:
@@ -309,7 +318,8 @@ class Worker:
             if len(addresses) != len(sockets):
                 raise OSError(errno.EMFILE, "no descriptors for the new addresses")
             mta = self._mta_socket(settings)
-            built = await loop.run_in_executor(None, policy.build, settings, mta, self._log.warning, self._seat.share)
+            tables = await loop.run_in_executor(None, policy.Tables, settings)
+            built = tables.policy(mta, self._log.warning, self._seat.share, self._seat.health)
         except BaseException:
             for listener in sockets:
                 listener.close()
@@ -340,6 +350,8 @@ class Worker:
             )
         self._screener.use_policy(built.policy)
         self._ask_for_offers(built.offers, settings)
+        if self._caretaker is not None:
+            self._caretaker.configure(settings, tables.shown)
         self._config = settings
 
 

@@ -125,8 +125,12 @@ class Viewer(App[None]):
             items += [Item(" "), mark, Item(f" {other.name} ", here, f"app.show_daemon({at})")]
         right: list[Item] = []
         if status is not None:
+            if status.mode == "shadow":
+                right += [Item(" SHADOW ", ALARM), Item(" ")]
             if status.bypass_until is not None and status.bypass_until > status.time:
                 right += [Item(f" BYPASS {duration(status.bypass_until - status.time)} ", ALARM), Item(" ")]
+            if status.lists_out:
+                right += [Item(f" {len(status.lists_out)} LISTS OUT ", ALARM, "app.view(4)"), Item(" ")]
             if any(worker.stress for worker in status.workers):
                 right += [Item(" STRESS ", ALARM), Item(" ")]
             if status.missing:

@@ -12,7 +12,7 @@ ROLES = {
     **dict.fromkeys(("allowlisted", "cached", "passed", "handed", "continued"), OK),
     **dict.fromkeys(("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline"), BAD),
     **dict.fromkeys(("limit", "handoff_failed", "turned_away"), BAD),
-    **dict.fromkeys(("listed", "list_failed", "busy", "continue_failed", "vetoed"), WARN),
+    **dict.fromkeys(("listed", "list_failed", "busy", "continue_failed", "vetoed", "spared"), WARN),
     **dict.fromkeys(("bypassed", "stress_on"), ALARM),
     **dict.fromkeys(("command", "reply"), ACCENT),
     **dict.fromkeys(("connect", "greet", "hangup", "disconnect", "relayed"), MUTED),

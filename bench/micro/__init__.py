@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import Figure
-from bench.micro import cache
+from bench.micro import cache, report
 from bench.programs import BenchError
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ def run(folder: Path) -> list[Figure]:
 
     BenchError: pytest-benchmark could not run, or one of its tests failed.
     """
-    return _small(folder) + cache.figures(folder)
+    return _small(folder) + cache.figures(folder) + report.figures(folder)
 
 
 def _small(folder: Path) -> list[Figure]:

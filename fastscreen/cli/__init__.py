@@ -7,9 +7,26 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
-from fastscreen.cli import bypass, cache, check, completion, demo, events, explain, run, status, tui
+from fastscreen.cli import (
+    allowlist,
+    bypass,
+    cache,
+    check,
+    completion,
+    demo,
+    events,
+    explain,
+    import_postfix,
+    report,
+    run,
+    status,
+    tui,
+)
 
-COMMANDS = (run, demo, tui, status, explain, events, cache, bypass, check, completion)
+COMMANDS = (
+    *(run, demo, tui, status, explain, events, cache, report),
+    *(bypass, allowlist, import_postfix, check, completion),
+)
 
 EXAMPLES = """\
 examples:
@@ -20,6 +37,7 @@ examples:
   fastscreen tui                                     watch it in a terminal
   fastscreen status
   fastscreen explain 192.0.2.1
+  fastscreen report -d yesterday
 
 exit codes: 0 all is well, 1 it failed, 2 wrong usage or configuration
 """

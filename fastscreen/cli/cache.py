@@ -6,16 +6,14 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import msgspec
 
 from fastscreen import client
-from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, Stored, record
-from fastscreen.cli import control
+from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, record
+from fastscreen.cli import cacheimport, control
 from fastscreen.cli.words import moment, size, span
-from fastscreen.escape import printable
 
 EXAMPLES = f"""\
 examples:
@@ -23,14 +21,13 @@ examples:
   fastscreen cache list 192.0.2.0/24
   fastscreen cache delete 192.0.2.1            it is tested again when it comes back
   fastscreen cache export > cache.jsonl        and on the new host: fastscreen cache import < cache.jsonl
+  fastscreen cache import lmdb:/var/lib/postfix/postscreen_cache        what postscreen knew
   fastscreen cache stats --json | jq .entries
 
 {control.EXIT_CODES}
 """
 
 _PAGE = 1000  # entries asked for at a time
-_BATCH = 200  # entries sent at a time: a frame to fastscreen has at most 64 KiB
-_LONGEST = 4096  # characters of a line to import
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,11 +51,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     delete.set_defaults(run=run_delete)
     export = ways.add_parser("export", help="write all as JSON lines to standard output")
     export.set_defaults(run=run_export)
-    importing = ways.add_parser("import", help="read JSON lines, as export writes them, from standard input")
-    importing.set_defaults(run=run_import)
+    cacheimport.add_import(ways)
     stats = ways.add_parser("stats", help="size, hits, what expires when")
     stats.set_defaults(run=run_stats)
-    for way in (get, listing, delete, export, importing, stats):
+    for way in (get, listing, delete, export, stats):
         control.add_socket(way)
     get.add_argument("--json", action="store_true", help="print one JSON object instead")
     listing.add_argument("--json", action="store_true", help="print one JSON object a line")
@@ -101,22 +97,6 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Write every entry as a line."""
     for entry in entries(control.socket_path(arguments), ""):
         print(json.dumps(msgspec.to_builtins(entry)))
-    return 0
-
-
-@control.told
-def run_import(arguments: argparse.Namespace) -> int:
-    """Read all, then send all: a file with a mistake in it changes nothing. Exit code 1: it has one."""
-    path = control.socket_path(arguments)
-    try:
-        read = list(parsed(sys.stdin))
-    except ValueError as error:
-        print(f"fastscreen: {printable(str(error))}; nothing is imported", file=sys.stderr)
-        return 1
-    stored = 0
-    for first in range(0, len(read), _BATCH):
-        stored += control.asked(path, "cache.import", Stored, entries=read[first : first + _BATCH]).stored
-    print(f"{stored:,} of {len(read):,} stored", file=sys.stderr)
     return 0
 
 
@@ -175,21 +155,3 @@ def expiry(stamp: Stamp, now: float) -> str:
     if stamp >= now:
         return f"passed, valid until {moment(stamp)} ({span(stamp - now)} more)"
     return f"expired {moment(stamp)} ({span(now - stamp)} ago)"
-
-
-def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Entries from JSON lines, checked. ValueError: which line, and what is wrong."""
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if len(line) > _LONGEST:
-            raise ValueError(f"line {number}: longer than {_LONGEST} characters")
-        try:
-            entry = msgspec.json.decode(line, type=CacheEntry)
-            address = control.network(entry.address)
-            for test, stamp in entry.stamps.items():
-                if isinstance(stamp, str) and stamp not in ("never", "disabled"):
-                    raise ValueError(f'{test}: "{stamp}" is no time, and not "never" or "disabled"')
-        except (msgspec.DecodeError, argparse.ArgumentTypeError, ValueError) as error:
-            raise ValueError(f"line {number}: {error}") from None
-        yield {"address": address, "stamps": entry.stamps}

@@ -16,17 +16,18 @@ from msgspec import Struct
 
 from fastscreen import policy
 from fastscreen.access import load_access, load_networks, member
+from fastscreen.cli.checkallowlist import check_tables_are_there, checked_allowlists
+from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
 from fastscreen.commands import CommandFilter, ForbiddenCommands
-from fastscreen.config import Config, ConfigError, Endpoint, LogFile, LogSyslog, Pass, Proxy, load
+from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.config.escape import escaped, quoted
 from fastscreen.controlsocket import PATH_MOST
 from fastscreen.ehlo import Ehlo, Keyword, keyword_words
 from fastscreen.footer import Footer
 from fastscreen.logs import SYSLOG_SOCKET
 from fastscreen.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
-from fastscreen.probe import ProbeError, try_pass, try_proxy, try_resolver
-from fastscreen.resolver import system_nameservers
+from fastscreen.probe import ProbeError, try_pass, try_proxy
 from fastscreen.tables import TableError, open_table
 
 EXAMPLES = """\
@@ -74,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         config = load(arguments.config)
         certificates = list(checked_certificates(config))  # as root, as `run` reads them
         checks = list(checked_user(config))
+        check_tables_are_there(config)
         checks += checked_tables(config)
         policy.build(config, "", lambda warning: None)  # what only the whole policy can refuse
     except ConfigError as error:
@@ -83,12 +85,13 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
     checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
+    checks += [Check(*found) for found in checked_allowlists(config)]
     checks += checked_files(config, root)
     checks += checked_control(config, root)
     checks += checked_proxy(config)
     checks.append(checked_limits(config))
     checks += checked_handoff(config)
-    checks += checked_resolvers(config)
+    checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
     well = all(check.ok for check in checks)
     if arguments.json:
         found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]
@@ -324,22 +327,3 @@ def _checked_proxy(what: str, proxy: Proxy, config: Config) -> Iterator[Check]:
             yield Check(what, False, f"{name}: {detail} (Postfix: -o smtpd_tls_security_level=none)")
         else:
             yield Check(what, True, f"{name}: announces {keyword_words(offer.keywords) or 'nothing'}")
-
-
-def checked_resolvers(config: Config) -> Iterator[Check]:
-    """Ask each resolver for the test entry of the first list."""
-    if not config.dnsbl.sites:
-        return
-    resolvers = config.dnsbl.resolvers
-    origin = ""
-    if not resolvers:
-        resolvers = tuple(Endpoint(server.address, server.port) for server in system_nameservers())
-        origin = " of resolv.conf"
-    for resolver in resolvers:
-        name = f"{resolver}{origin}"
-        try:
-            said = try_resolver(resolver, config.dnsbl.sites[0].domain)
-        except ProbeError as error:
-            yield Check("dnsbl.resolvers", False, f"{name}: {error}")
-        else:
-            yield Check("dnsbl.resolvers", True, f"{name}: {said}")

@@ -30,7 +30,7 @@ _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
     ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit")),
-    ("ends", ("passed", "handed", "continued", "handoff_failed", "turned_away", "hangup", "disconnect")),
+    ("ends", ("passed", "handed", "continued", "handoff_failed", "turned_away", "spared", "hangup", "disconnect")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )
 _NAMES = {"rank": "clients scored", "turned_away": "turned away"}
@@ -131,9 +131,13 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
 
 def warnings(status: Status) -> Iterator[str]:
     """What must not be overlooked."""
+    if status.mode == "shadow":
+        yield "SHADOW MODE: nobody is turned away"
     if status.bypass_until is not None and status.bypass_until > status.time:
         left = span(status.bypass_until - status.time)
         yield f"BYPASS: every client is handed on untested, until {moment(status.bypass_until)} ({left} more)"
+    if status.lists_out:
+        yield f"DNS LISTS that count nothing now: {', '.join(status.lists_out)}"
     if stressed := [str(worker.number) for worker in status.workers if worker.stress]:
         yield f"STRESS: worker {', '.join(stressed)}"
     if closed := [str(worker.number) for worker in status.workers if not worker.accepting]:

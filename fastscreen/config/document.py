@@ -19,8 +19,9 @@ line, which names file, key and what is allowed; the running daemon then keeps i
 * Times are whole numbers with a unit: `"90s"`, `"10m"`, `"12h"`, `"30d"`, `"1w"`. A number alone has the unit that
   stands with the key, as in Postfix.
 * Sizes are octets.
-* Actions: `ignore` only logs and lets the client on (and tests it again next time), `enforce` answers every recipient
-  with 550 after the other tests were made, `drop` hangs up with 521 at once. In any case; `continue` is `ignore`.
+* Actions: `ignore` only logs and lets the client on (and tests it again next time), `shadow` does the same and logs
+  what `enforce` would have replied ([shadow.md](shadow.md)), `enforce` answers every recipient with 550 after the
+  other tests were made, `drop` hangs up with 521 at once. In any case; `continue` is `ignore`.
 * Tables are `TYPE:NAME` as in Postfix, with the types `cidr`, `texthash`, `inline`, `static`, `regexp` and `pcre`.
   Postfix's hash, btree and lmdb files are binary; `postmap -s hash:/etc/postfix/x > x.txt` makes a `texthash:` of them.
   In a `regexp` or `pcre` table one search may take 50 ms at most; then the rule does not match, and the log says so.

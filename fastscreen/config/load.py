@@ -154,6 +154,8 @@ def _complete(parsed: dict[str, object], given: dict[str, object], source: str) 
     parsed["greet.banner"] = _expand("greet.banner", str(parsed["greet.banner"]), names, source)
     if parsed["tls.level"] != "none" and not parsed["tls.certificates"]:
         raise ConfigError(f"{source}: tls.certificates: none, but tls.level is on; allowed: at least one file")
+    if parsed["denylist.path"] and parsed["denylist.path"] == parsed["allowlist.path"]:
+        raise ConfigError(f"{source}: denylist.path: the same as allowlist.path; allowed: a file of its own")
     if "engine.announce_vrfy" not in given:
         parsed["engine.announce_vrfy"] = not parsed["engine.disable_vrfy_command"]
 

@@ -12,10 +12,14 @@ from msgspec import Struct
 
 
 class Action(StrEnum):
-    """What follows a failed test (reference 2.6); `OFF` only for deep tests: the test is not made."""
+    """What follows a failed test (reference 2.6).
+
+    OFF: only for deep tests, the test is not made. SHADOW: as IGNORE, and the log has what ENFORCE would have replied.
+    """
 
     OFF = "off"
     IGNORE = "ignore"
+    SHADOW = "shadow"
     ENFORCE = "enforce"
     DROP = "drop"
 
@@ -139,6 +143,24 @@ class Access(Struct, frozen=True):
     denylist_action: Action
 
 
+class Allowlist(Struct, frozen=True):
+    """groups, providers, exclude: see `fastscreen.allowlist.providers`. path: empty = none. interval: 0 = never."""
+
+    groups: tuple[str, ...]
+    providers: tuple[str, ...]
+    domains: tuple[str, ...]
+    exclude: tuple[str, ...]
+    path: str
+    interval: int
+
+
+class Denylist(Struct, frozen=True):
+    """path: empty = none."""
+
+    domains: tuple[str, ...]
+    path: str
+
+
 class Greet(Struct, frozen=True):
     """banner: text after `220-`; empty = no pregreet test (reference 1.2)."""
 
@@ -150,7 +172,10 @@ class Greet(Struct, frozen=True):
 
 
 class Dnsbl(Struct, frozen=True):
-    """resolvers: empty = those of resolv.conf. reply_map: `type:table` or empty. allowlist_threshold: >= 0 = off."""
+    """resolvers: empty = those of resolv.conf. reply_map: `type:table` or empty. allowlist_threshold: >= 0 = off.
+
+    probe_interval: between two looks at each list, 0 = never.
+    """
 
     sites: tuple[Site, ...]
     threshold: int
@@ -161,6 +186,12 @@ class Dnsbl(Struct, frozen=True):
     min_ttl: int
     max_ttl: int
     resolvers: tuple[Endpoint, ...]
+    probe_interval: int
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Each list once, in the order of the sites."""
+        return tuple(dict.fromkeys(site.domain for site in self.sites))
 
 
 class Deep(Struct, frozen=True):
@@ -256,25 +287,40 @@ class Control(Struct, frozen=True):
     names: bool
 
 
+class Metrics(Struct, frozen=True):
+    """listen: an endpoint, or the path of a Unix socket; None = off."""
+
+    listen: Endpoint | str | None
+
+
 class Log(Struct, frozen=True):
+    """format: text or json."""
+
     to: LogFile | LogSyslog | LogStderr
     ident: str
     stamps: str
+    format: str
     respectful: bool
     delay_resolution: int
     address_format: str
 
 
 class Config(Struct, frozen=True):
-    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`."""
+    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`.
+
+    mode: "screen", or "shadow": nobody is turned away.
+    """
 
     source: str
+    mode: str
     hostname: str
     banner: str
     user: str
     listen: Listen
     handoff: Handoff
     access: Access
+    allowlist: Allowlist
+    denylist: Denylist
     greet: Greet
     dnsbl: Dnsbl
     deep: Deep
@@ -283,7 +329,21 @@ class Config(Struct, frozen=True):
     cache: Cache
     limits: Limits
     control: Control
+    metrics: Metrics
     log: Log
+
+    @property
+    def shadow(self) -> bool:
+        return self.mode == "shadow"
+
+    def follows(self, action: Action) -> Action:
+        """What follows where this action is configured: nothing in shadow mode."""
+        return Action.IGNORE if action is Action.SHADOW or (self.shadow and action is not Action.OFF) else action
+
+    def deep_action(self, test: str) -> Action:
+        """Of a deep test, by its key: in shadow mode it is made only if the session can go on with an MTA."""
+        action: Action = getattr(self.deep, test)
+        return Action.OFF if self.shadow and self.handoff.continue_to is None else action
 
     @property
     def worker_prefix(self) -> Prefix:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from fastscreen.config import tlsvalues, values
+from fastscreen.config import listvalues, tlsvalues, values
 from fastscreen.config.model import Action
 
-_TEST = values.ActionOf(Action.IGNORE, Action.ENFORCE, Action.DROP)
-_DEEP = values.ActionOf(Action.OFF, Action.IGNORE, Action.ENFORCE, Action.DROP)
+_TEST = values.ActionOf(Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
+_DEEP = values.ActionOf(Action.OFF, Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
 _FILTER = (
     r'"\\t !\"#$%&'
     r"'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\\\]^_`abcdefghijklmnopqrstuvwxyz{|}~"
@@ -52,6 +52,9 @@ TABLES = {
     "listen": "Where clients come in.",
     "handoff": "Where clients go that passed.",
     "access": "Permanent allow and deny list, by client address only.",
+    "allowlist": "The networks of big senders, from their SPF records, in a file for `access.list` "
+    "([allowlist.md](allowlist.md)).",
+    "denylist": "The same for domains whose networks are to be turned away.",
     "greet": "The pregreet test: a client that talks before it was greeted.",
     "dnsbl": "DNS block and allow lists.",
     "deep": "The tests after the greeting. Without `handoff.continue_to` they cost a good new client one 450.",
@@ -60,10 +63,18 @@ TABLES = {
     "cache": "What is remembered of clients that passed.",
     "limits": "How much at a time.",
     "control": "The socket where `fastscreen tui`, `status` and others ask ([control.md](control.md)).",
+    "metrics": "Counters for Prometheus ([metrics.md](metrics.md)).",
     "log": "The log.",
 }
 
 KEYS = (
+    Key(
+        "mode",
+        '"screen"',
+        values.Choice("screen", "shadow"),
+        "`shadow`: everything is measured and logged as always, but nobody is turned away; a `SHADOW` line tells who "
+        "would have been ([shadow.md](shadow.md)).",
+    ),
     Key(
         "hostname",
         '""',
@@ -181,6 +192,56 @@ KEYS = (
         ("postscreen_denylist_action", "postscreen_blacklist_action"),
     ),
     Key(
+        "allowlist.groups",
+        "[]",
+        values.ListOf(listvalues.Group(), distinct=True),
+        "Groups of providers, all of each; `fastscreen allowlist list` shows who is in which.",
+    ),
+    Key(
+        "allowlist.providers",
+        "[]",
+        values.ListOf(listvalues.Provider(), distinct=True),
+        "Single providers, by name.",
+    ),
+    Key(
+        "allowlist.domains",
+        "[]",
+        values.ListOf(listvalues.Domain(), most=500, distinct=True),
+        "Other domains.",
+    ),
+    Key(
+        "allowlist.exclude",
+        "[]",
+        values.ListOf(listvalues.Provider(domains=True), distinct=True),
+        "Providers and domains that are left out, whatever names them.",
+    ),
+    Key(
+        "allowlist.path",
+        '"/var/lib/fastscreen/allowlist.cidr"',
+        values.FilePath(),
+        "The file, in a folder that fastscreen's user may write to; empty: none. `access.list` has to name it as "
+        "`cidr:` and this path.",
+    ),
+    Key(
+        "allowlist.interval",
+        '"1d"',
+        values.Time("h", 0),
+        "Time between two refreshes of the running daemon, here and of `denylist`, up to a tenth longer at random; 0: "
+        "none, `fastscreen allowlist refresh` does it.",
+    ),
+    Key(
+        "denylist.domains",
+        "[]",
+        values.ListOf(listvalues.Domain(), most=500, distinct=True),
+        "Domains.",
+    ),
+    Key(
+        "denylist.path",
+        '"/var/lib/fastscreen/denylist.cidr"',
+        values.FilePath(),
+        "The file, as `allowlist.path`.",
+    ),
+    Key(
         "greet.banner",
         '"$banner"',
         values.Banner("$hostname and $banner", empty=True),
@@ -277,6 +338,13 @@ KEYS = (
         "[]",
         values.ListOf(values.Address(53), empty="[] is those of /etc/resolv.conf"),
         "DNS resolvers to ask, in order; empty: those of `/etc/resolv.conf`.",
+    ),
+    Key(
+        "dnsbl.probe_interval",
+        '"5m"',
+        values.Time("s", 0),
+        "Time between two looks at each list's test entries. A list that is not well is not asked, and counts nothing, "
+        "until it is ([lists.md](lists.md)); 0: never.",
     ),
     Key(
         "deep.pipelining",
@@ -632,6 +700,12 @@ KEYS = (
         "Whether the names of clients are looked up (PTR, and back) while somebody looks at them.",
     ),
     Key(
+        "metrics.listen",
+        '""',
+        values.ListenAt(),
+        "Where `/metrics` is served; empty: nowhere. A change takes effect at the next start.",
+    ),
+    Key(
         "log.to",
         '"stderr"',
         values.LogTo(),
@@ -650,6 +724,13 @@ KEYS = (
         '"traditional"',
         values.Choice("traditional", "rfc3339"),
         "Form of the time stamps in a file or on standard error.",
+    ),
+    Key(
+        "log.format",
+        '"text"',
+        values.Choice("text", "json"),
+        "Form of the lines: postscreen's, or a JSON object each ([logs.md](logs.md)). A change takes effect at the "
+        "next start.",
     ),
     Key(
         "log.respectful",

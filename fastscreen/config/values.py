@@ -428,6 +428,26 @@ class FilePath:
         return text
 
 
+class ListenAt:
+    """An address and port, the path of a Unix socket, or nothing."""
+
+    allowed = 'IP address and port, as "127.0.0.1:9155", an absolute path as "unix:/run/fastscreen/metrics", or ""'
+
+    def parse(self, value: object) -> Endpoint | str | None:
+        text = _text(value, self.allowed)
+        if not text:
+            return None
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:")
+            if not path.startswith("/") or not path.isprintable():
+                raise ValueError(f"bad path {quoted(text)}; allowed: {self.allowed}")
+            return path
+        try:
+            return Address().parse(text)
+        except ValueError:
+            raise ValueError(f"bad address {quoted(text)}; allowed: {self.allowed}") from None
+
+
 class Octets:
     """Allowed octets, C escapes as in Postfix (reference 1.2 `postscreen_expansion_filter`)."""
 

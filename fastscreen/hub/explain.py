@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +18,7 @@ from fastscreen.hub.doors import Door
 from fastscreen.hub.lookups import Said
 from fastscreen.hub.shapes import stamp_shown
 from fastscreen.hub.verdict import TESTS, Facts, Limits, judge
-from fastscreen.resolver import Nameserver, system_nameservers
+from fastscreen.resolver import nameservers
 
 Map = dict[str, Any]
 
@@ -41,16 +40,17 @@ class Known(Struct, frozen=True):
 
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
-    door: Door,
+    door: Door, out: frozenset[str],
 ) -> Map:  # fmt: skip
-    """address: in the core's form. door: where it comes in."""
+    """address: in the core's form. door: where it comes in. out: lists whose answers count nothing now."""
     sites = config.dnsbl.sites
-    domains = list(dict.fromkeys(site.domain for site in sites))
+    domains = config.dnsbl.domains
     wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
     seconds = min(SECONDS_MOST, config.dnsbl.timeout, wait)
     live = await lookups.ask_lists(address, domains, nameservers(config), seconds)
     found = await asyncio.get_running_loop().run_in_executor(None, access.find, address)
     used = live | {domain: said for domain, said in known.kept.items() if domain in live}
+    counting = {domain: said for domain, said in used.items() if domain not in out}
     facts = Facts(
         address=address,
         now=int(time.time()),
@@ -60,7 +60,7 @@ async def explain(
         relayed=known.relayed,
         counted=known.counted,
         stamps=known.stamps,
-        score=scoring.score(sites, used) if sites else None,
+        score=scoring.score(sites, counting) if sites else None,
         shown=shown,
         limits=known.limits,
         key=cachekey.shown(cache_key_of(address, config.cache.prefix)),
@@ -79,15 +79,14 @@ async def explain(
         "bypass_until": bypass_until,
         "sessions": known.sessions,
         "cache": _stamps(config, known.stamps, facts.now),
-        "lists": [_list(config, shown, domain, live[domain], domain in known.kept, used[domain]) for domain in domains],
+        "lists": [
+            _list(config, shown, domain, live[domain], domain in known.kept, used[domain], domain not in out)
+            for domain in domains
+        ],
         "score": facts.score.total if facts.score is not None else None,
         "threshold": config.dnsbl.threshold,
         "allowlist_threshold": config.dnsbl.allowlist_threshold,
     }
-
-
-def nameservers(config: Config) -> Sequence[Nameserver]:
-    return [Nameserver(server.host, server.port) for server in config.dnsbl.resolvers] or system_nameservers()
 
 
 def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | None:
@@ -100,8 +99,12 @@ def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | N
     }
 
 
-def _list(config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said) -> Map:
-    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one."""
+def _list(
+    config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said, counts: bool
+) -> Map:  # fmt: skip
+    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one. counts: the
+    list is well.
+    """
     return {
         "list": shown.get(domain, domain),
         "state": live.state,
@@ -116,6 +119,7 @@ def _list(config: Config, shown: dict[str, str], domain: str, live: Said, kept: 
             for site in config.dnsbl.sites
             if site.domain == domain
         ],
-        "weight": scoring.weight(config.dnsbl.sites, domain, used.addresses),
+        "weight": scoring.weight(config.dnsbl.sites, domain, used.addresses) if counts else 0,
+        "counts": counts,
         "kept": {"state": used.state, "answers": list(used.addresses)} if kept else None,
     }

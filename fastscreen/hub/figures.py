@@ -15,6 +15,7 @@ from fastscreen.hub import scoring
 from fastscreen.hub.frames import RequestError
 from fastscreen.hub.house import House
 from fastscreen.hub.questions import Lists, Stats
+from fastscreen.listhealth.table import State
 
 Map = dict[str, Any]
 
@@ -44,6 +45,7 @@ async def status(house: House) -> Map:
         "version": __version__,
         "hostname": house.config.hostname,
         "pid": house.pid,
+        "mode": house.config.mode,
         "bypass_until": house.bypass.until,
         "limits": {
             "pre_queue": sum(house.pre_queue(at) for at in range(len(house.crew))),
@@ -54,6 +56,7 @@ async def status(house: House) -> Map:
         "workers": workers,
         "cache": None,
         "lists": len(house.domains),
+        "lists_out": [house.shown.get(domain, domain) for domain in house.domains if domain in house.lists_out],
     }
     with contextlib.suppress(RequestError):
         shown["cache"] = await cache(house, answers)
@@ -109,6 +112,7 @@ async def dnsbl(house: House) -> Map:
         # A worker that has other lists just now (a reload is under way) is left out.
         counted = [answer[at] for answer in answers if answer and at < len(answer) and answer[at]["list"] == name]
         total: Map = {field: sum(one[field] for one in counted) for field in _SUMMED}
+        health = house.list_health(domain)
         latency = [sum(column) for column in zip(*(one["latency"] for one in counted), strict=True)]
         lists.append(
             {
@@ -121,7 +125,10 @@ async def dnsbl(house: House) -> Map:
                 **total,
                 "p50": latency_percentile(latency, 0.5),
                 "p95": latency_percentile(latency, 0.95),
-                "state": house.recent.state(house.config, f"{at} {domain}", total, latency),
+                "state": health.state.name.lower()
+                if health.state is not State.WELL
+                else house.recent.state(house.config, f"{at} {domain}", total, latency),
+                "why": health.why.text if health.state is State.OUT else "",
             }
         )
     config = house.config.dnsbl

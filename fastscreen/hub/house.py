@@ -17,7 +17,7 @@ from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.hub.bypass import Bypass
 from fastscreen.hub.clientnames import ClientNames
 from fastscreen.hub.crew import Crew
-from fastscreen.hub.explain import Known, nameservers
+from fastscreen.hub.explain import Known
 from fastscreen.hub.frames import RequestError
 from fastscreen.hub.liststate import ListStates
 from fastscreen.hub.lookups import Said
@@ -26,7 +26,8 @@ from fastscreen.hub.reverse import Reverse
 from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
-from fastscreen.resolver import Nameserver
+from fastscreen.listhealth.table import Health, HealthTable, State
+from fastscreen.resolver import Nameserver, nameservers
 from fastscreen.tables import TableError
 from fastscreen.warningbook import WarningBook
 
@@ -35,17 +36,18 @@ Result = TypeVar("Result")
 
 class House:
     """One hub's. pid, started: the supervisor's, s since 1970. books: everybody's warnings. tables: as the workers have
-    them, whatever became of the files. key: by which a client's worker is chosen.
+    them, whatever became of the files. key: by which a client's worker is chosen. health: how the DNS lists are.
     """
 
     def __init__(
         self, config: Config, log: Log, crew: Crew, memory: Sequence[memoryview], books: Sequence[WarningBook],
-        pid: int, started: float, tables: policy.Tables, key: int,
+        pid: int, started: float, tables: policy.Tables, key: int, health: HealthTable,
     ) -> None:  # fmt: skip
         self.log = log
         self.crew = crew
         self.books = books
         self.pid = pid
+        self.health = health
         self.started = started
         self.names = ListNames(())
         self.rings = Rings(memory, self.names)
@@ -87,7 +89,7 @@ class House:
         self.interfaces = interfaces
         self.shown = shown
         self.access = access
-        self.domains = list(dict.fromkeys(site.domain for site in config.dnsbl.sites))
+        self.domains = list(config.dnsbl.domains)
         self.recent.forget()
         self.names.change(time.time(), [self.shown.get(domain, domain) for domain in self.domains])
         # The cache's path takes effect when the daemon is started again, and then this process is another one.
@@ -101,6 +103,15 @@ class House:
         for domain, shown in self.shown.items():
             text = text.replace(domain, shown)
         return text
+
+    def list_health(self, domain: str) -> Health:
+        """As the workers go by it."""
+        return self.health.get(domain) if self.config.dnsbl.probe_interval else Health()
+
+    @property
+    def lists_out(self) -> frozenset[str]:
+        """The domains whose answers count nothing now."""
+        return frozenset(domain for domain in self.domains if self.list_health(domain).state is not State.WELL)
 
     def share(self, worker: int) -> policy.Share:
         return policy.Share(worker, len(self.crew))

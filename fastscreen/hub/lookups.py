@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
 from collections.abc import Iterable, Sequence
 
@@ -12,6 +11,7 @@ import pycares
 from msgspec import Struct
 
 from fastscreen.resolver import Nameserver
+from fastscreen.rfc5782 import is_listing, question
 
 _FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
 
@@ -42,11 +42,6 @@ async def ask_lists(
         await resolver.close()
 
 
-def question(address: str, domain: str) -> str:
-    """The name that a list is asked for (RFC 5782 2.1, 2.4)."""
-    return f"{ipaddress.ip_address(address).reverse_pointer.rsplit('.', 2)[0]}.{domain}"
-
-
 async def _ask(resolver: aiodns.DNSResolver, address: str, domain: str, seconds: float) -> Said:
     began = time.monotonic()
     try:
@@ -63,11 +58,3 @@ async def _ask(resolver: aiodns.DNSResolver, address: str, domain: str, seconds:
     if found and not listings:
         return Said("failed", (), took)  # 'you are blocked' says nothing of the client
     return Said("listed" if listings else "not listed", listings, took)
-
-
-def is_listing(answer: str, domain: str) -> bool:
-    """False for an address that cannot mean 'listed' (the core's rule, ext/queries.pyx)."""
-    one, two, three, four = ipaddress.IPv4Address(answer).packed
-    if one != 127 or (two, three) == (255, 255):
-        return False
-    return not (domain.lower().rstrip(".").endswith("dnswl.org") and (two, three, four) == (0, 0, 255))

@@ -15,11 +15,12 @@ from msgspec import Struct
 from fastscreen import __version__, channel, policy
 from fastscreen.channel import Reload, ReopenLog
 from fastscreen.config import Config
-from fastscreen.hub import frames, verbs
+from fastscreen.hub import frames, metrics, verbs
 from fastscreen.hub.connection import Caller
 from fastscreen.hub.crew import Crew
 from fastscreen.hub.frames import Request
 from fastscreen.hub.house import House
+from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.warningbook import WarningBook
 
@@ -32,18 +33,20 @@ NICENESS = 10  # where there is not CPU enough, mail goes first
 class Daemon(Struct, frozen=True):
     """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
     listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
-    the workers have them. key: by which a client's worker is chosen.
+    the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are.
     """
 
     pid: int
     started: float
     channel: socket.socket
-    control: socket.socket
+    control: socket.socket | None
+    metrics: socket.socket | None
     questions: Sequence[socket.socket]
     rings: Sequence[memoryview]
     books: Sequence[memoryview]
     tables: policy.Tables
     key: int
+    health: HealthTable
 
 
 class Hub:
@@ -77,11 +80,17 @@ class Hub:
             daemon.started,
             daemon.tables,
             daemon.key,
+            daemon.health,
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
-        server = await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN)
+        servers = []
+        if daemon.control is not None:
+            servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN))
+        if daemon.metrics is not None:
+            servers.append(await metrics.serve(self._house, daemon.metrics))
         await self._ended.wait()
-        server.close()
+        for server in servers:
+            server.close()
         for caller in self._callers:
             caller.end()
         while self._callers:

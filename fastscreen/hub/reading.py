@@ -168,7 +168,9 @@ async def explained(house: House, wanted: Explain, caller: Caller, request: Requ
     known = await house.known(address, await house.crew.ask_all(Stats()))
     where = door(house.config, house.interfaces, address, server)
     explained, name = await asyncio.gather(
-        explain.explain(house.config, house.access, house.shown, known, house.bypass.until, address, where),
+        explain.explain(
+            house.config, house.access, house.shown, known, house.bypass.until, address, where, house.lists_out
+        ),
         house.name_found(address, NAME_SECONDS),
     )
     return explained | {"name": name}

@@ -59,6 +59,11 @@ class Rings:
             total.update(reader.counts())
         return dict(total)
 
+    def details(self) -> Map:
+        """What `EventReader.details` has, of all workers."""
+        total: Map = _sum([reader.details() for reader in self.readers])
+        return total
+
     async def recent(self, chosen: Chosen, wanted: Filter, most: int, heads: Sequence[int]) -> list[Map]:
         """The latest events up to `heads` that match, the oldest first."""
         found: list[tuple[EventTuple, int]] = []
@@ -101,6 +106,16 @@ class Rings:
             "number": _number(kind, number),
             "text": _text(kind, text),
         }
+
+
+def _sum(parts: Sequence[Any]) -> Any:
+    """Numbers, or maps and lists of them, added up."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: _sum([part[name] for part in parts]) for name in first}
+    if isinstance(first, list):
+        return [sum(column) for column in zip(*parts, strict=True)]
+    return sum(parts)
 
 
 def failed(findings: int) -> list[str]:

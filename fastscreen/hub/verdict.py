@@ -15,6 +15,8 @@ from fastscreen.hub.scoring import Score
 TESTS = FINDINGS[:5]
 PREGREET, DNSBL = 0, 1
 _NOW = "Service currently unavailable"
+LATER = f"450 4.3.2 {_NOW}"
+_SHADOW = "shadow mode: it would be told"
 
 
 class Limits(Struct, frozen=True):
@@ -88,8 +90,10 @@ def judge(config: Config, facts: Facts) -> Verdict:
     most = config.limits.client_connection_count
     if 0 < most <= facts.counted:
         reply = "421 4.7.0 Error: too many connections"
-        text = f"turned away: {facts.counted} sessions are open, and limits.client_connection_count is {most}"
-        return found.end("busy", "limits", text, reply)
+        text = f"{facts.counted} sessions are open, and limits.client_connection_count is {most}"
+        if not config.shadow:
+            return found.end("busy", "limits", f"turned away: {text}", reply)
+        found.add("limits", f"{text}: {_SHADOW} {reply}")
     if limits.handoffs >= limits.post_queue:
         reply = "421 4.3.2 All server ports are busy"
         return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
@@ -100,27 +104,32 @@ def judge(config: Config, facts: Facts) -> Verdict:
     found.add("access", _access(facts.access))
     if facts.access.decision == PERMITTED:
         return found.end("allowlisted", "handoff", "handed on at once")
-    action = config.access.denylist_action
+    if denied:
+        refused = _soft(config, f"550 5.3.2 {_NOW}")
+        _spared(config, found, "access.denylist_action", config.access.denylist_action, _521(config), refused)
+    action = config.follows(config.access.denylist_action)
     if denied and action is Action.DROP:
         return found.end("denylisted", "access", "turned away at once (access.denylist_action is drop)", _521(config))
     enforced = denied and action is Action.ENFORCE
-    if denied and not enforced:
-        found.add("access", "nothing follows (access.denylist_action is ignore)")
     if not denied and facts.bypassed:
         return found.end("bypassed", "bypass", "handed on at once: the bypass is on")
     due = _due(config, facts, found, enforced)
     if not due and not enforced and facts.sessions == facts.relayed and facts.stamps is not None:
         return found.end("cached", "handoff", "handed on at once (PASS OLD)")
-    vetoed = not facts.door.open
-    if vetoed:
+    shut = not facts.door.open
+    vetoed = shut and not config.shadow
+    if shut:
         found.add("interface", f"{facts.door.server} is not in access.allowlist_interfaces: nobody passes there")
+        if not vetoed:
+            found.add("interface", f"{_SHADOW} {LATER}")
     elif facts.door.others:
         found.add("interface", "at an address that is not in access.allowlist_interfaces it would be refused with 450")
     if limits.sessions + 1 - limits.handoffs > limits.pre_queue:
-        text = (
-            f"turned away: {limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"
-        )
-        return found.end("busy", "limits", text, "421 4.3.2 All screening ports are busy")
+        text = f"{limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"
+        reply = "421 4.3.2 All screening ports are busy"
+        if not config.shadow:
+            return found.end("busy", "limits", f"turned away: {text}", reply)
+        return found.end("untested", "limits", f"{text}: handed on at once; {_SHADOW} {reply}")
     found.tests = [TESTS[test] for test in due]
     reply = _soft(config, f"550 5.3.2 {_NOW}") if enforced else ""
     deep = [test for test in due if test > DNSBL]
@@ -130,12 +139,16 @@ def judge(config: Config, facts: Facts) -> Verdict:
         score = facts.score or Score()
         if DNSBL in due:
             found.add("dnsbl", _scored(config, score))
-            if _vouched(config, score) and not enforced and not vetoed:
+            if _vouched(config, score) and not enforced and not shut:
                 deep = []
                 found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
-            if score.total >= config.dnsbl.threshold and config.dnsbl.action is not Action.IGNORE:
-                reply = _listed(config, facts, score)
-                if config.dnsbl.action is Action.DROP:
+            if score.total >= config.dnsbl.threshold:
+                dropped, refused = (_listed(config, facts, score, drop) for drop in (True, False))
+                _spared(config, found, "dnsbl.action", config.dnsbl.action, dropped, refused)
+            action = config.follows(config.dnsbl.action)
+            if score.total >= config.dnsbl.threshold and action is not Action.IGNORE:
+                reply = dropped if action is Action.DROP else refused
+                if action is Action.DROP:
                     kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
                     return found.end(kind, "dnsbl", "hung up on after the wait (dnsbl.action is drop)", reply)
     if config.tls.level == "encrypt" and (reply or vetoed or deep):
@@ -148,15 +161,16 @@ def judge(config: Config, facts: Facts) -> Verdict:
         return found.end(kind, "dialogue", "greeted by the dummy engine, and every recipient is refused", reply)
     if vetoed:
         text = "greeted by the dummy engine, refused for now, and has passed nothing"
-        return found.end("vetoed", "dialogue", text, f"450 4.3.2 {_NOW}")
+        return found.end("vetoed", "dialogue", text, LATER)
     if deep:
         names = ", ".join(TESTS[test] for test in deep)
         if config.handoff.continue_to is not None:
             text = f"greeted by the dummy engine; if {names} find nothing, goes on with the MTA at its first recipient"
             return found.end("continued", "dialogue", text)
         text = f"greeted by the dummy engine; if {names} find nothing, handed on when it comes again"
-        return found.end("deep", "dialogue", text, f"450 4.3.2 {_NOW}")
-    if DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold:
+        return found.end("deep", "dialogue", text, LATER)
+    failed = DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold
+    if failed or shut:
         return found.end("ignored", "handoff", "handed on if it is silent until greeted; it has not passed")
     if found.tests:
         return found.end("passed", "handoff", "handed on if it is silent until greeted")
@@ -201,10 +215,16 @@ def _greet(config: Config, found: Verdict, due: list[int]) -> None:
 
 def _scored(config: Config, score: Score) -> str:
     what = "is below" if score.total < config.dnsbl.threshold else "reaches"
-    text = f"score {score.total} {what} dnsbl.threshold {config.dnsbl.threshold}"
-    if score.total >= config.dnsbl.threshold and config.dnsbl.action is Action.IGNORE:
-        text += ", and nothing follows (dnsbl.action is ignore)"
-    return text
+    return f"score {score.total} {what} dnsbl.threshold {config.dnsbl.threshold}"
+
+
+def _spared(config: Config, found: Verdict, key: str, action: Action, dropped: str, refused: str) -> None:
+    """Say of a failed test that nothing follows, if so, and what would."""
+    step = key.partition(".")[0]
+    if action is Action.IGNORE:
+        found.add(step, f"nothing follows ({key} is ignore)")
+    elif config.follows(action) is Action.IGNORE:
+        found.add(step, f"{_SHADOW} {dropped if action is Action.DROP else refused}")
 
 
 def _vouched(config: Config, score: Score) -> bool:
@@ -212,10 +232,9 @@ def _vouched(config: Config, score: Score) -> bool:
     return dnsbl.allowlist_threshold < 0 and score.total <= dnsbl.allowlist_threshold and score.total < dnsbl.threshold
 
 
-def _listed(config: Config, facts: Facts, score: Score) -> str:
+def _listed(config: Config, facts: Facts, score: Score, dropped: bool) -> str:
     """What a listed client is told; temporary when an allow list that said nothing could have saved it."""
     unsure = score.lowest < config.dnsbl.threshold
-    dropped = config.dnsbl.action is Action.DROP
     code = ("421 4.7.1" if dropped else "450 4.7.1") if unsure else ("521 5.7.1" if dropped else "550 5.7.1")
     name = facts.shown.get(score.top, score.top)
     return _soft(config, f"{code} Service unavailable; client [{facts.address}] blocked using {name}")

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TypeVar
 
-from peers import certificate, dialogue, needs, postfix, profiles, screener
+from peers import certificate, dialogue, imported, needs, postfix, profiles, screener
 from peers.logbook import Logbook
 from peers.nameserver import ADDRESS, NameServer
 from peers.namespace import Namespace
@@ -51,16 +51,17 @@ class Lab:
                 (folder / name).write_text(content)
             chain = certificate.make(folder)
             self.services = {n: profiles.replaced(s, "$tables", str(folder)) for n, s in services.items()}
+            parameters = {name: profiles.to_postscreen(settings) for name, settings in self.services.items()}
+            for name in imported.names():
+                made = imported.make(name, folder, self.folder / name)
+                self.services[name], parameters[name] = made.settings, made.parameters
             self.ports = {name: FIRST_PORT + at for at, name in enumerate(self.services)}
             resolv_conf = self.folder / "resolv.conf"
             resolv_conf.write_text(f"nameserver {ADDRESS}\noptions timeout:10 attempts:1\n")
             self.namespace = self._keep(Namespace(resolv_conf))
             self.lists = self._keep(Rbldnsd(self.namespace, self.folder / "rbldnsd"))
             self.nameserver = self._keep(NameServer(self.namespace))
-            screens = [
-                Service(name, self.ports[name], profiles.to_postscreen(settings))
-                for name, settings in self.services.items()
-            ]
+            screens = [Service(name, self.ports[name], parameters[name]) for name in self.services]
             self.postfix = self._keep(Postfix(self.namespace, self.folder / "postfix", screens, chain))
             self._postfix_log = Logbook(self.postfix.log)
         except BaseException:

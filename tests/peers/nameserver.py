@@ -69,7 +69,7 @@ class NameServer:
                         self._server.sendto(_reply(question, end, SERVFAIL), client)
                     elif zone == "slow.rbl.test":
                         later.append((time.monotonic() + SLOW, _reply(question, end, 0, "127.0.0.2"), client))
-                    elif name.endswith(".rbl.test"):
+                    elif name.endswith((".rbl.test", *rbldnsd.ZONES)):
                         serial = (serial + 1) % 65536
                         waiting[serial] = (question[:2], client)
                         self._lists.send(serial.to_bytes(2, "big") + question[2:])

@@ -313,7 +313,8 @@ class Player:
 
     def _normal_reply(self, connection: Connection, line: str) -> str:
         text = line.encode("unicode_escape").decode("ascii")
-        if self._dialogue.settings.get("engine.reject_footer"):  # the only place where a reply has a port or a time
+        # the only place where a reply has a port or a time
+        if self._dialogue.settings.get("engine.reject_footer") or self._dialogue.profile == "imported-full":
             text = re.sub(rf"\b{connection.port}\b", f"#{connection.number}", _LOCALTIME.sub("LOCALTIME", text))
         return text
 

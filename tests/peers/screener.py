@@ -58,7 +58,7 @@ class Screener:
             "hostname": postfix.HOSTNAME,
             "user": USER,
             "access": {"mynetworks": []},
-            "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"]},
+            "dnsbl": {"resolvers": [f"{nameserver.ADDRESS}:53"], "probe_interval": 0},
             "cache": {"path": str(self.cache)},
             "control": {"path": ""},
             "log": {"to": f"file:{self.log}", "ident": "postfix/postscreen"},

@@ -1,7 +1,9 @@
-"""pflogsumm, logwatch and fail2ban's stock filter read fastscreen's log as they read postscreen's."""
+"""pflogsumm, logwatch, fail2ban's stock filter and our own report read fastscreen's log as they read postscreen's."""
 
+import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,14 @@ def test_fail2ban(logs: tuple[Path, Path], mode: str) -> None:
     theirs, ours = found
     assert theirs[0], "the filter found nothing in postscreen's log"
     assert ours == theirs
+
+
+def test_fastscreen_report(logs: tuple[Path, Path]) -> None:
+    """What the report says of sessions is the same, and every line of a real postscreen's counts as what it is."""
+    command = [sys.executable, "-m", "fastscreen", "report", "--json"]
+    theirs, ours = (json.loads(_run([*command, str(path)])) for path in logs)
+    for path, found in zip(logs, (theirs, ours), strict=True):
+        assert sum(found["totals"].values()) == found["lines"] == path.read_text().count("\n")
+        assert found["totals"]["other"] == 0
+    for key in ("totals", "outcomes", "refusals", "in_spite", "clients", "ranks", "lists", "reject_codes", "said"):
+        assert theirs[key] == ours[key], key

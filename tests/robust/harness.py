@@ -66,6 +66,7 @@ class Screener:
             "listen": {"addresses": [f"{ADDRESS}:0"]},
             "handoff": {"to": f"pass:{self.folder / 'mta'}"},
             "greet": {"wait": "1s", "action": "enforce"},
+            "dnsbl": {"probe_interval": 0},
             "limits": {"pre_queue": 1000},
             "cache": {"path": ""},
             "control": {"path": ""},

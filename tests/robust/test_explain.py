@@ -34,6 +34,13 @@ CONFIGURATIONS: list[Map] = [
         "dnsbl": {"action": "drop"},
         "greet": {"banner": ""},
     },
+    {
+        "mode": "shadow",
+        "access": {"denylist_action": "drop"},
+        "dnsbl": {"action": "enforce"},
+        "deep": {"pipelining": "enforce"},
+    },
+    {"access": {"denylist_action": "shadow"}, "dnsbl": {"action": "shadow"}, "deep": {"bare_newline": "shadow"}},
 ]
 
 VERDICTS: list[set[str]] = [
@@ -46,6 +53,8 @@ VERDICTS: list[set[str]] = [
     {"allowlisted", "cached", "denylisted", "untested"},
     {"allowlisted", "deferred", "rejected", "vetoed"},
     {"allowlisted", "cached", "deferred", "vetoed"},
+    {"allowlisted", "cached", "ignored", "passed"},
+    {"allowlisted", "cached", "deep", "passed"},
 ]
 """What the situations of each configuration come to; their chance is always the same."""
 
@@ -67,7 +76,7 @@ def settings_of(configuration: Map, path: Path, folder: Path, resolver: str, net
             "resolvers": [resolver],
         },
     }
-    return merge(own, {table: keys for table, keys in configuration.items() if table != "bypass"})
+    return merge(own, {key: value for key, value in configuration.items() if key != "bypass"})
 
 
 def answers(chance: random.Random, zone: str) -> Behaviour:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bench.micro import cache
+from bench.micro import cache, report
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,3 +36,11 @@ def test_a_cache_without_room_says_why(tmp_path: Path) -> None:
     (figure,) = cache.figures(tmp_path, [10**15], lookups=1, storing_seconds=1)
     assert figure.met is False
     assert figure.detail.startswith("not measured: a cache of 1,000,000,000,000,000 entries needs 250000000.0 GB")
+
+
+def test_a_report_is_measured(tmp_path: Path) -> None:
+    (figure,) = report.figures(tmp_path, 1_000_000)
+    assert figure.value > 0
+    assert figure.met == (figure.value <= float(figure.aim.split()[1]))
+    assert " clients kept apart" in figure.detail
+    assert not list(tmp_path.iterdir())

@@ -11,10 +11,11 @@ from fastscreen.config import default
 from fastscreen.config.sites import parse_site
 from fastscreen.hub import frames, shapes
 from fastscreen.hub.liststate import ListStates
-from fastscreen.hub.lookups import Said, is_listing, question
+from fastscreen.hub.lookups import Said
 from fastscreen.hub.rings import ListNames
 from fastscreen.hub.scoring import Score, filter_text, score, weight
 from fastscreen.hub.store import Store, StoreError
+from fastscreen.rfc5782 import is_listing, question
 from fastscreen.warningbook import SIZE, TEXT_MOST, WARNINGS, WarningBook
 
 

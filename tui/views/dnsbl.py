@@ -9,7 +9,8 @@ from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView
 
-STATE_ROLES = {"ok": OK, "slow": WARN, "failing": BAD, "unused": MUTED}
+STATE_ROLES = {"ok": OK, "slow": WARN, "failing": BAD, "suspect": WARN, "out": BAD, "unused": MUTED}
+ILL = ("slow", "failing", "suspect", "out")
 MOST_ROWS = 200
 
 
@@ -37,12 +38,12 @@ class DnsblView(TableView):
     async def poll(self, link: Link) -> None:
         dnsbl = await link.ask(Dnsbl, "dnsbl")
         self._lists = dnsbl.lists[:MOST_ROWS]
-        ill = sum(item.state in ("slow", "failing") for item in self._lists)
+        ill = sum(item.state in ILL for item in self._lists)
         self.note(
             (str(len(self._lists)), STRONG),
             f" lists, threshold {dnsbl.threshold}",
             f", allow list threshold {dnsbl.allowlist_threshold}",
-            (f", {ill} slow or failing", BAD) if ill else "",
+            (f", {ill} not well", BAD) if ill else "",
         )
         self.fill([row(at, item) for at, item in enumerate(self._lists)])
 
@@ -55,11 +56,24 @@ class DnsblView(TableView):
 
     def exported(self) -> Export | None:
         return Export(
-            ("list", "weight", "asked", "answered", "listed", "unique", "timed_out", "errors", "p50", "p95", "state"),
+            (
+                "list",
+                "weight",
+                "asked",
+                "answered",
+                "listed",
+                "unique",
+                "timed_out",
+                "errors",
+                "p50",
+                "p95",
+                "state",
+                "why",
+            ),
             [
                 (
                     *(i.zone, weights(i.sites), i.asked, i.answered, i.listed, i.unique, i.timed_out, i.errors),
-                    *(i.p50, i.p95, i.state),
+                    *(i.p50, i.p95, i.state, i.why),
                 )
                 for i in self._lists
             ],

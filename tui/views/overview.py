@@ -186,7 +186,7 @@ def _lists(lists: Sequence[DnsblList], width: int, rows: int) -> list[Text]:
     if well < len(lists):
         line.append(f", {len(lists) - well} not well", BAD)
     lines = [line]
-    order = {"failing": 0, "slow": 1, "ok": 2}
+    order = {"out": 0, "suspect": 1, "failing": 2, "slow": 3, "ok": 4}
     name = max(width - 22, 8)
     for item in sorted(lists, key=lambda item: (order.get(item.state, 3), -(item.p95 or 0.0)))[:rows]:
         line = Text().append(f"{item.zone[:name]:<{name}} ")

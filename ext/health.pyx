@@ -1,0 +1,56 @@
+# How the lists are: one that is not well is not asked, or counts nothing, until it is (fastscreen/listhealth/). Its
+# state is in memory that all processes share; what is decided here is only that a list has to be looked at.
+#
+# A list that begins to list the world shows in the answers themselves: the part of the clients that it lists leaps.
+# That is Page's test (CUSUM) for an odd coin: each answer adds the logarithm of how much likelier it is if the part
+# that is not listed has halved, and the sum, never below 0, is what speaks for that. A list that lists 5 % of the
+# clients is suspected after 17 hits in a row, one that lists 80 % after 340.
+
+from libc.math cimport log as logarithm
+
+cdef enum:
+    USUAL_ANSWERS = 2048            # so many answers make what is usual
+    LEAST_ANSWERS = 200             # fewer tell nothing
+    CALM_SECONDS = 60               # a list that was looked at is not suspected again before
+cdef double SURPRISE = 40.0         # e^40 to 1: waves of listed clients are usual, too
+cdef double RAREST = 0.02           # a part below is taken for this, or the first hit of a small list would be a leap
+
+
+cdef inline bint list_is_well(const List* list) noexcept nogil:
+    return list.health == NULL or list.health.state == HEALTH_WELL
+
+
+cdef inline bint list_is_asked(const List* list) noexcept nogil:
+    return list.health == NULL or list.health.state != HEALTH_OUT
+
+
+cdef inline bint reply_counts(const List* list, const Reply* reply) noexcept nogil:
+    """True when a list's answer may count: it is well, and has been since it gave the answer."""
+    if reply.state != REPLY_LISTED and reply.state != REPLY_NOT_LISTED:
+        return False
+    return list_is_well(list) and (list.health == NULL or reply.answered >= list.health.since)
+
+
+cdef void list_watch(Screener core, List* list, bint listed) noexcept:
+    """Take note of an answer. A list whose share of hits has leapt counts nothing from here on, until it was probed."""
+    cdef double usual = min(max(list.usual, RAREST), 1 - RAREST)
+    cdef uint32_t now = <uint32_t> (core.now // MICROSECONDS)
+    if list.health == NULL:
+        return
+    list.surprise = max(0.0, list.surprise + logarithm((1 + usual) / 2 / usual if listed else 0.5))
+    list.seen = min(list.seen + 1, <uint32_t> USUAL_ANSWERS)
+    list.usual += ((1.0 if listed else 0.0) - list.usual) / list.seen
+    if list.surprise < SURPRISE:
+        return
+    list.surprise = 0
+    if list.seen < LEAST_ANSWERS or list.health.state != HEALTH_WELL or now < list.calm_until:
+        return
+    list.calm_until = now + CALM_SECONDS
+    list.health.state = HEALTH_SUSPECT
+    core.log.begin(PRIORITY_WARNING, False)
+    core.log.put("warning: list ")
+    core.log.put(list.shown)
+    core.log.put(" suddenly lists many more clients than the ")
+    core.log.put_number(<int64_t> (100 * usual + 0.5))
+    core.log.put("% that it did: it counts nothing until it has been probed")
+    core.log.end()

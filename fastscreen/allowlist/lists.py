@@ -1,0 +1,97 @@
+"""The lists of a configuration, and a refresh of one: looked up, written, and what has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from fastscreen.allowlist import state, table
+from fastscreen.allowlist.flatten import Questions
+from fastscreen.allowlist.providers import Source, chosen
+from fastscreen.allowlist.refresh import Change, refresh
+from fastscreen.allowlist.replace import replace_file, sole_writer
+from fastscreen.allowlist.state import State
+from fastscreen.allowlist.table import PERMIT, REJECT
+from fastscreen.config.model import Config
+
+
+class List(Struct, frozen=True):
+    """name: as the configuration has it. result: what its table says of each network."""
+
+    name: str
+    path: Path
+    result: str
+    sources: Sequence[Source]
+
+
+class Renewal(Struct, frozen=True):
+    """What a refresh did to a list. warning: the state began anew. written: the table has other rules (or would)."""
+
+    of: List
+    state: State
+    changes: list[Change]
+    warning: str
+    written: bool
+
+
+def lists_of(config: Config) -> list[List]:
+    """Those with somebody on them, or that had somebody at the last refresh: they are to be emptied."""
+    allow, deny = config.allowlist, config.denylist
+    both = (
+        ("allowlist", allow.path, PERMIT, chosen(allow.groups, allow.providers, allow.domains, allow.exclude)),
+        ("denylist", deny.path, REJECT, chosen((), (), deny.domains)),
+    )
+    return [
+        List(name, Path(path), result, sources)
+        for name, path, result, sources in both
+        if path and (sources or is_there(state.path_of(Path(path))))
+    ]
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is such a file, as far as this user may look: what is out of its reach is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_refreshed(config: Config) -> bool:
+    """Whether a running daemon has something to refresh."""
+    return config.allowlist.interval > 0 and bool(lists_of(config))
+
+
+def begin(config: Config) -> None:
+    """Make the tables of a daemon that refreshes them, empty, where there are none yet: the access list opens them.
+
+    What cannot be made is told by whoever opens it.
+    """
+    if not is_refreshed(config):
+        return
+    for each in lists_of(config):
+        if not is_there(each.path):
+            text = table.rendered(each.sources, State(), each.result, time.time())
+            with contextlib.suppress(OSError):
+                replace_file(each.path, text.encode())
+
+
+async def renew(each: List, ask: Questions, now: float, accept: Collection[str] = (), *, write: bool = True) -> Renewal:
+    """Refresh a list. write: False = only tell what would change.
+
+    now: s since 1970. OSError: a file cannot be read or written; BlockingIOError: another refresh is under way.
+    """
+    with sole_writer(each.path.parent) if write else contextlib.nullcontext():
+        before, warning = state.load(each.path)
+        after, changes = await refresh(each.sources, before, ask, now, accept)
+        text = table.rendered(each.sources, after, each.result, now)
+        if write:
+            # In this order: a last good result is never lost, and the next refresh writes what this one did not.
+            state.save(each.path, after)
+            written = table.write(each.path, text)
+        else:
+            written = not table.has(each.path, text)
+        return Renewal(each, after, changes, warning, written)

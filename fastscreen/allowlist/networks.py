@@ -1,0 +1,137 @@
+"""Sets of networks: what is left of some without others, as few as possible, and which are too odd to be allowed."""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+WIDEST = {4: 8, 6: 19}
+"""Bits of the widest network that is taken. Nobody was ever given more: /8 in IPv4's first years, /19 of IPv6."""
+MOST_WIDEST = 2
+"""How many of the widest networks a provider may have in all."""
+
+# IANA's special-purpose registries (RFC 6890 and later), multicast, and what was never given out.
+_SPECIAL: tuple[tuple[str, str], ...] = (
+    ("0.0.0.0/8", "this network"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "shared by a provider's customers"),
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "reserved"),
+    ("192.0.2.0/24", "for documentation"),
+    ("192.88.99.0/24", "reserved"),
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "for benchmarks"),
+    ("198.51.100.0/24", "for documentation"),
+    ("203.0.113.0/24", "for documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved"),
+    ("2001::/23", "reserved"),
+    ("2001:db8::/32", "for documentation"),
+    ("2002::/16", "reserved"),
+    ("3fff::/20", "for documentation"),
+)
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_BY_VERSION = {
+    version: [(network, why) for text, why in _SPECIAL if (network := ipaddress.ip_network(text)).version == version]
+    for version in (4, 6)
+}
+
+
+def objection(network: Network) -> str:
+    """Why a network is not taken; empty: it is."""
+    widest = WIDEST[network.version]
+    if network.prefixlen < widest:
+        return f"wider than /{widest}"
+    for special, why in _BY_VERSION[network.version]:
+        if network.overlaps(special):
+            return why
+    if isinstance(network, ipaddress.IPv6Network) and not network.subnet_of(_GLOBAL_UNICAST):
+        return "not a global address"
+    return ""
+
+
+def parsed(texts: Iterable[str]) -> list[Network]:
+    """ValueError: one is none."""
+    return [ipaddress.ip_network(text) for text in texts]
+
+
+def of_version(networks: Iterable[Network], version: int) -> list[Network]:
+    return [network for network in networks if network.version == version]
+
+
+def aggregated(networks: Iterable[Network]) -> list[Network]:
+    """The same addresses in as few networks as possible, IPv4 first, in order."""
+    every = list(networks)
+    return [*_collapsed(of_version(every, 4)), *_collapsed(of_version(every, 6))]
+
+
+def _collapsed(networks: list[Network]) -> list[Network]:
+    """All of one version."""
+    return list(ipaddress.collapse_addresses(networks))  # type: ignore[type-var]
+
+
+def without(networks: Iterable[Network], holes: Iterable[Network]) -> Iterator[Network]:
+    """The addresses of networks that are in none of the holes, in no particular order.
+
+    A hole may cost 128 networks: whoever takes what a stranger wrote should stop in time.
+    """
+    every, empty = list(networks), list(holes)
+    if not empty:
+        yield from every
+        return
+    for version in (4, 6):
+        merged = _collapsed(of_version(empty, version))
+        firsts = [int(hole.network_address) for hole in merged]
+        for network in of_version(every, version):
+            yield from _pieces(network, merged, firsts)
+
+
+def _pieces(network: Network, holes: list[Network], firsts: list[int]) -> Iterator[Network]:
+    """holes: apart from each other, in order. Two networks are apart, or one lies in the other."""
+    first, last = int(network.network_address), int(network.broadcast_address)
+    before = bisect_right(firsts, first) - 1
+    if before >= 0 and int(holes[before].broadcast_address) >= last:
+        return
+    inside = holes[bisect_left(firsts, first) : bisect_right(firsts, last)]
+    if not inside:
+        yield network
+        return
+    for hole in inside:
+        yield from _range(network, first, int(hole.network_address) - 1)
+        first = int(hole.broadcast_address) + 1
+    yield from _range(network, first, last)
+
+
+def _range(like: Network, first: int, last: int) -> Iterator[Network]:
+    if first > last:
+        return
+    kind = type(like.network_address)
+    yield from ipaddress.summarize_address_range(kind(first), kind(last))
+
+
+def covered(network: Network, others: list[Network], firsts: list[int]) -> bool:
+    """Whether a network lies in one of `others`: of its version, aggregated. firsts: their first addresses."""
+    at = bisect_right(firsts, int(network.network_address)) - 1
+    return at >= 0 and int(others[at].broadcast_address) >= int(network.broadcast_address)
+
+
+def extent(networks: Iterable[Network]) -> tuple[int, int]:
+    """How much aggregated networks hold: IPv4 addresses, IPv6 networks of /64 (a host has one)."""
+    ipv4 = ipv6 = 0
+    for network in networks:
+        if network.version == 4:
+            ipv4 += 1 << (32 - network.prefixlen)
+        else:
+            ipv6 += 1 << max(0, 64 - network.prefixlen)
+    return ipv4, ipv6
+
+
+def too_much(networks: Iterable[Network]) -> bool:
+    """Whether aggregated networks hold more than one provider may have, however finely they are cut."""
+    ipv4, ipv6 = extent(networks)
+    return ipv4 > MOST_WIDEST << (32 - WIDEST[4]) or ipv6 > MOST_WIDEST << (64 - WIDEST[6])

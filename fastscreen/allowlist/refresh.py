@@ -1,0 +1,144 @@
+"""A refresh: every provider is looked up, and what comes is taken, or the last good result kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+
+from msgspec import Struct, structs
+
+from fastscreen.allowlist import networks
+from fastscreen.allowlist.flatten import Questions, flatten
+from fastscreen.allowlist.networks import Network
+from fastscreen.allowlist.providers import Source
+from fastscreen.allowlist.spf import SpfError
+from fastscreen.allowlist.state import Entry, State
+
+AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
+PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
+_WHY_MOST = 3  # reasons in a line
+REFUSED_SHOWN = 50  # networks a provider; a record that is all wrong need not be repeated
+
+
+class Change(Struct, frozen=True):
+    """What a refresh did to one provider.
+
+    added, removed: networks of the table. problem: why there is no good result now; empty: there is.
+    unreachable: no name server answered, which says nothing of the provider. shrunk: the result is good, but small.
+    left_out, refused: what was not so at the last refresh.
+    """
+
+    name: str
+    group: str
+    count: int
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    problem: str = ""
+    unreachable: bool = False
+    shrunk: bool = False
+    good: float = 0.0
+    left_out: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class Looked(Struct, frozen=True):
+    """What the DNS says of one provider, judged."""
+
+    networks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    problem: str = ""
+    unreachable: bool = False
+
+
+async def refresh(
+    sources: Sequence[Source], before: State, ask: Questions, now: float, accept: Collection[str] = ()
+) -> tuple[State, list[Change]]:
+    """Look all up, several at a time. Never raises for what comes from outside.
+
+    now: s since 1970. accept: names of providers that may shrink this time.
+    """
+    room = asyncio.Semaphore(AT_A_TIME)
+
+    async def in_turn(source: Source) -> Looked:
+        async with room:
+            return await look_up(source, ask)
+
+    looked = await asyncio.gather(*(in_turn(source) for source in sources))
+    providers: dict[str, Entry] = {}
+    changes = []
+    for source, found in zip(sources, looked, strict=True):
+        last = before.providers.get(source.name)
+        entry, shrunk = decided(source, last, found, now, source.name in accept)
+        providers[source.name] = entry
+        changes.append(_change(source, last, entry, found.unreachable, shrunk))
+    gone = [name for name in before.providers if name not in providers]
+    changes += [Change(name, before.providers[name].group, 0, removed=before.providers[name].networks) for name in gone]
+    return State(refreshed=now, providers=providers), changes
+
+
+async def look_up(source: Source, ask: Questions) -> Looked:
+    """The networks of all domains of a provider. One domain without a good result: there is none."""
+    found: list[Network] = []
+    left_out: list[str] = []
+    try:
+        async with asyncio.timeout(PROVIDER_SECONDS):
+            for domain in source.domains:
+                flat = await flatten(domain, ask)
+                found += flat.networks
+                left_out += flat.left_out
+    except SpfError as error:
+        return Looked(problem=str(error), unreachable=error.kind == "temperror")
+    except TimeoutError:
+        return Looked(problem=f"not looked up within {PROVIDER_SECONDS:g} s", unreachable=True)
+    objections = {network: networks.objection(network) for network in dict.fromkeys(found)}
+    kept = networks.aggregated(network for network, objection in objections.items() if not objection)
+    refused = [f"{network} ({objection})" for network, objection in objections.items() if objection]
+    if len(refused) > REFUSED_SHOWN:
+        refused = [*refused[:REFUSED_SHOWN], f"and {len(refused) - REFUSED_SHOWN} more"]
+    problem = ""
+    if networks.too_much(kept):
+        ipv4, ipv6 = networks.extent(kept)
+        problem = f"{ipv4:,} IPv4 addresses and {ipv6:,} IPv6 networks of /64 are too much for one provider"
+    elif not kept:
+        why = [*(f"refused {text}" for text in refused), *(f"left out {text}" for text in left_out)]
+        problem = "its records have no network that can be used" + (f": {', '.join(why[:_WHY_MOST])}" if why else "")
+    return Looked(tuple(str(network) for network in kept), tuple(left_out), tuple(refused), problem)
+
+
+def decided(source: Source, last: Entry | None, found: Looked, now: float, accept: bool) -> tuple[Entry, bool]:
+    """What is known of a provider after a look-up, and whether its result was not taken because it shrank."""
+    if last is None:
+        last = Entry(source.group, source.domains)
+    problem, shrunk = found.problem, False
+    if not problem and not accept and last.good and last.domains == source.domains:
+        shrunk = shrank(networks.parsed(last.networks), networks.parsed(found.networks))
+        if shrunk:
+            problem = f"shrank from {len(last.networks)} networks to {len(found.networks)}, to less than half"
+    if not problem:
+        return Entry(source.group, source.domains, found.networks, now, now, "", found.left_out, found.refused), False
+    # The last result was of the domains that it was looked up for: with others, the next good one is no shrinking.
+    return structs.replace(last, group=source.group, tried=now, problem=problem), shrunk
+
+
+def shrank(before: Sequence[Network], after: Sequence[Network]) -> bool:
+    """Whether less than half of the addresses are left, of IPv4's or of IPv6's; of both aggregated networks."""
+    return any(2 * now < then for then, now in zip(networks.extent(before), networks.extent(after), strict=True))
+
+
+def _change(source: Source, last: Entry | None, entry: Entry, unreachable: bool, shrunk: bool) -> Change:
+    had = last if last is not None else Entry(source.group, source.domains)
+    before, after = set(had.networks), set(entry.networks)
+    return Change(
+        source.name,
+        source.group,
+        len(entry.networks),
+        tuple(each for each in entry.networks if each not in before),
+        tuple(each for each in had.networks if each not in after),
+        entry.problem,
+        unreachable,
+        shrunk,
+        entry.good,
+        tuple(each for each in entry.left_out if each not in had.left_out),
+        tuple(each for each in entry.refused if each not in had.refused),
+    )

@@ -1,0 +1,77 @@
+"""What is known of each provider from refresh to refresh, in a file beside the table: its last good result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from fastscreen.allowlist import networks
+from fastscreen.allowlist.replace import replace_file
+from fastscreen.config.escape import escaped
+
+VERSION = 1
+Moment = Annotated[float, Meta(ge=0, le=1e11)]
+_SIZE_MOST = 64 << 20  # octets
+
+
+class Entry(Struct, frozen=True):
+    """One provider. Times are s since 1970.
+
+    networks: the last good result, aggregated. good: when it was looked up; 0 = there is none yet.
+    tried: when it was looked up last. problem: why that gave no good result; empty: it did.
+    left_out: what of its records cannot be told beforehand. refused: networks that are not taken, and why.
+    """
+
+    group: str
+    domains: tuple[str, ...]
+    networks: tuple[str, ...] = ()
+    good: Moment = 0.0
+    tried: Moment = 0.0
+    problem: str = ""
+    left_out: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class State(Struct, frozen=True):
+    """refreshed: when all were looked up last, s since 1970. providers: by name."""
+
+    version: int = VERSION
+    refreshed: Moment = 0.0
+    providers: dict[str, Entry] = {}
+
+
+def path_of(table: Path) -> Path:
+    """Where the state of a table is."""
+    return table.with_name(f"{table.name}.state")
+
+
+def load(table: Path) -> tuple[State, str]:
+    """The state, and a warning when it begins anew though there is a file. OSError: it may not be read."""
+    path = path_of(table)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_SIZE_MOST)
+    except FileNotFoundError:
+        return State(), ""
+    try:
+        version = msgspec.json.decode(data, type=_Version).version
+        if version != VERSION:
+            return State(), f"{escaped(str(path))}: version {version} is not read here, begun anew"
+        state = msgspec.json.decode(data, type=State)
+        for entry in state.providers.values():
+            networks.parsed(entry.networks)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+        return State(), f"{escaped(str(path))}: damaged, begun anew"
+    return state, ""
+
+
+def save(table: Path, state: State) -> None:
+    """OSError: it cannot be written; the one before is whole."""
+    replace_file(path_of(table), msgspec.json.format(msgspec.json.encode(state), indent=1))
+
+
+class _Version(Struct, frozen=True):
+    version: int

@@ -1,0 +1,62 @@
+"""What a refresh did, as the log and the command tell it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from fastscreen.allowlist.lists import Renewal
+from fastscreen.allowlist.refresh import Change
+
+_NAMED_MOST = 5  # providers in a line of the log
+
+
+def sum_of(renewal: Renewal) -> str:
+    """One line: what came and went; empty when nothing did."""
+    changed = [change for change in renewal.changes if change.added or change.removed]
+    if not changed:
+        return ""
+    added, removed = sum(len(each.added) for each in changed), sum(len(each.removed) for each in changed)
+    return (
+        f"{renewal.of.name}: {_networks(added)} added, {removed:,} removed: "
+        f"{_some([f'{each.name} +{len(each.added)} -{len(each.removed)}' for each in changed])}"
+    )
+
+
+def problems_of(renewal: Renewal) -> str:
+    """One line: whose last result is kept, and why; empty: nobody's."""
+    failed = [change for change in renewal.changes if change.problem]
+    if not failed:
+        return ""
+    how_many = f"{len(failed)} of {len(renewal.of.sources)} providers"
+    why = _some([problem_of(change) for change in failed])
+    return f"{renewal.of.name}: no new result of {how_many}, the last one stays: {why}"
+
+
+def problem_of(change: Change) -> str:
+    """One provider's."""
+    remedy = f"; to take it: fastscreen allowlist refresh --accept-shrunk {change.name}" if change.shrunk else ""
+    return f"{change.name} ({kept(change.good)}): {change.problem}{remedy}"
+
+
+def kept(good: float) -> str:
+    """Of when the result is that is kept."""
+    return f"of {time.strftime('%Y-%m-%d', time.gmtime(good))}" if good else "none yet"
+
+
+def notes_of(renewal: Renewal) -> Iterator[str]:
+    """Lines: what of a provider is not in the table, unless that was so at the last refresh, too."""
+    for change in renewal.changes:
+        if change.refused:
+            yield f"{renewal.of.name}: {change.name}: refused: {_some(change.refused)}"
+        if change.left_out:
+            yield f"{renewal.of.name}: {change.name}: left out, it depends on the client: {_some(change.left_out)}"
+
+
+def _networks(count: int) -> str:
+    return "1 network" if count == 1 else f"{count:,} networks"
+
+
+def _some(items: Sequence[str]) -> str:
+    more = f", and {len(items) - _NAMED_MOST} more" if len(items) > _NAMED_MOST else ""
+    return ", ".join(items[:_NAMED_MOST]) + more

@@ -1,0 +1,307 @@
+"""fastscreen allowlist: big senders' networks for the access list, from their SPF records."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from fastscreen import privileges
+from fastscreen.allowlist import providers, state, wording
+from fastscreen.allowlist.dns import Dns, nameservers_of
+from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
+from fastscreen.allowlist.refresh import Change
+from fastscreen.allowlist.state import Entry, State
+from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.words import moment, red, span
+from fastscreen.config import Config, ConfigError, load
+from fastscreen.config.escape import escaped
+from fastscreen.escape import printable
+from fastscreen.privileges import PrivilegeError
+
+EXAMPLES = """\
+examples:
+  fastscreen allowlist list                             providers that a configuration may name
+  fastscreen allowlist refresh --dry-run                look all up, show what would change
+  fastscreen allowlist refresh                          and write it
+  fastscreen allowlist refresh --accept-shrunk zoho     also where most of the networks are gone
+  fastscreen allowlist show                             the last result of each provider, and its age
+  fastscreen allowlist show google                      its networks
+
+The running fastscreen refreshes by itself (allowlist.interval) and reads what changed. After a refresh by hand: SIGHUP
+for fastscreen, `postfix reload` for postscreen. Run as root, refresh becomes the user of the configuration first.
+
+exit codes: 0 done, 1 a provider keeps its last result or a file cannot be written, 2 wrong usage or configuration
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "allowlist",
+        help="big senders' networks for the access list",
+        description="Keep the networks of big senders, from their SPF records, in a table for the access list.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ways = parser.add_subparsers(metavar="refresh|show|list", required=True)
+    refresh = ways.add_parser("refresh", help="look all providers up and write the tables")
+    refresh.add_argument("-n", "--dry-run", action="store_true", help="write nothing, show what would change")
+    refresh.add_argument(
+        "--accept-shrunk",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="take this provider's result though less than half of its addresses are left; more than once: several",
+    )
+    refresh.set_defaults(run=run_refresh)
+    show = ways.add_parser("show", help="the last result of each provider; with a name, its networks")
+    show.add_argument("name", metavar="NAME", nargs="?", help="a provider or a domain")
+    show.set_defaults(run=run_show)
+    listing = ways.add_parser("list", help="the providers that there are, by group")
+    listing.set_defaults(run=run_list)
+    for way in (refresh, show):
+        way.add_argument(
+            "-c", "--config", metavar="FILE", type=Path, default=USUAL_FILE, help=f"the configuration ({USUAL_FILE})"
+        )
+    for way in (refresh, show, listing):
+        way.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The same command with its failures as one line on stderr, and their exit code."""
+
+    @functools.wraps(run)
+    def guarded(arguments: argparse.Namespace) -> int:
+        try:
+            return run(arguments)
+        except (ConfigError, PrivilegeError) as error:
+            print(f"fastscreen: {error}", file=sys.stderr)
+            return 2
+        except OSError as error:
+            where = f"{escaped(str(error.filename))}: " if error.filename else ""
+            print(f"fastscreen: {where}{error.strerror}", file=sys.stderr)
+            return 1
+
+    return guarded
+
+
+# ---- refresh
+
+
+@_told
+def run_refresh(arguments: argparse.Namespace) -> int:
+    """Look up, write, say what changed, and return the exit code."""
+    config = load(arguments.config)
+    lists = lists_of(config)
+    names = {name for each in lists for name in _names(each)}
+    if unknown := sorted(set(arguments.accept_shrunk) - names):
+        raise ConfigError(f"--accept-shrunk {printable(unknown[0])}: on no list; allowed: {_some(names)}")
+    _become_user(config, lists if not arguments.dry_run else [])
+    if not lists:
+        print(f"fastscreen: {config.source}: allowlist and denylist name nobody", file=sys.stderr)
+    renewals, busy = asyncio.run(_renew(config, lists, arguments.accept_shrunk, write=not arguments.dry_run))
+    failed = busy or any(change.problem for renewal in renewals for change in renewal.changes)
+    if arguments.json:
+        print(json.dumps({"lists": [_as_json(renewal) for renewal in renewals]}, indent=2))
+    else:
+        for renewal in renewals:
+            for line in _shown(renewal, dry_run=arguments.dry_run):
+                print(line)
+    for renewal in renewals:
+        if renewal.warning:
+            print(red(f"fastscreen: {renewal.warning}", sys.stderr), file=sys.stderr)
+        for change in renewal.changes:
+            if change.problem:
+                line = f"fastscreen: {renewal.of.name}: {wording.problem_of(change)}"
+                print(red(line, sys.stderr), file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _names(each: List) -> list[str]:
+    return [source.name for source in each.sources]
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:100]) or "none, the lists are empty"
+
+
+def _become_user(config: Config, lists: list[List]) -> None:
+    """As root: make the folders, and be the user that the daemon is, so that it can replace the files later."""
+    if os.geteuid() != 0:
+        for each in lists:
+            privileges.give_folder(each.path.parent, "", f"{each.name}.path")
+        return
+    user = privileges.user_of(config)
+    for each in lists:
+        privileges.give_folder(each.path.parent, user, f"{each.name}.path")
+    if user:
+        privileges.become(user)
+
+
+async def _renew(
+    config: Config, lists: list[List], accept: Collection[str], *, write: bool
+) -> tuple[list[Renewal], bool]:
+    """All lists; and whether one was not refreshed, because another refresh is under way."""
+    dns = Dns(nameservers_of(config))
+    done, busy = [], False
+    try:
+        for each in lists:
+            try:
+                done.append(await renew(each, dns, time.time(), accept, write=write))
+            except BlockingIOError:
+                print(f"fastscreen: {each.name}: another refresh is under way", file=sys.stderr)
+                busy = True
+    finally:
+        await dns.close()
+    return done, busy
+
+
+def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
+    """What changed, a provider after the other; at the end what became of the table."""
+    for change in renewal.changes:
+        if not (change.added or change.removed or change.left_out or change.refused):
+            continue
+        yield f"{printable(change.name)} ({printable(change.group)}): {_count(change.count)}"
+        yield from (f"  + {network}" for network in change.added)
+        yield from (f"  - {network}" for network in change.removed)
+        yield from (f"  refused: {text}" for text in change.refused)
+        yield from (f"  left out: {text}" for text in change.left_out)
+    path = escaped(str(renewal.of.path), 4096)
+    if not renewal.written:
+        yield f"{path}: no change"
+    elif dry_run:
+        yield f"{path}: would be replaced"
+    else:
+        yield f"{path}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen"
+
+
+def _count(count: int) -> str:
+    return "1 network" if count == 1 else f"{count:,} networks"
+
+
+def _as_json(renewal: Renewal) -> dict[str, object]:
+    return {
+        "list": renewal.of.name,
+        "path": str(renewal.of.path),
+        "changed": renewal.written,
+        "warning": renewal.warning,
+        "providers": [_change_as_json(change) for change in renewal.changes],
+    }
+
+
+def _change_as_json(change: Change) -> dict[str, object]:
+    return {
+        "name": change.name,
+        "group": change.group,
+        "networks": change.count,
+        "added": change.added,
+        "removed": change.removed,
+        "problem": change.problem,
+        "shrunk": change.shrunk,
+        "good": change.good or None,
+        "refused": change.refused,
+        "left_out": change.left_out,
+    }
+
+
+# ---- show
+
+
+@_told
+def run_show(arguments: argparse.Namespace) -> int:
+    """Print what is known; exit code 1: there is no such provider, or nothing is known of it."""
+    config = load(arguments.config)
+    found = []
+    for each in lists_of(config):
+        known, warning = state.load(each.path)
+        if warning:
+            print(red(f"fastscreen: {warning}", sys.stderr), file=sys.stderr)
+        found.append((each, known))
+    if arguments.name is not None:
+        return _show_one(arguments, found)
+    if arguments.json:
+        print(json.dumps({"lists": [_state_as_json(each, known) for each, known in found]}, indent=2))
+        return 0
+    now = time.time()
+    for each, known in found:
+        path = escaped(str(each.path), 4096)
+        when = f"refreshed {moment(known.refreshed)} ({span(now - known.refreshed)} ago)" if known.refreshed else "new"
+        print(f"{each.name}  {path}  {when}")
+        for source in each.sources:
+            entry = known.providers.get(source.name, Entry(source.group, source.domains))
+            print(f"  {source.name:<20} {source.group:<9} {_state_of(entry, now)}")
+    return 0
+
+
+def _state_of(entry: Entry, now: float) -> str:
+    if not entry.tried:
+        return "not looked up yet"
+    parts = [f"{_count(len(entry.networks))}, {span(now - entry.good)} old" if entry.good else "nothing yet"]
+    if entry.problem:
+        parts.append(red(printable(entry.problem)))
+    parts += [f"refused: {printable(text)}" for text in entry.refused]
+    parts += [f"left out: {printable(text)}" for text in entry.left_out]
+    return "; ".join(parts)
+
+
+def _show_one(arguments: argparse.Namespace, found: list[tuple[List, State]]) -> int:
+    entries = [known.providers[arguments.name] for _, known in found if arguments.name in known.providers]
+    if not entries:
+        print(f"fastscreen: nothing is known of {printable(arguments.name)}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(_entry_as_json(arguments.name, entries[0]), indent=2))
+    else:
+        print("\n".join(network for entry in entries for network in entry.networks))
+    return 0
+
+
+def _state_as_json(each: List, known: State) -> dict[str, object]:
+    return {
+        "list": each.name,
+        "path": str(each.path),
+        "refreshed": known.refreshed or None,
+        "providers": [
+            _entry_as_json(source.name, known.providers.get(source.name, Entry(source.group, source.domains)))
+            for source in each.sources
+        ],
+    }
+
+
+def _entry_as_json(name: str, entry: Entry) -> dict[str, object]:
+    return {
+        "name": name,
+        "group": entry.group,
+        "domains": entry.domains,
+        "networks": entry.networks,
+        "good": entry.good or None,
+        "tried": entry.tried or None,
+        "problem": entry.problem,
+        "refused": entry.refused,
+        "left_out": entry.left_out,
+    }
+
+
+# ---- list
+
+
+def run_list(arguments: argparse.Namespace) -> int:
+    """Print the providers of `providers.toml`."""
+    known = providers.known()
+    if arguments.json:
+        listed = [{"name": each.name, "group": each.group, "domains": each.domains} for each in known]
+        print(json.dumps({"providers": listed}, indent=2))
+        return 0
+    for group in providers.groups():
+        print(group)
+        for each in known:
+            if each.group == group:
+                print(f"  {each.name:<20} {', '.join(each.domains)}")
+    return 0

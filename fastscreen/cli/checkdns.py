@@ -1,0 +1,68 @@
+"""What `fastscreen check` tries of DNS: the resolvers, and whether the lists are well."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from fastscreen.config import Config, Endpoint
+from fastscreen.listhealth import known
+from fastscreen.listhealth.probe import Finding, Prober, probe
+from fastscreen.listhealth.table import Why
+from fastscreen.probe import ProbeError, try_resolver
+from fastscreen.resolver import nameservers, system_nameservers
+
+Found = tuple[str, bool, str] | tuple[str, bool, str, bool]
+"""Key, whether it is well, what was found; and whether that is told also when it is well."""
+
+
+def checked_resolvers(config: Config) -> Iterator[Found]:
+    """Ask each resolver for the test entry of the first list."""
+    if not config.dnsbl.sites:
+        return
+    resolvers = config.dnsbl.resolvers
+    origin = ""
+    if not resolvers:
+        resolvers = tuple(Endpoint(server.address, server.port) for server in system_nameservers())
+        origin = " of resolv.conf"
+    for resolver in resolvers:
+        name = f"{resolver}{origin}"
+        if refusing := known.refused(config.dnsbl.domains, resolver.host):
+            detail = f"{name}: is a public resolver, whose questions {', '.join(refusing)} refuse; run one of your own"
+            yield ("dnsbl.resolvers", False, detail)
+        try:
+            said = try_resolver(resolver, config.dnsbl.sites[0].domain)
+        except ProbeError as error:
+            yield ("dnsbl.resolvers", False, f"{name}: {error}")
+        else:
+            yield ("dnsbl.resolvers", True, f"{name}: {said}")
+
+
+def checked_lists(config: Config) -> Iterator[Found]:
+    """Look at each list as the daemon does, and at what is known of it."""
+    domains = config.dnsbl.domains
+    findings = asyncio.run(_probed(domains, config))
+    for domain, finding in zip(domains, findings, strict=True):
+        if closed := known.obituary(domain):
+            yield ("dnsbl.sites", False, f"{domain}: {closed}; take it out")
+        elif finding.why is Why.EMPTY:
+            detail = f"{domain}: has no test entry 127.0.0.2 (RFC 5782): whether it is well cannot be told"
+            yield ("dnsbl.sites", not known.registry(domain), detail + _registration(domain), True)
+        elif finding.why is not Why.NOTHING:
+            detail = f" ({finding.detail})" if finding.detail else ""
+            yield ("dnsbl.sites", False, f"{domain}: {finding.why.text}{detail}{_registration(domain)}")
+        else:
+            yield ("dnsbl.sites", True, f"{domain}: lists 127.0.0.2 and not 127.0.0.1")
+
+
+def _registration(domain: str) -> str:
+    place = known.registry(domain)
+    return f"; it answers only resolvers whose address was registered: {place}" if place else ""
+
+
+async def _probed(domains: Iterable[str], config: Config) -> list[Finding]:
+    prober = Prober(nameservers(config))
+    try:
+        return await asyncio.gather(*(probe(domain, prober.ask) for domain in domains))
+    finally:
+        await prober.close()

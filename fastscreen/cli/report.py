@@ -1,0 +1,257 @@
+"""fastscreen report: what the logs say of a day: who came, what became of them, and whether any of it was wrong."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from fastscreen.config import ConfigError, load
+from fastscreen.escape import printable
+from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
+from fastscreen.report.days import Days, days
+from fastscreen.report.files import LogError, LogFile, in_order, usual_files
+from fastscreen.report.lines import pattern
+from fastscreen.report.mail import MailError, recipient, send
+from fastscreen.report.summary import Summary, summarize
+from fastscreen.report.tally import Tally
+from fastscreen.report.text import Style, as_text
+from fastscreen.report.whatif import Settings, rejudge, settings_of
+
+EXAMPLES = """\
+examples:
+  fastscreen report -d yesterday                       from /var/log/mail.log* or maillog*
+  fastscreen report --problems-first /var/log/mail.log.1 /var/log/mail.log.2.gz
+  fastscreen report -d week --html /var/www/report.html
+  fastscreen report -d yesterday -q --mail-to postmaster@example.com    for a daily timer: no lines, no mail
+  fastscreen report --what-if threshold=4 site=bl2.example*1 -c /etc/fastscreen/fastscreen.toml
+  journalctl -o short-iso -t postfix/postscreen -t postfix/dnsblog | fastscreen report -
+
+exit codes: 0 done, 1 a log cannot be read, or the report not be written or sent, 2 wrong usage or configuration
+"""
+
+LOGS = Path("/var/log")
+LONG = 50_000_000  # octets: from here on a terminal is shown how far it has come
+
+Read = TypeVar("Read")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line. -h is pflogsumm's, so help is --help alone."""
+    parser = subparsers.add_parser(
+        "report",
+        help="what the logs say of a day",
+        description="Read logs of fastscreen or postscreen and say who came, what became of them, and if it was right.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument(
+        "files", nargs="*", metavar="FILE", help="logs, plain or .gz, in any order; - is standard input"
+    )
+    parser.add_argument("--help", action="help", help="show this help message and exit")
+    parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only of these days: {DAYS_ALLOWED}")
+    parser.add_argument(
+        "--syslog-name", default="", metavar="NAME", help="the log's name for Postfix, or log.ident, if it is another"
+    )
+    shown = parser.add_argument_group("what is shown, as with pflogsumm")
+    shown.add_argument("-h", dest="hosts", metavar="N", type=_count, default=20, help="top N of clients; 0: none (20)")
+    shown.add_argument(
+        "-u", dest="users", metavar="N", type=_count, default=20, help="top N of mailboxes; 0: none (20)"
+    )
+    shown.add_argument(
+        "--reject-detail", metavar="N", type=_count, default=20, help="top N of each reply; 0: no such section (20)"
+    )
+    shown.add_argument("-q", dest="quiet", action="store_true", help="no headings where there is nothing to show")
+    shown.add_argument("--problems-first", action="store_true", help="problems before the other sections")
+    shown.add_argument("--verbose-msg-detail", action="store_true", help="replies and lists in full")
+    shown.add_argument("--rej-add-from", action="store_true", help="the sender beside each refused client")
+    shown.add_argument("--iso-date-time", action="store_true", help="dates as 2026-11-22")
+    shown.add_argument("--zero-fill", action="store_true", help="hours without a connection, too")
+    where = parser.add_argument_group("where to; standard output if nothing is said")
+    where.add_argument("--json", action="store_true", help="print one JSON object (docs/report.md)")
+    where.add_argument("--html", metavar="FILE", type=Path, help="write a page that needs nothing beside it")
+    where.add_argument(
+        "--mail-to", metavar="ADDRESS", type=_argument(recipient), help="send it; nothing logged: no mail"
+    )
+    other = parser.add_argument_group("judge the log by other settings")
+    other.add_argument(
+        "--what-if",
+        nargs="+",
+        metavar="SETTING",
+        help="threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]",
+    )
+    other.add_argument("-c", "--config", metavar="FILE", type=Path, help="the settings that --what-if changes")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, sum up, show; return the exit code."""
+    period: Days | None = arguments.days
+    try:
+        settings = _settings(arguments)
+    except (ConfigError, ValueError) as error:
+        print(f"fastscreen: {error}", file=sys.stderr)
+        return 2
+    tally = Tally(
+        period.since if period else 0,
+        period.until if period else float("inf"),
+        with_senders=arguments.rej_add_from,
+    )
+    try:
+        names = arguments.files or usual_files(LOGS, period.since if period else 0)
+        read(names, tally, arguments.syslog_name)
+    except LogError as error:
+        print(f"fastscreen: {error}", file=sys.stderr)
+        return 1
+    summary = summarize(
+        tally,
+        host=printable(socket.gethostname()),
+        period=str(period or ""),
+        hosts=arguments.hosts,
+        users=arguments.users,
+        details=arguments.reject_detail,
+        what_if=rejudge(tally, settings) if settings else None,
+    )
+    try:
+        return show(summary, arguments)
+    except MailError as error:
+        print(f"fastscreen: the report was not sent: {printable(str(error))}", file=sys.stderr)
+    except OSError as error:
+        print(f"fastscreen: {printable(str(error.filename))}: cannot be written: {error.strerror}", file=sys.stderr)
+    return 1
+
+
+def read(names: list[str], tally: Tally, syslog_name: str = "") -> None:
+    """Count the lines of all files. Raises LogError."""
+    rows = pattern(syslog_name).findall
+    files = in_order(names)
+    collecting = gc.isenabled()
+    gc.disable()  # what is counted has no cycles, and to look for them again and again takes seconds
+    try:
+        with progress(files) as advance:
+            for file in files:
+                for block in file.blocks(advance):
+                    tally.add(rows(block), file.clock)
+    finally:
+        for file in files:
+            file.close()
+        tally.finish()
+        gc.freeze()
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
+def progress(files: list[LogFile]) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal's standard error when there is much to read."""
+    total = sum(file.size for file in files)
+    if total < LONG or not sys.stderr.isatty():
+        yield lambda octets: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading", total=total)
+        yield lambda octets: bar.advance(task, octets)
+
+
+def show(summary: Summary, arguments: argparse.Namespace) -> int:
+    """Print, write or send it. Raises MailError, OSError."""
+    style = Style(
+        quiet=arguments.quiet,
+        problems_first=arguments.problems_first,
+        verbose=arguments.verbose_msg_detail,
+        iso_dates=arguments.iso_date_time,
+        zero_fill=arguments.zero_fill,
+        hosts=arguments.hosts > 0,
+        users=arguments.users > 0,
+        details=arguments.reject_detail > 0,
+    )
+    if arguments.html:
+        from fastscreen.report.page import as_page
+
+        replace(arguments.html, as_page(summary))
+    if arguments.mail_to and not summary.empty:
+        about = f", {summary.period}" if summary.period else ""
+        send(as_text(summary, style), f"Front door of {summary.host}{about}", arguments.mail_to, summary.host)
+    if arguments.json:
+        print(json.dumps(msgspec.to_builtins(summary), indent=2))
+    elif not arguments.html and not arguments.mail_to:
+        print(as_text(summary, style), end="")
+    return 0
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a file, so that whoever reads it has all of the old one or all of the new one. Raises OSError."""
+    if path.exists() and not path.is_file():  # /dev/stdout
+        path.write_text(text, encoding="utf-8")
+        return
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    made = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        made.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        made.replace(path)
+    except OSError:
+        made.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _settings(arguments: argparse.Namespace) -> Settings | None:
+    """What --what-if judges by. Raises ConfigError, ValueError."""
+    if arguments.what_if is None:
+        if arguments.config is not None:
+            raise ValueError("-c is for --what-if")
+        return None
+    base = Settings()
+    if arguments.config is not None:
+        dnsbl = load(arguments.config).dnsbl
+        base = Settings(dnsbl.sites, dnsbl.threshold, dnsbl.allowlist_threshold)
+    return settings_of(arguments.what_if, base)
+
+
+def _argument(read_it: Callable[[str], Read]) -> Callable[[str], Read]:
+    """A reader of an argument whose ValueError is told as it is."""
+
+    def told(text: str) -> Read:
+        try:
+            return read_it(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return told
+
+
+def _days(text: str) -> Days:
+    return _argument(lambda word: days(word, date.fromtimestamp(time.time())))(text)
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; allowed: 0 and more")
+    return int(text)

@@ -1,0 +1,80 @@
+"""/metrics over HTTP/1.0 for Prometheus: one answer a connection, few at a time, nobody is waited for long.
+
+A scrape asks the workers what `status` and `dnsbl` ask them; those answers are shared and spaced (crew.py), so that
+whoever scrapes how often, a worker hears two questions in half a second at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from fastscreen.hub import figures
+from fastscreen.hub.families import Snapshot
+from fastscreen.hub.house import House
+
+SCRAPERS_MOST = 8
+REQUEST_MOST = 8192  # octets, headers and all
+PATIENCE = 10.0  # s for a request to come, and for its answer to be read
+_NO_BODY = b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+async def serve(house: House, listener: socket.socket) -> asyncio.Server:
+    """Serve at a listening socket, TCP or Unix."""
+    door = _Door(house)
+    if listener.family == socket.AF_UNIX:
+        return await asyncio.start_unix_server(door.called, sock=listener, limit=REQUEST_MOST)
+    return await asyncio.start_server(door.called, sock=listener, limit=REQUEST_MOST)
+
+
+class _Door:
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._scrapers = 0
+
+    async def called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._scrapers >= SCRAPERS_MOST:
+            writer.transport.abort()
+            return
+        self._scrapers += 1
+        try:
+            with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+                async with asyncio.timeout(PATIENCE):
+                    request = await _request(reader)
+                writer.write(await self._answer(request))
+                writer.close()
+                async with asyncio.timeout(PATIENCE):
+                    await writer.wait_closed()
+        finally:
+            writer.transport.abort()
+            self._scrapers -= 1
+
+    async def _answer(self, request: tuple[bytes, bytes] | None) -> bytes:
+        if request is None:
+            return b"HTTP/1.0 400 Bad Request\r\n" + _NO_BODY
+        method, path = request
+        if method not in (b"GET", b"HEAD"):
+            return b"HTTP/1.0 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n" + _NO_BODY
+        if path.partition(b"?")[0] != b"/metrics":
+            return b"HTTP/1.0 404 Not Found\r\n" + _NO_BODY
+        house = self._house
+        snapshot = Snapshot(await figures.status(house), await figures.dnsbl(house), house.rings.details())
+        body = generate_latest(snapshot)
+        head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_PLAIN_0_0_4}\r\n"
+        head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        return head.encode() + (body if method == b"GET" else b"")
+
+
+async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes] | None:
+    """Method and path, once the headers have ended; None: it is no request, or too long a one."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return None
+    words = head.partition(b"\r\n")[0].split(b" ")
+    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+        return None
+    return words[0], words[1]

@@ -1,0 +1,52 @@
+"""Runs the watch over the lists in the first worker: with its loop, its resolvers and its log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from fastscreen.config import Config
+from fastscreen.listhealth.probe import Finding, Prober, probe
+from fastscreen.listhealth.table import HealthTable
+from fastscreen.listhealth.watch import Watch
+from fastscreen.resolver import Nameserver, nameservers
+
+
+class Caretaker:
+    """warn, info: take a line for the log."""
+
+    def __init__(self, table: HealthTable, warn: Callable[[str], object], info: Callable[[str], object]) -> None:
+        self._table, self._warn, self._info = table, warn, info
+        self._servers: list[Nameserver] = []
+        self._shown: Mapping[str, str] = {}
+        self._watch: Watch | None = None
+        self._interval = 0
+        self._running: asyncio.Task[None] | None = None
+
+    def configure(self, config: Config, shown: Mapping[str, str]) -> None:
+        """Take over settings. shown: the lists' names as they may be told."""
+        self._servers, self._shown = list(nameservers(config)), shown
+        if self._interval != config.dnsbl.probe_interval and self._running is not None:
+            self._running.cancel()
+            self._running = self._watch = None
+        self._interval = config.dnsbl.probe_interval
+        if not self._interval or not config.dnsbl.sites:
+            return
+        if self._watch is None:
+            self._watch = Watch(self._table, self._probe, self._name, self._warn, self._info, self._interval)
+            self._running = asyncio.get_running_loop().create_task(self._watch.run())
+        self._watch.use(config.dnsbl.domains)
+
+    def _name(self, domain: str) -> str:
+        return self._shown.get(domain, domain)
+
+    async def _probe(self, domain: str) -> Finding:
+        prober = Prober(self._servers)  # a new one each time: c-ares keeps answers
+        try:
+            return await probe(domain, prober.ask)
+        finally:
+            await prober.close()
+
+    def stop(self) -> None:
+        if self._running is not None:
+            self._running.cancel()

@@ -1,0 +1,121 @@
+"""How each list is, in memory that all processes share: workers score by it, one of them writes, the hub shows it."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import time
+from collections.abc import Callable, Iterable, Mapping
+from enum import IntEnum
+
+from msgspec import Struct
+
+_SLOT = struct.Struct("=QIIII")  # as Health in ext/core.pxd; what follows its fields is Python's own
+_SLOT_SIZE = 32
+_STATE, _SINCE, _WHY, _SEEN = 8, 12, 16, 20
+SLOTS = 512  # two configurations with as many lists as there may be
+SIZE = SLOTS * _SLOT_SIZE  # octets of the memory
+
+
+class State(IntEnum):
+    """As HealthState in ext/core.pxd: WELL counts, SUSPECT is asked and does not count, OUT is not asked."""
+
+    WELL = 0
+    SUSPECT = 1
+    OUT = 2
+
+
+class Why(IntEnum):
+    """What is the matter with a list."""
+
+    NOTHING = 0
+    LISTS_ALL = 1
+    REFUSES = 2
+    PARKED = 3
+    SILENT = 4
+    FAILS = 5
+    EMPTY = 6
+
+    @property
+    def text(self) -> str:
+        """For a person."""
+        return _TEXTS[self]
+
+
+_TEXTS = {
+    Why.NOTHING: "",
+    Why.LISTS_ALL: "lists 127.0.0.1, which no list does that works: it may list everybody",
+    Why.REFUSES: "refuses this resolver's questions, or is over quota",
+    Why.PARKED: "gives answers outside 127.0.0.0/8: its domain may have been sold",
+    Why.SILENT: "does not answer",
+    Why.FAILS: "has no working name server",
+    Why.EMPTY: "has lost its test entry 127.0.0.2: it may list nobody any more",
+}
+
+
+class Health(Struct, frozen=True):
+    """Of one list. since: s, monotonic, of the state. seen_well: it had its test entry once."""
+
+    state: State = State.WELL
+    why: Why = Why.NOTHING
+    since: int = 0
+    seen_well: bool = False
+
+
+class HealthTable:
+    """A view of the memory. `claim` is the supervisor's, `set` of whoever probes, everything else anybody's.
+
+    memory: SIZE octets, zero at first. clock: s, monotonic.
+    """
+
+    def __init__(self, memory: memoryview, clock: Callable[[], float] = time.monotonic) -> None:
+        self.memory = memory
+        self._clock = clock
+
+    def claim(self, domains: Iterable[str], in_use: Iterable[str] = ()) -> None:
+        """Give each domain a place, if need be one of a domain that is neither among them nor in use."""
+        wanted = {_key(domain): domain for domain in domains}
+        keep = {*wanted, *(_key(domain) for domain in in_use)}
+        free = sorted((at for at in range(SLOTS) if self._key_at(at) not in keep), key=lambda at: self._key_at(at) != 0)
+        there = {self._key_at(at) for at in range(SLOTS)}
+        for key in wanted:
+            if key not in there and free:
+                _SLOT.pack_into(self.memory, free.pop(0) * _SLOT_SIZE, key, 0, 0, 0, 0)
+
+    def slots(self, domains: Iterable[str]) -> Mapping[str, int]:
+        """Where each domain is, as an offset; one that has no place is left out, and always counts."""
+        places = {self._key_at(at): at * _SLOT_SIZE for at in range(SLOTS)}
+        return {domain: places[key] for domain in domains if (key := _key(domain)) in places}
+
+    def get(self, domain: str) -> Health:
+        at = self.slots([domain]).get(domain)
+        if at is None:
+            return Health()
+        _, state, since, why, seen = _SLOT.unpack_from(self.memory, at)
+        return Health(State(state), Why(why), since, bool(seen))
+
+    def set(self, domain: str, state: State, why: Why = Why.NOTHING) -> None:
+        """Change a list's state. Answers that it gave while it was out never count; while it was suspect, they do."""
+        at = self.slots([domain]).get(domain)
+        if at is None:
+            return
+        before = self.get(domain)
+        if before.state != state and State.OUT in (before.state, state):
+            self._put(at + _SINCE, int(self._clock()) + (state is State.WELL))
+        self._put(at + _WHY, why)
+        self._put(at + _STATE, state)
+
+    def note_well(self, domain: str) -> None:
+        """It has its test entry."""
+        if (at := self.slots([domain]).get(domain)) is not None:
+            self._put(at + _SEEN, 1)
+
+    def _key_at(self, at: int) -> int:
+        return int.from_bytes(self.memory[at * _SLOT_SIZE : at * _SLOT_SIZE + 8], "little")
+
+    def _put(self, at: int, value: int) -> None:
+        self.memory[at : at + 4] = value.to_bytes(4, "little")
+
+
+def _key(domain: str) -> int:
+    return int.from_bytes(hashlib.blake2b(domain.encode(), digest_size=8).digest(), "little") or 1

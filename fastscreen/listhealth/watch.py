@@ -1,0 +1,139 @@
+"""Looks after the lists of one daemon: probes them by the clock and on suspicion, and says what does not count."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+from msgspec import Struct
+
+from fastscreen.listhealth.probe import Finding
+from fastscreen.listhealth.table import HealthTable, State, Why
+
+TICK = 1.0  # s: how soon a suspicion is looked into
+SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
+AT_ONCE = 5.0  # s: between two probes in any case
+_SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
+"""What one probe proves. What else fails may be the way, and takes two in succession."""
+
+
+class _List(Struct):
+    """last, due: s, monotonic, of the last probe and the next. ill, well: probes in succession that ended so. why,
+    detail: of the last.
+    """
+
+    domain: str
+    due: float
+    last: float | None = None
+    ill: int = 0
+    well: int = 0
+    why: Why = Why.NOTHING
+    detail: str = ""
+    untested: bool = False
+
+    @property
+    def deaf(self) -> bool:
+        """Nothing came back, which may be the resolver's fault."""
+        return self.why in (Why.SILENT, Why.FAILS)
+
+
+class Watch:
+    """The state of each list is in the table; what is here only says when it changes.
+
+    probe: looks at one list. shown: a list's name as it may be told. warn, info: take a line for the log. interval: s.
+    clock: s, monotonic. chance: between 0 and 1, so that many hosts do not ask at the same time.
+    """
+
+    def __init__(
+        self, table: HealthTable, probe: Callable[[str], Awaitable[Finding]], shown: Callable[[str], str],
+        warn: Callable[[str], object], info: Callable[[str], object], interval: float,
+        clock: Callable[[], float] = time.monotonic, chance: Callable[[], float] = random.random,
+    ) -> None:  # fmt: skip
+        self._table, self._probe, self._shown, self._warn, self._info = table, probe, shown, warn, info
+        self._interval = interval
+        self._clock, self._chance = clock, chance
+        self._lists: dict[str, _List] = {}
+        self._told_deaf = False
+
+    def use(self, domains: Iterable[str]) -> None:
+        """Look after these lists. Those that are new are probed at once."""
+        now = self._clock()
+        self._lists = {domain: self._lists.get(domain, _List(domain, now)) for domain in domains}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self.turn()
+            await asyncio.sleep(TICK)
+
+    async def turn(self) -> None:
+        """Probe those whose time it is, and judge by what is found."""
+        now = self._clock()
+        due = [one for one in self._lists.values() if one.due <= now or self._may_hurt(one, now)]
+        findings = await asyncio.gather(*(self._probe(one.domain) for one in due))
+        for one, finding in zip(due, findings, strict=True):
+            self._take(one, finding)
+        if due:
+            self._tell_deaf()
+        for one in due:
+            self._judge(one)
+
+    def _may_hurt(self, one: _List, now: float) -> bool:
+        """It is suspected: that does not wait, but for a moment after the last probe."""
+        suspected = self._table.get(one.domain).state is State.SUSPECT
+        return suspected and (one.last is None or now >= one.last + AT_ONCE)
+
+    def _take(self, one: _List, finding: Finding) -> None:
+        """Note what a probe found, and when the next is due."""
+        health = self._table.get(one.domain)
+        why = finding.why
+        if finding.tested:
+            self._table.note_well(one.domain)
+        if why is Why.EMPTY and not health.seen_well:
+            # It never had one, as far as is known: a list of one's own, perhaps. Whether it is well cannot be told.
+            if not one.untested:
+                self._info(
+                    f"list {self._shown(one.domain)} has no test entry 127.0.0.2 (RFC 5782): it cannot be probed"
+                )
+            one.untested, why = True, Why.NOTHING
+        one.why, one.detail = why, finding.detail
+        one.ill = one.ill + 1 if why is not Why.NOTHING else 0
+        one.well = one.well + 1 if why is Why.NOTHING else 0
+        wait = self._interval * (0.9 + 0.1 * self._chance())
+        if (one.ill == 1 and why not in _SURE) or (one.well == 1 and health.state is State.OUT):
+            wait = min(self._interval / 2, SOON)
+        one.last = self._clock()
+        one.due = one.last + wait
+
+    def _no_list_answers(self) -> bool:
+        """Then it is not the lists."""
+        probed = [one for one in self._lists.values() if one.last is not None]
+        return len(probed) > 1 and all(one.deaf for one in probed)
+
+    def _tell_deaf(self) -> None:
+        deaf = self._no_list_answers()
+        if deaf and not self._told_deaf and all(one.ill >= 2 for one in self._lists.values()):
+            self._told_deaf = True
+            self._warn("no DNS list answers: the resolver does not work, or this host has no network")
+        elif self._told_deaf and not deaf:
+            self._told_deaf = False
+            self._info("DNS lists answer again")
+
+    def _judge(self, one: _List) -> None:
+        """Take a list out, or put it back."""
+        health, name = self._table.get(one.domain), self._shown(one.domain)
+        if one.why is not Why.NOTHING:
+            sure = one.why in _SURE or (one.ill >= 2 and not (one.deaf and self._no_list_answers()))
+            if sure and health.state is not State.OUT:
+                detail = f" ({one.detail})" if one.detail else ""
+                self._warn(f"list {name} {one.why.text}{detail}: it is not asked and counts nothing until it is well")
+            if sure:
+                self._table.set(one.domain, State.OUT, one.why)
+        elif health.state is State.SUSPECT:
+            self._table.set(one.domain, State.WELL)
+            self._info(f"list {name} has been probed and is well: it counts again")
+        elif health.state is State.OUT and one.well >= 2:
+            self._table.set(one.domain, State.WELL)
+            self._warn(f"list {name} is well again: it counts")

@@ -1,0 +1,117 @@
+"""What changes in Postfix when fastscreen takes postscreen's place: master.cf, and checks that a screener has done."""
+
+from __future__ import annotations
+
+import re
+
+from msgspec import Struct
+
+from fastscreen.config.escape import escaped
+from fastscreen.postfix.files import Service, commented
+from fastscreen.postfix.macros import MacroError, words
+from fastscreen.postfix.settings import Postfix, Settings
+
+RESTRICTIONS = tuple(
+    f"smtpd_{name}_restrictions" for name in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
+)
+_GREYLISTING = re.compile(r"grey|gray|sqlgrey|gld\b|:10023\b|:60000\b|:2501\b", re.IGNORECASE)
+_BY_ADDRESS = ("reject_rbl_client", "permit_dnswl_client")
+_BY_DOMAIN = re.compile(r"(?:reject_rhsbl|permit_rhswl)_\w+")
+
+
+class Change(Struct, frozen=True):
+    """A service in master.cf. before and after: its lines; before is empty when the service is to be added."""
+
+    service: str
+    why: str
+    before: list[str]
+    after: list[str]
+
+
+class Finding(Struct, frozen=True):
+    """Something in a restriction list. parameter: which, and of which service when it is not main.cf's."""
+
+    parameter: str
+    item: str
+    why: str
+
+
+class Advice(Struct, frozen=True):
+    """changes: of master.cf. go: what should leave the restrictions, stay: what looks like it and should not."""
+
+    changes: list[Change]
+    go: list[Finding]
+    stay: list[Finding]
+
+
+def advise(postfix: Postfix, settings: Settings, service: Service | None, deep: bool) -> Advice:
+    """deep: whether deep tests are on, which end with a 450 or Continue for a new client."""
+    go: list[Finding] = []
+    stay: list[Finding] = []
+    handed = postfix.called(settings.value("smtpd_service_name"), "pass")
+    seen = [("", postfix.settings(None), RESTRICTIONS)]
+    if handed is not None:
+        own = tuple(name for name in RESTRICTIONS if name in handed.options)
+        seen.append((f" (-o of {handed.full_name})", postfix.settings(handed), own))
+    for where, of, names in seen:
+        for name in names:
+            _look(f"{name}{where}", of.value(name), deep, go, stay)
+    return Advice(_changes(postfix, settings, service, handed), go, stay)
+
+
+def _look(parameter: str, text: str, deep: bool, go: list[Finding], stay: list[Finding]) -> None:
+    try:
+        items = words(text)
+    except MacroError:
+        return
+    for at, item in enumerate(items):
+        following = items[at + 1] if at + 1 < len(items) else ""
+        if item.lower() in _BY_ADDRESS:
+            why = "fastscreen has asked lists of addresses already; put this one into dnsbl.sites if it is not there"
+            go.append(Finding(parameter, f"{item} {following}".strip(), why))
+        elif _BY_DOMAIN.fullmatch(item.lower()):
+            why = "a list of domains: a screener sees addresses only"
+            stay.append(Finding(parameter, f"{item} {following}".strip(), why))
+        elif item.lower() == "check_policy_service" and _GREYLISTING.search(following):
+            if deep:
+                why = (
+                    "greylisting: the deep tests have made new clients come again already, or let them on with Continue"
+                )
+                go.append(Finding(parameter, f"{item} {following}", why))
+            else:
+                why = "greylisting: needed no more once deep tests are on"
+                stay.append(Finding(parameter, f"{item} {following}", why))
+
+
+def _changes(postfix: Postfix, settings: Settings, service: Service | None, handed: Service | None) -> list[Change]:
+    """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
+    changes: list[Change] = []
+    port = service or postfix.called("smtp", "inet")
+    if port is not None:
+        changes.append(_off(port, "fastscreen has its port"))
+    others = [each for each in postfix.postscreens() if each != service]
+    reuse = settings.value("smtp_tls_connection_reuse").lower() == "yes"
+    for each in postfix.services:
+        if others or each.command not in ("dnsblog", "tlsproxy") or (each.command == "tlsproxy" and reuse):
+            continue
+        changes.append(_off(each, "postscreen's helper, of no use without it"))
+    if handed is None:
+        name = settings.value("smtpd_service_name")
+        chroot = port.chroot if port else "-"
+        added = f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"
+        changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], [added]))
+    return changes
+
+
+def _off(service: Service, why: str) -> Change:
+    return Change(service.full_name, why, list(service.line.physical), commented(service.line))
+
+
+def lines(changes: list[Change], back: bool) -> list[str]:
+    """For people: what to make of which lines; back: the other way round."""
+    told: list[str] = []
+    for change in changes:
+        before, after = (change.after, change.before) if back else (change.before, change.after)
+        told += [f"-{escaped(line, 500)}" for line in before]
+        told += [f"+{escaped(line, 500)}" for line in after]
+    return told

@@ -1,0 +1,164 @@
+"""postscreen's cache as text or LMDB, read into records of fastscreen's (reference 7.1)."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import lmdb
+from msgspec import Struct
+
+from fastscreen import cachefile, cachekey
+from fastscreen.cache import DISABLED, TESTS, Stamps, merged
+from fastscreen.config.escape import escaped, quoted
+from fastscreen.config.model import Prefix
+
+HOUSEKEEPING = "_LAST_CACHE_CLEANUP_COMPLETED_"
+LONGEST = 4096  # characters of a line
+_NAMED = 5  # damaged lines that are named
+_VALUE = re.compile(r"[0-9]{1,18}(?:;[0-9]{1,18})*", re.ASCII)
+_SUFFIXES = {"btree": ".db", "hash": ".db", "lmdb": ".lmdb"}
+_TOLD_EVERY = 10_000  # records
+
+
+class SourceError(Exception):
+    """postscreen's cache cannot be read; one line."""
+
+
+class Taken(Struct):
+    """records: by fastscreen's keys. expired: without a valid stamp. damaged: how many lines; named: the first ones."""
+
+    records: dict[bytes, Stamps]
+    expired: int = 0
+    damaged: int = 0
+    named: list[str] = []
+
+
+def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[int], None]) -> Taken:
+    """Lines `KEY VALUE`, as `postmap -s` prints them. now: s since 1970; progress is told how many were read.
+
+    Of clients that share a record by `prefix`, and of equal keys, the later stamp of each test stays.
+    """
+    taken = Taken({})
+    for number, line in enumerate(lines, 1):
+        if number % _TOLD_EVERY == 0:
+            progress(number)
+        if len(line) > LONGEST:
+            _name(taken, number, "longer than a record can be")
+            continue
+        key, _, value = line.strip().partition("\t" if "\t" in line else " ")
+        if not key or key.upper() == HOUSEKEEPING:  # postmap folds keys
+            continue
+        stamps = _stamps(value.strip())
+        try:
+            address = ipaddress.ip_address(key)
+            if stamps is None:
+                raise ValueError
+        except ValueError:
+            _name(taken, number, quoted(line.rstrip("\n"), 60))
+            continue
+        if max(stamps) <= max(now, DISABLED):
+            taken.expired += 1
+            continue
+        place = cachekey.of_client(ipaddress.ip_network(address), prefix)
+        known = taken.records.get(place)
+        taken.records[place] = merged(known, stamps) if known else stamps
+    return taken
+
+
+def _stamps(value: str) -> Stamps | None:
+    """The five stamps; missing ones are 1, further ones ignored (reference 7.1). None: it is no record."""
+    if not _VALUE.fullmatch(value):
+        return None
+    found = tuple(int(part) for part in value.split(";")[:TESTS])
+    return (*found, *(DISABLED,) * (TESTS - len(found)))
+
+
+def _name(taken: Taken, number: int, what: str) -> None:
+    taken.damaged += 1
+    if len(taken.named) < _NAMED:
+        taken.named.append(f"line {number}: {what}")
+
+
+def postmap_program() -> str | None:
+    return shutil.which("postmap", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+
+
+def lines_of(source: str, postmap: str | None) -> Iterator[str]:
+    """The records of `TYPE:PATH` as lines. postmap: the program, None: there is none. Raises SourceError."""
+    kind, colon, name = source.partition(":")
+    if not colon or not name:
+        raise SourceError(f"{escaped(source)}: no cache; example: lmdb:/var/lib/postfix/postscreen_cache")
+    if kind in ("btree", "hash"):
+        _check_free(Path(f"{name}{_SUFFIXES[kind]}"), source)
+    if postmap is not None:
+        yield from _of_postmap(postmap, source)
+    elif kind == "lmdb":
+        yield from _of_lmdb(Path(f"{name}{_SUFFIXES[kind]}"))
+    else:
+        raise SourceError(
+            f"{escaped(source)}: there is no postmap here to read it; where Postfix is: postmap -s {escaped(source)} "
+            "> dump, and here: fastscreen cache import < dump"
+        )
+
+
+def _check_free(path: Path, source: str) -> None:
+    """postscreen locks such a file as long as it runs, and postmap would wait for that."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SourceError(
+            f"{escaped(source)}: postscreen is using it; take it out of master.cf first (postfix reload), or import a "
+            "copy of the file"
+        ) from None
+    except OSError as error:
+        raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
+
+
+def _of_postmap(postmap: str, source: str) -> Iterator[str]:
+    with subprocess.Popen(
+        [postmap, "-s", source],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        yield from process.stdout
+        told = process.stderr.read().strip().splitlines()  # a line or two; it fits into the pipe
+    if process.returncode:
+        raise SourceError(escaped(told[-1] if told else f"postmap: exit code {process.returncode}", 500))
+
+
+def _of_lmdb(path: Path) -> Iterator[str]:
+    """Postfix locks the file itself for each access, and LMDB's own lock file is not there."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            with contextlib.closing(lmdb.open(str(path), subdir=False, readonly=True, lock=False)) as environment:
+                if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > path.stat().st_size:
+                    raise SourceError(f"{escaped(str(path), 500)}: truncated")
+                with environment.begin() as transaction, transaction.cursor() as cursor:
+                    for key, value in cursor:
+                        yield f"{_text(key)}\t{_text(value)}"
+    except lmdb.Error as error:
+        raise SourceError(f"{escaped(str(path), 500)}: {cachefile.reason(error)}") from None
+    except OSError as error:
+        raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
+
+
+def _text(octets: bytes) -> str:
+    """A NUL ends keys and values in Postfix's files."""
+    return octets[: LONGEST + 1].removesuffix(b"\0").decode("latin-1")

@@ -1,0 +1,134 @@
+"""main.cf and master.cf as text: logical lines, parameters, services and their `-o` options."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from msgspec import Struct
+
+from fastscreen.config.escape import escaped
+from fastscreen.postfix.macros import MacroError, closing
+
+_SPACE = " \t\r\f\v"
+_FIELDS = 8  # of a service, in front of its arguments
+_NAME = re.compile(r"[A-Za-z0-9_]+")
+
+
+class ReadError(Exception):
+    """What cannot be read, where and why; one printable line."""
+
+
+class Line(Struct, frozen=True):
+    """A logical line. number: of its first physical line, from 1. physical: as they stand in the file, comments too."""
+
+    number: int
+    text: str
+    physical: tuple[str, ...]
+
+
+class Service(Struct, frozen=True):
+    """A line of master.cf. options: `-o`, the last of equal names. line: where it stands."""
+
+    name: str
+    kind: str
+    chroot: str
+    command: str
+    options: dict[str, str]
+    line: Line
+
+    @property
+    def full_name(self) -> str:
+        """As `postconf -M` wants it."""
+        return f"{self.name}/{self.kind}"
+
+
+def read(path: Path) -> str:
+    """A file's text. Raises ReadError."""
+    try:
+        return path.read_bytes().decode("utf-8", "replace")
+    except OSError as error:
+        raise ReadError(f"{escaped(str(path), 500)}: cannot be read: {error.strerror}") from None
+
+
+def logical_lines(text: str) -> list[Line]:
+    """A line that starts with white space continues the one before; comments and empty lines may stand between."""
+    lines: list[Line] = []
+    between: list[str] = []
+    for number, physical in enumerate(text.split("\n"), 1):
+        bare = physical.lstrip(_SPACE)
+        if not bare or bare.startswith("#"):
+            between.append(physical)
+        elif physical[0] in _SPACE and lines:
+            last = lines[-1]
+            lines[-1] = Line(last.number, last.text + physical, (*last.physical, *between, physical))
+            between = []
+        else:
+            lines.append(Line(number, physical, (physical,)))
+            between = []
+    return lines
+
+
+def parameters(text: str, where: str) -> dict[str, str]:
+    """main.cf: name to value as written, the last of equal names. Raises ReadError."""
+    found: dict[str, str] = {}
+    for line in logical_lines(text):
+        name, equals, value = line.text.partition("=")
+        if not equals or not _NAME.fullmatch(name.strip()):
+            raise ReadError(f"{where}: line {line.number}: {escaped(line.text)}: not of the form NAME = VALUE")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def services(text: str, where: str) -> list[Service]:
+    """master.cf; of a service that is there twice, the last, as master has it. Raises ReadError."""
+    found: dict[tuple[str, str], Service] = {}
+    for line in logical_lines(text):
+        fields = line.text.split(None, _FIELDS)
+        if len(fields) < _FIELDS:
+            raise ReadError(f"{where}: line {line.number}: {escaped(line.text)}: fewer than {_FIELDS} fields")
+        name, kind, _, _, chroot, _, _, command, *rest = fields
+        try:
+            options = _options(rest[0] if rest else "")
+        except MacroError as error:
+            raise ReadError(f"{where}: line {line.number}: {error}") from None
+        found[name, kind] = Service(name, kind, chroot, command, options, line)
+    return list(found.values())
+
+
+def _options(text: str) -> dict[str, str]:
+    """The `-o` of a service's arguments: `-o name=value`, `-oname=value`, `-o {name = value}`."""
+    words: list[str] = []
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+        elif text[at] == "{":
+            end = closing(text, at)
+            words.append(text[at + 1 : end].strip())
+            at = end + 1
+        else:
+            start = at
+            while at < len(text) and not text[at].isspace():
+                at += 1
+            words.append(text[start:at])
+    options: dict[str, str] = {}
+    place = 0
+    while place < len(words):
+        word = words[place]
+        place += 1
+        if word == "-o" and place < len(words):
+            word = words[place]
+            place += 1
+        elif word.startswith("-o"):
+            word = word[2:]
+        else:
+            continue
+        name, _, value = word.partition("=")
+        options[name.strip()] = value.strip()
+    return options
+
+
+def commented(line: Line) -> list[str]:
+    """A service's physical lines with a # before each that has none."""
+    return [each if not each.strip() or each.lstrip().startswith("#") else f"#{each}" for each in line.physical]

@@ -1,0 +1,64 @@
+"""Where a service of master.cf listens: its name, inet_interfaces and inet_protocols together."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+
+from fastscreen.postfix.files import Service
+
+_NAME = re.compile(r"(?:\[([^\]]*)\]:|([^\[\]]*):)?([^:\[\]]+)")
+_WELL_KNOWN = {"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
+
+
+def addresses(service: Service | None, interfaces: list[str], protocols: list[str]) -> tuple[list[str], list[str]]:
+    """`IP:PORT` of each address, and what could not be found out, a line each. service: None is `smtp inet`."""
+    found = _NAME.fullmatch(service.name if service else "smtp")
+    problems: list[str] = []
+    port = _port(found[3]) if found else None
+    if found is None or port is None:
+        return [], [f"{service.name if service else 'smtp'}: which port is that?"]
+    host = found[1] if found[1] is not None else found[2]
+    wanted = [host] if host else interfaces
+    versions = _versions(protocols)
+    listed: list[str] = []
+    for name in wanted:
+        for address in _addresses(name, versions, problems):
+            listed.append(f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}")
+    return list(dict.fromkeys(listed)), problems
+
+
+def _port(name: str) -> int | None:
+    if name.isascii() and name.isdecimal():
+        return int(name) if 0 < int(name) < 65536 else None
+    try:
+        return socket.getservbyname(name, "tcp")
+    except OSError:
+        return _WELL_KNOWN.get(name)
+
+
+def _versions(protocols: list[str]) -> set[int]:
+    names = {name.lower() for name in protocols}
+    return {4, 6} if not names or "all" in names else {int(name[-1]) for name in names if name in ("ipv4", "ipv6")}
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _addresses(name: str, versions: set[int], problems: list[str]) -> list[Address]:
+    """The addresses of `all`, `loopback-only`, an address or a host name, in the versions that are on."""
+    special = {"all": ("0.0.0.0", "::"), "loopback-only": ("127.0.0.1", "::1")}
+    texts: list[str] = list(special.get(name.lower(), ()))
+    if not texts:
+        bare = name.removeprefix("[").removesuffix("]")
+        try:
+            texts = [str(ipaddress.ip_address(bare))]
+        except ValueError:
+            try:
+                texts = [str(answer[4][0]) for answer in socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)]
+            except (OSError, UnicodeError):
+                problems.append(f"{bare}: no address of this name is found here: write its addresses yourself")
+                return []
+    found = [ipaddress.ip_address(text.partition("%")[0]) for text in texts]
+    return [address for address in found if address.version in versions]

@@ -1,0 +1,420 @@
+"""From a postscreen's settings to fastscreen's keys, one by one, each with where it is from and what is to be known.
+
+What the keys are and what postscreen calls them is `fastscreen.config.names`; here is only how a value is rewritten
+where its form differs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from fastscreen.config import values
+from fastscreen.config.escape import escaped
+from fastscreen.config.load import default_value
+from fastscreen.config.names import KEYS, Key
+from fastscreen.postfix import listening, tlssettings
+from fastscreen.postfix.files import ReadError, Service
+from fastscreen.postfix.macros import MacroError, words
+from fastscreen.postfix.settings import Parameter, Settings
+from fastscreen.postfix.tablenames import renamed
+from fastscreen.postfix.without import USED, WITHOUT
+
+_YES = {"yes": True, "no": False}
+_EVERYWHERE = ["0.0.0.0/0", "::/0"]
+_TIME = re.compile(r"\s*([0-9]+)([smhdw]?)(.*)", re.ASCII | re.DOTALL)
+_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
+Toml = str | int | bool | list[str] | list[dict[str, object]]
+
+
+class Note(Struct, frozen=True):
+    """Something to be known about a line. todo: somebody has to do something."""
+
+    text: str
+    todo: bool = False
+
+
+class Entry(Struct):
+    """One key. value: None when fastscreen's default stands. sources: what was set in Postfix for it."""
+
+    key: Key
+    value: Toml | None
+    sources: list[Parameter]
+    notes: list[Note]
+
+
+class Translated(Struct):
+    """entries: of every key, in the table's order. without: what is set and has no counterpart, and why."""
+
+    entries: list[Entry]
+    without: list[tuple[Parameter, str]]
+
+
+class _Importer:
+    """One run. `note` is told what is to be known about the key in hand."""
+
+    def __init__(self, settings: Settings, tlsproxy: Settings, service: Service | None) -> None:
+        self.settings = settings
+        self.tlsproxy = tlsproxy
+        self.service = service
+        self.notes: list[Note] = []
+        self._special: dict[str, Callable[[Key], Toml | None]] = {
+            "hostname": self._hostname,
+            "banner": self._banner,
+            "user": self._user,
+            "listen.addresses": self._addresses,
+            "listen.proxy": self._proxy,
+            "handoff.to": self._handoff,
+            "access.list": self._access,
+            "access.mynetworks": self._mynetworks,
+            "access.allowlist_interfaces": self._interfaces,
+            "greet.banner": self._teaser,
+            "greet.stress_wait": lambda key: self._time(key, stress=True),
+            "engine.stress_command_time_limit": lambda key: self._time(key, stress=True),
+            "engine.announce_vrfy": self._announce_vrfy,
+            "tls.level": self._tls_level,
+            "tls.certificates": lambda key: self._tls(tlssettings.certificates),
+            "tls.protocols": lambda key: self._tls(tlssettings.protocols),
+            "tls.ciphers": lambda key: self._tls(tlssettings.ciphers),
+            "tls.handshake_time": self._handshake_time,
+            "tls.log_level": self._tls_log_level,
+            "cache.path": self._cache,
+            "limits.pre_queue": self._limit,
+            "log.to": self._log_to,
+            "log.ident": self._log_ident,
+        }
+
+    def note(self, text: str, *, todo: bool = False) -> None:
+        self.notes.append(Note(text, todo))
+
+    def entry(self, key: Key) -> Entry:
+        """One key's value, checked as the loader checks it; what it would refuse is left out and named."""
+        self.notes = []
+        try:
+            value = self._value(key)
+            if value is not None:
+                parsed = key.kind.parse(value)
+                if parsed == key.kind.parse(default_value(key)) and not self._sources(key):
+                    value = None
+        except (ValueError, ReadError) as error:
+            value = None
+            self.note(f"not taken over: {error}", todo=True)
+        return Entry(key, value, self._sources(key), self.notes)
+
+    def _sources(self, key: Key) -> list[Parameter]:
+        """What was set for a key: of a parameter with an old name, or a parent, the one that counts."""
+        names = key.parameters
+        if key.key.startswith("deep.") and names[0].endswith("_enable"):
+            found = [self.settings.origin(name) for name in names]
+        elif key.key.startswith("tls.") and key.key != "tls.handshake_time":
+            return self._tls_sources(key.key)
+        elif key.key == "listen.addresses":
+            found = [self.settings.origin(name) for name in ("inet_interfaces", "inet_protocols")]
+        elif key.key == "listen.proxy":
+            found = [self.settings.origin(name) for name in names]
+        elif key.key == "handoff.to":
+            found = [self.settings.origin(name) for name in ("queue_directory", *names)]
+        else:
+            found = [self.settings.origin(*names, *key.parents)]
+        return [each for each in found if each is not None]
+
+    def _tls_sources(self, key: str) -> list[Parameter]:
+        found: dict[str, Parameter] = {}
+        for name, used in USED.items():
+            seen = self.tlsproxy if name.startswith("tlsproxy_") else self.settings
+            if used == key and (source := seen.origin(name)):
+                found[name] = source
+        return list(found.values())
+
+    def _value(self, key: Key) -> Toml | None:
+        if key.key in self._special:
+            return self._special[key.key](key)
+        if not key.parameters:
+            return None
+        kind = key.kind
+        if isinstance(kind, values.ActionOf):
+            return self._action(key)
+        if isinstance(kind, values.Time):
+            return self._time(key)
+        if isinstance(kind, values.ListOf):
+            return self._list(key, kind.kind)
+        text = self._text(key)
+        if isinstance(kind, values.Flag):
+            return self._flag(key.parameters[0], text)
+        if isinstance(kind, values.Number):
+            return self._number(key, kind, text)
+        if isinstance(kind, values.TableName):
+            return self._table(text) if text else ""
+        if isinstance(kind, values.Choice):
+            return text.lower()
+        return text
+
+    def _text(self, key: Key) -> str:
+        return self.settings.value(_name(key))
+
+    # ---- kinds of value
+
+    def _action(self, key: Key) -> str:
+        """A deep test that is off has an action for clients that failed another test; both are keys."""
+        if key.parameters[0].endswith("_enable") and not self._flag(
+            key.parameters[0], self.settings.value(key.parameters[0])
+        ):
+            return "off"
+        name = key.parameters[-1] if key.parameters[0].endswith("_enable") else key.parameters[0]
+        return self.settings.value(name).lower()
+
+    def _flag(self, name: str, text: str) -> bool:
+        if text.lower() not in _YES:
+            raise ValueError(f"{name} = {escaped(text)} is neither yes nor no")
+        return _YES[text.lower()]
+
+    def _number(self, key: Key, kind: values.Number, text: str) -> int:
+        if not _NUMBER.fullmatch(text.strip()):
+            raise ValueError(f"{_name(key)} = {escaped(text)} is no number")
+        number = int(text)
+        nearest = min(max(number, kind.least), kind.most)
+        if nearest != number and number != kind.also:
+            self.note(f"{number} is out of bounds here, {nearest} is next to it")
+            return nearest
+        return number
+
+    def _time(self, key: Key, *, stress: bool = False) -> str:
+        """With its unit written; Postfix looks at one letter only, and ours refuses what follows it (reference 1.1)."""
+        text = self.settings.value(_name(key), stress=stress)
+        found = _TIME.match(text)
+        if found is None:
+            raise ValueError(f"{_name(key)} = {escaped(text)} is no time")
+        assert isinstance(key.kind, values.Time)
+        if found[3].strip():
+            self.note(f'what stands behind "{found[1]}{found[2]}" has no effect in Postfix and is left out')
+        return f"{int(found[1])}{found[2] or key.kind.unit}"
+
+    def _list(self, key: Key, kind: values.Kind) -> list[str]:
+        """A list; an item that cannot be taken over is left out and named."""
+        taken: list[str] = []
+        for item in _items(_name(key), self._text(key)):
+            spec = self._table(item) if _names_table(item) and not isinstance(kind, values.SitePattern) else item
+            try:
+                kind.parse(spec)
+            except ValueError as error:
+                if spec:
+                    self.note(f"{escaped(item)} is left out: {error}", todo=True)
+            else:
+                taken.append(spec)
+        return taken
+
+    def _table(self, text: str) -> str:
+        bare = text.removeprefix("!")
+        found = renamed(bare)
+        if found.note:
+            self.note(found.note, todo=found.todo)
+        return f"!{found.spec}" if bare != text and found.spec else found.spec
+
+    # ---- keys with rules of their own
+
+    def _hostname(self, key: Key) -> str | None:
+        return self.settings.value("myhostname") or None
+
+    def _banner(self, key: Key) -> str:
+        return self.settings.value("smtpd_banner").replace("$", "$$")
+
+    def _teaser(self, key: Key) -> str:
+        text = self.settings.value("postscreen_greet_banner")
+        if not text:
+            self.note("empty: no pregreet test, as in postscreen")
+        return "$banner" if text == self.settings.value("smtpd_banner") else text.replace("$", "$$")
+
+    def _user(self, key: Key) -> str | None:
+        owner = self.settings.value("mail_owner")
+        return owner if owner != "postfix" else None
+
+    def _listening(self) -> list[str]:
+        interfaces = _items("inet_interfaces", self.settings.value("inet_interfaces"))
+        protocols = _items("inet_protocols", self.settings.value("inet_protocols"))
+        found, problems = listening.addresses(self.service, interfaces, protocols)
+        for problem in problems:
+            self.note(problem, todo=True)
+        return found
+
+    def _addresses(self, key: Key) -> list[str] | None:
+        found = self._listening()
+        if self.settings.value("postscreen_upstream_proxy_protocol"):
+            self.note("all of them are the balancer's, in listen.proxy")
+            return []
+        return found or None
+
+    def _proxy(self, key: Key) -> list[dict[str, object]] | None:
+        protocol = self.settings.value("postscreen_upstream_proxy_protocol")
+        if not protocol:
+            return None
+        if protocol != "haproxy":
+            raise ValueError(f"postscreen_upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
+        self.note("postscreen believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
+        timeout = _TIME.match(self.settings.value("postscreen_upstream_proxy_timeout"))
+        if timeout is None:
+            raise ValueError("postscreen_upstream_proxy_timeout is no time")
+        return [
+            {
+                "addresses": self._listening(),
+                "trusted": list(_EVERYWHERE),
+                "timeout": f"{timeout[1]}{timeout[2] or 's'}",
+            }
+        ]
+
+    def _handoff(self, key: Key) -> str:
+        queue, service = self.settings.value("queue_directory"), self.settings.value("smtpd_service_name")
+        return f"pass:{queue}/private/{service}"
+
+    def _access(self, key: Key) -> list[str]:
+        """The first item that Postfix does not know ends its list without a decision."""
+        taken: list[str] = []
+        for item in _items("postscreen_access_list", self.settings.value("postscreen_access_list")):
+            if _names_table(item):
+                spec = self._table(item)
+                if spec:
+                    taken.append(spec)
+            elif item.lower() in values.AccessItem.words:
+                taken.append(item.lower())
+            else:
+                self.note(f"{escaped(item)}: unknown in Postfix, too, where the list ends here", todo=True)
+                taken.append("dunno")
+                break
+        return taken
+
+    def _mynetworks(self, key: Key) -> list[str] | None:
+        text = self.settings.value("mynetworks")
+        if not text and self.settings.origin("mynetworks") is None:
+            self.note("not set, and there is no postconf to ask what Postfix takes: the machine's own", todo=True)
+            return None
+        return self._networks("mynetworks", text)
+
+    def _interfaces(self, key: Key) -> list[str]:
+        return self._networks(_name(key), self.settings.value(_name(key)))
+
+    def _networks(self, name: str, text: str) -> list[str]:
+        """Addresses, networks and files; of tables only `static:` can be said so."""
+        taken: list[str] = []
+        for item in _items(name, text):
+            bare = item.lstrip("!").strip()
+            mark = "!" if item.count("!") % 2 else ""
+            if bare.startswith("static:"):
+                taken += [mark + network for network in _EVERYWHERE]
+                continue
+            if _names_table(bare):
+                self.note(
+                    f"{escaped(item)} is left out: write its networks into a file, one a line, and name it as /FILE",
+                    todo=True,
+                )
+                continue
+            try:
+                values.Network().parse(item)
+            except ValueError as error:
+                self.note(f"{escaped(item)} is left out: {error}", todo=True)
+            else:
+                taken.append(item)
+        return taken
+
+    def _announce_vrfy(self, key: Key) -> bool | None:
+        announced = not self._flag("disable_vrfy_command", self.settings.value("disable_vrfy_command"))
+        disabled = self._flag("postscreen_disable_vrfy_command", self.settings.value("postscreen_disable_vrfy_command"))
+        return announced if announced == disabled else None
+
+    def _limit(self, key: Key) -> int | None:
+        if self.settings.origin(*key.parameters, *key.parents) is None:
+            self.note("not set in Postfix, where it is 100; here as many as the open files allow")
+            return None
+        assert isinstance(key.kind, values.Number)
+        return self._number(key, key.kind, self._text(key))
+
+    def _cache(self, key: Key) -> str | None:
+        cache = self.settings.value("postscreen_cache_map")
+        if not cache:
+            self.note("postscreen_cache_map is empty: no cache")
+            return ""
+        self.note(f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(cache, 300)}")
+        return None
+
+    def _log_to(self, key: Key) -> str:
+        path = self.settings.value("maillog_file")
+        if path in ("/dev/stdout", "/dev/stderr"):
+            return "stderr"
+        return f"file:{path}" if path else "syslog"
+
+    def _log_ident(self, key: Key) -> str:
+        return f"{self.settings.value('syslog_name')}/postscreen"
+
+    # ---- TLS
+
+    def _tls_level(self, key: Key) -> str:
+        level, notes = tlssettings.level(self.settings, self.tlsproxy)
+        for text in notes:
+            self.note(text)
+        return level
+
+    def _tls(self, rule: Callable[[Settings, Settings], tuple[Toml | None, list[str]]]) -> Toml | None:
+        value, notes = rule(self.settings, self.tlsproxy)
+        for text in notes:
+            self.note(text)
+        return value
+
+    def _handshake_time(self, key: Key) -> str | None:
+        if self.settings.origin(*key.parameters, *key.parents) is None:
+            self.note("not set in Postfix, where it is 300 s (10 s under stress)")
+            return None
+        return self._time(key)
+
+    def _tls_log_level(self, key: Key) -> int | None:
+        text = tlssettings.of_tlsproxy(self.settings, self.tlsproxy, "loglevel")
+        if not _NUMBER.fullmatch(text):
+            raise ValueError(f"tls_loglevel = {escaped(text)} is no number")
+        return min(1, max(0, int(text)))
+
+
+def translate(settings: Settings, tlsproxy: Settings, service: Service | None) -> Translated:
+    """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS."""
+    importer = _Importer(settings, tlsproxy, service)
+    entries = [importer.entry(key) for key in KEYS]
+    return Translated(entries, _without(settings, tlsproxy))
+
+
+def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:
+    known = {name for key in KEYS for name in (*key.parameters, *key.parents)} | USED.keys()
+    found: dict[str, tuple[Parameter, str]] = {}
+    for seen in (settings, tlsproxy):
+        for name in seen.set_names():
+            why = WITHOUT.get(name)
+            if why is None and name not in known and name.startswith(("postscreen_", "dnsblog_", "tlsproxy_")):
+                why = "unknown to this import: mistyped, or of a newer Postfix"
+            source = seen.origin(name)
+            if why is not None and source is not None and (not name.startswith("smtpd_")):
+                found[name] = (source, why)
+    return list(found.values())
+
+
+def _name(key: Key) -> str:
+    """The parameter of a key by its newest name."""
+    return key.parameters[0]
+
+
+def _items(name: str, text: str) -> list[str]:
+    try:
+        return words(text)
+    except MacroError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _names_table(item: str) -> bool:
+    bare = item.lstrip("!").strip()
+    return re.match(r"[a-z][a-z0-9]*:", bare) is not None and not _is_network(bare)
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

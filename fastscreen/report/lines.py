@@ -1,0 +1,125 @@
+"""Log lines of a screener, its DNS look-ups and its TLS process (reference 6): whole blocks become rows.
+
+One regular expression reads a block in one call. Each of its parts is anchored to the part before it, from the start of
+the line, so that nothing that a client sent, further on in a line, can pass for an event of its own. Repetitions are
+possessive where they can be (`+` behind them): what does not match is given up at once.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+from typing import TypeAlias
+
+Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
+"""A line: stamp, zone, program (empty for an ident without one), then one of
+verb, number, `[ADDRESS]:PORT`, address, what follows;
+address, `DOMAIN as ANSWER` of a list's answer;
+severity and text; any other text.
+All is empty for a line of any other program, and for what is no log line. What is not there is empty."""
+
+
+class Kind(IntEnum):
+    """What a line tells."""
+
+    CONNECT = 0
+    DISCONNECT = 1
+    PASS_NEW = 2
+    PASS_OLD = 3
+    ALLOWLISTED = 4
+    DENYLISTED = 5
+    VETO = 6
+    BYPASSED = 7
+    PREGREET = 8
+    DNSBL = 9
+    PIPELINING = 10
+    NON_SMTP = 11
+    BARE_NEWLINE = 12
+    TIME_LIMIT = 13
+    COUNT_LIMIT = 14
+    LENGTH_LIMIT = 15
+    NO_RCPT = 16
+    HANGUP = 17
+    REJECT_RCPT = 18
+    REJECT_CONNECT = 19
+    CONTINUE = 20
+    RELAY_LIMIT = 21
+    SHADOW = 22
+    LISTED = 23
+    TLS_CONNECT = 24
+    TLS_DISCONNECT = 25
+    TLS_FAILED = 26
+    STRESS = 27
+    CLEANUP = 28
+    WARNING = 29
+    OTHER = 30
+
+
+_VERBS: dict[bytes, Kind] = {
+    b"CONNECT": Kind.CONNECT,
+    b"DISCONNECT": Kind.DISCONNECT,
+    b"PASS NEW": Kind.PASS_NEW,
+    b"PASS OLD": Kind.PASS_OLD,
+    b"ALLOWLISTED": Kind.ALLOWLISTED,
+    b"WHITELISTED": Kind.ALLOWLISTED,
+    b"DENYLISTED": Kind.DENYLISTED,
+    b"BLACKLISTED": Kind.DENYLISTED,
+    b"ALLOWLIST VETO": Kind.VETO,
+    b"WHITELIST VETO": Kind.VETO,
+    b"BYPASSED": Kind.BYPASSED,
+    b"PREGREET": Kind.PREGREET,
+    b"DNSBL rank": Kind.DNSBL,
+    b"HANGUP": Kind.HANGUP,
+    b"NOQUEUE: reject: RCPT": Kind.REJECT_RCPT,
+    b"NOQUEUE: reject: CONNECT": Kind.REJECT_CONNECT,
+    b"reject: connect": Kind.REJECT_CONNECT,
+    b"COMMAND PIPELINING": Kind.PIPELINING,
+    b"NON-SMTP COMMAND": Kind.NON_SMTP,
+    b"BARE NEWLINE": Kind.BARE_NEWLINE,
+    b"COMMAND TIME LIMIT": Kind.TIME_LIMIT,
+    b"COMMAND COUNT LIMIT": Kind.COUNT_LIMIT,
+    b"COMMAND LENGTH LIMIT": Kind.LENGTH_LIMIT,
+    b"DATA without valid RCPT": Kind.NO_RCPT,
+    b"BDAT without valid RCPT": Kind.NO_RCPT,
+    b"CONTINUE": Kind.CONTINUE,
+    b"RELAY TIME LIMIT": Kind.RELAY_LIMIT,
+    b"SHADOW": Kind.SHADOW,
+}
+VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are quicker
+"""What a line about a client begins with, and its Kind."""
+
+NAMES = ("postfix", "fastscreen")
+"""Syslog names that are always looked for."""
+
+_STAMP = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
+FIRST_STAMP = re.compile(rb"^" + _STAMP + rb" ", re.MULTILINE)
+_CLIENT = rb"(\[([0-9a-fA-F.:]{2,45}+)\]:\d{1,5}+)"
+
+
+def pattern(name: str = "") -> re.Pattern[bytes]:
+    """The expression that reads a block of whole lines: `findall` gives a Row for each.
+
+    name: a syslog name to look for beside NAMES, with pflogsumm's meaning of --syslog-name, or the whole ident of
+    fastscreen's log (`log.ident`).
+    """
+    names = [re.escape(each.encode()) for each in (*NAMES, *([name] if name else []))]
+    # Postfix: NAME/postscreen, or NAME/SERVICE/postscreen; NAME-2/postscreen of a second instance.
+    # fastscreen: log.ident itself, and beside it /dnsblog.
+    idents = [re.escape(each.encode()) for each in ("fastscreen", name) if each]
+    beside = [re.escape(name.rpartition("/")[0].encode())] if "/" in name else []
+    program = (
+        rb"(?:(?:%b)(?:-\w{1,40}+)?(?:/[\w.-]{1,40}+){0,3}?/(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: "
+        % (
+            b"|".join(names + beside),
+            b"|".join(idents),
+        )
+    )
+    verbs = b"|".join(re.escape(verb) for verb in VERBS)
+    texts = (
+        rb"(%b)(?: (\d{1,9}))?(?: after \d[\d.]*)?(?: from| for)? %b(.*)" % (verbs, _CLIENT),
+        rb"addr ([0-9a-fA-F.:]{2,45}) listed by domain (\S{1,255} as \d[\d.]{6,14})(?=\n)",
+        rb"(warning|error|fatal|panic): (.*)",
+        rb"(.*)",
+    )
+    line = rb"%b \S{1,255}+ %b(?:%b)\n|.*\n" % (_STAMP, program, b"|".join(texts))
+    return re.compile(line)

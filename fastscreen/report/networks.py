@@ -1,0 +1,23 @@
+"""The network that a client belongs to: its /24, for IPv6 its /64."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, inet_pton
+
+
+def prefix_of(address: bytes) -> bytes | None:
+    """The first 3 or 8 octets of an address; None for what is no address."""
+    try:
+        if b":" in address:
+            return inet_pton(AF_INET6, address.decode("ascii"))[:8]
+        return inet_pton(AF_INET, address.decode("ascii"))[:3]
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def network_name(prefix: bytes) -> str:
+    """A prefix as text: `192.0.2.0/24`, `2001:db8::/64`."""
+    if len(prefix) == 3:
+        return f"{IPv4Address(prefix + bytes(1))}/24"
+    return f"{IPv6Address(prefix + bytes(8))}/64"

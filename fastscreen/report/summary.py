@@ -1,0 +1,443 @@
+"""What a report shows, as records: made of a tally, printed as text, as JSON or as a page."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from msgspec import Struct
+
+from fastscreen.report.lines import Kind
+from fastscreen.report.networks import network_name, prefix_of
+from fastscreen.report.tally import HOUR, SLOT, TESTS, Client, Network, Tally, text_of
+from fastscreen.report.whatif import WhatIf
+
+Item = TypeVar("Item")
+Order = TypeVar("Order", bound=tuple[object, ...])
+
+RECENT = HOUR
+"""s: whoever was told 450 so shortly before the end of the log may still come."""
+
+SPANS = ((60, "under 1 min"), (300, "1–5 min"), (1800, "5–30 min"), (7200, "30 min–2 h"), (21600, "2–6 h"),
+         (86400, "6–24 h"), (float("inf"), "over 24 h"))  # fmt: skip
+"""Columns of the histograms of delays: less than so many seconds, and what that is called."""
+
+
+class Period(Struct, frozen=True):
+    """Some time. name: `14` (an hour, of all days) or `2026-11-22`. handed: sessions that began then and were handed
+    on. turned: turned away then, by why."""
+
+    name: str
+    connections: int
+    handed: int
+    turned: dict[str, int]
+
+
+class ListFigures(Struct, frozen=True):
+    """A DNS list. answers: lines. clients: whom it listed. alone: whom no other list did. with_others: clients that
+    another list had as well. replies: lines by the answer."""
+
+    name: str
+    answers: int
+    clients: int
+    alone: int
+    with_others: dict[str, int]
+    replies: dict[str, int]
+
+
+class NetworkFigures(Struct, frozen=True):
+    """A network: sessions of its clients, and what became of them. away: told 450. back: of these, came again."""
+
+    name: str
+    clients: int
+    connections: int
+    handed: int
+    refused: int
+    away: int
+    back: int
+
+
+class Span(Struct, frozen=True):
+    """A column of a histogram."""
+
+    name: str
+    count: int
+
+
+class Away(Struct, frozen=True):
+    """Who was told 450 at a recipient, each time from then until it came again.
+
+    back: the same address came again, after delays of median seconds. neighbour: it did not, but another address of its
+    network did. never: nobody came; recent: part of these, within the last hour of the log.
+    """
+
+    times: int
+    back: int
+    median: float | None
+    delays: tuple[Span, ...]
+    neighbour: int
+    neighbour_delays: tuple[Span, ...]
+    never: int
+    recent: int
+    networks: tuple[NetworkFigures, ...]
+    lost: tuple[str, ...]
+
+
+class Suspect(Struct, frozen=True):
+    """A client that may have been turned away wrongly. why: `passed later`, `lowest rank` or `network passes`.
+    after: seconds until it passed; null if it did not."""
+
+    client: str
+    why: str
+    test: str
+    rank: int
+    when: int
+    after: int | None
+    network: NetworkFigures
+
+
+class Reject(Struct, frozen=True):
+    """Refused recipients with one reply. who: client, sender (where it was asked for), how often; the first ones."""
+
+    reply: str
+    total: int
+    who: tuple[tuple[str, str, int], ...]
+
+
+class Named(Struct, frozen=True):
+    """Something that was counted."""
+
+    name: str
+    count: int
+
+
+class Shadow(Struct, frozen=True):
+    """Sessions that shadow mode would have turned away. handed: those that the MTA got."""
+
+    test: str
+    times: int
+    handed: int
+
+
+class Summary(Struct, frozen=True):
+    """All of a report. first, last: s since 1970 of lines that were counted, 0: none."""
+
+    host: str
+    period: str
+    first: int
+    last: int
+    lines: int
+    totals: dict[str, int]
+    clients: int
+    networks: int
+    outcomes: dict[str, int]
+    refusals: dict[str, int]
+    in_spite: dict[str, int]
+    hours: tuple[Period, ...]
+    days: tuple[Period, ...]
+    ranks: dict[str, int]
+    lists: tuple[ListFigures, ...]
+    top_networks: tuple[NetworkFigures, ...]
+    away: Away
+    suspects: tuple[Suspect, ...]
+    suspect_counts: dict[str, int]
+    reject_codes: dict[str, int]
+    rejects: tuple[Reject, ...]
+    senders: tuple[Named, ...]
+    recipients: tuple[Named, ...]
+    said: dict[str, tuple[Named, ...]]
+    warnings: tuple[Named, ...]
+    shadow: tuple[Shadow, ...]
+    shadow_replies: tuple[Named, ...]
+    notes: tuple[str, ...]
+    what_if: WhatIf | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was logged."""
+        return not any(self.totals.values())
+
+
+def summarize(
+    tally: Tally,
+    *,
+    host: str,
+    period: str,
+    hosts: int | None = 20,
+    users: int | None = 20,
+    details: int | None = 20,
+    what_if: WhatIf | None = None,
+) -> Summary:
+    """Make records of a finished tally. hosts, users, details: how many clients, mailboxes, details; None: all."""
+    totals = Counter[str]()
+    for slot in tally.slots.values():
+        for kind, count in zip(Kind, slot, strict=True):
+            totals[kind.name.lower()] += count
+    lists, ranks = _lists(tally), dict(sorted(tally.ranks.items()))
+    suspects, suspect_counts = _suspects(tally, hosts)
+    return Summary(
+        host=host,
+        period=period,
+        first=tally.first,
+        last=tally.last,
+        lines=tally.lines,
+        totals=dict(totals),
+        clients=len(tally.clients),
+        networks=len(tally.networks),
+        outcomes={
+            "handed": tally.outcomes["handed"],
+            "continued": tally.outcomes["continued"],
+            "continue failed": tally.outcomes["continue failed"],
+            "not taken": tally.outcomes["not taken"],
+            "away": tally.outcomes["away"],
+            "refused": tally.outcomes["refused"],
+            "hung up": tally.outcomes["hung up"],
+            "left": tally.outcomes["left"],
+            "open": tally.cut_short,
+        },
+        refusals=_by_test(tally.refusals),
+        in_spite=_by_test(tally.spite),
+        hours=_periods(tally, "%H"),
+        days=_periods(tally, "%Y-%m-%d"),
+        ranks={str(rank): count for rank, count in ranks.items()},
+        lists=lists,
+        top_networks=_networks(tally, hosts),
+        away=_away(tally, hosts),
+        suspects=suspects,
+        suspect_counts=suspect_counts,
+        reject_codes={str(code): count for code, count in sorted(tally.reject_codes.items())},
+        rejects=_rejects(tally, details),
+        senders=_named(tally.senders.top(users)),
+        recipients=_named(tally.recipients.top(users)),
+        said=_said(tally, details),
+        warnings=tuple(Named(text, count) for text, count in tally.warnings.top(details)),
+        shadow=tuple(
+            Shadow(test, times, tally.shadow_handed[test])
+            for test, times in sorted(tally.shadow.items(), key=lambda item: (-item[1], item[0]))
+        ),
+        shadow_replies=_named(tally.shadow_replies.top(details)),
+        notes=tuple(_notes(tally)),
+        what_if=what_if,
+    )
+
+
+def _by_test(counts: Counter[str]) -> dict[str, int]:
+    order = {test: at for at, test in enumerate(TESTS)}
+    return {test: counts[test] for test in sorted(counts, key=lambda test: (order.get(test, len(order)), test))}
+
+
+def _periods(tally: Tally, form: str) -> tuple[Period, ...]:
+    names: dict[str, list[int]] = {}
+    for number in sorted(tally.slots):
+        names.setdefault(time.strftime(form, time.localtime(number * SLOT)), []).append(number)
+    if form == "%H":
+        names = {f"{hour:02d}": names.get(f"{hour:02d}", []) for hour in range(24)}
+    made = []
+    for name, numbers in names.items():
+        turned = Counter[str]()
+        for number in numbers:
+            turned.update(tally.turned.get(number, {}))
+        slots = [tally.slots[number] for number in numbers]
+        made.append(
+            Period(
+                name,
+                sum(slot[Kind.CONNECT] for slot in slots),
+                sum(tally.handed[number] for number in numbers),
+                _by_test(turned),
+            )
+        )
+    return tuple(made)
+
+
+def _lists(tally: Tally) -> tuple[ListFigures, ...]:
+    names = list(tally.list_ids)
+    answers: Counter[str] = Counter()
+    replies: dict[str, dict[str, int]] = {name: {} for name in names}
+    for (name, value), count in zip(tally.answer_texts, tally.answer_counts, strict=True):
+        answers[name] += count
+        replies[name][value] = replies[name].get(value, 0) + count
+    together = Counter(client.lists for client in tally.clients.values() if client.lists)
+    clients: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
+    shared: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for bits, count in together.items():
+        members = [name for at, name in enumerate(names) if bits >> at & 1]
+        for name in members:
+            clients[name] += count
+            for other in members:
+                if other != name:
+                    shared[name][other] += count
+        if len(members) == 1:
+            alone[members[0]] += count
+    made = [
+        ListFigures(name, answers[name], clients[name], alone[name], dict(shared[name].most_common()), replies[name])
+        for name in names
+    ]
+    return tuple(sorted(made, key=lambda figures: (-figures.clients, figures.name)))
+
+
+def _figures(prefix: bytes, network: Network) -> NetworkFigures:
+    return NetworkFigures(
+        network_name(prefix),
+        network.clients,
+        network.connections,
+        network.handed,
+        network.refused,
+        network.away,
+        network.back,
+    )
+
+
+def _networks(tally: Tally, number: int | None) -> tuple[NetworkFigures, ...]:
+    """Those with the most connections."""
+
+    def order(item: tuple[bytes, Network]) -> tuple[int, bytes]:
+        return -item[1].connections, item[0]
+
+    return tuple(_figures(*item) for item in _smallest(number, tally.networks.items(), order))
+
+
+def _away(tally: Tally, number: int | None) -> Away:
+    back = sum(tally.returns.values())
+    neighbours: Counter[int] = Counter()
+    never: list[Client] = []
+    recent = 0
+    for client in tally.clients.values():
+        if client.away:
+            if client.neighbour >= 0:
+                neighbours[client.neighbour] += 1
+            else:
+                never.append(client)
+                recent += client.away > tally.last - RECENT
+
+    def order(item: tuple[bytes, Network]) -> tuple[int, bytes]:
+        return -item[1].away, item[0]
+
+    told = ((prefix, network) for prefix, network in tally.networks.items() if network.away)
+    lost = _smallest(number, never, lambda client: (client.away, client.address))
+    return Away(
+        times=tally.times_away,
+        back=back,
+        median=_median(tally.returns),
+        delays=_histogram(tally.returns),
+        neighbour=neighbours.total(),
+        neighbour_delays=_histogram(neighbours),
+        never=len(never),
+        recent=recent,
+        networks=tuple(_figures(*item) for item in _smallest(number, told, order)),
+        lost=tuple(client.address.decode() for client in lost),
+    )
+
+
+def _histogram(delays: Counter[int]) -> tuple[Span, ...]:
+    counts = [0] * len(SPANS)
+    for delay, count in delays.items():
+        counts[next(at for at, (most, _) in enumerate(SPANS) if delay < most)] += count
+    return tuple(Span(name, count) for (_, name), count in zip(SPANS, counts, strict=True))
+
+
+def _median(delays: Counter[int]) -> float | None:
+    half = delays.total() / 2
+    for delay in sorted(delays):
+        half -= delays[delay]
+        if half <= 0:
+            return delay
+    return None
+
+
+def _suspects(tally: Tally, number: int | None) -> tuple[tuple[Suspect, ...], dict[str, int]]:
+    """Clients that a test turned away and that may be good after all, the most likely ones first."""
+    lowest = min(tally.ranks, default=0)
+    found: dict[str, list[Client]] = {"passed later": [], "network passes": [], "lowest rank": []}
+    for client in tally.clients.values():
+        if not client.failed:
+            continue
+        if client.passed_after >= 0:
+            found["passed later"].append(client)
+        elif client.network.handed > client.handed:
+            found["network passes"].append(client)
+        elif client.failed == "dnsbl" and client.rank == lowest and client.lists.bit_count() == 1:
+            found["lowest rank"].append(client)
+
+    def order(client: Client) -> tuple[int, int, bytes]:
+        return -client.network.handed, client.network.refused, client.address
+
+    shown: list[Suspect] = []
+    for why, clients in found.items():
+        for client in _smallest(number, clients, order):
+            after = client.passed_after if client.passed_after >= 0 else None
+            prefix = prefix_of(client.address) or b""
+            network = _figures(prefix, client.network)
+            shown.append(
+                Suspect(client.address.decode(), why, client.failed, client.rank, client.failed_at, after, network)
+            )
+    return tuple(shown), {why: len(clients) for why, clients in found.items()}
+
+
+def _rejects(tally: Tally, number: int | None) -> tuple[Reject, ...]:
+    by_reply: dict[bytes, list[tuple[int, bytes, bytes]]] = {}
+    for (reply, client, sender), count in tally.details:
+        by_reply.setdefault(reply, []).append((-count, client, sender))
+    made = [
+        Reject(
+            text_of(reply),
+            -sum(count for count, _, _ in who),
+            tuple(
+                (client.decode(), text_of(sender), -count) for count, client, sender in _smallest(number, who, _same)
+            ),
+        )
+        for reply, who in by_reply.items()
+    ]
+    return tuple(sorted(made, key=lambda reject: (-reject.total, reject.reply)))
+
+
+def _same(item: tuple[int, bytes, bytes]) -> tuple[int, bytes, bytes]:
+    return item
+
+
+def _smallest(number: int | None, items: Iterable[Item], key: Callable[[Item], Order]) -> list[Item]:
+    """The first `number` in order; None: all."""
+    if number is None:
+        return sorted(items, key=key)
+    return heapq.nsmallest(number, items, key=key)
+
+
+def _named(counted: Iterable[tuple[bytes, int]]) -> tuple[Named, ...]:
+    return tuple(Named(text_of(text), count) for text, count in counted)
+
+
+def _said(tally: Tally, number: int | None) -> dict[str, tuple[Named, ...]]:
+    """What clients said too soon, or that is no SMTP."""
+    made: dict[str, list[Named]] = {}
+    for (test, text), count in tally.words.top():
+        named = made.setdefault(test, [])
+        if number is None or len(named) < number:
+            named.append(Named(text_of(text), count))
+    return {test: tuple(named) for test, named in sorted(made.items())}
+
+
+def _notes(tally: Tally) -> Iterator[str]:
+    """What the figures leave out, and why."""
+    if tally.beyond:
+        known = f"{len(tally.clients):,}"
+        yield f"{tally.beyond:,} connections are of clients beyond the first {known}: they are in totals and hours only"
+    if tally.begun_before:
+        yield f"{tally.begun_before:,} sessions ended whose beginning is not in the log: they are in the totals only"
+    if tally.cut_short:
+        yield f"{tally.cut_short:,} sessions have no end in the log yet"
+    if tally.undated:
+        yield f"{tally.undated:,} lines have a date that there is not: left out"
+    for what, others in (
+        ("refused recipients, by client,", tally.details.others),
+        ("senders", tally.senders.others),
+        ("recipients", tally.recipients.others),
+        ("warnings", tally.warnings.others),
+        ("words of clients", tally.words.others),
+        ("answers of lists", tally.unnamed_answers),
+        ("sets of answers", tally.judgements.others),
+    ):
+        if others:
+            yield f"{others:,} {what} are not named: there were too many different ones"

@@ -1,0 +1,587 @@
+"""The tally of log lines: totals by hour, and what became of each client and session.
+
+Everything is bounded: beyond CLIENTS clients, lines of further ones count in the totals only; `beyond` says how many
+connections that were. A client takes about half a kilobyte.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from fastscreen.escape import MOST_TEXT, printable
+from fastscreen.report.counts import Counts
+from fastscreen.report.lines import VERBS, Kind, Row
+from fastscreen.report.networks import prefix_of
+from fastscreen.report.stamps import Clock
+
+CLIENTS = 1_000_000
+OPEN = 200_000  # sessions without an end yet
+LONGEST = 7200  # s: no session in the tests lasts longer (300 s a command, 20 commands)
+SETTLED = 600  # s: at the end of the log, a session that began longer ago and has no end is with the MTA
+TEXTS = 10_000  # different texts of each kind
+MAILBOXES = 100_000  # different senders, and recipients
+DETAILS = 200_000  # different pairs of reason and client
+ANSWERS = 4096  # different answers of lists
+JUDGEMENTS = 100_000  # different sets of answers
+TOGETHER = 10  # s: the answers of one look-up come within it
+HOUR = 3600
+SLOT = 900  # s; hours are made of these, in zones of whole quarters
+
+_KINDS = len(Kind)
+_CONNECT, _LISTED = int(Kind.CONNECT), int(Kind.LISTED)
+_FINDINGS = {
+    Kind.DENYLISTED: "denylist",
+    Kind.PREGREET: "pregreet",
+    Kind.DNSBL: "dnsbl",
+    Kind.PIPELINING: "pipelining",
+    Kind.NON_SMTP: "non-SMTP command",
+    Kind.BARE_NEWLINE: "bare newline",
+    Kind.TIME_LIMIT: "command time limit",
+    Kind.COUNT_LIMIT: "command count limit",
+    Kind.LENGTH_LIMIT: "command length limit",
+}
+TESTS = ("denylist", "pregreet", "dnsbl", "pipelining", "non-SMTP command", "bare newline")
+"""The tests whose findings turn a client away."""
+
+LIMITS = ("command time limit", "command count limit", "command length limit", "connections", "server busy")
+FIRST_VISIT = "come again"
+"""Why a client gets 450: it has just passed the deep tests, or came in where nobody passes."""
+
+# Replies that say by themselves why; others (`5.5.1 Protocol error`) are of the test that found something.
+_REPLIES = (
+    (b" blocked using ", "dnsbl"),
+    (b" 5.3.2 ", "denylist"),
+    (b"450 4.3.2 ", FIRST_VISIT),
+    (b" too many connections", "connections"),
+    (b" ports are busy", "server busy"),
+)
+_TLS_VERBS = {
+    b"CONNECT": Kind.TLS_CONNECT,
+    b"DISCONNECT": Kind.TLS_DISCONNECT,
+}
+# from=<sender>, to=<recipient>, proto=P, helo=<name>: a quoted local part may have any of these in it.
+_MAILBOX = rb'((?:"(?:\\.|[^"\\])*+"|[^"<>]++)*+)'
+_ENVELOPE = re.compile(rb"; from=<%b>, to=<%b>, proto=" % (_MAILBOX, _MAILBOX))
+
+
+class Network:
+    """What is kept of a network.
+
+    away: how often one of its clients was told 450. back: how often that one came again itself. waiting: those that
+    nobody of the network has come again for.
+    """
+
+    __slots__ = ("away", "back", "clients", "connections", "handed", "refused", "waiting")
+
+    def __init__(self) -> None:
+        self.away = 0
+        self.back = 0
+        self.clients = 0
+        self.connections = 0
+        self.handed = 0
+        self.refused = 0
+        self.waiting: list[Client] | None = None
+
+
+class Client:
+    """What is kept of a client.
+
+    away: when it was told 450, while it has not come again since (0: it is not waited for). neighbour: how long after
+    that another address of its network came (-1: none). failed: the last test that it was turned away by; failed_at,
+    rank: when, and its rank then. passed_after: how long after that it was handed on (-1: never).
+    answers, answered: what the lists last said of it, and when. lists: all lists that ever listed it,
+    as bits. reached: whether its last session reached the threshold (None: it was not tested).
+    """
+
+    __slots__ = (
+        "address",
+        "answered",
+        "answers",
+        "away",
+        "failed",
+        "failed_at",
+        "handed",
+        "lists",
+        "neighbour",
+        "network",
+        "passed_after",
+        "rank",
+        "reached",
+    )
+
+    def __init__(self, address: bytes, network: Network) -> None:
+        self.address = address
+        self.network = network
+        self.away = 0
+        self.neighbour = -1
+        self.failed = ""
+        self.failed_at = 0
+        self.rank = 0
+        self.passed_after = -1
+        self.handed = 0
+        self.lists = 0
+        self.answers: tuple[int, ...] = ()
+        self.answered = 0
+        self.reached: bool | None = None
+
+
+class Session:
+    """A session that has not ended. handed: it was counted as handed on. code: of the last refused recipient."""
+
+    __slots__ = (
+        "began",
+        "client",
+        "code",
+        "handed",
+        "hung",
+        "judged",
+        "passed",
+        "rank",
+        "refused",
+        "shadow",
+        "test",
+        "where",
+    )
+
+    def __init__(self, began: int, client: Client, where: bytes) -> None:
+        self.began = began
+        self.client = client
+        self.where = where
+        self.test = ""
+        self.code = 0
+        self.rank = 0
+        self.refused = ""
+        self.handed = False
+        self.hung = False
+        self.passed = False
+        self.judged = False
+        self.shadow = ""
+
+
+Handler: TypeAlias = Callable[[Client, int, bytes, bytes, bytes], None]
+"""What is done for a line: client, when, `[ADDRESS]:PORT`, number, what follows."""
+
+
+class Tally:
+    """Counts rows of log lines, in the order in which they were written.
+
+    since, until: only lines of this time, s since 1970. with_senders: keep the sender with a refused client.
+    clients: how many are kept apart.
+    """
+
+    def __init__(
+        self,
+        since: float = 0,
+        until: float = float("inf"),
+        *,
+        with_senders: bool = False,
+        clients: int = CLIENTS,
+    ) -> None:
+        self._since = since
+        self._until = until
+        self._with_senders = with_senders
+        self._room = clients
+        self.lines = 0
+        self.undated = 0
+        self.first = 0
+        self.last = 0
+        self.slots: dict[int, list[int]] = {}
+        self.turned: dict[int, Counter[str]] = {}
+        self.handed: Counter[int] = Counter()
+        self.clients: dict[bytes, Client] = {}
+        self.networks: dict[bytes, Network] = {}
+        self.sessions: dict[bytes, Session] = {}
+        self.beyond = 0
+        self.cut_short = 0
+        self.begun_before = 0
+        self.outcomes: Counter[str] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.spite: Counter[str] = Counter()
+        self.ranks: Counter[int] = Counter()
+        self.reject_codes: Counter[int] = Counter()
+        self.times_away = 0
+        self.returns: Counter[int] = Counter()
+        self.answer_ids: dict[bytes, int] = {}
+        self.answer_texts: list[tuple[str, str]] = []
+        self.answer_counts: list[int] = []
+        self.list_ids: dict[str, int] = {}
+        self.unnamed_answers = 0
+        self._list_bits: list[int] = []
+        self.judgements: Counts[tuple[tuple[int, ...], bool]] = Counts(JUDGEMENTS)
+        self.shadow: Counter[str] = Counter()
+        self.shadow_handed: Counter[str] = Counter()
+        self.shadow_replies: Counts[bytes] = Counts(TEXTS)
+        self.details: Counts[tuple[bytes, bytes, bytes]] = Counts(DETAILS)
+        self.senders: Counts[bytes] = Counts(MAILBOXES)
+        self.recipients: Counts[bytes] = Counts(MAILBOXES)
+        self.warnings: Counts[str] = Counts(TEXTS)
+        self.words: Counts[tuple[str, bytes]] = Counts(TEXTS)
+        self.continued: Counts[str] = Counts(TEXTS)
+        self._opened: deque[Session] = deque()
+        self._on = self._handlers()
+
+    # ---- lines
+
+    def add(self, rows: list[Row], clock: Clock) -> None:
+        """Count the lines of a block."""
+        last_stamp = last_zone = b""
+        when: int | None = None
+        dropped = True
+        slot: list[int] = []
+        clients = self.clients
+        handlers = self._on
+        verbs = VERBS
+        self.lines += len(rows)
+        for stamp, zone, program, verb, number, where, address, rest, listed, answer, severity, said, other in rows:
+            if not stamp:
+                continue
+            if stamp != last_stamp or zone != last_zone:
+                last_stamp, last_zone = stamp, zone
+                when = clock.second(stamp, zone)
+                dropped = when is None or not self._since <= when < self._until
+                if when is not None and not dropped:
+                    slot = self._slot(when)
+            if dropped or when is None:
+                self.undated += when is None
+                continue
+            if verb and program != b"tlsproxy":
+                kind = verbs[verb]
+                slot[kind] += 1
+                client = clients.get(address) or self._client(address)
+                if client is not None:
+                    handlers[kind](client, when, where, number, rest)
+                elif kind == _CONNECT:
+                    self.beyond += 1
+            elif listed:
+                slot[_LISTED] += 1
+                self._listed(listed, answer, when)
+            else:
+                slot[self._unnamed(program, verb, severity, said, other)] += 1
+
+    def finish(self) -> None:
+        """No more lines: sessions without an end were handed on, but for those that may still be in the tests."""
+        for session in self._opened:
+            if self.sessions.get(session.where) is session:
+                if session.handed or session.passed or self.last - session.began > SETTLED:
+                    self._over(session.client, session)
+                else:
+                    self.cut_short += 1
+                    if session.rank and not session.judged:
+                        self._judge(session.client, session)
+        self.sessions.clear()
+        self._opened.clear()
+        for network in self.networks.values():
+            network.waiting = None
+
+    def _slot(self, when: int) -> list[int]:
+        self.last = max(self.last, when)
+        self.first = min(self.first or when, when)
+        number = when // SLOT
+        slot = self.slots.get(number)
+        if slot is None:
+            slot = self.slots[number] = [0] * _KINDS
+        return slot
+
+    def _client(self, address: bytes) -> Client | None:
+        if len(self.clients) >= self._room:
+            return None
+        prefix = prefix_of(address)
+        if prefix is None:
+            return None
+        network = self.networks.get(prefix)
+        if network is None:
+            network = self.networks[prefix] = Network()
+        network.clients += 1
+        client = self.clients[address] = Client(address, network)
+        return client
+
+    def _unnamed(self, program: bytes, verb: bytes, severity: bytes, said: bytes, other: bytes) -> int:
+        """The kind of a line that names no client, or is another program's."""
+        if verb:
+            return _TLS_VERBS.get(verb, Kind.OTHER)
+        if severity:
+            self.warnings.add(f"{text_of(program or b'postscreen')}: {text_of(severity)}: {text_of(said)}")
+            return Kind.WARNING
+        if other.startswith((b"entering STRESS mode", b"leaving STRESS mode")):
+            return Kind.STRESS
+        if program == b"tlsproxy" and other.startswith(b"TLS handshake failed"):
+            return Kind.TLS_FAILED
+        if other.startswith(b"cache ") and b" full cleanup: " in other:
+            return Kind.CLEANUP
+        return Kind.OTHER
+
+    # ---- lines about a client; each: client, when, port, number, what follows
+
+    def _handlers(self) -> list[Handler]:
+        handlers: list[Handler] = [self._nothing] * _KINDS
+        handlers[Kind.CONNECT] = self._connect
+        handlers[Kind.DISCONNECT] = self._disconnect
+        handlers[Kind.PASS_NEW] = self._passed
+        for kind in (Kind.PASS_OLD, Kind.ALLOWLISTED, Kind.BYPASSED):
+            handlers[kind] = self._at_once(kind)
+        for kind, test in _FINDINGS.items():
+            handlers[kind] = self._found(test)
+        handlers[Kind.PREGREET] = self._pregreet
+        handlers[Kind.NON_SMTP] = self._non_smtp
+        handlers[Kind.DNSBL] = self._dnsbl
+        handlers[Kind.HANGUP] = self._hangup
+        handlers[Kind.REJECT_RCPT] = self._reject_rcpt
+        handlers[Kind.REJECT_CONNECT] = self._reject_connect
+        handlers[Kind.CONTINUE] = self._continue
+        handlers[Kind.SHADOW] = self._shadowed
+        return handlers
+
+    def _nothing(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        """A line that only counts."""
+
+    def _connect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        network = client.network
+        network.connections += 1
+        if network.waiting or client.away:
+            self._back(client, when)
+        sessions = self.sessions
+        before = sessions.get(where)
+        if before is not None:
+            self._over(client, before)  # it had no end of its own: handed on
+        session = sessions[where] = Session(when, client, where)
+        opened = self._opened
+        opened.append(session)
+        while opened[0].began < when - LONGEST or len(opened) > OPEN:
+            oldest = opened.popleft()
+            if sessions.get(oldest.where) is oldest:
+                del sessions[oldest.where]
+                self._over(oldest.client, oldest)
+
+    def _disconnect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        session = self.sessions.pop(where, None)
+        if session is None:
+            self.begun_before += 1
+            return
+        if not session.judged:
+            self._judge(client, session)
+        if session.handed:  # the MTA did not take it
+            self.outcomes["handed"] -= 1
+            self.handed[session.began // SLOT] -= 1
+            client.handed -= 1
+            client.network.handed -= 1
+            self.outcomes["not taken"] += 1
+        elif session.refused:
+            self._refused(client, session, when, session.refused)
+        elif session.code // 100 == 4 and session.test not in TESTS:
+            self.outcomes["away"] += 1
+            self._turned_away(when, FIRST_VISIT)
+        elif session.test or session.code:
+            self._refused(client, session, when, session.test or "other")
+        elif session.hung:
+            self.outcomes["hung up"] += 1
+        else:
+            self.outcomes["left"] += 1
+
+    def _passed(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        session = self.sessions.get(where)
+        if session is not None:
+            session.passed = True
+            if not session.judged:
+                self._judge(client, session)
+
+    def _at_once(self, kind: Kind) -> Handler:
+        def handed(client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+            session = self.sessions.get(where)
+            if session is not None and not session.handed:
+                session.judged = client.answered < session.began  # a known client, unless a test was due
+                self._handed(client, session)
+
+        return handed
+
+    def _found(self, test: str) -> Handler:
+        limit = test in LIMITS
+
+        def found(client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+            session = self.sessions.get(where)
+            if session is not None and not (limit and session.test):
+                session.test = test
+
+        return found
+
+    def _pregreet(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        self.words.add(("pregreet", rest[2:]))
+        session = self.sessions.get(where)
+        if session is not None:
+            session.test = "pregreet"
+
+    def _non_smtp(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        self.words.add(("non-SMTP command", rest.partition(b": ")[2]))
+        session = self.sessions.get(where)
+        if session is not None:
+            session.test = "non-SMTP command"
+
+    def _dnsbl(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        rank = int(number or 0)
+        self.ranks[rank] += 1
+        session = self.sessions.get(where)
+        if session is not None:
+            session.test = "dnsbl"
+            session.rank = rank
+
+    def _hangup(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        session = self.sessions.get(where)
+        if session is not None:
+            session.hung = True
+
+    def _reject_rcpt(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        """`: 550 5.7.1 text; from=<a>, to=<b>, proto=ESMTP, helo=<c>`"""
+        end = rest.find(b"; from=<")
+        reply = rest[2:end] if end >= 0 else rest[2:]
+        envelope = _ENVELOPE.match(rest, end) if end >= 0 else None
+        code = int(reply[:3]) if reply[:3].isdigit() else 0
+        self.reject_codes[code] += 1
+        sender = b""
+        if envelope:
+            sender, recipient = envelope.groups()
+            self.senders.add(sender)
+            self.recipients.add(recipient)
+        session = self.sessions.get(where)
+        if session is not None:
+            session.code = code
+            if code // 100 == 4 and session.test not in TESTS and not client.away:
+                client.away = when
+                client.neighbour = -1
+                if client.network.waiting is None:
+                    client.network.waiting = []
+                client.network.waiting.append(client)
+                self.times_away += 1
+                client.network.away += 1
+        who = (_reason(reply, client), client.address, sender if self._with_senders else b"")
+        self.details.add(who)
+
+    def _reject_connect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        session = self.sessions.get(where)
+        if session is not None:
+            session.refused = "connections" if rest == b": too many connections" else "server busy"
+
+    def _continue(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        session = self.sessions.get(where)
+        if rest.startswith(b" failed: "):
+            self.outcomes["continue failed"] += 1
+        else:
+            self.outcomes["continued"] += 1
+            if session is not None and not session.handed:
+                self._handed(client, session)
+
+    def _shadowed(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        """`: would have replied: 550 5.7.1 text`"""
+        session = self.sessions.get(where)
+        reply = rest.partition(b": would have replied: ")[2]
+        test = next((test for text, test in _REPLIES if text in reply), "")
+        test = test or (session.test if session is not None else "") or "other"
+        self.shadow[test] += 1
+        if session is not None:
+            session.shadow = test
+        self.shadow_replies.add(_reason(reply, client))
+
+    # ---- what becomes of sessions
+
+    def _over(self, client: Client, session: Session) -> None:
+        """A session without a DISCONNECT: the MTA has it."""
+        if not session.judged:
+            self._judge(client, session)
+        if not session.handed:
+            self._handed(client, session)
+        if session.test:
+            self.spite[session.test] += 1
+        if session.shadow:
+            self.shadow_handed[session.shadow] += 1
+
+    def _handed(self, client: Client, session: Session) -> None:
+        session.handed = True
+        self.outcomes["handed"] += 1
+        self.handed[session.began // SLOT] += 1
+        client.handed += 1
+        client.network.handed += 1
+        if client.failed and client.passed_after < 0 and not session.test:
+            client.passed_after = max(0, session.began - client.failed_at)
+
+    def _refused(self, client: Client, session: Session, when: int, why: str) -> None:
+        self.outcomes["refused"] += 1
+        self.refusals[why] += 1
+        self._turned_away(when, why)
+        client.network.refused += 1
+        if why in TESTS:
+            client.failed = why
+            client.failed_at = when
+            client.rank = session.rank
+            client.passed_after = -1
+
+    def _turned_away(self, when: int, why: str) -> None:
+        turned = self.turned.get(when // SLOT)
+        if turned is None:
+            turned = self.turned[when // SLOT] = Counter()
+        turned[why] += 1
+
+    def _back(self, client: Client, when: int) -> None:
+        """A client of a network has come of which some were told to come again."""
+        network = client.network
+        if client.away:
+            delay = when - client.away
+            self.returns[delay if delay < HOUR else delay // 60 * 60] += 1
+            client.away = 0
+            network.back += 1
+        for other in network.waiting or ():
+            if other is not client and other.away and other.neighbour < 0:
+                other.neighbour = when - other.away
+        network.waiting = None
+
+    # ---- lists
+
+    def _listed(self, address: bytes, answer: bytes, when: int) -> None:
+        """`addr ADDRESS listed by domain DOMAIN as ANSWER`"""
+        number = self.answer_ids.get(answer)
+        if number is None:
+            if len(self.answer_ids) >= ANSWERS:
+                self.unnamed_answers += 1
+                return
+            number = self._new_answer(answer)
+        self.answer_counts[number] += 1
+        client = self.clients.get(address) or self._client(address)
+        if client is None:
+            return
+        client.lists |= self._list_bits[number]
+        if when - client.answered > TOGETHER:
+            client.answers = (number,)
+        elif number not in client.answers:
+            client.answers += (number,)
+        client.answered = when
+
+    def _new_answer(self, answer: bytes) -> int:
+        number = self.answer_ids[answer] = len(self.answer_ids)
+        domain, _, value = text_of(answer).partition(" as ")
+        self.answer_texts.append((domain, value))
+        self.answer_counts.append(0)
+        self._list_bits.append(1 << self.list_ids.setdefault(domain, len(self.list_ids)))
+        return number
+
+    def _judge(self, client: Client, session: Session) -> None:
+        """Keep what was known when a session's lists were added up."""
+        session.judged = True
+        reached = session.rank > 0
+        answered = client.answered >= session.began
+        if reached or answered or session.passed:
+            if not reached and not answered:
+                client.answers = ()  # those of an earlier visit
+            client.reached = reached
+            self.judgements.add((tuple(sorted(client.answers)), reached))
+
+
+def _reason(reply: bytes, client: Client) -> bytes:
+    """A reply without the client's address."""
+    return reply.replace(b" [" + client.address + b"]", b"", 1)
+
+
+def text_of(octets: bytes) -> str:
+    """Text of the log as printable ASCII."""
+    if octets.isascii() and (text := octets.decode("ascii")).isprintable() and len(text) <= MOST_TEXT:
+        return text
+    return printable(octets.decode("utf-8", "backslashreplace"))

@@ -1,0 +1,95 @@
+"""postscreen's own cache, taken over: whom it knew, fastscreen knows."""
+
+import dataclasses
+import ipaddress
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fastscreen.cache import Cache
+from peers import dialogue, needs
+from peers.lab import Lab
+from peers.playing import play
+from peers.screener import COMMAND
+
+SERVICE = "early"
+NUMBER = 239  # of no file in tests/dialogues: those of test_imported.py begin above
+NEW = "profile: early\n\nconnect\n<- 220-\n<- 220 mx\n-> QUIT\n<- 221\nclosed\n"
+OLD = "profile: early\n\nconnect\n<- 220 mx\n-> QUIT\n<- 221\nclosed\n"
+MANY = 100_000
+
+
+def test_who_passed_at_postscreen_is_known(lab: Lab) -> None:
+    """Records that a real postscreen wrote, into the file of a fastscreen that runs."""
+    new, old = (dialogue.parse("here", NUMBER, text) for text in (NEW, OLD))
+    (theirs,) = play(lab, [(new, lab.postscreen(SERVICE))])
+    assert not theirs.missing and any("PASS NEW" in line for line in theirs.transcript)
+    (side,) = lab.fastscreen([SERVICE])
+    screener = lab.screener(SERVICE)
+    done = subprocess.run(
+        [str(COMMAND), "cache", "import", "-c", str(screener.config), f"lmdb:{lab.postfix.cache(SERVICE)}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "0 damaged" in done.stderr
+    (ours,) = play(lab, [(dataclasses.replace(old), side)])
+    assert not ours.missing
+    assert [line.split()[1:3] for line in ours.transcript if " PASS " in line] == [["PASS", "OLD"]]
+    their = tuple(map(int, lab.postfix.stamps(SERVICE)[new.address("unlisted")].split(";")))
+    assert screener.stamps(new.address("unlisted")) == their
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that the screening user can reach (pytest's own are closed to others)."""
+    made = Path(tempfile.mkdtemp(prefix="fastscreen-import-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.mark.parametrize("kind", ["lmdb", "btree"])
+@pytest.mark.parametrize("postmap", [True, False])
+def test_a_large_cache_is_taken_over(kind: str, postmap: bool, folder: Path) -> None:
+    """As postmap makes it; read by postmap, and where there is none, an LMDB file directly."""
+    needs.program("postfix")
+    needs.program("postfix-lmdb")
+    needs.root("the file becomes the user's")
+    now = int(time.time())
+    source = folder / "source"
+    stamps = {
+        f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}": (now + 1000 + at, 1, now + at + 5, 0, 1) for at in range(MANY)
+    }
+    with source.open("w") as file:
+        for address, five in stamps.items():
+            file.write(f"{address} {';'.join(map(str, five))}\n")
+        file.write(f"2001:db8::1 {now - 1};1;1;1;1\n_LAST_CACHE_CLEANUP_COMPLETED_ {now}\n")
+    subprocess.run(["/usr/sbin/postmap", f"{kind}:{source}"], check=True, capture_output=True)
+    settings = folder / "fastscreen.toml"
+    settings.write_text(f'user = "postfix"\ncontrol.path = ""\ncache.path = "{folder}/state/cache"\n')
+    code = "import sys; from fastscreen.postfix import cachedump; from fastscreen.cli import main\n"
+    if not postmap:
+        code += "cachedump.postmap_program = lambda: None\n"
+    code += "sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [str(COMMAND.parent / "python"), "-c", code, "cache", "import", "-c", str(settings), f"{kind}:{source}"],
+        capture_output=True,
+        text=True,
+    )
+    if kind == "btree" and not postmap:
+        assert done.returncode == 1 and "there is no postmap here" in done.stderr
+        return
+    assert done.stderr == f"{MANY:,} new, 0 made later, 0 known already; left out: 1 expired, 0 damaged\n"
+    path = folder / "state/cache"
+    assert {each.owner() for each in (path, path.with_name("cache-lock"), path.parent)} == {"postfix"}
+    cache = Cache(path, warn=pytest.fail, log=pytest.fail, wake=lambda callback: callback())
+    cache.open()
+    found = {address: cache.lookup(ipaddress.ip_address(address).packed) for address in stamps}
+    cache.close()
+    assert found == stamps

@@ -1,0 +1,321 @@
+"""What others read of us: promtool, systemd, fail2ban, mandoc; and a wheel in an environment of its own."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from robust.conftest import Start, folder, mta, start
+from robust.harness import ADDRESS, COMMAND, Screener, wait_until
+from robust.test_metrics import begin, place, scraped, talk
+
+from peers import needs
+
+__all__ = ["folder", "mta", "place", "start"]
+
+ROOT = Path(__file__).resolve().parents[2]
+UNIT = ROOT / "contrib/systemd/fastscreen.service"
+FILTER = ROOT / "contrib/fail2ban/fastscreen.conf"
+
+
+def run(*command: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}
+    )
+
+
+def test_promtool(start: Start, place: str) -> None:
+    promtool = needs.program("promtool")
+    screener = begin(start, place)
+    talk(screener)
+    checked = run(promtool, "check", "metrics", stdin=scraped(place))
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+# ---- systemd
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """The units, with our own program and the manual out of the way."""
+    for unit in UNIT.parent.iterdir():
+        text = unit.read_text().replace("/usr/bin/fastscreen", str(COMMAND))
+        (tmp_path / unit.name).write_text(re.sub(r"(?m)^Documentation=.*\n", "", text))
+    return tmp_path
+
+
+def test_systemd_accepts_the_units(installed: Path) -> None:
+    analyze = needs.program("systemd-analyze")
+    checked = run(analyze, "verify", *(str(unit) for unit in sorted(installed.iterdir())))
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_sandbox_is_as_tight_as_the_docs_say() -> None:
+    analyze = needs.program("systemd-analyze")
+    said = run(analyze, "security", "--offline=true", str(UNIT)).stdout
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert found is not None, said
+    assert f"exposure level is {found[1]}" in (ROOT / "docs/systemd.md").read_text()
+
+
+def _allowed_calls() -> set[str]:
+    """Of the unit's SystemCallFilter lines, as systemd.exec(5) combines them."""
+    analyze = needs.program("systemd-analyze")
+
+    def names(word: str) -> set[str]:
+        if not word.startswith("@"):
+            return {word}
+        listed = run(analyze, "syscall-filter", word).stdout.splitlines()[1:]
+        words = [line.strip() for line in listed if line.strip() and not line.strip().startswith("#")]
+        return {name for each in words for name in names(each)}
+
+    calls: set[str] = set()
+    for line in re.findall(r"(?m)^SystemCallFilter=(.*)$", UNIT.read_text()):
+        these = {name for word in line.lstrip("~").split() for name in names(word)}
+        calls = calls - these if line.startswith("~") else calls | these
+    return calls
+
+
+def test_the_filter_has_the_system_calls_that_we_make(folder: Path, mta: object, tmp_path: Path) -> None:
+    """A client from start to end, metrics, the control socket and the cache; then a reload, and the end."""
+    strace = needs.program("strace")
+    needs.root("strace of another user's processes")
+    trace = tmp_path / "trace"
+    screener = Screener(
+        folder,
+        {
+            "control": {"path": str(folder / "run/control")},
+            "metrics": {"listen": f"unix:{folder / 'run/metrics'}"},
+            "cache": {"path": str(folder / "cache")},
+            "listen": {"addresses": [f"{ADDRESS}:0"], "workers": 2},
+        },
+    )
+    shutil.chown(folder, "nobody")
+    (folder / "run").mkdir()
+    shutil.chown(folder / "run", "nobody")
+    with screener.output.open("ab") as sink:
+        screener.process = subprocess.Popen(
+            [strace, "-f", "-qq", "-o", str(trace), str(COMMAND), "run", "-c", str(screener.config)],
+            stdout=sink, stderr=sink, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: screener.log.exists() and len(screener.lines(" daemon started ")) > 0, "fastscreen", 60)
+        where = screener.lines(" daemon started ")[-1].rpartition(" listening on ")[2]
+        screener.address = (where.rpartition(":")[0], int(where.rpartition(":")[2]))
+        talk(screener)
+        wait_until(lambda: _answers(str(folder / "run/metrics")), "metrics", 60)
+        (child,) = Path(f"/proc/{screener.pid}/task/{screener.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGHUP)
+        screener.line(" configuration reloaded")
+        os.kill(int(child), signal.SIGTERM)
+        assert screener.wait(60) == 0
+    finally:
+        if screener.process.poll() is None:
+            screener.process.kill()
+    # the exec is systemd's, and who is no root becomes nobody else
+    made = set(re.findall(r"(?m)^\d+ +(?:<\.\.\. )?(\w+)[( ]", trace.read_text())) - {"execve"}
+    made -= {"setgroups", "setresgid", "setresuid", "setgid", "setuid"}
+    assert len(made) > 40
+    assert made <= _allowed_calls() | {"unfinished"}
+
+
+def _answers(place: str) -> bool:
+    try:
+        return "fastscreen_connects_total" in scraped(place)
+    except OSError:
+        return False
+
+
+class Manager:
+    """The other end of NOTIFY_SOCKET."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        path.chmod(0o777)
+        self._socket.settimeout(30)
+
+    def hears(self, wanted: str) -> str:
+        """Wait for a message with this line; return it."""
+        while True:
+            message = self._socket.recv(4096).decode()
+            if wanted in message.split("\n"):
+                return message
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def manager(folder: Path) -> Iterator[Manager]:
+    made = Manager(folder / "notify")
+    yield made
+    made.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((ADDRESS, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> None:
+    """The first client starts it, is served, and the manager hears READY, a reload, life signs and the end."""
+    activate = needs.program("systemd-socket-activate")
+    where = f"{ADDRESS}:{_free_port()}"
+    screener = Screener(folder, {"listen": {"addresses": [where]}})
+    with screener.output.open("ab") as sink:
+        process = screener.process = subprocess.Popen(
+            [
+                activate, "-l", where, "--fdname=smtp", "-E", f"NOTIFY_SOCKET={manager.path}", "-E",
+                "WATCHDOG_USEC=200000", str(COMMAND), "run", "-c", str(screener.config),
+            ],
+            stdout=sink, stderr=sink, start_new_session=True,
+        )  # fmt: skip
+    try:
+        screener.address = (ADDRESS, int(where.rpartition(":")[2]))
+        wait_until(lambda: "Listening on" in screener.output.read_text(), "systemd-socket-activate")
+        talk(screener)
+        assert f"STATUS=listening on {where}" in manager.hears("READY=1")
+        manager.hears("WATCHDOG=1")
+        screener.signal(signal.SIGHUP)
+        while not (message := manager._socket.recv(4096).decode()).startswith("RELOADING=1"):
+            pass
+        assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", message)
+        manager.hears("READY=1")
+        screener.signal(signal.SIGTERM)
+        manager.hears("STOPPING=1")
+        assert process.wait(30) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def test_a_socket_for_another_address(folder: Path) -> None:
+    activate = needs.program("systemd-socket-activate")
+    port = _free_port()
+    screener = Screener(folder, {"listen": {"addresses": [f"{ADDRESS}:{_free_port()}"]}})
+    with screener.output.open("ab") as sink:
+        process = subprocess.Popen(
+            [activate, "-l", f"{ADDRESS}:{port}", str(COMMAND), "run", "-c", str(screener.config)], stderr=sink
+        )
+    try:
+        wait_until(lambda: "Listening on" in screener.output.read_text(), "systemd-socket-activate")
+        with socket.create_connection((ADDRESS, port)):
+            assert process.wait(30) == 1
+        assert f"{ADDRESS}:{port} is not in listen.addresses" in screener.output.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+# ---- fail2ban
+
+_C = "[192.0.2.7]:51234"
+BAD = (
+    f"PREGREET 11 after 0.1 from {_C}: EHLO you\\r\\n",
+    f"NON-SMTP COMMAND from {_C} after CONNECT: GET / HTTP/1.0",
+    f"COMMAND PIPELINING from {_C} after EHLO: x",
+    f"BARE NEWLINE from {_C} after CONNECT",
+    f"COMMAND TIME LIMIT from {_C} after CONNECT",
+    f"DENYLISTED {_C}",
+    f"BLACKLISTED {_C}",
+    f"DNSBL rank 5 for {_C}",
+    f"NOQUEUE: reject: RCPT from {_C}: 550 5.7.1 Service unavailable; client [192.0.2.7] blocked using x; from=<a>",
+    f"NOQUEUE: reject: CONNECT from {_C}: too many connections",
+)
+GOOD = (
+    f"CONNECT from {_C} to [192.0.2.1]:25",
+    f"PASS NEW {_C}",
+    f"HANGUP after 0.1 from {_C} in tests after SMTP handshake",
+    f"DISCONNECT {_C}",
+    f"NOQUEUE: reject: RCPT from {_C}: 450 4.3.2 Service currently unavailable; from=<a>, to=<b>, proto=ESMTP",
+    f"NOQUEUE: reject: CONNECT from {_C}: all server ports busy",
+    f"CONTINUE from {_C} to 127.0.0.1:10025: 550 5.1.1 unknown",
+    f"CONTINUE from {_C} failed: timeout",
+)
+
+
+def _matched(path: Path) -> tuple[int, int]:
+    """Matched, missed lines."""
+    regex = needs.program("fail2ban-regex")
+    found = re.search(
+        r"Lines: (\d+) lines, \d+ ignored, (\d+) matched, (\d+) missed", run(regex, str(path), str(FILTER)).stdout
+    )
+    assert found is not None
+    return int(found[2]), int(found[3])
+
+
+@pytest.mark.parametrize("ident", ["postfix/postscreen", "fastscreen"])
+@pytest.mark.parametrize("stamp", ["Nov 22 08:06:46", "2026-11-22T08:06:46.123456+00:00"])
+def test_fail2ban_finds_each_refusal_and_nothing_else(tmp_path: Path, ident: str, stamp: str) -> None:
+    log = tmp_path / "mail.log"
+    for lines, wanted in ((BAD, (len(BAD), 0)), (GOOD, (0, len(GOOD)))):
+        log.write_text("".join(f"{stamp} mx {ident}[17]: {text}\n" for text in lines))
+        assert _matched(log) == wanted
+
+
+def test_fail2ban_finds_a_dropped_client_in_our_log(start: Start) -> None:
+    """521 is in no line: the test's own line counts."""
+    screener = start({"greet": {"action": "drop"}})
+    talk(screener, b"EHLO early\r\n")
+    screener.line(" PREGREET ")
+    assert _matched(screener.log)[0] == 1
+
+
+# ---- manual, packages
+
+
+@pytest.mark.parametrize("page", ["fastscreen.1", "fastscreen.toml.5"])
+def test_the_manual_is_clean(page: str) -> None:
+    path = str(ROOT / "contrib/man" / page)
+    lint = run(needs.program("mandoc"), "-T", "lint", "-W", "warning", path).stdout
+    assert [line for line in lint.splitlines() if "missing date" not in line] == []
+    shown = run(needs.program("man"), "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", path, MANROFFSEQ="")
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_wheel_from_sdist_in_a_clean_environment(tmp_path: Path) -> None:
+    """From the source archive to the program, with nothing of the source tree in reach."""
+    source = tmp_path / "source"
+    kept = shutil.ignore_patterns(".venv", ".git", "build", "*.egg-info", "*.so", "core.c", "__pycache__")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=kept)
+    build = "from setuptools.build_meta import *; import sys; print(globals()[sys.argv[1]](sys.argv[2]))"
+    made = subprocess.run(
+        [sys.executable, "-c", build, "build_sdist", str(tmp_path)], cwd=source, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    unpacked = tmp_path / "unpacked"
+    shutil.unpack_archive(next(tmp_path.glob("*.tar.gz")), unpacked, filter="data")
+    (inside,) = unpacked.iterdir()
+    made = subprocess.run(
+        [sys.executable, "-c", build, "build_wheel", str(tmp_path)], cwd=inside, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr
+    clean = tmp_path / "clean"
+    subprocess.run([sys.executable, "-m", "venv", str(clean)], check=True)
+    wheel = str(next(tmp_path.glob("*.whl")))
+    subprocess.run([clean / "bin/pip", "install", "--quiet", "--disable-pip-version-check", wheel], check=True)
+
+    def there(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(clean / "bin" / command[0]), *command[1:]], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    assert there("fastscreen", "--version").stdout.startswith("fastscreen ")
+    share = clean / "share"
+    checked = there("fastscreen", "check", "-c", str(share / "fastscreen/fastscreen.toml"))
+    assert "fastscreen.toml:" not in checked.stderr
+    tried = there("python", "-c", "import fastscreen.tui.app, fastscreen.core; print(fastscreen.core.__file__)")
+    assert tried.stdout.startswith(str(clean)), tried.stderr
+    assert "_fastscreen" in there("fastscreen", "completion", "bash").stdout
+    for path in ("man/man1/fastscreen.1", "man/man5/fastscreen.toml.5", "fastscreen/systemd/fastscreen.service"):
+        assert (share / path).is_file()

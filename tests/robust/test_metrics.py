@@ -1,0 +1,170 @@
+"""/metrics of a real fastscreen: what it counts, and what hostile scrapers cannot do."""
+
+import json
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from robust.conftest import Start
+from robust.fakedns import FakeDns, listed
+from robust.harness import ADDRESS, Screener, wait_until
+
+BOARD = Path(__file__).resolve().parents[2] / "contrib/grafana.json"
+Samples = dict[tuple[str, str], float]
+
+
+@pytest.fixture
+def place(folder: Path) -> str:
+    return str(folder / "run" / "metrics")
+
+
+def ask(place: str, request: bytes = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") -> bytes:
+    """All that comes until the end."""
+    got = b""
+    with socket.socket(socket.AF_UNIX) as scraper:
+        scraper.settimeout(20)
+        scraper.connect(place)
+        scraper.sendall(request)
+        while more := scraper.recv(65536):
+            got += more
+    return got
+
+
+def scraped(place: str) -> str:
+    head, _, body = ask(place).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 200 OK\r\n"), head
+    assert f"Content-Length: {len(body)}".encode() in head
+    return body.decode()
+
+
+def samples(text: str) -> Samples:
+    """By name and the first label's value, if there is one."""
+    return {
+        (one.name, next(iter(one.labels.values()), "")): one.value
+        for family in text_string_to_metric_families(text)
+        for one in family.samples
+    }
+
+
+def there(place: str) -> bool:
+    """The daemon's start does not wait for the hub."""
+    try:
+        return ask(place).startswith(b"HTTP/1.0 200")
+    except OSError:
+        return False
+
+
+def begin(start: Start, place: str, *settings: dict[str, Any]) -> Screener:
+    screener = start({"metrics": {"listen": f"unix:{place}"}}, *settings)
+    wait_until(lambda: there(place), "metrics")
+    return screener
+
+
+def talk(screener: Screener, early: bytes = b"", source: str = "127.0.0.1") -> None:
+    """One client, until it is hung up on or the greeting is over."""
+    with socket.create_connection(screener.address, 20, (source, 0)) as client:
+        client.sendall(early)
+        client.settimeout(20)
+        got = b""
+        while b"\r\n" not in got.partition(b"\r\n")[2]:
+            more = client.recv(4096)
+            if not more:
+                return
+            got += more
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_happens_is_counted(start: Start, place: str, dns: FakeDns, workers: int) -> None:
+    dns.zones = {"bl.test": listed("127.0.0.2")}
+    lists = {"sites": ["bl.test*7"], "threshold": 3, "action": "drop", "resolvers": [dns.endpoint]}
+    screener = begin(
+        start, place, {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}},
+        {"dnsbl": lists, "access": {"list": ["inline:{{127.0.0.9=reject}}"], "denylist_action": "drop"}},
+    )  # fmt: skip
+    talk(screener, b"EHLO early\r\n", "127.0.0.7")
+    talk(screener, source="127.0.0.8")
+    talk(screener, source="127.0.0.9")
+    wanted = {
+        ("fastscreen_connects_total", ""): 3,
+        ("fastscreen_tests_failed_total", "pregreet"): 1,
+        ("fastscreen_access_list_matches_total", "denylisted"): 1,
+        ("fastscreen_dnsbl_listed_total", "bl.test"): 2,
+        ("fastscreen_dnsbl_rank_sum", ""): 14,
+        ("fastscreen_dnsbl_rank_count", ""): 2,
+        ("fastscreen_dnsbl_rank_bucket", "6.0"): 0,
+        ("fastscreen_dnsbl_rank_bucket", "8.0"): 2,
+        ("fastscreen_workers", ""): workers,
+    }
+    found: list[Samples] = [{}]
+
+    def right() -> bool:
+        found[0] = samples(scraped(place))
+        return wanted.items() <= found[0].items()
+
+    wait_until(right, lambda: str({key: found[0].get(key) for key in wanted}))
+
+
+def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Path, dns: FakeDns) -> None:
+    dns.zones = {"bl.test": listed("127.0.0.2")}
+    lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
+    screener = begin(start, place, {"dnsbl": lists, "cache": {"path": str(folder / "cache")}})
+    talk(screener)
+    named = set(re.findall(r"fastscreen_\w+", json.dumps(json.loads(BOARD.read_text()))))
+    assert len(named) > 20
+
+    def all_there() -> bool:
+        return named <= {name for name, _ in samples(scraped(place))}
+
+    wait_until(all_there, lambda: str(named - {name for name, _ in samples(scraped(place))}))
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /other HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"\xff\0\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 20000, b"400"),
+    ],
+)
+def test_what_is_no_scrape(start: Start, place: str, request_: bytes, status: bytes) -> None:
+    begin(start, place)
+    try:
+        assert ask(place, request_).startswith(b"HTTP/1.0 " + status)
+    except ConnectionError:  # it had more to say than we listen to
+        assert len(request_) > 8192
+    assert there(place)
+
+
+def test_head_has_no_body(start: Start, place: str) -> None:
+    begin(start, place)
+    assert ask(place, b"HEAD /metrics HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
+
+
+def test_idle_scrapers_hold_no_place_for_ever_and_no_mail_up(start: Start, place: str) -> None:
+    """Eight places, each for 10 s at most; who comes beyond is cut off; the front door does not notice."""
+    screener = begin(start, place)
+    held = []
+    for _ in range(12):
+        idle = socket.socket(socket.AF_UNIX)
+        idle.connect(place)
+        held.append(idle)
+    talk(screener)
+    wait_until(lambda: there(place), "a place for a scraper", 30)
+    for idle in held:
+        idle.close()
+
+
+def test_over_tcp(start: Start) -> None:
+    """A port that is taken is a warning: mail does not depend on it."""
+    with socket.socket() as taken:
+        taken.bind((ADDRESS, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        screener = start({"metrics": {"listen": f"{ADDRESS}:{port}"}})
+        assert "no metrics" in screener.line(" metrics.listen: ")
+        talk(screener)

@@ -1,0 +1,196 @@
+"""The table and the state as files: whole at any time, and read by the access list."""
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+import pytest
+from peers import needs
+
+from fastscreen.allowlist import state, table
+from fastscreen.allowlist.lists import begin, is_refreshed, lists_of
+from fastscreen.allowlist.providers import Source
+from fastscreen.allowlist.replace import replace_file, sole_writer
+from fastscreen.allowlist.state import Entry, State
+from fastscreen.config import Config, load
+from fastscreen.tables import open_table
+
+SOURCES = [
+    Source("one", "webmail", ("one.example", "uno.example")),
+    Source("two", "bulk", ("two.example",)),
+    Source("new.example", "own", ("new.example",)),
+]
+KNOWN = State(
+    refreshed=1_800_000_000.0,
+    providers={
+        "one": Entry("webmail", ("one.example", "uno.example"), ("8.8.8.0/24", "2a00::/32"), 1_800_000_000.0, 1.0),
+        "two": Entry("bulk", ("two.example",), ("8.8.8.7/32", "9.9.9.9/32"), 1_799_000_000.0, 1.0),
+    },
+)
+TEXT = """\
+# Written by fastscreen allowlist refresh at 2027-01-15 08:00:01 UTC; what is changed here is lost at the next one.
+# one (webmail: one.example, uno.example): 2 networks, looked up 2027-01-15 08:00:00 UTC
+8.8.8.0/24\tpermit
+2a00::/32\tpermit
+# two (bulk: two.example): 2 networks, 1 of them above, looked up 2027-01-03 18:13:20 UTC
+9.9.9.9/32\tpermit
+# new.example (own: new.example): nothing yet
+"""
+
+
+def settings(tmp_path: Path, text: str) -> Config:
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(text)
+    return load(file)
+
+
+def test_the_text_of_a_table() -> None:
+    assert table.rendered(SOURCES, KNOWN, table.PERMIT, 1_800_000_001.0) == TEXT
+
+
+def test_the_access_list_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "allowlist.cidr"
+    assert table.write(path, TEXT)
+    read = open_table(f"cidr:{path}")
+    assert not read.warnings
+    found = {each: read.lookup(each) for each in ("8.8.8.7", "9.9.9.9", "9.9.9.8", "2a00::1", "2a01::1")}
+    assert found == {"8.8.8.7": "permit", "9.9.9.9": "permit", "9.9.9.8": None, "2a00::1": "permit", "2a01::1": None}
+
+
+def test_a_table_with_the_same_rules_stays(tmp_path: Path) -> None:
+    path = tmp_path / "allowlist.cidr"
+    assert table.write(path, TEXT)
+    before = path.stat().st_ino
+    assert not table.write(path, TEXT.replace("08:00:01", "09:09:09"))
+    assert path.stat().st_ino == before
+    assert table.write(path, TEXT.replace("9.9.9.9", "9.9.9.8"))
+    assert table.write(path, TEXT)
+    path.write_bytes(b"\xff\n")
+    assert table.write(path, TEXT)
+    assert path.read_text() == TEXT
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    path.chmod(0o600)
+    with path.open() as reader:
+        replace_file(path, b"after")
+        assert reader.read() == "before"  # whoever has it open keeps the one that was
+    assert path.read_bytes() == b"after"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
+
+
+def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    (tmp_path / ".file.new").symlink_to("/etc/passwd")
+    replace_file(path, b"after")
+    assert path.read_bytes() == b"after" and not path.is_symlink()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file or directory") as caught:
+        replace_file(tmp_path / "none" / "file", b"x")
+    assert caught.value.filename == str(tmp_path / "none" / "file")
+
+
+def test_one_refresh_at_a_time(tmp_path: Path) -> None:
+    with sole_writer(tmp_path), pytest.raises(BlockingIOError), sole_writer(tmp_path):
+        pass
+    with sole_writer(tmp_path):
+        pass
+
+
+def test_the_state_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "allowlist.cidr"
+    state.save(path, KNOWN)
+    assert state.load(path) == (KNOWN, "")
+    assert state.load(tmp_path / "denylist.cidr") == (State(), "")
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [b"", b"{", b"\xff\xfe", b"[]", b"null", b'{"version": "1"}', b'{"version": 1, "providers": []}', b"[" * 100000,
+     b'{"version": 1, "providers": {"a": {"group": "g", "domains": [], "networks": ["8.8.8.8/99"]}}}',
+     b'{"version": 1, "providers": {"a": {"group": "g", "domains": [], "networks": ["8.8.8.9/24"]}}}',
+     b'{"version": 1, "refreshed": 1e300}', b'{"version": 1, "refreshed": -1}'],
+)  # fmt: skip
+def test_a_damaged_state_begins_anew(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "allowlist.cidr"
+    state.path_of(path).write_bytes(damaged)
+    assert state.load(path) == (State(), f"{path}.state: damaged, begun anew")
+
+
+def test_another_version_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "allowlist.cidr"
+    state.path_of(path).write_bytes(b'{"version": 2, "providers": "something else"}')
+    assert state.load(path) == (State(), f"{path}.state: version 2 is not read here, begun anew")
+
+
+# ---- which lists there are
+
+
+def test_nobody_is_on_a_list_by_default(tmp_path: Path) -> None:
+    config = settings(tmp_path, "")
+    assert lists_of(config) == []
+    assert not is_refreshed(config)
+
+
+def test_both_lists(tmp_path: Path) -> None:
+    config = settings(
+        tmp_path,
+        '[allowlist]\nproviders = ["yahoo"]\ndomains = ["Sender.Example"]\npath = "/a"\n'
+        '[denylist]\ndomains = ["bad.example"]\npath = "/b"\n',
+    )
+    allow, deny = lists_of(config)
+    assert (allow.name, str(allow.path), allow.result) == ("allowlist", "/a", "permit")
+    assert [source.name for source in allow.sources] == ["yahoo", "sender.example"]
+    assert (deny.name, str(deny.path), deny.result) == ("denylist", "/b", "reject")
+    assert [source.name for source in deny.sources] == ["bad.example"]
+    assert is_refreshed(config)
+
+
+def test_a_list_that_lost_everybody_is_still_one(tmp_path: Path) -> None:
+    path = tmp_path / "allowlist.cidr"
+    config = settings(tmp_path, f'[allowlist]\npath = "{path}"\n')
+    assert lists_of(config) == []
+    state.save(path, KNOWN)
+    (each,) = lists_of(config)
+    assert (each.path, list(each.sources)) == (path, [])
+
+
+def test_no_path_no_list(tmp_path: Path) -> None:
+    assert lists_of(settings(tmp_path, '[allowlist]\ngroups = ["bulk"]\npath = ""\n')) == []
+
+
+def test_a_folder_out_of_reach_is_as_if_there_were_no_list() -> None:
+    """The usual folder is the daemon's user's: whoever else tries fastscreen out may not look into it."""
+    needs.root("a folder that is out of another user's reach")
+    folder = Path(tempfile.mkdtemp(prefix="fastscreen-lists-"))
+    folder.chmod(0o755)
+    (folder / "own").mkdir(mode=0o700)
+    config = settings(folder, f'[allowlist]\npath = "{folder}/own/list"\n')
+    named = settings(folder, f'[allowlist]\nproviders = ["google"]\npath = "{folder}/own/list"\n')
+    os.seteuid(65534)
+    try:
+        assert lists_of(config) == []
+        begin(named)
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("interval", ["0", "1d"])
+def test_a_daemon_that_refreshes_begins_with_an_empty_table(tmp_path: Path, interval: str) -> None:
+    path = tmp_path / "allowlist.cidr"
+    config = settings(tmp_path, f'[allowlist]\nproviders = ["google"]\npath = "{path}"\ninterval = "{interval}"\n')
+    begin(config)
+    assert path.exists() == (interval == "1d")
+    if path.exists():
+        assert table.rules(path.read_text()) == []
+        path.write_text("8.8.8.8 permit\n")
+        begin(config)
+        assert path.read_text() == "8.8.8.8 permit\n"

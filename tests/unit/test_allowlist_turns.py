@@ -1,0 +1,79 @@
+"""When refreshes begin; the clock is the test's."""
+
+import math
+import signal
+from pathlib import Path
+
+import pytest
+
+from fastscreen.allowlist.process import End
+from fastscreen.allowlist.turns import LONGEST, SOON, Turns
+from fastscreen.config import Config, load
+
+
+def settings(tmp_path: Path, interval: str = "1d", providers: str = '["google"]') -> Config:
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(f'[allowlist]\nproviders = {providers}\ninterval = "{interval}"\npath = "{tmp_path}/table"\n')
+    return load(file)
+
+
+@pytest.mark.parametrize(("interval", "providers"), [("0", '["google"]'), ("1d", "[]")])
+def test_nothing_is_due_when_nothing_is_to_be_refreshed(tmp_path: Path, interval: str, providers: str) -> None:
+    turns = Turns()
+    turns.configure(settings(tmp_path, interval, providers), 100.0)
+    assert turns.due == turns.end_by == math.inf
+
+
+def test_the_first_is_at_the_start_and_the_next_an_interval_later(tmp_path: Path) -> None:
+    turns = Turns(lambda: 0.0)
+    turns.configure(settings(tmp_path), 100.0)
+    assert turns.due == 100.0
+    turns.began(100.0)
+    assert (turns.due, turns.end_by) == (math.inf, 100.0 + LONGEST)
+    turns.ended(End.CHANGED, 130.0)
+    assert (turns.due, turns.end_by) == (130.0 + 86400, math.inf)
+
+
+def test_each_is_late_by_another_part_of_a_tenth(tmp_path: Path) -> None:
+    draws = iter([0.0, 0.5, 1.0])
+    turns = Turns(lambda: next(draws))
+    turns.configure(settings(tmp_path, "10h"), 0.0)
+    due = []
+    for _ in range(3):
+        turns.began(0.0)
+        turns.ended(End.SAME, 0.0)
+        due.append(turns.due)
+    assert due == [36000.0, 37800.0, 39600.0]
+
+
+@pytest.mark.parametrize("code", [End.UNREACHABLE, 70, -signal.SIGKILL, -signal.SIGSEGV])
+def test_after_a_failure_it_is_tried_soon(tmp_path: Path, code: int) -> None:
+    turns = Turns(lambda: 0.0)
+    turns.configure(settings(tmp_path), 0.0)
+    turns.began(0.0)
+    turns.ended(code, 10.0)
+    assert turns.due == 10.0 + SOON
+    for pause in (2 * SOON, 4 * SOON, 8 * SOON, 16 * SOON, 32 * SOON, 64 * SOON, 86400, 86400):
+        turns.began(0.0)
+        turns.ended(code, 10.0)
+        assert turns.due == 10.0 + pause
+    turns.began(0.0)
+    turns.ended(End.SAME, 0.0)
+    turns.began(0.0)
+    turns.ended(code, 10.0)
+    assert turns.due == 10.0 + SOON
+    turns.configure(settings(tmp_path, "60s"), 0.0)
+    turns.began(0.0)
+    turns.ended(code, 10.0)
+    assert turns.due == 70.0
+
+
+def test_other_lists_are_refreshed_at_once_though_one_refresh_is_just_ending(tmp_path: Path) -> None:
+    turns = Turns(lambda: 0.0)
+    turns.configure(settings(tmp_path), 0.0)
+    turns.began(0.0)
+    turns.configure(settings(tmp_path, "2h"), 5.0)
+    turns.ended(-signal.SIGKILL, 6.0)
+    assert turns.due == 5.0
+    turns.configure(settings(tmp_path, "0"), 7.0)
+    assert turns.due == math.inf

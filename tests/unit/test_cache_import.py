@@ -1,0 +1,182 @@
+"""fastscreen cache import of postscreen's records."""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fastscreen.cache import Cache, merged
+from fastscreen.cachemerge import SETTLED_SECONDS, Merged, merge
+from fastscreen.cli import main
+from fastscreen.config.model import Prefix
+from fastscreen.postfix import cachedump
+from fastscreen.postfix.cachedump import SourceError, lines_of, parse
+
+NOW = 1_763_848_061
+LATER = NOW + 86400
+
+
+def taken(*lines: str, prefix: Prefix = Prefix()) -> cachedump.Taken:  # noqa: B008 - a tuple of two numbers
+    return parse(lines, NOW, prefix, lambda done: None)
+
+
+def key(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed
+
+
+def test_stamps_are_kept() -> None:
+    found = taken(
+        f"192.0.2.1\t{LATER};0;1;{NOW - 9};1\n",
+        f"2001:db8::1 {LATER}\n",
+        f"192.0.2.2 {LATER};1;1;1;1;77;88\n",
+        f"_LAST_CACHE_CLEANUP_COMPLETED_\t{NOW}\n",
+        "\n",
+    )
+    assert found.records == {
+        key("192.0.2.1"): (LATER, 0, 1, NOW - 9, 1),
+        key("2001:db8::1"): (LATER, 1, 1, 1, 1),
+        key("192.0.2.2"): (LATER, 1, 1, 1, 1),
+    }
+    assert (found.expired, found.damaged) == (0, 0)
+
+
+def test_expired_ones_are_left_out() -> None:
+    found = taken(
+        f"192.0.2.1 {NOW};{NOW - 1};1;1;1", "192.0.2.2 0;0;0;0;0", "192.0.2.3 1;1;1;1;1", f"192.0.2.4 {NOW + 1}"
+    )
+    assert list(found.records) == [key("192.0.2.4")]
+    assert found.expired == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"nobody {LATER}",
+        f"192.0.2.300 {LATER}",
+        "192.0.2.1",
+        "192.0.2.1 ",
+        "192.0.2.1 later",
+        f"192.0.2.1 {LATER};-1",
+        f"192.0.2.1 {LATER};",
+        f"192.0.2.1 {'9' * 30}",
+        f"192.0.2.1 {LATER}" + ";1" * 5000,
+        "\0\x1b[31m",
+    ],
+)
+def test_damaged_lines_are_named(line: str) -> None:
+    found = taken(f"192.0.2.9 {LATER}", line)
+    assert list(found.records) == [key("192.0.2.9")]
+    assert found.damaged == 1
+    assert found.named[0].startswith("line 2: ") and found.named[0].isprintable()
+
+
+def test_only_the_first_damaged_lines_are_named() -> None:
+    found = taken(*["x y"] * 100)
+    assert (found.damaged, len(found.named)) == (100, 5)
+
+
+def test_clients_of_a_prefix_share_the_latest_stamps() -> None:
+    found = taken(f"192.0.2.1 {LATER};5", f"192.0.2.2 7;{LATER}", prefix=Prefix(24, 64))
+    assert found.records == {key("192.0.2.0") + b"\x18": (LATER, LATER, 1, 1, 1)}
+
+
+def test_merged() -> None:
+    assert merged((0, 1, 5, 0, 9), (1, 0, 4, 0, 10)) == (1, 1, 5, 0, 10)
+
+
+def opened(path: Path) -> Cache:
+    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback())
+    cache.open()
+    return cache
+
+
+def test_the_later_stamp_wins_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    records = {key("192.0.2.1"): (LATER, 1, 1, 1, 1), key("192.0.2.2"): (5, 5, 5, 5, 5)}
+    assert merge(path, records, lambda done: None, pytest.fail) == Merged(2, 0, 0)
+    more = {key("192.0.2.1"): (7, LATER, 1, 1, 1), key("192.0.2.2"): (4, 4, 1, 0, 5), key("192.0.2.3"): (9, 9, 9, 9, 9)}
+    assert merge(path, more, lambda done: None, pytest.fail) == Merged(1, 1, 1)
+    cache = opened(path)
+    assert cache.lookup(key("192.0.2.1")) == (LATER, LATER, 1, 1, 1)
+    assert cache.lookup(key("192.0.2.2")) == (5, 5, 5, 5, 5)
+    cache.close()
+
+
+def test_what_a_worker_writes_meanwhile_undoes_nothing(tmp_path: Path) -> None:
+    """The worker, another process, stores a client that it did not know when the merge was at work."""
+    path = tmp_path / "cache"
+    merge(path, {key("192.0.2.9"): (LATER, 1, 1, 1, 1)}, lambda done: None, pytest.fail)
+    ready, go, done = os.pipe(), os.pipe(), os.pipe()
+    worker = os.fork()
+    if worker == 0:
+        try:
+            cache = opened(path)
+            cache.lookup(key("192.0.2.1"))
+            os.write(ready[1], b"x")
+            os.read(go[0], 1)
+            cache.store(key("192.0.2.1"), (LATER + 5, 0, 0, 0, 0))
+            cache.close()
+            os.write(done[1], b"x")
+        finally:
+            os._exit(0)
+    os.read(ready[0], 1)
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        os.write(go[1], b"x")
+        os.read(done[0], 1)
+
+    merge(path, {key("192.0.2.1"): (LATER, LATER, 1, 1, 1)}, lambda done: None, pytest.fail, wait)
+    os.waitpid(worker, 0)
+    assert waited == [SETTLED_SECONDS]
+    cache = opened(path)
+    assert cache.lookup(key("192.0.2.1")) == (LATER + 5, LATER, 1, 1, 1)
+    cache.close()
+
+
+@pytest.mark.parametrize("source", ["lmdb", "lmdb:", "", "lmdb:/nowhere/cache", "btree:/nowhere/cache"])
+def test_sources_that_are_none(source: str) -> None:
+    with pytest.raises(SourceError):
+        list(lines_of(source, None))
+
+
+def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
+    (tmp_path / "x.lmdb").write_bytes(b"nothing of the kind" * 1000)
+    with pytest.raises(SourceError, match=r"x\.lmdb: "):
+        list(lines_of(f"lmdb:{tmp_path}/x", None))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    path = tmp_path / "fastscreen.toml"
+    path.write_text(f'handoff.to = "sink:"\ncache.path = "{tmp_path}/state/cache"\ncontrol.path = ""\n')
+    return path
+
+
+def test_the_command(settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    later = int(time.time()) + 1000
+    text = f"192.0.2.1\t{later}\n192.0.2.2\t5\nbroken\n"
+    for words, said in (
+        (["--dry-run"], "1 would be stored; left out: 1 expired, 1 damaged"),
+        ([], "1 new, 0 made later, 0 known already; left out: 1 expired, 1 damaged"),
+        ([], "0 new, 0 made later, 1 known already; left out: 1 expired, 1 damaged"),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        assert main(["cache", "import", *words, "-c", str(settings)]) == 0
+        assert capsys.readouterr().err.splitlines() == ['fastscreen: damaged, left out: line 3: "broken"', said]
+        assert (settings.parent / "state").exists() != bool(words)
+
+
+def test_nothing_but_damage_is_a_failure(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("what\nis this\n"))
+    assert main(["cache", "import", "-c", str(settings)]) == 1
+    assert capsys.readouterr().err.endswith("left out: 0 expired, 2 damaged\n")

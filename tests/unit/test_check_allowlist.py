@@ -1,0 +1,74 @@
+"""fastscreen check on [allowlist] and [denylist]."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from peers import needs
+
+from fastscreen.cli import main
+from fastscreen.cli.checkallowlist import checked_allowlists
+from fastscreen.config import load
+
+
+@pytest.fixture(autouse=True)
+def stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here makes this process another user: there is no way back."""
+    monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
+
+
+def config(folder: Path, *, named: bool = True, interval: str = "1d") -> Path:
+    file = folder / "fastscreen.toml"
+    path = folder / "allowlist.cidr"
+    named_as = f'"cidr:{path}"' if named else ""
+    file.write_text(
+        f'hostname = "mx.test"\n[cache]\npath = ""\n[control]\npath = ""\n[handoff]\nto = "sink:"\n[access]\n'
+        f'list = [{named_as}]\n[allowlist]\nproviders = ["google"]\npath = "{path}"\ninterval = "{interval}"\n'
+    )
+    return file
+
+
+@pytest.mark.parametrize("interval", ["1d", "0"])
+def test_a_table_that_was_never_written(tmp_path: Path, capsys: pytest.CaptureFixture[str], interval: str) -> None:
+    file = config(tmp_path, interval=interval)
+    assert main(["check", "-c", str(file)]) == 2
+    assert capsys.readouterr().err == (
+        f"fastscreen: {file}: allowlist.path: {tmp_path}/allowlist.cidr is not there yet; "
+        f"`fastscreen allowlist refresh -c {file}` makes it\n"
+    )
+
+
+def test_what_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config(tmp_path)
+    (tmp_path / "allowlist.cidr").write_text("8.8.8.0/24\tpermit\n")
+    assert main(["check", "-v", "-c", str(file)]) == 0
+    assert f"ok: allowlist.path: {tmp_path}/allowlist.cidr\n" in capsys.readouterr().out
+
+
+def test_a_table_that_nobody_reads_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config(tmp_path, named=False)
+    path = tmp_path / "allowlist.cidr"
+    assert main(["check", "-c", str(file)]) == 0
+    assert (
+        capsys.readouterr().out == f'{file}: allowlist.path: {path}: access.list does not name it, as "cidr:{path}"\n'
+    )
+
+
+def test_a_folder_without_rights() -> None:
+    needs.root("a folder that another user may not write to")
+    folder = Path(tempfile.mkdtemp(prefix="fastscreen-check-"))  # pytest's own are closed to others
+    folder.chmod(0o755)
+    settings, by_hand = load(config(folder)), load(config(folder, interval="0"))
+    os.seteuid(65534)
+    try:
+        ((key, well, detail, _),) = checked_allowlists(settings)
+        ((_, also_well, _, _),) = checked_allowlists(by_hand)
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(folder)
+    assert (key, well, also_well) == ("allowlist.path", False, True)
+    assert detail.endswith(f"no right to make files in {folder}, or there is no such folder")

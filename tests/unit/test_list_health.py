@@ -1,0 +1,284 @@
+"""The state of lists: the shared table, what one probe finds, and what follows from several."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fastscreen.core import Lists
+from fastscreen.listhealth import table
+from fastscreen.listhealth.probe import Finding, Outcome, Reply, probe
+from fastscreen.listhealth.table import HealthTable, State, Why
+from fastscreen.listhealth.watch import AT_ONCE, Watch
+from fastscreen.rfc5782 import question
+
+ABSENT, SILENT, FAILED = Reply(Outcome.ABSENT), Reply(Outcome.SILENT), Reply(Outcome.FAILED)
+
+
+def answered(*addresses: str) -> Reply:
+    return Reply(Outcome.ANSWERED, addresses)
+
+
+# ---- the table
+
+
+def make(*domains: str, clock: Callable[[], float] = time.monotonic) -> HealthTable:
+    made = HealthTable(memoryview(bytearray(table.SIZE)), clock)
+    made.claim(domains)
+    return made
+
+
+def test_places_stay_and_are_found_by_others() -> None:
+    ours = make("a.test", "b.test", clock=lambda: 100.9)
+    ours.set("b.test", State.OUT, Why.SILENT)
+    theirs = HealthTable(ours.memory)
+    assert theirs.get("b.test") == table.Health(State.OUT, Why.SILENT, 100)
+    assert theirs.get("a.test") == table.Health()
+    places = theirs.slots(["a.test", "b.test", "c.test"])
+    assert set(places) == {"a.test", "b.test"}
+    theirs.claim(["c.test", "b.test"])
+    assert theirs.slots(["a.test", "b.test"]) == places
+    assert ours.get("b.test").state is State.OUT
+
+
+def test_places_of_lists_that_are_gone_are_taken() -> None:
+    made = make(*(f"{number}.test" for number in range(table.SLOTS)))
+    made.set("7.test", State.OUT)
+    others = [f"{number}.other" for number in range(table.SLOTS - 1)]
+    made.claim(others, in_use=["7.test"])
+    assert made.get("7.test").state is State.OUT
+    assert len(made.slots(others)) == table.SLOTS - 1
+    assert not made.slots(["8.test"])
+
+
+def test_without_a_place_a_list_counts() -> None:
+    made = make()
+    made.set("a.test", State.OUT)
+    made.note_well("a.test")
+    assert made.get("a.test") == table.Health()
+
+
+def test_when_answers_count_again() -> None:
+    """Those from before a list was put back do not; those from before a suspicion that was wrong do."""
+    now = [50.0]
+    made = make("a.test", clock=lambda: now[0])
+    made.set("a.test", State.SUSPECT)
+    made.set("a.test", State.WELL)
+    assert made.get("a.test").since == 0
+    made.set("a.test", State.OUT, Why.EMPTY)
+    now[0] = 70.5
+    made.set("a.test", State.WELL)
+    assert made.get("a.test").since == 71
+
+
+def test_the_core_takes_only_places_in_the_memory() -> None:
+    memory = memoryview(bytearray(table.SIZE))
+    Lists([("a.test", None, 1)], {}, memory, {"a.test": table.SIZE - 32})
+    for place in (table.SIZE - 8, table.SIZE, 4):
+        with pytest.raises(ValueError, match="no place"):
+            Lists([("a.test", None, 1)], {}, memory, {"a.test": place})
+
+
+# ---- one probe
+
+
+@pytest.mark.parametrize(
+    ("listed", "unlisted", "unlisted6", "why", "detail"),
+    [
+        (answered("127.0.0.2"), ABSENT, ABSENT, Why.NOTHING, ""),
+        (answered("127.0.0.2"), answered("127.0.0.2"), ABSENT, Why.LISTS_ALL, "127.0.0.1 is listed as 127.0.0.2"),
+        (answered("127.0.0.2"), ABSENT, answered("127.0.0.4"), Why.LISTS_ALL, "::ffff:7f00:1 is listed as 127.0.0.4"),
+        (answered("127.255.255.254"), answered("127.255.255.254"), ABSENT, Why.REFUSES, "127.255.255.254"),
+        (answered("127.0.0.2"), answered("127.255.255.252"), ABSENT, Why.REFUSES, "127.255.255.252 for 127.0.0.1"),
+        (answered("192.0.2.80"), answered("192.0.2.80"), answered("192.0.2.80"), Why.PARKED, "192.0.2.80"),
+        (SILENT, SILENT, SILENT, Why.SILENT, ""),
+        (answered("127.0.0.2"), SILENT, SILENT, Why.SILENT, ""),
+        (FAILED, FAILED, FAILED, Why.FAILS, ""),
+        (ABSENT, ABSENT, ABSENT, Why.EMPTY, ""),
+        (answered("127.0.0.2"), ABSENT, SILENT, Why.NOTHING, ""),
+    ],
+)
+def test_probe(listed: Reply, unlisted: Reply, unlisted6: Reply, why: Why, detail: str) -> None:
+    replies = {
+        question("127.0.0.2", "bl.test"): listed,
+        question("127.0.0.1", "bl.test"): unlisted,
+        question("::ffff:7f00:2", "bl.test"): ABSENT,
+        question("::ffff:7f00:1", "bl.test"): unlisted6,
+    }
+
+    async def ask(name: str) -> Reply:
+        return replies.pop(name)
+
+    found = asyncio.run(probe("bl.test", ask))
+    assert found.why is why
+    assert detail in found.detail
+    assert found.tested == (why is Why.NOTHING)
+    assert not replies
+
+
+def test_over_quota_at_dnswl() -> None:
+    async def ask(name: str) -> Reply:
+        return answered("127.0.0.255")
+
+    assert asyncio.run(probe("list.dnswl.org", ask)).why is Why.REFUSES
+    assert asyncio.run(probe("other.test", ask)).why is Why.LISTS_ALL
+
+
+def test_the_names_of_rfc_5782() -> None:
+    assert question("127.0.0.2", "bl.test") == "2.0.0.127.bl.test"
+    assert question("::FFFF:7F00:1", "bl.test") == "1.0.0.0.0.0.f.7.f.f.f.f." + "0." * 20 + "bl.test"
+
+
+# ---- several
+
+
+class Ward:
+    """A watch over lists whose probes find what the test says, with a clock of its own."""
+
+    def __init__(self, *domains: str, interval: float = 300.0) -> None:
+        self.now = 1000.0
+        self.found: dict[str, Finding] = {domain: Finding(tested=True) for domain in domains}
+        self.table = make(*domains, clock=lambda: self.now)
+        self.probed: list[tuple[float, str]] = []
+        self.warnings: list[str] = []
+        self.infos: list[str] = []
+        self.watch = Watch(
+            self.table, self._probe, lambda domain: f"<{domain}>", self.warnings.append, self.infos.append, interval,
+            lambda: self.now, lambda: 0.5,
+        )  # fmt: skip
+        self.watch.use(domains)
+
+    async def _probe(self, domain: str) -> Finding:
+        self.probed.append((self.now, domain))
+        return self.found[domain]
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, a second each turn."""
+        end = self.now + seconds
+        while self.now < end:
+            asyncio.run(self.watch.turn())
+            self.now += 1
+
+    def states(self) -> list[State]:
+        return [self.table.get(domain).state for domain in self.found]
+
+
+def test_well_lists_are_probed_by_the_clock() -> None:
+    ward = Ward("a.test", "b.test")
+    ward.passes(900)
+    assert [when for when, domain in ward.probed if domain == "a.test"] == [1000, 1285, 1570, 1855]
+    assert not ward.warnings
+    assert not ward.infos
+
+
+@pytest.mark.parametrize("why", [Why.LISTS_ALL, Why.REFUSES, Why.PARKED])
+def test_one_proof_is_enough(why: Why) -> None:
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.found["a.test"] = Finding(why, detail="so and so")
+    ward.passes(300)
+    assert ward.states() == [State.OUT, State.WELL]
+    (line,) = ward.warnings
+    assert line == f"list <a.test> {why.text} (so and so): it is not asked and counts nothing until it is well"
+    ward.passes(3000)
+    assert len(ward.warnings) == 1  # it stays out, and that is not told again
+
+
+@pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS, Why.EMPTY])
+def test_silence_takes_two(why: Why) -> None:
+    """Well within two intervals all the same."""
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.found["a.test"] = Finding(why)
+    ward.passes(285)
+    assert ward.states() == [State.WELL, State.WELL]
+    ward.passes(40)
+    assert ward.states() == [State.OUT, State.WELL]
+    assert len(ward.warnings) == 1
+
+
+def test_one_lost_probe_is_nothing() -> None:
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.found["a.test"] = Finding(Why.SILENT)
+    ward.passes(280)
+    ward.found["a.test"] = Finding(tested=True)
+    ward.passes(600)
+    assert not ward.warnings
+
+
+def test_it_comes_back_when_it_was_well_twice() -> None:
+    ward = Ward("a.test", "b.test")
+    ward.found["a.test"] = Finding(Why.LISTS_ALL)
+    ward.passes(1)
+    ward.found["a.test"] = Finding(tested=True)
+    ward.passes(290)
+    assert ward.states()[0] is State.OUT
+    ward.passes(40)
+    assert ward.states()[0] is State.WELL
+    assert ward.warnings[1:] == ["list <a.test> is well again: it counts"]
+
+
+def test_when_no_list_answers_it_is_not_the_lists() -> None:
+    ward = Ward("a.test", "b.test", "c.test")
+    ward.passes(10)
+    for domain in ward.found:
+        ward.found[domain] = Finding(Why.SILENT)
+    ward.passes(900)
+    assert ward.states() == [State.WELL] * 3
+    assert ward.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
+    ward.found["a.test"] = Finding(tested=True)
+    ward.passes(900)
+    assert ward.states() == [State.WELL, State.OUT, State.OUT]
+    assert "DNS lists answer again" in ward.infos
+
+
+def test_a_single_silent_list_is_out() -> None:
+    ward = Ward("a.test")
+    ward.found["a.test"] = Finding(Why.SILENT)
+    ward.passes(60)
+    assert ward.states() == [State.OUT]
+
+
+def test_a_list_without_test_entries_counts() -> None:
+    """It is a list of one's own; that it lists everybody would be seen all the same."""
+    ward = Ward("a.test")
+    ward.found["a.test"] = Finding(Why.EMPTY)
+    ward.passes(2000)
+    assert ward.states() == [State.WELL]
+    assert len(ward.infos) == 1
+    assert not ward.warnings
+    ward.found["a.test"] = Finding(Why.LISTS_ALL)
+    ward.passes(300)
+    assert ward.states() == [State.OUT]
+
+
+def test_a_suspicion_is_looked_into_at_once() -> None:
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.table.set("a.test", State.SUSPECT)
+    ward.passes(1)
+    assert ward.states() == [State.WELL, State.WELL]
+    assert ward.infos == ["list <a.test> has been probed and is well: it counts again"]
+    assert ward.probed[-1] == (1010, "a.test")
+
+
+@pytest.mark.parametrize(("found", "state"), [(Why.LISTS_ALL, State.OUT), (Why.SILENT, State.SUSPECT)])
+def test_a_suspicion_that_is_right(found: Why, state: State) -> None:
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.table.set("a.test", State.SUSPECT)
+    ward.found["a.test"] = Finding(found)
+    ward.passes(1)
+    assert ward.states() == [state, State.WELL]
+    ward.passes(AT_ONCE)
+    assert ward.states() == [State.OUT, State.WELL]
+
+
+def test_lists_that_change() -> None:
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.watch.use(["b.test"])
+    ward.passes(600)
+    assert [domain for when, domain in ward.probed if when > 1000] == ["b.test"] * 2

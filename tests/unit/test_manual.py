@@ -1,0 +1,29 @@
+"""The manual pages are made from the code, and are what is in contrib/man."""
+
+import argparse
+
+from fastscreen import manual
+from fastscreen.cli import COMMANDS
+from fastscreen.config.names import KEYS
+
+
+def test_they_are_up_to_date() -> None:
+    """`make man` writes them."""
+    assert (manual.FOLDER / "fastscreen.1").read_text() == manual.command_page()
+    assert (manual.FOLDER / "fastscreen.toml.5").read_text() == manual.key_page()
+
+
+def test_every_command_and_key_is_there() -> None:
+    page = manual.command_page()
+    for command in COMMANDS:
+        assert f".SS fastscreen {command.__name__.rpartition('.')[2]}" in page
+    page = manual.key_page()
+    for key in KEYS:
+        assert rf"\fB{manual.roff(key.name)}\fR = " in page
+
+
+def test_nothing_of_a_text_is_a_request() -> None:
+    assert manual.roff(".so x\n'so \\fB-") == "\\&.so x\n\\(aqso \\efB\\-"
+    parser = argparse.ArgumentParser(prog="x")
+    parser.add_argument("--number", type=int, default=3, metavar="N", help="so many (%(default)s)")
+    assert "so many (3)" in manual._options(parser)

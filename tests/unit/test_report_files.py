@@ -1,0 +1,105 @@
+"""Which logs are read, in what order, and in what pieces."""
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastscreen.report import files
+from fastscreen.report.files import LogError, LogFile, in_order, usual_files
+
+
+def content(path: Path) -> list[bytes]:
+    log = LogFile(str(path))
+    try:
+        return list(log.blocks(lambda octets: None))
+    finally:
+        log.close()
+
+
+def test_plain_and_compressed_are_the_same_whatever_their_names(tmp_path: Path) -> None:
+    text = b"".join(b"line %d\n" % number for number in range(300_000))
+    (tmp_path / "plain").write_bytes(text)
+    (tmp_path / "packed").write_bytes(gzip.compress(text[:1_000_000]) + gzip.compress(text[1_000_000:]))
+    assert b"".join(content(tmp_path / "plain")) == b"".join(content(tmp_path / "packed")) == text
+    assert all(block.endswith(b"\n") for block in content(tmp_path / "packed"))
+
+
+def test_a_last_line_without_its_end(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"one\ntwo")
+    assert b"".join(content(tmp_path / "log")) == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 50])
+def test_lines_are_whole_wherever_a_block_ends(tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK", block)
+    (tmp_path / "log").write_bytes(b"one\n\ntwo two\nthree\n")
+    blocks = content(tmp_path / "log")
+    assert b"".join(blocks) == b"one\n\ntwo two\nthree\n"
+    assert all(each.endswith(b"\n") for each in blocks)
+
+
+def test_a_line_without_an_end_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK", 64)
+    monkeypatch.setattr(files, "LONGEST", 128)
+    (tmp_path / "log").write_bytes(b"before\n" + b"x" * 100_000 + b"\nafter\n" + b"y" * 1000)
+    blocks = content(tmp_path / "log")
+    assert b"".join(blocks) == b"before\nafter\n"
+
+
+def test_oldest_first_whatever_the_names_and_times_of_the_files(tmp_path: Path) -> None:
+    for name, stamp in (("mail.log", b"Nov 22"), ("mail.log.1", b"Nov 21"), ("mail.log.2.gz", b"Nov 20"), ("no", b"")):
+        line = b"no stamp\n" + (stamp + b" 08:00:00 mx1 x[1]: y\n" if stamp else b"")
+        (tmp_path / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
+        os.utime(tmp_path / name, (1_795_500_000, 1_795_500_000))
+    names = [str(tmp_path / name) for name in ("mail.log", "no", "mail.log.1", "mail.log.2.gz", "mail.log")]
+    opened = in_order(names)
+    assert [Path(log.name).name for log in opened] == ["mail.log.2.gz", "mail.log.1", "mail.log", "no"]
+    for log in opened:
+        log.close()
+
+
+def test_usual_names(tmp_path: Path) -> None:
+    for name in ("mail.log", "mail.log.2.gz", "maillog", "maillog-20261122", "syslog"):
+        (tmp_path / name).write_bytes(b"")
+    os.utime(tmp_path / "mail.log.2.gz", (1000, 1000))
+    assert [Path(name).name for name in usual_files(tmp_path, 2000)] == ["mail.log", "maillog", "maillog-20261122"]
+
+
+def test_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(
+        LogError, match=r"no mail\.log\* or maillog\* in .*; name the log files, or - for standard input"
+    ):
+        usual_files(tmp_path, 0)
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="No such file"):
+        LogFile(str(tmp_path / "none"))
+    with pytest.raises(LogError, match=r"folder|directory"):
+        LogFile(str(tmp_path))
+    (tmp_path / "cut.gz").write_bytes(gzip.compress(os.urandom(3_000_000))[:2_000_000])
+    with pytest.raises(LogError, match="cannot be read"):
+        content(tmp_path / "cut.gz")
+
+
+def test_how_far_it_has_come(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"some line\n" * 500_000)
+    told: list[int] = []
+    log = LogFile(str(tmp_path / "log"))
+    for _ in log.blocks(told.append):
+        pass
+    log.close()
+    assert sum(told) == log.size == 5_000_000
+    assert len(told) > 3
+
+
+def test_standard_input(tmp_path: Path) -> None:
+    program = "from fastscreen.report.files import LogFile\nfor each in LogFile('-').blocks(print): print(len(each))"
+    result = subprocess.run(
+        [sys.executable, "-c", program], input=gzip.compress(b"a\nb\n"), capture_output=True, check=True
+    )
+    assert result.stdout == b"4\n"
