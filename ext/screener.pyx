@@ -551,6 +551,7 @@ cdef class Screener:
             "handoffs": self.handoffs,
             "tls": self.in_tls,
             "relayed": self.relayed,
+            "relays": self.relays,
             "clients": self.clients.count,
             "stages": {name: self.stages[at] for at, name in enumerate(STAGES[:STAGE_GONE])},
             "accepted": self.accepted,

@@ -1,6 +1,8 @@
 """What all tests share: the peers of tests/peers, started once a session, and the list of those that were missing."""
 
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,27 +21,32 @@ def lab() -> Iterator[Lab]:
         peers.close()
 
 
-APART = ("tests/peers/test_continue.py",)
-"""Files of tests/peers that start peers of their own, in a namespace of their own, and long enough to be worth it."""
+ROOT = Path(__file__).resolve().parents[1]
 
 
-class PeersTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """With several pytest processes, the peers are started in one of them only; every other test is for itself.
+@functools.cache
+def _uses_lab(file: str) -> bool:
+    return "lab: Lab" in (ROOT / file).read_text()
+
+
+class LabTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """With several pytest processes, the lab is started in one of them only; every other file of tests/peers stays in
+    one, for what it has started itself, and every other test is for itself.
 
     xdist's own groups (--dist loadgroup) are written into the tests' names, which pytest 9.2 does not let it.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file in APART:
-            return file
-        return "peers" if file.startswith("tests/peers/") else nodeid
+        if not file.startswith("tests/peers/"):
+            return nodeid
+        return "lab" if _uses_lab(file) else file
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PeersTogether:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabTogether:
     """Whatever --dist says."""
-    return PeersTogether(config, log)
+    return LabTogether(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

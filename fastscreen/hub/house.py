@@ -161,12 +161,11 @@ class House:
     def _limits(self, worker: int, answer: Any) -> Limits:
         """Of a worker. answer: its counters; None: it gave none, so it counts as one that has just started."""
         if answer is None:
-            sessions, handoffs, relayed, stress = 0, 0, 0, False
-        else:
-            sessions, handoffs, relayed, stress = (answer[key] for key in ("sessions", "handoffs", "relayed", "stress"))
+            answer = {"sessions": 0, "handoffs": 0, "relayed": 0, "relays": 0, "stress": False}
+        sessions, handoffs, relays = answer["sessions"] - answer["relayed"], answer["handoffs"], answer["relays"]
         post_queue = self.share(worker).of(self.config.limits.post_queue)
         relay = policy.relay_limit(self.config, self.share(worker))
-        return Limits(sessions - relayed, handoffs, relayed, self.pre_queue(worker), post_queue, relay, stress)
+        return Limits(sessions, handoffs, relays, self.pre_queue(worker), post_queue, relay, answer["stress"])
 
     # ---- clients' names
 

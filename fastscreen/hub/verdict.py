@@ -20,11 +20,12 @@ _SHADOW = "shadow mode: it would be told"
 
 
 class Limits(Struct, frozen=True):
-    """Of one worker: what there is now, and what may be. sessions: those that are not relayed."""
+    """Of one worker: what there is now, and what may be. sessions: those that are not relayed. relays: ways to MTAs, those
+    included that are only being asked for."""
 
     sessions: int
     handoffs: int
-    relayed: int
+    relays: int
     pre_queue: int
     post_queue: int
     relay: int
@@ -97,9 +98,9 @@ def judge(config: Config, facts: Facts) -> Verdict:
     if limits.handoffs >= limits.post_queue:
         reply = "421 4.3.2 All server ports are busy"
         return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
-    if isinstance(config.handoff.to, Proxy) and limits.relayed >= limits.relay:
+    if isinstance(config.handoff.to, Proxy) and limits.relays >= limits.relay:
         reply = "421 4.3.2 All server ports are busy"
-        return found.end("busy", "limits", f"turned away: {limits.relayed} sessions are relayed (limits.relay)", reply)
+        return found.end("busy", "limits", f"turned away: {limits.relays} ways to MTAs are in use (limits.relay)", reply)
     denied = facts.access.decision == REJECTED
     found.add("access", _access(facts.access))
     if facts.access.decision == PERMITTED:
