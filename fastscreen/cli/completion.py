@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+import shtab
+
+from fastscreen.cli import parser as every_command
+
 SHELLS = ("bash", "zsh", "fish")
 
 EXAMPLES = """\
@@ -32,11 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
-    import shtab  # here: no other command needs it
-
-    from fastscreen.cli import parser  # here: it imports this module
-
-    top = parser()
+    top = every_command()
     _complete_files(top, shtab.FILE)
     print(shtab.complete(top, arguments.shell))
     return 0

@@ -20,8 +20,8 @@ _SHADOW = "shadow mode: it would be told"
 
 
 class Limits(Struct, frozen=True):
-    """Of one worker: what there is now, and what may be. sessions: those that are not relayed. relays: ways to MTAs, those
-    included that are only being asked for."""
+    """Of one worker: what there is now, and what may be. sessions: those that are not relayed. relays: ways to
+    MTAs, in use or being made."""
 
     sessions: int
     handoffs: int
@@ -100,7 +100,7 @@ def judge(config: Config, facts: Facts) -> Verdict:
         return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
     if isinstance(config.handoff.to, Proxy) and limits.relays >= limits.relay:
         reply = "421 4.3.2 All server ports are busy"
-        return found.end("busy", "limits", f"turned away: {limits.relays} ways to MTAs are in use (limits.relay)", reply)
+        return found.end("busy", "limits", f"turned away: {limits.relays} ways to MTAs in use (limits.relay)", reply)
     denied = facts.access.decision == REJECTED
     found.add("access", _access(facts.access))
     if facts.access.decision == PERMITTED:
