@@ -196,7 +196,7 @@ async def test_events_follow_filter_pause_and_lost(tmp_path: Path) -> None:
 async def test_dnsbl(tmp_path: Path) -> None:
     async with front_door(tmp_path, size=(110, 24)) as (app, pilot, _hub):
         await pilot.press("5")
-        await seen(pilot, "7 lists, threshold 3", "2 slow or failing")
+        await seen(pilot, "7 lists, threshold 3", "2 not well")
         line = next(row for row in rows(app) if "zen.spamhaus.org" in row)
         assert line.split()[1] == "+3"
         assert line.split()[-3:] == ["11ms", "48ms", "ok"]
