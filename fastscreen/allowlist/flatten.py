@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from fastscreen.allowlist import spf
-from fastscreen.allowlist.networks import Holes, Network
+from fastscreen.allowlist.networks import Covered, Network
 from fastscreen.allowlist.spf import Mechanism, SpfError
 from fastscreen.config.escape import escaped
 
@@ -74,7 +74,7 @@ class _Walk:
         path = (*path, domain)
         record = spf.parse(spf.select(await self._ask.texts(domain), escaped(domain)), domain)
         passed: list[Network] = []
-        decided = Holes()  # by a mechanism with another result
+        decided = Covered()  # by a mechanism with another result
         for mechanism in record.mechanisms:
             if mechanism.name == "all":
                 if mechanism.qualifier == "+":

@@ -3,6 +3,7 @@
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -48,6 +49,28 @@ def settings(tmp_path: Path, text: str) -> Config:
 
 def test_the_text_of_a_table() -> None:
     assert table.rendered(SOURCES, KNOWN, table.PERMIT, 1_800_000_001.0) == TEXT
+
+
+def test_a_table_costs_no_more_than_its_length() -> None:
+    """500 domains of 20 networks took 40 s of CPU."""
+
+    def calls(count: int) -> int:
+        sources = [Source(f"p{at}", "own", (f"p{at}.example",)) for at in range(count)]
+        entries = {each.name: Entry("own", (), (f"8.{at}.0.1/32",), 1.0) for at, each in enumerate(sources)}
+        counted = 0
+
+        def count_one(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count_one)
+        try:
+            table.rendered(sources, State(providers=entries), table.PERMIT, 1.0)
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert calls(160) < 6 * calls(40)
 
 
 def test_the_access_list_reads_it(tmp_path: Path) -> None:
