@@ -78,8 +78,8 @@ def _collapsed(networks: list[Network]) -> list[Network]:
 class Covered:
     """Addresses, as networks apart from each other, in order.
 
-    Two networks are apart, or one lies in the other. To add one costs a search: a hostile record has thousands, by turns
-    with those that are asked about.
+    Two networks are apart, or one lies in the other. To add one costs a search: a hostile record has thousands, by
+    turns with those that are asked about.
     """
 
     def __init__(self) -> None:

@@ -13,9 +13,11 @@ from fastscreen.allowlist.networks import Network
 from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.config.escape import escaped
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
 PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
+LIST_SECONDS = 780.0  # for all providers: both lists end by themselves before the daemon ends them (`turns.LONGEST`)
 _WHY_MOST = 3  # reasons in a line
 REFUSED_SHOWN = 50  # networks a provider; a record that is all wrong need not be repeated
 
@@ -59,10 +61,11 @@ async def refresh(
     now: s since 1970. accept: names of providers that may shrink this time.
     """
     room = asyncio.Semaphore(AT_A_TIME)
+    end = asyncio.get_running_loop().time() + LIST_SECONDS
 
     async def in_turn(source: Source) -> Looked:
         async with room:
-            return await look_up(source, ask)
+            return await look_up(source, ask, end)
 
     looked = await asyncio.gather(*(in_turn(source) for source in sources))
     providers: dict[str, Entry] = {}
@@ -77,12 +80,16 @@ async def refresh(
     return State(refreshed=now, providers=providers), changes
 
 
-async def look_up(source: Source, ask: Questions) -> Looked:
-    """The networks of all domains of a provider. One domain without a good result: there is none."""
+async def look_up(source: Source, ask: Questions, end: float) -> Looked:
+    """The networks of all domains of a provider. One domain without a good result: there is none.
+
+    end: when there must be a result, by the loop's clock.
+    """
     found: list[Network] = []
     left_out: list[str] = []
+    own_end = asyncio.get_running_loop().time() + PROVIDER_SECONDS
     try:
-        async with asyncio.timeout(PROVIDER_SECONDS):
+        async with asyncio.timeout_at(min(own_end, end)):
             for domain in source.domains:
                 flat = await flatten(domain, ask)
                 found += flat.networks
@@ -90,7 +97,10 @@ async def look_up(source: Source, ask: Questions) -> Looked:
     except SpfError as error:
         return Looked(problem=str(error), unreachable=error.kind == "temperror")
     except TimeoutError:
-        return Looked(problem=f"not looked up within {PROVIDER_SECONDS:g} s", unreachable=True)
+        within = f"{PROVIDER_SECONDS:g} s" if own_end <= end else f"the {LIST_SECONDS:g} s of a whole list"
+        return Looked(problem=f"not looked up within {within}", unreachable=True)
+    except Exception as error:  # one provider's records, whatever is in them, keep no other from being refreshed
+        return Looked(problem=f"{type(error).__name__}: {escaped(str(error))}")
     objections = {network: networks.objection(network) for network in dict.fromkeys(found)}
     kept = networks.aggregated(network for network, objection in objections.items() if not objection)
     refused = [f"{network} ({objection})" for network, objection in objections.items() if objection]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.allowlist import flatten, refresh, wording
+from fastscreen.allowlist import flatten, refresh, turns, wording
 from fastscreen.allowlist.lists import List, Renewal
 from fastscreen.allowlist.networks import aggregated
 from fastscreen.allowlist.providers import Source
@@ -316,6 +316,40 @@ def test_a_provider_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None
     state, changes = asyncio.run(refresh.refresh((GOOD,), known("8.8.8.8/32"), Endless(), NOW))
     assert state.providers["good"].networks == ("8.8.8.8/32",)
     assert changes[0].problem == "not looked up within 0.01 s" and changes[0].unreachable
+
+
+def test_slow_providers_take_no_more_time_than_a_list_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the daemon would end the refresh, and what was looked up would be lost."""
+
+    class Silent(Answers):
+        async def texts(self, name: str) -> list[bytes]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(refresh, "AT_A_TIME", 1)
+    monkeypatch.setattr(refresh, "LIST_SECONDS", 0.01)
+    state, changes = asyncio.run(
+        asyncio.wait_for(refresh.refresh((GOOD, OTHER), known("8.8.8.8/32"), Silent(), NOW), 60)
+    )
+    assert state.providers["good"].networks == ("8.8.8.8/32",)
+    assert [change.problem for change in changes] == ["not looked up within the 0.01 s of a whole list"] * 2
+
+
+def test_two_lists_end_before_they_are_ended() -> None:
+    assert 2 * refresh.LIST_SECONDS < turns.LONGEST
+
+
+def test_a_mistake_of_ours_is_one_providers_problem() -> None:
+    class Odd(Answers):
+        async def texts(self, name: str) -> list[bytes]:
+            if name == "other.example":
+                raise KeyError("\x1b")
+            return await super().texts(name)
+
+    odd = Odd({"good.example": "v=spf1 ip4:8.8.8.8"})
+    state, changes = asyncio.run(refresh.refresh((OTHER, GOOD), State(), odd, NOW))
+    assert state.providers["good"].networks == ("8.8.8.8/32",)
+    assert changes[0].problem == r"KeyError: '\x1b'"
 
 
 # ---- as it is told
