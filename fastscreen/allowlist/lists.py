@@ -65,6 +65,16 @@ def is_refreshed(config: Config) -> bool:
     return config.allowlist.interval > 0 and bool(lists_of(config))
 
 
+def versions(config: Config) -> dict[Path, tuple[int, int, int]]:
+    """What tells each list's table from the one that replaces it. One that is not there is left out."""
+    found = {}
+    for each in lists_of(config):
+        with contextlib.suppress(OSError):
+            status = each.path.stat()
+            found[each.path] = (status.st_ino, status.st_mtime_ns, status.st_size)
+    return found
+
+
 def begin(config: Config) -> None:
     """Make the tables of a daemon that refreshes them, empty, where there are none yet: the access list opens them.
 

@@ -41,7 +41,7 @@ class Turns:
         self.end_by = math.inf
         if self._interval and self.due == math.inf:
             pause = float(self._interval)
-            if code in (End.SAME, End.CHANGED):
+            if code == End.DONE:
                 self._failed = 0
             else:
                 pause = min(pause, SOON * 2.0 ** min(self._failed, 16))
