@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from peers import needs
 
 from fastscreen.allowlist import state, table
@@ -180,9 +181,24 @@ def test_a_list_that_lost_everybody_is_still_one(tmp_path: Path) -> None:
     path = tmp_path / "allowlist.cidr"
     config = settings(tmp_path, f'[allowlist]\npath = "{path}"\n')
     assert lists_of(config) == []
-    state.save(path, KNOWN)
+    state.save(path, structs.replace(KNOWN, configuration=str(tmp_path / "fastscreen.toml")))
     (each,) = lists_of(config)
     assert (each.path, list(each.sources)) == (path, [])
+
+
+@pytest.mark.parametrize("other", ["/etc/fastscreen/fastscreen.toml", ""])
+def test_another_configurations_list_is_left_alone(tmp_path: Path, other: str) -> None:
+    """A trial, or the demo, on the host of the real one has the same path by default: it would empty its list."""
+    path = tmp_path / "allowlist.cidr"
+    state.save(path, structs.replace(KNOWN, configuration=other))
+    assert lists_of(settings(tmp_path, f'[allowlist]\npath = "{path}"\n')) == []
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"configuration": 1}', b"[" * 100000, b"\xff"])
+def test_a_damaged_state_is_nobodys(tmp_path: Path, damaged: bytes) -> None:
+    path = tmp_path / "allowlist.cidr"
+    state.path_of(path).write_bytes(damaged)
+    assert lists_of(settings(tmp_path, f'[allowlist]\npath = "{path}"\n')) == []
 
 
 def test_no_path_no_list(tmp_path: Path) -> None:
