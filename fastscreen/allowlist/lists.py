@@ -81,7 +81,9 @@ def versions(config: Config) -> dict[Path, tuple[int, int, int]]:
 
 
 def begin(config: Config) -> None:
-    """Make the tables of a daemon that refreshes them, empty, where there are none yet: the access list opens them.
+    """Make the tables of a daemon that refreshes them where there are none: the access list opens them.
+
+    With what is known already, which is nothing at the first start.
 
     What cannot be made is told by whoever opens it.
     """
@@ -89,8 +91,9 @@ def begin(config: Config) -> None:
         return
     for each in lists_of(config):
         if not is_there(each.path):
-            text = table.rendered(each.sources, State(), each.result, time.time())
             with contextlib.suppress(OSError):
+                known, _ = state.load(each.path)
+                text = table.rendered(each.sources, known, each.result, time.time())
                 replace_file(each.path, text.encode())
 
 

@@ -35,7 +35,7 @@ def checked_allowlists(config: Config, root: bool) -> Iterator[Found]:
         elif f"cidr:{each.path}" not in config.access.list:
             yield key, True, f'{path}: access.list does not name it, as "cidr:{path}"', True
         elif _is_missing(each, config):
-            yield key, True, f"{path}: not there yet: fastscreen begins with an empty one, and refreshes it", True
+            yield key, True, f"{path}: not there yet: fastscreen makes it at its start", True
         else:
             yield key, True, path, False
 

@@ -233,3 +233,11 @@ def test_a_daemon_that_refreshes_begins_with_an_empty_table(tmp_path: Path, inte
         path.write_text("8.8.8.8 permit\n")
         begin(config)
         assert path.read_text() == "8.8.8.8 permit\n"
+
+
+def test_a_table_that_was_lost_comes_back_with_what_is_known(tmp_path: Path) -> None:
+    """Though no name server should answer just then."""
+    path = tmp_path / "allowlist.cidr"
+    state.save(path, State(providers={"a.example": Entry("own", ("a.example",), ("8.8.8.0/24",), 1.0, 1.0)}))
+    begin(settings(tmp_path, f'[allowlist]\ndomains = ["a.example"]\npath = "{path}"\n'))
+    assert table.rules(path.read_text()) == ["8.8.8.0/24\tpermit"]

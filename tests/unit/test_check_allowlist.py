@@ -39,7 +39,7 @@ def test_a_table_that_the_daemon_makes(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["check", "-c", str(file)]) == 0
     path = tmp_path / "allowlist.cidr"
     assert capsys.readouterr().out == (
-        f"{file}: allowlist.path: {path}: not there yet: fastscreen begins with an empty one, and refreshes it\n"
+        f"{file}: allowlist.path: {path}: not there yet: fastscreen makes it at its start\n"
     )
     assert not path.exists()
 
