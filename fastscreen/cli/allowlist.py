@@ -85,11 +85,14 @@ def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namesp
             print(f"fastscreen: {error}", file=sys.stderr)
             return 2
         except OSError as error:
-            where = f"{escaped(str(error.filename))}: " if error.filename else ""
-            print(f"fastscreen: {where}{error.strerror}", file=sys.stderr)
+            print(f"fastscreen: {_why(error)}", file=sys.stderr)
             return 1
 
     return guarded
+
+
+def _why(error: OSError) -> str:
+    return (f"{escaped(str(error.filename), 4096)}: " if error.filename else "") + str(error.strerror)
 
 
 # ---- refresh
@@ -106,8 +109,8 @@ def run_refresh(arguments: argparse.Namespace) -> int:
     _become_user(config, lists if not arguments.dry_run else [])
     if not lists:
         print(f"fastscreen: {config.source}: allowlist and denylist name nobody", file=sys.stderr)
-    renewals, busy = asyncio.run(_renew(config, lists, arguments.accept_shrunk, write=not arguments.dry_run))
-    failed = busy or any(change.problem for renewal in renewals for change in renewal.changes)
+    renewals = asyncio.run(_renew(config, lists, arguments.accept_shrunk, write=not arguments.dry_run))
+    failed = len(renewals) < len(lists) or any(change.problem for renewal in renewals for change in renewal.changes)
     if arguments.json:
         print(json.dumps({"lists": [_as_json(renewal) for renewal in renewals]}, indent=2))
     else:
@@ -145,22 +148,21 @@ def _become_user(config: Config, lists: list[List]) -> None:
         privileges.become(user)
 
 
-async def _renew(
-    config: Config, lists: list[List], accept: Collection[str], *, write: bool
-) -> tuple[list[Renewal], bool]:
-    """All lists; and whether one was not refreshed, because another refresh is under way."""
+async def _renew(config: Config, lists: list[List], accept: Collection[str], *, write: bool) -> list[Renewal]:
+    """All lists, but those that stderr is told of: each for itself, as in the daemon."""
     dns = Dns(nameservers_of(config))
-    done, busy = [], False
+    done = []
     try:
         for each in lists:
             try:
                 done.append(await renew(each, dns, time.time(), accept, write=write))
             except BlockingIOError:
-                print(f"fastscreen: {each.name}: another refresh is under way", file=sys.stderr)
-                busy = True
+                print(f"fastscreen: {each.name}: not refreshed: another refresh is under way", file=sys.stderr)
+            except OSError as error:
+                print(f"fastscreen: {each.name}: not refreshed: {_why(error)}", file=sys.stderr)
     finally:
         await dns.close()
-    return done, busy
+    return done
 
 
 def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:

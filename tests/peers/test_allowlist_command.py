@@ -13,6 +13,7 @@ import pytest
 from robust.harness import COMMAND
 
 from fastscreen.allowlist import state
+from fastscreen.allowlist.replace import sole_writer
 from fastscreen.allowlist.state import Entry, State
 from fastscreen.cli import main
 from fastscreen.core import NetworkTable
@@ -150,6 +151,24 @@ def test_a_denylist_beside_it(lists: Lists) -> None:
     lists.configure("big", deny="spam.senders.test")
     assert lists.run("refresh")[0] == 0
     assert rules(lists.deny) == ["5.5.5.0/24\treject"]
+
+
+def test_a_list_that_cannot_be_written_hides_nothing_of_the_other(lists: Lists) -> None:
+    lists.configure("big", deny="spam.senders.test")
+    lists.deny.mkdir(parents=True)
+    code, out, err = lists.run("refresh")
+    assert (code, err) == (1, f"fastscreen: denylist: not refreshed: {lists.deny}: Is a directory\n")
+    assert out.endswith(f"{lists.allow}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen\n")
+    assert rules(lists.allow)
+
+
+def test_a_refresh_while_another_is_under_way(lists: Lists) -> None:
+    lists.configure("big")
+    lists.allow.parent.mkdir()
+    with sole_writer(lists.allow.parent):
+        code, out, err = lists.run("refresh")
+    assert (code, out) == (1, "")
+    assert err == "fastscreen: allowlist: not refreshed: another refresh is under way\n"
 
 
 def test_who_is_taken_off_is_gone_from_the_table(lists: Lists) -> None:
