@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fastscreen.allowlist.lists import List, is_refreshed, is_there, lists_of
+from fastscreen.allowlist.table import REJECT
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.escape import escaped
 
@@ -34,10 +35,20 @@ def checked_allowlists(config: Config, root: bool) -> Iterator[Found]:
             yield key, False, f"{path}: no right to make files in {folder}, or there is no such folder", False
         elif f"cidr:{each.path}" not in config.access.list:
             yield key, True, f'{path}: access.list does not name it, as "cidr:{path}"', True
+        elif each.result == REJECT and _is_above_the_other(config):
+            yield key, True, f"{path}: above the allowlist in access.list: it may turn away whom that lets in", True
         elif _is_missing(each, config):
             yield key, True, f"{path}: not there yet: fastscreen makes it at its start", True
         else:
             yield key, True, path, False
+
+
+def _is_above_the_other(config: Config) -> bool:
+    """Whoever is denied writes the record himself, and may name the networks of a provider that is allowed."""
+    order = [
+        item for item in config.access.list if item in (f"cidr:{config.allowlist.path}", f"cidr:{config.denylist.path}")
+    ]
+    return len(order) == 2 and order[0] == f"cidr:{config.denylist.path}"
 
 
 def _is_missing(each: List, config: Config) -> bool:

@@ -69,6 +69,19 @@ def test_a_table_that_nobody_reads_is_told(tmp_path: Path, capsys: pytest.Captur
     )
 
 
+@pytest.mark.parametrize("order", [("deny", "allow"), ("allow", "deny"), ("deny",)])
+def test_a_denylist_above_the_allowlist_is_told(tmp_path: Path, order: tuple[str, ...]) -> None:
+    file = tmp_path / "fastscreen.toml"
+    named = ", ".join(f'"cidr:{tmp_path}/{each}"' for each in order)
+    file.write_text(
+        f'[access]\nlist = [{named}]\n[allowlist]\nproviders = ["google"]\npath = "{tmp_path}/allow"\n'
+        f'[denylist]\ndomains = ["a.example"]\npath = "{tmp_path}/deny"\n'
+    )
+    *_, (key, well, detail, told) = checked_allowlists(load(file), False)
+    assert (key, well, told) == ("denylist.path", True, True)
+    assert ("above the allowlist" in detail) == (order == ("deny", "allow"))
+
+
 def test_a_folder_without_rights() -> None:
     needs.root("a folder that another user may not write to")
     folder = Path(tempfile.mkdtemp(prefix="fastscreen-check-"))  # pytest's own are closed to others
