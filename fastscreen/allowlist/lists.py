@@ -104,7 +104,7 @@ async def renew(each: List, ask: Questions, now: float, accept: Collection[str] 
     """
     with sole_writer(each.path.parent) if write else contextlib.nullcontext():
         before, warning = state.load(each.path)
-        after, changes = await refresh(each.sources, before, ask, now, accept)
+        after, changes = await refresh(each.sources, before, ask, now, accept, denied=each.result == REJECT)
         after = structs.replace(after, configuration=each.configuration)
         text = table.rendered(each.sources, after, each.result, now)
         if write:

@@ -235,11 +235,42 @@ def test_providers_fail_each_for_itself() -> None:
 )
 def test_a_list_that_shrinks_suddenly_is_not_taken(before: str, record: str, shrunk: bool) -> None:
     state, changes = renewed({"good.example": f"v=spf1 {record} -all"}, known(*before.split()))
-    assert changes["good"].shrunk == shrunk
+    assert changes["good"].sudden == shrunk
     assert (state.providers["good"].networks == tuple(before.split())) == shrunk
     if shrunk:
         assert "to less than half" in changes["good"].problem
         assert state.providers["good"].good == NOW - 1000
+
+
+@pytest.mark.parametrize(
+    ("record", "grown"),
+    [
+        ("ip4:8.8.8.0/23", False),  # twice
+        ("ip4:8.8.8.0/22", True),
+        ("ip4:8.8.8.0/24 include:big.example", True),
+        ("ip4:8.8.8.0/24 ip6:2a00::/48", False),  # there was no IPv6, and it is not much
+        ("ip4:8.8.8.0/24 ip6:2a00::/47", True),
+    ],
+)
+def test_a_denied_domain_that_grows_suddenly_is_not_taken(record: str, grown: bool) -> None:
+    """Its owner may name the networks of a provider that everybody needs."""
+    texts: dict[str, str | list[str] | None] = {
+        "good.example": f"v=spf1 {record} -all",
+        "big.example": "v=spf1 ip4:9.0.0.0/16 -all",
+    }
+    before = known("8.8.8.0/24")
+    for denied, accept in ((True, ()), (True, ("good",)), (False, ())):
+        answers = Answers(texts)
+        state, (change,) = asyncio.run(refresh.refresh((GOOD,), before, answers, NOW, accept, denied=denied))
+        kept = grown and denied and not accept
+        assert (state.providers["good"].networks == ("8.8.8.0/24",)) == kept == change.sudden
+        assert ("to more than twice" in change.problem) == kept
+
+
+def test_a_denied_domain_of_few_addresses_may_have_some_more() -> None:
+    answers = Answers({"good.example": "v=spf1 ip4:8.8.8.0/24 -all"})
+    state, _ = asyncio.run(refresh.refresh((GOOD,), known("8.8.8.8/32"), answers, NOW, denied=True))
+    assert state.providers["good"].networks == ("8.8.8.0/24",)
 
 
 def test_a_list_that_shrank_may_be_accepted() -> None:
@@ -373,10 +404,8 @@ def test_one_line_tells_all_failures() -> None:
         + ", ".join(f"p{each} (of 2027-01-15): no answer" for each in range(5))
         + ", and 2 more"
     )
-    shrunk = Change("a", "bulk", 1, problem="shrank", shrunk=True)
-    assert wording.problem_of(shrunk) == (
-        "a (none yet): shrank; to take it: fastscreen allowlist refresh --accept-shrunk a"
-    )
+    shrunk = Change("a", "bulk", 1, problem="shrank", sudden=True)
+    assert wording.problem_of(shrunk) == ("a (none yet): shrank; to take it: fastscreen allowlist refresh --accept a")
     assert wording.problems_of(told(Change("a", "bulk", 1))) == ""
 
 
