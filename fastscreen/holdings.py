@@ -32,6 +32,8 @@ class Holdings:
 
     target: LogTarget
     tables: policy.Tables
+    list_versions: dict[Path, tuple[int, int, int]]
+    """Of the lists' tables, as they were when `tables` read them."""
     marks: memoryview
     """Two octets a worker: whether it is in the cache's file just now."""
     rings: list[memoryview]
@@ -131,6 +133,7 @@ class Holdings:
     def read(self, count: int) -> tuple[str, ...]:
         """Open the tables, as the user, as it will be at a reload. Return warnings. ConfigError, ValueError."""
         lists.begin(self.config)
+        self.list_versions = lists.versions(self.config)
         self.tables = policy.Tables(self.config)
         return warnings_of(self.tables, count)
 

@@ -41,6 +41,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
     try:
         _try(held, str(path), lambda: config.load(path))
         settings = _with_what_is_fixed(held, config.load(path))
+        versions = lists.versions(settings)
         tables = policy.Tables(settings)
         warnings = warnings_of(tables, count)
         for address, port in settings.listen.ports.items():
@@ -54,7 +55,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
     before = held.config
     held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
     _choose_anew(held, settings)
-    held.config, held.tables = settings, tables
+    held.config, held.tables, held.list_versions = settings, tables, versions
     for address in set(held.groups) - set(settings.listen.ports):
         close_all(held.groups.pop(address))
     held.groups |= opened
@@ -71,12 +72,13 @@ def read_tables_again(held: Holdings) -> None:
     settings = held.config
     try:
         _try(held, settings.source, lambda: settings)
+        versions = lists.versions(settings)
         tables = policy.Tables(settings)
         warnings = warnings_of(tables, count)
     except Exception as error:  # whatever it is: the old ones stay, and the log tells
         held.warn(f"tables not read again: {one_line(error)}")
         return
-    held.tables = tables
+    held.tables, held.list_versions = tables, versions
     for warning in warnings:
         held.target.log.warning(warning)
     _hand_out(held, {})

@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fastscreen import __version__, cachefile, forks, notify, policy, privileges, reload
+from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
 from fastscreen.channel import Failed, Ready, Stop
@@ -226,10 +227,11 @@ class Supervisor:
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
         self._turns.ended(code, time.monotonic())
-        if code == End.CHANGED:
-            reload.read_tables_again(held)
-        elif code not in (End.SAME, End.UNREACHABLE) and not self._refresh_is_given_up:
+        if code not in (End.DONE, End.AGAIN) and not self._refresh_is_given_up:
             held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
+        # Not by the code: it may have written one before it died, and so may a refresh by hand.
+        if lists.versions(held.config) != held.list_versions:
+            reload.read_tables_again(held)
 
     def _died_in_cache(self) -> None:
         held, now = self._held, time.monotonic()

@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from fastscreen.allowlist import spf
-from fastscreen.allowlist.networks import Network, without
+from fastscreen.allowlist.networks import Covered, Network
 from fastscreen.allowlist.spf import Mechanism, SpfError
 from fastscreen.config.escape import escaped
 
@@ -74,7 +74,7 @@ class _Walk:
         path = (*path, domain)
         record = spf.parse(spf.select(await self._ask.texts(domain), escaped(domain)), domain)
         passed: list[Network] = []
-        decided: list[Network] = []  # by a mechanism with another result
+        decided = Covered()  # by a mechanism with another result
         for mechanism in record.mechanisms:
             if mechanism.name == "all":
                 if mechanism.qualifier == "+":
@@ -82,12 +82,12 @@ class _Walk:
                 break
             matched = await self._matched(mechanism, domain, path)
             if mechanism.qualifier == "+":
-                self._add(passed, without(matched, decided), domain)
+                self._add(passed, decided.outside(matched), domain)
             else:
-                decided += matched
+                decided.add(matched)
         if record.redirect is not None:
-            rest = without(await self._redirected(record.redirect, domain, path), decided)
-            self._add(passed, rest, domain)
+            rest = await self._redirected(record.redirect, domain, path)
+            self._add(passed, decided.outside(rest), domain)
         return passed
 
     async def _redirected(self, redirect: Mechanism, domain: str, path: tuple[str, ...]) -> list[Network]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from fastscreen.allowlist import state, table
 from fastscreen.allowlist.flatten import Questions
@@ -20,12 +20,13 @@ from fastscreen.config.model import Config
 
 
 class List(Struct, frozen=True):
-    """name: as the configuration has it. result: what its table says of each network."""
+    """name: as the configuration has it. result: what its table says of each network. configuration: its file."""
 
     name: str
     path: Path
     result: str
     sources: Sequence[Source]
+    configuration: str = ""
 
 
 class Renewal(Struct, frozen=True):
@@ -39,16 +40,20 @@ class Renewal(Struct, frozen=True):
 
 
 def lists_of(config: Config) -> list[List]:
-    """Those with somebody on them, or that had somebody at the last refresh: they are to be emptied."""
+    """Those with somebody on them, or that had somebody at the last refresh: they are to be emptied.
+
+    But not those of another configuration, whose file is where this one's would be.
+    """
+    configuration = str(Path(config.source).resolve())
     allow, deny = config.allowlist, config.denylist
     both = (
         ("allowlist", allow.path, PERMIT, chosen(allow.groups, allow.providers, allow.domains, allow.exclude)),
         ("denylist", deny.path, REJECT, chosen((), (), deny.domains)),
     )
     return [
-        List(name, Path(path), result, sources)
+        List(name, Path(path), result, sources, configuration)
         for name, path, result, sources in both
-        if path and (sources or is_there(state.path_of(Path(path))))
+        if path and (sources or state.is_of(Path(path), configuration))
     ]
 
 
@@ -65,8 +70,20 @@ def is_refreshed(config: Config) -> bool:
     return config.allowlist.interval > 0 and bool(lists_of(config))
 
 
+def versions(config: Config) -> dict[Path, tuple[int, int, int]]:
+    """What tells each list's table from the one that replaces it. One that is not there is left out."""
+    found = {}
+    for each in lists_of(config):
+        with contextlib.suppress(OSError):
+            status = each.path.stat()
+            found[each.path] = (status.st_ino, status.st_mtime_ns, status.st_size)
+    return found
+
+
 def begin(config: Config) -> None:
-    """Make the tables of a daemon that refreshes them, empty, where there are none yet: the access list opens them.
+    """Make the tables of a daemon that refreshes them where there are none: the access list opens them.
+
+    With what is known already, which is nothing at the first start.
 
     What cannot be made is told by whoever opens it.
     """
@@ -74,8 +91,9 @@ def begin(config: Config) -> None:
         return
     for each in lists_of(config):
         if not is_there(each.path):
-            text = table.rendered(each.sources, State(), each.result, time.time())
             with contextlib.suppress(OSError):
+                known, _ = state.load(each.path)
+                text = table.rendered(each.sources, known, each.result, time.time())
                 replace_file(each.path, text.encode())
 
 
@@ -86,7 +104,8 @@ async def renew(each: List, ask: Questions, now: float, accept: Collection[str] 
     """
     with sole_writer(each.path.parent) if write else contextlib.nullcontext():
         before, warning = state.load(each.path)
-        after, changes = await refresh(each.sources, before, ask, now, accept)
+        after, changes = await refresh(each.sources, before, ask, now, accept, denied=each.result == REJECT)
+        after = structs.replace(after, configuration=each.configuration)
         text = table.rendered(each.sources, after, each.result, now)
         if write:
             # In this order: a last good result is never lost, and the next refresh writes what this one did not.

@@ -75,28 +75,44 @@ def _collapsed(networks: list[Network]) -> list[Network]:
     return list(ipaddress.collapse_addresses(networks))  # type: ignore[type-var]
 
 
-def without(networks: Iterable[Network], holes: Iterable[Network]) -> Iterator[Network]:
-    """The addresses of networks that are in none of the holes, in no particular order.
+class Covered:
+    """Addresses, as networks apart from each other, in order.
 
-    A hole may cost 128 networks: whoever takes what a stranger wrote should stop in time.
+    Two networks are apart, or one lies in the other. To add one costs a search: a hostile record has thousands, by
+    turns with those that are asked about.
     """
-    every, empty = list(networks), list(holes)
-    if not empty:
-        yield from every
-        return
-    for version in (4, 6):
-        merged = _collapsed(of_version(empty, version))
-        firsts = [int(hole.network_address) for hole in merged]
-        for network in of_version(every, version):
-            yield from _pieces(network, merged, firsts)
+
+    def __init__(self) -> None:
+        self._networks: dict[int, list[Network]] = {4: [], 6: []}
+        self._firsts: dict[int, list[int]] = {4: [], 6: []}
+
+    def add(self, networks: Iterable[Network]) -> None:
+        for network in networks:
+            if not self.has(network):
+                every, firsts = self._networks[network.version], self._firsts[network.version]
+                first = int(network.network_address)
+                inside = slice(bisect_left(firsts, first), bisect_right(firsts, int(network.broadcast_address)))
+                every[inside], firsts[inside] = [network], [first]
+
+    def has(self, network: Network) -> bool:
+        """Whether it lies in one that was added."""
+        every, last = self._networks[network.version], int(network.broadcast_address)
+        at = bisect_right(self._firsts[network.version], int(network.network_address)) - 1
+        return at >= 0 and int(every[at].broadcast_address) >= last
+
+    def outside(self, networks: Iterable[Network]) -> Iterator[Network]:
+        """The addresses of networks that are not here, in no particular order.
+
+        A hole in one may cost 128 networks: whoever takes what a stranger wrote should stop in time.
+        """
+        for network in networks:
+            if not self.has(network):
+                yield from _pieces(network, self._networks[network.version], self._firsts[network.version])
 
 
 def _pieces(network: Network, holes: list[Network], firsts: list[int]) -> Iterator[Network]:
-    """holes: apart from each other, in order. Two networks are apart, or one lies in the other."""
+    """holes: those inside, and others apart; in order. firsts: their first addresses."""
     first, last = int(network.network_address), int(network.broadcast_address)
-    before = bisect_right(firsts, first) - 1
-    if before >= 0 and int(holes[before].broadcast_address) >= last:
-        return
     inside = holes[bisect_left(firsts, first) : bisect_right(firsts, last)]
     if not inside:
         yield network
@@ -112,12 +128,6 @@ def _range(like: Network, first: int, last: int) -> Iterator[Network]:
         return
     kind = type(like.network_address)
     yield from ipaddress.summarize_address_range(kind(first), kind(last))
-
-
-def covered(network: Network, others: list[Network], firsts: list[int]) -> bool:
-    """Whether a network lies in one of `others`: of its version, aggregated. firsts: their first addresses."""
-    at = bisect_right(firsts, int(network.network_address)) - 1
-    return at >= 0 and int(others[at].broadcast_address) >= int(network.broadcast_address)
 
 
 def extent(networks: Iterable[Network]) -> tuple[int, int]:

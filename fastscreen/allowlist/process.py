@@ -22,11 +22,9 @@ NICENESS = 10  # where there is not CPU enough, mail goes first
 class End(IntEnum):
     """The exit code, for the supervisor."""
 
-    SAME = 0
-    CHANGED = 10
-    """A table has other rules than before."""
-    UNREACHABLE = 11
-    """No name server gave an answer: it is worth trying again soon."""
+    DONE = 0
+    AGAIN = 10
+    """No name server gave an answer, or nothing could be written: it is worth trying again soon."""
 
 
 def run(config: Config, target: LogTarget) -> int:
@@ -40,25 +38,23 @@ def run(config: Config, target: LogTarget) -> int:
 
 async def _refresh(config: Config, target: LogTarget) -> End:
     dns = Dns(nameservers_of(config))
-    changed = False
-    unreachable = []
+    in_vain: list[bool] = []
     try:
         for each in lists_of(config):
             try:
                 renewal = await renew(each, dns, time.time())
             except BlockingIOError:
                 target.log.warning(f"{each.name}: not refreshed: another refresh is under way")
+                in_vain.append(True)
             except OSError as error:
                 target.log.warning(f"{each.name}: not refreshed: {error.filename}: {error.strerror}")
+                in_vain.append(True)
             else:
-                changed |= renewal.written
-                unreachable += [change.unreachable for change in renewal.changes if change.name in _names(renewal)]
+                in_vain += [change.unreachable for change in renewal.changes if change.name in _names(renewal)]
                 _tell(renewal, target)
     finally:
         await dns.close()
-    if changed:
-        return End.CHANGED
-    return End.UNREACHABLE if unreachable and all(unreachable) else End.SAME
+    return End.AGAIN if in_vain and all(in_vain) else End.DONE
 
 
 def _names(renewal: Renewal) -> set[str]:

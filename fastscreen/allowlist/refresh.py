@@ -13,9 +13,12 @@ from fastscreen.allowlist.networks import Network
 from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.config.escape import escaped
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
 PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
+LIST_SECONDS = 780.0  # for all providers: both lists end by themselves before the daemon ends them (`turns.LONGEST`)
+FEW = (256, 65536)  # IPv4 addresses and IPv6 networks of /64: a /24 and a /48
 _WHY_MOST = 3  # reasons in a line
 REFUSED_SHOWN = 50  # networks a provider; a record that is all wrong need not be repeated
 
@@ -24,7 +27,7 @@ class Change(Struct, frozen=True):
     """What a refresh did to one provider.
 
     added, removed: networks of the table. problem: why there is no good result now; empty: there is.
-    unreachable: no name server answered, which says nothing of the provider. shrunk: the result is good, but small.
+    unreachable: no name server answered, which says nothing of the provider. sudden: a good result, of another size.
     left_out, refused: what was not so at the last refresh.
     """
 
@@ -35,7 +38,7 @@ class Change(Struct, frozen=True):
     removed: tuple[str, ...] = ()
     problem: str = ""
     unreachable: bool = False
-    shrunk: bool = False
+    sudden: bool = False
     good: float = 0.0
     left_out: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
@@ -52,37 +55,48 @@ class Looked(Struct, frozen=True):
 
 
 async def refresh(
-    sources: Sequence[Source], before: State, ask: Questions, now: float, accept: Collection[str] = ()
+    sources: Sequence[Source],
+    before: State,
+    ask: Questions,
+    now: float,
+    accept: Collection[str] = (),
+    *,
+    denied: bool = False,
 ) -> tuple[State, list[Change]]:
     """Look all up, several at a time. Never raises for what comes from outside.
 
-    now: s since 1970. accept: names of providers that may shrink this time.
+    now: s since 1970. accept: names of providers that may shrink or grow this time. denied: they are turned away.
     """
     room = asyncio.Semaphore(AT_A_TIME)
+    end = asyncio.get_running_loop().time() + LIST_SECONDS
 
     async def in_turn(source: Source) -> Looked:
         async with room:
-            return await look_up(source, ask)
+            return await look_up(source, ask, end)
 
     looked = await asyncio.gather(*(in_turn(source) for source in sources))
     providers: dict[str, Entry] = {}
     changes = []
     for source, found in zip(sources, looked, strict=True):
         last = before.providers.get(source.name)
-        entry, shrunk = decided(source, last, found, now, source.name in accept)
+        entry, sudden = decided(source, last, found, now, source.name in accept, denied)
         providers[source.name] = entry
-        changes.append(_change(source, last, entry, found.unreachable, shrunk))
+        changes.append(_change(source, last, entry, found.unreachable, sudden))
     gone = [name for name in before.providers if name not in providers]
     changes += [Change(name, before.providers[name].group, 0, removed=before.providers[name].networks) for name in gone]
     return State(refreshed=now, providers=providers), changes
 
 
-async def look_up(source: Source, ask: Questions) -> Looked:
-    """The networks of all domains of a provider. One domain without a good result: there is none."""
+async def look_up(source: Source, ask: Questions, end: float) -> Looked:
+    """The networks of all domains of a provider. One domain without a good result: there is none.
+
+    end: when there must be a result, by the loop's clock.
+    """
     found: list[Network] = []
     left_out: list[str] = []
+    own_end = asyncio.get_running_loop().time() + PROVIDER_SECONDS
     try:
-        async with asyncio.timeout(PROVIDER_SECONDS):
+        async with asyncio.timeout_at(min(own_end, end)):
             for domain in source.domains:
                 flat = await flatten(domain, ask)
                 found += flat.networks
@@ -90,7 +104,10 @@ async def look_up(source: Source, ask: Questions) -> Looked:
     except SpfError as error:
         return Looked(problem=str(error), unreachable=error.kind == "temperror")
     except TimeoutError:
-        return Looked(problem=f"not looked up within {PROVIDER_SECONDS:g} s", unreachable=True)
+        within = f"{PROVIDER_SECONDS:g} s" if own_end <= end else f"the {LIST_SECONDS:g} s of a whole list"
+        return Looked(problem=f"not looked up within {within}", unreachable=True)
+    except Exception as error:  # one provider's records, whatever is in them, keep no other from being refreshed
+        return Looked(problem=f"{type(error).__name__}: {escaped(str(error))}")
     objections = {network: networks.objection(network) for network in dict.fromkeys(found)}
     kept = networks.aggregated(network for network, objection in objections.items() if not objection)
     refused = [f"{network} ({objection})" for network, objection in objections.items() if objection]
@@ -106,19 +123,23 @@ async def look_up(source: Source, ask: Questions) -> Looked:
     return Looked(tuple(str(network) for network in kept), tuple(left_out), tuple(refused), problem)
 
 
-def decided(source: Source, last: Entry | None, found: Looked, now: float, accept: bool) -> tuple[Entry, bool]:
-    """What is known of a provider after a look-up, and whether its result was not taken because it shrank."""
+def decided(
+    source: Source, last: Entry | None, found: Looked, now: float, accept: bool, denied: bool
+) -> tuple[Entry, bool]:
+    """What is known of a provider after a look-up, and whether its result was not taken because of its size."""
     if last is None:
         last = Entry(source.group, source.domains)
-    problem, shrunk = found.problem, False
+    problem, sudden = found.problem, False
     if not problem and not accept and last.good and last.domains == source.domains:
-        shrunk = shrank(networks.parsed(last.networks), networks.parsed(found.networks))
-        if shrunk:
-            problem = f"shrank from {len(last.networks)} networks to {len(found.networks)}, to less than half"
+        then, there = networks.parsed(last.networks), networks.parsed(found.networks)
+        if sudden := shrank(then, there):
+            problem = f"shrank from {len(then)} networks to {len(there)}, to less than half"
+        elif sudden := denied and grew(then, there):
+            problem = f"grew from {len(then)} to {len(there)} networks, to more than twice"
     if not problem:
         return Entry(source.group, source.domains, found.networks, now, now, "", found.left_out, found.refused), False
     # The last result was of the domains that it was looked up for: with others, the next good one is no shrinking.
-    return structs.replace(last, group=source.group, tried=now, problem=problem), shrunk
+    return structs.replace(last, group=source.group, tried=now, problem=problem), sudden
 
 
 def shrank(before: Sequence[Network], after: Sequence[Network]) -> bool:
@@ -126,7 +147,16 @@ def shrank(before: Sequence[Network], after: Sequence[Network]) -> bool:
     return any(2 * now < then for then, now in zip(networks.extent(before), networks.extent(after), strict=True))
 
 
-def _change(source: Source, last: Entry | None, entry: Entry, unreachable: bool, shrunk: bool) -> Change:
+def grew(before: Sequence[Network], after: Sequence[Network]) -> bool:
+    """Whether there are more than twice the addresses, of IPv4's or of IPv6's, and not just a few.
+
+    Whoever is denied writes the record himself, and may put the networks of others there.
+    """
+    both = zip(networks.extent(before), networks.extent(after), FEW, strict=True)
+    return any(now > 2 * then and now > few for then, now, few in both)
+
+
+def _change(source: Source, last: Entry | None, entry: Entry, unreachable: bool, sudden: bool) -> Change:
     had = last if last is not None else Entry(source.group, source.domains)
     before, after = set(had.networks), set(entry.networks)
     return Change(
@@ -137,7 +167,7 @@ def _change(source: Source, last: Entry | None, entry: Entry, unreachable: bool,
         tuple(each for each in had.networks if each not in after),
         entry.problem,
         unreachable,
-        shrunk,
+        sudden,
         entry.good,
         tuple(each for each in entry.left_out if each not in had.left_out),
         tuple(each for each in entry.refused if each not in had.refused),

@@ -85,6 +85,8 @@ def parse(text: str, domain: str) -> Record:
             mechanisms.append(mechanism)
         ended = ended or mechanism.name == "all"
     redirect = None
+    if modifiers.get("exp"):  # of no use here, but a mistake in it is one (section 4.6); an empty one is none (6.2)
+        _domain(modifiers["exp"], f"exp={modifiers['exp']}", domain)
     if "redirect" in modifiers:
         term = f"redirect={modifiers['redirect']}"
         target, macro = _domain(modifiers["redirect"], term, domain)

@@ -36,9 +36,10 @@ class Entry(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """refreshed: when all were looked up last, s since 1970. providers: by name."""
+    """configuration: whose list it is. refreshed: when all were looked up last, s since 1970. providers: by name."""
 
     version: int = VERSION
+    configuration: str = ""
     refreshed: Moment = 0.0
     providers: dict[str, Entry] = {}
 
@@ -68,6 +69,18 @@ def load(table: Path) -> tuple[State, str]:
     return state, ""
 
 
+def is_of(table: Path, configuration: str) -> bool:
+    """Whether there is a state, and of this configuration's list."""
+    path = path_of(table)
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_SIZE_MOST), type=_Owned).configuration == configuration
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
 def save(table: Path, state: State) -> None:
     """OSError: it cannot be written; the one before is whole."""
     replace_file(path_of(table), msgspec.json.format(msgspec.json.encode(state), indent=1))
@@ -75,3 +88,7 @@ def save(table: Path, state: State) -> None:
 
 class _Version(Struct, frozen=True):
     version: int
+
+
+class _Owned(Struct, frozen=True):
+    configuration: str = ""

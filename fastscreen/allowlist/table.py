@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fastscreen.allowlist import networks
-from fastscreen.allowlist.networks import Network
+from fastscreen.allowlist.networks import Covered
 from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.replace import replace_file
 from fastscreen.allowlist.state import State
@@ -25,23 +25,21 @@ def rendered(sources: Sequence[Source], state: State, result: str, now: float) -
 
 def _lines(sources: Sequence[Source], state: State, result: str, now: float) -> Iterator[str]:
     yield f"# Written by fastscreen allowlist refresh at {_date(now)}; what is changed here is lost at the next one."
-    above: dict[int, list[Network]] = {4: [], 6: []}
+    above = Covered()
     for source in sources:
         entry = state.providers.get(source.name)
         if entry is None or not entry.good:
             yield f"# {source.name} ({source.group}: {', '.join(source.domains)}): nothing yet"
             continue
         own = networks.parsed(entry.networks)
-        firsts = {version: [int(each.network_address) for each in above[version]] for version in (4, 6)}
-        new = [each for each in own if not networks.covered(each, above[each.version], firsts[each.version])]
+        new = [each for each in own if not above.has(each)]
         known = f", {len(own) - len(new)} of them above" if len(new) < len(own) else ""
         yield (
             f"# {source.name} ({source.group}: {', '.join(source.domains)}): {len(own)} networks{known}, "
             f"looked up {_date(entry.good)}"
         )
         yield from (f"{network}\t{result}" for network in new)
-        for version in (4, 6):
-            above[version] = networks.aggregated([*above[version], *networks.of_version(new, version)])
+        above.add(new)
 
 
 def rules(text: str) -> list[str]:

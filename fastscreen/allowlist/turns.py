@@ -11,7 +11,7 @@ from fastscreen.allowlist.process import End
 from fastscreen.config import Config
 
 LONGEST = 1800.0
-"""500 domains, eight at a time, with a resolver that is silent, take half of it."""
+"""Two lists take `refresh.LIST_SECONDS` each at most."""
 SOON = 900.0
 """After a refresh that failed altogether; twice as long after each further one."""
 JITTER = 0.1
@@ -41,7 +41,7 @@ class Turns:
         self.end_by = math.inf
         if self._interval and self.due == math.inf:
             pause = float(self._interval)
-            if code in (End.SAME, End.CHANGED):
+            if code == End.DONE:
                 self._failed = 0
             else:
                 pause = min(pause, SOON * 2.0 ** min(self._failed, 16))

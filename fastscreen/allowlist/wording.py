@@ -35,7 +35,7 @@ def problems_of(renewal: Renewal) -> str:
 
 def problem_of(change: Change) -> str:
     """One provider's."""
-    remedy = f"; to take it: fastscreen allowlist refresh --accept-shrunk {change.name}" if change.shrunk else ""
+    remedy = f"; to take it: fastscreen allowlist refresh --accept {change.name}" if change.sudden else ""
     return f"{change.name} ({kept(change.good)}): {change.problem}{remedy}"
 
 

@@ -30,7 +30,7 @@ examples:
   fastscreen allowlist list                             providers that a configuration may name
   fastscreen allowlist refresh --dry-run                look all up, show what would change
   fastscreen allowlist refresh                          and write it
-  fastscreen allowlist refresh --accept-shrunk zoho     also where most of the networks are gone
+  fastscreen allowlist refresh --accept zoho            also where most of the networks are gone
   fastscreen allowlist show                             the last result of each provider, and its age
   fastscreen allowlist show google                      its networks
 
@@ -54,11 +54,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     refresh = ways.add_parser("refresh", help="look all providers up and write the tables")
     refresh.add_argument("-n", "--dry-run", action="store_true", help="write nothing, show what would change")
     refresh.add_argument(
-        "--accept-shrunk",
+        "--accept",
         metavar="NAME",
         action="append",
         default=[],
-        help="take this provider's result though less than half of its addresses are left; more than once: several",
+        help="take this provider's result though less than half of its addresses are left, or, on the denylist, more "
+        "than twice as many there; more than once: several",
     )
     refresh.set_defaults(run=run_refresh)
     show = ways.add_parser("show", help="the last result of each provider; with a name, its networks")
@@ -85,11 +86,14 @@ def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namesp
             print(f"fastscreen: {error}", file=sys.stderr)
             return 2
         except OSError as error:
-            where = f"{escaped(str(error.filename))}: " if error.filename else ""
-            print(f"fastscreen: {where}{error.strerror}", file=sys.stderr)
+            print(f"fastscreen: {_why(error)}", file=sys.stderr)
             return 1
 
     return guarded
+
+
+def _why(error: OSError) -> str:
+    return (f"{escaped(str(error.filename), 4096)}: " if error.filename else "") + str(error.strerror)
 
 
 # ---- refresh
@@ -101,13 +105,13 @@ def run_refresh(arguments: argparse.Namespace) -> int:
     config = load(arguments.config)
     lists = lists_of(config)
     names = {name for each in lists for name in _names(each)}
-    if unknown := sorted(set(arguments.accept_shrunk) - names):
-        raise ConfigError(f"--accept-shrunk {printable(unknown[0])}: on no list; allowed: {_some(names)}")
+    if unknown := sorted(set(arguments.accept) - names):
+        raise ConfigError(f"--accept {printable(unknown[0])}: on no list; allowed: {_some(names)}")
     _become_user(config, lists if not arguments.dry_run else [])
     if not lists:
         print(f"fastscreen: {config.source}: allowlist and denylist name nobody", file=sys.stderr)
-    renewals, busy = asyncio.run(_renew(config, lists, arguments.accept_shrunk, write=not arguments.dry_run))
-    failed = busy or any(change.problem for renewal in renewals for change in renewal.changes)
+    renewals = asyncio.run(_renew(config, lists, arguments.accept, write=not arguments.dry_run))
+    failed = len(renewals) < len(lists) or any(change.problem for renewal in renewals for change in renewal.changes)
     if arguments.json:
         print(json.dumps({"lists": [_as_json(renewal) for renewal in renewals]}, indent=2))
     else:
@@ -145,22 +149,21 @@ def _become_user(config: Config, lists: list[List]) -> None:
         privileges.become(user)
 
 
-async def _renew(
-    config: Config, lists: list[List], accept: Collection[str], *, write: bool
-) -> tuple[list[Renewal], bool]:
-    """All lists; and whether one was not refreshed, because another refresh is under way."""
+async def _renew(config: Config, lists: list[List], accept: Collection[str], *, write: bool) -> list[Renewal]:
+    """All lists, but those that stderr is told of: each for itself, as in the daemon."""
     dns = Dns(nameservers_of(config))
-    done, busy = [], False
+    done = []
     try:
         for each in lists:
             try:
                 done.append(await renew(each, dns, time.time(), accept, write=write))
             except BlockingIOError:
-                print(f"fastscreen: {each.name}: another refresh is under way", file=sys.stderr)
-                busy = True
+                print(f"fastscreen: {each.name}: not refreshed: another refresh is under way", file=sys.stderr)
+            except OSError as error:
+                print(f"fastscreen: {each.name}: not refreshed: {_why(error)}", file=sys.stderr)
     finally:
         await dns.close()
-    return done, busy
+    return done
 
 
 def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
@@ -204,7 +207,7 @@ def _change_as_json(change: Change) -> dict[str, object]:
         "added": change.added,
         "removed": change.removed,
         "problem": change.problem,
-        "shrunk": change.shrunk,
+        "sudden": change.sudden,
         "good": change.good or None,
         "refused": change.refused,
         "left_out": change.left_out,

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from fastscreen import policy
 from fastscreen.access import load_access, load_networks, member
-from fastscreen.cli.checkallowlist import check_tables_are_there, checked_allowlists
+from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
 from fastscreen.commands import CommandFilter, ForbiddenCommands
@@ -75,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         config = load(arguments.config)
         certificates = list(checked_certificates(config))  # as root, as `run` reads them
         checks = list(checked_user(config))
-        check_tables_are_there(config)
-        checks += checked_tables(config)
-        policy.build(config, "", lambda warning: None)  # what only the whole policy can refuse
+        at_start = without_tables_to_come(config)
+        checks += checked_tables(at_start)
+        policy.build(at_start, "", lambda warning: None)  # what only the whole policy can refuse
     except ConfigError as error:
         if arguments.json:
             print(json.dumps({"ok": False, "checks": [{"what": "configuration", "ok": False, "detail": str(error)}]}))
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
     checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
-    checks += [Check(*found) for found in checked_allowlists(config)]
+    checks += [Check(*found) for found in checked_allowlists(config, root)]
     checks += checked_files(config, root)
     checks += checked_control(config, root)
     checks += checked_proxy(config)

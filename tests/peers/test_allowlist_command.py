@@ -13,6 +13,7 @@ import pytest
 from robust.harness import COMMAND
 
 from fastscreen.allowlist import state
+from fastscreen.allowlist.replace import sole_writer
 from fastscreen.allowlist.state import Entry, State
 from fastscreen.cli import main
 from fastscreen.core import NetworkTable
@@ -136,9 +137,9 @@ def test_a_list_that_shrinks_is_taken_when_it_is_said_so(lists: Lists, nsd: Nsd)
         code, out, err = lists.run("refresh")
         assert (code, out) == (1, f"{lists.allow}: no change\n")
         assert "shrank from 3 networks to 3, to less than half; to take it: " in err
-        assert err.endswith("fastscreen allowlist refresh --accept-shrunk big.senders.test\n")
+        assert err.endswith("fastscreen allowlist refresh --accept big.senders.test\n")
         assert rules(lists.allow) == before
-        code, out, err = lists.run("refresh", "--accept-shrunk", "big.senders.test")
+        code, out, err = lists.run("refresh", "--accept", "big.senders.test")
         assert (code, err) == (0, "")
         assert "  + 8.8.8.0/26\n  - 8.8.8.0/24\n" in out
         assert rules(lists.allow)[0] == "8.8.8.0/26\tpermit"
@@ -150,6 +151,39 @@ def test_a_denylist_beside_it(lists: Lists) -> None:
     lists.configure("big", deny="spam.senders.test")
     assert lists.run("refresh")[0] == 0
     assert rules(lists.deny) == ["5.5.5.0/24\treject"]
+
+
+def test_a_denied_domain_that_names_a_big_provider(lists: Lists, nsd: Nsd) -> None:
+    """Its record is its owner's, who would like others to be turned away with him."""
+    lists.configure(deny="spam.senders.test")
+    lists.run("refresh")
+    nsd.change("senders.test", "ip4:5.5.5.0/24", "ip4:5.5.5.0/24 include:big.senders.test")
+    try:
+        code, _, err = lists.run("refresh")
+        assert code == 1 and rules(lists.deny) == ["5.5.5.0/24\treject"]
+        assert "grew from 1 to 4 networks, to more than twice; to take it: " in err
+        assert lists.run("refresh", "--accept", "spam.senders.test")[0] == 0
+        assert len(rules(lists.deny)) == 4
+    finally:
+        nsd.change("senders.test", "ip4:5.5.5.0/24 include:big.senders.test", "ip4:5.5.5.0/24")
+
+
+def test_a_list_that_cannot_be_written_hides_nothing_of_the_other(lists: Lists) -> None:
+    lists.configure("big", deny="spam.senders.test")
+    lists.deny.mkdir(parents=True)
+    code, out, err = lists.run("refresh")
+    assert (code, err) == (1, f"fastscreen: denylist: not refreshed: {lists.deny}: Is a directory\n")
+    assert out.endswith(f"{lists.allow}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen\n")
+    assert rules(lists.allow)
+
+
+def test_a_refresh_while_another_is_under_way(lists: Lists) -> None:
+    lists.configure("big")
+    lists.allow.parent.mkdir()
+    with sole_writer(lists.allow.parent):
+        code, out, err = lists.run("refresh")
+    assert (code, out) == (1, "")
+    assert err == "fastscreen: allowlist: not refreshed: another refresh is under way\n"
 
 
 def test_who_is_taken_off_is_gone_from_the_table(lists: Lists) -> None:
@@ -215,9 +249,9 @@ def test_a_damaged_state_begins_anew_and_says_so(lists: Lists) -> None:
 
 def test_wrong_usage(lists: Lists) -> None:
     lists.configure("odd")
-    assert lists.run("refresh", "--accept-shrunk", "google")[::2] == (
+    assert lists.run("refresh", "--accept", "google")[::2] == (
         2,
-        "fastscreen: --accept-shrunk google: on no list; allowed: odd.senders.test\n",
+        "fastscreen: --accept google: on no list; allowed: odd.senders.test\n",
     )
     (lists.folder / "fastscreen.toml").write_text("[allow]\n")
     for way in ("refresh", "show"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastscreen.allowlist import table
-from fastscreen.allowlist.networks import Network, aggregated, covered, objection, without
+from fastscreen.allowlist.networks import Covered, Network, aggregated, objection
 from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.state import Entry, State
 from fastscreen.core import NetworkTable
@@ -36,16 +36,19 @@ def test_aggregation_keeps_the_union_and_leaves_no_overlap(networks: list[Networ
     assert aggregated(after) == after
 
 
-@given(NETWORKS, NETWORKS)
-def test_without_is_the_difference(networks: list[Network], holes: list[Network]) -> None:
-    assert addresses(without(networks, holes)) == addresses(networks) - addresses(holes)
+@given(NETWORKS, st.lists(NETWORKS, max_size=3))
+def test_what_is_outside_of_holes_is_the_difference(networks: list[Network], holes: list[list[Network]]) -> None:
+    out = Covered()
+    for some in holes:
+        out.add(some)
+    assert addresses(out.outside(networks)) == addresses(networks) - addresses(each for some in holes for each in some)
 
 
 @given(NETWORKS, st.one_of(SMALL4, SMALL6))
-def test_covered_is_being_a_part(networks: list[Network], network: Network) -> None:
-    same = [each for each in aggregated(networks) if each.version == network.version]
-    firsts = [int(each.network_address) for each in same]
-    assert covered(network, same, firsts) == (addresses([network]) <= addresses(same))
+def test_what_is_covered_lies_in_one(networks: list[Network], network: Network) -> None:
+    every = Covered()
+    every.add(networks)
+    assert every.has(network) == any(addresses([network]) <= addresses([each]) for each in networks)
 
 
 @given(st.lists(NETWORKS, min_size=1, max_size=4))

@@ -151,6 +151,19 @@ def test_a_refresh_that_dies_harms_nobody(
     assert not [path for path in lists.iterdir() if path.name not in ("allowlist.cidr",)]
 
 
+def test_what_it_wrote_before_it_died_is_read(start: Start, folder: Path, dns: FakeDns, lists: Path) -> None:
+    """Else the next refresh would find the table as it should be, and nobody would ever read it."""
+    dns.zones["big.example"] = says("v=spf1 ip4:8.8.8.0/24 -all")
+    dns.zones["spam.example"] = silent
+    deny = {"denylist": {"domains": ["spam.example"], "path": str(lists / "denylist.cidr")}}
+    screener = start(listing(folder, dns, "big.example"), deny)
+    wait_until(lambda: dns.asked["spam.example"] > 0, "the refresh to be at the second list")
+    (pid,) = refreshes(screener)
+    os.kill(pid, signal.SIGKILL)
+    screener.line("tables read again$")
+    assert is_let_in(screener, "8.8.8.8")
+
+
 def test_a_refresh_that_does_not_end_is_killed(
     start: Start, folder: Path, dns: FakeDns, lists: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,13 @@
 """Flattening and refreshes with answers of the test's own; of a real name server: tests/peers/test_allowlist_spf.py."""
 
 import asyncio
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from fastscreen.allowlist import flatten, refresh, wording
+from fastscreen.allowlist import flatten, refresh, turns, wording
 from fastscreen.allowlist.lists import List, Renewal
 from fastscreen.allowlist.networks import aggregated
 from fastscreen.allowlist.providers import Source
@@ -81,6 +82,34 @@ def test_holes_cannot_make_networks_without_end(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(flatten, "NETWORKS_MOST", 100)
     record = "v=spf1 -ip6:2a00::1 -ip6:2a00:8000::1 ip6:2a00::/19 -all"
     assert error(Answers({"a.example": record})) == "permerror: a.example: more than 100 networks"
+
+
+def steps(answers: Answers) -> int:
+    """Calls that it takes to flatten a record."""
+    counted = 0
+
+    def count(*_: object) -> None:
+        nonlocal counted
+        counted += 1
+
+    sys.setprofile(count)
+    try:
+        flat(answers)
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_hostile_record_costs_no_more_than_its_length(order: int) -> None:
+    """64 kB of holes took a minute of CPU, in which nobody else's questions were asked."""
+
+    def record(count: int) -> str:
+        by_turns = [f"{'-' if at % 2 else ''}ip4:{8 + at % 2}.{at >> 8}.{at & 255}.1" for at in range(count)]
+        return f"v=spf1 {' '.join(by_turns if order else sorted(by_turns))} -all"
+
+    few, many = (steps(Answers({"a.example": record(count)})) for count in (250, 1000))
+    assert many < 6 * few
 
 
 def test_a_chain_of_includes_ends() -> None:
@@ -206,11 +235,42 @@ def test_providers_fail_each_for_itself() -> None:
 )
 def test_a_list_that_shrinks_suddenly_is_not_taken(before: str, record: str, shrunk: bool) -> None:
     state, changes = renewed({"good.example": f"v=spf1 {record} -all"}, known(*before.split()))
-    assert changes["good"].shrunk == shrunk
+    assert changes["good"].sudden == shrunk
     assert (state.providers["good"].networks == tuple(before.split())) == shrunk
     if shrunk:
         assert "to less than half" in changes["good"].problem
         assert state.providers["good"].good == NOW - 1000
+
+
+@pytest.mark.parametrize(
+    ("record", "grown"),
+    [
+        ("ip4:8.8.8.0/23", False),  # twice
+        ("ip4:8.8.8.0/22", True),
+        ("ip4:8.8.8.0/24 include:big.example", True),
+        ("ip4:8.8.8.0/24 ip6:2a00::/48", False),  # there was no IPv6, and it is not much
+        ("ip4:8.8.8.0/24 ip6:2a00::/47", True),
+    ],
+)
+def test_a_denied_domain_that_grows_suddenly_is_not_taken(record: str, grown: bool) -> None:
+    """Its owner may name the networks of a provider that everybody needs."""
+    texts: dict[str, str | list[str] | None] = {
+        "good.example": f"v=spf1 {record} -all",
+        "big.example": "v=spf1 ip4:9.0.0.0/16 -all",
+    }
+    before = known("8.8.8.0/24")
+    for denied, accept in ((True, ()), (True, ("good",)), (False, ())):
+        answers = Answers(texts)
+        state, (change,) = asyncio.run(refresh.refresh((GOOD,), before, answers, NOW, accept, denied=denied))
+        kept = grown and denied and not accept
+        assert (state.providers["good"].networks == ("8.8.8.0/24",)) == kept == change.sudden
+        assert ("to more than twice" in change.problem) == kept
+
+
+def test_a_denied_domain_of_few_addresses_may_have_some_more() -> None:
+    answers = Answers({"good.example": "v=spf1 ip4:8.8.8.0/24 -all"})
+    state, _ = asyncio.run(refresh.refresh((GOOD,), known("8.8.8.8/32"), answers, NOW, denied=True))
+    assert state.providers["good"].networks == ("8.8.8.0/24",)
 
 
 def test_a_list_that_shrank_may_be_accepted() -> None:
@@ -289,6 +349,40 @@ def test_a_provider_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None
     assert changes[0].problem == "not looked up within 0.01 s" and changes[0].unreachable
 
 
+def test_slow_providers_take_no_more_time_than_a_list_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the daemon would end the refresh, and what was looked up would be lost."""
+
+    class Silent(Answers):
+        async def texts(self, name: str) -> list[bytes]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    monkeypatch.setattr(refresh, "AT_A_TIME", 1)
+    monkeypatch.setattr(refresh, "LIST_SECONDS", 0.01)
+    state, changes = asyncio.run(
+        asyncio.wait_for(refresh.refresh((GOOD, OTHER), known("8.8.8.8/32"), Silent(), NOW), 60)
+    )
+    assert state.providers["good"].networks == ("8.8.8.8/32",)
+    assert [change.problem for change in changes] == ["not looked up within the 0.01 s of a whole list"] * 2
+
+
+def test_two_lists_end_before_they_are_ended() -> None:
+    assert 2 * refresh.LIST_SECONDS < turns.LONGEST
+
+
+def test_a_mistake_of_ours_is_one_providers_problem() -> None:
+    class Odd(Answers):
+        async def texts(self, name: str) -> list[bytes]:
+            if name == "other.example":
+                raise KeyError("\x1b")
+            return await super().texts(name)
+
+    odd = Odd({"good.example": "v=spf1 ip4:8.8.8.8"})
+    state, changes = asyncio.run(refresh.refresh((OTHER, GOOD), State(), odd, NOW))
+    assert state.providers["good"].networks == ("8.8.8.8/32",)
+    assert changes[0].problem == r"KeyError: '\x1b'"
+
+
 # ---- as it is told
 
 
@@ -310,10 +404,8 @@ def test_one_line_tells_all_failures() -> None:
         + ", ".join(f"p{each} (of 2027-01-15): no answer" for each in range(5))
         + ", and 2 more"
     )
-    shrunk = Change("a", "bulk", 1, problem="shrank", shrunk=True)
-    assert wording.problem_of(shrunk) == (
-        "a (none yet): shrank; to take it: fastscreen allowlist refresh --accept-shrunk a"
-    )
+    shrunk = Change("a", "bulk", 1, problem="shrank", sudden=True)
+    assert wording.problem_of(shrunk) == ("a (none yet): shrank; to take it: fastscreen allowlist refresh --accept a")
     assert wording.problems_of(told(Change("a", "bulk", 1))) == ""
 
 

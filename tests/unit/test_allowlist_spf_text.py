@@ -62,7 +62,7 @@ def test_macros_are_known_by_their_form() -> None:
         "include:x", "include:x.1", "include:x..example", "include:.example", "include:x.example/24", "exists",
         "a:", "a/", "a/33", "a//129", "a/1/2", "a/024", "a:x.example//", "mx:-", "a:" + "x" * 64 + ".example",
         "a:" + "x." * 130 + "example", "ptr:", "redirect=", "redirect=x", "exists:%", "exists:%{q}", "exists:%{d",
-        "+-all", "-", ":", "a:x y", "\tall", "ip4:8.8.8.8\t", "x:y", "a:ü.example", "\x00",
+        "+-all", "-", ":", "a:x y", "\tall", "ip4:8.8.8.8\t", "x:y", "exp=x", "exp=%{q}.example", "a:ü.example", "\x00",
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_a_permanent_error_and_named(term: str) -> None:
@@ -74,7 +74,7 @@ def test_what_is_wrong_is_a_permanent_error_and_named(term: str) -> None:
 
 
 def test_modifiers_that_are_not_known_are_passed_over() -> None:
-    record = parse("v=spf1 a=b x-y_z.1=%{not/a*macro ip4:8.8.8.8 exp=x exp.x=y", "a.example")
+    record = parse("v=spf1 a=b x-y_z.1=%{not/a*macro ip4:8.8.8.8 exp=x.example exp.x=y", "a.example")
     assert [each.name for each in record.mechanisms] == ["ip4"]
 
 

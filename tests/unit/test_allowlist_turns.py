@@ -30,7 +30,7 @@ def test_the_first_is_at_the_start_and_the_next_an_interval_later(tmp_path: Path
     assert turns.due == 100.0
     turns.began(100.0)
     assert (turns.due, turns.end_by) == (math.inf, 100.0 + LONGEST)
-    turns.ended(End.CHANGED, 130.0)
+    turns.ended(End.DONE, 130.0)
     assert (turns.due, turns.end_by) == (130.0 + 86400, math.inf)
 
 
@@ -41,12 +41,12 @@ def test_each_is_late_by_another_part_of_a_tenth(tmp_path: Path) -> None:
     due = []
     for _ in range(3):
         turns.began(0.0)
-        turns.ended(End.SAME, 0.0)
+        turns.ended(End.DONE, 0.0)
         due.append(turns.due)
     assert due == [36000.0, 37800.0, 39600.0]
 
 
-@pytest.mark.parametrize("code", [End.UNREACHABLE, 70, -signal.SIGKILL, -signal.SIGSEGV])
+@pytest.mark.parametrize("code", [End.AGAIN, 70, -signal.SIGKILL, -signal.SIGSEGV])
 def test_after_a_failure_it_is_tried_soon(tmp_path: Path, code: int) -> None:
     turns = Turns(lambda: 0.0)
     turns.configure(settings(tmp_path), 0.0)
@@ -58,7 +58,7 @@ def test_after_a_failure_it_is_tried_soon(tmp_path: Path, code: int) -> None:
         turns.ended(code, 10.0)
         assert turns.due == 10.0 + pause
     turns.began(0.0)
-    turns.ended(End.SAME, 0.0)
+    turns.ended(End.DONE, 0.0)
     turns.began(0.0)
     turns.ended(code, 10.0)
     assert turns.due == 10.0 + SOON

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from peers import needs
 
@@ -32,9 +33,19 @@ def config(folder: Path, *, named: bool = True, interval: str = "1d") -> Path:
     return file
 
 
-@pytest.mark.parametrize("interval", ["1d", "0"])
-def test_a_table_that_was_never_written(tmp_path: Path, capsys: pytest.CaptureFixture[str], interval: str) -> None:
-    file = config(tmp_path, interval=interval)
+def test_a_table_that_the_daemon_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The systemd unit checks before it starts: what the daemon can do without is no error."""
+    file = config(tmp_path)
+    assert main(["check", "-c", str(file)]) == 0
+    path = tmp_path / "allowlist.cidr"
+    assert capsys.readouterr().out == (
+        f"{file}: allowlist.path: {path}: not there yet: fastscreen makes it at its start\n"
+    )
+    assert not path.exists()
+
+
+def test_a_table_that_nobody_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config(tmp_path, interval="0")
     assert main(["check", "-c", str(file)]) == 2
     assert capsys.readouterr().err == (
         f"fastscreen: {file}: allowlist.path: {tmp_path}/allowlist.cidr is not there yet; "
@@ -58,17 +69,37 @@ def test_a_table_that_nobody_reads_is_told(tmp_path: Path, capsys: pytest.Captur
     )
 
 
+@pytest.mark.parametrize("order", [("deny", "allow"), ("allow", "deny"), ("deny",)])
+def test_a_denylist_above_the_allowlist_is_told(tmp_path: Path, order: tuple[str, ...]) -> None:
+    file = tmp_path / "fastscreen.toml"
+    named = ", ".join(f'"cidr:{tmp_path}/{each}"' for each in order)
+    file.write_text(
+        f'[access]\nlist = [{named}]\n[allowlist]\nproviders = ["google"]\npath = "{tmp_path}/allow"\n'
+        f'[denylist]\ndomains = ["a.example"]\npath = "{tmp_path}/deny"\n'
+    )
+    *_, (key, well, detail, told) = checked_allowlists(load(file), False)
+    assert (key, well, told) == ("denylist.path", True, True)
+    assert ("above the allowlist" in detail) == (order == ("deny", "allow"))
+
+
 def test_a_folder_without_rights() -> None:
     needs.root("a folder that another user may not write to")
     folder = Path(tempfile.mkdtemp(prefix="fastscreen-check-"))  # pytest's own are closed to others
     folder.chmod(0o755)
     settings, by_hand = load(config(folder)), load(config(folder, interval="0"))
+    to_be_made = msgspec.structs.replace(
+        settings, allowlist=msgspec.structs.replace(settings.allowlist, path=f"{folder}/made/later/allowlist.cidr")
+    )
     os.seteuid(65534)
     try:
-        ((key, well, detail, _),) = checked_allowlists(settings)
-        ((_, also_well, _, _),) = checked_allowlists(by_hand)
+        for root in (False, True):
+            ((key, well, detail, _),) = checked_allowlists(settings, root)
+            assert (key, well) == ("allowlist.path", False)
+            assert detail.endswith(f"no right to make files in {folder}, or there is no such folder")
+        ((_, also_well, _, _),) = checked_allowlists(by_hand, False)
+        ((_, made_by_root, _, _),) = checked_allowlists(to_be_made, True)
+        ((_, made_by_user, _, _),) = checked_allowlists(to_be_made, False)
     finally:
         os.seteuid(0)
         shutil.rmtree(folder)
-    assert (key, well, also_well) == ("allowlist.path", False, True)
-    assert detail.endswith(f"no right to make files in {folder}, or there is no such folder")
+    assert (also_well, made_by_root, made_by_user) == (True, True, False)
