@@ -12,7 +12,7 @@ from fastscreen.postfix.macros import MacroError, closing
 
 _SPACE = " \t\r\f\v"
 _FIELDS = 8  # of a service, in front of its arguments
-_NAME = re.compile(r"[A-Za-z0-9_]+")
+_NAME = re.compile(r"[^\s=]+")  # not only parameters': `policyd-spf_time_limit` has a service's name in it
 
 
 class ReadError(Exception):

@@ -85,7 +85,7 @@ LINE = st.one_of(
         lambda name: value(5).map(lambda text: f"{name}={text}")
     ),
     st.sampled_from(["compatibility_level = 3.6", "compatibility_level=2", "compatibility_level = 3.10"]),
-    st.sampled_from(["# a comment", "", "   ", "\t# indented = comment"]),
+    st.sampled_from(["# a comment", "", "   ", "\t# indented = comment", "policyd-spf_time_limit = 3600", "a.b:c=4"]),
 )
 
 

@@ -381,10 +381,18 @@ def test_output_is_written_at_once_and_never_over_another(folder: Path, capsys: 
     assert [each.name for each in out.parent.iterdir()] == ["fastscreen.toml"]
 
 
+def test_a_name_may_be_a_services(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in half of all main.cf; `$name` reaches no further than letters, digits and _, there as here."""
+    main_cf = "policyd-spf_time_limit = 3600\n127.0.0.1:10024_x=1\nb-c = 2\nsmtpd_banner = $b-c ESMTP\n"
+    assert Made(folder, capsys, main_cf).get("banner") == "-c ESMTP"
+
+
 @pytest.mark.parametrize(
     ("main_cf", "master_cf", "said"),
     [
         ("what is this\n", MASTER, "main.cf: line 1: what is this: not of the form NAME = VALUE"),
+        ("= value\n", MASTER, "main.cf: line 1: = value: not of the form NAME = VALUE"),
+        ("two words = value\n", MASTER, "main.cf: line 1: two words = value: not of the form NAME = VALUE"),
         ("", "smtp inet n\n", "master.cf: line 1: smtp inet n: fewer than 8 fields"),
         ("", "smtp inet n - y - 1 postscreen -o { x = y\n", "master.cf: line 1: no } for {"),
         ("a = $b\nb = $a\nsmtpd_banner = $a\n", MASTER, "leads back to itself"),
