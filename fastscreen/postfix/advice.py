@@ -7,8 +7,8 @@ import re
 from msgspec import Struct
 
 from fastscreen.config.escape import escaped
+from fastscreen.macros import MacroError, words
 from fastscreen.postfix.files import Service, commented
-from fastscreen.postfix.macros import MacroError, words
 from fastscreen.postfix.settings import Postfix, Settings
 
 RESTRICTIONS = tuple(

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.config.escape import escaped
-from fastscreen.postfix.macros import MacroError, closing
+from fastscreen.macros import MacroError, closing
 
 _SPACE = " \t\r\f\v"
 _FIELDS = 8  # of a service, in front of its arguments

@@ -12,10 +12,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.config.escape import escaped
+from fastscreen.macros import MacroError, Parameters, expand
 from fastscreen.postfix import files
 from fastscreen.postfix.defaults import DEFAULTS, RAW
 from fastscreen.postfix.files import ReadError, Service
-from fastscreen.postfix.macros import MacroError, expand
 
 _ONE_NAME = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\)|([A-Za-z0-9_]+))")
 _SECONDS = 30
@@ -53,7 +53,7 @@ class Settings:
         raw = self._stressed if stress else self._raw
         asked = (self._asked_stressed if stress else self._asked).get(name)
         try:
-            own = self._once(name) if name in RAW else expand(raw.get(name, ""), raw)
+            own = self._once(name) if name in RAW else expand(raw.get(name, ""), Parameters(raw))
         except MacroError as error:
             if asked is not None:
                 return asked

@@ -16,9 +16,9 @@ from fastscreen.config import values
 from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
 from fastscreen.config.names import KEYS, Key
+from fastscreen.macros import MacroError, words
 from fastscreen.postfix import listening, tlssettings
 from fastscreen.postfix.files import ReadError, Service
-from fastscreen.postfix.macros import MacroError, words
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
 from fastscreen.postfix.without import USED, WITHOUT

@@ -118,6 +118,7 @@ def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.Capture
 CASES = [
     ("myhostname = mx.example.com", "hostname", "mx.example.com"),
     ("smtpd_banner = $mail_name $$ costs", "banner", "Postfix $$ costs"),
+    ("x = 1\nsmtpd_banner = a${x? b}${x?{ c }}${y:  d}", "banner", "a b c   d"),
     ("mail_owner = mail", "user", "mail"),
     ("queue_directory = /q\nsmtpd_service_name = behind", "handoff.to", "pass:/q/private/behind"),
     (
@@ -396,6 +397,12 @@ def test_a_name_may_be_a_services(folder: Path, capsys: pytest.CaptureFixture[st
         ("", "smtp inet n\n", "master.cf: line 1: smtp inet n: fewer than 8 fields"),
         ("", "smtp inet n - y - 1 postscreen -o { x = y\n", "master.cf: line 1: no } for {"),
         ("a = $b\nb = $a\nsmtpd_banner = $a\n", MASTER, "leads back to itself"),
+        (
+            "".join(f"a{at} = $a{at + 1}$a{at + 1}\n" for at in range(40)) + "smtpd_banner = $a0\n",
+            MASTER,
+            "more than 10000 names in it",
+        ),
+        ("x = 1\nsmtpd_banner = ${x?{a}:{b}c}\n", MASTER, 'bad text after }: "x?{a}:{b}c"'),
     ],
 )
 def test_what_cannot_be_read(
