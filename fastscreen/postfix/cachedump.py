@@ -9,8 +9,10 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TextIO
 
 import lmdb
 from msgspec import Struct
@@ -59,7 +61,7 @@ def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[
         stamps = _stamps(value.strip())
         try:
             address = ipaddress.ip_address(key)
-            if stamps is None:
+            if stamps is None or "%" in key:  # a zone is of another machine
                 raise ValueError
         except ValueError:
             _name(taken, number, quoted(line.rstrip("\n"), 60))
@@ -93,14 +95,30 @@ def postmap_program() -> str | None:
 
 def lines_of(source: str, postmap: str | None) -> Iterator[str]:
     """The records of `TYPE:PATH` as lines. postmap: the program, None: there is none. Raises SourceError."""
+    source = source.removeprefix("proxy:")  # proxymap lists nothing; the file itself can be read
     kind, colon, name = source.partition(":")
     if not colon or not name:
         raise SourceError(f"{escaped(source)}: no cache; example: lmdb:/var/lib/postfix/postscreen_cache")
+    if kind == "memcache":
+        raise SourceError(
+            f"{escaped(source)}: memcache cannot list what it has; import the table that its file names as backup, "
+            "if there is one"
+        )
     if kind in ("btree", "hash"):
         _check_free(Path(f"{name}{_SUFFIXES[kind]}"), source)
     if postmap is not None:
-        yield from _of_postmap(postmap, source)
-    elif kind == "lmdb":
+        read = 0
+        try:
+            for line in _of_postmap(postmap, source):
+                read += 1
+                yield line
+        except SourceError:
+            # Debian has LMDB in a package of its own; without it, or with a main.cf that it refuses, postmap reads none
+            if read or kind != "lmdb":
+                raise
+        else:
+            return
+    if kind == "lmdb":
         yield from _of_lmdb(Path(f"{name}{_SUFFIXES[kind]}"))
     else:
         raise SourceError(
@@ -125,21 +143,36 @@ def _check_free(path: Path, source: str) -> None:
         raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
 
 
+def bounded(stream: TextIO) -> Iterator[str]:
+    """A stream's lines; of one that is no record, only so much that `parse` sees it."""
+    while line := stream.readline(LONGEST + 1):
+        rest = line
+        while not rest.endswith("\n") and (rest := stream.readline(LONGEST + 1)):
+            pass
+        yield line
+
+
 def _of_postmap(postmap: str, source: str) -> Iterator[str]:
-    with subprocess.Popen(
-        [postmap, "-s", source],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        yield from process.stdout
-        told = process.stderr.read().strip().splitlines()  # a line or two; it fits into the pipe
-    if process.returncode:
-        raise SourceError(escaped(told[-1] if told else f"postmap: exit code {process.returncode}", 500))
+    with (
+        tempfile.TemporaryFile() as errors,  # a pipe could be full before the records end
+        subprocess.Popen(
+            [postmap, "-s", source],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        yield from bounded(process.stdout)
+        code = process.wait()
+        errors.seek(max(0, os.fstat(errors.fileno()).st_size - LONGEST))
+        told = errors.read().decode("utf-8", "replace").strip().splitlines()
+    if code:
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise SourceError(escaped(told[-1] if told else f"{source}: postmap ended with {ended}", 500))
 
 
 def _of_lmdb(path: Path) -> Iterator[str]:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from fastscreen.cache import Cache, merged
@@ -67,6 +68,7 @@ def test_expired_ones_are_left_out() -> None:
         f"192.0.2.1 {'9' * 30}",
         f"192.0.2.1 {LATER}" + ";1" * 5000,
         "\0\x1b[31m",
+        f"fe80::1%eth0 {LATER}",
     ],
 )
 def test_damaged_lines_are_named(line: str) -> None:
@@ -145,6 +147,48 @@ def test_what_a_worker_writes_meanwhile_undoes_nothing(tmp_path: Path) -> None:
 def test_sources_that_are_none(source: str) -> None:
     with pytest.raises(SourceError):
         list(lines_of(source, None))
+
+
+def program(folder: Path, text: str) -> str:
+    """A postmap of the test's own."""
+    path = folder / "postmap"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_of_a_line_that_is_no_record_only_the_beginning_is_kept() -> None:
+    long = "x" * 100_000
+    lines = list(cachedump.bounded(io.StringIO(f"one\n{long}\n192.0.2.1 {LATER}\n{long}")))
+    assert [len(line) for line in lines] == [4, cachedump.LONGEST + 1, len(lines[2]), cachedump.LONGEST + 1]
+    found = taken(*lines)
+    assert (list(found.records), found.damaged) == ([key("192.0.2.1")], 3)
+
+
+def test_what_postmap_says_cannot_hold_it_up(tmp_path: Path) -> None:
+    """More than a pipe holds, before the records."""
+    warns = f"yes warning | head -c 300000 >&2; echo '192.0.2.1\t{LATER}'"
+    assert list(lines_of("cdb:x", program(tmp_path, warns))) == [f"192.0.2.1\t{LATER}\n"]
+    fails = f"{warns}; echo postmap: fatal: this >&2; exit 1"
+    with pytest.raises(SourceError, match=r"^postmap: fatal: this$"):
+        list(lines_of("cdb:x", program(tmp_path, fails)))
+    with pytest.raises(SourceError, match=r"^cdb:x: postmap ended with signal 9$"):
+        list(lines_of("cdb:x", program(tmp_path, "kill -9 $$")))
+
+
+def test_lmdb_is_read_where_postmap_does_not_know_it(tmp_path: Path) -> None:
+    postmap = program(tmp_path, "echo 'postmap: fatal: unsupported dictionary type: lmdb' >&2; exit 1")
+    with lmdb.open(str(tmp_path / "x.lmdb"), subdir=False) as environment, environment.begin(write=True) as transaction:
+        transaction.put(b"192.0.2.1\0", f"{LATER};1;1;1;1\0".encode())
+    for source in (f"lmdb:{tmp_path}/x", f"proxy:lmdb:{tmp_path}/x"):
+        assert list(lines_of(source, postmap)) == [f"192.0.2.1\t{LATER};1;1;1;1"]
+    with pytest.raises(SourceError, match="unsupported"):
+        list(lines_of(f"cdb:{tmp_path}/x", postmap))
+
+
+def test_memcache_lists_nothing() -> None:
+    with pytest.raises(SourceError, match="names as backup"):
+        list(lines_of("memcache:/etc/postfix/memcache.cf", "/nowhere/postmap"))
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
