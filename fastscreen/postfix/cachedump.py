@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import IO
 
 import lmdb
 from msgspec import Struct
@@ -143,7 +143,7 @@ def _check_free(path: Path, source: str) -> None:
         raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
 
 
-def bounded(stream: TextIO) -> Iterator[str]:
+def bounded(stream: IO[str]) -> Iterator[str]:
     """A stream's lines; of one that is no record, only so much that `parse` sees it."""
     while line := stream.readline(LONGEST + 1):
         rest = line

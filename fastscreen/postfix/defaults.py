@@ -1,6 +1,7 @@
 """Postfix's defaults, as main.cf would have them, of every parameter that the import reads (reference 1.2 to 1.4).
 
-Used where there is no `postconf`; what depends on the machine (`myhostname`, `mynetworks`) is empty here.
+Used where there is no `postconf`; what depends on the machine or the build (`myhostname`, `mynetworks`,
+`mail_version`) is left out or empty here.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def _renamed(old: str, otherwise: str) -> str:
 
 
 DEFAULTS = {
+    "command_directory": "/usr/sbin",
     "compatibility_level": "0",
     "data_directory": "/var/lib/postfix",
     "default_cache_db_type": "btree",
+    "default_database_type": "hash",
     "default_process_limit": "100",
     "delay_logging_resolution_limit": "2",
     "disable_vrfy_command": "no",
@@ -56,13 +59,13 @@ DEFAULTS = {
     "inet_protocols": "all",
     "info_log_address_format": "external",
     "line_length_limit": "2048",
+    "lmtp_tls_connection_reuse": "no",
     "mail_name": "Postfix",
     "mail_owner": "postfix",
     "maillog_file": "",
+    "meta_directory": "$config_directory",
     "message_size_limit": "10240000",
     "multi_instance_name": "",
-    "mydomain": "",
-    "myhostname": "",
     "mynetworks": "",
     "postscreen_access_list": "permit_mynetworks",
     "postscreen_allowlist_interfaces": _renamed("postscreen_whitelist_interfaces", "static:all"),
@@ -128,6 +131,7 @@ DEFAULTS = {
     "smtpd_reject_footer_maps": "",
     "smtpd_service_name": "smtpd",
     "smtpd_starttls_timeout": "${stress?{10}:{300}}s",
+    "smtpd_upstream_proxy_protocol": "",
     "smtpd_use_tls": "no",
     "smtputf8_enable": "${{$compatibility_level} <level {1} ? {no} : {yes}}",
     "soft_bounce": "no",

@@ -94,6 +94,8 @@ class _Importer:
     def entry(self, key: Key) -> Entry:
         """One key's value, checked as the loader checks it; what it would refuse is left out and named."""
         self.notes = []
+        self.settings.unknown.clear()
+        self.tlsproxy.unknown.clear()
         try:
             value = self._value(key)
             if value is not None:
@@ -103,6 +105,8 @@ class _Importer:
         except (ValueError, ReadError) as error:
             value = None
             self.note(f"not taken over: {error}", todo=True)
+        for name in sorted(self.settings.unknown | self.tlsproxy.unknown):
+            self.note(f"${escaped(name)} is set nowhere here: nothing is put in its place", todo=True)
         return Entry(key, value, self._sources(key), self.notes)
 
     def _sources(self, key: Key) -> list[Parameter]:
@@ -115,7 +119,8 @@ class _Importer:
         elif key.key == "listen.addresses":
             found = [self.settings.origin(name) for name in ("inet_interfaces", "inet_protocols")]
         elif key.key == "listen.proxy":
-            found = [self.settings.origin(name) for name in names]
+            smtpds = ("smtpd_upstream_proxy_protocol",) if self.service is None else ()
+            found = [self.settings.origin(name) for name in (*names, *smtpds)]
         elif key.key == "handoff.to":
             found = [self.settings.origin(name) for name in ("queue_directory", *names)]
         else:
@@ -219,14 +224,19 @@ class _Importer:
     def _hostname(self, key: Key) -> str | None:
         return self.settings.value("myhostname") or None
 
-    def _banner(self, key: Key) -> str:
+    def _banner(self, key: Key) -> str | None:
+        if self.settings.origin("smtpd_banner", "mail_name") is None and not self.settings.value("myhostname"):
+            return None
         return self.settings.value("smtpd_banner").replace("$", "$$")
 
     def _teaser(self, key: Key) -> str:
         text = self.settings.value("postscreen_greet_banner")
         if not text:
             self.note("empty: no pregreet test, as in postscreen")
-        return "$banner" if text == self.settings.value("smtpd_banner") else text.replace("$", "$$")
+        if text == self.settings.value("smtpd_banner"):
+            self.settings.unknown.clear()  # told of `banner`
+            return "$banner"
+        return text.replace("$", "$$")
 
     def _user(self, key: Key) -> str | None:
         owner = self.settings.value("mail_owner")
@@ -242,18 +252,23 @@ class _Importer:
 
     def _addresses(self, key: Key) -> list[str] | None:
         found = self._listening()
-        if self.settings.value("postscreen_upstream_proxy_protocol"):
+        if self._protocol():
             self.note("all of them are the balancer's, in listen.proxy")
             return []
         return found or None
 
+    def _protocol(self) -> str:
+        """What a balancer speaks; where no postscreen is at the port, to the smtpd there."""
+        smtpds = "" if self.service else self.settings.value("smtpd_upstream_proxy_protocol")
+        return self.settings.value("postscreen_upstream_proxy_protocol") or smtpds
+
     def _proxy(self, key: Key) -> list[dict[str, object]] | None:
-        protocol = self.settings.value("postscreen_upstream_proxy_protocol")
+        protocol = self._protocol()
         if not protocol:
             return None
         if protocol != "haproxy":
-            raise ValueError(f"postscreen_upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
-        self.note("postscreen believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
+            raise ValueError(f"upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
+        self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
         timeout = _TIME.match(self.settings.value("postscreen_upstream_proxy_timeout"))
         if timeout is None:
             raise ValueError("postscreen_upstream_proxy_timeout is no time")
@@ -342,6 +357,8 @@ class _Importer:
         path = self.settings.value("maillog_file")
         if path in ("/dev/stdout", "/dev/stderr"):
             return "stderr"
+        if path:
+            self.note("opened again at SIGHUP, which `postfix logrotate` does not send")
         return f"file:{path}" if path else "syslog"
 
     def _log_ident(self, key: Key) -> str:
@@ -387,6 +404,8 @@ def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, st
     for seen in (settings, tlsproxy):
         for name in seen.set_names():
             why = WITHOUT.get(name)
+            if why is None and name.startswith("tlsproxy_client_"):
+                why = "of mail that goes out"
             if why is None and name not in known and name.startswith(("postscreen_", "dnsblog_", "tlsproxy_")):
                 why = "unknown to this import: mistyped, or of a newer Postfix"
             source = seen.origin(name)

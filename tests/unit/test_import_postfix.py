@@ -109,7 +109,6 @@ def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.Capture
     """What Postfix and fastscreen take unasked and differ in: where the log goes, under which name, respect in it."""
     made = Made(folder, capsys, "")
     assert made.raw.pop("log") == {"to": "syslog", "ident": "postfix/postscreen", "respectful": False}
-    assert made.raw.pop("banner") == " ESMTP Postfix"
     assert made.raw.pop("engine") == {"smtputf8": False}
     assert not any(made.raw.values())
     assert "TO DO" in made.above("access.mynetworks")
@@ -165,6 +164,10 @@ CASES = [
     ("smtpd_client_connection_count_limit = 7", "limits.client_connection_count", 7),
     ("postscreen_cache_map =", "cache.path", ""),
     ("postscreen_cache_cleanup_interval = 0", "cache.cleanup_interval", "0h"),
+    ("myhostname = mx.a.example\nsmtpd_banner = $mydomain", "banner", "a.example"),
+    ("mydomain = b.example\nmyhostname = mx.$mydomain\nsmtpd_banner = $myhostname", "banner", "mx.b.example"),
+    ("myhostname = mx", "hostname", "mx"),
+    ("myhostname = mx\nsmtpd_banner = $mydomain", "banner", "localdomain"),
     ("maillog_file = /var/log/maillog", "log.to", "file:/var/log/maillog"),
     ("maillog_file = /dev/stdout", "log.to", "stderr"),
     ("compatibility_level = 3.6", "log.respectful", None),
@@ -227,13 +230,44 @@ def test_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "access.list: mysql:/etc/m.cf is left out" in made.err
 
 
+def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder's own name is known; of others it is said that nothing is in their place."""
+    made = Made(
+        folder,
+        capsys,
+        "postscreen_access_list = cidr:$config_directory/a.cidr, cidr:${meta_directory}/$default_database_type\n"
+        "smtpd_banner = $myhostname ESMTP ($mail_version) ${stress?{busy}}${nobody:{!}}\n"
+        "postscreen_dnsbl_sites = $key.zen.example*2, b.example\n",
+    )
+    assert made.get("access.list") == [f"cidr:{folder}/a.cidr", f"cidr:{folder}/hash"]
+    assert made.get("dnsbl.sites") == ["b.example"]
+    todo = [line.strip() for line in made.err.partition("To do:\n")[2].splitlines() if " is set nowhere" in line]
+    assert todo == [
+        "banner: $mail_version is set nowhere here: nothing is put in its place",
+        "banner: $myhostname is set nowhere here: nothing is put in its place",
+        "dnsbl.sites: $key is set nowhere here: nothing is put in its place",
+    ]
+
+
+def test_the_proxy_protocol_of_an_smtpd_at_the_port(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To take the header for early talk would turn everybody away."""
+    smtpd = "smtp inet n - y - - smtpd -o smtpd_upstream_proxy_protocol=haproxy\n"
+    (folder / "master.cf").write_text(smtpd)
+    made = Made(folder, capsys, "")
+    assert made.get("listen.addresses") == []
+    assert made.get("listen.proxy")[0]["addresses"] == ["0.0.0.0:25", "[::]:25"]
+    assert "smtpd_upstream_proxy_protocol = haproxy (-o of smtp/inet)" in made.above("listen.proxy")
+    (folder / "master.cf").write_text(MASTER)  # postscreen does not look at it
+    assert Made(folder, capsys, "smtpd_upstream_proxy_protocol = haproxy\n").get("listen.proxy") is None
+
+
 def test_proxy_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = Made(folder, capsys, "postscreen_upstream_proxy_protocol = haproxy\npostscreen_upstream_proxy_timeout = 7\n")
     assert made.get("listen.addresses") == []
     assert made.get("listen.proxy") == [
         {"addresses": ["0.0.0.0:25", "[::]:25"], "trusted": ["0.0.0.0/0", "::/0"], "timeout": "7s"}
     ]
-    assert "listen.proxy: postscreen believes whoever connects" in made.err
+    assert "listen.proxy: Postfix believes whoever connects" in made.err
 
 
 TLS = [
@@ -286,7 +320,8 @@ def test_what_cannot_be_taken_over_is_named_and_left_out(folder: Path, capsys: p
         capsys,
         "postscreen_greet_action = explode\npostscreen_dnsbl_sites = good.example, bad.example=1.2*3\n"
         "mynetworks = 192.0.2.1/24, hash:/etc/nets\npostscreen_greet_wait = soon\npostscreen_helo_required = maybe\n"
-        "postscreen_command_count_limit = many\npostscreen_new_thing = 1\npostscreen_watchdog_timeout = 20s\n",
+        "postscreen_command_count_limit = many\npostscreen_new_thing = 1\npostscreen_watchdog_timeout = 20s\n"
+        "tlsproxy_client_level = may\nsyslog_facility = local1\n",
     )
     assert made.get("dnsbl.sites") == ["good.example"]
     for key in ("greet.action", "greet.wait", "engine.helo_required", "engine.command_count_limit"):
@@ -295,6 +330,8 @@ def test_what_cannot_be_taken_over_is_named_and_left_out(folder: Path, capsys: p
     assert made.get("access.mynetworks") == []
     assert "postscreen_new_thing (main.cf): unknown to this import" in made.err
     assert "postscreen_watchdog_timeout (main.cf): a worker that dies" in made.err
+    assert "tlsproxy_client_level (main.cf): of mail that goes out" in made.err
+    assert "syslog_facility (main.cf): fastscreen's lines have the facility mail" in made.err
     assert "# postscreen_new_thing = 1 (main.cf): unknown" in made.out
 
 
@@ -324,6 +361,12 @@ def test_what_smtpd_and_the_outgoing_side_need_stays(folder: Path, capsys: pytes
     assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix", "smtpd/pass"]
     assert report["master"][-1]["before"] == []
     assert report["master"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
+
+
+def test_tlsproxy_stays_for_a_service_with_its_own_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "master.cf").write_text(f"{MASTER}relay unix - - n - - smtp\n  -o smtp_tls_connection_reuse=yes\n")
+    report = json.loads(Made(folder, capsys, "", "--json").out)
+    assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix"]
 
 
 def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
