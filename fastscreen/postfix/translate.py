@@ -24,6 +24,7 @@ from fastscreen.postfix.tablenames import renamed
 from fastscreen.postfix.without import USED, WITHOUT
 
 _YES = {"yes": True, "no": False}
+_BY_NAME = {key.key: key for key in KEYS}
 _EVERYWHERE = ["0.0.0.0/0", "::/0"]
 _TIME = re.compile(r"\s*([0-9]+)([smhdw]?)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -251,11 +252,21 @@ class _Importer:
         return found
 
     def _addresses(self, key: Key) -> list[str] | None:
-        found = self._listening()
-        if self._protocol():
+        if self._is_balanced():
             self.note("all of them are the balancer's, in listen.proxy")
             return []
-        return found or None
+        return self._listening() or None
+
+    def _is_balanced(self) -> bool:
+        """Whether listen.proxy will be there: a file needs one of the two."""
+        kept, self.notes = self.notes, []  # what there is to say, listen.proxy says itself
+        try:
+            ports = self._proxy(_BY_NAME["listen.proxy"])
+            return ports is not None and bool(_BY_NAME["listen.proxy"].kind.parse(ports))
+        except (ValueError, ReadError):
+            return False
+        finally:
+            self.notes = kept
 
     def _protocol(self) -> str:
         """What a balancer speaks; where no postscreen is at the port, to the smtpd there."""
@@ -395,6 +406,11 @@ def translate(settings: Settings, tlsproxy: Settings, service: Service | None) -
     """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS."""
     importer = _Importer(settings, tlsproxy, service)
     entries = [importer.entry(key) for key in KEYS]
+    found = {entry.key.key: entry for entry in entries}
+    level = found["tls.level"]
+    if level.value not in (None, "none") and not found["tls.certificates"].value:
+        level.value = "none"
+        level.notes.append(Note("without its certificates there can be no STARTTLS", todo=True))
     return Translated(entries, _without(settings, tlsproxy))
 
 

@@ -270,6 +270,21 @@ def test_proxy_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "listen.proxy: Postfix believes whoever connects" in made.err
 
 
+@pytest.mark.parametrize("main_cf", ["postscreen_upstream_proxy_protocol = haproxy2", "inet_protocols = none"])
+def test_without_a_balancers_port_there_is_another(
+    main_cf: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = haproxy\n{main_cf}\n")
+    assert made.config.listen.addresses and not made.config.listen.proxy
+    assert "  listen.proxy: not taken over: " in made.err
+
+
+def test_without_certificates_there_is_no_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = relative.pem\n")
+    assert made.raw["tls"]["level"] == "none"
+    assert "  tls.level: without its certificates there can be no STARTTLS" in made.err
+
+
 TLS = [
     ("smtpd_tls_security_level = may", {}),  # no certificate: STARTTLS could not work
     ("smtpd_use_tls = yes\nsmtpd_tls_cert_file = /c\nsmtpd_tls_key_file = /k", {"certificates": ["/k", "/c"]}),
