@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
+import itertools
 import os
 import re
 import shutil
@@ -28,6 +29,7 @@ _NAMED = 5  # damaged lines that are named
 _VALUE = re.compile(r"[0-9]{1,18}(?:;[0-9]{1,18})*", re.ASCII)
 _SUFFIXES = {"btree": ".db", "hash": ".db", "lmdb": ".lmdb"}
 _TOLD_EVERY = 10_000  # records
+_SLICE = 10_000  # records of an LMDB file that are read under one lock
 
 
 class SourceError(Exception):
@@ -176,20 +178,33 @@ def _of_postmap(postmap: str, source: str) -> Iterator[str]:
 
 
 def _of_lmdb(path: Path) -> Iterator[str]:
-    """Postfix locks the file itself for each access, and LMDB's own lock file is not there."""
+    """Slice by slice: postscreen may write between two of them, and is never kept waiting for long."""
+    last = b""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            with contextlib.closing(lmdb.open(str(path), subdir=False, readonly=True, lock=False)) as environment:
-                if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > path.stat().st_size:
-                    raise SourceError(f"{escaped(str(path), 500)}: truncated")
-                with environment.begin() as transaction, transaction.cursor() as cursor:
-                    for key, value in cursor:
-                        yield f"{_text(key)}\t{_text(value)}"
+        while found := _slice_of_lmdb(path, last):
+            if found[-1][0] <= last:
+                raise SourceError(f"{escaped(str(path), 500)}: damaged: its keys are in no order")
+            last = found[-1][0]
+            yield from (f"{_text(key)}\t{_text(value)}" for key, value in found)
     except lmdb.Error as error:
         raise SourceError(f"{escaped(str(path), 500)}: {cachefile.reason(error)}") from None
     except OSError as error:
         raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
+
+
+def _slice_of_lmdb(path: Path, last: bytes) -> list[tuple[bytes, bytes]]:
+    """The records behind a key. Postfix locks the file itself for each access; LMDB's own lock file is not there."""
+    with path.open("rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH)  # one of the two, as Postfix was built: Debian's takes this one
+        fcntl.flock(file, fcntl.LOCK_SH)
+        # Closing any descriptor of the file ends the first lock: nothing else may open it until the slice is read.
+        with contextlib.closing(lmdb.open(str(path), subdir=False, readonly=True, lock=False)) as environment:
+            if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > os.fstat(file.fileno()).st_size:
+                raise SourceError(f"{escaped(str(path), 500)}: truncated")
+            with environment.begin() as transaction, transaction.cursor() as cursor:
+                if not cursor.set_range(last) or (cursor.key() == last and not cursor.next()):
+                    return []
+                return list(itertools.islice(cursor, _SLICE))
 
 
 def _text(octets: bytes) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import ipaddress
 import os
+import re
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import lmdb
@@ -178,12 +182,54 @@ def test_what_postmap_says_cannot_hold_it_up(tmp_path: Path) -> None:
 
 def test_lmdb_is_read_where_postmap_does_not_know_it(tmp_path: Path) -> None:
     postmap = program(tmp_path, "echo 'postmap: fatal: unsupported dictionary type: lmdb' >&2; exit 1")
-    with lmdb.open(str(tmp_path / "x.lmdb"), subdir=False) as environment, environment.begin(write=True) as transaction:
-        transaction.put(b"192.0.2.1\0", f"{LATER};1;1;1;1\0".encode())
+    made_lmdb(tmp_path / "x.lmdb", "192.0.2.1")
     for source in (f"lmdb:{tmp_path}/x", f"proxy:lmdb:{tmp_path}/x"):
-        assert list(lines_of(source, postmap)) == [f"192.0.2.1\t{LATER};1;1;1;1"]
+        assert list(lines_of(source, postmap)) == ["192.0.2.1\t1"]
     with pytest.raises(SourceError, match="unsupported"):
         list(lines_of(f"cdb:{tmp_path}/x", postmap))
+
+
+def made_lmdb(path: Path, *keys: str) -> None:
+    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        for each in keys:
+            transaction.put(f"{each}\0".encode(), b"1\0")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 10])
+def test_an_lmdb_file_is_read_in_slices(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cachedump, "_SLICE", size)
+    made_lmdb(tmp_path / "x.lmdb", "a", "b", "bb", "k" * 510)
+    assert list(lines_of(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1", "bb\t1", f"{'k' * 510}\t1"]
+
+
+@pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
+def test_an_lmdb_file_is_not_read_while_postscreen_writes(lock: Callable[..., None], tmp_path: Path) -> None:
+    """Another process has Postfix's lock, and writes once it sees that somebody waits for it."""
+    path = tmp_path / "x.lmdb"
+    made_lmdb(path, "a")
+    ready = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        try:
+            with path.open("r+b") as file:
+                lock(file, fcntl.LOCK_EX)
+                os.write(ready[1], b"x")
+                waiting = re.compile(rf"-> .* {os.getppid()} [0-9a-f:]+:{path.stat().st_ino} ")
+                while not waiting.search(Path("/proc/locks").read_text()):
+                    time.sleep(0.01)
+                record = tmp_path / "new.lmdb"
+                made_lmdb(record, "a", "b")
+                file.write(record.read_bytes())
+                file.flush()
+                lock(file, fcntl.LOCK_UN)
+        finally:
+            os._exit(0)
+    os.read(ready[0], 1)
+    try:
+        assert list(lines_of(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1"]
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
 
 
 def test_memcache_lists_nothing() -> None:
