@@ -232,6 +232,12 @@ def test_an_lmdb_file_is_not_read_while_postscreen_writes(lock: Callable[..., No
         os.waitpid(writer, 0)
 
 
+def test_a_btree_without_postmap(tmp_path: Path) -> None:
+    (tmp_path / "x.db").touch()
+    with pytest.raises(SourceError, match="there is no postmap here"):
+        list(lines_of(f"btree:{tmp_path}/x", None))
+
+
 def test_memcache_lists_nothing() -> None:
     with pytest.raises(SourceError, match="names as backup"):
         list(lines_of("memcache:/etc/postfix/memcache.cf", "/nowhere/postmap"))
