@@ -39,8 +39,17 @@ TLS = {
 }
 
 
-def _renamed(old: str, otherwise: str) -> str:
-    """The default of a parameter that had another name before."""
+RENAMED = {
+    "postscreen_allowlist_interfaces": "postscreen_whitelist_interfaces",
+    "postscreen_denylist_action": "postscreen_blacklist_action",
+    "postscreen_dnsbl_allowlist_threshold": "postscreen_dnsbl_whitelist_threshold",
+    "postscreen_dnsbl_max_ttl": "postscreen_dnsbl_ttl",
+}
+
+
+def _renamed(name: str, otherwise: str) -> str:
+    """The default of a parameter that had another name before: the value of that one, where it has any."""
+    old = RENAMED[name]
     return f"${{{old}?{{${old}}}:{{{otherwise}}}}}"
 
 
@@ -68,7 +77,7 @@ DEFAULTS = {
     "multi_instance_name": "",
     "mynetworks": "",
     "postscreen_access_list": "permit_mynetworks",
-    "postscreen_allowlist_interfaces": _renamed("postscreen_whitelist_interfaces", "static:all"),
+    "postscreen_allowlist_interfaces": _renamed("postscreen_allowlist_interfaces", "static:all"),
     "postscreen_bare_newline_action": "ignore",
     "postscreen_bare_newline_enable": "no",
     "postscreen_bare_newline_ttl": "30d",
@@ -79,12 +88,12 @@ DEFAULTS = {
     "postscreen_command_count_limit": "20",
     "postscreen_command_filter": "",
     "postscreen_command_time_limit": "${stress?{10}:{300}}s",
-    "postscreen_denylist_action": _renamed("postscreen_blacklist_action", "ignore"),
+    "postscreen_denylist_action": _renamed("postscreen_denylist_action", "ignore"),
     "postscreen_disable_vrfy_command": "$disable_vrfy_command",
     "postscreen_discard_ehlo_keyword_address_maps": "$smtpd_discard_ehlo_keyword_address_maps",
     "postscreen_discard_ehlo_keywords": "$smtpd_discard_ehlo_keywords",
     "postscreen_dnsbl_action": "ignore",
-    "postscreen_dnsbl_allowlist_threshold": _renamed("postscreen_dnsbl_whitelist_threshold", "0"),
+    "postscreen_dnsbl_allowlist_threshold": _renamed("postscreen_dnsbl_allowlist_threshold", "0"),
     "postscreen_dnsbl_max_ttl": "${postscreen_dnsbl_ttl?{$postscreen_dnsbl_ttl}:{1}}h",
     "postscreen_dnsbl_min_ttl": "60s",
     "postscreen_dnsbl_reply_map": "",

@@ -18,6 +18,7 @@ from fastscreen.config.load import default_value
 from fastscreen.config.names import KEYS, Key
 from fastscreen.macros import MacroError, words
 from fastscreen.postfix import listening, tlssettings
+from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
@@ -417,6 +418,10 @@ def translate(settings: Settings, tlsproxy: Settings, service: Service | None) -
 def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:
     known = {name for key in KEYS for name in (*key.parameters, *key.parents)} | USED.keys()
     found: dict[str, tuple[Parameter, str]] = {}
+    for name, old in RENAMED.items():
+        source = settings.origin(old)
+        if source is not None and settings.origin(name) is not None:
+            found[old] = (source, f"{name} is set as well, and counts")
     for seen in (settings, tlsproxy):
         for name in seen.set_names():
             why = WITHOUT.get(name)

@@ -440,6 +440,16 @@ def test_output_is_written_at_once_and_never_over_another(folder: Path, capsys: 
     assert [each.name for each in out.parent.iterdir()] == ["fastscreen.toml"]
 
 
+def test_an_old_name_beside_the_new_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every line it is said what it became."""
+    main_cf = "postscreen_dnsbl_allowlist_threshold = -1\npostscreen_dnsbl_whitelist_threshold = -5\n"
+    made = Made(folder, capsys, main_cf)
+    assert made.get("dnsbl.allowlist_threshold") == -1
+    said = "postscreen_dnsbl_whitelist_threshold (main.cf): postscreen_dnsbl_allowlist_threshold is set as well"
+    assert said in made.err
+    assert "is set as well" not in Made(folder, capsys, main_cf.partition("\n")[2]).err
+
+
 def test_a_name_may_be_a_services(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As in half of all main.cf; `$name` reaches no further than letters, digits and _, there as here."""
     main_cf = "policyd-spf_time_limit = 3600\n127.0.0.1:10024_x=1\nb-c = 2\nsmtpd_banner = $b-c ESMTP\n"
