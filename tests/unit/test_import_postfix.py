@@ -433,10 +433,12 @@ def test_output_is_written_at_once_and_never_over_another(folder: Path, capsys: 
     assert Made(folder, capsys, "", "--output", str(out)).code == 0
     first = out.read_text()
     config.load(out)
+    assert out.stat().st_mode & 0o777 == 0o644
+    out.chmod(0o640)  # the keys of some lists are secrets
     again = Made(folder, capsys, "postscreen_greet_wait = 1s\n", "--output", str(out))
     assert again.code == 1 and "--force" in again.err and out.read_text() == first
     assert Made(folder, capsys, "postscreen_greet_wait = 1s\n", "--output", str(out), "--force").code == 0
-    assert 'wait = "1s"' in out.read_text()
+    assert 'wait = "1s"' in out.read_text() and out.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in out.parent.iterdir()] == ["fastscreen.toml"]
 
 
