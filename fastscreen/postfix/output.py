@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -95,7 +96,8 @@ def write(path: Path, text: str, *, force: bool) -> None:
             file.flush()
             before = path.stat() if force and path.exists() else None
             if before is not None:
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                with contextlib.suppress(PermissionError):  # root alone may give a file away
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
             os.fchmod(file.fileno(), before.st_mode & 0o777 if before is not None else 0o644)
             os.fsync(file.fileno())
         if force:
