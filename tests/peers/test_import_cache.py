@@ -58,7 +58,7 @@ def made() -> Iterator[tuple[Path, dict[str, tuple[int, ...]]]]:
         folder.chmod(0o755)
         now = int(time.time())
         source = folder / "source"
-        stamps = {
+        stamps: dict[str, tuple[int, ...]] = {
             f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}": (now + 1000 + at, 1, now + at + 5, 0, 1) for at in range(MANY)
         }
         lines = [f"{address} {';'.join(map(str, five))}\n" for address, five in stamps.items()]
