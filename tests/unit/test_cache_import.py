@@ -232,6 +232,27 @@ def test_an_lmdb_file_is_not_read_while_postscreen_writes(lock: Callable[..., No
         os.waitpid(writer, 0)
 
 
+@pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
+def test_a_btree_that_postscreen_has_open(lock: Callable[..., None], tmp_path: Path) -> None:
+    """It keeps its lock as long as it runs, and postmap would wait for that."""
+    path = tmp_path / "x.db"
+    path.touch()
+    ready = os.pipe()
+    postscreen = os.fork()
+    if postscreen == 0:
+        with path.open("r+b") as file:
+            lock(file, fcntl.LOCK_EX)
+            os.write(ready[1], b"x")
+            signal.pause()
+    os.read(ready[0], 1)
+    try:
+        with pytest.raises(SourceError, match="postscreen is using it"):
+            list(lines_of(f"btree:{tmp_path}/x", "/nowhere/postmap"))
+    finally:
+        os.kill(postscreen, signal.SIGKILL)
+        os.waitpid(postscreen, 0)
+
+
 def test_a_btree_without_postmap(tmp_path: Path) -> None:
     (tmp_path / "x.db").touch()
     with pytest.raises(SourceError, match="there is no postmap here"):
