@@ -69,7 +69,7 @@ def expand(text: str, names: Names, depth: int = 0) -> str:
             out.append("$")
             at += 1
         elif opening in _CLOSING:
-            end = closing(text, at)
+            end = _end(text, at)
             out.append(_braced(text[at + 1 : end].lstrip(), names, depth + 1))
             at = end + 1
         elif found := _NAME.match(text, at):
@@ -80,6 +80,14 @@ def expand(text: str, names: Names, depth: int = 0) -> str:
         if sum(map(len, out)) > _LONGEST:
             raise MacroError(f"longer than {_LONGEST} characters")
     return "".join([*out, text[at:]])
+
+
+def _end(text: str, at: int) -> int:
+    """Where the name in braces ends, or in Postfix's words that it does not."""
+    try:
+        return closing(text, at)
+    except MacroError:
+        raise MacroError(f"truncated macro reference: {quoted(text)}") from None
 
 
 def _braced(text: str, names: Names, depth: int) -> str:

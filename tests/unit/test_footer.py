@@ -66,12 +66,20 @@ def test_an_unknown_name_is_empty_and_warned_of_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["${client_port", "$ x", "${}", "${client_port!x}", "${client_port?{a}:{b}c}", "${nope?{a}b}"]
+    ("template", "said"),
+    [
+        ("${client_port", 'truncated macro reference: "${client_port"'),  # as postscreen says it
+        ("$ x", 'empty macro name: "$ x"'),
+        ("${}", 'empty macro name: ""'),
+        ("${client_port!x}", 'bad macro name: "client_port!x"'),
+        ("${client_port?{a}:{b}c}", 'bad text after }: "client_port?{a}:{b}c"'),
+        ("${nope?{a}b}", 'bad text after }: "nope?{a}b"'),
+    ],
 )
-def test_a_template_that_cannot_be_read_changes_nothing(tmp_path: Path, template: str) -> None:
+def test_a_template_that_cannot_be_read_changes_nothing(tmp_path: Path, template: str, said: str) -> None:
     made = footer(tmp_path, template)
     assert apply(made, BUSY) == BUSY
-    assert len(made.warnings) == 1
+    assert made.warnings == [said]
 
 
 def test_maps_come_first_and_see_the_reply(tmp_path: Path) -> None:
