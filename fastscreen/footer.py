@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from fastscreen.config.escape import quoted
 from fastscreen.config.model import Engine
+from fastscreen.macros import MacroError, expand
 from fastscreen.tables import open_table
 
 _REPLY = re.compile(rb"([45][0-9][0-9])(?:[ -]([245]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$))?")
-_NAME = re.compile(r"[A-Za-z0-9_]+")
-_CLOSING = {"{": "}", "(": ")"}
 _WARNINGS = 100
+
+
+class _Values:
+    """What the names of a template stand for. A value is passed through `clean`, the template's own text is not."""
+
+    def __init__(self, values: dict[str, str], clean: Callable[[str], str], warn: Callable[[str], None]) -> None:
+        self._values, self._clean, self._warn = values, clean, warn
+
+    def given(self, name: str) -> bool:
+        return bool(self._values.get(name))
+
+    def value(self, name: str, depth: int) -> str:
+        if name not in self._values:
+            self._warn(f"unknown macro name {quoted(name)} in expansion request")
+            return ""
+        return self._clean(self._values[name])
 
 
 class Footer:
@@ -60,14 +75,15 @@ class Footer:
             "localtime": time.strftime("%b %d %H:%M:%S", time.localtime(now)),
             "server_name": self._hostname,
         }
+        names = _Values(values, self._filter, self._warn)
         lines = text.split(b"\r\n")
         first = True
         for piece in template.removesuffix("\\n").split("\\n"):
             joined = first and piece.startswith("\\c")
             first = False
             try:
-                added = expand(piece[2:] if joined else piece, values, self._filter, self._warn)
-            except ValueError as error:
+                added = expand(piece[2:] if joined else piece, names)
+            except MacroError as error:
                 self._warn(str(error))
                 return reply
             words = added.encode("utf-8", "surrogateescape").replace(b"\r", b" ").replace(b"\n", b" ")
@@ -89,75 +105,3 @@ class Footer:
         if what not in self._warned and len(self._warned) < _WARNINGS:
             self._warned.add(what)
             self.warnings.append(what)
-
-
-def expand(text: str, values: Mapping[str, str], clean: Callable[[str], str], warn: Callable[[str], None]) -> str:
-    """Expand `$name`, `${name}`, `$(name)`, `${name?text}`, `${name:text}`, `${name?{text}:{text}}` and `$$`.
-
-    A value is passed through `clean`, the template's own text is not. An unknown name is told to `warn` and is empty;
-    raises ValueError when the text cannot be read.
-    """
-    out = []
-    at = 0
-    while (dollar := text.find("$", at)) >= 0:
-        out.append(text[at:dollar])
-        at = dollar + 1
-        opening = text[at : at + 1]
-        if opening == "$":
-            out.append("$")
-            at += 1
-        elif opening in _CLOSING:
-            end = _closing(text, at)
-            out.append(_braced(text[at + 1 : end], values, clean, warn))
-            at = end + 1
-        elif found := _NAME.match(text, at):
-            out.append(_value(found[0], values, clean, warn))
-            at = found.end()
-        else:
-            raise ValueError(f"empty macro name: {quoted(text)}")
-    out.append(text[at:])
-    return "".join(out)
-
-
-def _braced(text: str, values: Mapping[str, str], clean: Callable[[str], str], warn: Callable[[str], None]) -> str:
-    text = text.strip()
-    found = _NAME.match(text)
-    if not found:
-        raise ValueError(f"empty or bad macro name: {quoted(text)}")
-    name, rest = found[0], text[found.end() :].lstrip()
-    if not rest:
-        return _value(name, values, clean, warn)
-    if rest[0] not in "?:":
-        raise ValueError(f"bad macro name: {quoted(text)}")
-    chosen, other = rest[1:].lstrip(), None
-    if chosen.startswith("{"):
-        end = _closing(chosen, 0)
-        other = chosen[end + 1 :].strip()
-        chosen = chosen[1:end].strip()
-        if other.startswith(":") and rest[0] == "?":
-            other = other[1:].strip()
-            other = other[1 : _closing(other, 0)].strip() if other.startswith("{") else other
-        elif other:
-            raise ValueError(f"bad text after }}: {quoted(text)}")
-    given = bool(values.get(name))
-    if given == (rest[0] == "?"):
-        return expand(chosen, values, clean, warn)
-    return expand(other, values, clean, warn) if other else ""
-
-
-def _value(name: str, values: Mapping[str, str], clean: Callable[[str], str], warn: Callable[[str], None]) -> str:
-    if name not in values:
-        warn(f"unknown macro name {quoted(name)} in expansion request")
-        return ""
-    return clean(values[name])
-
-
-def _closing(text: str, at: int) -> int:
-    """Where the brace or parenthesis at `at` closes. Raises ValueError."""
-    opening, closing = text[at], _CLOSING[text[at]]
-    depth = 0
-    for place in range(at, len(text)):
-        depth += (text[place] == opening) - (text[place] == closing)
-        if depth == 0:
-            return place
-    raise ValueError(f"truncated macro reference: {quoted(text)}")

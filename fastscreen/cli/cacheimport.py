@@ -61,7 +61,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     """What it is shows in its first line."""
     if arguments.source is not None:
         return _import_postscreen(arguments, cachedump.lines_of(arguments.source, cachedump.postmap_program()))
-    lines = iter(sys.stdin)
+    lines = cachedump.bounded(sys.stdin)
     first = next((line for line in lines if line.strip()), "")
     everything = itertools.chain([first] if first else [], lines)
     if first.startswith("{") or not first:

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         if isinstance(found, str):
             print(f"fastscreen: {found}", file=sys.stderr)
             return 2
-        seen = postfix.settings(found)
+        seen = postfix.settings(found or postfix.called("smtp", "inet"))
         tlsproxy = postfix.settings(postfix.called(seen.value("tlsproxy_service_name"), "unix"))
         translated = translate(seen, tlsproxy, found)
         deep = any(

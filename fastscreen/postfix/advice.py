@@ -7,8 +7,8 @@ import re
 from msgspec import Struct
 
 from fastscreen.config.escape import escaped
+from fastscreen.macros import MacroError, words
 from fastscreen.postfix.files import Service, commented
-from fastscreen.postfix.macros import MacroError, words
 from fastscreen.postfix.settings import Postfix, Settings
 
 RESTRICTIONS = tuple(
@@ -90,7 +90,7 @@ def _changes(postfix: Postfix, settings: Settings, service: Service | None, hand
     if port is not None:
         changes.append(_off(port, "fastscreen has its port"))
     others = [each for each in postfix.postscreens() if each != service]
-    reuse = settings.value("smtp_tls_connection_reuse").lower() == "yes"
+    reuse = _is_reused(postfix, settings)
     for each in postfix.services:
         if others or each.command not in ("dnsblog", "tlsproxy") or (each.command == "tlsproxy" and reuse):
             continue
@@ -101,6 +101,13 @@ def _changes(postfix: Postfix, settings: Settings, service: Service | None, hand
         added = f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"
         changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], [added]))
     return changes
+
+
+def _is_reused(postfix: Postfix, settings: Settings) -> bool:
+    """Whether mail goes out through tlsproxy, in main.cf or by a service's own option."""
+    names = ("smtp_tls_connection_reuse", "lmtp_tls_connection_reuse")
+    own = [each.options[name] for each in postfix.services for name in names if name in each.options]
+    return any(said.lower() != "no" for said in [*map(settings.value, names), *own])
 
 
 def _off(service: Service, why: str) -> Change:

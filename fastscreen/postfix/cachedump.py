@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
+import itertools
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
 import lmdb
 from msgspec import Struct
@@ -26,6 +29,7 @@ _NAMED = 5  # damaged lines that are named
 _VALUE = re.compile(r"[0-9]{1,18}(?:;[0-9]{1,18})*", re.ASCII)
 _SUFFIXES = {"btree": ".db", "hash": ".db", "lmdb": ".lmdb"}
 _TOLD_EVERY = 10_000  # records
+_SLICE = 10_000  # records of an LMDB file that are read under one lock
 
 
 class SourceError(Exception):
@@ -59,7 +63,7 @@ def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[
         stamps = _stamps(value.strip())
         try:
             address = ipaddress.ip_address(key)
-            if stamps is None:
+            if stamps is None or "%" in key:  # a zone is of another machine
                 raise ValueError
         except ValueError:
             _name(taken, number, quoted(line.rstrip("\n"), 60))
@@ -93,14 +97,30 @@ def postmap_program() -> str | None:
 
 def lines_of(source: str, postmap: str | None) -> Iterator[str]:
     """The records of `TYPE:PATH` as lines. postmap: the program, None: there is none. Raises SourceError."""
+    source = source.removeprefix("proxy:")  # proxymap lists nothing; the file itself can be read
     kind, colon, name = source.partition(":")
     if not colon or not name:
         raise SourceError(f"{escaped(source)}: no cache; example: lmdb:/var/lib/postfix/postscreen_cache")
+    if kind == "memcache":
+        raise SourceError(
+            f"{escaped(source)}: memcache cannot list what it has; import the table that its file names as backup, "
+            "if there is one"
+        )
     if kind in ("btree", "hash"):
         _check_free(Path(f"{name}{_SUFFIXES[kind]}"), source)
     if postmap is not None:
-        yield from _of_postmap(postmap, source)
-    elif kind == "lmdb":
+        read = 0
+        try:
+            for line in _of_postmap(postmap, source):
+                read += 1
+                yield line
+        except SourceError:
+            # Debian has LMDB in a package of its own; without it, or with a main.cf that it refuses, postmap reads none
+            if read or kind != "lmdb":
+                raise
+        else:
+            return
+    if kind == "lmdb":
         yield from _of_lmdb(Path(f"{name}{_SUFFIXES[kind]}"))
     else:
         raise SourceError(
@@ -125,38 +145,66 @@ def _check_free(path: Path, source: str) -> None:
         raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
 
 
+def bounded(stream: IO[str]) -> Iterator[str]:
+    """A stream's lines; of one that is no record, only so much that `parse` sees it."""
+    while line := stream.readline(LONGEST + 1):
+        rest = line
+        while not rest.endswith("\n") and (rest := stream.readline(LONGEST + 1)):
+            pass
+        yield line
+
+
 def _of_postmap(postmap: str, source: str) -> Iterator[str]:
-    with subprocess.Popen(
-        [postmap, "-s", source],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
-        yield from process.stdout
-        told = process.stderr.read().strip().splitlines()  # a line or two; it fits into the pipe
-    if process.returncode:
-        raise SourceError(escaped(told[-1] if told else f"postmap: exit code {process.returncode}", 500))
+    with (
+        tempfile.TemporaryFile() as errors,  # a pipe could be full before the records end
+        subprocess.Popen(
+            [postmap, "-s", source],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        assert process.stdout is not None
+        yield from bounded(process.stdout)
+        code = process.wait()
+        errors.seek(max(0, os.fstat(errors.fileno()).st_size - LONGEST))
+        told = errors.read().decode("utf-8", "replace").strip().splitlines()
+    if code:
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise SourceError(escaped(told[-1] if told else f"{source}: postmap ended with {ended}", 500))
 
 
 def _of_lmdb(path: Path) -> Iterator[str]:
-    """Postfix locks the file itself for each access, and LMDB's own lock file is not there."""
+    """Slice by slice: postscreen may write between two of them, and is never kept waiting for long."""
+    last = b""
     try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            with contextlib.closing(lmdb.open(str(path), subdir=False, readonly=True, lock=False)) as environment:
-                if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > path.stat().st_size:
-                    raise SourceError(f"{escaped(str(path), 500)}: truncated")
-                with environment.begin() as transaction, transaction.cursor() as cursor:
-                    for key, value in cursor:
-                        yield f"{_text(key)}\t{_text(value)}"
+        while found := _slice_of_lmdb(path, last):
+            if found[-1][0] <= last:
+                raise SourceError(f"{escaped(str(path), 500)}: damaged: its keys are in no order")
+            last = found[-1][0]
+            yield from (f"{_text(key)}\t{_text(value)}" for key, value in found)
     except lmdb.Error as error:
         raise SourceError(f"{escaped(str(path), 500)}: {cachefile.reason(error)}") from None
     except OSError as error:
         raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
+
+
+def _slice_of_lmdb(path: Path, last: bytes) -> list[tuple[bytes, bytes]]:
+    """The records behind a key. Postfix locks the file itself for each access; LMDB's own lock file is not there."""
+    with path.open("rb") as file:
+        fcntl.lockf(file, fcntl.LOCK_SH)  # one of the two, as Postfix was built: Debian's takes this one
+        fcntl.flock(file, fcntl.LOCK_SH)
+        # Closing any descriptor of the file ends the first lock: nothing else may open it until the slice is read.
+        with contextlib.closing(lmdb.open(str(path), subdir=False, readonly=True, lock=False)) as environment:
+            if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > os.fstat(file.fileno()).st_size:
+                raise SourceError(f"{escaped(str(path), 500)}: truncated")
+            with environment.begin() as transaction, transaction.cursor() as cursor:
+                if not cursor.set_range(last) or (cursor.key() == last and not cursor.next()):
+                    return []
+                return list(itertools.islice(cursor, _SLICE))
 
 
 def _text(octets: bytes) -> str:

@@ -1,6 +1,7 @@
 """Postfix's defaults, as main.cf would have them, of every parameter that the import reads (reference 1.2 to 1.4).
 
-Used where there is no `postconf`; what depends on the machine (`myhostname`, `mynetworks`) is empty here.
+Used where there is no `postconf`; what depends on the machine or the build (`myhostname`, `mynetworks`,
+`mail_version`) is left out or empty here.
 """
 
 from __future__ import annotations
@@ -38,15 +39,26 @@ TLS = {
 }
 
 
-def _renamed(old: str, otherwise: str) -> str:
-    """The default of a parameter that had another name before."""
+RENAMED = {
+    "postscreen_allowlist_interfaces": "postscreen_whitelist_interfaces",
+    "postscreen_denylist_action": "postscreen_blacklist_action",
+    "postscreen_dnsbl_allowlist_threshold": "postscreen_dnsbl_whitelist_threshold",
+    "postscreen_dnsbl_max_ttl": "postscreen_dnsbl_ttl",
+}
+
+
+def _renamed(name: str, otherwise: str) -> str:
+    """The default of a parameter that had another name before: the value of that one, where it has any."""
+    old = RENAMED[name]
     return f"${{{old}?{{${old}}}:{{{otherwise}}}}}"
 
 
 DEFAULTS = {
+    "command_directory": "/usr/sbin",
     "compatibility_level": "0",
     "data_directory": "/var/lib/postfix",
     "default_cache_db_type": "btree",
+    "default_database_type": "hash",
     "default_process_limit": "100",
     "delay_logging_resolution_limit": "2",
     "disable_vrfy_command": "no",
@@ -56,16 +68,16 @@ DEFAULTS = {
     "inet_protocols": "all",
     "info_log_address_format": "external",
     "line_length_limit": "2048",
+    "lmtp_tls_connection_reuse": "no",
     "mail_name": "Postfix",
     "mail_owner": "postfix",
     "maillog_file": "",
+    "meta_directory": "$config_directory",
     "message_size_limit": "10240000",
     "multi_instance_name": "",
-    "mydomain": "",
-    "myhostname": "",
     "mynetworks": "",
     "postscreen_access_list": "permit_mynetworks",
-    "postscreen_allowlist_interfaces": _renamed("postscreen_whitelist_interfaces", "static:all"),
+    "postscreen_allowlist_interfaces": _renamed("postscreen_allowlist_interfaces", "static:all"),
     "postscreen_bare_newline_action": "ignore",
     "postscreen_bare_newline_enable": "no",
     "postscreen_bare_newline_ttl": "30d",
@@ -76,12 +88,12 @@ DEFAULTS = {
     "postscreen_command_count_limit": "20",
     "postscreen_command_filter": "",
     "postscreen_command_time_limit": "${stress?{10}:{300}}s",
-    "postscreen_denylist_action": _renamed("postscreen_blacklist_action", "ignore"),
+    "postscreen_denylist_action": _renamed("postscreen_denylist_action", "ignore"),
     "postscreen_disable_vrfy_command": "$disable_vrfy_command",
     "postscreen_discard_ehlo_keyword_address_maps": "$smtpd_discard_ehlo_keyword_address_maps",
     "postscreen_discard_ehlo_keywords": "$smtpd_discard_ehlo_keywords",
     "postscreen_dnsbl_action": "ignore",
-    "postscreen_dnsbl_allowlist_threshold": _renamed("postscreen_dnsbl_whitelist_threshold", "0"),
+    "postscreen_dnsbl_allowlist_threshold": _renamed("postscreen_dnsbl_allowlist_threshold", "0"),
     "postscreen_dnsbl_max_ttl": "${postscreen_dnsbl_ttl?{$postscreen_dnsbl_ttl}:{1}}h",
     "postscreen_dnsbl_min_ttl": "60s",
     "postscreen_dnsbl_reply_map": "",
@@ -128,6 +140,7 @@ DEFAULTS = {
     "smtpd_reject_footer_maps": "",
     "smtpd_service_name": "smtpd",
     "smtpd_starttls_timeout": "${stress?{10}:{300}}s",
+    "smtpd_upstream_proxy_protocol": "",
     "smtpd_use_tls": "no",
     "smtputf8_enable": "${{$compatibility_level} <level {1} ? {no} : {yes}}",
     "soft_bounce": "no",

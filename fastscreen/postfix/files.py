@@ -8,11 +8,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.config.escape import escaped
-from fastscreen.postfix.macros import MacroError, closing
+from fastscreen.macros import MacroError, closing
 
 _SPACE = " \t\r\f\v"
 _FIELDS = 8  # of a service, in front of its arguments
-_NAME = re.compile(r"[A-Za-z0-9_]+")
+_NAME = re.compile(r"[^\s=]+")  # not only parameters': `policyd-spf_time_limit` has a service's name in it
 
 
 class ReadError(Exception):
@@ -53,20 +53,21 @@ def read(path: Path) -> str:
 
 def logical_lines(text: str) -> list[Line]:
     """A line that starts with white space continues the one before; comments and empty lines may stand between."""
-    lines: list[Line] = []
+    found: list[tuple[int, list[str], list[str]]] = []  # number, parts of the text, physical lines
     between: list[str] = []
     for number, physical in enumerate(text.split("\n"), 1):
         bare = physical.lstrip(_SPACE)
         if not bare or bare.startswith("#"):
             between.append(physical)
-        elif physical[0] in _SPACE and lines:
-            last = lines[-1]
-            lines[-1] = Line(last.number, last.text + physical, (*last.physical, *between, physical))
-            between = []
+            continue
+        if physical[0] in _SPACE and found:
+            _, parts, lines = found[-1]
+            parts.append(physical)
+            lines += [*between, physical]
         else:
-            lines.append(Line(number, physical, (physical,)))
-            between = []
-    return lines
+            found.append((number, [physical], [physical]))
+        between = []
+    return [Line(number, "".join(parts), tuple(lines)) for number, parts, lines in found]
 
 
 def parameters(text: str, where: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -84,13 +85,20 @@ def value(item: Toml | object) -> str:
 
 
 def write(path: Path, text: str, *, force: bool) -> None:
-    """Put a file in place at once or not at all, readable by all. FileExistsError: it is there; OSError."""
+    """Put a file in place at once or not at all, readable by all, or by whom the one before it was.
+
+    FileExistsError: it is there; OSError.
+    """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            before = path.stat() if force and path.exists() else None
+            if before is not None:
+                with contextlib.suppress(PermissionError):  # root alone may give a file away
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), before.st_mode & 0o777 if before is not None else 0o644)
             os.fsync(file.fileno())
         if force:
             Path(name).replace(path)

@@ -12,10 +12,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.config.escape import escaped
+from fastscreen.macros import MacroError, Parameters, expand
 from fastscreen.postfix import files
 from fastscreen.postfix.defaults import DEFAULTS, RAW
 from fastscreen.postfix.files import ReadError, Service
-from fastscreen.postfix.macros import MacroError, expand
 
 _ONE_NAME = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\)|([A-Za-z0-9_]+))")
 _SECONDS = 30
@@ -36,30 +36,47 @@ class Parameter(Struct, frozen=True):
 
 
 class Settings:
-    """What one service sees. Values are as its process has them, after expansion."""
+    """What one service sees. Values are as its process has them, after expansion.
 
-    def __init__(self, main: Mapping[str, str], service: Service | None, postconf: Postconf | None) -> None:
-        """Raises ReadError: `postconf` refuses something."""
+    unknown: names in the values that were asked for which are set nowhere and have no default here.
+    """
+
+    def __init__(
+        self,
+        main: Mapping[str, str],
+        service: Service | None,
+        postconf: Postconf | None,
+        folder: Path = Path("/etc/postfix"),
+    ) -> None:
+        """folder: `$config_directory`. Raises ReadError: `postconf` refuses something."""
         self._options = dict(service.options) if service else {}
         self._where = f"-o of {service.full_name}" if service else ""
         self._main = main
-        self._raw = {**DEFAULTS, **main, **self._options}
+        self._raw = {**DEFAULTS, "config_directory": str(folder), **main, **self._options}
+        host, _, domain = self._raw.get("myhostname", "").partition(".")
+        if host and "mydomain" not in host + domain:
+            self._raw.setdefault("mydomain", domain or "localdomain")
         self._stressed = {**self._raw, "stress": "yes"}
         self._asked = postconf.values(self._options) if postconf else {}
         self._asked_stressed = postconf.values({**self._options, "stress": "yes"}) if postconf else {}
+        self.unknown: set[str] = set()
 
     def value(self, name: str, *, stress: bool = False) -> str:
         """A parameter's value; empty: it is empty, or unknown. Raises ReadError."""
         raw = self._stressed if stress else self._raw
         asked = (self._asked_stressed if stress else self._asked).get(name)
+        names = Parameters(raw)
         try:
-            own = self._once(name) if name in RAW else expand(raw.get(name, ""), raw)
+            own = self._once(name) if name in RAW else expand(raw.get(name, ""), names)
         except MacroError as error:
             if asked is not None:
                 return asked
             raise ReadError(f"{name} = {escaped(raw.get(name, ''))}: {error}") from None
         # postconf makes one space of any white space, so where both say the same ours is exact.
-        return own if asked is None or name in RAW or own.split() == asked.split() else asked
+        if asked is not None and name not in RAW and own.split() != asked.split():
+            return asked
+        self.unknown.update(names.unknown)
+        return own
 
     def _once(self, name: str) -> str:
         """A raw value: when it is the name of a parameter alone, that one's value as written (reference 1.1)."""
@@ -123,7 +140,7 @@ class Postfix(Struct, frozen=True):
 
     def settings(self, service: Service | None) -> Settings:
         """What a service sees. Raises ReadError."""
-        return Settings(self.main, service, self.postconf)
+        return Settings(self.main, service, self.postconf, self.folder.absolute())
 
     def postscreens(self) -> list[Service]:
         return [service for service in self.services if service.command == "postscreen"]
@@ -138,5 +155,5 @@ def read(folder: Path, postconf: str | None) -> Postfix:
     main = files.parameters(files.read(main_path), escaped(str(main_path), 500))
     services = files.services(files.read(master_path), escaped(str(master_path), 500))
     # Of master.cf postconf makes something else where an option is written -oNAME=VALUE, which every daemon reads.
-    program = Postconf(postconf, folder) if postconf else None
+    program = Postconf(postconf, folder.absolute()) if postconf else None
     return Postfix(folder, main, services, program)

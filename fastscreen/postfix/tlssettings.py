@@ -6,7 +6,7 @@ import re
 
 from fastscreen.config.escape import escaped
 from fastscreen.config.tlsvalues import VERSIONS
-from fastscreen.postfix.macros import words
+from fastscreen.macros import words
 from fastscreen.postfix.settings import Settings
 
 _ENCRYPT = ("fingerprint", "verify", "secure")

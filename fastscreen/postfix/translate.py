@@ -16,14 +16,16 @@ from fastscreen.config import values
 from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
 from fastscreen.config.names import KEYS, Key
+from fastscreen.macros import MacroError, words
 from fastscreen.postfix import listening, tlssettings
+from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
-from fastscreen.postfix.macros import MacroError, words
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
 from fastscreen.postfix.without import USED, WITHOUT
 
 _YES = {"yes": True, "no": False}
+_BY_NAME = {key.key: key for key in KEYS}
 _EVERYWHERE = ["0.0.0.0/0", "::/0"]
 _TIME = re.compile(r"\s*([0-9]+)([smhdw]?)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -94,6 +96,8 @@ class _Importer:
     def entry(self, key: Key) -> Entry:
         """One key's value, checked as the loader checks it; what it would refuse is left out and named."""
         self.notes = []
+        self.settings.unknown.clear()
+        self.tlsproxy.unknown.clear()
         try:
             value = self._value(key)
             if value is not None:
@@ -103,6 +107,8 @@ class _Importer:
         except (ValueError, ReadError) as error:
             value = None
             self.note(f"not taken over: {error}", todo=True)
+        for name in sorted(self.settings.unknown | self.tlsproxy.unknown):
+            self.note(f"${escaped(name)} is set nowhere here: nothing is put in its place", todo=True)
         return Entry(key, value, self._sources(key), self.notes)
 
     def _sources(self, key: Key) -> list[Parameter]:
@@ -115,7 +121,8 @@ class _Importer:
         elif key.key == "listen.addresses":
             found = [self.settings.origin(name) for name in ("inet_interfaces", "inet_protocols")]
         elif key.key == "listen.proxy":
-            found = [self.settings.origin(name) for name in names]
+            smtpds = ("smtpd_upstream_proxy_protocol",) if self.service is None else ()
+            found = [self.settings.origin(name) for name in (*names, *smtpds)]
         elif key.key == "handoff.to":
             found = [self.settings.origin(name) for name in ("queue_directory", *names)]
         else:
@@ -219,14 +226,19 @@ class _Importer:
     def _hostname(self, key: Key) -> str | None:
         return self.settings.value("myhostname") or None
 
-    def _banner(self, key: Key) -> str:
+    def _banner(self, key: Key) -> str | None:
+        if self.settings.origin("smtpd_banner", "mail_name") is None and not self.settings.value("myhostname"):
+            return None
         return self.settings.value("smtpd_banner").replace("$", "$$")
 
     def _teaser(self, key: Key) -> str:
         text = self.settings.value("postscreen_greet_banner")
         if not text:
             self.note("empty: no pregreet test, as in postscreen")
-        return "$banner" if text == self.settings.value("smtpd_banner") else text.replace("$", "$$")
+        if text == self.settings.value("smtpd_banner"):
+            self.settings.unknown.clear()  # told of `banner`
+            return "$banner"
+        return text.replace("$", "$$")
 
     def _user(self, key: Key) -> str | None:
         owner = self.settings.value("mail_owner")
@@ -241,19 +253,34 @@ class _Importer:
         return found
 
     def _addresses(self, key: Key) -> list[str] | None:
-        found = self._listening()
-        if self.settings.value("postscreen_upstream_proxy_protocol"):
+        if self._is_balanced():
             self.note("all of them are the balancer's, in listen.proxy")
             return []
-        return found or None
+        return self._listening() or None
+
+    def _is_balanced(self) -> bool:
+        """Whether listen.proxy will be there: a file needs one of the two."""
+        kept, self.notes = self.notes, []  # what there is to say, listen.proxy says itself
+        try:
+            ports = self._proxy(_BY_NAME["listen.proxy"])
+            return ports is not None and bool(_BY_NAME["listen.proxy"].kind.parse(ports))
+        except (ValueError, ReadError):
+            return False
+        finally:
+            self.notes = kept
+
+    def _protocol(self) -> str:
+        """What a balancer speaks; where no postscreen is at the port, to the smtpd there."""
+        smtpds = "" if self.service else self.settings.value("smtpd_upstream_proxy_protocol")
+        return self.settings.value("postscreen_upstream_proxy_protocol") or smtpds
 
     def _proxy(self, key: Key) -> list[dict[str, object]] | None:
-        protocol = self.settings.value("postscreen_upstream_proxy_protocol")
+        protocol = self._protocol()
         if not protocol:
             return None
         if protocol != "haproxy":
-            raise ValueError(f"postscreen_upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
-        self.note("postscreen believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
+            raise ValueError(f"upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
+        self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
         timeout = _TIME.match(self.settings.value("postscreen_upstream_proxy_timeout"))
         if timeout is None:
             raise ValueError("postscreen_upstream_proxy_timeout is no time")
@@ -342,6 +369,8 @@ class _Importer:
         path = self.settings.value("maillog_file")
         if path in ("/dev/stdout", "/dev/stderr"):
             return "stderr"
+        if path:
+            self.note("opened again at SIGHUP, which `postfix logrotate` does not send")
         return f"file:{path}" if path else "syslog"
 
     def _log_ident(self, key: Key) -> str:
@@ -378,15 +407,26 @@ def translate(settings: Settings, tlsproxy: Settings, service: Service | None) -
     """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS."""
     importer = _Importer(settings, tlsproxy, service)
     entries = [importer.entry(key) for key in KEYS]
+    found = {entry.key.key: entry for entry in entries}
+    level = found["tls.level"]
+    if level.value not in (None, "none") and not found["tls.certificates"].value:
+        level.value = "none"
+        level.notes.append(Note("without its certificates there can be no STARTTLS", todo=True))
     return Translated(entries, _without(settings, tlsproxy))
 
 
 def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:
     known = {name for key in KEYS for name in (*key.parameters, *key.parents)} | USED.keys()
     found: dict[str, tuple[Parameter, str]] = {}
+    for name, old in RENAMED.items():
+        source = settings.origin(old)
+        if source is not None and settings.origin(name) is not None:
+            found[old] = (source, f"{name} is set as well, and counts")
     for seen in (settings, tlsproxy):
         for name in seen.set_names():
             why = WITHOUT.get(name)
+            if why is None and name.startswith("tlsproxy_client_"):
+                why = "of mail that goes out"
             if why is None and name not in known and name.startswith(("postscreen_", "dnsblog_", "tlsproxy_")):
                 why = "unknown to this import: mistyped, or of a newer Postfix"
             source = seen.origin(name)

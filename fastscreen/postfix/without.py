@@ -32,6 +32,16 @@ WITHOUT = {
     "max_idle": "fastscreen does not end when it is idle",
     "ipc_timeout": "fastscreen waits for no other process of Postfix",
     "parent_domain_matches_subdomains": "it has no effect on addresses",
+    "syslog_facility": "fastscreen's lines have the facility mail",
+    "tls_config_file": "OpenSSL's own configuration is read as it is",
+    "tls_config_name": "OpenSSL's own configuration is read as it is",
+    "tls_disable_workarounds": "OpenSSL's own choice",
+    "tls_eecdh_auto_curves": "OpenSSL has curves of its own",
+    "tls_eecdh_strong_curve": "OpenSSL has curves of its own",
+    "tls_eecdh_ultra_curve": "OpenSSL has curves of its own",
+    "tls_preempt_cipherlist": "OpenSSL's own choice",
+    "tls_server_sni_maps": "one certificate for all names of this server",
+    "tls_ssl_options": "compression and renegotiation are off; the rest is OpenSSL's own choice",
     **{f"{prefix}{name}": why for name, why in _OF_TLS.items() for prefix in _TLS_PREFIXES},
 }
 

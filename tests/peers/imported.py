@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peers import profiles
+from peers.postfix import settled
 from peers.profiles import DIALOGUES, Settings
 from peers.screener import COMMAND
 
@@ -51,6 +52,7 @@ def make(name: str, tables: Path, folder: Path) -> Imported:
     folder.mkdir(parents=True)
     text = (FOLDER / f"{name.removeprefix('imported-')}.cf").read_text()
     (folder / "main.cf").write_text(text.replace("@tables@", str(tables)))
+    settled(folder / "main.cf")
     (folder / "master.cf").write_text(MASTER)
     made = folder / "fastscreen.toml"
     subprocess.run(

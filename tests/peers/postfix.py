@@ -5,6 +5,7 @@ import os
 import pwd
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,7 @@ class Postfix:
             "tlsproxy_tls_chain_files": ", ".join(map(str, chain)),
         }
         (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
+        settled(self.config / "main.cf")
         proxied = pages.block(PAGE, "smtpd_upstream_proxy_protocol=")
         lines = [_MASTER.format(smtpd=SMTPD, proxied=proxied, size=MOST)]
         lines += [_MASTER_OF_OURS.format(smtpd=smtpd_of_ours(count), side=f"fs{count}") for count in WORKERS]
@@ -195,6 +197,12 @@ class Postfix:
         processes.stop(self._master)
         with contextlib.suppress(ProcessLookupError):  # what of its process group outlived it
             os.killpg(self._master.pid, 9)
+
+
+def settled(main_cf: Path) -> None:
+    """Make it a minute old: who reads one that was just written, every program of Postfix, first waits 2 s."""
+    a_minute_ago = time.time() - 60
+    os.utime(main_cf, (a_minute_ago, a_minute_ago))
 
 
 def _option(name: str, value: str) -> str:

@@ -6,14 +6,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from fastscreen.postfix import files
+from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.defaults import DEFAULTS, RAW
 from fastscreen.postfix.files import Service
 from fastscreen.postfix.settings import Postconf, Settings
 from peers import needs
+from peers.postfix import settled
 
 # what depends on the machine or the version is always set
 _FIXED = "myhostname = mx.example.test\nmydomain = example.test\nmynetworks = 127.0.0.0/8\npostscreen_cache_map = x:y\n"
@@ -85,19 +87,21 @@ LINE = st.one_of(
         lambda name: value(5).map(lambda text: f"{name}={text}")
     ),
     st.sampled_from(["compatibility_level = 3.6", "compatibility_level=2", "compatibility_level = 3.10"]),
-    st.sampled_from(["# a comment", "", "   ", "\t# indented = comment"]),
+    st.sampled_from(["# a comment", "", "   ", "\t# indented = comment", "policyd-spf_time_limit = 3600", "a.b:c=4"]),
 )
 
 
 def _folder(main: str, master: str = "") -> Path:
     folder = Path(tempfile.mkdtemp(prefix="fastscreen-"))
     (folder / "main.cf").write_text(main)
+    settled(folder / "main.cf")
     (folder / "master.cf").write_text(master)
     return folder
 
 
+@example(["u1 = 1", "smtpd_banner=a${u1? b }${u2:  c}${u1?{ d }:{e}}${u1?{f} : {g} }"], {})
 @given(st.lists(LINE, max_size=12), st.dictionaries(st.sampled_from(["u1", "smtpd_banner"]), value(0)))
-@settings(max_examples=20, deadline=None, phases=PHASES)
+@settings(max_examples=50, deadline=None, phases=PHASES)
 def test_values_as_postconf_has_them(lines: list[str], options: dict[str, str]) -> None:
     """Of every parameter that the import reads and this Postfix knows, under `-o` as well."""
     needs.program("postfix")
@@ -127,7 +131,7 @@ def test_values_as_postconf_has_them(lines: list[str], options: dict[str, str]) 
         max_size=5,
     )
 )
-@settings(max_examples=10, deadline=None, phases=PHASES)
+@settings(max_examples=30, deadline=None, phases=PHASES)
 def test_options_as_postconf_has_them(options: list[tuple[str, str, str, bool, str]]) -> None:
     """`-o` in its forms, over several lines; the last one wins."""
     needs.program("postfix")
@@ -151,6 +155,19 @@ def test_options_as_postconf_has_them(options: list[tuple[str, str, str, bool, s
 def test_a_mistake_is_postconfs_own_words(tmp_path: Path) -> None:
     needs.program("postfix")
     (tmp_path / "main.cf").write_text("nothing here\n")
+    settled(tmp_path / "main.cf")
     (tmp_path / "master.cf").write_text("")
     with pytest.raises(files.ReadError, match="missing '=' after attribute name"):
         Postconf("/usr/sbin/postconf", tmp_path).values({})
+
+
+def test_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made of `$config_directory` names the same file wherever fastscreen runs."""
+    postconf = needs.program("postfix").replace("postfix", "postconf")
+    (tmp_path / "main.cf").write_text(f"{_FIXED}postscreen_access_list = cidr:$config_directory/a.cidr\n")
+    settled(tmp_path / "main.cf")
+    (tmp_path / "master.cf").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for program in (postconf, None):
+        seen = postfix_settings.read(Path(), program).settings(None)
+        assert seen.value("postscreen_access_list") == f"cidr:{tmp_path}/a.cidr"

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import ipaddress
 import os
+import re
+import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from fastscreen.cache import Cache, merged
@@ -67,6 +72,7 @@ def test_expired_ones_are_left_out() -> None:
         f"192.0.2.1 {'9' * 30}",
         f"192.0.2.1 {LATER}" + ";1" * 5000,
         "\0\x1b[31m",
+        f"fe80::1%eth0 {LATER}",
     ],
 )
 def test_damaged_lines_are_named(line: str) -> None:
@@ -145,6 +151,117 @@ def test_what_a_worker_writes_meanwhile_undoes_nothing(tmp_path: Path) -> None:
 def test_sources_that_are_none(source: str) -> None:
     with pytest.raises(SourceError):
         list(lines_of(source, None))
+
+
+def program(folder: Path, text: str) -> str:
+    """A postmap of the test's own."""
+    path = folder / "postmap"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_of_a_line_that_is_no_record_only_the_beginning_is_kept() -> None:
+    long = "x" * 100_000
+    lines = list(cachedump.bounded(io.StringIO(f"one\n{long}\n192.0.2.1 {LATER}\n{long}")))
+    assert [len(line) for line in lines] == [4, cachedump.LONGEST + 1, len(lines[2]), cachedump.LONGEST + 1]
+    found = taken(*lines)
+    assert (list(found.records), found.damaged) == ([key("192.0.2.1")], 3)
+
+
+def test_what_postmap_says_cannot_hold_it_up(tmp_path: Path) -> None:
+    """More than a pipe holds, before the records."""
+    warns = f"yes warning | head -c 300000 >&2; echo '192.0.2.1\t{LATER}'"
+    assert list(lines_of("cdb:x", program(tmp_path, warns))) == [f"192.0.2.1\t{LATER}\n"]
+    fails = f"{warns}; echo postmap: fatal: this >&2; exit 1"
+    with pytest.raises(SourceError, match=r"^postmap: fatal: this$"):
+        list(lines_of("cdb:x", program(tmp_path, fails)))
+    with pytest.raises(SourceError, match=r"^cdb:x: postmap ended with signal 9$"):
+        list(lines_of("cdb:x", program(tmp_path, "kill -9 $$")))
+
+
+def test_lmdb_is_read_where_postmap_does_not_know_it(tmp_path: Path) -> None:
+    postmap = program(tmp_path, "echo 'postmap: fatal: unsupported dictionary type: lmdb' >&2; exit 1")
+    made_lmdb(tmp_path / "x.lmdb", "192.0.2.1")
+    for source in (f"lmdb:{tmp_path}/x", f"proxy:lmdb:{tmp_path}/x"):
+        assert list(lines_of(source, postmap)) == ["192.0.2.1\t1"]
+    with pytest.raises(SourceError, match="unsupported"):
+        list(lines_of(f"cdb:{tmp_path}/x", postmap))
+
+
+def made_lmdb(path: Path, *keys: str) -> None:
+    with lmdb.open(str(path), subdir=False, lock=False) as environment, environment.begin(write=True) as transaction:
+        for each in keys:
+            transaction.put(f"{each}\0".encode(), b"1\0")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 10])
+def test_an_lmdb_file_is_read_in_slices(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cachedump, "_SLICE", size)
+    made_lmdb(tmp_path / "x.lmdb", "a", "b", "bb", "k" * 510)
+    assert list(lines_of(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1", "bb\t1", f"{'k' * 510}\t1"]
+
+
+@pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
+def test_an_lmdb_file_is_not_read_while_postscreen_writes(lock: Callable[..., None], tmp_path: Path) -> None:
+    """Another process has Postfix's lock, and writes once it sees that somebody waits for it."""
+    path = tmp_path / "x.lmdb"
+    made_lmdb(path, "a")
+    ready = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        try:
+            with path.open("r+b") as file:
+                lock(file, fcntl.LOCK_EX)
+                os.write(ready[1], b"x")
+                waiting = re.compile(rf"-> .* {os.getppid()} [0-9a-f:]+:{path.stat().st_ino} ")
+                while not waiting.search(Path("/proc/locks").read_text()):
+                    time.sleep(0.01)
+                record = tmp_path / "new.lmdb"
+                made_lmdb(record, "a", "b")
+                file.write(record.read_bytes())
+                file.flush()
+                lock(file, fcntl.LOCK_UN)
+        finally:
+            os._exit(0)
+    os.read(ready[0], 1)
+    try:
+        assert list(lines_of(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1"]
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+
+
+@pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
+def test_a_btree_that_postscreen_has_open(lock: Callable[..., None], tmp_path: Path) -> None:
+    """It keeps its lock as long as it runs, and postmap would wait for that."""
+    path = tmp_path / "x.db"
+    path.touch()
+    ready = os.pipe()
+    postscreen = os.fork()
+    if postscreen == 0:
+        with path.open("r+b") as file:
+            lock(file, fcntl.LOCK_EX)
+            os.write(ready[1], b"x")
+            signal.pause()
+    os.read(ready[0], 1)
+    try:
+        with pytest.raises(SourceError, match="postscreen is using it"):
+            list(lines_of(f"btree:{tmp_path}/x", "/nowhere/postmap"))
+    finally:
+        os.kill(postscreen, signal.SIGKILL)
+        os.waitpid(postscreen, 0)
+
+
+def test_a_btree_without_postmap(tmp_path: Path) -> None:
+    (tmp_path / "x.db").touch()
+    with pytest.raises(SourceError, match="there is no postmap here"):
+        list(lines_of(f"btree:{tmp_path}/x", None))
+
+
+def test_memcache_lists_nothing() -> None:
+    with pytest.raises(SourceError, match="names as backup"):
+        list(lines_of("memcache:/etc/postfix/memcache.cf", "/nowhere/postmap"))
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def test_the_reference_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (r"one\ntwo\n", b"458 Unable\r\n", b"458-Unable\r\n458-one\r\n458 two\r\n"),
         ("port ${client_port} $(client_port) $$", b"458 No\r\n", b"458-No\r\n458 port 51234 51234 $\r\n"),
         ("${client_port?{yes}:{no}} ${nope:none}", b"458 No\r\n", b"458-No\r\n458 yes none\r\n"),
+        (r"\c${client_port?{ a }}${nope: b }", b"458 No\r\n", b"458 No a  b \r\n"),  # white space counts, as in Postfix
+        ("${{$client_port} > {9} ? {high} : {low}}", b"458 No\r\n", b"458-No\r\n458 high\r\n"),
         ("a", b"450-4.3.2 one\r\n450 4.3.2 two\r\n", b"450-4.3.2 one\r\n450-4.3.2 two\r\n450 4.3.2 a\r\n"),
     ],
 )
@@ -63,11 +65,21 @@ def test_an_unknown_name_is_empty_and_warned_of_once(tmp_path: Path) -> None:
     assert made.warnings == ['unknown macro name "helo" in expansion request']
 
 
-@pytest.mark.parametrize("template", ["${client_port", "$ x", "${}", "${client_port!x}"])
-def test_a_template_that_cannot_be_read_changes_nothing(tmp_path: Path, template: str) -> None:
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("${client_port", 'truncated macro reference: "${client_port"'),  # as postscreen says it
+        ("$ x", 'empty macro name: "$ x"'),
+        ("${}", 'empty macro name: ""'),
+        ("${client_port!x}", 'bad macro name: "client_port!x"'),
+        ("${client_port?{a}:{b}c}", 'bad text after }: "client_port?{a}:{b}c"'),
+        ("${nope?{a}b}", 'bad text after }: "nope?{a}b"'),
+    ],
+)
+def test_a_template_that_cannot_be_read_changes_nothing(tmp_path: Path, template: str, said: str) -> None:
     made = footer(tmp_path, template)
     assert apply(made, BUSY) == BUSY
-    assert len(made.warnings) == 1
+    assert made.warnings == [said]
 
 
 def test_maps_come_first_and_see_the_reply(tmp_path: Path) -> None:

@@ -109,7 +109,6 @@ def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.Capture
     """What Postfix and fastscreen take unasked and differ in: where the log goes, under which name, respect in it."""
     made = Made(folder, capsys, "")
     assert made.raw.pop("log") == {"to": "syslog", "ident": "postfix/postscreen", "respectful": False}
-    assert made.raw.pop("banner") == " ESMTP Postfix"
     assert made.raw.pop("engine") == {"smtputf8": False}
     assert not any(made.raw.values())
     assert "TO DO" in made.above("access.mynetworks")
@@ -118,6 +117,7 @@ def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.Capture
 CASES = [
     ("myhostname = mx.example.com", "hostname", "mx.example.com"),
     ("smtpd_banner = $mail_name $$ costs", "banner", "Postfix $$ costs"),
+    ("x = 1\nsmtpd_banner = a${x? b}${x?{ c }}${y:  d}", "banner", "a b c   d"),
     ("mail_owner = mail", "user", "mail"),
     ("queue_directory = /q\nsmtpd_service_name = behind", "handoff.to", "pass:/q/private/behind"),
     (
@@ -164,6 +164,10 @@ CASES = [
     ("smtpd_client_connection_count_limit = 7", "limits.client_connection_count", 7),
     ("postscreen_cache_map =", "cache.path", ""),
     ("postscreen_cache_cleanup_interval = 0", "cache.cleanup_interval", "0h"),
+    ("myhostname = mx.a.example\nsmtpd_banner = $mydomain", "banner", "a.example"),
+    ("mydomain = b.example\nmyhostname = mx.$mydomain\nsmtpd_banner = $myhostname", "banner", "mx.b.example"),
+    ("myhostname = mx", "hostname", "mx"),
+    ("myhostname = mx\nsmtpd_banner = $mydomain", "banner", "localdomain"),
     ("maillog_file = /var/log/maillog", "log.to", "file:/var/log/maillog"),
     ("maillog_file = /dev/stdout", "log.to", "stderr"),
     ("compatibility_level = 3.6", "log.respectful", None),
@@ -226,13 +230,59 @@ def test_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "access.list: mysql:/etc/m.cf is left out" in made.err
 
 
+def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The folder's own name is known; of others it is said that nothing is in their place."""
+    made = Made(
+        folder,
+        capsys,
+        "postscreen_access_list = cidr:$config_directory/a.cidr, cidr:${meta_directory}/$default_database_type\n"
+        "smtpd_banner = $myhostname ESMTP ($mail_version) ${stress?{busy}}${nobody:{!}}\n"
+        "postscreen_dnsbl_sites = $key.zen.example*2, b.example\n",
+    )
+    assert made.get("access.list") == [f"cidr:{folder}/a.cidr", f"cidr:{folder}/hash"]
+    assert made.get("dnsbl.sites") == ["b.example"]
+    todo = [line.strip() for line in made.err.partition("To do:\n")[2].splitlines() if " is set nowhere" in line]
+    assert todo == [
+        "banner: $mail_version is set nowhere here: nothing is put in its place",
+        "banner: $myhostname is set nowhere here: nothing is put in its place",
+        "dnsbl.sites: $key is set nowhere here: nothing is put in its place",
+    ]
+
+
+def test_the_proxy_protocol_of_an_smtpd_at_the_port(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To take the header for early talk would turn everybody away."""
+    smtpd = "smtp inet n - y - - smtpd -o smtpd_upstream_proxy_protocol=haproxy\n"
+    (folder / "master.cf").write_text(smtpd)
+    made = Made(folder, capsys, "")
+    assert made.get("listen.addresses") == []
+    assert made.get("listen.proxy")[0]["addresses"] == ["0.0.0.0:25", "[::]:25"]
+    assert "smtpd_upstream_proxy_protocol = haproxy (-o of smtp/inet)" in made.above("listen.proxy")
+    (folder / "master.cf").write_text(MASTER)  # postscreen does not look at it
+    assert Made(folder, capsys, "smtpd_upstream_proxy_protocol = haproxy\n").get("listen.proxy") is None
+
+
 def test_proxy_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = Made(folder, capsys, "postscreen_upstream_proxy_protocol = haproxy\npostscreen_upstream_proxy_timeout = 7\n")
     assert made.get("listen.addresses") == []
     assert made.get("listen.proxy") == [
         {"addresses": ["0.0.0.0:25", "[::]:25"], "trusted": ["0.0.0.0/0", "::/0"], "timeout": "7s"}
     ]
-    assert "listen.proxy: postscreen believes whoever connects" in made.err
+    assert "listen.proxy: Postfix believes whoever connects" in made.err
+
+
+@pytest.mark.parametrize("main_cf", ["postscreen_upstream_proxy_protocol = haproxy2", "inet_protocols = none"])
+def test_without_a_balancers_port_there_is_another(
+    main_cf: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = haproxy\n{main_cf}\n")
+    assert made.config.listen.addresses and not made.config.listen.proxy
+    assert "  listen.proxy: not taken over: " in made.err
+
+
+def test_without_certificates_there_is_no_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = relative.pem\n")
+    assert made.raw["tls"]["level"] == "none"
+    assert "  tls.level: without its certificates there can be no STARTTLS" in made.err
 
 
 TLS = [
@@ -285,7 +335,8 @@ def test_what_cannot_be_taken_over_is_named_and_left_out(folder: Path, capsys: p
         capsys,
         "postscreen_greet_action = explode\npostscreen_dnsbl_sites = good.example, bad.example=1.2*3\n"
         "mynetworks = 192.0.2.1/24, hash:/etc/nets\npostscreen_greet_wait = soon\npostscreen_helo_required = maybe\n"
-        "postscreen_command_count_limit = many\npostscreen_new_thing = 1\npostscreen_watchdog_timeout = 20s\n",
+        "postscreen_command_count_limit = many\npostscreen_new_thing = 1\npostscreen_watchdog_timeout = 20s\n"
+        "tlsproxy_client_level = may\nsyslog_facility = local1\n",
     )
     assert made.get("dnsbl.sites") == ["good.example"]
     for key in ("greet.action", "greet.wait", "engine.helo_required", "engine.command_count_limit"):
@@ -294,6 +345,8 @@ def test_what_cannot_be_taken_over_is_named_and_left_out(folder: Path, capsys: p
     assert made.get("access.mynetworks") == []
     assert "postscreen_new_thing (main.cf): unknown to this import" in made.err
     assert "postscreen_watchdog_timeout (main.cf): a worker that dies" in made.err
+    assert "tlsproxy_client_level (main.cf): of mail that goes out" in made.err
+    assert "syslog_facility (main.cf): fastscreen's lines have the facility mail" in made.err
     assert "# postscreen_new_thing = 1 (main.cf): unknown" in made.out
 
 
@@ -323,6 +376,12 @@ def test_what_smtpd_and_the_outgoing_side_need_stays(folder: Path, capsys: pytes
     assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix", "smtpd/pass"]
     assert report["master"][-1]["before"] == []
     assert report["master"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
+
+
+def test_tlsproxy_stays_for_a_service_with_its_own_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "master.cf").write_text(f"{MASTER}relay unix - - n - - smtp\n  -o smtp_tls_connection_reuse=yes\n")
+    report = json.loads(Made(folder, capsys, "", "--json").out)
+    assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix"]
 
 
 def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,20 +433,46 @@ def test_output_is_written_at_once_and_never_over_another(folder: Path, capsys: 
     assert Made(folder, capsys, "", "--output", str(out)).code == 0
     first = out.read_text()
     config.load(out)
+    assert out.stat().st_mode & 0o777 == 0o644
+    out.chmod(0o640)  # the keys of some lists are secrets
     again = Made(folder, capsys, "postscreen_greet_wait = 1s\n", "--output", str(out))
     assert again.code == 1 and "--force" in again.err and out.read_text() == first
     assert Made(folder, capsys, "postscreen_greet_wait = 1s\n", "--output", str(out), "--force").code == 0
-    assert 'wait = "1s"' in out.read_text()
+    assert 'wait = "1s"' in out.read_text() and out.stat().st_mode & 0o777 == 0o640
     assert [each.name for each in out.parent.iterdir()] == ["fastscreen.toml"]
+
+
+def test_an_old_name_beside_the_new_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every line it is said what it became."""
+    main_cf = "postscreen_dnsbl_allowlist_threshold = -1\npostscreen_dnsbl_whitelist_threshold = -5\n"
+    made = Made(folder, capsys, main_cf)
+    assert made.get("dnsbl.allowlist_threshold") == -1
+    said = "postscreen_dnsbl_whitelist_threshold (main.cf): postscreen_dnsbl_allowlist_threshold is set as well"
+    assert said in made.err
+    assert "is set as well" not in Made(folder, capsys, main_cf.partition("\n")[2]).err
+
+
+def test_a_name_may_be_a_services(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in half of all main.cf; `$name` reaches no further than letters, digits and _, there as here."""
+    main_cf = "policyd-spf_time_limit = 3600\n127.0.0.1:10024_x=1\nb-c = 2\nsmtpd_banner = $b-c ESMTP\n"
+    assert Made(folder, capsys, main_cf).get("banner") == "-c ESMTP"
 
 
 @pytest.mark.parametrize(
     ("main_cf", "master_cf", "said"),
     [
         ("what is this\n", MASTER, "main.cf: line 1: what is this: not of the form NAME = VALUE"),
+        ("= value\n", MASTER, "main.cf: line 1: = value: not of the form NAME = VALUE"),
+        ("two words = value\n", MASTER, "main.cf: line 1: two words = value: not of the form NAME = VALUE"),
         ("", "smtp inet n\n", "master.cf: line 1: smtp inet n: fewer than 8 fields"),
         ("", "smtp inet n - y - 1 postscreen -o { x = y\n", "master.cf: line 1: no } for {"),
         ("a = $b\nb = $a\nsmtpd_banner = $a\n", MASTER, "leads back to itself"),
+        (
+            "".join(f"a{at} = $a{at + 1}$a{at + 1}\n" for at in range(40)) + "smtpd_banner = $a0\n",
+            MASTER,
+            "more than 10000 names in it",
+        ),
+        ("x = 1\nsmtpd_banner = ${x?{a}:{b}c}\n", MASTER, 'bad text after }: "x?{a}:{b}c"'),
     ],
 )
 def test_what_cannot_be_read(
