@@ -111,7 +111,9 @@ class Postscreen(Screener):
             "deep": "yes" if self.settings.deep else "no",
             "process_limit": self.settings.process_limit,
         }
-        (self.folder / "main.cf").write_text(_MAIN_CF.format_map(values))
+        main_cf = self.folder / "main.cf"
+        main_cf.write_text(_MAIN_CF.format_map(values))
+        os.utime(main_cf, (0, 0))  # every program of Postfix first waits 2 s when it was written just now
         (self.folder / "master.cf").write_text(_MASTER_CF.format_map(values))
 
     def held_memory(self) -> int:
