@@ -1,5 +1,6 @@
 """What others read of us: promtool, systemd, fail2ban, mandoc; and a wheel in an environment of its own."""
 
+import json
 import os
 import re
 import shutil
@@ -11,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from robust.conftest import Start, folder, mta, start
+from prometheus_client.parser import text_string_to_metric_families
+from robust.conftest import Start, dns, folder, mta, start
+from robust.fakedns import FakeDns, listed
 from robust.harness import ADDRESS, COMMAND, Screener, wait_until
-from robust.test_metrics import begin, place, scraped, talk
+from robust.test_metrics import begin, place, samples, scraped, talk
 
 from peers import needs
 
-__all__ = ["folder", "mta", "place", "start"]
+__all__ = ["dns", "folder", "mta", "place", "start"]
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "contrib/systemd/fastscreen.service"
@@ -36,6 +39,43 @@ def test_promtool(start: Start, place: str) -> None:
     talk(screener)
     checked = run(promtool, "check", "metrics", stdin=scraped(place))
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_each_query_of_the_board_has_an_answer(
+    start: Start, place: str, folder: Path, dns: FakeDns, tmp_path: Path
+) -> None:
+    """Prometheus' own evaluator, over what is really served: no selector or label that nothing has."""
+    promtool = needs.program("promtool")
+    dns.zones = {"bl.test": listed("127.0.0.2")}
+    lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
+    screener = begin(start, place, {"dnsbl": lists, "cache": {"path": str(folder / "cache")}})
+    talk(screener)
+    wait_until(lambda: samples(scraped(place)).get(("fastscreen_dnsbl_answered_total", "bl.test")) == 1, "an answer")
+    there = [one for family in text_string_to_metric_families(scraped(place)) for one in family.samples]
+    labels = {one.name: set(one.labels) for one in there}
+    board = json.loads((ROOT / "contrib/grafana.json").read_text())
+    targets = [target for panel in board["panels"] for target in panel["targets"]]
+    queries = [target["expr"].replace("$instance", ".*").replace("$__rate_interval", "5m") for target in targets]
+    assert len(queries) > 30
+    for query, target in zip(queries, targets, strict=True):
+        wanted = {label for words in re.findall(r"by \(([\w, ]+)\)", query) for label in words.split(", ")}
+        wanted |= set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+        for name in re.findall(r"fastscreen_\w+", query):
+            assert wanted <= labels[name] | {"instance"}, query
+    series = [
+        {"series": one.name + json.dumps(one.labels | {"instance": "a"}), "values": f"{one.value}x10"} for one in there
+    ]
+    for each in series:
+        each["series"] = re.sub(r'"(\w+)": "', r'\1="', each["series"])
+    asked = [{"eval_time": "8m", "expr": f"absent({query})", "exp_samples": []} for query in queries]
+    # A query that nothing answers is absent: promtool has to see that, too.
+    for expression, wrong in (("vector(1)", 0), ("fastscreen_x", 1)):
+        asked.append({"eval_time": "8m", "expr": f"absent({expression})", "exp_samples": []})
+        tests = tmp_path / "tests.yml"
+        tests.write_text(json.dumps({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": asked}]}))
+        judged = run(promtool, "test", "rules", str(tests))
+        assert judged.returncode == wrong, judged.stdout + judged.stderr
+        assert (judged.stdout + judged.stderr).count("expr:") == wrong, judged.stdout + judged.stderr
 
 
 # ---- systemd
