@@ -22,8 +22,13 @@ from packaging.requirements import Requirement
 from prometheus_client.parser import text_string_to_metric_families
 from robust.conftest import Start, dns, folder, mta, start
 from robust.fakedns import FakeDns, listed
+from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import ADDRESS, COMMAND, Screener, merge, wait_until
+from robust.proxymta import Connection, ProxyMta
+from robust.test_allowlist_daemon import says
+from robust.test_continue_tls import asked, going_on
 from robust.test_metrics import begin, place, samples, scraped, talk
+from robust.tlsclient import certificates
 
 from peers import needs
 
@@ -129,47 +134,96 @@ def _allowed_calls() -> set[str]:
     return calls
 
 
-def test_the_filter_has_the_system_calls_that_we_make(folder: Path, mta: object, tmp_path: Path) -> None:
-    """A client from start to end, metrics, the control socket and the cache; then a reload, and the end."""
+def _sandboxed(trace: str) -> None:
+    """AssertionError: a process did what the unit does not allow."""
+    unit = UNIT.read_text()
+    # the exec is systemd's, and who is no root becomes nobody else
+    made = set(re.findall(r"(?m)^\d+ +(?:<\.\.\. )?(\w+)[( ]", trace)) - {"execve"}
+    made -= {"setgroups", "setresgid", "setresuid", "setgid", "setuid"}
+    assert len(made) > 40
+    assert {"splice", "memfd_create", "connect"} <= made
+    assert made - _allowed_calls() <= {"unfinished"}
+    families = set(re.findall(r" socket(?:pair)?\((?:AF|PF)_(\w+)", trace))
+    assert {"INET", "UNIX"} <= families
+    (allowed,) = re.findall(r"(?m)^RestrictAddressFamilies=(.*)$", unit)
+    assert families <= {name.removeprefix("AF_") for name in allowed.split()}
+    assert "RestrictNamespaces=yes" in unit
+    assert "CLONE_NEW" not in trace
+    # systemd.exec(5): no memory that is written and run, nor any that becomes what is run
+    assert "MemoryDenyWriteExecute=yes" in unit
+    assert not re.findall(r" mmap\(.*PROT_WRITE\|PROT_EXEC|.* (?:pkey_)?mprotect\(.*PROT_EXEC", trace)
+
+
+def test_the_sandbox_has_what_we_do(folder: Path, mta: object, dns: FakeDns, tmp_path: Path) -> None:
+    """A session in TLS that goes on with an MTA, and a long message in it; then one by descriptor, a refresh of the
+    lists, metrics, the control socket, a reload, and the end.
+    """
     strace = needs.program("strace")
     needs.root("strace of another user's processes")
     trace = tmp_path / "trace"
-    screener = Screener(
-        folder,
-        {
-            "control": {"path": str(folder / "run/control")},
-            "metrics": {"listen": f"unix:{folder / 'run/metrics'}"},
-            "cache": {"path": str(folder / "cache")},
-            "listen": {"addresses": [f"{ADDRESS}:0"], "workers": 2},
-        },
-    )
-    shutil.chown(folder, "nobody")
-    (folder / "run").mkdir()
-    shutil.chown(folder / "run", "nobody")
-    with screener.output.open("ab") as sink:
-        screener.process = subprocess.Popen(
-            [strace, "-f", "-qq", "-o", str(trace), str(COMMAND), "run", "-c", str(screener.config)],
-            stdout=sink, stderr=sink, start_new_session=True,
-        )  # fmt: skip
-    try:
-        wait_until(lambda: screener.log.exists() and len(screener.lines(" daemon started ")) > 0, "fastscreen", 60)
-        where = screener.lines(" daemon started ")[-1].rpartition(" listening on ")[2]
-        screener.address = (where.rpartition(":")[0], int(where.rpartition(":")[2]))
-        talk(screener)
-        wait_until(lambda: _answers(str(folder / "run/metrics")), "metrics", 60)
-        (child,) = Path(f"/proc/{screener.pid}/task/{screener.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGHUP)
-        screener.line(" configuration reloaded")
-        os.kill(int(child), signal.SIGTERM)
-        assert screener.wait(60) == 0
-    finally:
-        if screener.process.poll() is None:
-            screener.process.kill()
-    # the exec is systemd's, and who is no root becomes nobody else
-    made = set(re.findall(r"(?m)^\d+ +(?:<\.\.\. )?(\w+)[( ]", trace.read_text())) - {"execve"}
-    made -= {"setgroups", "setresgid", "setresuid", "setgid", "setuid"}
-    assert len(made) > 40
-    assert made <= _allowed_calls() | {"unfinished"}
+    message = b"x" * 78 + b"\r\n"
+    message = b"Subject: x\r\n\r\n" + message * 20_000 + b".\r\n"
+    dns.zones = {"bl.test": listed("127.0.0.2"), "big.test": says("v=spf1 ip4:8.8.8.0/24 -all")}
+
+    def serve(connection: Connection, _: int) -> None:
+        asked(connection)
+        connection.expect(b"DATA", b"354 go")
+        left = len(message)
+        while left:
+            left -= len(connection.socket.recv(min(left, 1 << 20)))
+        connection.send(b"250 ok\r\n")
+        connection.expect(b"QUIT", b"221 bye")
+
+    with ProxyMta(serve) as behind:
+        screener = Screener(
+            folder,
+            {
+                "control": {"path": str(folder / "run/control")},
+                "metrics": {"listen": f"unix:{folder / 'run/metrics'}"},
+                "cache": {"path": str(folder / "cache")},
+                "listen": {"addresses": [f"{ADDRESS}:0", "[::1]:0"], "workers": 2},
+                "greet": {"banner": "", "wait": "1s"},
+                "tls": {"level": "may", "certificates": certificates(folder)},
+                "deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"},
+                "handoff": {"continue_to": [behind.target]},
+                "dnsbl": {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]},
+                "allowlist": {"domains": ["big.test"], "path": str(folder / "lists/allow.cidr")},
+                "access": {"list": [f"cidr:{folder / 'lists/allow.cidr'}"]},
+            },
+        )
+        shutil.chown(folder, "nobody")
+        for name in ("run", "lists"):
+            (folder / name).mkdir()
+            shutil.chown(folder / name, "nobody")
+        with screener.output.open("ab") as sink:
+            screener.process = subprocess.Popen(
+                [strace, "-f", "-qq", "-o", str(trace), str(COMMAND), "run", "-c", str(screener.config)],
+                stdout=sink, stderr=sink, start_new_session=True,
+            )  # fmt: skip
+        try:
+            where = screener.line(" daemon started ", seconds=60).rpartition(" listening on ")[2].split(", ")[0]
+            screener.address = (where.rpartition(":")[0], int(where.rpartition(":")[2]))
+            screener.line(" tables read again", seconds=60)
+            with going_on(screener) as client:
+                assert client.ask(b"DATA") == b"354 go\r\n"
+                client.send(message)
+                assert client.read() == b"250 ok\r\n"
+                assert client.ask(b"QUIT") == b"221 bye\r\n"
+            with screener.connect() as client:
+                assert client.read() == FROM_MTA
+            screener.line(" PASS OLD ")
+            wait_until(lambda: _answers(str(folder / "run/metrics")), "metrics", 60)
+            assert run(str(COMMAND), "status", "--socket", str(folder / "run/control")).returncode == 0
+            (child,) = Path(f"/proc/{screener.pid}/task/{screener.pid}/children").read_text().split()
+            os.kill(int(child), signal.SIGHUP)
+            screener.line(" configuration reloaded", seconds=60)
+            os.kill(int(child), signal.SIGTERM)
+            assert screener.wait(60) == 0
+        finally:
+            if screener.process.poll() is None:
+                screener.process.kill()
+    assert not screener.lines("warning"), screener.lines("warning")
+    _sandboxed(trace.read_text(errors="replace"))
 
 
 def _answers(place: str) -> bool:
