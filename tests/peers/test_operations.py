@@ -28,6 +28,7 @@ from robust.proxymta import Connection, ProxyMta
 from robust.test_allowlist_daemon import says
 from robust.test_continue_tls import asked, going_on
 from robust.test_metrics import begin, place, samples, scraped, talk
+from robust.test_workers import owner
 from robust.tlsclient import certificates
 
 from peers import needs
@@ -271,12 +272,12 @@ def _free_port() -> int:
 def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> None:
     """The first client starts it, is served, and the manager hears READY, a reload, life signs and the end."""
     activate = needs.program("systemd-socket-activate")
-    where = f"{ADDRESS}:{_free_port()}"
-    screener = Screener(folder, {"listen": {"addresses": [where]}})
+    where, also = f"{ADDRESS}:{_free_port()}", f"[::1]:{_free_port()}"
+    screener = Screener(folder, {"listen": {"addresses": [where, also]}})
     with screener.output.open("ab") as sink:
         process = screener.process = subprocess.Popen(
             [
-                activate, "-l", where, "--fdname=smtp", "-E", f"NOTIFY_SOCKET={manager.path}", "-E",
+                activate, "-l", where, "-l", also, "--fdname=smtp", "-E", f"NOTIFY_SOCKET={manager.path}", "-E",
                 "WATCHDOG_USEC=200000", str(COMMAND), "run", "-c", str(screener.config),
             ],
             stdout=sink, stderr=sink, start_new_session=True,
@@ -285,7 +286,9 @@ def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> N
         screener.address = (ADDRESS, int(where.rpartition(":")[2]))
         wait_until(lambda: "Listening on" in screener.output.read_text(), "systemd-socket-activate")
         talk(screener)
-        assert f"STATUS=listening on {where}" in manager.hears("READY=1")
+        assert f"STATUS=listening on {where}, {also}" in manager.hears("READY=1")
+        with socket.create_connection(("::1", int(also.rpartition(":")[2]))) as client:
+            assert client.recv(4) == b"220-"
         manager.hears("WATCHDOG=1")
         screener.signal(signal.SIGHUP)
         while not (message := manager._socket.recv(4096).decode()).startswith("RELOADING=1"):
@@ -298,6 +301,60 @@ def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> N
     finally:
         if process.poll() is None:
             process.kill()
+
+
+# What systemd does with each address twice in ListenStream=, and ReusePort=yes: systemd-socket-activate cannot.
+_ACTIVATE = """
+import fcntl, os, socket, sys
+sockets = []
+for host, port in zip(sys.argv[1::2], map(int, sys.argv[2:5:2])):
+    for _ in range(2):
+        one = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind((host, port))
+        one.listen()
+        sockets.append(fcntl.fcntl(one.detach(), fcntl.F_DUPFD, 100))
+for at, one in enumerate(sockets):
+    os.dup2(one, 3 + at)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join("abcd")}
+os.execv(sys.argv[5], sys.argv[5:])
+"""
+
+
+def test_two_workers_with_a_socket_each(folder: Path, mta: object) -> None:
+    """For IPv4 and IPv6: both are served by both, and a client's worker is always the same."""
+    ports = _free_port(), _free_port()
+    screener = Screener(
+        folder,
+        {
+            "listen": {"addresses": [f"{ADDRESS}:{ports[0]}", f"[::1]:{ports[1]}"], "workers": 2},
+            "access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16", "[::1]/128"]},
+        },
+    )
+    where = (ADDRESS, str(ports[0]), "::1", str(ports[1]))
+    with screener.output.open("ab") as sink:
+        screener.process = subprocess.Popen(
+            [sys.executable, "-c", _ACTIVATE, *where, str(COMMAND), "run", "-c", str(screener.config)],
+            stdout=sink, stderr=sink, start_new_session=True,
+        )  # fmt: skip
+    try:
+        screener.line(" daemon started ")
+        screener.address = (ADDRESS, ports[0])
+        owners: dict[str, set[int]] = {}
+        for _ in range(2):
+            for number in range(1, 31):
+                with screener.connect(f"127.7.0.{number}") as client:
+                    assert client.read() == FROM_MTA
+                    owners.setdefault(f"127.7.0.{number}", set()).add(owner(screener, client))
+            with socket.create_connection(("::1", ports[1]), 20) as ipv6:
+                assert ipv6.recv(100) == FROM_MTA
+        assert all(len(one) == 1 for one in owners.values())
+        assert set.union(*owners.values()) == set(screener.workers())
+        found = re.findall(r"\[(\d+)\]: CONNECT from \[::1\]", "\n".join(screener.lines()))
+        assert len(found) == 2
+        assert len(set(found)) == 1
+    finally:
+        screener.stop()
 
 
 def test_a_socket_for_another_address(folder: Path) -> None:
