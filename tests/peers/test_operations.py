@@ -109,6 +109,17 @@ def test_systemd_accepts_the_units(installed: Path) -> None:
     assert (checked.returncode, checked.stderr) == (0, "")
 
 
+def test_nothing_but_the_configuration_decides_whether_it_starts(tmp_path: Path) -> None:
+    """A check fails when the mail server is down, and port 25 would stay closed."""
+    config = tmp_path / "fastscreen.toml"
+    config.write_text(f'[handoff]\nto = "pass:{tmp_path}/nobody"\n[cache]\npath = ""\n[control]\npath = ""\n')
+    assert run(str(COMMAND), "check", "-c", str(config)).returncode == 1
+    unit = UNIT.read_text()
+    assert not re.search(r"(?m)^Exec(?:StartPre|Condition)=(?!-)", unit)
+    assert re.search(r"(?m)^StartLimitIntervalSec=0$", unit)
+    assert re.search(r"(?m)^ExecStart=/usr/bin/fastscreen run ", unit)
+
+
 def test_the_sandbox_is_as_tight_as_the_docs_say() -> None:
     analyze = needs.program("systemd-analyze")
     said = run(analyze, "security", "--offline=true", str(UNIT)).stdout
@@ -246,10 +257,12 @@ class Manager:
 
     def hears(self, wanted: str) -> str:
         """Wait for a message with this line; return it."""
-        while True:
-            message = self._socket.recv(4096).decode()
-            if wanted in message.split("\n"):
-                return message
+        while wanted not in (message := self.hears_any()).split("\n"):
+            pass
+        return message
+
+    def hears_any(self) -> str:
+        return self._socket.recv(4096).decode()
 
     def close(self) -> None:
         self._socket.close()
@@ -291,7 +304,7 @@ def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> N
             assert client.recv(4) == b"220-"
         manager.hears("WATCHDOG=1")
         screener.signal(signal.SIGHUP)
-        while not (message := manager._socket.recv(4096).decode()).startswith("RELOADING=1"):
+        while not (message := manager.hears_any()).startswith("RELOADING=1"):
             pass
         assert re.fullmatch(r"RELOADING=1\nMONOTONIC_USEC=\d+", message)
         manager.hears("READY=1")
@@ -301,6 +314,33 @@ def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> N
     finally:
         if process.poll() is None:
             process.kill()
+
+
+def test_the_watchdog_hears_of_us_while_a_reload_waits(folder: Path, mta: object, manager: Manager) -> None:
+    """For a table that is never read to its end: longer than half of what the unit says the watchdog waits."""
+    table = folder / "table.cidr"
+    table.write_text("192.0.2.1 permit\n")
+    screener = Screener(folder, {"access": {"list": [f"cidr:{table}"]}})
+    environment = {**os.environ, "NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "200000"}
+    with screener.output.open("ab") as sink:
+        screener.process = subprocess.Popen(
+            [str(COMMAND), "run", "-c", str(screener.config)], stdout=sink, stderr=sink, env=environment
+        )
+    try:
+        manager.hears("READY=1")
+        table.unlink()
+        os.mkfifo(table)
+        table.chmod(0o666)
+        screener.signal(signal.SIGHUP)
+        while not manager.hears_any().startswith("RELOADING=1"):
+            pass
+        assert [manager.hears_any() for _ in range(3)] == ["WATCHDOG=1"] * 3
+        screener.signal(signal.SIGTERM)
+        manager.hears("STOPPING=1")
+        assert screener.wait(30) == 0
+    finally:
+        if screener.process.poll() is None:
+            screener.process.kill()
 
 
 # What systemd does with each address twice in ListenStream=, and ReusePort=yes: systemd-socket-activate cannot.
