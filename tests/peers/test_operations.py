@@ -245,6 +245,61 @@ def _answers(place: str) -> bool:
         return False
 
 
+def test_without_root_from_the_beginning(folder: Path, mta: object) -> None:
+    """With the one capability and the folders that the unit gives: a port below 1024, log, cache, sockets, a reload."""
+    setpriv = needs.program("setpriv")
+    needs.root("to become another user")
+    where = {name: folder / name for name in ("run", "state", "log")}
+    for path in where.values():
+        path.mkdir()
+        shutil.chown(path, "nobody")
+    folder.chmod(0o755)
+    os.chown(folder, 0, 0)
+    log = where["log"] / "fastscreen.log"
+    screener = Screener(
+        folder,
+        {
+            "listen": {"addresses": ["127.9.7.1:1017"], "workers": 2},
+            "control": {"path": str(where["run"] / "control")},
+            "metrics": {"listen": f"unix:{where['run'] / 'metrics'}"},
+            "cache": {"path": str(where["state"] / "cache")},
+            "log": {"to": f"file:{log}"},
+        },
+    )
+    screener.log = log
+    screener.config.chmod(0o644)
+    capability = "-all,+net_bind_service"
+    with screener.output.open("ab") as sink:
+        screener.process = subprocess.Popen(
+            [
+                setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", f"--inh-caps={capability}",
+                "--ambient-caps=+net_bind_service", f"--bounding-set={capability}", "--no-new-privs",
+                str(COMMAND), "run", "-c", str(screener.config),
+            ],
+            stdout=sink, stderr=sink, start_new_session=True, umask=0o027,
+        )  # fmt: skip
+    try:
+        screener.line(" daemon started ")
+        screener.address = ("127.9.7.1", 1017)
+        talk(screener)
+        wait_until(lambda: _answers(str(where["run"] / "metrics")), "metrics")
+        processes = [screener.pid, *screener.workers()]
+        assert len(processes) == 4
+        for pid in processes:
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert "Uid:\t65534\t65534\t65534\t65534" in status
+            assert "CapEff:\t0000000000000400" in status
+        made = [log, where["state"] / "cache", where["run"] / "control", where["run"] / "metrics"]
+        for path in made:
+            assert (path.stat().st_uid, path.stat().st_mode & 0o007) == (65534, 0)
+        log.rename(log.with_suffix(".1"))
+        screener.signal(signal.SIGHUP)
+        screener.line(" configuration reloaded")
+        assert not screener.lines("warning"), screener.lines()
+    finally:
+        screener.stop()
+
+
 class Manager:
     """The other end of NOTIFY_SOCKET."""
 

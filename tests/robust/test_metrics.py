@@ -146,29 +146,6 @@ def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Pa
     wait_until(all_there, lambda: str(named - {name for name, _ in samples(scraped(place))}))
 
 
-@pytest.mark.parametrize(
-    ("request_", "status"),
-    [
-        (b"GET /other HTTP/1.1\r\n\r\n", b"404"),
-        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
-        (b"\xff\0\r\n\r\n", b"400"),
-        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 20000, b"400"),
-    ],
-)
-def test_what_is_no_scrape(start: Start, place: str, request_: bytes, status: bytes) -> None:
-    begin(start, place)
-    try:
-        assert ask(place, request_).startswith(b"HTTP/1.0 " + status)
-    except ConnectionError:  # it had more to say than we listen to
-        assert len(request_) > 8192
-    assert there(place)
-
-
-def test_head_has_no_body(start: Start, place: str) -> None:
-    begin(start, place)
-    assert ask(place, b"HEAD /metrics HTTP/1.1\r\n\r\n").endswith(b"\r\n\r\n")
-
-
 def test_idle_scrapers_keep_out_nobody_and_hold_no_mail_up(start: Start, place: str) -> None:
     """They lose their places to whoever comes later."""
     screener = begin(start, place)

@@ -16,7 +16,10 @@ def test_they_are_up_to_date() -> None:
 def test_every_command_and_key_is_there() -> None:
     page = manual.command_page()
     for command in COMMANDS:
-        assert f".SS fastscreen {command.__name__.rpartition('.')[2]}" in page
+        name = command.__name__.rpartition(".")[2].replace("_", "-")
+        assert f".SS {manual.roff(f'fastscreen {name}')}\n" in page
+    for ways in ("cache import", "allowlist refresh", "bypass on"):
+        assert f".SS fastscreen {ways}\n" in page
     page = manual.key_page()
     for key in KEYS:
         assert rf"\fB{manual.roff(key.name)}\fR = " in page

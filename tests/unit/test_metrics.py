@@ -159,6 +159,37 @@ def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     served(tmp_path / "s", monkeypatch, 60, try_it, snapshot)
 
 
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /other HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"\xff\0\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 200_000, b"400"),
+    ],
+)
+def test_what_is_no_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: bytes, status: bytes) -> None:
+    async def try_it(scrapers: Scrapers) -> None:
+        reader, _ = await scrapers.one(request_)
+        # One that has more to say than we listen to may see a reset instead.
+        assert (await rest(reader)).startswith(b"HTTP/1.0 " + status) or len(request_) > metrics.REQUEST_MOST
+        reader, _ = await scrapers.one(ASKED)
+        assert (await rest(reader)).startswith(b"HTTP/1.0 200 ")
+
+    served(tmp_path / "s", monkeypatch, 60, try_it, page)
+
+
+def test_head_has_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def try_it(scrapers: Scrapers) -> None:
+        reader, _ = await scrapers.one(ASKED)
+        head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head
+        reader, _ = await scrapers.one(ASKED.replace(b"GET", b"HEAD"))
+        assert await rest(reader) == head + b"\r\n\r\n"
+
+    served(tmp_path / "s", monkeypatch, 60, try_it, page)
+
+
 # ---- families
 
 
