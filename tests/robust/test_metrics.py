@@ -23,11 +23,13 @@ def place(folder: Path) -> str:
 
 
 def ask(place: str, request: bytes = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") -> bytes:
-    """All that comes until the end."""
+    """All that comes until the end. place: a path, or [IP]:PORT."""
     got = b""
-    with socket.socket(socket.AF_UNIX) as scraper:
+    tcp = place.startswith("[")
+    with socket.socket(socket.AF_INET6 if tcp else socket.AF_UNIX) as scraper:
         scraper.settimeout(20)
-        scraper.connect(place)
+        host, _, port = place[1:].rpartition("]:")
+        scraper.connect((host, int(port)) if tcp else place)
         scraper.sendall(request)
         while more := scraper.recv(65536):
             got += more
@@ -170,7 +172,7 @@ def hung_up_on(scraper: socket.socket) -> bool:
         return True
 
 
-def test_over_tcp(start: Start) -> None:
+def test_over_tcp_where_another_listens(start: Start) -> None:
     """A port that is taken is a warning: mail does not depend on it."""
     with socket.socket() as taken:
         taken.bind((ADDRESS, 0))
@@ -179,3 +181,13 @@ def test_over_tcp(start: Start) -> None:
         screener = start({"metrics": {"listen": f"{ADDRESS}:{port}"}})
         assert "no metrics" in screener.line(" metrics.listen: ")
         talk(screener)
+
+
+def test_over_tcp(start: Start) -> None:
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        place = f"[::1]:{free.getsockname()[1]}"
+    screener = start({"metrics": {"listen": place}})
+    talk(screener)
+    wait_until(lambda: there(place), "metrics")
+    assert samples(scraped(place))["fastscreen_connects_total", ""] == 1
