@@ -37,7 +37,7 @@ def _address(listener: socket.socket) -> Endpoint:
     where = Endpoint(str(ipaddress.ip_address(host)), port)
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise OSError(0, f"socket activation: {where} does not listen; allowed: Accept=no")
-    if listener.family == socket.AF_INET6 and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+    if where.host == "::" and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
         raise OSError(0, f"socket activation: {where} takes IPv4, too; allowed: BindIPv6Only=ipv6-only")
     return where
 

@@ -33,6 +33,7 @@ def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = held.mark(place)
     mark[:] = bytes(2)
+    held.pulses[place.number] = 0
     fork(held, place, lambda theirs: _work(held, place.number, theirs, mark, look_over_cache))
 
 
@@ -75,7 +76,7 @@ def tried(held: Holdings, work: Callable[[socket.socket], int], seconds: float) 
     place = Place("trial")
     fork(held, place, work)
     try:
-        return hear(place, time.monotonic() + seconds)
+        return hear(held, place, time.monotonic() + seconds)
     finally:
         place.leave()
         place.kill()
@@ -125,6 +126,7 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
         held.tls_ready,
         Crew(held.key, held.inboxes),
         held.health,
+        held.pulses[number : number + 1],
     )
     return Worker(held.config, held.tables, own, target, seat).run()
 
@@ -197,11 +199,13 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     return Hub(held.config, target, daemon).run()
 
 
-def hear(place: Place, by: float) -> Report | Silent | None:
+def hear(held: Holdings, place: Place, by: float) -> Report | Silent | None:
     """What a worker says next, until a time (s, monotonic). None: it has ended, or all is to stop."""
     assert place.channel is not None
     while not stop_pending():
-        left = by - time.monotonic()
+        now = time.monotonic()
+        held.watchdog.feed(now)  # who waits for an answer is alive
+        left = by - now
         if left <= 0:
             return Silent()
         try:

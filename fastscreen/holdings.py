@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import activation, channel, controlsocket, policy, privileges, warningbook
+from fastscreen import activation, channel, controlsocket, notify, policy, privileges, warningbook
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
@@ -36,6 +36,8 @@ class Holdings:
     """Of the lists' tables, as they were when `tables` read them."""
     marks: memoryview
     """Two octets a worker: whether it is in the cache's file just now."""
+    pulses: memoryview
+    """An octet a worker, which it changes every second."""
     rings: list[memoryview]
     """Events, by worker."""
     questions: list[tuple[socket.socket, socket.socket]]
@@ -54,6 +56,7 @@ class Holdings:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self.started = time.time()
+        self.watchdog = notify.Watchdog()
         self.key = new_key()
         """By which a client's worker is chosen."""
         self.groups: dict[Endpoint, list[socket.socket]] = {}
@@ -141,6 +144,7 @@ class Holdings:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, 2 * count))
+        self.pulses = memoryview(mmap.mmap(-1, count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]

@@ -7,14 +7,16 @@ import os
 import socket
 import time
 
+PATIENCE = 0.5  # s: its queue is short, and without a READY=1 it would end us
+
 
 def tell(*lines: str) -> None:
-    """Send an assignment a line, such as READY=1. Whoever does not hear is not waited for."""
+    """Send an assignment a line, such as READY=1. Whoever does not hear is not waited for long."""
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
         return
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
-        speaker.setblocking(False)
+        speaker.settimeout(PATIENCE)
         speaker.sendto("\n".join(lines).encode(), "\0" + path[1:] if path[0] == "@" else path)
 
 

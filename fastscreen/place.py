@@ -12,6 +12,20 @@ SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 
 PAUSE_MOST = 30.0  # s
 
 
+class Pulse:
+    """Whether a worker's loop still turns, by the octet that it changes every second."""
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._missed = 0
+
+    def missed(self, now: int) -> int:
+        """How many looks in a row, this one with them, have found the octet as it was."""
+        self._missed = self._missed + 1 if now == self._last else 0
+        self._last = now
+        return self._missed
+
+
 class Place:
     """One of the workers, or the hub, whichever process it is just now. `pid` 0: none."""
 
@@ -23,12 +37,14 @@ class Place:
         self.started = 0.0  # s, monotonic
         self.start_at = 0.0  # s, monotonic
         self.short_lives = 0  # one after the other
+        self.pulse = Pulse()
 
     def take(self, pid: int, channel: socket.socket) -> None:
         """A process has started."""
         self.pid = pid
         self.channel = channel
         self.started = time.monotonic()
+        self.pulse = Pulse()
 
     def leave(self) -> None:
         """Close the channel to it."""

@@ -180,7 +180,7 @@ def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> No
         else:
             asked.append(place)
     for place in asked:
-        match hear(place, by):
+        match hear(held, place, by):
             case Failed(why):
                 held.warn(f"{place.name}: configuration not taken over: {why}; it is started anew")
                 place.kill()

@@ -25,13 +25,15 @@ from fastscreen.channel import Failed, Ready, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.place import Place
+from fastscreen.place import Place, Pulse
 from fastscreen.worker import one_line
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 STOP_NOW_SECONDS = 2.0
 OTHERS_END_SECONDS = 7.0  # a TLS process gives its clients 5
+LOOK_SECONDS = 10.0  # between two looks whether the workers' loops turn
+LOOKS_MOST = 6  # in a row that find one standing still; so many, for the whole machine may have stood still meanwhile
 CACHE_DEATHS_SECONDS = 600.0  # two in this time, and the file is not trusted any more
 
 
@@ -43,7 +45,7 @@ class Supervisor:
         self._held = Holdings(settings)
         self._stopping = False
         self._stop_by = 0.0
-        self._watchdog = notify.Watchdog()
+        self._look_at = math.inf
         self._cache_deaths: list[float] = []
         self._turns = Turns()
         self._refresh_is_given_up = False
@@ -78,6 +80,7 @@ class Supervisor:
         held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
         notify.tell("READY=1", f"STATUS=listening on {where}")
         self._turns.configure(held.config, time.monotonic())
+        self._look_at = time.monotonic() + LOOK_SECONDS
         self._supervise()
         self._end_others()
         held.close_control()
@@ -98,7 +101,7 @@ class Supervisor:
                 return 1
             by = time.monotonic() + START_SECONDS
             for place in some:
-                match hear(place, by):
+                match hear(held, place, by):
                     case Ready():
                         continue
                     case Failed(why, code):
@@ -135,7 +138,8 @@ class Supervisor:
                 case signal.SIGTERM | signal.SIGINT:
                     self._stop()
             now = time.monotonic()
-            self._watchdog.feed(now)
+            held.watchdog.feed(now)
+            self._look_after(now)
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
                 late = [place for place in held.places if place.pid]
@@ -145,6 +149,18 @@ class Supervisor:
             for place in self._missing():
                 if now >= place.start_at:
                     self._replace(place)
+
+    def _look_after(self, now: float) -> None:
+        """Kill a worker whose loop stands still: its clients wait for ever, and so would all that come after them."""
+        if self._stopping or now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        held = self._held
+        for place in held.places:
+            if place.pid and place.pulse.missed(held.pulses[place.number]) >= LOOKS_MOST:
+                held.warn(f"{place.name} (process {place.pid}) hangs: killed")
+                place.kill()
+                place.pulse = Pulse()
 
     def _reload(self) -> None:
         held, before = self._held, self._held.config
@@ -190,10 +206,10 @@ class Supervisor:
             due.append(turn)
         if self._stopping:
             due.append(self._stop_by)
-        if self._watchdog.interval:
-            due.append(self._watchdog.due)
-        if not due:
-            return signal.sigwait(forks.SIGNALS)
+        else:
+            due.append(self._look_at)
+        if self._held.watchdog.interval:
+            due.append(self._held.watchdog.due)
         info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))
         return info.si_signo if info is not None else None
 
@@ -257,7 +273,7 @@ class Supervisor:
             return
         if place is held.hub:
             return
-        match hear(place, time.monotonic() + START_SECONDS):
+        match hear(held, place, time.monotonic() + START_SECONDS):
             case Ready():
                 held.info(f"{place.name} is process {place.pid} now")
             case Failed(why):

@@ -46,7 +46,7 @@ class Seat(Struct, frozen=True):
     cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
     which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
     first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them. crew: the
-    others. health: how the DNS lists are.
+    others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the loop turns.
     """
 
     number: int
@@ -60,6 +60,7 @@ class Seat(Struct, frozen=True):
     tls_ready: memoryview
     crew: Crew
     health: HealthTable
+    pulse: memoryview
 
     @property
     def share(self) -> policy.Share:
@@ -216,6 +217,7 @@ class Worker:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
         while True:
             await asyncio.sleep(TICK)
+            self._seat.pulse[0] = (self._seat.pulse[0] + 1) & 0xFF
             if self._log.disconnected:
                 with contextlib.suppress(OSError):
                     self._target.open()

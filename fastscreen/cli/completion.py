@@ -19,6 +19,7 @@ examples:
 """
 
 _FILES = frozenset(("FILE", "PATH"))
+_FOLDERS = frozenset(("DIR",))
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -37,16 +38,18 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
     top = every_command()
-    _complete_files(top, shtab.FILE)
+    _complete_files(top, shtab.FILE, shtab.DIRECTORY)
     print(shtab.complete(top, arguments.shell))
     return 0
 
 
-def _complete_files(parser: argparse.ArgumentParser, file: object) -> None:
-    """Mark the options that take a file."""
+def _complete_files(parser: argparse.ArgumentParser, file: object, folder: object) -> None:
+    """Mark the options that take a file, or a folder."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
-                _complete_files(inner, file)
+                _complete_files(inner, file, folder)
         elif action.metavar in _FILES:
             action.complete = file  # type: ignore[attr-defined]  # shtab's own attribute
+        elif action.metavar in _FOLDERS:
+            action.complete = folder  # type: ignore[attr-defined]

@@ -1,6 +1,8 @@
 """What /metrics shows (docs/metrics.md): the counters of `status` and `dnsbl`, as Prometheus' families of samples.
 
 Names and labels have the shape of the Postfix exporter's postscreen metrics, so that its boards need a new prefix only.
+What a worker counts has its number as a label: of a sum of workers, Prometheus would take the end of one, or an answer
+that is missing, for a start from 0 of all of them, and show what they have counted so far as if it were new.
 """
 
 from __future__ import annotations
@@ -8,20 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from fastscreen.core import RANK_BOUNDS
 
 Map = dict[str, Any]
+Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
 _FAILED_TESTS = ("pregreet", "pipelining", "non_smtp_command", "bare_newline")  # kinds of events, in that order
 
 
-class Snapshot:
-    """One moment's numbers. status, dnsbl: as the verbs answer; details: as `Rings.details`."""
+class Worker(Struct, frozen=True):
+    """What one worker says. stats: its answer to `Stats`; lists: its lists' counters by name."""
 
-    def __init__(self, status: Map, dnsbl: Map, details: Map) -> None:
+    stats: Map
+    lists: Mapping[str, Map]
+
+
+class Snapshot:
+    """One moment's numbers. status, dnsbl: as the verbs answer; details: as `Rings.details`; workers: by number."""
+
+    def __init__(self, status: Map, dnsbl: Map, details: Map, workers: Mapping[str, Worker]) -> None:
         self._status = status
+        self._said = workers
         self._dnsbl = dnsbl
         self._details = details
 
@@ -38,16 +50,17 @@ class Snapshot:
         yield _counter("connects", "Clients that connected", counts["connect"])
         yield _counters("connects_rejected", "Clients turned away by a limit", "reason", details["busy"])
         new = details["passed_new"]
-        passes = {"NEW": new, "OLD": counts["passed"] - new + counts["cached"]}
+        passes = {"new": new, "old": counts["passed"] - new + counts["cached"]}
         yield _counters("passes", "Clients with a PASS line", "type", passes)
         failed = {kind: counts[kind] for kind in _FAILED_TESTS}
         failed |= {f"command_{which}_limit": number for which, number in details["limits"].items()}
         yield _counters("tests_failed", "Failed tests", "test", failed)
         yield _counter("hangups", "Clients that left", counts["hangup"])
-        found = {"allowlisted": counts["allowlisted"], "denylisted": counts["denylisted"]}
+        found = {"allow": counts["allowlisted"], "deny": counts["denylisted"]}
         yield _counters("access_list_matches", "Clients that the access list decided on", "action", found)
         yield _counters("messages_rejected", "Recipients refused by the dummy engine", "code", details["rejected"])
         yield _counter("turned_away", "Sessions that ended with a refusal, whatever the reason", counts["turned_away"])
+        yield _counter("spared", "Sessions that shadow mode, or a test's, did not end", counts["spared"])
         yield _counter("vetoed", "Clients that came in where nobody passes", counts["vetoed"])
         yield _counter("bypassed", "Clients handed on untested by the bypass", counts["bypassed"])
         yield _ranks(details["ranks"], details["rank_sum"])
@@ -61,7 +74,6 @@ class Snapshot:
         yield _counter("relayed", "Relayed sessions that are over", counts["relayed"])
 
     def _lists(self) -> Iterator[Metric]:
-        lists = self._dnsbl["lists"]
         for field, about in (
             ("asked", "Questions to a list"),
             ("answered", "Answers of a list"),
@@ -70,28 +82,50 @@ class Snapshot:
             ("timed_out", "Questions without an answer in time"),
             ("errors", "Answers that are errors"),
         ):
-            yield _counters(f"dnsbl_{field}", about, "list", {one["list"]: one[field] for one in lists})
+            family = CounterMetricFamily(f"fastscreen_dnsbl_{field}", about, labels=("worker", "list"))
+            for number, worker in self._said.items():
+                for name, counted in worker.lists.items():
+                    family.add_metric((number, name), counted[field])
+            yield family
         latency = GaugeMetricFamily(
             "fastscreen_dnsbl_latency_seconds", "Time to a list's answer since the start", labels=("list", "quantile")
         )
-        states = GaugeMetricFamily("fastscreen_dnsbl_up", "0: a list is failing, by the last minute", labels=("list",))
-        for one in lists:
-            for quantile, value in (("0.5", one["p50"]), ("0.95", one["p95"])):
-                if value is not None:
-                    latency.add_metric((one["list"], quantile), value)
-            states.add_metric((one["list"],), one["state"] != "failing")
+        up = GaugeMetricFamily(
+            "fastscreen_dnsbl_up", "0: a list is failing, by the last minute, or is out", labels=("list",)
+        )
+        counts = GaugeMetricFamily(
+            "fastscreen_dnsbl_in_score", "0: a list is out or suspect, and counts nothing", labels=("list",)
+        )
+        for name, lists in self._lists_by_name().items():
+            for quantile, field in (("0.5", "p50"), ("0.95", "p95")):
+                if values := [one[field] for one in lists if one[field] is not None]:
+                    latency.add_metric((name, quantile), max(values))
+            states = {one["state"] for one in lists}
+            up.add_metric((name,), not states & {"failing", "out"})
+            counts.add_metric((name,), not states & {"suspect", "out"})
         yield latency
-        yield states
-        workers = self._status["workers"]
+        yield up
+        yield counts
         for field, about in (
             ("asked", "Questions to the resolvers"),
             ("answered", "Answers of the resolvers"),
             ("timed_out", "Questions that no resolver answered in time"),
             ("ignored", "Packets that answer no question"),
         ):
-            yield _counter(f"resolver_{field}", about, sum(one["dns"][field] for one in workers))
-        yield _gauge("resolver_in_flight", "Questions on their way", sum(one["dns"]["in_flight"] for one in workers))
-        yield _gauge("resolver_kept", "Clients whose answers are kept", sum(one["dns"]["kept"] for one in workers))
+            yield self._of_each(CounterMetricFamily, f"resolver_{field}", about, f"dns_{field}")
+        yield self._of_each(GaugeMetricFamily, "resolver_in_flight", "Questions on their way", "dns_in_flight")
+        yield self._of_each(GaugeMetricFamily, "resolver_kept", "Clients whose answers are kept", "dns_kept")
+
+    def _lists_by_name(self) -> dict[str, list[Map]]:
+        """`dnsbl.reply_map` may give one name to many lists: as one, they are as well as the least well of them."""
+        found: dict[str, list[Map]] = {}
+        for one in self._dnsbl["lists"]:
+            found.setdefault(one["list"], []).append(one)
+        return found
+
+    def _of_each(self, kind: Kind, name: str, about: str, field: str) -> Metric:
+        """A field of each worker's answer to `Stats`."""
+        return _of_workers(kind, name, about, {number: worker.stats[field] for number, worker in self._said.items()})
 
     def _workers(self) -> Iterator[Metric]:
         workers = self._status["workers"]
@@ -107,13 +141,17 @@ class Snapshot:
             ("accepting", "0: accepting pauses, descriptors have run out", "accepting"),
             ("resident_memory_bytes", "Memory", "rss"),
         ):
-            yield _of_each(GaugeMetricFamily, f"worker_{name}", about, workers, field)
+            yield _of_workers(
+                GaugeMetricFamily, f"worker_{name}", about, {str(one["number"]): one[field] for one in workers}
+            )
         for name, about, field in (
             ("accepted", "Connections accepted by the worker's process", "accepted"),
             ("log_lines_lost", "Log lines that could not be written", "lost_log_lines"),
             ("cpu_seconds", "Processor time", "cpu"),
         ):
-            yield _of_each(CounterMetricFamily, f"worker_{name}", about, workers, field)
+            yield _of_workers(
+                CounterMetricFamily, f"worker_{name}", about, {str(one["number"]): one[field] for one in workers}
+            )
         limits = self._status["limits"]
         yield _gauge("pre_queue_limit", "Sessions under test at most", limits["pre_queue"])
         yield _gauge("post_queue_limit", "Hand-offs in flight at most", limits["post_queue"])
@@ -121,9 +159,10 @@ class Snapshot:
 
     def _daemon(self) -> Iterator[Metric]:
         status = self._status
+        yield _gauge("shadow", "1: in shadow mode, nobody is turned away", status["mode"] == "shadow")
         if (cache := status["cache"]) is not None:
-            yield _counter("cache_hits", "Clients found in the cache", cache["hits"])
-            yield _counter("cache_misses", "Clients not found in it", cache["misses"])
+            yield self._of_each(CounterMetricFamily, "cache_hits", "Clients found in the cache", "cache_hits")
+            yield self._of_each(CounterMetricFamily, "cache_misses", "Clients not found in it", "cache_misses")
             yield _gauge("cache_entries", "Clients in the cache", cache["entries"])
             yield _gauge("cache_size_bytes", "Size of its file", cache["size"])
         yield _gauge(
@@ -150,12 +189,10 @@ def _counters(name: str, about: str, label: str, values: Mapping[str, float]) ->
     return family
 
 
-def _of_each(
-    kind: type[CounterMetricFamily] | type[GaugeMetricFamily], name: str, about: str, workers: Iterable[Map], field: str
-) -> Metric:
+def _of_workers(kind: Kind, name: str, about: str, values: Mapping[str, float]) -> Metric:
     family = kind(f"fastscreen_{name}", about, labels=("worker",))
-    for one in workers:
-        family.add_metric((str(one["number"]),), float(one[field]))
+    for number, value in values.items():
+        family.add_metric((number,), float(value))
     return family
 
 

@@ -103,6 +103,21 @@ async def cache(house: House, answers: Sequence[Map | None]) -> Map:
 # ---- lists
 
 
+def by_name(house: House, answer: Sequence[Map]) -> dict[str, Map]:
+    """A worker's counters by a list's name as it is shown: `dnsbl.reply_map` may give one name to many lists.
+
+    answer: its answer to `Lists`. A worker may have other lists just now, while a reload is under way.
+    """
+    found: dict[str, Map] = {}
+    for domain, one in zip(house.domains, answer, strict=False):
+        name = house.shown.get(domain, domain)
+        if one["list"] == name:
+            total = found.setdefault(name, dict.fromkeys(_SUMMED, 0))
+            for field in _SUMMED:
+                total[field] += one[field]
+    return found
+
+
 async def dnsbl(house: House) -> Map:
     answers = await house.crew.ask_all(Lists())
     missing = [at + 1 for at, answer in enumerate(answers) if answer is None]

@@ -13,8 +13,9 @@ import socket
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from fastscreen.hub import figures
-from fastscreen.hub.families import Snapshot
+from fastscreen.hub.families import Snapshot, Worker
 from fastscreen.hub.house import House
+from fastscreen.hub.questions import Lists, Stats
 
 SCRAPERS_MOST = 8
 REQUEST_MOST = 8192  # octets, headers and all
@@ -33,24 +34,36 @@ async def serve(house: House, listener: socket.socket) -> asyncio.Server:
 class _Door:
     def __init__(self, house: House) -> None:
         self._house = house
-        self._scrapers = 0
+        self._scrapers: dict[asyncio.StreamWriter, bool] = {}
+        """The oldest first; whether it has asked."""
 
     async def called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._scrapers >= SCRAPERS_MOST:
+        if len(self._scrapers) >= SCRAPERS_MOST and not self._make_room():
             writer.transport.abort()
             return
-        self._scrapers += 1
+        self._scrapers[writer] = False
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
                 async with asyncio.timeout(PATIENCE):
                     request = await _request(reader)
+                if writer not in self._scrapers:
+                    return
+                self._scrapers[writer] = True
                 writer.write(await self._answer(request))
                 writer.close()
                 async with asyncio.timeout(PATIENCE):
                     await writer.wait_closed()
         finally:
             writer.transport.abort()
-            self._scrapers -= 1
+            self._scrapers.pop(writer, None)
+
+    def _make_room(self) -> bool:
+        """Hang up on whoever has kept a place for longest without a request: who says nothing keeps nobody out."""
+        silent = next((writer for writer, asked in self._scrapers.items() if not asked), None)
+        if silent is not None:
+            del self._scrapers[silent]
+            silent.transport.abort()
+        return silent is not None
 
     async def _answer(self, request: tuple[bytes, bytes] | None) -> bytes:
         if request is None:
@@ -61,11 +74,21 @@ class _Door:
         if path.partition(b"?")[0] != b"/metrics":
             return b"HTTP/1.0 404 Not Found\r\n" + _NO_BODY
         house = self._house
-        snapshot = Snapshot(await figures.status(house), await figures.dnsbl(house), house.rings.details())
-        body = generate_latest(snapshot)
+        body = generate_latest(await _snapshot(house))
         head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_PLAIN_0_0_4}\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         return head.encode() + (body if method == b"GET" else b"")
+
+
+async def _snapshot(house: House) -> Snapshot:
+    status, dnsbl = await figures.status(house), await figures.dnsbl(house)
+    stats, lists = await house.crew.ask_all(Stats()), await house.crew.ask_all(Lists())  # the same answers again
+    workers = {
+        str(at + 1): Worker(about, figures.by_name(house, listed or []))
+        for at, (about, listed) in enumerate(zip(stats, lists, strict=True))
+        if about is not None
+    }
+    return Snapshot(status, dnsbl, house.rings.details(), workers)
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes] | None:

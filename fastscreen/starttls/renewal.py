@@ -98,7 +98,7 @@ def _hand_out(held: Holdings, found: Certificates) -> None:
         except OSError:
             place.kill()
             continue
-        match hear(place, by):
+        match hear(held, place, by):
             case Failed(why):
                 held.warn(f"{place.name}: new certificates not taken over: {why}; it is started anew")
                 place.kill()

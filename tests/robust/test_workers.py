@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from robust import harness
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
@@ -374,6 +376,29 @@ def test_a_worker_that_hangs(start: Start, mta: FakeMta) -> None:
     assert screener.wait() == 0
     assert time.monotonic() - began < PATIENCE
     assert len(screener.lines("warning: worker 1 did not stop: killed")) == 1
+
+
+def test_a_worker_that_hangs_is_replaced(
+    start: Start, folder: Path, mta: FakeMta, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loop stands still, so nobody would serve its clients, nor those that come after them."""
+    program = folder / "impatient"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom fastscreen import supervisor, worker\nfrom fastscreen.cli import main\n"
+        "worker.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(harness, "COMMAND", program)
+    screener = start(KNOWN, TWO)
+    screener.may_lose_workers = True
+    first, second = screener.workers()[:2]
+    source = address_of(screener, first)
+    os.kill(first, signal.SIGSTOP)
+    with screener.connect(source) as client:  # it waits in the socket, whoever serves that
+        screener.line(rf"warning: worker 1 \(process {first}\) hangs: killed$")
+        screener.line(rf"warning: worker 1 \(process {first}\) was killed by SIGKILL: it is started again$")
+        assert client.read() == FROM_MTA
+    assert second in screener.workers()
 
 
 def test_a_table_that_is_never_read_to_its_end(start: Start, folder: Path, mta: FakeMta) -> None:

@@ -17,6 +17,8 @@ def test_every_command_and_key_is_there() -> None:
     page = manual.command_page()
     for command in COMMANDS:
         assert f".SS {manual.roff(f'fastscreen {command}')}\n" in page
+    for ways in ("cache import", "allowlist refresh", "bypass on"):
+        assert f".SS fastscreen {ways}\n" in page
     page = manual.key_page()
     for key in KEYS:
         assert rf"\fB{manual.roff(key.name)}\fR = " in page

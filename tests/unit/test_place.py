@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fastscreen.place import Place
+from fastscreen.place import Place, Pulse
 
 
 def test_pauses_grow_and_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +27,9 @@ def test_a_long_life_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     place.started = 900.0
     place.ended()
     assert (place.start_at, place.short_lives, place.pid) == (1000.0, 0, 0)
+
+
+def test_a_pulse() -> None:
+    """Only looks in a row count that find the octet as it was, whatever it is."""
+    pulse = Pulse()
+    assert [pulse.missed(octet) for octet in (0, 0, 0, 1, 0, 255, 255, 0, 0)] == [0, 1, 2, 0, 0, 0, 1, 0, 1]

@@ -1,0 +1,229 @@
+"""/metrics beyond a screener's own start: hostile scrapers, with a clock of the test's; states of lists and workers."""
+
+import asyncio
+import contextlib
+import select
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import uvloop
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from fastscreen.hub import metrics
+from fastscreen.hub.families import Snapshot, Worker
+from fastscreen.hub.house import House
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+ASKED = b"GET /metrics HTTP/1.1\r\n\r\n"
+
+
+class Page:
+    """What is to be shown, of any size."""
+
+    def __init__(self, octets: int = 10) -> None:
+        self._octets = octets
+
+    def collect(self) -> list[Metric]:
+        return [GaugeMetricFamily("x", "x" * self._octets, value=1)]
+
+
+class Scrapers:
+    """Of one served socket. They are not closed by themselves."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writers: list[asyncio.StreamWriter] = []
+
+    async def one(self, words: bytes = b"") -> Streams:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        self._writers.append(writer)
+        writer.write(words)
+        return reader, writer
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+def served(path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, try_it: Callable[[Scrapers], Awaitable[None]],
+           snapshot: Callable[[House], Awaitable[Any]]) -> None:  # fmt: skip
+    """Serve at a socket while something is tried."""
+    monkeypatch.setattr(metrics, "PATIENCE", patience)
+    monkeypatch.setattr(metrics, "_snapshot", snapshot)
+
+    async def run() -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen()
+        server = await metrics.serve(cast(House, None), listener)
+        scrapers = Scrapers(path)
+        try:
+            async with asyncio.timeout(60):
+                await try_it(scrapers)
+        finally:
+            scrapers.close()
+            server.close()
+
+    uvloop.run(run())
+
+
+async def page(_: House) -> Page:
+    return Page()
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+def test_one_that_dribbles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is for the whole request: an octet now and then wins nothing."""
+
+    async def try_it(scrapers: Scrapers) -> None:
+        reader, writer = await scrapers.one(b"GET /metrics HTTP/1.1\r\n")
+        while not reader.at_eof() and not writer.is_closing():
+            writer.write(b"x")
+            await asyncio.sleep(0.01)
+        assert await rest(reader) == b""
+
+    served(tmp_path / "s", monkeypatch, 0.1, try_it, page)
+
+
+def octets(scraper: socket.socket) -> int:
+    """How many have come, until the end."""
+    number = 0
+    with contextlib.suppress(ConnectionError):
+        while more := scraper.recv(1 << 20):
+            number += len(more)
+    return number
+
+
+def test_one_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is cut off, and its place is another's, though it has asked."""
+    big = 4 << 20
+
+    async def snapshot(_: House) -> Page:
+        return Page(big)
+
+    async def try_it(scrapers: Scrapers) -> None:
+        deaf = [socket.socket(socket.AF_UNIX) for _ in range(metrics.SCRAPERS_MOST)]
+        hung_up = select.poll()
+        for one in deaf:
+            one.connect(str(tmp_path / "s"))
+            one.send(ASKED)
+            hung_up.register(one, 0)  # POLLHUP alone
+        while len(hung_up.poll(0)) < len(deaf):
+            await asyncio.sleep(0.01)
+        for one in deaf:
+            assert octets(one) < big
+            one.close()
+        reader, _ = await scrapers.one(ASKED)
+        assert len(await rest(reader)) > big
+
+    served(tmp_path / "s", monkeypatch, 0.1, try_it, snapshot)
+
+
+def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has asked keeps the place; who has not, the oldest first, loses it; when all have, the newest is cut off."""
+    go_on = asyncio.Event()
+    asked = 0
+
+    async def snapshot(_: House) -> Page:
+        nonlocal asked
+        asked += 1
+        await go_on.wait()
+        return Page()
+
+    async def try_it(scrapers: Scrapers) -> None:
+        first, _ = await scrapers.one(ASKED)
+        while asked < 1:
+            await asyncio.sleep(0)
+        silent = [await scrapers.one() for _ in range(metrics.SCRAPERS_MOST - 1)]
+        others = [await scrapers.one(ASKED) for _ in silent]
+        for reader, _ in silent:
+            assert await rest(reader) == b""
+        while asked < metrics.SCRAPERS_MOST:
+            await asyncio.sleep(0)
+        beyond, _ = await scrapers.one(ASKED)
+        assert await rest(beyond) == b""
+        go_on.set()
+        for reader in (first, *(reader for reader, _ in others)):
+            assert (await rest(reader)).startswith(b"HTTP/1.0 200 OK\r\n")
+        assert asked == metrics.SCRAPERS_MOST
+
+    served(tmp_path / "s", monkeypatch, 60, try_it, snapshot)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /other HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\n\r\n", b"405"),
+        (b"\xff\0\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nX: " + b"x" * 200_000, b"400"),
+    ],
+)
+def test_what_is_no_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: bytes, status: bytes) -> None:
+    async def try_it(scrapers: Scrapers) -> None:
+        reader, _ = await scrapers.one(request_)
+        # One that has more to say than we listen to may see a reset instead.
+        assert (await rest(reader)).startswith(b"HTTP/1.0 " + status) or len(request_) > metrics.REQUEST_MOST
+        reader, _ = await scrapers.one(ASKED)
+        assert (await rest(reader)).startswith(b"HTTP/1.0 200 ")
+
+    served(tmp_path / "s", monkeypatch, 60, try_it, page)
+
+
+def test_head_has_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def try_it(scrapers: Scrapers) -> None:
+        reader, _ = await scrapers.one(ASKED)
+        head, _, body = (await rest(reader)).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head
+        reader, _ = await scrapers.one(ASKED.replace(b"GET", b"HEAD"))
+        assert await rest(reader) == head + b"\r\n\r\n"
+
+    served(tmp_path / "s", monkeypatch, 60, try_it, page)
+
+
+# ---- families
+
+
+def shown(lists: list[dict[str, Any]], workers: dict[str, Worker]) -> dict[tuple[str, ...], float]:
+    snapshot = Snapshot({}, {"lists": lists}, {}, workers)
+    return {(one.name, *one.labels.values()): one.value for family in snapshot._lists() for one in family.samples}
+
+
+def named(name: str, state: str, p95: float | None = None) -> dict[str, Any]:
+    return {"list": name, "state": state, "p50": p95, "p95": p95}
+
+
+@pytest.mark.parametrize(
+    ("state", "up", "in_score"),
+    [("ok", 1, 1), ("slow", 1, 1), ("unused", 1, 1), ("failing", 0, 1), ("suspect", 1, 0), ("out", 0, 0)],
+)
+def test_states_of_a_list(state: str, up: int, in_score: int) -> None:
+    found = shown([named("x", state)], {})
+    assert found["fastscreen_dnsbl_up", "x"] == up
+    assert found["fastscreen_dnsbl_in_score", "x"] == in_score
+
+
+def test_lists_of_one_name_are_as_well_as_the_least_well() -> None:
+    found = shown([named("x", "out", 0.1), named("x", "ok", 0.3), named("x", "ok")], {})
+    assert (found["fastscreen_dnsbl_up", "x"], found["fastscreen_dnsbl_in_score", "x"]) == (0, 0)
+    assert found["fastscreen_dnsbl_latency_seconds", "x", "0.95"] == 0.3
+
+
+def test_a_worker_that_does_not_answer_lowers_no_counter() -> None:
+    """A sum that falls would be taken for a start from 0."""
+    stats = {f"dns_{field}": 7 for field in ("asked", "answered", "timed_out", "ignored", "in_flight", "kept")}
+    counts = dict.fromkeys(("asked", "answered", "listed", "unique", "timed_out", "errors"), 5)
+    both = {number: Worker(stats, {"x": counts}) for number in ("1", "2")}
+    found = shown([], both)
+    assert (found["fastscreen_dnsbl_asked_total", "1", "x"], found["fastscreen_resolver_asked_total", "2"]) == (5, 7)
+    one = {"2": both["2"]}
+    assert shown([], one).items() < found.items()
