@@ -35,7 +35,6 @@ not: name its configuration with -c, and be root or the user that screens. The l
 """
 
 _BATCH = 200  # entries sent at a time: a frame to fastscreen has at most 64 KiB
-_LONGEST = 4096  # characters of a line to import
 
 
 def add_import(ways: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -149,10 +148,10 @@ def _warn(text: str) -> None:
 def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Entries from JSON lines, checked. ValueError: which line, and what is wrong."""
     for number, line in enumerate(lines, 1):
+        if len(line) > cachedump.LONGEST:
+            raise ValueError(f"line {number}: longer than {cachedump.LONGEST} characters")
         if not line.strip():
             continue
-        if len(line) > _LONGEST:
-            raise ValueError(f"line {number}: longer than {_LONGEST} characters")
         try:
             entry = msgspec.json.decode(line, type=CacheEntry)
             address = control.network(entry.address)

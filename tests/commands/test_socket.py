@@ -147,7 +147,8 @@ def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 # Root may do all, so it becomes somebody else first; only then, as others may not be able to read this source tree.
 _AS_NOBODY = """
 import os, sys
-from fastscreen.cli import main
+from fastscreen.cli import main, parser
+parser("status").format_help()
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 sys.exit(main(["status", "--socket", sys.argv[1]]))
