@@ -48,6 +48,7 @@ class Snapshot:
         yield _counters("access_list_matches", "Clients that the access list decided on", "action", found)
         yield _counters("messages_rejected", "Recipients refused by the dummy engine", "code", details["rejected"])
         yield _counter("turned_away", "Sessions that ended with a refusal, whatever the reason", counts["turned_away"])
+        yield _counter("spared", "Refusals that shadow mode left out", counts["spared"])
         yield _counter("vetoed", "Clients that came in where nobody passes", counts["vetoed"])
         yield _counter("bypassed", "Clients handed on untested by the bypass", counts["bypassed"])
         yield _ranks(details["ranks"], details["rank_sum"])
@@ -74,12 +75,12 @@ class Snapshot:
         latency = GaugeMetricFamily(
             "fastscreen_dnsbl_latency_seconds", "Time to a list's answer since the start", labels=("list", "quantile")
         )
-        states = GaugeMetricFamily("fastscreen_dnsbl_up", "0: a list is failing, by the last minute", labels=("list",))
+        states = GaugeMetricFamily("fastscreen_dnsbl_up", "0: a list is out, suspected or failing", labels=("list",))
         for one in lists:
             for quantile, value in (("0.5", one["p50"]), ("0.95", one["p95"])):
                 if value is not None:
                     latency.add_metric((one["list"], quantile), value)
-            states.add_metric((one["list"],), one["state"] != "failing")
+            states.add_metric((one["list"],), one["state"] not in ("failing", "suspect", "out"))
         yield latency
         yield states
         workers = self._status["workers"]

@@ -46,7 +46,7 @@ class Caretaker:
 
     async def _probe(self, domain: str) -> Finding:
         async with self._room:
-            prober = Prober(self._servers, min(TRY, self._interval / 4))  # a new one each time: c-ares keeps answers
+            prober = Prober(self._servers, min(TRY, self._interval / 2))  # a new one each time: c-ares keeps answers
             try:
                 return await probe(domain, prober.ask)
             finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec import Struct
 
@@ -22,6 +22,7 @@ _SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 class _List(Struct):
     """last, due: s, monotonic, of the last probe and the next. ill, well: probes in succession that ended so. why,
     detail: of the last. probing: the one on its way. broken: the last could not be made.
+    waits: to be judged, until it is known what the others say.
     """
 
     domain: str
@@ -34,6 +35,7 @@ class _List(Struct):
     untested: bool = False
     probing: asyncio.Task[None] | None = None
     broken: bool = False
+    waits: bool = False
 
     @property
     def deaf(self) -> bool:
@@ -78,27 +80,44 @@ class Watch:
         """Probe those whose time it is, and judge by what is found."""
         now = self._clock()
         due = [one for one in self._lists.values() if one.due <= now or self._may_hurt(one, now)]
-        await asyncio.gather(*(self._round(one, now) for one in due if one.probing is None))
+        await asyncio.gather(*(self._round(one, now) for one in due if one.probing is None and not one.waits))
 
     async def _round(self, one: _List, began: float) -> None:
         """Probe one list, and judge by what is found."""
-        looked = [one]
-        await self._look(looked)
-        if one.deaf and one.ill >= 2 and self._table.get(one.domain).state is not State.OUT:
-            # It would be taken out. Is it this list, or the resolver? What the others said minutes ago does not tell.
-            looked += [other for other in self._lists.values() if other.last is None or other.last < began]
-            await self._look(looked[1:])
-        self._tell_deaf()
-        for each in looked:
-            if not each.broken:
-                self._judge(each)
+        await self._look(one)
+        if not self._is_given_up(one):
+            self._settle(one)
+            return
+        # Is it this list, or the resolver? What the others said minutes ago does not tell.
+        one.waits = True
+        rest = [other for other in self._lists.values() if other.last is None or other.last < began]
+        await asyncio.gather(*(self._look_in_passing(other) for other in rest))
+        for each in (one, *rest):
+            if each.waits:
+                self._settle(each)
 
-    async def _look(self, lists: Sequence[_List]) -> None:
-        """Probe these; where a probe is on its way, wait for that one."""
-        for one in lists:
-            if one.probing is None:
-                one.probing = asyncio.create_task(self._look_at(one))
-        await asyncio.gather(*(one.probing for one in lists if one.probing is not None))
+    async def _look_in_passing(self, one: _List) -> None:
+        await self._look(one)
+        if self._is_given_up(one):
+            one.waits = True
+        else:
+            self._settle(one)
+
+    def _is_given_up(self, one: _List) -> bool:
+        """It would be taken out because nothing comes back."""
+        return one.deaf and one.ill >= 2 and self._table.get(one.domain).state is not State.OUT
+
+    def _settle(self, one: _List) -> None:
+        one.waits = False
+        self._tell_deaf()
+        if not one.broken:
+            self._judge(one)
+
+    async def _look(self, one: _List) -> None:
+        """Probe it; if a probe is on its way, wait for that one."""
+        if one.probing is None:
+            one.probing = asyncio.create_task(self._look_at(one))
+        await one.probing
 
     async def _look_at(self, one: _List) -> None:
         try:

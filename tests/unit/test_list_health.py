@@ -380,7 +380,7 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
         await watch.turn()
         first.cancel()
 
-    asyncio.run(watched())
+    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
     assert table_.get("b.test").state is State.OUT
     assert probed.count("slow.test") == 1
 
