@@ -66,8 +66,9 @@ async def probe(domain: str, ask: Ask) -> Finding:
         return Finding(Why.SILENT)
     if Outcome.FAILED in main:
         return Finding(Why.FAILS)
-    if Outcome.ANSWERED in (found[LISTED].outcome, found[LISTED_6].outcome):
-        return Finding(tested=True)  # a list of IPv6 addresses alone has no other
+    for client, other in ((LISTED, UNLISTED), (LISTED_6, UNLISTED_6)):  # of IPv6 addresses alone: the second
+        if found[client].outcome is Outcome.ANSWERED:
+            return Finding(tested=True, detail=f"lists {client} and not {other}")
     return Finding(Why.EMPTY)
 
 

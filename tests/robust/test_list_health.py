@@ -100,7 +100,7 @@ def clients() -> Iterator[str]:
 
 
 def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> None:
-    """One of each kind, and one that is well. Each list has clients of its own, 127.NUMBER.0.0/16."""
+    """`list-health`: one of each kind, and one that is well. Each list has clients of its own, 127.NUMBER.0.0/16."""
     lists = {name: 10 + at for at, name in enumerate(DYING)}
     sound = {name: one_of(number) for name, number in lists.items()}
     dns.zones |= sound | {"other.test": one_of(9)}

@@ -117,7 +117,7 @@ def test_the_core_takes_only_places_in_the_memory() -> None:
 @pytest.mark.parametrize(
     ("listed", "unlisted", "unlisted6", "why", "detail"),
     [
-        (answered("127.0.0.2"), ABSENT, ABSENT, Why.NOTHING, ""),
+        (answered("127.0.0.2"), ABSENT, ABSENT, Why.NOTHING, "lists 127.0.0.2 and not 127.0.0.1"),
         (answered("127.0.0.2"), answered("127.0.0.2"), ABSENT, Why.LISTS_ALL, "127.0.0.1 is listed as 127.0.0.2"),
         (answered("127.0.0.2"), ABSENT, answered("127.0.0.4"), Why.LISTS_ALL, "::ffff:7f00:1 is listed as 127.0.0.4"),
         (answered("127.255.255.254"), answered("127.255.255.254"), ABSENT, Why.REFUSES, "127.255.255.254"),
@@ -155,7 +155,9 @@ def test_a_list_of_ipv6_addresses_alone() -> None:
     async def ask(name: str) -> Reply:
         return replies.get(name, ABSENT)
 
-    assert asyncio.run(probe("bl.test", ask)) == Finding(tested=True)
+    assert asyncio.run(probe("bl.test", ask)) == Finding(
+        tested=True, detail="lists ::ffff:7f00:2 and not ::ffff:7f00:1"
+    )
     replies.clear()
     assert asyncio.run(probe("bl.test", ask)).why is Why.EMPTY
 
