@@ -14,7 +14,7 @@ from fastscreen.listhealth.table import HealthTable, State, Why
 
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
-AT_ONCE = 5.0  # s: between two probes that a suspicion asks for
+AT_ONCE = 5.0  # s: between two probes that one suspicion asks for
 _SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 """What one probe proves. What else fails may be the way, and takes two in succession."""
 
@@ -135,9 +135,11 @@ class Watch:
             one.probing = None
 
     def _may_hurt(self, one: _List, now: float) -> bool:
-        """It is suspected: that does not wait, but for a moment after the last probe."""
-        suspected = self._table.get(one.domain).state is State.SUSPECT
-        return suspected and (one.last is None or now >= one.last + AT_ONCE)
+        """It is suspected: that does not wait, but for a moment when the last probe could not tell."""
+        if self._table.get(one.domain).state is not State.SUSPECT:
+            return False
+        told = one.ill == 0 and not one.broken  # then the suspicion is a new one
+        return told or one.last is None or now >= one.last + AT_ONCE
 
     def _take(self, one: _List, finding: Finding) -> None:
         """Note what a probe found, and when the next is due."""

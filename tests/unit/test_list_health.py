@@ -407,14 +407,16 @@ def test_a_list_without_test_entries_counts() -> None:
     assert ward.states() == [State.OUT]
 
 
-def test_a_suspicion_is_looked_into_at_once() -> None:
+@pytest.mark.parametrize("after", [1, 10])
+def test_a_suspicion_is_looked_into_at_once(after: int) -> None:
+    """Also when the list has just been probed."""
     ward = Ward("a.test", "b.test")
-    ward.passes(10)
+    ward.passes(after)
     ward.table.set("a.test", State.SUSPECT)
     ward.passes(1)
     assert ward.states() == [State.WELL, State.WELL]
     assert ward.infos == ["list <a.test> has been probed and is well: it counts again"]
-    assert ward.probed[-1] == (1010, "a.test")
+    assert ward.probed[-1] == (1000 + after, "a.test")
 
 
 @pytest.mark.parametrize(("found", "state"), [(Why.LISTS_ALL, State.OUT), (Why.SILENT, State.SUSPECT)])
