@@ -292,6 +292,9 @@ cdef struct Health:
     uint64_t key            # of its domain; 0: nobody's
     uint32_t state          # HealthState
     uint32_t since          # s, monotonic: what it said before this does not count
+    uint32_t why            # table.py's own
+    uint32_t seen_well      # the same
+    uint32_t calm_until     # s, monotonic: not suspected again before, by any process
 
 
 cdef enum:
@@ -312,7 +315,6 @@ cdef struct List:
     double usual            # the part of its answers that list the client, as a rule
     double surprise         # how much speaks for another part by now
     uint32_t seen           # answers that `usual` goes by
-    uint32_t calm_until     # s, monotonic: not suspected again before
     uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see live.pyx
 
 

@@ -124,7 +124,7 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
         if reply.state == REPLY_ASKED:
             query_renew(core, reply.query)
             continue
-        if reply.kept_until > core.now // MICROSECONDS:
+        if reply.kept_until > core.now // MICROSECONDS and reply_is_valid(&lists.lists[at], reply):
             if reply.state == REPLY_LISTED:
                 log_listed(core, lookup, at)
             continue
@@ -244,24 +244,28 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
     cdef Lookup* lookup = session.lookup
     cdef Score score
     cdef Site* site
+    cdef List* list
     cdef Reply* reply
     cdef int at
     cdef int32_t heaviest = 0
     cdef int64_t pass_ttl = -1, fail_ttl = -1, ttl
-    cdef bint matched
+    cdef bint matched, suspected = False
     score.total = score.lowest = 0
     score.top = -1
     for at in range(lists.site_count):
         site = &lists.sites[at]
+        list = &lists.lists[site.list]
         reply = NULL
         if lookup != NULL:
             reply = &lookup.replies[site.list]
-        if reply == NULL or not reply_counts(&lists.lists[site.list], reply):
+        if reply == NULL or not reply_counts(list, reply):
             if site.weight < 0:
                 score.lowest += site.weight
             if reply != NULL and (reply.state == REPLY_FAILED and not reply.timed_out
-                                  or not list_is_well(&lists.lists[site.list])):
+                                  or reply.state in (REPLY_LISTED, REPLY_NOT_LISTED)    # from before it was put back
+                                  or not list_is_well(list)):
                 pass_ttl = fail_ttl = 0         # an error has no TTL: the shortest pass (reference 4.3, 4.4)
+            suspected = suspected or list_is_suspected(list)
             continue
         matched = reply.state == REPLY_LISTED and reply_matches(reply, site.octets)
         if matched:
@@ -276,7 +280,9 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
             pass_ttl = ttl if pass_ttl < 0 else min(pass_ttl, ttl)
     score.lowest += score.total
     ttl = fail_ttl if score.total > 0 else pass_ttl
-    score.ttl = min(max(ttl, policy.dnsbl_min_ttl), policy.dnsbl_max_ttl)
+    # Who is let in while a list is looked at is tested again when he comes again: a burst of listed clients, which is
+    # what makes a list suspect, must not buy the others a pass.
+    score.ttl = 0 if suspected else min(max(ttl, policy.dnsbl_min_ttl), policy.dnsbl_max_ttl)
     return score
 
 

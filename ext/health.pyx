@@ -20,6 +20,10 @@ cdef inline bint list_is_well(const List* list) noexcept nogil:
     return list.health == NULL or list.health.state == HEALTH_WELL
 
 
+cdef inline bint list_is_suspected(const List* list) noexcept nogil:
+    return list.health != NULL and list.health.state == HEALTH_SUSPECT
+
+
 cdef inline bint list_is_asked(const List* list) noexcept nogil:
     return list.health == NULL or list.health.state != HEALTH_OUT
 
@@ -28,7 +32,12 @@ cdef inline bint reply_counts(const List* list, const Reply* reply) noexcept nog
     """True when a list's answer may count: it is well, and has been since it gave the answer."""
     if reply.state != REPLY_LISTED and reply.state != REPLY_NOT_LISTED:
         return False
-    return list_is_well(list) and (list.health == NULL or reply.answered >= list.health.since)
+    return list_is_well(list) and reply_is_valid(list, reply)
+
+
+cdef inline bint reply_is_valid(const List* list, const Reply* reply) noexcept nogil:
+    """False for what a list said before it was put back."""
+    return list.health == NULL or reply.answered >= list.health.since
 
 
 cdef void list_watch(Screener core, List* list, bint listed) noexcept:
@@ -43,9 +52,9 @@ cdef void list_watch(Screener core, List* list, bint listed) noexcept:
     if list.surprise < SURPRISE:
         return
     list.surprise = 0
-    if list.seen < LEAST_ANSWERS or list.health.state != HEALTH_WELL or now < list.calm_until:
+    if list.seen < LEAST_ANSWERS or list.health.state != HEALTH_WELL or now < list.health.calm_until:
         return
-    list.calm_until = now + CALM_SECONDS
+    list.health.calm_until = now + CALM_SECONDS
     list.health.state = HEALTH_SUSPECT
     core.log.begin(PRIORITY_WARNING, False)
     core.log.put("warning: list ")

@@ -76,8 +76,8 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
-        event(core, session, EVENT_BUSY, 1, "too many connections", 20)
         if not policy.shadow:
+            event(core, session, EVENT_BUSY, 1, "too many connections", 20)
             session_turn_away(core, session, TOO_MANY)
             return
         shadow_tell(core, session, TOO_MANY)
@@ -133,8 +133,8 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
-        event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
         if not policy.shadow:
+            event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
             session_turn_away(core, session, SCREENING_BUSY)
             return
         shadow_tell(core, session, SCREENING_BUSY)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from fastscreen.config import Config, Endpoint
 from fastscreen.listhealth import known
-from fastscreen.listhealth.probe import Finding, Prober, probe
+from fastscreen.listhealth.probe import TRY, Finding, Prober, probe
 from fastscreen.listhealth.table import Why
 from fastscreen.probe import ProbeError, try_resolver
 from fastscreen.resolver import nameservers, system_nameservers
@@ -52,7 +52,7 @@ def checked_lists(config: Config) -> Iterator[Found]:
             detail = f" ({finding.detail})" if finding.detail else ""
             yield ("dnsbl.sites", False, f"{domain}: {finding.why.text}{detail}{_registration(domain)}")
         else:
-            yield ("dnsbl.sites", True, f"{domain}: lists 127.0.0.2 and not 127.0.0.1")
+            yield ("dnsbl.sites", True, f"{domain}: {finding.detail}")
 
 
 def _registration(domain: str) -> str:
@@ -61,7 +61,7 @@ def _registration(domain: str) -> str:
 
 
 async def _probed(domains: Iterable[str], config: Config) -> list[Finding]:
-    prober = Prober(nameservers(config))
+    prober = Prober(nameservers(config), TRY)
     try:
         return await asyncio.gather(*(probe(domain, prober.ask) for domain in domains))
     finally:

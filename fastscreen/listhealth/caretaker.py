@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from fastscreen.config import Config
-from fastscreen.listhealth.probe import Finding, Prober, probe
+from fastscreen.listhealth.probe import TRY, Finding, Prober, probe
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.listhealth.watch import Watch
 from fastscreen.resolver import Nameserver, nameservers
+
+AT_A_TIME = 16  # lists that are probed: each costs c-ares a thread and some descriptors
 
 
 class Caretaker:
@@ -22,30 +24,33 @@ class Caretaker:
         self._watch: Watch | None = None
         self._interval = 0
         self._running: asyncio.Task[None] | None = None
+        self._room = asyncio.Semaphore(AT_A_TIME)
 
     def configure(self, config: Config, shown: Mapping[str, str]) -> None:
         """Take over settings. shown: the lists' names as they may be told."""
-        self._servers, self._shown = list(nameservers(config)), shown
+        before, self._servers, self._shown = self._servers, list(nameservers(config)), shown
         if self._interval != config.dnsbl.probe_interval and self._running is not None:
             self._running.cancel()
             self._running = self._watch = None
         self._interval = config.dnsbl.probe_interval
-        if not self._interval or not config.dnsbl.sites:
+        if not self._interval:
             return
         if self._watch is None:
             self._watch = Watch(self._table, self._probe, self._name, self._warn, self._info, self._interval)
             self._running = asyncio.get_running_loop().create_task(self._watch.run())
-        self._watch.use(config.dnsbl.domains)
+        # With other resolvers nothing of what was found need be true.
+        self._watch.use(config.dnsbl.domains, anew=before != self._servers)
 
     def _name(self, domain: str) -> str:
         return self._shown.get(domain, domain)
 
     async def _probe(self, domain: str) -> Finding:
-        prober = Prober(self._servers)  # a new one each time: c-ares keeps answers
-        try:
-            return await probe(domain, prober.ask)
-        finally:
-            await prober.close()
+        async with self._room:
+            prober = Prober(self._servers, min(TRY, self._interval / 2))  # a new one each time: c-ares keeps answers
+            try:
+                return await probe(domain, prober.ask)
+            finally:
+                await prober.close()
 
     def stop(self) -> None:
         if self._running is not None:

@@ -16,8 +16,8 @@ from fastscreen.resolver import Nameserver
 from fastscreen.rfc5782 import is_listing, question
 
 _FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
-SECONDS = 5.0
-"""For one question, every try of it."""
+TRY = 5.0
+"""s, for one question at one name server: what comes later comes too late for most greet waits."""
 
 LISTED, UNLISTED = "127.0.0.2", "127.0.0.1"
 LISTED_6, UNLISTED_6 = "::ffff:7f00:2", "::ffff:7f00:1"
@@ -66,23 +66,25 @@ async def probe(domain: str, ask: Ask) -> Finding:
         return Finding(Why.SILENT)
     if Outcome.FAILED in main:
         return Finding(Why.FAILS)
-    if found[LISTED].outcome is Outcome.ABSENT:
-        return Finding(Why.EMPTY)
-    return Finding(tested=True)
+    for client, other in ((LISTED, UNLISTED), (LISTED_6, UNLISTED_6)):  # of IPv6 addresses alone: the second
+        if found[client].outcome is Outcome.ANSWERED:
+            return Finding(tested=True, detail=f"lists {client} and not {other}")
+    return Finding(Why.EMPTY)
 
 
 class Prober:
-    """Asks name servers."""
+    """Asks name servers: each of them, and a single one twice. patience: s, for one try."""
 
-    def __init__(self, nameservers: Sequence[Nameserver]) -> None:
+    def __init__(self, nameservers: Sequence[Nameserver], patience: float = TRY) -> None:
+        self._seconds = patience * max(2, len(nameservers))
         self._resolver = aiodns.DNSResolver(
-            nameservers=[str(server) for server in nameservers], timeout=SECONDS / 2, tries=2, flags=_FLAGS
+            nameservers=[str(server) for server in nameservers], timeout=patience, tries=2, flags=_FLAGS
         )
 
     async def ask(self, name: str) -> Reply:
-        """Takes at most SECONDS; raises nothing but cancellation."""
+        """Takes at most so long as these tries; raises nothing but cancellation."""
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(self._seconds):
                 result = await self._resolver.query_dns(name, "A")
         except TimeoutError:
             return Reply(Outcome.SILENT)

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-_SLOT = struct.Struct("=QIIII")  # as Health in ext/core.pxd; what follows its fields is Python's own
+_SLOT = struct.Struct("=QIIIII")  # as Health in ext/core.pxd
 _SLOT_SIZE = 32
 _STATE, _SINCE, _WHY, _SEEN = 8, 12, 16, 20
 SLOTS = 512  # two configurations with as many lists as there may be
@@ -71,6 +71,7 @@ class HealthTable:
     def __init__(self, memory: memoryview, clock: Callable[[], float] = time.monotonic) -> None:
         self.memory = memory
         self._clock = clock
+        self._places: Mapping[int, int] = {}
 
     def claim(self, domains: Iterable[str], in_use: Iterable[str] = ()) -> None:
         """Give each domain a place, if need be one of a domain that is neither among them nor in use."""
@@ -80,23 +81,22 @@ class HealthTable:
         there = {self._key_at(at) for at in range(SLOTS)}
         for key in wanted:
             if key not in there and free:
-                _SLOT.pack_into(self.memory, free.pop(0) * _SLOT_SIZE, key, 0, 0, 0, 0)
+                _SLOT.pack_into(self.memory, free.pop(0) * _SLOT_SIZE, key, 0, 0, 0, 0, 0)
 
     def slots(self, domains: Iterable[str]) -> Mapping[str, int]:
         """Where each domain is, as an offset; one that has no place is left out, and always counts."""
-        places = {self._key_at(at): at * _SLOT_SIZE for at in range(SLOTS)}
-        return {domain: places[key] for domain in domains if (key := _key(domain)) in places}
+        return {domain: place for domain in domains if (place := self._place(domain)) is not None}
 
     def get(self, domain: str) -> Health:
-        at = self.slots([domain]).get(domain)
+        at = self._place(domain)
         if at is None:
             return Health()
-        _, state, since, why, seen = _SLOT.unpack_from(self.memory, at)
+        _, state, since, why, seen, _ = _SLOT.unpack_from(self.memory, at)
         return Health(State(state), Why(why), since, bool(seen))
 
     def set(self, domain: str, state: State, why: Why = Why.NOTHING) -> None:
         """Change a list's state. Answers that it gave while it was out never count; while it was suspect, they do."""
-        at = self.slots([domain]).get(domain)
+        at = self._place(domain)
         if at is None:
             return
         before = self.get(domain)
@@ -107,8 +107,17 @@ class HealthTable:
 
     def note_well(self, domain: str) -> None:
         """It has its test entry."""
-        if (at := self.slots([domain]).get(domain)) is not None:
+        if (at := self._place(domain)) is not None:
             self._put(at + _SEEN, 1)
+
+    def _place(self, domain: str) -> int | None:
+        """It is asked for every second and list: where it was is looked at first."""
+        key = _key(domain)
+        if self._key_at(self._places.get(key, 0)) != key:
+            self._places = {self._key_at(at): at for at in range(SLOTS)}
+            if key not in self._places:
+                return None
+        return self._places.get(key, 0) * _SLOT_SIZE
 
     def _key_at(self, at: int) -> int:
         return int.from_bytes(self.memory[at * _SLOT_SIZE : at * _SLOT_SIZE + 8], "little")

@@ -14,14 +14,15 @@ from fastscreen.listhealth.table import HealthTable, State, Why
 
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
-AT_ONCE = 5.0  # s: between two probes in any case
+AT_ONCE = 5.0  # s: between two probes that one suspicion asks for
 _SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 """What one probe proves. What else fails may be the way, and takes two in succession."""
 
 
 class _List(Struct):
     """last, due: s, monotonic, of the last probe and the next. ill, well: probes in succession that ended so. why,
-    detail: of the last.
+    detail: of the last. probing: the one on its way. broken: the last could not be made.
+    waits: to be judged, until it is known what the others say.
     """
 
     domain: str
@@ -32,6 +33,9 @@ class _List(Struct):
     why: Why = Why.NOTHING
     detail: str = ""
     untested: bool = False
+    probing: asyncio.Task[None] | None = None
+    broken: bool = False
+    waits: bool = False
 
     @property
     def deaf(self) -> bool:
@@ -55,35 +59,87 @@ class Watch:
         self._interval = interval
         self._clock, self._chance = clock, chance
         self._lists: dict[str, _List] = {}
-        self._told_deaf = False
+        self._told_deaf = self._told_problem = False
 
-    def use(self, domains: Iterable[str]) -> None:
-        """Look after these lists. Those that are new are probed at once."""
+    def use(self, domains: Iterable[str], *, anew: bool = False) -> None:
+        """Look after these lists. Those that are new are probed at once; anew: the others, too."""
         now = self._clock()
         self._lists = {domain: self._lists.get(domain, _List(domain, now)) for domain in domains}
+        if anew:
+            for one in self._lists.values():
+                one.due = now
 
     async def run(self) -> None:
-        """Until cancelled."""
-        while True:
-            await self.turn()
-            await asyncio.sleep(TICK)
+        """Until cancelled. A list that is slow to probe keeps no other waiting: turns overlap."""
+        async with asyncio.TaskGroup() as turns:
+            while True:
+                turns.create_task(self.turn())
+                await asyncio.sleep(TICK)
 
     async def turn(self) -> None:
         """Probe those whose time it is, and judge by what is found."""
         now = self._clock()
         due = [one for one in self._lists.values() if one.due <= now or self._may_hurt(one, now)]
-        findings = await asyncio.gather(*(self._probe(one.domain) for one in due))
-        for one, finding in zip(due, findings, strict=True):
-            self._take(one, finding)
-        if due:
-            self._tell_deaf()
-        for one in due:
+        await asyncio.gather(*(self._round(one, now) for one in due if one.probing is None and not one.waits))
+
+    async def _round(self, one: _List, began: float) -> None:
+        """Probe one list, and judge by what is found."""
+        await self._look(one)
+        if not self._is_given_up(one):
+            self._settle(one)
+            return
+        # Is it this list, or the resolver? What the others said minutes ago does not tell.
+        one.waits = True
+        rest = [other for other in self._lists.values() if other.last is None or other.last < began]
+        await asyncio.gather(*(self._look_in_passing(other) for other in rest))
+        for each in (one, *rest):
+            if each.waits:
+                self._settle(each)
+
+    async def _look_in_passing(self, one: _List) -> None:
+        await self._look(one)
+        if self._is_given_up(one):
+            one.waits = True
+        else:
+            self._settle(one)
+
+    def _is_given_up(self, one: _List) -> bool:
+        """It would be taken out because nothing comes back."""
+        return one.deaf and one.ill >= 2 and self._table.get(one.domain).state is not State.OUT
+
+    def _settle(self, one: _List) -> None:
+        one.waits = False
+        self._tell_deaf()
+        if not one.broken:
             self._judge(one)
 
+    async def _look(self, one: _List) -> None:
+        """Probe it; if a probe is on its way, wait for that one."""
+        if one.probing is None:
+            one.probing = asyncio.create_task(self._look_at(one))
+        await one.probing
+
+    async def _look_at(self, one: _List) -> None:
+        try:
+            self._take(one, await self._probe(one.domain))
+        except Exception as error:  # whatever it is, the lists are looked after
+            one.broken = True
+            one.last = self._clock()
+            one.due = one.last + min(self._interval, SOON)
+            if not self._told_problem:
+                self._warn(f"list {self._shown(one.domain)} cannot be probed: {type(error).__name__}: {error}")
+            self._told_problem = True
+        else:
+            one.broken = self._told_problem = False
+        finally:
+            one.probing = None
+
     def _may_hurt(self, one: _List, now: float) -> bool:
-        """It is suspected: that does not wait, but for a moment after the last probe."""
-        suspected = self._table.get(one.domain).state is State.SUSPECT
-        return suspected and (one.last is None or now >= one.last + AT_ONCE)
+        """It is suspected: that does not wait, but for a moment when the last probe could not tell."""
+        if self._table.get(one.domain).state is not State.SUSPECT:
+            return False
+        told = one.ill == 0 and not one.broken  # then the suspicion is a new one
+        return told or one.last is None or now >= one.last + AT_ONCE
 
     def _take(self, one: _List, finding: Finding) -> None:
         """Note what a probe found, and when the next is due."""

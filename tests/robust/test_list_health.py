@@ -2,21 +2,32 @@
 
 import contextlib
 import itertools
+import mmap
 import os
+import re
 import signal
+import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from fastscreen import core, policy
+from fastscreen.config import load
+from fastscreen.listhealth import table
+from fastscreen.listhealth.table import HealthTable, State
 from robust.conftest import Start
 from robust.control import Map
-from robust.fakedns import Answer, Behaviour, FakeDns, Question, failing, listed, not_listed, silent
+from robust.fakedns import Answer, Behaviour, FakeDns, Question, failing, listed, not_listed, reply, silent
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
 from robust.harness import Screener, wait_until
 from robust.test_control import connected, eventually
+from robust.test_metrics import samples, scraped
 
 INTERVAL = 2
 CLIENTS = (f"127.1.{high}.{low}" for high, low in itertools.product(range(256), range(1, 250)))
@@ -29,14 +40,34 @@ def well(question: Question) -> list[Answer]:
     return (listed("127.0.0.2") if hit and "1.0.0.127." not in question.name[:10] else not_listed())(question)
 
 
-DYING: dict[str, tuple[Behaviour, str]] = {
-    "lists the world": (listed("127.0.0.2"), "lists 127.0.0.1, which no list does that works"),
-    "refuses": (listed("127.255.255.254"), "refuses this resolver's questions"),
-    "is parked": (listed("192.0.2.80"), r"gives answers outside 127\.0\.0\.0/8"),
-    "is silent": (silent, "does not answer"),
-    "has no server": (failing(), "has no working name server"),
-    "refuses with a code": (failing(5), "has no working name server"),
-    "is empty": (not_listed(), r"has lost its test entry 127\.0\.0\.2"),
+def no_address(question: Question) -> list[Answer]:
+    return [Answer(reply(question, soa=300))]
+
+
+def gibberish(question: Question) -> list[Answer]:
+    return [Answer(question.packet[:2] + b"\x81\x80\0\1\0\7" + question.packet[8:] + b"\xc0\x0c" * 9)]
+
+
+class Dying(NamedTuple):
+    """A list that dies. tries: how often a question is asked that is answered so."""
+
+    behaviour: Behaviour
+    words: str
+    tries: int = 1
+
+
+DYING = {
+    "world": Dying(listed("127.0.0.2"), "lists 127.0.0.1, which no list does that works"),
+    "open-resolver": Dying(listed("127.255.255.254"), "refuses this resolver's questions"),
+    "over-quota": Dying(listed("127.255.255.255"), "refuses this resolver's questions, or is over quota"),
+    "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's questions, or is over quota"),
+    "parked": Dying(listed("192.0.2.80"), r"gives answers outside 127\.0\.0\.0/8"),
+    "silent": Dying(silent, "does not answer", 2),
+    "gibberish": Dying(gibberish, "(does not answer|has no working name server)", 2),
+    "servfail": Dying(failing(), "has no working name server", 2),
+    "refused": Dying(failing(5), "has no working name server", 2),
+    "nxdomain": Dying(not_listed(), r"has lost its test entry 127\.0\.0\.2"),
+    "no-address": Dying(no_address, r"has lost its test entry 127\.0\.0\.2"),
 }
 
 
@@ -68,31 +99,74 @@ def clients() -> Iterator[str]:
     return (source for source in CLIENTS if int(source.rpartition(".")[2]) % 2 == 0)
 
 
-@pytest.mark.parametrize("how", DYING)
-def test_a_dying_list(start: Start, folder: Path, zones: FakeDns, mta: FakeMta, how: str) -> None:
-    behaviour, words = DYING[how]
-    screener = start(settings(folder, zones))
-    wait_until(lambda: zones.count("bl.test") >= 4, "the first probe")
-    listed_client = next(clients())
-    assert not passes(screener, listed_client)
-    zones.zones["bl.test"] = behaviour
-    screener.line(rf"warning: list bl\.test {words}.*: it is not asked and counts nothing until it is well$")
-    began = time.monotonic()
-    assert passes(screener, listed_client), "what it said before counts no more"
+def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> None:
+    """`list-health`: one of each kind, and one that is well. Each list has clients of its own, 127.NUMBER.0.0/16."""
+    lists = {name: 10 + at for at, name in enumerate(DYING)}
+    sound = {name: one_of(number) for name, number in lists.items()}
+    dns.zones |= sound | {"other.test": one_of(9)}
+    config = settings(folder, dns, sites=[*DYING, "other.test"])
+    place = str(folder / "run" / "metrics")
+    screener = start(config, {"metrics": {"listen": f"unix:{place}"}})
+    wait_until(lambda: all(dns.count(name) >= 4 for name in lists), "the first probes")
+    known = {name: f"127.{number}.0.2" for name, number in lists.items()}
+    assert FROM_MTA not in crowd(screener, known.values())
+    ill = {name: rf"warning: list {re.escape(name)} {how.words}.*: it is not asked and " for name, how in DYING.items()}
+    probes: Counter[str] = Counter()
+
+    def dying(name: str) -> Behaviour:
+        def behave(question: Question) -> list[Answer]:
+            if question.name.startswith("2.0.0.127.") and not screener.lines(ill[name]):
+                probes[name] += 1
+            return DYING[name].behaviour(question)
+
+        return behave
+
+    dns.zones |= {name: dying(name) for name in lists}
+    for line in ill.values():
+        screener.line(line + "counts nothing until it is well$")
+    assert {name for name in lists if probes[name] > 2 * DYING[name].tries} == set(), "within two intervals"
+    strangers = [f"127.{number}.1.{host}" for number in lists.values() for host in range(1, 6)]
+    # What a list said before counts no more, either.
+    assert set(crowd(screener, [*known.values(), *strangers])) == {FROM_MTA}
+    asked = {f"{'.'.join(reversed(source.split('.')))}.{name}" for source in strangers for name in lists}
+    assert not asked & dns.asked.keys(), "a list that is out is not asked for clients"
     with connected(folder / "run" / "control") as control:
-        (one, other) = control.ok("dnsbl")["lists"]
-        assert (one["state"], other["state"]) == ("out", "ok" if other["asked"] else "unused")
-        assert one["why"]
-        explained = control.ok("explain", address=next(clients()))
+        shown = control.ok("dnsbl")["lists"]
+        assert [one["state"] for one in shown] == ["out"] * len(lists) + ["ok"]
+        assert all(one["why"] for one in shown[:-1])
+        assert control.ok("status")["lists_out"] == list(lists)
+        explained = control.ok("explain", address="127.10.2.1")
         assert (explained["verdict"], explained["score"]) == ("passed", 0)
-    before = zones.count("bl.test")
-    for source in itertools.islice(clients(), 20):
-        assert passes(screener, source)
-    probes = 4 * 3 * (2 + int((time.monotonic() - began) / INTERVAL * 2))
-    assert zones.count("bl.test") - before <= probes, "a list that is out is not asked for clients"
-    zones.zones["bl.test"] = well
-    screener.line(r"warning: list bl\.test is well again: it counts$")
-    wait_until(lambda: not passes(screener, next(clients())), "a listed client to be refused again")
+    up = {name: number for (what, name), number in samples(scraped(place)).items() if what == "fastscreen_dnsbl_up"}
+    assert up == dict.fromkeys(lists, 0) | {"other.test": 1}
+    dns.zones |= sound
+    for name in lists:
+        screener.line(rf"warning: list {re.escape(name)} is well again: it counts$")
+    # Those, too, whose answers from before were kept: these do not count, so the lists are asked again.
+    for source in [*known.values(), *(f"127.{number}.3.1" for number in lists.values())]:
+        wait_until(lambda source=source: not passes(screener, source), f"{source} to be refused again")  # type: ignore[misc]
+
+
+def one_of(number: int) -> Behaviour:
+    """A list that is well, of the network 127.NUMBER.0.0/16."""
+
+    def behave(question: Question) -> list[Answer]:
+        hit = question.name.startswith("2.0.0.127.") or f".{number}.127." in question.name
+        return (listed("127.0.0.2") if hit else not_listed())(question)
+
+    return behave
+
+
+def test_a_dying_allow_list(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
+    """One that vouches for everybody: it vouches for nobody then, and whom it might have saved may come again."""
+    screener = start(settings(folder, zones, sites=["bl.test*2", "other.test*-2"], allowlist_threshold=-1))
+    wait_until(lambda: zones.count("other.test") >= 4, "the first probe")
+    with screener.connect(next(clients())) as client:
+        assert client.read().startswith(b"521 5.7.1 Service unavailable")
+    zones.zones["other.test"] = listed("127.0.0.2")
+    screener.line(r"warning: list other\.test lists 127\.0\.0\.1")
+    with screener.connect(next(clients())) as client:
+        assert client.read().startswith(b"421 4.7.1 Service unavailable")
 
 
 def test_a_leap_is_looked_into_at_once(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
@@ -105,8 +179,7 @@ def test_a_leap_is_looked_into_at_once(start: Start, folder: Path, zones: FakeDn
     crowd(screener, few[250:290])
     screener.line(r"warning: list bl\.test suddenly lists many more clients than the \d+% that it did")
     screener.line(r"warning: list bl\.test lists 127\.0\.0\.1, which no list does that works")
-    for source in few[290:310]:
-        assert passes(screener, source)
+    assert set(crowd(screener, few[290:310])) == {FROM_MTA}
 
 
 def test_a_leap_that_is_none(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
@@ -121,13 +194,20 @@ def test_a_leap_that_is_none(start: Start, folder: Path, zones: FakeDns, mta: Fa
     wait_until(lambda: not passes(screener, wave.pop()), "a listed client to be refused again")
 
 
-def crowd(screener: Screener, sources: list[str]) -> None:
-    """All of them come and are judged."""
-    for at in range(0, len(sources), 50):
+def crowd(screener: Screener, sources: Iterable[str]) -> list[bytes]:
+    """All of them come and are judged; what they are told."""
+    told: list[bytes] = []
+    for some in batched(sources, 300):
         with contextlib.ExitStack() as held:
-            came = [held.enter_context(screener.connect(source)) for source in sources[at : at + 50]]
-            for client in came:
-                client.read()
+            came = [held.enter_context(screener.connect(source)) for source in some]
+            told += [client.read() for client in came]
+    return told
+
+
+def batched(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(items)
+    while some := list(itertools.islice(rest, size)):
+        yield some
 
 
 def test_all_workers_go_by_it(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
@@ -136,15 +216,13 @@ def test_all_workers_go_by_it(start: Start, folder: Path, zones: FakeDns, mta: F
     wait_until(lambda: zones.count("bl.test") >= 4, "the first probe")
     zones.zones["bl.test"] = listed("127.0.0.2")
     screener.line(r"warning: list bl\.test lists 127\.0\.0\.1")
-    for source in itertools.islice(clients(), 20):
-        assert passes(screener, source)
+    assert set(crowd(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
     with connected(folder / "run" / "control") as control:
         pid = next(worker["pid"] for worker in control.ok("status")["workers"] if worker["number"] == 1)
         screener.may_lose_workers = True
         os.kill(pid, signal.SIGKILL)
         screener.line(r"worker 1 \(process \d+\) was killed")
-        for source in itertools.islice(clients(), 20):
-            assert passes(screener, source)
+        assert set(crowd(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
         zones.zones["bl.test"] = well
         eventually(control, "dnsbl", lambda answer: answer["lists"][0]["state"] != "out")
 
@@ -159,3 +237,127 @@ def test_probing_can_be_switched_off_and_on(start: Start, folder: Path, zones: F
     assert passes(screener, next(clients()))
     screener.reload({**screener.settings, "dnsbl": {**screener.settings["dnsbl"], "probe_interval": 0}})
     assert not passes(screener, next(clients()))
+
+
+# ---- what a worker does by itself: its core in this process, and nobody who probes
+
+
+class Core:
+    """A worker's screener over lists whose state the test sets."""
+
+    def __init__(self, folder: Path, dns: FakeDns, health: HealthTable) -> None:
+        file = folder / "core.toml"
+        file.write_text(
+            f'hostname = "mx.test"\nhandoff = {{to = "pass:{folder / "mta"}"}}\ngreet = {{banner = "", wait = "1s"}}\n'
+            f'limits = {{pre_queue = 1000}}\ndnsbl = {{sites = ["bl.test"], action = "drop", min_ttl = "60s"}}\n'
+        )
+        settings = load(file)
+        health.claim(settings.dnsbl.domains)
+        self.stored: dict[bytes, bytes] = {}
+        self.screener = core.Screener(
+            policy.build(settings, str(folder / "mta"), print, health=health).policy,
+            core.Log("x", host="h", pid=1),
+            self,
+            on_truncated=lambda *_: None,
+            on_drained=lambda: None,
+        )
+        host, _, port = dns.endpoint.rpartition(":")
+        packed = struct.pack("=HH", socket.AF_INET, socket.htons(int(port))) + socket.inet_aton(host) + bytes(8)
+        self.screener.use_resolvers([packed])
+        self.listener = socket.create_server(("127.9.0.2", 0), backlog=512)
+        self.listener.setblocking(False)
+        self.screener.listen(self.listener.fileno())
+
+    def record(self, key: bytes) -> bytes | None:
+        return self.stored.get(key)
+
+    def lookup(self, key: bytes) -> tuple[int, ...]:
+        raise AssertionError(key)
+
+    def keep(self, key: bytes, record: bytes) -> None:
+        self.stored[key] = record
+
+    def end_batch(self) -> None:
+        pass
+
+    def serve(self, until: Callable[[], bool], what: str) -> None:
+        def done() -> bool:
+            self.screener.run()
+            return until()
+
+        wait_until(done, what)
+
+    def told(self, source: str) -> bytes:
+        """All that a client is told."""
+        with socket.socket() as client:
+            client.bind((source, 0))
+            client.connect(self.listener.getsockname())
+            client.setblocking(False)
+            got = [b""]
+
+            def ended() -> bool:
+                with contextlib.suppress(BlockingIOError):
+                    got.append(client.recv(1000))
+                return not got[-1] or got[-1] == FROM_MTA
+
+            got.append(b" ")
+            self.serve(ended, f"an answer to {source}")
+            return b"".join(got).strip()
+
+    def asks(self, dns: FakeDns, sources: list[str]) -> None:
+        """The list is asked about clients that do not wait for it."""
+        before = dns.count("bl.test")
+        for some in batched(sources, 50):
+            with contextlib.ExitStack() as held:
+                for source in some:
+                    client = held.enter_context(socket.socket())
+                    client.bind((source, 0))
+                    client.connect(self.listener.getsockname())
+                before += len(some)
+                self.serve(lambda before=before: dns.count("bl.test") >= before, "the questions")  # type: ignore[misc]
+        self.serve(lambda: self.screener.stats()["dns_in_flight"] == 0, "the answers")
+
+
+def next_second() -> None:
+    """What is remembered is remembered in whole seconds."""
+    now = int(time.time())
+    wait_until(lambda: int(time.time()) > now, "the next second")
+
+
+@pytest.fixture
+def health() -> HealthTable:
+    return HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
+
+
+def test_who_comes_during_a_suspicion_is_tested_again(
+    folder: Path, dns: FakeDns, mta: FakeMta, health: HealthTable
+) -> None:
+    """A burst of listed clients makes a list suspect: the second that this lasts must not be good for a minute."""
+    dns.zones["bl.test"] = listed("127.0.0.2")
+    worker = Core(folder, dns, health)
+    health.set("bl.test", State.SUSPECT)
+    assert worker.told("127.1.0.1") == FROM_MTA.strip()
+    assert worker.stored
+    health.set("bl.test", State.WELL)
+    next_second()
+    assert worker.told("127.1.0.1").startswith(b"521 5.7.1 Service unavailable")
+    health.set("bl.test", State.OUT)
+    assert worker.told("127.1.0.1") == FROM_MTA.strip()
+    health.set("bl.test", State.WELL)
+    next_second()
+    assert worker.told("127.1.0.1") == FROM_MTA.strip(), "while it was out it was not asked: dnsbl.min_ttl"
+
+
+def test_workers_do_not_suspect_in_turn(folder: Path, dns: FakeDns, mta: FakeMta, health: HealthTable) -> None:
+    """A wave of listed clients comes to all workers: one suspicion in a minute is enough."""
+    few, many = [[f"127.{net}.{host}.1" for host in range(1, count)] for net, count in ((1, 252), (2, 60))]
+    dns.zones["bl.test"] = one_of(2)
+    workers = [Core(folder, dns, health) for _ in range(2)]
+    for worker in workers:
+        worker.asks(dns, few)
+        assert health.get("bl.test").state is State.WELL
+    workers[0].asks(dns, many)
+    assert health.get("bl.test").state is State.SUSPECT
+    health.set("bl.test", State.WELL)
+    workers[1].asks(dns, many)
+    assert health.get("bl.test").state is State.WELL

@@ -143,9 +143,14 @@ def test_mx_policy(start: Start, folder: Path, mta: FakeMta) -> None:
             assert kinds(screener, client) == ["CONNECT", "ALLOWLIST", "SHADOW"]
 
 
-def test_limits(start: Start, mta: FakeMta) -> None:
-    """More connections than a client may have are tested; more than can be are handed on untested."""
-    screener = start(SHADOW, {"limits": {"client_connection_count": 1, "pre_queue": 10}, "greet": {"wait": "60s"}})
+def test_limits(start: Start, folder: Path, mta: FakeMta) -> None:
+    """More connections than a client may have are tested; more than can be are handed on untested. None of them is
+    counted as turned away."""
+    screener = start(
+        SHADOW,
+        {"limits": {"client_connection_count": 1, "pre_queue": 10}, "greet": {"wait": "60s"}},
+        {"control": {"path": str(folder / "run" / "control")}},
+    )
     with contextlib.ExitStack() as held:
         clients = [held.enter_context(screener.connect()) for _ in range(2)]
         for client in clients:
@@ -158,6 +163,9 @@ def test_limits(start: Start, mta: FakeMta) -> None:
         with screener.connect("127.1.2.1") as client:
             assert client.read() == FROM_MTA
             assert told(screener, client) == ["421 4.3.2 All screening ports are busy"]
+        with connected(folder / "run" / "control") as control:
+            counts = control.ok("status")["counts"]
+            assert (counts["busy"], counts["turned_away"], counts["spared"]) == (0, 0, 2)
 
 
 def test_a_reload_ends_it(start: Start, mta: FakeMta) -> None:

@@ -1,16 +1,23 @@
 """The state of lists: the shared table, what one probe finds, and what follows from several."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from robust.fakedns import FakeDns, listed
+from robust.harness import PATIENCE
 
+from fastscreen.config import Config, load
 from fastscreen.core import Lists
 from fastscreen.listhealth import table
-from fastscreen.listhealth.probe import Finding, Outcome, Reply, probe
+from fastscreen.listhealth.caretaker import Caretaker
+from fastscreen.listhealth.probe import Finding, Outcome, Prober, Reply, probe
 from fastscreen.listhealth.table import HealthTable, State, Why
 from fastscreen.listhealth.watch import AT_ONCE, Watch
+from fastscreen.resolver import Nameserver
 from fastscreen.rfc5782 import question
 
 ABSENT, SILENT, FAILED = Reply(Outcome.ABSENT), Reply(Outcome.SILENT), Reply(Outcome.FAILED)
@@ -50,6 +57,30 @@ def test_places_of_lists_that_are_gone_are_taken() -> None:
     assert made.get("7.test").state is State.OUT
     assert len(made.slots(others)) == table.SLOTS - 1
     assert not made.slots(["8.test"])
+    assert made.get("8.test") == table.Health()
+    made.set("0.other", State.OUT)
+    assert made.get("0.other").state is State.OUT
+    assert HealthTable(made.memory).get("0.other").state is State.OUT
+
+
+def test_a_place_is_found_at_once() -> None:
+    """It is asked for each second and list, in the loop that screens: looking through all places is for new lists."""
+
+    class Counting(HealthTable):
+        looked = 0
+
+        def _key_at(self, at: int) -> int:
+            self.looked += 1
+            return super()._key_at(at)
+
+    made = Counting(memoryview(bytearray(table.SIZE)))
+    domains = [f"{number}.test" for number in range(256)]
+    made.claim(domains)
+    made.slots(domains)
+    made.looked = 0
+    for domain in domains:
+        made.get(domain)
+    assert made.looked == len(domains)
 
 
 def test_without_a_place_a_list_counts() -> None:
@@ -86,7 +117,7 @@ def test_the_core_takes_only_places_in_the_memory() -> None:
 @pytest.mark.parametrize(
     ("listed", "unlisted", "unlisted6", "why", "detail"),
     [
-        (answered("127.0.0.2"), ABSENT, ABSENT, Why.NOTHING, ""),
+        (answered("127.0.0.2"), ABSENT, ABSENT, Why.NOTHING, "lists 127.0.0.2 and not 127.0.0.1"),
         (answered("127.0.0.2"), answered("127.0.0.2"), ABSENT, Why.LISTS_ALL, "127.0.0.1 is listed as 127.0.0.2"),
         (answered("127.0.0.2"), ABSENT, answered("127.0.0.4"), Why.LISTS_ALL, "::ffff:7f00:1 is listed as 127.0.0.4"),
         (answered("127.255.255.254"), answered("127.255.255.254"), ABSENT, Why.REFUSES, "127.255.255.254"),
@@ -117,6 +148,39 @@ def test_probe(listed: Reply, unlisted: Reply, unlisted6: Reply, why: Why, detai
     assert not replies
 
 
+def test_a_list_of_ipv6_addresses_alone() -> None:
+    """Its test entry is the other one; without that it is empty."""
+    replies = {question("::ffff:7f00:2", "bl.test"): answered("127.0.0.2")}
+
+    async def ask(name: str) -> Reply:
+        return replies.get(name, ABSENT)
+
+    assert asyncio.run(probe("bl.test", ask)) == Finding(
+        tested=True, detail="lists ::ffff:7f00:2 and not ::ffff:7f00:1"
+    )
+    replies.clear()
+    assert asyncio.run(probe("bl.test", ask)).why is Why.EMPTY
+
+
+@pytest.mark.parametrize(("delay", "outcome"), [(0.6, Outcome.ANSWERED), (1.5, Outcome.SILENT)])
+def test_a_slow_list_is_not_silent(delay: float, outcome: Outcome) -> None:
+    """What comes within one try's time counts, in the second half of it, too."""
+    dns = FakeDns({"slow.test": listed("127.0.0.2", delay=delay)})
+
+    async def ask() -> Reply:
+        host, _, port = dns.endpoint.rpartition(":")
+        prober = Prober([Nameserver(host, int(port))], patience=1.0)
+        try:
+            return await prober.ask("2.0.0.127.slow.test")
+        finally:
+            await prober.close()
+
+    try:
+        assert asyncio.run(ask()).outcome is outcome
+    finally:
+        dns.close()
+
+
 def test_over_quota_at_dnswl() -> None:
     async def ask(name: str) -> Reply:
         return answered("127.0.0.255")
@@ -136,28 +200,34 @@ def test_the_names_of_rfc_5782() -> None:
 class Ward:
     """A watch over lists whose probes find what the test says, with a clock of its own."""
 
-    def __init__(self, *domains: str, interval: float = 300.0) -> None:
+    def __init__(self, *domains: str, interval: float = 300.0, chance: Callable[[], float] = lambda: 0.5) -> None:
         self.now = 1000.0
-        self.found: dict[str, Finding] = {domain: Finding(tested=True) for domain in domains}
+        self.found: dict[str, Finding | Exception] = {domain: Finding(tested=True) for domain in domains}
         self.table = make(*domains, clock=lambda: self.now)
         self.probed: list[tuple[float, str]] = []
         self.warnings: list[str] = []
         self.infos: list[str] = []
         self.watch = Watch(
             self.table, self._probe, lambda domain: f"<{domain}>", self.warnings.append, self.infos.append, interval,
-            lambda: self.now, lambda: 0.5,
+            lambda: self.now, chance,
         )  # fmt: skip
         self.watch.use(domains)
 
     async def _probe(self, domain: str) -> Finding:
         self.probed.append((self.now, domain))
-        return self.found[domain]
+        found = self.found[domain]
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def passes(self, seconds: float) -> None:
         """Time passes, a second each turn."""
+        asyncio.run(self._pass(seconds))
+
+    async def _pass(self, seconds: float) -> None:
         end = self.now + seconds
         while self.now < end:
-            asyncio.run(self.watch.turn())
+            await self.watch.turn()
             self.now += 1
 
     def states(self) -> list[State]:
@@ -234,6 +304,89 @@ def test_when_no_list_answers_it_is_not_the_lists() -> None:
     assert "DNS lists answer again" in ward.infos
 
 
+@pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS])
+def test_nor_when_they_are_probed_at_other_times(why: Why) -> None:
+    """After hours each has its own: the one whose turn comes first is judged by what the others say then."""
+    ward = Ward(*(f"{number}.test" for number in range(6)), chance=random.Random(3).random)
+    ward.passes(4 * 3600)
+    times = {when for when, _ in ward.probed[-6:]}
+    assert max(times) - min(times) > 60
+    ward.found |= dict.fromkeys(ward.found, Finding(why))
+    ward.passes(400)
+    assert ward.states() == [State.WELL] * 6
+    assert ward.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
+    ward.probed.clear()
+    ward.passes(1500)
+    assert len(ward.probed) <= 6 * 6, "they are not all asked again for each"
+    ward.found |= dict.fromkeys(ward.found, Finding(tested=True))
+    ward.found["3.test"] = Finding(why)
+    ward.passes(400)
+    assert ward.states() == [State.WELL] * 3 + [State.OUT] + [State.WELL] * 2
+
+
+def test_many_at_once_are_told_once_each() -> None:
+    """No list counts any more: one line a list, however long."""
+    ward = Ward(*(f"{number}.test" for number in range(8)))
+    ward.passes(10)
+    ward.found |= dict.fromkeys(ward.found, Finding(Why.REFUSES))
+    ward.passes(4 * 3600)
+    assert ward.states() == [State.OUT] * 8
+    assert len(ward.warnings) == 8
+
+
+def test_a_probe_that_breaks_ends_nothing() -> None:
+    """Descriptors may have run out. That is told once, and a suspicion waits until it can be looked into."""
+    ward = Ward("a.test", "b.test")
+    ward.passes(10)
+    ward.table.set("a.test", State.SUSPECT)
+    ward.found |= dict.fromkeys(ward.found, OSError("Too many open files"))
+    ward.passes(600)
+    assert ward.states() == [State.SUSPECT, State.WELL]
+    assert ward.warnings == ["list <a.test> cannot be probed: OSError: Too many open files"]
+    ward.found |= dict.fromkeys(ward.found, Finding(tested=True))
+    ward.passes(30)
+    assert ward.states() == [State.WELL] * 2
+
+
+def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
+    """Nor does it begin twice."""
+    table_ = make("slow.test", "b.test")
+    now = 0.0
+    found = Finding(tested=True)
+    lines: list[str] = []
+    probed: list[str] = []
+
+    async def look(domain: str) -> Finding:
+        probed.append(domain)
+        if domain == "slow.test":
+            await asyncio.Event().wait()
+        return found
+
+    async def watched() -> None:
+        nonlocal found, now
+        watch = Watch(table_, look, str, lines.append, lines.append, 300, lambda: now)
+        watch.use(["slow.test", "b.test"])
+        first = asyncio.create_task(watch.turn())
+        await asyncio.sleep(0)
+        table_.set("b.test", State.SUSPECT)
+        async with asyncio.timeout(PATIENCE):
+            while table_.get("b.test").state is State.SUSPECT:  # by the first turn, which is not over
+                await asyncio.sleep(0)
+        for step in (AT_ONCE, 300):
+            now += step
+            table_.set("b.test", State.SUSPECT)
+            await watch.turn()
+            assert table_.get("b.test").state is State.WELL
+        found = Finding(Why.LISTS_ALL)
+        now += 300
+        await watch.turn()
+        first.cancel()
+
+    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    assert table_.get("b.test").state is State.OUT
+    assert probed.count("slow.test") == 1
+
+
 def test_a_single_silent_list_is_out() -> None:
     ward = Ward("a.test")
     ward.found["a.test"] = Finding(Why.SILENT)
@@ -254,14 +407,16 @@ def test_a_list_without_test_entries_counts() -> None:
     assert ward.states() == [State.OUT]
 
 
-def test_a_suspicion_is_looked_into_at_once() -> None:
+@pytest.mark.parametrize("after", [1, 10])
+def test_a_suspicion_is_looked_into_at_once(after: int) -> None:
+    """Also when the list has just been probed."""
     ward = Ward("a.test", "b.test")
-    ward.passes(10)
+    ward.passes(after)
     ward.table.set("a.test", State.SUSPECT)
     ward.passes(1)
     assert ward.states() == [State.WELL, State.WELL]
     assert ward.infos == ["list <a.test> has been probed and is well: it counts again"]
-    assert ward.probed[-1] == (1010, "a.test")
+    assert ward.probed[-1] == (1000 + after, "a.test")
 
 
 @pytest.mark.parametrize(("found", "state"), [(Why.LISTS_ALL, State.OUT), (Why.SILENT, State.SUSPECT)])
@@ -282,3 +437,40 @@ def test_lists_that_change() -> None:
     ward.watch.use(["b.test"])
     ward.passes(600)
     assert [domain for when, domain in ward.probed if when > 1000] == ["b.test"] * 2
+
+
+def test_a_reload_that_matters_to_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other resolvers all are probed at once; without lists, none is any more."""
+    probed: list[str] = []
+
+    async def look(domain: str, _: object) -> Finding:
+        probed.append(domain)
+        return Finding(tested=True)
+
+    monkeypatch.setattr("fastscreen.listhealth.caretaker.probe", look)
+    monkeypatch.setattr("fastscreen.listhealth.watch.TICK", 0.001)
+
+    def settings(resolver: str, *sites: str) -> Config:
+        text = f'hostname = "mx.test"\n[dnsbl]\nresolvers = ["{resolver}"]\nsites = {list(sites)!r}\n'
+        (tmp_path / "c.toml").write_text(text)
+        return load(tmp_path / "c.toml")
+
+    async def until(number: int) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(probed) < number:
+                await asyncio.sleep(0.001)
+
+    async def reloaded() -> None:
+        caretaker = Caretaker(make("a.test", "b.test"), print, print)
+        caretaker.configure(settings("127.0.0.1", "a.test"), {})
+        await until(1)
+        caretaker.configure(settings("127.0.0.1", "a.test", "b.test"), {})
+        await until(2)
+        caretaker.configure(settings("127.0.0.2", "a.test", "b.test"), {})
+        await until(4)
+        caretaker.configure(settings("127.0.0.3"), {})
+        await asyncio.sleep(0.05)
+        caretaker.stop()
+
+    asyncio.run(reloaded())
+    assert sorted(probed) == ["a.test", "a.test", "b.test", "b.test"]
