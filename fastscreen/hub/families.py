@@ -60,7 +60,7 @@ class Snapshot:
         yield _counters("access_list_matches", "Clients that the access list decided on", "action", found)
         yield _counters("messages_rejected", "Recipients refused by the dummy engine", "code", details["rejected"])
         yield _counter("turned_away", "Sessions that ended with a refusal, whatever the reason", counts["turned_away"])
-        yield _counter("spared", "Refusals that shadow mode, or a test's, left out", counts["spared"])
+        yield _counter("spared", "Refusals left out by shadow mode, or by a test's action shadow", counts["spared"])
         yield _counter("vetoed", "Clients that came in where nobody passes", counts["vetoed"])
         yield _counter("bypassed", "Clients handed on untested by the bypass", counts["bypassed"])
         yield _ranks(details["ranks"], details["rank_sum"])
