@@ -11,6 +11,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import TypeAlias
 
+from msgspec import Struct
+
 from fastscreen.escape import MOST_TEXT, printable
 from fastscreen.report.counts import Counts
 from fastscreen.report.lines import VERBS, Kind, Row
@@ -63,30 +65,27 @@ _TLS_VERBS = {
     b"DISCONNECT": Kind.TLS_DISCONNECT,
 }
 # from=<sender>, to=<recipient>, proto=P, helo=<name>: a quoted local part may have any of these in it.
-_MAILBOX = rb'((?:"(?:\\.|[^"\\])*+"|[^"<>]++)*+)'
+_MAILBOX = rb'([^"<>]*+(?:"(?:\\.|[^"\\])*+"[^"<>]*+)*+)'
 _ENVELOPE = re.compile(rb"; from=<%b>, to=<%b>, proto=" % (_MAILBOX, _MAILBOX))
 
 
-class Network:
+class Network(Struct, eq=False, gc=False):
     """What is kept of a network.
 
     away: how often one of its clients was told 450. back: how often that one came again itself. waiting: those that
     nobody of the network has come again for.
     """
 
-    __slots__ = ("away", "back", "clients", "connections", "handed", "refused", "waiting")
-
-    def __init__(self) -> None:
-        self.away = 0
-        self.back = 0
-        self.clients = 0
-        self.connections = 0
-        self.handed = 0
-        self.refused = 0
-        self.waiting: list[Client] | None = None
+    away: int = 0
+    back: int = 0
+    clients: int = 0
+    connections: int = 0
+    handed: int = 0
+    refused: int = 0
+    waiting: list[Client] | None = None
 
 
-class Client:
+class Client(Struct, eq=False, gc=False):
     """What is kept of a client.
 
     away: when it was told 450, while it has not come again since (0: it is not waited for). neighbour: how long after
@@ -96,69 +95,36 @@ class Client:
     as bits. reached: whether its last session reached the threshold (None: it was not tested).
     """
 
-    __slots__ = (
-        "address",
-        "answered",
-        "answers",
-        "away",
-        "failed",
-        "failed_at",
-        "handed",
-        "lists",
-        "neighbour",
-        "network",
-        "passed_after",
-        "rank",
-        "reached",
-    )
-
-    def __init__(self, address: bytes, network: Network) -> None:
-        self.address = address
-        self.network = network
-        self.away = 0
-        self.neighbour = -1
-        self.failed = ""
-        self.failed_at = 0
-        self.rank = 0
-        self.passed_after = -1
-        self.handed = 0
-        self.lists = 0
-        self.answers: tuple[int, ...] = ()
-        self.answered = 0
-        self.reached: bool | None = None
+    address: bytes
+    network: Network
+    away: int = 0
+    neighbour: int = -1
+    failed: str = ""
+    failed_at: int = 0
+    rank: int = 0
+    passed_after: int = -1
+    handed: int = 0
+    lists: int = 0
+    answers: tuple[int, ...] = ()
+    answered: int = 0
+    reached: bool | None = None
 
 
-class Session:
+class Session(Struct, eq=False, gc=False):
     """A session that has not ended. handed: it was counted as handed on. code: of the last refused recipient."""
 
-    __slots__ = (
-        "began",
-        "client",
-        "code",
-        "handed",
-        "hung",
-        "judged",
-        "passed",
-        "rank",
-        "refused",
-        "shadow",
-        "test",
-        "where",
-    )
-
-    def __init__(self, began: int, client: Client, where: bytes) -> None:
-        self.began = began
-        self.client = client
-        self.where = where
-        self.test = ""
-        self.code = 0
-        self.rank = 0
-        self.refused = ""
-        self.handed = False
-        self.hung = False
-        self.passed = False
-        self.judged = False
-        self.shadow = ""
+    began: int
+    client: Client
+    where: bytes
+    test: str = ""
+    code: int = 0
+    rank: int = 0
+    refused: str = ""
+    handed: bool = False
+    hung: bool = False
+    passed: bool = False
+    judged: bool = False
+    shadow: str = ""
 
 
 Handler: TypeAlias = Callable[[Client, int, bytes, bytes, bytes], None]
