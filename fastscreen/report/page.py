@@ -75,6 +75,8 @@ def _charts(summary: Summary) -> dict[str, Markup]:
             "same address": [each.count for each in summary.away.delays],
             "another of its network": [each.count for each in summary.away.neighbour_delays],
         }
+        if summary.away.elsewhere:
+            delays["another network"] = [each.count for each in summary.away.elsewhere_delays]
         made["delays"] = charts.bars(names, delays)
     if summary.lists:
         lists = summary.lists[:_LISTS]

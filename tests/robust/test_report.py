@@ -123,8 +123,8 @@ def test_every_session_became_something(found: Summary) -> None:
     assert sum(hour.handed for hour in found.hours) == found.outcomes["handed"]
     assert sum(sum(hour.turned.values()) for hour in found.hours) == found.outcomes["refused"] + found.outcomes["away"]
     away = found.away
-    assert away.back + away.neighbour + away.never == away.times
-    assert min(away.back, away.neighbour, away.never) > 0
+    assert away.back + away.neighbour + away.elsewhere + away.never == away.times
+    assert min(away.back, away.neighbour, away.elsewhere, away.never) > 0
     assert sum(span.count for span in away.delays) == away.back
     assert sum(each.total for each in found.rejects) == found.totals["reject_rcpt"]
     assert found.what_if is not None
