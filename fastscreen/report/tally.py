@@ -573,8 +573,8 @@ class Tally:
         reached = session.rank > 0
         answered = client.answered >= session.began
         if reached or answered or session.passed:
-            if not reached and not answered:
-                client.answers = ()  # those of an earlier visit
+            if not reached and client.answered < session.began - TOGETHER:
+                client.answers = ()  # of an earlier visit; those of a session beside this one are its own, too
             client.reached = reached
             self.judgements.add((tuple(sorted(client.answers)), reached))
 
