@@ -39,7 +39,8 @@ examples:
   fastscreen report --what-if threshold=4 site=bl2.example*1 -c /etc/fastscreen/fastscreen.toml
   journalctl -o short-iso -t postfix/postscreen -t postfix/dnsblog | fastscreen report -
 
-exit codes: 0 done, 1 a log cannot be read, or the report not be written or sent, 2 wrong usage or configuration
+exit codes: 0 done, 1 a log cannot be read to its end, or the report not be written or sent,
+2 wrong usage or configuration
 """
 
 LOGS = Path("/var/log")

@@ -94,6 +94,11 @@ def test_allow_lists() -> None:
     assert judged("site=allow.example*-4", log=log).allowed == 0
 
 
+def test_a_log_file_behind_the_settings() -> None:
+    with pytest.raises(ValueError, match=r"^mail\.log: no such setting \(a log file goes before --what-if\); allowed: "):
+        settings_of(["threshold=4", "mail.log"], Settings())
+
+
 @pytest.mark.parametrize(
     "word",
     [
