@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def test_plain_and_compressed_are_the_same_whatever_their_names(tmp_path: Path) 
     (tmp_path / "packed").write_bytes(gzip.compress(text[:1_000_000]) + gzip.compress(text[1_000_000:]))
     assert b"".join(content(tmp_path / "plain")) == b"".join(content(tmp_path / "packed")) == text
     assert all(block.endswith(b"\n") for block in content(tmp_path / "packed"))
+    text = text[: text.index(b"\n", 400_000) + 1]
     for pack in (lzma.compress, bz2.compress):
-        (tmp_path / "packed").write_bytes(pack(text[:300_000]) + pack(text[300_000:]))
+        (tmp_path / "packed").write_bytes(pack(text[:100_000]) + pack(text[100_000:]))
         assert b"".join(content(tmp_path / "packed")) == text
     (tmp_path / "packed").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
     with pytest.raises(LogError, match="compressed by zstd: zstdcat it"):
@@ -118,10 +120,12 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         content(tmp_path / "cut.gz")
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, bz2.compress], ids=["gz", "xz", "bz2"])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, lzma.compress, partial(bz2.compress, compresslevel=1)], ids=["gz", "xz", "bz2"]
+)
 @pytest.mark.parametrize("broken", [False, True], ids=["cut", "broken"])
 def test_what_comes_before_the_harm_is_read(pack: Callable[[bytes], bytes], broken: bool, tmp_path: Path) -> None:
-    text = b"".join(b"line %d %b\n" % (number, os.urandom(9).hex().encode()) for number in range(100_000))
+    text = b"".join(b"line %d %b\n" % (number, os.urandom(9).hex().encode()) for number in range(20_000))
     whole = pack(text)
     (tmp_path / "log").write_bytes(whole[: len(whole) * 3 // 4] + bytes(1000) * broken)
     log = LogFile(str(tmp_path / "log"))
