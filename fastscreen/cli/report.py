@@ -23,7 +23,7 @@ from fastscreen.escape import printable
 from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
 from fastscreen.report.days import Days, days
 from fastscreen.report.files import LogError, LogFile, in_order, usual_files
-from fastscreen.report.lines import pattern
+from fastscreen.report.lines import reader
 from fastscreen.report.mail import MailError, recipient, send
 from fastscreen.report.summary import Summary, summarize
 from fastscreen.report.tally import Tally
@@ -39,7 +39,8 @@ examples:
   fastscreen report --what-if threshold=4 site=bl2.example*1 -c /etc/fastscreen/fastscreen.toml
   journalctl -o short-iso -t postfix/postscreen -t postfix/dnsblog | fastscreen report -
 
-exit codes: 0 done, 1 a log cannot be read, or the report not be written or sent, 2 wrong usage or configuration
+exit codes: 0 done, 1 a log cannot be read to its end, or the report not be written or sent,
+2 wrong usage or configuration
 """
 
 LOGS = Path("/var/log")
@@ -59,7 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         add_help=False,
     )
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="logs, plain or .gz, in any order; - is standard input"
+        "files", nargs="*", metavar="FILE", help="logs, plain, .gz, .xz or .bz2, in any order; - is standard input"
     )
     parser.add_argument("--help", action="help", help="show this help message and exit")
     parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only of these days: {DAYS_ALLOWED}")
@@ -112,10 +113,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         names = arguments.files or usual_files(LOGS, period.since if period else 0)
-        read(names, tally, arguments.syslog_name)
+        failed = read(names, tally, arguments.syslog_name)
     except LogError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
+    for each in failed:
+        print(f"fastscreen: {each}", file=sys.stderr)
     summary = summarize(
         tally,
         host=printable(socket.gethostname()),
@@ -124,9 +127,11 @@ def run(arguments: argparse.Namespace) -> int:
         users=arguments.users,
         details=arguments.reject_detail,
         what_if=rejudge(tally, settings) if settings else None,
+        failed=[str(each) for each in failed],
     )
     try:
-        return show(summary, arguments)
+        show(summary, arguments)
+        return 1 if failed else 0
     except MailError as error:
         print(f"fastscreen: the report was not sent: {printable(str(error))}", file=sys.stderr)
     except OSError as error:
@@ -134,17 +139,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def read(names: list[str], tally: Tally, syslog_name: str = "") -> None:
-    """Count the lines of all files. Raises LogError."""
-    rows = pattern(syslog_name).findall
+def read(names: list[str], tally: Tally, syslog_name: str = "") -> list[LogError]:
+    """Count the lines of all files. Raises LogError: a file cannot be opened.
+
+    Returned are those that could not be read to their end; what comes before that is counted.
+    """
+    rows = reader(syslog_name)
     files = in_order(names)
+    failed: list[LogError] = []
     collecting = gc.isenabled()
     gc.disable()  # what is counted has no cycles, and to look for them again and again takes seconds
     try:
         with progress(files) as advance:
             for file in files:
-                for block in file.blocks(advance):
-                    tally.add(rows(block), file.clock)
+                try:
+                    for block in file.blocks(advance):
+                        tally.add(rows(block), file.clock)
+                except LogError as error:
+                    failed.append(error)
     finally:
         for file in files:
             file.close()
@@ -152,6 +164,7 @@ def read(names: list[str], tally: Tally, syslog_name: str = "") -> None:
         gc.freeze()
         if collecting:
             gc.enable()
+    return failed
 
 
 @contextmanager
@@ -170,7 +183,7 @@ def progress(files: list[LogFile]) -> Iterator[Callable[[int], None]]:
         yield lambda octets: bar.advance(task, octets)
 
 
-def show(summary: Summary, arguments: argparse.Namespace) -> int:
+def show(summary: Summary, arguments: argparse.Namespace) -> None:
     """Print, write or send it. Raises MailError, OSError."""
     style = Style(
         quiet=arguments.quiet,
@@ -193,7 +206,6 @@ def show(summary: Summary, arguments: argparse.Namespace) -> int:
         print(json.dumps(msgspec.to_builtins(summary), indent=2))
     elif not arguments.html and not arguments.mail_to:
         print(as_text(summary, style), end="")
-    return 0
 
 
 def replace(path: Path, text: str) -> None:

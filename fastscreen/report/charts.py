@@ -17,6 +17,10 @@ from pygal.style import Style
 WIDTH = 480  # of the drawing; the page scales it to a column, 1.2 times on a desktop and 0.7 on a telephone
 _STYLE = Style(label_font_size=14, major_label_font_size=14, legend_font_size=14, value_font_size=13)
 _ROW = 30  # height of a bar that lies
+_LETTER = 8.4  # width, on average
+_LONGEST = 24  # letters of a name beside its bar
+_LEGEND_BOX = 2  # as wide as so many letters
+_MARGIN = 16
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -33,8 +37,13 @@ def columns(names: Sequence[str], series: Mapping[str, Sequence[int]], *, every:
 def bars(names: Sequence[str], series: Mapping[str, Sequence[int]]) -> Markup:
     """Lying bars, the first name on top."""
     chart = _chart(pygal.HorizontalStackedBar, 90 + _ROW * max(2, len(names)), series)
-    chart.x_labels = list(names)[::-1]
-    chart.truncate_label = 28
+    # pygal cuts names on the other axis only; of a domain the end says more than the beginning
+    shown = [name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}" for name in names]
+    chart.x_labels = shown[::-1]
+    # the legend is as wide as the bars
+    wide = WIDTH - 2 * _MARGIN - _LETTER * max(map(len, shown), default=0)
+    if wide < len(series) * _LETTER * (max(map(len, series)) + _LEGEND_BOX):
+        chart.legend_at_bottom_columns = 1
     return _drawn(chart, {name: list(values)[::-1] for name, values in series.items()})
 
 
@@ -49,7 +58,7 @@ def _chart(kind: Any, height: int, series: Mapping[str, Sequence[int]]) -> Any:
         disable_xml_declaration=True,
         show_legend=len(series) > 1,
         legend_at_bottom=True,
-        legend_at_bottom_columns=min(3, len(series)),
+        legend_at_bottom_columns=2 if len(series) == 4 else min(3, len(series)),  # pygal has no room for one over
         legend_box_size=12,
         truncate_legend=24,
         margin=8,

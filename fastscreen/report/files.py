@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import stat
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,6 +27,17 @@ STANDARD_INPUT = "-"
 BLOCK = 1 << 17  # what is made of it is ten times as much, and should stay in the processor's cache
 LONGEST = 1 << 16  # octets of a line; what is longer is no log line
 
+_PACKED: tuple[tuple[bytes, Callable[[BinaryIO], BinaryIO]], ...] = (
+    (b"\x1f\x8b", lambda file: cast(BinaryIO, gzip.GzipFile(fileobj=file))),
+    (b"\xfd7zXZ\0", lambda file: cast(BinaryIO, lzma.LZMAFile(file))),  # noqa: SIM115
+    (b"BZh", lambda file: cast(BinaryIO, bz2.BZ2File(file))),
+)
+"""What a compressed file begins with, and what reads it."""
+
+_ZSTD = b"\x28\xb5\x2f\xfd"
+_LONGEST_MARK = 6
+_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
 Report = Callable[[int], None]
 
 
@@ -33,19 +47,29 @@ class LogError(Exception):
 
 def usual_files(folder: Path, since: float) -> list[str]:
     """The log files of a folder that were written to after `since`. LogError: there is none at all."""
-    found = [path for name in USUAL for path in sorted(folder.glob(name)) if path.is_file()]
+    found: dict[str, float] = {}
+    for path in (path for name in USUAL for path in sorted(folder.glob(name))):
+        with suppress(FileNotFoundError):  # it was rotated away since
+            known = path.stat()
+            if stat.S_ISREG(known.st_mode):
+                found[str(path)] = known.st_mtime
     if not found:
         raise LogError(f"no {' or '.join(USUAL)} in {folder}; name the log files, or - for standard input")
-    return [str(path) for path in found if path.stat().st_mtime >= since]
+    return [name for name, written in found.items() if written >= since]
 
 
 class LogFile:
-    """One file, or standard input; .gz is known by its first octets. Open it, read its blocks, close it."""
+    """One file, or standard input; a compressed one is known by its first octets. Open it, read its blocks, close it.
+
+    identity: device and inode of a regular file; None for any other.
+    """
 
     def __init__(self, name: str) -> None:
         """Raises LogError."""
         self.name = name
         try:
+            if name == STANDARD_INPUT and sys.stdin is None:
+                raise LogError("standard input is closed")
             opened: BinaryIO = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")  # noqa: SIM115
             self._raw = opened
             known = os.fstat(opened.fileno())
@@ -54,20 +78,28 @@ class LogFile:
         if stat.S_ISDIR(known.st_mode):
             opened.close()
             raise LogError(f"{printable(name)}: is a folder")
-        self.size = known.st_size if stat.S_ISREG(known.st_mode) else 0
-        self.written = known.st_mtime if stat.S_ISREG(known.st_mode) else time.time()
+        regular = stat.S_ISREG(known.st_mode)
+        self.identity = (known.st_dev, known.st_ino) if regular else None
+        self.size = known.st_size if regular else 0
+        self.written = known.st_mtime if regular else time.time()
         self.clock = Clock(self.written)
         self._first = b""
+        self._failed: LogError | None = None  # told by blocks: the other files are worth a report
+        mark = b""
         self._read: Callable[[int], bytes] = opened.read
         try:
-            self._first = opened.read(2)
-            if self._first == b"\x1f\x8b":
-                whole = _Beginning(self._first, opened)
-                self._read = gzip.GzipFile(fileobj=cast(BinaryIO, io.BufferedReader(whole))).read
-                self._first = b""
+            mark = opened.read(_LONGEST_MARK)
+            unpack = next((unpack for begin, unpack in _PACKED if mark.startswith(begin)), None)
+            if unpack is None:
+                self._first = mark
+            else:
+                self._read = unpack(cast(BinaryIO, io.BufferedReader(_Beginning(mark, opened)))).read
             self._first += self._read(BLOCK)
-        except (OSError, EOFError, zlib.error) as error:
-            raise self._wrong(error) from error
+        except _ERRORS as error:
+            self._failed = self._wrong(error)
+        if mark.startswith(_ZSTD):
+            self._failed = LogError(f"{printable(name)}: is compressed by zstd: zstdcat it, and - for standard input")
+            self._first = b""
 
     def begins(self) -> float:
         """When its first log line was written, s since 1970; infinity when its first block has none."""
@@ -78,7 +110,7 @@ class LogFile:
         return float("inf")
 
     def blocks(self, read: Report) -> Iterator[bytes]:
-        """Its lines, a BLOCK at a time, each block ended by a newline. Raises LogError.
+        """Its lines, a BLOCK at a time, each block ended by a newline. Raises LogError behind what could be read.
 
         read: is told of octets of the file that were read (of a compressed one: compressed). A line longer than LONGEST
         is left out, so that what is no log takes no memory.
@@ -109,11 +141,14 @@ class LogFile:
                 read(at - told)
                 told = at
             try:
-                block = self._read(BLOCK)
-            except (OSError, EOFError, zlib.error) as error:
-                raise self._wrong(error) from error
+                block = b"" if self._failed else self._read(BLOCK)
+            except _ERRORS as error:
+                self._failed = self._wrong(error)
+                block = b""
         if rest:
             yield rest + b"\n"
+        if self._failed:
+            raise self._failed
 
     def close(self) -> None:
         """Let go of it."""
@@ -136,18 +171,25 @@ class _Beginning(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        data = self._first or self._rest.read(len(buffer))
-        self._first = b""
+        data = self._first[: len(buffer)] or self._rest.read(len(buffer))
+        self._first = self._first[len(data) :]
         buffer[: len(data)] = data
         return len(data)
 
 
 def in_order(names: Sequence[str]) -> list[LogFile]:
-    """Open files, the one with the oldest line first: what became of a client is told by lines in their order."""
+    """Open files, the one with the oldest line first: what became of a client is told by lines in their order.
+
+    A file that has two names (a link) is read once.
+    """
     opened: list[LogFile] = []
     try:
         for name in dict.fromkeys(names):
-            opened.append(LogFile(name))
+            file = LogFile(name)
+            if file.identity and any(file.identity == other.identity for other in opened):
+                file.close()
+            else:
+                opened.append(file)
     except LogError:
         for file in opened:
             file.close()

@@ -9,9 +9,8 @@ from socket import AF_INET, AF_INET6, inet_pton
 def prefix_of(address: bytes) -> bytes | None:
     """The first 3 or 8 octets of an address; None for what is no address."""
     try:
-        if b":" in address:
-            return inet_pton(AF_INET6, address.decode("ascii"))[:8]
-        return inet_pton(AF_INET, address.decode("ascii"))[:3]
+        text = address.decode("ascii")
+        return inet_pton(AF_INET6, text)[:8] if ":" in text else inet_pton(AF_INET, text)[:3]
     except (OSError, UnicodeDecodeError):
         return None
 

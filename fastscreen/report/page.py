@@ -73,8 +73,10 @@ def _charts(summary: Summary) -> dict[str, Markup]:
         names = [each.name for each in summary.away.delays]
         delays = {
             "same address": [each.count for each in summary.away.delays],
-            "another of its network": [each.count for each in summary.away.neighbour_delays],
+            "its network": [each.count for each in summary.away.neighbour_delays],
         }
+        if summary.away.elsewhere:
+            delays["elsewhere"] = [each.count for each in summary.away.elsewhere_delays]
         made["delays"] = charts.bars(names, delays)
     if summary.lists:
         lists = summary.lists[:_LISTS]

@@ -67,11 +67,20 @@ class Span(Struct, frozen=True):
     count: int
 
 
+class Instead(Struct, frozen=True):
+    """A client that was told 450, the other address that came in its stead, and how many seconds later."""
+
+    client: str
+    by: str
+    after: int
+
+
 class Away(Struct, frozen=True):
     """Who was told 450 at a recipient, each time from then until it came again.
 
     back: the same address came again, after delays of median seconds. neighbour: it did not, but another address of its
-    network did. never: nobody came; recent: part of these, within the last hour of the log.
+    network did. elsewhere: neither did, but a client of another network was told 450 for the same sender and recipient.
+    never: nobody came; recent: part of these, within the last hour of the log.
     """
 
     times: int
@@ -80,9 +89,12 @@ class Away(Struct, frozen=True):
     delays: tuple[Span, ...]
     neighbour: int
     neighbour_delays: tuple[Span, ...]
+    elsewhere: int
+    elsewhere_delays: tuple[Span, ...]
     never: int
     recent: int
     networks: tuple[NetworkFigures, ...]
+    instead: tuple[Instead, ...]
     lost: tuple[str, ...]
 
 
@@ -170,8 +182,10 @@ def summarize(
     users: int | None = 20,
     details: int | None = 20,
     what_if: WhatIf | None = None,
+    failed: Iterable[str] = (),
 ) -> Summary:
-    """Make records of a finished tally. hosts, users, details: how many clients, mailboxes, details; None: all."""
+    """Make records of a finished tally. hosts, users, details: how many clients, mailboxes, details; None: all.
+    failed: which files could not be read to their end, and why."""
     totals = Counter[str]()
     for slot in tally.slots.values():
         for kind, count in zip(Kind, slot, strict=True):
@@ -219,7 +233,7 @@ def summarize(
             for test, times in sorted(tally.shadow.items(), key=lambda item: (-item[1], item[0]))
         ),
         shadow_replies=_named(tally.shadow_replies.top(details)),
-        notes=tuple(_notes(tally)),
+        notes=(*failed, *_notes(tally)),
         what_if=what_if,
     )
 
@@ -303,12 +317,18 @@ def _networks(tally: Tally, number: int | None) -> tuple[NetworkFigures, ...]:
 def _away(tally: Tally, number: int | None) -> Away:
     back = sum(tally.returns.values())
     neighbours: Counter[int] = Counter()
+    elsewhere: Counter[int] = Counter()
+    others: list[Client] = []
     never: list[Client] = []
     recent = 0
     for client in tally.clients.values():
         if client.away:
             if client.neighbour >= 0:
                 neighbours[client.neighbour] += 1
+                others.append(client)
+            elif client.elsewhere >= 0:
+                elsewhere[client.elsewhere] += 1
+                others.append(client)
             else:
                 never.append(client)
                 recent += client.away > tally.last - RECENT
@@ -317,7 +337,8 @@ def _away(tally: Tally, number: int | None) -> Away:
         return -item[1].away, item[0]
 
     told = ((prefix, network) for prefix, network in tally.networks.items() if network.away)
-    lost = _smallest(number, never, lambda client: (client.away, client.address))
+    lost = _smallest(number, never, _by_time)
+    instead = _smallest(number, others, _by_time)
     return Away(
         times=tally.times_away,
         back=back,
@@ -325,11 +346,25 @@ def _away(tally: Tally, number: int | None) -> Away:
         delays=_histogram(tally.returns),
         neighbour=neighbours.total(),
         neighbour_delays=_histogram(neighbours),
+        elsewhere=elsewhere.total(),
+        elsewhere_delays=_histogram(elsewhere),
         never=len(never),
         recent=recent,
         networks=tuple(_figures(*item) for item in _smallest(number, told, order)),
+        instead=tuple(
+            Instead(
+                client.address.decode(),
+                client.instead.decode(),
+                client.neighbour if client.neighbour >= 0 else client.elsewhere,
+            )
+            for client in instead
+        ),
         lost=tuple(client.address.decode() for client in lost),
     )
+
+
+def _by_time(client: Client) -> tuple[int, bytes]:
+    return client.away, client.address
 
 
 def _histogram(delays: Counter[int]) -> tuple[Span, ...]:
@@ -421,6 +456,11 @@ def _said(tally: Tally, number: int | None) -> dict[str, tuple[Named, ...]]:
 
 def _notes(tally: Tally) -> Iterator[str]:
     """What the figures leave out, and why."""
+    if tally.lines and not tally.slots and not tally.undated:
+        if tally.other_days:
+            yield f"{tally.other_days:,} lines of a screener are in the log, of other days"
+        else:
+            yield f"{tally.lines:,} lines, and none is a screener's: is --syslog-name needed?"
     if tally.beyond:
         known = f"{len(tally.clients):,}"
         yield f"{tally.beyond:,} connections are of clients beyond the first {known}: they are in totals and hours only"
@@ -432,6 +472,7 @@ def _notes(tally: Tally) -> Iterator[str]:
         yield f"{tally.undated:,} lines have a date that there is not: left out"
     for what, others in (
         ("refused recipients, by client,", tally.details.others),
+        ("pairs of sender and recipient that were told 450", tally.unnamed_mails),
         ("senders", tally.senders.others),
         ("recipients", tally.recipients.others),
         ("warnings", tally.warnings.others),

@@ -1,7 +1,7 @@
 """The tally of log lines: totals by hour, and what became of each client and session.
 
 Everything is bounded: beyond CLIENTS clients, lines of further ones count in the totals only; `beyond` says how many
-connections that were. A client takes about half a kilobyte.
+connections that were. A client takes 0.6 kB at most, with a network of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from fastscreen.escape import MOST_TEXT, printable
 from fastscreen.report.counts import Counts
@@ -23,9 +25,11 @@ LONGEST = 7200  # s: no session in the tests lasts longer (300 s a command, 20 c
 SETTLED = 600  # s: at the end of the log, a session that began longer ago and has no end is with the MTA
 TEXTS = 10_000  # different texts of each kind
 MAILBOXES = 100_000  # different senders, and recipients
+MAILS = 100_000  # different pairs of sender and recipient that were told 450
 DETAILS = 200_000  # different pairs of reason and client
 ANSWERS = 4096  # different answers of lists
 JUDGEMENTS = 100_000  # different sets of answers
+AT_ONCE = 1  # s: a known client of whom no test is due is handed on within it
 TOGETHER = 10  # s: the answers of one look-up come within it
 HOUR = 3600
 SLOT = 900  # s; hours are made of these, in zones of whole quarters
@@ -63,102 +67,70 @@ _TLS_VERBS = {
     b"DISCONNECT": Kind.TLS_DISCONNECT,
 }
 # from=<sender>, to=<recipient>, proto=P, helo=<name>: a quoted local part may have any of these in it.
-_MAILBOX = rb'((?:"(?:\\.|[^"\\])*+"|[^"<>]++)*+)'
+_MAILBOX = rb'([^"<>]*+(?:"(?:\\.|[^"\\])*+"[^"<>]*+)*+)'
 _ENVELOPE = re.compile(rb"; from=<%b>, to=<%b>, proto=" % (_MAILBOX, _MAILBOX))
 
 
-class Network:
+class Network(Struct, eq=False, gc=False):
     """What is kept of a network.
 
     away: how often one of its clients was told 450. back: how often that one came again itself. waiting: those that
     nobody of the network has come again for.
     """
 
-    __slots__ = ("away", "back", "clients", "connections", "handed", "refused", "waiting")
-
-    def __init__(self) -> None:
-        self.away = 0
-        self.back = 0
-        self.clients = 0
-        self.connections = 0
-        self.handed = 0
-        self.refused = 0
-        self.waiting: list[Client] | None = None
+    away: int = 0
+    back: int = 0
+    clients: int = 0
+    connections: int = 0
+    handed: int = 0
+    refused: int = 0
+    waiting: list[Client] | None = None
 
 
-class Client:
+class Client(Struct, eq=False, gc=False):
     """What is kept of a client.
 
     away: when it was told 450, while it has not come again since (0: it is not waited for). neighbour: how long after
-    that another address of its network came (-1: none). failed: the last test that it was turned away by; failed_at,
-    rank: when, and its rank then. passed_after: how long after that it was handed on (-1: never).
+    that another address of its network came (-1: none). elsewhere: how long after that a client of another network was
+    told 450 for the same sender and recipient (-1: none). instead: the address that came. failed: the last test that
+    it was turned away by; failed_at, rank: when, and its rank then. passed_after: how long after that it was handed on
+    (-1: never).
     answers, answered: what the lists last said of it, and when. lists: all lists that ever listed it,
     as bits. reached: whether its last session reached the threshold (None: it was not tested).
     """
 
-    __slots__ = (
-        "address",
-        "answered",
-        "answers",
-        "away",
-        "failed",
-        "failed_at",
-        "handed",
-        "lists",
-        "neighbour",
-        "network",
-        "passed_after",
-        "rank",
-        "reached",
-    )
-
-    def __init__(self, address: bytes, network: Network) -> None:
-        self.address = address
-        self.network = network
-        self.away = 0
-        self.neighbour = -1
-        self.failed = ""
-        self.failed_at = 0
-        self.rank = 0
-        self.passed_after = -1
-        self.handed = 0
-        self.lists = 0
-        self.answers: tuple[int, ...] = ()
-        self.answered = 0
-        self.reached: bool | None = None
+    address: bytes
+    network: Network
+    away: int = 0
+    neighbour: int = -1
+    elsewhere: int = -1
+    instead: bytes = b""
+    failed: str = ""
+    failed_at: int = 0
+    rank: int = 0
+    passed_after: int = -1
+    handed: int = 0
+    lists: int = 0
+    answers: tuple[int, ...] = ()
+    answered: int = 0
+    reached: bool | None = None
 
 
-class Session:
+class Session(Struct, eq=False, gc=False):
     """A session that has not ended. handed: it was counted as handed on. code: of the last refused recipient."""
 
-    __slots__ = (
-        "began",
-        "client",
-        "code",
-        "handed",
-        "hung",
-        "judged",
-        "passed",
-        "rank",
-        "refused",
-        "shadow",
-        "test",
-        "where",
-    )
-
-    def __init__(self, began: int, client: Client, where: bytes) -> None:
-        self.began = began
-        self.client = client
-        self.where = where
-        self.test = ""
-        self.code = 0
-        self.rank = 0
-        self.refused = ""
-        self.handed = False
-        self.hung = False
-        self.passed = False
-        self.judged = False
-        self.shadow = ""
+    began: int
+    client: Client
+    where: bytes
+    test: str = ""
+    code: int = 0
+    rank: int = 0
+    refused: str = ""
+    handed: bool = False
+    hung: bool = False
+    passed: bool = False
+    judged: bool = False
+    shadow: str = ""
 
 
 Handler: TypeAlias = Callable[[Client, int, bytes, bytes, bytes], None]
@@ -186,6 +158,7 @@ class Tally:
         self._room = clients
         self.lines = 0
         self.undated = 0
+        self.other_days = 0
         self.first = 0
         self.last = 0
         self.slots: dict[int, list[int]] = {}
@@ -204,6 +177,8 @@ class Tally:
         self.reject_codes: Counter[int] = Counter()
         self.times_away = 0
         self.returns: Counter[int] = Counter()
+        self._mails: dict[tuple[bytes, bytes], Client] = {}
+        self.unnamed_mails = 0
         self.answer_ids: dict[bytes, int] = {}
         self.answer_texts: list[tuple[str, str]] = []
         self.answer_counts: list[int] = []
@@ -245,7 +220,10 @@ class Tally:
                 if when is not None and not dropped:
                     slot = self._slot(when)
             if dropped or when is None:
-                self.undated += when is None
+                if when is None:
+                    self.undated += 1
+                else:
+                    self.other_days += 1
                 continue
             if verb and program != b"tlsproxy":
                 kind = verbs[verb]
@@ -273,6 +251,7 @@ class Tally:
                         self._judge(session.client, session)
         self.sessions.clear()
         self._opened.clear()
+        self._mails.clear()
         for network in self.networks.values():
             network.waiting = None
 
@@ -320,8 +299,9 @@ class Tally:
         handlers[Kind.CONNECT] = self._connect
         handlers[Kind.DISCONNECT] = self._disconnect
         handlers[Kind.PASS_NEW] = self._passed
-        for kind in (Kind.PASS_OLD, Kind.ALLOWLISTED, Kind.BYPASSED):
-            handlers[kind] = self._at_once(kind)
+        handlers[Kind.PASS_OLD] = self._pass_old
+        for kind in (Kind.ALLOWLISTED, Kind.BYPASSED):
+            handlers[kind] = self._at_once
         for kind, test in _FINDINGS.items():
             handlers[kind] = self._found(test)
         handlers[Kind.PREGREET] = self._pregreet
@@ -368,6 +348,8 @@ class Tally:
             client.handed -= 1
             client.network.handed -= 1
             self.outcomes["not taken"] += 1
+        elif session.shadow and session.shadow == (session.refused or session.test) and not session.code:
+            self.outcomes["hung up" if session.hung else "left"] += 1  # nobody turned it away
         elif session.refused:
             self._refused(client, session, when, session.refused)
         elif session.code // 100 == 4 and session.test not in TESTS:
@@ -387,14 +369,19 @@ class Tally:
             if not session.judged:
                 self._judge(client, session)
 
-    def _at_once(self, kind: Kind) -> Handler:
-        def handed(client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
-            session = self.sessions.get(where)
-            if session is not None and not session.handed:
-                session.judged = client.answered < session.began  # a known client, unless a test was due
-                self._handed(client, session)
+    def _pass_old(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        """A known client: handed on at once, or after tests that were due again. Those may have ended in a 450."""
+        session = self.sessions.get(where)
+        if session is not None and (session.code or when - session.began > AT_ONCE):
+            self._passed(client, when, where, number, rest)
+        else:
+            self._at_once(client, when, where, number, rest)
 
-        return handed
+    def _at_once(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        session = self.sessions.get(where)
+        if session is not None and not session.handed:
+            session.judged = client.answered < session.began  # a known client, unless a test was due
+            self._handed(client, session)
 
     def _found(self, test: str) -> Handler:
         limit = test in LIMITS
@@ -438,7 +425,7 @@ class Tally:
         envelope = _ENVELOPE.match(rest, end) if end >= 0 else None
         code = int(reply[:3]) if reply[:3].isdigit() else 0
         self.reject_codes[code] += 1
-        sender = b""
+        sender = recipient = b""
         if envelope:
             sender, recipient = envelope.groups()
             self.senders.add(sender)
@@ -446,16 +433,32 @@ class Tally:
         session = self.sessions.get(where)
         if session is not None:
             session.code = code
-            if code // 100 == 4 and session.test not in TESTS and not client.away:
-                client.away = when
-                client.neighbour = -1
-                if client.network.waiting is None:
-                    client.network.waiting = []
-                client.network.waiting.append(client)
-                self.times_away += 1
-                client.network.away += 1
+            if code // 100 == 4 and session.test not in TESTS:
+                self._told_to_come_again(client, when, sender, recipient)
         who = (_reason(reply, client), client.address, sender if self._with_senders else b"")
         self.details.add(who)
+
+    def _told_to_come_again(self, client: Client, when: int, sender: bytes, recipient: bytes) -> None:
+        if not client.away:
+            client.away = when
+            client.neighbour = client.elsewhere = -1
+            if client.network.waiting is None:
+                client.network.waiting = []
+            client.network.waiting.append(client)
+            self.times_away += 1
+            client.network.away += 1
+        if not sender:
+            return  # a bounce: many senders have it
+        mail = sender, recipient
+        before = self._mails.get(mail)
+        if before is None and len(self._mails) >= MAILS:
+            self.unnamed_mails += 1
+            return
+        self._mails[mail] = client
+        if before is not None and before.network is not client.network and before.away and before.elsewhere < 0:
+            before.elsewhere = max(0, when - before.away)
+            if before.neighbour < 0:
+                before.instead = client.address
 
     def _reject_connect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         session = self.sessions.get(where)
@@ -525,13 +528,14 @@ class Tally:
         """A client of a network has come of which some were told to come again."""
         network = client.network
         if client.away:
-            delay = when - client.away
+            delay = max(0, when - client.away)  # clocks are put back
             self.returns[delay if delay < HOUR else delay // 60 * 60] += 1
             client.away = 0
             network.back += 1
         for other in network.waiting or ():
             if other is not client and other.away and other.neighbour < 0:
-                other.neighbour = when - other.away
+                other.neighbour = max(0, when - other.away)
+                other.instead = client.address
         network.waiting = None
 
     # ---- lists
@@ -569,8 +573,8 @@ class Tally:
         reached = session.rank > 0
         answered = client.answered >= session.began
         if reached or answered or session.passed:
-            if not reached and not answered:
-                client.answers = ()  # those of an earlier visit
+            if not reached and client.answered < session.began - TOGETHER:
+                client.answers = ()  # of an earlier visit; those of a session beside this one are its own, too
             client.reached = reached
             self.judgements.add((tuple(sorted(client.answers)), reached))
 

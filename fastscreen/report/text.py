@@ -189,11 +189,16 @@ def _away(summary: Summary, style: Style) -> str:
         *_columns(away.delays),
         _row(away.neighbour, "came from another address of their network only"),
         *_columns(away.neighbour_delays),
+        _row(away.elsewhere, "came from another network: told 450 there, too, for the same sender and recipient"),
+        *_columns(away.elsewhere_delays),
         _row(away.never, f"never came again ({away.recent} of them may still: told within the last hour)"),
     ]
     if style.hosts and away.networks:
         rows += ["", f"  {'told 450':>9}{'came again':>12}   network"]
         rows += [f"  {each.away:9d}{each.back:12d}   {each.name}" for each in away.networks]
+    if style.hosts and away.instead:
+        rows += ["", "  came from another address:"]
+        rows += [f"    {each.client}: {each.by} after {span(each.after)}" for each in away.instead]
     if style.hosts and away.lost:
         rows += ["", "  never came again:", *(f"    {address}" for address in away.lost)]
     return _headed(title, rows)

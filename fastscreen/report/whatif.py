@@ -74,7 +74,8 @@ def settings_of(words: Sequence[str], base: Settings) -> Settings:
             else:
                 allowlist_threshold = number
         else:
-            raise ValueError(f"{word}: no such setting; {ALLOWED}")
+            before = "" if "=" in word else " (a log file goes before --what-if)"
+            raise ValueError(f"{word}: no such setting{before}; {ALLOWED}")
     named = {site.domain for site in sites}
     kept = tuple(site for site in base.sites if site.domain not in named)
     return Settings(kept + tuple(sites), threshold, allowlist_threshold)

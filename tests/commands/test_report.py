@@ -1,5 +1,6 @@
 """fastscreen report, from the command line: what it prints, writes, sends, and how it fails."""
 
+import gzip
 import json
 import socket
 import stat
@@ -220,6 +221,18 @@ def test_wrong_settings(log: str, words: list[str], capsys: pytest.CaptureFixtur
 def test_a_log_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path / "none")]) == 1
     assert capsys.readouterr().err == f"fastscreen: {tmp_path}/none: cannot be read: No such file or directory\n"
+
+
+def test_a_log_that_is_cut_short_is_told_of_and_reported_on(
+    log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = tmp_path / "mail.log.1.gz"
+    packed.write_bytes(gzip.compress(b"x\n" * 99)[:-9])
+    assert main(["report", str(packed), log]) == 1
+    out, error = capsys.readouterr()
+    assert "        4   connections\n" in out
+    assert error.startswith(f"fastscreen: {packed}: cannot be read: Compressed file ended")
+    assert error.removeprefix("fastscreen: ") in out
 
 
 def test_help_is_not_h(capsys: pytest.CaptureFixture[str]) -> None:

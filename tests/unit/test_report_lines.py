@@ -3,7 +3,7 @@
 import pytest
 
 from fastscreen.core import Log
-from fastscreen.report.lines import VERBS, Kind, Row, pattern
+from fastscreen.report.lines import VERBS, Kind, Row, pattern, reader
 
 HEAD = b"Nov 22 08:06:46 mx1 postfix/postscreen[811]: "
 CLIENT = b"[192.0.2.1]:51234"
@@ -191,3 +191,48 @@ def test_what_fastscreen_writes_is_read(stamps: bool, ident: str, name: str) -> 
     first, second = pattern(name).findall(log.lines())
     assert first[3:7] == (b"PASS OLD", b"", b"[2001:db8::1]:51234", b"2001:db8::1")
     assert second[10:12] == (b"warning", b"descriptors ran out")
+
+
+@pytest.mark.parametrize("head", [b"", b"Nov 22 08:06:46 mx1 postfix/postscreen[811]: "], ids=["file", "syslog"])
+@pytest.mark.parametrize(
+    ("ident", "name"), [("postfix/postscreen", ""), ("fastscreen", ""), ("mail/door", "mail/door")]
+)
+def test_json_is_read_as_the_text_is(ident: str, name: str, head: bytes) -> None:
+    log = Log(ident, json=True, host="mx1", pid=811)
+    log.info('PREGREET 11 after 0.1 from [192.0.2.1]:51234: EHLO "\\x\\r\\n')
+    log.warning("descriptors ran out")
+    other = b"Nov 22 08:06:46 mx1 postfix/smtpd[9]: connect from x[192.0.2.1]\n"
+    block = other.join(head + line for line in log.lines().splitlines(keepends=True))
+    first, between, second = reader(name)(block)
+    assert len(first[0]) == 19
+    assert first[1] == b"+00:00"
+    assert first[3:8] == (b"PREGREET", b"11", CLIENT, b"192.0.2.1", b': EHLO "\\x\\r\\n')
+    assert not any(between)
+    assert second[10:12] == (b"warning", b"descriptors ran out")
+
+
+OBJECT = (
+    b'{"time":"2026-11-22T08:06:46+00:00","host":"h","program":"fastscreen","pid":1,"message":"PASS OLD %b"}' % CLIENT
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        HEAD + b"PREGREET 100 after 0 from [192.0.2.9]:1: " + OBJECT,
+        b"Nov 22 08:06:46 mx1 postfix/smtpd[1]: said " + OBJECT,
+        OBJECT.replace(b'"fastscreen"', b'"smtpd"'),
+        OBJECT[:-1],
+        OBJECT.replace(b'"pid":1', b'"pid":"1"'),
+        OBJECT.replace(b'"host":"h",', b""),
+        b'{"time":"' + b"[" * 60_000 + b"}",
+    ],
+)
+def test_what_only_looks_like_our_json(line: bytes) -> None:
+    (found,) = reader()(line + b"\n")
+    assert found[3] in (b"", b"PREGREET")
+
+
+def test_a_line_s_end_in_json_makes_no_second_line() -> None:
+    forged = OBJECT.replace(b'"message":"', b'"message":"DISCONNECT [192.0.2.9]:1\\n')
+    assert len(reader()(forged + b"\n")) == 1

@@ -34,6 +34,16 @@ def test_without_a_disconnect_a_session_was_handed_on_once_it_cannot_be_in_the_t
     assert outcomes(connect(0), connect(60), line(61, f"DISCONNECT {A}"), known(700)) == {"handed": 2, "left": 1}
 
 
+def test_a_known_client_whose_tests_were_due_again() -> None:
+    """It was told 450 as a new one, only that its PASS line says OLD."""
+    texts = (line.replace(b"PASS NEW", b"PASS OLD") for line in come_again(0).splitlines(keepends=True))
+    found = summary(*texts, known(67))
+    assert {name: count for name, count in found.outcomes.items() if count} == {"away": 1, "handed": 1}
+    assert (found.away.times, found.away.back) == (1, 1)
+    assert outcomes(connect(0), line(6, f"PASS OLD {A}")) == {"handed": 1}
+    assert outcomes(connect(0), line(8, f"PASS OLD {A}"), line(9, f"DISCONNECT {A}")) == {"left": 1}
+
+
 def test_the_mta_did_not_take_it() -> None:
     assert outcomes(known(0), line(10, f"DISCONNECT {A}")) == {"not taken": 1}
 
@@ -112,8 +122,46 @@ def test_a_pool_that_is_turned_away_again_and_again() -> None:
     assert (away.times, away.back, away.neighbour, away.never) == (3, 0, 2, 1)
 
 
+def same_mail(second: int, client: str, sender: str) -> bytes:
+    return come_again(second, client).replace(b"<a@example.com>", f"<{sender}>".encode())
+
+
+def test_the_same_mail_came_from_another_network() -> None:
+    away = summary(
+        same_mail(0, A, "x@y"), same_mail(600, STRANGER, "x@y"), same_mail(601, "[203.0.113.1]:1", "q@y")
+    ).away
+    assert (away.times, away.back, away.neighbour, away.elsewhere, away.never) == (3, 0, 0, 1, 2)
+    assert {span.name: span.count for span in away.elsewhere_delays if span.count} == {"5–30 min": 1}
+    assert [(each.client, each.by, each.after) for each in away.instead] == [("192.0.2.1", "198.51.100.9", 600)]
+
+
+def test_its_own_network_counts_more_than_another() -> None:
+    away = summary(same_mail(0, A, "x@y"), same_mail(600, STRANGER, "x@y"), known(700, NEIGHBOUR)).away
+    assert (away.neighbour, away.elsewhere) == (1, 0)
+    assert [(each.client, each.by, each.after) for each in away.instead] == [("192.0.2.1", "192.0.2.77", 693)]
+
+
+def test_bounces_are_not_taken_for_the_same_mail() -> None:
+    away = summary(same_mail(0, A, ""), same_mail(600, STRANGER, "")).away
+    assert (away.elsewhere, away.never) == (0, 2)
+
+
+def test_pairs_of_sender_and_recipient_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscreen.report.tally.MAILS", 1)
+    found = summary(same_mail(0, A, "x@y"), same_mail(9, "[203.0.113.1]:1", "q@y"), same_mail(99, STRANGER, "q@y"))
+    assert found.away.elsewhere == 0
+    assert any(note.startswith("2 pairs of sender and recipient") for note in found.notes)
+
+
+def test_a_clock_that_is_put_back() -> None:
+    """When summer time ends, an hour's stamps come twice."""
+    away = summary(come_again(3600), known(1800), come_again(7200, STRANGER), known(7000, "[198.51.100.8]:1")).away
+    assert (away.back, away.median, away.neighbour) == (1, 0, 1)
+
+
 def test_never_came_again() -> None:
-    away = summary(come_again(0), come_again(5 * HOURS, STRANGER), known(5 * HOURS + 60, "[203.0.113.1]:1")).away
+    stranger = same_mail(5 * HOURS, STRANGER, "another@sender")
+    away = summary(come_again(0), stranger, known(5 * HOURS + 60, "[203.0.113.1]:1")).away
     assert (away.times, away.never, away.recent, away.lost) == (2, 2, 1, ("192.0.2.1", "198.51.100.9"))
 
 
@@ -194,6 +242,18 @@ def test_shadow_mode() -> None:
     assert "521 5.7.1 Service unavailable; client blocked using z" in [each.name for each in found.shadow_replies]
 
 
+def test_who_hung_up_in_shadow_mode_was_not_turned_away() -> None:
+    away = line(9, f"DISCONNECT {A}")
+    hung = line(8, f"HANGUP after 1 from {A} in tests before SMTP handshake")
+    dnsbl = f"SHADOW from {A}: would have replied: 550 5.7.1 Service unavailable; client [192.0.2.1] blocked using z"
+    assert outcomes(connect(0), line(6, f"DNSBL rank 4 for {A}"), line(6, dnsbl), hung, away) == {"hung up": 1}
+    crowd = line(0, f"NOQUEUE: reject: CONNECT from {A}: too many connections")
+    would = line(0, f"SHADOW from {A}: would have replied: 421 4.7.0 mx1 Error: too many connections")
+    assert outcomes(connect(0), crowd, would, away) == {"left": 1}
+    later = line(8, f"COMMAND PIPELINING from {A} after MAIL: x")  # a test that is in force
+    assert outcomes(connect(0), line(6, f"DNSBL rank 4 for {A}"), line(6, dnsbl), later, away) == {"refused": 1}
+
+
 def test_only_the_days_that_are_asked_for() -> None:
     noon = 1_795_348_800
     tally = tallied([known(0), known(100), known(200)], since=noon + 50, until=noon + 200)
@@ -216,4 +276,8 @@ def test_what_has_no_beginning_or_no_address_is_counted_as_a_line(text: str) -> 
 
 def test_nothing() -> None:
     assert summarize(Tally(), host="", period="").empty
-    assert summary(b"Nov 22 08:06:46 mx1 postfix/smtpd[7]: connect from x\n").empty
+    other = summary(b"Nov 22 08:06:46 mx1 postfix/smtpd[7]: connect from x\n")
+    assert other.empty
+    assert other.notes == ("1 lines, and none is a screener's: is --syslog-name needed?",)
+    elsewhen = summarize(tallied([known(0)], since=2_000_000_000), host="", period="")
+    assert elsewhen.notes == ("2 lines of a screener are in the log, of other days",)

@@ -80,11 +80,23 @@ def test_a_second_session_of_the_same_look_up_has_its_answers() -> None:
     assert counts(judged("threshold=3", "site=zen.example*3", log=log)) == (2, 0, 0, 0, 0)
 
 
+def test_sessions_beside_each_other_share_answers_that_do_not_refuse() -> None:
+    second = "[192.0.2.2]:2"
+    log = (connect(20, TWO), *LOG[1].splitlines(keepends=True)[1:3], connect(25, second))
+    log += (line(26, f"PASS NEW {TWO}"), line(31, f"PASS OLD {second}"))
+    assert counts(judged("threshold=2", "site=bl2.example*2", log=log)) == (0, 0, 2, 0, 0)
+
+
 def test_allow_lists() -> None:
     log = (listed(0, "allow.example as 127.0.5.2", client=ONE),)
     found = judged("site=allow.example*-4", "allowlist_threshold=-3", log=log)
     assert (found.neither, found.allowed) == (1, 1)
     assert judged("site=allow.example*-4", log=log).allowed == 0
+
+
+def test_a_log_file_behind_the_settings() -> None:
+    with pytest.raises(ValueError, match=r"^mail\.log: no such setting \(a log file goes before --what-if\); "):
+        settings_of(["threshold=4", "mail.log"], Settings())
 
 
 @pytest.mark.parametrize(
