@@ -30,7 +30,7 @@ lint: .venv/tools
 	PATH="$(BIN):$$PATH" cython-lint --max-line-length 120 ext/*.pyx ext/*.pxd
 
 test: .venv/tools lint
-	$(BIN)/python -m pytest -n 2   # tests/conftest.py says what goes where; nearly all of it is waiting
+	$(BIN)/python -m pytest -n 4   # tests/conftest.py says what goes where; nearly all of it is waiting
 
 # The parsers under AddressSanitizer and UndefinedBehaviorSanitizer, with new random input each round. Not part of `make test`.
 FUZZ_SECONDS ?= 60

@@ -157,8 +157,9 @@ class Connection:
         await self.send(SIGNATURE + struct.pack("!BBH", 0x21, family_octet, len(content)) + content)
 
     def half_close(self) -> None:
-        """End our direction only."""
-        self._socket.shutdown(socket.SHUT_WR)
+        """End our direction only; an ended connection has none."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     async def leave(self, *, reset: bool = False) -> None:
         """Close it, with FIN or RST."""
