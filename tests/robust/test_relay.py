@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from robust.conftest import Start
 from robust.harness import GREETING, PATIENCE, TEASER, Client, Screener, merge, wait_until
 from robust.proxymta import Connection, ProxyMta
+from robust.test_control import connected
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
 KNOWN_CLIENT = "127.7.0.1"
@@ -337,6 +338,26 @@ def test_a_silent_target_is_skipped_after_a_while(start: Start) -> None:
         assert len(screener.lines("cannot connect to service")) == 1
         for each in held:
             each.close()
+
+
+def test_a_way_that_is_being_made_counts(start: Start, folder: Path) -> None:
+    """For limits.relay, in the worker as in what `explain` says of it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, contextlib.ExitStack() as held:
+        target = silent.getsockname()
+        for _ in range(3):
+            each = held.enter_context(socket.socket())
+            each.setblocking(False)
+            each.connect_ex(target)
+        path = folder / "run" / "control"
+        more = {"limits": {"relay": 1}, "control": {"path": str(path)}}
+        screener = start(to(f"proxy:127.0.0.1:{target[1]}"), more)
+        with connected(path) as control, screener.connect(KNOWN_CLIENT) as first:
+            screener.line(f"ALLOWLISTED {first.pattern}")
+            explained = control.ok("explain", address="127.7.0.2")
+            with screener.connect("127.7.0.2") as second:
+                reply = second.read_all()
+        assert reply == b"421 4.3.2 All server ports are busy\r\n"
+        assert (explained["verdict"], explained["reply"]) == ("busy", reply.decode().rstrip())
 
 
 def test_no_target_is_told_as_a_missing_socket_is(start: Start) -> None:

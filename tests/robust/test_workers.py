@@ -280,7 +280,7 @@ def test_sighup_acts_on_all(start: Start, mta: FakeMta) -> None:
 def free_port_of(screener: Screener, address: str) -> int:
     """The port that it took at an address with port 0."""
     wanted = "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
-    own = {os.readlink(descriptor) for descriptor in Path(f"/proc/{screener.pid}/fd").iterdir()}
+    own = {str(descriptor.readlink()) for descriptor in Path(f"/proc/{screener.pid}/fd").iterdir()}
     for line in Path(f"/proc/{screener.pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         host, _, port = fields[1].partition(":")
