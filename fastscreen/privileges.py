@@ -1,6 +1,7 @@
 """Becoming the unprivileged user for good, and taking all descriptors that the process may have."""
 
 import ctypes
+import encodings.idna  # noqa: F401  (getaddrinfo wants it: as the user, Python's own files may be out of reach)
 import os
 import pwd
 import resource

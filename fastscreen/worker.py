@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import encodings.idna  # noqa: F401  (getfqdn wants it: as the user, Python's own files may be out of reach)
 import errno
 import socket
 from collections.abc import Sequence

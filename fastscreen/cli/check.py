@@ -146,7 +146,8 @@ def checked_tables(config: Config) -> Iterator[Check]:
         if engine.reject_footer or engine.reject_footer_maps:
             footer = Footer(engine, config.hostname)
             footer.apply(b"550 5.7.1 x\r\n", "192.0.2.1", 25, 0)  # the template's own mistakes show when it is used
-            yield from _table("engine.reject_footer", engine.reject_footer_maps, footer.warnings)
+            texts = [text for text in (engine.reject_footer, *engine.reject_footer_maps) if text]
+            yield from _table("engine.reject_footer", texts, footer.warnings)
         if config.dnsbl.reply_map:
             table = open_table(config.dnsbl.reply_map, "dnsbl.reply_map")
             unmapped = [site.domain for site in config.dnsbl.sites if table.lookup(site.domain) is None]

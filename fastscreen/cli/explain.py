@@ -29,6 +29,7 @@ VERDICTS = {
     "cached": "handed on at once: every pass is still valid",
     "untested": "handed on: no test is to be made",
     "passed": "handed on after the tests",
+    "ignored": "handed on after the tests, though it failed",
     "deep": "told to come again, and then handed on",
     "continued": "handed on at its first recipient, in the same session",
     "vetoed": "refused for now: it came in where nobody passes",

@@ -132,11 +132,12 @@ def report(translated: Translated, advice: Advice, service: Service | None) -> d
 def summary(translated: Translated, advice: Advice, service: Service | None, path: Path | None) -> list[str]:
     """For people, on standard error."""
     told = [f"Imported: {escaped(service.full_name) if service else 'no postscreen in master.cf; main.cf alone'}"]
-    width = max(len(entry.key.key) for entry in translated.entries)
-    for entry in translated.entries:
-        for source in entry.sources:
-            became = "left at its default" if entry.value is None else output.value(entry.value)
-            told.append(f"  {source.name} -> {entry.key.key:<{width}} {escaped(' '.join(became.split()), 60)}")
+    set_there = [(source.name, entry) for entry in translated.entries for source in entry.sources]
+    left = max((len(name) for name, _ in set_there), default=0)
+    right = max((len(entry.key.key) for _, entry in set_there), default=0)
+    for name, entry in set_there:
+        became = "left at its default" if entry.value is None else output.value(entry.value)
+        told.append(f"  {name:<{left}} -> {entry.key.key:<{right}} {escaped(' '.join(became.split()), 60)}")
     if translated.without:
         told += ["", "Without a counterpart:"]
         told += [f"  {source.name} ({source.where}): {why}" for source, why in translated.without]

@@ -195,7 +195,8 @@ def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[i
     if enforced:
         found.add("cache", "not asked: the client is on the deny list")
     elif under_test:
-        found.add("cache", f"not asked: {under_test} sessions of the client's are open, it shares what they know")
+        sessions = "1 session is" if under_test == 1 else f"{under_test} sessions are"
+        found.add("cache", f"not asked: {sessions} open, the client shares what they know")
     elif facts.stamps is None:
         found.add(
             "cache", f"{shared}no record: a new client" if config.cache.path else "cache.path is empty: a new client"

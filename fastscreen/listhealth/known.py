@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from functools import cache
 from importlib.resources import files
 
 from msgspec import Struct, convert
@@ -23,24 +22,23 @@ class _Known(Struct, forbid_unknown_fields=True):
     wants_registration: dict[str, str]
 
 
-@cache
-def _known() -> _Known:
-    return convert(tomllib.loads(files("fastscreen.listhealth").joinpath(_FILE).read_text()), _Known)
+# read at once: as the user that `check` becomes, this file and Python's own may be out of reach
+_KNOWN = convert(tomllib.loads(files("fastscreen.listhealth").joinpath(_FILE).read_text()), _Known)
 
 
 def obituary(domain: str) -> str:
     """What has become of a list that is closed; empty: nothing is known."""
-    return _of(domain, _known().dead) or ""
+    return _of(domain, _KNOWN.dead) or ""
 
 
 def registry(domain: str) -> str:
     """Where a list wants to be told the resolver's address first; empty: nowhere."""
-    return _of(domain, _known().wants_registration) or ""
+    return _of(domain, _KNOWN.wants_registration) or ""
 
 
 def refused(domains: Iterable[str], resolver: str) -> list[str]:
     """Those of the lists that do not answer this resolver, because it is everybody's."""
-    public = _known().refuses_public_resolvers
+    public = _KNOWN.refuses_public_resolvers
     if resolver not in public.resolvers:
         return []
     return [domain for domain in domains if _of(domain, dict.fromkeys(public.lists, "yes"))]

@@ -370,7 +370,8 @@ class _Importer:
         if path in ("/dev/stdout", "/dev/stderr"):
             return "stderr"
         if path:
-            self.note("opened again at SIGHUP, which `postfix logrotate` does not send")
+            why = "`postfix logrotate` makes the file anew as root's: what fastscreen logs from then on is lost"
+            self.note(f"{why}; name a file of its own (contrib/logrotate rotates it) or syslog", todo=True)
         return f"file:{path}" if path else "syslog"
 
     def _log_ident(self, key: Key) -> str:

@@ -1,12 +1,16 @@
 """fastscreen explain."""
 
 import json
+import re
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from commands.conftest import Ask, Hub
+from fastscreen.cli.explain import VERDICTS
+from fastscreen.hub import verdict
 
 NOW = 1763848061.0
 LISTED: dict[str, Any] = {
@@ -82,6 +86,15 @@ def test_what_was_not_looked_at_is_told_as_that(hub: Hub, ask: Ask) -> None:
     assert printed[4] == "dnsbl     not looked at in this case; it would be:"
     assert printed[5].endswith("listed 127.0.0.2, +5")
     assert not any(line.startswith("cache") for line in printed)
+
+
+def test_every_verdict_has_words() -> None:
+    text = Path(verdict.__file__).read_text()
+    kinds = set(re.findall(r'\bend\("(\w+)"', text)) | {
+        name for pair in re.findall(r'kind = "(\w+)".* else "(\w+)"', text) for name in pair
+    }
+    assert {"ignored", "passed", "rejected", "deferred", "dropped"} <= kinds
+    assert kinds == set(VERDICTS)
 
 
 def test_the_name_is_shown_where_there_is_one(hub: Hub, ask: Ask) -> None:

@@ -79,6 +79,6 @@ def test_what_is_known() -> None:
 
 
 def test_public_resolvers_are_addresses() -> None:
-    for resolver in known._known().refuses_public_resolvers.resolvers:
+    for resolver in known._KNOWN.refuses_public_resolvers.resolvers:
         family = socket.AF_INET6 if ":" in resolver else socket.AF_INET
         assert socket.inet_ntop(family, socket.inet_pton(family, resolver)) == resolver

@@ -386,3 +386,28 @@ def test_a_proxy_port_on_loopback_trusts_everybody_here(
     assert main(["check", "-c", str(file)]) == code
     said = capsys.readouterr().out
     assert said == (f"{file}: listen.proxy: {line}\n" if line else "")
+
+
+_OUT_OF_REACH = """
+import sys
+from fastscreen.cli import check, main
+check.user_of = lambda config: "somebody"
+check.become = lambda user: sys.meta_path.clear()
+sys.exit(main(["check", "-v", "-c", sys.argv[1]]))
+"""
+
+
+def test_as_the_user_python_may_be_out_of_reach(tmp_path: Path, mta: Callable[[bytes], Mta]) -> None:
+    """A Python below root's home: after it has become the user, check can import nothing more."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(
+        f'hostname = "mx.test"\n[listen]\naddresses = ["127.0.0.1:0"]\n[handoff]\nto = "pass:{tmp_path}/smtpd"\n'
+        '[cache]\npath = ""\n[control]\npath = ""\n[engine]\nreject_footer = "ask us"\n'
+        '[dnsbl]\nsites = ["dnsbl.sorbs.net"]\nresolvers = ["127.0.0.1:1"]\n'
+    )
+    mta(MTA_GREETING)
+    run = subprocess.run([sys.executable, "-c", _OUT_OF_REACH, file], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stderr) == (1, "")
+    assert f"ok: handoff.to: {tmp_path}/smtpd: 220 mx.test ESMTP" in run.stdout
+    assert "dnsbl.sorbs.net: closed in June 2024" in run.stdout
+    assert "ok: engine.reject_footer: ask us\n" in run.stdout

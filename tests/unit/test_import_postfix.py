@@ -185,6 +185,20 @@ def test_a_setting_becomes(
     assert made.get(key) == value
 
 
+def test_a_log_that_postfix_rotates_is_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = "  log.to: `postfix logrotate` makes the file anew as root's"
+    assert told in Made(folder, capsys, "maillog_file = /var/log/maillog\n").err.partition("To do:")[2]
+    assert told not in Made(folder, capsys, "maillog_file = /dev/stdout\n").err
+
+
+def test_the_summary_is_in_columns(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "myhostname = mx.a.example\npostscreen_dnsbl_threshold = 3\n")
+    rows = [line for line in made.err.splitlines() if " -> " in line]
+    assert len(rows) > 1
+    assert len({row.index(" -> ") for row in rows}) == 1
+    assert "  postscreen_dnsbl_threshold -> dnsbl.threshold 3" in rows
+
+
 def test_options_of_the_service_win(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text(
         "127.0.0.1:2525 inet n - y - 1 postscreen -v\n"
