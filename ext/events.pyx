@@ -29,8 +29,8 @@ EVENTS = (
 STAGES = ("greet", "dialogue", "mta", "handed", "continue", "relay", "gone")
 BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy")
 LIMITS = ("", "time", "count", "length")
-RANK_BOUNDS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15)      # a bucket holds scores up to its bound
-cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]
+cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]       # a bucket holds scores up to its bound
+RANK_BOUNDS = tuple(RANKS)
 FINDINGS = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline", "denylisted", "vetoed")
 
 
