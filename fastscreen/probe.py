@@ -14,6 +14,7 @@ import aiodns
 from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint, Target
 from fastscreen.offers import Offer, asked, parse_offer
+from fastscreen.resolver import Nameserver, asker
 
 _MOST = 4096
 
@@ -131,11 +132,11 @@ def try_resolver(resolver: Endpoint, domain: str, timeout: float = 5.0) -> str:
 
 async def _ask(resolver: Endpoint, name: str, timeout: float) -> str:
     try:
-        asking = aiodns.DNSResolver(nameservers=[str(resolver)], timeout=timeout / 2, tries=2)
+        asking = asker([Nameserver(resolver.host, resolver.port)], timeout)
     except aiodns.error.DNSError as error:
         raise ProbeError(f"cannot ask: {error.args[-1]}") from None
     try:
-        async with asyncio.timeout(timeout * 2):
+        async with asyncio.timeout(timeout):
             answer = await asking.query_dns(name, "A")
         return f"{len(answer.answer)} records"
     except TimeoutError:

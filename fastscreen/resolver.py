@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,12 @@ from fastscreen.config.model import Config
 
 PORT = 53
 
-_TRY_SECONDS = 2.0
-_TRIES = 2
 _DEADLINE_SECONDS = 8.0
+_FIRST_TRY = 0.25  # s: the least that c-ares waits for an answer, whatever it is told
 _NAMESERVERS_MAX = 3  # as resolv.conf(5)
 _SIZE_MAX = 65536
-# Over TCP from the start: UDP gave a truncated answer already. No search list, no CNAME lookup of single-label names.
-_FLAGS = pycares.ARES_FLAG_USEVC | pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
+# No search list, no CNAME lookup of single-label names.
+_FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,24 @@ def nameservers(config: Config) -> list[Nameserver]:
     return [Nameserver(server.host, server.port) for server in config.dnsbl.resolvers] or system_nameservers()
 
 
+def asker(nameservers: Sequence[Nameserver], seconds: float, *, tcp: bool = False) -> aiodns.DNSResolver:
+    """A resolver of aiodns's that goes on for so many seconds, at least, when there is no answer.
+
+    A try ends after five times what answers took lately, and a resolver that has most answers at hand takes a
+    millisecond: then c-ares waits a quarter of a second, and each further time about twice as long, between half of
+    that and all of it. So it is the number of tries that makes it wait for a name that is new to the resolver. The
+    caller bounds the whole. Raises aiodns.error.DNSError: no descriptors, no thread.
+    """
+    tries = math.ceil(math.log2(max(4.0, seconds / _FIRST_TRY * 2 / len(nameservers))))
+    # Servers are set explicitly: else resolv.conf would be watched for them.
+    return aiodns.DNSResolver(
+        nameservers=[str(nameserver) for nameserver in nameservers],
+        timeout=_FIRST_TRY,
+        tries=tries,
+        flags=_FLAGS | (pycares.ARES_FLAG_USEVC if tcp else 0),
+    )
+
+
 class TcpResolver:
     """Asks again over TCP what was truncated. One a process: each has a thread and an inotify watch of its own."""
 
@@ -83,13 +101,7 @@ class TcpResolver:
     async def query_a(self, name: str) -> Answer:
         """Ask for the A records of `name`. Takes at most 8 s; never raises but for cancellation."""
         if self._resolver is None:
-            # Servers are set explicitly: else resolv.conf would be watched for them.
-            self._resolver = aiodns.DNSResolver(
-                nameservers=[str(nameserver) for nameserver in self._nameservers],
-                timeout=_TRY_SECONDS,
-                tries=_TRIES,
-                flags=_FLAGS,
-            )
+            self._resolver = asker(self._nameservers, _DEADLINE_SECONDS, tcp=True)
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):
                 result = await self._resolver.query_dns(name, "A")

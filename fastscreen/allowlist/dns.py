@@ -11,13 +11,9 @@ import pycares
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.config.escape import escaped
 from fastscreen.config.model import Config
-from fastscreen.resolver import Nameserver, system_nameservers
+from fastscreen.resolver import Nameserver, asker, system_nameservers
 
-_TRY_SECONDS = 2.0
-_TRIES = 3
 _DEADLINE_SECONDS = 15.0
-# No search list: a name means itself.
-_FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
 _ABSENT = (aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA)
 _WHY = {
     aiodns.error.ARES_ESERVFAIL: "SERVFAIL",
@@ -38,13 +34,7 @@ class Dns:
     """`flatten.Questions`, asked of these name servers; UDP, and TCP for what does not fit. One a process."""
 
     def __init__(self, nameservers: Sequence[Nameserver]) -> None:
-        # Servers are set explicitly: else resolv.conf would be watched for them.
-        self._resolver = aiodns.DNSResolver(
-            nameservers=[str(nameserver) for nameserver in nameservers],
-            timeout=_TRY_SECONDS,
-            tries=_TRIES,
-            flags=_FLAGS,
-        )
+        self._resolver = asker(nameservers, _DEADLINE_SECONDS)
 
     async def texts(self, name: str) -> list[bytes]:
         records = await self._query(name, "TXT")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from fastscreen.config import Config, Endpoint
 from fastscreen.listhealth import known
-from fastscreen.listhealth.probe import TRY, Finding, Prober, probe
+from fastscreen.listhealth.probe import PATIENCE, Finding, Prober, probe
 from fastscreen.listhealth.table import Why
 from fastscreen.probe import ProbeError, try_resolver
 from fastscreen.resolver import nameservers, system_nameservers
@@ -61,7 +61,7 @@ def _registration(domain: str) -> str:
 
 
 async def _probed(domains: Iterable[str], config: Config) -> list[Finding]:
-    prober = Prober(nameservers(config), TRY)
+    prober = Prober(nameservers(config), PATIENCE)
     try:
         return await asyncio.gather(*(probe(domain, prober.ask) for domain in domains))
     finally:

@@ -10,10 +10,8 @@ import aiodns
 import pycares
 from msgspec import Struct
 
-from fastscreen.resolver import Nameserver
+from fastscreen.resolver import Nameserver, asker
 from fastscreen.rfc5782 import is_listing, question
-
-_FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
 
 
 class Said(Struct, frozen=True):
@@ -32,9 +30,7 @@ async def ask_lists(
     if not domains:
         return {}
     # One of its own for each time: a kept one keeps answers, too.
-    resolver = aiodns.DNSResolver(
-        nameservers=[str(server) for server in nameservers], timeout=max(seconds / 2, 0.2), tries=2, flags=_FLAGS
-    )
+    resolver = asker(nameservers, seconds)
     try:
         said = await asyncio.gather(*(_ask(resolver, address, domain, seconds) for domain in domains))
         return dict(zip(domains, said, strict=True))

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 import aiodns
 import pycares
 
-from fastscreen.resolver import Nameserver
+from fastscreen.resolver import Nameserver, asker
 
 SECONDS_MOST = 5.0
-_TRY_SECONDS = 1.5
-_FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
 _NAME_MOST = 253  # octets
 _LABEL = r"(?!-)[a-zA-Z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.ASCII)
@@ -49,9 +47,7 @@ class Reverse:
 
     async def _ask(self, name: str, kind: str) -> list[object]:
         if self._resolver is None:
-            self._resolver = aiodns.DNSResolver(
-                nameservers=[str(server) for server in self.nameservers], timeout=_TRY_SECONDS, tries=2, flags=_FLAGS
-            )
+            self._resolver = asker(self.nameservers, SECONDS_MOST)
         result = await self._resolver.query_dns(name, kind)
         return [record.data for record in result.answer]
 

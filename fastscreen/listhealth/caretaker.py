@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from fastscreen.config import Config
-from fastscreen.listhealth.probe import TRY, Finding, Prober, probe
+from fastscreen.listhealth.probe import PATIENCE, Finding, Prober, probe
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.listhealth.watch import Watch
 from fastscreen.resolver import Nameserver, nameservers
@@ -46,7 +46,7 @@ class Caretaker:
 
     async def _probe(self, domain: str) -> Finding:
         async with self._room:
-            prober = Prober(self._servers, min(TRY, self._interval / 2))  # a new one each time: c-ares keeps answers
+            prober = Prober(self._servers, min(PATIENCE, self._interval))  # a new one each time: c-ares keeps answers
             try:
                 return await probe(domain, prober.ask)
             finally:

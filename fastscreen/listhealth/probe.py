@@ -12,12 +12,11 @@ import pycares
 from msgspec import Struct
 
 from fastscreen.listhealth.table import Why
-from fastscreen.resolver import Nameserver
+from fastscreen.resolver import Nameserver, asker
 from fastscreen.rfc5782 import is_listing, question
 
-_FLAGS = pycares.ARES_FLAG_NOSEARCH | pycares.ARES_FLAG_NOALIASES
-TRY = 5.0
-"""s, for one question at one name server: what comes later comes too late for most greet waits."""
+PATIENCE = 10.0
+"""s, for the answer to one question: what comes later comes too late for most greet waits."""
 
 LISTED, UNLISTED = "127.0.0.2", "127.0.0.1"
 LISTED_6, UNLISTED_6 = "::ffff:7f00:2", "::ffff:7f00:1"
@@ -73,16 +72,14 @@ async def probe(domain: str, ask: Ask) -> Finding:
 
 
 class Prober:
-    """Asks name servers: each of them, and a single one twice. patience: s, for one try."""
+    """Asks name servers, again and again until one answers. seconds: how long for one question."""
 
-    def __init__(self, nameservers: Sequence[Nameserver], patience: float = TRY) -> None:
-        self._seconds = patience * max(2, len(nameservers))
-        self._resolver = aiodns.DNSResolver(
-            nameservers=[str(server) for server in nameservers], timeout=patience, tries=2, flags=_FLAGS
-        )
+    def __init__(self, nameservers: Sequence[Nameserver], seconds: float = PATIENCE) -> None:
+        self._seconds = seconds
+        self._resolver = asker(nameservers, seconds)
 
     async def ask(self, name: str) -> Reply:
-        """Takes at most so long as these tries; raises nothing but cancellation."""
+        """Takes at most these seconds; raises nothing but cancellation."""
         try:
             async with asyncio.timeout(self._seconds):
                 result = await self._resolver.query_dns(name, "A")

@@ -66,6 +66,18 @@ def listed(*addresses: str, ttl: int = 300, delay: float = 0.0) -> Behaviour:
     return lambda question: [Answer(reply(question, *addresses, ttl=ttl), delay)]
 
 
+def looked_up(behaviour: Behaviour, seconds: float) -> Behaviour:
+    """As a resolver: it begins to look a name up at the first question, and answers each when it knows."""
+    known: dict[str, float] = {}
+
+    def behave(question: Question) -> list[Answer]:
+        now = time.monotonic()
+        wait = max(0.0, known.setdefault(question.name, now + seconds) - now)
+        return [answer._replace(delay=wait) for answer in behaviour(question)]
+
+    return behave
+
+
 PTR, AAAA = 12, 28
 
 
