@@ -90,7 +90,9 @@ class Watch:
             return
         # Is it this list, or the resolver? What the others said minutes ago does not tell.
         one.waits = True
-        rest = [other for other in self._lists.values() if other.last is None or other.last < began]
+        rest = [
+            other for other in self._lists.values() if not other.waits and (other.last is None or other.last < began)
+        ]  # who waits has just been asked
         await asyncio.gather(*(self._look_in_passing(other) for other in rest))
         for each in (one, *rest):
             if each.waits:

@@ -3,11 +3,12 @@
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from robust.fakedns import FakeDns, listed
+from robust.fakedns import FakeDns, listed, looked_up
 from robust.harness import PATIENCE
 
 from fastscreen.config import Config, load
@@ -162,15 +163,17 @@ def test_a_list_of_ipv6_addresses_alone() -> None:
     assert asyncio.run(probe("bl.test", ask)).why is Why.EMPTY
 
 
-@pytest.mark.parametrize(("delay", "outcome"), [(0.6, Outcome.ANSWERED), (1.5, Outcome.SILENT)])
-def test_a_slow_list_is_not_silent(delay: float, outcome: Outcome) -> None:
-    """What comes within one try's time counts, in the second half of it, too."""
-    dns = FakeDns({"slow.test": listed("127.0.0.2", delay=delay)})
+@pytest.mark.parametrize(("delay", "seconds", "outcome"), [(1.3, 10.0, Outcome.ANSWERED), (3.0, 1.0, Outcome.SILENT)])
+def test_a_slow_list_is_not_silent(delay: float, seconds: float, outcome: Outcome) -> None:
+    """When others answer at once, either."""
+    dns = FakeDns({"quick.test": listed("127.0.0.2"), "slow.test": looked_up(listed("127.0.0.2"), delay)})
 
     async def ask() -> Reply:
         host, _, port = dns.endpoint.rpartition(":")
-        prober = Prober([Nameserver(host, int(port))], patience=1.0)
+        prober = Prober([Nameserver(host, int(port))], seconds)
         try:
+            for number in range(5):
+                assert (await prober.ask(f"{number}.0.0.127.quick.test")).outcome is Outcome.ANSWERED
             return await prober.ask("2.0.0.127.slow.test")
         finally:
             await prober.close()
@@ -385,6 +388,46 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
     asyncio.run(asyncio.wait_for(watched(), PATIENCE))
     assert table_.get("b.test").state is State.OUT
     assert probed.count("slow.test") == 1
+
+
+def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
+    """One that is slow to probe keeps two waiting, the second of which was a probe behind."""
+    domains = ("first.test", "second.test", "slow.test")
+    table_ = make(*domains)
+    now = 0.0
+    dead: set[str] = set()
+    asked: Counter[str] = Counter()
+    lines: list[str] = []
+
+    async def watched() -> None:
+        nonlocal now
+        slow = asyncio.Event()
+
+        async def look(domain: str) -> Finding:
+            if domain in dead:
+                asked[domain] += 1
+                return Finding(Why.FAILS)
+            if dead and domain == "slow.test":
+                await slow.wait()
+            return Finding(tested=True)
+
+        watch = Watch(table_, look, str, lines.append, lines.append, 2, lambda: now, lambda: 1.0)
+        watch.use(domains)
+        await watch.turn()
+        turns: list[asyncio.Task[None]] = []
+        for step, domain in enumerate(["first.test", "", "second.test", "", ""]):
+            now = 2.0 + step / 2
+            dead.update({domain} - {""})
+            turns.append(asyncio.create_task(watch.turn()))
+            for _ in range(20):
+                await asyncio.sleep(0)
+        assert not lines
+        slow.set()
+        await asyncio.gather(*turns)
+
+    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    assert [table_.get(domain).state for domain in domains] == [State.OUT, State.OUT, State.WELL]
+    assert asked == {"first.test": 2, "second.test": 2}
 
 
 def test_a_single_silent_list_is_out() -> None:
