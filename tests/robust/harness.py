@@ -279,3 +279,14 @@ def merge(*settings: dict[str, Any]) -> dict[str, Any]:
     for each in settings:
         merged = profiles.merge(merged, each)
     return merged
+
+
+def refuses(address: tuple[str, int], source: str) -> bool:
+    """Nobody listens there. A client in the queue of a port that closes is reset: that is not it yet."""
+    try:
+        with Client(address, source):
+            return False
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        return False

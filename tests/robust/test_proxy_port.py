@@ -15,7 +15,7 @@ from robust.conftest import Start
 from robust.control import Map
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import ADDRESS, GREETING, TEASER, Client, Screener, merge, wait_until
+from robust.harness import ADDRESS, GREETING, TEASER, Client, Screener, merge, refuses, wait_until
 
 BALANCER = "127.60.0.1"
 SERVER = ("198.51.100.7", 25)
@@ -248,20 +248,12 @@ def test_sigterm_lets_a_header_finish(start: Start, mta: FakeMta) -> None:
         assert each.socket.recv(len(TEASER)) == TEASER
     screener.signal(signal.SIGTERM)
     screener.line("stopping: clients in hand may finish")
-    wait_until(lambda: refused(proxy_port(screener)), "nobody to be let in")
+    wait_until(lambda: refuses(proxy_port(screener), BALANCER), "nobody to be let in")
     for number, each in enumerate(held):
         each.send(f"203.0.113.{number} 198.51.100.7 5000 25\r\n".encode())
         assert each.read() == FROM_MTA
         each.socket.close()
     assert screener.wait() == 0
-
-
-def refused(address: tuple[str, int]) -> bool:
-    try:
-        with Client(address, BALANCER):
-            return False
-    except ConnectionRefusedError:
-        return True
 
 
 def test_a_port_becomes_a_balancers_at_reload(start: Start, mta: FakeMta) -> None:

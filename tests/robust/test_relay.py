@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robust.conftest import Start
-from robust.harness import GREETING, PATIENCE, TEASER, Client, Screener, merge, wait_until
+from robust.harness import GREETING, PATIENCE, TEASER, Client, Screener, merge, refuses, wait_until
 from robust.proxymta import Connection, ProxyMta
 from robust.test_control import connected
 
@@ -489,18 +489,10 @@ def test_relayed_mail_may_finish_at_sigterm(start: Start) -> None:
         with screener.connect(KNOWN_CLIENT) as client:
             client.read()
             screener.signal(signal.SIGTERM)
-            wait_until(lambda: refuses(screener.address), "the port to be closed")
+            wait_until(lambda: refuses(screener.address, KNOWN_CLIENT), "the port to be closed")
             assert client.ask(b"NOOP") == b"250 ok\r\n"
             assert client.ask(b"QUIT") == b"221 bye\r\n"
         assert screener.wait() == 0
-
-
-def refuses(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_many_at_a_time(start: Start) -> None:
