@@ -156,7 +156,8 @@ class Screener:
     def kill(self) -> None:
         """All of it at once, as when the machine fails."""
         assert self.process is not None
-        for pid in [self.pid, *self.workers()]:
+        os.kill(self.pid, signal.SIGSTOP)  # it would see its workers end, or they that it is gone
+        for pid in [*self.workers(), self.pid]:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
