@@ -33,14 +33,13 @@ def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = held.mark(place)
     mark[:] = bytes(2)
-    held.pulses[place.number] = 0
-    fork(held, place, lambda theirs: _work(held, place.number, theirs, mark, look_over_cache))
+    fork(held, place, lambda theirs: _work(held, place, theirs, mark, look_over_cache))
 
 
 def start_tls(held: Holdings, place: Place) -> None:
     """Fork a TLS process. OSError: as above."""
     held.tls_ready[place.number] = 0
-    fork(held, place, lambda theirs: _encrypt(held, place.number, theirs))
+    fork(held, place, lambda theirs: _encrypt(held, place, theirs))
 
 
 def start_hub(held: Holdings) -> None:
@@ -100,8 +99,9 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
+def _work(held: Holdings, place: Place, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
     """What a worker does, with nothing in its hands that is another's."""
+    number = place.number
     without_doors(held)
     own = {}
     for address, group in held.groups.items():
@@ -126,13 +126,14 @@ def _work(held: Holdings, number: int, theirs: socket.socket, mark: memoryview, 
         held.tls_ready,
         Crew(held.key, held.inboxes),
         held.health,
-        held.pulses[number : number + 1],
+        held.pulse(place),
     )
     return Worker(held.config, held.tables, own, target, seat).run()
 
 
-def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
+def _encrypt(held: Holdings, place: Place, theirs: socket.socket) -> int:
     """What a TLS process does."""
+    number = place.number
     without_doors(held)
     for group in held.groups.values():
         close_all(group)
@@ -143,7 +144,8 @@ def _encrypt(held: Holdings, number: int, theirs: socket.socket) -> int:
     target.log.on_warning = WarningBook(held.books[len(held.places) + number]).write
     assert held.certificates is not None
     ready = held.tls_ready[number : number + 1]
-    return TlsProcess(held.config, target, TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates)).run()
+    seat = TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates, held.pulse(place))
+    return TlsProcess(held.config, target, seat).run()
 
 
 def _refresh(held: Holdings) -> int:
@@ -195,6 +197,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         tables=held.tables,
         key=held.key,
         health=held.health,
+        pulse=held.pulse(held.hub),
     )
     return Hub(held.config, target, daemon).run()
 

@@ -37,7 +37,7 @@ class Holdings:
     marks: memoryview
     """Two octets a worker: whether it is in the cache's file just now."""
     pulses: memoryview
-    """An octet a worker, which it changes every second."""
+    """An octet for each of `watched`, which it changes every second."""
     rings: list[memoryview]
     """Events, by worker."""
     questions: list[tuple[socket.socket, socket.socket]]
@@ -144,7 +144,6 @@ class Holdings:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, 2 * count))
-        self.pulses = memoryview(mmap.mmap(-1, count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
@@ -154,6 +153,7 @@ class Holdings:
         self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
+        self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
         self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + processes + 3)]
         self.target.log.on_warning = WarningBook(self.books[-2]).write
 
@@ -161,6 +161,16 @@ class Holdings:
     def everyone(self) -> list[Place]:
         """All places, whether somebody is in them or not."""
         return [*self.places, *self.tls, self.refresher, self.hub]
+
+    @property
+    def watched(self) -> list[Place]:
+        """Those that serve until they are told to stop: whose loop stands still is of no use to anybody."""
+        return [*self.places, *self.tls, self.hub]
+
+    def pulse(self, place: Place) -> memoryview:
+        """The octet of one of these."""
+        at = self.watched.index(place)
+        return self.pulses[at : at + 1]
 
     @property
     def wants_tls(self) -> bool:

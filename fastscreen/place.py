@@ -10,10 +10,16 @@ import time
 
 SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 1 s, then 2, 4, ...
 PAUSE_MOST = 30.0  # s
+TICK = 1.0  # s, between two beats of a pulse
+
+
+def beat(pulse: memoryview) -> None:
+    """Every TICK: the loop turns."""
+    pulse[0] = (pulse[0] + 1) & 0xFF
 
 
 class Pulse:
-    """Whether a worker's loop still turns, by the octet that it changes every second."""
+    """Whether a process's loop still turns, by the octet that it changes every second."""
 
     def __init__(self) -> None:
         self._last = -1
@@ -27,7 +33,7 @@ class Pulse:
 
 
 class Place:
-    """One of the workers, or the hub, whichever process it is just now. `pid` 0: none."""
+    """One of the workers or of the others, whichever process it is just now. `pid` 0: none."""
 
     def __init__(self, name: str, number: int = -1) -> None:
         self.name = name

@@ -151,13 +151,13 @@ class Supervisor:
                     self._replace(place)
 
     def _look_after(self, now: float) -> None:
-        """Kill a worker whose loop stands still: its clients wait for ever, and so would all that come after them."""
+        """Kill whose loop stands still: its clients wait for ever, and so would all that come after them."""
         if self._stopping or now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS
         held = self._held
-        for place in held.places:
-            if place.pid and place.pulse.missed(held.pulses[place.number]) >= LOOKS_MOST:
+        for place in held.watched:
+            if place.pid and place.pulse.missed(held.pulse(place)[0]) >= LOOKS_MOST:
                 held.warn(f"{place.name} (process {place.pid}) hangs: killed")
                 place.kill()
                 place.pulse = Pulse()

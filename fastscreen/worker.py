@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import channel, policy
+from fastscreen import channel, place, policy
 from fastscreen.cache import Cache
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
@@ -27,7 +27,6 @@ from fastscreen.resolver import Nameserver, TcpResolver, nameservers
 from fastscreen.sink import Sink
 from fastscreen.sockaddr import packed_ip
 
-TICK = 1.0  # s
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
 
 
@@ -215,8 +214,8 @@ class Worker:
     async def _tick(self) -> None:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
         while True:
-            await asyncio.sleep(TICK)
-            self._seat.pulse[0] = (self._seat.pulse[0] + 1) & 0xFF
+            await asyncio.sleep(place.TICK)
+            place.beat(self._seat.pulse)
             if self._log.disconnected:
                 with contextlib.suppress(OSError):
                     self._target.open()

@@ -88,7 +88,7 @@ def _serve(config: Config, orders: socket.socket, clients: socket.socket) -> Non
     code = 1
     try:
         found = certificates.read(config.tls.certificates)
-        seat = Seat(0, orders, clients, memoryview(bytearray(1)), found)
+        seat = Seat(0, orders, clients, memoryview(bytearray(1)), found, memoryview(bytearray(1)))
         code = TlsProcess(config, LogTarget(config), seat).run()
     finally:
         os._exit(code)

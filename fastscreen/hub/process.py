@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import __version__, channel, policy
+from fastscreen import __version__, channel, place, policy
 from fastscreen.channel import Reload, ReopenLog
 from fastscreen.config import Config
 from fastscreen.hub import frames, metrics, verbs
@@ -33,7 +33,8 @@ NICENESS = 10  # where there is not CPU enough, mail goes first
 class Daemon(Struct, frozen=True):
     """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
     listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
-    the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are.
+    the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are. pulse: an octet
+    that changes every second, as long as the loop turns.
     """
 
     pid: int
@@ -47,6 +48,7 @@ class Daemon(Struct, frozen=True):
     tables: policy.Tables
     key: int
     health: HealthTable
+    pulse: memoryview
 
 
 class Hub:
@@ -83,6 +85,7 @@ class Hub:
             daemon.health,
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
+        beating = loop.create_task(self._beat())
         servers = []
         if daemon.control is not None:
             servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN))
@@ -96,8 +99,14 @@ class Hub:
         while self._callers:
             await asyncio.sleep(0.01)
         await self._house.close()
+        beating.cancel()
         self._target.close()
         return 0
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(place.TICK)
+            place.beat(self._daemon.pulse)
 
     # ---- callers
 

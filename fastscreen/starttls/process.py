@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import uvloop
 from msgspec import Struct
 
-from fastscreen import channel
+from fastscreen import channel, place
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.config import Config
 from fastscreen.logs import LogTarget
@@ -27,7 +27,6 @@ from fastscreen.starttls.validity import validity
 _PR_SET_NAME = 15
 NAME = b"fastscreen-tls"  # as top and ps show it, at most 15 octets
 NICENESS = 5  # where there is not CPU enough, screening goes first
-TICK = 1.0  # s
 BATCH = 32  # clients taken from the workers in one turn: those in TLS are not kept waiting by a burst
 END_SECONDS = 5.0  # for clients to take the screener's last words
 DAY = timedelta(days=1)
@@ -38,7 +37,8 @@ class Seat(Struct, frozen=True):
     """What a TLS process has. number: from 0. channel: to the supervisor. clients: where workers send them, the same
     for every process.
 
-    ready: one shared octet, 1 while this process takes clients. certificates: as read at the start.
+    ready: one shared octet, 1 while this process takes clients. certificates: as read at the start. pulse: an octet
+    that changes every second, as long as the loop turns.
     """
 
     number: int
@@ -46,6 +46,7 @@ class Seat(Struct, frozen=True):
     clients: socket.socket
     ready: memoryview
     certificates: Certificates
+    pulse: memoryview
 
 
 class TlsProcess:
@@ -167,7 +168,8 @@ class TlsProcess:
     async def _tick(self) -> None:
         """Long handshakes give up their places; a log daemon that was restarted is found again."""
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(place.TICK)
+            place.beat(self._seat.pulse)
             self._hall.gate.admit()
             if datetime.now(UTC) - self._expiry_told > DAY:
                 self._warn_of_expiry()

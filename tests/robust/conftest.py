@@ -1,12 +1,14 @@
 """A screener, an MTA and a name server of the test's own."""
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from robust import harness
 from robust.fakedns import FakeDns
 from robust.fakemta import FakeMta, folder_for
 from robust.harness import USER, Screener, merge
@@ -53,3 +55,15 @@ def start(folder: Path, mta: FakeMta) -> Iterator[Start]:
     yield begin
     for screener in started:
         screener.stop()
+
+
+@pytest.fixture
+def impatient(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Screeners of this test take a loop that stands still for 3 s for one that hangs (else it is a minute)."""
+    program = folder / "impatient"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom fastscreen import place, supervisor\nfrom fastscreen.cli import main\n"
+        "place.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(harness, "COMMAND", program)

@@ -682,6 +682,19 @@ def test_a_worker_that_stands_still(start: Start, path: Path, settings: Map) -> 
         eventually(control, "status", lambda answer: "missing" not in answer)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_hub_that_stands_still_is_replaced(start: Start, path: Path, settings: Map) -> None:
+    screener = start(settings)
+    screener.may_lose_workers = True
+    with connected(path) as control:
+        hub = hub_of(screener, control)
+    os.kill(hub, signal.SIGSTOP)
+    screener.line(rf"warning: hub \(process {hub}\) hangs: killed$")
+    screener.line(rf"warning: hub \(process {hub}\) was killed by SIGKILL: it is started again$")
+    with connected(path) as control:
+        assert hub_of(screener, control) != hub
+
+
 def test_reload_reaches_the_hub(start: Start, path: Path, settings: Map, folder: Path, dns: FakeDns) -> None:
     screener = start(settings, {"dnsbl": {"sites": ["a.test"], "resolvers": [dns.endpoint]}})
     with connected(path) as control:

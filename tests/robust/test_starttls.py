@@ -762,6 +762,21 @@ def test_several_processes_and_workers(start: Start, tls: dict[str, Any]) -> Non
         os.kill(stopped, signal.SIGCONT)
 
 
+@pytest.mark.usefixtures("impatient")
+def test_a_tls_process_that_hangs_is_replaced(start: Start, tls: dict[str, Any]) -> None:
+    """Who was on the way to it is served by its successor."""
+    screener = start(tls)
+    screener.may_lose_workers = True
+    (pid,) = tls_pids(screener)
+    os.kill(pid, signal.SIGSTOP)
+    with greeted(screener) as client:
+        begin(client)
+        screener.line(rf"warning: tls \(process {pid}\) hangs: killed$")
+        secure(client)
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+    assert pid not in tls_pids(screener)
+
+
 def test_client_in_tls_may_finish(start: Start, tls: dict[str, Any]) -> None:
     """SIGTERM: the TLS process stays until the last client's last word."""
     screener = start(tls)

@@ -8,7 +8,6 @@ import resource
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from robust import harness
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
@@ -381,17 +379,9 @@ def test_a_worker_that_hangs(start: Start, mta: FakeMta) -> None:
     assert len(screener.lines("warning: worker 1 did not stop: killed")) == 1
 
 
-def test_a_worker_that_hangs_is_replaced(
-    start: Start, folder: Path, mta: FakeMta, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_hangs_is_replaced(start: Start, mta: FakeMta) -> None:
     """Its loop stands still, so nobody would serve its clients, nor those that come after them."""
-    program = folder / "impatient"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom fastscreen import supervisor, worker\nfrom fastscreen.cli import main\n"
-        "worker.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\nsys.exit(main())\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(harness, "COMMAND", program)
     screener = start(KNOWN, TWO)
     screener.may_lose_workers = True
     first, second = screener.workers()[:2]
