@@ -32,6 +32,7 @@ PROGRAMS = {
     "systemd-socket-activate": ("/usr/bin/systemd-socket-activate", "systemd"),
     "man": ("/usr/bin/man", "man-db"),
     "mandoc": ("/usr/bin/mandoc", "mandoc"),
+    "logrotate": ("/usr/sbin/logrotate", "logrotate"),
     "strace": ("/usr/bin/strace", "strace"),
     "tmux": ("/usr/bin/tmux", "tmux"),
     "bash": ("/bin/bash", "bash"),

@@ -1,5 +1,6 @@
-"""What others read of us: promtool, systemd, fail2ban, mandoc; and a wheel in an environment of its own."""
+"""What others read of us: promtool, systemd, fail2ban, logrotate, mandoc; and a wheel in an environment of its own."""
 
+import gzip
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from robust.conftest import Start, dns, folder, mta, start
 from robust.fakedns import FakeDns, listed
 from robust.fakemta import GREETING as FROM_MTA
-from robust.harness import ADDRESS, COMMAND, Screener, merge, wait_until
+from robust.harness import ADDRESS, COMMAND, USER, Screener, merge, wait_until
 from robust.proxymta import Connection, ProxyMta
 from robust.test_allowlist_daemon import says
 from robust.test_continue_tls import asked, going_on
@@ -525,6 +526,41 @@ def test_fail2ban_finds_a_dropped_client_in_our_log(start: Start) -> None:
 
 
 # ---- manual, packages
+
+
+def test_logrotate(start: Start, folder: Path) -> None:
+    """Twice: the second compresses what the first left to us until the new file was open."""
+    needs.root("logrotate gives the new file to the user that fastscreen is")
+    logrotate = needs.program("logrotate")
+    screener = start({"listen": {"workers": 2}})
+    log = screener.log
+    theirs = (ROOT / "contrib/logrotate").read_text()
+    for name, ours in {
+        "/var/log/fastscreen/": f"{folder}/",
+        "/var/log/fastscreen.log": str(folder / "none"),
+        "/etc/fastscreen/fastscreen.toml": str(screener.config),
+        "0640 postfix": f"0640 {USER}",
+    }.items():
+        assert name in theirs
+        theirs = theirs.replace(name, ours)
+    rules = folder / "rules"
+    rules.write_text(theirs)
+    rules.chmod(0o644)
+    for turn in (1, 2):
+        before = log.stat().st_ino
+        ran = run(logrotate, "--force", "--state", str(folder / "state"), str(rules))
+        assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+        screener.line(" configuration reloaded")
+        found = log.stat()
+        assert (found.st_ino != before, found.st_mode & 0o777, log.owner(), log.group()) == (True, 0o640, USER, "adm")
+        for number in range(20):  # both workers
+            with screener.connect(f"127.{turn}.0.{number}"):
+                screener.line(rf"CONNECT from \[127\.{turn}\.0\.{number}\]")
+    old = gzip.decompress(Path(f"{log}.2.gz").read_bytes()).decode()
+    assert " daemon started " in old
+    assert "CONNECT" not in old
+    newer = Path(f"{log}.1").read_text()
+    assert newer.count("CONNECT from [127.1.0.") == 20
 
 
 @pytest.mark.parametrize("page", ["fastscreen.1", "fastscreen.toml.5"])
