@@ -134,7 +134,7 @@ class Worker:
             loop.add_reader(self._seat.questions.fileno(), desk.serve)
         self._ask_for_offers(built.offers, self._config)
         if self._seat.number == 0:
-            self._caretaker = Caretaker(self._seat.health, self._log.warning, self._log.info)
+            self._caretaker = Caretaker(self._seat.health, self._warn_at_once, self._log.info)
             self._caretaker.configure(self._config, self._tables.shown)
         channel.send(self._seat.channel, Ready())
         tick = loop.create_task(self._tick())
@@ -220,6 +220,11 @@ class Worker:
                 with contextlib.suppress(OSError):
                     self._target.open()
             self._log.flush()
+
+    def _warn_at_once(self, text: str) -> None:
+        """Not with the core's next line, nor at the next tick."""
+        self._log.warning(text)
+        self._log.flush()
 
     # ---- DNS beyond the core's own queries
 
