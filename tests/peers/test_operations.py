@@ -46,10 +46,14 @@ def run(*command: str, stdin: str = "", **environment: str) -> subprocess.Comple
     )
 
 
-def test_promtool(start: Start, place: str) -> None:
+def test_promtool(start: Start, place: str, dns: FakeDns) -> None:
+    """Families that need a list's answer included."""
     promtool = needs.program("promtool")
-    screener = begin(start, place)
+    dns.zones = {"bl.test": listed("127.0.0.2")}
+    screener = begin(start, place, {"dnsbl": {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}})
     talk(screener)
+    took = "fastscreen_dnsbl_latency_seconds", "bl.test"
+    wait_until(lambda: took in samples(scraped(place)), "an answer")
     checked = run(promtool, "check", "metrics", stdin=scraped(place))
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
