@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 from msgspec import to_builtins
 
 from fastscreen.config.escape import escaped
+from fastscreen.config.load import default_value
 from fastscreen.postfix import output, settings
-from fastscreen.postfix.advice import Advice, advise, lines
+from fastscreen.postfix.advice import Advice, Work, advise, lines
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Postfix
 from fastscreen.postfix.translate import Translated, translate
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             and entry.value not in ("off", None)
             for entry in translated.entries
         )
-        advice = advise(postfix, seen, found, deep)
+        advice = advise(postfix, seen, found, _work(translated, deep))
     except ReadError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
@@ -93,6 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
         for line in summary(translated, advice, found, arguments.output):
             print(line, file=sys.stderr)
     return 0
+
+
+def _work(translated: Translated, deep: bool) -> Work:
+    entries = {entry.key.key: entry for entry in translated.entries}
+    sites, action = entries["dnsbl.sites"].value, entries["dnsbl.action"]
+    lists = [re.split("[=*]", str(site))[0].lower() for site in sites] if isinstance(sites, list) else []
+    return Work(deep, str(action.value or default_value(action.key)), frozenset(lists))
 
 
 def chosen(postfix: Postfix, name: str | None) -> Service | str | None:

@@ -434,6 +434,28 @@ def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: p
     assert entry["value"] == ("enforce" if deep else "off")
 
 
+@pytest.mark.parametrize("action", ["ignore", "enforce"])
+def test_what_comes_before_a_look_up_goes(action: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else nothing would turn away any more what it turned away."""
+    made = Made(
+        folder,
+        capsys,
+        f"postscreen_dnsbl_action = {action}\npostscreen_dnsbl_sites = A.example=127.0.0.[2;3]*2 w.example*-1\n"
+        "smtpd_restriction_classes = lists\nlists = reject_rbl_client a.example=127.0.0.2\n"
+        "smtpd_recipient_restrictions = reject_rbl_client {b.example}, permit_dnswl_client w.example,\n"
+        " permit_dnswl_client v.example\n",
+        "--json",
+    )
+    why = {each["item"]: (each["parameter"], each["why"]) for each in json.loads(made.out)["go"]}
+    on = "" if action == "enforce" else 'set dnsbl.action to "enforce" ("ignore" turns nobody away)'
+    add = "first put this list into dnsbl.sites"
+    all_is_well = "fastscreen has asked this list already"
+    assert why["reject_rbl_client a.example=127.0.0.2"] == ("lists", f"first {on}" if on else all_is_well)
+    assert why["reject_rbl_client {b.example}"][1] == add + (f", and {on}" if on else "")
+    assert why["permit_dnswl_client w.example"][1] == all_is_well
+    assert why["permit_dnswl_client v.example"][1] == f"{add}, with a weight below 0"
+
+
 def test_continue_is_offered_with_deep_tests(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     offered = '#continue_to = "proxy:127.0.0.1:10025"'
     assert offered in Made(folder, capsys, "postscreen_bare_newline_enable = yes\n").out.splitlines()
