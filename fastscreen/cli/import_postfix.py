@@ -15,6 +15,7 @@ from fastscreen.config.load import default_value
 from fastscreen.postfix import output, settings
 from fastscreen.postfix.advice import Advice, Work, advise, lines
 from fastscreen.postfix.files import ReadError, Service
+from fastscreen.postfix.listening import doors
 from fastscreen.postfix.settings import Postfix
 from fastscreen.postfix.translate import Translated, translate
 
@@ -62,16 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
         if isinstance(found, str):
             print(f"fastscreen: {found}", file=sys.stderr)
             return 2
-        seen = postfix.settings(found or postfix.called("smtp", "inet"))
+        at_port = [found] if found else doors(postfix.services)
+        seen = postfix.settings(at_port[0] if at_port else None)
         tlsproxy = postfix.settings(postfix.called(seen.value("tlsproxy_service_name"), "unix"))
-        translated = translate(seen, tlsproxy, found)
+        translated = translate(seen, tlsproxy, found, at_port)
         deep = any(
             entry.key.table == "deep"
             and entry.key.parameters[0].endswith("_enable")
             and entry.value not in ("off", None)
             for entry in translated.entries
         )
-        advice = advise(postfix, seen, found, _work(translated, deep))
+        advice = advise(postfix, seen, found, at_port, _work(translated, deep))
     except ReadError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1

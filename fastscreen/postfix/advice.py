@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -54,7 +55,10 @@ class Work(Struct, frozen=True):
     lists: frozenset[str]
 
 
-def advise(postfix: Postfix, settings: Settings, service: Service | None, work: Work) -> Advice:
+def advise(
+    postfix: Postfix, settings: Settings, service: Service | None, doors: Sequence[Service], work: Work
+) -> Advice:
+    """service: the postscreen, if there is one. doors: what has the port: that, else smtpds."""
     go: list[Finding] = []
     stay: list[Finding] = []
     handed = postfix.called(settings.value("smtpd_service_name"), "pass")
@@ -67,7 +71,7 @@ def advise(postfix: Postfix, settings: Settings, service: Service | None, work: 
     for where, of, names in seen:
         for name in names:
             _look(f"{name}{where}", of.value(name), work, go, stay)
-    return Advice(_changes(postfix, settings, service, handed), go, stay)
+    return Advice(_changes(postfix, settings, service, doors, handed), go, stay)
 
 
 def _words(text: str) -> list[str]:
@@ -108,12 +112,11 @@ def _instead(work: Work, asked: str, *, rejects: bool) -> str:
     return f"first {', and '.join(first)}" if first else "fastscreen has asked this list already"
 
 
-def _changes(postfix: Postfix, settings: Settings, service: Service | None, handed: Service | None) -> list[Change]:
+def _changes(
+    postfix: Postfix, settings: Settings, service: Service | None, doors: Sequence[Service], handed: Service | None
+) -> list[Change]:
     """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
-    changes: list[Change] = []
-    port = service or postfix.called("smtp", "inet")
-    if port is not None:
-        changes.append(_off(port, "fastscreen has its port"))
+    changes = [_off(door, "fastscreen has its port") for door in doors]
     others = [each for each in postfix.postscreens() if each != service]
     reuse = _is_reused(postfix, settings)
     for each in postfix.services:
@@ -122,9 +125,11 @@ def _changes(postfix: Postfix, settings: Settings, service: Service | None, hand
         changes.append(_off(each, "postscreen's helper, of no use without it"))
     if handed is None:
         name = settings.value("smtpd_service_name")
-        chroot = port.chroot if port else "-"
-        added = f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"
-        changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], [added]))
+        chroot = doors[0].chroot if doors else "-"
+        added = [f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"]
+        if doors and service is None:  # its options are smtpd's; those of a postscreen are not
+            added += map(_option, doors[0].options.items())
+        changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], added))
     return changes
 
 
@@ -133,6 +138,12 @@ def _is_reused(postfix: Postfix, settings: Settings) -> bool:
     names = ("smtp_tls_connection_reuse", "lmtp_tls_connection_reuse")
     own = [each.options[name] for each in postfix.services for name in names if name in each.options]
     return any(said.lower() != "no" for said in [*map(settings.value, names), *own])
+
+
+def _option(option: tuple[str, str]) -> str:
+    name, value = option
+    plain = len(value.split()) == 1 and value == value.strip() and not value.startswith("{")
+    return f"  -o {name}={value}" if plain or not value else f"  -o {{ {name} = {value} }}"
 
 
 def _off(service: Service, why: str) -> Change:
