@@ -228,7 +228,15 @@ def test_wrong_usage(words: list[str], told: str, capsys: pytest.CaptureFixture[
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--what-if", "treshold=4"], ["--what-if", "site=a*b"], ["-c", "/nonexistent"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--what-if", "treshold=4"],
+        ["--what-if", "site=a*b"],
+        ["--what-if", "threshold=4"],  # of no list at all
+        ["-c", "/nonexistent"],
+    ],
+)
 def test_wrong_settings(log: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", log, *words]) == 2
     assert capsys.readouterr().err.startswith("fastscreen: ")
