@@ -368,7 +368,8 @@ class _Importer:
         if not cache:
             self.note("postscreen_cache_map is empty: no cache")
             return ""
-        self.note(f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(cache, 300)}")
+        known = f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(cache, 300)}"
+        self.note(known, todo=self.service is not None)  # where there is no postscreen, nothing is known
         return None
 
     def _log_to(self, key: Key) -> str:

@@ -408,6 +408,16 @@ def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixtur
     ]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_postscreen_knows_is_to_be_taken_along(
+    there: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not there:
+        (folder / "master.cf").write_text("smtp inet n - y - - smtpd\n")
+    todo = Made(folder, capsys, "postscreen_cache_map = lmdb:/x/cache\n").err.partition("To do:\n")[2]
+    assert ("fastscreen cache import lmdb:/x/cache\n" in todo) == there
+
+
 def test_smtpd_takes_its_options_along(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Else mail would go past its content filter."""
     options = "  -o content_filter=scan:[127.0.0.1]:10025\n  -o { smtpd_banner = $myhostname ESMTP }\n  -o x=\n"
