@@ -511,7 +511,9 @@ def _matched(path: Path) -> tuple[int, int]:
     return int(found[2]), int(found[3])
 
 
-@pytest.mark.parametrize("ident", ["postfix/postscreen", "fastscreen"])
+@pytest.mark.parametrize(
+    "ident", ["postfix/postscreen", "postfix-in/postscreen", "postfix/2525/postscreen", "fastscreen"]
+)
 @pytest.mark.parametrize("stamp", ["Nov 22 08:06:46", "2026-11-22T08:06:46.123456+00:00"])
 def test_fail2ban_finds_each_refusal_and_nothing_else(tmp_path: Path, ident: str, stamp: str) -> None:
     log = tmp_path / "mail.log"
