@@ -269,13 +269,14 @@ class Kept(Struct, frozen=True):
 
 
 class ListSaid(Struct, frozen=True):
-    """A DNSBL list asked now. weight: what it adds to the score. took: s."""
+    """A DNSBL list asked now. weight: what it adds to the score. took: s. counts: it is not out."""
 
     zone: str = field(name="list")
     state: str
     answers: list[str] = []
     weight: int = 0
     took: float | None = None
+    counts: bool = True
     kept: Kept | None = None
 
 

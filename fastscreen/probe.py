@@ -138,7 +138,8 @@ async def _ask(resolver: Endpoint, name: str, timeout: float) -> str:
     try:
         async with asyncio.timeout(timeout):
             answer = await asking.query_dns(name, "A")
-        return f"{len(answer.answer)} records"
+        count = len(answer.answer)
+        return "1 record" if count == 1 else f"{count} records"
     except TimeoutError:
         raise ProbeError(f"no answer in {timeout:g} s") from None
     except aiodns.error.DNSError as error:

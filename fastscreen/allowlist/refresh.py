@@ -133,9 +133,9 @@ def decided(
     if not problem and not accept and last.good and last.domains == source.domains:
         then, there = networks.parsed(last.networks), networks.parsed(found.networks)
         if sudden := shrank(then, there):
-            problem = f"shrank from {len(then)} networks to {len(there)}, to less than half"
+            problem = f"has less than half of its addresses (networks: {len(there)}, before {len(then)})"
         elif sudden := denied and grew(then, there):
-            problem = f"grew from {len(then)} to {len(there)} networks, to more than twice"
+            problem = f"has more than twice its addresses (networks: {len(there)}, before {len(then)})"
     if not problem:
         return Entry(source.group, source.domains, found.networks, now, now, "", found.left_out, found.refused), False
     # The last result was of the domains that it was looked up for: with others, the next good one is no shrinking.

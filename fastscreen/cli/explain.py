@@ -100,4 +100,5 @@ def _said(said: ListSaid) -> str:
     if said.kept is not None and (said.kept.state, said.kept.answers) != (said.state, said.answers):
         was = " ".join([said.kept.state, *said.kept.answers])
         kept = f"; what counts is the answer still kept: {was}"
-    return f"          {said.zone:<27} {said.state}{answers}{weight}{kept}"
+    out = "" if said.counts else "; the list is out or suspect: not asked for clients, it counts nothing"
+    return f"          {said.zone:<27} {said.state}{answers}{weight}{out or kept}"

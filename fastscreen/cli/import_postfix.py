@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 from msgspec import to_builtins
 
 from fastscreen.config.escape import escaped
+from fastscreen.config.load import default_value
 from fastscreen.postfix import output, settings
-from fastscreen.postfix.advice import Advice, advise, lines
+from fastscreen.postfix.advice import Advice, Work, advise, lines
 from fastscreen.postfix.files import ReadError, Service
+from fastscreen.postfix.listening import doors
 from fastscreen.postfix.settings import Postfix
 from fastscreen.postfix.translate import Translated, translate
 
@@ -60,16 +63,17 @@ def run(arguments: argparse.Namespace) -> int:
         if isinstance(found, str):
             print(f"fastscreen: {found}", file=sys.stderr)
             return 2
-        seen = postfix.settings(found or postfix.called("smtp", "inet"))
+        at_port = [found] if found else doors(postfix.services)
+        seen = postfix.settings(at_port[0] if at_port else None)
         tlsproxy = postfix.settings(postfix.called(seen.value("tlsproxy_service_name"), "unix"))
-        translated = translate(seen, tlsproxy, found)
+        translated = translate(seen, tlsproxy, found, at_port)
         deep = any(
             entry.key.table == "deep"
             and entry.key.parameters[0].endswith("_enable")
             and entry.value not in ("off", None)
             for entry in translated.entries
         )
-        advice = advise(postfix, seen, found, deep)
+        advice = advise(postfix, seen, found, at_port, _work(translated, deep))
     except ReadError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
@@ -93,6 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
         for line in summary(translated, advice, found, arguments.output):
             print(line, file=sys.stderr)
     return 0
+
+
+def _work(translated: Translated, deep: bool) -> Work:
+    entries = {entry.key.key: entry for entry in translated.entries}
+    sites, action = entries["dnsbl.sites"].value, entries["dnsbl.action"]
+    lists = [re.split("[=*]", str(site))[0].lower() for site in sites] if isinstance(sites, list) else []
+    return Work(deep, str(action.value or default_value(action.key)), frozenset(lists))
 
 
 def chosen(postfix: Postfix, name: str | None) -> Service | str | None:

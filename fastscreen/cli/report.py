@@ -244,7 +244,10 @@ def _settings(arguments: argparse.Namespace) -> Settings | None:
     if arguments.config is not None:
         dnsbl = load(arguments.config).dnsbl
         base = Settings(dnsbl.sites, dnsbl.threshold, dnsbl.allowlist_threshold)
-    return settings_of(arguments.what_if, base)
+    settings = settings_of(arguments.what_if, base)
+    if not settings.sites:  # nobody would be refused any more: a figure that is true and tells nothing
+        raise ValueError("--what-if: no list counts: name the configuration with -c, or lists with site=")
+    return settings
 
 
 def _argument(read_it: Callable[[str], Read]) -> Callable[[str], Read]:

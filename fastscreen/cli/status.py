@@ -33,7 +33,7 @@ _ROWS = (
     ("ends", ("passed", "handed", "continued", "handoff_failed", "turned_away", "spared", "hangup", "disconnect")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )
-_NAMES = {"rank": "clients scored", "turned_away": "turned away"}
+_NAMES = {"rank": "clients scored", "listed": "listings", "turned_away": "turned away"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -61,6 +61,7 @@ async def explain(
         counted=known.counted,
         stamps=known.stamps,
         score=scoring.score(sites, counting) if sites else None,
+        asked=len(counting),
         shown=shown,
         limits=known.limits,
         key=cachekey.shown(cache_key_of(address, config.cache.prefix)),

@@ -87,9 +87,8 @@ class Snapshot:
                 for name, counted in worker.lists.items():
                     family.add_metric((number, name), counted[field])
             yield family
-        latency = GaugeMetricFamily(
-            "fastscreen_dnsbl_latency_seconds", "Time to a list's answer since the start", labels=("list", "quantile")
-        )
+        took = "fastscreen_dnsbl_latency_seconds"
+        latency = Metric(took, "Time to a list's answer since the start", "summary")  # who has quantiles has to be one
         up = GaugeMetricFamily(
             "fastscreen_dnsbl_up", "0: a list is failing, by the last minute, or is out", labels=("list",)
         )
@@ -99,7 +98,7 @@ class Snapshot:
         for name, lists in self._lists_by_name().items():
             for quantile, field in (("0.5", "p50"), ("0.95", "p95")):
                 if values := [one[field] for one in lists if one[field] is not None]:
-                    latency.add_metric((name, quantile), max(values))
+                    latency.add_sample(took, {"list": name, "quantile": quantile}, max(values))
             states = {one["state"] for one in lists}
             up.add_metric((name,), not states & {"failing", "out"})
             counts.add_metric((name,), not states & {"suspect", "out"})

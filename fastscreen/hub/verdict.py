@@ -35,7 +35,8 @@ class Limits(Struct, frozen=True):
 class Facts(Struct, frozen=True):
     """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
     for its limit, by the prefix of that. stamps: of its record, or shared by its sessions; None: there is none. score:
-    None when no list is configured. limits: of its worker. key: by which the cache knows it. door: where it comes in.
+    None when no list is configured. asked: how many lists are; those that are out are not. limits: of its worker. key:
+    by which the cache knows it. door: where it comes in.
     """
 
     address: str
@@ -47,6 +48,7 @@ class Facts(Struct, frozen=True):
     counted: int
     stamps: tuple[int, ...] | None
     score: Score | None
+    asked: int
     shown: dict[str, str]
     limits: Limits
     key: str
@@ -136,7 +138,7 @@ def judge(config: Config, facts: Facts) -> Verdict:
     deep = [test for test in due if test > DNSBL]
     if PREGREET in due or DNSBL in due:
         found.wait = config.greet.stress_wait if limits.stress else config.greet.wait
-        _greet(config, found, due)
+        _greet(facts, found, due)
         score = facts.score or Score()
         if DNSBL in due:
             found.add("dnsbl", _scored(config, score))
@@ -164,11 +166,11 @@ def judge(config: Config, facts: Facts) -> Verdict:
         text = "greeted by the dummy engine, refused for now, and has passed nothing"
         return found.end("vetoed", "dialogue", text, LATER)
     if deep:
-        names = ", ".join(TESTS[test] for test in deep)
+        names = ", ".join(TESTS[test] for test in deep) + (" finds" if len(deep) == 1 else " find")
         if config.handoff.continue_to is not None:
-            text = f"greeted by the dummy engine; if {names} find nothing, goes on with the MTA at its first recipient"
+            text = f"greeted by the dummy engine; if {names} nothing, goes on with the MTA at its first recipient"
             return found.end("continued", "dialogue", text)
-        text = f"greeted by the dummy engine; if {names} find nothing, handed on when it comes again"
+        text = f"greeted by the dummy engine; if {names} nothing, handed on when it comes again"
         return found.end("deep", "dialogue", text, LATER)
     failed = DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold
     if failed or shut:
@@ -208,10 +210,10 @@ def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[i
     return due
 
 
-def _greet(config: Config, found: Verdict, due: list[int]) -> None:
+def _greet(facts: Facts, found: Verdict, due: list[int]) -> None:
     what = [f"{found.wait} s of silence" if PREGREET in due else f"at most {found.wait} s"]
     if DNSBL in due:
-        what.append(f"{len({site.domain for site in config.dnsbl.sites})} lists are asked")
+        what.append("1 list is asked" if facts.asked == 1 else f"{facts.asked} lists are asked")
     found.add("greet", "greet wait: " + ", ".join(what))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -16,6 +17,7 @@ RESTRICTIONS = tuple(
 )
 _GREYLISTING = re.compile(r"grey|gray|sqlgrey|gld\b|:10023\b|:60000\b|:2501\b", re.IGNORECASE)
 _BY_ADDRESS = ("reject_rbl_client", "permit_dnswl_client")
+_REFUSING = ("enforce", "drop")
 _BY_DOMAIN = re.compile(r"(?:reject_rhsbl|permit_rhswl)_\w+")
 
 
@@ -44,36 +46,53 @@ class Advice(Struct, frozen=True):
     stay: list[Finding]
 
 
-def advise(postfix: Postfix, settings: Settings, service: Service | None, deep: bool) -> Advice:
-    """deep: whether deep tests are on, which end with a 450 or Continue for a new client."""
+class Work(Struct, frozen=True):
+    """What the screener will do. deep: whether deep tests are on, which end with a 450 or Continue for a new client.
+    action: dnsbl.action. lists: the domains of dnsbl.sites."""
+
+    deep: bool
+    action: str
+    lists: frozenset[str]
+
+
+def advise(
+    postfix: Postfix, settings: Settings, service: Service | None, doors: Sequence[Service], work: Work
+) -> Advice:
+    """service: the postscreen, if there is one. doors: what has the port: that, else smtpds."""
     go: list[Finding] = []
     stay: list[Finding] = []
     handed = postfix.called(settings.value("smtpd_service_name"), "pass")
-    seen = [("", postfix.settings(None), RESTRICTIONS)]
+    of_all = postfix.settings(None)
+    restrictions = dict.fromkeys((*RESTRICTIONS, *_words(of_all.value("smtpd_restriction_classes"))))
+    seen = [("", of_all, list(restrictions))]
     if handed is not None:
-        own = tuple(name for name in RESTRICTIONS if name in handed.options)
+        own = [name for name in restrictions if name in handed.options]
         seen.append((f" (-o of {handed.full_name})", postfix.settings(handed), own))
     for where, of, names in seen:
         for name in names:
-            _look(f"{name}{where}", of.value(name), deep, go, stay)
-    return Advice(_changes(postfix, settings, service, handed), go, stay)
+            _look(f"{name}{where}", of.value(name), work, go, stay)
+    return Advice(_changes(postfix, settings, service, doors, handed), go, stay)
 
 
-def _look(parameter: str, text: str, deep: bool, go: list[Finding], stay: list[Finding]) -> None:
+def _words(text: str) -> list[str]:
     try:
-        items = words(text)
+        return words(text)
     except MacroError:
-        return
+        return []
+
+
+def _look(parameter: str, text: str, work: Work, go: list[Finding], stay: list[Finding]) -> None:
+    items = _words(text)
     for at, item in enumerate(items):
         following = items[at + 1] if at + 1 < len(items) else ""
         if item.lower() in _BY_ADDRESS:
-            why = "fastscreen has asked lists of addresses already; put this one into dnsbl.sites if it is not there"
+            why = _instead(work, following, rejects=item.lower() == "reject_rbl_client")
             go.append(Finding(parameter, f"{item} {following}".strip(), why))
         elif _BY_DOMAIN.fullmatch(item.lower()):
             why = "a list of domains: a screener sees addresses only"
             stay.append(Finding(parameter, f"{item} {following}".strip(), why))
         elif item.lower() == "check_policy_service" and _GREYLISTING.search(following):
-            if deep:
+            if work.deep:
                 why = (
                     "greylisting: the deep tests have made new clients come again already, or let them on with Continue"
                 )
@@ -83,12 +102,21 @@ def _look(parameter: str, text: str, deep: bool, go: list[Finding], stay: list[F
                 stay.append(Finding(parameter, f"{item} {following}", why))
 
 
-def _changes(postfix: Postfix, settings: Settings, service: Service | None, handed: Service | None) -> list[Change]:
+def _instead(work: Work, asked: str, *, rejects: bool) -> str:
+    """Why a look-up can go, or what comes first: until then nothing else does what it does."""
+    first = []
+    if asked.strip("{} ").partition("=")[0].lower() not in work.lists:
+        first.append("put this list into dnsbl.sites" + ("" if rejects else ", with a weight below 0"))
+    if rejects and work.action not in _REFUSING:
+        first.append(f'set dnsbl.action to "enforce" ("{work.action}" turns nobody away)')
+    return f"first {', and '.join(first)}" if first else "fastscreen has asked this list already"
+
+
+def _changes(
+    postfix: Postfix, settings: Settings, service: Service | None, doors: Sequence[Service], handed: Service | None
+) -> list[Change]:
     """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
-    changes: list[Change] = []
-    port = service or postfix.called("smtp", "inet")
-    if port is not None:
-        changes.append(_off(port, "fastscreen has its port"))
+    changes = [_off(door, "fastscreen has its port") for door in doors]
     others = [each for each in postfix.postscreens() if each != service]
     reuse = _is_reused(postfix, settings)
     for each in postfix.services:
@@ -97,9 +125,11 @@ def _changes(postfix: Postfix, settings: Settings, service: Service | None, hand
         changes.append(_off(each, "postscreen's helper, of no use without it"))
     if handed is None:
         name = settings.value("smtpd_service_name")
-        chroot = port.chroot if port else "-"
-        added = f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"
-        changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], [added]))
+        chroot = doors[0].chroot if doors else "-"
+        added = [f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"]
+        if doors and service is None:  # its options are smtpd's; those of a postscreen are not
+            added += map(_option, doors[0].options.items())
+        changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], added))
     return changes
 
 
@@ -108,6 +138,12 @@ def _is_reused(postfix: Postfix, settings: Settings) -> bool:
     names = ("smtp_tls_connection_reuse", "lmtp_tls_connection_reuse")
     own = [each.options[name] for each in postfix.services for name in names if name in each.options]
     return any(said.lower() != "no" for said in [*map(settings.value, names), *own])
+
+
+def _option(option: tuple[str, str]) -> str:
+    name, value = option
+    plain = len(value.split()) == 1 and value == value.strip() and not value.startswith("{")
+    return f"  -o {name}={value}" if plain or not value else f"  -o {{ {name} = {value} }}"
 
 
 def _off(service: Service, why: str) -> Change:

@@ -106,8 +106,12 @@ def lines_of(source: str, postmap: str | None) -> Iterator[str]:
             f"{escaped(source)}: memcache cannot list what it has; import the table that its file names as backup, "
             "if there is one"
         )
+    path = Path(f"{name}{_SUFFIXES.get(kind, '')}")
+    with contextlib.suppress(OSError):  # told by what opens it
+        if path.is_fifo():  # who opens that waits for somebody to write
+            raise SourceError(f"{escaped(str(path), 500)}: is a pipe; postmap -s lines can come on standard input")
     if kind in ("btree", "hash"):
-        _check_free(Path(f"{name}{_SUFFIXES[kind]}"), source)
+        _check_free(path, source)
     if postmap is not None:
         read = 0
         try:
@@ -121,7 +125,7 @@ def lines_of(source: str, postmap: str | None) -> Iterator[str]:
         else:
             return
     if kind == "lmdb":
-        yield from _of_lmdb(Path(f"{name}{_SUFFIXES[kind]}"))
+        yield from _of_lmdb(path)
     else:
         raise SourceError(
             f"{escaped(source)}: there is no postmap here to read it; where Postfix is: postmap -s {escaped(source)} "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -59,10 +59,13 @@ class Translated(Struct):
 class _Importer:
     """One run. `note` is told what is to be known about the key in hand."""
 
-    def __init__(self, settings: Settings, tlsproxy: Settings, service: Service | None) -> None:
+    def __init__(
+        self, settings: Settings, tlsproxy: Settings, service: Service | None, doors: Sequence[Service]
+    ) -> None:
         self.settings = settings
         self.tlsproxy = tlsproxy
         self.service = service
+        self.doors: Sequence[Service | None] = [service] if service else doors or [None]
         self.notes: list[Note] = []
         self._special: dict[str, Callable[[Key], Toml | None]] = {
             "hostname": self._hostname,
@@ -247,10 +250,13 @@ class _Importer:
     def _listening(self) -> list[str]:
         interfaces = _items("inet_interfaces", self.settings.value("inet_interfaces"))
         protocols = _items("inet_protocols", self.settings.value("inet_protocols"))
-        found, problems = listening.addresses(self.service, interfaces, protocols)
-        for problem in problems:
-            self.note(problem, todo=True)
-        return found
+        found: list[str] = []
+        for door in self.doors:
+            here, problems = listening.addresses(door, interfaces, protocols)
+            found += here
+            for problem in problems:
+                self.note(problem, todo=True)
+        return list(dict.fromkeys(found))
 
     def _addresses(self, key: Key) -> list[str] | None:
         if self._is_balanced():
@@ -362,7 +368,8 @@ class _Importer:
         if not cache:
             self.note("postscreen_cache_map is empty: no cache")
             return ""
-        self.note(f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(cache, 300)}")
+        known = f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(cache, 300)}"
+        self.note(known, todo=self.service is not None)  # where there is no postscreen, nothing is known
         return None
 
     def _log_to(self, key: Key) -> str:
@@ -404,9 +411,13 @@ class _Importer:
         return min(1, max(0, int(text)))
 
 
-def translate(settings: Settings, tlsproxy: Settings, service: Service | None) -> Translated:
-    """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS."""
-    importer = _Importer(settings, tlsproxy, service)
+def translate(
+    settings: Settings, tlsproxy: Settings, service: Service | None, doors: Sequence[Service] = ()
+) -> Translated:
+    """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS.
+    doors: where there is no postscreen, what has the port.
+    """
+    importer = _Importer(settings, tlsproxy, service, doors)
     entries = [importer.entry(key) for key in KEYS]
     found = {entry.key.key: entry for entry in entries}
     level = found["tls.level"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from fastscreen.escape import printable
+from fastscreen.report.forms import usual
 from fastscreen.report.lines import FIRST_STAMP
 from fastscreen.report.stamps import Clock
 
@@ -103,7 +104,7 @@ class LogFile:
 
     def begins(self) -> float:
         """When its first log line was written, s since 1970; infinity when its first block has none."""
-        for found in FIRST_STAMP.finditer(self._first):
+        for found in FIRST_STAMP.finditer(usual(self._first)):
             second = self.clock.second(found[1], found[2] or b"")
             if second is not None:
                 return second

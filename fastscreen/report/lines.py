@@ -12,8 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TypeAlias
 
-from msgspec import DecodeError, Struct
-from msgspec.json import Decoder
+from fastscreen.report.forms import STAMP, usual
 
 Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 """A line: stamp, zone, program (empty for an ident without one), then one of
@@ -95,8 +94,7 @@ VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are 
 NAMES = ("postfix", "fastscreen")
 """Syslog names that are always looked for."""
 
-_STAMP = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
-FIRST_STAMP = re.compile(rb"^(?:\{\"time\":\")?" + _STAMP + rb"[ \"]", re.MULTILINE)
+FIRST_STAMP = re.compile(rb"^(?:\{\"time\":\")?" + STAMP + rb"[ \"]", re.MULTILINE)
 _CLIENT = rb"(\[([0-9a-fA-F.:]{2,45}+)\]:\d{1,5}+)"
 
 
@@ -125,45 +123,11 @@ def pattern(name: str = "") -> re.Pattern[bytes]:
         rb"(warning|error|fatal|panic): (.*)",
         rb"(.*)",
     )
-    line = rb"%b \S{1,255}+ %b(?:%b)\n|.*\n" % (_STAMP, program, b"|".join(texts))
+    line = rb"%b \S{1,255}+ %b(?:%b)\n|.*\n" % (STAMP, program, b"|".join(texts))
     return re.compile(line)
 
 
-# ---- fastscreen's JSON (`log.format`)
-
-_JSON = b'{"time":"'
-_JSON_LINE = re.compile(
-    rb"^(?:%b \S{1,255}+ [\w./-]{1,120}+\[\d{1,10}\]: )?(\{\"time\":\".*\})$" % _STAMP, re.MULTILINE
-)
-
-
-class _Object(Struct):
-    time: str
-    host: str
-    program: str
-    pid: int
-    message: str
-
-
-_OBJECTS = Decoder(_Object)
-
-
 def reader(name: str = "") -> Callable[[bytes], list[Row]]:
-    """What makes rows of a block of whole lines, of text and JSON as they come. name: as of `pattern`."""
+    """What makes rows of a block of whole lines, in all forms as they come. name: as of `pattern`."""
     rows = pattern(name).findall
-
-    def read(block: bytes) -> list[Row]:
-        return rows(_JSON_LINE.sub(_as_text, block) if _JSON in block else block)
-
-    return read
-
-
-def _as_text(line: re.Match[bytes]) -> bytes:
-    """The line that fastscreen would have written as text. An object stands at the beginning, or behind an ident only:
-    what clients said is further on in a line."""
-    try:
-        found = _OBJECTS.decode(line[3])
-    except DecodeError:
-        return line[0]
-    text = f"{found.time} {found.host} {found.program}[{found.pid}]: {found.message}"
-    return text.replace("\n", "?").encode()
+    return lambda block: rows(usual(block))

@@ -460,7 +460,10 @@ def _notes(tally: Tally) -> Iterator[str]:
         if tally.other_days:
             yield f"{tally.other_days:,} lines of a screener are in the log, of other days"
         else:
-            yield f"{tally.lines:,} lines, and none is a screener's: is --syslog-name needed?"
+            yield (
+                f"{tally.lines:,} lines, and none is a screener's: is --syslog-name needed, or are they in a form that "
+                "is not read (docs/report.md)?"
+            )
     if tally.beyond:
         known = f"{len(tally.clients):,}"
         yield f"{tally.beyond:,} connections are of clients beyond the first {known}: they are in totals and hours only"

@@ -84,6 +84,14 @@ def _totals(summary: Summary) -> str:
         _row(totals.get("allowlisted", 0), "   on the access list"),
         _row(totals.get("pass_new", 0), "   passed the tests (PASS NEW; some of them at their next visit only)"),
         _row(outcomes["continued"], "   continued after the deep tests"),
+        *(
+            _row(count, f"   {what}")
+            for count, what in (
+                (totals.get("bypassed", 0), "untested: the bypass was on"),
+                (sum(summary.in_spite.values()), "though a test found something (action ignore, or shadow mode)"),
+            )
+            if count
+        ),
         _row(outcomes["away"], "turned away for now (450)"),
         _row(outcomes["refused"], "turned away"),
         _row(outcomes["hung up"], "hung up before a verdict"),
@@ -94,7 +102,6 @@ def _totals(summary: Summary) -> str:
         _row(summary.networks, "networks (/24, /64)"),
     ]
     for count, what in (
-        (totals.get("bypassed", 0), "   handed on untested: the bypass was on"),
         (outcomes["not taken"], "could not be handed on"),
         (outcomes["continue failed"], "could not be continued: told 450 after all"),
         (outcomes["open"], "sessions without an end yet"),

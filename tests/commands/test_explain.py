@@ -78,6 +78,14 @@ dialogue  greeted by the dummy engine, and every recipient is refused
     assert daemon.asked == [{"do": "explain", "address": "192.0.2.1"}]
 
 
+def test_a_list_that_is_out_is_told_as_that(hub: Hub, ask: Ask) -> None:
+    """Else a score of 0 stands above a list that has the client."""
+    out = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counts": False}
+    hub({"explain": {**LISTED, "lists": [{**out, "kept": {"state": "not listed", "answers": []}}]}})
+    said = "listed 127.0.0.2; the list is out or suspect: not asked for clients, it counts nothing"
+    assert f"          dq.example                  {said}\n" in ask("explain", "192.0.2.1")[1]
+
+
 def test_what_was_not_looked_at_is_told_as_that(hub: Hub, ask: Ask) -> None:
     steps = [{"step": "access", "text": "permit_mynetworks: permit"}, {"step": "handoff", "text": "handed on at once"}]
     hub({"explain": {**LISTED, "verdict": "allowlisted", "reply": None, "steps": steps, "cache": None}})

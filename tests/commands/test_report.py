@@ -52,6 +52,22 @@ def test_text(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "log lines from 2026-11-2" in text
 
 
+def test_who_was_handed_on_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those in spite of a test, or of all tests, are among them, not elsewhere."""
+    log = tmp_path / "log"
+    found = connect(0) + line(1, f"PREGREET 11 after 0.1 from {A}: EHLO x\\r\\n")
+    log.write_bytes(found + connect(900, "[192.0.2.9]:1") + line(900, "BYPASSED [192.0.2.9]:1"))
+    assert main(["report", str(log)]) == 0
+    text = capsys.readouterr().out
+    assert (
+        "        0      continued after the deep tests\n"
+        "        1      untested: the bypass was on\n"
+        "        1      though a test found something (action ignore, or shadow mode)\n"
+        "        0   turned away for now (450)\n"
+    ) in text
+    assert text.count("bypass was on") == 1
+
+
 def test_problems_first_and_quiet(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", log, "--problems-first", "-q", "-h", "0", "-u", "0"]) == 0
     text = capsys.readouterr().out
@@ -212,7 +228,15 @@ def test_wrong_usage(words: list[str], told: str, capsys: pytest.CaptureFixture[
     assert told in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--what-if", "treshold=4"], ["--what-if", "site=a*b"], ["-c", "/nonexistent"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--what-if", "treshold=4"],
+        ["--what-if", "site=a*b"],
+        ["--what-if", "threshold=4"],  # of no list at all
+        ["-c", "/nonexistent"],
+    ],
+)
 def test_wrong_settings(log: str, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", log, *words]) == 2
     assert capsys.readouterr().err.startswith("fastscreen: ")

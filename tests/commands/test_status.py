@@ -38,7 +38,7 @@ STATUS: dict[str, Any] = {
     "bypass_until": None,
     "limits": {"pre_queue": 1000, "post_queue": 100, "client_connection_count": 50},
     "counts": {"connect": 24690, "cached": 17000, "pregreet": 1234, "passed": 400, "handed": 18000}
-    | {"turned_away": 1931},
+    | {"turned_away": 1931, "rank": 500, "listed": 1300},
     "workers": [WORKER, {**WORKER, "number": 2, "pid": 4713}],
     "cache": {"path": "/var/lib/fastscreen/cache", "entries": 55000, "size": 9_000_000, "hits": 170, "misses": 30},
     "lists": 8,
@@ -55,6 +55,7 @@ def test_it_is_readable_in_80_columns(hub: Hub, ask: Ask) -> None:
     assert "turned away 1,931" in printed
     assert "160 held   greet 100   dialogue 40   mta 14   handed 6   in TLS 4" in printed
     assert "connect 24,690   cached 17,000" in printed
+    assert "clients scored 500   listings 1,300" in printed
     assert "8 lists   asked 1,280   in flight 20" in printed
     assert "55,000 entries   9.0 MB   hits 85.0 %" in printed
     assert "     1     4712       80          3      12,345       9,000     12.5  25.0 MB" in printed

@@ -47,10 +47,14 @@ def run(*command: str, stdin: str = "", **environment: str) -> subprocess.Comple
     )
 
 
-def test_promtool(start: Start, place: str) -> None:
+def test_promtool(start: Start, place: str, dns: FakeDns) -> None:
+    """Families that need a list's answer included."""
     promtool = needs.program("promtool")
-    screener = begin(start, place)
+    dns.zones = {"bl.test": listed("127.0.0.2")}
+    screener = begin(start, place, {"dnsbl": {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}})
     talk(screener)
+    took = "fastscreen_dnsbl_latency_seconds", "bl.test"
+    wait_until(lambda: took in samples(scraped(place)), "an answer")
     checked = run(promtool, "check", "metrics", stdin=scraped(place))
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
@@ -508,7 +512,9 @@ def _matched(path: Path) -> tuple[int, int]:
     return int(found[2]), int(found[3])
 
 
-@pytest.mark.parametrize("ident", ["postfix/postscreen", "fastscreen"])
+@pytest.mark.parametrize(
+    "ident", ["postfix/postscreen", "postfix-in/postscreen", "postfix/2525/postscreen", "fastscreen"]
+)
 @pytest.mark.parametrize("stamp", ["Nov 22 08:06:46", "2026-11-22T08:06:46.123456+00:00"])
 def test_fail2ban_finds_each_refusal_and_nothing_else(tmp_path: Path, ident: str, stamp: str) -> None:
     log = tmp_path / "mail.log"

@@ -50,6 +50,12 @@ def test_every_list_is_looked_at(configured: Path) -> None:
     assert found["b.barracudacentral.org"][1].endswith("whose address was registered: barracudacentral.org/rbl")
 
 
+def test_what_the_resolver_said(configured: Path) -> None:
+    ((key, ok, detail, *_),) = checked_resolvers(load(configured))
+    assert (key, ok) == ("dnsbl.resolvers", True)
+    assert detail.endswith(": 1 record")
+
+
 def test_as_a_command(configured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")  # there is no way back from another user
     assert main(["check", "-c", str(configured)]) == 1
@@ -62,7 +68,7 @@ def test_a_public_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     file = tmp_path / "fastscreen.toml"
     sites = ["zen.spamhaus.org", "bl.test", "list.dnswl.org*-2"]
     file.write_text(f'hostname = "mx.test"\n[dnsbl]\nsites = {sites!r}\nresolvers = ["9.9.9.9"]\n')
-    monkeypatch.setattr("fastscreen.cli.checkdns.try_resolver", lambda resolver, domain: "1 records")
+    monkeypatch.setattr("fastscreen.cli.checkdns.try_resolver", lambda resolver, domain: "1 record")
     details = [detail for _, ok, detail, *_ in checked_resolvers(load(file)) if not ok]
     assert details == [
         "9.9.9.9:53: is a public resolver, whose questions zen.spamhaus.org, list.dnswl.org refuse; run one of your own"

@@ -135,6 +135,8 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
         assert control.ok("status")["lists_out"] == list(lists)
         explained = control.ok("explain", address="127.10.2.1")
         assert (explained["verdict"], explained["score"]) == ("passed", 0)
+        (greet,) = (step["text"] for step in explained["steps"] if step["step"] == "greet")
+        assert greet.endswith(", 1 list is asked")
     up = {name: number for (what, name), number in samples(scraped(place)).items() if what == "fastscreen_dnsbl_up"}
     assert up == dict.fromkeys(lists, 0) | {"other.test": 1}
     dns.zones |= sound

@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -251,6 +252,19 @@ def test_a_btree_that_postscreen_has_open(lock: Callable[..., None], tmp_path: P
     finally:
         os.kill(postscreen, signal.SIGKILL)
         os.waitpid(postscreen, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("lmdb", "x.lmdb"), ("btree", "x.db"), ("hash", "x.db"), ("texthash", "x")]
+)
+def test_nobody_waits_at_a_pipe(source: str, name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "toml").write_text(f'[cache]\npath = "{tmp_path}/cache"\n')
+    words = ["cache", "import", "--dry-run", "-c", str(tmp_path / "toml"), f"{source}:{tmp_path}/x"]
+    command = [sys.executable, "-m", "fastscreen", *words]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"fastscreen: {tmp_path}/{name}: is a pipe; ")
 
 
 def test_a_btree_without_postmap(tmp_path: Path) -> None:

@@ -408,6 +408,51 @@ def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixtur
     ]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_postscreen_knows_is_to_be_taken_along(
+    there: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if not there:
+        (folder / "master.cf").write_text("smtp inet n - y - - smtpd\n")
+    todo = Made(folder, capsys, "postscreen_cache_map = lmdb:/x/cache\n").err.partition("To do:\n")[2]
+    assert ("fastscreen cache import lmdb:/x/cache\n" in todo) == there
+
+
+def test_smtpd_takes_its_options_along(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else mail would go past its content filter."""
+    options = "  -o content_filter=scan:[127.0.0.1]:10025\n  -o { smtpd_banner = $myhostname ESMTP }\n  -o x=\n"
+    (folder / "master.cf").write_text(f"smtp inet n - n - - smtpd\n{options}")
+    change = json.loads(Made(folder, capsys, "", "--json").out)["master"][-1]
+    assert change["service"] == "smtpd/pass"
+    assert change["after"][0].split() == ["smtpd", "pass", "-", "-", "n", "-", "-", "smtpd"]
+    assert "".join(f"{line}\n" for line in change["after"][1:]) == options
+
+
+def test_a_postscreen_s_options_are_not_smtpd_s(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "master.cf").write_text("smtp inet n - n - 1 postscreen -o postscreen_greet_wait=3\n")
+    assert len(json.loads(Made(folder, capsys, "", "--json").out)["master"][-1]["after"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "listens"),
+    [
+        (["25"], ["192.0.2.9:25"]),
+        (["0.0.0.0:smtp", "[::]:25"], ["0.0.0.0:25", "[::]:25"]),
+        (["[2001:db8::1]:25"], ["[2001:db8::1]:25"]),
+    ],
+)
+def test_smtpd_at_the_port_by_any_name(
+    names: list[str], listens: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else it stays there, and fastscreen cannot have the port. Those at other ports stay."""
+    others = "submission inet n - n - - smtpd\n127.0.0.1:2525 inet n - n - - smtpd\n25 unix - - n - - smtp\n"
+    (folder / "master.cf").write_text("".join(f"{name} inet n - y - - smtpd\n" for name in names) + others)
+    report = json.loads(Made(folder, capsys, "inet_interfaces = 192.0.2.9\n", "--json").out)
+    assert [change["service"] for change in report["master"]] == [*(f"{name}/inet" for name in names), "smtpd/pass"]
+    assert report["master"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
+    assert next(each["value"] for each in report["keys"] if each["key"] == "listen.addresses") == listens
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text(
@@ -432,6 +477,28 @@ def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: p
     assert not any("policyd-spf" in item for item in gone + stays)
     entry = next(each for each in report["keys"] if each["key"] == "deep.pipelining")
     assert entry["value"] == ("enforce" if deep else "off")
+
+
+@pytest.mark.parametrize("action", ["ignore", "enforce"])
+def test_what_comes_before_a_look_up_goes(action: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else nothing would turn away any more what it turned away."""
+    made = Made(
+        folder,
+        capsys,
+        f"postscreen_dnsbl_action = {action}\npostscreen_dnsbl_sites = A.example=127.0.0.[2;3]*2 w.example*-1\n"
+        "smtpd_restriction_classes = lists\nlists = reject_rbl_client a.example=127.0.0.2\n"
+        "smtpd_recipient_restrictions = reject_rbl_client {b.example}, permit_dnswl_client w.example,\n"
+        " permit_dnswl_client v.example\n",
+        "--json",
+    )
+    why = {each["item"]: (each["parameter"], each["why"]) for each in json.loads(made.out)["go"]}
+    on = "" if action == "enforce" else 'set dnsbl.action to "enforce" ("ignore" turns nobody away)'
+    add = "first put this list into dnsbl.sites"
+    all_is_well = "fastscreen has asked this list already"
+    assert why["reject_rbl_client a.example=127.0.0.2"] == ("lists", f"first {on}" if on else all_is_well)
+    assert why["reject_rbl_client {b.example}"][1] == add + (f", and {on}" if on else "")
+    assert why["permit_dnswl_client w.example"][1] == all_is_well
+    assert why["permit_dnswl_client v.example"][1] == f"{add}, with a weight below 0"
 
 
 def test_continue_is_offered_with_deep_tests(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

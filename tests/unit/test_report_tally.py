@@ -278,6 +278,9 @@ def test_nothing() -> None:
     assert summarize(Tally(), host="", period="").empty
     other = summary(b"Nov 22 08:06:46 mx1 postfix/smtpd[7]: connect from x\n")
     assert other.empty
-    assert other.notes == ("1 lines, and none is a screener's: is --syslog-name needed?",)
+    assert other.notes == (
+        "1 lines, and none is a screener's: is --syslog-name needed, or are they in a form that is not read "
+        "(docs/report.md)?",
+    )
     elsewhen = summarize(tallied([known(0)], since=2_000_000_000), host="", period="")
     assert elsewhen.notes == ("2 lines of a screener are in the log, of other days",)
