@@ -15,8 +15,8 @@ from msgspec.json import Decoder
 
 STAMP = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?"
 
-MOST_REPEATED = 10_000
-"""A line that the daemon has counted is counted so often at most."""
+MOST_REPEATED = 1_000
+"""A line that the daemon has counted is counted so often at most: a block of such lines has to fit into memory."""
 
 _HEAD = rb"%b \S{1,255}+ [\w./-]{1,120}+\[\d{1,10}\]: " % STAMP
 _OWN = b'{"time":"'
