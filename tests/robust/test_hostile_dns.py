@@ -2,11 +2,14 @@
 
 import itertools
 import struct
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from robust import harness
 from robust.conftest import Start
 from robust.fakedns import (
     Answer,
@@ -311,6 +314,46 @@ def test_resolvers_without_a_way_to_them(start: Start, mta: FakeMta, dns: FakeDn
         screener.line("warning: dnsblog reply timeout 2s for list.test")
     with screener.connect("127.1.0.2"):
         screener.line("addr 127.1.0.2 listed by domain list.test")
+
+
+@pytest.fixture
+def resolv_conf(folder: Path, dns: FakeDns, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What screeners of this test take for the system's, with the port of `dns`, and look at again every second."""
+    program, made = folder / "elsewhere", folder / "resolv.conf"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\nfrom fastscreen import resolver, worker\n"
+        f"from fastscreen.cli import main\nresolver.RESOLV_CONF = Path({str(made)!r})\n"
+        f"resolver.PORT, worker.RESOLVERS_TICKS = {dns.endpoint.rpartition(':')[2]}, 1\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(harness, "COMMAND", program)
+    return made
+
+
+@pytest.mark.parametrize("before", [None, "nameserver 127.9.53.2\n", "nameserver fe80::1%none\n"])
+def test_the_system_learns_of_its_resolvers_later(
+    start: Start, mta: FakeMta, dns: FakeDns, resolv_conf: Path, before: str | None
+) -> None:
+    """None was named at the start, or one that is gone, or on a link that is not there yet."""
+    for nobody in ("1.0.0.127.", "1.0.0.0.0.0.f.7.f.f.f.f." + "0." * 20):  # its test entries are sound
+        dns.zones[f"{nobody}list.test"] = not_listed()
+    dns.zones["list.test"] = listed("127.0.0.2")
+    if before is not None:
+        resolv_conf.write_text(before)
+    settings = {"sites": ["list.test"], "action": "enforce", "timeout": "1s", "probe_interval": 300}
+    screener = start({"dnsbl": settings}, {"listen": {"workers": 1}})
+    assert verdict(screener) == FROM_MTA
+    probed = dns.count("list.test")
+    resolv_conf.write_text("nameserver 127.9.53.1\n")
+    screener.line(rf"resolvers of {resolv_conf} now: {dns.endpoint}$")
+    assert verdict(screener, "127.1.0.2") == BLOCKED % (b"127.1.0.2", b"list.test")
+    wait_until(lambda: dns.asked["2.0.0.127.list.test"] > 0, "the probes of those that are there now")
+    assert probed == 0
+    # A file that is just being written is none.
+    resolv_conf.write_text("")
+    time.sleep(2)
+    assert verdict(screener, "127.1.0.3") == BLOCKED % (b"127.1.0.3", b"list.test")
+    assert len(screener.lines("resolvers of ")) == 1
 
 
 def test_all_resolvers_refuse(start: Start, mta: FakeMta, dns: FakeDns) -> None:
