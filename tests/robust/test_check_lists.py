@@ -9,6 +9,7 @@ from fastscreen.cli import main
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.config import load
 from fastscreen.listhealth import known
+from fastscreen.listhealth.watch import NONE_HAS_ENTRIES
 from robust.fakedns import FakeDns, listed, not_listed, silent
 
 
@@ -48,6 +49,13 @@ def test_every_list_is_looked_at(configured: Path) -> None:
     assert found["dnsbl.sorbs.net"] == (False, "dnsbl.sorbs.net: closed in June 2024; take it out")
     assert not found["b.barracudacentral.org"][0]
     assert found["b.barracudacentral.org"][1].endswith("whose address was registered: barracudacentral.org/rbl")
+
+
+def test_a_resolver_that_takes_listings_out(tmp_path: Path, dns: FakeDns) -> None:
+    """All lists have lost their test entries at once."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(f'hostname = "mx.test"\n[dnsbl]\nsites = ["a.test", "b.test"]\nresolvers = ["{dns.endpoint}"]\n')
+    assert list(checked_lists(load(file)))[2:] == [("dnsbl.resolvers", True, NONE_HAS_ENTRIES, True)]
 
 
 def test_as_a_command(configured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

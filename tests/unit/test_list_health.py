@@ -17,7 +17,7 @@ from fastscreen.listhealth import table
 from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.probe import Finding, Outcome, Prober, Reply, probe
 from fastscreen.listhealth.table import HealthTable, State, Why
-from fastscreen.listhealth.watch import AT_ONCE, Watch
+from fastscreen.listhealth.watch import AT_ONCE, NONE_HAS_ENTRIES, Watch
 from fastscreen.resolver import Nameserver
 from fastscreen.rfc5782 import question
 
@@ -476,6 +476,18 @@ def test_a_list_without_test_entries_counts() -> None:
     ward.found["a.test"] = Finding(Why.LISTS_ALL)
     ward.passes(300)
     assert ward.states() == [State.OUT]
+
+
+def test_when_no_list_has_test_entries_it_is_the_resolver() -> None:
+    """It is told once, and again when it was otherwise meanwhile."""
+    ward = Ward("a.test", "b.test")
+    ward.found = dict.fromkeys(ward.found, Finding(Why.EMPTY))
+    ward.passes(2000)
+    assert ward.warnings == [NONE_HAS_ENTRIES]
+    assert ward.states() == [State.WELL, State.WELL]
+    ward.found["a.test"] = Finding(tested=True)
+    ward.passes(400)
+    assert ward.warnings == [NONE_HAS_ENTRIES]
 
 
 @pytest.mark.parametrize("after", [1, 10])
