@@ -254,6 +254,7 @@ cdef struct Query:
     uint16_t list           # index into Lists
     uint16_t id
     uint8_t sends
+    uint32_t refused        # marks of the resolvers that do not know
     bint lined_up           # waits to be sent
 
 
@@ -270,6 +271,7 @@ cdef struct Resolver:
     DnsSocket* sockets
     uint32_t socket_count
     uint32_t address_size
+    uint32_t mark           # a bit of its own; the 32nd and all after it share one
     int64_t answered        # µs, monotonic: when it last sent a real answer
     char address[128]       # sockaddr_storage
 

@@ -38,7 +38,8 @@ cdef enum:
     DNS_POOL = 8                    # sockets a resolver: what a forger must guess is one of these ports and the id
     DNS_IN_FLIGHT = 8192            # questions on their way; the others wait
     DNS_BUCKETS = 8192
-    DNS_SENDS = 3                   # a question is sent this often, each time a try later
+    DNS_SENDS = 3                   # a question is sent this often to the only resolver, each time a try later
+    DNS_SENDS_MOST = 60             # to several together
     KEPT_LOOKUPS = 50000            # clients whose answers are kept after they left
     KEEP_SECONDS = 300
     WARNING_SECONDS = 60            # a list's failures are told once in this time

@@ -31,6 +31,7 @@ cdef void query_renew(Screener core, Query* query) noexcept:
     """A client came back while its old question is unanswered: it is sent anew and has its whole time again."""
     query.deadline = core.now + core.policy.dnsbl_timeout
     query.sends = 0
+    query.refused = 0
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
     if query.token or query.lined_up:
         return
@@ -90,6 +91,7 @@ cdef void query_end(Screener core, Query* query) noexcept:
 cdef void query_try_over(Screener core, Query* query) noexcept:
     """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
     cdef Resolver* resolver = query.resolver
+    cdef Resolver* following
     cdef Reply* reply = &query.lookup.replies[query.list]
     cdef List* list
     if core.now + 1000 >= query.deadline:
@@ -103,16 +105,31 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
         query_end(core, query)
         return
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
-    if query.token or query.lined_up or query.sends >= DNS_SENDS:
+    if query.token or query.lined_up:
         return
-    if query.socket != NULL and resolver.next == resolver:
-        query_repeat(core, query)
-        return
-    if resolver.answered < query.sent and core.dnsbl.resolvers == resolver:
+    if (query.socket == NULL or resolver.answered < query.sent) and core.dnsbl.resolvers == resolver:
         core.dnsbl.resolvers = resolver.next    # it has said nothing since: others begin with the next one
-    query_withdraw(core.dnsbl, query)
-    query.resolver = resolver.next
-    query_line_up(core.dnsbl, query)
+    following = resolver_after(query)
+    if query.socket != NULL and following == resolver:
+        if query.sends < DNS_SENDS:
+            query_repeat(core, query)
+        return
+    # What this one says from now on is not heard, so all are asked until the end: it says it the next time.
+    if query.sends < DNS_SENDS_MOST:
+        query_withdraw(core.dnsbl, query)
+        query.resolver = following
+        query_line_up(core.dnsbl, query)
+
+
+cdef Resolver* resolver_after(const Query* query) noexcept nogil:
+    """Who is to be asked next: the others in turn, but for those that have refused. NULL: all have."""
+    cdef Resolver* resolver = query.resolver
+    while True:
+        resolver = resolver.next
+        if not query.refused & resolver.mark:
+            return resolver
+        if resolver == query.resolver:
+            return NULL
 
 
 cdef void query_repeat(Screener core, Query* query) noexcept:
@@ -290,11 +307,14 @@ cdef bint answer_is_listing(const uint8_t* octets, const List* list) noexcept no
 
 cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
     """This resolver does not know: another may."""
-    if query.resolver.next == query.resolver or query.sends >= DNS_SENDS:
+    cdef Resolver* following
+    query.refused |= query.resolver.mark
+    following = resolver_after(query)
+    if following == NULL:
         query_failed(core, query, why)
         return
     query_withdraw(core.dnsbl, query)
-    query.resolver = query.resolver.next
+    query.resolver = following
     query_line_up(core.dnsbl, query)
 
 
@@ -420,11 +440,14 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
     cdef TimerQueue* queue = core.timers.queues
     cdef Timer* timer
     cdef int bucket
+    cdef uint32_t mark = 1
     cdef DnsSocket* socket
     for packed in addresses:
         made = <Resolver*> calloc(1, sizeof(Resolver))
         if made == NULL:
             raise MemoryError
+        made.mark = mark
+        mark = mark << 1 if mark << 1 else mark
         made.address_size = min(len(packed), <int> sizeof(made.address))
         memcpy(made.address, <const char*> packed, made.address_size)
         if first == NULL:
@@ -445,6 +468,7 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
         timer = queue.head if queue.kind == TIMER_QUERY else NULL
         while timer != NULL:
             (<Query*> timer).resolver = first
+            (<Query*> timer).refused = 0
             timer = timer.next
         queue = queue.next
     made = old

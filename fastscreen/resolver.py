@@ -13,6 +13,7 @@ import pycares
 from fastscreen.config.model import Config
 
 PORT = 53
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 _DEADLINE_SECONDS = 8.0
 _FIRST_TRY = 0.25  # s: the least that c-ares waits for an answer, whatever it is told
@@ -32,6 +33,12 @@ class Nameserver:
     def __str__(self) -> str:
         return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
 
+    @property
+    def for_ares(self) -> str:
+        """As c-ares has it, with the scope at the end; one word of another form and it takes none of them."""
+        address, scope, interface = self.address.partition("%")
+        return f"{Nameserver(address, self.port)}{scope}{interface}"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -46,11 +53,13 @@ class Answer:
     ttl: int | None = None
 
 
-def system_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[Nameserver]:
-    """Return the nameservers that resolv.conf(5) names, at most three; 127.0.0.1 when it names none.
+def system_nameservers(path: Path | None = None) -> list[Nameserver]:
+    """Return the nameservers that resolv.conf(5) names, at most three; 127.0.0.1 when it names none."""
+    return named_in(path or RESOLV_CONF) or [Nameserver("127.0.0.1", PORT)]
 
-    Options are ignored, as is a line that does not hold an address. The file need not exist.
-    """
+
+def named_in(path: Path) -> list[Nameserver]:
+    """Those of a resolv.conf(5). Options are ignored, as is a line without an address. The file need not exist."""
     try:
         with path.open("rb") as file:
             text = file.read(_SIZE_MAX).decode("ascii", "replace")
@@ -64,8 +73,8 @@ def system_nameservers(path: Path = Path("/etc/resolv.conf")) -> list[Nameserver
                 address = ipaddress.ip_address(words[1])
             except ValueError:
                 continue
-            found.append(Nameserver(str(address)))
-    return found[:_NAMESERVERS_MAX] or [Nameserver("127.0.0.1")]
+            found.append(Nameserver(str(address), PORT))
+    return found[:_NAMESERVERS_MAX]
 
 
 def nameservers(config: Config) -> list[Nameserver]:
@@ -84,7 +93,7 @@ def asker(nameservers: Sequence[Nameserver], seconds: float, *, tcp: bool = Fals
     tries = math.ceil(math.log2(max(4.0, seconds / _FIRST_TRY * 2 / len(nameservers))))
     # Servers are set explicitly: else resolv.conf would be watched for them.
     return aiodns.DNSResolver(
-        nameservers=[str(nameserver) for nameserver in nameservers],
+        nameservers=[nameserver.for_ares for nameserver in nameservers],
         timeout=_FIRST_TRY,
         tries=tries,
         flags=_FLAGS | (pycares.ARES_FLAG_USEVC if tcp else 0),

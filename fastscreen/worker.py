@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import uvloop
 from msgspec import Struct
 
-from fastscreen import channel, place, policy
+from fastscreen import channel, place, policy, resolver
 from fastscreen.cache import Cache
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
@@ -23,10 +24,11 @@ from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.offers import Offers
-from fastscreen.resolver import Nameserver, TcpResolver, nameservers
+from fastscreen.resolver import Nameserver, TcpResolver, named_in, nameservers
 from fastscreen.sink import Sink
 from fastscreen.sockaddr import packed_ip
 
+RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
 
 
@@ -213,9 +215,11 @@ class Worker:
 
     async def _tick(self) -> None:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
-        while True:
+        for number in itertools.count(1):
             await asyncio.sleep(place.TICK)
             place.beat(self._seat.pulse)
+            if number % RESOLVERS_TICKS == 0:
+                await self._follow_system()
             if self._log.disconnected:
                 with contextlib.suppress(OSError):
                     self._target.open()
@@ -229,17 +233,30 @@ class Worker:
     # ---- DNS beyond the core's own queries
 
     def _use_resolvers(self, settings: Config) -> None:
-        """Ask the configuration's resolvers, or the system's. One that cannot be asked is left out with a warning."""
-        servers = nameservers(settings)
-        usable: dict[Nameserver, bytes] = {}
-        for server in servers:
-            try:
-                usable[server] = packed_ip(server.address, server.port)
-            except OSError as error:
-                if self._seat.number == 0:  # the others see the same
-                    self._log.warning(f"resolver {server} cannot be asked: {error.strerror or error}")
-        self._resolver = TcpResolver(list(usable))
-        self._screener.use_resolvers(usable.values())
+        """Ask the configuration's resolvers, or the system's."""
+        self._follows_system = not settings.dnsbl.resolvers
+        warn = self._log.warning if self._seat.number == 0 else _silently  # the others see the same
+        # None that can be asked: as when none is named. What is refused there is told as any list's silence is.
+        self._ask(askable(nameservers(settings), warn) or askable([Nameserver("127.0.0.1")], warn))
+
+    def _ask(self, servers: dict[Nameserver, bytes]) -> None:
+        self._asked = servers
+        self._resolver = TcpResolver(list(servers))
+        self._screener.use_resolvers(servers.values())
+
+    async def _follow_system(self) -> None:
+        """The system may learn of its resolvers when this runs already. A file that names none may just be written."""
+        if not self._follows_system:
+            return
+        servers = askable(named_in(resolver.RESOLV_CONF), _silently)
+        if not servers or servers == self._asked:
+            return
+        before = self._resolver
+        self._ask(servers)
+        if self._caretaker is not None:
+            self._log.info(f"resolvers of {resolver.RESOLV_CONF} now: {', '.join(map(str, servers))}")
+            self._caretaker.look_again()
+        await before.close()
 
     def _ask_over_tcp(self, token: int, name: str) -> None:
         """A DNSBL answer did not fit a datagram."""
@@ -358,6 +375,21 @@ class Worker:
         if self._caretaker is not None:
             self._caretaker.configure(settings, tables.shown)
         self._config = settings
+
+
+def askable(servers: Sequence[Nameserver], warn: Callable[[str], object]) -> dict[Nameserver, bytes]:
+    """Their addresses as the kernel has them. One that cannot be asked is left out with a warning."""
+    usable = {}
+    for server in servers:
+        try:
+            usable[server] = packed_ip(server.address, server.port)
+        except OSError as error:
+            warn(f"resolver {server} cannot be asked: {error.strerror or error}")
+    return usable
+
+
+def _silently(_: str) -> None:
+    """Said before."""
 
 
 def one_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from fastscreen.config import Config, Endpoint
 from fastscreen.listhealth import known
 from fastscreen.listhealth.probe import PATIENCE, Finding, Prober, probe
 from fastscreen.listhealth.table import Why
+from fastscreen.listhealth.watch import NONE_HAS_ENTRIES
 from fastscreen.probe import ProbeError, try_resolver
 from fastscreen.resolver import nameservers, system_nameservers
 
@@ -53,6 +54,8 @@ def checked_lists(config: Config) -> Iterator[Found]:
             yield ("dnsbl.sites", False, f"{domain}: {finding.why.text}{detail}{_registration(domain)}")
         else:
             yield ("dnsbl.sites", True, f"{domain}: {finding.detail}")
+    if len(findings) > 1 and all(finding.why is Why.EMPTY for finding in findings):
+        yield ("dnsbl.resolvers", True, NONE_HAS_ENTRIES, True)
 
 
 def _registration(domain: str) -> str:

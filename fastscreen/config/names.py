@@ -337,7 +337,7 @@ KEYS = (
         "dnsbl.resolvers",
         "[]",
         values.ListOf(values.Address(53), empty="[] is those of /etc/resolv.conf"),
-        "DNS resolvers to ask, in order; empty: those of `/etc/resolv.conf`.",
+        "DNS resolvers to ask, in order; empty: those of `/etc/resolv.conf`, which is looked at every 10 s.",
     ),
     Key(
         "dnsbl.probe_interval",

@@ -21,6 +21,7 @@ class Caretaker:
         self._table, self._warn, self._info = table, warn, info
         self._servers: list[Nameserver] = []
         self._shown: Mapping[str, str] = {}
+        self._config: Config | None = None
         self._watch: Watch | None = None
         self._interval = 0
         self._running: asyncio.Task[None] | None = None
@@ -29,6 +30,7 @@ class Caretaker:
     def configure(self, config: Config, shown: Mapping[str, str]) -> None:
         """Take over settings. shown: the lists' names as they may be told."""
         before, self._servers, self._shown = self._servers, list(nameservers(config)), shown
+        self._config = config
         if self._interval != config.dnsbl.probe_interval and self._running is not None:
             self._running.cancel()
             self._running = self._watch = None
@@ -40,6 +42,11 @@ class Caretaker:
             self._running = asyncio.get_running_loop().create_task(self._watch.run())
         # With other resolvers nothing of what was found need be true.
         self._watch.use(config.dnsbl.domains, anew=before != self._servers)
+
+    def look_again(self) -> None:
+        """The system has other resolvers."""
+        if self._config is not None:
+            self.configure(self._config, self._shown)
 
     def _name(self, domain: str) -> str:
         return self._shown.get(domain, domain)

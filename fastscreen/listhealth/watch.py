@@ -15,6 +15,10 @@ from fastscreen.listhealth.table import HealthTable, State, Why
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
 AT_ONCE = 5.0  # s: between two probes that one suspicion asks for
+NONE_HAS_ENTRIES = (
+    "no DNS list has its test entry 127.0.0.2: does the resolver take answers in 127.0.0.0/8 out, as with unbound's "
+    "private-address or dnsmasq's stop-dns-rebind? Then nobody is ever listed"
+)
 _SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 """What one probe proves. What else fails may be the way, and takes two in succession."""
 
@@ -59,7 +63,7 @@ class Watch:
         self._interval = interval
         self._clock, self._chance = clock, chance
         self._lists: dict[str, _List] = {}
-        self._told_deaf = self._told_problem = False
+        self._told_deaf = self._told_problem = self._told_untested = False
 
     def use(self, domains: Iterable[str], *, anew: bool = False) -> None:
         """Look after these lists. Those that are new are probed at once; anew: the others, too."""
@@ -148,6 +152,7 @@ class Watch:
         health = self._table.get(one.domain)
         why = finding.why
         if finding.tested:
+            one.untested = False
             self._table.note_well(one.domain)
         if why is Why.EMPTY and not health.seen_well:
             # It never had one, as far as is known: a list of one's own, perhaps. Whether it is well cannot be told.
@@ -156,6 +161,7 @@ class Watch:
                     f"list {self._shown(one.domain)} has no test entry 127.0.0.2 (RFC 5782): it cannot be probed"
                 )
             one.untested, why = True, Why.NOTHING
+        self._tell_untested()
         one.why, one.detail = why, finding.detail
         one.ill = one.ill + 1 if why is not Why.NOTHING else 0
         one.well = one.well + 1 if why is Why.NOTHING else 0
@@ -178,6 +184,13 @@ class Watch:
         elif self._told_deaf and not deaf:
             self._told_deaf = False
             self._info("DNS lists answer again")
+
+    def _tell_untested(self) -> None:
+        """One list without may be of one's own; where all are, it is the resolver."""
+        untested = len(self._lists) > 1 and all(one.untested for one in self._lists.values())
+        if untested and not self._told_untested:
+            self._warn(NONE_HAS_ENTRIES)
+        self._told_untested = untested
 
     def _judge(self, one: _List) -> None:
         """Take a list out, or put it back."""

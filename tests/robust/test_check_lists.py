@@ -9,6 +9,7 @@ from fastscreen.cli import main
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.config import load
 from fastscreen.listhealth import known
+from fastscreen.listhealth.watch import NONE_HAS_ENTRIES
 from robust.fakedns import FakeDns, listed, not_listed, silent
 
 
@@ -54,6 +55,13 @@ def test_what_the_resolver_said(configured: Path) -> None:
     ((key, ok, detail, *_),) = checked_resolvers(load(configured))
     assert (key, ok) == ("dnsbl.resolvers", True)
     assert detail.endswith(": 1 record")
+
+
+def test_a_resolver_that_takes_listings_out(tmp_path: Path, dns: FakeDns) -> None:
+    """All lists have lost their test entries at once."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(f'hostname = "mx.test"\n[dnsbl]\nsites = ["a.test", "b.test"]\nresolvers = ["{dns.endpoint}"]\n')
+    assert list(checked_lists(load(file)))[2:] == [("dnsbl.resolvers", True, NONE_HAS_ENTRIES, True)]
 
 
 def test_as_a_command(configured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

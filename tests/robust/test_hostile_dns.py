@@ -2,13 +2,27 @@
 
 import itertools
 import struct
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from robust import harness
 from robust.conftest import Start
-from robust.fakedns import Answer, Behaviour, FakeDns, Question, failing, listed, not_listed, reply, silent
+from robust.fakedns import (
+    Answer,
+    Behaviour,
+    FakeDns,
+    Question,
+    failing,
+    listed,
+    looked_up,
+    not_listed,
+    reply,
+    silent,
+)
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
 from robust.harness import GREETING, TEASER, Client, Screener, wait_until
@@ -248,6 +262,98 @@ def test_second_resolver_helps_out(start: Start, mta: FakeMta, dns: FakeDns, how
     finally:
         if how != "refusing":
             first.close()
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [silent, None],
+        [failing(), None],
+        [None, failing()],
+        [None, looked_up(listed("127.0.0.2"), 60.0), silent],
+    ],
+    ids=["silent-slow", "SERVFAIL-slow", "slow-SERVFAIL", "slow-slower-silent"],
+)
+def test_a_resolver_that_has_to_look_up_first(
+    start: Start, mta: FakeMta, dns: FakeDns, others: list[Behaviour | None]
+) -> None:
+    """It takes longer than a try, and the others are of no use: what it says in the end is heard. None: that one."""
+    dns.zones["list.test"] = looked_up(listed("127.0.0.2"), 2.5)
+    servers = [dns if each is None else FakeDns({"list.test": each}, "127.9.53.2") for each in others]
+    try:
+        screener = start(lists(dns, "list.test", resolvers=[server.endpoint for server in servers], timeout="30s"))
+        for number in (1, 2):
+            with screener.connect(f"127.1.0.{number}"):
+                screener.line(rf"addr 127\.1\.0\.{number} listed by domain list\.test as 127\.0\.0\.2$")
+        assert screener.lines("warning") == []
+    finally:
+        for server in servers:
+            if server is not dns:
+                server.close()
+
+
+def test_all_resolvers_say_that_they_do_not_know(start: Start, mta: FakeMta, dns: FakeDns) -> None:
+    """Each is asked once."""
+    dns.zones["list.test"] = failing()
+    other = FakeDns({"list.test": failing(5)}, "127.9.53.2")
+    try:
+        screener = start(lists(dns, "list.test", resolvers=[dns.endpoint, other.endpoint]))
+        assert verdict(screener) == FROM_MTA
+        screener.line("warning: dnsblog_query: lookup error for DNS query 1.0.1.127.list.test: ")
+        assert (dns.count("list.test"), other.count("list.test")) == (1, 1)
+    finally:
+        other.close()
+
+
+def test_resolvers_without_a_way_to_them(start: Start, mta: FakeMta, dns: FakeDns) -> None:
+    """No socket can be opened for two of them, and a client has time for two: the second client does not begin anew."""
+    dns.zones["list.test"] = listed("127.0.0.2")
+    unreachable = ["255.255.255.255:53", "255.255.255.255:54"]
+    screener = start(lists(dns, "list.test", resolvers=[*unreachable, dns.endpoint], timeout="2s"))
+    with screener.connect("127.1.0.1"):
+        screener.line("warning: dnsblog reply timeout 2s for list.test")
+    with screener.connect("127.1.0.2"):
+        screener.line("addr 127.1.0.2 listed by domain list.test")
+
+
+@pytest.fixture
+def resolv_conf(folder: Path, dns: FakeDns, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What screeners of this test take for the system's, with the port of `dns`, and look at again every second."""
+    program, made = folder / "elsewhere", folder / "resolv.conf"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\nfrom fastscreen import resolver, worker\n"
+        f"from fastscreen.cli import main\nresolver.RESOLV_CONF = Path({str(made)!r})\n"
+        f"resolver.PORT, worker.RESOLVERS_TICKS = {dns.endpoint.rpartition(':')[2]}, 1\nsys.exit(main())\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(harness, "COMMAND", program)
+    return made
+
+
+@pytest.mark.parametrize("before", [None, "nameserver 127.9.53.2\n", "nameserver fe80::1%none\n"])
+def test_the_system_learns_of_its_resolvers_later(
+    start: Start, mta: FakeMta, dns: FakeDns, resolv_conf: Path, before: str | None
+) -> None:
+    """None was named at the start, or one that is gone, or on a link that is not there yet."""
+    for nobody in ("1.0.0.127.", "1.0.0.0.0.0.f.7.f.f.f.f." + "0." * 20):  # its test entries are sound
+        dns.zones[f"{nobody}list.test"] = not_listed()
+    dns.zones["list.test"] = listed("127.0.0.2")
+    if before is not None:
+        resolv_conf.write_text(before)
+    settings = {"sites": ["list.test"], "action": "enforce", "timeout": "1s", "probe_interval": 300}
+    screener = start({"dnsbl": settings}, {"listen": {"workers": 1}})
+    assert verdict(screener) == FROM_MTA
+    probed = dns.count("list.test")
+    resolv_conf.write_text("nameserver 127.9.53.1\n")
+    screener.line(rf"resolvers of {resolv_conf} now: {dns.endpoint}$")
+    assert verdict(screener, "127.1.0.2") == BLOCKED % (b"127.1.0.2", b"list.test")
+    wait_until(lambda: dns.asked["2.0.0.127.list.test"] > 0, "the probes of those that are there now")
+    assert probed == 0
+    # A file that is just being written is none.
+    resolv_conf.write_text("")
+    time.sleep(2)
+    assert verdict(screener, "127.1.0.3") == BLOCKED % (b"127.1.0.3", b"list.test")
+    assert len(screener.lines("resolvers of ")) == 1
 
 
 def test_all_resolvers_refuse(start: Start, mta: FakeMta, dns: FakeDns) -> None:

@@ -17,7 +17,7 @@ from fastscreen.listhealth import table
 from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.probe import Finding, Outcome, Prober, Reply, probe
 from fastscreen.listhealth.table import HealthTable, State, Why
-from fastscreen.listhealth.watch import AT_ONCE, Watch
+from fastscreen.listhealth.watch import AT_ONCE, NONE_HAS_ENTRIES, Watch
 from fastscreen.resolver import Nameserver
 from fastscreen.rfc5782 import question
 
@@ -140,13 +140,41 @@ def test_probe(listed: Reply, unlisted: Reply, unlisted6: Reply, why: Why, detai
     }
 
     async def ask(name: str) -> Reply:
-        return replies.pop(name)
+        return replies.pop(name, unlisted)
 
     found = asyncio.run(probe("bl.test", ask))
     assert found.why is why
     assert detail in found.detail
     assert found.tested == (why is Why.NOTHING)
     assert not replies
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (SILENT, Why.SILENT),
+        (FAILED, Why.FAILS),
+        (answered("127.255.255.255"), Why.REFUSES),
+        (answered("192.0.2.80"), Why.PARKED),
+        (answered("127.0.0.2"), Why.NOTHING),
+        (ABSENT, Why.NOTHING),
+    ],
+)
+def test_what_a_resolver_kept_is_not_what_the_list_says(said: Reply, why: Why) -> None:
+    """The test entries are as they were when it was well; so something is asked that nobody has kept."""
+    kept = {question(client, "bl.test"): ABSENT for client in ("127.0.0.1", "::ffff:7f00:2", "::ffff:7f00:1")}
+    kept[question("127.0.0.2", "bl.test")] = answered("127.0.0.2")
+    new: list[str] = []
+
+    async def ask(name: str) -> Reply:
+        if name not in kept:
+            new.append(name)
+        return kept.get(name, said)
+
+    assert [asyncio.run(probe("bl.test", ask)).why for _ in range(3)] == [why] * 3
+    assert all(name.endswith(".127.bl.test") for name in new)
+    assert len(new) == 3
+    assert len(set(new)) > 1
 
 
 def test_a_list_of_ipv6_addresses_alone() -> None:
@@ -448,6 +476,18 @@ def test_a_list_without_test_entries_counts() -> None:
     ward.found["a.test"] = Finding(Why.LISTS_ALL)
     ward.passes(300)
     assert ward.states() == [State.OUT]
+
+
+def test_when_no_list_has_test_entries_it_is_the_resolver() -> None:
+    """It is told once, and again when it was otherwise meanwhile."""
+    ward = Ward("a.test", "b.test")
+    ward.found = dict.fromkeys(ward.found, Finding(Why.EMPTY))
+    ward.passes(2000)
+    assert ward.warnings == [NONE_HAS_ENTRIES]
+    assert ward.states() == [State.WELL, State.WELL]
+    ward.found["a.test"] = Finding(tested=True)
+    ward.passes(400)
+    assert ward.warnings == [NONE_HAS_ENTRIES]
 
 
 @pytest.mark.parametrize("after", [1, 10])

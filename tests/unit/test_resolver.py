@@ -10,7 +10,9 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
+from robust.fakedns import FakeDns, listed
 
+from fastscreen.listhealth.probe import Prober, Reply
 from fastscreen.resolver import Answer, Nameserver, TcpResolver, system_nameservers
 
 
@@ -36,6 +38,24 @@ def test_resolv_conf(tmp_path: Path, text: str, found: list[str]) -> None:
 
 def test_no_resolv_conf(tmp_path: Path) -> None:
     assert system_nameservers(tmp_path / "none") == [Nameserver("127.0.0.1", 53)]
+
+
+def test_a_resolver_on_the_link() -> None:
+    """c-ares has the scope behind the port, and took none of the others either."""
+
+    async def ask() -> Reply:
+        host, _, port = server.endpoint.rpartition(":")
+        prober = Prober([Nameserver("fe80::1%lo"), Nameserver("fe80::1%none"), Nameserver(host, int(port))])
+        try:
+            return await prober.ask("2.0.0.127.bl.test")
+        finally:
+            await prober.close()
+
+    server = FakeDns({"bl.test": listed("127.0.0.2")})
+    try:
+        assert asyncio.run(ask()).addresses == ("127.0.0.2",)
+    finally:
+        server.close()
 
 
 def _ask(
