@@ -56,6 +56,8 @@ class Viewer(App[None]):
         # Before any widget has them: keys typed ahead on a slow line would reach the screen that is being left.
         *(Binding(str(at), f"go({at - 1})", show=False, priority=True) for at in range(1, len(VIEWS) + 1)),
         Binding("slash", "type", show=False, priority=True),
+        Binding("enter", "typed(True)", show=False, priority=True),
+        Binding("escape,down", "typed(False)", show=False, priority=True),
         Binding("left_square_bracket", "daemon(-1)", show=False),
         Binding("right_square_bracket", "daemon(1)", show=False),
         Binding("question_mark", "help", show=False),
@@ -191,7 +193,19 @@ class Viewer(App[None]):
         """Leave the keys that are looked at first to what is in front, and to the line that is typed in."""
         if action in ("go", "type"):
             return len(self.screen_stack) == 1 and not isinstance(self.focused, Input)
+        if action == "typed":
+            return len(self.screen_stack) == 1 and isinstance(self.focused, Input)
         return super().check_action(action, parameters)
+
+    async def action_typed(self, counts: bool) -> None:
+        """Leave the line to type in, once it has all that was typed before: what is typed next is not for it."""
+        has_all = asyncio.Event()
+        if self.focused is not None and self.focused.call_later(has_all.set):
+            await has_all.wait()
+        if counts:
+            self.view.submit()
+        else:
+            self.screen.set_focus(self.view.main)
 
     def action_type(self) -> None:
         """Put the cursor into the screen's line to type in."""

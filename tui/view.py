@@ -101,6 +101,11 @@ class View(Vertical):
         """Poll now, because what is asked for has changed."""
         self.viewer.poll_now()
 
+    def submit(self) -> None:
+        """What stands in the line to type in counts from now on."""
+        self.screen.set_focus(self.main)
+        self.again()
+
     def exported(self) -> Export | None:
         """The table, if there is one."""
         return None
@@ -160,8 +165,3 @@ class TableView(View):
     def reset(self) -> None:
         self.table.clear()
         self.note()
-
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        message.stop()
-        self.screen.set_focus(self.table)
-        self.again()

@@ -45,6 +45,16 @@ async def test_keys_typed_ahead_reach_the_screen_that_they_are_for(tmp_path: Pat
             app.post_message(events.Key(key, typed))
         await seen(pilot, "198.51.100.0/24", "4 Events")
         assert app.view.title == "Events"
+        press = {"enter": None, "escape": None, "slash": "/", "space": " "}
+        for name in ("2", "slash", "1", "9", "enter", "space"):
+            app.post_message(events.Key(name, press.get(name, name)))
+        await seen(pilot, "PAUSED: space goes on")
+        for name in ("slash", "8", "escape", "space"):
+            app.post_message(events.Key(name, press.get(name, name)))
+        await until(pilot, lambda: "PAUSED" not in text(app))
+        assert app.view.title == "Connections"
+        assert app.view.entry is not None
+        assert app.view.entry.value == "198"
         await pilot.press("slash")
         await pilot.click("#tabs", offset=(5, 0))
         assert app.view.title == "Overview"

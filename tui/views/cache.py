@@ -7,7 +7,6 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
 from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted
 from fastscreen.tui.dialogs import Confirm
@@ -80,9 +79,9 @@ class CacheView(TableView):
         self._entries, self._after, self._more = [], "", False
         super().reset()
 
-    def on_input_submitted(self, message: Input.Submitted) -> None:
+    def submit(self) -> None:
         self._after = ""
-        super().on_input_submitted(message)
+        super().submit()
 
     def action_next_page(self) -> None:
         """What comes behind the last entry shown."""

@@ -8,7 +8,6 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
-from textual.widgets import Input
 
 from fastscreen.answers import Event, ListAnswer, Story
 from fastscreen.tui.figures import clock, duration
@@ -79,11 +78,9 @@ class StoryView(View):
         """To the screen from where the story was opened."""
         self.viewer.go_back()
 
-    def on_input_submitted(self, message: Input.Submitted) -> None:
-        message.stop()
+    def submit(self) -> None:
         self.tell(self.address)
-        self.screen.set_focus(self._lines)
-        self.again()
+        super().submit()
 
     def exported(self) -> Export | None:
         events = self._story.events if self._story else []
