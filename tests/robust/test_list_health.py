@@ -121,7 +121,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
 
     dns.zones |= {name: dying(name) for name in lists}
     for line in ill.values():
-        screener.line(line + "counts nothing until it is well$")
+        screener.line(line + "counts nothing until it is well$", seconds=60)
     assert {name for name in lists if len(probes[name]) > 2} == set(), "within two intervals"
     strangers = [f"127.{number}.1.{host}" for number in lists.values() for host in range(1, 6)]
     # What a list said before counts no more, either.
@@ -141,7 +141,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     assert up == dict.fromkeys(lists, 0) | {"other.test": 1}
     dns.zones |= sound
     for name in lists:
-        screener.line(rf"warning: list {re.escape(name)} is well again: it counts$")
+        screener.line(rf"warning: list {re.escape(name)} is well again: it counts$", seconds=60)
     # Those, too, whose answers from before were kept: these do not count, so the lists are asked again.
     for source in [*known.values(), *(f"127.{number}.3.1" for number in lists.values())]:
         wait_until(lambda source=source: not passes(screener, source), f"{source} to be refused again")  # type: ignore[misc]
