@@ -11,6 +11,7 @@ import aiodns
 import pycares
 
 from fastscreen.config.model import Config
+from fastscreen.sockaddr import packed_ip
 
 PORT = 53
 RESOLV_CONF = Path("/etc/resolv.conf")
@@ -80,6 +81,17 @@ def named_in(path: Path) -> list[Nameserver]:
 def nameservers(config: Config) -> list[Nameserver]:
     """Those of the configuration, or the system's."""
     return [Nameserver(server.host, server.port) for server in config.dnsbl.resolvers] or system_nameservers()
+
+
+def askable(servers: Sequence[Nameserver]) -> tuple[dict[Nameserver, bytes], list[str]]:
+    """Their addresses as the kernel has them, and a line about each that cannot be asked: it is left out."""
+    usable, problems = {}, []
+    for server in servers:
+        try:
+            usable[server] = packed_ip(server.address, server.port)
+        except OSError as error:
+            problems.append(f"resolver {server} cannot be asked: {error.strerror or error}")
+    return usable, problems
 
 
 def asker(nameservers: Sequence[Nameserver], seconds: float, *, tcp: bool = False) -> aiodns.DNSResolver:

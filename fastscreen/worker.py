@@ -8,7 +8,7 @@ import contextlib
 import errno
 import itertools
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import uvloop
 from msgspec import Struct
@@ -24,9 +24,8 @@ from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.offers import Offers
-from fastscreen.resolver import Nameserver, TcpResolver, named_in, nameservers
+from fastscreen.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.sink import Sink
-from fastscreen.sockaddr import packed_ip
 
 RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
@@ -235,9 +234,11 @@ class Worker:
     def _use_resolvers(self, settings: Config) -> None:
         """Ask the configuration's resolvers, or the system's."""
         self._follows_system = not settings.dnsbl.resolvers
-        warn = self._log.warning if self._seat.number == 0 else _silently  # the others see the same
+        servers, problems = askable(nameservers(settings))
+        for problem in problems if self._seat.number == 0 else ():  # the others see the same
+            self._log.warning(problem)
         # None that can be asked: as when none is named. What is refused there is told as any list's silence is.
-        self._ask(askable(nameservers(settings), warn) or askable([Nameserver("127.0.0.1")], warn))
+        self._ask(servers or askable([Nameserver("127.0.0.1")])[0])
 
     def _ask(self, servers: dict[Nameserver, bytes]) -> None:
         self._asked = servers
@@ -248,7 +249,7 @@ class Worker:
         """The system may learn of its resolvers when this runs already. A file that names none may just be written."""
         if not self._follows_system:
             return
-        servers = askable(named_in(resolver.RESOLV_CONF), _silently)
+        servers, _ = askable(named_in(resolver.RESOLV_CONF))
         if not servers or servers == self._asked:
             return
         before = self._resolver
@@ -375,21 +376,6 @@ class Worker:
         if self._caretaker is not None:
             self._caretaker.configure(settings, tables.shown)
         self._config = settings
-
-
-def askable(servers: Sequence[Nameserver], warn: Callable[[str], object]) -> dict[Nameserver, bytes]:
-    """Their addresses as the kernel has them. One that cannot be asked is left out with a warning."""
-    usable = {}
-    for server in servers:
-        try:
-            usable[server] = packed_ip(server.address, server.port)
-        except OSError as error:
-            warn(f"resolver {server} cannot be asked: {error.strerror or error}")
-    return usable
-
-
-def _silently(_: str) -> None:
-    """Said before."""
 
 
 def one_line(error: Exception) -> str:

@@ -48,7 +48,8 @@ class Advice(Struct, frozen=True):
 
 class Work(Struct, frozen=True):
     """What the screener will do. deep: whether deep tests are on, which end with a 450 or Continue for a new client.
-    action: dnsbl.action. lists: the domains of dnsbl.sites."""
+    action: dnsbl.action. lists: the domains of dnsbl.sites.
+    """
 
     deep: bool
     action: str

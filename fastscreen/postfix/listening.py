@@ -12,14 +12,11 @@ _NAME = re.compile(r"(?:\[([^\]]*)\]:|([^\[\]]*):)?([^:\[\]]+)")
 _WELL_KNOWN = {"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
 
 
-SMTP = 25
-
-
 def doors(services: list[Service]) -> list[Service]:
     """The smtpd services that have the port, whatever it and their addresses are written like."""
     smtpds = [each for each in services if (each.kind, each.command) == ("inet", "smtpd")]
     names = [(each, _NAME.fullmatch(each.name)) for each in smtpds]
-    return [each for each, found in names if found and _port(found[3]) == SMTP]
+    return [each for each, found in names if found and _port(found[3]) == _WELL_KNOWN["smtp"]]
 
 
 def addresses(service: Service | None, interfaces: list[str], protocols: list[str]) -> tuple[list[str], list[str]]:

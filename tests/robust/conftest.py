@@ -57,13 +57,25 @@ def start(folder: Path, mta: FakeMta) -> Iterator[Start]:
         screener.stop()
 
 
+Alter = Callable[[str], None]
+
+
 @pytest.fixture
-def impatient(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Alter:
+    """Have the screeners of this test run a statement or more first: what is long for them would be longer for us."""
+
+    def first(statements: str) -> None:
+        program = folder / "altered"
+        program.write_text(
+            f"#!{sys.executable}\nimport sys\nfrom fastscreen.cli import main\n{statements}\nsys.exit(main())\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setattr(harness, "COMMAND", program)
+
+    return first
+
+
+@pytest.fixture
+def impatient(alter: Alter) -> None:
     """Screeners of this test take a loop that stands still for 3 s for one that hangs (else it is a minute)."""
-    program = folder / "impatient"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom fastscreen import place, supervisor\nfrom fastscreen.cli import main\n"
-        "place.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\nsys.exit(main())\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(harness, "COMMAND", program)
+    alter("from fastscreen import place, supervisor\nplace.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5")

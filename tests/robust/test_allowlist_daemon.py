@@ -2,15 +2,13 @@
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 from peers import needs
 
 from fastscreen.allowlist import state
-from robust import harness
-from robust.conftest import Start
+from robust.conftest import Alter, Start
 from robust.control import Control, Map
 from robust.fakedns import Answer, Behaviour, FakeDns, Question, failing, record, silent
 from robust.fakemta import GREETING as FROM_MTA
@@ -165,15 +163,9 @@ def test_what_it_wrote_before_it_died_is_read(start: Start, folder: Path, dns: F
 
 
 def test_a_refresh_that_does_not_end_is_killed(
-    start: Start, folder: Path, dns: FakeDns, lists: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, folder: Path, dns: FakeDns, lists: Path, alter: Alter
 ) -> None:
-    program = folder / "impatient"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom fastscreen.allowlist import turns\nfrom fastscreen.cli import main\n"
-        "turns.LONGEST = 1.0\nsys.exit(main())\n"
-    )
-    program.chmod(0o755)
-    monkeypatch.setattr(harness, "COMMAND", program)
+    alter("from fastscreen.allowlist import turns\nturns.LONGEST = 1.0")
     dns.zones["big.example"] = silent
     screener = start(listing(folder, dns, "big.example"))
     screener.line("warning: allowlist: the refresh does not end: killed$")

@@ -2,15 +2,13 @@
 
 import itertools
 import struct
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from robust import harness
-from robust.conftest import Start
+from robust.conftest import Alter, Start
 from robust.fakedns import (
     Answer,
     Behaviour,
@@ -317,16 +315,14 @@ def test_resolvers_without_a_way_to_them(start: Start, mta: FakeMta, dns: FakeDn
 
 
 @pytest.fixture
-def resolv_conf(folder: Path, dns: FakeDns, monkeypatch: pytest.MonkeyPatch) -> Path:
+def resolv_conf(folder: Path, dns: FakeDns, alter: Alter) -> Path:
     """What screeners of this test take for the system's, with the port of `dns`, and look at again every second."""
-    program, made = folder / "elsewhere", folder / "resolv.conf"
-    program.write_text(
-        f"#!{sys.executable}\nimport sys\nfrom pathlib import Path\nfrom fastscreen import resolver, worker\n"
-        f"from fastscreen.cli import main\nresolver.RESOLV_CONF = Path({str(made)!r})\n"
-        f"resolver.PORT, worker.RESOLVERS_TICKS = {dns.endpoint.rpartition(':')[2]}, 1\nsys.exit(main())\n"
+    made = folder / "resolv.conf"
+    alter(
+        "from pathlib import Path\nfrom fastscreen import resolver, worker\n"
+        f"resolver.RESOLV_CONF = Path({str(made)!r})\n"
+        f"resolver.PORT, worker.RESOLVERS_TICKS = {dns.endpoint.rpartition(':')[2]}, 1"
     )
-    program.chmod(0o755)
-    monkeypatch.setattr(harness, "COMMAND", program)
     return made
 
 

@@ -13,7 +13,7 @@ import pytest
 from robust.fakedns import FakeDns, listed
 
 from fastscreen.listhealth.probe import Prober, Reply
-from fastscreen.resolver import Answer, Nameserver, TcpResolver, system_nameservers
+from fastscreen.resolver import Answer, Nameserver, TcpResolver, askable, system_nameservers
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,16 @@ def _failing(query: dns.message.Message) -> dns.message.Message:
     response = dns.message.make_response(query)
     response.set_rcode(dns.rcode.SERVFAIL)
     return response
+
+
+@pytest.mark.parametrize(
+    ("scope", "why"),
+    [("none", "no interface with this name"), ("4294967296", "No such device"), ("9" * 40, "No such device")],
+)
+def test_no_such_interface(scope: str, why: str) -> None:
+    servers, problems = askable([Nameserver(f"fe80::1%{scope}"), Nameserver("127.0.0.1")])
+    assert list(servers) == [Nameserver("127.0.0.1")]
+    assert problems == [f"resolver [fe80::1%{scope}]:53 cannot be asked: {why}"]
 
 
 def test_a_long_answer_comes_over_tcp() -> None:
