@@ -92,9 +92,18 @@ class CacheStats(Struct, frozen=True):
     expiring: list[Expiring] = []
 
 
+class Condition(Struct, frozen=True):
+    """A fault that holds now. since: s since 1970. remedy: what the operator can do."""
+
+    kind: str
+    since: float = 0.0
+    text: str = ""
+    remedy: str = ""
+
+
 class Status(Struct, frozen=True):
     """bypass_until: None when it is off. missing: workers that did not answer in time. lists_out: DNS lists that count
-    nothing now.
+    nothing now. conditions: faults that hold now, the earliest first.
     """
 
     time: float
@@ -111,6 +120,7 @@ class Status(Struct, frozen=True):
     cache: CacheStats | None = None
     lists: int = 0
     lists_out: list[str] = []
+    conditions: list[Condition] = []
 
 
 # ---- sessions and events

@@ -13,6 +13,7 @@ from typing import NoReturn
 from fastscreen import channel
 from fastscreen.allowlist import process as refresh
 from fastscreen.channel import Report
+from fastscreen.conditions import Conditions
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
 from fastscreen.place import Place
@@ -127,6 +128,7 @@ def _work(held: Holdings, place: Place, theirs: socket.socket, mark: memoryview,
         Crew(held.key, held.inboxes),
         held.health,
         held.pulse(place),
+        fresh(held.condition_memory[number]),
     )
     return Worker(held.config, held.tables, own, target, seat).run()
 
@@ -144,7 +146,8 @@ def _encrypt(held: Holdings, place: Place, theirs: socket.socket) -> int:
     target.log.on_warning = WarningBook(held.books[len(held.places) + number]).write
     assert held.certificates is not None
     ready = held.tls_ready[number : number + 1]
-    seat = TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates, held.pulse(place))
+    conditions = fresh(held.condition_memory[len(held.places) + number])
+    seat = TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates, held.pulse(place), conditions)
     return TlsProcess(held.config, target, seat).run()
 
 
@@ -158,7 +161,14 @@ def _refresh(held: Holdings) -> int:
     without_keys(held)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-3]).write
-    return refresh.run(held.config, target)
+    return refresh.run(held.config, target, Conditions(held.condition_memory[-3]))
+
+
+def fresh(memory: memoryview) -> Conditions:
+    """The conditions of a process that starts: those of its predecessor ended with it."""
+    conditions = Conditions(memory)
+    conditions.clear()
+    return conditions
 
 
 def without_doors(held: Holdings) -> None:
@@ -194,6 +204,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         questions=[hubs for hubs, _ in held.questions],
         rings=held.rings,
         books=held.books,
+        condition_memory=held.condition_memory,
         tables=held.tables,
         key=held.key,
         health=held.health,

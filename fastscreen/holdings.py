@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import activation, channel, controlsocket, notify, policy, privileges, warningbook
+from fastscreen import activation, channel, conditions, controlsocket, notify, policy, privileges, warningbook
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
+from fastscreen.conditions import Conditions
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.hub import questions
@@ -46,6 +47,10 @@ class Holdings:
     """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
     """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
+    condition_memory: list[memoryview]
+    """Conditions of each process, in the order of `books`."""
+    conditions: Conditions
+    """The supervisor's own."""
     health: HealthTable
     """How the DNS lists are."""
     tls_pair: tuple[socket.socket, socket.socket]
@@ -156,6 +161,8 @@ class Holdings:
         self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
         self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + processes + 3)]
         self.target.log.on_warning = WarningBook(self.books[-2]).write
+        self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.books]
+        self.conditions = Conditions(self.condition_memory[-2])
 
     @property
     def everyone(self) -> list[Place]:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from fastscreen import channel, place, policy, resolver
 from fastscreen.cache import Cache
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
+from fastscreen.conditions import Conditions
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.core import AccessStep, Screener
@@ -46,6 +47,7 @@ class Seat(Struct, frozen=True):
     which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
     first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them. crew: the
     others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the loop turns.
+    conditions: of this process.
     """
 
     number: int
@@ -60,6 +62,7 @@ class Seat(Struct, frozen=True):
     crew: Crew
     health: HealthTable
     pulse: memoryview
+    conditions: Conditions
 
     @property
     def share(self) -> policy.Share:

@@ -18,8 +18,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.figures import Figure
-from fastscreen import channel
+from fastscreen import channel, conditions
 from fastscreen.channel import Ready
+from fastscreen.conditions import Conditions
 from fastscreen.config import Config, LogFile, default
 from fastscreen.logs import LogTarget
 from fastscreen.starttls import certificates
@@ -88,7 +89,15 @@ def _serve(config: Config, orders: socket.socket, clients: socket.socket) -> Non
     code = 1
     try:
         found = certificates.read(config.tls.certificates)
-        seat = Seat(0, orders, clients, memoryview(bytearray(1)), found, memoryview(bytearray(1)))
+        seat = Seat(
+            0,
+            orders,
+            clients,
+            memoryview(bytearray(1)),
+            found,
+            memoryview(bytearray(1)),
+            Conditions(memoryview(bytearray(conditions.SIZE))),
+        )
         code = TlsProcess(config, LogTarget(config), seat).run()
     finally:
         os._exit(code)

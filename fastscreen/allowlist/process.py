@@ -11,6 +11,7 @@ from enum import IntEnum
 from fastscreen.allowlist import wording
 from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import Renewal, lists_of, renew
+from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config
 from fastscreen.logs import LogTarget
 
@@ -27,11 +28,15 @@ class End(IntEnum):
     """No name server gave an answer, or nothing could be written: it is worth trying again soon."""
 
 
-def run(config: Config, target: LogTarget) -> int:
-    """Refresh all lists; what goes wrong is a warning. Return `End`."""
+def run(config: Config, target: LogTarget, conditions: Conditions) -> int:
+    """Refresh all lists; what goes wrong is a warning, and a condition until a refresh ends well. Return `End`."""
     os.nice(NICENESS)
     ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
     end = asyncio.run(_refresh(config, target))
+    if end is End.DONE:
+        conditions.end(Kind.ALLOWLIST)
+    else:
+        conditions.begin(Kind.ALLOWLIST, "no list could be refreshed")
     target.log.flush()
     return end
 

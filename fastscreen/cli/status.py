@@ -138,6 +138,9 @@ def warnings(status: Status) -> Iterator[str]:
         yield f"BYPASS: every client is handed on untested, until {moment(status.bypass_until)} ({left} more)"
     if status.lists_out:
         yield f"DNS LISTS that count nothing now: {', '.join(status.lists_out)}"
+    for one in status.conditions:
+        yield f"{one.kind.upper()}: {one.text} (since {moment(one.since)})"
+        yield f"  {one.remedy}"
     if stressed := [str(worker.number) for worker in status.workers if worker.stress]:
         yield f"STRESS: worker {', '.join(stressed)}"
     if closed := [str(worker.number) for worker in status.workers if not worker.accepting]:

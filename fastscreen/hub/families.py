@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from fastscreen.conditions import Kind as ConditionKind
 from fastscreen.core import RANK_BOUNDS
 
 Map = dict[str, Any]
@@ -168,6 +169,20 @@ class Snapshot:
             "bypass_until_seconds", "When the bypass ends, since 1970; 0: it is off", status["bypass_until"] or 0
         )
         yield _gauge("start_time_seconds", "When the daemon started, since 1970", status["started"])
+        held = GaugeMetricFamily("fastscreen_condition", "1: a fault of this kind holds now", labels=("kind",))
+        since = GaugeMetricFamily(
+            "fastscreen_condition_start_time_seconds",
+            "When it began, since 1970; 0: it does not hold",
+            labels=("kind",),
+        )
+        began: dict[str, float] = {}
+        for one in status["conditions"]:
+            began.setdefault(one["kind"], one["since"])  # the earliest comes first
+        for kind in ConditionKind:
+            held.add_metric((kind.label,), kind.label in began)
+            since.add_metric((kind.label,), began.get(kind.label, 0.0))
+        yield held
+        yield since
         build = GaugeMetricFamily("fastscreen_build_info", "Always 1", labels=("version",))
         build.add_metric((status["version"],), 1)
         yield build

@@ -58,6 +58,10 @@ async def status(house: House) -> Map:
         "lists": len(house.domains),
         "lists_out": [house.shown.get(domain, domain) for domain in house.domains if domain in house.lists_out],
     }
+    shown["conditions"] = [
+        {"kind": one.kind.label, "since": one.since, "text": house.masked(one.text), "remedy": one.kind.remedy}
+        for one in house.conditions()
+    ]
     with contextlib.suppress(RequestError):
         shown["cache"] = await cache(house, answers)
     if missing := [at + 1 for at, answer in enumerate(answers) if answer is None]:

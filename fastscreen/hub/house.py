@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from fastscreen import policy
 from fastscreen.access import AccessList, load_access, load_networks
+from fastscreen.conditions import Condition, Conditions
 from fastscreen.config import Config, ConfigError
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.hub.bypass import Bypass
@@ -42,12 +43,14 @@ class House:
     def __init__(
         self, config: Config, log: Log, crew: Crew, memory: Sequence[memoryview], books: Sequence[WarningBook],
         pid: int, started: float, tables: policy.Tables, key: int, health: HealthTable,
+        conditions: Sequence[Conditions] = (),
     ) -> None:  # fmt: skip
         self.log = log
         self.crew = crew
         self.books = books
         self.pid = pid
         self.health = health
+        self._conditions = conditions
         self.started = started
         self.names = ListNames(())
         self.rings = Rings(memory, self.names)
@@ -112,6 +115,15 @@ class House:
     def lists_out(self) -> frozenset[str]:
         """The domains whose answers count nothing now."""
         return frozenset(domain for domain in self.domains if self.list_health(domain).state is not State.WELL)
+
+    def conditions(self) -> list[Condition]:
+        """What holds now in any process: one for each kind and text, the earliest first."""
+        found: dict[tuple[int, str], Condition] = {}
+        for one in (each for process in self._conditions for each in process.read()):
+            before = found.setdefault((one.kind, one.text), one)
+            if one.since < before.since:
+                found[one.kind, one.text] = one
+        return sorted(found.values(), key=lambda one: one.since)
 
     def share(self, worker: int) -> policy.Share:
         return policy.Share(worker, len(self.crew))

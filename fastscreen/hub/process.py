@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from fastscreen import __version__, channel, place, policy
 from fastscreen.channel import Reload, ReopenLog
+from fastscreen.conditions import Conditions
 from fastscreen.config import Config
 from fastscreen.hub import frames, metrics, verbs
 from fastscreen.hub.connection import Caller
@@ -34,7 +35,7 @@ class Daemon(Struct, frozen=True):
     """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
     listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
     the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are. pulse: an octet
-    that changes every second, as long as the loop turns.
+    that changes every second, as long as the loop turns. condition_memory: in the order of books.
     """
 
     pid: int
@@ -45,6 +46,7 @@ class Daemon(Struct, frozen=True):
     questions: Sequence[socket.socket]
     rings: Sequence[memoryview]
     books: Sequence[memoryview]
+    condition_memory: Sequence[memoryview]
     tables: policy.Tables
     key: int
     health: HealthTable
@@ -83,6 +85,7 @@ class Hub:
             daemon.tables,
             daemon.key,
             daemon.health,
+            [Conditions(memory) for memory in daemon.condition_memory],
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
         beating = loop.create_task(self._beat())

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from fastscreen import channel, place
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog
+from fastscreen.conditions import Conditions
 from fastscreen.config import Config
 from fastscreen.logs import LogTarget
 from fastscreen.starttls.certificates import Certificates
@@ -38,7 +39,7 @@ class Seat(Struct, frozen=True):
     for every process.
 
     ready: one shared octet, 1 while this process takes clients. certificates: as read at the start. pulse: an octet
-    that changes every second, as long as the loop turns.
+    that changes every second, as long as the loop turns. conditions: of this process.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Seat(Struct, frozen=True):
     ready: memoryview
     certificates: Certificates
     pulse: memoryview
+    conditions: Conditions
 
 
 class TlsProcess:
