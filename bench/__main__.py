@@ -94,7 +94,7 @@ def _smaller(row: AnyRow, clients: int | None) -> AnyRow:
     if clients is None:
         return row
     if isinstance(row, Row):
-        return replace(row, clients=min(row.clients, clients), held=min(row.held, clients))
+        return measure.smaller(row, clients)
     return replace(row, clients=min(row.clients, clients))
 
 

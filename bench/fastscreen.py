@@ -8,7 +8,9 @@ from pathlib import Path
 
 from bench import cpu
 from bench.programs import BenchError
-from bench.screener import Screener, rss_anon
+from bench.screener import Screener, Settings, rss_anon
+
+COMMAND = Path(sys.executable).with_name("fastscreen")
 
 _CONFIGURATION = """\
 hostname = "mx.example.test"
@@ -55,6 +57,10 @@ class Fastscreen(Screener):
     """fastscreen. Its whole process tree is counted."""
 
     name = "fastscreen"
+
+    def __init__(self, folder: Path, settings: Settings, command: Path = COMMAND) -> None:
+        super().__init__(folder, settings)
+        self._command = command
 
     @property
     def mta_socket(self) -> Path:
@@ -104,9 +110,8 @@ class Fastscreen(Screener):
         return sum(rss_anon(pid) for pid in cpu.tree(self.root))
 
     def launch(self) -> subprocess.Popen[bytes]:
-        command = Path(sys.executable).with_name("fastscreen")
         return subprocess.Popen(
-            [command, "run", "-c", self.folder / "fastscreen.toml"],
+            [self._command, "run", "-c", self.folder / "fastscreen.toml"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=(self.folder / "stderr").open("wb"),

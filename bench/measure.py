@@ -54,7 +54,9 @@ class Result:
 
 
 @dataclass
-class _Side:
+class Side:
+    """One screener of a row. key: of its samples. held: silent clients that it holds all the time."""
+
     key: str
     screener: Screener
     held: int
@@ -62,15 +64,22 @@ class _Side:
 
 def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure one row, A B A B ...; a row that cannot be measured says why."""
+    sides = [
+        Side("postscreen", Postscreen(folder / f"{row.name}-postscreen", row.settings), row.held),
+        Side("fastscreen", Fastscreen(folder / f"{row.name}-fastscreen", row.settings), row.held),
+    ]
+    if row.held:
+        sides.append(Side(UNHELD, Fastscreen(folder / f"{row.name}-unheld", row.settings), 0))
+    return in_turn(row, sides, folder, programs, rounds)
+
+
+def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+    """Measure these screeners with the clients of one row, each once in every round."""
     result = Result(row)
     try:
         need_descriptors(row.held)
         with contextlib.ExitStack() as stack:
             asked = stack.enter_context(lists.running(folder / f"{row.name}-lists")) if row.settings.lists else None
-            sides = [_Side("postscreen", Postscreen(folder / f"{row.name}-postscreen", row.settings), row.held)]
-            sides.append(_Side("fastscreen", Fastscreen(folder / f"{row.name}-fastscreen", row.settings), row.held))
-            if row.held:
-                sides.append(_Side(UNHELD, Fastscreen(folder / f"{row.name}-unheld", row.settings), 0))
             for side in sides:
                 side.screener.folder.mkdir()
                 side.screener.prepare()
@@ -92,6 +101,13 @@ def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Resul
         result.problem = str(error)
         result.samples.clear()
     return result
+
+
+def smaller(row: Row, clients: int | None) -> Row:
+    """The row with at most so many clients, for a quick check."""
+    if clients is None:
+        return row
+    return replace(row, clients=min(row.clients, clients), held=min(row.held, clients))
 
 
 @contextlib.contextmanager
