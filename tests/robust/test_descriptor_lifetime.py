@@ -5,13 +5,13 @@ a worker that passed it, an MTA, a child forked meanwhile. Here a dup() of the c
 import os
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from robust.harness import wait_until
 from robust.owncore import Core
 
 PROXY_START = b"PROXY TCP4 192.0.2.1 "
@@ -64,7 +64,7 @@ def test_both_sides_of_a_relay(tmp_path: Path, opened: ExitStack) -> None:
     inside, _ = mta.accept()
     core.keep(inside)
     clients[0].sendall(b"EHLO x\r\n")
-    wait_until(lambda: bool(core.run() or select.select([inside], [], [], 0)[0]), "the line to be relayed")
+    core.run_until(lambda: bool(select.select([inside], [], [], 0)[0]), "the line to be relayed")
     inside.close()  # with unread bytes: a reset
     clients[0].close()
     core.run_until(lambda: core.screener.relays == 0, "the end of the relay")
@@ -116,7 +116,7 @@ def test_socket_for_dns_questions(tmp_path: Path, opened: ExitStack) -> None:
 def packed(end: socket.socket) -> bytes:
     """A struct sockaddr_in."""
     host, port = end.getsockname()
-    return (2).to_bytes(2, "little") + port.to_bytes(2) + socket.inet_aton(host) + bytes(8)
+    return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, socket.inet_aton(host))
 
 
 def test_listener(tmp_path: Path, opened: ExitStack) -> None:

@@ -15,11 +15,10 @@ from pathlib import Path
 from robust.conftest import Start
 from robust.fakedns import FakeDns, listed
 from robust.fakemta import GREETING as FROM_MTA
-from robust.fakemta import FakeMta
+from robust.fakemta import FakeMta, fill
 from robust.harness import ADDRESS, GREETING, TEASER, Client, Screener, wait_until
 from robust.owncore import Core
 from robust.proxymta import ProxyMta
-from robust.test_mta import fill
 from robust.tlsclient import begin, certificates, secure
 
 DEEP = {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}}
