@@ -37,9 +37,11 @@ class LoopErrors:
         self._give_up = give_up
         self._clock = clock
         self._told: dict[str, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def install(self, loop: asyncio.AbstractEventLoop) -> None:
         """Log what nobody else catches: in the loop's callbacks and tasks, and inside the core."""
+        self._loop = loop
         loop.set_exception_handler(self._escaped)
         sys.unraisablehook = self._unraisable
 
@@ -81,15 +83,20 @@ class LoopErrors:
             self._say(f"internal error in {what}: {type(error).__name__}: {_text(error)}{place}")
 
     def _say(self, text: str) -> None:
-        self._log.warning(text)
-        self._log.flush()
+        with contextlib.suppress(Exception):
+            self._log.warning(text)
+            self._log.flush()
 
     def _escaped(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         what = " ".join(str(context.get("message") or "the event loop").split())[:TEXT_MAX]
         self.tell(what, context.get("exception") or RuntimeError("no exception"))
 
     def _unraisable(self, hooked: sys.UnraisableHookArgs) -> None:
-        self.tell(str(hooked.object or "the core"), hooked.exc_value or RuntimeError("no exception"))
+        """Called from anywhere, perhaps in the middle of a log line or in another thread: the loop logs it."""
+        what, error = str(hooked.object or "the core"), hooked.exc_value or RuntimeError("no exception")
+        with contextlib.suppress(Exception):  # the loop is closed
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self.tell, what, error)
 
 
 def _text(error: BaseException) -> str:

@@ -1,5 +1,5 @@
-"""A process that stood still (stopped, swapped out, a paused machine) past its timers' ends: what its peers did in time
-counts, whatever order timers and events are in when it goes on."""
+"""late-timers: a process that stood still (stopped, swapped out, a paused machine) past its timers' ends. What its peers
+did in time counts, whatever order timers and events are in when it goes on."""
 
 import contextlib
 import os

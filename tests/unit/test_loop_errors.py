@@ -142,6 +142,7 @@ def test_what_nobody_catches_is_told(lab: Lab) -> None:
         task.add_done_callback(lambda _: fail())
         await asyncio.sleep(0.01)
         Gone()
+        await asyncio.sleep(0.01)
 
     asyncio.run(main())
     lines = lab.lines()
