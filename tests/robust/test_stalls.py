@@ -1,4 +1,4 @@
-"""late-timers: a process that stood still (stopped, swapped out, a paused machine) past its timers' ends. What its peers
+"""late-timers: a process that stood still (stopped, swapped out, a paused machine) past its timers' ends. What peers
 did in time counts, whatever order timers and events are in when it goes on."""
 
 import contextlib
