@@ -11,6 +11,7 @@ cdef struct Arrival:
     Arrival* next           # all of them; or those that are freed at the end of this batch
     Arrival* prev
     int fd                  # -1: gone
+    Watch watch
     Address peer            # the balancer
     Address server          # where it connected
 
@@ -50,8 +51,9 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
     core.arriving = arrival
     core.arrivals += 1
     # Edge-triggered: a part of a header stays in the socket, and only more of it is news.
-    if not core.watch(fd, EPOLLIN | EPOLLRDHUP | EPOLLET, arrival, TAG_ARRIVAL) or not core.timers.arm(
-            &arrival.timer, TIMER_PROXY, listener.header_time, core.now):
+    if not core.watches.watch(
+            &arrival.watch, core.epoll, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, arrival, TAG_ARRIVAL
+    ) or not core.timers.arm(&arrival.timer, TIMER_PROXY, listener.header_time, core.now):
         arrival_leave(core, arrival)
         refuse(fd)
 
@@ -65,7 +67,7 @@ cdef inline bint arrivals_full(Screener core) noexcept:
 
 cdef void arrival_event(Screener core, Arrival* arrival) noexcept:
     """More has come, or the peer has left."""
-    if arrival.fd >= 0 and arrival_read(core, arrival.fd, &arrival.peer, &arrival.server, arrival):
+    if arrival_read(core, arrival.fd, &arrival.peer, &arrival.server, arrival):
         arrival_leave(core, arrival)
 
 
@@ -82,6 +84,7 @@ cdef void arrival_time_over(Screener core, Arrival* arrival) noexcept:
 cdef void arrival_leave(Screener core, Arrival* arrival) noexcept:
     """Forget it, but not its descriptor; the memory lives on to the end of this batch, which may still name it."""
     core.timers.cancel(&arrival.timer)
+    core.watches.unwatch(&arrival.watch)
     if arrival.prev != NULL:
         arrival.prev.next = arrival.next
     else:
@@ -115,8 +118,8 @@ cdef void arrivals_end(Screener core, bint told) noexcept:
 
 
 cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address* server,
-                       const Arrival* waits) noexcept:
-    """Look for the header. True: the descriptor is not this one's any more. waits: in the epoll set, as this one."""
+                       Arrival* waits) noexcept:
+    """Look for the header. True: the descriptor is not this one's any more. waits: in the epoll set, or NULL."""
     cdef ProxyHeader header
     cdef ProxyState state
     cdef Py_ssize_t got
@@ -126,18 +129,21 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
         if got < 0 and errno in (EAGAIN, EINTR):
             return False
         if got <= 0:
+            arrival_unwatch(core, waits)
             close(fd)               # a balancer's health check, or a client that left: nothing to tell
             return True
         state = proxy_header_read(core.feed, got, &header)
         if state != PROXY_INCOMPLETE:
             break
         if ended:
+            arrival_unwatch(core, waits)
             arrival_refuse(core, fd, proxy_header_lacks(core.feed, got), got)
             return True
         # Looked at once more, when no more can come: the rest may have come with the end.
         ended = peer_has_ended(fd)
         if not ended:
             return False
+    arrival_unwatch(core, waits)
     if state == PROXY_MALFORMED:
         if is_quit(core.feed, got):
             turn_away(fd, b"221 2.0.0 Bye\r\n")
@@ -147,8 +153,6 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
     if recv(fd, core.feed, header.length, MSG_DONTWAIT) != <Py_ssize_t> header.length:
         refuse(fd)
         return True
-    if waits != NULL:
-        core.unwatch(fd)            # epoll watches the description, which lives on elsewhere
     if state == PROXY_CLIENT and address_equal(&header.client, peer):
         state = PROXY_LOCAL         # HAProxy's health check in version 1, which has no word for that
     if state == PROXY_LOCAL:
@@ -162,6 +166,11 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
     else:
         session_begin(core, fd, &header.client, &header.server, state == PROXY_LOCAL)
     return True
+
+
+cdef inline void arrival_unwatch(Screener core, Arrival* arrival) noexcept:
+    if arrival != NULL:
+        core.watches.unwatch(&arrival.watch)
 
 
 cdef void arrival_refuse(Screener core, int fd, const char* problem, size_t size) noexcept:

@@ -152,6 +152,23 @@ cdef struct Timer:
     int64_t deadline        # µs, monotonic
 
 
+# ---- watches.pyx
+
+# A descriptor in an epoll set.
+cdef struct Watch:
+    uint32_t events         # 0: it is in none
+    uint32_t slot           # of the WatchTable
+    int32_t epoll           # the set
+    int32_t fd
+
+
+cdef struct WatchSlot:
+    void* owner             # what its events are for; NULL: nobody's
+    uint64_t released       # the batch in which its last registration ended
+    uint32_t generation     # counts its registrations
+    uint32_t next_free
+
+
 # ---- lines.pyx
 
 cdef enum Finding:
@@ -262,6 +279,7 @@ cdef struct DnsSocket:
     DnsSocket* next
     Resolver* resolver
     int fd                  # -1: closed
+    Watch watch
     uint32_t in_flight
     bint retired            # asks nothing more, closed with its last answer
 
@@ -432,7 +450,7 @@ cdef struct Session:
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
     int16_t list            # that VERDICT_DNSBL names
-    uint32_t watched        # for which events it is in the epoll set, 0: it is not
+    Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event that has what the client said last; 0: nothing
     Address peer
     Address server
@@ -486,7 +504,7 @@ cdef struct Relay:
     Timer total             # first
     Session* session
     Flow flows[2]           # by Side
-    uint32_t watched[2]     # for which events each side is in the epoll set, 0: it is not
+    Watch watches[2]        # each side in the epoll set of relays
     uint32_t tried          # targets, a bit each
     int32_t problem         # errno of the last target that failed, 0: none has
     int64_t began           # µs, monotonic
@@ -516,6 +534,7 @@ cdef struct Asking:
 cdef struct Listener:
     Listener* next
     int fd
+    Watch watch
     bint wildcard           # the server's address differs from client to client
     Address address
     PyObject* trusted       # an AccessStep, a reference is held: who may send a PROXY header; NULL: there is none

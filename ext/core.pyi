@@ -357,6 +357,10 @@ class Screener:
     def run(self) -> float:
         """Handle what has happened, up to a bound. Returns how long the next call is to wait at least, in s (Pace)."""
 
+    def probe(self) -> bool:
+        """Wake both epoll sets. Returns whether `run` and `run_relays` have each completed a batch with the last probe
+        in it; the first call returns True."""
+
     def listen(self, fd: int, *, trusted: AccessStep | None = None, header_time: float = 0) -> None:
         """Accept clients from this listening, non-blocking socket, which stays the caller's.
 
@@ -396,7 +400,8 @@ class Screener:
         """Accept no more; those in hand have 30 s to finish."""
 
     def stats(self) -> dict[str, Any]:
-        """Counters of this process; `stages`: sessions by stage.
+        """Counters of this process; `stages`: sessions by stage; `stale_events`: events of descriptors that were closed
+        or passed on before (they are ignored, and each is a fault in the core).
 
         A hand-off that the MTA confirmed in the last 0.1 s may still be counted.
         """

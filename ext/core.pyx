@@ -16,6 +16,7 @@ from posix.strings cimport strcasecmp, strncasecmp
 include "address.pyx"
 include "networks.pyx"
 include "timers.pyx"
+include "watches.pyx"
 include "pace.pyx"
 include "prefix.pyx"
 include "clients.pyx"

@@ -52,6 +52,7 @@ cdef int64_t ROTATE_TIME = 10 * 1000000
 cdef class Dnsbl:
     """The resolvers, the questions on their way and the clients' answers of one process."""
 
+    cdef WatchTable watches
     cdef AddressTable lookups
     cdef size_t kept                # lookups without a session
     cdef Resolver* resolvers        # a ring; the first is the one to ask
@@ -68,7 +69,8 @@ cdef class Dnsbl:
     cdef uint64_t token
     cdef readonly uint64_t asked, answered, timed_out, forged
 
-    def __cinit__(self):
+    def __cinit__(self, WatchTable watches):
+        self.watches = watches
         self.lookups = AddressTable()
         self.elsewhere = {}
         self.buckets = <Query**> calloc(DNS_BUCKETS, sizeof(Query*))

@@ -131,7 +131,6 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     """Wait for the MTA to confirm; or tell the log and the client what went wrong (8.5)."""
     cdef Policy policy = <Policy> session.policy
     cdef int problem = errno
-    cdef epoll_event wanted
     if got == HANDOFF_DONE:
         # The descriptor in flight keeps the connection: ours can go at once.
         close(session.fd)
@@ -140,9 +139,9 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
         session_enter(core, session, STAGE_HANDED)
         core.handed += 1
         core.timers.arm(&session.timer, TIMER_HANDOFF, HANDOFF_TIME, core.now)
-        wanted.events = EPOLLIN | EPOLLRDHUP
-        wanted.data.u64 = <uint64_t> session
-        if epoll_ctl(core.mtas, EPOLL_CTL_ADD, session.mta, &wanted) < 0:
+        # Told once, it is silent: that saves taking the socket out of the set, a system call for each known client.
+        if not core.watches.watch(&session.watch, core.mtas, session.mta, EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
+                                  session, TAG_MTA):
             session_free(core, session)
         return
     session.flags &= ~COUNTED_HANDOFF
@@ -172,9 +171,12 @@ cdef void handoff_confirm_all(Screener core) noexcept:
     cdef Session* session
     cdef int at, count = EVENT_BATCH if core.handoffs else 0
     while count == EVENT_BATCH:
-        count = epoll_wait(core.mtas, events, EVENT_BATCH, 0)
+        count = core.watches.wait(core.mtas, events, EVENT_BATCH)
         for at in range(count):
-            session = <Session*> events[at].data.u64
+            session = <Session*> core.watches.owner(events[at].data.u64)
+            if session == NULL:
+                continue
+            core.watches.end(&session.watch)
             event(core, session, EVENT_HANDED, core.now - (session.timer.deadline - HANDOFF_TIME))
             session_free(core, session)
 

@@ -381,8 +381,8 @@ cdef bint socket_open(Screener core, Resolver* resolver) noexcept:
     if made == NULL:
         return False
     made.fd = socket((<const uint16_t*> resolver.address)[0], SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
-    if made.fd < 0 or connect(made.fd, address, resolver.address_size) < 0 or not core.watch(
-            made.fd, EPOLLIN, made, TAG_DNS):
+    if made.fd < 0 or connect(made.fd, address, resolver.address_size) < 0 or not core.watches.watch(
+            &made.watch, core.epoll, made.fd, EPOLLIN, made, TAG_DNS):
         if made.fd >= 0:
             close(made.fd)
         free(made)
@@ -422,6 +422,7 @@ cdef void socket_retire(Dnsbl dnsbl, DnsSocket* socket) noexcept:
     socket.retired = True
     if socket.in_flight or socket.fd < 0:
         return
+    dnsbl.watches.unwatch(&socket.watch)
     close(socket.fd)
     socket.fd = -1
     socket.next = dnsbl.gone

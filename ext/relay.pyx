@@ -16,9 +16,6 @@ cdef extern from "<sys/socket.h>" nogil:
     int shutdown(int fd, int how)
     const int SHUT_WR, MSG_MORE
 
-cdef extern from "<sys/epoll.h>" nogil:
-    const uint32_t EPOLLOUT
-
 cdef enum:
     RELAY_FEED = 16384              # octets of one read; as many may be unsent
     PIPE_SIZE = 262144              # of a pipe, for more than that at a time
@@ -237,8 +234,6 @@ cdef void relay_log_limit(Screener core, Session* session) noexcept:
 cdef void relay_event(Screener core, Session* session, Side side, uint32_t events) noexcept:
     """Something happened on one side's descriptor."""
     cdef Relay* relay = session.relay
-    if relay == NULL or not relay.watched[<int> side]:
-        return                      # it ended in this batch, and with it the policy went
     if relay.state == RELAY_CONNECTING:
         relay_connect_ready(core, session)
         return
@@ -247,9 +242,9 @@ cdef void relay_event(Screener core, Session* session, Side side, uint32_t event
         return
     if not relay.lingers:
         core.timers.arm(&session.timer, TIMER_RELAY, (<Policy> session.policy).relay_idle, core.now)
-    if events & (EPOLLIN | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLIN:
+    if events & (EPOLLIN | EPOLLHUP | EPOLLERR) and relay.watches[<int> side].events & EPOLLIN:
         flow_move(core, session, side, (events & EPOLLRDHUP) != 0)
-    if events & (EPOLLOUT | EPOLLHUP | EPOLLERR) and relay.watched[<int> side] & EPOLLOUT:
+    if events & (EPOLLOUT | EPOLLHUP | EPOLLERR) and relay.watches[<int> side].events & EPOLLOUT:
         flow_move(core, session, FROM_MTA if side == FROM_CLIENT else FROM_CLIENT, False)
     relay_settle(core, session)
 
@@ -431,26 +426,22 @@ cdef inline uint32_t flow_events(const Flow* source, const Flow* sink) noexcept:
 
 cdef bint relay_watch(Screener core, Session* session, Side side, uint32_t events) noexcept:
     """Watch one side for these events; for none it leaves the set, which would tell of its end again and again."""
-    cdef Relay* relay = session.relay
-    cdef uint32_t before = relay.watched[<int> side]
+    cdef Watch* watch = &session.relay.watches[<int> side]
     cdef int fd = session.fd if side == FROM_CLIENT else session.mta
-    cdef epoll_event wanted
-    if before == events:
+    if events == 0:
+        core.watches.unwatch(watch)
         return True
-    wanted.events = events
-    wanted.data.u64 = <uint64_t> session | side
-    relay.watched[<int> side] = events
-    return epoll_ctl(core.relay_set, EPOLL_CTL_MOD if before and events else EPOLL_CTL_ADD if events else EPOLL_CTL_DEL,
-                     fd, &wanted) == 0
+    return core.watches.watch(watch, core.relay_set, fd, events, session,
+                              TAG_CLIENT if side == FROM_CLIENT else TAG_MTA)
 
 
 cdef void relay_close(Screener core, Session* session) noexcept:
     """Close the way to the MTA; the session may go on."""
+    core.watches.unwatch(&session.relay.watches[<int> FROM_MTA])
     if session.mta >= 0:
         close(session.mta)
         session.mta = -1
         core.reserve()
-    session.relay.watched[<int> FROM_MTA] = 0
 
 
 cdef void relay_end(Screener core, Session* session) noexcept:
@@ -468,6 +459,7 @@ cdef void relay_free(Screener core, Session* session) noexcept:
     if relay == NULL:
         return
     relay_close(core, session)
+    core.watches.unwatch(&relay.watches[<int> FROM_CLIENT])
     core.timers.cancel(&relay.total)
     for at in range(2):
         flow_release_pipe(core, &relay.flows[at])

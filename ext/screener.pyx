@@ -11,17 +11,10 @@ cdef extern from "<errno.h>" nogil:
     int errno
     const int ETOOMANYREFS
 
-cdef extern from "<sys/epoll.h>" nogil:
-    ctypedef union epoll_data_t:
-        uint64_t u64
-    struct epoll_event:
-        uint32_t events
-        epoll_data_t data
-    int epoll_create1(int flags)
-    int epoll_ctl(int epoll, int operation, int fd, epoll_event* event)
-    int epoll_wait(int epoll, epoll_event* events, int count, int milliseconds)
-    const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
-    const uint32_t EPOLLIN, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET
+cdef extern from "<sys/eventfd.h>" nogil:
+    int eventfd(unsigned int value, int flags)
+    int eventfd_write(int fd, uint64_t value)
+    const int EFD_NONBLOCK, EFD_CLOEXEC
 
 cdef extern from "<sys/timerfd.h>" nogil:
     int timerfd_create(int clock, int flags)
@@ -55,14 +48,11 @@ cdef enum:
     ACCEPT_BATCH = 64
     EVENT_BATCH = 256
 
-cdef enum Tag:                      # what an event's pointer points to, in its low bits
-    TAG_CLIENT
-    TAG_MTAS
-    TAG_LISTENER
-    TAG_DNS
-    TAG_TIMER
-    TAG_ARRIVAL
+cdef enum:
+    CATCH_UP_ROUNDS = 16            # looks at what came while the process stood still, and more with many clients
 
+cdef int64_t STALL_TIME = 50 * 1000             # µs: longer than a batch and its pause take
+cdef int64_t ON_TIME = 2 * 1000                 # µs: so late is a timer that woke the process
 cdef int64_t ACCEPT_RETRY_TIME = 1000000
 cdef int64_t DRAIN_TIME = 30 * 1000000          # what is in hand at SIGTERM has this long to finish
 
@@ -91,6 +81,7 @@ cdef class Screener:
     cdef Log log
     cdef object cache
     cdef Timers timers
+    cdef WatchTable watches
     cdef AddressTable clients
     cdef AddressTable counts        # where limits.client_connection_prefix_* is not the cache's
     cdef Dnsbl dnsbl
@@ -110,6 +101,12 @@ cdef class Screener:
     cdef uint64_t passed_on
     cdef Pace pace
     cdef int epoll, mtas, timer_fd, spare
+    cdef int probe_fd               # in both sets that the event loop reads
+    cdef uint64_t probe_number      # of the last probe
+    cdef uint64_t batch_probe       # the last one that a completed batch has seen
+    cdef uint64_t relay_probe       # the same for the set of relays
+    cdef bint probe_seen            # in this batch
+    cdef int64_t looked             # µs, monotonic: when events were looked at last
     cdef int64_t now                # µs, monotonic: when this batch began
     cdef int64_t wall               # µs since 1970, then
     cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
@@ -142,7 +139,7 @@ cdef class Screener:
     cdef char* feed                 # what the present read brought
 
     def __cinit__(self):
-        self.epoll = self.mtas = self.relay_set = self.timer_fd = self.spare = self.inbox.fd = -1
+        self.epoll = self.mtas = self.relay_set = self.timer_fd = self.probe_fd = self.spare = self.inbox.fd = -1
         self.armed = -1
         self.feed = <char*> malloc(FEED_SIZE)
         self.relay_feed = <char*> malloc(RELAY_FEED)
@@ -157,19 +154,24 @@ cdef class Screener:
         self.on_truncated = on_truncated
         self.on_drained = on_drained
         self.timers = Timers()
+        self.watches = WatchTable()
         self.clients = AddressTable()
         self.counts = AddressTable()
-        self.dnsbl = Dnsbl()
+        self.dnsbl = Dnsbl(self.watches)
         self.ring = EventRing(events)
         self.told = {}
         self.look_at_clocks()
+        self.looked = self.now
         self.pace = Pace(self.now)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         self.mtas = epoll_create1(EPOLL_CLOEXEC)
         self.relay_set = epoll_create1(EPOLL_CLOEXEC)
         self.timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
-        if self.epoll < 0 or self.mtas < 0 or self.relay_set < 0 or self.timer_fd < 0 or not self.watch(
-                self.timer_fd, EPOLLIN, &self.armed, TAG_TIMER):
+        self.probe_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        if (self.epoll < 0 or self.mtas < 0 or self.relay_set < 0 or self.timer_fd < 0 or self.probe_fd < 0
+                or not watch_always(self.epoll, self.timer_fd, EPOLLIN, TAG_TIMER)
+                or not watch_always(self.epoll, self.probe_fd, EPOLLIN | EPOLLET, TAG_PROBE)
+                or not watch_always(self.relay_set, self.probe_fd, EPOLLIN | EPOLLET, TAG_PROBE)):
             raise OSError(errno, os.strerror(errno))
         self.reserve()
         self.timers.arm(&self.dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, self.now)
@@ -197,6 +199,8 @@ cdef class Screener:
             close(self.pipes[2 * self.pipe_count + 1])
         if self.timer_fd >= 0:
             close(self.timer_fd)
+        if self.probe_fd >= 0:
+            close(self.probe_fd)
         if self.spare >= 0:
             close(self.spare)
         free(self.feed)
@@ -212,44 +216,103 @@ cdef class Screener:
 
     def run(self):
         cdef epoll_event events[EVENT_BATCH]
-        cdef int at, count, tag, work
+        cdef int at, count, work = 0
         cdef uint64_t accepted = self.accepted
         cdef int64_t pause
-        count = max(epoll_wait(self.epoll, events, EVENT_BATCH, 0), 0)
-        self.more = count == EVENT_BATCH
         self.look_at_clocks()
+        if self.stood_still():
+            work = self.catch_up()
+        self.looked = self.now
+        count = self.watches.wait(self.epoll, events, EVENT_BATCH)
+        self.more = count == EVENT_BATCH
         handoff_confirm_all(self)
-        work = self.run_timers()
+        work += self.run_timers()
         # New clients last: one that comes back at once finds the end of its hand-off done.
         for at in range(count):
-            tag = events[at].data.u64 & 7
-            if tag != TAG_LISTENER:
-                self.handle(&events[at])
-                work += tag != TAG_TIMER
+            if tag_of(events[at].data.u64) != TAG_LISTENER:
+                work += self.handle(&events[at])
         for at in range(count):
-            if events[at].data.u64 & 7 == TAG_LISTENER:
+            if tag_of(events[at].data.u64) == TAG_LISTENER:
                 self.handle(&events[at])
         self.finish()
+        if self.probe_seen:
+            self.probe_seen = False
+            self.batch_probe = self.probe_number
         work += <int> (self.accepted - accepted)
         pause = self.pace.pause(work, self.now)
         return 0.0 if self.more else pause / 1e6
 
     def run_relays(self):
-        cdef epoll_event events[EVENT_BATCH]
-        cdef int at, count, _turn
+        cdef int _turn
         for _turn in range(RELAY_TURNS):
-            count = epoll_wait(self.relay_set, events, EVENT_BATCH, 0)
-            self.look_at_clocks()
-            for at in range(count):
-                relay_event(self, <Session*> (events[at].data.u64 & ~<uint64_t> 7), <Side> (events[at].data.u64 & 7),
-                            events[at].events)
-            if count <= 0:
+            if self.serve_relays() == 0:
                 break
         if self.relay_news:
             self.relay_news = False
             self.finish()
         else:
             self.arm_timer()
+
+    cdef int serve_relays(self) noexcept:
+        """Handle what has happened to relays, up to a bound. How many events there were."""
+        cdef epoll_event events[EVENT_BATCH]
+        cdef Session* session
+        cdef Tag tag
+        cdef int at, count = self.watches.wait(self.relay_set, events, EVENT_BATCH)
+        self.look_at_clocks()
+        for at in range(count):
+            tag = tag_of(events[at].data.u64)
+            if tag == TAG_PROBE:
+                self.relay_probe = self.probe_number
+                continue
+            session = <Session*> self.watches.owner(events[at].data.u64)
+            if session != NULL:
+                relay_event(self, session, FROM_MTA if tag == TAG_MTA else FROM_CLIENT, events[at].events)
+        return count
+
+    # ---- after a time in which the process stood still
+
+    cdef inline bint stood_still(self) noexcept:
+        """Timers are late, and events were not looked at for longer than a batch takes: the process or the machine was
+        stopped, swapped out or starved."""
+        cdef int64_t due
+        if self.now - self.looked < STALL_TIME:
+            return False
+        due = self.timers.next_deadline()
+        return due >= 0 and due < self.now - ON_TIME
+
+    cdef int catch_up(self) noexcept:
+        """Before a late timer judges anybody: what peers did in time is there by now. How much there was.
+
+        Bounded: a client that never stops sending is no reason to go on.
+        """
+        cdef epoll_event events[EVENT_BATCH]
+        cdef int rounds = CATCH_UP_ROUNDS + <int> (self.watches.count // EVENT_BATCH)
+        cdef int at, _round, count, served, work = 0
+        for _round in range(rounds):
+            served = 0
+            handoff_confirm_all(self)
+            count = self.watches.wait(self.epoll, events, EVENT_BATCH)
+            for at in range(count):
+                if tag_of(events[at].data.u64) != TAG_LISTENER:     # these are there for the batch itself
+                    served += self.handle(&events[at])
+            work += served
+            if served == 0:
+                break
+        for _round in range(rounds):
+            if self.serve_relays() == 0:
+                break
+        handoff_all(self)
+        return work
+
+    # ---- whether it works
+
+    def probe(self):
+        cdef bint answered = self.batch_probe == self.probe_number and self.relay_probe == self.probe_number
+        if answered:
+            self.probe_number += 1
+        eventfd_write(self.probe_fd, 1)     # edge-triggered, and never read: each one is news to both sets
+        return answered
 
     cdef inline void look_at_clocks(self) noexcept:
         cdef timespec moment
@@ -261,41 +324,65 @@ cdef class Screener:
         """The panic switch is on, until its time is over."""
         return self.ring.header != NULL and self.wall < self.ring.header.bypass_until
 
-    cdef void handle(self, const epoll_event* event) noexcept:
-        cdef uint64_t tagged = event.data.u64
-        cdef void* what = <void*> (tagged & ~<uint64_t> 7)
-        if tagged & 7 == TAG_CLIENT:
-            session_event(self, <Session*> what, event.events)
-        elif tagged & 7 == TAG_LISTENER:
-            listener_readable(self, <Listener*> what)
-        elif tagged & 7 == TAG_ARRIVAL:
-            arrival_event(self, <Arrival*> what)
-        elif tagged & 7 == TAG_DNS and (<DnsSocket*> what).fd >= 0:
-            dnsbl_readable(self, <DnsSocket*> what)
-        elif tagged & 7 == TAG_TIMER:
-            read(self.timer_fd, &tagged, sizeof(tagged))
+    cdef int handle(self, const epoll_event* event) noexcept:
+        """What it was in work: 0 or 1."""
+        cdef Tag tag = tag_of(event.data.u64)
+        cdef uint64_t expirations
+        cdef void* owner
+        if tag == TAG_TIMER:
+            read(self.timer_fd, &expirations, sizeof(expirations))
             self.armed = -1
+            return 0
+        if tag == TAG_PROBE:
+            self.probe_seen = True
+            return 0
+        if tag == TAG_MTAS:
+            return 0                # handoff_confirm_all looks at it in any case
+        owner = self.watches.owner(event.data.u64)
+        if owner == NULL:
+            return 0
+        if tag == TAG_CLIENT:
+            session_event(self, <Session*> owner, event.events)
+        elif tag == TAG_LISTENER:
+            listener_readable(self, <Listener*> owner)
+        elif tag == TAG_ARRIVAL:
+            arrival_event(self, <Arrival*> owner)
+        elif tag == TAG_DNS:
+            dnsbl_readable(self, <DnsSocket*> owner)
+        return 1
 
-    cdef finish(self):
-        """Do what is done once a batch; TIMER_MTA_RETRY and TIMER_CONFIRM do no more than bring it about."""
+    cdef void finish(self) noexcept:
+        """Do what is done once a batch; TIMER_MTA_RETRY and TIMER_CONFIRM do no more than bring it about.
+
+        What fails outside the core is told, and keeps nothing else from being done.
+        """
         handoff_all(self)
         if self.handoffs and self.confirm.queue == NULL:
             self.timers.arm(&self.confirm, TIMER_CONFIRM, CONFIRM_TIME, self.now)
         dnsbl_flush(self)
         self.sweep()
         self.arm_timer()
-        if self.cache is not None:
-            self.cache.end_batch()
-        self.log.flush()
+        try:
+            if self.cache is not None:
+                self.cache.end_batch()
+        except Exception as error:
+            self.problem("end of the cache's batch", error)
+        try:
+            self.log.flush()
+        except Exception as error:
+            self.problem("log", error)
         if self.draining and self.sessions == 0 and self.arrivals == 0:
             if self.inbox_is_empty():
                 self.draining = False
-                self.on_drained()
+                try:
+                    self.on_drained()
+                except Exception as error:
+                    self.problem("end of the drain", error)
             else:
                 self.finish()       # what just began has its part of this batch
 
     cdef void sweep(self) noexcept:
-        """Free what ended in this batch; its events may have named it until now."""
+        """Free what ended in this batch; its callers may have had it in hand until now."""
         cdef Session* session
         cdef Listener* listener
         if self.gone != NULL and self.accept_paused:
@@ -361,24 +448,6 @@ cdef class Screener:
         timerfd_settime(self.timer_fd, TFD_TIMER_ABSTIME, &value, NULL)
         self.armed = deadline
 
-    # ---- the epoll set
-
-    cdef bint watch(self, int fd, uint32_t events, void* what, Tag tag) noexcept:
-        cdef epoll_event event
-        event.events = events
-        event.data.u64 = <uint64_t> what | tag
-        return epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) == 0
-
-    cdef bint rewatch(self, int fd, uint32_t events, void* what, Tag tag) noexcept:
-        cdef epoll_event event
-        event.events = events
-        event.data.u64 = <uint64_t> what | tag
-        return epoll_ctl(self.epoll, EPOLL_CTL_MOD, fd, &event) == 0
-
-    cdef void unwatch(self, int fd) noexcept:
-        cdef epoll_event event
-        epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, &event)
-
     # ---- listeners and descriptors
 
     def listen(self, int fd, *, AccessStep trusted=None, double header_time=0):
@@ -403,7 +472,7 @@ cdef class Screener:
         listener.next = self.listeners
         self.listeners = listener
         if not self.accept_paused:
-            self.watch(fd, EPOLLIN, listener, TAG_LISTENER)
+            self.watch_listener(listener)
 
     def unlisten(self, int fd):
         cdef Listener** at = &self.listeners
@@ -412,8 +481,8 @@ cdef class Screener:
             at = &at[0].next
         if at[0] == NULL:
             raise ValueError(f"descriptor {fd} is not a listener")
-        self.unwatch(fd)
         listener = at[0]
+        self.watches.unwatch(&listener.watch)
         at[0] = listener.next
         listener.next = self.closed
         self.closed = listener
@@ -431,12 +500,13 @@ cdef class Screener:
         self.crew_number = number
         self.crew_key = key
         prefix_set(&self.crew_prefix, prefix)
+        self.watches.unwatch(&self.inbox.watch)
         self.inbox.fd = inbox
-        self.watch_inbox()
+        if not self.accept_paused:
+            self.watch_listener(&self.inbox)
 
-    cdef void watch_inbox(self) noexcept:
-        if self.inbox.fd >= 0 and not self.accept_paused:
-            self.watch(self.inbox.fd, EPOLLIN, &self.inbox, TAG_LISTENER)
+    cdef void watch_listener(self, Listener* listener) noexcept:
+        self.watches.watch(&listener.watch, self.epoll, listener.fd, EPOLLIN, listener, TAG_LISTENER)
 
     cdef bint inbox_is_empty(self) noexcept:
         """Before this process ends: whoever was passed to it meanwhile is served. False: somebody was."""
@@ -449,11 +519,10 @@ cdef class Screener:
         cdef Listener* listener = self.listeners
         self.accept_paused = True
         while listener != NULL:
-            self.unwatch(listener.fd)
+            self.watches.unwatch(&listener.watch)
             listener = listener.next
-        if self.inbox.fd >= 0:
-            self.unwatch(self.inbox.fd)
-        self.watch(self.mtas, EPOLLIN, NULL, TAG_MTAS)      # the end of a hand-off makes room
+        self.watches.unwatch(&self.inbox.watch)
+        watch_always(self.epoll, self.mtas, EPOLLIN, TAG_MTAS)      # the end of a hand-off makes room
         self.timers.arm(&self.accept_retry, TIMER_ACCEPT, time, self.now)
 
     cdef void resume_accept(self) noexcept:
@@ -465,11 +534,12 @@ cdef class Screener:
             return
         self.timers.cancel(&self.accept_retry)
         self.accept_paused = False
-        self.unwatch(self.mtas)
+        unwatch_always(self.epoll, self.mtas)
         while listener != NULL:
-            self.watch(listener.fd, EPOLLIN, listener, TAG_LISTENER)
+            self.watch_listener(listener)
             listener = listener.next
-        self.watch_inbox()
+        if self.inbox.fd >= 0:
+            self.watch_listener(&self.inbox)
 
     cdef void reserve(self) noexcept:
         """Keep a descriptor for the one more that a hand-off needs."""
@@ -557,6 +627,7 @@ cdef class Screener:
             "accepted": self.accepted,
             "arrivals": self.arrivals,
             "passed_on": self.passed_on,
+            "stale_events": self.watches.stale,
             "handed": self.handed,
             "stress": bool(self.stress),
             "accepting": not self.accept_paused,

@@ -481,11 +481,12 @@ cdef inline void session_enter(Screener core, Session* session, Stage stage) noe
 
 
 cdef void session_free(Screener core, Session* session) noexcept:
-    """Close and forget; the memory lives on to the end of this batch of events, which may still name it."""
+    """Close and forget; the memory lives on to the end of this batch, for callers that have it in hand."""
     core.timers.cancel(&session.timer)
     lookup_leave(core, session)
     relay_free(core, session)
     dialogue_free(session)
+    session_unwatch(core, session)
     if session.fd >= 0:
         close(session.fd)
         session.fd = -1
@@ -518,26 +519,16 @@ cdef void session_free(Screener core, Session* session) noexcept:
 cdef bint session_watch(Screener core, Session* session, bint reading) noexcept:
     """Watch for a hang-up, and for bytes if wanted. False: the kernel has no room."""
     cdef uint32_t events = EPOLLRDHUP | (EPOLLIN if reading else 0)
-    if session.watched == events:
-        return True
-    if core.rewatch(session.fd, events, session, TAG_CLIENT) if session.watched else core.watch(
-            session.fd, events, session, TAG_CLIENT):
-        session.watched = events
-        return True
-    return False
+    return core.watches.watch(&session.watch, core.epoll, session.fd, events, session, TAG_CLIENT)
 
 
 cdef void session_unwatch(Screener core, Session* session) noexcept:
-    """Before a descriptor is passed on: epoll watches the description, which lives on in the MTA."""
-    if session.watched:
-        core.unwatch(session.fd)
-        session.watched = 0
+    """Before a descriptor is closed or passed on."""
+    core.watches.unwatch(&session.watch)
 
 
 cdef void session_event(Screener core, Session* session, uint32_t events) noexcept:
     """Something happened on the client's descriptor."""
-    if session.fd < 0:
-        return
     if session.stage == STAGE_GREET:
         greet_readable(core, session, events)
     elif session.stage == STAGE_DIALOGUE:

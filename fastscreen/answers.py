@@ -69,6 +69,7 @@ class Worker(Struct, frozen=True):
     stages: dict[str, int] = {}
     dns: Dns = Dns()
     lost_log_lines: int = 0
+    stale_events: int = 0
     rss: int = 0
     cpu: float = 0.0
 

@@ -188,9 +188,11 @@ class Cache:
         """End the read transaction, if a look-up opened one. The core calls this after each batch of events."""
         if self._get is not None:
             self._get = None
-            self._transaction.abort()
-            self._transaction = None
-            self._reading.release()
+            transaction, self._transaction = self._transaction, None
+            try:
+                transaction.abort()
+            finally:
+                self._reading.release()  # or the next batch would wait for it for ever
 
     def keep(self, key: bytes, record: bytes) -> None:
         """Remember a client's record: look-ups see it at once, the file within a second."""

@@ -24,6 +24,7 @@ from fastscreen.hub.desk import Desk
 from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
+from fastscreen.loop_errors import LoopErrors
 from fastscreen.offers import Offers
 from fastscreen.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.sink import Sink
@@ -46,7 +47,7 @@ class Seat(Struct, frozen=True):
     cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
     which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
     first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them. crew: the
-    others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the loop turns.
+    others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core works.
     conditions: of this process.
     """
 
@@ -93,6 +94,9 @@ class Worker:
         self._asking: asyncio.Task[None] | None = None
         self._caretaker: Caretaker | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._exit_code = 0
+        self._errors = LoopErrors(self._log, self._give_up)
+        self._screen = self._errors.guard("screening", self._batch)
 
     def run(self) -> int:
         """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
@@ -109,6 +113,7 @@ class Worker:
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
+        self._errors.install(loop)
         self._drained = asyncio.Event()
         mta = self._mta_socket(self._config)
         built = self._tables.policy(mta, self._log.warning, self._seat.share, self._seat.health)
@@ -130,20 +135,22 @@ class Worker:
             self._screener.join_crew(self._seat.number, self._seat.crew.key, prefix, sending, inbox)
         for address, listener in self._listeners.items():
             self._listen(listener, built.proxies.get(address))
+        guard = self._errors.guard
         loop.add_reader(self._screener.fileno(), self._screen)
-        loop.add_reader(self._screener.relay_fileno(), self._screener.run_relays)
-        loop.add_reader(self._seat.channel.fileno(), self._ordered)
+        loop.add_reader(self._screener.relay_fileno(), guard("relaying", self._screener.run_relays))
+        loop.add_reader(self._seat.channel.fileno(), guard("an order of the supervisor", self._ordered))
         if self._seat.questions is not None:
             desk = Desk(self._seat.questions, self._screener, self._cache, self._config.cache.prefix, self._log)
-            loop.add_reader(self._seat.questions.fileno(), desk.serve)
+            loop.add_reader(self._seat.questions.fileno(), guard("a question of the hub", desk.serve, vital=False))
         self._ask_for_offers(built.offers, self._config)
         if self._seat.number == 0:
             self._caretaker = Caretaker(self._seat.health, self._warn_at_once, self._log.info)
             self._caretaker.configure(self._config, self._tables.shown)
         channel.send(self._seat.channel, Ready())
-        tick = loop.create_task(self._tick())
+        ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
         await self._drained.wait()
-        tick.cancel()
+        for tick in ticks:
+            tick.cancel()
         loop.remove_reader(self._screener.fileno())
         loop.remove_reader(self._screener.relay_fileno())
         if self._pause is not None:
@@ -157,20 +164,29 @@ class Worker:
         if self._sink is not None:
             self._sink.stop()
         self._target.close()
-        return 0
+        return self._exit_code
 
-    def _screen(self) -> None:
-        """One batch of events. The next begins with the next event, or after the pause that the core wants."""
+    def _batch(self) -> None:
+        """One batch of events. The next begins with the next event, or after the pause that the core wants; with the
+        next event, too, when this one fails."""
         loop = asyncio.get_running_loop()
         paused = self._pause is not None
         self._pause = None
-        pause = self._screener.run()
-        if pause:
-            self._pause = loop.call_later(pause, self._screen)
-        if pause and not paused:
-            loop.remove_reader(self._screener.fileno())
-        elif paused and not pause:
-            loop.add_reader(self._screener.fileno(), self._screen)
+        pause = 0.0
+        try:
+            pause = self._screener.run()
+        finally:
+            if pause:
+                self._pause = loop.call_later(pause, self._screen)
+            if pause and not paused:
+                loop.remove_reader(self._screener.fileno())
+            elif paused and not pause:
+                loop.add_reader(self._screener.fileno(), self._screen)
+
+    def _give_up(self) -> None:
+        """What this process is there for does nothing but fail: the supervisor starts another."""
+        self._exit_code = 1
+        self._drained.set()
 
     def _listen(self, listener: socket.socket, proxy: tuple[AccessStep, int] | None) -> None:
         """proxy: who may send a PROXY header, and the time for it; None: no header is sent there."""
@@ -215,17 +231,27 @@ class Worker:
         """One worker cleans up for all."""
         return settings.cache.cleanup_interval if self._seat.number == 0 else 0
 
+    async def _beat(self) -> None:
+        """Tell the supervisor that this worker works: that the loop's readers were called, and that the core has
+        completed a batch and looked at its relays since the last beat. An idle core is woken for that."""
+        while True:
+            await asyncio.sleep(place.TICK)
+            if self._screener.probe():
+                place.beat(self._seat.pulse)
+
     async def _tick(self) -> None:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
         for number in itertools.count(1):
             await asyncio.sleep(place.TICK)
-            place.beat(self._seat.pulse)
-            if number % RESOLVERS_TICKS == 0:
-                await self._follow_system()
-            if self._log.disconnected:
-                with contextlib.suppress(OSError):
-                    self._target.open()
-            self._log.flush()
+            try:
+                if number % RESOLVERS_TICKS == 0:
+                    await self._follow_system()
+                if self._log.disconnected:
+                    with contextlib.suppress(OSError):
+                        self._target.open()
+                self._log.flush()
+            except Exception as error:
+                self._errors.tell("the worker's housekeeping", error)
 
     def _warn_at_once(self, text: str) -> None:
         """Not with the core's next line, nor at the next tick."""
@@ -271,9 +297,14 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def _answer_over_tcp(self, token: int, name: str) -> None:
-        answer = await self._resolver.query_a(name)
-        addresses = None if answer.outcome == "failed" else [socket.inet_aton(text) for text in answer.addresses]
-        ttl = -1 if answer.ttl is None else answer.ttl
+        addresses, ttl = None, -1
+        try:
+            answer = await self._resolver.query_a(name)
+            if answer.outcome != "failed":
+                addresses = [socket.inet_aton(text) for text in answer.addresses]
+            ttl = -1 if answer.ttl is None else answer.ttl
+        except Exception as error:  # as good as no answer, and the client is not kept waiting for it
+            self._errors.tell("DNS over TCP", error)
         self._screener.tcp_answer(token, addresses, ttl, ttl)
 
     # ---- what MTAs announce

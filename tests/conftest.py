@@ -31,13 +31,16 @@ def _uses_lab(file: str) -> bool:
 
 class LabTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """With several pytest processes, the lab is started in one of them only; every other file of tests/peers stays in
-    one, for what it has started itself, and every other test is for itself.
+    one, for what it has started itself, and the loads of tests/sanitizer come one after the other, for they take all of
+    the machine. Every other test is for itself.
 
     xdist's own groups (--dist loadgroup) are written into the tests' names, which pytest 9.2 does not let it.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file.startswith("tests/sanitizer/"):
+            return file
         if not file.startswith("tests/peers/"):
             return nodeid
         return "lab" if _uses_lab(file) else file

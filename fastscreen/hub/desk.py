@@ -34,13 +34,10 @@ class Desk:
         self._log = log
 
     def serve(self) -> None:
-        """Answer one question. What cannot be sent is lost: the hub asks again."""
-        try:
-            asked = receive_question(self._end)
-            if asked is not None:
-                send(self._end, Answered(asked.number, self._answer(asked.question)))
-        except Exception as error:  # whatever it is: mail goes on
-            self._log.warning(f"a question of the hub's: {type(error).__name__}: {error}")
+        """Answer one question. What cannot be sent is lost: the hub asks again. Raises whatever is wrong with it."""
+        asked = receive_question(self._end)
+        if asked is not None:
+            send(self._end, Answered(asked.number, self._answer(asked.question)))
 
     def _answer(self, question: Question) -> Any:
         match question:

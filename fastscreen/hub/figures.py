@@ -31,6 +31,7 @@ _OWN = (
     "accepting",
     "stages",
     "lost_log_lines",
+    "stale_events",
 )
 _SUMMED = ("asked", "answered", "listed", "unique", "timed_out", "errors")
 

@@ -23,6 +23,7 @@ from fastscreen.hub.frames import Request
 from fastscreen.hub.house import House
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
+from fastscreen.loop_errors import LoopErrors
 from fastscreen.warningbook import WarningBook
 
 _PR_SET_NAME = 15
@@ -61,6 +62,8 @@ class Hub:
         self._target = target
         self._daemon = daemon
         self._callers: set[Caller] = set()
+        self._exit_code = 0
+        self._errors = LoopErrors(target.log, self._give_up)
 
     def run(self) -> int:
         """Serve until the supervisor says so, or is gone."""
@@ -71,6 +74,7 @@ class Hub:
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
+        self._errors.install(loop)
         self._ended = asyncio.Event()
         daemon = self._daemon
         books = [WarningBook(memory) for memory in daemon.books]
@@ -87,7 +91,7 @@ class Hub:
             daemon.health,
             [Conditions(memory) for memory in daemon.condition_memory],
         )
-        loop.add_reader(daemon.channel.fileno(), self._ordered)
+        loop.add_reader(daemon.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
         beating = loop.create_task(self._beat())
         servers = []
         if daemon.control is not None:
@@ -104,7 +108,11 @@ class Hub:
         await self._house.close()
         beating.cancel()
         self._target.close()
-        return 0
+        return self._exit_code
+
+    def _give_up(self) -> None:
+        self._exit_code = 1
+        self._ended.set()
 
     async def _beat(self) -> None:
         while True:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.conditions import Conditions
 from fastscreen.config import Config
 from fastscreen.logs import LogTarget
+from fastscreen.loop_errors import LoopErrors
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import Chain, ContextError, chains, new_context
 from fastscreen.starttls.gate import Gate
@@ -39,7 +41,7 @@ class Seat(Struct, frozen=True):
     for every process.
 
     ready: one shared octet, 1 while this process takes clients. certificates: as read at the start. pulse: an octet
-    that changes every second, as long as the loop turns. conditions: of this process.
+    that changes every second, as long as clients are taken. conditions: of this process.
     """
 
     number: int
@@ -61,6 +63,10 @@ class TlsProcess:
         self._seat = seat
         self._sessions: set[Session] = set()
         self._flushing = self._paused = False
+        self._turns = 0  # of `_take`
+        self._exit_code = 0
+        self._errors = LoopErrors(self._log, self._give_up)
+        self._take = self._errors.guard("taking clients", self._take_some)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._room = max(1, (soft - RESERVED_DESCRIPTORS) // 2)
 
@@ -80,6 +86,7 @@ class TlsProcess:
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
+        self._errors.install(loop)
         self._ended = asyncio.Event()
         settings = self._config.tls
         gate: Gate[Session] = Gate(settings.handshakes, lambda session: loop.call_soon(session.begin), loop.time)
@@ -90,14 +97,15 @@ class TlsProcess:
             settings.handshake_time,
             settings.log_level,
             self._say,
+            self._errors.tell,
             self._left,
             memoryview(bytearray(CHUNK)),
         )
         loop.add_reader(self._seat.clients.fileno(), self._take)
-        loop.add_reader(self._seat.channel.fileno(), self._ordered)
+        loop.add_reader(self._seat.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
         self._seat.ready[0] = 1
         channel.send(self._seat.channel, Ready())
-        tick = loop.create_task(self._tick())
+        ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
         await self._ended.wait()
         self._seat.ready[0] = 0
         loop.remove_reader(self._seat.clients.fileno())
@@ -106,13 +114,20 @@ class TlsProcess:
             await asyncio.sleep(0.02)
         for session in list(self._sessions):
             session.end()
-        tick.cancel()
+        for tick in ticks:
+            tick.cancel()
         self._target.close()
-        return 0
+        return self._exit_code
+
+    def _give_up(self) -> None:
+        """Clients cannot be taken: the supervisor starts another process."""
+        self._exit_code = 1
+        self._ended.set()
 
     # ---- clients
 
-    def _take(self) -> None:
+    def _take_some(self) -> None:
+        self._turns += 1
         for _ in range(BATCH):
             if len(self._sessions) >= self._room:
                 # The others wait in the socket, or another process takes them; when it is full, they are told 454.
@@ -167,18 +182,30 @@ class TlsProcess:
                     self._log.warning(f"tls.certificates: {text}")
         self._log.flush()
 
+    async def _beat(self) -> None:
+        """Tell the supervisor that this process works: that clients do not wait while it takes none."""
+        waited, turns = False, 0
+        while True:
+            await asyncio.sleep(place.TICK)
+            waits = not self._paused and _is_readable(self._seat.clients)
+            if not (waits and waited and turns == self._turns):
+                place.beat(self._seat.pulse)
+            waited, turns = waits, self._turns
+
     async def _tick(self) -> None:
         """Long handshakes give up their places; a log daemon that was restarted is found again."""
         while True:
             await asyncio.sleep(place.TICK)
-            place.beat(self._seat.pulse)
-            self._hall.gate.admit()
-            if datetime.now(UTC) - self._expiry_told > DAY:
-                self._warn_of_expiry()
-            if self._log.disconnected:
-                with contextlib.suppress(OSError):
-                    self._target.open()
-            self._log.flush()
+            try:
+                self._hall.gate.admit()
+                if datetime.now(UTC) - self._expiry_told > DAY:
+                    self._warn_of_expiry()
+                if self._log.disconnected:
+                    with contextlib.suppress(OSError):
+                        self._target.open()
+                self._log.flush()
+            except Exception as error:
+                self._errors.tell("the TLS process's housekeeping", error)
 
     # ---- the supervisor's orders
 
@@ -219,6 +246,12 @@ class TlsProcess:
             os.close(copy)
         with contextlib.suppress(OSError):
             channel.send(self._seat.channel, report)
+
+
+def _is_readable(end: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(end.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def prepared(settings: Config, certificates: Certificates) -> tuple[ssl.SSLContext, list[Chain]]:

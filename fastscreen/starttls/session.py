@@ -12,6 +12,7 @@ import select
 import socket
 from collections.abc import Callable
 from ssl import SSLContext
+from typing import Any
 
 from msgspec import Struct
 
@@ -22,10 +23,13 @@ CHUNK = 65536
 READS = 16  # of one side in a turn
 END_SECONDS = 30.0  # for the client to take some of what is left when the screener is gone
 ENDS = 10  # so often at most
+LATE = 0.2  # s: a timer so late says that this process stood still
+LATE_GRACE = 0.05  # s: after that, what came meanwhile has its turn first
 
 
 class Hall(Struct):
-    """What a process's sessions share. handshake_time: s. say: logs a line. ended: is told of each that is over."""
+    """What a process's sessions share. handshake_time: s. say: logs a line. failed: logs an error of this program's.
+    ended: is told of each that is over."""
 
     loop: asyncio.AbstractEventLoop
     context: SSLContext
@@ -33,6 +37,7 @@ class Hall(Struct):
     handshake_time: float
     log_level: int
     say: Callable[[str], object]
+    failed: Callable[[str, BaseException], object]
     ended: Callable[[Session], object]
     buffer: memoryview
 
@@ -58,10 +63,31 @@ class Session:
     def start(self) -> None:
         """Wait for the client's first octets: before them it costs next to nothing."""
         hall = self._hall
-        self._timer = hall.loop.call_later(hall.handshake_time, self._handshake_failed)
+        self._set_timer(hall.handshake_time, self._handshake_failed)
         self._watch()
 
     # ---- what the loop calls
+
+    def _safely(self, step: Callable[..., object], *rest: Any) -> None:
+        """Every call from the loop: a fault in this program ends this client's session, and no other."""
+        try:
+            step(*rest)
+        except Exception as error:
+            self._hall.failed("a TLS session", error)
+            self.end()
+
+    def _set_timer(self, seconds: float, step: Callable[..., object], *rest: Any) -> None:
+        """Call later. When this process stood still meanwhile, what came in time comes first."""
+        loop = self._hall.loop
+        due = loop.time() + seconds
+
+        def over() -> None:
+            if loop.time() > due + LATE:
+                self._timer = loop.call_later(LATE_GRACE, self._safely, step, *rest)
+            else:
+                self._safely(step, *rest)
+
+        self._timer = loop.call_later(seconds, over)
 
     def _client_ready(self) -> None:
         if self._tunnel is None:
@@ -96,7 +122,7 @@ class Session:
         for _ in range(READS):
             if self._over or not wanted() or not read():
                 return
-        self._hall.loop.call_soon(self._read_on, wanted, read)
+        self._hall.loop.call_soon(self._safely, self._read_on, wanted, read)
 
     def _reads_client(self) -> bool:
         return self._reading_client
@@ -106,6 +132,9 @@ class Session:
 
     def begin(self) -> None:
         """Its turn has come."""
+        self._safely(self._begin)
+
+    def _begin(self) -> None:
         if not self._over:
             self._tunnel = Tunnel(self._hall.context)
             self._watch()
@@ -230,25 +259,25 @@ class Session:
         if read_client != self._reading_client:
             self._reading_client = read_client
             if read_client:
-                loop.add_reader(self._client.fileno(), self._client_ready)
+                loop.add_reader(self._client.fileno(), self._safely, self._client_ready)
             else:
                 loop.remove_reader(self._client.fileno())
         if read_plain != self._reading_plain:
             self._reading_plain = read_plain
             if read_plain:
-                loop.add_reader(self._plain.fileno(), self._plain_ready)
+                loop.add_reader(self._plain.fileno(), self._safely, self._plain_ready)
             else:
                 loop.remove_reader(self._plain.fileno())
         if bool(self._to_client) != self._writing_client:
             self._writing_client = not self._writing_client
             if self._writing_client:
-                loop.add_writer(self._client.fileno(), self._writable)
+                loop.add_writer(self._client.fileno(), self._safely, self._writable)
             else:
                 loop.remove_writer(self._client.fileno())
         if bool(self._to_plain) != self._writing_plain:
             self._writing_plain = not self._writing_plain
             if self._writing_plain:
-                loop.add_writer(self._plain.fileno(), self._writable)
+                loop.add_writer(self._plain.fileno(), self._safely, self._writable)
             else:
                 loop.remove_writer(self._plain.fileno())
 
@@ -268,7 +297,7 @@ class Session:
     def _limit_end(self) -> None:
         """What is left for the client is stuck: see later whether the screener still is there."""
         if self._timer is None:
-            self._timer = self._hall.loop.call_later(END_SECONDS, self._look_at_end, self._sent)
+            self._set_timer(END_SECONDS, self._look_at_end, self._sent)
 
     def _look_at_end(self, sent: int) -> None:
         self._timer = None
@@ -292,13 +321,15 @@ class Session:
         self._over = True
         hall = self._hall
         self._cancel_timer()
-        for each in (self._client, self._plain):
-            hall.loop.remove_reader(each.fileno())
-            hall.loop.remove_writer(each.fileno())
-            each.close()
-        hall.gate.leave(self)
-        hall.say(f"DISCONNECT {self._name}")
-        hall.ended(self)
+        try:
+            for each in (self._client, self._plain):
+                hall.loop.remove_reader(each.fileno())
+                hall.loop.remove_writer(each.fileno())
+                each.close()
+        finally:
+            hall.gate.leave(self)
+            hall.say(f"DISCONNECT {self._name}")
+            hall.ended(self)
 
 
 def rest(to: socket.socket, data: bytes | memoryview) -> bytes | memoryview:

@@ -40,8 +40,17 @@ class Lab:
         self.later = 0.0  # s, put on top of the gate's clock
         gate: Gate[Session] = Gate(places, lambda who: self.loop.call_soon(who.begin), lambda: self.later)
         buffer = memoryview(bytearray(CHUNK))
+        self.failures: list[BaseException] = []
         self.hall = Hall(
-            self.loop, server, gate, handshake_time, 1, self.said.append, lambda session: self.over.set(), buffer
+            self.loop,
+            server,
+            gate,
+            handshake_time,
+            1,
+            self.said.append,
+            lambda what, error: self.failures.append(error),
+            lambda session: self.over.set(),
+            buffer,
         )
         self.client, self.screener = self.another()
 
