@@ -340,6 +340,29 @@ def test_a_client_is_connected_through(behind: Behind) -> None:
     assert behind.mta.logged(source)
 
 
+def test_pflogsumm_counts_the_ports_mail(behind: Behind, tmp_path: Path) -> None:
+    """Under the name that the port has in the page."""
+    if behind.kind != "postfix":
+        return
+    for number in range(2):
+        code, printed = behind.inside(
+            *swaks_command(f"127.20.0.{1 + number}", "sender@client.test", TO), "--header", f"Subject: counted {number}"
+        )
+        assert code == 0, printed
+        behind.received(f"counted {number}")
+    log = tmp_path / "mail.log"
+    log.write_text(
+        "".join(
+            line + "\n"
+            for line in behind.mta.log.read_text().splitlines()
+            if any(f"[127.20.0.{1 + number}]" in line for number in range(2)) and "client=" in line
+        )
+    )
+    assert len(log.read_text().splitlines()) == 2
+    done = subprocess.run([needs.program("pflogsumm"), str(log)], capture_output=True, text=True, timeout=120)
+    assert "      2   received\n" in done.stdout, done.stdout + log.read_text()
+
+
 def test_openssl_and_swaks_agree(behind: Behind) -> None:
     """About protocol, cipher, certificate and what EHLO says inside TLS."""
     kept = behind.folder / "swaks.pem"
