@@ -2,12 +2,18 @@
 # what the client said, HELO or EHLO, MAIL, RCPT, one after the other; its answer to the RCPT is the client's, and from
 # there on the session is relayed. While the MTA is asked, what the client sends waits in the kernel. When no MTA
 # answers, the client gets its 450 after all, and nothing is lost: what it passed is remembered when it goes.
+#
+# The client has been told 250 to its MAIL. When the MTA refuses that MAIL, the client believes in a transaction that the
+# MTA does not have, so the session is not relayed: the MTA is left, and the engine gives the MTA's reply to MAIL to all
+# that belongs to this transaction. The next transaction asks the MTA again.
 
 cdef enum:
     # EHLO keywords, as ehlo.py numbers them, that an MTA must have if the client was told of them
     KEYWORDS_PROMISED = 1 << 0 | 1 << 4 | 1 << 11 | 1 << 13     # 8BITMIME, SIZE, DSN, CHUNKING
     KEYWORD_SMTPUTF8 = 1 << 12
     SAID_TEXT = 200                 # characters of an MTA's reply in a log line
+    FREE_REFUSALS = 1000            # RCPT commands after a refused MAIL that command_count_limit does not count
+    CHUNK_DIGITS = 20               # of a BDAT chunk's size (RFC 3030 section 2)
 
 cdef const char* LINE_END = b"\r\n"
 
@@ -113,19 +119,22 @@ cdef void continue_readable(Screener core, Session* session) noexcept:
         size = reply_size(asking.reply, asking.length, &code)
         if size < 0:
             continue_missed(core, session, "what came is no SMTP reply")
-        if size <= 0 or not continue_step(core, session, size, code // 100):
+        if size <= 0 or not continue_step(core, session, size, code):
             return
         asking.length -= size
         memmove(asking.reply, asking.reply + size, asking.length)
 
 
-cdef bint continue_step(Screener core, Session* session, int32_t size, int kind) noexcept:
+cdef bint continue_step(Screener core, Session* session, int32_t size, int code) noexcept:
     """One reply is complete. False: the MTA is asked no more."""
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
-    cdef bint last = asking.step == ASK_MAIL and kind != 2 or asking.step == ASK_RCPT
-    if last and kind != 3:
+    cdef int kind = code // 100
+    if asking.step == ASK_RCPT and kind != 3:
         continue_go(core, session)
+        return False
+    if asking.step == ASK_MAIL and kind > 3:
+        continue_mail_refused(core, session, size, code == 421)
         return False
     if kind != 2:
         continue_refused(core, session, asking.reply, size)
@@ -181,20 +190,8 @@ cdef void continue_go(Screener core, Session* session) noexcept:
     cdef Relay* relay = session.relay
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
-    cdef Targets targets = relay_targets(session)
-    cdef uint32_t shown = asking.length
-    while shown and asking.reply[shown - 1] in (c"\r", c"\n"):
-        shown -= 1
-    session_remember(core, session)
-    log_begin(core, session, "CONTINUE from ")
-    core.log.put(" to ")
-    core.log.put(targets.targets[relay.target].label)
-    core.log.put(": MAIL refused: " if asking.step == ASK_MAIL else ": ")
-    core.log.put_escaped(asking.reply, min(shown, <uint32_t> SAID_TEXT), 4 * SAID_TEXT)
-    core.log.end()
-    event(core, session, EVENT_CONTINUED, 0, asking.reply, shown)
+    continue_answered(core, session, asking.length)
     core.handed += 1
-    targets.up(relay.target)
     if (dialogue.unsent_length and not flow_keep(&relay.flows[<int> FROM_MTA], dialogue.unsent, dialogue.unsent_length)
             or not flow_keep(&relay.flows[<int> FROM_MTA], asking.reply, asking.length)
             or asking.rest_length
@@ -204,6 +201,42 @@ cdef void continue_go(Screener core, Session* session) noexcept:
     relay.flows[<int> FROM_MTA].moved = asking.length
     relay.flows[<int> FROM_CLIENT].moved = asking.rest_length
     relay_flow(core, session)
+
+
+cdef void continue_answered(Screener core, Session* session, uint32_t size) noexcept:
+    """The MTA has said what the client is told: the client has passed, and the log says what it is told."""
+    cdef Asking* asking = session.dialogue.asking
+    cdef Targets targets = relay_targets(session)
+    while size and asking.reply[size - 1] in (c"\r", c"\n"):
+        size -= 1
+    session_remember(core, session)
+    log_begin(core, session, "CONTINUE from ")
+    core.log.put(" to ")
+    core.log.put(targets.targets[session.relay.target].label)
+    core.log.put(": MAIL refused: " if asking.step == ASK_MAIL else ": ")
+    core.log.put_escaped(asking.reply, min(size, <uint32_t> SAID_TEXT), 4 * SAID_TEXT)
+    core.log.end()
+    event(core, session, EVENT_CONTINUED, 0, asking.reply, size)
+    targets.up(session.relay.target)
+
+
+cdef void continue_mail_refused(Screener core, Session* session, int32_t size, bint hangs_up) noexcept:
+    """The MTA has refused MAIL, which the client was told 250 to. hangs_up: the reply is a 421, the client's last."""
+    cdef Dialogue* dialogue = session.dialogue
+    cdef Asking* asking = dialogue.asking
+    continue_answered(core, session, size)
+    refusal_keep(dialogue, asking.reply, size)
+    if not hangs_up:
+        send(session.mta, b"QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL)
+    relay_free(core, session)
+    if hangs_up:
+        send_at_once(session.fd)
+        if refusal_reply(core, session):
+            session_part(core, session)
+        return
+    session.flags &= ~CONTINUE_TRIED        # the next transaction may fare better
+    session.flags |= DEEP_DONE              # the client has passed: from here on it would be the MTA's to judge
+    continue_resume(core, session)
 
 
 cdef void continue_missed(Screener core, Session* session, const char* why) noexcept:
@@ -242,19 +275,24 @@ cdef void continue_time_over(Screener core, Session* session) noexcept:
 
 cdef void continue_failed(Screener core, Session* session, const char* why) noexcept:
     """No MTA answers: the engine does, and then reads on."""
+    core.relay_news = True
+    continue_log_failed(core, session, why)
+    continue_resume(core, session)
+
+
+cdef void continue_resume(Screener core, Session* session) noexcept:
+    """The engine answers the RCPT and what the client sent behind it."""
     cdef Asking* asking = session.dialogue.asking
     cdef uint32_t rest = min(asking.rest_length, <uint32_t> FEED_SIZE)
     cdef Line line
     session.dialogue.asking = NULL
-    core.relay_news = True
-    continue_log_failed(core, session, why)
     continue_back(core, session)
     memset(&line, 0, sizeof(line))
     line.text = asking.rcpt
     line.length = <uint32_t> strlen(asking.rcpt)
     line_read(&line)
     memcpy(core.feed, asking.rest, rest)
-    if dialogue_execute(core, session, &line):
+    if refusal_reply(core, session) if session.dialogue.refusal != NULL else dialogue_execute(core, session, &line):
         dialogue_feed(core, session, core.feed, core.feed + rest)
     free(asking)
 
@@ -288,3 +326,70 @@ cdef Asking* asking_new(const Line* line, const char* rest, const char* end) noe
 cdef void asking_free(Dialogue* dialogue) noexcept nogil:
     free(dialogue.asking)
     dialogue.asking = NULL
+
+
+# ---- a transaction whose MAIL the MTA has refused
+
+cdef void refusal_keep(Dialogue* dialogue, const char* reply, int32_t size) noexcept:
+    """Keep the MTA's reply. Out of memory there is none: then the engine replies 450."""
+    keep_text(&dialogue.refusal, reply, size)
+    dialogue.refusal_length = size
+
+
+cdef bint refusal_covers(Session* session, const Line* line) noexcept:
+    """True for a command that belongs to the refused transaction. MAIL ends that transaction and begins another, as
+    RSET, HELO and EHLO end it: the MTA never had it, so a new MAIL is not nested."""
+    cdef Dialogue* dialogue = session.dialogue
+    if line.command == CMD_MAIL:
+        dialogue_reset(dialogue)
+    if line.command == CMD_BDAT and not dialogue.discarded & KEYWORD_CHUNKING:
+        return chunk_size(line, &dialogue.chunk)
+    return line.command in (CMD_RCPT, CMD_DATA)
+
+
+cdef bint refusal_reply(Screener core, Session* session) noexcept:
+    """Reply as the MTA replied to MAIL, word for word: no footer, no soft_bounce. False: the session is over."""
+    cdef Dialogue* dialogue = session.dialogue
+    cdef bytes reply
+    if dialogue.refusal == NULL:
+        reply = LATER
+    else:
+        reply = dialogue.refusal[:dialogue.refusal_length]
+    event(core, session, EVENT_REPLY, 0, reply, len(reply) - 2)
+    if session_send(core, session, reply):
+        return True
+    session_hung_up(core, session)
+    return False
+
+
+cdef bint refusal_answers_freely(Dialogue* dialogue, int command) noexcept nogil:
+    """True for one more recipient that is only to hear why MAIL was refused: a 421 in its place would defer what the
+    MTA refused for good. Bounded, since command_count_limit does not count it."""
+    if dialogue.refusal == NULL or command != CMD_RCPT or dialogue.refused == FREE_REFUSALS:
+        return False
+    dialogue.refused += 1
+    return True
+
+
+cdef const char* refusal_skip(Dialogue* dialogue, const char* at, const char* end) noexcept nogil:
+    """Drop what came of a refused chunk: it is a message, not commands. Returns where the next command begins."""
+    cdef uint64_t size = min(dialogue.chunk, <uint64_t> (end - at))
+    dialogue.chunk -= size
+    return at + size
+
+
+cdef bint chunk_size(const Line* line, uint64_t* size) noexcept nogil:
+    """The size that a BDAT command announces (RFC 3030 section 2). False: it announces none."""
+    cdef uint32_t at = line.word + line.word_length
+    cdef uint32_t first
+    size[0] = 0
+    while at < line.length and line.text[at] == c" ":
+        at += 1
+    first = at
+    while at < line.length and at - first < CHUNK_DIGITS and c"0" <= line.text[at] <= c"9":
+        size[0] = 10 * size[0] + (line.text[at] - c"0")
+        at += 1
+    if 0 < at - first < CHUNK_DIGITS and (at == line.length or line.text[at] == c" "):
+        return True
+    size[0] = 0
+    return False

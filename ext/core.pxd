@@ -376,6 +376,7 @@ cdef enum SessionFlag:
     ALL_FAIL = 0x11111
     ALL_PASS = 0x22222
     ALL_TODO = 0x44444
+    DEEP_DONE = 0x88800
     DEEP_FAIL = 0x11100
     DEEP_PASS = 0x22200
     DEEP_TODO = 0x44400
@@ -465,6 +466,10 @@ cdef struct Dialogue:
     char* hello             # the last HELO or EHLO line, as it came; NULL: none, or none that can be repeated
     char* mail              # the last MAIL line, the same
     Asking* asking          # NULL: no MTA is asked
+    char* refusal           # the MTA's reply to MAIL, line ends included; NULL: no MTA has refused it
+    uint32_t refusal_length
+    uint32_t refused        # RCPT commands of this session that `refusal` has answered
+    uint64_t chunk          # bytes of a refused BDAT chunk that are still to come
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
     uint32_t discarded      # EHLO keywords, as ehlo.py numbers them

@@ -54,6 +54,8 @@ cdef void dialogue_feed(Screener core, Session* session, const char* at, const c
     cdef Line line
     cdef int lines
     while True:
+        if dialogue.chunk:
+            at = refusal_skip(dialogue, at, end)
         lines = line_next(&dialogue.lines, &at, end, policy.line_limit, &line)
         if lines < 0:
             session_turn_away(core, session, NO_RESOURCES)
@@ -110,7 +112,8 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
             return False
     if line.command == CMD_RCPT:
         deep_passed(session)
-    dialogue.commands += 1
+    if not refusal_answers_freely(dialogue, line.command):
+        dialogue.commands += 1
     if dialogue.commands > policy.command_limit and line.command != CMD_QUIT:
         log_begin(core, session, "COMMAND COUNT LIMIT from ")
         core.log.put(" after ")
@@ -121,6 +124,8 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         return False
     if policy.continue_targets is None:
         return dialogue_execute(core, session, line)
+    if dialogue.refusal != NULL and refusal_covers(session, line):
+        return refusal_reply(core, session)
     if line.command == CMD_RCPT and continue_begin(core, session, line, rest, end):
         return False                # the MTA has the word
     had_sender = dialogue.sender != NULL
@@ -400,7 +405,8 @@ cdef void log_about_rcpt(Screener core, Session* session, const char* command) n
 
 cdef void dialogue_reset(Dialogue* dialogue) noexcept nogil:
     free(dialogue.sender)
-    dialogue.sender = NULL
+    free(dialogue.refusal)
+    dialogue.sender = dialogue.refusal = NULL
 
 
 cdef void dialogue_free(Session* session) noexcept nogil:
@@ -413,6 +419,7 @@ cdef void dialogue_free(Session* session) noexcept nogil:
     free(dialogue.hello)
     free(dialogue.mail)
     free(dialogue.asking)
+    free(dialogue.refusal)
     free(dialogue.unsent)
     free(dialogue)
     session.dialogue = NULL

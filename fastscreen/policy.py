@@ -183,7 +183,8 @@ class Tables:
     def _use_offer(self, offer: Offer | None) -> None:
         """What clients are told that may go on with an MTA. None: it is not known yet what that announces."""
         if offer is None:
-            self._ehlo.use(Keyword.CHUNKING, None)
+            # No limit for SIZE: a sender whose message is larger would bounce it before the MTA is asked.
+            self._ehlo.use(Keyword.CHUNKING, 0)
         else:
             self._ehlo.use(OF_THE_MTA & ~offer.keywords, offer.size)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from fastscreen import __version__
+from fastscreen.cli.output import allow_any_locale
 
 COMMANDS = (
     *("run", "demo", "tui", "status", "explain", "events", "cache", "report"),
@@ -48,6 +49,7 @@ def parser(*commands: str) -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code: 0, 1 (it failed), 2 (wrong usage or configuration)."""
     words = sys.argv[1:] if words is None else words
+    allow_any_locale()
     # only what the command needs is imported: some are run every minute, and run stays
     wanted = [word for word in words[:1] if word in COMMANDS]
     arguments = parser(*wanted).parse_args(words)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from msgspec import to_builtins
 
+from fastscreen.cli.output import print_utf8
 from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
 from fastscreen.postfix import output, settings
@@ -89,8 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"fastscreen: {arguments.output}: cannot be written: {error.strerror}", file=sys.stderr)
             return 1
     elif not arguments.json:
-        print(text, end="")
-        sys.stdout.flush()
+        print_utf8(text)
     if arguments.json:
         print(json.dumps(report(translated, advice, found), indent=2))
     else:

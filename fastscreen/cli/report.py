@@ -10,29 +10,37 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec import Struct
 
+from fastscreen.cli.control import USUAL_FILE
 from fastscreen.config import ConfigError, load
+from fastscreen.config.model import Config, LogStderr, LogSyslog
+from fastscreen.config.model import LogFile as ToFile
 from fastscreen.escape import printable
+from fastscreen.policy import shown_names
 from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
 from fastscreen.report.days import Days, days
 from fastscreen.report.files import LogError, LogFile, in_order, usual_files
 from fastscreen.report.lines import reader
 from fastscreen.report.mail import MailError, recipient, send
+from fastscreen.report.masking import Masking
+from fastscreen.report.sources import Journal, journal_idents, own_files
 from fastscreen.report.summary import Summary, summarize
 from fastscreen.report.tally import Tally
 from fastscreen.report.text import Style, as_text
 from fastscreen.report.whatif import Settings, rejudge, settings_of
+from fastscreen.tables import TableError
 
 EXAMPLES = """\
 examples:
-  fastscreen report -d yesterday                       from /var/log/mail.log* or maillog*
+  fastscreen report -d yesterday                       from the daemon's log, else the journal, else /var/log/mail.log*
   fastscreen report --problems-first /var/log/mail.log.1 /var/log/mail.log.2.gz
   fastscreen report -d week --html /var/www/report.html
   fastscreen report -d yesterday -q --mail-to postmaster@example.com    for a daily timer: no lines, no mail
@@ -44,6 +52,11 @@ exit codes: 0 done, 1 a log cannot be read to its end, or the report not be writ
 """
 
 LOGS = Path("/var/log")
+MARKS = b"postscreen[", b"fastscreen["
+UNKNOWN_FORM = (
+    "has lines of postscreen or fastscreen, and none could be read; expected one of the forms in docs/report.md, or "
+    "--syslog-name with their ident"
+)
 LONG = 50_000_000  # octets: from here on a terminal is shown how far it has come
 
 Read = TypeVar("Read")
@@ -60,12 +73,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         add_help=False,
     )
     parser.add_argument(
-        "files", nargs="*", metavar="FILE", help="logs, plain, .gz, .xz or .bz2, in any order; - is standard input"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="logs, plain, .gz, .xz or .bz2, in any order; - is standard input (default: the file of log.to, else the "
+        "journal, else mail.log or maillog)",
     )
     parser.add_argument("--help", action="help", help="show this help message and exit")
     parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only of these days: {DAYS_ALLOWED}")
     parser.add_argument(
-        "--syslog-name", default="", metavar="NAME", help="the log's name for Postfix, or log.ident, if it is another"
+        "--syslog-name", default="", metavar="NAME", help="an ident of fastscreen's (log.ident) that is in these logs"
     )
     shown = parser.add_argument_group("what is shown, as with pflogsumm")
     shown.add_argument("-h", dest="hosts", metavar="N", type=_count, default=20, help="top N of clients; 0: none (20)")
@@ -94,7 +111,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SETTING",
         help="threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]",
     )
-    other.add_argument("-c", "--config", metavar="FILE", type=Path, help="the settings that --what-if changes")
+    other.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"the settings that --what-if changes; also log.to, log.ident and dnsbl.reply_map (default: {USUAL_FILE})",
+    )
     parser.set_defaults(run=run)
 
 
@@ -102,8 +125,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Read, sum up, show; return the exit code."""
     period: Days | None = arguments.days
     try:
-        settings = _settings(arguments)
-    except (ConfigError, ValueError) as error:
+        daemon = _daemon(arguments.config)
+        settings = _settings(arguments, daemon)
+    except (ConfigError, TableError, ValueError) as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 2
     tally = Tally(
@@ -112,8 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
         with_senders=arguments.rej_add_from,
     )
     try:
-        names = arguments.files or usual_files(LOGS, period.since if period else 0)
-        failed = read(names, tally, arguments.syslog_name)
+        with logs(arguments.files, daemon, period.since if period else 0) as files:
+            failed = count(files, tally, arguments.syslog_name, daemon.ident)
     except LogError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
@@ -129,6 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
         what_if=rejudge(tally, settings) if settings else None,
         failed=[str(each) for each in failed],
     )
+    summary = Masking(daemon.reply_map).record(summary)
     try:
         show(summary, arguments)
         return 1 if failed else 0
@@ -139,27 +164,60 @@ def run(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def read(names: list[str], tally: Tally, syslog_name: str = "") -> list[LogError]:
-    """Count the lines of all files. Raises LogError: a file cannot be opened.
+@contextmanager
+def logs(names: list[str], daemon: Daemon, since: float) -> Iterator[list[LogFile]]:
+    """Open the logs that are named; if none is, the daemon's own file, else the journal, else the usual files.
 
-    Returned are those that could not be read to their end; what comes before that is counted.
+    since: s since 1970; older files are not opened. Raises LogError.
     """
-    rows = reader(syslog_name)
-    files = in_order(names)
+    names = names or own_files(daemon.to, since)
+    idents = [] if names else journal_idents(daemon.ident)
+    if idents:
+        journal = Journal(idents, since)
+        try:
+            yield [journal.log]
+        finally:
+            journal.close()
+        return
+    files = in_order(names or usual_files(LOGS, since))
+    try:
+        yield files
+    finally:
+        for file in files:
+            file.close()
+
+
+def read(names: list[str], tally: Tally, *idents: str) -> list[LogError]:
+    """`count` for files of these names. Raises LogError: a file cannot be opened."""
+    with logs(names, Daemon(), 0) as files:
+        return count(files, tally, *idents)
+
+
+def count(files: list[LogFile], tally: Tally, *idents: str) -> list[LogError]:
+    """Count the lines of all files. idents: more idents, as of `lines.pattern`.
+
+    Returned are the files that could not be read to their end (what comes before that is counted), and those that hold
+    a screener's lines in a form of which nothing could be read.
+    """
+    rows = reader(*idents)
     failed: list[LogError] = []
     collecting = gc.isenabled()
     gc.disable()  # what is counted has no cycles, and to look for them again and again takes seconds
     try:
         with progress(files) as advance:
             for file in files:
+                known = foreign = False
                 try:
                     for block in file.blocks(advance):
-                        tally.add(rows(block), file.clock)
+                        found = rows(block)
+                        known = known or any(row[0] for row in found)
+                        foreign = foreign or (not known and any(mark in block for mark in MARKS))
+                        tally.add(found, file.clock)
                 except LogError as error:
                     failed.append(error)
+                if foreign and not known:
+                    failed.append(LogError(f"{printable(file.name)}: {UNKNOWN_FORM}"))
     finally:
-        for file in files:
-            file.close()
         tally.finish()
         gc.freeze()
         if collecting:
@@ -234,15 +292,40 @@ def _umask() -> int:
     return mask
 
 
-def _settings(arguments: argparse.Namespace) -> Settings | None:
-    """What --what-if judges by. Raises ConfigError, ValueError."""
+class Daemon(Struct, frozen=True):
+    """What the configuration says of the daemon's log, and of how its lists are shown. config: None without one."""
+
+    config: Config | None = None
+    to: ToFile | LogSyslog | LogStderr = LogSyslog()
+    ident: str = ""
+    reply_map: Mapping[str, str] = {}
+
+
+def _daemon(named: Path | None) -> Daemon:
+    """The named configuration, else the usual one if this user can read it.
+
+    Raises ConfigError, TableError. The usual one is read without being asked for: when it is wrong, that is a warning.
+    """
+    file = named if named is not None else USUAL_FILE
+    if named is None and not os.access(file, os.R_OK):
+        return Daemon()
+    try:
+        config = load(file)
+        return Daemon(config, config.log.to, config.log.ident, shown_names(config.dnsbl)[0])
+    except (ConfigError, TableError) as error:
+        if named is not None:
+            raise
+        print(f"fastscreen: warning: {error}: log.to and dnsbl.reply_map are ignored", file=sys.stderr)
+        return Daemon()
+
+
+def _settings(arguments: argparse.Namespace, daemon: Daemon) -> Settings | None:
+    """What --what-if judges by. Raises ValueError."""
     if arguments.what_if is None:
-        if arguments.config is not None:
-            raise ValueError("-c is for --what-if")
         return None
     base = Settings()
-    if arguments.config is not None:
-        dnsbl = load(arguments.config).dnsbl
+    if arguments.config is not None and daemon.config is not None:
+        dnsbl = daemon.config.dnsbl
         base = Settings(dnsbl.sites, dnsbl.threshold, dnsbl.allowlist_threshold)
     settings = settings_of(arguments.what_if, base)
     if not settings.sites:  # nobody would be refused any more: a figure that is true and tells nothing

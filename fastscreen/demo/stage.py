@@ -46,9 +46,9 @@ class Stage:
             )
             self._crowd = self._started([sys.executable, "-m", "fastscreen.demo.crowd"])
             resolver = int(self._line(self._crowd))
-            (self.folder / settings.ACCESS).write_text(settings.access_list())
+            (self.folder / settings.ACCESS).write_text(settings.access_list(), encoding="utf-8")
             configuration = self.folder / "fastscreen.toml"
-            configuration.write_text(settings.configuration(self.folder, resolver))
+            configuration.write_text(settings.configuration(self.folder, resolver), encoding="utf-8")
             self._screener = self._started([sys.executable, "-m", "fastscreen", "run", "-c", str(configuration)])
             host, port = self._listening()
             self._await_control()

@@ -23,7 +23,7 @@ class _Known(Struct, forbid_unknown_fields=True):
 
 
 # read at once: as the user that `check` becomes, this file and Python's own may be out of reach
-_KNOWN = convert(tomllib.loads(files("fastscreen.listhealth").joinpath(_FILE).read_text()), _Known)
+_KNOWN = convert(tomllib.loads(files("fastscreen.listhealth").joinpath(_FILE).read_text(encoding="utf-8")), _Known)
 
 
 def obituary(domain: str) -> str:

@@ -91,7 +91,7 @@ def write(path: Path, text: str, *, force: bool) -> None:
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             before = path.stat() if force and path.exists() else None

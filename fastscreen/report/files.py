@@ -65,13 +65,13 @@ class LogFile:
     identity: device and inode of a regular file; None for any other.
     """
 
-    def __init__(self, name: str) -> None:
-        """Raises LogError."""
+    def __init__(self, name: str, stream: BinaryIO | None = None) -> None:
+        """stream: what to read, when it is no file of that name. Raises LogError."""
         self.name = name
         try:
             if name == STANDARD_INPUT and sys.stdin is None:
                 raise LogError("standard input is closed")
-            opened: BinaryIO = sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb")  # noqa: SIM115
+            opened: BinaryIO = stream or (sys.stdin.buffer if name == STANDARD_INPUT else Path(name).open("rb"))  # noqa: SIM115
             self._raw = opened
             known = os.fstat(opened.fileno())
         except OSError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TypeAlias
 
-from fastscreen.report.forms import STAMP, usual
+from fastscreen.report.forms import PRIORITY, STAMP, usual
 
 Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
 """A line: stamp, zone, program (empty for an ident without one), then one of
@@ -91,31 +91,19 @@ _VERBS: dict[bytes, Kind] = {
 VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are quicker
 """What a line about a client begins with, and its Kind."""
 
-NAMES = ("postfix", "fastscreen")
-"""Syslog names that are always looked for."""
-
 FIRST_STAMP = re.compile(rb"^(?:\{\"time\":\")?" + STAMP + rb"[ \"]", re.MULTILINE)
 _CLIENT = rb"(\[([0-9a-fA-F.:]{2,45}+)\]:\d{1,5}+)"
 
 
-def pattern(name: str = "") -> re.Pattern[bytes]:
+def pattern(*names: str) -> re.Pattern[bytes]:
     """The expression that reads a block of whole lines: `findall` gives a Row for each.
 
-    name: a syslog name to look for beside NAMES, with pflogsumm's meaning of --syslog-name, or the whole ident of
-    fastscreen's log (`log.ident`).
+    Read are NAME/postscreen with its dnsblog and tlsproxy, whatever the name is (Postfix: `syslog_name`, which may be a
+    `multi_instance_name`, and may have a service's name in it), and `fastscreen`. names: more idents, such as the
+    `log.ident` of a configuration.
     """
-    names = [re.escape(each.encode()) for each in (*NAMES, *([name] if name else []))]
-    # Postfix: NAME/postscreen, or NAME/SERVICE/postscreen; NAME-2/postscreen of a second instance.
-    # fastscreen: log.ident itself, and beside it /dnsblog.
-    idents = [re.escape(each.encode()) for each in ("fastscreen", name) if each]
-    beside = [re.escape(name.rpartition("/")[0].encode())] if "/" in name else []
-    program = (
-        rb"(?:(?:%b)(?:-\w{1,40}+)?(?:/[\w.-]{1,40}+){0,3}?/(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: "
-        % (
-            b"|".join(names + beside),
-            b"|".join(idents),
-        )
-    )
+    idents = b"|".join(re.escape(each.encode()) for each in ("fastscreen", *names) if each)
+    program = rb"(?:(?:[^\s\[/]{1,200}+/){1,9}+(postscreen|dnsblog|tlsproxy)|(?:%b))\[\d{1,10}\]: " % idents
     verbs = b"|".join(re.escape(verb) for verb in VERBS)
     texts = (
         rb"(%b)(?: (\d{1,9}))?(?: after \d[\d.]*)?(?: from| for)? %b(.*)" % (verbs, _CLIENT),
@@ -123,11 +111,11 @@ def pattern(name: str = "") -> re.Pattern[bytes]:
         rb"(warning|error|fatal|panic): (.*)",
         rb"(.*)",
     )
-    line = rb"%b \S{1,255}+ %b(?:%b)\n|.*\n" % (STAMP, program, b"|".join(texts))
+    line = rb"%b \S{1,255}+ %b%b(?:%b)\n|.*\n" % (STAMP, PRIORITY, program, b"|".join(texts))
     return re.compile(line)
 
 
-def reader(name: str = "") -> Callable[[bytes], list[Row]]:
-    """What makes rows of a block of whole lines, in all forms as they come. name: as of `pattern`."""
-    rows = pattern(name).findall
+def reader(*names: str) -> Callable[[bytes], list[Row]]:
+    """What makes rows of a block of whole lines, in all forms as they come. names: as of `pattern`."""
+    rows = pattern(*names).findall
     return lambda block: rows(usual(block))

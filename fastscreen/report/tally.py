@@ -66,6 +66,7 @@ _TLS_VERBS = {
     b"CONNECT": Kind.TLS_CONNECT,
     b"DISCONNECT": Kind.TLS_DISCONNECT,
 }
+_MAIL_REFUSED = re.compile(rb" to \S+: MAIL refused: ")
 # from=<sender>, to=<recipient>, proto=P, helo=<name>: a quoted local part may have any of these in it.
 _MAILBOX = rb'([^"<>]*+(?:"(?:\\.|[^"\\])*+"[^"<>]*+)*+)'
 _ENVELOPE = re.compile(rb"; from=<%b>, to=<%b>, proto=" % (_MAILBOX, _MAILBOX))
@@ -117,7 +118,8 @@ class Client(Struct, eq=False, gc=False):
 
 
 class Session(Struct, eq=False, gc=False):
-    """A session that has not ended. handed: it was counted as handed on. code: of the last refused recipient."""
+    """A session that has not ended. handed: it was counted as handed on. answered: by an MTA that refused its MAIL.
+    code: of the last refused recipient."""
 
     began: int
     client: Client
@@ -127,6 +129,7 @@ class Session(Struct, eq=False, gc=False):
     rank: int = 0
     refused: str = ""
     handed: bool = False
+    answered: bool = False
     hung: bool = False
     passed: bool = False
     judged: bool = False
@@ -342,7 +345,9 @@ class Tally:
             return
         if not session.judged:
             self._judge(client, session)
-        if session.handed:  # the MTA did not take it
+        if session.answered:
+            pass
+        elif session.handed:  # the MTA did not take it
             self.outcomes["handed"] -= 1
             self.handed[session.began // SLOT] -= 1
             client.handed -= 1
@@ -469,9 +474,12 @@ class Tally:
         session = self.sessions.get(where)
         if rest.startswith(b" failed: "):
             self.outcomes["continue failed"] += 1
-        else:
+            return
+        if session is None or not session.handed:  # a session may go on again after a refused MAIL
             self.outcomes["continued"] += 1
-            if session is not None and not session.handed:
+        if session is not None:
+            session.answered = _MAIL_REFUSED.match(rest) is not None
+            if not session.handed:
                 self._handed(client, session)
 
     def _shadowed(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:

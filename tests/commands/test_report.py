@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
 import socket
 import stat
+import subprocess
+import sys
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
@@ -14,7 +17,7 @@ from reportlog import A, come_again, connect, known, line, listed
 
 from fastscreen.cli import main
 from fastscreen.cli import report as command
-from fastscreen.report import mail
+from fastscreen.report import mail, sources
 
 LOG = (
     come_again(0),
@@ -119,9 +122,9 @@ def test_the_usual_files(log: str, monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_another_syslog_name(log: str, capsys: pytest.CaptureFixture[str]) -> None:
-    Path(log).write_bytes(b"".join(LOG).replace(b" postfix/", b" mx/"))
+    Path(log).write_bytes(b"".join(LOG).replace(b" postfix/postscreen[", b" mx["))
     assert main(["report", log, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["totals"] == {}
+    assert json.loads(capsys.readouterr().out)["totals"]["connect"] == 0
     assert main(["report", log, "--json", "--syslog-name", "mx"]) == 0
     assert json.loads(capsys.readouterr().out)["totals"]["connect"] == 4
 
@@ -283,3 +286,202 @@ def test_nothing_of_a_client_s_reaches_the_terminal(tmp_path: Path, capsys: pyte
         assert main(["report", str(log), *words]) == 0
         text = capsys.readouterr().out
         assert all(32 <= ord(character) < 127 or character in "\n–" for character in text)
+
+
+LOGS = Path(__file__).parent.parent / "logs"
+
+
+@pytest.mark.parametrize("name", ["multi-dash", "compose", "cri", "docker-json", "busybox"])
+def test_logs_of_containers_and_small_systems(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(LOGS / f"{name}.log"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["totals"]["connect"] == 3
+
+
+def test_a_form_that_cannot_be_read(log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said, whatever else was read, with exit code 1; not of what has nothing of a screener in it."""
+    unknown, other = tmp_path / "unknown.log", tmp_path / "other.log"
+    unknown.write_bytes(b"".join(b"at noon: " + line for line in b"".join(LOG).splitlines(keepends=True)))
+    other.write_bytes(b"Nov 22 08:06:46 mx1 postfix/smtpd[7]: connect from x\n")
+    for more in ([], [log], [str(other)]):
+        assert main(["report", str(unknown), *more, "--json"]) == 1
+        printed = capsys.readouterr()
+        assert f"{unknown}: has lines of postscreen or fastscreen, and none could be read; expected" in printed.err
+        assert (json.loads(printed.out)["totals"].get("connect", 0) == 4) == (more == [log])
+        assert any("none could be read" in note for note in json.loads(printed.out)["notes"])
+    assert main(["report", str(other), "-d", "2001-01-01"]) == 0
+    assert main(["report", log, "-d", "2001-01-01"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def configured(folder: Path, to: str, more: str = "") -> Path:
+    path = folder / "fastscreen.toml"
+    path.write_text(f'[log]\nto = "{to}"\n{more}')
+    return path
+
+
+def fake_journalctl(folder: Path, idents: list[str], entries: list[tuple[str, str]], code: int = 0) -> None:
+    """journalctl with these idents, and these idents' messages."""
+    lines = [
+        json.dumps(
+            {"__REALTIME_TIMESTAMP": "1795348800000000", "SYSLOG_IDENTIFIER": ident, "_PID": "7", "MESSAGE": message}
+        )
+        for ident, message in entries
+    ]
+    (folder / "idents").write_text("".join(f"{ident}\n" for ident in idents))
+    (folder / "entries").write_text("".join(f"{line}\n" for line in lines))
+    program = folder / "journalctl"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *" -F "*) cat {folder}/idents;; *) echo "$@" > {folder}/asked; cat {folder}/entries; '
+        f"exit {code};; esac\n"
+    )
+    program.chmod(0o755)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine without a journal, with an old mail.log of one connection, and no configuration."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "mail.log").write_bytes(connect(0))
+    monkeypatch.setattr(command, "LOGS", tmp_path / "var")
+    monkeypatch.setattr(command, "USUAL_FILE", tmp_path / "fastscreen.toml")
+    monkeypatch.setattr(sources, "JOURNALCTL", str(tmp_path / "bin" / "journalctl"))
+    return tmp_path
+
+
+def connections(capsys: pytest.CaptureFixture[str], *words: str) -> int:
+    assert main(["report", "--json", *words]) == 0
+    return int(json.loads(capsys.readouterr().out)["totals"].get("connect", 0))
+
+
+def test_the_daemons_own_log(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what was rotated away, and not what is only named alike; mail.log when the daemon logs elsewhere."""
+    own = machine / "own" / "screen.log"
+    own.parent.mkdir()
+    own.write_bytes(connect(0, "[192.0.2.1]:1"))
+    (own.parent / "screen.log.1").write_bytes(connect(0, "[192.0.2.1]:2"))
+    (own.parent / "screen.log-20261121.gz").write_bytes(gzip.compress(connect(0, "[192.0.2.1]:3")))
+    (own.parent / "screen.logs").write_bytes(connect(0, "[192.0.2.1]:4"))
+    (own.parent / "screen.log.d").mkdir()
+    assert connections(capsys) == 1
+    file = configured(machine, f"file:{own}")
+    assert connections(capsys) == 3
+    fake_journalctl(
+        machine / "bin", ["fastscreen"], [("fastscreen", "CONNECT from [192.0.2.1]:9 to [192.0.2.2]:25")] * 9
+    )
+    assert connections(capsys) == 3
+    named = machine / "other.toml"
+    file.rename(named)
+    assert connections(capsys, "-c", str(named)) == 3
+    configured(machine, "syslog")
+    assert connections(capsys) == 9
+    assert connections(capsys, str(machine / "var" / "mail.log")) == 1
+
+
+def test_the_daemons_log_is_missing(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another's, perhaps of last year, is no answer."""
+    configured(machine, f"file:{machine}/none.log")
+    assert main(["report"]) == 1
+    assert f"{machine}/none.log (log.to): missing; expected" in capsys.readouterr().err
+
+
+def test_the_daemons_ident(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = machine / "own.log"
+    own.write_bytes(connect(0).replace(b"postfix/postscreen", b"door"))
+    configured(machine, f"file:{own}", 'ident = "door"\n')
+    assert connections(capsys) == 1
+
+
+def test_the_journal(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of all idents that a screener has, from the first day that is asked for; without them, mail.log."""
+    come = "CONNECT from [192.0.2.1]:9 to [192.0.2.2]:25"
+    others = ["sshd", "postfix/smtpd", "x postscreen"]
+    fake_journalctl(machine / "bin", others, [("sshd", come)] * 5)
+    assert connections(capsys) == 1
+    entries = [("postfix-mx-in/postscreen", come), ("fastscreen", come), ("door", come)]
+    fake_journalctl(machine / "bin", [*others, *(ident for ident, _ in entries)], entries)
+    assert connections(capsys) == 2
+    configured(machine, "stderr", 'ident = "door"\n')
+    assert connections(capsys, "-d", "2026-11-22") == 3
+    asked = (machine / "bin" / "asked").read_text().split()
+    assert [word for word in asked if "identifier" in word] == [
+        *("--identifier=door", "--identifier=fastscreen", "--identifier=postfix-mx-in/postscreen")
+    ]
+    assert any(word.startswith("--since=@179") for word in asked)
+    fake_journalctl(machine / "bin", ["fastscreen"], [], code=3)
+    assert main(["report"]) == 1
+    assert "the journal: " in capsys.readouterr().err
+
+
+def test_a_broken_configuration_is_no_hindrance(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Unless it was named."""
+    (machine / "fastscreen.toml").write_text("[log]\nlevel = 3\n")
+    assert main(["report", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["totals"]["connect"] == 1
+    assert printed.err.startswith("fastscreen: warning: ")
+    assert main(["report", "-c", str(machine / "fastscreen.toml")]) == 2
+
+
+KEY = "abcdefghijklmnopqrstuvwxyz"
+SECRET = "s3cr3t.paid.example"
+
+
+@pytest.mark.parametrize("form", ["text", "--html", "mail", "--json"])
+def test_query_keys(
+    form: str, machine: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a list that reply_map names, and of one that it does not."""
+    blocked = f"550 5.7.1 Service unavailable; client [192.0.2.1] blocked using {KEY}.zen.dq.spamhaus.net"
+    log = machine / "log"
+    log.write_bytes(
+        listed(0, f"{KEY}.zen.dq.spamhaus.net as 127.0.0.2", f"{SECRET} as 127.0.0.3", rank=3)
+        + line(7, f"NOQUEUE: reject: RCPT from {A}: {blocked}; from=<a@b>, to=<c@d>, proto=SMTP, helo=<x>")
+        + line(8, f"warning: dnsblog reply timeout 10s for {SECRET}")
+        + line(8, f"warning: dnsblog reply timeout 10s for {KEY}.xbl.dq.spamhaus.net")
+    )
+    configured(machine, "syslog", f'[dnsbl]\nreply_map = "inline:{{{SECRET}=paid.example}}"\nsites = ["{SECRET}"]\n')
+    words = ["report", str(log), "--verbose-msg-detail", "--what-if", f"site={SECRET}*2"]
+    fake_sendmail(machine / "bin")
+    monkeypatch.setenv("PATH", str(machine / "bin"), prepend=":")
+    page = machine / "page.html"
+    more = {"--html": ["--html", str(page)], "mail": ["--mail-to", "a@example.com"], "--json": ["--json"], "text": []}[
+        form
+    ]
+    assert main([*words, *more]) == 0
+    shown = capsys.readouterr().out
+    if form == "--html":
+        shown = page.read_text()
+    elif form == "mail":
+        message = message_from_bytes((machine / "bin" / "mail").read_bytes(), policy=default)
+        shown = message.get_body().get_content()  # type: ignore[union-attr]
+    assert "paid.example" in shown
+    assert "***.zen.dq.spamhaus.net" in shown
+    assert KEY not in shown
+    assert "s3cr3t" not in shown
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii", "utf-8"])
+@pytest.mark.parametrize("words", [["report", "LOG"], ["report", "--help"], ["demo", "--help"], ["check", "--help"]])
+def test_any_locale(words: list[str], encoding: str, tmp_path: Path) -> None:
+    """What its character set lacks is written otherwise."""
+    log = tmp_path / "log"
+    log.write_bytes(come_again(0) + known(1000))
+    command = [sys.executable, "-m", "fastscreen", *(str(log) if word == "LOG" else word for word in words)]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    if words == ["report", "LOG"]:
+        assert ("5–30 min" if encoding == "utf-8" else "5-30 min") in done.stdout.decode(encoding)
+
+
+def test_a_locale_that_is_ascii(tmp_path: Path) -> None:
+    """Also for files that are read and written."""
+    log, page = tmp_path / "log", tmp_path / "page"
+    log.write_bytes(come_again(0) + known(1000))
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for more in ([], ["--html", str(page)]):
+        command = [sys.executable, "-m", "fastscreen", "report", str(log), *more]
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    assert "5–30 min" in page.read_text(encoding="utf-8")

@@ -32,6 +32,10 @@ begin acl
 mail:
   deny senders = refused@client.test
        message = not from you
+  defer senders = ^mail4
+        message = 452 4.3.1 no room
+  deny senders = ^mail5
+       message = 552 5.3.1 no room
   accept
 rcpt:
   require message = relay not permitted

@@ -43,12 +43,15 @@ scache    unix  -  -  n  -  1  scache
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
 one-ps    pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
 {proxied}  -o message_size_limit={size}
-  -o smtpd_sender_restrictions=inline:{{{{refused@client.test=554 5.7.1 not from you}}}}
+  -o smtpd_sender_restrictions=inline:{{{{refused@client.test=554 5.7.1 not from you}}}},pcre:{turned_away}
+  -o smtpd_delay_reject=no
 """
 _MASTER_OF_OURS = """\
 {smtpd}  pass -  -  n  -  -  smtpd -o syslog_name={smtpd}
 one-{side}  pass  -  -  n  -  1  smtpd -o syslog_name={smtpd}
 """
+
+_TURNED_AWAY = "{{/^mail4/ 452 4.3.1 no room}, {/^mail5/ 552 5.3.1 no room}}"
 
 # what `postfix check` would make; it wants a log daemon that runs already
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
@@ -136,7 +139,7 @@ class Postfix:
         (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
         settled(self.config / "main.cf")
         proxied = pages.block(PAGE, "smtpd_upstream_proxy_protocol=")
-        lines = [_MASTER.format(smtpd=SMTPD, proxied=proxied, size=MOST)]
+        lines = [_MASTER.format(smtpd=SMTPD, proxied=proxied, size=MOST, turned_away=_TURNED_AWAY)]
         lines += [_MASTER_OF_OURS.format(smtpd=smtpd_of_ours(count), side=f"fs{count}") for count in WORKERS]
         for service in services:
             own = {
@@ -182,7 +185,7 @@ class Postfix:
     def logged(self, source: str) -> bool:
         """Tell whether the log has a connection of this client at the port that reads the PROXY protocol."""
         return any(
-            f"]: connect from unknown[{source}]" in line and " postfix/screened/smtpd[" in line
+            f"]: connect from unknown[{source}]" in line and " postfix/smtpd[" in line
             for line in self.log.read_text().splitlines()
         )
 

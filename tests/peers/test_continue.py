@@ -196,7 +196,10 @@ class Behind:
             code, printed = self.inside(*curl_command(source, sender, to, path, tls))
             assert code == 55, printed  # not sent
         assert words in printed
-        assert self.lines(source) == CONTINUED
+        lines = self.lines(source)
+        assert lines[: len(CONTINUED)] == CONTINUED
+        left = lines[len(CONTINUED) :]  # a session whose MAIL was refused is the screener's to end
+        assert all(what == "sender" and line.startswith(("DISCONNECT ", "HANGUP ")) for line in left), left
 
     def _smtplib(self, delivery: Delivery, path: Path) -> None:
         bdat = delivery.client.endswith("BDAT")
@@ -335,6 +338,29 @@ def test_a_client_is_connected_through(behind: Behind) -> None:
         assert behind.lines(source, behind.early)[-2:] == ["CONNECT from", verdict]
     assert len(behind.lines(source, behind.early)) == 4
     assert behind.mta.logged(source)
+
+
+def test_pflogsumm_counts_the_ports_mail(behind: Behind, tmp_path: Path) -> None:
+    """Under the name that the port has in the page."""
+    if behind.kind != "postfix":
+        return
+    for number in range(2):
+        code, printed = behind.inside(
+            *swaks_command(f"127.20.0.{1 + number}", "sender@client.test", TO), "--header", f"Subject: counted {number}"
+        )
+        assert code == 0, printed
+        behind.received(f"counted {number}")
+    log = tmp_path / "mail.log"
+    log.write_text(
+        "".join(
+            line + "\n"
+            for line in behind.mta.log.read_text().splitlines()
+            if any(f"[127.20.0.{1 + number}]" in line for number in range(2)) and "client=" in line
+        )
+    )
+    assert len(log.read_text().splitlines()) == 2
+    done = subprocess.run([needs.program("pflogsumm"), str(log)], capture_output=True, text=True, timeout=120)
+    assert "      2   received\n" in done.stdout, done.stdout + log.read_text()
 
 
 def test_openssl_and_swaks_agree(behind: Behind) -> None:

@@ -513,7 +513,16 @@ def _matched(path: Path) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    "ident", ["postfix/postscreen", "postfix-in/postscreen", "postfix/2525/postscreen", "fastscreen"]
+    "ident",
+    [
+        *("postfix/postscreen", "postfix-in/postscreen", "postfix/2525/postscreen", "fastscreen"),
+        *(
+            "postfix-mx-in/postscreen",
+            "postfix-mx.example.com/postscreen",
+            "postfix-a_b+c@d/postscreen",
+            "mx/in/postscreen",
+        ),
+    ],
 )
 @pytest.mark.parametrize("stamp", ["Nov 22 08:06:46", "2026-11-22T08:06:46.123456+00:00"])
 def test_fail2ban_finds_each_refusal_and_nothing_else(tmp_path: Path, ident: str, stamp: str) -> None:

@@ -98,7 +98,7 @@ REFUSED = [b"450 4.2.0 <b@here.test>: greylisted", b"550-5.1.1 no\r\n550 5.1.1 s
     ("to", "answer"), [("RCPT", each) for each in TAKEN + REFUSED] + [("MAIL", each) for each in REFUSED]
 )
 def test_the_answer_is_the_mtas(start: Start, to: str, answer: bytes) -> None:
-    """To the RCPT, or that to MAIL when it was refused; and it has the word from then on."""
+    """To the RCPT, and it has the word from then on; or that to MAIL when it was refused (test_continue_refused)."""
 
     def serve(connection: Connection, _: int) -> None:
         played(connection, answer, answer if to == "MAIL" else b"250 ok")
@@ -109,8 +109,9 @@ def test_the_answer_is_the_mtas(start: Start, to: str, answer: bytes) -> None:
         with screener.connect() as client:
             until_rcpt(client)
             assert client.ask(b"RCPT TO:<b@here.test>") == answer + b"\r\n"
-            assert client.ask(b"RCPT TO:<c@here.test>") == b"250 the MTA says so\r\n"
-            assert client.ask(b"QUIT") == b"221 bye from the MTA\r\n"
+            further = answer if to == "MAIL" else b"250 the MTA says so"
+            assert client.ask(b"RCPT TO:<c@here.test>") == further + b"\r\n"
+            assert client.ask(b"QUIT") == (b"221 2.0.0 Bye" if to == "MAIL" else b"221 bye from the MTA") + b"\r\n"
             line = screener.line(rf"CONTINUE from {client.pattern} to ")
             assert ("MAIL refused" in line) == (to == "MAIL")
 
@@ -436,6 +437,7 @@ def test_without_an_mta_at_the_start_chunking_is_not_announced(start: Start) -> 
     found = announced(start(going_on(target)))
     assert b"CHUNKING" not in found
     assert b"8BITMIME" in found
+    assert b"SIZE" in found  # without a limit: a sender would bounce what the MTA may take
 
 
 def test_both_exits_at_once(start: Start, folder: Path) -> None:

@@ -15,8 +15,10 @@ import pytest
 from robust.conftest import Start
 from robust.harness import GREETING, Client, Screener, wait_until
 from robust.proxymta import Connection, ProxyMta
+from robust.test_continue_refused import Refusing, goes_on
 from robust.tlsclient import begin, certificates, secure
 
+REFUSED = b"452 4.3.1 Insufficient system storage"
 OFFER = ProxyMta.OFFER.removesuffix(b"\r\n")
 
 
@@ -289,3 +291,30 @@ def test_no_mta_in_tls(start: Start, settings: dict[str, Any]) -> None:
             client.send(b"QUIT\r\n")
             assert client.read_all() == b"221 2.0.0 Bye\r\n"
             screener.line(rf"CONTINUE from {client.pattern} failed: ")
+
+
+def test_a_refused_mail(start: Start, settings: dict[str, Any]) -> None:
+    with ProxyMta(Refusing(REFUSED)) as mta:
+        screener = start(settings, to(mta))
+        with secured(screener) as client:
+            client.ask(b"EHLO client.test")
+            client.ask(b"MAIL FROM:<a@client.test>")
+            for _ in range(3):
+                assert client.ask(b"RCPT TO:<b@here.test>") == REFUSED + b"\r\n"
+            goes_on(client)
+
+
+def test_starttls_after_a_refused_mail(start: Start, settings: dict[str, Any]) -> None:
+    """It forgets the transaction on both sides (RFC 3207 4.2)."""
+    with ProxyMta(Refusing(REFUSED)) as mta:
+        screener = start(settings, to(mta))
+        with screener.connect() as client:
+            client.read()
+            client.ask(b"EHLO client.test")
+            client.ask(b"MAIL FROM:<a@client.test>")
+            assert client.ask(b"RCPT TO:<b@here.test>") == REFUSED + b"\r\n"
+            assert client.ask(b"STARTTLS") == b"220 2.0.0 Ready to start TLS\r\n"
+            secure(client)
+            assert client.ask(b"RCPT TO:<b@here.test>") == b"503 5.5.1 Error: need MAIL command\r\n"
+            client.ask(b"EHLO client.test")
+            goes_on(client)

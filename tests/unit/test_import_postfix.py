@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -578,3 +581,27 @@ def test_hostile_text_stays_text(folder: Path, capsys: pytest.CaptureFixture[str
     made = Made(folder, capsys, 'postscreen_reject_footer = "\n\t[log]\n\tto = \x1b[31m\x7f"\nmail_owner = x\x07"\n')
     assert "\x1b" not in made.out + made.err and "\x07" not in made.out + made.err
     assert made.get("log.to") == "syslog"
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "iso-8859-1"},
+        {"LC_ALL": "C.UTF-8"},
+    ],
+    ids=["ascii", "latin-1", "utf-8"],
+)
+@pytest.mark.parametrize("to_file", [True, False])
+def test_what_is_written_is_utf_8_in_any_locale(locale: dict[str, str], to_file: bool, tmp_path: Path) -> None:
+    """TOML has to be."""
+    (tmp_path / "main.cf").write_bytes("myhostname = mx.example.com\nsmtpd_banner = é ESMTP\n# é\n".encode())
+    (tmp_path / "master.cf").write_text("smtp inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\n")
+    written = tmp_path / "fastscreen.toml"
+    command = [sys.executable, "-m", "fastscreen", "import-postfix", "--config-dir", str(tmp_path)]
+    command += ["--output", str(written)] if to_file else []
+    done = subprocess.run(command, capture_output=True, env={**os.environ, **locale}, check=False)
+    assert done.returncode == 0, done.stderr
+    text = written.read_bytes() if to_file else done.stdout
+    assert "é ESMTP" in text.decode()
+    tomllib.loads(text.decode())

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from reportlog import NOON
 
 from fastscreen.report.files import in_order
 from fastscreen.report.forms import MOST_REPEATED, usual
 from fastscreen.report.lines import reader
+from fastscreen.report.stamps import Clock
+from fastscreen.report.summary import summarize
+from fastscreen.report.tally import Tally
 
 TEXT = b"PREGREET 11 after 0.1 from [192.0.2.1]:5: EHLO <22>1 x\\r\\n"
 LISTED = b"addr 192.0.2.1 listed by domain bl.example as 127.0.0.2"
@@ -65,6 +69,81 @@ def test_forms(line: bytes) -> None:
 )
 def test_what_only_looks_like_one(line: bytes) -> None:
     assert [any(row[2:]) for row in reader()(line + b"\n")] == [False]
+
+
+LOGS = Path(__file__).parent.parent / "logs"
+TOTALS = {"connect": 3, "disconnect": 2, "pass_new": 1, "pregreet": 2, "dnsbl": 1, "hangup": 1, "reject_rcpt": 1}
+PLAIN = (LOGS / "multi-dash.log").read_bytes()
+ZONED = "2026-11-28T10:00:00.123456789"
+
+
+def totals(content: bytes) -> dict[str, int]:
+    tally = Tally()
+    tally.add(reader()(content), Clock(NOON))
+    tally.finish()
+    return {kind: count for kind, count in summarize(tally, host="", period="").totals.items() if count}
+
+
+@pytest.mark.parametrize("name", ["multi-dash", "compose", "cri", "docker-json", "busybox"])
+def test_files_of_containers_and_small_systems(name: str) -> None:
+    """Samples of Docker Compose, Kubernetes, Docker and Alpine; and one of an instance with dashes in its name."""
+    assert totals((LOGS / f"{name}.log").read_bytes()) == TOTALS
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        f"{ZONED}Z ",  # docker logs -t
+        f"{ZONED}+01:00 stderr F ",
+        f"postfix-1  | {ZONED}Z ",  # docker compose logs -t
+        "mail.example.com-postfix_1 | ",
+        "[pod/mail-0/postfix] ",  # kubectl logs --prefix
+        f"[pod/mail-0/postfix] {ZONED}Z ",
+        "<22>",
+    ],
+)
+@pytest.mark.parametrize(
+    ("stamp", "to"),
+    [
+        ("Nov 28 10:00:00 server ", "Nov 28 10:00:00 server "),
+        ("Nov 28 10:00:00 server ", "2026-11-28T10:00:00.5+01:00 server "),
+        ("Nov 28 10:00:00 server ", "Nov 28 10:00:00 server mail.info "),
+        ("Nov 28 10:00:00 server ", "Sat Nov 28 10:00:00 2026 mail.info "),  # OpenWrt's logread
+    ],
+)
+def test_prefixes(prefix: str, stamp: str, to: str) -> None:
+    lines = PLAIN.replace(stamp.encode(), to.encode()).splitlines(keepends=True)
+    assert totals(b"".join(prefix.encode() + line for line in lines)) == TOTALS
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_own_lines_in_a_container(form: str) -> None:
+    text = (
+        b'{"time":"2026-11-28T10:00:00Z","host":"m","program":"fastscreen","pid":1,"message":"PASS OLD [192.0.2.1]:5"}'
+        if form == "json"
+        else b"2026-11-28T10:00:00+00:00 mx fastscreen[17]: PASS OLD [192.0.2.1]:5"
+    )
+    docker = json.dumps({"log": text.decode() + "\n", "stream": "stderr", "time": ZONED}).encode()
+    for line in (text, b"mx-1 | " + text, b"%bZ stdout F %b" % (ZONED.encode(), text), docker.replace(b": ", b":", 1)):
+        assert totals(line + b"\n") == {"pass_old": 1}, line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Nov 28 10:00:00 mx x[1]: y | Nov 28 10:00:00 mx postfix/postscreen[1]: PASS OLD [192.0.2.1]:1",
+        b"Nov 28 10:00:00 mx x[1]: %bZ stdout F Nov 28 10:00:00 mx postfix/postscreen[1]: PASS OLD [192.0.2.1]:1"
+        % ZONED.encode(),
+        b'{"log":"Nov 28 10:00:00 mx postfix/postscreen[1]: PASS OLD [192.0.2.1]:1',
+        b'{"log":"x\\nNov 28 10:00:00 mx postfix/postscreen[1]: PASS OLD [192.0.2.1]:1\\n"}',
+        b'{"log":17,"x":"Nov 28 10:00:00 mx postfix/postscreen[1]: PASS OLD [192.0.2.1]:1"}',
+        b"Nov 28 10:00:00 mx sshd[1]: x mail.info postfix/postscreen[1]: PASS OLD [192.0.2.1]:1",
+        b"postfix/postscreen[1]: PASS OLD | Nov 28 10:00:00 mx postfix/postscreen[1]: PASS OLD [192.0.2.1]:1",
+    ],
+)
+def test_what_only_looks_like_a_container_s(line: bytes) -> None:
+    assert totals(line + b"\n") == {}
 
 
 def test_a_journal_s_message_of_two_lines_is_one() -> None:

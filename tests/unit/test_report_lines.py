@@ -134,7 +134,13 @@ def test_stamps(stamp: bytes, zone: bytes) -> None:
     [
         ("postfix/postscreen", "", b"postscreen"),
         ("postfix-in/postscreen", "", b"postscreen"),  # a second instance
+        ("postfix-mx-in/postscreen", "", b"postscreen"),
+        ("postfix-mx.example.com/postscreen", "", b"postscreen"),
+        ("postfix-a_b+c@d:e/dnsblog", "", b"dnsblog"),  # all that postmulti takes
         ("postfix/smtp/postscreen", "", b"postscreen"),  # a service with its own syslog_name
+        ("mx/postscreen", "", b"postscreen"),  # and any syslog_name
+        ("a/b/c/d/e/f/tlsproxy", "", b"tlsproxy"),
+        ("x" * 190 + "/postscreen", "", b"postscreen"),
         ("fastscreen", "", b""),
         ("fastscreen/dnsblog", "", b"dnsblog"),
         ("mx", "mx", b""),
@@ -150,7 +156,17 @@ def test_idents_that_are_ours(tag: str, name: str, program: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["postfix", "postfix/smtpd", "sshd", "mx/postscreen", "postscreen", "xpostfix/postscreen"]
+    "tag",
+    [
+        "postfix",
+        "postfix/smtpd",
+        "sshd",
+        "postscreen",
+        "/postscreen",
+        "x[1]/postscreen",
+        "mx/postscreens",
+        "a b/postscreen",
+    ],
 )
 def test_idents_that_are_not(tag: str) -> None:
     assert not any(row(b"Nov 22 08:06:46 mx1 %b[811]: DISCONNECT %b" % (tag.encode(), CLIENT)))

@@ -284,3 +284,22 @@ def test_nothing() -> None:
     )
     elsewhen = summarize(tallied([known(0)], since=2_000_000_000), host="", period="")
     assert elsewhen.notes == ("2 lines of a screener are in the log, of other days",)
+
+
+def test_a_session_whose_mail_the_mta_refused() -> None:
+    """The MTA has answered it, so it is handed on once, whatever comes of its next transaction and however it ends."""
+    refused = line(7, f"CONTINUE from {A} to 127.0.0.1:25: MAIL refused: 452 4.3.1 no room")
+    went_on = line(8, f"CONTINUE from {A} to 127.0.0.1:25: 250 2.1.5 Ok: MAIL refused: 5")
+    begun = connect(0) + line(7, f"PASS NEW {A}")
+    for rest in (
+        refused + line(9, f"DISCONNECT {A}"),
+        refused + refused + line(9, f"DISCONNECT {A}"),
+        refused + went_on,
+    ):
+        outcomes = summary(begun + rest + known(100, "[192.0.2.9]:1")).outcomes
+        assert (outcomes["handed"], outcomes["continued"], outcomes["not taken"]) == (2, 1, 0)
+    failed = line(8, f"CONTINUE from {A} failed: Connection refused")
+    outcomes = summary(begun + refused + failed + line(9, f"DISCONNECT {A}")).outcomes
+    assert (outcomes["continued"], outcomes["continue failed"]) == (1, 1)
+    lost = begun + refused + went_on + line(9, f"DISCONNECT {A}")
+    assert summary(lost).outcomes["not taken"] == 1
