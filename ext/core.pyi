@@ -425,6 +425,12 @@ class Screener:
         None instead of stamps: none is under test. ValueError: no address.
         """
 
+    def rates_of(self, address: str) -> tuple[int, int]:
+        """How many connections of a client, and of its network, count for `client_rate` and `network_rate` just now.
+
+        ValueError: no address.
+        """
+
     @property
     def sessions(self) -> int: ...
     @property

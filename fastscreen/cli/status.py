@@ -137,7 +137,7 @@ def warnings(status: Status) -> Iterator[str]:
         left = span(status.bypass_until - status.time)
         yield f"BYPASS: every client is handed on untested, until {moment(status.bypass_until)} ({left} more)"
     if status.lists_out:
-        yield f"DNS LISTS that count nothing now: {', '.join(status.lists_out)}"
+        yield f"DNS LISTS that are out or suspect: {', '.join(status.lists_out)}"
     if stressed := [str(worker.number) for worker in status.workers if worker.stress]:
         yield f"STRESS: worker {', '.join(stressed)}"
     if closed := [str(worker.number) for worker in status.workers if not worker.accepting]:
