@@ -138,7 +138,7 @@ cdef void query_abandon(Screener core, Query* query) noexcept:
     cdef Lookup* lookup = query.lookup
     cdef List* list = &lookup.lists_of[query.list]
     cdef bint sent = query.sends or query.token
-    if not sent and not query.lined_up:
+    if not sent and query.asked < core.now:     # else the client has left at once
         log_unasked(core, query)
     if sent and list.abandoned < list.budget // ABANDONED_PART:
         query_give_up_place(core, query)

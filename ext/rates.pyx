@@ -7,8 +7,6 @@ cdef enum:
     RATE_IPV4 = 24                  # bits of a network
     RATE_IPV6 = 48                  # what one site has
 
-cdef int64_t RATE_TIME = 60 * 1000000
-
 
 # Connections of one client or network within its minute.
 cdef struct Rate:
@@ -46,7 +44,7 @@ cdef uint32_t rate_count(Screener core, const Address* peer, const Prefix* prefi
     rate = <Rate*> calloc(1, sizeof(Rate))
     if rate == NULL:
         return 0
-    if not core.timers.arm(&rate.timer, TIMER_RATE, RATE_TIME, core.now):
+    if not core.timers.arm(&rate.timer, TIMER_RATE, core.policy.rate_time, core.now):
         free(rate)
         return 0
     rate.of_network = of_network
