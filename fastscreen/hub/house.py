@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from fastscreen import policy
 from fastscreen.access import AccessList, load_access, load_networks
-from fastscreen.config import Config, ConfigError
+from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.hub.bypass import Bypass
 from fastscreen.hub.clientnames import ClientNames
