@@ -367,6 +367,29 @@ def test_all_resolvers_refuse(start: Start, mta: FakeMta, dns: FakeDns) -> None:
     assert screener.cpu() - used < 1.0
 
 
+def test_an_unreachable_resolver_is_told_within_a_greet_wait(start: Start, mta: FakeMta) -> None:
+    """Whoever looks at the log when the first client comes sees why nobody is listed."""
+    gone = FakeDns(address="127.9.53.2")
+    settings = lists(gone, "list.test", "other.test")
+    gone.zones |= {"list.test": silent, "other.test": silent}
+    screener = start(settings, {"greet": {"wait": "20s"}})
+    with screener.connect("127.1.0.1"):
+        screener.line(rf"warning: no DNS resolver has answered for 5 s: .127\.9\.53\.2.:\d+; clients pass as if ")
+        assert not screener.lines("PASS")
+    gone.zones.clear()
+    with screener.connect("127.1.0.2"):
+        screener.line("DNS resolvers answer again$")
+    gone.close()
+
+
+def test_one_list_that_is_silent_is_not_taken_for_the_resolver(start: Start, mta: FakeMta, dns: FakeDns) -> None:
+    dns.zones["list.test"] = silent
+    screener = start(lists(dns, "list.test", "other.test"), {"greet": {"wait": "20s"}})
+    with screener.connect("127.1.0.1"):
+        screener.line("warning: dnsblog reply timeout 10s for list.test")
+    assert len(screener.lines("warning")) == 1
+
+
 NO_LISTINGS = [
     "126.0.0.2",
     "128.0.0.1",
