@@ -426,8 +426,7 @@ cdef enum Verdict:
     VERDICT_DENYLISTED      # 550 5.3.2
     VERDICT_PROTOCOL        # 550 5.5.1
     VERDICT_DNSBL           # 550 5.7.1, names a list
-    VERDICT_DNSBL_UNSURE    # 450: an allow list that has not answered could have saved the client, or a block list
-                            # that is suspect, or could not be asked, could have it listed
+    VERDICT_DNSBL_UNSURE    # 450: lists that are silent, suspect or not asked could have decided otherwise
 
 
 # Sessions of a network, where they are counted by another prefix than the cache goes by.

@@ -37,6 +37,7 @@ cdef enum:
     DNS_ANSWER_SIZE = 4096          # more is no answer to a question without EDNS
     DNS_POOL = 8                    # sockets a resolver: what a forger must guess is one of these ports and the id
     LIST_IN_FLIGHT = 8192           # questions to one list at a time that a session waits for; the others wait
+    SOCKET_IN_FLIGHT = 49152        # over one socket: an id that is free is soon found
     DNS_IN_FLIGHT = 131072          # and to all lists together, a quarter of the ids that one resolver's sockets have
     ABANDONED_PART = 4              # so many times fewer questions that nobody waits for any more stay on their way
     SHARE_PART = 4                  # one network has no more than this part of a list's questions

@@ -130,7 +130,8 @@ cdef class Policy:
                  int tls_sessions, footer, forbidden, command_filter, ehlo_for,
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
-                 client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0, rate_time=60):
+                 client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0,
+                 rate_time=60):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser

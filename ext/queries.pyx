@@ -306,6 +306,8 @@ cdef void dnsbl_flush(Screener core) noexcept:
                 if socket == NULL:              # the next try comes
                     query.sends += not want_of_room()       # there is no way to that resolver: as if it were lost
                     continue
+            if socket.in_flight >= SOCKET_IN_FLIGHT:    # descriptors for others ran out: the next try comes
+                continue
             query.id = dns_random(dnsbl)
             while query_find(dnsbl, socket, query.id) != NULL:
                 query.id = dns_random(dnsbl)

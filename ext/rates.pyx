@@ -1,5 +1,5 @@
 # Connections within a minute, by client and by network (limits.client_connection_rate, limits.client_network_rate). As
-# Postfix's anvil does, a minute begins with a client's first connection and ends 60 s later, when its record is removed.
+# in Postfix's anvil, a minute begins with a client's first connection and ends 60 s later; then its record is removed.
 # Known clients and allow-listed ones are not counted: they never get here.
 
 cdef enum:

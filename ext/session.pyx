@@ -332,10 +332,7 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     log_aloud(core, session)
     core.log.begin(PRIORITY_INFO, False)
     core.log.put("DNSBL rank " if score.total >= policy.threshold else "DNSBL UNSURE rank ")
-    core.log.put_number(score.total)
-    if score.total < policy.threshold:
-        core.log.put(" to ")
-        core.log.put_number(score.highest)
+    core.log.put_number(score.total if score.total >= policy.threshold else score.highest)
     core.log.put(" for ")
     core.log.put_address(&session.peer)
     core.log.end()

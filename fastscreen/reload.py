@@ -121,7 +121,7 @@ def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> 
 
 
 def _network_rate(now: Config, wanted: Config) -> int:
-    """The limit from now on. Whether there is one decides which worker serves a client, which a reload cannot change."""
+    """The limit from now on. Whether there is one decides which worker serves a client: no reload changes that."""
     before, after = now.limits.client_network_rate, wanted.limits.client_network_rate
     return before if now.listen.workers != 1 and bool(before) != bool(after) else after
 

@@ -42,7 +42,7 @@ class Prefix(NamedTuple):
 
 
 RATE_NETWORK = Prefix(24, 48)
-"""By which connections of a network are counted for limits.client_network_rate: RATE_IPV4 and RATE_IPV6 of ext/rates.pyx."""
+"""What limits.client_network_rate counts by: RATE_IPV4 and RATE_IPV6 of ext/rates.pyx."""
 
 
 class Site(Struct, frozen=True):
@@ -265,7 +265,10 @@ class Cache(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """client_connection_count, _rate, client_network_rate: 0 = no limit; rates are connections per minute. pre_queue, relay: 0 = from the descriptor limit."""
+    """client_connection_count, _rate, client_network_rate: 0 = no limit; rates are connections per minute.
+
+    pre_queue, relay: 0 = from the descriptor limit.
+    """
 
     client_connection_count: int
     client_connection_prefix_ipv4: int

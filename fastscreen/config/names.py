@@ -343,8 +343,8 @@ KEYS = (
         "dnsbl.probe_interval",
         '"5m"',
         values.Time("s", 0),
-        "Time between two looks at each list's test entries. A list that is not well is not asked, and counts nothing, "
-        "until it is ([lists.md](lists.md)); 0: never.",
+        "Interval between probes of each list's test entries. A list that is not healthy is not asked, and ignored, "
+        "until it is; clients that a suspect list has are deferred ([lists.md](lists.md)). `0` disables probing.",
     ),
     Key(
         "deep.pipelining",

@@ -27,7 +27,7 @@ SECONDS_MOST = 7.0  # s for the lists, so that the caller has not given up
 
 class Known(Struct, frozen=True):
     """What the workers and the cache's file know of an address. sessions: that share its stamps. relayed: so many of
-    these are. counted: that count for its limit. rate, network_rate: connections within the minute, by the client and by
+    these are. counted: that count for its limit. rate, network_rate: connections within the minute, of the client and
     its network. kept: lists' answers that they would use again.
     """
 
@@ -88,7 +88,16 @@ async def explain(
         "sessions": known.sessions,
         "cache": _stamps(config, known.stamps, facts.now),
         "lists": [
-            _list(config, shown, domain, live[domain], domain in known.kept, used[domain], domain not in out, domain in suspect)
+            _list(
+                config,
+                shown,
+                domain,
+                live[domain],
+                domain in known.kept,
+                used[domain],
+                domain not in out,
+                domain in suspect,
+            )
             for domain in domains
         ],
         "score": facts.score.total if facts.score is not None else None,

@@ -34,9 +34,9 @@ class Limits(Struct, frozen=True):
 
 class Facts(Struct, frozen=True):
     """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
-    for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or shared by its sessions; None: there is none. score:
-    None when no list is configured. asked: how many lists are; those that are out are not. limits: of its worker. key:
-    by which the cache knows it. door: where it comes in.
+    for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or
+    shared by its sessions; None: there is none. score: None when no list is configured. asked: how many lists are;
+    those that are out are not. limits: of its worker. key: by which the cache knows it. door: where it comes in.
     """
 
     address: str
@@ -254,7 +254,9 @@ def _spared(config: Config, found: Verdict, key: str, action: Action, dropped: s
 
 def _vouched(config: Config, score: Score) -> bool:
     dnsbl = config.dnsbl
-    return dnsbl.allowlist_threshold < 0 and score.highest <= dnsbl.allowlist_threshold and score.highest < dnsbl.threshold
+    return (
+        dnsbl.allowlist_threshold < 0 and score.highest <= dnsbl.allowlist_threshold and score.highest < dnsbl.threshold
+    )
 
 
 def _listed(config: Config, facts: Facts, score: Score, dropped: bool) -> str:

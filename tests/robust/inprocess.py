@@ -33,8 +33,9 @@ class Core:
     ) -> None:
         file = folder / "core.toml"
         file.write_text(
-            f'hostname = "mx.test"\nhandoff = {{to = "pass:{folder / "mta"}"}}\ngreet = {{banner = "", wait = "{wait}"}}\n'
-            f"dnsbl = {{sites = {json.dumps(sites)}, action = {json.dumps(action)}, {dnsbl}min_ttl = \"60s\"}}\n"
+            f'hostname = "mx.test"\nhandoff = {{to = "pass:{folder / "mta"}"}}\n'
+            f'greet = {{banner = "", wait = "{wait}"}}\n'
+            f'dnsbl = {{sites = {json.dumps(sites)}, action = {json.dumps(action)}, {dnsbl}min_ttl = "60s"}}\n'
             f"[limits]\npre_queue = 1000\n{settings}\n"
         )
         loaded = load(file)

@@ -147,7 +147,7 @@ def test_networks_have_their_turn(worker: Make, dns: FakeDns) -> None:
 
 @pytest.mark.parametrize("action", ["drop", "enforce"])
 def test_who_could_not_be_asked_about_does_not_pass(worker: Make, dns: FakeDns, action: str) -> None:
-    """Nor is anything stored; one who is known passes as always, and the operator is told."""
+    """`deferred-when-not-asked`: nor is anything stored; a known client passes as always, and the operator is told."""
     dns.zones["bl.test"] = silent
     made = worker(action=action)
     made.stored[bytes([127, 3, 1, 1])] = pack_stamps((2**31, 2**31, 2**31, 2**31, 2**31))

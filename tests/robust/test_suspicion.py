@@ -110,7 +110,7 @@ def test_another_list_has_it_for_certain(worker: Make, dns: FakeDns, health: Hea
 
 
 def test_a_suspect_allow_list(worker: Make, dns: FakeDns, health: HealthTable) -> None:
-    """It vouches for nobody for now, and condemns nobody: whom it might have saved is deferred, others are as without."""
+    """It vouches for nobody for now, and condemns nobody: whom it might have saved is deferred."""
     dns.zones["allow.test"] = listed("127.0.5.1")
     made = worker(sites=("bl.test*2", "allow.test*-3"), dnsbl="threshold = 2, allowlist_threshold = -1, ")
     assert made.told(LISTED) == PASSED
@@ -184,10 +184,12 @@ def test_explain_says_so(start: Start, folder: Path, dns: FakeDns) -> None:
         assert control.ok("status")["lists_out"] == ["bl.test"]
         with screener.connect(LISTED) as client:
             assert client.read() == UNSURE + b"\r\n"
-        screener.line(r"DNSBL UNSURE rank 0 to 1 for \[127\.2\.7\.1\]:\d+$")
+        screener.line(r"DNSBL UNSURE rank 1 for \[127\.2\.7\.1\]:\d+$")
 
 
 def probe(question: Question) -> bool:
-    return ".127.bl.test" in question.name and question.name.split(".")[3] == "127" and question.name[:6] in (
-        "2.0.0.", "1.0.0."
+    return (
+        ".127.bl.test" in question.name
+        and question.name.split(".")[3] == "127"
+        and question.name[:6] in ("2.0.0.", "1.0.0.")
     )

@@ -371,7 +371,7 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
         watch = Watch(make("a.test", "b.test"), look, str, lines.append, lines.append, 300, lambda: now)
         watch.use(["a.test", "b.test"])
         turns = []
-        for now in (0.0, EARLY - 1, EARLY, EARLY + 1):  # noqa: B007 - the watch's clock
+        for now in (0.0, EARLY - 1, EARLY, EARLY + 1):
             turns.append(asyncio.create_task(watch.turn()))
             for _ in range(5):
                 await asyncio.sleep(0)
