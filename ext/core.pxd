@@ -133,6 +133,7 @@ cdef enum TimerKind:
     TIMER_RELAY_TOTAL       # a relay has lasted too long; it is the Relay's
     TIMER_CONTINUE          # an MTA that a session is to go on with does not answer
     TIMER_PROXY             # the time for a PROXY header is over
+    TIMER_RATE              # the minute of a client's or a network's connections is over
 
 
 # Timers of one kind and duration end in the order in which they were armed: a FIFO, nothing is searched.
@@ -237,6 +238,7 @@ cdef struct Reply:
     uint8_t state           # ReplyState
     uint8_t count
     uint8_t timed_out
+    uint8_t unasked         # there was no room for the question, or no memory: nothing is known of the client
     uint32_t one            # the address, in network byte order, when count is 1
     uint32_t* many          # the addresses when count is above 1
     Query* query            # the question while REPLY_ASKED
@@ -250,16 +252,35 @@ cdef struct Lookup:
     List* lists_of          # the same, as the core counts by them
     Session* waiting        # sessions that hold it
     bint detached           # not in the table any more
+    uint32_t network        # keyed hash of the client's network: see NETWORK_IPV4
     uint32_t sessions
     uint16_t pending
     uint16_t count
     Reply replies[1]        # `count` of them
 
 
-# One question on its way.
+# What a question takes of its list's budget.
+cdef enum Place:
+    PLACE_NONE
+    PLACE_WAITING           # no room yet: in the queue of its network
+    PLACE_GRANTED           # counted in List.in_flight
+    PLACE_ABANDONED         # no session waits for the answer: counted in List.abandoned, and never sent again
+
+
+# The questions to one list about the clients of one network. Networks whose hashes are equal share one.
+cdef struct Share:
+    Query* head             # questions that wait for room, the oldest first
+    Query* tail
+    Share* next             # in the list's round of networks
+    uint32_t in_flight      # questions that have a place
+    bint in_round
+
+
+# One question, waiting or on its way.
 cdef struct Query:
     Timer timer             # first: ends one try
-    Query* next             # in its bucket, or in the line of questions that wait for room
+    Query* next             # in its bucket, in the line of questions to send, or in its network's queue
+    Query* prev             # in its network's queue
     Lookup* lookup
     int64_t deadline        # µs, monotonic
     int64_t try_time        # µs
@@ -272,7 +293,8 @@ cdef struct Query:
     uint16_t id
     uint8_t sends
     uint32_t refused        # marks of the resolvers that do not know
-    bint lined_up           # waits to be sent
+    uint8_t place           # Place
+    bint lined_up           # sent with the end of this batch
 
 
 cdef struct DnsSocket:
@@ -319,6 +341,7 @@ cdef struct Health:
 
 cdef enum:
     LATENCY_BUCKETS = 80
+    NETWORK_WORDS = 128     # of the filter of networks that have had their say: 8192 bits
 
 
 cdef struct List:
@@ -335,12 +358,23 @@ cdef struct List:
     double usual            # the part of its answers that list the client, as a rule
     double surprise         # how much speaks for another part by now
     uint32_t seen           # answers that `usual` goes by
+    uint32_t window_until   # s, monotonic: networks that have had their say have it again after this
+    uint32_t networks       # how many have had it
+    uint64_t[NETWORK_WORDS] had_say     # a bit for the hash of each
+    int64_t unheard_since   # µs, monotonic: of its first question since its last answer; 0: none was sent
+    uint32_t budget         # questions on their way at a time
+    uint32_t in_flight      # of these: a session waits for the answer
+    uint32_t abandoned      # and beside them: nobody does
+    Share* shares           # SHARES of them, by the hash of the network
+    Share* round_head       # networks that have a question waiting and may ask it, in turn
+    Share* round_tail
     uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see live.pyx
 
 
 cdef struct Score:
     int64_t total
     int64_t lowest          # what the total could become if every list that has not answered did
+    int64_t highest         # what it could become if every block list that is suspect, or was not asked, counted
     int32_t top             # the list to name, -1: none
     int64_t ttl             # s
 
@@ -411,7 +445,7 @@ cdef enum Verdict:
     VERDICT_DENYLISTED      # 550 5.3.2
     VERDICT_PROTOCOL        # 550 5.5.1
     VERDICT_DNSBL           # 550 5.7.1, names a list
-    VERDICT_DNSBL_UNSURE    # 450 4.7.1: an unanswered allow list could have saved the client
+    VERDICT_DNSBL_UNSURE    # 450: lists that are silent, suspect or not asked could have decided otherwise
 
 
 # Sessions of a network, where they are counted by another prefix than the cache goes by.
@@ -450,7 +484,7 @@ cdef struct Session:
     int32_t score           # NO_SCORE until the lists have answered
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
-    int16_t list            # that VERDICT_DNSBL names
+    int16_t list            # that VERDICT_DNSBL names; -1: none
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event that has what the client said last; 0: nothing
     Address peer
@@ -555,7 +589,7 @@ cdef enum EventKind:
     EVENT_ALLOWLISTED
     EVENT_DENYLISTED
     EVENT_CACHED            # every pass is still valid: handed on at once
-    EVENT_BUSY              # turned away; number: 1 too many connections, 2 server, 3 screening ports; text: the same
+    EVENT_BUSY              # turned away; number: see BUSY in events.pyx; text: the same
     EVENT_BYPASSED          # handed on untested: the panic switch
     EVENT_GREET             # the greet wait begins; number: µs
     EVENT_PREGREET          # number: octets; text: their beginning
@@ -611,7 +645,7 @@ cdef struct RingHeader:
     int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed on untested
     uint64_t counts[64]     # by EventKind
     uint64_t turned_away    # sessions
-    uint64_t busy[4]        # by the number of EVENT_BUSY
+    uint64_t busy[8]        # by the number of EVENT_BUSY
     uint64_t limits[4]      # by the number of EVENT_LIMIT
     uint64_t passed_new     # PASS NEW
     uint64_t rejected[2]    # recipients refused for now, and for good

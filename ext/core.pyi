@@ -203,7 +203,8 @@ class Lists:
 
     A filter is None or 128 octets: four sets of 256 bits, one for each octet of an answer. shown: the names that SMTP
     replies give instead of the domains. Equal Lists share their kept answers over a reload. health: shared memory with
-    how the lists are, and where in it each domain is; without, every list counts.
+    how the lists are, and where in it each domain is; without, every list counts. budget: questions to one list that
+    are on their way at a time; the core's own bound on those to all lists may lower it.
     """
 
     def __init__(
@@ -212,6 +213,7 @@ class Lists:
         shown: Mapping[str, str],
         health: memoryview | None = None,
         slots: Mapping[str, int] | None = None,
+        budget: int = 8192,
     ) -> None: ...
 
 @final
@@ -229,6 +231,8 @@ class Policy:
     tls_level: "none", "may" or "encrypt"; tls_sessions: how many may be in TLS at a time.
     interfaces: permits the server addresses where a client may pass (MX policy); None: all.
     cache_prefix, client_prefix: bits (IPv4, IPv6) that the cache, and the count of a client's connections, go by.
+    client_rate, network_rate: connections within rate_time of a client that is not known, and of its network; 0: any
+    number.
     shadow: nobody is turned away, the log tells who would have been.
     ValueError: a value that cannot be used, in one line.
     """
@@ -277,6 +281,9 @@ class Policy:
         interfaces: AccessStep | None = None,
         cache_prefix: tuple[int, int] = (32, 128),
         client_prefix: tuple[int, int] = (32, 128),
+        client_rate: int = 0,
+        network_rate: int = 0,
+        rate_time: int = 60,
         shadow: bool = False,
     ) -> None: ...
 
@@ -428,6 +435,12 @@ class Screener:
         sessions count for the limit). By the policy's prefixes. None: there are none.
 
         None instead of stamps: none is under test. ValueError: no address.
+        """
+
+    def rates_of(self, address: str) -> tuple[int, int]:
+        """How many connections of a client, and of its network, count for `client_rate` and `network_rate` just now.
+
+        ValueError: no address.
         """
 
     @property

@@ -36,15 +36,25 @@ cdef enum:
     DNS_QUERY_SIZE = 280            # header, a name of 255 octets, type and class
     DNS_ANSWER_SIZE = 4096          # more is no answer to a question without EDNS
     DNS_POOL = 8                    # sockets a resolver: what a forger must guess is one of these ports and the id
-    DNS_IN_FLIGHT = 8192            # questions on their way; the others wait
+    LIST_IN_FLIGHT = 8192           # questions to one list at a time that a session waits for; the others wait
+    SOCKET_IN_FLIGHT = 49152        # over one socket: an id that is free is soon found
+    DNS_IN_FLIGHT = 131072          # and to all lists together, a quarter of the ids that one resolver's sockets have
+    ABANDONED_PART = 4              # so many times fewer questions that nobody waits for any more stay on their way
+    SHARE_PART = 4                  # one network has no more than this part of a list's questions
+    SHARES = 1024                   # networks with a queue of their own, for each list
+    NETWORK_IPV4 = 24               # what strangers come by as a whole, and the least that is routed
+    NETWORK_IPV6 = 64               # what any host has
     DNS_BUCKETS = 8192
     DNS_SENDS = 3                   # a question is sent this often to the only resolver, each time a try later
     DNS_SENDS_MOST = 60             # to several together
     KEPT_LOOKUPS = 50000            # clients whose answers are kept after they left
+    KEPT_SHARE = KEPT_LOOKUPS // 64     # of one network, once the half of these are there
+    KEPT_NETWORKS = 4096
     KEEP_SECONDS = 300
     WARNING_SECONDS = 60            # a list's failures are told once in this time
 
 cdef int64_t ROTATE_TIME = 10 * 1000000
+cdef int64_t SILENT_TIME = 5 * 1000000      # no resolver has said anything for so long: that is told
 
 
 @cython.final
@@ -55,6 +65,7 @@ cdef class Dnsbl:
     cdef WatchTable watches
     cdef AddressTable lookups
     cdef size_t kept                # lookups without a session
+    cdef uint16_t* kept_of          # the same by the hash of their network
     cdef Resolver* resolvers        # a ring; the first is the one to ask
     cdef DnsSocket* gone            # sockets to free at the end of this batch of events
     cdef Query** buckets
@@ -67,6 +78,7 @@ cdef class Dnsbl:
     cdef uint8_t* scratch           # DNS_BATCH questions or answers
     cdef dict elsewhere             # token of a question that is asked over TCP: its address
     cdef uint64_t token
+    cdef bint silence_told          # no resolver answers
     cdef readonly uint64_t asked, answered, timed_out, forged
 
     def __cinit__(self, WatchTable watches):
@@ -75,12 +87,14 @@ cdef class Dnsbl:
         self.elsewhere = {}
         self.buckets = <Query**> calloc(DNS_BUCKETS, sizeof(Query*))
         self.scratch = <uint8_t*> malloc(DNS_BATCH * DNS_ANSWER_SIZE)
-        if self.buckets == NULL or self.scratch == NULL:
+        self.kept_of = <uint16_t*> calloc(KEPT_NETWORKS, sizeof(uint16_t))
+        if self.buckets == NULL or self.scratch == NULL or self.kept_of == NULL:
             raise MemoryError
 
     def __dealloc__(self):
         free(self.buckets)
         free(self.scratch)
+        free(self.kept_of)
 
 
 # ---- a client's answers
@@ -99,8 +113,7 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
         dnsbl.lookups.remove(&lookup.entry)
         lookup.detached = True
         if lookup.sessions == 0:
-            core.timers.cancel(&lookup.timer)
-            dnsbl.kept -= 1
+            lookup_take_back(core, lookup)
             lookup_free(core, lookup)
         lookup = NULL
     if lookup == NULL:
@@ -109,8 +122,7 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
             return NULL
     shared = lookup.sessions > 0
     if not shared and lookup.timer.queue != NULL:
-        core.timers.cancel(&lookup.timer)
-        dnsbl.kept -= 1
+        lookup_take_back(core, lookup)
     lookup.sessions += 1
     session.lookup = lookup
     session.lookup_next = lookup.waiting
@@ -135,13 +147,14 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
         if query_new(core, lookup, at):
             reply.state = REPLY_ASKED
             lookup.pending += 1
+        else:
+            reply.unasked = True
     return lookup
 
 
 cdef void lookup_leave(Screener core, Session* session) noexcept:
     """A session is over; its client's answers are kept for others and for later."""
     cdef Lookup* lookup = session.lookup
-    cdef Lookup* oldest
     if lookup == NULL:
         return
     if session.lookup_prev != NULL:
@@ -152,27 +165,53 @@ cdef void lookup_leave(Screener core, Session* session) noexcept:
         session.lookup_next.lookup_prev = session.lookup_prev
     session.lookup = NULL
     lookup.sessions -= 1
-    if lookup.sessions:
-        return
-    if not lookup.detached and not core.timers.arm(
-            &lookup.timer, TIMER_LOOKUP, KEEP_SECONDS * MICROSECONDS, core.now):
-        core.dnsbl.lookups.remove(&lookup.entry)
-        lookup.detached = True
-    if lookup.detached:
+    if lookup.sessions == 0:
+        lookup_keep(core, lookup)
+
+
+cdef void lookup_keep(Screener core, Lookup* lookup) noexcept:
+    """Nobody waits any more: drop the questions that are not on their way, keep what is known for later."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef uint16_t* kept_of = &dnsbl.kept_of[lookup.network % KEPT_NETWORKS]
+    cdef bint wanted = not lookup.detached
+    cdef int at
+    if wanted:
+        for at in range(lookup.count):
+            if lookup.replies[at].state == REPLY_ASKED:
+                query_abandon(core, lookup.replies[at].query)
+        # A flood from one network must not push out what is kept of the others.
+        wanted = lookup_is_of_use(lookup) and (dnsbl.kept < KEPT_LOOKUPS // 2 or kept_of[0] < KEPT_SHARE)
+    if not wanted or not core.timers.arm(&lookup.timer, TIMER_LOOKUP, KEEP_SECONDS * MICROSECONDS, core.now):
+        if not lookup.detached:
+            dnsbl.lookups.remove(&lookup.entry)
         lookup_free(core, lookup)
         return
-    core.dnsbl.kept += 1
-    if core.dnsbl.kept > KEPT_LOOKUPS:
-        oldest = <Lookup*> lookup.timer.queue.head
-        lookup_forget(core, oldest)
+    dnsbl.kept += 1
+    kept_of[0] += 1
+    if dnsbl.kept > KEPT_LOOKUPS:
+        lookup_forget(core, <Lookup*> lookup.timer.queue.head)
+
+
+cdef bint lookup_is_of_use(const Lookup* lookup) noexcept nogil:
+    """Some list has said something of the client, or still may."""
+    cdef int at
+    for at in range(lookup.count):
+        if lookup.replies[at].state in (REPLY_ASKED, REPLY_LISTED, REPLY_NOT_LISTED):
+            return True
+    return False
+
+
+cdef void lookup_take_back(Screener core, Lookup* lookup) noexcept:
+    """It is no longer one of those that are kept for later."""
+    core.timers.cancel(&lookup.timer)
+    core.dnsbl.kept -= 1
+    core.dnsbl.kept_of[lookup.network % KEPT_NETWORKS] -= 1
 
 
 cdef void lookup_forget(Screener core, Lookup* lookup) noexcept:
     """Its time is over, or there are too many."""
-    core.timers.cancel(&lookup.timer)
-    core.dnsbl.kept -= 1
+    lookup_take_back(core, lookup)
     core.dnsbl.lookups.remove(&lookup.entry)
-    lookup.detached = True
     lookup_free(core, lookup)
 
 
@@ -188,20 +227,31 @@ cdef Lookup* lookup_new(Screener core, Lists lists, const Address* address) noex
     lookup.count = lists.list_count
     lookup.lists = <PyObject*> lists
     lookup.lists_of = lists.lists
+    lookup.network = network_hash(core.dnsbl, address)
     Py_INCREF(lists)
     core.dnsbl.lookups.add(&lookup.entry, address)
     return lookup
 
 
 cdef void lookup_free(Screener core, Lookup* lookup) noexcept:
-    """Free a lookup that no session holds; the last of its answers on their way does it if there are any."""
+    """Free a lookup that no session holds, with its questions: an answer to one is not ours any more."""
     cdef int at
-    if lookup.pending:
-        return
     for at in range(lookup.count):
+        if lookup.replies[at].state == REPLY_ASKED:
+            query_free(core, lookup.replies[at].query)
         reply_clear(&lookup.replies[at])
     Py_DECREF(<Lists> lookup.lists)
     free(lookup)
+
+
+cdef uint32_t network_hash(Dnsbl dnsbl, const Address* address) noexcept:
+    """Keyed, so that nobody can choose networks that share a queue with somebody else's."""
+    cdef Prefix prefix
+    cdef Address network = address[0]
+    prefix.ipv4 = NETWORK_IPV4
+    prefix.ipv6 = NETWORK_IPV6
+    prefix_mask(&prefix, &network)
+    return <uint32_t> (dnsbl.lookups.hash(&network) >> 32)
 
 
 cdef void reply_clear(Reply* reply) noexcept nogil:
@@ -218,8 +268,8 @@ cdef void lookup_replied(Screener core, Lookup* lookup) noexcept:
     if lookup.pending:
         return
     lookup_count_unique(lookup)
-    if lookup.detached and lookup.sessions == 0:
-        lookup_free(core, lookup)
+    if lookup.sessions == 0 and not lookup_is_of_use(lookup):
+        lookup_forget(core, lookup)
         return
     session = lookup.waiting
     while session != NULL:
@@ -250,10 +300,10 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
     cdef List* list
     cdef Reply* reply
     cdef int at
-    cdef int32_t heaviest = 0
+    cdef int32_t heaviest = 0, heaviest_suspect = 0, suspect_top = -1
     cdef int64_t pass_ttl = -1, fail_ttl = -1, ttl
-    cdef bint matched, suspected = False
-    score.total = score.lowest = 0
+    cdef bint matched, unsettled = False
+    score.total = score.lowest = score.highest = 0
     score.top = -1
     for at in range(lists.site_count):
         site = &lists.sites[at]
@@ -261,14 +311,26 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
         reply = NULL
         if lookup != NULL:
             reply = &lookup.replies[site.list]
-        if reply == NULL or not reply_counts(list, reply):
+        unsettled = unsettled or list_is_suspected(list)
+        if reply == NULL or reply_is_unasked(reply):
+            unsettled = True
             if site.weight < 0:
                 score.lowest += site.weight
-            if reply != NULL and (reply.state == REPLY_FAILED and not reply.timed_out
-                                  or reply.state in (REPLY_LISTED, REPLY_NOT_LISTED)    # from before it was put back
-                                  or not list_is_well(list)):
+            else:
+                score.highest += site.weight
+            continue
+        if not reply_counts(list, reply):
+            if site.weight < 0:
+                score.lowest += site.weight
+            elif reply_is_doubtful(list, reply) and reply_matches(reply, site.octets):
+                score.highest += site.weight
+                if suspect_top < 0 or site.weight > heaviest_suspect:
+                    heaviest_suspect = site.weight
+                    suspect_top = site.list
+            if (reply.state == REPLY_FAILED and not reply.timed_out
+                    or reply.state in (REPLY_LISTED, REPLY_NOT_LISTED)    # from before it was put back
+                    or not list_is_well(list)):
                 pass_ttl = fail_ttl = 0         # an error has no TTL: the shortest pass (reference 4.3, 4.4)
-            suspected = suspected or list_is_suspected(list)
             continue
         matched = reply.state == REPLY_LISTED and reply_matches(reply, site.octets)
         if matched:
@@ -282,11 +344,19 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
         else:
             pass_ttl = ttl if pass_ttl < 0 else min(pass_ttl, ttl)
     score.lowest += score.total
+    score.highest += score.total
+    if score.total < policy.threshold:
+        score.top = suspect_top
     ttl = fail_ttl if score.total > 0 else pass_ttl
     # Who is let in while a list is looked at is tested again when he comes again: a burst of listed clients, which is
     # what makes a list suspect, must not buy the others a pass.
-    score.ttl = 0 if suspected else min(max(ttl, policy.dnsbl_min_ttl), policy.dnsbl_max_ttl)
+    score.ttl = 0 if unsettled else min(max(ttl, policy.dnsbl_min_ttl), policy.dnsbl_max_ttl)
     return score
+
+
+cdef inline bint reply_is_unasked(const Reply* reply) noexcept nogil:
+    """The question was never sent, for want of room: what the list would say is not known."""
+    return reply.unasked or (reply.state == REPLY_ASKED and reply.query.sends == 0 and not reply.query.token)
 
 
 cdef bint reply_matches(const Reply* reply, const uint8_t* octets) noexcept nogil:
@@ -364,6 +434,55 @@ cdef bint list_quiet(Screener core, List* list) noexcept:
     list.warned = now
     list.unlogged = 0
     return False
+
+
+cdef void log_unasked(Screener core, Query* query) noexcept:
+    cdef List* list = &(<Lists> query.lookup.lists).lists[query.list]
+    if list_quiet(core, list):
+        return
+    core.log.begin(PRIORITY_WARNING, False)
+    core.log.put("warning: list ")
+    core.log.put(list.shown)
+    core.log.put(" was not asked about every client: ")
+    core.log.put_number(list.budget)
+    core.log.put(" questions are on their way, or one network has asked too many; those clients are deferred")
+    core.log.end()
+
+
+cdef bint resolvers_are_silent(Screener core, Lists lists) noexcept:
+    """No list that was asked has answered for a while, whichever resolver was tried: it is not the lists."""
+    cdef int at
+    cdef int64_t since
+    for at in range(lists.list_count):
+        since = lists.lists[at].unheard_since
+        if list_is_asked(&lists.lists[at]) and (since == 0 or core.now < since + SILENT_TIME):
+            return False
+    return True
+
+
+cdef void log_silence(Screener core) noexcept:
+    """No resolver answers, or one does again."""
+    cdef Dnsbl dnsbl = core.dnsbl
+    cdef Resolver* resolver = dnsbl.resolvers
+    cdef Address address
+    if not dnsbl.silence_told:
+        core.log.begin(PRIORITY_INFO, False)
+        core.log.put("DNS resolvers answer again")
+        core.log.end()
+        return
+    core.log.begin(PRIORITY_WARNING, False)
+    core.log.put("warning: no DNS resolver has answered for ")
+    core.log.put_number(SILENT_TIME // MICROSECONDS)
+    core.log.put(" s:")
+    while resolver != NULL:
+        if address_of(<const sockaddr_storage*> resolver.address, &address):
+            core.log.put(" ")
+            core.log.put_address(&address)
+        resolver = resolver.next
+        if resolver == dnsbl.resolvers:
+            break
+    core.log.put("; clients pass as if no list had them until one answers; check dnsbl.resolvers and the network")
+    core.log.end()
 
 
 cdef void log_timeout(Screener core, Query* query) noexcept:

@@ -16,7 +16,7 @@ cdef extern from *:
 
 cdef enum:
     RING_HEADER = 4096              # octets before the first record
-    RING_VERSION = 1
+    RING_VERSION = 2
     TERMS = 32                      # of a filter
     NO_SCORE = -0x7FFFFFFF          # the lists have not answered
 
@@ -27,7 +27,7 @@ EVENTS = (
     "passed", "handed", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
     "continue_failed", "relayed", "vetoed", "spared", "session")
 STAGES = ("greet", "dialogue", "mta", "handed", "continue", "relay", "gone")
-BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy")
+BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy", "connection_rate")
 LIMITS = ("", "time", "count", "length")
 cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]       # a bucket holds scores up to its bound
 RANK_BOUNDS = tuple(RANKS)
@@ -173,7 +173,7 @@ cdef void event_end(Screener core, Event* record, int64_t number, const char* te
     elif record.kind == EVENT_LIMIT:
         header.limits[number & 3] += 1
     elif record.kind == EVENT_BUSY:
-        header.busy[number & 3] += 1
+        header.busy[number & 7] += 1
     record.length = <uint8_t> min(length, sizeof(record.text))
     if record.length:
         memcpy(record.text, text, record.length)

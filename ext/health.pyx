@@ -12,6 +12,8 @@ cdef enum:
     USUAL_ANSWERS = 2048            # so many answers make what is usual
     LEAST_ANSWERS = 200             # fewer tell nothing
     CALM_SECONDS = 60               # a list that was looked at is not suspected again before
+    WINDOW_SECONDS = 60             # a network has its say once in this time, and once in each suspicion
+    WINDOW_NETWORKS = 1024          # an eighth of the filter: more would be taken for each other
 cdef double SURPRISE = 40.0         # e^40 to 1: waves of listed clients are usual, too
 cdef double RAREST = 0.02           # a part below is taken for this, or the first hit of a small list would be a leap
 
@@ -24,12 +26,20 @@ cdef inline bint list_is_suspected(const List* list) noexcept nogil:
     return list.health != NULL and list.health.state == HEALTH_SUSPECT
 
 
+cdef inline bint reply_is_doubtful(const List* list, const Reply* reply) noexcept nogil:
+    """The list has the client, but is suspected to have everybody."""
+    return list_is_suspected(list) and reply.state == REPLY_LISTED and reply_is_valid(list, reply)
+
+
 cdef inline bint list_is_asked(const List* list) noexcept nogil:
     return list.health == NULL or list.health.state != HEALTH_OUT
 
 
 cdef inline bint reply_counts(const List* list, const Reply* reply) noexcept nogil:
-    """True when a list's answer may count: it is well, and has been since it gave the answer."""
+    """True when a list's answer may count: it is well, and has been since it gave the answer. A suspicion is that it
+    lists too many: that it does not list a client counts."""
+    if reply.state == REPLY_NOT_LISTED and list_is_suspected(list):
+        return reply_is_valid(list, reply)
     if reply.state != REPLY_LISTED and reply.state != REPLY_NOT_LISTED:
         return False
     return list_is_well(list) and reply_is_valid(list, reply)
@@ -40,11 +50,12 @@ cdef inline bint reply_is_valid(const List* list, const Reply* reply) noexcept n
     return list.health == NULL or reply.answered >= list.health.since
 
 
-cdef void list_watch(Screener core, List* list, bint listed) noexcept:
-    """Take note of an answer. A list whose share of hits has leapt counts nothing from here on, until it was probed."""
+cdef void list_watch(Screener core, List* list, uint32_t network, bint listed) noexcept:
+    """Take note of an answer. When the share of a list's hits has leapt, clients that it lists are deferred from here
+    on, until it was probed. Each network counts once: a host with a listed network makes no leap."""
     cdef double usual = min(max(list.usual, RAREST), 1 - RAREST)
     cdef uint32_t now = <uint32_t> (core.now // MICROSECONDS)
-    if list.health == NULL:
+    if list.health == NULL or not network_has_say(list, network, now):
         return
     list.surprise = max(0.0, list.surprise + logarithm((1 + usual) / 2 / usual if listed else 0.5))
     list.seen = min(list.seen + 1, <uint32_t> USUAL_ANSWERS)
@@ -61,5 +72,22 @@ cdef void list_watch(Screener core, List* list, bint listed) noexcept:
     core.log.put(list.shown)
     core.log.put(" suddenly lists many more clients than the ")
     core.log.put_number(<int64_t> (100 * usual + 0.5))
-    core.log.put("% that it did: it counts nothing until it has been probed")
+    core.log.put("% that it did: clients that it lists are deferred until it has been probed")
     core.log.end()
+
+
+cdef bint network_has_say(List* list, uint32_t network, uint32_t now) noexcept nogil:
+    """Whether nothing of this network has counted yet. The filter is emptied now and then, but not while a suspicion
+    grows, unless it is full."""
+    cdef uint32_t bit = network % (64 * NETWORK_WORDS)
+    cdef uint64_t* word = &list.had_say[bit // 64]
+    if list.networks >= WINDOW_NETWORKS or (list.surprise == 0 and now >= list.window_until):
+        memset(list.had_say, 0, sizeof(list.had_say))
+        list.networks = 0
+        list.surprise = 0
+        list.window_until = now + WINDOW_SECONDS
+    if word[0] >> bit % 64 & 1:
+        return False
+    word[0] |= <uint64_t> 1 << bit % 64
+    list.networks += 1
+    return True

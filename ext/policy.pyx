@@ -20,7 +20,7 @@ cdef class Lists:
     cdef list kept              # owns what the C structs point to
     cdef uint8_t[::1] health
 
-    def __init__(self, sites, shown, health=None, slots=None):
+    def __init__(self, sites, shown, health=None, slots=None, int budget=LIST_IN_FLIGHT):
         cdef int at
         cdef bytes name, wire, mask, text
         self.source = (tuple(sites), tuple(sorted(shown.items())), tuple(sorted(slots.items())) if slots else ())
@@ -32,6 +32,7 @@ cdef class Lists:
         self.sites = <Site*> calloc(len(self.source[0]) + 1, sizeof(Site))
         if self.lists == NULL or self.sites == NULL:
             raise MemoryError
+        self.list_count = len(domains)
         for at, domain in enumerate(domains):
             name = domain.encode()
             wire = dns_wire_name(domain)
@@ -46,6 +47,10 @@ cdef class Lists:
                 if slots[domain] % 8 or slots[domain] + <int> sizeof(Health) > self.health.shape[0]:
                     raise ValueError(f"no place {slots[domain]} for the health of a list")
                 self.lists[at].health = <Health*> &self.health[slots[domain]]
+            self.lists[at].budget = max(1, min(budget, DNS_IN_FLIGHT // <int> len(domains)))
+            self.lists[at].shares = <Share*> calloc(SHARES, sizeof(Share))
+            if self.lists[at].shares == NULL:
+                raise MemoryError
             self.lists[at].is_dnswl = domain.lower().rstrip(".").endswith("dnswl.org")
         for at, (domain, octets, weight) in enumerate(self.source[0]):
             self.sites[at].list = domains.index(domain)
@@ -56,10 +61,13 @@ cdef class Lists:
                     raise ValueError("a filter is four sets of 256 bits")
                 self.kept.append(mask)
                 self.sites[at].octets = <const uint8_t*> <const char*> mask
-        self.list_count = len(domains)
         self.site_count = len(self.source[0])
 
     def __dealloc__(self):
+        cdef int at
+        if self.lists != NULL:
+            for at in range(self.list_count):
+                free(self.lists[at].shares)
         free(self.lists)
         free(self.sites)
 
@@ -100,6 +108,8 @@ cdef class Policy:
     cdef Lists lists
     cdef int32_t threshold, allow_threshold
     cdef int64_t dnsbl_min_ttl, dnsbl_max_ttl, dnsbl_timeout, dnsbl_try
+    cdef uint32_t client_rate, network_rate     # connections within rate_time, 0: no limit
+    cdef int64_t rate_time                      # µs
     cdef int32_t client_limit, pre_queue, post_queue, stress_on, stress_off
     cdef uint32_t line_limit
     cdef int32_t command_limit
@@ -120,7 +130,8 @@ cdef class Policy:
                  int tls_sessions, footer, forbidden, command_filter, ehlo_for,
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
-                 client_prefix=(32, 128), bint shadow=False):
+                 client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0,
+                 rate_time=60):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
@@ -149,6 +160,9 @@ cdef class Policy:
         # A try lasts about a second, and a whole number of tries fills the time exactly.
         self.dnsbl_try = self.dnsbl_timeout // max(2, self.dnsbl_timeout // MICROSECONDS)
         self.client_limit = client_limit
+        self.client_rate = client_rate
+        self.network_rate = network_rate
+        self.rate_time = int(rate_time * MICROSECONDS)
         self.pre_queue = pre_queue
         self.post_queue = post_queue
         self.stress_on = <int32_t> (<int64_t> pre_queue * 9 // 10)

@@ -33,6 +33,13 @@ cdef inline size_t cache_key(const Prefix* prefix, const Address* address, uint8
     return size
 
 
+cdef inline size_t whole_key(const Address* address, uint8_t* key) noexcept nogil:
+    """The cache's key of an address by itself."""
+    cdef size_t size = 4 if address.family == 4 else 16
+    memcpy(key, address.ip, size)
+    return size
+
+
 cdef int prefix_set(Prefix* prefix, lengths) except -1:
     ipv4, ipv6 = lengths
     if not 0 <= ipv4 <= 32 or not 0 <= ipv6 <= 128:

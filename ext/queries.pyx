@@ -23,22 +23,134 @@ cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
     lookup.replies[list].query = query
     lookup.lists_of[list].asked += 1
     core.dnsbl.asked += 1
-    query_line_up(core.dnsbl, query)
+    query_admit(core, query)
     return True
 
 
 cdef void query_renew(Screener core, Query* query) noexcept:
     """A client came back while its old question is unanswered: it is sent anew and has its whole time again."""
     query.deadline = core.now + core.policy.dnsbl_timeout
-    query.sends = 0
     query.refused = 0
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
-    if query.token or query.lined_up:
+    if query.token:
         return
+    query.sends = 0
     query_withdraw(core.dnsbl, query)
+    query_give_up_place(core, query)
     query.resolver = core.dnsbl.resolvers
+    query_admit(core, query)
+
+
+# ---- room: each list has a budget of questions on their way, which the networks of clients have a part of in turn
+
+cdef void query_admit(Screener core, Query* query) noexcept:
+    """Send a question if there is room, or let it wait for its network's turn."""
+    cdef List* list = &query.lookup.lists_of[query.list]
+    cdef Share* share = &list.shares[query.lookup.network % SHARES]
+    if list.in_flight < list.budget and share.head == NULL and share_may_ask(list, share):
+        query_grant(core, list, share, query)
+        return
+    query.place = PLACE_WAITING
+    query.next = NULL
+    query.prev = share.tail
+    if share.tail != NULL:
+        share.tail.next = query
+    else:
+        share.head = query
+    share.tail = query
+    share_join_round(list, share)
+
+
+cdef inline bint share_may_ask(const List* list, const Share* share) noexcept nogil:
+    return share.in_flight < max(list.budget // SHARE_PART, <uint32_t> 1)
+
+
+cdef void query_grant(Screener core, List* list, Share* share, Query* query) noexcept:
+    query.place = PLACE_GRANTED
+    list.in_flight += 1
+    share.in_flight += 1
     query_line_up(core.dnsbl, query)
 
+
+cdef void share_join_round(List* list, Share* share) noexcept nogil:
+    """Behind all other networks, if it has a question waiting and may ask it."""
+    if share.in_round or share.head == NULL or not share_may_ask(list, share):
+        return
+    share.in_round = True
+    share.next = NULL
+    if list.round_tail != NULL:
+        list.round_tail.next = share
+    else:
+        list.round_head = share
+    list.round_tail = share
+
+
+cdef void share_remove(Share* share, Query* query) noexcept nogil:
+    """Take a question out of its network's queue."""
+    if query.prev != NULL:
+        query.prev.next = query.next
+    else:
+        share.head = query.next
+    if query.next != NULL:
+        query.next.prev = query.prev
+    else:
+        share.tail = query.prev
+
+
+cdef void list_grant(Screener core, List* list) noexcept:
+    """Give what room there is to the networks whose turn it is, a question each."""
+    cdef Share* share
+    cdef Query* query
+    while list.in_flight < list.budget and list.round_head != NULL:
+        share = list.round_head
+        list.round_head = share.next
+        if list.round_head == NULL:
+            list.round_tail = NULL
+        share.in_round = False
+        query = share.head
+        if query == NULL or not share_may_ask(list, share):
+            continue
+        share_remove(share, query)
+        query_grant(core, list, share, query)
+        share_join_round(list, share)
+
+
+cdef void query_give_up_place(Screener core, Query* query) noexcept:
+    """It needs no room any more; somebody else's question has it."""
+    cdef List* list = &query.lookup.lists_of[query.list]
+    cdef Share* share = &list.shares[query.lookup.network % SHARES]
+    cdef uint8_t place = query.place
+    query.place = PLACE_NONE
+    if place == PLACE_WAITING:
+        share_remove(share, query)
+    elif place == PLACE_ABANDONED:
+        list.abandoned -= 1
+    elif place == PLACE_GRANTED:
+        list.in_flight -= 1
+        share.in_flight -= 1
+        share_join_round(list, share)
+        list_grant(core, list)
+
+
+cdef void query_abandon(Screener core, Query* query) noexcept:
+    """No session waits for it any more. One that was sent may still be answered, which is kept for later; the others
+    are dropped."""
+    cdef Lookup* lookup = query.lookup
+    cdef List* list = &lookup.lists_of[query.list]
+    cdef bint sent = query.sends or query.token
+    if not sent and query.asked < core.now:     # else the client has left at once
+        log_unasked(core, query)
+    if sent and list.abandoned < list.budget // ABANDONED_PART:
+        query_give_up_place(core, query)
+        query.place = PLACE_ABANDONED
+        list.abandoned += 1
+        return
+    lookup.pending -= 1
+    reply_clear(&lookup.replies[query.list])
+    query_free(core, query)
+
+
+# ---- on the way
 
 cdef void query_line_up(Dnsbl dnsbl, Query* query) noexcept:
     query.next = NULL
@@ -76,16 +188,21 @@ cdef Query* query_find(Dnsbl dnsbl, DnsSocket* socket, uint16_t id) noexcept:
 cdef void query_end(Screener core, Query* query) noexcept:
     """The reply is noted, or never will be."""
     cdef Lookup* lookup = query.lookup
+    lookup.replies[query.list].query = NULL
+    query_free(core, query)
+    lookup_replied(core, lookup)
+
+
+cdef void query_free(Screener core, Query* query) noexcept:
     core.timers.cancel(&query.timer)
     query_withdraw(core.dnsbl, query)
-    lookup.replies[query.list].query = NULL
+    query_give_up_place(core, query)
     if query.token:
         core.dnsbl.elsewhere.pop(query.token, None)
     if query.lined_up:
         query.lookup = NULL                     # dnsbl_flush frees it
     else:
         free(query)
-    lookup_replied(core, lookup)
 
 
 cdef void query_try_over(Screener core, Query* query) noexcept:
@@ -94,8 +211,16 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
     cdef Resolver* following
     cdef Reply* reply = &query.lookup.replies[query.list]
     cdef List* list
+    if not core.dnsbl.silence_told and resolvers_are_silent(core, <Lists> query.lookup.lists):
+        core.dnsbl.silence_told = True
+        log_silence(core)
     if core.now + 1000 >= query.deadline:
         reply.state = REPLY_FAILED
+        if query.sends == 0 and not query.token:
+            reply.unasked = True
+            log_unasked(core, query)
+            query_end(core, query)
+            return
         reply.timed_out = True
         core.dnsbl.timed_out += 1
         list = &query.lookup.lists_of[query.list]
@@ -105,10 +230,12 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
         query_end(core, query)
         return
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
-    if query.token or query.lined_up:
+    if query.token or query.lined_up or query.place == PLACE_WAITING:
         return
     if (query.socket == NULL or resolver.answered < query.sent) and core.dnsbl.resolvers == resolver:
         core.dnsbl.resolvers = resolver.next    # it has said nothing since: others begin with the next one
+    if query.place == PLACE_ABANDONED:
+        return
     following = resolver_after(query)
     if query.socket != NULL and following == resolver:
         if query.sends < DNS_SENDS:
@@ -143,17 +270,18 @@ cdef void query_repeat(Screener core, Query* query) noexcept:
 
 
 cdef void dnsbl_flush(Screener core) noexcept:
-    """Send what is lined up, as far as the bound on questions in flight allows."""
+    """Send what is lined up."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef mmsghdr messages[DNS_BATCH]
     cdef iovec parts[DNS_BATCH]
+    cdef Query* queries[DNS_BATCH]
     cdef Query* query
     cdef DnsSocket* socket
     cdef List* list
     cdef int count
     cdef size_t size
     cdef uint8_t* packet
-    while dnsbl.unsent_head != NULL and dnsbl.in_flight < DNS_IN_FLIGHT:
+    while dnsbl.unsent_head != NULL:
         count = 0
         socket = NULL
         memset(messages, 0, sizeof(messages))
@@ -168,11 +296,18 @@ cdef void dnsbl_flush(Screener core) noexcept:
             if query.lookup == NULL:            # ended while it waited
                 free(query)
                 continue
+            if query.place == PLACE_ABANDONED:  # it was sent before: an answer to that may come
+                continue
+            list = &(<Lists> query.lookup.lists).lists[query.list]
+            if list.unheard_since == 0:
+                list.unheard_since = core.now
             if socket == NULL:
                 socket = resolver_socket(core, query.resolver)
-                if socket == NULL:
-                    continue                    # no descriptor: the next try comes
-            list = &(<Lists> query.lookup.lists).lists[query.list]
+                if socket == NULL:              # the next try comes
+                    query.sends += not want_of_room()       # there is no way to that resolver: as if it were lost
+                    continue
+            if socket.in_flight >= SOCKET_IN_FLIGHT:    # descriptors for others ran out: the next try comes
+                continue
             query.id = dns_random(dnsbl)
             while query_find(dnsbl, socket, query.id) != NULL:
                 query.id = dns_random(dnsbl)
@@ -187,13 +322,38 @@ cdef void dnsbl_flush(Screener core) noexcept:
             dnsbl.buckets[query.id % DNS_BUCKETS] = query
             socket.in_flight += 1
             dnsbl.in_flight += 1
+            queries[count] = query
             parts[count].iov_base = packet
             parts[count].iov_len = size
             messages[count].msg_hdr.msg_iov = &parts[count]
             messages[count].msg_hdr.msg_iovlen = 1
             count += 1
-        if count and sendmmsg(socket.fd, messages, count, 0) < 0 and errno == ECONNREFUSED:
-            sendmmsg(socket.fd, messages, count, 0)     # that was the report of an earlier datagram's fate
+        if count:
+            datagrams_send(socket.fd, messages, queries, count)
+
+
+cdef void datagrams_send(int fd, mmsghdr* messages, Query** queries, int count) noexcept nogil:
+    """Send questions; those for which the kernel has no room count as not sent."""
+    cdef int at = 0
+    cdef int got
+    cdef bint again = True
+    while at < count:
+        got = sendmmsg(fd, messages + at, count - at, MSG_DONTWAIT)
+        if got > 0:
+            at += got
+        elif errno == ECONNREFUSED and again:
+            again = False                       # that was the report of an earlier datagram's fate
+        else:
+            break
+    if at < count and want_of_room():
+        while at < count:
+            queries[at].sends -= 1
+            at += 1
+
+
+cdef inline bint want_of_room() noexcept nogil:
+    """The last system call failed because this host has no more of something."""
+    return errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EAGAIN)
 
 
 cdef void dnsbl_readable(Screener core, DnsSocket* socket) noexcept:
@@ -237,6 +397,10 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
         dnsbl.forged += 1
         return
     socket.resolver.answered = core.now
+    list.unheard_since = 0
+    if dnsbl.silence_told:
+        dnsbl.silence_told = False
+        log_silence(core)
     if got == DNS_MALFORMED:
         query_refused(core, query, "Malformed or unexpected name server reply")
     elif answer.truncated:
@@ -289,7 +453,7 @@ cdef void query_answered(Screener core, Query* query, const uint32_t* addresses,
     reply.state = REPLY_LISTED if kept else REPLY_NOT_LISTED
     reply.valid_until = <uint32_t> (core.now // MICROSECONDS + max(ttl, 0))
     reply.kept_until = <uint32_t> (core.now // MICROSECONDS + min(max(keep, 0), KEEP_SECONDS))
-    list_watch(core, list, kept > 0)
+    list_watch(core, list, lookup.network, kept > 0)
     if kept:
         list.listed += 1
         log_listed(core, lookup, query.list)
@@ -310,7 +474,7 @@ cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
     cdef Resolver* following
     query.refused |= query.resolver.mark
     following = resolver_after(query)
-    if following == NULL:
+    if following == NULL or query.place == PLACE_ABANDONED:
         query_failed(core, query, why)
         return
     query_withdraw(core.dnsbl, query)
@@ -333,6 +497,9 @@ cdef void query_over_tcp(Screener core, Query* query) noexcept:
     cdef char name[DNS_NAME_TEXT]
     if query.token:
         return
+    if query.place == PLACE_ABANDONED:          # nobody waits for it
+        query_failed(core, query, "Malformed or unexpected name server reply")
+        return
     query_withdraw(dnsbl, query)
     dnsbl.token += 1
     query.token = dnsbl.token
@@ -342,6 +509,7 @@ cdef void query_over_tcp(Screener core, Query* query) noexcept:
         core.ask_over_tcp(query.token, name.decode())
     except Exception as error:
         core.problem("DNS over TCP", error)
+        query.lookup.replies[query.list].unasked = True
         query_failed(core, query, "Malformed or unexpected name server reply")
 
 

@@ -70,6 +70,7 @@ cdef bytes NOT_IMPLEMENTED = b"502 5.5.1 Error: command not implemented\r\n"
 cdef bytes NO_RECIPIENTS = b"554 5.5.1 Error: no valid recipients\r\n"
 cdef bytes HELO_FIRST = b"503 5.5.1 Error: send HELO/EHLO first\r\n"
 cdef bytes OK = b"250 2.0.0 Ok\r\n"
+cdef bytes NOT_NOW = b"4.3.2 Service currently unavailable\r\n"     # behind 421 or 450
 
 
 @cython.final
@@ -85,6 +86,7 @@ cdef class Screener:
     cdef AddressTable clients
     cdef AddressTable counts        # where limits.client_connection_prefix_* is not the cache's
     cdef Dnsbl dnsbl
+    cdef Rates rates
     cdef EventRing ring
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
@@ -158,6 +160,7 @@ cdef class Screener:
         self.clients = AddressTable()
         self.counts = AddressTable()
         self.dnsbl = Dnsbl(self.watches)
+        self.rates = Rates()
         self.ring = EventRing(events)
         self.told = {}
         self.look_at_clocks()
@@ -418,6 +421,8 @@ cdef class Screener:
                 query_try_over(self, <Query*> timer)
             elif kind == TIMER_LOOKUP:
                 lookup_forget(self, <Lookup*> timer)
+            elif kind == TIMER_RATE:
+                rate_over(self, <Rate*> timer)
             elif kind == TIMER_ROTATE:
                 dnsbl_rotate(self)
             elif kind == TIMER_ACCEPT:
@@ -654,6 +659,9 @@ cdef class Screener:
 
     def client(self, str address):
         return live_client(self, address)
+
+    def rates_of(self, str address):
+        return rates_now(self, address)
 
     cdef void ask_over_tcp(self, uint64_t token, str name) except *:
         self.on_truncated(token, name)

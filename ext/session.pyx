@@ -121,6 +121,15 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         if screened_alone(session):
             memset(session.client.stamps, 0, sizeof(session.client.stamps))
         tests_needed(session)
+    if (policy.client_rate or policy.network_rate) and rate_exceeded(core, peer):
+        log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
+        core.log.put(": connection rate limit exceeded")
+        core.log.end()
+        if not policy.shadow:
+            event(core, session, EVENT_BUSY, 4, "connection rate limit exceeded", 30)
+            session_turn_away(core, session, TOO_MANY)
+            return
+        shadow_tell(core, session, TOO_MANY)
     if policy.interfaces is not None and access_step(core, policy.interfaces, server) != ACCESS_PERMIT:
         session.flags |= VETOED                         # the MX policy
         log_about(core, session, "ALLOWLIST VETO " if policy.respectful else "WHITELIST VETO ")
@@ -178,6 +187,11 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
         size = cache_key(&core.policy.cache_prefix, &session.client.entry.address, key)
         text = (<char*> key)[:size]
         record = core.cache.record(text)
+        if record is None and not prefix_is_whole(&core.policy.cache_prefix, session.peer.family):
+            # A network's record is not there: one from when the cache went by whole addresses may be.
+            size = whole_key(&session.peer, key)
+            text = (<char*> key)[:size]
+            record = core.cache.record(text)
         if record is None:
             core.cache_misses += 1
             return False
@@ -264,8 +278,8 @@ cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
 
 cdef bint score_allows(Session* session, const Score* score) noexcept:
     cdef Policy policy = <Policy> session.policy
-    return (policy.allow_threshold < 0 and score.total <= policy.allow_threshold
-            and score.total < policy.threshold and not session.flags & ANY_FAIL)
+    return (policy.allow_threshold < 0 and score.highest <= policy.allow_threshold
+            and score.highest < policy.threshold and not session.flags & ANY_FAIL)
 
 
 cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
@@ -300,7 +314,7 @@ cdef void greet_end(Screener core, Session* session) noexcept:
         event(core, session, EVENT_RANK, score.total)
         if score_allows(session, &score):
             allow_all(core, session, score.ttl)
-        if score.total < policy.threshold:
+        if score.highest < policy.threshold:
             session.client.stamps[DNSBL] = now + score.ttl
             session.flags |= bits(PASS, DNSBL)
         elif not greet_dnsbl_failed(core, session, &score):
@@ -312,13 +326,13 @@ cdef void greet_end(Screener core, Session* session) noexcept:
 
 
 cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score) noexcept:
-    """The client is listed. False: the session is over."""
+    """The client is listed, or may be. False: the session is over."""
     cdef Policy policy = <Policy> session.policy
     cdef bint unsure = score.lowest < policy.threshold
     log_aloud(core, session)
     core.log.begin(PRIORITY_INFO, False)
-    core.log.put("DNSBL rank ")
-    core.log.put_number(score.total)
+    core.log.put("DNSBL rank " if score.total >= policy.threshold else "DNSBL UNSURE rank ")
+    core.log.put_number(score.total if score.total >= policy.threshold else score.highest)
     core.log.put(" for ")
     core.log.put_address(&session.peer)
     core.log.end()
@@ -603,8 +617,10 @@ cdef bytes verdict_text(Session* session):
 
 
 cdef bytes listed_text(Session* session, bytes code):
-    """What a client is told that `session.list` lists."""
+    """What a client is told that `session.list` lists; or may be listed, by a list that could not be asked."""
     cdef char text[64]
+    if session.list < 0:
+        return code[:4] + NOT_NOW
     return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
         code, text[:address_text(&session.peer, text)],
         (<Policy> session.policy).lists.lists[session.list].shown)

@@ -280,7 +280,9 @@ class Kept(Struct, frozen=True):
 
 
 class ListSaid(Struct, frozen=True):
-    """A DNSBL list asked now. weight: what it adds to the score. took: s. counts: it is not out."""
+    """A DNSBL list asked now. weight: what it adds to the score. took: s. counts: that answer does. suspect: its
+    listings are unsure until it has been probed.
+    """
 
     zone: str = field(name="list")
     state: str
@@ -288,6 +290,7 @@ class ListSaid(Struct, frozen=True):
     weight: int = 0
     took: float | None = None
     counts: bool = True
+    suspect: bool = False
     kept: Kept | None = None
 
 

@@ -144,6 +144,8 @@ class Tables:
             dnsbl_max_ttl=config.dnsbl.max_ttl,
             dnsbl_timeout=config.dnsbl.timeout,
             client_limit=config.limits.client_connection_count,
+            client_rate=config.limits.client_connection_rate,
+            network_rate=config.limits.client_network_rate,
             pre_queue=pre_queue,
             post_queue=share.of(config.limits.post_queue),
             mta=mta,

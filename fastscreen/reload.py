@@ -120,6 +120,12 @@ def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> 
     return 0
 
 
+def _network_rate(now: Config, wanted: Config) -> int:
+    """The limit from now on. Whether there is one decides which worker serves a client: no reload changes that."""
+    before, after = now.limits.client_network_rate, wanted.limits.client_network_rate
+    return before if now.listen.workers != 1 and bool(before) != bool(after) else after
+
+
 def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
     """The new settings, but for those that only a new start can change."""
     now = held.config
@@ -138,6 +144,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
             settings.limits,
             client_connection_prefix_ipv4=now.limits.client_connection_prefix_ipv4,
             client_connection_prefix_ipv6=now.limits.client_connection_prefix_ipv6,
+            client_network_rate=_network_rate(now, settings),
         ),
         control=replace(now.control, names=settings.control.names),
         metrics=now.metrics,
@@ -150,6 +157,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         ("cache.path", settings.cache.path, fixed.cache.path),
         ("cache.prefix_ipv4 or _ipv6", settings.cache.prefix, fixed.cache.prefix),
         ("limits.client_connection_prefix_ipv4 or _ipv6", settings.limits.prefix, fixed.limits.prefix),
+        ("limits.client_network_rate", settings.limits.client_network_rate, fixed.limits.client_network_rate),
         ("control", settings.control, fixed.control),
         ("metrics", settings.metrics, fixed.metrics),
         ("listen.workers", settings.listen, fixed.listen),

@@ -100,5 +100,9 @@ def _said(said: ListSaid) -> str:
     if said.kept is not None and (said.kept.state, said.kept.answers) != (said.state, said.answers):
         was = " ".join([said.kept.state, *said.kept.answers])
         kept = f"; what counts is the answer still kept: {was}"
-    out = "" if said.counts else "; the list is out or suspect: not asked for clients, it counts nothing"
+    out = ""
+    if said.suspect:
+        out = "; the list is suspect: clients that it lists are deferred until it has been probed"
+    elif not said.counts:
+        out = "; the list is out: it is not asked for clients and ignored"
     return f"          {said.zone:<27} {said.state}{answers}{weight}{out or kept}"

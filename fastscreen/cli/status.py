@@ -137,7 +137,7 @@ def warnings(status: Status) -> Iterator[str]:
         left = span(status.bypass_until - status.time)
         yield f"BYPASS: every client is handed on untested, until {moment(status.bypass_until)} ({left} more)"
     if status.lists_out:
-        yield f"DNS LISTS that count nothing now: {', '.join(status.lists_out)}"
+        yield f"DNS LISTS that are out or suspect: {', '.join(status.lists_out)}"
     for one in status.conditions:
         yield f"{one.kind.upper()}: {one.text} (since {moment(one.since)})"
         yield f"  {one.remedy}"

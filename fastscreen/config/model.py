@@ -41,6 +41,10 @@ class Prefix(NamedTuple):
     ipv6: int = 128
 
 
+RATE_NETWORK = Prefix(24, 48)
+"""What limits.client_network_rate counts by: RATE_IPV4 and RATE_IPV6 of ext/rates.pyx."""
+
+
 class Site(Struct, frozen=True):
     """One entry of `dnsbl.sites` (reference 4.1).
 
@@ -261,11 +265,16 @@ class Cache(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True):
-    """client_connection_count: 0 = no limit. pre_queue, relay: 0 = from the descriptor limit."""
+    """client_connection_count, _rate, client_network_rate: 0 = no limit; rates are connections per minute.
+
+    pre_queue, relay: 0 = from the descriptor limit.
+    """
 
     client_connection_count: int
     client_connection_prefix_ipv4: int
     client_connection_prefix_ipv6: int
+    client_connection_rate: int
+    client_network_rate: int
     pre_queue: int
     post_queue: int
     relay: int
@@ -349,4 +358,5 @@ class Config(Struct, frozen=True):
     def worker_prefix(self) -> Prefix:
         """What of an address says which worker's the client is: all that share a record or a count are one's."""
         cache, count = self.cache.prefix, self.limits.prefix
-        return Prefix(min(cache.ipv4, count.ipv4), min(cache.ipv6, count.ipv6, 64))
+        rate = RATE_NETWORK if self.limits.client_network_rate else Prefix(32, 64)
+        return Prefix(min(cache.ipv4, count.ipv4, rate.ipv4), min(cache.ipv6, count.ipv6, rate.ipv6))

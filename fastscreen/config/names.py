@@ -343,8 +343,8 @@ KEYS = (
         "dnsbl.probe_interval",
         '"5m"',
         values.Time("s", 0),
-        "Time between two looks at each list's test entries. A list that is not well is not asked, and counts nothing, "
-        "until it is ([lists.md](lists.md)); 0: never.",
+        "Interval between probes of each list's test entries. A list that is not healthy is not asked, and ignored, "
+        "until it is; clients that a suspect list has are deferred ([lists.md](lists.md)). `0` disables probing.",
     ),
     Key(
         "deep.pipelining",
@@ -633,9 +633,10 @@ KEYS = (
     ),
     Key(
         "cache.prefix_ipv6",
-        "128",
+        "64",
         values.Number(16, 128),
-        "The same for IPv6; a host may have any address of its /64.",
+        "The same for IPv6. A host may use any address of its /64, so all of them are one client by default. With "
+        "`128` each address is tested by itself, as postscreen does.",
     ),
     Key(
         "limits.client_connection_count",
@@ -654,9 +655,26 @@ KEYS = (
     ),
     Key(
         "limits.client_connection_prefix_ipv6",
-        "128",
+        "64",
         values.Number(16, 128),
-        "The same for IPv6: with 128 the limit is void for a host that changes its address within its /64.",
+        "The same for IPv6. With `128` each address is counted by itself, as postscreen does; a host that changes its "
+        "address within its /64 then evades the limit.",
+    ),
+    Key(
+        "limits.client_connection_rate",
+        "0",
+        values.Number(0, 1000000),
+        "Connections per minute that one client may make; further ones get a 421. A client is an address, or a network "
+        "by `client_connection_prefix_ipv4` and `_ipv6`. Clients that the access list permits, and clients that the "
+        "cache knows, are neither counted nor limited. `0` disables the limit.",
+    ),
+    Key(
+        "limits.client_network_rate",
+        "0",
+        values.Number(0, 1000000),
+        "Connections per minute that all clients of one network may make together: an IPv4 /24, an IPv6 /48. The "
+        "exceptions are those of `client_connection_rate`. `0` disables the limit. With several workers, switching it "
+        "on or off takes effect after a restart.",
     ),
     Key(
         "limits.pre_queue",

@@ -52,6 +52,7 @@ class Desk:
                 return {
                     "lists": self._screener.answers(address),
                     "client": self._screener.client(address),
+                    "rates": self._screener.rates_of(address),
                     "record": record,
                 }
             case Forget(first, last):

@@ -27,12 +27,15 @@ SECONDS_MOST = 7.0  # s for the lists, so that the caller has not given up
 
 class Known(Struct, frozen=True):
     """What the workers and the cache's file know of an address. sessions: that share its stamps. relayed: so many of
-    these are. counted: that count for its limit. kept: lists' answers that they would use again.
+    these are. counted: that count for its limit. rate, network_rate: connections within the minute, of the client and
+    its network. kept: lists' answers that they would use again.
     """
 
     sessions: int
     relayed: int
     counted: int
+    rate: int
+    network_rate: int
     stamps: tuple[int, ...] | None
     kept: dict[str, Said]
     limits: Limits
@@ -40,9 +43,11 @@ class Known(Struct, frozen=True):
 
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
-    door: Door, out: frozenset[str],
+    door: Door, out: frozenset[str], suspect: frozenset[str],
 ) -> Map:  # fmt: skip
-    """address: in the core's form. door: where it comes in. out: lists whose answers count nothing now."""
+    """address: in the core's form. door: where it comes in. out: lists whose answers are ignored now. suspect: lists
+    whose listings are unsure.
+    """
     sites = config.dnsbl.sites
     domains = config.dnsbl.domains
     wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
@@ -59,8 +64,10 @@ async def explain(
         sessions=known.sessions,
         relayed=known.relayed,
         counted=known.counted,
+        rate=known.rate,
+        network_rate=known.network_rate,
         stamps=known.stamps,
-        score=scoring.score(sites, counting) if sites else None,
+        score=scoring.score(sites, counting, suspect) if sites else None,
         asked=len(counting),
         shown=shown,
         limits=known.limits,
@@ -81,7 +88,16 @@ async def explain(
         "sessions": known.sessions,
         "cache": _stamps(config, known.stamps, facts.now),
         "lists": [
-            _list(config, shown, domain, live[domain], domain in known.kept, used[domain], domain not in out)
+            _list(
+                config,
+                shown,
+                domain,
+                live[domain],
+                domain in known.kept,
+                used[domain],
+                domain not in out,
+                domain in suspect,
+            )
             for domain in domains
         ],
         "score": facts.score.total if facts.score is not None else None,
@@ -101,11 +117,12 @@ def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | N
 
 
 def _list(
-    config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said, counts: bool
+    config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said, asked: bool, suspect: bool
 ) -> Map:  # fmt: skip
-    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one. counts: the
-    list is well.
+    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one. asked: the
+    list is not out. suspect: its listings are unsure.
     """
+    counts = asked and not (suspect and used.state == "listed")
     return {
         "list": shown.get(domain, domain),
         "state": live.state,
@@ -122,5 +139,6 @@ def _list(
         ],
         "weight": scoring.weight(config.dnsbl.sites, domain, used.addresses) if counts else 0,
         "counts": counts,
+        "suspect": suspect,
         "kept": {"state": used.state, "answers": list(used.addresses)} if kept else None,
     }

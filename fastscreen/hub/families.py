@@ -94,7 +94,9 @@ class Snapshot:
             "fastscreen_dnsbl_up", "0: a list is failing, by the last minute, or is out", labels=("list",)
         )
         counts = GaugeMetricFamily(
-            "fastscreen_dnsbl_in_score", "0: a list is out or suspect, and counts nothing", labels=("list",)
+            "fastscreen_dnsbl_in_score",
+            "0: a list is out and ignored, or suspect: clients that it lists are deferred",
+            labels=("list",),
         )
         for name, lists in self._lists_by_name().items():
             for quantile, field in (("0.5", "p50"), ("0.95", "p95")):

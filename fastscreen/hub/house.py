@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from fastscreen import policy
 from fastscreen.access import AccessList, load_access, load_networks
 from fastscreen.conditions import Condition, Conditions
-from fastscreen.config import Config, ConfigError
+from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.hub.bypass import Bypass
 from fastscreen.hub.clientnames import ClientNames
@@ -113,8 +113,13 @@ class House:
 
     @property
     def lists_out(self) -> frozenset[str]:
-        """The domains whose answers count nothing now."""
+        """The domains that are out or suspect now."""
         return frozenset(domain for domain in self.domains if self.list_health(domain).state is not State.WELL)
+
+    @property
+    def lists_suspect(self) -> frozenset[str]:
+        """Of these: the domains that are asked, and whose listings are unsure."""
+        return frozenset(domain for domain in self.domains if self.list_health(domain).state is State.SUSPECT)
 
     def conditions(self) -> list[Condition]:
         """What holds now in any process: one for each kind and text, the earliest first."""
@@ -150,8 +155,10 @@ class House:
         if self.store is None:
             return None
         key = cache_key_of(address, self.config.cache.prefix)
+        whole = cache_key_of(address, Prefix())  # of a time when the cache went by whole addresses
         with contextlib.suppress(RequestError):
-            return await self.cached(lambda store: store.get(key))
+            found = await self.cached(lambda store: store.get(key))
+            return found if found is not None or key == whole else await self.cached(lambda store: store.get(whole))
         return None
 
     async def about(self, address: str) -> list[Any]:
@@ -163,12 +170,13 @@ class House:
         worker = worker_of(address, len(self.crew), self._key, self.config.worker_prefix)
         here = about[worker]
         sessions, shared, relayed, counted = (here["client"] or (0, None, 0, 0)) if here else (0, None, 0, 0)
+        rates = here["rates"] if here else (0, 0)
         kept: dict[str, Said] = {}
         for domain, (_, state, answers, seconds) in zip(self.domains, here["lists"] if here else (), strict=False):
             if state in ("listed", "not listed") and (seconds > 0 or sessions):
                 kept[domain] = Said(state, tuple(answers))
         stamps = tuple(max(0, stamp) for stamp in shared) if shared else await self.stamps(address, about)
-        return Known(sessions, relayed, counted, stamps, kept, self._limits(worker, stats[worker]))
+        return Known(sessions, relayed, counted, rates[0], rates[1], stamps, kept, self._limits(worker, stats[worker]))
 
     def _limits(self, worker: int, answer: Any) -> Limits:
         """Of a worker. answer: its counters; None: it gave none, so it counts as one that has just started."""

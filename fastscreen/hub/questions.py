@@ -38,7 +38,9 @@ class Live(Struct, frozen=True, tag="live"):
 
 
 class About(Struct, frozen=True, tag="about"):
-    """One client: what lists said, its sessions with their stamps, the record that is not in the file yet."""
+    """One client: what lists said, its sessions with their stamps, how many connections its rates count, the record
+    that is not in the file yet.
+    """
 
     address: str
 

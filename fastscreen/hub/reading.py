@@ -169,7 +169,15 @@ async def explained(house: House, wanted: Explain, caller: Caller, request: Requ
     where = door(house.config, house.interfaces, address, server)
     explained, name = await asyncio.gather(
         explain.explain(
-            house.config, house.access, house.shown, known, house.bypass.until, address, where, house.lists_out
+            house.config,
+            house.access,
+            house.shown,
+            known,
+            house.bypass.until,
+            address,
+            where,
+            house.lists_out - house.lists_suspect,
+            house.lists_suspect,
         ),
         house.name_found(address, NAME_SECONDS),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -15,26 +15,36 @@ Map = dict[str, Any]
 
 
 class Score(Struct, frozen=True):
-    """total: what counts. lowest: what it would be if all silent allow lists vouched. top: the heaviest list."""
+    """total: what counts. lowest: what it would be if all silent allow lists vouched. highest: what it would be if the
+    answers of suspect block lists counted. top: the heaviest list. doubtful: the heaviest suspect one.
+    """
 
     total: int = 0
     lowest: int = 0
+    highest: int = 0
     top: str = ""
+    doubtful: str = ""
 
 
-def score(sites: Iterable[Site], said: Mapping[str, Said]) -> Score:
-    """said: by domain."""
-    total = unsaid = heaviest = 0
-    top = ""
+def score(sites: Iterable[Site], said: Mapping[str, Said], suspect: Container[str] = ()) -> Score:
+    """said: by domain. suspect: domains of lists that may list everybody."""
+    total = unsaid = unsure = heaviest = heaviest_suspect = 0
+    top = doubtful = ""
     for site in sites:
         what = said.get(site.domain)
         if what is None or what.state not in ("listed", "not listed"):
             unsaid += min(site.weight, 0)
+        elif site.domain in suspect and what.state == "listed":
+            unsaid += min(site.weight, 0)
+            if site.weight > 0 and matches(site, what.addresses):
+                unsure += site.weight
+                if site.weight > heaviest_suspect:
+                    heaviest_suspect, doubtful = site.weight, site.domain
         elif matches(site, what.addresses):
             total += site.weight
             if not top or site.weight > heaviest:
                 heaviest, top = site.weight, site.domain
-    return Score(total, total + unsaid, top)
+    return Score(total, total + unsaid, total + unsure, top, doubtful)
 
 
 def matches(site: Site, addresses: Iterable[str]) -> bool:

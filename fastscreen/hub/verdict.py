@@ -34,9 +34,9 @@ class Limits(Struct, frozen=True):
 
 class Facts(Struct, frozen=True):
     """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
-    for its limit, by the prefix of that. stamps: of its record, or shared by its sessions; None: there is none. score:
-    None when no list is configured. asked: how many lists are; those that are out are not. limits: of its worker. key:
-    by which the cache knows it. door: where it comes in.
+    for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or
+    shared by its sessions; None: there is none. score: None when no list is configured. asked: how many lists are;
+    those that are out are not. limits: of its worker. key: by which the cache knows it. door: where it comes in.
     """
 
     address: str
@@ -46,6 +46,8 @@ class Facts(Struct, frozen=True):
     sessions: int
     relayed: int
     counted: int
+    rate: int
+    network_rate: int
     stamps: tuple[int, ...] | None
     score: Score | None
     asked: int
@@ -119,6 +121,11 @@ def judge(config: Config, facts: Facts) -> Verdict:
     due = _due(config, facts, found, enforced)
     if not due and not enforced and facts.sessions == facts.relayed and facts.stamps is not None:
         return found.end("cached", "handoff", "handed on at once (PASS OLD)")
+    if text := _too_often(config, facts):
+        reply = "421 4.7.0 Error: too many connections"
+        if not config.shadow:
+            return found.end("busy", "limits", f"turned away: {text}", reply)
+        found.add("limits", f"{text}: {_SHADOW} {reply}")
     shut = not facts.door.open
     vetoed = shut and not config.shadow
     if shut:
@@ -145,11 +152,11 @@ def judge(config: Config, facts: Facts) -> Verdict:
             if _vouched(config, score) and not enforced and not shut:
                 deep = []
                 found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
-            if score.total >= config.dnsbl.threshold:
+            if score.highest >= config.dnsbl.threshold:
                 dropped, refused = (_listed(config, facts, score, drop) for drop in (True, False))
                 _spared(config, found, "dnsbl.action", config.dnsbl.action, dropped, refused)
             action = config.follows(config.dnsbl.action)
-            if score.total >= config.dnsbl.threshold and action is not Action.IGNORE:
+            if score.highest >= config.dnsbl.threshold and action is not Action.IGNORE:
                 reply = dropped if action is Action.DROP else refused
                 if action is Action.DROP:
                     kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
@@ -172,7 +179,7 @@ def judge(config: Config, facts: Facts) -> Verdict:
             return found.end("continued", "dialogue", text)
         text = f"greeted by the dummy engine; if {names} nothing, handed on when it comes again"
         return found.end("deep", "dialogue", text, LATER)
-    failed = DNSBL in due and facts.score is not None and facts.score.total >= config.dnsbl.threshold
+    failed = DNSBL in due and facts.score is not None and facts.score.highest >= config.dnsbl.threshold
     if failed or shut:
         return found.end("ignored", "handoff", "handed on if it is silent until greeted; it has not passed")
     if found.tests:
@@ -218,8 +225,22 @@ def _greet(facts: Facts, found: Verdict, due: list[int]) -> None:
 
 
 def _scored(config: Config, score: Score) -> str:
-    what = "is below" if score.total < config.dnsbl.threshold else "reaches"
-    return f"score {score.total} {what} dnsbl.threshold {config.dnsbl.threshold}"
+    threshold = config.dnsbl.threshold
+    what = "is below" if score.total < threshold else "reaches"
+    unsure = f"; {score.highest} with lists that are suspect" if score.highest > score.total else ""
+    return f"score {score.total} {what} dnsbl.threshold {threshold}{unsure}"
+
+
+def _too_often(config: Config, facts: Facts) -> str:
+    """Which rate the next connection would exceed, or nothing."""
+    limits = config.limits
+    for key, made, most in (
+        ("client_connection_rate", facts.rate, limits.client_connection_rate),
+        ("client_network_rate", facts.network_rate, limits.client_network_rate),
+    ):
+        if 0 < most <= made:
+            return f"{made} connections came within a minute, and limits.{key} is {most}"
+    return ""
 
 
 def _spared(config: Config, found: Verdict, key: str, action: Action, dropped: str, refused: str) -> None:
@@ -233,14 +254,19 @@ def _spared(config: Config, found: Verdict, key: str, action: Action, dropped: s
 
 def _vouched(config: Config, score: Score) -> bool:
     dnsbl = config.dnsbl
-    return dnsbl.allowlist_threshold < 0 and score.total <= dnsbl.allowlist_threshold and score.total < dnsbl.threshold
+    return (
+        dnsbl.allowlist_threshold < 0 and score.highest <= dnsbl.allowlist_threshold and score.highest < dnsbl.threshold
+    )
 
 
 def _listed(config: Config, facts: Facts, score: Score, dropped: bool) -> str:
-    """What a listed client is told; temporary when an allow list that said nothing could have saved it."""
+    """What a listed client is told; temporary when an allow list that said nothing could have saved it, or when only a
+    suspect list has it.
+    """
     unsure = score.lowest < config.dnsbl.threshold
     code = ("421 4.7.1" if dropped else "450 4.7.1") if unsure else ("521 5.7.1" if dropped else "550 5.7.1")
-    name = facts.shown.get(score.top, score.top)
+    top = score.top if score.total >= config.dnsbl.threshold else score.doubtful
+    name = facts.shown.get(top, top)
     return _soft(config, f"{code} Service unavailable; client [{facts.address}] blocked using {name}")
 
 

@@ -14,6 +14,7 @@ from fastscreen.listhealth.table import HealthTable, State, Why
 
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
+EARLY = 5.0  # s: nothing came back from any list at the start: that is told before the probes are given up
 AT_ONCE = 5.0  # s: between two probes that one suspicion asks for
 NONE_HAS_ENTRIES = (
     "no DNS list has its test entry 127.0.0.2: does the resolver take answers in 127.0.0.0/8 out, as with unbound's "
@@ -26,7 +27,7 @@ _SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 class _List(Struct):
     """last, due: s, monotonic, of the last probe and the next. ill, well: probes in succession that ended so. why,
     detail: of the last. probing: the one on its way. broken: the last could not be made.
-    waits: to be judged, until it is known what the others say.
+    waits: to be judged, until it is known what the others say. began: s, monotonic, of the probe on its way.
     """
 
     domain: str
@@ -40,6 +41,7 @@ class _List(Struct):
     probing: asyncio.Task[None] | None = None
     broken: bool = False
     waits: bool = False
+    began: float = 0.0
 
     @property
     def deaf(self) -> bool:
@@ -63,7 +65,7 @@ class Watch:
         self._interval = interval
         self._clock, self._chance = clock, chance
         self._lists: dict[str, _List] = {}
-        self._told_deaf = self._told_problem = self._told_untested = False
+        self._told_deaf = self._told_early = self._told_problem = self._told_untested = False
 
     def use(self, domains: Iterable[str], *, anew: bool = False) -> None:
         """Look after these lists. Those that are new are probed at once; anew: the others, too."""
@@ -83,6 +85,7 @@ class Watch:
     async def turn(self) -> None:
         """Probe those whose time it is, and judge by what is found."""
         now = self._clock()
+        self._tell_early(now)
         due = [one for one in self._lists.values() if one.due <= now or self._may_hurt(one, now)]
         await asyncio.gather(*(self._round(one, now) for one in due if one.probing is None and not one.waits))
 
@@ -122,6 +125,7 @@ class Watch:
     async def _look(self, one: _List) -> None:
         """Probe it; if a probe is on its way, wait for that one."""
         if one.probing is None:
+            one.began = self._clock()
             one.probing = asyncio.create_task(self._look_at(one))
         await one.probing
 
@@ -176,13 +180,30 @@ class Watch:
         probed = [one for one in self._lists.values() if one.last is not None]
         return len(probed) > 1 and all(one.deaf for one in probed)
 
+    def _some_list_answers(self) -> bool:
+        return any(one.last is not None and not one.deaf for one in self._lists.values())
+
+    def _tell_early(self, now: float) -> None:
+        """The first probes are still on their way, all of them: an operator waits for the first mail."""
+        first = [one for one in self._lists.values() if one.probing is not None and one.last is None]
+        if self._told_early or not first or len(first) < len(self._lists):
+            return
+        if all(now >= one.began + EARLY for one in first):
+            self._told_early = True
+            self._warn(
+                f"no DNS list has answered its first probe for {EARLY:.0f} s: the resolver does not work, or this host "
+                "has no network; clients pass as if no list had them; check dnsbl.resolvers"
+            )
+
     def _tell_deaf(self) -> None:
         deaf = self._no_list_answers()
         if deaf and not self._told_deaf and all(one.ill >= 2 for one in self._lists.values()):
             self._told_deaf = True
+            if self._told_early:
+                return
             self._warn("no DNS list answers: the resolver does not work, or this host has no network")
-        elif self._told_deaf and not deaf:
-            self._told_deaf = False
+        elif (self._told_deaf or self._told_early) and not deaf and self._some_list_answers():
+            self._told_deaf = self._told_early = False
             self._info("DNS lists answer again")
 
     def _tell_untested(self) -> None:

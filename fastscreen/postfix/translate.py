@@ -88,6 +88,8 @@ class _Importer:
             "tls.handshake_time": self._handshake_time,
             "tls.log_level": self._tls_log_level,
             "cache.path": self._cache,
+            "cache.prefix_ipv6": self._prefix,
+            "limits.client_connection_prefix_ipv6": self._prefix,
             "limits.pre_queue": self._limit,
             "log.to": self._log_to,
             "log.ident": self._log_ident,
@@ -225,6 +227,9 @@ class _Importer:
         return f"!{found.spec}" if bare != text and found.spec else found.spec
 
     # ---- keys with rules of their own
+
+    def _prefix(self, key: Key) -> None:
+        self.note("postscreen takes each IPv6 address for a client, fastscreen each /64; 128 is postscreen's way")
 
     def _hostname(self, key: Key) -> str | None:
         return self.settings.value("myhostname") or None

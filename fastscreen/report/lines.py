@@ -72,6 +72,7 @@ _VERBS: dict[bytes, Kind] = {
     b"BYPASSED": Kind.BYPASSED,
     b"PREGREET": Kind.PREGREET,
     b"DNSBL rank": Kind.DNSBL,
+    b"DNSBL UNSURE rank": Kind.DNSBL,
     b"HANGUP": Kind.HANGUP,
     b"NOQUEUE: reject: RCPT": Kind.REJECT_RCPT,
     b"NOQUEUE: reject: CONNECT": Kind.REJECT_CONNECT,

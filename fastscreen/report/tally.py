@@ -62,6 +62,7 @@ _REPLIES = (
     (b" too many connections", "connections"),
     (b" ports are busy", "server busy"),
 )
+_TOO_MANY = (b": too many connections", b": connection rate limit exceeded")
 _TLS_VERBS = {
     b"CONNECT": Kind.TLS_CONNECT,
     b"DISCONNECT": Kind.TLS_DISCONNECT,
@@ -468,7 +469,7 @@ class Tally:
     def _reject_connect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         session = self.sessions.get(where)
         if session is not None:
-            session.refused = "connections" if rest == b": too many connections" else "server busy"
+            session.refused = "connections" if rest in _TOO_MANY else "server busy"
 
     def _continue(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         session = self.sessions.get(where)

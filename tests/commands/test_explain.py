@@ -82,7 +82,14 @@ def test_a_list_that_is_out_is_told_as_that(hub: Hub, ask: Ask) -> None:
     """Else a score of 0 stands above a list that has the client."""
     out = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counts": False}
     hub({"explain": {**LISTED, "lists": [{**out, "kept": {"state": "not listed", "answers": []}}]}})
-    said = "listed 127.0.0.2; the list is out or suspect: not asked for clients, it counts nothing"
+    said = "listed 127.0.0.2; the list is out: it is not asked for clients and ignored"
+    assert f"          dq.example                  {said}\n" in ask("explain", "192.0.2.1")[1]
+
+
+def test_a_suspect_list_is_told_as_that(hub: Hub, ask: Ask) -> None:
+    suspect = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counts": False}
+    hub({"explain": {**LISTED, "lists": [{**suspect, "suspect": True, "kept": None}]}})
+    said = "listed 127.0.0.2; the list is suspect: clients that it lists are deferred until it has been probed"
     assert f"          dq.example                  {said}\n" in ask("explain", "192.0.2.1")[1]
 
 

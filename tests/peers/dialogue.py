@@ -89,7 +89,8 @@ class Dialogue:
         """Return the source address of a client class in this dialogue; `index` counts the crowd."""
         prefix = CLIENTS[client]
         if ":" in prefix:
-            return f"{prefix}{self.round + 1:x}:{self.number + 1:x}"
+            # A /64 for each: by default that is one client.
+            return f"{prefix[:-1]}{(self.round + 1) * 256 + self.number + 1:x}::1"
         return f"{prefix}.{self.number}.{self.round * 40 + index + 11}"
 
 

@@ -279,7 +279,8 @@ def test_a_resolver_that_has_to_look_up_first(
     dns.zones["list.test"] = looked_up(listed("127.0.0.2"), 2.5)
     servers = [dns if each is None else FakeDns({"list.test": each}, "127.9.53.2") for each in others]
     try:
-        screener = start(lists(dns, "list.test", resolvers=[server.endpoint for server in servers], timeout="30s"))
+        settings = lists(dns, "list.test", resolvers=[server.endpoint for server in servers], timeout="30s")
+        screener = start(settings, {"greet": {"wait": "30s"}})
         for number in (1, 2):
             with screener.connect(f"127.1.0.{number}"):
                 screener.line(rf"addr 127\.1\.0\.{number} listed by domain list\.test as 127\.0\.0\.2$")
@@ -307,7 +308,8 @@ def test_resolvers_without_a_way_to_them(start: Start, mta: FakeMta, dns: FakeDn
     """No socket can be opened for two of them, and a client has time for two: the second client does not begin anew."""
     dns.zones["list.test"] = listed("127.0.0.2")
     unreachable = ["255.255.255.255:53", "255.255.255.255:54"]
-    screener = start(lists(dns, "list.test", resolvers=[*unreachable, dns.endpoint], timeout="2s"))
+    settings = lists(dns, "list.test", resolvers=[*unreachable, dns.endpoint], timeout="2s")
+    screener = start(settings, {"greet": {"wait": "3s"}})
     with screener.connect("127.1.0.1"):
         screener.line("warning: dnsblog reply timeout 2s for list.test")
     with screener.connect("127.1.0.2"):
@@ -363,6 +365,29 @@ def test_all_resolvers_refuse(start: Start, mta: FakeMta, dns: FakeDns) -> None:
         assert client.read() == TEASER + FROM_MTA
     screener.line("warning: dnsblog reply timeout 2s for list.test")
     assert screener.cpu() - used < 1.0
+
+
+def test_an_unreachable_resolver_is_told_within_a_greet_wait(start: Start, mta: FakeMta) -> None:
+    """Whoever looks at the log when the first client comes sees why nobody is listed."""
+    gone = FakeDns(address="127.9.53.2")
+    settings = lists(gone, "list.test", "other.test")
+    gone.zones |= {"list.test": silent, "other.test": silent}
+    screener = start(settings, {"greet": {"wait": "20s"}})
+    with screener.connect("127.1.0.1"):
+        screener.line(r"warning: no DNS resolver has answered for 5 s: .127\.9\.53\.2.:\d+; clients pass as if ")
+        assert not screener.lines("PASS")
+    gone.zones.clear()
+    with screener.connect("127.1.0.2"):
+        screener.line("DNS resolvers answer again$")
+    gone.close()
+
+
+def test_one_list_that_is_silent_is_not_taken_for_the_resolver(start: Start, mta: FakeMta, dns: FakeDns) -> None:
+    dns.zones["list.test"] = silent
+    screener = start(lists(dns, "list.test", "other.test"), {"greet": {"wait": "20s"}})
+    with screener.connect("127.1.0.1"):
+        screener.line("warning: dnsblog reply timeout 10s for list.test")
+    assert len(screener.lines("warning")) == 1
 
 
 NO_LISTINGS = [

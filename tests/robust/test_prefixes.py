@@ -1,5 +1,6 @@
 """Networks that count as one client: a pass that is shared, connections counted together, and what is shown."""
 
+import ipaddress
 import re
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from robust.conftest import Start
 from robust.control import Map
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import ADDRESS, TEASER, Screener, merge, wait_until
+from robust.harness import ADDRESS, TEASER, Client, Screener, merge, wait_until
 from robust.test_control import connected
+from robust.test_proxy_port import settings as with_proxy_port
+from robust.test_proxy_port import through
 
 BUSY = b"421 4.7.0 Error: too many connections\r\n"
 
@@ -125,3 +128,77 @@ def test_a_change_waits_for_the_next_start(start: Start, folder: Path, mta: Fake
     screener.reload(settings(folder, prefix))
     assert len(screener.lines("prefix_ipv4 or _ipv6 changed: it takes effect when fastscreen is started again")) == 2
     assert [passed(screener, f"127.1.0.{number}") for number in (1, 2)] == ["NEW", "NEW"]
+
+
+def from_ipv6(screener: Screener, address: str, port: int = 5000) -> Client:
+    """A client of this address, through a balancer."""
+    return through(screener, f"PROXY TCP6 {address} 2001:db8::25 {port} 25\r\n".encode())
+
+
+def known6(screener: Screener, address: str) -> str:
+    """Visit from an IPv6 address and behave; return the word of the pass that is logged."""
+    before = len(screener.lines(rf"PASS (NEW|OLD) \[{address}\]"))
+    with from_ipv6(screener, address) as client:
+        assert client.read().endswith(FROM_MTA)
+    return screener.line(rf"PASS (NEW|OLD) \[{address}\]", before + 1).partition("PASS ")[2][:3]
+
+
+def keys_in(folder: Path) -> set[bytes]:
+    with lmdb.open(str(folder / "cache"), subdir=False, readonly=True, lock=False) as file, file.begin() as reading:
+        return {key for key, _ in reading.cursor() if len(key) < 18}
+
+
+def test_ipv6_by_64(start: Start, folder: Path, mta: FakeMta) -> None:
+    """`ipv6-by-64`: by default a host's whole /64 is one client, for what it passed and for how often it connects."""
+    limits = {"limits": {"client_connection_count": 2}}
+    screener = start(merge(settings(folder, limits), with_proxy_port()))
+    assert known6(screener, "2001:db8:1:2::1") == "NEW"
+    assert [known6(screener, address) for address in ("2001:db8:1:2:3:4:5:6", "2001:db8:1:3::1")] == ["OLD", "NEW"]
+    clients = [from_ipv6(screener, f"2001:db8:7:7::{host}") for host in range(1, 5)]
+    assert [client.socket.recv(100) for client in clients] == [TEASER] * 2 + [BUSY] * 2
+    with from_ipv6(screener, "2001:db8:7:8::1") as client:
+        assert client.socket.recv(100) == TEASER
+    for client in clients:
+        client.socket.close()
+    screener.stop()
+    assert keys_in(folder) == {
+        ipaddress.ip_address(network).packed + b"\x40" for network in ("2001:db8:1:2::", "2001:db8:1:3::")
+    }
+
+
+def test_ipv6_by_address_on_demand(start: Start, folder: Path, mta: FakeMta) -> None:
+    """As postscreen does."""
+    whole = {"cache": {"prefix_ipv6": 128}, "limits": {"client_connection_prefix_ipv6": 128}}
+    screener = start(merge(settings(folder, whole), with_proxy_port()))
+    assert [known6(screener, f"2001:db8:1:2::{host}") for host in (1, 2, 1)] == ["NEW", "NEW", "OLD"]
+
+
+def test_a_cache_from_before_is_still_good(start: Start, folder: Path, mta: FakeMta) -> None:
+    """Records of whole addresses: who has one is known, and `explain` and `cache` know it, too."""
+    whole = {"cache": {"prefix_ipv6": 128}}
+    screener = start(merge(settings(folder, whole, workers=1), with_proxy_port()))
+    assert known6(screener, "2001:db8:1:2::1") == "NEW"
+    screener.stop()
+    assert keys_in(folder) == {ipaddress.ip_address("2001:db8:1:2::1").packed}
+    screener = start(merge(settings(folder, workers=1), with_proxy_port()))
+    with connected(folder / "run" / "control") as control:
+        assert control.ok("explain", address="2001:db8:1:2::1")["verdict"] == "cached"
+        assert control.ok("explain", address="2001:db8:1:2::2")["verdict"] == "passed"
+        assert control.ok("cache.get", address="2001:db8:1:2::1")["stamps"]
+    assert known6(screener, "2001:db8:1:2::1") == "OLD"
+    # From here on the whole /64 has a record; to delete it deletes both.
+    wait_until(lambda: known6(screener, "2001:db8:1:2::2") in ("NEW", "OLD"), "a pass of the /64")
+    with connected(folder / "run" / "control") as control:
+        wait_until(lambda: len(control.ok("cache.list")["entries"]) == 2, "its record to be written")
+        assert control.ok("cache.delete", address="2001:db8:1:2::1")["deleted"] == 1
+        assert control.ok("cache.list")["entries"] == []
+    assert known6(screener, "2001:db8:1:2::1") == "NEW"
+
+
+def test_ipv4_records_of_whole_addresses_are_good_for_their_network(start: Start, folder: Path, mta: FakeMta) -> None:
+    """The same after `prefix_ipv4` was set."""
+    screener = start(settings(folder))
+    assert passed(screener, "127.1.0.1") == "NEW"
+    screener.stop()
+    screener = start(settings(folder, {"cache": {"prefix_ipv4": 24}}))
+    assert passed(screener, "127.1.0.1") == "OLD"

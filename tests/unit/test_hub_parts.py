@@ -75,11 +75,16 @@ def test_scores() -> None:
     """The core's rule: a filter that no answer passes counts nothing; silent allow lists make it unsure."""
     sites = [parse_site(text) for text in ("a.test*2", "a.test=127.0.0.[4..9]*3", "b.test*2", "wl.test*-4")]
     said = {"a.test": Said("listed", ("127.0.0.4",)), "b.test": Said("failed"), "wl.test": Said("not listed")}
-    assert score(sites, said) == Score(5, 5, "a.test")
-    assert score(sites, said | {"wl.test": Said("failed")}) == Score(5, 1, "a.test")
-    assert score(sites, said | {"wl.test": Said("listed", ("127.0.5.1",))}) == Score(1, 1, "a.test")
+    assert score(sites, said) == Score(5, 5, 5, "a.test")
+    assert score(sites, said | {"wl.test": Said("failed")}) == Score(5, 1, 5, "a.test")
+    assert score(sites, said | {"wl.test": Said("listed", ("127.0.5.1",))}) == Score(1, 1, 1, "a.test")
+    # A suspect list: whom it lists may be listed, whom it does not list is not; one that vouches does not, for now.
+    assert score(sites, said, {"a.test"}) == Score(0, 0, 5, "", "a.test")
+    assert score(sites, said | {"a.test": Said("not listed")}, {"a.test"}) == Score(0, 0, 0, "")
+    allowed = said | {"wl.test": Said("listed", ("127.0.5.1",))}
+    assert score(sites, allowed, {"wl.test"}) == Score(5, 1, 5, "a.test")
     assert weight(sites, "a.test", ["127.0.0.2"]) == 2
-    assert score(sites, {}) == Score(0, -4, "")
+    assert score(sites, {}) == Score(0, -4, 0, "")
 
 
 @pytest.mark.parametrize("pattern", ["127.0.0.[2..11;200]", "127.0.[0..255].1", "127.[1;3;5].0.0", "127.0.0.1"])

@@ -17,7 +17,7 @@ from fastscreen.listhealth import table
 from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.probe import Finding, Outcome, Prober, Reply, probe
 from fastscreen.listhealth.table import HealthTable, State, Why
-from fastscreen.listhealth.watch import AT_ONCE, NONE_HAS_ENTRIES, Watch
+from fastscreen.listhealth.watch import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Watch
 from fastscreen.resolver import Nameserver
 from fastscreen.rfc5782 import question
 
@@ -353,6 +353,43 @@ def test_nor_when_they_are_probed_at_other_times(why: Why) -> None:
     ward.found["3.test"] = Finding(why)
     ward.passes(400)
     assert ward.states() == [State.WELL] * 3 + [State.OUT] + [State.WELL] * 2
+
+
+def test_no_answer_to_the_first_probes_is_told_early() -> None:
+    """Before they are given up, and once; the same fault is not told again when they are."""
+    now = 0.0
+    lines: list[str] = []
+
+    async def watched() -> None:
+        nonlocal now
+        found = asyncio.get_running_loop().create_future()
+
+        async def look(domain: str) -> Finding:
+            result: Finding = await asyncio.shield(found)
+            return result
+
+        watch = Watch(make("a.test", "b.test"), look, str, lines.append, lines.append, 300, lambda: now)
+        watch.use(["a.test", "b.test"])
+        turns = []
+        for now in (0.0, EARLY - 1, EARLY, EARLY + 1):
+            turns.append(asyncio.create_task(watch.turn()))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert len(lines) == (now >= EARLY)
+        found.set_result(Finding(Why.SILENT))
+        await asyncio.gather(*turns)
+        for _ in range(3):
+            now += 300
+            await watch.turn()
+        assert len(lines) == 1
+        found = asyncio.get_running_loop().create_future()
+        found.set_result(Finding(tested=True))
+        now += 300
+        await watch.turn()
+
+    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    assert lines[0].startswith("no DNS list has answered its first probe for 5 s: the resolver does not work, or ")
+    assert lines[1:] == ["DNS lists answer again"]
 
 
 def test_many_at_once_are_told_once_each() -> None:

@@ -59,12 +59,14 @@ def test_turned_away() -> None:
         (f"DENYLISTED {A}", "denylist"),
         (f"PREGREET 9 after 0.1 from {A}: EHLO x", "pregreet"),
         (f"DNSBL rank 9 for {A}", "dnsbl"),
+        (f"DNSBL UNSURE rank 9 for {A}", "dnsbl"),
         (f"COMMAND PIPELINING from {A} after MAIL: x", "pipelining"),
         (f"NON-SMTP COMMAND from {A} after CONNECT: GET /", "non-SMTP command"),
         (f"BARE NEWLINE from {A} after NOOP", "bare newline"),
         (f"COMMAND TIME LIMIT from {A} after EHLO", "command time limit"),
         (f"NOQUEUE: reject: CONNECT from {A}: too many connections", "connections"),
         (f"reject: connect from {A}: all screening ports busy", "server busy"),
+        (f"NOQUEUE: reject: CONNECT from {A}: connection rate limit exceeded", "connections"),
     ):
         found = summary(connect(0), line(1, text), away)
         assert (found.outcomes["refused"], found.refusals) == (1, {test: 1})
