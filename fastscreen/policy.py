@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
 from fastscreen.access import Ask, Networks, Step, Word, load_access, load_networks, membership
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Site
-from fastscreen.core import AccessStep, Lists, Policy, Targets
+from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
+from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
+from fastscreen.tables.mynetworks import NetworkList
 
 # Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
@@ -77,7 +79,7 @@ def worker_count(config: Config) -> int:
 
 
 class Tables:
-    """A configuration with the tables that it names, opened. ConfigError: one cannot be.
+    """A configuration with the tables that it names, opened. ConfigError: all that cannot be.
 
     They are read once: a process that was forked later compiles its policy by the same content, whatever became of the
     files.
@@ -86,24 +88,37 @@ class Tables:
     def __init__(self, config: Config) -> None:
         self._config = config
         interfaces = config.access.allowlist_interfaces
-        self.interfaces = load_networks(config, "access.allowlist_interfaces", interfaces)
-        """Where a client may pass."""
-        self._trusted = {
-            port: load_networks(config, "listen.proxy: trusted", port.trusted) for port in config.listen.proxy
-        }
-        try:
+        engine = config.engine
+        networks: list[NetworkList] = []
+        problems: list[str] = []
+        with _collected(config, problems):
+            networks.append(load_networks(config, "access.allowlist_interfaces", interfaces))
+            self.interfaces = networks[-1].table
+            """Where a client may pass."""
+        self._trusted: dict[ProxyPort, NetworkTable] = {}
+        for port in config.listen.proxy:
+            with _collected(config, problems):
+                networks.append(load_networks(config, "listen.proxy: trusted", port.trusted))
+                self._trusted[port] = networks[-1].table
+        with _collected(config, problems):
             self.access = load_access(config)
-            self._footer = Footer(config.engine, config.hostname)
-            self._forbidden = ForbiddenCommands(config.engine.forbidden_commands)
-            self._command_filter = CommandFilter(config.engine.command_filter)
-            self._ehlo = Ehlo(config.engine, config.hostname, config.tls.level != "none")
+        with _collected(config, problems):
+            self._footer = Footer(engine, config.hostname)
+        with _collected(config, problems):
+            self._forbidden = ForbiddenCommands(engine.forbidden_commands)
+        with _collected(config, problems):
+            self._command_filter = CommandFilter(engine.command_filter)
+        with _collected(config, problems):
+            self._ehlo = Ehlo(engine, config.hostname, config.tls.level != "none")
+        map_warnings: list[str] = []
+        with _collected(config, problems):
             self.shown, map_warnings = shown_names(config.dnsbl)
-        except TableError as error:
-            raise ConfigError(f"{config.source}: {error}") from None
+        if problems:
+            raise ConfigError(*problems)
         self._parts = (self.access, self._footer, self._forbidden, self._command_filter, self._ehlo)
         self._warnings = (
             *(warning for part in self._parts for warning in part.warnings),
-            *(warning for networks in (self.interfaces, *self._trusted.values()) for warning in networks.warnings),
+            *(warning for each in networks for warning in each.warnings),
             *map_warnings,
             *_shadow_warnings(config),
         )
@@ -186,6 +201,17 @@ class Tables:
             self._ehlo.use(Keyword.CHUNKING, None)
         else:
             self._ehlo.use(OF_THE_MTA & ~offer.keywords, offer.size)
+
+
+@contextlib.contextmanager
+def _collected(config: Config, problems: list[str]) -> Iterator[None]:
+    """A table that cannot be opened is one more problem: all of them are told at once."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
+    except TableError as error:
+        problems.append(f"{config.source}: {error}")
 
 
 class _Asked:

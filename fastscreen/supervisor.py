@@ -65,7 +65,8 @@ class Supervisor:
             warnings = (*odd, *held.read(count))
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
             held.close_control()
-            print(f"fastscreen: {one_line(error)}", file=sys.stderr)
+            for problem in error.problems if isinstance(error, ConfigError) else (one_line(error),):
+                print(f"fastscreen: {problem}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
         held.share(count)
         if (code := self._start_all()) is not None:

@@ -19,6 +19,7 @@ from fastscreen.access import load_access, load_networks, member
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
+from fastscreen.cli.problems import print_problems
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.config.escape import escaped, quoted
@@ -76,13 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
         certificates = list(checked_certificates(config))  # as root, as `run` reads them
         checks = list(checked_user(config))
         at_start = without_tables_to_come(config)
+        policy.build(at_start, "", lambda warning: None)  # first: it names every table that cannot be read
         checks += checked_tables(at_start)
-        policy.build(at_start, "", lambda warning: None)  # what only the whole policy can refuse
     except ConfigError as error:
         if arguments.json:
-            print(json.dumps({"ok": False, "checks": [{"what": "configuration", "ok": False, "detail": str(error)}]}))
+            found = [{"what": "configuration", "ok": False, "detail": problem} for problem in error.problems]
+            print(json.dumps({"ok": False, "checks": found}))
         else:
-            print(f"fastscreen: {error}", file=sys.stderr)
+            print_problems(error)
         return 2
     checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
     checks += [Check(*found) for found in checked_allowlists(config, root)]
@@ -207,7 +209,7 @@ def checked_control(config: Config, root: bool) -> Iterator[Check]:
     try:
         folder = _nearest(path.parent)
         if (octets := len(os.fsencode(path))) > PATH_MOST:
-            yield Check("control.path", False, f"{name}: {octets} octets; allowed: at most {PATH_MOST}")
+            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {PATH_MOST}")
         elif not folder.is_dir():
             yield Check("control.path", False, f"{name}: {escaped(str(folder))} is no folder")
         elif path.exists() and not path.is_socket():
@@ -253,9 +255,10 @@ def checked_limits(config: Config) -> Check:
 def checked_proxy(config: Config) -> Iterator[Check]:
     """Who may name any client's address. ConfigError: a list of networks cannot be read."""
     for port in config.listen.proxy:
-        trusted = load_networks(config, "listen.proxy: trusted", port.trusted)
+        networks = load_networks(config, "listen.proxy: trusted", port.trusted)
+        trusted = networks.table
         where = ", ".join(str(address) for address in port.addresses)
-        yield from (Check("listen.proxy", False, warning) for warning in trusted.warnings)
+        yield from (Check("listen.proxy", False, warning) for warning in networks.warnings)
         local = [address for address in ("127.0.0.1", "::1") if member(trusted, address)]
         if local and any(_reached_locally(address.host, local) for address in port.addresses):
             yield Check(

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import msgspec
 
+from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
 from fastscreen.escape import printable
 from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         settings = _settings(arguments)
     except (ConfigError, ValueError) as error:
-        print(f"fastscreen: {error}", file=sys.stderr)
+        print_problems(error)
         return 2
     tally = Tally(
         period.since if period else 0,

@@ -79,7 +79,7 @@ class House:
         try:
             shown, _ = policy.shown_names(config.dnsbl)
             access = load_access(config)
-            interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces)
+            interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces).table
         except (ConfigError, TableError) as error:
             self.trouble = str(error)
         self._use(config, shown, access, interfaces)

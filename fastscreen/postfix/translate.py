@@ -16,13 +16,14 @@ from fastscreen.config import values
 from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
 from fastscreen.config.names import KEYS, Key
+from fastscreen.config.postfix_names import USED
 from fastscreen.macros import MacroError, words
 from fastscreen.postfix import listening, tlssettings
 from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
-from fastscreen.postfix.without import USED, WITHOUT
+from fastscreen.postfix.without import WITHOUT
 
 _YES = {"yes": True, "no": False}
 _BY_NAME = {key.key: key for key in KEYS}

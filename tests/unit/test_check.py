@@ -185,7 +185,7 @@ def test_the_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
         f'path = "{tmp_path}/run/fastscreen/control"': None,
         'path = ""': None,
         f'path = "{tmp_path}/{"x" * (106 - len(str(tmp_path)))}"': None,
-        f'path = "{long}"': f"control.path: {long}: {len(long)} octets; allowed: at most 107",
+        f'path = "{long}"': f"control.path: {long}: {len(long)} octets; expected at most 107",
         f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: there is a file of this name, "
         "and it is no socket",
         f'path = "{tmp_path}/file/control"': f"control.path: {tmp_path}/file/control: {tmp_path}/file is no folder",

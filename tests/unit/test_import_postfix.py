@@ -12,8 +12,9 @@ import pytest
 from fastscreen import config
 from fastscreen.cli import main
 from fastscreen.config.names import KEYS
+from fastscreen.config.postfix_names import USED
 from fastscreen.postfix import settings as postfix_settings
-from fastscreen.postfix.without import USED, WITHOUT
+from fastscreen.postfix.without import WITHOUT
 
 MASTER = """\
 smtp      inet  n       -       y       -       1       postscreen
