@@ -123,6 +123,11 @@ class Tables:
             *_shadow_warnings(config),
         )
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd in the tables and in the mode, a line each."""
+        return self._warnings
+
     def policy(
         self, mta: str, warn: Callable[[str], object], share: Share = WHOLE, health: HealthTable | None = None
     ) -> Built:

@@ -8,7 +8,6 @@ import ipaddress
 import json
 import os
 import pwd
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

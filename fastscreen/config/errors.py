@@ -8,8 +8,8 @@ MAX_PROBLEMS = 50  # a file that is no configuration at all must not flood a ter
 class ConfigError(Exception):
     """The configuration cannot be used.
 
-    problems: one printable line for each mistake: `FILE: table.key: problem; expected ...`, or `FILE: line N: ...` where
-    the file is not TOML. str() is one line in any case: the first problem and how many more there are.
+    problems: one printable line for each mistake: `FILE: table.key: problem; expected ...`, or `FILE: line N: ...`
+    where the file is not TOML. str() is one line in any case: the first problem and how many more there are.
     """
 
     def __init__(self, *problems: str) -> None:

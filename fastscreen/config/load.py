@@ -31,7 +31,7 @@ _BUILT_IN = {
 
 
 def load(path: Path) -> Config:
-    """Read and check a file. Raises ConfigError with all its mistakes; tables and files that it names are not opened."""
+    """Read and check a file. Raises ConfigError with all its mistakes; what the file names is not opened."""
     source = escaped(str(path), 4096)
     try:
         content = path.read_bytes()

@@ -104,4 +104,3 @@ def key_named(table: str, name: str) -> Key | None:
     """The key of this name in a table, or the one that is meant by Postfix's name."""
     full = f"{table}.{name}" if table else name
     return _BY_NAME.get(full) or _BY_NAME.get(key_meant(table, name))
-

@@ -118,7 +118,7 @@ def _changes(
 ) -> list[Change]:
     """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
     changes = [_off(door, "fastscreen has its port") for door in doors]
-    others = [each for each in postfix.postscreens() if each != service]
+    others = [each for each in postfix.postscreens() if each not in doors]
     reuse = _is_reused(postfix, settings)
     for each in postfix.services:
         if others or each.command not in ("dnsblog", "tlsproxy") or (each.command == "tlsproxy" and reuse):

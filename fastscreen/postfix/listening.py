@@ -19,6 +19,12 @@ def doors(services: list[Service]) -> list[Service]:
     return [each for each, found in names if found and _port(found[3]) == _WELL_KNOWN["smtp"]]
 
 
+def is_smtp(service: Service) -> bool:
+    """Whether a service is at the port that mail comes in at."""
+    found = _NAME.fullmatch(service.name)
+    return found is not None and _port(found[3]) == _WELL_KNOWN["smtp"]
+
+
 def addresses(service: Service | None, interfaces: list[str], protocols: list[str]) -> tuple[list[str], list[str]]:
     """`IP:PORT` of each address, and what could not be found out, a line each. service: None is `smtp inet`."""
     found = _NAME.fullmatch(service.name if service else "smtp")
