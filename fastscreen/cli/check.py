@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import policy
+from fastscreen import limits, policy
 from fastscreen.access import load_access, load_networks, member
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
@@ -70,9 +70,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
     root = os.geteuid() == 0
-    raise_descriptor_limit()
     try:
         config = load(arguments.config)
+        raise_descriptor_limit(limits.wanted_descriptors(config, limits.Share(0, policy.worker_count(config))))
         certificates = list(checked_certificates(config))  # as root, as `run` reads them
         checks = list(checked_user(config))
         at_start = without_tables_to_come(config)
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_files(config, root)
     checks += checked_control(config, root)
     checks += checked_proxy(config)
-    checks.append(checked_limits(config))
+    checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
     well = all(check.ok for check in checks)
@@ -243,12 +243,14 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-def checked_limits(config: Config) -> Check:
+def checked_limits(config: Config) -> Iterator[Check]:
     """Whether there are descriptors for as many clients as are allowed."""
-    allowed, problems = policy.pre_queue_limit(config, policy.Share(0, policy.worker_count(config)))
-    if problems:
-        return Check("limits.pre_queue", False, problems[0].partition(": ")[2])
-    return Check("limits.pre_queue", True, f"{allowed} clients can be under test")
+    room = limits.room(config, limits.Share(0, policy.worker_count(config)))
+    for warning in room.warnings:
+        key, _, what = warning.partition(": ")
+        yield Check(key.partition(" ")[0], False, what)
+    if not room.warnings:
+        yield Check("limits.pre_queue", True, f"{room.pre_queue} clients can be under test")
 
 
 def checked_proxy(config: Config) -> Iterator[Check]:

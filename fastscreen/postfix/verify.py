@@ -35,6 +35,7 @@ SOURCE = "import"  # the configuration's name in messages, which are taken apart
 
 _KEYS = {key.key for key in KEYS}
 _PROBLEM = re.compile(r"([a-z_]+(?:\.[a-z0-9_]+)?): (.*)", re.DOTALL)
+_EVERYWHERE = ("0.0.0.0", "::")
 _ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -168,14 +169,18 @@ def _certificates(config: Config) -> Iterator[Problem]:
 
 def _addresses(config: Config) -> Iterator[Problem]:
     """Whether they are this machine's. That another server has the port is no problem: it will give it up."""
+    everywhere = {(":" in each.host, each.port) for each in config.listen.ports if each.host in _EVERYWHERE}
     for address, port in config.listen.ports.items():
+        key = "listen.addresses" if port is None else "listen.proxy"
+        if address.host not in _EVERYWHERE and (":" in address.host, address.port) in everywhere:
+            yield Problem(key, f"{address} is covered by all addresses at this port")
+            continue
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.bind((address.host, 0))
         except OSError as error:
             if error.errno in _ABSENT and address.host != "::":  # a kernel without IPv6 is told at the start
-                key = "listen.addresses" if port is None else "listen.proxy"
                 yield Problem(key, f"{address.host} is not an address of this machine")
 
 

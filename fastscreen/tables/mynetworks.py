@@ -33,6 +33,7 @@ def read_networks(items: Sequence[str], key: str) -> NetworkList:
     """
     warnings: list[str] = []
     patterns = list(expanded(items, key, warnings))
+    warnings = [f"{key}: {each}" for each in warnings]
     text = "".join(_line(negated, pattern) for negated, pattern, _ in patterns)
     table = NetworkTable(text.encode("utf-8", "surrogateescape"), key)
     if not table.warnings and len(table) == len(patterns):

@@ -9,7 +9,7 @@ from postfixfiles import Files, files, folder_with
 from fastscreen import config, policy
 from fastscreen.cli import import_postfix
 from fastscreen.config.escape import escaped
-from fastscreen.config.model import LogFile, LogSyslog
+from fastscreen.config.model import Endpoint, LogFile, LogSyslog
 from fastscreen.macros import MacroError, words
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.files import ReadError
@@ -17,6 +17,8 @@ from fastscreen.postfix.output import shown
 from fastscreen.privileges import user_of
 from fastscreen.starttls import certificates
 from fastscreen.starttls.context import chains, new_context
+
+EVERYWHERE = ("0.0.0.0", "::")
 
 
 def starts(settings: config.Config) -> None:
@@ -27,7 +29,9 @@ def starts(settings: config.Config) -> None:
         new_context(settings.tls, chains(files.contents()))
         files.close()
     policy.Tables(settings).policy("/nowhere", lambda text: None)
-    for address in settings.listen.ports:
+    ports = settings.listen.ports
+    assert not [each for each in ports if Endpoint(EVERYWHERE[":" in each.host], each.port) in ports.keys() - {each}]
+    for address in ports:
         with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
             probe.bind((address.host, 0))
     to = settings.log.to

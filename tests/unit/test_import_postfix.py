@@ -316,13 +316,18 @@ def test_proxy_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "listen.proxy: Postfix believes whoever connects" in made.err
 
 
-@pytest.mark.parametrize("main_cf", ["postscreen_upstream_proxy_protocol = haproxy2", "inet_protocols = none"])
-def test_without_a_balancers_port_there_is_another(
-    main_cf: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = haproxy\n{main_cf}\n")
+def test_without_a_balancers_port_there_is_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "postscreen_upstream_proxy_protocol = haproxy2\n")
     assert made.config.listen.addresses and not made.config.listen.proxy
     assert "  listen.proxy: omitted: " in made.err
+
+
+@pytest.mark.parametrize("protocol", ["", "haproxy"])
+def test_protocols_that_postfix_refuses(protocol: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = {protocol}\ninet_protocols = none\n")
+    assert [str(address) for address in made.config.listen.ports] == ["0.0.0.0:25", "[::]:25"]
+    assert bool(made.config.listen.proxy) == bool(protocol)
+    assert "inet_protocols = none is omitted: refused by Postfix, too" in made.err.partition("To do:\n")[2]
 
 
 def test_without_certificates_there_is_no_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

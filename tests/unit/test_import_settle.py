@@ -242,6 +242,16 @@ def test_a_balancers_port_at_an_address_of_another_machine_stays_a_balancers(
     assert made.says("listen.proxy", 'omitted: "198.51.100.7:2525"')
 
 
+def test_an_address_that_all_addresses_cover(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both cannot be bound, in Postfix, either."""
+    proxy = "inet n - n - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy\n"
+    (folder / "master.cf").write_text(f"{MASTER}127.0.0.1:2525 {proxy}127.0.0.1:25 {MASTER.removeprefix('smtp ')}")
+    made = Made(folder, capsys, "")
+    assert made.values["listen.addresses"] == ["0.0.0.0:25", "[::]:25"]
+    assert made.values["listen.proxy"][0]["addresses"] == ["127.0.0.1:2525"]
+    assert made.says("listen.addresses", 'omitted: "127.0.0.1:25": 127.0.0.1:25 is covered by all addresses')
+
+
 @pytest.mark.parametrize("path", ["{0}/gone/maillog", "{0}", "{0}/link"])
 def test_a_log_that_cannot_be_written(path: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "link").symlink_to(folder / "elsewhere")

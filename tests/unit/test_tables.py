@@ -210,7 +210,6 @@ def test_mynetworks_negated_file(tmp_path: Path) -> None:
         ("smarthost.example.net", 'bad network "smarthost.example.net"'),
         ("192.0.2.1/24", 'perhaps you should use "192.0.2.0/24"'),
         ("192.0.2.0/255.255.255.0", 'a netmask in "192.0.2.0/255.255.255.0"; expected "192.0.2.0/24"'),
-        ("192.0.2.1 # ours", 'bad network "#"'),
         ("fe80::1%eth0", 'bad network "fe80::1%eth0"'),
         ("10.0.0.0/33", 'bad network "10.0.0.0/33"'),
         ("hash:/etc/postfix/nets", 'bad network "hash:/etc/postfix/nets"'),
@@ -231,6 +230,14 @@ def test_what_is_not_a_network_in_a_file_is_skipped_with_a_warning(entry: str, w
     assert found.warnings[0].startswith(f"{KEY}: {nets}, line 2: ")
     assert why in found.warnings[0]
     assert all(line.endswith("; entry skipped") and line.isprintable() for line in found.warnings)
+
+
+def test_a_comment_behind_a_network_is_dropped_with_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "nets").write_text("192.0.2.1 # the office, since 2019\n198.51.100.1\n")
+    found = read_networks([f"{tmp_path}/nets"], KEY)
+    assert found.table.lookup("192.0.2.1") == found.table.lookup("198.51.100.1") == PERMIT
+    (warning,) = found.warnings
+    assert warning.startswith(f'{KEY}: {tmp_path}/nets, line 1: a comment behind an entry, "# the office since 2019"')
 
 
 def test_a_file_that_is_no_list_of_networks_does_not_flood_the_log(tmp_path: Path) -> None:
