@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from fastscreen import limits, policy
 from fastscreen.access import load_access, load_networks, member
+from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         at_start = without_tables_to_come(config)
         policy.build(at_start, "", lambda warning: None)  # first: it names every table that cannot be read
         checks += checked_tables(at_start)
+        checks += [Check(*found) for found in checked_access(at_start)]
     except ConfigError as error:
         if arguments.json:
             found = [{"what": "configuration", "ok": False, "detail": problem} for problem in error.problems]

@@ -28,6 +28,7 @@ MTA_GREETING = b"220-mx.test one moment\r\n220 mx.test ESMTP\r\n"
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here makes this process another user: there is no way back."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
+    monkeypatch.setattr("fastscreen.cli.checkaccess._bridges", list)
 
 
 class Mta:
