@@ -7,7 +7,6 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import msgspec
@@ -127,9 +126,7 @@ def _flatten(raw: dict[str, object], found: _Problems) -> dict[str, object]:
             given[name] = value
         elif name not in TABLES or name == "":
             top = [*TABLES, *(key.key for key in KEYS if not key.table)]
-            near = get_close_matches(name, top, 1)
-            hint = f'did you mean "{near[0]}"?' if near else suggest.for_unknown("", name, value)
-            _add_unknown(found, "", name, hint, top)
+            _add_unknown(found, "", name, suggest.for_unknown("", name, value, top), top)
         elif not isinstance(value, dict):
             found.add(name, f"not a table; expected [{name}] and its keys in the lines below")
         else:
@@ -138,7 +135,7 @@ def _flatten(raw: dict[str, object], found: _Problems) -> dict[str, object]:
                     given[f"{name}.{inner}"] = item
                 else:
                     names = [key.name for key in KEYS if key.table == name]
-                    _add_unknown(found, name, inner, suggest.for_unknown(name, inner, item), names)
+                    _add_unknown(found, name, inner, suggest.for_unknown(name, inner, item, names), names)
     return given
 
 

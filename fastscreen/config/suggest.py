@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 from fastscreen.config.names import KEYS, Key
@@ -74,8 +75,11 @@ def assignment(key: str, value: object) -> str:
     return f"{found.name} = {shown}" + (f" in [{found.table}]" if found.table else " at the top of the file")
 
 
-def for_unknown(table: str, name: str, given: object) -> str:
-    """What to write instead of an unknown name in a table ("": at the top); empty: there is no telling."""
+def for_unknown(table: str, name: str, given: object, names: Sequence[str]) -> str:
+    """What to write instead of an unknown name in a table ("": at the top); empty: there is no telling.
+
+    names: those that may stand there.
+    """
     full = f"{table}.{name}" if table else name
     if full in _HINTS:
         return _HINTS[full]
@@ -84,7 +88,7 @@ def for_unknown(table: str, name: str, given: object) -> str:
         meant = name.replace("_", ".", 1)
     if meant:
         return f"this is Postfix's name; expected {assignment(meant, value_for(_BY_NAME[meant], given))}"
-    near = get_close_matches(name, [key.name for key in KEYS if key.table == table], 1)
+    near = get_close_matches(name, names, 1)
     if near:
         return f'did you mean "{near[0]}"?'
     similar = get_close_matches(name, [key.name for key in KEYS], 3, 0.8)

@@ -17,6 +17,7 @@ _MENDED = 300  # and of what should stand there
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z0-9_.-]+)\s*([=:])\s*(.*?)\s*", re.DOTALL)
 _HEADER = re.compile(r"\s*\[+\s*([A-Za-z0-9_.-]+)\s*\]*\s*(?:#.*)?")
 _ITEM = re.compile(r"""\s*([^\s"',\[\]{}=#]+)\s*,?\s*(?:#.*)?""")  # of a list that has a line for each
+_LIST = re.compile(r"\s*[A-Za-z0-9_.-]+\s*=\s*\[")
 _KEY = re.compile(r"\s*([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\s*=(?!=)")
 _PLACE = re.compile(r"(.*) \((?:at line ([0-9]+),.*|at end of document)\)", re.DOTALL)
 _AGAIN = "given again in line "
@@ -82,7 +83,7 @@ def _mend(lines: list[str], error: str) -> tuple[int, str]:
                 lines[first - 1] = ""
                 mended = assignment(key.key, value)
             return first, f"{shown}{_why(sign, rest, value)}; expected {escaped(mended, _MENDED)}"
-    if first < at and (item := _ITEM.fullmatch(lines[at - 1])):
+    if first < at and _LIST.match(line) and (item := _ITEM.fullmatch(lines[at - 1])):
         shown = _shown(lines, at)
         lines[at - 1] = f"{toml(item[1])},"
         return at, f"{shown}text needs quotes; expected {escaped(lines[at - 1], _MENDED)}"
