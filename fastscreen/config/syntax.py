@@ -87,7 +87,8 @@ def _mend(lines: list[str], error: str) -> tuple[int, str]:
         shown = _shown(lines, at)
         lines[at - 1] = f"{toml(item[1])},"
         return at, f"{shown}text needs quotes; expected {escaped(lines[at - 1], _MENDED)}"
-    for place in range(first - 1, max(first, at - 1)):
+    last = at - 1 if found and found[2] else len(lines)
+    for place in range(first - 1, max(first, last)):
         lines[place] = ""
     ended = "" if at == first else f" in line {at}, or this does not end"
     problem = f"{shown}{escaped(what)}{ended}; expected {_expected(table, line)}"
