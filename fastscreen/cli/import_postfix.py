@@ -34,7 +34,8 @@ examples:
   fastscreen import-postfix --json | jq '.keys[] | select(.notes | length > 0)'
 
 Postfix's files are read, never changed. The configuration goes to standard output or a file, the report to standard
-error. docs/import.md has the whole move, and the way back.
+error. What fastscreen would refuse on this machine is omitted and listed under "To do": run this as root, on the machine
+that will screen. docs/import.md has the whole move, and the way back.
 
 exit codes: 0 done, 1 Postfix's files cannot be read or the output cannot be written, 2 wrong usage
 """
@@ -54,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--config-dir", metavar="DIR", type=Path, default=USUAL_FOLDER, help=f"with main.cf ({USUAL_FOLDER})"
     )
-    parser.add_argument("--service", metavar="NAME", help="which postscreen of master.cf, when there are several")
+    parser.add_argument("--service", metavar="NAME", help="import this postscreen of master.cf alone")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the configuration there")
     parser.add_argument("--force", action="store_true", help="write it over a file that is there")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object instead")
