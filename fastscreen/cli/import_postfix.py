@@ -34,8 +34,8 @@ examples:
   fastscreen import-postfix --json | jq '.keys[] | select(.notes | length > 0)'
 
 Postfix's files are read, never changed. The configuration goes to standard output or a file, the report to standard
-error. What fastscreen would refuse on this machine is omitted and listed under "To do": run this as root, on the machine
-that will screen. docs/import.md has the whole move, and the way back.
+error. What fastscreen would refuse on this machine is omitted and listed under "To do": run this as root, on the
+machine that will screen. docs/import.md has the whole move, and the way back.
 
 exit codes: 0 done, 1 Postfix's files cannot be read or the output cannot be written, 2 wrong usage
 """

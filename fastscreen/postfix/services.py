@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from fastscreen.config.escape import escaped
 from fastscreen.postfix import listening
-from fastscreen.postfix.files import Service
+from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Postfix, Settings
 from fastscreen.postfix.translate import Other, Translated, translate
 
@@ -42,11 +42,15 @@ def pick(postfix: Postfix, name: str | None) -> Picked | str:
         )
     if not found:
         return Picked(None)
+    broken = {each.full_name: why for each in found if (why := _why_unreadable(postfix, each))}
+    if len(broken) < len(found):
+        found = [each for each in found if each.full_name not in broken]
     first = min(
         found, key=lambda each: (bool(_protocol(postfix, each)), not listening.is_smtp(each), found.index(each))
     )
     values = _values(postfix, first)
-    others, todo = [], []
+    others: list[Other] = []
+    todo = [f"{escaped(name)} is not in this file: {why}" for name, why in broken.items()]
     for each in found:
         if each == first:
             continue
@@ -61,6 +65,16 @@ def pick(postfix: Postfix, name: str | None) -> Picked | str:
         if "log.ident" in differ:
             todo.append(f"{shown} logged under another name; log.ident is {escaped(first.full_name)}'s")
     return Picked(first, others, todo)
+
+
+def _why_unreadable(postfix: Postfix, service: Service) -> str:
+    """What is wrong with a value without which nothing can be made of a service; empty: nothing."""
+    try:
+        _protocol(postfix, service)
+        tlsproxy(postfix, postfix.settings(service))
+    except ReadError as error:
+        return str(error)
+    return ""
 
 
 def tlsproxy(postfix: Postfix, settings: Settings) -> Settings:

@@ -27,6 +27,7 @@ from fastscreen.postfix.without import WITHOUT
 
 _YES = {"yes": True, "no": False}
 _BY_NAME = {key.key: key for key in KEYS}
+_OF_FILES = ("cidr", "texthash", "regexp", "pcre", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm")
 _EVERYWHERE = ["0.0.0.0/0", "::/0"]
 _TIME = re.compile(r"\s*([0-9]+)([smhdw]?)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -274,10 +275,14 @@ class _Importer:
 
     def _table(self, text: str) -> str:
         bare = text.removeprefix("!")
+        kind, colon, name = bare.rpartition(":") if "{" not in bare else ("", "", "")
+        if colon and name[:1] not in ("", "/") and kind.removeprefix("proxy:") in _OF_FILES:
+            bare = f"{kind}:{self.settings.value('queue_directory')}/{name}"
+            self.note(f"{escaped(text)}: daemons of Postfix run in the queue directory")
         found = renamed(bare)
         if found.note:
             self.note(found.note, todo=found.todo)
-        return f"!{found.spec}" if bare != text and found.spec else found.spec
+        return f"!{found.spec}" if text.startswith("!") and found.spec else found.spec
 
     # ---- keys with rules of their own
 

@@ -276,6 +276,24 @@ def test_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "access.list: mysql:/etc/m.cf is omitted" in made.err
 
 
+def test_a_relative_table_is_the_queue_directorys(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where Postfix's daemons run; ours runs anywhere."""
+    made = Made(folder, capsys, "queue_directory = /q\npostscreen_access_list = cidr:etc/a, inline:{a=b}, static:x\n")
+    assert made.get("access.list") == ["cidr:/q/etc/a", "inline:{a=b}", "static:x"]
+
+
+def test_what_postscreen_does_not_read_stops_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "smtp_tls_connection_reuse = $ x\nsmtpd_recipient_restrictions = ${\n")
+    assert made.code == 0
+
+
+def test_one_postscreen_that_cannot_be_read_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "master.cf").write_text(f"2525 inet n - y - 1 postscreen -o tlsproxy_service_name=$-\n{MASTER}")
+    made = Made(folder, capsys, "inet_interfaces = 192.0.2.1\n")
+    assert made.get("listen.addresses") == ["192.0.2.1:25"]
+    assert "2525/inet is not in this file: tlsproxy_service_name = $-: empty macro name" in made.err
+
+
 def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The folder's own name is known; of others it is said that nothing is in their place."""
     made = Made(
