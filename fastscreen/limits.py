@@ -59,7 +59,7 @@ def room(config: Config, share: Share = WHOLE) -> Room:
     if relays(config):
         wants["relay"] = 2 * asked.relay if asked.relay else free // 2
     parts = _divided(free, wants)
-    pre_queue = max(LEAST_PRE_QUEUE, parts["pre_queue"])
+    pre_queue = max(min(asked.pre_queue or LEAST_PRE_QUEUE, LEAST_PRE_QUEUE), parts["pre_queue"])
     post_queue = max(parts["post_queue"] // asked.each_handoff, min(asked.post_queue, share.of(SAFE_HANDOFFS)))
     relay = max(min(asked.relay or LEAST_RELAY, LEAST_RELAY), parts.get("relay", 2 * asked.relay or free // 2) // 2)
     needed = asked.descriptors(FEW_CLIENTS)

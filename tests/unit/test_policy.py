@@ -39,6 +39,14 @@ def test_limits_follow_from_the_descriptors_there_are(
     assert [warning.partition(": the limit")[0] for warning in room.warnings] == ([warned] if warned else [])
 
 
+def test_a_workers_part_of_few_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lower bound gives all workers together more than was asked for."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
+    settings = msgspec.structs.replace(config.default(), limits=queues(10, 5), listen=TWO_ADDRESSES)
+    rooms = [limits.room(settings, limits.Share(number, 2)) for number in range(2)]
+    assert [(room.pre_queue, room.post_queue) for room in rooms] == [(5, 3), (5, 2)]
+
+
 def test_the_remedy_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever does what the warning says, gets no other one."""
     files = 256
