@@ -62,7 +62,7 @@ def verify(text: str) -> Verdict:
         code = 1
         try:
             os.close(reading)
-            _report(writing, _tried(text))
+            _report(writing, _told(text))
             code = 0
         finally:
             os._exit(code)
@@ -77,6 +77,14 @@ def verify(text: str) -> Verdict:
         return Verdict([Problem("", f"cannot be read in {TIMEOUT:g} s")])
     found = json.loads(report)
     return Verdict(*([Problem(**each) for each in part] for part in found))
+
+
+def _told(text: str) -> Verdict:
+    """In the child: whatever goes wrong is a problem, too."""
+    try:
+        return _tried(text)
+    except Exception as error:
+        return Verdict([Problem("", escaped(f"{type(error).__name__}: {error}", 500))])
 
 
 def _report(descriptor: int, verdict: Verdict) -> None:

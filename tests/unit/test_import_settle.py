@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from fastscreen import config
+from fastscreen import config, policy
 from fastscreen.cli import import_postfix, main
+from fastscreen.config import Config
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix import verify
 from fastscreen.postfix.verify import Problem, Verdict
@@ -292,6 +293,23 @@ def test_what_this_user_may_not_look_at_stays(
     told = capsys.readouterr()
     assert 'list = ["cidr:/secret"]' in told.out
     assert "access.list: this user cannot check it: cidr:/secret: " in told.err
+
+
+def test_an_error_of_our_own_is_a_problem_of_the_configuration(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key without which it does not happen goes."""
+    tables = policy.Tables
+
+    def broken(config: Config) -> policy.Tables:
+        if config.greet.wait == 7:
+            raise MemoryError("too much")
+        return tables(config)
+
+    monkeypatch.setattr(policy, "Tables", broken)
+    made = Made(folder, capsys, "postscreen_greet_wait = 7s\npostscreen_dnsbl_timeout = 8s\n")
+    assert (made.values["greet.wait"], made.values["dnsbl.timeout"]) == (None, "8s")
+    assert made.says("greet.wait", 'omitted: "7s": MemoryError: too much')
 
 
 # ---- the file
