@@ -19,7 +19,7 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.config.escape import quoted
 from fastscreen.core import AccessStep, NetworkTable
 from fastscreen.tables import Cidr, Table, TableError, open_table
-from fastscreen.tables.mynetworks import PERMIT, read_networks
+from fastscreen.tables.mynetworks import PERMIT, NetworkList, read_networks
 
 PERMITTED, REJECTED, DUNNO, NEXT = "permit", "reject", "dunno", "next"
 _WARNINGS = 100
@@ -102,10 +102,10 @@ class AccessList:
         return Found()
 
 
-def load_networks(config: Config, key: str, items: Sequence[str]) -> NetworkTable:
-    """Open a list of networks as `mynetworks` is one; `member` asks it. Raises ConfigError with the key."""
+def load_networks(config: Config, key: str, items: Sequence[str]) -> NetworkList:
+    """Open a list of networks as `mynetworks` is one; `member` asks its table. Raises ConfigError with the key."""
     try:
-        return read_networks(items)
+        return read_networks(items, key)
     except TableError as error:
         raise ConfigError(f"{config.source}: {key}: {error}") from None
 
@@ -121,9 +121,15 @@ def member(networks: NetworkTable, address: str) -> bool:
 
 
 def load_access(config: Config) -> AccessList:
-    """Open what `access.list` and `access.mynetworks` name. Raises ConfigError."""
-    trusted = load_networks(config, "access.mynetworks", config.access.mynetworks)
-    access = AccessList(warnings=list(trusted.warnings))
+    """Open what `access.list` and `access.mynetworks` name. Raises ConfigError with all that cannot be opened."""
+    problems: list[str] = []
+    networks = NetworkList(NetworkTable(b"", ""))
+    try:
+        networks = load_networks(config, "access.mynetworks", config.access.mynetworks)
+    except ConfigError as error:
+        problems += error.problems
+    trusted = networks.table
+    access = AccessList(warnings=list(networks.warnings))
     for item in config.access.list:
         if item == "permit_mynetworks":
             decisions = [PERMITTED if result == PERMIT else NEXT for result in trusted.results]
@@ -132,10 +138,13 @@ def load_access(config: Config) -> AccessList:
             try:
                 table = open_table(item, "access.list")
             except TableError as error:
-                raise ConfigError(f"{config.source}: {error}") from None
+                problems.append(f"{config.source}: {error}")
+                continue
             access.steps.append(_step(table, trusted, access.warnings))
         else:
             access.steps.append(Word(item))
+    if problems:
+        raise ConfigError(*problems)
     return access
 
 

@@ -19,7 +19,7 @@ class ForbiddenCommands:
             patterns = list(expanded(items, "engine.forbidden_commands", self.warnings))
         except TableError as error:
             raise TableError(f"engine.forbidden_commands: {error}") from None
-        for negated, pattern in patterns:
+        for negated, pattern, _ in patterns:
             if ":" in pattern:
                 table = open_table(pattern, "engine.forbidden_commands")
                 self.warnings += table.warnings

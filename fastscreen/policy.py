@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
 from fastscreen.access import Ask, Networks, Step, Word, load_access, load_networks, membership
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Site
-from fastscreen.core import AccessStep, Lists, Policy, Targets
+from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
+from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
+from fastscreen.limits import WHOLE, Share, room
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
+from fastscreen.tables.mynetworks import NetworkList
 
-# Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
-RESERVED_DESCRIPTORS = 100
 OF_THE_MTA = (
     Keyword.SIZE
     | Keyword.VRFY
@@ -39,9 +39,7 @@ OF_THE_MTA = (
 DEEP_TESTS = ("pipelining", "non_smtp_command", "bare_newline")
 """Their keys, in the order of the cache record."""
 
-PIPE_DESCRIPTORS = 128  # PIPES of ext/relay.pyx, two ends each
 ALL = ("0.0.0.0/0", "::/0")
-LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
 
 
 class Built(Struct, frozen=True):
@@ -57,27 +55,13 @@ class Built(Struct, frozen=True):
     offers: Offers | None = None
 
 
-class Share(Struct, frozen=True):
-    """One worker's part of what is limited for all: `number` (from 0) of `count`."""
-
-    number: int = 0
-    count: int = 1
-
-    def of(self, limit: int) -> int:
-        """The shares of all workers add up to the limit; nobody's is less than 1."""
-        return max(1, limit // self.count + (self.number < limit % self.count))
-
-
-WHOLE = Share()
-
-
 def worker_count(config: Config) -> int:
     """How many workers the configuration asks for; `auto`: as many as there are cores for this process."""
     return config.listen.workers or len(os.sched_getaffinity(0))
 
 
 class Tables:
-    """A configuration with the tables that it names, opened. ConfigError: one cannot be.
+    """A configuration with the tables that it names, opened. ConfigError: all that cannot be.
 
     They are read once: a process that was forked later compiles its policy by the same content, whatever became of the
     files.
@@ -86,27 +70,45 @@ class Tables:
     def __init__(self, config: Config) -> None:
         self._config = config
         interfaces = config.access.allowlist_interfaces
-        self.interfaces = load_networks(config, "access.allowlist_interfaces", interfaces)
-        """Where a client may pass."""
-        self._trusted = {
-            port: load_networks(config, "listen.proxy: trusted", port.trusted) for port in config.listen.proxy
-        }
-        try:
+        engine = config.engine
+        networks: list[NetworkList] = []
+        problems: list[str] = []
+        with _collected(config, problems):
+            networks.append(load_networks(config, "access.allowlist_interfaces", interfaces))
+            self.interfaces = networks[-1].table
+            """Where a client may pass."""
+        self._trusted: dict[ProxyPort, NetworkTable] = {}
+        for port in config.listen.proxy:
+            with _collected(config, problems):
+                networks.append(load_networks(config, "listen.proxy: trusted", port.trusted))
+                self._trusted[port] = networks[-1].table
+        with _collected(config, problems):
             self.access = load_access(config)
-            self._footer = Footer(config.engine, config.hostname)
-            self._forbidden = ForbiddenCommands(config.engine.forbidden_commands)
-            self._command_filter = CommandFilter(config.engine.command_filter)
-            self._ehlo = Ehlo(config.engine, config.hostname, config.tls.level != "none")
+        with _collected(config, problems):
+            self._footer = Footer(engine, config.hostname)
+        with _collected(config, problems):
+            self._forbidden = ForbiddenCommands(engine.forbidden_commands)
+        with _collected(config, problems):
+            self._command_filter = CommandFilter(engine.command_filter)
+        with _collected(config, problems):
+            self._ehlo = Ehlo(engine, config.hostname, config.tls.level != "none")
+        map_warnings: list[str] = []
+        with _collected(config, problems):
             self.shown, map_warnings = shown_names(config.dnsbl)
-        except TableError as error:
-            raise ConfigError(f"{config.source}: {error}") from None
+        if problems:
+            raise ConfigError(*problems)
         self._parts = (self.access, self._footer, self._forbidden, self._command_filter, self._ehlo)
         self._warnings = (
             *(warning for part in self._parts for warning in part.warnings),
-            *(warning for networks in (self.interfaces, *self._trusted.values()) for warning in networks.warnings),
+            *(warning for each in networks for warning in each.warnings),
             *map_warnings,
             *_shadow_warnings(config),
         )
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd in the tables and in the mode, a line each."""
+        return self._warnings
 
     def policy(
         self, mta: str, warn: Callable[[str], object], share: Share = WHOLE, health: HealthTable | None = None
@@ -117,7 +119,7 @@ class Tables:
         share: the worker's part of the limits. health: how the DNS lists are; without, all count.
         """
         config = self._config
-        pre_queue, room = pre_queue_limit(config, share)
+        limits = room(config, share)
         handoff = config.handoff
         offers = None
         if handoff.continue_to is not None:
@@ -146,8 +148,8 @@ class Tables:
             client_limit=config.limits.client_connection_count,
             client_rate=config.limits.client_connection_rate,
             network_rate=config.limits.client_network_rate,
-            pre_queue=pre_queue,
-            post_queue=share.of(config.limits.post_queue),
+            pre_queue=limits.pre_queue,
+            post_queue=limits.post_queue,
             mta=mta,
             line_limit=config.engine.line_length_limit,
             command_limit=config.engine.command_count_limit,
@@ -165,7 +167,7 @@ class Tables:
             ehlo_for=asked.ehlo_for,
             targets=_targets(handoff.to, handoff.proxy_version) if isinstance(handoff.to, Proxy) else None,
             continue_targets=_targets(handoff.continue_to, handoff.proxy_version, offers),
-            relay_limit=relay_limit(config, share),
+            relay_limit=limits.relay,
             relay_idle=handoff.relay_idle_limit,
             relay_time=handoff.relay_time_limit,
             continue_time=handoff.continue_time_limit,
@@ -180,7 +182,7 @@ class Tables:
             for address, port in config.listen.ports.items()
             if port is not None
         }
-        return Built(policy, (*self._warnings, *room), proxies, offers)
+        return Built(policy, (*self._warnings, *limits.warnings), proxies, offers)
 
     def _use_offer(self, offer: Offer | None) -> None:
         """What clients are told that may go on with an MTA. None: it is not known yet what that announces."""
@@ -189,6 +191,17 @@ class Tables:
             self._ehlo.use(Keyword.CHUNKING, 0)
         else:
             self._ehlo.use(OF_THE_MTA & ~offer.keywords, offer.size)
+
+
+@contextlib.contextmanager
+def _collected(config: Config, problems: list[str]) -> Iterator[None]:
+    """A table that cannot be opened is one more problem: all of them are told at once."""
+    try:
+        yield
+    except ConfigError as error:
+        problems += error.problems
+    except TableError as error:
+        problems.append(f"{config.source}: {error}")
 
 
 class _Asked:
@@ -286,45 +299,6 @@ def _deep(config: Config, test: str) -> tuple[bool, Action, int]:
     action = config.deep_action(test)
     ttl = getattr(config.deep, f"{test}_ttl")
     return (False, getattr(config.deep, f"{test}_after_fail"), ttl) if action is Action.OFF else (True, action, ttl)
-
-
-def pre_queue_limit(config: Config, share: Share = WHOLE) -> tuple[int, list[str]]:
-    """How many clients one worker may have under test, and a warning when all have less than was asked for.
-
-    Beyond the descriptors that there are, silent clients would keep known ones out.
-    """
-    limits = config.limits
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    post_queue = share.of(limits.post_queue)
-    inboxes = share.count if share.count > 1 else 0
-    others = RESERVED_DESCRIPTORS + len(config.listen.ports) + inboxes
-    if config.listen.proxy:
-        others += post_queue  # as many connections may wait for a PROXY header when clients under test have taken all
-    if relays(config):
-        others += PIPE_DESCRIPTORS + 2 * relay_limit(config, share)
-    room = max(LEAST_PRE_QUEUE, soft - post_queue - others)
-    asked = share.of(limits.pre_queue) if limits.pre_queue else 0
-    if asked > room or (not asked and room < 10 * LEAST_PRE_QUEUE):
-        name = f"limits.pre_queue {limits.pre_queue}" if limits.pre_queue else "limits.pre_queue"
-        each = " in each worker" if share.count > 1 else ""
-        return room, [
-            f"{name}: only {room} clients can be under test{each}: the limit of open files is {soft}, of which "
-            f"limits.post_queue takes {post_queue} and others {others}"
-        ]
-    return asked or room, []
-
-
-def relays(config: Config) -> bool:
-    """Whether sessions are relayed."""
-    return isinstance(config.handoff.to, Proxy) or config.handoff.continue_to is not None
-
-
-def relay_limit(config: Config, share: Share = WHOLE) -> int:
-    """How many sessions one worker may relay; unless configured, with half of the descriptors, two for each."""
-    if config.limits.relay:
-        return share.of(config.limits.relay)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(LEAST_PRE_QUEUE, (soft - RESERVED_DESCRIPTORS - PIPE_DESCRIPTORS) // 4)
 
 
 def enabled_tests(config: Config) -> tuple[bool, ...]:

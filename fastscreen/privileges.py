@@ -96,8 +96,24 @@ def _verify(entry: pwd.struct_passwd) -> None:
         raise PrivilegeError("user: root could be regained")
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open descriptors to the hard one, and return it."""
+def raise_descriptor_limit(wanted: int = 0) -> int:
+    """Raise the soft limit of open descriptors to the hard one, and that to `wanted` where root may. Return the limit.
+
+    Further than that it is not raised: what there is may be used up by clients.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (max(hard, wanted), max(hard, min(wanted, _descriptors_of_the_kernel())), hard):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        except (ValueError, OSError):  # not root, or without the right (CAP_SYS_RESOURCE)
+            continue
+        return limit
     return hard
+
+
+def _descriptors_of_the_kernel() -> int:
+    """The most that a process may have at all."""
+    try:
+        return int(Path("/proc/sys/fs/nr_open").read_text())
+    except (OSError, ValueError):
+        return 0

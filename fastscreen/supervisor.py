@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, forks, notify, policy, privileges, reload
+from fastscreen import __version__, cachefile, forks, limits, notify, policy, privileges, reload
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
@@ -53,19 +53,20 @@ class Supervisor:
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
         held = self._held
-        privileges.raise_descriptor_limit()
+        count = policy.worker_count(held.config)
+        privileges.raise_descriptor_limit(limits.wanted_descriptors(held.config, limits.Share(0, count)))
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent's SIG_IGN would hide every death
         signal.pthread_sigmask(signal.SIG_BLOCK, forks.SIGNALS)
         try:
             user = privileges.user_of(held.config)
-            count = policy.worker_count(held.config)
             odd = held.bind(user, count)
             if user:
                 privileges.become(user)
             warnings = (*odd, *held.read(count))
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
             held.close_control()
-            print(f"fastscreen: {one_line(error)}", file=sys.stderr)
+            for problem in error.problems if isinstance(error, ConfigError) else (one_line(error),):
+                print(f"fastscreen: {problem}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
         held.share(count)
         if (code := self._start_all()) is not None:

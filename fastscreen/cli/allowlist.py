@@ -19,6 +19,7 @@ from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.state import Entry, State
 from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.problems import print_problems
 from fastscreen.cli.words import moment, red, span
 from fastscreen.config import Config, ConfigError, load
 from fastscreen.config.escape import escaped
@@ -83,7 +84,7 @@ def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namesp
         try:
             return run(arguments)
         except (ConfigError, PrivilegeError) as error:
-            print(f"fastscreen: {error}", file=sys.stderr)
+            print_problems(error)
             return 2
         except OSError as error:
             print(f"fastscreen: {_why(error)}", file=sys.stderr)

@@ -8,17 +8,18 @@ import ipaddress
 import json
 import os
 import pwd
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import policy
+from fastscreen import limits, policy
 from fastscreen.access import load_access, load_networks, member
+from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
+from fastscreen.cli.problems import print_problems
 from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.config.escape import escaped, quoted
@@ -70,26 +71,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Check, print, and return the exit code."""
     root = os.geteuid() == 0
-    raise_descriptor_limit()
     try:
         config = load(arguments.config)
+        raise_descriptor_limit(limits.wanted_descriptors(config, limits.Share(0, policy.worker_count(config))))
         certificates = list(checked_certificates(config))  # as root, as `run` reads them
         checks = list(checked_user(config))
         at_start = without_tables_to_come(config)
+        policy.build(at_start, "", lambda warning: None)  # first: it names every table that cannot be read
         checks += checked_tables(at_start)
-        policy.build(at_start, "", lambda warning: None)  # what only the whole policy can refuse
+        checks += [Check(*found) for found in checked_access(at_start)]
     except ConfigError as error:
         if arguments.json:
-            print(json.dumps({"ok": False, "checks": [{"what": "configuration", "ok": False, "detail": str(error)}]}))
+            found = [{"what": "configuration", "ok": False, "detail": problem} for problem in error.problems]
+            print(json.dumps({"ok": False, "checks": found}))
         else:
-            print(f"fastscreen: {error}", file=sys.stderr)
+            print_problems(error)
         return 2
     checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
     checks += [Check(*found) for found in checked_allowlists(config, root)]
     checks += checked_files(config, root)
     checks += checked_control(config, root)
     checks += checked_proxy(config)
-    checks.append(checked_limits(config))
+    checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
     well = all(check.ok for check in checks)
@@ -207,7 +210,7 @@ def checked_control(config: Config, root: bool) -> Iterator[Check]:
     try:
         folder = _nearest(path.parent)
         if (octets := len(os.fsencode(path))) > PATH_MOST:
-            yield Check("control.path", False, f"{name}: {octets} octets; allowed: at most {PATH_MOST}")
+            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {PATH_MOST}")
         elif not folder.is_dir():
             yield Check("control.path", False, f"{name}: {escaped(str(folder))} is no folder")
         elif path.exists() and not path.is_socket():
@@ -242,20 +245,23 @@ def _nearest(path: Path) -> Path:
     return path
 
 
-def checked_limits(config: Config) -> Check:
+def checked_limits(config: Config) -> Iterator[Check]:
     """Whether there are descriptors for as many clients as are allowed."""
-    allowed, problems = policy.pre_queue_limit(config, policy.Share(0, policy.worker_count(config)))
-    if problems:
-        return Check("limits.pre_queue", False, problems[0].partition(": ")[2])
-    return Check("limits.pre_queue", True, f"{allowed} clients can be under test")
+    room = limits.room(config, limits.Share(0, policy.worker_count(config)))
+    for warning in room.warnings:
+        key, _, what = warning.partition(": ")
+        yield Check(key.partition(" ")[0], False, what)
+    if not room.warnings:
+        yield Check("limits.pre_queue", True, f"{room.pre_queue} clients can be under test")
 
 
 def checked_proxy(config: Config) -> Iterator[Check]:
     """Who may name any client's address. ConfigError: a list of networks cannot be read."""
     for port in config.listen.proxy:
-        trusted = load_networks(config, "listen.proxy: trusted", port.trusted)
+        networks = load_networks(config, "listen.proxy: trusted", port.trusted)
+        trusted = networks.table
         where = ", ".join(str(address) for address in port.addresses)
-        yield from (Check("listen.proxy", False, warning) for warning in trusted.warnings)
+        yield from (Check("listen.proxy", False, warning) for warning in networks.warnings)
         local = [address for address in ("127.0.0.1", "::1") if member(trusted, address)]
         if local and any(_reached_locally(address.host, local) for address in port.addresses):
             yield Check(

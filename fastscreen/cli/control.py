@@ -14,6 +14,7 @@ from typing import Any
 
 from fastscreen import client, config
 from fastscreen.answers import Record, record
+from fastscreen.cli.problems import print_problems
 from fastscreen.client import Absent, ControlError, Unreachable
 from fastscreen.config import ConfigError
 from fastscreen.escape import cleaned, printable
@@ -62,7 +63,8 @@ def usual_path() -> str:
         try:
             return configured(USUAL_FILE)
         except ConfigError as error:
-            raise ConfigError(f"{error} (this is the usual configuration; with --socket PATH it is not read)") from None
+            note = "(this is the usual configuration; with --socket PATH it is not read)"
+            raise ConfigError(*(f"{problem} {note}" for problem in error.problems)) from None
     usual = list(dict.fromkeys((client.DEFAULT_PATH, config.default().control.path)))
     for path in usual:
         if path and is_there(path):
@@ -94,7 +96,7 @@ def told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespa
         try:
             return run(arguments)
         except ConfigError as error:
-            print(f"fastscreen: {error}", file=sys.stderr)
+            print_problems(error)
             return 2
         except Absent as error:
             print(f"fastscreen: {printable(str(error))} {ANOTHER}", file=sys.stderr)

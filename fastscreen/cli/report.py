@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
 from fastscreen.config.model import Config, LogStderr, LogSyslog
 from fastscreen.config.model import LogFile as ToFile
@@ -128,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
         daemon = _daemon(arguments.config)
         settings = _settings(arguments, daemon)
     except (ConfigError, TableError, ValueError) as error:
-        print(f"fastscreen: {error}", file=sys.stderr)
+        print_problems(error)
         return 2
     tally = Tally(
         period.since if period else 0,

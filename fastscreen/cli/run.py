@@ -1,10 +1,10 @@
 """fastscreen run: screen, in the foreground."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from fastscreen import config
+from fastscreen.cli.problems import print_problems
 from fastscreen.supervisor import Supervisor
 
 EXAMPLE = """examples:
@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         settings = config.default() if arguments.config is None else config.load(arguments.config)
     except config.ConfigError as error:
-        print(f"fastscreen: {error}", file=sys.stderr)
+        print_problems(error)
         return 2
     if arguments.config is None:
         where = settings.listen.addresses[0]

@@ -1,6 +1,7 @@
 """The configuration: `load(path)`, `default()`, the records they give, and the error with file, key and remedy."""
 
-from fastscreen.config.load import ConfigError, default, load
+from fastscreen.config.errors import ConfigError
+from fastscreen.config.load import default, load, parse
 from fastscreen.config.model import (
     Access,
     Action,
@@ -56,4 +57,5 @@ __all__ = [
     "Target",
     "default",
     "load",
+    "parse",
 ]

@@ -13,8 +13,15 @@ INTRODUCTION = """\
 
 The configuration is one TOML file: `fastscreen run -c FILE`. Every key may be left out; it then has the default shown
 here, which is postscreen's. `fastscreen check -c FILE` reads the file and everything it names and says what is wrong.
-`contrib/fastscreen.toml` shows every key with its default. After a change: SIGHUP. A mistake in the file costs one
-line, which names file, key and what is allowed; the running daemon then keeps its old settings.
+`contrib/fastscreen.toml` shows every key with its default. After a change: SIGHUP. If the file has mistakes, the
+running daemon keeps its old settings, and its log names the first one. Every command that reads the file shows all of
+them, one line each, with the line of the file and what is expected there:
+
+```
+fastscreen: FILE: line 8: action = enforce: text needs quotes; expected action = "enforce"
+fastscreen: FILE: dnsbl.threshold: 0 is out of bounds; expected a whole number from 1 (line 9)
+fastscreen: FILE: postscreen_greet_wait: unknown name, this is Postfix's name; expected wait = "3s" in [greet] (line 2)
+```
 
 * Times are whole numbers with a unit: `"90s"`, `"10m"`, `"12h"`, `"30d"`, `"1w"`. A number alone has the unit that
   stands with the key, as in Postfix.
@@ -25,6 +32,12 @@ line, which names file, key and what is allowed; the running daemon then keeps i
 * Tables are `TYPE:NAME` as in Postfix, with the types `cidr`, `texthash`, `inline`, `static`, `regexp` and `pcre`.
   Postfix's hash, btree and lmdb files are binary; `postmap -s hash:/etc/postfix/x > x.txt` makes a `texthash:` of them.
   In a `regexp` or `pcre` table one search may take 50 ms at most; then the rule does not match, and the log says so.
+* A bad line in a table, or a bad entry in a file of networks, is skipped with a warning at start and reload. A table or
+  file that cannot be read is a mistake in the configuration.
+* Open files: each session under test, hand-off and relayed session needs one or two. Started as root, fastscreen raises
+  the limit as far as the configuration needs it, where the system allows that; else `LimitNOFILE=` in the unit does.
+  If there are fewer, `limits.pre_queue`, `limits.post_queue` and `limits.relay` share them: each gets what it asks for
+  or an equal part of the rest, and a warning names the setting and the number that is needed.
 
 A file for a first try beside Postfix:
 

@@ -21,7 +21,7 @@ class Domain:
     def parse(self, value: object) -> str:
         text = Text(self.allowed).parse(value).lower().removesuffix(".")
         if not _DOMAIN.fullmatch(text):
-            raise ValueError(f"bad domain {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"bad domain {quoted(text)}; expected {self.allowed}")
         return text
 
 
@@ -33,7 +33,7 @@ class Group:
     def parse(self, value: object) -> str:
         text = Text(self.allowed).parse(value).lower()
         if text not in providers.groups():
-            raise ValueError(f"unknown group {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"unknown group {quoted(text)}; expected {self.allowed}")
         return text
 
 
@@ -50,4 +50,4 @@ class Provider:
             return text
         if self.domains and "." in text:
             return Domain().parse(text)
-        raise ValueError(f"unknown provider {quoted(text)}; allowed: {self.allowed}")
+        raise ValueError(f"unknown provider {quoted(text)}; expected {self.allowed}")

@@ -6,15 +6,17 @@ import os
 import re
 import socket
 import tomllib
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from fastscreen.config import suggest, syntax
+from fastscreen.config.errors import ConfigError
 from fastscreen.config.escape import escaped, quoted
 from fastscreen.config.model import Config, Endpoint, ProxyPort
 from fastscreen.config.names import KEYS, TABLES, Key
-from fastscreen.config.values import BANNER_MOST, Address, Hostname
+from fastscreen.config.values import BANNER_MOST, Address, Hostname, SeveralErrors
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
 _BUILT_IN = {
@@ -27,35 +29,28 @@ _BUILT_IN = {
 }
 
 
-class ConfigError(Exception):
-    """A mistake in the configuration; its text is one printable line.
-
-    `FILE: table.key: what is wrong; what is allowed`, or `FILE: line N: ...` where the file is not TOML.
-    """
-
-
 def load(path: Path) -> Config:
-    """Read and check a file. Raises ConfigError; tables and files that it names are not opened."""
+    """Read and check a file. Raises ConfigError with all its mistakes; what the file names is not opened."""
     source = escaped(str(path), 4096)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}; a TOML file is expected") from None
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}; expected a TOML file") from None
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{source}: line {line}: not UTF-8; a TOML file is expected") from None
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        what, _, place = str(error).rpartition(" (")
-        line_of = re.match(r"at line ([0-9]+)", place)
-        line = int(line_of[1]) if line_of else text.count("\n") + 1
-        raise ConfigError(f"{source}: line {line}: {escaped(what)}; a TOML file is expected") from None
-    except RecursionError:
-        raise ConfigError(f"{source}: nested too deeply; a TOML file is expected") from None
-    return _build(raw, source)
+        raise ConfigError(f"{source}: line {line}: not UTF-8; expected a TOML file") from None
+    return parse(text, source)
+
+
+def parse(text: str, source: str) -> Config:
+    """The same of a file's text. source: its name in messages."""
+    raw, mistakes = syntax.read(text)
+    problems = [f"{source}: {mistake}" for mistake in mistakes]
+    if raw is None:
+        raise ConfigError(*problems)
+    return _build(raw, source, problems, syntax.places(text))
 
 
 def default() -> Config:
@@ -76,15 +71,24 @@ def default() -> Config:
     return _build(raw, "built-in settings")
 
 
-def _build(raw: dict[str, object], source: str) -> Config:
-    given = _flatten(raw, source)
+def _build(
+    raw: dict[str, object], source: str, problems: Sequence[str] = (), places: Mapping[str, int] | None = None
+) -> Config:
+    """problems: that were found before. places: the line of each key in the file."""
+    found = _Problems(source, list(problems), places or {})
+    given = _flatten(raw, found)
     parsed: dict[str, object] = {}
     for key in KEYS:
         try:
             parsed[key.key] = key.kind.parse(given[key.key] if key.key in given else default_value(key))
         except ValueError as error:
-            raise ConfigError(f"{source}: {key.key}: {error}") from None
-    _complete(parsed, given, source)
+            for what in error.each if isinstance(error, SeveralErrors) else [str(error)]:
+                found.add(key.key, what)
+            parsed[key.key] = key.kind.parse(default_value(key))
+            found.refused.add(key.key)
+    _complete(parsed, given, found)
+    if found.lines:
+        raise ConfigError(*found.lines)
     tree: dict[str, object] = {"source": source}
     for key in KEYS:
         section = tree.setdefault(key.table, {}) if key.table else tree
@@ -93,44 +97,54 @@ def _build(raw: dict[str, object], source: str) -> Config:
     return msgspec.convert(tree, Config)
 
 
+class _Problems:
+    """The mistakes of one file. refused: keys of which the default stands in for a value that is wrong."""
+
+    def __init__(self, source: str, lines: list[str], places: Mapping[str, int]) -> None:
+        self.lines = lines
+        self.refused: set[str] = set()
+        self._source = source
+        self._places = places
+
+    def add(self, key: str, what: str, *, at: str = "") -> None:
+        """at: the name in the file where it is not `key`."""
+        number = self._places.get(at or key)
+        self.lines.append(f"{self._source}: {key}: {what}" + (f" (line {number})" if number else ""))
+
+
 def default_value(key: Key) -> object:
     """The default as tomllib gives it."""
     return tomllib.loads(f"value = {key.default}")["value"]
 
 
-def _flatten(raw: dict[str, object], source: str) -> dict[str, object]:
-    """`{"greet": {"wait": 6}}` to `{"greet.wait": 6}`; an unknown name is an error."""
+def _flatten(raw: dict[str, object], found: _Problems) -> dict[str, object]:
+    """`{"greet": {"wait": 6}}` to `{"greet.wait": 6}`; an unknown name is a problem."""
     known = {key.key for key in KEYS}
     given: dict[str, object] = {}
     for name, value in raw.items():
         if name in known:
             given[name] = value
         elif name not in TABLES or name == "":
-            raise ConfigError(
-                f"{source}: {_unknown(name, [*TABLES, *(key.key for key in KEYS if not key.table)], known)}"
-            )
+            top = [*TABLES, *(key.key for key in KEYS if not key.table)]
+            _add_unknown(found, "", name, suggest.for_unknown("", name, value, top), top)
         elif not isinstance(value, dict):
-            raise ConfigError(f"{source}: {name}: not a table; allowed: [{name}] and its keys in the lines below")
+            found.add(name, f"not a table; expected [{name}] and its keys in the lines below")
         else:
             for inner, item in value.items():
-                if f"{name}.{inner}" not in known:
+                if f"{name}.{inner}" in known:
+                    given[f"{name}.{inner}"] = item
+                else:
                     names = [key.name for key in KEYS if key.table == name]
-                    raise ConfigError(f"{source}: {name}.{_unknown(inner, names, known)}")
-                given[f"{name}.{inner}"] = item
+                    _add_unknown(found, name, inner, suggest.for_unknown(name, inner, item, names), names)
     return given
 
 
-def _unknown(name: str, allowed: list[str], known: set[str]) -> str:
-    """What to say of a name that is not in `allowed`: one like it, or the table where it belongs."""
-    near = get_close_matches(name, allowed, 1)
-    elsewhere = sorted(key for key in known if key.rpartition(".")[2] == name)
-    if near:
-        hint = f', did you mean "{near[0]}"?'
-    elif elsewhere:
-        hint = f', did you mean "{elsewhere[0]}"?'
-    else:
-        hint = ""
-    return f"{escaped(name) or quoted(name)}: unknown name{hint}; allowed: {', '.join(filter(None, allowed))}"
+def _add_unknown(found: _Problems, table: str, name: str, hint: str, names: list[str]) -> None:
+    """A name that is none of `names`. hint: what was probably meant, or what to write instead."""
+    shown = (f"{table}." if table else "") + (escaped(name) or quoted(name))
+    allowed = f"; expected {', '.join(filter(None, names))}" if "expected" not in hint else ""
+    what = f"unknown name{', ' if hint else ''}{escaped(hint, 1000)}{allowed}"
+    found.add(shown, what, at=f"{table}.{name}" if table else name)
 
 
 def machine_name() -> str:
@@ -139,44 +153,48 @@ def machine_name() -> str:
     return full if "." in full and not full.startswith("localhost") else socket.gethostname()
 
 
-def _complete(parsed: dict[str, object], given: dict[str, object], source: str) -> None:
+def _complete(parsed: dict[str, object], given: dict[str, object], found: _Problems) -> None:
     """Put in what depends on the machine or on other keys."""
     if not parsed["hostname"]:
         name = machine_name()
         try:
             parsed["hostname"] = Hostname().parse(name)
         except ValueError as error:
-            raise ConfigError(f"{source}: hostname: left out, and the machine's name will not do: {error}") from None
-    _check_addresses(parsed, source)
-    hostname = parsed["hostname"]
-    banner = parsed["banner"] = _expand("banner", str(parsed["banner"]), {"hostname": str(hostname)}, source)
-    names = {"hostname": str(hostname), "banner": banner}
-    parsed["greet.banner"] = _expand("greet.banner", str(parsed["greet.banner"]), names, source)
-    if parsed["tls.level"] != "none" and not parsed["tls.certificates"]:
-        raise ConfigError(f"{source}: tls.certificates: none, but tls.level is on; allowed: at least one file")
+            found.add("hostname", f"omitted, and the machine's name cannot be used: {error}")
+    if not found.refused & {"listen.addresses", "listen.proxy"}:
+        _check_addresses(parsed, found)
+    names = {"hostname": str(parsed["hostname"])}
+    for key in ("banner", "greet.banner"):
+        try:
+            parsed[key] = names[key] = _expand(str(parsed[key]), names)
+        except ValueError as error:
+            found.add(key, str(error))
+            names[key] = ""
+    if parsed["tls.level"] != "none" and not parsed["tls.certificates"] and "tls.certificates" not in found.refused:
+        found.add("tls.certificates", "none, but tls.level is on; expected at least one file")
     if parsed["denylist.path"] and parsed["denylist.path"] == parsed["allowlist.path"]:
-        raise ConfigError(f"{source}: denylist.path: the same as allowlist.path; allowed: a file of its own")
+        found.add("denylist.path", "the same as allowlist.path; expected a file of its own")
     if "engine.announce_vrfy" not in given:
         parsed["engine.announce_vrfy"] = not parsed["engine.disable_vrfy_command"]
 
 
-def _check_addresses(parsed: dict[str, object], source: str) -> None:
+def _check_addresses(parsed: dict[str, object], found: _Problems) -> None:
     """There is at least one address to listen on, and none is both a PROXY port and something else."""
     plain: tuple[Endpoint, ...] = msgspec.convert(parsed["listen.addresses"], tuple[Endpoint, ...])
     ports: tuple[ProxyPort, ...] = msgspec.convert(parsed["listen.proxy"], tuple[ProxyPort, ...])
     if not plain and not ports:
         allowed = f"a list of: {Address().allowed}, or none where listen.proxy has one"
-        raise ConfigError(f"{source}: listen.addresses: an empty list; allowed: {allowed}")
+        found.add("listen.addresses", f"an empty list; expected {allowed}")
     everyone = [*plain, *(address for port in ports for address in port.addresses)]
     if len(everyone) > 100:
-        raise ConfigError(f"{source}: listen: {len(everyone)} addresses; allowed: at most 100")
+        found.add("listen", f"{len(everyone)} addresses; expected at most 100")
     for place, address in enumerate(everyone):
         if address in everyone[:place] and place >= len(plain):
-            raise ConfigError(f"{source}: listen.proxy: {address} is there twice; allowed: each address once")
+            found.add("listen.proxy", f"{address} is there twice; expected each address once")
 
 
-def _expand(key: str, text: str, names: dict[str, str], source: str) -> str:
-    """Replace `$name`, `${name}` and `$$`."""
+def _expand(text: str, names: Mapping[str, str]) -> str:
+    """Replace `$name`, `${name}` and `$$`. Raises ValueError."""
 
     def one(found: re.Match[str]) -> str:
         name = found[1] or found[2] or ""
@@ -184,10 +202,10 @@ def _expand(key: str, text: str, names: dict[str, str], source: str) -> str:
             return "$"
         if name not in names:
             allowed = ", ".join(f"${known}" for known in names)
-            raise ConfigError(f"{source}: {key}: unknown name {quoted(found[0])}; allowed: {allowed}, $$ for a $")
+            raise ValueError(f"unknown name {quoted(found[0])}; expected {allowed}, $$ for a $")
         return names[name]
 
     expanded = _NAME.sub(one, text)
     if len(expanded) > BANNER_MOST:
-        raise ConfigError(f"{source}: {key}: {len(expanded)} characters; allowed: at most {BANNER_MOST}")
+        raise ValueError(f"{len(expanded)} characters; expected at most {BANNER_MOST}")
     return expanded

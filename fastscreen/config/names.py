@@ -173,7 +173,7 @@ KEYS = (
         "[]",
         values.ListOf(values.Network()),
         "What `permit_mynetworks` permits. Postfix's default is the machine's own addresses; here nobody is trusted "
-        "unasked.",
+        "unasked. An entry of a `/FILE` that is not a network is skipped with a warning.",
         ("mynetworks",),
     ),
     Key(
@@ -680,7 +680,7 @@ KEYS = (
         "limits.pre_queue",
         "0",
         values.Number(10, also=0),
-        "Sessions under test at a time; 0: from the limit of open files.",
+        "Sessions under test at a time. `0` takes what the limit of open files leaves.",
         ("postscreen_pre_queue_limit",),
         ("default_process_limit",),
     ),

@@ -7,7 +7,7 @@ import re
 from fastscreen.config.escape import quoted
 from fastscreen.config.model import Site
 
-GRAMMAR = "allowed: domain[=d.d.d.d][*weight], each d a number 0..255 or a [n;n..n] set"
+GRAMMAR = "expected domain[=d.d.d.d][*weight], each d a number 0..255 or a [n;n..n] set"
 
 _WEIGHT = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
@@ -22,7 +22,7 @@ def parse_site(text: str) -> Site:
     weight = 1
     if star:
         if not _WEIGHT.fullmatch(factor):
-            raise ValueError(f"bad DNSBL weight factor {quoted(factor)} in {quoted(text)}; allowed: a whole number")
+            raise ValueError(f"bad DNSBL weight factor {quoted(factor)} in {quoted(text)}; expected a whole number")
         weight = int(factor)
     if len(domain) > 253 or not all(_LABEL.fullmatch(label) for label in domain.split(".")):
         raise ValueError(f"bad DNSBL domain name {quoted(domain)} in {quoted(text)}; {GRAMMAR}")

@@ -25,7 +25,7 @@ class PemFile:
     def parse(self, value: object) -> str:
         path = FilePath().parse(value)
         if not path:
-            raise ValueError(f"an empty path; allowed: {self.allowed}")
+            raise ValueError(f"an empty path; expected {self.allowed}")
         return path
 
 
@@ -42,9 +42,9 @@ class Protocols:
             found = self._BOUND.fullmatch(item)
             version = _BY_NAME.get(found[2].lower()) if found else None
             if found is None or version is None or found[1] in bounds:
-                raise ValueError(f"bad versions {quoted(text)}; allowed: {self.allowed}")
+                raise ValueError(f"bad versions {quoted(text)}; expected {self.allowed}")
             bounds[found[1]] = int(version)
         oldest, newest = bounds.get(">=", 0), bounds.get("<=", 0)
         if not bounds or (newest and newest < oldest):
-            raise ValueError(f"no version is in {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"no version is in {quoted(text)}; expected {self.allowed}")
         return oldest, newest

@@ -31,12 +31,21 @@ from fastscreen.config.sites import parse_site
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 MOST = 2**31 - 1  # as Postfix: an int
 BANNER_MOST = 506  # RFC 5321 section 4.5.3.1.5: 512 octets with `220-` and CRLF
+MAX_ITEM_PROBLEMS = 20  # of one list that are named
 TABLE_TYPES = ("cidr", "texthash", "inline", "static", "regexp", "pcre")
 
 _TIME = re.compile(r"([0-9]{1,10})([smhdw]?)", re.ASCII)
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
 _TABLE = re.compile(r"([a-z]+):(.+)", re.ASCII | re.DOTALL)
 _IDENT = re.compile(r"[!-~]{1,64}", re.ASCII)
+
+
+class SeveralErrors(ValueError):
+    """Several things are wrong with one value. each: a text of each; str(): the first."""
+
+    def __init__(self, each: list[str]) -> None:
+        super().__init__(each[0])
+        self.each = each
 
 
 class Kind(Protocol):
@@ -65,7 +74,7 @@ def shown(value: object) -> str:
 
 def _text(value: object, allowed: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is not a string; allowed: {allowed}")
+        raise ValueError(f"{shown(value)} is not a string; expected {allowed}")
     return value
 
 
@@ -79,7 +88,7 @@ class Text:
     def parse(self, value: object) -> str:
         text = _text(value, self.allowed)
         if len(text) > self.most or any(ord(char) < 32 or ord(char) == 127 for char in text):
-            raise ValueError(f"{quoted(text)} has control characters or is too long; allowed: {self.allowed}")
+            raise ValueError(f"{quoted(text)} has control characters or is too long; expected {self.allowed}")
         return text
 
 
@@ -93,9 +102,9 @@ class Banner(Text):
     def parse(self, value: object) -> str:
         text = super().parse(value)
         if not text and not self.empty:
-            raise ValueError(f"an empty text; allowed: {self.allowed}")
+            raise ValueError(f"an empty text; expected {self.allowed}")
         if not text.isascii():
-            raise ValueError(f"{quoted(text)} is not ASCII; allowed: {self.allowed}")
+            raise ValueError(f"{quoted(text)} is not ASCII; expected {self.allowed}")
         return text
 
 
@@ -105,7 +114,7 @@ class Hostname:
     def parse(self, value: object) -> str:
         text = _text(value, self.allowed)
         if text and (len(text) > 255 or not all(_HOST_LABEL.fullmatch(label) for label in text.split("."))):
-            raise ValueError(f"bad host name {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"bad host name {quoted(text)}; expected {self.allowed}")
         return text
 
 
@@ -121,7 +130,7 @@ class Ident:
         if text == "" and self.empty:
             return text
         if not _IDENT.fullmatch(text):
-            raise ValueError(f"bad name {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"bad name {quoted(text)}; expected {self.allowed}")
         return text
 
 
@@ -135,7 +144,7 @@ class Choice:
     def parse(self, value: object) -> str:
         text = _text(value, self.allowed)
         if text.lower() not in self.words:
-            raise ValueError(f"unknown value {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"unknown value {quoted(text)}; expected {self.allowed}")
         return text.lower()
 
 
@@ -150,7 +159,7 @@ class ActionOf:
         word = _text(value, self.allowed).lower()
         word = "ignore" if word == "continue" else word
         if word not in self.actions:
-            raise ValueError(f"unknown action {shown(value)}; allowed: {self.allowed}")
+            raise ValueError(f"unknown action {shown(value)}; expected {self.allowed}")
         return Action(word)
 
 
@@ -159,7 +168,7 @@ class Flag:
 
     def parse(self, value: object) -> bool:
         if not isinstance(value, bool):
-            raise ValueError(f"{shown(value)} is not a truth value; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is not a truth value; expected {self.allowed}")
         return value
 
 
@@ -176,9 +185,9 @@ class Number:
 
     def parse(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise ValueError(f"{shown(value)} is not a whole number; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is not a whole number; expected {self.allowed}")
         if value != self.also and not self.least <= value <= self.most:
-            raise ValueError(f"{shown(value)} is out of bounds; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is out of bounds; expected {self.allowed}")
         return value
 
 
@@ -194,7 +203,7 @@ class Workers:
         try:
             return self._number.parse(value)
         except ValueError as error:
-            raise ValueError(f"{str(error).partition(';')[0]}; allowed: {self.allowed}") from None
+            raise ValueError(f"{str(error).partition(';')[0]}; expected {self.allowed}") from None
 
 
 class Time:
@@ -206,13 +215,13 @@ class Time:
 
     def parse(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise ValueError(f"{shown(value)} is not a time; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is not a time; expected {self.allowed}")
         found = _TIME.fullmatch(str(value) if isinstance(value, str) or 0 <= value <= MOST else "-")
         if not found:
-            raise ValueError(f"bad time {shown(value)}; allowed: {self.allowed}")
+            raise ValueError(f"bad time {shown(value)}; expected {self.allowed}")
         seconds = int(found[1]) * UNITS[found[2] or self.unit]
         if not self.least <= seconds <= MOST:
-            raise ValueError(f"time {shown(value)} is out of bounds; allowed: {self.allowed}")
+            raise ValueError(f"time {shown(value)} is out of bounds; expected {self.allowed}")
         return seconds
 
 
@@ -240,7 +249,7 @@ class Address:
                 raise ValueError
             address = ipaddress.IPv6Address(found[1]) if found[1] else ipaddress.IPv4Address(found[2])
         except ValueError:
-            raise ValueError(f"bad address {quoted(text)}; allowed: {self.allowed}") from None
+            raise ValueError(f"bad address {quoted(text)}; expected {self.allowed}") from None
         return Endpoint(str(address), port)
 
 
@@ -253,18 +262,18 @@ class ProxyPort:
 
     def parse(self, value: object) -> model.ProxyPort:
         if not isinstance(value, dict):
-            raise ValueError(f"{shown(value)} is not a table; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is not a table; expected {self.allowed}")
         kinds: dict[str, Kind] = {
             "addresses": ListOf(Address(), least=1, most=100, distinct=True),
             "trusted": ListOf(Network(), least=1),
             "timeout": Time(),
         }
         if unknown := [name for name in value if name not in kinds]:
-            raise ValueError(f"{quoted(unknown[0])}: unknown name; allowed: {', '.join(kinds)}")
+            raise ValueError(f"{quoted(unknown[0])}: unknown name; expected {', '.join(kinds)}")
         parsed: dict[str, object] = {}
         for name, kind in kinds.items():
             if name not in value and name != "timeout":
-                raise ValueError(f"{name}: left out; allowed: {kind.allowed}")
+                raise ValueError(f"{name}: left out; expected {kind.allowed}")
             try:
                 parsed[name] = kind.parse(value.get(name, "5s"))
             except ValueError as error:
@@ -291,7 +300,7 @@ class TableName:
         if not text and self.optional:
             return text
         if text.startswith("${") or not _TABLE.fullmatch(text):
-            raise ValueError(f"{quoted(text)} names no table; allowed: {self.allowed}")
+            raise ValueError(f"{quoted(text)} names no table; expected {self.allowed}")
         check_table_type(text)
         return text
 
@@ -308,7 +317,7 @@ def check_table_type(spec: str) -> None:
         how = f"ask it with: postmap -q KEY {spec}, and keep the answers in a texthash: file"
     else:
         how = "see man 5 postconf for what these hold"
-    raise ValueError(f"table type {quoted(kind)} is not read here, {quoted(how)[1:-1]}; allowed: {types}")
+    raise ValueError(f"table type {quoted(kind)} is not read here, {quoted(how)[1:-1]}; expected {types}")
 
 
 class Word:
@@ -321,7 +330,7 @@ class Word:
         if ":" in text:
             return TableName().parse(text.removeprefix("!")) and text
         if not text or any(char.isspace() or not char.isprintable() for char in text):
-            raise ValueError(f"{quoted(text)} is not a word; allowed: {self.allowed}")
+            raise ValueError(f"{quoted(text)} is not a word; expected {self.allowed}")
         return text
 
 
@@ -336,7 +345,7 @@ class AccessItem:
         if ":" in text:
             return TableName().parse(text)
         if text.lower() not in self.words:
-            raise ValueError(f"unknown word {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"unknown word {quoted(text)}; expected {self.allowed}")
         return text.lower()
 
 
@@ -359,12 +368,12 @@ class ProxyTo:
             return None
         items = value if isinstance(value, list) else [value]
         if not 0 < len(items) <= self.most:
-            raise ValueError(f"{len(items)} targets; allowed: {self.allowed}, at most {self.most}")
+            raise ValueError(f"{len(items)} targets; expected {self.allowed}, at most {self.most}")
         targets = tuple(self._target(item) for item in items)
         if len({target.where for target in targets}) < len(targets):
-            raise ValueError(f"a target is there twice; allowed: {self.allowed}")
+            raise ValueError(f"a target is there twice; expected {self.allowed}")
         if len({target.weight > 0 for target in targets}) > 1:
-            raise ValueError(f"some targets have a weight and some have none; allowed: {self.allowed}")
+            raise ValueError(f"some targets have a weight and some have none; expected {self.allowed}")
         return Proxy(targets)
 
     def _target(self, item: object) -> Target:
@@ -383,7 +392,7 @@ class ProxyTo:
             if where.port == 0:
                 raise ValueError
         except ValueError:
-            raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}") from None
+            raise ValueError(f"bad target {quoted(text)}; expected {self.allowed}") from None
         return Target(where, weight)
 
 
@@ -401,7 +410,7 @@ class HandoffTo:
             return Sink()
         if kind == "pass" and _is_socket_path(path):
             return Pass(path)
-        raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}")
+        raise ValueError(f"bad target {quoted(text)}; expected {self.allowed}")
 
 
 class LogTo:
@@ -415,7 +424,7 @@ class LogTo:
             return LogStderr()
         if text.startswith("file:/") and text.isprintable():
             return LogFile(text.removeprefix("file:"))
-        raise ValueError(f"bad target {quoted(text)}; allowed: {self.allowed}")
+        raise ValueError(f"bad target {quoted(text)}; expected {self.allowed}")
 
 
 class FilePath:
@@ -424,7 +433,7 @@ class FilePath:
     def parse(self, value: object) -> str:
         text = _text(value, self.allowed)
         if text and (not text.startswith("/") or not text.isprintable()):
-            raise ValueError(f"bad path {quoted(text)}; allowed: {self.allowed}")
+            raise ValueError(f"bad path {quoted(text)}; expected {self.allowed}")
         return text
 
 
@@ -440,12 +449,12 @@ class ListenAt:
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if not path.startswith("/") or not path.isprintable():
-                raise ValueError(f"bad path {quoted(text)}; allowed: {self.allowed}")
+                raise ValueError(f"bad path {quoted(text)}; expected {self.allowed}")
             return path
         try:
             return Address().parse(text)
         except ValueError:
-            raise ValueError(f"bad address {quoted(text)}; allowed: {self.allowed}") from None
+            raise ValueError(f"bad address {quoted(text)}; expected {self.allowed}") from None
 
 
 class Octets:
@@ -460,11 +469,11 @@ class Octets:
 
         def one(found: re.Match[str]) -> str:
             if found[1] is None:
-                raise ValueError(f"bad escape {quoted(found[0])}; allowed: {self.allowed}")
+                raise ValueError(f"bad escape {quoted(found[0])}; expected {self.allowed}")
             return chr(self._NAMED[found[1]] if found[1] in self._NAMED else int(found[1], 8) & 0xFF)
 
         if not text.isascii():
-            raise ValueError(f"{quoted(text)} is not ASCII; allowed: {self.allowed}")
+            raise ValueError(f"{quoted(text)} is not ASCII; expected {self.allowed}")
         return self._ESCAPE.sub(one, text).encode("latin-1")
 
 
@@ -472,6 +481,7 @@ class Network:
     """An item of `mynetworks`: network/prefix, address, /file, and `!` before any of them."""
 
     allowed = 'a network ("192.0.2.0/24", "[2001:db8::]/32"), an address, "/FILE", each also with "!" before it'
+    _LENGTH = re.compile(r"[^/]+/[0-9]{1,3}", re.ASCII)
 
     def parse(self, value: object) -> str:
         text = _text(value, self.allowed)
@@ -480,19 +490,26 @@ class Network:
             return text
         if ":" in item and _TABLE.fullmatch(item) and not item[0].isdigit() and item.partition(":")[0] in TABLE_TYPES:
             raise ValueError(
-                f"tables are not read here ({quoted(text)}), put it into access.list; allowed: {self.allowed}"
+                f"tables are not read here ({quoted(text)}), put it into access.list; expected {self.allowed}"
             )
         bare = re.sub(r"\A\[([^]]*)\]", r"\1", item)
         try:
+            if "%" in bare:  # a zone is of one machine's interfaces, and no client's address has one
+                raise ValueError
+            if "/" in bare and not self._LENGTH.fullmatch(bare):
+                network = ipaddress.ip_network(bare, strict=False)
+                raise ValueError(f"a netmask in {quoted(text)}; expected {quoted(str(network))}")
             ipaddress.ip_network(bare)
         except ValueError as error:
             if "host bits" in str(error):
                 network = ipaddress.ip_network(bare, strict=False)
                 raise ValueError(
                     f"non-null host address bits in {quoted(text)}, perhaps you should use {quoted(str(network))}"
-                    f" instead; allowed: {self.allowed}"
+                    f" instead; expected {self.allowed}"
                 ) from None
-            raise ValueError(f"bad network {quoted(text)}; allowed: {self.allowed}") from None
+            if "netmask" in str(error) and "expected" in str(error):
+                raise
+            raise ValueError(f"bad network {quoted(text)}; expected {self.allowed}") from None
         return text
 
 
@@ -508,17 +525,24 @@ class ListOf:
 
     def parse(self, value: object) -> tuple[object, ...]:
         if not isinstance(value, list):
-            raise ValueError(f"{shown(value)} is not a list; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is not a list; expected {self.allowed}")
         if len(value) < self.least:
-            raise ValueError(f"an empty list; allowed: {self.allowed}")
+            raise ValueError(f"an empty list; expected {self.allowed}")
         if self.most and len(value) > self.most:
-            raise ValueError(f"{len(value)} items; allowed: at most {self.most}")
-        items = []
+            raise ValueError(f"{len(value)} items; expected at most {self.most}")
+        items: list[object] = []
+        problems: list[str] = []
         for place, item in enumerate(value, 1):
             try:
-                items.append(self.kind.parse(item))
+                parsed = self.kind.parse(item)
+                if self.distinct and parsed in items:
+                    raise ValueError(f"{shown(item)} is there twice; expected {self.allowed}")
             except ValueError as error:
-                raise ValueError(f"item {place}: {error}") from None
-            if self.distinct and items[-1] in items[:-1]:
-                raise ValueError(f"item {place}: {shown(item)} is there twice; allowed: {self.allowed}")
+                problems.append(f"item {place}: {error}")
+                if len(problems) == MAX_ITEM_PROBLEMS:
+                    break
+            else:
+                items.append(parsed)
+        if problems:
+            raise SeveralErrors(problems)
         return tuple(items)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastscreen import policy
+from fastscreen import limits, policy
 from fastscreen.access import AccessList, load_access, load_networks
 from fastscreen.conditions import Condition, Conditions
 from fastscreen.config import Config, ConfigError, Prefix
@@ -82,7 +82,7 @@ class House:
         try:
             shown, _ = policy.shown_names(config.dnsbl)
             access = load_access(config)
-            interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces)
+            interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces).table
         except (ConfigError, TableError) as error:
             self.trouble = str(error)
         self._use(config, shown, access, interfaces)
@@ -130,11 +130,11 @@ class House:
                 found[one.kind, one.text] = one
         return sorted(found.values(), key=lambda one: one.since)
 
-    def share(self, worker: int) -> policy.Share:
-        return policy.Share(worker, len(self.crew))
+    def share(self, worker: int) -> limits.Share:
+        return limits.Share(worker, len(self.crew))
 
     def pre_queue(self, worker: int) -> int:
-        return policy.pre_queue_limit(self.config, self.share(worker))[0]
+        return limits.room(self.config, self.share(worker)).pre_queue
 
     # ---- the cache's file
 
@@ -183,9 +183,8 @@ class House:
         if answer is None:
             answer = {"sessions": 0, "handoffs": 0, "relayed": 0, "relays": 0, "stress": False}
         sessions, handoffs, relays = answer["sessions"] - answer["relayed"], answer["handoffs"], answer["relays"]
-        post_queue = self.share(worker).of(self.config.limits.post_queue)
-        relay = policy.relay_limit(self.config, self.share(worker))
-        return Limits(sessions, handoffs, relays, self.pre_queue(worker), post_queue, relay, answer["stress"])
+        room = limits.room(self.config, self.share(worker))
+        return Limits(sessions, handoffs, relays, room.pre_queue, room.post_queue, room.relay, answer["stress"])
 
     # ---- clients' names
 

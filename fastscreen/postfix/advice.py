@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from fastscreen.config.escape import escaped
 from fastscreen.macros import MacroError, words
-from fastscreen.postfix.files import Service, commented
+from fastscreen.postfix.files import ReadError, Service, commented
 from fastscreen.postfix.settings import Postfix, Settings
 
 RESTRICTIONS = tuple(
@@ -64,15 +64,23 @@ def advise(
     stay: list[Finding] = []
     handed = postfix.called(settings.value("smtpd_service_name"), "pass")
     of_all = postfix.settings(None)
-    restrictions = dict.fromkeys((*RESTRICTIONS, *_words(of_all.value("smtpd_restriction_classes"))))
+    restrictions = dict.fromkeys((*RESTRICTIONS, *_words(_value(of_all, "smtpd_restriction_classes"))))
     seen = [("", of_all, list(restrictions))]
     if handed is not None:
         own = [name for name in restrictions if name in handed.options]
         seen.append((f" (-o of {handed.full_name})", postfix.settings(handed), own))
     for where, of, names in seen:
         for name in names:
-            _look(f"{name}{where}", of.value(name), work, go, stay)
+            _look(f"{name}{where}", _value(of, name), work, go, stay)
     return Advice(_changes(postfix, settings, service, doors, handed), go, stay)
+
+
+def _value(settings: Settings, name: str) -> str:
+    """Of a parameter that postscreen does not read: it starts whatever that says."""
+    try:
+        return settings.value(name)
+    except ReadError:
+        return ""
 
 
 def _words(text: str) -> list[str]:
@@ -118,7 +126,7 @@ def _changes(
 ) -> list[Change]:
     """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
     changes = [_off(door, "fastscreen has its port") for door in doors]
-    others = [each for each in postfix.postscreens() if each != service]
+    others = [each for each in postfix.postscreens() if each not in doors]
     reuse = _is_reused(postfix, settings)
     for each in postfix.services:
         if others or each.command not in ("dnsblog", "tlsproxy") or (each.command == "tlsproxy" and reuse):
@@ -138,7 +146,7 @@ def _is_reused(postfix: Postfix, settings: Settings) -> bool:
     """Whether mail goes out through tlsproxy, in main.cf or by a service's own option."""
     names = ("smtp_tls_connection_reuse", "lmtp_tls_connection_reuse")
     own = [each.options[name] for each in postfix.services for name in names if name in each.options]
-    return any(said.lower() != "no" for said in [*map(settings.value, names), *own])
+    return any(said.lower() != "no" for said in [*(_value(settings, name) for name in names), *own])
 
 
 def _option(option: tuple[str, str]) -> str:

@@ -6,9 +6,11 @@ import ipaddress
 import re
 import socket
 
+from fastscreen.config.escape import escaped
 from fastscreen.postfix.files import Service
 
 _NAME = re.compile(r"(?:\[([^\]]*)\]:|([^\[\]]*):)?([^:\[\]]+)")
+_PROTOCOLS = ("all", "ipv4", "ipv6")
 _WELL_KNOWN = {"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
 
 
@@ -19,17 +21,29 @@ def doors(services: list[Service]) -> list[Service]:
     return [each for each, found in names if found and _port(found[3]) == _WELL_KNOWN["smtp"]]
 
 
+def is_smtp(service: Service) -> bool:
+    """Whether a service is at the port that mail comes in at."""
+    found = _NAME.fullmatch(service.name)
+    return found is not None and _port(found[3]) == _WELL_KNOWN["smtp"]
+
+
 def addresses(service: Service | None, interfaces: list[str], protocols: list[str]) -> tuple[list[str], list[str]]:
     """`IP:PORT` of each address, and what could not be found out, a line each. service: None is `smtp inet`."""
     found = _NAME.fullmatch(service.name if service else "smtp")
     problems: list[str] = []
     port = _port(found[3]) if found else None
     if found is None or port is None:
-        return [], [f"{service.name if service else 'smtp'}: which port is that?"]
+        return [], [f"{escaped(service.name) if service else 'smtp'}: which port is that?"]
     host = found[1] if found[1] is not None else found[2]
     wanted = [host] if host else interfaces
     versions = _versions(protocols)
+    unknown = [name for name in protocols if name.lower() not in _PROTOCOLS]
+    if unknown:
+        problems.append(f"inet_protocols = {escaped(unknown[0])} is omitted: refused by Postfix, too")
+        versions = versions or {4, 6}
     listed: list[str] = []
+    if wanted == [] and found:
+        problems.append("inet_interfaces is empty, which Postfix refuses, too: all addresses instead")
     for name in wanted:
         for address in _addresses(name, versions, problems):
             listed.append(f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}")
@@ -65,7 +79,7 @@ def _addresses(name: str, versions: set[int], problems: list[str]) -> list[Addre
             try:
                 texts = [str(answer[4][0]) for answer in socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)]
             except (OSError, UnicodeError):
-                problems.append(f"{bare}: no address of this name is found here: write its addresses yourself")
+                problems.append(f"{escaped(bare)}: no address of this name is found here: write its addresses yourself")
                 return []
     found = [ipaddress.ip_address(text.partition("%")[0]) for text in texts]
     return [address for address in found if address.version in versions]

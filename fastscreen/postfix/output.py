@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import pwd
+import stat
 import tempfile
 import textwrap
 from itertools import groupby
 from pathlib import Path
 
+from fastscreen.allowlist.replace import sync_folder
 from fastscreen.config.escape import escaped
 from fastscreen.postfix.settings import Parameter
 from fastscreen.postfix.translate import Entry, Toml, Translated
 
+MODE = 0o640
 _WIDTH = 118
 _CONTINUE = (
     "With an smtpd at a port that reads the PROXY protocol, a new client that ends the deep tests well goes on in the "
@@ -84,21 +89,30 @@ def value(item: Toml | object) -> str:
     raise TypeError(type(item))
 
 
-def write(path: Path, text: str, *, force: bool) -> None:
-    """Put a file in place at once or not at all, readable by all, or by whom the one before it was.
+def write(path: Path, text: str, *, force: bool, user: str = "") -> None:
+    """Put a file in place at once or not at all: a domain in it may hold the key of a DNS list.
 
+    It belongs to whom the one before it belonged to; a new one is root's, and the daemon's group may read it, as at
+    SIGHUP. force: replace a file that is there. user: the daemon's, empty: this one.
     FileExistsError: it is there; OSError.
     """
+    before = path.lstat() if os.path.lexists(path) else None
+    if before is not None and not force:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    if before is not None and not stat.S_ISREG(before.st_mode):
+        what = "a symbolic link; name the file itself" if stat.S_ISLNK(before.st_mode) else "not a regular file"
+        raise OSError(errno.EINVAL, what, str(path))
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            before = path.stat() if force and path.exists() else None
             if before is not None:
                 with contextlib.suppress(PermissionError):  # root alone may give a file away
                     os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), before.st_mode & 0o777 if before is not None else 0o644)
+            elif user and os.geteuid() == 0:
+                os.fchown(file.fileno(), 0, pwd.getpwnam(user).pw_gid)
+            os.fchmod(file.fileno(), MODE & (before.st_mode if before is not None else MODE))
             os.fsync(file.fileno())
         if force:
             Path(name).replace(path)
@@ -108,3 +122,4 @@ def write(path: Path, text: str, *, force: bool) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)

@@ -18,6 +18,7 @@ from fastscreen.postfix.defaults import DEFAULTS, RAW
 from fastscreen.postfix.files import ReadError, Service
 
 _ONE_NAME = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\)|([A-Za-z0-9_]+))")
+_COMMENT = re.compile(r"(?:\A|\s+)#", re.ASCII)  # main.cf has none behind a value; people write them all the same
 _SECONDS = 30
 _WHERE_DEBIAN_HAS_IT = "/usr/sbin"
 
@@ -49,6 +50,7 @@ class Settings:
         folder: Path = Path("/etc/postfix"),
     ) -> None:
         """folder: `$config_directory`. Raises ReadError: `postconf` refuses something."""
+        self.without_comments = False  # whether `value` ends where a # begins a word
         self._options = dict(service.options) if service else {}
         self._where = f"-o of {service.full_name}" if service else ""
         self._main = main
@@ -63,6 +65,10 @@ class Settings:
 
     def value(self, name: str, *, stress: bool = False) -> str:
         """A parameter's value; empty: it is empty, or unknown. Raises ReadError."""
+        value = self._value(name, stress)
+        return _COMMENT.split(value, maxsplit=1)[0] if self.without_comments else value
+
+    def _value(self, name: str, stress: bool) -> str:
         raw = self._stressed if stress else self._raw
         asked = (self._asked_stressed if stress else self._asked).get(name)
         names = Parameters(raw)
@@ -131,16 +137,24 @@ class Postconf:
 
 
 class Postfix(Struct, frozen=True):
-    """One configuration folder. main: what main.cf sets; services: master.cf's."""
+    """One configuration folder. main: what main.cf sets; services: master.cf's. notes: what was odd in reading them."""
 
     folder: Path
     main: dict[str, str]
     services: list[Service]
     postconf: Postconf | None
+    notes: list[str] = []
 
     def settings(self, service: Service | None) -> Settings:
-        """What a service sees. Raises ReadError."""
-        return Settings(self.main, service, self.postconf, self.folder.absolute())
+        """What a service sees, without postconf where that refuses it: as with the addresses of another machine."""
+        folder = self.folder.absolute()
+        try:
+            return Settings(self.main, service, self.postconf, folder)
+        except ReadError as error:
+            note = f"{error}: read without postconf"
+            if note not in self.notes:
+                self.notes.append(note)
+            return Settings(self.main, service, None, folder)
 
     def postscreens(self) -> list[Service]:
         return [service for service in self.services if service.command == "postscreen"]

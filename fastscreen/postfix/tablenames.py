@@ -29,7 +29,7 @@ def renamed(spec: str) -> Renamed:
         try:
             TableName().parse(bare)
         except ValueError as error:
-            return Renamed("", f"{shown} is left out: {error}", todo=True)
+            return Renamed("", f"{shown} is omitted: {error}", todo=True)
         return Renamed(bare, f"{shown}: read without proxymap" if bare != spec else "")
     if kind in _INDEXED:
         if _is_file(name):
@@ -38,11 +38,13 @@ def renamed(spec: str) -> Renamed:
                 f"{shown}: the text that postmap makes it of is read itself; after a change SIGHUP instead of postmap",
             )
         return Renamed(
-            f"texthash:{name}.txt", f"{shown}: make the file first: postmap -s {escaped(bare)} > {name}.txt", todo=True
+            f"texthash:{name}.txt",
+            f"{shown}: make the file first: postmap -s {escaped(bare)} > {escaped(name)}.txt",
+            todo=True,
         )
     return Renamed(
         "",
-        f"{shown} is left out, as tables of type {escaped(kind)} are not read: keep what it answers in a cidr: or "
+        f"{shown} is omitted, as tables of type {escaped(kind)} are not read: keep what it answers in a cidr: or "
         "texthash: file and name that",
         todo=True,
     )

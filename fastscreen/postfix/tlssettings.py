@@ -16,6 +16,9 @@ _GRADES = ("high", "medium")
 _BY_NAME = {name.lower(): name for name in VERSIONS}
 _OLD = ("sslv2", "sslv3")
 
+Notes = list[tuple[str, bool]]
+"""What is to be known of a value, and whether somebody has to do something."""
+
 
 def of_tlsproxy(settings: Settings, tlsproxy: Settings, name: str) -> str:
     """`tlsproxy_tls_NAME`, or `postscreen_tls_NAME` when somebody has set that."""
@@ -24,12 +27,12 @@ def of_tlsproxy(settings: Settings, tlsproxy: Settings, name: str) -> str:
     return tlsproxy.value(f"tlsproxy_tls_{name}")
 
 
-def level(settings: Settings, tlsproxy: Settings) -> tuple[str, list[str]]:
+def level(settings: Settings, tlsproxy: Settings) -> tuple[str, Notes]:
     """none, may or encrypt; and what is to be known."""
     said = settings.value("postscreen_tls_security_level").lower()
-    notes: list[str] = []
+    notes: Notes = []
     if said in _ENCRYPT:
-        notes.append(f"{said} is encrypt for a screener, in Postfix, too")
+        notes.append((f"{said} is encrypt for a screener, in Postfix, too", False))
         said = "encrypt"
     elif not said:
         on = {name: settings.value(f"postscreen_{name}").lower() == "yes" for name in ("enforce_tls", "use_tls")}
@@ -37,12 +40,12 @@ def level(settings: Settings, tlsproxy: Settings) -> tuple[str, list[str]]:
     if said not in ("none", "may", "encrypt"):
         raise ValueError(f"postscreen_tls_security_level = {escaped(said)} is refused by Postfix, too")
     if said != "none" and not certificates(settings, tlsproxy)[0]:
-        notes.append(f"{said} in Postfix, but tlsproxy has no certificate: STARTTLS would be 454 there")
+        notes.append((f"{said} in Postfix, but tlsproxy has no certificate: STARTTLS would be 454 there", False))
         said = "none"
     return said, notes
 
 
-def certificates(settings: Settings, tlsproxy: Settings) -> tuple[list[str], list[str]]:
+def certificates(settings: Settings, tlsproxy: Settings) -> tuple[list[str], Notes]:
     """Files with keys and chains, each key before its chain."""
     chains = words(of_tlsproxy(settings, tlsproxy, "chain_files"))
     if chains:
@@ -54,7 +57,7 @@ def certificates(settings: Settings, tlsproxy: Settings) -> tuple[list[str], lis
             continue
         secret = of_tlsproxy(settings, tlsproxy, key)
         files += [secret, chain] if secret and secret != chain else [chain]
-    return files, ["each key, then its chain"] if files else []
+    return files, [("each key, then its chain", False)] if files else []
 
 
 def _in_effect(settings: Settings, tlsproxy: Settings, name: str) -> str:
@@ -67,11 +70,11 @@ def _is_set(settings: Settings, tlsproxy: Settings, name: str) -> bool:
     return (own or tlsproxy.origin(f"tlsproxy_tls_{name}", f"smtpd_tls_{name}")) is not None
 
 
-def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, list[str]]:
+def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes]:
     """A range of versions; lists of names, as before Postfix 3.6, become one."""
     name = _in_effect(settings, tlsproxy, "protocols")
     if not _is_set(settings, tlsproxy, name):
-        return None, ["not set in Postfix, where it is >=TLSv1; here TLS 1.2 is the oldest"]
+        return None, [("not set in Postfix, where it is >=TLSv1; here TLS 1.2 is the oldest", False)]
     text = of_tlsproxy(settings, tlsproxy, name)
     items = [item for item in re.split(r"[\s,:]+", text) if item]
     bounds = {found[1]: found[2] for item in items if (found := _BOUND.fullmatch(item))}
@@ -91,9 +94,10 @@ def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, list[
         raise ValueError(f"{escaped(text)} allows no version")
     first, last = allowed[0], allowed[-1]
     between = names[names.index(first) : names.index(last) + 1]
-    notes = []
+    notes: Notes = []
     if between != allowed:
-        notes.append(f"a range has no gaps: {', '.join(sorted(set(between) - set(allowed)))} is spoken as well")
+        gaps = ", ".join(sorted(set(between) - set(allowed)))
+        notes.append((f"a range has no gaps: {gaps} is spoken as well", True))
     range_ = f">={_BY_NAME[first]}" + ("" if last == names[-1] else f", <={_BY_NAME[last]}")
     return range_, notes
 
@@ -110,7 +114,7 @@ def _place(version: str, otherwise: int) -> int:
     return list(_BY_NAME).index(version)
 
 
-def ciphers(settings: Settings, tlsproxy: Settings) -> tuple[str | None, list[str]]:
+def ciphers(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes]:
     """OpenSSL's own list, unless somebody chose one in Postfix."""
     name = _in_effect(settings, tlsproxy, "ciphers")
     excluding = ["exclude_ciphers"] + (["mandatory_exclude_ciphers"] if name != "ciphers" else [])
@@ -121,6 +125,6 @@ def ciphers(settings: Settings, tlsproxy: Settings) -> tuple[str | None, list[st
     if not chosen and not out:
         return None, []
     if chosen and grade not in _GRADES:
-        return None, [f"the grade {escaped(grade)} is not taken over: OpenSSL's own list is right for mail"]
+        return None, [(f"the grade {escaped(grade)} is omitted: OpenSSL's own list is right for mail", True)]
     base = tlsproxy.value(listed) if chosen else "DEFAULT"
     return ":".join([base, *(f"!{item}" for item in out)]), []

@@ -16,19 +16,22 @@ from fastscreen.config import values
 from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
 from fastscreen.config.names import KEYS, Key
+from fastscreen.config.postfix_names import USED
 from fastscreen.macros import MacroError, words
 from fastscreen.postfix import listening, tlssettings
 from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
-from fastscreen.postfix.without import USED, WITHOUT
+from fastscreen.postfix.without import WITHOUT
 
 _YES = {"yes": True, "no": False}
 _BY_NAME = {key.key: key for key in KEYS}
+_OF_FILES = ("cidr", "texthash", "regexp", "pcre", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm")
 _EVERYWHERE = ["0.0.0.0/0", "::/0"]
 _TIME = re.compile(r"\s*([0-9]+)([smhdw]?)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_COMMENT_DROPPED = "the # and all that follows it is dropped"
 
 Toml = str | int | bool | list[str] | list[dict[str, object]]
 
@@ -38,6 +41,13 @@ class Note(Struct, frozen=True):
 
     text: str
     todo: bool = False
+
+
+class Other(Struct, frozen=True):
+    """Another postscreen that differs in where and how clients come in, at most."""
+
+    service: Service
+    settings: Settings
 
 
 class Entry(Struct):
@@ -60,12 +70,18 @@ class _Importer:
     """One run. `note` is told what is to be known about the key in hand."""
 
     def __init__(
-        self, settings: Settings, tlsproxy: Settings, service: Service | None, doors: Sequence[Service]
+        self,
+        settings: Settings,
+        tlsproxy: Settings,
+        service: Service | None,
+        doors: Sequence[Service],
+        others: Sequence[Other],
     ) -> None:
         self.settings = settings
         self.tlsproxy = tlsproxy
         self.service = service
         self.doors: Sequence[Service | None] = [service] if service else doors or [None]
+        self.others = others
         self.notes: list[Note] = []
         self._special: dict[str, Callable[[Key], Toml | None]] = {
             "hostname": self._hostname,
@@ -101,20 +117,57 @@ class _Importer:
     def entry(self, key: Key) -> Entry:
         """One key's value, checked as the loader checks it; what it would refuse is left out and named."""
         self.notes = []
-        self.settings.unknown.clear()
-        self.tlsproxy.unknown.clear()
+        self._forget_unknown()
         try:
-            value = self._value(key)
-            if value is not None:
-                parsed = key.kind.parse(value)
-                if parsed == key.kind.parse(default_value(key)) and not self._sources(key):
-                    value = None
+            value = self._checked(key)
         except (ValueError, ReadError) as error:
-            value = None
-            self.note(f"not taken over: {error}", todo=True)
+            value = self._without_comment(key, str(error))
         for name in sorted(self.settings.unknown | self.tlsproxy.unknown):
             self.note(f"${escaped(name)} is set nowhere here: nothing is put in its place", todo=True)
         return Entry(key, value, self._sources(key), self.notes)
+
+    def _forget_unknown(self) -> None:
+        self.settings.unknown.clear()
+        self.tlsproxy.unknown.clear()
+
+    def _checked(self, key: Key) -> Toml | None:
+        """None: the default. Raises ValueError, ReadError."""
+        value = self._value(key)
+        if value is not None:
+            parsed = key.kind.parse(value)
+            if parsed == key.kind.parse(default_value(key)) and not self._sources(key):
+                return None
+        return value
+
+    def _without_comment(self, key: Key, problem: str) -> Toml | None:
+        """What is left of a value when a comment that does not belong there is dropped; None: that does not help."""
+        notes, self.notes = self.notes, []
+        cut = [seen for seen in (self.settings, self.tlsproxy) if any("#" in each.text for each in self._sources(key))]
+        self._forget_unknown()
+        for seen in cut:
+            seen.without_comments = True
+        try:
+            if cut:
+                value = self._checked(key)
+                self.note(f"Postfix knows no comments behind a value: {_COMMENT_DROPPED} ({problem})", todo=True)
+                return value
+        except (ValueError, ReadError):
+            pass
+        finally:
+            for seen in cut:
+                seen.without_comments = False
+        self.notes = notes
+        self.note(f"omitted: {problem}", todo=True)
+        return None
+
+    def _items(self, name: str, text: str) -> list[str]:
+        """The items of a list, up to a comment, which main.cf has no place for."""
+        items = _items(name, text)
+        at = next((place for place, item in enumerate(items) if item.startswith("#")), len(items))
+        if at < len(items):
+            dropped = escaped(" ".join(items[at:]), 200)
+            self.note(f"Postfix knows no comments behind a value: {_COMMENT_DROPPED}: {dropped}", todo=True)
+        return items[:at]
 
     def _sources(self, key: Key) -> list[Parameter]:
         """What was set for a key: of a parameter with an old name, or a parent, the one that counts."""
@@ -190,7 +243,7 @@ class _Importer:
         number = int(text)
         nearest = min(max(number, kind.least), kind.most)
         if nearest != number and number != kind.also:
-            self.note(f"{number} is out of bounds here, {nearest} is next to it")
+            self.note(f"{number} is out of bounds here, {nearest} is next to it", todo=True)
             return nearest
         return number
 
@@ -202,29 +255,36 @@ class _Importer:
             raise ValueError(f"{_name(key)} = {escaped(text)} is no time")
         assert isinstance(key.kind, values.Time)
         if found[3].strip():
-            self.note(f'what stands behind "{found[1]}{found[2]}" has no effect in Postfix and is left out')
+            self.note(f'what stands behind "{found[1]}{found[2]}" has no effect in Postfix and is omitted')
         return f"{int(found[1])}{found[2] or key.kind.unit}"
 
     def _list(self, key: Key, kind: values.Kind) -> list[str]:
-        """A list; an item that cannot be taken over is left out and named."""
+        """A list; an item that cannot be taken over is omitted and named."""
         taken: list[str] = []
-        for item in _items(_name(key), self._text(key)):
+        for item in self._items(_name(key), self._text(key)):
+            if isinstance(kind, values.SitePattern) and "." not in re.split("[=*]", item)[0]:
+                self.note(f"{escaped(item)} is omitted: no DNS list, for there is no dot in its name", todo=True)
+                continue
             spec = self._table(item) if _names_table(item) and not isinstance(kind, values.SitePattern) else item
             try:
                 kind.parse(spec)
             except ValueError as error:
                 if spec:
-                    self.note(f"{escaped(item)} is left out: {error}", todo=True)
+                    self.note(f"{escaped(item)} is omitted: {error}", todo=True)
             else:
                 taken.append(spec)
         return taken
 
     def _table(self, text: str) -> str:
         bare = text.removeprefix("!")
+        kind, colon, name = bare.rpartition(":") if "{" not in bare else ("", "", "")
+        if colon and name[:1] not in ("", "/") and kind.removeprefix("proxy:") in _OF_FILES:
+            bare = f"{kind}:{self.settings.value('queue_directory')}/{name}"
+            self.note(f"{escaped(text)}: daemons of Postfix run in the queue directory")
         found = renamed(bare)
         if found.note:
             self.note(found.note, todo=found.todo)
-        return f"!{found.spec}" if bare != text and found.spec else found.spec
+        return f"!{found.spec}" if text.startswith("!") and found.spec else found.spec
 
     # ---- keys with rules of their own
 
@@ -253,10 +313,13 @@ class _Importer:
         return owner if owner != "postfix" else None
 
     def _listening(self) -> list[str]:
-        interfaces = _items("inet_interfaces", self.settings.value("inet_interfaces"))
-        protocols = _items("inet_protocols", self.settings.value("inet_protocols"))
+        return self._listening_of(self.doors, self.settings)
+
+    def _listening_of(self, doors: Sequence[Service | None], settings: Settings) -> list[str]:
+        interfaces = self._items("inet_interfaces", settings.value("inet_interfaces"))
+        protocols = self._items("inet_protocols", settings.value("inet_protocols"))
         found: list[str] = []
-        for door in self.doors:
+        for door in doors:
             here, problems = listening.addresses(door, interfaces, protocols)
             found += here
             for problem in problems:
@@ -264,17 +327,21 @@ class _Importer:
         return list(dict.fromkeys(found))
 
     def _addresses(self, key: Key) -> list[str] | None:
-        if self._is_balanced():
+        plain = [other for other in self.others if not other.settings.value("postscreen_upstream_proxy_protocol")]
+        found = [] if self._is_balanced() else self._listening()
+        for other in plain:
+            found += self._listening_of([other.service], other.settings)
+        if not found and self._is_balanced():
             self.note("all of them are the balancer's, in listen.proxy")
             return []
-        return self._listening() or None
+        return list(dict.fromkeys(found)) or None
 
     def _is_balanced(self) -> bool:
-        """Whether listen.proxy will be there: a file needs one of the two."""
+        """Whether the addresses will be in listen.proxy: a file needs one of the two."""
         kept, self.notes = self.notes, []  # what there is to say, listen.proxy says itself
         try:
-            ports = self._proxy(_BY_NAME["listen.proxy"])
-            return ports is not None and bool(_BY_NAME["listen.proxy"].kind.parse(ports))
+            ports = self._proxy_port(self._protocol(), self.settings, self._listening)
+            return ports is not None and bool(_BY_NAME["listen.proxy"].kind.parse([ports]))
         except (ValueError, ReadError):
             return False
         finally:
@@ -286,22 +353,35 @@ class _Importer:
         return self.settings.value("postscreen_upstream_proxy_protocol") or smtpds
 
     def _proxy(self, key: Key) -> list[dict[str, object]] | None:
-        protocol = self._protocol()
+        found = [self._proxy_port(self._protocol(), self.settings, self._listening)]
+        for other in self.others:
+            protocol = other.settings.value("postscreen_upstream_proxy_protocol")
+
+            def listening_there(other: Other = other) -> list[str]:
+                return self._listening_of([other.service], other.settings)
+
+            found.append(self._proxy_port(protocol, other.settings, listening_there))
+        ports = [port for port in found if port is not None]
+        if ports:
+            self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
+        return ports or None
+
+    def _proxy_port(
+        self, protocol: str, settings: Settings, listening_there: Callable[[], list[str]]
+    ) -> dict[str, object] | None:
+        """A table of listen.proxy; None: no header is expected there. Raises ValueError."""
         if not protocol:
             return None
         if protocol != "haproxy":
             raise ValueError(f"upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
-        self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
-        timeout = _TIME.match(self.settings.value("postscreen_upstream_proxy_timeout"))
+        timeout = _TIME.match(settings.value("postscreen_upstream_proxy_timeout"))
         if timeout is None:
             raise ValueError("postscreen_upstream_proxy_timeout is no time")
-        return [
-            {
-                "addresses": self._listening(),
-                "trusted": list(_EVERYWHERE),
-                "timeout": f"{timeout[1]}{timeout[2] or 's'}",
-            }
-        ]
+        return {
+            "addresses": listening_there(),
+            "trusted": list(_EVERYWHERE),
+            "timeout": f"{timeout[1]}{timeout[2] or 's'}",
+        }
 
     def _handoff(self, key: Key) -> str:
         queue, service = self.settings.value("queue_directory"), self.settings.value("smtpd_service_name")
@@ -310,7 +390,7 @@ class _Importer:
     def _access(self, key: Key) -> list[str]:
         """The first item that Postfix does not know ends its list without a decision."""
         taken: list[str] = []
-        for item in _items("postscreen_access_list", self.settings.value("postscreen_access_list")):
+        for item in self._items("postscreen_access_list", self.settings.value("postscreen_access_list")):
             if _names_table(item):
                 spec = self._table(item)
                 if spec:
@@ -336,7 +416,7 @@ class _Importer:
     def _networks(self, name: str, text: str) -> list[str]:
         """Addresses, networks and files; of tables only `static:` can be said so."""
         taken: list[str] = []
-        for item in _items(name, text):
+        for item in self._items(name, text):
             bare = item.lstrip("!").strip()
             mark = "!" if item.count("!") % 2 else ""
             if bare.startswith("static:"):
@@ -344,14 +424,14 @@ class _Importer:
                 continue
             if _names_table(bare):
                 self.note(
-                    f"{escaped(item)} is left out: write its networks into a file, one a line, and name it as /FILE",
+                    f"{escaped(item)} is omitted: write its networks into a file, one a line, and name it as /FILE",
                     todo=True,
                 )
                 continue
             try:
                 values.Network().parse(item)
             except ValueError as error:
-                self.note(f"{escaped(item)} is left out: {error}", todo=True)
+                self.note(f"{escaped(item)} is omitted: {error}", todo=True)
             else:
                 taken.append(item)
         return taken
@@ -373,8 +453,10 @@ class _Importer:
         if not cache:
             self.note("postscreen_cache_map is empty: no cache")
             return ""
-        known = f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(cache, 300)}"
-        self.note(known, todo=self.service is not None)  # where there is no postscreen, nothing is known
+        caches = [cache, *(other.settings.value("postscreen_cache_map") for other in self.others)]
+        for each in dict.fromkeys(filter(None, caches)):
+            known = f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(each, 300)}"
+            self.note(known, todo=self.service is not None)  # where there is no postscreen, nothing is known
         return None
 
     def _log_to(self, key: Key) -> str:
@@ -393,14 +475,14 @@ class _Importer:
 
     def _tls_level(self, key: Key) -> str:
         level, notes = tlssettings.level(self.settings, self.tlsproxy)
-        for text in notes:
-            self.note(text)
+        for text, todo in notes:
+            self.note(text, todo=todo)
         return level
 
-    def _tls(self, rule: Callable[[Settings, Settings], tuple[Toml | None, list[str]]]) -> Toml | None:
+    def _tls(self, rule: Callable[[Settings, Settings], tuple[Toml | None, tlssettings.Notes]]) -> Toml | None:
         value, notes = rule(self.settings, self.tlsproxy)
-        for text in notes:
-            self.note(text)
+        for text, todo in notes:
+            self.note(text, todo=todo)
         return value
 
     def _handshake_time(self, key: Key) -> str | None:
@@ -417,19 +499,28 @@ class _Importer:
 
 
 def translate(
-    settings: Settings, tlsproxy: Settings, service: Service | None, doors: Sequence[Service] = ()
+    settings: Settings,
+    tlsproxy: Settings,
+    service: Service | None,
+    doors: Sequence[Service] = (),
+    others: Sequence[Other] = (),
 ) -> Translated:
     """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS.
-    doors: where there is no postscreen, what has the port.
+    doors: where there is no postscreen, what has the port. others: postscreens whose ports come into the same file.
     """
-    importer = _Importer(settings, tlsproxy, service, doors)
-    entries = [importer.entry(key) for key in KEYS]
-    found = {entry.key.key: entry for entry in entries}
+    importer = _Importer(settings, tlsproxy, service, doors, others)
+    translated = Translated([importer.entry(key) for key in KEYS], _without(settings, tlsproxy))
+    no_tls_without_certificates(translated)
+    return translated
+
+
+def no_tls_without_certificates(translated: Translated) -> None:
+    """Put tls.level right when there is nothing to make handshakes with."""
+    found = {entry.key.key: entry for entry in translated.entries}
     level = found["tls.level"]
     if level.value not in (None, "none") and not found["tls.certificates"].value:
         level.value = "none"
         level.notes.append(Note("without its certificates there can be no STARTTLS", todo=True))
-    return Translated(entries, _without(settings, tlsproxy))
 
 
 def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastscreen.postfix.defaults import TLS
+from fastscreen.config.postfix_names import TLS_PREFIXES
 
 _OF_TLS = {
     "CAfile": "client certificates are not asked for",
@@ -19,8 +19,6 @@ _OF_TLS = {
     "req_ccert": "client certificates are not asked for",
     "trace_size_limit": "what is sent in TLS is not logged",
 }
-
-_TLS_PREFIXES = ("postscreen_tls_", "tlsproxy_tls_", "smtpd_tls_")
 
 WITHOUT = {
     "postscreen_watchdog_timeout": "a worker that dies is started again; there is no watchdog",
@@ -42,34 +40,5 @@ WITHOUT = {
     "tls_preempt_cipherlist": "OpenSSL's own choice",
     "tls_server_sni_maps": "one certificate for all names of this server",
     "tls_ssl_options": "compression and renegotiation are off; the rest is OpenSSL's own choice",
-    **{f"{prefix}{name}": why for name, why in _OF_TLS.items() for prefix in _TLS_PREFIXES},
-}
-
-# Used up by the import on the way to a key that is not named after them.
-USED = {
-    "compatibility_level": "log.respectful, engine.smtputf8",
-    "data_directory": "`fastscreen cache import`",
-    "default_cache_db_type": "`fastscreen cache import`",
-    "inet_interfaces": "listen.addresses",
-    "inet_protocols": "listen.addresses",
-    "mail_name": "banner",
-    "mydomain": "hostname, banner",
-    "queue_directory": "handoff.to",
-    "postscreen_enforce_tls": "tls.level",
-    "postscreen_use_tls": "tls.level",
-    "smtpd_enforce_tls": "tls.level",
-    "smtpd_use_tls": "tls.level",
-    "tlsproxy_enforce_tls": "tls.level",
-    "tlsproxy_use_tls": "tls.level",
-    **{
-        f"{prefix}{name}": key
-        for prefix in _TLS_PREFIXES
-        for name, key in {
-            **{name: "tls.certificates" for name in TLS if name.endswith(("cert_file", "key_file", "chain_files"))},
-            **{name: "tls.ciphers" for name in TLS if name.endswith(("ciphers", "exclude_ciphers"))},
-            **{name: "tls.protocols" for name in TLS if name.endswith("protocols")},
-            "loglevel": "tls.log_level",
-            "security_level": "tls.level",
-        }.items()
-    },
+    **{f"{prefix}{name}": why for name, why in _OF_TLS.items() for prefix in TLS_PREFIXES},
 }

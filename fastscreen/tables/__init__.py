@@ -34,7 +34,7 @@ def _open(spec: str) -> Table:
     except ValueError as error:
         raise TableError(f"{escaped(spec)}: {error}") from None
     if not name:
-        raise TableError(f"{escaped(spec)}: no name after the type; allowed: TYPE:NAME")
+        raise TableError(f"{escaped(spec)}: no name after the type; expected TYPE:NAME")
     match kind:
         case "cidr":
             return Cidr(spec, name)

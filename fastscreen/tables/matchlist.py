@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from fastscreen.config.escape import escaped
+from fastscreen.config.escape import escaped, quoted
 from fastscreen.tables.lines import logical_lines, read_text
 from fastscreen.tables.table import TableError
 
 _DEPTH = 8
 
 
-def expanded(items: Iterable[str], where: str, warnings: list[str], depth: int = 0) -> Iterator[tuple[bool, str]]:
-    """Each pattern with whether it was negated, files replaced by the patterns in them. Raises TableError."""
+def expanded(
+    items: Iterable[str], where: str, warnings: list[str], depth: int = 0, place: str = ""
+) -> Iterator[tuple[bool, str, str]]:
+    """Each pattern with whether it was negated, files replaced by the patterns in them. Raises TableError.
+
+    The third is where a pattern stands, `FILE, line N`; empty for one of the items themselves.
+    """
     for item in items:
         pattern = item.strip()
         negated = False
@@ -21,11 +26,16 @@ def expanded(items: Iterable[str], where: str, warnings: list[str], depth: int =
             negated = not negated
             pattern = pattern[1:].lstrip()
         if not pattern.startswith("/"):
-            yield negated, pattern
+            yield negated, pattern, place
             continue
         if depth == _DEPTH:
             raise TableError(f"{escaped(where)}: {escaped(pattern)}: files nested more than {_DEPTH} deep")
-        for _, line in logical_lines(read_text(pattern, pattern), escaped(pattern), warnings):
-            inner = (word for word in re.split(r"[\s,]+", line) if word)
-            for other, text in expanded(inner, pattern, warnings, depth + 1):
-                yield negated != other, text
+        for number, line in logical_lines(read_text(pattern, pattern), escaped(pattern), warnings):
+            inner = [word for word in re.split(r"[\s,]+", line) if word]
+            end = next((at for at, word in enumerate(inner) if word.startswith("#")), len(inner))
+            if end < len(inner):
+                comment = quoted(" ".join(inner[end:]), 60)
+                warnings.append(f"{escaped(pattern)}, line {number}: a comment behind an entry, {comment}: dropped")
+            inside = f"{escaped(pattern)}, line {number}"
+            for other, text, at in expanded(inner[:end], pattern, warnings, depth + 1, inside):
+                yield negated != other, text, at

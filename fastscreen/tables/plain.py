@@ -55,16 +55,16 @@ class Inline:
         self.warnings: list[str] = []
         self._values: dict[str, str] = {}
         if not name.startswith("{"):
-            raise TableError(f'{escaped(spec)}: bad syntax; allowed: "inline:{{name=value...}}"')
+            raise TableError(f'{escaped(spec)}: bad syntax; expected "inline:{{name=value...}}"')
         for _, text in braces.items(spec, braces.inside(spec, name)):
             found = _PAIR.fullmatch(text)
             if not found or not found[1]:
                 raise TableError(
-                    f"{escaped(spec)}: missing '=' after attribute name; allowed: \"inline:{{name=value...}}\""
+                    f"{escaped(spec)}: missing '=' after attribute name; expected \"inline:{{name=value...}}\""
                 )
             self._values[fold(found[1])] = found[2]
         if not self._values:
-            raise TableError(f'{escaped(spec)}: bad syntax; allowed: "inline:{{name=value...}}"')
+            raise TableError(f'{escaped(spec)}: bad syntax; expected "inline:{{name=value...}}"')
 
     @property
     def results(self) -> list[str]:
@@ -82,7 +82,7 @@ class Static:
         self.warnings: list[str] = []
         self._value = braces.inside(spec, name).strip() if name.startswith("{") else name
         if not self._value:
-            raise TableError(f'{escaped(spec)}: no value; allowed: "static:VALUE"')
+            raise TableError(f'{escaped(spec)}: no value; expected "static:VALUE"')
 
     @property
     def results(self) -> list[str]:

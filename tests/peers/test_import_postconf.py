@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from postfixfiles import Files, folder_with
+from postfixfiles import files as files_of_postfix
 
 from fastscreen.postfix import files
 from fastscreen.postfix import settings as postfix_settings
@@ -117,6 +119,31 @@ def test_values_as_postconf_has_them(lines: list[str], options: dict[str, str]) 
     compared = [name for name in DEFAULTS if name in asked and name not in RAW]
     assert len(compared) > 100
     assert {name: ours.value(name).split() for name in compared} == {name: asked[name].split() for name in compared}
+
+
+@given(files_of_postfix())
+@settings(max_examples=30, deadline=None, phases=PHASES)
+def test_values_of_any_main_cf_as_postconf_has_them(made: Files) -> None:
+    """Comments behind values, quotes, continuation lines, wrong values; what postconf refuses is refused."""
+    needs.program("postfix")
+    with folder_with(made) as folder:
+        text = (
+            _FIXED + (folder / "main.cf").read_text("utf-8", "replace") + "inet_interfaces = all\ninet_protocols=all\n"
+        )
+        (folder / "main.cf").write_text(text, "utf-8")
+        settled(folder / "main.cf")
+        (folder / "master.cf").write_text("")
+        ours = Settings(files.parameters(text, "main.cf"), None, None, folder)
+        try:
+            asked = Postconf("/usr/sbin/postconf", folder).values({})
+        except files.ReadError:
+            with pytest.raises(files.ReadError):
+                for name in ours.set_names():
+                    ours.value(name)
+            return
+        # where the build has put it is what postconf knows alone
+        compared = [name for name in DEFAULTS if name in asked and name not in RAW and name != "meta_directory"]
+        assert {name: ours.value(name).split() for name in compared} == {name: asked[name].split() for name in compared}
 
 
 @given(

@@ -1,49 +1,84 @@
-"""Whatever a main.cf says, what the import makes of it is a configuration that loads."""
+"""What import-postfix writes starts, whatever Postfix's files say; what it omits is in its list of what is to do."""
 
-import tempfile
+import socket
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given
+from postfixfiles import Files, files, folder_with
 
-from fastscreen import config
+from fastscreen import config, policy
 from fastscreen.cli import import_postfix
-from fastscreen.postfix import output
+from fastscreen.config.escape import escaped
+from fastscreen.config.model import Endpoint, LogFile, LogSyslog
+from fastscreen.macros import MacroError, words
 from fastscreen.postfix import settings as postfix_settings
-from fastscreen.postfix.defaults import DEFAULTS
 from fastscreen.postfix.files import ReadError
-from fastscreen.postfix.translate import translate
+from fastscreen.postfix.output import shown
+from fastscreen.privileges import user_of
+from fastscreen.starttls import certificates
+from fastscreen.starttls.context import chains, new_context
 
-PRINTABLE = """
-yes no 0 1 -1 99999999999999999999 5s 9999w 3000000000s +5 none may encrypt haproxy ipv4 all loopback-only high !aNULL
-127.0.0.1 [::1] ::1 fe80::1%eth0 10.0.0.0/8 10.0.0.1/8 !10.0.0.0/8 !! /etc/x hash: proxy:mysql:/x inline:{a=b} static:
-cidr:{{10.0.0.0/8} pcre:/x a.example=127.0.0.[0..255]*2 a.example*99999999999 .x >=TLSv1.2 !TLSv1 TLSv9 /dev/stdout
-$ $$ ${ $x ${x?y} { } ' " \\ \\n \\400 relative/x enforce drop
-"""
-WORDS = [*PRINTABLE.split(), "\0", "\x1b[31m", "\r", "\x7f", "\u00e9", "\u0130", "\u0663", "\u00b2"]
-VALUE = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=5)), max_size=3).map(" ".join)
-MASTER = st.sampled_from(["smtp", "127.0.0.1:smtp", "[::1]:2525", "99999", "a:b:c", "[]", ":25", "\u00e9", "\u0662"])
+EVERYWHERE = ("0.0.0.0", "::")
 
 
-@given(
-    st.dictionaries(st.sampled_from([*DEFAULTS, "myhostname", "mydomain"]), VALUE, max_size=12),
-    MASTER,
-    st.sampled_from(["postscreen", "smtpd"]),
-)
-@settings(deadline=None)
-def test_it_loads(values: dict[str, str], name: str, command: str) -> None:
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
-        lines = [f"{key} = {' '.join(value.split(chr(10)))}\n" for key, value in values.items()]
-        (folder / "main.cf").write_text("".join(lines), "utf-8", "replace")
-        (folder / "master.cf").write_text(f"{name} inet n - n - 1 {command}\n")
-        postfix = postfix_settings.read(folder, None)
-        service = import_postfix.chosen(postfix, None)
-        assert not isinstance(service, str)
-        seen = postfix.settings(service)
+def starts(settings: config.Config) -> None:
+    """What `fastscreen run` does with a configuration before it takes clients, except that it binds no port."""
+    user_of(settings)
+    if settings.tls.certificates:
+        files = certificates.read(settings.tls.certificates)
+        new_context(settings.tls, chains(files.contents()))
+        files.close()
+    policy.Tables(settings).policy("/nowhere", lambda text: None)
+    ports = settings.listen.ports
+    assert not [each for each in ports if Endpoint(EVERYWHERE[":" in each.host], each.port) in ports.keys() - {each}]
+    for address in ports:
+        with socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET) as probe:
+            probe.bind((address.host, 0))
+    to = settings.log.to
+    if isinstance(to, LogFile):
+        assert Path(to.path).parent.is_dir()
+        assert not Path(to.path).is_dir()
+    assert not isinstance(to, LogSyslog) or Path("/dev/log").is_socket()
+
+
+# Of these the default is what Postfix's value means, or they are told elsewhere.
+_MAY_BE_SILENT = ("engine.announce_vrfy", "cache.path", "user", "tls.protocols", "tls.ciphers", "hostname", "banner")
+
+
+def omissions_are_told(made: import_postfix.Made) -> None:
+    for entry in made.translated.entries:
+        todo = " ".join(note.text for note in entry.notes if note.todo)
+        if entry.sources and entry.value is None and entry.key.key not in _MAY_BE_SILENT:
+            assert todo or entry.key.default == "[]", (entry.key.key, entry.sources)
+        if entry.key.key not in ("dnsbl.sites", "access.mynetworks", "engine.forbidden_commands"):
+            continue
+        for source in entry.sources[:1]:
+            try:
+                items = words(source.text)
+            except MacroError:
+                continue
+            for item in items:
+                # each is in the value, or named in what is to do, if not for a name in it that became something else
+                name = item.lstrip("!").partition(":")[2] or item
+                if "$" not in source.text and item.strip("!"):
+                    said = f"{entry.value} {todo}"
+                    assert escaped(name, 80) in said or name in said or "static:" in item, (item, entry)
+
+
+@given(files())
+def test_what_is_written_starts_and_what_is_omitted_is_told(made: Files) -> None:
+    with folder_with(made) as folder:
         try:
-            translated = translate(seen, seen, service)
+            postfix = postfix_settings.read(folder, None)
+            done = import_postfix.imported(postfix, None)
         except ReadError:
-            return  # of what Postfix refuses to start with, too
-        (folder / "fastscreen.toml").write_text(output.toml(translated, "here", deep=True))
-        config.load(folder / "fastscreen.toml")
+            return  # of what Postfix refuses to start with, too: see tests/peers/test_import_starts.py
+        assert not isinstance(done, str)
+        path = folder / "fastscreen.toml"
+        path.write_text(done.text)
+        starts(config.load(path))
+        omissions_are_told(done)
+        for source, _ in done.translated.without:
+            assert shown(source).split(" = ")[0] in done.text
+        assert all(line.isprintable() for line in done.text.splitlines())
+        assert all(line.isprintable() for line in import_postfix.summary(done, path))

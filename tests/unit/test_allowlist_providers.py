@@ -50,13 +50,13 @@ def test_exclude_has_the_last_word() -> None:
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
-        ('[allowlist]\ngroups = ["bulks"]', 'allowlist.groups: item 1: unknown group "bulks"; allowed: "webmail"'),
+        ('[allowlist]\ngroups = ["bulks"]', 'allowlist.groups: item 1: unknown group "bulks"; expected "webmail"'),
         (
             '[allowlist]\nproviders = ["gogle"]',
-            'allowlist.providers: item 1: unknown provider "gogle"; allowed: a name',
+            'allowlist.providers: item 1: unknown provider "gogle"; expected a name',
         ),
         ('[allowlist]\nproviders = ["a.example"]', 'unknown provider "a.example"'),
-        ('[allowlist]\ndomains = ["example"]', 'allowlist.domains: item 1: bad domain "example"; allowed: a domain'),
+        ('[allowlist]\ndomains = ["example"]', 'allowlist.domains: item 1: bad domain "example"; expected a domain'),
         ('[allowlist]\ndomains = ["a.example", "A.Example."]', "is there twice"),
         ('[allowlist]\ndomains = ["a..example"]', "bad domain"),
         ('[allowlist]\ndomains = ["a.example;x"]', "bad domain"),

@@ -28,6 +28,7 @@ MTA_GREETING = b"220-mx.test one moment\r\n220 mx.test ESMTP\r\n"
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here makes this process another user: there is no way back."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
+    monkeypatch.setattr("fastscreen.cli.checkaccess._bridges", list)
 
 
 class Mta:
@@ -185,7 +186,7 @@ def test_the_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
         f'path = "{tmp_path}/run/fastscreen/control"': None,
         'path = ""': None,
         f'path = "{tmp_path}/{"x" * (106 - len(str(tmp_path)))}"': None,
-        f'path = "{long}"': f"control.path: {long}: {len(long)} octets; allowed: at most 107",
+        f'path = "{long}"': f"control.path: {long}: {len(long)} octets; expected at most 107",
         f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: there is a file of this name, "
         "and it is no socket",
         f'path = "{tmp_path}/file/control"': f"control.path: {tmp_path}/file/control: {tmp_path}/file is no folder",

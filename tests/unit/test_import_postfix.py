@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from fastscreen import config
-from fastscreen.cli import main
+from fastscreen.cli import import_postfix, main
 from fastscreen.config.names import KEYS
+from fastscreen.config.postfix_names import USED
 from fastscreen.postfix import settings as postfix_settings
-from fastscreen.postfix.without import USED, WITHOUT
+from fastscreen.postfix.verify import Verdict
+from fastscreen.postfix.without import WITHOUT
 
 MASTER = """\
 smtp      inet  n       -       y       -       1       postscreen
@@ -61,8 +63,10 @@ protocols req_ccert trace_size_limit
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration folder, on a machine without postconf."""
+    """A configuration folder, on a machine without postconf that has all that is named (see test_import_settle.py)."""
     monkeypatch.setattr(postfix_settings, "postconf_program", lambda: None)
+    monkeypatch.setattr(import_postfix, "verify", lambda text: Verdict([]))
+    monkeypatch.setattr(import_postfix, "user_of", lambda config: "")
     (tmp_path / "master.cf").write_text(MASTER)
     return tmp_path
 
@@ -219,12 +223,40 @@ def test_options_of_the_service_win(folder: Path, capsys: pytest.CaptureFixture[
 def test_several_postscreens(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text(f"{MASTER}10025 inet n - y - 1 postscreen -o postscreen_greet_wait=1s\n")
     made = Made(folder, capsys, "")
-    assert (made.code, made.out) == (2, "")
-    assert "several postscreen services: smtp, 10025" in made.err
+    assert made.get("listen.addresses") is None and made.get("greet.wait") is None
+    todo = made.err.partition("To do:\n")[2]
+    assert "10025/inet is not in this file, for it has settings of its own (greet.wait, greet.stress_wait)" in todo
+    assert "fastscreen import-postfix --service 10025 makes another" in todo
+    assert "dnsblog" not in made.err.partition("master.cf (- out")[2]  # the other one still needs it
     picked = Made(folder, capsys, "", "--service", "10025")
     assert picked.code == 0 and 'wait = "1s"' in picked.out
-    assert "dnsblog" not in picked.err.partition("master.cf")[2]  # the other one still needs it
-    assert Made(folder, capsys, "", "--service", "none").code == 2
+    assert "smtp/inet is not in this file: only 10025 was asked for" in picked.err.partition("To do:\n")[2]
+    assert "dnsblog" not in picked.err.partition("master.cf (- out")[2]
+    unknown = Made(folder, capsys, "", "--service", "none")
+    assert unknown.code == 2
+    assert "master.cf has no postscreen service none; it has: smtp, 10025" in unknown.err
+
+
+def test_postscreens_that_differ_in_their_ports_come_into_one_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The balancer's port needs a postscreen of its own in Postfix; fastscreen has both."""
+    (folder / "master.cf").write_text(
+        "10025 inet n - y - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy -o syslog_name=postfix/lb\n"
+        "  -o postscreen_upstream_proxy_timeout=7s -o postscreen_cache_map=lmdb:/x/of-balancers\n"
+        f"{MASTER}127.0.0.1:2525 inet n - y - 1 postscreen\n"
+    )
+    made = Made(folder, capsys, "inet_interfaces = 192.0.2.1, 127.0.0.1\npostscreen_cache_map = lmdb:/x/cache\n")
+    assert made.get("listen.addresses") == ["192.0.2.1:25", "127.0.0.1:25", "127.0.0.1:2525"]
+    assert made.get("listen.proxy") == [
+        {"addresses": ["192.0.2.1:10025", "127.0.0.1:10025"], "trusted": ["0.0.0.0/0", "::/0"], "timeout": "7s"}
+    ]
+    assert made.get("log.ident") == "postfix/postscreen"
+    todo = made.err.partition("To do:\n")[2].partition("\n\n")[0]
+    assert "10025/inet logged under another name; log.ident is smtp/inet's" in todo
+    assert todo.count("fastscreen cache import lmdb:/x/") == 2
+    off = [line for line in made.err.splitlines() if line.startswith("  +#")]
+    assert {line.split()[0] for line in off} >= {"+#smtp", "+#10025", "+#127.0.0.1:2525", "+#dnsblog"}
 
 
 def test_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,8 +275,26 @@ def test_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     told = " ".join(made.above("access.list").replace("\n#", "").split())
     assert "TO DO: lmdb:/nowhere/x: make the file first: postmap -s lmdb:/nowhere/x > /nowhere/x.txt" in told
-    assert "TO DO: mysql:/etc/m.cf is left out" in told
-    assert "access.list: mysql:/etc/m.cf is left out" in made.err
+    assert "TO DO: mysql:/etc/m.cf is omitted" in told
+    assert "access.list: mysql:/etc/m.cf is omitted" in made.err
+
+
+def test_a_relative_table_is_the_queue_directorys(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where Postfix's daemons run; ours runs anywhere."""
+    made = Made(folder, capsys, "queue_directory = /q\npostscreen_access_list = cidr:etc/a, inline:{a=b}, static:x\n")
+    assert made.get("access.list") == ["cidr:/q/etc/a", "inline:{a=b}", "static:x"]
+
+
+def test_what_postscreen_does_not_read_stops_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "smtp_tls_connection_reuse = $ x\nsmtpd_recipient_restrictions = ${\n")
+    assert made.code == 0
+
+
+def test_one_postscreen_that_cannot_be_read_leaves_the_others(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "master.cf").write_text(f"2525 inet n - y - 1 postscreen -o tlsproxy_service_name=$-\n{MASTER}")
+    made = Made(folder, capsys, "inet_interfaces = 192.0.2.1\n")
+    assert made.get("listen.addresses") == ["192.0.2.1:25"]
+    assert "2525/inet is not in this file: tlsproxy_service_name = $-: empty macro name" in made.err
 
 
 def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,13 +337,18 @@ def test_proxy_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "listen.proxy: Postfix believes whoever connects" in made.err
 
 
-@pytest.mark.parametrize("main_cf", ["postscreen_upstream_proxy_protocol = haproxy2", "inet_protocols = none"])
-def test_without_a_balancers_port_there_is_another(
-    main_cf: str, folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = haproxy\n{main_cf}\n")
+def test_without_a_balancers_port_there_is_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, "postscreen_upstream_proxy_protocol = haproxy2\n")
     assert made.config.listen.addresses and not made.config.listen.proxy
-    assert "  listen.proxy: not taken over: " in made.err
+    assert "  listen.proxy: omitted: " in made.err
+
+
+@pytest.mark.parametrize("protocol", ["", "haproxy"])
+def test_protocols_that_postfix_refuses(protocol: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = {protocol}\ninet_protocols = none\n")
+    assert [str(address) for address in made.config.listen.ports] == ["0.0.0.0:25", "[::]:25"]
+    assert bool(made.config.listen.proxy) == bool(protocol)
+    assert "inet_protocols = none is omitted: refused by Postfix, too" in made.err.partition("To do:\n")[2]
 
 
 def test_without_certificates_there_is_no_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -358,7 +413,7 @@ def test_what_cannot_be_taken_over_is_named_and_left_out(folder: Path, capsys: p
     assert made.get("dnsbl.sites") == ["good.example"]
     for key in ("greet.action", "greet.wait", "engine.helo_required", "engine.command_count_limit"):
         assert made.get(key) is None
-        assert f"  {key}: not taken over: " in made.err
+        assert f"  {key}: omitted: " in made.err
     assert made.get("access.mynetworks") == []
     assert "postscreen_new_thing (main.cf): unknown to this import" in made.err
     assert "postscreen_watchdog_timeout (main.cf): a worker that dies" in made.err
@@ -517,8 +572,7 @@ def test_output_is_written_at_once_and_never_over_another(folder: Path, capsys: 
     assert Made(folder, capsys, "", "--output", str(out)).code == 0
     first = out.read_text()
     config.load(out)
-    assert out.stat().st_mode & 0o777 == 0o644
-    out.chmod(0o640)  # the keys of some lists are secrets
+    assert out.stat().st_mode & 0o777 == 0o640  # the keys of some lists are secrets
     again = Made(folder, capsys, "postscreen_greet_wait = 1s\n", "--output", str(out))
     assert again.code == 1 and "--force" in again.err and out.read_text() == first
     assert Made(folder, capsys, "postscreen_greet_wait = 1s\n", "--output", str(out), "--force").code == 0

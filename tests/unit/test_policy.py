@@ -1,12 +1,13 @@
 """From configuration to policy: what only this step can refuse, and limits that the descriptors do not allow."""
 
+import re
 import resource
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fastscreen import config, policy, privileges
+from fastscreen import config, limits, policy, privileges
 from fastscreen.config.model import Endpoint, Limits, Listen
 
 TWO_ADDRESSES = Listen(addresses=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)), proxy=(), workers=1)
@@ -17,23 +18,62 @@ def queues(pre_queue: int, post_queue: int) -> Limits:
 
 
 @pytest.mark.parametrize(
-    ("limits", "files", "allowed", "warned"),
+    ("queued", "files", "allowed", "warned"),
     [
-        (queues(0, 100), 20000, 19798, False),
-        (queues(10000, 1000), 20000, 10000, False),
-        (queues(10000, 1000), 4096, 2994, True),
-        (queues(0, 1000), 1024, 10, True),
-        (queues(5000, 100), 64, 10, True),
+        (queues(0, 100), 20000, (19798, 100), ""),
+        (queues(10000, 1000), 20000, (10000, 1000), ""),
+        (queues(10000, 1000), 4096, (2994, 1000), "limits.pre_queue 10000: only 2994 clients can be under test"),
+        (queues(0, 1000), 1024, (461, 461), "limits.post_queue 1000: only 461 hand-offs can be in flight"),
+        (queues(300, 2000), 1024, (300, 622), "limits.post_queue 2000: only 622 hand-offs can be in flight"),
+        (queues(5000, 100), 64, (10, 100), "limits.pre_queue 5000: only 10 clients can be under test"),
     ],
 )
-def test_clients_under_test_leave_descriptors_for_known_ones(
-    limits: Limits, files: int, allowed: int, warned: bool, monkeypatch: pytest.MonkeyPatch
+def test_limits_follow_from_the_descriptors_there_are(
+    queued: Limits, files: int, allowed: tuple[int, int], warned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Neither many hand-offs nor many silent clients leave nothing to the others."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
-    settings = msgspec.structs.replace(config.default(), limits=limits, listen=TWO_ADDRESSES)
-    got, warnings = policy.pre_queue_limit(settings)
-    assert got == allowed
-    assert bool(warnings) == warned
+    settings = msgspec.structs.replace(config.default(), limits=queued, listen=TWO_ADDRESSES)
+    room = limits.room(settings)
+    assert (room.pre_queue, room.post_queue) == allowed
+    assert [warning.partition(": the limit")[0] for warning in room.warnings] == ([warned] if warned else [])
+
+
+def test_a_workers_part_of_few_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lower bound gives all workers together more than was asked for."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
+    settings = msgspec.structs.replace(config.default(), limits=queues(10, 5), listen=TWO_ADDRESSES)
+    rooms = [limits.room(settings, limits.Share(number, 2)) for number in range(2)]
+    assert [(room.pre_queue, room.post_queue) for room in rooms] == [(5, 3), (5, 2)]
+
+
+def test_the_remedy_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever does what the warning says, gets no other one."""
+    files = 256
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    settings = msgspec.structs.replace(config.default(), limits=queues(3000, 1000), listen=TWO_ADDRESSES)
+    for share in (limits.WHOLE, limits.Share(0, 3)):
+        files = 256
+        found = {re.findall(r"LimitNOFILE=([0-9]+)", warning)[0] for warning in limits.room(settings, share).warnings}
+        (needed,) = found
+        files = int(needed)
+        room = limits.room(settings, share)
+        assert room.warnings == []
+        assert (room.pre_queue, room.post_queue) == (share.of(3000), share.of(1000))
+        files -= 1
+        assert limits.room(settings, share).warnings
+
+
+def test_relayed_sessions_have_their_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[handoff]\nto = "proxy:127.0.0.1:10025"\n[limits]\npost_queue = 100\n')
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
+    room = limits.room(config.load(path))
+    free = 20000 - 100 - 128 - 2
+    assert room.warnings == []
+    assert room.post_queue == 100
+    assert room.pre_queue + room.post_queue + 2 * room.relay in (free, free - 1)
+    assert abs(room.pre_queue - 2 * room.relay) < 3
 
 
 def test_a_domain_that_is_too_long_to_ask_is_told_in_one_line(tmp_path: Path) -> None:
@@ -55,6 +95,6 @@ def test_an_unknown_user_is_a_mistake_in_the_configuration(tmp_path: Path) -> No
 def test_the_shares_of_all_workers_add_up() -> None:
     for limit in (1, 7, 100, 101, 5000):
         for count in (1, 2, 3, 8):
-            shares = [policy.Share(number, count).of(limit) for number in range(count)]
+            shares = [limits.Share(number, count).of(limit) for number in range(count)]
             assert sum(shares) == max(limit, count)
             assert max(shares) - min(shares) <= 1

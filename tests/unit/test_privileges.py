@@ -71,6 +71,32 @@ def test_another_user_cannot_become_a_third() -> None:
     assert json.loads(result.stdout) == {"error": "user: only root can become 'daemon', this is 'nobody'"}
 
 
+@pytest.mark.parametrize(
+    ("wanted", "allowed", "limit"),
+    [(5000, True, 5000), (150, True, 200), (0, True, 200), (5000, False, 200), (3_000_000_000, True, 1_000_000)],
+)
+def test_root_raises_the_hard_limit_as_far_as_it_is_needed(
+    wanted: int, allowed: bool, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does it (setrlimit(2)): the hard one with CAP_SYS_RESOURCE only, and not beyond nr_open."""
+    now = [(100, 200)]
+
+    def setrlimit(_: int, limits: tuple[int, int]) -> None:
+        if limits[1] > 1_000_000 or (limits[1] > now[0][1] and not allowed):
+            raise ValueError("not allowed to raise maximum limit")
+        now[0] = limits
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: now[0])
+    monkeypatch.setattr(resource, "setrlimit", setrlimit)
+    monkeypatch.setattr(privileges, "_descriptors_of_the_kernel", lambda: 1_000_000)
+    assert privileges.raise_descriptor_limit(wanted) == limit
+    assert now == [(limit, limit)]
+
+
+def test_the_kernels_own_limit_is_read() -> None:
+    assert privileges._descriptors_of_the_kernel() >= resource.getrlimit(resource.RLIMIT_NOFILE)[1] > 0
+
+
 def test_descriptor_limit_is_raised_to_the_hard_one() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:

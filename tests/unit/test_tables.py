@@ -175,10 +175,13 @@ def test_results_that_do_not_depend_on_the_key() -> None:
     assert open_table("regexp:{{/a/ permit}, {/(b)/ x$1}, {/c/ permit}, {/d/ a$$b}}").results == ["permit", "a$b"]
 
 
+KEY = "access.mynetworks"
+
+
 def test_mynetworks(tmp_path: Path) -> None:
     (tmp_path / "nets").write_text("# ours\n198.51.100.0/25, 198.51.100.200\n!203.0.113.1\n")
-    table = read_networks(
-        ["!192.0.2.5", "192.0.2.0/24", "[::1]/128", "[2001:db8::]/32", f"/{tmp_path}/nets", "203.0.113.0/24"]
+    found = read_networks(
+        ["!192.0.2.5", "192.0.2.0/24", "[::1]/128", "[2001:db8::]/32", f"/{tmp_path}/nets", "203.0.113.0/24"], KEY
     )
     wanted = {
         "192.0.2.5": NO,
@@ -191,19 +194,65 @@ def test_mynetworks(tmp_path: Path) -> None:
         "203.0.113.1": NO,
         "203.0.113.2": PERMIT,
     }
-    assert {address: table.lookup(address) for address in wanted} == wanted
+    assert {address: found.table.lookup(address) for address in wanted} == wanted
+    assert found.warnings == ()
 
 
 def test_mynetworks_negated_file(tmp_path: Path) -> None:
     (tmp_path / "not").write_text("192.0.2.1 !192.0.2.2\n")
-    table = read_networks([f"!{tmp_path}/not", "192.0.2.0/24"])
+    table = read_networks([f"!{tmp_path}/not", "192.0.2.0/24"], KEY).table
     assert [table.lookup(f"192.0.2.{n}") for n in (1, 2, 3)] == [NO, PERMIT, PERMIT]
 
 
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("smarthost.example.net", 'bad network "smarthost.example.net"'),
+        ("192.0.2.1/24", 'perhaps you should use "192.0.2.0/24"'),
+        ("192.0.2.0/255.255.255.0", 'a netmask in "192.0.2.0/255.255.255.0"; expected "192.0.2.0/24"'),
+        ("fe80::1%eth0", 'bad network "fe80::1%eth0"'),
+        ("10.0.0.0/33", 'bad network "10.0.0.0/33"'),
+        ("hash:/etc/postfix/nets", 'bad network "hash:/etc/postfix/nets"'),
+        ("cidr:/etc/postfix/nets", "tables are not read here"),
+        ("if", 'bad network "if"'),
+        ("endif", 'bad network "endif"'),
+        ("\x1b[31m", r'bad network "\x1b[31m"'),
+        ("10.0.0.0\0/8", "bad network"),
+    ],
+)
+def test_what_is_not_a_network_in_a_file_is_skipped_with_a_warning(entry: str, why: str, tmp_path: Path) -> None:
+    """As a bad line of an access table: the server starts, and the other entries count."""
+    nets = tmp_path / "nets"
+    nets.write_text(f"198.51.100.1\n{entry}\n203.0.113.0/24\n")
+    found = read_networks([str(nets), "!10.0.0.0/8"], KEY)
+    answers = [found.table.lookup(address) for address in ("198.51.100.1", "203.0.113.9", "10.1.1.1", "198.51.100.2")]
+    assert answers == [PERMIT, PERMIT, NO, None]
+    assert found.warnings[0].startswith(f"{KEY}: {nets}, line 2: ")
+    assert why in found.warnings[0]
+    assert all(line.endswith("; entry skipped") and line.isprintable() for line in found.warnings)
+
+
+def test_a_comment_behind_a_network_is_dropped_with_one_warning(tmp_path: Path) -> None:
+    (tmp_path / "nets").write_text("192.0.2.1 # the office, since 2019\n198.51.100.1\n")
+    found = read_networks([f"{tmp_path}/nets"], KEY)
+    assert found.table.lookup("192.0.2.1") == found.table.lookup("198.51.100.1") == PERMIT
+    (warning,) = found.warnings
+    assert warning.startswith(f'{KEY}: {tmp_path}/nets, line 1: a comment behind an entry, "# the office since 2019"')
+
+
+def test_a_file_that_is_no_list_of_networks_does_not_flood_the_log(tmp_path: Path) -> None:
+    (tmp_path / "prose").write_text("word " * 5000)
+    found = read_networks([f"{tmp_path}/prose", "192.0.2.1"], KEY)
+    assert len(found.warnings) == 101
+    assert found.warnings[-1] == f"{KEY}: 4900 more such warnings"
+    assert found.table.lookup("192.0.2.1") == PERMIT
+
+
 def test_mynetworks_mistakes(tmp_path: Path) -> None:
-    (tmp_path / "nets").write_text("192.0.2.1/24\n")
     with pytest.raises(TableError, match="non-null host address bits"):
-        read_networks([f"{tmp_path}/nets"])
+        read_networks(["192.0.2.1/24"], KEY)
+    with pytest.raises(TableError, match=r'expected "192\.0\.2\.0/24"'):
+        read_networks(["192.0.2.0/255.255.255.0"], KEY)
     (tmp_path / "loop").write_text(f"{tmp_path}/loop\n")
     with pytest.raises(TableError, match="nested more than"):
-        read_networks([f"{tmp_path}/loop"])
+        read_networks([f"{tmp_path}/loop"], KEY)
