@@ -7,12 +7,12 @@ import errno
 import fcntl
 import grp
 import os
-import pwd
 import socket
 import stat
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError
+from fastscreen.safe_open import account, acting_as, located, make_folder
 
 BACKLOG = 64
 PATH_MOST = 107  # octets in sockaddr_un
@@ -43,11 +43,28 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
     """
     if len(os.fsencode(path)) > PATH_MOST:
         raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST} octets")
-    owner = pwd.getpwnam(user) if user else None
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, mode=0o755)
-        if owner is not None:
-            os.chown(path.parent, owner.pw_uid, owner.pw_gid)
+    make_folder(path.parent, user, mode=0o755)
+    gid = grp.getgrnam(group).gr_gid if group else -1
+    who = account(user) if os.geteuid() == 0 else None
+    if who is None:
+        return _bound(path, -1, gid)
+    with located(str(path), who) as location:
+        if location.root_only:  # nobody can change the way while root goes it
+            return _bound(path, who.uid, who.gid if gid < 0 else gid)
+    with acting_as(who):
+        made = _bound(path, -1, -1)
+        name = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # The user need not be in the group. What the name stands for now is a socket of the user's, and no other file.
+        found = os.fstat(name)
+        if gid >= 0 and stat.S_ISSOCK(found.st_mode) and found.st_uid == who.uid and found.st_nlink == 1:
+            os.chown(f"/proc/self/fd/{name}", -1, gid)
+    finally:
+        os.close(name)
+    return made
+
+
+def _bound(path: Path, uid: int, gid: int) -> ControlSocket:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -58,8 +75,7 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        gid = grp.getgrnam(group).gr_gid if group else owner.pw_gid if owner is not None else -1
-        os.chown(path, owner.pw_uid if owner is not None else -1, gid, follow_symlinks=False)
+        os.chown(path, uid, gid, follow_symlinks=False)
         listener.setblocking(False)
         listener.listen(BACKLOG)
         return ControlSocket(path, listener)

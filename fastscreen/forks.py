@@ -130,6 +130,7 @@ def _work(held: Holdings, place: Place, theirs: socket.socket, mark: memoryview,
         held.pulse(place),
         fresh(held.condition_memory[number]),
     )
+    target.watch(seat.conditions)
     return Worker(held.config, held.tables, own, target, seat).run()
 
 
@@ -148,6 +149,7 @@ def _encrypt(held: Holdings, place: Place, theirs: socket.socket) -> int:
     ready = held.tls_ready[number : number + 1]
     conditions = fresh(held.condition_memory[len(held.places) + number])
     seat = TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates, held.pulse(place), conditions)
+    target.watch(seat.conditions)
     return TlsProcess(held.config, target, seat).run()
 
 
@@ -195,6 +197,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     close_all(held.tls_pair)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-1]).write
+    target.watch(fresh(held.condition_memory[-1]))
     daemon = Daemon(
         pid=os.getppid(),
         started=held.started,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -81,15 +82,15 @@ class Holdings:
     def bind(self, user: str, count: int) -> list[str]:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
         config = self.config
-        self.target = LogTarget(config)
+        self.target = LogTarget(config, user)
+        if self.target.problem:
+            print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
         given = activation.take()
         activation.check(given, config.listen.ports, count)
         for address, port in config.listen.ports.items():
             if (group := given.get(address)) is not None:
                 activation.prepare(group, self.key, config.worker_prefix, by_client=port is None)
             self.groups[address] = group or self.listen(address, port, count)
-        if user:
-            self.target.give_to(user)
         if config.cache.path:
             privileges.give_folder(Path(config.cache.path).parent, user)
         controlsocket.check_group(config)
@@ -163,6 +164,7 @@ class Holdings:
         self.target.log.on_warning = WarningBook(self.books[-2]).write
         self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.books]
         self.conditions = Conditions(self.condition_memory[-2])
+        self.target.watch(self.conditions)
 
     @property
     def everyone(self) -> list[Place]:
@@ -211,11 +213,7 @@ class Holdings:
     def _say(self, say: Callable[[str], object], text: str) -> None:
         """There is no loop that would write later, or find a log daemon that was restarted."""
         say(text)
-        self.target.log.flush()
-        if self.target.log.disconnected:
-            with contextlib.suppress(OSError):
-                self.target.open()
-            self.target.log.flush()
+        self.target.tick()
 
 
 def warnings_of(tables: policy.Tables, count: int) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from fastscreen.channel import Failed, Ready, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.place import Place, Pulse
+from fastscreen.place import TICK, Place, Pulse
 from fastscreen.worker import one_line
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
@@ -46,6 +46,7 @@ class Supervisor:
         self._stopping = False
         self._stop_by = 0.0
         self._look_at = math.inf
+        self._log_at = 0.0
         self._cache_deaths: list[float] = []
         self._turns = Turns()
         self._refresh_is_given_up = False
@@ -139,6 +140,9 @@ class Supervisor:
                     self._stop()
             now = time.monotonic()
             held.watchdog.feed(now)
+            if now >= self._log_at and held.target.needs_tick:
+                self._log_at = now + TICK
+                held.target.tick()
             self._look_after(now)
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
@@ -208,6 +212,8 @@ class Supervisor:
             due.append(self._stop_by)
         else:
             due.append(self._look_at)
+        if self._held.target.needs_tick:
+            due.append(self._log_at)
         if self._held.watchdog.interval:
             due.append(self._held.watchdog.due)
         info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))

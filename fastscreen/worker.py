@@ -222,10 +222,7 @@ class Worker:
             place.beat(self._seat.pulse)
             if number % RESOLVERS_TICKS == 0:
                 await self._follow_system()
-            if self._log.disconnected:
-                with contextlib.suppress(OSError):
-                    self._target.open()
-            self._log.flush()
+            self._target.tick()
 
     def _warn_at_once(self, text: str) -> None:
         """Not with the core's next line, nor at the next tick."""
@@ -297,8 +294,7 @@ class Worker:
             case Stop():
                 self._stop()
             case ReopenLog():
-                with contextlib.suppress(OSError):  # the supervisor has tried before, and told
-                    self._target.open()
+                self._target.reopen()  # what goes wrong, the supervisor has told
             case Reload():
                 # One at a time: the supervisor waits for the answer, but not for ever.
                 self._reloading = asyncio.get_running_loop().create_task(

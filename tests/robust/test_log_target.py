@@ -85,13 +85,13 @@ def test_line_that_does_not_fit_is_left_out_whole() -> None:
 def test_full_disk_is_told_when_there_is_room_again() -> None:
     log = new_log()
     with Path("/dev/full").open("wb", buffering=0) as full, pipe() as (reading, writing):
-        log.open(full.fileno(), regular=True)
+        log.open(full.fileno())
         for _ in range(20):
             fill(log, 500)
             log.flush()
         lost = log.lost
         assert lost > 0
-        log.open(writing, regular=False)
+        log.open(writing)
         os.set_blocking(reading, False)
         got = b""
         for _ in range(1000):
