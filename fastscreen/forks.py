@@ -93,6 +93,8 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for place in held.everyone:
             place.leave()
+        if held.key_reader is not None:
+            held.key_reader.close()
         code = whatever()
     except BaseException:
         traceback.print_exc()

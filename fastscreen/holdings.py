@@ -22,8 +22,9 @@ from fastscreen.listhealth import table
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
-from fastscreen.starttls import certificates
+from fastscreen.starttls import keyreader
 from fastscreen.starttls.certificates import Certificates
+from fastscreen.starttls.keyreader import KeyReader
 from fastscreen.warningbook import WarningBook
 
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
@@ -75,6 +76,8 @@ class Holdings:
         self.tls: list[Place] = []
         """The TLS processes'."""
         self.certificates: Certificates | None = None
+        self.key_reader: KeyReader | None = None
+        """Reads renewed keys that only root may read; None: not needed, or not possible."""
         self.control: controlsocket.ControlSocket | None = None
         self.metrics: controlsocket.ControlSocket | None = None
         """Where the hub serves /metrics."""
@@ -96,9 +99,10 @@ class Holdings:
         controlsocket.check_group(config)
         if config.tls.certificates:
             try:
-                self.certificates = certificates.read(config.tls.certificates)
+                self.certificates = keyreader.read_at_start(config.tls.certificates, user)
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
+            self.key_reader = keyreader.start(config.tls.certificates, user)
         return [*self._make_folders(user), *self._make_control(user)]
 
     def listen(self, address: Endpoint, port: ProxyPort | None, count: int) -> list[socket.socket]:

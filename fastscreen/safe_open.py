@@ -83,7 +83,7 @@ def located(path: str, who: Account | None) -> Iterator[Location]:
     location = Location(os.open("/", _FOLDER))
     try:
         try:
-            _walk(location, os.path.join(os.getcwd(), path), who)  # noqa: PTH109, PTH118: not a path to be tidied
+            _walk(location, path if path.startswith("/") else f"{Path.cwd()}/{path}", who)
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
         yield location
@@ -103,7 +103,7 @@ def _walk(location: Location, path: str, who: Account | None) -> None:
             if names:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         elif stat.S_ISLNK(location.found.st_mode):
-            if location.found.st_dev == os.stat("/proc").st_dev and not names:  # noqa: PTH116
+            if location.found.st_dev == Path("/proc").stat().st_dev and not names:
                 location.magic = name.isdecimal()
                 if location.magic:
                     return

@@ -26,6 +26,7 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.place import TICK, Place, Pulse
+from fastscreen.starttls import renewal
 from fastscreen.worker import one_line
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
@@ -228,6 +229,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            reader = self._held.key_reader
+            if reader is not None and reader.pid == pid:
+                renewal.reader_ended(self._held, how_ended(os.waitstatus_to_exitcode(status)))
             for place in self._held.everyone:
                 if place.pid == pid:
                     self._bury_one(place, os.waitstatus_to_exitcode(status))
