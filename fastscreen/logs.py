@@ -52,7 +52,7 @@ class LogTarget:
         self.problem = ""
 
     def reopen(self) -> None:
-        """Open the target again, at SIGHUP above all. Failing that, `tick` goes on trying; the supervisor logs it once."""
+        """Open the target again, at SIGHUP above all. Failing that, `tick` tries again; the supervisor logs it once."""
         before = self.problem
         try:
             self.open()

@@ -62,15 +62,15 @@ class Location:
     """Where a path leads: the descriptor of its folder, and its last name.
 
     root_only: nobody but root can change where it leads. closed: the user cannot. linked: a link led on that somebody
-    other than root may have planted. found: what has the name now; None: nothing. magic: a link of /proc, which only
-    the kernel can follow.
+    other than root may have planted; misled: that the user may have planted. found: what has the name now; None:
+    nothing. magic: a link of /proc, which only the kernel can follow.
     """
 
     def __init__(self, folder: int) -> None:
         self.folder = folder
         self.name = ""
         self.root_only = self.closed = True
-        self.linked = self.magic = False
+        self.linked = self.misled = self.magic = False
         self.found: os.stat_result | None = None
 
 
@@ -111,6 +111,7 @@ def _walk(location: Location, path: str, who: Account | None) -> None:
             if links > _LINKS_MAX:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             location.linked = location.linked or not location.root_only
+            location.misled = location.misled or not location.closed
             target = os.readlink(name, dir_fd=location.folder)
             if target.startswith("/"):
                 _enter(location, "/")
@@ -198,10 +199,14 @@ def open_to_append(path: str, user: str) -> int:
             with acting_as(who):
                 return os.open(path, _APPEND | os.O_CREAT, _FILE_MODE)
         except PermissionError:
-            # /var/log may be a group's whose member the user is not: a new file there is nobody else's.
-            if location.found is not None or location.linked or not location.closed:
+            if location.linked:
                 raise
-        descriptor = _made(location, path)
+            if location.found is not None:
+                descriptor = _own(location, path)  # as another start as root, or logrotate, has left it
+            elif location.closed:
+                descriptor = _made(location, path)  # /var/log may be a group's whose member the user is not
+            else:
+                raise
         os.fchown(descriptor, who.uid, who.gid)
         return descriptor
 
@@ -226,6 +231,11 @@ def _append_among_others(location: Location, path: str) -> int:
         raise OSError(errno.ELOOP, "a symbolic link in a folder that others may write to", path)
     if location.found is None:
         return _made(location, path)
+    return _own(location, path)
+
+
+def _own(location: Location, path: str) -> int:
+    """Open root's own file where others may write to the folder: one of root's from elsewhere has two names there."""
     descriptor = _opened(location, path, _APPEND | os.O_NOFOLLOW)
     found = os.fstat(descriptor)
     if stat.S_ISREG(found.st_mode) and (found.st_uid != 0 or found.st_nlink != 1):
@@ -246,15 +256,18 @@ def _made(location: Location, path: str) -> int:
 
 
 def open_to_read(path: str, who: Account | None, as_user: Callable[[Account], AbstractContextManager[None]]) -> int:
-    """Open a file for reading with more rights than `who` has, but only where `who` cannot change what it is.
+    """Open a file for reading with more rights than `who` has, but nothing that `who` may have led it to.
 
     as_user: takes the additional rights away for a while. who: None if there is nobody to guard against. OSError.
     """
     if who is None:
         return os.open(path, _READ)
     with located(path, who) as location:
-        if location.closed and location.found is not None:
-            return _opened(location, path, _READ | os.O_NOFOLLOW)
+        if location.found is not None and not location.misled:
+            descriptor = _opened(location, path, _READ | os.O_NOFOLLOW)
+            if location.closed or os.fstat(descriptor).st_nlink == 1:
+                return descriptor
+            os.close(descriptor)
         with as_user(who):
             return os.open(path, _READ)
 
