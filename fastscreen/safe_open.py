@@ -263,7 +263,7 @@ def open_to_read(path: str, who: Account | None, as_user: Callable[[Account], Ab
     if who is None:
         return os.open(path, _READ)
     with located(path, who) as location:
-        if location.found is not None and not location.misled:
+        if not location.misled:
             descriptor = _opened(location, path, _READ | os.O_NOFOLLOW)
             if location.closed or os.fstat(descriptor).st_nlink == 1:
                 return descriptor

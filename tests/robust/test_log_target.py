@@ -1,6 +1,5 @@
 """A log that nobody reads, a full disk, a syslog that comes and goes: nobody waits, and lost lines are counted."""
 
-import json
 import mmap
 import os
 import re
@@ -20,6 +19,7 @@ from peers import needs
 
 from fastscreen.core import LOG_TURN_SIZE, Log, LogTurn
 from robust.conftest import Start
+from robust.control import conditions
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
 from robust.harness import COMMAND, PATIENCE, USER, Client, Screener, wait_until
@@ -279,15 +279,6 @@ def served(screener: Screener) -> bool:
             return client.read() == FROM_MTA
     except OSError:
         return False
-
-
-def conditions(control: Path) -> dict[str, str]:
-    """What `fastscreen status` says lasts now; empty as well while the control server is not there."""
-    asked = subprocess.run(
-        [str(COMMAND), "status", "--json", "--socket", str(control)], capture_output=True, text=True, check=False
-    )
-    found = json.loads(asked.stdout)["conditions"] if asked.returncode == 0 else []
-    return {one["kind"]: one["text"] for one in found}
 
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
