@@ -22,7 +22,7 @@ from fastscreen.starttls.process import TlsProcess
 from fastscreen.warningbook import WarningBook
 from fastscreen.worker import Crew, Seat, Worker
 
-SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+SIGNALS = (signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 """The supervisor's own: blocked in it, and waited for."""
 
 
@@ -88,7 +88,7 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
     code = 70  # EX_SOFTWARE
     try:
         # Not SIG_IGN, which the child's own children would inherit; a terminal's Ctrl-C goes to all of them.
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for place in held.everyone:

@@ -21,7 +21,7 @@ from fastscreen import __version__, cachefile, forks, notify, policy, privileges
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
-from fastscreen.channel import Failed, Ready, Stop
+from fastscreen.channel import Failed, Ready, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
 from fastscreen.holdings import Holdings, close_all
@@ -137,6 +137,9 @@ class Supervisor:
                     notify.reloading()
                     self._reload()
                     notify.tell("READY=1")
+                case signal.SIGUSR1:
+                    held.target.reopen()
+                    held.order(ReopenLog())
                 case signal.SIGTERM | signal.SIGINT:
                     self._stop()
             now = time.monotonic()
