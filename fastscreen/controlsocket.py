@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError
-from fastscreen.safe_open import account, acting_as, located, make_folder
+from fastscreen.safe_open import Account, account, acting_as, located, make_folder
 
 BACKLOG = 64
 PATH_MOST = 107  # octets in sockaddr_un
@@ -22,15 +22,19 @@ MODE = 0o660
 class ControlSocket:
     """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away."""
 
-    def __init__(self, path: Path | None, listener: socket.socket) -> None:
+    def __init__(self, path: Path | None, listener: socket.socket, who: Account | None = None) -> None:
+        """who: whose rights take the name away, as long as the process is root; None: its own."""
         self.listener = listener
         self._path = path
+        self._who = who
         self._found = _identity(path) if path is not None else None
 
     def close(self) -> None:
         """The name stays when it has become another's, or when its folder is not ours to write to."""
         self.listener.close()
-        with contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            if self._who is not None and os.geteuid() == 0:
+                stack.enter_context(acting_as(self._who))
             if self._path is not None and _identity(self._path) == self._found:
                 self._path.unlink()
 
@@ -47,12 +51,12 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
     gid = grp.getgrnam(group).gr_gid if group else -1
     who = account(user) if os.geteuid() == 0 else None
     if who is None:
-        return _bound(path, -1, gid)
+        return _bound(path, -1, gid, None)
     with located(str(path), who) as location:
         if location.root_only:  # nobody can change the way while root goes it
-            return _bound(path, who.uid, who.gid if gid < 0 else gid)
+            return _bound(path, who.uid, who.gid if gid < 0 else gid, None)
     with acting_as(who):
-        made = _bound(path, -1, -1)
+        made = _bound(path, -1, -1, who)
         name = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         # The user need not be in the group. What the name stands for now is a socket of the user's, and no other file.
@@ -64,7 +68,7 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
     return made
 
 
-def _bound(path: Path, uid: int, gid: int) -> ControlSocket:
+def _bound(path: Path, uid: int, gid: int, who: Account | None) -> ControlSocket:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -78,7 +82,7 @@ def _bound(path: Path, uid: int, gid: int) -> ControlSocket:
         os.chown(path, uid, gid, follow_symlinks=False)
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        return ControlSocket(path, listener)
+        return ControlSocket(path, listener, who)
     except BaseException:
         listener.close()
         raise

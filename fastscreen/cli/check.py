@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     raise_descriptor_limit()
     try:
         config = load(arguments.config)
-        certificates = list(checked_certificates(config))  # as root, as `run` reads them
+        certificates = list(checked_certificates(config, user_of(config)))  # as root, as `run` reads them
         checks = list(checked_user(config))
         at_start = without_tables_to_come(config)
         checks += checked_tables(at_start)
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print(f"fastscreen: {error}", file=sys.stderr)
         return 2
-    checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
+    checks += [Check(*found) for found in (*certificates, *checked_renewal(config, root))]
     checks += [Check(*found) for found in checked_allowlists(config, root)]
     checks += checked_files(config, root)
     checks += checked_control(config, root)
@@ -193,7 +193,7 @@ def _cache(path: Path, root: bool) -> Check:
 
 
 def _log(path: Path, root: bool) -> Check:
-    if root and path.parent.is_dir() and not path.is_dir():
+    if root and path.parent.is_dir() and not path.is_dir() and not path.is_symlink():
         return Check("log.to", True, f"{escaped(str(path))} will be the user's")
     return _writable("log.to", path)
 

@@ -100,6 +100,10 @@ def test_log_that_is_a_planted_link(folder: Path, roots: Path, planted: str) -> 
     code, said = run(folder, {"log": {"to": f"file:{log}"}})
     assert state(roots) == before
     assert (code, said) == (1, f"fastscreen: log.to: {log}: {said.rpartition(': ')[2]}")
+    check = [str(COMMAND), "check", "-c", str(folder / "screener.toml")]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert planted == "folder" or f": log.to: {log}: " in checked.stdout
+    assert state(roots) == before
 
 
 def test_log_that_is_a_planted_link_where_root_stays_root(folder: Path, roots: Path) -> None:
