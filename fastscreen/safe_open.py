@@ -211,6 +211,16 @@ def open_to_append(path: str, user: str) -> int:
         return descriptor
 
 
+def will_be_given(path: str, user: str) -> bool:
+    """Whether `open_to_append` as root makes a file the user's, whatever the user may do itself. It changes nothing."""
+    with located(path, account(user)) as location:
+        if location.root_only:
+            return location.found is None or not stat.S_ISDIR(location.found.st_mode)
+        if location.linked or location.found is None:
+            return location.closed and not location.linked
+        return stat.S_ISREG(location.found.st_mode) and (location.found.st_uid, location.found.st_nlink) == (0, 1)
+
+
 def _append_as_root(location: Location, path: str, who: Account | None) -> int:
     if location.found is None:
         descriptor = _made(location, path)
