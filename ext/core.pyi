@@ -192,6 +192,10 @@ class Log:
         """Lines lost since the last time this was logged."""
 
     @property
+    def lost_total(self) -> int:
+        """Lines lost since the start."""
+
+    @property
     def problem(self) -> int:
         """errno of the last write; 0 when it went well, or when the reader was not ready."""
 

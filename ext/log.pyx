@@ -143,7 +143,8 @@ cdef class Log:
     cdef int lost_to            # errno of the write that went before the first lost line
     cdef readonly bint disconnected
     cdef bint overflow          # a part of the present line found no room
-    cdef readonly uint64_t lost
+    cdef readonly uint64_t lost         # since it was logged last
+    cdef readonly uint64_t lost_total
     cdef public object on_warning
 
     def __cinit__(self):
@@ -408,6 +409,7 @@ cdef class Log:
             self.lost_to = self.problem
         self.length = self.line
         self.lost += 1
+        self.lost_total += 1
 
     cdef void make_json(self) noexcept:
         """Put an object in the place of the line's text (docs/logs.md). The text is printable by now."""

@@ -80,6 +80,7 @@ def test_lost_lines_are_counted_while_they_are_lost(tmp_path: Path) -> None:
     assert shown() == []
     assert got.count(b"]: warning: %d log lines were lost: " % lost) == 1
     assert got.count(b" xxx") + lost == 2000
+    assert (target.log.lost, target.log.lost_total) == (0, lost)
     os.close(reading)
     target.close()
 
