@@ -536,9 +536,9 @@ cdef class Log:
         """Lock out the other processes. False: one of them has had the lock for too long."""
         cdef int answer = EBUSY
         cdef timespec pause
-        cdef int at
+        cdef int _
         pause.tv_sec, pause.tv_nsec = 0, TURN_PAUSE
-        for at in range(1 if self.contended else TURN_TRIES):
+        for _ in range(1 if self.contended else TURN_TRIES):
             answer = pthread_mutex_trylock(&self.shared.turn.mutex)
             if answer != EBUSY:
                 break
