@@ -105,11 +105,24 @@ def _clear(path: Path) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise OSError(errno.EEXIST, "there is a file of this name, and it is no socket")
+    code = _connected(path)
+    if code == errno.EACCES and os.getuid() == 0 != os.geteuid():  # one of root's, in the user's folder
+        user = os.geteuid()
+        os.seteuid(0)
+        try:
+            code = _connected(path)
+        finally:
+            os.seteuid(user)
+    if code != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE, "another process answers there")
+    path.unlink()
+
+
+def _connected(path: Path) -> int:
+    """Try to connect; return errno."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
-            raise OSError(errno.EADDRINUSE, "another process answers there")
-    path.unlink()
+        return probe.connect_ex(str(path))
 
 
 def _identity(path: Path) -> tuple[int, int]:

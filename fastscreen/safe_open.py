@@ -62,14 +62,14 @@ class Location:
     """Where a path leads: the descriptor of its folder, and its last name.
 
     root_only: nobody but root can change where it leads. closed: the user cannot. linked: a link led on that somebody
-    other than root may have planted; misled: that the user may have planted. found: what has the name now; None:
-    nothing. magic: a link of /proc, which only the kernel can follow.
+    other than root may have planted; misled: that the user may have planted. shut: the user may not write to the last
+    folder. found: what has the name now; None: nothing. magic: a link of /proc, which only the kernel can follow.
     """
 
     def __init__(self, folder: int) -> None:
         self.folder = folder
         self.name = ""
-        self.root_only = self.closed = True
+        self.root_only = self.closed = self.shut = True
         self.linked = self.misled = self.magic = False
         self.found: os.stat_result | None = None
 
@@ -153,7 +153,9 @@ def _judge(location: Location, who: Account | None) -> None:
         location.root_only = False
     if who is None:
         location.closed = location.root_only
-    elif may_write(folder, who) or (bool(folder.st_mode & stat.S_IWGRP) and _has_acl(location.folder)):
+        return
+    location.shut = not may_write(folder, who) and not (folder.st_mode & stat.S_IWGRP and _has_acl(location.folder))
+    if not location.shut:
         owners = {folder.st_uid, found.st_uid} if found is not None else set()
         if not sticky or who.uid in owners:
             location.closed = False
@@ -203,7 +205,7 @@ def open_to_append(path: str, user: str) -> int:
                 raise
             if location.found is not None:
                 descriptor = _own(location, path)  # as another start as root, or logrotate, has left it
-            elif location.closed:
+            elif location.shut:
                 descriptor = _made(location, path)  # /var/log may be a group's whose member the user is not
             else:
                 raise
@@ -217,7 +219,7 @@ def will_be_given(path: str, user: str) -> bool:
         if location.root_only:
             return location.found is None or not stat.S_ISDIR(location.found.st_mode)
         if location.linked or location.found is None:
-            return location.closed and not location.linked
+            return location.shut and not location.linked
         return stat.S_ISREG(location.found.st_mode) and (location.found.st_uid, location.found.st_nlink) == (0, 1)
 
 
