@@ -178,7 +178,7 @@ class Log:
 
     def flush(self) -> None: ...
     def lines(self) -> bytes:
-        """Take what is not yet written (for tests)."""
+        """Take what is not yet written."""
 
     on_warning: Callable[[bytes], object] | None
     """Is told the text of each warning, without stamp and ident; may take next to no time. An error ends that."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import select
 import socket
 import stat
+import sys
 from copy import copy
 
 from fastscreen.conditions import Conditions, Kind
@@ -164,12 +166,24 @@ class LogTarget:
         return child
 
     def close(self) -> None:
-        """Write what there is."""
+        """Write what there is. What cannot be written is lost: standard error tells how much."""
         self.log.flush()
+        why = os.strerror(self.log.problem) if self.log.problem else "the reader is too slow"
+        self.log.let_go()
         if self._fd >= 0:
-            self.log.let_go()
             os.close(self._fd)
             self._fd = -1
+        lost = self.log.lost + self.log.lines().count(b"\n")
+        if lost and isinstance(self._config.log.to, LogFile | LogSyslog) and _takes_bytes(2):
+            text = self.problem or f"{self._name}: {why}"
+            print(f"fastscreen: {text}: {lost} log lines were lost at the end", file=sys.stderr)
+
+
+def _takes_bytes(fd: int) -> bool:
+    """Whether a write of a line does not wait."""
+    ready = select.poll()
+    ready.register(fd, select.POLLOUT)
+    return bool(ready.poll(0))
 
 
 def new_log(config: Config, program: str = "") -> Log:

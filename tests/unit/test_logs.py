@@ -85,6 +85,23 @@ def test_lost_lines_are_counted_while_they_are_lost(tmp_path: Path) -> None:
     target.close()
 
 
+def test_what_is_lost_at_the_end_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines that found no room, and those that were kept."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    target = LogTarget(settings_for(LogFile(str(fifo))))
+    fill(target, 2000)
+    assert target.log.lost > 0
+    target.close()
+    said = f"log.to: {fifo}: nobody reads this FIFO: 2000 log lines were lost at the end"
+    assert capsys.readouterr().err == f"fastscreen: {said}\n"
+    target = LogTarget(settings_for(LogFile("/dev/full")))
+    target.log.info("kept")
+    target.close()
+    said = "log.to: /dev/full: No space left on device: 1 log lines were lost at the end"
+    assert capsys.readouterr().err == f"fastscreen: {said}\n"
+
+
 def test_the_old_file_stays_until_the_new_one_can_be_opened(tmp_path: Path) -> None:
     """It is told once, in the old one; then the new one is found without being asked for."""
     log, old = tmp_path / "log", tmp_path / "old"
