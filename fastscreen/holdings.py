@@ -99,7 +99,7 @@ class Holdings:
         controlsocket.check_group(config)
         if config.tls.certificates:
             try:
-                self.certificates = keyreader.read_at_start(config.tls.certificates, user)
+                self.certificates = keyreader.read_files(config.tls.certificates, user)
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
             self.key_reader = keyreader.start(config.tls.certificates, user)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from fastscreen.config import Config
 from fastscreen.config.escape import escaped
 from fastscreen.starttls.context import ContextError, chains, new_context
-from fastscreen.starttls.keyreader import read_at_start
+from fastscreen.starttls.keyreader import read_files
 from fastscreen.starttls.validity import validity
 
 Found = tuple[str, bool, str]  # the key, whether it is well, what was found
@@ -23,7 +23,7 @@ def checked_certificates(config: Config, user: str) -> Iterator[Found]:
             yield "tls.level", True, "none: no STARTTLS"
         return
     try:
-        files = read_at_start(settings.certificates, user)
+        files = read_files(settings.certificates, user)
     except OSError as error:
         yield "tls.certificates", False, f"{escaped(str(error.filename))}: {error.strerror}"
         return

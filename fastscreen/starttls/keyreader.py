@@ -106,10 +106,18 @@ class KeyReader:
         self.end.close()
 
 
-def read_at_start(paths: Sequence[str], user: str) -> Certificates:
-    """Copy the files, as root for the user that the process becomes, if it is root. OSError, with the file's name."""
+def read_files(paths: Sequence[str], user: str, reader: KeyReader | None = None) -> Certificates:
+    """Copy the files, as root for the user that the process becomes, if it is root. OSError, with the file's name.
+
+    reader: what a supervisor before this one has started; it is asked for what this process may not read.
+    """
     who = account(user) if os.geteuid() == 0 else None
-    return certificates.read(paths, lambda path: open_to_read(path, who, acting_as))
+    try:
+        return certificates.read(paths, lambda path: open_to_read(path, who, acting_as))
+    except PermissionError:
+        if reader is None:
+            raise
+        return reader.read(paths)
 
 
 def start(paths: Sequence[str], user: str) -> KeyReader | None:

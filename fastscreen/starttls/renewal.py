@@ -18,9 +18,9 @@ from fastscreen.config import Config
 from fastscreen.config.model import Tls
 from fastscreen.forks import Silent, hear, tried
 from fastscreen.holdings import Holdings
-from fastscreen.starttls import certificates
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import ContextError
+from fastscreen.starttls.keyreader import read_files
 from fastscreen.starttls.process import prepared
 
 ANSWER_SECONDS = 10.0
@@ -38,7 +38,7 @@ def renew(held: Holdings, before: Tls) -> None:
         return
     now = held.certificates
     try:
-        found = _read(held, settings)
+        found = read_files(settings.certificates, "", held.key_reader)
     except OSError as error:
         # Log rotation sends SIGHUP every day: that root alone may read what has not changed is no news then.
         if now is None or not isinstance(error, PermissionError) or not now.unchanged(settings.certificates):
@@ -75,15 +75,6 @@ def reader_ended(held: Holdings, how: str) -> None:
         text = f"the process that reads root's keys {how}: {missed[0]} can be renewed only by a restart"
         held.warn(f"tls.certificates: {text}; or let the user's group read it")
         held.conditions.begin(Kind.CERTIFICATES, f"tls.certificates: {text}, or when the user's group may read it")
-
-
-def _read(held: Holdings, settings: Tls) -> Certificates:
-    try:
-        return certificates.read(settings.certificates)
-    except PermissionError:
-        if held.key_reader is None:
-            raise
-        return held.key_reader.read(settings.certificates)
 
 
 def _with(config: Config, settings: Tls, found: Certificates) -> Config:

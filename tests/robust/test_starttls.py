@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from peers import certificate, needs
 
+from robust import harness
 from robust.conftest import Start
 from robust.control import conditions
 from robust.fakemta import GREETING as FROM_MTA
@@ -738,6 +739,32 @@ def test_the_process_that_reads_roots_keys(start: Start, folder: Path, tls: dict
     screener.reload(merge(screener.settings, {"tls": {"certificates": files}}))
     with secured(screener) as client:
         assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
+@pytest.mark.parametrize("missing", ["-dac_read_search", "-dac_read_search,-dac_override"])
+def test_root_without_the_capability_to_read(
+    start: Start, folder: Path, tls: dict[str, Any], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Containers: the next one does; without both, root's own files can be read by root that can do nothing else."""
+    needs.root("files that only root may read")
+    with tempfile.TemporaryDirectory(prefix="fastscreen-keys-") as roots:
+        key, chain = certificate.make(Path(roots), "mx")
+        program = folder / "less"
+        setpriv = needs.program("setpriv")
+        program.write_text(f'#!/bin/sh\nexec {setpriv} --bounding-set {missing} {harness.COMMAND} "$@"\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(harness, "COMMAND", program)
+        screener = start(tls, {"tls": {"certificates": [str(key), str(chain)]}})
+        status = Path(f"/proc/{reader_of(screener)}/status").read_text()
+        kept = 0 if "override" in missing else 1 << 1
+        assert re.findall(r"Cap(?:Prm|Eff):\t(\w+)", status) == [f"{kept:016x}"] * 2
+        with secured(screener) as client:
+            old = shown(client)
+        certificate.make(Path(roots), "mx")
+        screener.reload()
+        with secured(screener) as client:
+            assert shown(client) != old
+        assert screener.lines("warning") == []
 
 
 def sockets_of(pid: int) -> set[str]:
