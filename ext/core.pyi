@@ -137,6 +137,9 @@ class LineStates:
     def held(self) -> int:
         """Octets held of a line that has not ended."""
 
+LOG_TURN_SIZE: int
+"""Bytes of memory for a `LogTurn`."""
+
 @final
 class Log:
     """Log lines of one process (reference 6): put together in memory, written once a batch of events.
@@ -157,11 +160,15 @@ class Log:
         host: str,
         pid: int,
     ) -> None: ...
-    def open(self, fd: int, *, syslog: bool = False, regular: bool = False) -> None:
+    def open(self, fd: int, *, syslog: bool = False, turn: LogTurn | None = None) -> None:
         """Write to this descriptor from now on; it stays the caller's. syslog: a connected datagram socket.
 
-        regular: a file, which never blocks; anything else is written to only when it takes bytes.
+        turn: shared with the other processes that write there. Anything but a regular file is written to only when it
+        takes bytes. A line that was cut in the file before is written again, whole.
         """
+
+    def let_go(self) -> None:
+        """Forget the descriptor; lines are kept until the next `open`."""
 
     def info(self, text: str) -> None:
         """Add a line; what is not printable becomes "?"."""
@@ -171,7 +178,7 @@ class Log:
 
     def flush(self) -> None: ...
     def lines(self) -> bytes:
-        """Take what is not yet written (for tests)."""
+        """Take what is not yet written."""
 
     on_warning: Callable[[bytes], object] | None
     """Is told the text of each warning, without stamp and ident; may take next to no time. An error ends that."""
@@ -183,6 +190,33 @@ class Log:
     @property
     def lost(self) -> int:
         """Lines lost since the last time this was logged."""
+
+    @property
+    def lost_total(self) -> int:
+        """Lines lost since the start."""
+
+    @property
+    def problem(self) -> int:
+        """errno of the last write; 0 when it went well, or when the reader was not ready."""
+
+    @property
+    def kept(self) -> int:
+        """Bytes that could not be written yet."""
+
+@final
+class LogTurn:
+    """Lets the processes that write to one log file write one at a time, so that a line that a full disk has cut is
+    completed before another process writes. A process that stops or dies meanwhile holds up nobody.
+
+    memory: LOG_TURN_SIZE bytes that all processes share, zero at first. One process makes it, the others inherit it.
+    """
+
+    def __init__(self, memory: memoryview) -> None: ...
+    def hold(self) -> bool:
+        """Take the lock and keep it (for tests)."""
+
+    def release(self) -> None:
+        """Give the lock back (for tests)."""
 
 @final
 class AccessStep:

@@ -20,6 +20,36 @@ cdef extern from "<poll.h>" nogil:
     int poll(pollfd* fds, unsigned long count, int milliseconds)
     const short POLLOUT, POLLRDHUP
 
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    ctypedef struct pthread_mutexattr_t:
+        pass
+    int pthread_mutexattr_init(pthread_mutexattr_t* attributes)
+    int pthread_mutexattr_destroy(pthread_mutexattr_t* attributes)
+    int pthread_mutexattr_setpshared(pthread_mutexattr_t* attributes, int shared)
+    int pthread_mutexattr_setrobust(pthread_mutexattr_t* attributes, int robust)
+    int pthread_mutex_init(pthread_mutex_t* mutex, const pthread_mutexattr_t* attributes)
+    int pthread_mutex_trylock(pthread_mutex_t* mutex)
+    int pthread_mutex_unlock(pthread_mutex_t* mutex)
+    int pthread_mutex_consistent(pthread_mutex_t* mutex)
+    const int PTHREAD_PROCESS_SHARED, PTHREAD_MUTEX_ROBUST
+
+cdef extern from "<errno.h>" nogil:
+    const int EOWNERDEAD
+
+cdef extern from "<time.h>" nogil:
+    int nanosleep(const timespec* wanted, timespec* left)
+    const int CLOCK_MONOTONIC
+
+cdef extern from "<sys/stat.h>" nogil:
+    struct file_status "stat":
+        uint64_t st_dev, st_ino
+        uint32_t st_mode
+    int fstat(int fd, file_status* found)
+    bint S_ISREG(uint32_t mode)
+    bint S_ISSOCK(uint32_t mode)
+
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags)
     const int MSG_DONTWAIT, MSG_NOSIGNAL
@@ -36,6 +66,53 @@ cdef enum:
     LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what poll promises that a pipe or terminal takes without blocking
     PRIORITY_INFO = 22              # mail.info
     PRIORITY_WARNING = 20           # mail.warning
+    TURN_TRIES = 400                # to get the lock: 20 ms or a little more; its holder writes for microseconds
+    TURN_PAUSE = 50_000             # ns between two of them
+    CUT_SECONDS = 3                 # a process that does not complete its cut line for so long is stopped, or dead
+
+
+# What the processes that write to one file share. A full disk takes a part of a line; until its writer has written
+# the rest, nobody else writes, so that no line comes between the two.
+cdef struct Turn:
+    pthread_mutex_t mutex           # robust: it is free again when its holder dies
+    uint64_t cut_by                 # the writer whose line is cut at the file's end; 0: the file ends with a newline
+    uint64_t device, inode          # that file
+    int64_t tried_at                # s, monotonic: when the writer tried to complete it last
+    uint64_t writers                # numbers given so far
+
+
+LOG_TURN_SIZE = sizeof(Turn)
+
+
+@cython.final
+cdef class LogTurn:
+    """Whose turn it is to write to the log, in memory that all processes share (see core.pyi)."""
+
+    cdef object memory
+    cdef Turn* turn
+
+    def __cinit__(self, memory):
+        cdef unsigned char[::1] view = memory
+        cdef pthread_mutexattr_t attributes
+        if view.shape[0] < <Py_ssize_t> sizeof(Turn):
+            raise ValueError(f"{sizeof(Turn)} bytes are needed")
+        self.memory = memory
+        self.turn = <Turn*> &view[0]
+        pthread_mutexattr_init(&attributes)
+        pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED)
+        pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST)
+        failed = pthread_mutex_init(&self.turn.mutex, &attributes)
+        pthread_mutexattr_destroy(&attributes)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
+
+    def hold(self):
+        """Take the lock and keep it (tests)."""
+        return pthread_mutex_trylock(&self.turn.mutex) == 0
+
+    def release(self):
+        """Give the lock back (tests)."""
+        pthread_mutex_unlock(&self.turn.mutex)
 
 
 @cython.final
@@ -56,10 +133,18 @@ cdef class Log:
     cdef char stamp[64]
     cdef size_t stamp_length
     cdef char zone[8]
-    cdef int problem            # errno of the last write, 0: it went well
+    cdef bint stream            # a stream socket, as systemd's: never waits for its reader
+    cdef LogTurn shared         # None: no other process writes there
+    cdef uint64_t writer        # this process's number in it
+    cdef bint contended         # the lock was not to be had: its holder is stopped
+    cdef uint64_t device, inode
+    cdef size_t cut             # bytes of the first line in the buffer that are in the file already
+    cdef readonly int problem   # errno of the last write, 0: it went well, or the reader was not ready
+    cdef int lost_to            # errno of the write that went before the first lost line
     cdef readonly bint disconnected
     cdef bint overflow          # a part of the present line found no room
-    cdef readonly uint64_t lost
+    cdef readonly uint64_t lost         # since it was logged last
+    cdef readonly uint64_t lost_total
     cdef public object on_warning
 
     def __cinit__(self):
@@ -78,14 +163,43 @@ cdef class Log:
     def __dealloc__(self):
         free(self.buffer)
 
-    def open(self, int fd, *, bint syslog=False, bint regular=False):
+    def open(self, int fd, *, bint syslog=False, LogTurn turn=None):
+        cdef file_status found
         self.flush()
+        self.let_go()
         self.fd = fd
         self.syslog = syslog
         self.stamp_second = -1
-        self.regular = regular
+        self.regular = self.stream = False
+        if fstat(fd, &found) == 0:
+            self.regular = S_ISREG(found.st_mode)
+            self.stream = S_ISSOCK(found.st_mode)
+            self.device, self.inode = found.st_dev, found.st_ino
+        if turn is not self.shared:
+            self.shared = turn
+            self.writer = 0
+        self.contended = False
         self.problem = 0
         self.disconnected = False
+
+    def let_go(self):
+        """Write no more to where it goes now; what is kept, a line that was cut there included, goes to the next."""
+        cdef Turn* turn
+        if self.cut and self.regular:
+            if self.shared is None:
+                write(self.fd, b"\n", 1)
+            elif self.take_turn():
+                turn = self.shared.turn
+                if turn.cut_by == self.writer and write(self.fd, b"\n", 1) == 1:
+                    turn.cut_by = 0
+                pthread_mutex_unlock(&turn.mutex)
+        self.cut = 0
+        self.fd = -1
+
+    @property
+    def kept(self):
+        """Bytes that could not be written yet."""
+        return self.length
 
     def info(self, str text):
         self.message(PRIORITY_INFO, text)
@@ -275,8 +389,7 @@ cdef class Log:
     cdef void end(self) noexcept:
         """End the line. What does not fit is left out whole and counted."""
         if self.overflow or not self.room(1):
-            self.length = self.line
-            self.lost += 1
+            self.lose()
             return
         if self.length > self.text + (LOG_JSON_TEXT_LIMIT if self.json else LOG_TEXT_LIMIT):
             self.length = self.text + (LOG_JSON_TEXT_LIMIT if self.json else LOG_TEXT_LIMIT)
@@ -286,11 +399,17 @@ cdef class Log:
         if self.json:
             self.make_json()
             if self.overflow or not self.room(1):
-                self.length = self.line
-                self.lost += 1
+                self.lose()
                 return
         self.buffer[self.length] = c"\n"
         self.length += 1
+
+    cdef void lose(self) noexcept:
+        if self.lost == 0:
+            self.lost_to = self.problem
+        self.length = self.line
+        self.lost += 1
+        self.lost_total += 1
 
     cdef void make_json(self) noexcept:
         """Put an object in the place of the line's text (docs/logs.md). The text is printable by now."""
@@ -398,23 +517,86 @@ cdef class Log:
 
     cpdef flush(self):
         """Write what there is; keep what cannot be written now."""
-        cdef size_t written = 0
-        cdef Py_ssize_t got
         if self.length == 0 or self.fd < 0:
             return
+        if self.syslog or self.shared is None:
+            self.write_lines()
+        elif self.take_turn():
+            if self.nobody_is_cut():
+                self.write_lines()
+            pthread_mutex_unlock(&self.shared.turn.mutex)
+        elif self.regular:
+            self.write_lines()          # whoever has the lock is stopped; what could happen is a cut line
+        if self.length == 0 and self.lost:
+            lost = self.lost
+            self.lost = 0
+            self.warning(f"{lost} log lines were lost: {os.strerror(self.lost_to) if self.lost_to else 'too slow'}")
+
+    cdef bint take_turn(self) noexcept:
+        """Lock out the other processes. False: one of them has had the lock for too long."""
+        cdef int answer = EBUSY
+        cdef timespec pause
+        cdef int _
+        pause.tv_sec, pause.tv_nsec = 0, TURN_PAUSE
+        for _ in range(1 if self.contended else TURN_TRIES):
+            answer = pthread_mutex_trylock(&self.shared.turn.mutex)
+            if answer != EBUSY:
+                break
+            nanosleep(&pause, NULL)
+        if answer == EOWNERDEAD:
+            answer = pthread_mutex_consistent(&self.shared.turn.mutex)
+        self.contended = answer != 0
+        return not self.contended
+
+    cdef bint nobody_is_cut(self) noexcept:
+        """Whether the file ends where a line of another process does, or with the beginning of this one's."""
+        cdef Turn* turn = self.shared.turn
+        cdef timespec now
+        if turn.cut_by == 0 and self.cut == 0:
+            return True
+        if self.writer and turn.cut_by == self.writer:
+            return True
+        clock_gettime(CLOCK_MONOTONIC, &now)
+        if turn.cut_by and turn.device == self.device and turn.inode == self.inode:
+            # A full disk: nothing would find room anyway. Its writer tries every second.
+            if 0 <= now.tv_sec - turn.tried_at < CUT_SECONDS or write(self.fd, b"\n", 1) != 1:
+                return False
+            turn.cut_by = 0
+        elif turn.cut_by and self.cut and write(self.fd, b"\n", 1) != 1:   # another file's took the place of ours
+            return False
+        self.cut = 0                    # another process has ended our line: it comes again, whole
+        return True
+
+    cdef void write_lines(self) noexcept:
+        """Write as much as goes; the lines that are whole in the file are no longer kept."""
+        cdef size_t written = self.cut
+        cdef size_t whole = 0
+        cdef Py_ssize_t got
+        cdef const char* newline
+        cdef timespec now
         while written < self.length:
             got = self.write_some(self.buffer + written, self.length - written)
             if got <= 0:
                 break
             written += got
         if written:
-            self.length -= written
-            memmove(self.buffer, self.buffer + written, self.length)
-        if self.length == 0 and self.lost:
-            lost = self.lost
-            self.lost = 0
-            self.warning(f"{lost} log lines were lost: {os.strerror(self.problem) if self.problem else 'too slow'}")
-            self.problem = 0
+            newline = <const char*> memrchr(self.buffer, c"\n", written)
+            if newline != NULL:
+                whole = newline + 1 - self.buffer
+            self.length -= whole
+            memmove(self.buffer, self.buffer + whole, self.length)
+        self.cut = written - whole
+        if self.shared is None or self.syslog:
+            return
+        if self.cut:
+            if self.writer == 0:
+                self.shared.turn.writers += 1
+                self.writer = self.shared.turn.writers
+            clock_gettime(CLOCK_MONOTONIC, &now)
+            self.shared.turn.cut_by, self.shared.turn.tried_at = self.writer, now.tv_sec
+            self.shared.turn.device, self.shared.turn.inode = self.device, self.inode
+        elif self.writer and self.shared.turn.cut_by == self.writer:
+            self.shared.turn.cut_by = 0
 
     cdef Py_ssize_t write_some(self, const char* data, size_t size) noexcept:
         """Write a part, at least one line to syslog. 0 or less: not now."""
@@ -432,12 +614,20 @@ cdef class Log:
             ready.fd = self.fd
             ready.events = POLLOUT
             if poll(&ready, 1, 0) != 1:
+                self.problem = 0
                 return 0
             if size > LOG_PIPE_CHUNK:               # whole lines: other workers write to the same pipe
                 newline = <const char*> memrchr(data, c"\n", LOG_PIPE_CHUNK)
                 size = newline + 1 - data if newline != NULL else LOG_PIPE_CHUNK
-            got = write(self.fd, data, size)
-        if got < 0:
+            if self.stream:
+                got = send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            else:
+                got = write(self.fd, data, size)
+        if got >= 0:
+            self.problem = 0
+        elif errno == EAGAIN:
+            self.problem = 0
+        else:
             self.problem = errno
             self.disconnected = self.syslog and errno in (ECONNREFUSED, ENOTCONN, ECONNRESET)
         return got

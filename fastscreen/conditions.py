@@ -56,7 +56,7 @@ SIZE = len(Kind) * _SLOT
 _REMEDIES = {
     Kind.CONFIG: "run `fastscreen check`, correct the file, then `fastscreen reload`",
     Kind.TABLES: "correct the file; it is read again when it changes",
-    Kind.LOG: "make room on the disk or correct log.to, then `fastscreen reopen`",
+    Kind.LOG: "make room on the disk, repair the path in log.to or start what reads it; retried automatically",
     Kind.CACHE: "make room on the disk, or repair the path in cache.path; retried automatically",
     Kind.MTA: "start the mail server, or correct handoff.to; retried with each client",
     Kind.RESOLVER: "start the resolver, or correct dnsbl.resolvers or resolv.conf; retried automatically",

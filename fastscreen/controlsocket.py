@@ -7,12 +7,12 @@ import errno
 import fcntl
 import grp
 import os
-import pwd
 import socket
 import stat
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError
+from fastscreen.safe_open import Account, account, acting_as, located, make_folder
 
 BACKLOG = 64
 PATH_MOST = 107  # octets in sockaddr_un
@@ -22,15 +22,19 @@ MODE = 0o660
 class ControlSocket:
     """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away."""
 
-    def __init__(self, path: Path | None, listener: socket.socket) -> None:
+    def __init__(self, path: Path | None, listener: socket.socket, who: Account | None = None) -> None:
+        """who: whose rights take the name away, as long as the process is root; None: its own."""
         self.listener = listener
         self._path = path
+        self._who = who
         self._found = _identity(path) if path is not None else None
 
     def close(self) -> None:
         """The name stays when it has become another's, or when its folder is not ours to write to."""
         self.listener.close()
-        with contextlib.suppress(OSError):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            if self._who is not None and os.geteuid() == 0:
+                stack.enter_context(acting_as(self._who))
             if self._path is not None and _identity(self._path) == self._found:
                 self._path.unlink()
 
@@ -43,11 +47,28 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
     """
     if len(os.fsencode(path)) > PATH_MOST:
         raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST} octets")
-    owner = pwd.getpwnam(user) if user else None
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True, mode=0o755)
-        if owner is not None:
-            os.chown(path.parent, owner.pw_uid, owner.pw_gid)
+    make_folder(path.parent, user, mode=0o755)
+    gid = grp.getgrnam(group).gr_gid if group else -1
+    who = account(user) if os.geteuid() == 0 else None
+    if who is None:
+        return _bound(path, -1, gid, None)
+    with located(str(path), who) as location:
+        if location.root_only:  # nobody can change the way while root goes it
+            return _bound(path, who.uid, who.gid if gid < 0 else gid, None)
+    with acting_as(who):
+        made = _bound(path, -1, -1, who)
+        name = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        # The user need not be in the group. What the name stands for now is a socket of the user's, and no other file.
+        found = os.fstat(name)
+        if gid >= 0 and stat.S_ISSOCK(found.st_mode) and found.st_uid == who.uid and found.st_nlink == 1:
+            os.chown(f"/proc/self/fd/{name}", -1, gid)
+    finally:
+        os.close(name)
+    return made
+
+
+def _bound(path: Path, uid: int, gid: int, who: Account | None) -> ControlSocket:
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -58,11 +79,10 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
             listener.bind(str(path))
         finally:
             os.umask(before)
-        gid = grp.getgrnam(group).gr_gid if group else owner.pw_gid if owner is not None else -1
-        os.chown(path, owner.pw_uid if owner is not None else -1, gid, follow_symlinks=False)
+        os.chown(path, uid, gid, follow_symlinks=False)
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        return ControlSocket(path, listener)
+        return ControlSocket(path, listener, who)
     except BaseException:
         listener.close()
         raise
@@ -85,11 +105,24 @@ def _clear(path: Path) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise OSError(errno.EEXIST, "there is a file of this name, and it is no socket")
+    code = _connected(path)
+    if code == errno.EACCES and os.getuid() == 0 != os.geteuid():  # one of root's, in the user's folder
+        user = os.geteuid()
+        os.seteuid(0)
+        try:
+            code = _connected(path)
+        finally:
+            os.seteuid(user)
+    if code != errno.ECONNREFUSED:
+        raise OSError(errno.EADDRINUSE, "another process answers there")
+    path.unlink()
+
+
+def _connected(path: Path) -> int:
+    """Try to connect; return errno."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
-        if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
-            raise OSError(errno.EADDRINUSE, "another process answers there")
-    path.unlink()
+        return probe.connect_ex(str(path))
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from fastscreen.starttls.process import TlsProcess
 from fastscreen.warningbook import WarningBook
 from fastscreen.worker import Crew, Seat, Worker
 
-SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+SIGNALS = (signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 """The supervisor's own: blocked in it, and waited for."""
 
 
@@ -88,11 +88,13 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
     code = 70  # EX_SOFTWARE
     try:
         # Not SIG_IGN, which the child's own children would inherit; a terminal's Ctrl-C goes to all of them.
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         for place in held.everyone:
             place.leave()
+        if held.key_reader is not None:
+            held.key_reader.close()
         code = whatever()
     except BaseException:
         traceback.print_exc()
@@ -130,6 +132,7 @@ def _work(held: Holdings, place: Place, theirs: socket.socket, mark: memoryview,
         held.pulse(place),
         fresh(held.condition_memory[number]),
     )
+    target.watch(seat.conditions)
     return Worker(held.config, held.tables, own, target, seat).run()
 
 
@@ -148,6 +151,7 @@ def _encrypt(held: Holdings, place: Place, theirs: socket.socket) -> int:
     ready = held.tls_ready[number : number + 1]
     conditions = fresh(held.condition_memory[len(held.places) + number])
     seat = TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates, held.pulse(place), conditions)
+    target.watch(seat.conditions)
     return TlsProcess(held.config, target, seat).run()
 
 
@@ -195,6 +199,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
     close_all(held.tls_pair)
     target = held.target.for_child()
     target.log.on_warning = WarningBook(held.books[-1]).write
+    target.watch(fresh(held.condition_memory[-1]))
     daemon = Daemon(
         pid=os.getppid(),
         started=held.started,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,8 +22,9 @@ from fastscreen.listhealth import table
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
-from fastscreen.starttls import certificates
+from fastscreen.starttls import keyreader
 from fastscreen.starttls.certificates import Certificates
+from fastscreen.starttls.keyreader import KeyReader
 from fastscreen.warningbook import WarningBook
 
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
@@ -74,6 +76,8 @@ class Holdings:
         self.tls: list[Place] = []
         """The TLS processes'."""
         self.certificates: Certificates | None = None
+        self.key_reader: KeyReader | None = None
+        """Reads renewed keys that only root may read; None: not needed, or not possible."""
         self.control: controlsocket.ControlSocket | None = None
         self.metrics: controlsocket.ControlSocket | None = None
         """Where the hub serves /metrics."""
@@ -81,23 +85,24 @@ class Holdings:
     def bind(self, user: str, count: int) -> list[str]:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
         config = self.config
-        self.target = LogTarget(config)
+        self.target = LogTarget(config, user)
+        if self.target.problem:
+            print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
         given = activation.take()
         activation.check(given, config.listen.ports, count)
         for address, port in config.listen.ports.items():
             if (group := given.get(address)) is not None:
                 activation.prepare(group, self.key, config.worker_prefix, by_client=port is None)
             self.groups[address] = group or self.listen(address, port, count)
-        if user:
-            self.target.give_to(user)
         if config.cache.path:
             privileges.give_folder(Path(config.cache.path).parent, user)
         controlsocket.check_group(config)
         if config.tls.certificates:
             try:
-                self.certificates = certificates.read(config.tls.certificates)
+                self.certificates = keyreader.read_files(config.tls.certificates, user)
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
+            self.key_reader = keyreader.start(config.tls.certificates, user)
         return [*self._make_folders(user), *self._make_control(user)]
 
     def listen(self, address: Endpoint, port: ProxyPort | None, count: int) -> list[socket.socket]:
@@ -163,6 +168,7 @@ class Holdings:
         self.target.log.on_warning = WarningBook(self.books[-2]).write
         self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.books]
         self.conditions = Conditions(self.condition_memory[-2])
+        self.target.watch(self.conditions)
 
     @property
     def everyone(self) -> list[Place]:
@@ -211,11 +217,7 @@ class Holdings:
     def _say(self, say: Callable[[str], object], text: str) -> None:
         """There is no loop that would write later, or find a log daemon that was restarted."""
         say(text)
-        self.target.log.flush()
-        if self.target.log.disconnected:
-            with contextlib.suppress(OSError):
-                self.target.open()
-            self.target.log.flush()
+        self.target.tick()
 
 
 def warnings_of(tables: policy.Tables, count: int) -> tuple[str, ...]:

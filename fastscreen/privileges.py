@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError, Pass
+from fastscreen.safe_open import make_folder
 
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -41,15 +42,10 @@ def give_folder(path: Path, user: str, key: str = "cache.path") -> None:
 
     key: what of the configuration names it, for the error.
     """
-    if path.is_dir():
-        return
     try:
-        path.mkdir(parents=True, mode=0o750)
+        make_folder(path, user)
     except OSError as error:
         raise OSError(error.errno, f"{key}: {error.filename}: {error.strerror}") from None
-    if user:
-        owner = pwd.getpwnam(user)
-        os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def become(user: str) -> None:

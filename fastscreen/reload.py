@@ -29,10 +29,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
 
     path: the configuration's; None: the built-in settings, which do not change.
     """
-    try:
-        held.target.open()
-    except OSError as error:
-        held.warn(f"log not opened again: {one_line(error)}")
+    held.target.reopen()
     held.order(ReopenLog())
     if path is None:
         return

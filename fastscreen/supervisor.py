@@ -21,11 +21,12 @@ from fastscreen import __version__, cachefile, forks, limits, notify, policy, pr
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
-from fastscreen.channel import Failed, Ready, Stop
+from fastscreen.channel import Failed, Ready, ReopenLog, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.place import Place, Pulse
+from fastscreen.place import TICK, Place, Pulse
+from fastscreen.starttls import renewal
 from fastscreen.worker import one_line
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
@@ -46,6 +47,7 @@ class Supervisor:
         self._stopping = False
         self._stop_by = 0.0
         self._look_at = math.inf
+        self._log_at = 0.0
         self._cache_deaths: list[float] = []
         self._turns = Turns()
         self._refresh_is_given_up = False
@@ -136,10 +138,16 @@ class Supervisor:
                     notify.reloading()
                     self._reload()
                     notify.tell("READY=1")
+                case signal.SIGUSR1:
+                    held.target.reopen()
+                    held.order(ReopenLog())
                 case signal.SIGTERM | signal.SIGINT:
                     self._stop()
             now = time.monotonic()
             held.watchdog.feed(now)
+            if now >= self._log_at and held.target.needs_tick:
+                self._log_at = now + TICK
+                held.target.tick()
             self._look_after(now)
             if self._stopping and now >= self._stop_by:
                 self._stop_by = now + STOP_SECONDS
@@ -209,6 +217,8 @@ class Supervisor:
             due.append(self._stop_by)
         else:
             due.append(self._look_at)
+        if self._held.target.needs_tick:
+            due.append(self._log_at)
         if self._held.watchdog.interval:
             due.append(self._held.watchdog.due)
         info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))
@@ -223,6 +233,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            reader = self._held.key_reader
+            if reader is not None and reader.pid == pid:
+                renewal.reader_ended(self._held, how_ended(os.waitstatus_to_exitcode(status)))
             for place in self._held.everyone:
                 if place.pid == pid:
                     self._bury_one(place, os.waitstatus_to_exitcode(status))

@@ -246,10 +246,7 @@ class Worker:
             try:
                 if number % RESOLVERS_TICKS == 0:
                     await self._follow_system()
-                if self._log.disconnected:
-                    with contextlib.suppress(OSError):
-                        self._target.open()
-                self._log.flush()
+                self._target.tick()
             except Exception as error:
                 self._errors.tell("the worker's housekeeping", error)
 
@@ -328,8 +325,7 @@ class Worker:
             case Stop():
                 self._stop()
             case ReopenLog():
-                with contextlib.suppress(OSError):  # the supervisor has tried before, and told
-                    self._target.open()
+                self._target.reopen()  # what goes wrong, the supervisor has told
             case Reload():
                 # One at a time: the supervisor waits for the answer, but not for ever.
                 self._reloading = asyncio.get_running_loop().create_task(

@@ -37,7 +37,7 @@ def run(config: Config, target: LogTarget, conditions: Conditions) -> int:
         conditions.end(Kind.ALLOWLIST)
     else:
         conditions.begin(Kind.ALLOWLIST, "no list could be refreshed")
-    target.log.flush()
+    target.close()
     return end
 
 

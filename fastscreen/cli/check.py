@@ -29,6 +29,7 @@ from fastscreen.footer import Footer
 from fastscreen.logs import SYSLOG_SOCKET
 from fastscreen.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
 from fastscreen.probe import ProbeError, try_pass, try_proxy
+from fastscreen.safe_open import will_be_given
 from fastscreen.tables import TableError, open_table
 
 EXAMPLES = """\
@@ -74,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = load(arguments.config)
         raise_descriptor_limit(limits.wanted_descriptors(config, limits.Share(0, policy.worker_count(config))))
-        certificates = list(checked_certificates(config))  # as root, as `run` reads them
+        # As root, as `run` does both.
+        certificates = list(checked_certificates(config, user_of(config)))
+        gives_log = root and _gives_log(config)
         checks = list(checked_user(config))
         at_start = without_tables_to_come(config)
         policy.build(at_start, "", lambda warning: None)  # first: it names every table that cannot be read
@@ -87,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print_problems(error)
         return 2
-    checks += [Check(*found) for found in (*certificates, *checked_renewal(config))]
+    checks += [Check(*found) for found in (*certificates, *checked_renewal(config, root))]
     checks += [Check(*found) for found in checked_allowlists(config, root)]
-    checks += checked_files(config, root)
+    checks += checked_files(config, root, gives_log)
     checks += checked_control(config, root)
     checks += checked_proxy(config)
     checks += checked_limits(config)
@@ -168,23 +171,30 @@ def _table(what: str, items: object, warnings: list[str]) -> Iterator[Check]:
         yield Check(what, True, escaped(", ".join(items) or "nothing", 500))
 
 
-def checked_files(config: Config, root: bool) -> Iterator[Check]:
+def _gives_log(config: Config) -> bool:
+    try:
+        return isinstance(config.log.to, LogFile) and will_be_given(config.log.to.path, user_of(config))
+    except OSError:
+        return False  # the user's own look tells why
+
+
+def checked_files(config: Config, root: bool, gives_log: bool) -> Iterator[Check]:
     """Whether the cache and the log can be written by the user that this process is.
 
-    root: `run` starts as root, makes the cache's folder for the user, and gives the log to it.
+    root: `run` starts as root, and makes the cache's folder for the user. gives_log: it makes the log the user's.
     """
     if config.cache.path:
         yield _looked("cache.path", Path(config.cache.path), _cache, root)
     if isinstance(config.log.to, LogFile):
-        yield _looked("log.to", Path(config.log.to.path), _log, root)
+        yield _looked("log.to", Path(config.log.to.path), _log, gives_log)
     if isinstance(config.log.to, LogSyslog) and not Path(SYSLOG_SOCKET).is_socket():
         yield Check("log.to", False, f"{SYSLOG_SOCKET}: there is no log daemon's socket")
 
 
-def _looked(what: str, path: Path, look: Callable[[Path, bool], Check], root: bool) -> Check:
+def _looked(what: str, path: Path, look: Callable[[Path, bool], Check], more: bool) -> Check:
     """A check of a file, when even looking may be forbidden."""
     try:
-        return look(path, root)
+        return look(path, more)
     except OSError as error:
         return Check(what, False, f"{escaped(str(path))}: {_user()}: {error.strerror}")
 
@@ -195,10 +205,10 @@ def _cache(path: Path, root: bool) -> Check:
     return _writable("cache.path", path, also=path.parent)  # LMDB makes a lock file beside it
 
 
-def _log(path: Path, root: bool) -> Check:
-    if root and path.parent.is_dir() and not path.is_dir():
+def _log(path: Path, given: bool) -> Check:
+    if path.parent.is_dir() and given:
         return Check("log.to", True, f"{escaped(str(path))} will be the user's")
-    return _writable("log.to", path)
+    return _writable("log.to", Path(os.path.realpath(path)) if path.is_symlink() else path)
 
 
 def checked_control(config: Config, root: bool) -> Iterator[Check]:

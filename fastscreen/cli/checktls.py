@@ -8,22 +8,22 @@ from datetime import UTC, datetime
 
 from fastscreen.config import Config
 from fastscreen.config.escape import escaped
-from fastscreen.starttls import certificates
 from fastscreen.starttls.context import ContextError, chains, new_context
+from fastscreen.starttls.keyreader import read_files
 from fastscreen.starttls.validity import validity
 
 Found = tuple[str, bool, str]  # the key, whether it is well, what was found
 
 
-def checked_certificates(config: Config) -> Iterator[Found]:
-    """Load what `run` would load, as the user that it starts as."""
+def checked_certificates(config: Config, user: str) -> Iterator[Found]:
+    """Load what `run` would load, as the user that it starts as. user: whom it becomes."""
     settings = config.tls
     if not settings.certificates:
         if settings.level == "none":
             yield "tls.level", True, "none: no STARTTLS"
         return
     try:
-        files = certificates.read(settings.certificates)
+        files = read_files(settings.certificates, user)
     except OSError as error:
         yield "tls.certificates", False, f"{escaped(str(error.filename))}: {error.strerror}"
         return
@@ -40,13 +40,14 @@ def checked_certificates(config: Config) -> Iterator[Found]:
         files.close()
 
 
-def checked_renewal(config: Config) -> Iterator[Found]:
-    """Whether SIGHUP, as the user that this process has become, will find new certificates."""
+def checked_renewal(config: Config, root: bool) -> Iterator[Found]:
+    """Who will read new certificates at SIGHUP. root: `run` starts as root, too."""
     for path in config.tls.certificates:
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         except PermissionError:
-            detail = f"{escaped(path)}: only root may read it: a new one takes effect at a restart, not at SIGHUP"
-            yield "tls.certificates", True, detail
+            if root:
+                who = "a process that keeps the right to reads a new one at SIGHUP"
+                yield "tls.certificates", True, f"{escaped(path)}: only root may read it: {who}"
         except OSError:  # told already
             continue

@@ -550,7 +550,7 @@ KEYS = (
         "[]",
         values.ListOf(tlsvalues.PemFile(), most=20),
         "PEM files with private keys and certificate chains, in the order in which Postfix wants them: a key, then its "
-        "chain. Read as root at the start; at SIGHUP as the user.",
+        "chain. Read as root at the start; at SIGHUP as the user, or by a process that may still read root's files.",
         ("postscreen_tls_chain_files", "tlsproxy_tls_chain_files"),
         ("smtpd_tls_chain_files",),
     ),
@@ -727,7 +727,7 @@ KEYS = (
         "log.to",
         '"stderr"',
         values.LogTo(),
-        "Where the log goes; a file is opened again at SIGHUP.",
+        "Where the log goes. A file is opened again at SIGHUP and by `fastscreen reopen`.",
         ("maillog_file",),
     ),
     Key(

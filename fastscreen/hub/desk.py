@@ -42,7 +42,7 @@ class Desk:
     def _answer(self, question: Question) -> Any:
         match question:
             case Stats():
-                return {"pid": os.getpid(), "lost_log_lines": self._log.lost, **self._screener.stats()}
+                return {"pid": os.getpid(), "lost_log_lines": self._log.lost_total, **self._screener.stats()}
             case Lists():
                 return self._screener.lists()
             case Live(terms, order, limit):

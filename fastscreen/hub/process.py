@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import socket
@@ -118,6 +117,7 @@ class Hub:
         while True:
             await asyncio.sleep(place.TICK)
             place.beat(self._daemon.pulse)
+            self._target.tick()
 
     # ---- callers
 
@@ -154,8 +154,7 @@ class Hub:
             return
         match order:
             case ReopenLog():
-                with contextlib.suppress(OSError):  # the supervisor tells
-                    self._target.open()
+                self._target.reopen()  # what goes wrong, the supervisor tells
             case Reload():
                 self._config, _ = channel.read_settings(descriptors[0])
                 self._house.configure(self._config)

@@ -200,10 +200,7 @@ class TlsProcess:
                 self._hall.gate.admit()
                 if datetime.now(UTC) - self._expiry_told > DAY:
                     self._warn_of_expiry()
-                if self._log.disconnected:
-                    with contextlib.suppress(OSError):
-                        self._target.open()
-                self._log.flush()
+                self._target.tick()
             except Exception as error:
                 self._errors.tell("the TLS process's housekeeping", error)
 
@@ -216,8 +213,7 @@ class TlsProcess:
             return
         match order:
             case ReopenLog():
-                with contextlib.suppress(OSError):  # the supervisor tells
-                    self._target.open()
+                self._target.reopen()  # what goes wrong, the supervisor tells
             case Reload():
                 self._reload(descriptors)
             case _:

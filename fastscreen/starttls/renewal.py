@@ -1,7 +1,11 @@
-"""SIGHUP for the TLS processes: the files of `tls.certificates` are read again, as the user that fastscreen became."""
+"""SIGHUP for the TLS processes: the files of `tls.certificates` are read again, as the user that fastscreen became.
+
+What only root may read, the process reads that was started for that (`keyreader.py`).
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 
@@ -9,13 +13,14 @@ import msgspec
 
 from fastscreen import channel
 from fastscreen.channel import Failed, Ready
+from fastscreen.conditions import Kind
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
 from fastscreen.forks import Silent, hear, tried
 from fastscreen.holdings import Holdings
-from fastscreen.starttls import certificates
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import ContextError
+from fastscreen.starttls.keyreader import read_files
 from fastscreen.starttls.process import prepared
 
 ANSWER_SECONDS = 10.0
@@ -33,7 +38,7 @@ def renew(held: Holdings, before: Tls) -> None:
         return
     now = held.certificates
     try:
-        found = certificates.read(settings.certificates)
+        found = read_files(settings.certificates, "", held.key_reader)
     except OSError as error:
         # Log rotation sends SIGHUP every day: that root alone may read what has not changed is no news then.
         if now is None or not isinstance(error, PermissionError) or not now.unchanged(settings.certificates):
@@ -54,7 +59,22 @@ def renew(held: Holdings, before: Tls) -> None:
     held.config, held.certificates = _with(held.config, settings, found), found
     if now is not None and found is not now:
         now.close()
+    if found is not now:
+        held.conditions.end(Kind.CERTIFICATES)
     _hand_out(held, found)
+
+
+def reader_ended(held: Holdings, how: str) -> None:
+    """The process that reads root's keys is no more, and nobody has the rights to start it again."""
+    reader, held.key_reader = held.key_reader, None
+    if reader is None:
+        return
+    reader.close()
+    missed = [path for path in reader.paths if not os.access(path, os.R_OK)]
+    if missed:
+        text = f"the process that reads root's keys {how}: {missed[0]} can be renewed only by a restart"
+        held.warn(f"tls.certificates: {text}; or let the user's group read it")
+        held.conditions.begin(Kind.CERTIFICATES, f"tls.certificates: {text}, or when the user's group may read it")
 
 
 def _with(config: Config, settings: Tls, found: Certificates) -> Config:
@@ -110,3 +130,4 @@ def _hand_out(held: Holdings, found: Certificates) -> None:
 def _warn(held: Holdings, problem: str) -> None:
     rest = "what is in use stays" if held.certificates is not None else "no TLS"
     held.warn(f"[tls] not taken over: {problem}: {rest}")
+    held.conditions.begin(Kind.CERTIFICATES, f"[tls] not taken over: {problem}: {rest}")

@@ -23,6 +23,7 @@ PROGRAMS = {
     "nsd": ("/usr/sbin/nsd", "nsd"),
     "curl": ("/usr/bin/curl", "curl"),
     "ip": ("/usr/sbin/ip", "iproute2"),
+    "ss": ("/usr/bin/ss", "iproute2"),
     "setpriv": ("/usr/bin/setpriv", "util-linux"),
     "unshare": ("/usr/bin/unshare", "util-linux"),
     "script": ("/usr/bin/script", "bsdutils"),

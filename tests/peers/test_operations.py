@@ -1,8 +1,10 @@
 """What others read of us: promtool, systemd, fail2ban, logrotate, mandoc; and a wheel in an environment of its own."""
 
+import grp
 import gzip
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -154,9 +156,9 @@ def _allowed_calls() -> set[str]:
 def _sandboxed(trace: str) -> None:
     """AssertionError: a process did what the unit does not allow."""
     unit = UNIT.read_text()
-    # the exec is systemd's, and who is no root becomes nobody else
+    # The exec is systemd's. A process that is not root becomes nobody else, and has no keys of root's to read.
     made = set(re.findall(r"(?m)^\d+ +(?:<\.\.\. )?(\w+)[( ]", trace)) - {"execve"}
-    made -= {"setgroups", "setresgid", "setresuid", "setgid", "setuid"}
+    made -= {"setgroups", "setresgid", "setresuid", "setgid", "setuid", "capget", "capset"}
     assert len(made) > 40
     assert {"splice", "memfd_create", "connect"} <= made
     assert made - _allowed_calls() <= {"unfinished"}
@@ -543,39 +545,76 @@ def test_fail2ban_finds_a_dropped_client_in_our_log(start: Start) -> None:
 # ---- manual, packages
 
 
-def test_logrotate(start: Start, folder: Path) -> None:
-    """Twice: the second compresses what the first left to us until the new file was open."""
+def logs_of(screener: Screener) -> set[int]:
+    """The inodes of the files that its processes write their log to."""
+    found = set()
+    for pid in (screener.pid, *screener.workers()):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            if str(entry.readlink()).startswith(str(screener.log)):
+                found.add(entry.stat().st_ino)
+    return found
+
+
+@pytest.mark.parametrize("whose", ["user", "root"])
+def test_logrotate(start: Start, folder: Path, whose: str) -> None:
+    """Twice: the second compresses what the first left to us until the new file was open. In the user's folder with the
+    user's rights: a link that the user has planted there changes nothing of root's."""
     needs.root("logrotate gives the new file to the user that fastscreen is")
     logrotate = needs.program("logrotate")
-    screener = start({"listen": {"workers": 2}})
-    log = screener.log
+    logs = Path(tempfile.mkdtemp(prefix="fastscreen-logs-"))
+    logs.chmod(0o755)
+    if whose == "user":
+        shutil.chown(logs, USER)
+    screener = Screener(folder, {"listen": {"workers": 2}, "log": {"to": f"file:{logs / 'screener.log'}"}})
+    screener.log = log = logs / "screener.log"
+    group = grp.getgrgid(pwd.getpwnam(USER).pw_gid).gr_name
     theirs = (ROOT / "contrib/logrotate").read_text()
+    assert "kill" not in theirs
     for name, ours in {
-        "/var/log/fastscreen/": f"{folder}/",
-        "/var/log/fastscreen.log": str(folder / "none"),
-        "/etc/fastscreen/fastscreen.toml": str(screener.config),
-        "0640 postfix": f"0640 {USER}",
+        "/var/log/fastscreen/*.log": str(log if whose == "user" else folder / "none"),
+        "/var/log/fastscreen.log": str(log if whose == "root" else folder / "none"),
+        "/usr/bin/fastscreen reopen -c /etc/fastscreen/fastscreen.toml": "kill -USR1 PID",
+        "su postfix postfix": f"su {USER} {group}",
+        "0640 postfix postfix": f"0640 {USER} {group}",
+        "0640 postfix adm": f"0640 {USER} adm",
     }.items():
-        assert name in theirs
-        theirs = theirs.replace(name, ours)
+        lines = [line for line in theirs.splitlines() if not line.startswith("#")]
+        assert any(name in line for line in lines), name
+        theirs = "\n".join(line.replace(name, ours) for line in lines) + "\n"
     rules = folder / "rules"
-    rules.write_text(theirs)
-    rules.chmod(0o644)
-    for turn in (1, 2):
-        before = log.stat().st_ino
-        ran = run(logrotate, "--force", "--state", str(folder / "state"), str(rules))
-        assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
-        screener.line(" configuration reloaded")
-        found = log.stat()
-        assert (found.st_ino != before, found.st_mode & 0o777, log.owner(), log.group()) == (True, 0o640, USER, "adm")
-        for number in range(20):  # both workers
-            with screener.connect(f"127.{turn}.0.{number}"):
-                screener.line(rf"CONNECT from \[127\.{turn}\.0\.{number}\]")
-    old = gzip.decompress(Path(f"{log}.2.gz").read_bytes()).decode()
-    assert " daemon started " in old
-    assert "CONNECT" not in old
-    newer = Path(f"{log}.1").read_text()
-    assert newer.count("CONNECT from [127.1.0.") == 20
+    screener.start()
+    try:
+        rules.write_text(theirs.replace("PID", str(screener.pid)))
+        rules.chmod(0o644)
+        for turn in (1, 2):
+            before = log.stat().st_ino
+            ran = run(logrotate, "--force", "--state", str(folder / "state"), str(rules))
+            assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+            found = log.stat()
+            assert (found.st_ino != before, found.st_mode & 0o777, log.owner()) == (True, 0o640, USER)
+            assert log.group() == ("adm" if whose == "root" else group)
+            wait_until(lambda: logs_of(screener) == {log.stat().st_ino}, "all processes to open the new file")
+            for number in range(20):  # both workers
+                with screener.connect(f"127.{turn}.0.{number}"):
+                    screener.line(rf"CONNECT from \[127\.{turn}\.0\.{number}\]")
+        old = gzip.decompress(Path(f"{log}.2.gz").read_bytes()).decode()
+        assert " daemon started " in old
+        assert "CONNECT" not in old
+        newer = Path(f"{log}.1").read_text()
+        assert newer.count("CONNECT from [127.1.0.") == 20
+        screener.stop()
+        if whose == "user":
+            secret = logs.with_suffix(".secret")
+            secret.write_text("secret")
+            secret.chmod(0o600)
+            log.unlink()
+            log.symlink_to(secret)
+            run(logrotate, "--force", "--state", str(folder / "state"), str(rules))
+            assert (secret.read_text(), secret.owner(), secret.stat().st_mode & 0o777) == ("secret", "root", 0o600)
+            secret.unlink()
+    finally:
+        screener.stop()
+        shutil.rmtree(logs)
 
 
 @pytest.mark.parametrize("page", ["fastscreen.1", "fastscreen.toml.5"])

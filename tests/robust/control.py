@@ -77,3 +77,10 @@ class Control:
         assert "\n" not in answer["error"]
         text: str = answer["error"]
         return text
+
+
+def conditions(path: Path | str) -> Map:
+    """What lasts now, by its kind; empty as well while nobody answers there."""
+    with contextlib.suppress(OSError, Closed), Control(path) as control:
+        return {one["kind"]: one["text"] for one in control.ok("status")["conditions"]}
+    return {}

@@ -88,7 +88,7 @@ def test_cache_that_fails_at_the_end_of_a_batch(tmp_path: Path) -> None:
 
     log = Log("x", host="h", pid=1)
     with (tmp_path / "log").open("wb") as file:
-        log.open(file.fileno(), regular=True)
+        log.open(file.fileno())
         screener = core(tmp_path, log, Odd())
         screener.probe()
         for _ in range(2):

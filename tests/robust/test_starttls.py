@@ -2,20 +2,26 @@
 
 import contextlib
 import os
+import pwd
 import random
+import re
 import shutil
 import signal
 import smtplib
 import ssl
 import subprocess
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peers import certificate, needs
 
+from robust import harness
 from robust.conftest import Start
+from robust.control import conditions
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import GREETING, TEASER, USER, Client, Screener, merge, wait_until
 from robust.test_control import connected, eventually
@@ -507,7 +513,7 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
     )
     with secured(screener) as client:
         assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
-    crew = ["fastscreen", "fastscreen-hub", "fastscreen-tls"]
+    crew = ["fastscreen", "fastscreen-hub", "fastscreen-keys", "fastscreen-tls"]
     wait_until(lambda: sorted(processes(screener).values()) == crew, "the hub")
     names = processes(screener)
     secret = key.read_bytes().splitlines()[1]
@@ -517,7 +523,8 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
         assert has == (pid == screener.pid or names[pid] == "fastscreen-tls"), names.get(pid)
         assert pid in tls_pids(screener) or secret not in memory(pid)
     # Another process of the same user, such as a worker that somebody broke into, does not get there.
-    for pid in (screener.pid, *tls_pids(screener)):
+    (reader,) = (pid for pid, name in names.items() if name == "fastscreen-keys")
+    for pid in (screener.pid, reader, *tls_pids(screener)):
         look = subprocess.run(["ls", f"/proc/{pid}/fd"], user=USER, capture_output=True, text=True, check=False)
         assert "Permission denied" in look.stderr
 
@@ -586,7 +593,8 @@ def test_not_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any], 
     elif what == "unreadable":
         needs.root("a file that only root may read")
         chain.chmod(0o600)
-        chain.replace(target)
+        target.unlink()
+        target.symlink_to(chain)  # in the user's folder: nobody follows it with root's rights
         why = f"{target}: Permission denied"
     else:
         target.write_bytes(b"")
@@ -615,6 +623,154 @@ def test_rotation_is_silent_about_roots_keys(start: Start, folder: Path, tls: di
         assert isinstance(client.socket, ssl.SSLSocket)
         assert client.socket.version() == "TLSv1.2"
     assert screener.lines("warning") == []
+
+
+@pytest.fixture
+def roots() -> Iterator[Path]:
+    """A folder that only root may look into, as certbot's."""
+    needs.root("files that only root may read")
+    made = Path(tempfile.mkdtemp(prefix="fastscreen-keys-"))
+    yield made
+    shutil.rmtree(made)
+
+
+def reader_of(screener: Screener) -> int:
+    (pid,) = (pid for pid, name in processes(screener).items() if name == "fastscreen-keys")
+    return pid
+
+
+def test_roots_keys_are_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any], roots: Path) -> None:
+    """As certbot leaves them: links into another folder of root's, which point to new files after a renewal. What goes
+    wrong is shown until it is mended."""
+    control = folder / "control"
+    files = [roots / "privkey.pem", roots / "fullchain.pem"]
+
+    def renewed(name: str, first: int = 0) -> None:
+        made = certificate.make(roots, name)
+        for file, target in list(zip(files, made, strict=True))[first:]:
+            file.unlink(missing_ok=True)
+            file.symlink_to(target.name)
+
+    renewed("one")
+    screener = start(tls, {"tls": {"certificates": [str(file) for file in files]}, "control": {"path": str(control)}})
+    with secured(screener) as client:
+        old = shown(client)
+    renewed("two", 1)
+    screener.reload()
+    problem = screener.line(r"warning: \[tls\] not taken over: .* do not belong together: what is in use stays$")
+    wait_until(lambda: conditions(control).get("certificates", "") in problem, "the condition")
+    assert conditions(control)["certificates"]
+    renewed("two")
+    screener.reload()
+    wait_until(lambda: conditions(control) == {}, "the end of the condition")
+    with secured(screener) as client:
+        new = shown(client)
+        assert old != new
+    os.kill(tls_pids(screener)[0], signal.SIGKILL)
+    screener.line(r": tls is process \d+ now$")
+    with secured(screener) as client:
+        assert shown(client) == new
+    assert len(screener.lines("warning")) == 2
+
+
+def test_keys_that_cannot_be_read_for_now(start: Start, folder: Path, tls: dict[str, Any], roots: Path) -> None:
+    """A FIFO or a folder instead of a key, none, or one that is much too long: nobody waits, what is in use stays."""
+    key, chain = certificate.make(roots, "mx")
+    aside = key.rename(roots / "aside")
+    key.symlink_to(aside)
+    screener = start(tls, {"tls": {"certificates": [str(key), str(chain)]}})
+    with secured(screener) as client:
+        old = shown(client)
+    for spoil, why in (
+        (lambda: os.mkfifo(key), "not a file"),
+        (key.mkdir, "not a file"),
+        (lambda: None, "No such file or directory"),
+        (lambda: key.write_bytes(bytes(1 << 21)), "larger than 1048576 octets"),
+    ):
+        if key.is_dir():
+            key.rmdir()
+        key.unlink(missing_ok=True)
+        spoil()
+        screener.reload()
+        assert screener.lines("warning")[-1].endswith(
+            f"warning: [tls] not taken over: tls.certificates: {key}: {why}: what is in use stays"
+        )
+    key.unlink()
+    aside.rename(key)
+    with secured(screener) as client:
+        assert shown(client) == old
+    screener.reload()
+    assert len(screener.lines("warning")) == 4
+
+
+def test_the_process_that_reads_roots_keys(start: Start, folder: Path, tls: dict[str, Any], roots: Path) -> None:
+    """It is the user, with one capability and one socket. It can be killed, and that is shown."""
+    control = folder / "control"
+    files = [str(path) for path in certificate.make(roots, "mx")]
+    screener = start(tls, {"tls": {"certificates": files}, "control": {"path": str(control)}})
+    pid = reader_of(screener)
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert set(status["Uid"].split()) == {str(pwd.getpwnam(USER).pw_uid)}
+    assert 0 not in map(int, status["Groups"].split())
+    assert (int(status["CapPrm"], 16), int(status["CapEff"], 16)) == (1 << 2, 1 << 2)
+    assert status["NoNewPrivs"] == "1"
+    open_files = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    assert sum(link.startswith("socket:") for link in open_files) == 1
+    assert {link for link in open_files if not link.startswith("socket:")} == {"/dev/null"}
+    (own,) = sockets_of(pid)
+    listed = subprocess.run([needs.program("ss"), "-xnH"], capture_output=True, text=True, check=True).stdout
+    (other_end,) = re.findall(rf"\* {own} +\* (\d+)", listed)
+    assert other_end in sockets_of(screener.pid)
+
+    def alone() -> bool:
+        """Nobody else can ask it, as soon as it has begun its own work."""
+        return not any(other_end in sockets_of(other) for other in processes(screener))
+
+    wait_until(lambda: "fastscreen-hub" in processes(screener).values() and alone(), "the others to let go")
+    new = [str(path) for path in certificate.make(roots, "new")]
+    screener.reload(merge(screener.settings, {"tls": {"certificates": new}}))
+    screener.line(
+        rf"not taken over: tls.certificates: {new[0]}: only root may read it, and it was not named at the start"
+    )
+    os.kill(pid, signal.SIGKILL)
+    said = rf"warning: tls.certificates: the process that reads root's keys was killed by SIGKILL: {files[0]} can be "
+    screener.line(said + "renewed only by a restart; or let the user's group read it$")
+    wait_until(lambda: "killed" in conditions(control).get("certificates", ""), "the condition")
+    screener.reload(merge(screener.settings, {"tls": {"certificates": files}}))
+    with secured(screener) as client:
+        assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
+
+
+@pytest.mark.parametrize("missing", ["-dac_read_search", "-dac_read_search,-dac_override"])
+def test_root_without_the_capability_to_read(
+    start: Start, folder: Path, tls: dict[str, Any], monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    """Containers: the next one does; without both, root's own files can be read by root that can do nothing else."""
+    needs.root("files that only root may read")
+    with tempfile.TemporaryDirectory(prefix="fastscreen-keys-") as roots:
+        key, chain = certificate.make(Path(roots), "mx")
+        program = folder / "less"
+        setpriv = needs.program("setpriv")
+        program.write_text(f'#!/bin/sh\nexec {setpriv} --bounding-set {missing} {harness.COMMAND} "$@"\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(harness, "COMMAND", program)
+        screener = start(tls, {"tls": {"certificates": [str(key), str(chain)]}})
+        status = Path(f"/proc/{reader_of(screener)}/status").read_text()
+        kept = 0 if "override" in missing else 1 << 1
+        assert re.findall(r"Cap(?:Prm|Eff):\t(\w+)", status) == [f"{kept:016x}"] * 2
+        with secured(screener) as client:
+            old = shown(client)
+        certificate.make(Path(roots), "mx")
+        screener.reload()
+        with secured(screener) as client:
+            assert shown(client) != old
+        assert screener.lines("warning") == []
+
+
+def sockets_of(pid: int) -> set[str]:
+    """Their inodes."""
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return {link[8:-1] for link in links if link.startswith("socket:")}
 
 
 def test_settings_that_openssl_does_not_know_at_sighup(start: Start, tls: dict[str, Any]) -> None:

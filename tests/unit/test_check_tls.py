@@ -83,13 +83,13 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_keys_that_only_root_may_read(folder: Path) -> None:
-    """They serve from start to end; that a new one needs a restart is said."""
+    """They serve from start to end; who will read a new one is said."""
     key, chain = certificate.make(folder)
     file = config(folder, f'certificates = ["{key}", "{chain}"]', "nobody")
     command = [str(Path(sys.executable).parent / "fastscreen"), "check", "-v", "-c", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"ok: tls.certificates: {key} and {chain}: expires on 20" in done.stdout
-    only = "only root may read it: a new one takes effect at a restart, not at SIGHUP"
+    only = "only root may read it: a process that keeps the right to reads a new one at SIGHUP"
     assert f"ok: tls.certificates: {key}: {only}\n" in done.stdout
     assert f"{chain}: {only}" not in done.stdout
