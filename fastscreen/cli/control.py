@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import ipaddress
 import json
@@ -16,6 +17,7 @@ from fastscreen import client, config
 from fastscreen.answers import Record, record
 from fastscreen.client import Absent, ControlError, Unreachable
 from fastscreen.config import ConfigError
+from fastscreen.config.socket_path import lenient_path
 from fastscreen.escape import cleaned, printable
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
@@ -40,7 +42,7 @@ def add_socket(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
 
 
 def socket_path(arguments: argparse.Namespace) -> str:
-    """The socket to ask. Raises ConfigError, Unreachable."""
+    """The socket to ask. Raises Unreachable."""
     if arguments.socket is not None:
         return str(arguments.socket)
     return configured(arguments.config) if arguments.config is not None else usual_path()
@@ -58,24 +60,37 @@ def usual_path() -> str:
 
     A configuration that may not be read is as good as none: members of control.group need no right to it.
     """
-    if os.access(USUAL_FILE, os.R_OK):
-        try:
-            return configured(USUAL_FILE)
-        except ConfigError as error:
-            raise ConfigError(f"{error} (this is the usual configuration; with --socket PATH it is not read)") from None
-    usual = list(dict.fromkeys((client.DEFAULT_PATH, config.default().control.path)))
-    for path in usual:
-        if path and is_there(path):
-            return path
-    raise Absent(f"no control socket at {' or '.join(filter(None, usual))}; is fastscreen running?")
+    return configured(USUAL_FILE) if os.access(USUAL_FILE, os.R_OK) else _built_in_path()
 
 
 def configured(file: Path) -> str:
-    """control.path of a configuration. Raises ConfigError, Unreachable."""
-    path = config.load(file).control.path
+    """control.path of a configuration, also of one with errors (a note on stderr says so). Raises Unreachable."""
+    try:
+        if file.exists() and not file.is_file():  # opening a FIFO would wait for ever
+            raise ConfigError(f"{file}: not a regular file; expected a TOML file")
+        path = config.load(file).control.path
+    except (ConfigError, OSError) as error:
+        found = lenient_path(file)
+        path = found if found is not None else _built_in_path()
+        print(
+            f"fastscreen: note: {error} (the control socket {path or 'is disabled there'} is used all the same;"
+            " run `fastscreen check`)",
+            file=sys.stderr,
+        )
     if not path:
         raise Unreachable(f'{file}: control.path = "": this fastscreen has no control socket')
     return path
+
+
+def _built_in_path() -> str:
+    """Where a daemon without control.path has its socket. Raises Absent."""
+    usual = [client.DEFAULT_PATH]
+    with contextlib.suppress(ConfigError):  # the machine's own name may not do
+        usual.append(config.default().control.path)
+    for path in usual:
+        if path and is_there(path):
+            return path
+    raise Absent(f"no control socket at {' or '.join(dict.fromkeys(usual))}; is fastscreen running?")
 
 
 def is_there(path: str) -> bool:

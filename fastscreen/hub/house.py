@@ -34,6 +34,8 @@ from fastscreen.warningbook import WarningBook
 
 Result = TypeVar("Result")
 
+LARGE_AT_A_TIME = 2  # large answers that are made at a time
+
 
 class House:
     """One hub's. pid, started: the supervisor's, s since 1970. books: everybody's warnings. tables: as the workers have
@@ -62,6 +64,8 @@ class House:
         self._client_names = ClientNames(self._reverse.name)
         self._closing: set[asyncio.Task[None]] = set()
         self._key = key
+        self.turns = {may_act: asyncio.Semaphore(LARGE_AT_A_TIME) for may_act in (False, True)}
+        """For large answers: callers that may act do not wait for those that may only read."""
         self.trouble = ""
         self._use(config, tables.shown, tables.access, tables.interfaces)
 
