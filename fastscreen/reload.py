@@ -29,12 +29,10 @@ def hang_up(held: Holdings, path: Path | None) -> None:
 
     path: the configuration's; None: the built-in settings, which do not change.
     """
-    try:
-        held.target.open()
-    except OSError as error:
-        held.warn(f"log not opened again: {one_line(error)}")
-    held.order(ReopenLog())
+    held.reload_state.reload.begin()
+    reopen_log(held)
     if path is None:
+        held.reload_state.accepted(held.conditions, "built-in settings: there is no file to read; the log is reopened")
         return
     count = len(held.places)
     opened: dict[Endpoint, list[socket.socket]] = {}
@@ -51,6 +49,7 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         for group in opened.values():
             close_all(group)
         held.warn(f"configuration not taken over: {one_line(error)}")
+        held.reload_state.refused(held.conditions, f"configuration not taken over: {one_line(error)}")
         return
     before = held.config
     held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
@@ -64,6 +63,21 @@ def hang_up(held: Holdings, path: Path | None) -> None:
     renewal.renew(held, before.tls)
     _hand_out(held, opened)
     held.info("configuration reloaded")
+    held.reload_state.accepted(held.conditions, "configuration reloaded")
+
+
+def reopen_log(held: Holdings) -> None:
+    """Open the log again, in every process."""
+    held.reload_state.reopen.begin()
+    try:
+        held.target.open()
+    except OSError as error:
+        why = f"log not opened again: {one_line(error)}"
+        held.warn(why)
+        held.reload_state.reopen.end(False, why)
+    else:
+        held.reload_state.reopen.end(True, "log reopened")
+    held.order(ReopenLog())
 
 
 def read_tables_again(held: Holdings) -> None:

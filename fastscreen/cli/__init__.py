@@ -11,7 +11,8 @@ from fastscreen import __version__
 
 COMMANDS = (
     *("run", "demo", "tui", "status", "explain", "events", "cache", "report"),
-    *("bypass", "allowlist", "import-postfix", "check", "completion"),
+    *("bypass", "reload", "reopen", "restart", "stop"),
+    *("allowlist", "import-postfix", "check", "completion"),
 )
 
 EXAMPLES = """\

@@ -28,6 +28,7 @@ from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
 from fastscreen.listhealth.table import Health, HealthTable, State
+from fastscreen.reload_state import ReloadState
 from fastscreen.resolver import Nameserver, nameservers
 from fastscreen.tables import TableError
 from fastscreen.warningbook import WarningBook
@@ -45,7 +46,7 @@ class House:
     def __init__(
         self, config: Config, log: Log, crew: Crew, memory: Sequence[memoryview], books: Sequence[WarningBook],
         pid: int, started: float, tables: policy.Tables, key: int, health: HealthTable,
-        conditions: Sequence[Conditions] = (),
+        conditions: Sequence[Conditions], reload_state: ReloadState,
     ) -> None:  # fmt: skip
         self.log = log
         self.crew = crew
@@ -53,6 +54,7 @@ class House:
         self.pid = pid
         self.health = health
         self._conditions = conditions
+        self.reload_state = reload_state
         self.started = started
         self.names = ListNames(())
         self.rings = Rings(memory, self.names)

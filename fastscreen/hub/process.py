@@ -24,6 +24,7 @@ from fastscreen.hub.frames import Request
 from fastscreen.hub.house import House
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
+from fastscreen.reload_state import ReloadState
 from fastscreen.warningbook import WarningBook
 
 _PR_SET_NAME = 15
@@ -38,6 +39,7 @@ class Daemon(Struct, frozen=True):
     listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
     the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are. pulse: an octet
     that changes every second, as long as the loop turns. condition_memory: in the order of books.
+    reload_state: how the last reload ended.
     """
 
     pid: int
@@ -53,6 +55,7 @@ class Daemon(Struct, frozen=True):
     key: int
     health: HealthTable
     pulse: memoryview
+    reload_state: ReloadState
 
 
 class Hub:
@@ -89,6 +92,7 @@ class Hub:
             daemon.key,
             daemon.health,
             [Conditions(memory) for memory in daemon.condition_memory],
+            daemon.reload_state,
         )
         loop.add_reader(daemon.channel.fileno(), self._ordered)
         beating = loop.create_task(self._beat())

@@ -40,6 +40,10 @@ VERBS = {
     "cache.delete": Verb(acting.Delete, acting.delete, acts=True),
     "cache.import": Verb(acting.Import, acting.import_, acts=True),
     "bypass": Verb(acting.Bypass, acting.bypass, acts=True),
+    "reload": Verb(acting.Order, acting.reload, acts=True),
+    "reopen": Verb(acting.Order, acting.reopen, acts=True),
+    "restart": Verb(acting.Order, acting.restart, acts=True),
+    "stop": Verb(acting.Order, acting.stop, acts=True),
 }
 
 
