@@ -20,6 +20,7 @@ from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
+from fastscreen.tables.lines import recorded_files
 
 # Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
@@ -80,10 +81,14 @@ class Tables:
     """A configuration with the tables that it names, opened. ConfigError: one cannot be.
 
     They are read once: a process that was forked later compiles its policy by the same content, whatever became of the
-    files.
+    files. files: those that were read, with their versions.
     """
 
     def __init__(self, config: Config) -> None:
+        with recorded_files() as self.files:
+            self._read(config)
+
+    def _read(self, config: Config) -> None:
         self._config = config
         interfaces = config.access.allowlist_interfaces
         self.interfaces = load_networks(config, "access.allowlist_interfaces", interfaces)
