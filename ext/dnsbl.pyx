@@ -66,7 +66,7 @@ cdef class Dnsbl:
     cdef uint8_t* scratch           # DNS_BATCH questions or answers
     cdef dict elsewhere             # token of a question that is asked over TCP: its address
     cdef uint64_t token
-    cdef readonly uint64_t asked, answered, timed_out, forged
+    cdef readonly uint64_t asked, answered, timed_out, forged, heard
 
     def __cinit__(self):
         self.lookups = AddressTable()

@@ -237,6 +237,7 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
         dnsbl.forged += 1
         return
     socket.resolver.answered = core.now
+    dnsbl.heard += 1
     if got == DNS_MALFORMED:
         query_refused(core, query, "Malformed or unexpected name server reply")
     elif answer.truncated:
