@@ -68,7 +68,7 @@ class Caller:
                 body = await self._frame()
                 await self._busy.acquire()
                 self._asked_at = self._loop.time()
-                task = self._loop.create_task(self._answer(frames.request(body), answer))
+                task = self._loop.create_task(self._answer(body, answer))
                 self._tasks.add(task)
                 task.add_done_callback(self._done)
         except FrameError as error:
@@ -123,9 +123,16 @@ class Caller:
         self._tasks.discard(task)
         self._busy.release()
 
-    async def _answer(self, request: Request, answer: Answer) -> None:
+    async def _answer(self, body: bytes, answer: Answer) -> None:
         while self.held > EVENTS_HELD:  # no work for a caller that does not read
             await asyncio.sleep(LOOK_SECONDS)
+        try:
+            request = frames.request(body)  # not earlier: decoded, it may be a hundred times as large
+        except FrameError as error:
+            self._send({"error": str(error)})
+            if self._serving is not None:
+                self._serving.cancel()
+            return
         try:
             frame = frames.packed({"id": request.id, "ok": await answer(self, request)})
         except RequestError as error:

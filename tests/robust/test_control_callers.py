@@ -181,6 +181,29 @@ def test_members_of_the_group_shut_out_neither_root_nor_each_other(
     assert is_ended(refused)
 
 
+def test_requests_that_wait_are_small(
+    alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack
+) -> None:
+    """64 KiB may become megabytes when they are decoded: they are not before their turn."""
+    alter("from fastscreen.hub import connection as it\nit.EVENTS_HELD = 10_000")
+    screener = start(settings)
+    with connected(path) as control:
+        hub = hub_of(screener, control)
+        fill(screener, 400)
+        before = rss_of(hub)
+        body = b"\x83\xa2id\x01\xa2do\xa6status\xa1x\xdd" + struct.pack("!I", 65_000) + 65_000 * b"\x80"
+        for _ in range(20):
+            deaf = call(path, callers)
+            deaf.sendall(frame({"id": 9, "do": "events", "recent": 2000}))
+            deaf.recv(1)
+            deaf.settimeout(1)
+            with contextlib.suppress(OSError):
+                for _ in range(9):
+                    deaf.sendall(struct.pack("!I", len(body)) + body)
+        assert rss_of(hub) - before < 96 << 20
+        assert command(path, "status").returncode == 0
+
+
 def test_who_asks_and_never_reads_gets_no_more_work(start: Start, path: Path, settings: Map) -> None:
     """The requests of a caller that does not read wait; those of others do not."""
     screener = start(settings)
