@@ -105,6 +105,9 @@ def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> bool:
     count = len(held.places)
     settings = held.config
     try:
+        for path in map(Path, changed):
+            if path.exists() and not path.is_file():
+                raise ConfigError(f"{escaped(str(path))}: not a regular file")  # reading a FIFO might never end
         _try(held, settings.source, lambda: settings)
         versions = lists.versions(settings)
         tables = policy.Tables(settings)

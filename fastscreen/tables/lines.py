@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,7 +20,7 @@ _recorded: ContextVar[dict[str, Version] | None] = ContextVar("recorded", defaul
 
 @contextlib.contextmanager
 def recorded_files() -> Iterator[dict[str, Version]]:
-    """Collect every file that is read meanwhile, with its version as it was read (see `fastscreen.table_watch`)."""
+    """Collect every regular file that is read meanwhile, with its version as it was read (`fastscreen.table_watch`)."""
     files: dict[str, Version] = {}
     before = _recorded.set(files)
     try:
@@ -32,9 +33,9 @@ def read_text(spec: str, path: str) -> str:
     """The file's text; octets that are not UTF-8 become surrogate escapes. Raises TableError."""
     try:
         with Path(path).open("rb") as file:
-            files = _recorded.get()
-            if files is not None:
-                files[path] = version_of(os.fstat(file.fileno()))
+            files, status = _recorded.get(), os.fstat(file.fileno())
+            if files is not None and stat.S_ISREG(status.st_mode):
+                files[path] = version_of(status)
             return file.read().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a file name"

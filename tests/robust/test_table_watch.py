@@ -1,5 +1,6 @@
 """Tables that change on disk are read again by a running daemon; a broken edit keeps the old one and is told."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,19 @@ def test_an_edit_a_broken_edit_and_its_mending(
         assert is_known(screener, "127.1.0.3")
         eventually(control, "explain", lambda it: it["verdict"] == "allowlisted", address="127.1.0.3")
     assert len(screener.lines("tables not read again")) == 1
+
+
+def test_a_fifo_in_its_place_is_never_opened(start: Start, folder: Path, path: Path, mta: FakeMta) -> None:
+    table_of(folder, "127.1.0.1 permit\n")
+    screener = start({"control": {"path": str(path)}, "access": {"list": [f"cidr:{folder}/access"]}})
+    (folder / "access").unlink()
+    os.mkfifo(folder / "access", 0o644)
+    warning = screener.line("warning: tables not read again: ")
+    assert f"{folder}/access: not a regular file; the previous ones stay in use" in warning
+    assert is_known(screener, "127.1.0.1")
+    table_of(folder, "127.1.0.2 permit\n")
+    screener.line(f"tables read again: {folder}/access$")
+    assert is_known(screener, "127.1.0.2")
 
 
 def test_a_good_reload_ends_it(start: Start, folder: Path, path: Path, mta: FakeMta) -> None:
