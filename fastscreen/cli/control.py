@@ -72,11 +72,8 @@ def configured(file: Path) -> str:
     except (ConfigError, OSError) as error:
         found = lenient_path(file)
         path = found if found is not None else _built_in_path()
-        print(
-            f"fastscreen: note: {error} (the control socket {path or 'is disabled there'} is used all the same;"
-            " run `fastscreen check`)",
-            file=sys.stderr,
-        )
+        where = f"; the control socket {path} is used all the same" if path else ""
+        print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
     if not path:
         raise Unreachable(f'{file}: control.path = "": this fastscreen has no control socket')
     return path
