@@ -20,7 +20,7 @@ MOST_ROWS = 200
 
 class WarningsView(View):
     title = "Warnings"
-    about = "Faults that hold now, and the last warnings since the start"
+    about = "Faults that hold now, and the last warnings"
     keys = (("x", "export"),)
 
     def __init__(self, id: str | None = None) -> None:
