@@ -81,6 +81,7 @@ class World:
         ]
         if hostile is not None:
             self.warnings.append({"time": START, "text": self.bad})
+            self.conditions.append({"kind": self.bad, "since": START, "text": self.bad, "remedy": self.bad})
         self._session = 0
         self._sequence: Counter[int] = Counter()
         self._due: list[tuple[float, int, Map]] = []
