@@ -79,7 +79,7 @@ cdef class Dnsbl:
     cdef dict elsewhere             # token of a question that is asked over TCP: its address
     cdef uint64_t token
     cdef bint silence_told          # no resolver answers
-    cdef readonly uint64_t asked, answered, timed_out, forged
+    cdef readonly uint64_t asked, answered, timed_out, forged, heard
 
     def __cinit__(self, WatchTable watches):
         self.watches = watches

@@ -315,6 +315,7 @@ cdef class Filter:
 
     cdef add(self, FilterTerm* term, str field, str operator, value, bint negated):
         cdef bytes text
+        cdef int number
         term.negated = negated
         term.operator = {"=": EQUAL, "<": BELOW, "<=": AT_MOST, ">": ABOVE, ">=": AT_LEAST}[operator]
         if field == "network":
@@ -333,7 +334,8 @@ cdef class Filter:
             for index in value:
                 if not 0 <= index < 8 * <int> sizeof(term.text):
                     raise ValueError(f"there is no list {index}")
-                term.text[index // 8] = term.text[index // 8] | 1 << index % 8
+                number = index
+                term.text[number // 8] = <char> (term.text[number // 8] | 1 << number % 8)
         else:
             term.field = {
                 "score": FIELD_SCORE, "age": FIELD_AGE, "stage": FIELD_STAGE, "kind": FIELD_KIND,
@@ -349,12 +351,13 @@ cdef class Filter:
     cdef bint matches(self, const Event* record) noexcept:
         cdef int at
         for at in range(self.count):
-            if term_matches(&self.terms[at], record) == self.terms[at].negated:
+            if term_matches(&self.terms[at], record) == self.terms[at].negated:     # both are 0 or 1
                 return False
         return True
 
 
 cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nogil:
+    """1 or 0. A bint is a C int, which keeps any other number as it is and cuts off the upper half of a 64-bit mask."""
     cdef int64_t value
     if term.field == FIELD_NETWORK:
         return (record.family == term.family and memcmp(record.ip, term.first, 16) >= 0
@@ -363,13 +366,13 @@ cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nog
         return text_found(record.text, record.length, term.text, term.length)
     if term.field == FIELD_LIST:
         return 0 <= record.list < 8 * <int> sizeof(term.text) and (
-            <uint8_t> term.text[record.list // 8] >> record.list % 8 & 1)
+            (<uint8_t> term.text[record.list // 8] >> record.list % 8 & 1) != 0)
     if term.field == FIELD_KIND:
-        return term.value >> record.kind & 1
+        return (term.value >> record.kind & 1) != 0
     if term.field == FIELD_STAGE:
-        return record.session and term.value >> record.stage & 1
+        return record.session != 0 and (term.value >> record.stage & 1) != 0
     if term.field == FIELD_FINDING:
-        return record.findings & term.value
+        return (record.findings & term.value) != 0
     if term.field == FIELD_SCORE:
         if record.score == NO_SCORE:
             return False

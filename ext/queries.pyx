@@ -397,6 +397,7 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
         dnsbl.forged += 1
         return
     socket.resolver.answered = core.now
+    dnsbl.heard += 1
     list.unheard_since = 0
     if dnsbl.silence_told:
         dnsbl.silence_told = False

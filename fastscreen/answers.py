@@ -102,6 +102,19 @@ class Condition(Struct, frozen=True):
     remedy: str = ""
 
 
+class Outcome(Struct, frozen=True):
+    """How the last reload, or reopening of the log, ended. begun, finished: their numbers since the start; ok, text,
+    time: of the last that is over; time None: there was none.
+    """
+
+    begun: int = 0
+    finished: int = 0
+    ok: bool = True
+    text: str = ""
+    time: float | None = None
+    success_time: float = 0.0
+
+
 class Status(Struct, frozen=True):
     """bypass_until: None when it is off. missing: workers that did not answer in time. lists_out: DNS lists that count
     nothing now. conditions: faults that hold now, the earliest first.
@@ -122,6 +135,8 @@ class Status(Struct, frozen=True):
     lists: int = 0
     lists_out: list[str] = []
     conditions: list[Condition] = []
+    reload: Outcome | None = None
+    reopen: Outcome | None = None
 
 
 # ---- sessions and events

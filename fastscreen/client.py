@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -23,6 +24,7 @@ MOST_FROM_DAEMON = 1 << 20  # octets of a frame
 MOST_TO_DAEMON = 64 << 10
 MOST_BATCHES = 40  # of events, kept for a subscriber that is slow: 10 s at 4 a second
 PATIENCE = 10.0  # s to wait for the greeting or an answer
+FULL_PAUSE = 0.25  # s between two attempts while all places are in use
 
 Map = dict[str, Any]
 
@@ -49,6 +51,10 @@ class Malformed(ControlError):
 
 class Refused(ControlError):
     """The answer is an error: fastscreen's own words."""
+
+
+class Full(Refused):
+    """There is no place for one more caller just now."""
 
 
 def packed(message: Map) -> bytes:
@@ -79,7 +85,9 @@ def unpacked(body: bytes) -> Map:
 
 
 def greeting(message: Map) -> Map:
-    """The first frame, checked. Raises Malformed."""
+    """The first frame, checked. Raises Malformed, Full."""
+    if isinstance(message.get("error"), str):
+        raise Full(f"{message['error']:.500}")
     if not isinstance(message.get("fastscreen"), str):
         raise Malformed("not fastscreen's protocol: no greeting")
     if message.get("protocol") != PROTOCOL:
@@ -299,11 +307,21 @@ def look(path: str) -> None:
 
 @contextlib.contextmanager
 def _greeted(path: str) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as control:
-        control.settimeout(PATIENCE)
+    end = time.monotonic() + PATIENCE
+    with contextlib.ExitStack() as stack:
         try:
-            control.connect(path)
-            greeting(_read_frame(control, path))
+            while True:
+                control = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                control.settimeout(PATIENCE)
+                control.connect(path)
+                try:
+                    greeting(_read_frame(control, path))
+                    break
+                except Full:  # others make room, and have time limits
+                    control.close()
+                    if time.monotonic() >= end:
+                        raise
+                    time.sleep(FULL_PAUSE)
             yield control
         except TimeoutError:
             raise Unreachable(f"{path}: no answer within {PATIENCE:.0f} s") from None

@@ -214,6 +214,7 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         key=held.key,
         health=held.health,
         pulse=held.pulse(held.hub),
+        reload_state=held.reload_state,
     )
     return Hub(held.config, target, daemon).run()
 

@@ -10,7 +10,18 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import activation, channel, conditions, controlsocket, limits, notify, policy, privileges, warningbook
+from fastscreen import (
+    activation,
+    channel,
+    conditions,
+    controlsocket,
+    limits,
+    notify,
+    policy,
+    privileges,
+    reload_state,
+    warningbook,
+)
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
 from fastscreen.conditions import Conditions
@@ -22,6 +33,7 @@ from fastscreen.listhealth import table
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
+from fastscreen.reload_state import ReloadState
 from fastscreen.starttls import keyreader
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.keyreader import KeyReader
@@ -53,6 +65,8 @@ class Holdings:
     """Conditions of each process, in the order of `books`."""
     conditions: Conditions
     """The supervisor's own."""
+    reload_state: ReloadState
+    """How the last reload ended."""
     health: HealthTable
     """How the DNS lists are."""
     tls_pair: tuple[socket.socket, socket.socket]
@@ -169,6 +183,7 @@ class Holdings:
         self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.books]
         self.conditions = Conditions(self.condition_memory[-2])
         self.target.watch(self.conditions)
+        self.reload_state = ReloadState(memoryview(mmap.mmap(-1, reload_state.SIZE)))
 
     @property
     def everyone(self) -> list[Place]:

@@ -21,6 +21,7 @@ from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
+from fastscreen.tables.lines import recorded_files
 from fastscreen.tables.mynetworks import NetworkList
 
 OF_THE_MTA = (
@@ -64,10 +65,14 @@ class Tables:
     """A configuration with the tables that it names, opened. ConfigError: all that cannot be.
 
     They are read once: a process that was forked later compiles its policy by the same content, whatever became of the
-    files.
+    files. files: those that were read, with their versions.
     """
 
     def __init__(self, config: Config) -> None:
+        with recorded_files() as self.files:
+            self._read(config)
+
+    def _read(self, config: Config) -> None:
         self._config = config
         interfaces = config.access.allowlist_interfaces
         engine = config.engine

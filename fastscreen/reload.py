@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -13,14 +13,18 @@ import msgspec
 from fastscreen import channel, config, policy
 from fastscreen.allowlist import lists
 from fastscreen.channel import Failed, Ready, ReopenLog
+from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
+from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint
 from fastscreen.forks import Silent, hear, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
 from fastscreen.starttls import renewal
+from fastscreen.table_watch import TableWatch
 from fastscreen.worker import one_line
 
+NAMED_MAX = 5  # changed files that are named in a log line
 RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
 
 
@@ -29,9 +33,10 @@ def hang_up(held: Holdings, path: Path | None) -> None:
 
     path: the configuration's; None: the built-in settings, which do not change.
     """
-    held.target.reopen()
-    held.order(ReopenLog())
+    held.reload_state.reload.begin()
+    reopen_log(held)
     if path is None:
+        held.reload_state.accepted(held.conditions, "built-in settings: there is no file to read; the log is reopened")
         return
     count = len(held.places)
     opened: dict[Endpoint, list[socket.socket]] = {}
@@ -48,11 +53,13 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         for group in opened.values():
             close_all(group)
         held.warn(f"configuration not taken over: {one_line(error)}")
+        held.reload_state.refused(held.conditions, f"configuration not taken over: {one_line(error)}")
         return
     before = held.config
     held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
     _choose_anew(held, settings)
     held.config, held.tables, held.list_versions = settings, tables, versions
+    held.conditions.end(Kind.TABLES)
     for address in set(held.groups) - set(settings.listen.ports):
         close_all(held.groups.pop(address))
     held.groups |= opened
@@ -61,25 +68,59 @@ def hang_up(held: Holdings, path: Path | None) -> None:
     renewal.renew(held, before.tls)
     _hand_out(held, opened)
     held.info("configuration reloaded")
+    held.reload_state.accepted(held.conditions, "configuration reloaded")
 
 
-def read_tables_again(held: Holdings) -> None:
-    """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read."""
+def reopen_log(held: Holdings) -> None:
+    """Open the log again, in every process."""
+    held.reload_state.reopen.begin()
+    held.target.reopen()
+    why = held.target.problem
+    held.reload_state.reopen.end(not why, f"log not opened again: {why}" if why else "log reopened")
+    held.order(ReopenLog())
+
+
+def follow_tables(held: Holdings, watch: TableWatch, now: float) -> None:
+    """Read the tables again when one of their files has changed. now: s, monotonic."""
+    files = held.tables.files
+    if held.refresher.pid:  # its end says whether its lists are to be read
+        files = {path: version for path, version in files.items() if Path(path) not in held.list_versions}
+    if changed := watch.look(now, files):
+        if read_tables_again(held, changed):
+            watch.read()
+        else:
+            watch.refused(time.monotonic())
+
+
+def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> bool:
+    """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read.
+
+    changed: files that are known to have changed. False: the old tables stay, and condition TABLES says why.
+    """
     count = len(held.places)
     settings = held.config
     try:
+        for path in map(Path, changed):
+            if path.exists() and not path.is_file():
+                raise ConfigError(f"{escaped(str(path))}: not a regular file")  # reading a FIFO might never end
         _try(held, settings.source, lambda: settings)
         versions = lists.versions(settings)
         tables = policy.Tables(settings)
         warnings = warnings_of(tables, count)
     except Exception as error:  # whatever it is: the old ones stay, and the log tells
-        held.warn(f"tables not read again: {one_line(error)}")
-        return
+        text = f"tables not read again: {one_line(error)}; the previous ones stay in use"
+        if text not in (one.text for one in held.conditions.read()):  # it is tried again and again
+            held.warn(text)
+        held.conditions.begin(Kind.TABLES, text)
+        return False
     held.tables, held.list_versions = tables, versions
     for warning in warnings:
         held.target.log.warning(warning)
     _hand_out(held, {})
-    held.info("tables read again")
+    held.conditions.end(Kind.TABLES)
+    names = ", ".join(escaped(path) for path in changed[:NAMED_MAX]) + (", ..." if len(changed) > NAMED_MAX else "")
+    held.info(f"tables read again{': ' if names else ''}{names}")
+    return True
 
 
 def _choose_anew(held: Holdings, settings: Config) -> None:

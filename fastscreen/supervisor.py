@@ -27,6 +27,7 @@ from fastscreen.forks import Silent, hear, stop_pending
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.place import TICK, Place, Pulse
 from fastscreen.starttls import renewal
+from fastscreen.table_watch import TableWatch
 from fastscreen.worker import one_line
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
@@ -51,6 +52,7 @@ class Supervisor:
         self._cache_deaths: list[float] = []
         self._turns = Turns()
         self._refresh_is_given_up = False
+        self._table_watch = TableWatch()
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
@@ -155,6 +157,8 @@ class Supervisor:
                 held.warn(f"{', '.join(place.name for place in late)} did not stop: killed")
                 _kill(late)
             self._refresh(now)
+            if not self._stopping:
+                reload.follow_tables(held, self._table_watch, now)
             for place in self._missing():
                 if now >= place.start_at:
                     self._replace(place)
@@ -216,7 +220,7 @@ class Supervisor:
         if self._stopping:
             due.append(self._stop_by)
         else:
-            due.append(self._look_at)
+            due.append(min(self._look_at, self._table_watch.due))
         if self._held.target.needs_tick:
             due.append(self._log_at)
         if self._held.watchdog.interval:

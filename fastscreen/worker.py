@@ -19,7 +19,7 @@ from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.conditions import Conditions
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
-from fastscreen.core import AccessStep, Screener
+from fastscreen.core import AccessStep, EventReader, Screener
 from fastscreen.hub.desk import Desk
 from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.table import HealthTable
@@ -28,6 +28,7 @@ from fastscreen.loop_errors import LoopErrors
 from fastscreen.offers import Offers
 from fastscreen.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.sink import Sink
+from fastscreen.worker_conditions import WorkerConditions
 
 RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
@@ -97,6 +98,8 @@ class Worker:
         self._exit_code = 0
         self._errors = LoopErrors(self._log, self._give_up)
         self._screen = self._errors.guard("screening", self._batch)
+        self._own_events = EventReader(seat.events)
+        self._lasting = WorkerConditions(seat.conditions, self._own_events.counts())
 
     def run(self) -> int:
         """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
@@ -244,11 +247,16 @@ class Worker:
         for number in itertools.count(1):
             await asyncio.sleep(place.TICK)
             try:
+                self._look_at_conditions()
                 if number % RESOLVERS_TICKS == 0:
                     await self._follow_system()
                 self._target.tick()
             except Exception as error:
                 self._errors.tell("the worker's housekeeping", error)
+
+    def _look_at_conditions(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._lasting.look(now, self._config, self._screener.stats(), self._own_events.counts())
 
     def _warn_at_once(self, text: str) -> None:
         """Not with the core's next line, nor at the next tick."""

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Input
 
-from fastscreen.tui import export
+from fastscreen.tui import export, faults
 from fastscreen.tui.bar import Bar, Item
 from fastscreen.tui.dialogs import Ask, Help
 from fastscreen.tui.figures import clock, duration
@@ -30,6 +30,7 @@ from fastscreen.tui.views import VIEWS
 from fastscreen.tui.views.events import EventsView
 from fastscreen.tui.views.overview import OverviewView
 from fastscreen.tui.views.story import StoryView
+from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
     ("1-8", "the screens; also a click on their names"),
@@ -79,6 +80,7 @@ class Viewer(App[None]):
         self._themed = False
         self._daemons, self._tabs, self._keys = Bar(id="daemons"), Bar(id="tabs"), Bar(id="keys")
         self._trouble = Lines(id="trouble")
+        self._faults = Bar(id="faults")
         self.views = [kind(id=f"view-{at}") for at, kind in enumerate(VIEWS)]
         self.register_theme(FASTSCREEN)
 
@@ -96,6 +98,7 @@ class Viewer(App[None]):
         yield self._daemons
         yield self._tabs
         yield self._trouble
+        yield self._faults
         yield ContentSwitcher(*self.views, initial="view-0")
         yield self._keys
 
@@ -149,6 +152,10 @@ class Viewer(App[None]):
         for key, what in (*self.view.keys, ("?", "help"), ("q", "quit")):
             keys += [Item(key, ACCENT), Item(f" {what}  ", MUTED)]
         self._keys.fill(keys)
+        conditions = status.conditions if status is not None else []
+        self._faults.display = bool(conditions)
+        if conditions:
+            self._faults.fill(faults.line(conditions, VIEWS.index(WarningsView)))
         self._trouble.display = not link.up
         if not link.up:
             again = f" (again in {duration(link.retry_in)}, r: now)" if link.retry_in else ""

@@ -12,7 +12,8 @@ from fastscreen.cli.output import allow_any_locale
 
 COMMANDS = (
     *("run", "demo", "tui", "status", "explain", "events", "cache", "report"),
-    *("bypass", "allowlist", "import-postfix", "check", "completion"),
+    *("bypass", "reload", "reopen", "restart", "stop"),
+    *("allowlist", "import-postfix", "check", "completion"),
 )
 
 EXAMPLES = """\

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import ipaddress
 import json
@@ -17,6 +18,7 @@ from fastscreen.answers import Record, record
 from fastscreen.cli.problems import print_problems
 from fastscreen.client import Absent, ControlError, Unreachable
 from fastscreen.config import ConfigError
+from fastscreen.config.socket_path import lenient_path
 from fastscreen.escape import cleaned, printable
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
@@ -41,7 +43,7 @@ def add_socket(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
 
 
 def socket_path(arguments: argparse.Namespace) -> str:
-    """The socket to ask. Raises ConfigError, Unreachable."""
+    """The socket to ask. Raises Unreachable."""
     if arguments.socket is not None:
         return str(arguments.socket)
     return configured(arguments.config) if arguments.config is not None else usual_path()
@@ -59,25 +61,34 @@ def usual_path() -> str:
 
     A configuration that may not be read is as good as none: members of control.group need no right to it.
     """
-    if os.access(USUAL_FILE, os.R_OK):
-        try:
-            return configured(USUAL_FILE)
-        except ConfigError as error:
-            note = "(this is the usual configuration; with --socket PATH it is not read)"
-            raise ConfigError(*(f"{problem} {note}" for problem in error.problems)) from None
-    usual = list(dict.fromkeys((client.DEFAULT_PATH, config.default().control.path)))
-    for path in usual:
-        if path and is_there(path):
-            return path
-    raise Absent(f"no control socket at {' or '.join(filter(None, usual))}; is fastscreen running?")
+    return configured(USUAL_FILE) if os.access(USUAL_FILE, os.R_OK) else _built_in_path()
 
 
 def configured(file: Path) -> str:
-    """control.path of a configuration. Raises ConfigError, Unreachable."""
-    path = config.load(file).control.path
+    """control.path of a configuration, also of one with errors (a note on stderr says so). Raises Unreachable."""
+    try:
+        if file.exists() and not file.is_file():  # opening a FIFO would wait for ever
+            raise ConfigError(f"{file}: not a regular file; expected a TOML file")
+        path = config.load(file).control.path
+    except (ConfigError, OSError) as error:
+        found = lenient_path(file)
+        path = found if found is not None else _built_in_path()
+        where = f"; the control socket {path} is used all the same" if path else ""
+        print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
     if not path:
         raise Unreachable(f'{file}: control.path = "": this fastscreen has no control socket')
     return path
+
+
+def _built_in_path() -> str:
+    """Where a daemon without control.path has its socket. Raises Absent."""
+    usual = [client.DEFAULT_PATH]
+    with contextlib.suppress(ConfigError):  # the machine's own name may not do
+        usual.append(config.default().control.path)
+    for path in usual:
+        if path and is_there(path):
+            return path
+    raise Absent(f"no control socket at {' or '.join(dict.fromkeys(usual))}; is fastscreen running?")
 
 
 def is_there(path: str) -> bool:

@@ -139,8 +139,9 @@ def warnings(status: Status) -> Iterator[str]:
     if status.lists_out:
         yield f"DNS LISTS that are out or suspect: {', '.join(status.lists_out)}"
     for one in status.conditions:
-        yield f"{one.kind.upper()}: {one.text} (since {moment(one.since)})"
-        yield f"  {one.remedy}"
+        text = f"{one.kind.upper()}: {one.text} (since {moment(one.since)})"
+        yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+        yield from textwrap.wrap(one.remedy, WIDTH, initial_indent="  ", subsequent_indent="  ")
     if stressed := [str(worker.number) for worker in status.workers if worker.stress]:
         yield f"STRESS: worker {', '.join(stressed)}"
     if closed := [str(worker.number) for worker in status.workers if not worker.accepting]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -13,6 +15,7 @@ from fastscreen.hub.connection import Caller
 from fastscreen.hub.frames import Request, RequestError
 from fastscreen.hub.house import House
 from fastscreen.hub.questions import Forget, Remember
+from fastscreen.reload_state import Attempts
 
 Map = dict[str, Any]
 Text = Annotated[str, Meta(max_length=100)]
@@ -34,6 +37,53 @@ class Import(Struct, forbid_unknown_fields=True):
 
 class Bypass(Struct, forbid_unknown_fields=True):
     seconds: Annotated[float, Meta(ge=0)]
+
+
+class Order(Struct, forbid_unknown_fields=True):
+    """One that takes nothing."""
+
+
+async def reload(house: House, wanted: Order, caller: Caller, request: Request) -> Map:
+    """Have the configuration read again. `status` tells how that ended: `reload.finished` reaches `number` then."""
+    return _attempt(house, caller, "reload", house.reload_state.reload, signal.SIGHUP)
+
+
+async def reopen(house: House, wanted: Order, caller: Caller, request: Request) -> Map:
+    """Have the log opened again; as above, with `reopen.finished`."""
+    return _attempt(house, caller, "reopen", house.reload_state.reopen, signal.SIGUSR1)
+
+
+async def restart(house: House, wanted: Order, caller: Caller, request: Request) -> Map:
+    """Have the daemon replace itself by a new one, which takes over the listening sockets."""
+    _signal(house, caller, "restart", signal.SIGUSR2)
+    return {"pid": house.pid, "started": house.started}
+
+
+async def stop(house: House, wanted: Order, caller: Caller, request: Request) -> Map:
+    """Have the daemon stop: clients in hand may finish. A second time: at once."""
+    _signal(house, caller, "stop", signal.SIGTERM)
+    return {"pid": house.pid, "started": house.started}
+
+
+def _attempt(house: House, caller: Caller, what: str, attempts: Attempts, number: signal.Signals) -> Map:
+    """Signal, and say the number of the attempt that can have seen everything that was written before now."""
+    last = attempts.read()
+    if last is None:
+        raise RequestError(f"{what}: the state of the last one is just being written: ask again")
+    _signal(house, caller, what, number)
+    return {"number": last.begun + 1}
+
+
+def _signal(house: House, caller: Caller, what: str, number: signal.Signals) -> None:
+    """Signal the supervisor."""
+    if os.getppid() != house.pid:
+        raise RequestError(f"{what}: the supervising process is gone")
+    house.log.info(f"{what} requested by user {caller.uid}")
+    house.log.flush()
+    try:
+        os.kill(house.pid, number)
+    except OSError as error:
+        raise RequestError(f"{what}: the supervising process cannot be signaled: {error.strerror}") from None
 
 
 async def delete(house: House, wanted: Delete, caller: Caller, request: Request) -> Map:

@@ -171,6 +171,13 @@ class Snapshot:
             "bypass_until_seconds", "When the bypass ends, since 1970; 0: it is off", status["bypass_until"] or 0
         )
         yield _gauge("start_time_seconds", "When the daemon started, since 1970", status["started"])
+        if (reload := status["reload"]) is not None:
+            yield _gauge("config_last_reload_successful", "0: the last reload was refused", reload["ok"])
+            yield _gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When the configuration in use was taken over, since 1970",
+                reload["success_time"],
+            )
         held = GaugeMetricFamily("fastscreen_condition", "1: a fault of this kind holds now", labels=("kind",))
         since = GaugeMetricFamily(
             "fastscreen_condition_start_time_seconds",

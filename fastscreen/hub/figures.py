@@ -16,6 +16,7 @@ from fastscreen.hub.frames import RequestError
 from fastscreen.hub.house import House
 from fastscreen.hub.questions import Lists, Stats
 from fastscreen.listhealth.table import State
+from fastscreen.reload_state import Attempts
 
 Map = dict[str, Any]
 
@@ -63,11 +64,28 @@ async def status(house: House) -> Map:
         {"kind": one.kind.label, "since": one.since, "text": house.masked(one.text), "remedy": one.kind.remedy}
         for one in house.conditions()
     ]
+    shown["reload"] = outcome(house, house.reload_state.reload)
+    shown["reopen"] = outcome(house, house.reload_state.reopen)
     with contextlib.suppress(RequestError):
         shown["cache"] = await cache(house, answers)
     if missing := [at + 1 for at, answer in enumerate(answers) if answer is None]:
         shown["missing"] = missing
     return shown
+
+
+def outcome(house: House, attempts: Attempts) -> Map | None:
+    """How the last reload (or reopening of the log) ended; before the first one: as the start did."""
+    last = attempts.read()
+    if last is None:
+        return None
+    return {
+        "begun": last.begun,
+        "finished": last.finished,
+        "ok": last.ok,
+        "text": house.masked(last.text),
+        "time": last.time or None,
+        "success_time": last.success_time or house.started,
+    }
 
 
 def _worker(at: int, answer: Map) -> Map:

@@ -28,11 +28,14 @@ from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
 from fastscreen.listhealth.table import Health, HealthTable, State
+from fastscreen.reload_state import ReloadState
 from fastscreen.resolver import Nameserver, nameservers
 from fastscreen.tables import TableError
 from fastscreen.warningbook import WarningBook
 
 Result = TypeVar("Result")
+
+LARGE_AT_A_TIME = 2  # large answers that are made at a time
 
 
 class House:
@@ -43,7 +46,7 @@ class House:
     def __init__(
         self, config: Config, log: Log, crew: Crew, memory: Sequence[memoryview], books: Sequence[WarningBook],
         pid: int, started: float, tables: policy.Tables, key: int, health: HealthTable,
-        conditions: Sequence[Conditions] = (),
+        conditions: Sequence[Conditions], reload_state: ReloadState,
     ) -> None:  # fmt: skip
         self.log = log
         self.crew = crew
@@ -51,6 +54,7 @@ class House:
         self.pid = pid
         self.health = health
         self._conditions = conditions
+        self.reload_state = reload_state
         self.started = started
         self.names = ListNames(())
         self.rings = Rings(memory, self.names)
@@ -62,6 +66,8 @@ class House:
         self._client_names = ClientNames(self._reverse.name)
         self._closing: set[asyncio.Task[None]] = set()
         self._key = key
+        self.turns = {may_act: asyncio.Semaphore(LARGE_AT_A_TIME) for may_act in (False, True)}
+        """For large answers: callers that may act do not wait for those that may only read."""
         self.trouble = ""
         self._use(config, tables.shown, tables.access, tables.interfaces)
 

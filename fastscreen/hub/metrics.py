@@ -58,12 +58,14 @@ class _Door:
             self._scrapers.pop(writer, None)
 
     def _make_room(self) -> bool:
-        """Hang up on whoever has kept a place for longest without a request: who says nothing keeps nobody out."""
-        silent = next((writer for writer, asked in self._scrapers.items() if not asked), None)
-        if silent is not None:
-            del self._scrapers[silent]
-            silent.transport.abort()
-        return silent is not None
+        """Hang up on the caller that has been silent for longest, or else on one that does not read its answer."""
+        silent = (writer for writer, asked in self._scrapers.items() if not asked)
+        deaf = (writer for writer in self._scrapers if writer.transport.get_write_buffer_size())
+        victim = next(silent, None) or next(deaf, None)
+        if victim is not None:
+            del self._scrapers[victim]
+            victim.transport.abort()
+        return victim is not None
 
     async def _answer(self, request: tuple[bytes, bytes] | None) -> bytes:
         if request is None:

@@ -16,6 +16,7 @@ from fastscreen.channel import Reload, ReopenLog
 from fastscreen.conditions import Conditions
 from fastscreen.config import Config
 from fastscreen.hub import frames, metrics, verbs
+from fastscreen.hub.callers import CALLERS_MAX, Callers
 from fastscreen.hub.connection import Caller
 from fastscreen.hub.crew import Crew
 from fastscreen.hub.frames import Request
@@ -23,10 +24,12 @@ from fastscreen.hub.house import House
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.loop_errors import LoopErrors
+from fastscreen.reload_state import ReloadState
 from fastscreen.warningbook import WarningBook
 
 _PR_SET_NAME = 15
-CALLERS_MOST = 32
+SWEEP_SECONDS = 0.5
+END_SECONDS = 2.0  # for the callers' connections to be over, at the end
 NAME = b"fastscreen-hub"  # as top and ps show it, at most 15 octets
 NICENESS = 10  # where there is not CPU enough, mail goes first
 
@@ -36,6 +39,7 @@ class Daemon(Struct, frozen=True):
     listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
     the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are. pulse: an octet
     that changes every second, as long as the loop turns. condition_memory: in the order of books.
+    reload_state: how the last reload ended.
     """
 
     pid: int
@@ -51,6 +55,7 @@ class Daemon(Struct, frozen=True):
     key: int
     health: HealthTable
     pulse: memoryview
+    reload_state: ReloadState
 
 
 class Hub:
@@ -60,9 +65,10 @@ class Hub:
         self._config = settings
         self._target = target
         self._daemon = daemon
-        self._callers: set[Caller] = set()
         self._exit_code = 0
         self._errors = LoopErrors(target.log, self._give_up)
+        self._callers = Callers()
+        self._served: set[Caller] = set()
 
     def run(self) -> int:
         """Serve until the supervisor says so, or is gone."""
@@ -89,9 +95,11 @@ class Hub:
             daemon.key,
             daemon.health,
             [Conditions(memory) for memory in daemon.condition_memory],
+            daemon.reload_state,
         )
         loop.add_reader(daemon.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
         beating = loop.create_task(self._beat())
+        sweeping = loop.create_task(self._sweep())
         servers = []
         if daemon.control is not None:
             servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN))
@@ -100,12 +108,13 @@ class Hub:
         await self._ended.wait()
         for server in servers:
             server.close()
-        for caller in self._callers:
-            caller.end()
-        while self._callers:
+        self._callers.end_all()
+        end = loop.time() + END_SECONDS
+        while self._served and loop.time() < end:
             await asyncio.sleep(0.01)
         await self._house.close()
         beating.cancel()
+        sweeping.cancel()
         self._target.close()
         return self._exit_code
 
@@ -122,15 +131,22 @@ class Hub:
     # ---- callers
 
     async def _called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        caller = Caller(reader, writer, os.geteuid())
-        if len(self._callers) >= CALLERS_MOST:
-            caller.refuse(f"too many connections; allowed: {CALLERS_MOST}")
+        caller = Caller(reader, writer, os.geteuid(), self._callers.make_room)
+        if not self._callers.admit(caller, asyncio.get_running_loop().time()):
+            caller.refuse(f"too many connections: {CALLERS_MAX} are in use")
             return
-        self._callers.add(caller)
+        self._served.add(caller)
         try:
             await caller.serve(self._hello(), self._answer)
         finally:
-            self._callers.discard(caller)
+            self._served.discard(caller)
+            self._callers.leave(caller)
+
+    async def _sweep(self) -> None:
+        """End callers that let a time limit pass."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            self._callers.sweep(asyncio.get_running_loop().time())
 
     def _hello(self) -> frames.Map:
         return {

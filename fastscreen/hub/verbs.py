@@ -20,24 +20,30 @@ class Verb(Struct, frozen=True):
     takes: type[Struct]
     handler: Handler
     acts: bool = False
+    large: bool = False
+    """Its answer may take megabytes while it is made: only a few are made at a time."""
 
 
 VERBS = {
     "status": Verb(reading.Nothing, reading.status),
-    "sessions": Verb(reading.Sessions, reading.sessions),
-    "events": Verb(reading.Events, reading.events),
+    "sessions": Verb(reading.Sessions, reading.sessions, large=True),
+    "events": Verb(reading.Events, reading.events, large=True),
     "cancel": Verb(reading.Cancel, reading.cancel),
-    "story": Verb(reading.Address, reading.story),
+    "story": Verb(reading.Address, reading.story, large=True),
     "dnsbl": Verb(reading.Nothing, reading.dnsbl),
-    "clients": Verb(reading.Clients, reading.clients),
+    "clients": Verb(reading.Clients, reading.clients, large=True),
     "warnings": Verb(reading.Nothing, reading.warnings),
     "explain": Verb(reading.Explain, reading.explained),
     "cache.stats": Verb(reading.Nothing, reading.cache_stats),
     "cache.get": Verb(reading.Address, reading.cache_get),
-    "cache.list": Verb(reading.CacheList, reading.cache_list),
+    "cache.list": Verb(reading.CacheList, reading.cache_list, large=True),
     "cache.delete": Verb(acting.Delete, acting.delete, acts=True),
     "cache.import": Verb(acting.Import, acting.import_, acts=True),
     "bypass": Verb(acting.Bypass, acting.bypass, acts=True),
+    "reload": Verb(acting.Order, acting.reload, acts=True),
+    "reopen": Verb(acting.Order, acting.reopen, acts=True),
+    "restart": Verb(acting.Order, acting.restart, acts=True),
+    "stop": Verb(acting.Order, acting.stop, acts=True),
 }
 
 
@@ -53,7 +59,10 @@ async def answer(house: House, caller: Caller, request: Request) -> Any:
     except msgspec.ValidationError as error:
         raise RequestError(f"{request.verb}: {_one_line(error)}") from None
     try:
-        return await verb.handler(house, arguments, caller, request)
+        if not verb.large:
+            return await verb.handler(house, arguments, caller, request)
+        async with house.turns[caller.may_act]:
+            return await verb.handler(house, arguments, caller, request)
     except RequestError:
         raise
     except ValueError as error:

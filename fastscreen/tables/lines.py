@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from fastscreen.config.escape import escaped, quoted
+from fastscreen.table_watch import Version, version_of
 from fastscreen.tables.table import TableError
 
 _SPACE = " \t\n\v\f\r"
+
+_recorded: ContextVar[dict[str, Version] | None] = ContextVar("recorded", default=None)
+
+
+@contextlib.contextmanager
+def recorded_files() -> Iterator[dict[str, Version]]:
+    """Collect every regular file that is read meanwhile, with its version as it was read (`fastscreen.table_watch`)."""
+    files: dict[str, Version] = {}
+    before = _recorded.set(files)
+    try:
+        yield files
+    finally:
+        _recorded.reset(before)
 
 
 def read_text(spec: str, path: str) -> str:
     """The file's text; octets that are not UTF-8 become surrogate escapes. Raises TableError."""
     try:
-        return Path(path).read_bytes().decode("utf-8", "surrogateescape")
+        with Path(path).open("rb") as file:
+            files, status = _recorded.get(), os.fstat(file.fileno())
+            if files is not None and stat.S_ISREG(status.st_mode):
+                files[path] = version_of(status)
+            return file.read().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a file name"
         raise TableError(f"{escaped(spec)}: cannot be read: {why}") from None

@@ -187,3 +187,19 @@ def test_sizes() -> None:
         "3.2 MB",
         "5000.0 TB",
     ]
+
+
+def test_conditions_fit_into_80_columns(hub: Hub, ask: Ask) -> None:
+    """With start time and remedy, whole."""
+    condition = {
+        "kind": "config",
+        "since": STATUS["time"] - 60,
+        "text": "configuration not taken over: " + "long " * 40 + "end; the previous configuration stays in use",
+        "remedy": "run `fastscreen check`, correct the file, then `fastscreen reload`, " + "and so on " * 9,
+    }
+    hub({"status": {**STATUS, "conditions": [condition]}})
+    _, printed, _ = ask("status")
+    assert all(len(line) <= 80 for line in printed.splitlines()), printed
+    folded = " ".join(printed.split())
+    assert f"CONFIG: {condition['text']} (since " in folded
+    assert condition["remedy"].strip() in folded

@@ -556,19 +556,19 @@ def test_wrong_arguments(start: Start, path: Path, settings: Map) -> None:
 
 
 def test_32_callers_and_no_more(start: Start, path: Path, settings: Map) -> None:
+    """Those that follow events stay: the 33rd is told so, and gets the first place that becomes free."""
     start(settings)
     connected(path).socket.close()
     callers: list[Control] = []
     for _ in range(32):
         wait_until(lambda: _greeted(path, callers), "a place")
-    for control in callers:
-        control.send({"id": 1, "do": "status"})
-    for control in callers:
-        assert control.read()["ok"]["workers"]
+        callers[-1].ok("events", filter="kind:limit")
     with Control(path, greeted=False) as another:
         assert "too many" in another.read()["error"]
         with pytest.raises(Closed):
             another.read()
+    for control in callers:
+        assert control.ok("status")["workers"]
     callers.pop().socket.close()
     wait_until(lambda: _greeted(path, callers), "the place that became free")
     for control in callers:

@@ -149,6 +149,7 @@ class Hub:
             "missing": world.missing,
             "cache": self._do_cache_stats(request),
             "lists": len(LISTS),
+            "conditions": world.conditions,
         }
 
     def _do_sessions(self, request: Map) -> Map:

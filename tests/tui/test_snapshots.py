@@ -11,6 +11,7 @@ import pytest
 
 from fastscreen.tui.views import VIEWS
 from tui.pilot import driven, front_door, remember, rows, seen, until
+from tui.world import START
 
 SCREENS = Path(__file__).parent / "screens"
 ADDRESS = "192.0.2.77"
@@ -65,6 +66,60 @@ def test_help(tmp_path: Path) -> None:
             await pilot.press("question_mark")
             await seen(pilot, "Everywhere", "mx1.example.com", "q quit")
             compare("help", rows(app))
+
+    run()
+
+
+FAULTS = [
+    {
+        "kind": "tables",
+        "since": START - 400.0,
+        "text": "tables not read again: /etc/fastscreen/fastscreen.toml: cidr:/etc/fastscreen/access: cannot be read: "
+        "No such file or directory; the previous ones stay in use",
+        "remedy": "correct the file; it is read again when it changes",
+    },
+    {
+        "kind": "mta",
+        "since": START - 100_000.0,
+        "text": "clients cannot be handed off to pass:/var/spool/postfix/private/smtpd; they are replied 4xx and come "
+        "again",
+        "remedy": "start the mail server, or correct handoff.to; retried with each client",
+    },
+]
+
+
+def test_faults_are_on_every_screen(tmp_path: Path) -> None:
+    """One red line, the most important first; it goes with the last fault. Nothing else is pushed off the screen."""
+
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, hub):
+            hub.world.conditions = FAULTS
+            remember(app, hub, 300)
+            await seen(pilot, "2 faults (8)  MTA: clients cannot be handed off", "4m59s ago", "failing")
+            compare("overview-faults", rows(app))
+            for at in range(len(VIEWS)):
+                await pilot.press(str(at + 1))
+                await seen(pilot, "2 faults (8)  MTA:")
+                assert "q quit" in rows(app)[-1]
+            hub.world.conditions = FAULTS[:1]
+            await seen(pilot, "1 fault (8)  TABLES: tables not read again")
+            hub.world.conditions = []
+            await until(pilot, lambda: "fault" not in "\n".join(rows(app)))
+
+    run()
+
+
+def test_all_faults_with_their_remedies(tmp_path: Path) -> None:
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, hub):
+            hub.world.conditions = FAULTS
+            remember(app, hub, 300)
+            await seen(pilot, "2 faults (8)")
+            await pilot.click("#faults")
+            await seen(pilot, "Faults that hold now", "start the mail server", "it is read again", "greet wait")
+            compare("warnings-faults", rows(app))
 
     run()
 

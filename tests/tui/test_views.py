@@ -363,7 +363,7 @@ async def test_command_palette(tmp_path: Path) -> None:
         await pilot.press("colon")
         await until(pilot, lambda: len(app.screen_stack) == 2)
         await pilot.press(*"Warnings")
-        await seen(pilot, "The last warnings since the start")
+        await seen(pilot, "Faults that hold now, and the last warnings")
         await pilot.press("enter")
         if len(app.screen_stack) == 2:
             await pilot.press("enter")

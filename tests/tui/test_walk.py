@@ -394,7 +394,7 @@ def test_help_and_palette(demo: Terminal) -> None:
     demo.press(":")
     demo.sees("Search for commands")
     demo.type("Warnings")
-    demo.sees("The last warnings since the start")
+    demo.sees("Faults that hold now, and the last warnings")
     demo.press("Enter")
     arrived(demo, WarningsView)
 

@@ -54,6 +54,7 @@ class World:
         self.bypass_until: float | None = None
         self.stress = False
         self.missing: list[int] = []
+        self.conditions: list[Map] = []
         self.counts: Counter[str] = Counter({"connect": 3_812_004, "cached": 2_204_118, "passed": 301_544})
         self.counts.update(handed=2_460_377, pregreet=702_133, pipelining=21_877, non_smtp_command=9_120)
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
@@ -80,6 +81,7 @@ class World:
         ]
         if hostile is not None:
             self.warnings.append({"time": START, "text": self.bad})
+            self.conditions.append({"kind": self.bad, "since": START, "text": self.bad, "remedy": self.bad})
         self._session = 0
         self._sequence: Counter[int] = Counter()
         self._due: list[tuple[float, int, Map]] = []

@@ -159,6 +159,30 @@ def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     served(tmp_path / "s", monkeypatch, 60, try_it, snapshot)
 
 
+def test_those_that_do_not_read_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, for their time is not over: whoever asks and never reads keeps nobody out."""
+    big = 4 << 20
+
+    async def snapshot(_: House) -> Page:
+        return Page(big)
+
+    async def try_it(scrapers: Scrapers) -> None:
+        deaf = [socket.socket(socket.AF_UNIX) for _ in range(metrics.SCRAPERS_MOST)]
+        answering = select.poll()
+        for one in deaf:
+            one.connect(str(tmp_path / "s"))
+            one.send(ASKED)
+            answering.register(one, select.POLLIN)
+        while len(answering.poll(0)) < len(deaf):
+            await asyncio.sleep(0.01)
+        reader, _ = await scrapers.one(ASKED)
+        assert len(await rest(reader)) > big
+        for one in deaf:
+            one.close()
+
+    served(tmp_path / "s", monkeypatch, 600, try_it, snapshot)
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [

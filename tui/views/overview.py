@@ -59,6 +59,10 @@ class OverviewView(View):
             self._lists = []
         self.draw()
 
+    def on_resize(self) -> None:
+        """As when the line of faults comes or goes."""
+        self.call_after_refresh(self.draw)
+
     def draw(self) -> None:
         """Show what is known; with or without an answer."""
         lines = self._lines

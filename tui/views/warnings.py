@@ -1,4 +1,4 @@
-"""Warnings: the last ones since the start, the newest first."""
+"""Warnings: faults that hold now, and the last warnings since the start, the newest first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.widget import Widget
 
 from fastscreen.answers import Warning, Warnings
+from fastscreen.tui import faults
 from fastscreen.tui.figures import clock, date
 from fastscreen.tui.lines import ScrolledLines
 from fastscreen.tui.link import Link
@@ -19,7 +20,7 @@ MOST_ROWS = 200
 
 class WarningsView(View):
     title = "Warnings"
-    about = "The last warnings since the start"
+    about = "Faults that hold now, and the last warnings"
     keys = (("x", "export"),)
 
     def __init__(self, id: str | None = None) -> None:
@@ -37,8 +38,10 @@ class WarningsView(View):
     async def poll(self, link: Link) -> None:
         found = await link.ask(Warnings, "warnings")
         self._warnings = sorted(found.warnings, key=lambda warning: -warning.time)[:MOST_ROWS]
-        lines = [line for warning in self._warnings for line in shown(warning, link.now, self._lines.room - 1)]
-        self._lines.show(lines or [Text(" ").append("no warning since the start", OK)])
+        room = self._lines.room - 1
+        held = faults.lines(link.status.conditions, link.now, room) if link.status is not None else []
+        lines = [*held, *(line for warning in self._warnings for line in shown(warning, link.now, room))]
+        self._lines.show(lines if self._warnings else [*held, Text(" ").append("no warning since the start", OK)])
 
     def reset(self) -> None:
         self._warnings = []

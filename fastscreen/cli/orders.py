@@ -1,0 +1,155 @@
+"""What `reload`, `reopen`, `restart` and `stop` share: they ask the daemon, wait for the outcome and report it."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from fastscreen import client
+from fastscreen.answers import Outcome, Status, record
+from fastscreen.cli import control
+from fastscreen.client import Absent, ControlError, Unreachable
+from fastscreen.escape import printable
+
+PAUSE = 0.2  # s between two looks
+
+
+class Order(Struct, frozen=True):
+    """One of the commands. without: how to do the same when no control socket answers. seconds: to wait, usually."""
+
+    name: str
+    help: str
+    description: str
+    examples: str
+    without: str
+    seconds: int
+    run: Callable[[str, float], tuple[bool, str]]
+    """With the socket's path and the time limit (s, monotonic): whether it went well, and one line. ControlError."""
+
+
+class Number(Struct, frozen=True):
+    """Answer to `reload` and `reopen`: the number of the attempt to wait for."""
+
+    number: int
+
+
+class Daemon(Struct, frozen=True):
+    """Answer to `restart` and `stop`: the daemon that was asked. started: s since 1970."""
+
+    pid: int
+    started: float
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], order: Order) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        order.name,
+        help=order.help,
+        description=order.description,
+        epilog=f"examples:\n{order.examples}\n\n"
+        "Only root and the screening user may do this. Without a control socket:\n"
+        f"{order.without}\n\nexit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    control.add_socket(parser)
+    parser.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=float(order.seconds),
+        help=f"how long to wait for the outcome (default: {order.seconds})",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=functools.partial(_run, order))
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError("expected a number of seconds, more than 0 and at most 86400")
+    return seconds
+
+
+def _run(order: Order, arguments: argparse.Namespace) -> int:
+    try:
+        path = control.socket_path(arguments)
+        ok, text = order.run(path, time.monotonic() + arguments.timeout)
+    except Unreachable as error:
+        where = f" {control.ANOTHER}" if isinstance(error, Absent) else ""
+        ok, text = False, f"{error}{where}; without the control socket: {order.without}"
+    except ControlError as error:
+        ok, text = False, str(error)
+    if arguments.json:
+        print(json.dumps({"ok": ok, "text": printable(text)}))
+    elif ok:
+        print(printable(text))
+    if not ok:
+        print(f"fastscreen: {printable(text)}", file=sys.stderr)
+    return 0 if ok else 1
+
+
+# ---- waiting
+
+
+def attempt(what: str, path: str, end: float) -> tuple[bool, str]:
+    """Ask for `reload` or `reopen`, and wait until that very attempt is over."""
+    started = record(Status, client.ask(path, "status")).started
+    number = control.asked(path, what, Number).number
+    while time.monotonic() < end:
+        time.sleep(PAUSE)
+        try:
+            status = record(Status, client.ask(path, "status"))
+        except Unreachable:
+            continue  # the control server is started again
+        if status.started != started:
+            return False, f"{what}: fastscreen was started again meanwhile"
+        last: Outcome | None = getattr(status, what)
+        if last is not None and last.finished >= number:
+            return last.ok, last.text
+    return False, f"{what}: no outcome in time; it may still be under way: see `fastscreen status` and the log"
+
+
+def restarted(path: str, end: float) -> tuple[bool, str]:
+    """Ask for `restart`, and wait until another daemon answers."""
+    before = control.asked(path, "restart", Daemon)
+    while time.monotonic() < end:
+        time.sleep(PAUSE)
+        try:
+            status = record(Status, client.ask(path, "status"))
+        except Unreachable:
+            continue
+        if status.started != before.started:
+            return True, f"restarted: fastscreen {status.version}, process {status.pid}"
+    return False, "restart: no new fastscreen answers in time: see the log"
+
+
+def stopped(path: str, end: float) -> tuple[bool, str]:
+    """Ask for `stop`, and wait until nobody listens at the socket."""
+    before = control.asked(path, "stop", Daemon)
+    while time.monotonic() < end:
+        time.sleep(PAUSE)
+        if not _listens(path):
+            return True, f"stopped: process {before.pid}"
+    return False, "stop: clients in hand are not finished yet; a second `fastscreen stop` ends them at once"
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except TimeoutError:
+            return True
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,28 @@
+"""fastscreen reload: have a running fastscreen read its configuration and tables again."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+
+from fastscreen.cli import orders
+
+ORDER = orders.Order(
+    name="reload",
+    help="read the configuration and its tables again",
+    description="""\
+Have a running fastscreen read its configuration and tables again, and open its
+log again. Clients notice nothing. A configuration with a mistake is refused,
+and the previous one stays in use.""",
+    examples="""\
+  fastscreen check && fastscreen reload
+  fastscreen reload --json | jq -r .text        why it was refused""",
+    without="systemctl reload fastscreen, or SIGHUP to the process of `fastscreen run`",
+    seconds=90,
+    run=functools.partial(orders.attempt, "reload"),
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    orders.add_parser(subparsers, ORDER)

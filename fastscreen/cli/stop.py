@@ -1,0 +1,26 @@
+"""fastscreen stop: have a running fastscreen stop."""
+
+from __future__ import annotations
+
+import argparse
+
+from fastscreen.cli import orders
+
+ORDER = orders.Order(
+    name="stop",
+    help="stop the running daemon",
+    description="""\
+Have a running fastscreen stop, and wait until it has. Clients in hand may
+finish, which takes at most 30 s; a second stop ends them at once.""",
+    examples="""\
+  fastscreen stop
+  fastscreen stop --timeout 5 || fastscreen stop        do not wait for clients for longer than that""",
+    without="systemctl stop fastscreen, or SIGTERM to the process of `fastscreen run`",
+    seconds=60,
+    run=orders.stopped,
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    orders.add_parser(subparsers, ORDER)

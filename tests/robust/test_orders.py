@@ -1,0 +1,93 @@
+"""`fastscreen reload` and `stop` against a real daemon; a refused reload stays visible until a good one."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from robust import harness
+from robust.conftest import Start
+from robust.control import Map
+from robust.harness import TEASER, merge, wait_until
+from robust.test_control import connected, eventually
+from robust.test_metrics import samples, scraped, there
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    return folder / "run" / "control"
+
+
+@pytest.fixture
+def settings(path: Path) -> Map:
+    return {"control": {"path": str(path)}}
+
+
+def command(path: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    program = [str(harness.COMMAND), *words, "--socket", str(path)]
+    return subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_refused_reload_stays_visible(start: Start, path: Path, settings: Map, folder: Path) -> None:
+    place = str(folder / "run" / "metrics")
+    settings = merge(settings, {"metrics": {"listen": f"unix:{place}"}})
+    screener = start(settings)
+    with connected(path) as control:
+        wait_until(lambda: there(place), "metrics")
+        first = samples(scraped(place))
+        assert first["fastscreen_config_last_reload_successful", ""] == 1
+        began = first["fastscreen_config_last_reload_success_timestamp_seconds", ""]
+        assert began == pytest.approx(control.hello["started"])
+        good = screener.config.read_text()
+        screener.config.write_text(good + "\n[dnsbl2]\ntreshold = 3\n")
+        refused = command(path, "reload")
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "configuration not taken over: " in refused.stderr
+        assert "dnsbl2" in refused.stderr
+        shown = command(path, "status")
+        folded = " ".join(shown.stdout.split())
+        assert "CONFIG: configuration not taken over: " in folded
+        assert "fastscreen reload" in folded  # the remedy
+        status = json.loads(command(path, "status", "--json").stdout)
+        assert (status["reload"]["ok"], status["reload"]["finished"]) == (False, 1)
+        assert [one["kind"] for one in status["conditions"]] == ["config"]
+        bad = samples(scraped(place))
+        assert bad["fastscreen_config_last_reload_successful", ""] == 0
+        assert bad["fastscreen_config_last_reload_success_timestamp_seconds", ""] == began
+        assert bad["fastscreen_condition", "config"] == 1
+        screener.config.write_text(good)
+        accepted = command(path, "reload", "--json")
+        assert accepted.returncode == 0
+        assert json.loads(accepted.stdout) == {"ok": True, "text": "configuration reloaded"}
+        status = eventually(control, "status", lambda answer: answer["reload"]["finished"] == 2)
+        assert status["reload"]["ok"]
+        assert status["conditions"] == []
+        after = samples(scraped(place))
+        assert after["fastscreen_config_last_reload_successful", ""] == 1
+        assert after["fastscreen_config_last_reload_success_timestamp_seconds", ""] > began
+    assert len(screener.lines("reload requested by user 0")) == 2
+
+
+def test_stop_waits_until_it_has_stopped(start: Start, path: Path, settings: Map) -> None:
+    screener = start(settings)
+    connected(path).socket.close()
+    stopped = command(path, "stop")
+    assert (stopped.returncode, stopped.stdout) == (0, f"stopped: process {screener.pid}\n")
+    assert not path.exists()
+    assert screener.wait() == 0
+    again = command(path, "stop")
+    assert again.returncode == 1
+    assert "systemctl stop fastscreen" in again.stderr
+
+
+def test_stop_waits_for_clients_in_hand_and_a_second_one_does_not(start: Start, path: Path, settings: Map) -> None:
+    screener = start(settings, {"greet": {"wait": "100s"}})
+    connected(path).socket.close()
+    with screener.connect("127.1.0.1") as client:
+        assert client.socket.recv(len(TEASER)) == TEASER
+        waiting = command(path, "stop", "--timeout", "1")
+        assert waiting.returncode == 1
+        assert "a second `fastscreen stop` ends them at once" in waiting.stderr
+        assert command(path, "stop").returncode == 0
+    assert screener.wait() == 0
