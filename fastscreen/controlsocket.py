@@ -20,19 +20,36 @@ MODE = 0o660
 
 
 class ControlSocket:
-    """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away."""
+    """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away.
 
-    def __init__(self, path: Path | None, listener: socket.socket) -> None:
+    awaited: the name that it is to have once it is free; until then it has another one next to that.
+    """
+
+    def __init__(self, path: Path | None, listener: socket.socket, awaited: Path | None = None) -> None:
         self.listener = listener
-        self._path = path
+        self.path = path
+        self.awaited = awaited
         self._found = _identity(path) if path is not None else None
+
+    def take_over(self) -> None:
+        """Take the awaited name. OSError: impossible, or another process still answers there."""
+        if self.awaited is None or self.path is None:
+            return
+        folder = os.open(self.awaited.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _lock(folder)
+            _clear(self.awaited)
+            self.path.rename(self.awaited)
+        finally:
+            os.close(folder)
+        self.path, self.awaited = self.awaited, None
 
     def close(self) -> None:
         """The name stays when it has become another's, or when its folder is not ours to write to."""
         self.listener.close()
         with contextlib.suppress(OSError):
-            if self._path is not None and _identity(self._path) == self._found:
-                self._path.unlink()
+            if self.path is not None and _identity(self.path) == self._found:
+                self.path.unlink()
 
 
 def make(path: Path, user: str, group: str) -> ControlSocket:
@@ -41,8 +58,19 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
     user: who owns it, "" is who we are. group: whose members may connect, "" is nobody's. Called before the process has
     threads: the mode is the umask's.
     """
+    return _make(path, path, user, group)
+
+
+def make_waiting(path: Path, user: str, group: str) -> ControlSocket:
+    """The same where another process answers: bind next to the name, so that `take_over` needs no privileges."""
+    made = _make(path.with_name(path.name + ".next"), path, user, group)
+    made.awaited = path
+    return made
+
+
+def _make(path: Path, wanted: Path, user: str, group: str) -> ControlSocket:
     if len(os.fsencode(path)) > PATH_MOST:
-        raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST} octets")
+        raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST - len(path.name) + len(wanted.name)} octets")
     owner = pwd.getpwnam(user) if user else None
     if not path.parent.is_dir():
         path.parent.mkdir(parents=True, mode=0o755)

@@ -1,104 +1,199 @@
-"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables."""
+"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables.
+
+Nothing here waits: each `yield` gives the supervisor's loop its turn, so that dead children are replaced and signals
+are honored while a child reads a file, or takes over a configuration.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from fastscreen import channel, config, policy
+from fastscreen import activation, channel, config, policy
 from fastscreen.allowlist import lists
-from fastscreen.channel import Failed, Ready, ReopenLog
+from fastscreen.channel import Failed, Ready, Reload, ReopenLog
+from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
-from fastscreen.forks import Silent, hear, tried, without_keys
+from fastscreen.forks import Silent, Steps, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
+from fastscreen.place import State
 from fastscreen.starttls import renewal
 from fastscreen.worker import one_line
 
 RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
+READ_SECONDS = 10.0  # for reading again what a child has just read
 
 
-def hang_up(held: Holdings, path: Path | None) -> None:
-    """Open the log again, take over a new configuration or keep the old one whole. Clients notice nothing.
-
-    path: the configuration's; None: the built-in settings, which do not change.
-    """
+def reopen(held: Holdings) -> bool:
+    """SIGUSR1, and the first part of SIGHUP: all processes open the log again. False: it could not be opened."""
+    opened = True
     try:
         held.target.open()
     except OSError as error:
         held.warn(f"log not opened again: {one_line(error)}")
+        opened = False
     held.order(ReopenLog())
+    return opened
+
+
+def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
+    """Open the log again, take over a new configuration or keep the old one whole. Clients notice nothing.
+
+    path: the configuration's; None: the built-in settings, which do not change.
+    """
+    reopen(held)
     if path is None:
         return
     count = len(held.places)
     opened: dict[Endpoint, list[socket.socket]] = {}
+    memory = -1
     try:
-        _try(held, str(path), lambda: config.load(path))
-        settings = _with_what_is_fixed(held, config.load(path))
-        versions = lists.versions(settings)
-        tables = policy.Tables(settings)
-        warnings = warnings_of(tables, count)
-        for address, port in settings.listen.ports.items():
-            if address not in held.groups:
-                opened[address] = held.listen(address, port, count)
+        yield from _try(held, str(path), lambda: config.load(path))
+        with bounded(READ_SECONDS, f"{path}: it, or a table that it names,"):
+            settings, warnings = with_what_is_fixed(held, config.load(path))
+            versions = lists.versions(settings)
+            tables = policy.Tables(settings)
+            warnings += warnings_of(tables, count)
+        added = {address: port for address, port in settings.listen.ports.items() if address not in held.groups}
+        opened, omitted = held.open_ports(added, count, others=len(settings.listen.ports) - len(added))
+        memory = channel.settings_memory(settings, tuple(opened))
+        _choose_anew(held, settings)
     except Exception as error:  # whatever it is: the old one stays, and the log tells
         for group in opened.values():
             close_all(group)
-        held.warn(f"configuration not taken over: {one_line(error)}")
+        if memory >= 0:
+            os.close(memory)
+        _refused(held, f"configuration not taken over: {one_line(error)}")
         return
-    before = held.config
-    held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
-    _choose_anew(held, settings)
-    held.config, held.tables, held.list_versions = settings, tables, versions
-    for address in set(held.groups) - set(settings.listen.ports):
-        close_all(held.groups.pop(address))
-    held.groups |= opened
-    for warning in warnings:
-        held.target.log.warning(warning)
-    renewal.renew(held, before.tls)
-    _hand_out(held, opened)
+    try:
+        before = held.config
+        held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
+        held.config, held.tables, held.list_versions = settings, tables, versions
+        for warning in warnings:
+            held.target.log.warning(warning)
+        try:
+            _take_ports(held, opened, omitted)
+            yield from renewal.renew(held, before.tls)
+        except Exception as error:
+            held.warn(f"[tls] not taken over: {type(error).__name__}: {one_line(error)}; what is in use stays")
+        if held.config != settings:
+            with contextlib.suppress(OSError):  # then [tls] alone, which workers do not use, is not as it is in force
+                renewed = channel.settings_memory(held.config, tuple(opened))
+                os.close(memory)
+                memory = renewed
+        yield from _hand_out(held, memory, opened)
+    finally:
+        os.close(memory)
+    held.conditions.end(Kind.CONFIG)
     held.info("configuration reloaded")
 
 
-def read_tables_again(held: Holdings) -> None:
+def read_tables_again(held: Holdings) -> Steps[None]:
     """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read."""
     count = len(held.places)
     settings = held.config
+    memory = -1
     try:
-        _try(held, settings.source, lambda: settings)
-        versions = lists.versions(settings)
-        tables = policy.Tables(settings)
-        warnings = warnings_of(tables, count)
+        yield from _try(held, settings.source, lambda: settings)
+        with bounded(READ_SECONDS, "a table"):
+            versions = lists.versions(settings)
+            tables = policy.Tables(settings)
+            warnings = warnings_of(tables, count)
+        memory = channel.settings_memory(settings, ())
     except Exception as error:  # whatever it is: the old ones stay, and the log tells
         held.warn(f"tables not read again: {one_line(error)}")
         return
-    held.tables, held.list_versions = tables, versions
-    for warning in warnings:
-        held.target.log.warning(warning)
-    _hand_out(held, {})
+    try:
+        held.tables, held.list_versions = tables, versions
+        for warning in warnings:
+            held.target.log.warning(warning)
+        yield from _hand_out(held, memory, {})
+    finally:
+        os.close(memory)
     held.info("tables read again")
 
 
+def _refused(held: Holdings, text: str) -> None:
+    held.warn(text)
+    held.conditions.begin(Kind.CONFIG, f"{text}; the configuration before stays in force")
+
+
+@contextlib.contextmanager
+def bounded(seconds: float, what: str) -> Iterator[None]:
+    """End a read that does not end, with ConfigError: a file that a child has just read may be another one now."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise ConfigError(f"{what} cannot be read in {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _take_ports(held: Holdings, opened: dict[Endpoint, list[socket.socket]], omitted: dict[Endpoint, str]) -> None:
+    """Close what is not configured any more; serve what was opened."""
+    for address in set(held.groups) - set(held.config.listen.ports):
+        group = held.groups.pop(address)
+        if address not in held.activated:
+            activation.forget(address, len(group))
+        close_all(group)
+    held.groups |= opened
+    for address, group in opened.items():
+        activation.store(address, group)
+    if omitted:
+        text = "; ".join(omitted.values())
+        if held.conditions.begin(Kind.LISTEN, text):
+            held.warn(text)
+    else:
+        held.conditions.end(Kind.LISTEN)
+
+
 def _choose_anew(held: Holdings, settings: Config) -> None:
-    """Where an address becomes a balancer's or is one no longer, another rule chooses the worker."""
+    """Where a port becomes a balancer's, or is one no longer, another rule chooses the worker. OSError: no change."""
     before, now = held.config.listen.ports, settings.listen.ports
-    for address, group in held.groups.items():
-        if len(group) > 1 and address in now and (before[address] is None) != (now[address] is None):
-            if now[address] is None:
-                choose_by_client(group[0], len(group), held.key, held.config.worker_prefix)
-            else:
-                choose_freely(group[0])
+    done: list[tuple[list[socket.socket], bool]] = []
+    try:
+        for address, group in held.groups.items():
+            if len(group) > 1 and address in now and (before[address] is None) != (now[address] is None):
+                done.append((group, before[address] is None))
+                _choose(held, group, by_client=now[address] is None)
+    except OSError:
+        for group, by_client in done:
+            with contextlib.suppress(OSError):
+                _choose(held, group, by_client=by_client)
+        raise
 
 
-def _try(held: Holdings, source: str, load: Callable[[], Config]) -> None:
+def _choose(held: Holdings, group: Sequence[socket.socket], *, by_client: bool) -> None:
+    if by_client:
+        choose_by_client(group[0], len(group), held.key, held.config.worker_prefix)
+    else:
+        choose_freely(group[0])
+
+
+def _try(held: Holdings, source: str, load: Callable[[], Config]) -> Steps[None]:
     """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
-    match tried(held, lambda theirs: _read(held, load, theirs), RELOAD_SECONDS):
+    report = yield from tried(held, lambda theirs: _read(held, load, theirs), RELOAD_SECONDS)
+    match report:
         case Failed(why):
             raise ConfigError(why)
         case Silent():
@@ -120,8 +215,8 @@ def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> 
     return 0
 
 
-def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
-    """The new settings, but for those that only a new start can change."""
+def with_what_is_fixed(held: Holdings, settings: Config) -> tuple[Config, tuple[str, ...]]:
+    """The new settings, but for those that only a new start can change; warnings about these."""
     now = held.config
     replace = msgspec.structs.replace
     fixed = replace(
@@ -144,7 +239,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         listen=replace(settings.listen, workers=now.listen.workers),
         tls=replace(settings.tls, processes=now.tls.processes),
     )
-    for name, wanted, kept in (
+    changed = (
         ("user", settings.user, fixed.user),
         ("log", settings.log, fixed.log),
         ("cache.path", settings.cache.path, fixed.cache.path),
@@ -154,14 +249,18 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         ("metrics", settings.metrics, fixed.metrics),
         ("listen.workers", settings.listen, fixed.listen),
         ("tls.processes", settings.tls, fixed.tls),
-    ):
-        if wanted != kept:
-            held.warn(f"{name} changed: it takes effect when fastscreen is started again")
-    return fixed
+    )
+    warnings = (
+        f"{name} changed: it takes effect when fastscreen is started again"
+        for name, wanted, kept in changed
+        if wanted != kept
+    )
+    return fixed, tuple(warnings)
 
 
-def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> None:
-    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced.
+def _hand_out(held: Holdings, memory: int, opened: dict[Endpoint, list[socket.socket]]) -> Steps[None]:
+    """Give every worker the new settings, and go on when all have them. One that cannot take them is replaced, and so
+    is one that does not answer (the supervisor's loop sees to that).
 
     The hub gets them, too; nobody waits for it.
     """
@@ -170,30 +269,18 @@ def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> No
     for place in held.places:
         if not place.pid or place.channel is None:
             continue
-        own = {address: group[place.number].fileno() for address, group in opened.items()}
+        own = [group[place.number].fileno() for group in opened.values()]
         try:
-            _forget_reports(place.channel)
-            channel.send_reload(place.channel, held.config, own)
+            channel.send(place.channel, Reload(), [memory, *own])
         except OSError as error:
-            held.warn(f"{place.name}: configuration not taken over: {one_line(error)}; it is started anew")
+            held.warn(f"{place.name}: configuration not taken over: {one_line(error)}; it is started again")
             place.kill()
         else:
-            asked.append(place)
-    for place in asked:
-        match hear(held, place, by):
-            case Failed(why):
-                held.warn(f"{place.name}: configuration not taken over: {why}; it is started anew")
-                place.kill()
-            case Silent():
-                held.warn(f"{place.name}: configuration not taken over: no answer; it is started anew")
-                place.kill()
+            place.expect(State.RELOADING, by)
+            asked.append((place, place.pid))
     if held.hub.pid and held.hub.channel is not None:
         with contextlib.suppress(OSError):
-            channel.send_reload(held.hub.channel, held.config, {})
-
-
-def _forget_reports(worker: socket.socket) -> None:
-    """An answer that came after its time is none to the next question."""
-    with contextlib.suppress(BlockingIOError, TimeoutError):
-        while channel.receive_report(worker, 0.0) is not None:
-            pass
+            channel.send(held.hub.channel, Reload(), [memory])
+    # one that has just started answers when its start is over: nobody waits for it
+    while any(place.pid == pid and place.state is State.RELOADING for place, pid in asked):
+        yield

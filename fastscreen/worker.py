@@ -294,8 +294,8 @@ class Worker:
         except BlockingIOError:
             return
         match order:
-            case Stop():
-                self._stop()
+            case Stop(successor):
+                self._stop(hurry=not successor, successor=successor)
             case ReopenLog():
                 with contextlib.suppress(OSError):  # the supervisor has tried before, and told
                     self._target.open()
@@ -311,13 +311,13 @@ class Worker:
                     self._stop()
         self._log.flush()
 
-    def _stop(self) -> None:
-        """First: no new clients, those in hand finish. Second: stop at once."""
+    def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:
+        """First: no new clients, those in hand finish (see `Screener.drain`). Second: stop at once."""
         if self._stopping:
             self._drained.set()
             return
         self._stopping = True
-        self._screener.drain()
+        self._screener.drain(hurry=hurry, successor=successor)
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for listener in self._listeners.values():
             listener.close()

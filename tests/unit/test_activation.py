@@ -12,7 +12,7 @@ from fastscreen.listeners import WHOLE, listen
 def test_not_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "2")
-    assert activation.take() == {}
+    assert activation.take({}, 1) == ({}, set())
 
 
 def test_an_address_that_nobody_screens() -> None:
