@@ -396,7 +396,7 @@ class Screener:
         """Accept no more; those in hand have 30 s to finish.
 
         hurry: clients that only wait (greet wait, dialogue, PROXY header) get a 421 after 1 s. successor: another
-        process takes the clients of the inbox.
+        process takes the clients of the inbox. May be called again, in a hurry.
         """
 
     def stats(self) -> dict[str, Any]:

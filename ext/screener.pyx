@@ -533,8 +533,10 @@ cdef class Screener:
             if not self.accept_paused:
                 self.unwatch(self.inbox.fd)
             self.inbox.fd = -1
+        if not self.draining:
+            self.drain_by = self.now + DRAIN_TIME
         self.draining = True
-        self.drain_by = self.now + DRAIN_TIME
+        self.timers.cancel(&self.drain_limit)
         self.timers.arm(&self.drain_limit, TIMER_DRAIN, WAITING_TIME if hurry else DRAIN_TIME, self.now)
         self.finish()
 

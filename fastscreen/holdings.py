@@ -56,8 +56,6 @@ class Holdings:
     """Events, by worker."""
     questions: list[tuple[socket.socket, socket.socket]]
     """By worker: the hub's end and the worker's. Empty without a hub."""
-    inboxes: list[tuple[socket.socket, socket.socket]]
-    """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
     """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
     condition_memory: list[memoryview]
@@ -92,6 +90,8 @@ class Holdings:
         """Where the hub serves /metrics."""
         self.user = ""
         """The user that this process becomes; "": it stays as it is."""
+        self.inboxes: list[tuple[socket.socket, socket.socket]] = []
+        """By worker: where its clients are passed to it, the sending and the receiving end. Empty with one worker."""
         self.trials: list[Place] = []
         """Children that try something and report how it went."""
         self.former: list[Place] = []
@@ -181,18 +181,18 @@ class Holdings:
         path, where = self.config.control.path, self.config.metrics.listen
         warnings = []
         if path:
-            self.control, problem = self._make_door(Path(path), user)
+            self.control, problem = self.make_door(Path(path), user)
             if problem:
                 warnings.append(f"control.path: {path}: {problem}: no control socket until it is free")
                 self.faults.append((Kind.CONTROL, warnings[-1]))
         if where is not None:
-            self.metrics, problem = self._make_door(Path(where) if isinstance(where, str) else where, user)
+            self.metrics, problem = self.make_door(Path(where) if isinstance(where, str) else where, user)
             if problem:
                 warnings.append(f"metrics.listen: {where}: {problem}: no metrics until it is free")
                 self.faults.append((Kind.METRICS, warnings[-1]))
         return warnings
 
-    def _make_door(self, where: Path | Endpoint, user: str) -> tuple[controlsocket.ControlSocket | None, str]:
+    def make_door(self, where: Path | Endpoint, user: str) -> tuple[controlsocket.ControlSocket | None, str]:
         """A socket for the hub, and what is wrong with it."""
         try:
             if isinstance(where, Endpoint):
@@ -224,7 +224,7 @@ class Holdings:
     ) -> tuple[controlsocket.ControlSocket | None, bool]:
         news = door is None
         if door is None:
-            door, problem = self._make_door(where, "")
+            door, problem = self.make_door(where, "")
             if door is None:
                 return None, False
             if problem:
@@ -267,7 +267,8 @@ class Holdings:
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
-        self.inboxes = [inbox() for _ in range(count)] if count > 1 else []
+        if not self.inboxes and count > 1:  # a restart keeps them
+            self.inboxes = [inbox() for _ in range(count)]
         self.questions = [questions.pair() for _ in range(count)] if self.may_want_hub else []
         processes = self.config.tls.processes
         self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]

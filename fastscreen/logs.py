@@ -16,11 +16,21 @@ SYSLOG_SOCKET = "/dev/log"
 class LogTarget:
     """The log of this process. `open` may be called again at any time, by logrotate's SIGHUP above all."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, inherited: int = -1) -> None:
+        """inherited: a descriptor of the target, where it cannot be opened now; -1: open it. OSError: impossible."""
         self.log = new_log(config)
         self._fd = -1
         self._config = config
-        self.open()
+        if inherited >= 0:
+            self._use(inherited)
+            self._fd = inherited
+        else:
+            self.open()
+
+    @property
+    def descriptor(self) -> int:
+        """What is written to."""
+        return self._fd
 
     def open(self) -> None:
         """Open the target, then let go of the one before. OSError: cannot be opened; the old one stays in use."""

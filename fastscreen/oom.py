@@ -24,10 +24,10 @@ LEAST, MOST = -1000, 1000
 class OomScore:
     """The supervisor's. `inherited`: the value that it was started with. fd: /proc/self/oom_score_adj, or -1."""
 
-    def __init__(self, inherited: int, fd: int) -> None:
+    def __init__(self, inherited: int, fd: int, *, own: int | None = None) -> None:
         self.inherited = inherited
         self.fd = fd
-        self.own = inherited
+        self.own = inherited if own is None else own
 
     @property
     def child(self) -> int:

@@ -24,7 +24,19 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fastscreen import __version__, activation, cachefile, channel, forks, notify, policy, privileges, reload, signals
+from fastscreen import (
+    __version__,
+    activation,
+    cachefile,
+    channel,
+    forks,
+    handover,
+    notify,
+    policy,
+    privileges,
+    reload,
+    signals,
+)
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
@@ -48,14 +60,20 @@ MOVE_SECONDS = 30.0  # for moving it aside: other processes may be at work in it
 SOCKET_SECONDS = 1.0  # between two attempts to take over the control socket, or the address of the metrics
 SOCKET_LATER_SECONDS = 10.0  # the same after SOCKET_ATTEMPTS
 SOCKET_ATTEMPTS = 60
+RETRY_SECONDS = 1.0  # between two attempts to finish a restart
 REPORTS_MOST = 16  # of one child in one turn
 
 
 class Supervisor:
     """One fastscreen from start to end. `path` is None for the built-in settings."""
 
-    def __init__(self, path: Path | None, settings: Config) -> None:
+    def __init__(
+        self, path: Path | None, settings: Config, inherited: handover.State | None = None, problem: str = ""
+    ) -> None:
+        """inherited: what the program before a restart left. problem: why its configuration is used again."""
         self._path = path
+        self._inherited = inherited
+        self._problem = problem
         self._held = Holdings(settings)
         self._stopping = False
         self._stop_by = 0.0
@@ -83,33 +101,27 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)
         try:
             held.signals = SignalReader()
-            if os.geteuid() == 0:
-                held.oom.protect()
-            user = privileges.user_of(held.config)
-            count = policy.worker_count(held.config)
-            odd = held.bind(user, count)
-            if user:
-                privileges.become(user)
-            warnings = (*odd, *held.read(count))
+            count, warnings = self._prepare() if self._inherited is None else self._take_over(self._inherited)
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
             held.close_control()
             print(f"fastscreen: {one_line(error)}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
         held.share(count)
-        if (code := self._first_start()) is not None:
+        if self._inherited is not None:
+            handover.share(held, self._inherited)
+            self._starting = False
+        elif (code := self._first_start()) is not None:
             held.close_control()
             return code
-        for address, group in held.groups.items():
-            if address not in held.activated:
-                activation.store(address, group)
         for warning in warnings:
             held.target.log.warning(warning)
         if os.geteuid() == 0:
             held.target.log.warning("running as root, and staying so: name a user without rights under user")
-        where = ", ".join(name_of(group[0]) for group in held.groups.values())
-        crew = f"{count} workers, " if count > 1 else ""
-        held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
-        notify.tell("READY=1", f"STATUS=listening on {where}")
+        if self._inherited is None:
+            for address, group in held.groups.items():
+                if address not in held.activated:
+                    activation.store(address, group)
+            self._announce("daemon started")
         self._turns.configure(held.config, time.monotonic())
         self._look_at = time.monotonic() + LOOK_SECONDS
         if held.lacks_sockets:
@@ -121,6 +133,60 @@ class Supervisor:
         held.info("daemon stopped")
         held.target.close()
         return 0
+
+    def _prepare(self) -> tuple[int, tuple[str, ...]]:
+        """Do what only root can do, and become the user. Return the number of workers, and warnings."""
+        held = self._held
+        if os.geteuid() == 0:
+            held.oom.protect()
+        user = privileges.user_of(held.config)
+        count = policy.worker_count(held.config)
+        odd = held.bind(user, count)
+        if user:
+            privileges.become(user)
+        return count, (*odd, *held.read(count))
+
+    def _take_over(self, state: handover.State) -> tuple[int, tuple[str, ...]]:
+        """The same after a restart. The former processes serve meanwhile: what is wrong now is tried again until it
+        works, or until SIGTERM.
+        """
+        held = self._held
+        warnings = handover.adopt(held, state, strict=False)
+        if self._problem:
+            warnings.append(f"configuration not taken over: {self._problem}")
+            held.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
+        while True:
+            try:
+                return state.workers, (*warnings, *held.read(state.workers))
+            except (OSError, ConfigError, ValueError) as error:
+                text = f"restart: not finished: {one_line(error)}; the former processes go on, tried again"
+                if text not in warnings:
+                    warnings.append(text)
+                    held.warn(text)
+            if held.signals is not None and select.select([held.signals], [], [], RETRY_SECONDS)[0]:
+                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
+                    raise OSError(0, "stopped before the restart was finished")
+                self._bury()
+            with contextlib.suppress(ConfigError):
+                held.config, _ = handover.settings_of(state, self._path)
+
+    def _announce(self, what: str) -> None:
+        """Tell the log and the service manager that clients are served."""
+        held = self._held
+        where = ", ".join(name_of(group[0]) for group in held.groups.values())
+        crew = f"{len(held.places)} workers, " if len(held.places) > 1 else ""
+        held.info(f"{what} -- fastscreen {__version__}, {crew}listening on {where}")
+        notify.tell("READY=1", f"STATUS=listening on {where}")
+
+    def _retire(self, now: float) -> None:
+        """After a restart: let former processes stop, and say when all workers serve."""
+        held = self._held
+        if held.former:
+            handover.retire(held, now)
+        if self._inherited is not None and all(place.serving_since < math.inf for place in held.places):
+            self._inherited = None
+            if not self._stopping:
+                self._announce("daemon restarted")
 
     # ---- the first start
 
@@ -191,6 +257,7 @@ class Supervisor:
         guard("the end of a process", self._bury)
         guard("deadlines", self._overdue, now)
         guard("looking after workers", self._look_after, now)
+        guard("former processes", self._retire, now)
         guard("the end", self._end_late, now)
         guard("a refresh of the lists", self._refresh, now)
         for place in self._missing():
@@ -271,6 +338,8 @@ class Supervisor:
             case signal.SIGHUP if not self._stopping:
                 notify.reloading()
                 self._jobs["reload"] = self._reload
+            case signal.SIGUSR2 if not self._stopping:
+                self._jobs["restart"] = self._restart
             case signal.SIGUSR1 if not self._stopping:
                 if reload.reopen(held):
                     held.info("log opened again")
@@ -305,6 +374,25 @@ class Supervisor:
         finally:
             if "reload" not in self._jobs:
                 notify.tell("READY=1")
+
+    def _restart(self) -> Steps[None]:
+        """Become the program as it is on the disk now. What keeps it from starting leaves everything as it is."""
+        held = self._held
+        by = time.monotonic() + forks.START_SECONDS
+        while self._inherited is not None and time.monotonic() < by:  # the restart before is not over
+            yield
+        held.info("restarting: the new program is tried first")
+        try:
+            why = yield from handover.tried(held)
+            if not why:
+                notify.reloading()
+                handover.replace(held)
+        except Exception as error:  # whatever it is: this program goes on
+            why = f"{type(error).__name__}: {one_line(error)}"
+        text = f"restart refused: {why}"
+        held.warn(f"{text}; the running daemon goes on")
+        held.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")
+        notify.tell("READY=1")
 
     # ---- children
 
@@ -540,9 +628,11 @@ class Supervisor:
         held.groups.clear()
         held.order(Stop())
         for place in held.former:
-            if place.channel is not None:
-                with contextlib.suppress(OSError):
-                    channel.send(place.channel, Stop())
+            if not isinstance(place, handover.Former) or place.kind != "worker" or place.channel is None:
+                continue
+            with contextlib.suppress(OSError):
+                channel.send(place.channel, Stop())
+                place.told = True
 
     def _end_late(self, now: float) -> None:
         """Kill workers that do not end."""

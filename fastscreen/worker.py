@@ -87,7 +87,7 @@ class Worker:
         self._log = target.log
         self._seat = seat
         self._sink: Sink | None = None
-        self._stopping = False
+        self._stopping = self._hurrying = False
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -312,11 +312,11 @@ class Worker:
         self._log.flush()
 
     def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:
-        """First: no new clients, those in hand finish (see `Screener.drain`). Second: stop at once."""
-        if self._stopping:
+        """First: no new clients, those in hand finish (see `Screener.drain`). Again, without more hurry: end."""
+        if self._stopping and (self._hurrying or not hurry):
             self._drained.set()
             return
-        self._stopping = True
+        self._stopping, self._hurrying = True, hurry
         self._screener.drain(hurry=hurry, successor=successor)
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for listener in self._listeners.values():

@@ -24,12 +24,12 @@ class Certificates:
         """descriptors: of the files' copies, in the order of `paths`; they are closed with this. stamps: the files'."""
         self.paths = tuple(paths)
         self.descriptors = tuple(descriptors)
-        self._stamps = tuple(stamps)
+        self.stamps = tuple(stamps)
 
     def unchanged(self, paths: Sequence[str]) -> bool:
         """Whether these are the same files, and still what they were. False as well: it cannot be told."""
         try:
-            return self.paths == tuple(paths) and self._stamps == tuple(_stamp(Path(path).stat()) for path in paths)
+            return self.paths == tuple(paths) and self.stamps == tuple(_stamp(Path(path).stat()) for path in paths)
         except OSError:
             return False
 
