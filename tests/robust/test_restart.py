@@ -4,7 +4,6 @@ import collections
 import contextlib
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -84,7 +83,7 @@ def load(visit: Callable[[str], str], sources: list[str], outcomes: Outcomes, th
 
 
 def test_under_load_nobody_is_refused(start: Start, folder: Path, mta: FakeMta) -> None:
-    """Known clients at the plain port and through a balancer, three restarts, the last two in quick succession."""
+    """Known clients at the plain port and through a balancer, restarts, most of them in quick succession."""
     mta.start(2000)
     plain, balanced = free_port(), free_port("127.9.0.2")
     settings = {
@@ -115,12 +114,11 @@ def test_under_load_nobody_is_refused(start: Start, folder: Path, mta: FakeMta) 
         time.sleep(0.5)
         restart(screener)
         time.sleep(0.5)
-        screener.signal(signal.SIGUSR2)
-        screener.line("restarting: the new program is tried first", 2)
-        screener.signal(signal.SIGUSR2)
-        screener.line(" daemon restarted -- ", 2, 3 * PATIENCE)
-        screener.line("restarting: the new program is tried first", 3)
+        for _ in range(30):  # also while one is under way, and while the program is being replaced
+            screener.signal(signal.SIGUSR2)
+            time.sleep(0.1)
         screener.line(" daemon restarted -- ", 3, 3 * PATIENCE)
+        wait_until(lambda: len(screener.lines(" daemon restarted -- |restarting: ")) % 2 == 0, "the last restart")
         time.sleep(0.5)
     served, relayed = outcomes.pop(FROM_MTA.decode(), 0), through.pop(FROM_MTA.decode(), 0)
     assert outcomes == {}
@@ -404,6 +402,8 @@ class Store:
                 message, descriptors, _, _ = socket.recv_fds(self._end, 4096, 4)
             except TimeoutError:
                 return
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
             fields = dict(line.partition("=")[::2] for line in message.decode().splitlines())
             if "FDSTORE" in fields:
                 (self.kept[fields["FDNAME"]],) = descriptors
@@ -483,11 +483,6 @@ def test_not_even_the_end_of_the_supervisor_refuses(
         served = outcomes.pop(FROM_MTA.decode(), 0)
         assert outcomes == {}
         assert served > 50
-        owners = collections.defaultdict(set)
-        for line in screener.lines(r"CONNECT from \[127\.7\."):
-            found = re.search(r"\[(\d+)\]: CONNECT from \[([\d.]+)\]", line)
-            assert found
-            owners[found[1]].add(found[2])
         assert screener.output.read_text() == ""
     finally:
         screener.stop()

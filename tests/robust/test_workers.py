@@ -224,6 +224,39 @@ def test_two_deaths_in_the_cache(start: Start, folder: Path, mta: FakeMta) -> No
     wait_until(lambda: stored(path) == 1, "the pass to be written to the new file")
 
 
+def test_deaths_by_another_file_are_not_held_against_this_one(start: Start, folder: Path, mta: FakeMta) -> None:
+    """The file that killed two workers was replaced by its operator meanwhile: the new one stays where it is."""
+    path = folder / "cache"
+    screener = start({"cache": {"path": str(path)}})
+    screener.may_lose_workers = True
+    with screener.connect("127.1.0.1") as client:
+        assert client.read() == TEASER + FROM_MTA
+    wait_until(lambda: stored(path) == 1, "the pass to be written")
+    for death in (1, 2):
+        (worker,) = screener.workers()
+        environment = lmdb.open(str(path), subdir=False, map_size=1 << 30)
+        with environment.begin(write=True):
+            with screener.connect(f"127.1.1.{death}") as client:
+                assert client.read() == TEASER + FROM_MTA
+            time.sleep(2.2)
+            if death == 2:
+                new = folder / "new"
+                new.write_bytes(path.read_bytes())
+                new.chmod(0o666)
+                path.rename(folder / "old")
+                (folder / "cache-lock").unlink()
+                new.rename(path)
+                inode = path.stat().st_ino
+            os.kill(worker, signal.SIGSEGV)
+            screener.line(r"worker 1 .* was killed by SIGSEGV", death)
+        environment.close()
+        screener.line("worker 1 is process .* now", death)
+    os.kill(screener.workers()[0], signal.SIGKILL)  # what was to be done about the file is done before its successor
+    screener.line("worker 1 is process .* now", 3)
+    assert not screener.lines("two workers died|cannot be moved")
+    assert path.stat().st_ino == inode
+
+
 def stored(path: Path) -> int:
     """How many clients' records the file has."""
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as environment, environment.begin() as reading:
