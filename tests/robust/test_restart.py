@@ -20,8 +20,10 @@ from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta, fill
 from robust.harness import ADDRESS, COMMAND, PATIENCE, TEASER, Client, Screener, merge, wait_until
 from robust.reachable import wrap
+from robust.test_starttls import secured, shown
 from robust.test_supervisor import conditions, free_port, serves, sockets
 from robust.test_workers import KNOWN, TWO
+from robust.tlsclient import certificates
 
 REFUSED = r"warning: restart refused: .*; the running daemon goes on"
 
@@ -168,6 +170,32 @@ def test_clients_in_hand_finish(start: Start, folder: Path, mta: FakeMta) -> Non
         with screener.connect(source) as again:
             assert again.read() == FROM_MTA
             screener.line(f"PASS OLD {again.pattern}")
+
+
+def test_a_session_in_tls_goes_on(start: Start, folder: Path, mta: FakeMta) -> None:
+    """Its TLS process lives as long as a former worker; the new one has the key, which root alone may read."""
+    keys = certificates(folder)
+    for path in keys:
+        os.chown(path, os.geteuid(), os.getegid())
+        Path(path).chmod(0o600)
+    deep = {"deep": {"pipelining": "enforce"}, "greet": {"banner": ""}}
+    screener = start(deep, TWO, {"tls": {"level": "may", "certificates": keys}})
+    client = secured(screener)
+    before = shown(client)
+    former = screener.workers()
+    restart(screener)
+    screener.line("daemon restarted")
+    wait_until(lambda: len(screener.workers()) == 3 + 2, "the idle former worker to end")
+    later = secured(screener, "127.1.0.2")
+    assert shown(later) == before
+    for each in (client, later):
+        assert each.ask(b"EHLO me").startswith(b"250-mx.example.test")
+        assert each.ask(b"MAIL FROM:<a@example.test>") == b"250 2.1.0 Ok\r\n"
+        assert each.ask(b"RCPT TO:<b@example.test>").startswith(b"450 4.3.2")
+        assert each.ask(b"QUIT") == b"221 2.0.0 Bye\r\n"
+        each.socket.close()
+    wait_until(lambda: not set(former) & set(screener.workers()), "the former processes to end")
+    assert not screener.lines("warning")
 
 
 # ---- what must not happen
@@ -425,7 +453,7 @@ class Store:
                 os.dup2(descriptor, 3 + at)
                 os.close(descriptor)
 
-        words = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", str(COMMAND), "run", "-c", str(screener.config)]
+        words = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", str(harness.COMMAND), "run", "-c", str(screener.config)]
         environment = {
             "NOTIFY_SOCKET": str(self.path),
             "LISTEN_FDS": str(len(names)),
@@ -484,6 +512,34 @@ def test_not_even_the_end_of_the_supervisor_refuses(
         assert outcomes == {}
         assert served > 50
         assert screener.output.read_text() == ""
+    finally:
+        screener.stop()
+
+
+def test_a_crash_right_after_the_program_was_replaced(
+    folder: Path, mta: FakeMta, store: Store, alter_program: Alter
+) -> None:
+    """Nobody is above the former workers any more: they finish, and the next start has the sockets from the store."""
+    alter_program(
+        "import os\n"
+        "if 'FASTSCREEN_HANDOVER' in os.environ and 'FASTSCREEN_HANDOVER_TRIAL' not in os.environ:\n"
+        "    os._exit(1)\n"
+    )
+    port = free_port()
+    screener = Screener(folder, merge(KNOWN, {"listen": {"addresses": [f"{ADDRESS}:{port}"], "workers": 2}}))
+    screener.may_lose_workers = True
+    try:
+        store.start(screener)
+        screener.address = (ADDRESS, port)
+        waiting = screener.connect("127.1.0.1")
+        assert waiting.socket.recv(len(TEASER)) == TEASER
+        screener.signal(signal.SIGUSR2)
+        assert screener.wait(3 * PATIENCE) == 1
+        screener.line("the supervising process is gone: stopping", 2)
+        later = screener.connect("127.7.0.1")
+        store.start(screener)
+        assert waiting.read() == FROM_MTA
+        assert later.read() == FROM_MTA
     finally:
         screener.stop()
 
