@@ -313,6 +313,8 @@ def adopt(held: Holdings, state: State, *, strict: bool) -> list[str]:
     warnings += _take_ports(held, state, strict)
     warnings += _take_certificates(held, state, strict)
     if not strict:
+        if held.oom.fd >= 0:
+            os.close(held.oom.fd)
         held.oom = OomScore(state.oom_inherited, state.oom, own=state.oom_own)
         held.control, found = _take_door(held, state.control, settings.control.path, Kind.CONTROL, "control.path")
         warnings += found

@@ -92,6 +92,9 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
                 os.close(memory)
                 memory = renewed
         yield from _hand_out(held, memory, opened)
+    except Exception as error:
+        _refused(held, f"configuration not given to every process: {type(error).__name__}: {one_line(error)}")
+        return
     finally:
         os.close(memory)
     held.conditions.end(Kind.CONFIG)
@@ -125,7 +128,7 @@ def read_tables_again(held: Holdings) -> Steps[None]:
 
 def _refused(held: Holdings, text: str) -> None:
     held.warn(text)
-    held.conditions.begin(Kind.CONFIG, f"{text}; the configuration before stays in force")
+    held.conditions.begin(Kind.CONFIG, f"{text}; the settings before stay in force")
 
 
 @contextlib.contextmanager

@@ -384,6 +384,8 @@ class Supervisor:
         held.info("restarting: the new program is tried first")
         try:
             why = yield from handover.tried(held)
+            if self._stopping:
+                return
             if not why:
                 notify.reloading()
                 handover.replace(held)
@@ -551,11 +553,12 @@ class Supervisor:
             self._refreshed(pid, code)
             return
         held.warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
-        if place.short_lives > 1:
-            often = f"{place.short_lives} times within {SHORT_LIFE_SECONDS:g} s of its start"
-            self._fails(place, f"{place.name} {how_ended(code)}, {often}")
-        if since == math.inf and place not in (held.hub, held.refresher) and code == 0:
-            self._fails(place, f"{place.name} ended before it served")
+        if since < math.inf:
+            if place.short_lives > 1:
+                often = f"{place.short_lives} times within {SHORT_LIFE_SECONDS:g} s of its start"
+                self._fails(place, f"{place.name} {how_ended(code)}, {often}")
+        elif not isinstance(place.answer, Failed):  # else the reason is known
+            self._fails(place, f"{place.name} {how_ended(code)} before it served")
         if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)[:2]):
             self._died_in_cache(cachefile.noted_file(held.mark(place)))
 

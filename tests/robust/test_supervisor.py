@@ -19,6 +19,7 @@ from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
 from robust.harness import ADDRESS, PATIENCE, Screener, merge, wait_until
 from robust.test_workers import KNOWN, TWO, address_of
+from robust.tlsclient import certificates
 
 WITHOUT_IPV6 = """
 import errno, os, socket
@@ -341,6 +342,33 @@ def test_a_worker_that_dies_again_and_again_is_a_condition(
         screener.line("worker 1 .* was killed", death)
         assert [one["kind"] for one in conditions(screener)] == ([] if death == 1 else ["worker"])
         victim = int(screener.line("worker 1 is process .* now", death).rpartition(" is process ")[2].split()[0])
+    wait_until(lambda: conditions(screener) == [], "the condition to end")
+
+
+def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:
+    """Mail goes on without it, and it is tried until it works."""
+    alter(
+        "import os\n"
+        "from fastscreen import supervisor\n"
+        "from fastscreen.starttls import process\n"
+        "supervisor.SHORT_LIFE_SECONDS = 1.0\n"
+        "prepared = process.prepared\n"
+        "def failing(*arguments):\n"
+        f"    if os.path.exists('{folder}/fail'): raise process.ContextError('injected')\n"
+        "    return prepared(*arguments)\n"
+        "process.prepared = failing\n"
+    )
+    tls = {"tls": {"level": "may", "certificates": certificates(folder)}}
+    screener = start(KNOWN, tls, {"control": {"path": str(folder / "control")}})
+    (folder / "fail").touch()
+    (pid,) = (one for one in screener.workers() if "tls" in Path(f"/proc/{one}/comm").read_text())
+    os.kill(pid, signal.SIGKILL)
+    screener.line("warning: tls cannot start: .*injected", 2)
+    (found,) = conditions(screener)
+    assert (found["kind"], "injected" in str(found["text"])) == ("tls", True)
+    serves(screener, "127.7.0.1")
+    (folder / "fail").unlink()
+    screener.line("tls is process .* now")
     wait_until(lambda: conditions(screener) == [], "the condition to end")
 
 
