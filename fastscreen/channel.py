@@ -124,10 +124,11 @@ def receive_order(channel: socket.socket) -> tuple[Order | None, list[int]]:
 
 
 def read_settings(descriptor: int) -> Settings:
-    """What stands in a `Reload`'s first descriptor, which is closed."""
-    with open(descriptor, "rb") as file:
-        file.seek(0)
-        return _settings.decode(file.read())
+    """What stands in a `Reload`'s first descriptor, which is closed. All processes share the file's position."""
+    try:
+        return _settings.decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    finally:
+        os.close(descriptor)
 
 
 def receive_report(channel: socket.socket) -> Report | None:

@@ -85,6 +85,15 @@ def test_received_descriptors_end_with_exec(ends: tuple[socket.socket, socket.so
     assert channel.read_settings(found[0]) == (default(), ())
 
 
+def test_several_read_the_same_settings(ends: tuple[socket.socket, socket.socket]) -> None:
+    """From one file, whose position they share."""
+    memory = channel.settings_memory(default(), ())
+    os.lseek(memory, 10, os.SEEK_SET)
+    assert channel.read_settings(os.dup(memory)) == (default(), ())
+    assert os.lseek(memory, 0, os.SEEK_CUR) == 10
+    os.close(memory)
+
+
 def test_an_order_of_a_newer_program(ends: tuple[socket.socket, socket.socket]) -> None:
     """After a restart the former workers get the new program's orders: what they do not know is ignored."""
     ours, theirs = ends
