@@ -437,8 +437,12 @@ class Screener:
         ttl, keep: s that the pass and the answer are valid, -1 when unknown. Comes too late: is ignored.
         """
 
-    def drain(self) -> None:
-        """Accept no more; those in hand have 30 s to finish."""
+    def drain(self, *, hurry: bool = False, successor: bool = False) -> None:
+        """Accept no more; those in hand have 30 s to finish.
+
+        hurry: clients that only wait (greet wait, dialogue, PROXY header) get a 421 after 1 s. successor: another
+        process takes the clients of the inbox. May be called again, in a hurry.
+        """
 
     def stats(self) -> dict[str, Any]:
         """Counters of this process; `stages`: sessions by stage; `stale_events`: events of descriptors that were closed

@@ -63,6 +63,7 @@ cdef class EventRing:
 
     def __init__(self, memory=None):
         cdef uint64_t room
+        cdef int64_t bypass_until
         if memory is None:
             return
         PyObject_GetBuffer(memory, &self.memory, PyBUF_SIMPLE | PyBUF_WRITABLE)
@@ -71,7 +72,9 @@ cdef class EventRing:
         self.events = <Event*> (<char*> self.memory.buf + RING_HEADER)
         self.mask = room - 1
         if self.header.version != RING_VERSION:
+            bypass_until = self.header.bypass_until     # a restart may have set it already
             memset(self.memory.buf, 0, self.memory.len)
+            self.header.bypass_until = bypass_until
             self.header.capacity = room
             self.header.version = RING_VERSION
 

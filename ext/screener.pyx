@@ -55,11 +55,13 @@ cdef int64_t STALL_TIME = 50 * 1000             # µs: longer than a batch and i
 cdef int64_t ON_TIME = 2 * 1000                 # µs: so late is a timer that woke the process
 cdef int64_t ACCEPT_RETRY_TIME = 1000000
 cdef int64_t DRAIN_TIME = 30 * 1000000          # what is in hand at SIGTERM has this long to finish
+cdef int64_t WAITING_TIME = 1000000             # and in a hurry, clients that only wait have this long
 
 cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
 cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
 cdef bytes MTA_BUSY = b"421 4.3.2 All server ports are busy\r\n"
 cdef bytes TOO_MANY = b"421 4.7.0 Error: too many connections\r\n"
+cdef bytes LATER_ALL = b"421 4.3.2 Service currently unavailable\r\n"
 cdef bytes LATER = b"450 4.3.2 Service currently unavailable\r\n"
 cdef bytes DENIED = b"550 5.3.2 Service currently unavailable\r\n"
 cdef bytes DENIED_AT_ONCE = b"521 5.3.2 Service currently unavailable\r\n"
@@ -112,6 +114,7 @@ cdef class Screener:
     cdef int64_t now                # µs, monotonic: when this batch began
     cdef int64_t wall               # µs since 1970, then
     cdef int64_t armed              # µs, monotonic: what timer_fd is set to, -1: nothing
+    cdef int64_t drain_by           # µs, monotonic: when the time to finish is over
     cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
     cdef Timer mta_retry, confirm, accept_retry, drain_limit
     cdef bint stress, accept_paused, no_descriptors, draining
@@ -428,7 +431,7 @@ cdef class Screener:
             elif kind == TIMER_ACCEPT:
                 self.resume_accept()
             elif kind == TIMER_DRAIN:
-                self.turn_all_away()
+                self.drain_time_over()
             elif kind == TIMER_RELAY:
                 relay_time_over(self, <Session*> timer)
             elif kind == TIMER_RELAY_TOTAL:
@@ -598,28 +601,42 @@ cdef class Screener:
             query_answered(self, query, answers, count, ttl, keep)
         self.finish()
 
-    def drain(self):
+    def drain(self, *, hurry=False, successor=False):
         self.look_at_clocks()
         while self.listeners != NULL:
             self.unlisten(self.listeners.fd)
+        if successor and self.inbox.fd >= 0:
+            if not self.accept_paused:
+                self.unwatch(self.inbox.fd)
+            self.inbox.fd = -1
+        if not self.draining:
+            self.drain_by = self.now + DRAIN_TIME
         self.draining = True
-        self.timers.arm(&self.drain_limit, TIMER_DRAIN, DRAIN_TIME, self.now)
+        self.timers.cancel(&self.drain_limit)
+        self.timers.arm(&self.drain_limit, TIMER_DRAIN, WAITING_TIME if hurry else DRAIN_TIME, self.now)
         self.finish()
 
-    cdef void turn_all_away(self) noexcept:
-        """The time to finish is over: whoever is still here may come back to the next process."""
+    cdef void drain_time_over(self) noexcept:
+        """Clients that only wait may come back to the next process; once the time to finish is over, so may all."""
+        cdef bint all_of_them = self.now >= self.drain_by
         cdef Session* session = self.all
         cdef Session* following
         arrivals_end(self, True)
         while session != NULL:
             following = session.next
-            if session.stage == STAGE_RELAY:
+            if session.stage in (STAGE_GREET, STAGE_DIALOGUE) and session.fd >= 0:
+                session_turn_away(self, session, LATER_ALL)
+            elif not all_of_them:
+                pass
+            elif session.stage == STAGE_RELAY:
                 relay_end(self, session)
             elif session.fd >= 0:
-                session_turn_away(self, session, b"421 4.3.2 Service currently unavailable\r\n")
+                session_turn_away(self, session, LATER_ALL)
             else:
                 session_free(self, session)
             session = following
+        if not all_of_them:
+            self.timers.arm(&self.drain_limit, TIMER_DRAIN, WAITING_TIME, self.now)
 
     def stats(self):
         return {

@@ -2,7 +2,7 @@
 
 import sys
 
-from fastscreen.cli import main
+from fastscreen.entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

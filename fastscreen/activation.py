@@ -1,31 +1,91 @@
-"""Listening sockets that a service manager made for us: LISTEN_PID and LISTEN_FDS (sd_listen_fds(3))."""
+"""Listening sockets that a service manager passes: made by its socket unit, or kept in its descriptor store.
+
+LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES: sd_listen_fds(3). The store: sd_pid_notify_with_fds(3), FDSTORE=1. What is in
+it goes on listening while no fastscreen runs, so that a restart or a crash refuses no connection.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
+from fastscreen import notify
 from fastscreen.config.model import Endpoint, Prefix, ProxyPort
 from fastscreen.listeners import BACKLOG, choose_by_client, choose_freely
 
 FIRST = 3
 MOST = 1024
+STORED = "fastscreen "
+"""How the names of stored sockets begin; then come host, port and the number in its group."""
 
 
-def take() -> dict[Endpoint, list[socket.socket]]:
-    """The sockets by address, in their order; taken once. OSError: one is not of our kind."""
-    pid, count = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS"))
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not (count.isascii() and count.isdigit()):
-        return {}
+class Given(NamedTuple):
+    """Sockets by address, in their order. units: the addresses whose sockets a socket unit made."""
+
+    groups: dict[Endpoint, list[socket.socket]]
+    units: set[Endpoint]
+
+
+def take(wanted: Mapping[Endpoint, ProxyPort | None], count: int) -> Given:
+    """The sockets that were passed; taken once. OSError: one is not a listening TCP socket.
+
+    Stored sockets that are of no use now (another number of workers, an address that is not configured any more, or one
+    for which the socket unit passed sockets) are closed, here and in the store.
+    """
+    pid, number, listed = (os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if pid != str(os.getpid()) or not (number.isascii() and number.isdigit()):
+        return Given({}, set())
+    names = listed.split(":") if listed else []
     groups: dict[Endpoint, list[socket.socket]] = {}
-    for descriptor in range(FIRST, FIRST + min(int(count), MOST)):
-        os.set_inheritable(descriptor, False)
-        listener = socket.socket(fileno=descriptor)
-        groups.setdefault(_address(listener), []).append(listener)
-    return groups
+    stored: dict[Endpoint, list[tuple[str, socket.socket]]] = {}
+    for at in range(min(int(number), MOST)):
+        os.set_inheritable(FIRST + at, False)
+        listener = socket.socket(fileno=FIRST + at)
+        name = names[at] if at < len(names) else ""
+        if name.startswith(STORED):
+            stored.setdefault(_address(listener), []).append((name, listener))
+        else:
+            groups.setdefault(_address(listener), []).append(listener)
+    units = set(groups)
+    removed = False
+    for address, members in stored.items():
+        members.sort(key=lambda member: _number_in(member[0]))
+        if address in wanted and address not in units and len(members) == count:
+            groups[address] = [listener for _, listener in members]
+            continue
+        for name, listener in members:
+            listener.close()
+            notify.remove(name)
+        removed = True
+    if removed:
+        notify.barrier()  # the addresses are free once the manager has closed its copies
+    return Given(groups, units)
+
+
+def _number_in(name: str) -> int:
+    number = name.rpartition(" ")[2]
+    return int(number) if number.isascii() and number.isdigit() else 0
+
+
+def names_of(address: Endpoint, count: int) -> Iterator[str]:
+    """The names of an address's sockets in the store; a colon would separate names."""
+    host = address.host.replace(":", "_")
+    return (f"{STORED}{host} {address.port} {number}" for number in range(count))
+
+
+def store(address: Endpoint, group: Sequence[socket.socket]) -> None:
+    """Put an address's sockets into the store, if the service manager has one."""
+    for name, listener in zip(names_of(address, len(group)), group, strict=True):
+        notify.store(name, listener.fileno())
+
+
+def forget(address: Endpoint, count: int) -> None:
+    """Take them out again."""
+    for name in names_of(address, count):
+        notify.remove(name)
 
 
 def _address(listener: socket.socket) -> Endpoint:

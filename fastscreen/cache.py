@@ -115,7 +115,7 @@ class Cache:
         self._clock = clock
         self._map_size = map_size
         self._map_limit = map_limit
-        self._mark = mark if mark is not None else memoryview(bytearray(2))
+        self._mark = mark if mark is not None else memoryview(bytearray(cachefile.MARK_SIZE))
         self._look_over = look_over
         self._first = first
         self.configure(enabled, cleanup_interval, retention)
@@ -350,6 +350,9 @@ class Cache:
     def _open(self, damage: str | None = None) -> None:
         """Open the file, or become the surrogate. `damage` is what is known to be wrong with the file at the path."""
         try:
+            with contextlib.suppress(FileNotFoundError):  # opening it may already kill this process
+                found = self.path.stat()
+                cachefile.note_file(self._mark, (found.st_dev, found.st_ino))
             environment = cachefile.open_file(
                 self.path,
                 self._map_size,
@@ -364,6 +367,7 @@ class Cache:
             self._fail(f"cannot be opened: {error}; every client is new")
             return
         self._inode = (found.st_dev, found.st_ino)
+        cachefile.note_file(self._mark, self._inode)
         self._map_size = max(self._map_size, environment.info()["map_size"])
         with self._reading:
             self._environment = environment

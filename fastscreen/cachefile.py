@@ -43,6 +43,26 @@ _DAMAGE = (
 )
 
 
+MARK_SIZE = 2 + 16
+"""Bytes of shared memory by which the supervisor knows what a worker died of: one for the loop and one for the writer's
+thread, not 0 while they use the file; then the file's device and inode, 8 bytes each."""
+
+Identity = tuple[int, int]
+"""Device and inode."""
+
+
+def note_file(mark: memoryview, found: Identity | None) -> None:
+    """The file that this process has open from now on; None: it has none."""
+    device, inode = found or (0, 0)
+    mark[2:MARK_SIZE] = device.to_bytes(8, "little") + inode.to_bytes(8, "little")
+
+
+def noted_file(mark: memoryview) -> Identity | None:
+    """The file that the worker had open."""
+    found = int.from_bytes(mark[2:10], "little"), int.from_bytes(mark[10:MARK_SIZE], "little")
+    return found if found != (0, 0) else None
+
+
 class DamagedError(Exception):
     """The file is no sound cache file of ours; the text says why."""
 
@@ -51,12 +71,16 @@ class UnusableError(Exception):
     """There can be no cache file at this path now (permission, full or read-only disk, ...); the text says why."""
 
 
-def move_aside(path: Path) -> Path:
-    """Take a file away that nobody's check finds fault with; return its new name. OSError: impossible.
+def move_aside(path: Path, only: Identity) -> Path | None:
+    """Move a file away that no check finds fault with; return its new name. OSError: impossible.
 
-    Whoever has it open goes on with it until it sees that another one lies at the path.
+    only: the file that is meant; None is returned when another one, or none, is at the path. Processes that have it
+    open go on with it until they see that another one is at the path. May wait for other processes, for some seconds.
     """
     with _alone(path):
+        found = path.stat()
+        if (found.st_dev, found.st_ino) != only:
+            return None
         return _move_aside(path, int(time.time()))
 
 

@@ -10,12 +10,14 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
+from fastscreen import descriptors as fds
 from fastscreen.config.model import Config, Endpoint
 
 MOST_LISTENERS = (
     200  # one message passes at most 253 descriptors (SCM_MAX_FD); the configuration allows fewer addresses
 )
 _PACKET = 8192
+_UNWANTED = 16  # descriptors of one packet that are closed here; the kernel drops further ones
 
 
 # ---- from the supervisor
@@ -30,7 +32,14 @@ class ReopenLog(Struct, frozen=True, tag="reopen_log"):
 
 
 class Stop(Struct, frozen=True, tag="stop"):
-    """No new clients; those in hand may finish. The second time: end at once."""
+    """Accept no more clients. Clients that only wait get a 421 soon; hand-offs and relayed sessions have their time to
+    finish. The second time: end at once.
+
+    successor: another worker serves the same sockets already. Then all clients have that time, and clients that other
+    workers pass to this one are left to the successor.
+    """
+
+    successor: bool = False
 
 
 Order = Reload | ReopenLog | Stop
@@ -59,6 +68,11 @@ class Failed(Struct, frozen=True, tag="failed"):
 
 Report = Ready | Failed
 
+
+class MalformedError(Exception):
+    """A process sent something that is not a report."""
+
+
 _orders = msgspec.msgpack.Decoder(Order)
 _reports = msgspec.msgpack.Decoder(Report)
 _settings = msgspec.msgpack.Decoder(Settings)
@@ -71,7 +85,19 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(channel: socket.socket, message: Order | Report, descriptors: Sequence[int] = ()) -> None:
     """OSError: the other process has ended, or takes nothing."""
-    socket.send_fds(channel, [msgspec.msgpack.encode(message)], list(descriptors), socket.MSG_DONTWAIT)
+    fds.send(channel, msgspec.msgpack.encode(message), descriptors, socket.MSG_DONTWAIT)
+
+
+def settings_memory(config: Config, opened: Sequence[Endpoint]) -> int:
+    """A file in memory with what `Reload` brings; the caller closes it. OSError: no memory or descriptor for it."""
+    memory = os.memfd_create("fastscreen configuration")
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(msgspec.msgpack.encode(Settings(config, tuple(opened))))
+    except BaseException:
+        os.close(memory)
+        raise
+    return memory
 
 
 def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, int], also: Sequence[int] = ()) -> None:
@@ -79,10 +105,8 @@ def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, i
 
     also: descriptors behind those: for a TLS process the files of `tls.certificates`.
     """
-    memory = os.memfd_create("fastscreen configuration")
+    memory = settings_memory(config, tuple(opened))
     try:
-        with open(memory, "wb", closefd=False) as file:
-            file.write(msgspec.msgpack.encode(Settings(config, tuple(opened))))
         send(channel, Reload(), [memory, *opened.values(), *also])
     finally:
         os.close(memory)
@@ -91,30 +115,40 @@ def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, i
 def receive_order(channel: socket.socket) -> tuple[Order | None, list[int]]:
     """The next order and its descriptors; None: the supervisor has ended. BlockingIOError: there is none."""
     try:
-        packet, descriptors, _, _ = socket.recv_fds(channel, _PACKET, MOST_LISTENERS + 1)
+        packet, descriptors, _ = fds.receive(channel, _PACKET, MOST_LISTENERS + 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
         raise
     except OSError:
         return None, []
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
     return (_orders.decode(packet) if packet else None), descriptors
 
 
 def read_settings(descriptor: int) -> Settings:
-    """What stands in a `Reload`'s first descriptor, which is closed."""
-    with open(descriptor, "rb") as file:
-        file.seek(0)
-        return _settings.decode(file.read())
-
-
-def receive_report(channel: socket.socket, seconds: float) -> Report | None:
-    """A worker's next report; None: it has ended. TimeoutError: it says nothing for so long."""
-    channel.settimeout(seconds)
+    """What stands in a `Reload`'s first descriptor, which is closed. All processes share the file's position."""
     try:
-        packet = channel.recv(_PACKET)
+        return _settings.decode(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+    finally:
+        os.close(descriptor)
+
+
+def receive_report(channel: socket.socket) -> Report | None:
+    """The next report, without waiting; None: the other process closed its end. BlockingIOError: no report.
+
+    MalformedError: the packet is not a report, is too long or brings descriptors (which are closed).
+    """
+    try:
+        packet, descriptors, flags = fds.receive(channel, _PACKET, _UNWANTED, socket.MSG_DONTWAIT)
     except ConnectionError:
         return None
-    finally:
-        channel.setblocking(True)
-    return _reports.decode(packet) if packet else None
+    for descriptor in descriptors:
+        os.close(descriptor)
+    if descriptors or flags & socket.MSG_CTRUNC:
+        raise MalformedError("descriptors, which no report has")
+    if flags & socket.MSG_TRUNC:
+        raise MalformedError(f"a packet of more than {_PACKET} bytes")
+    if not packet:
+        return None
+    try:
+        return _reports.decode(packet)
+    except msgspec.MsgspecError as error:
+        raise MalformedError(f"a malformed packet ({error})") from None

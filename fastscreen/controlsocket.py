@@ -20,14 +20,33 @@ MODE = 0o660
 
 
 class ControlSocket:
-    """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away."""
+    """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away.
 
-    def __init__(self, path: Path | None, listener: socket.socket, who: Account | None = None) -> None:
-        """who: whose rights take the name away, as long as the process is root; None: its own."""
+    awaited: the name that it is to have once it is free; until then it has another one next to that. who: whose rights
+    take the name away, as long as the process is root; None: its own.
+    """
+
+    def __init__(
+        self, path: Path | None, listener: socket.socket, awaited: Path | None = None, who: Account | None = None
+    ) -> None:
         self.listener = listener
-        self._path = path
+        self.path = path
+        self.awaited = awaited
         self._who = who
         self._found = _identity(path) if path is not None else None
+
+    def take_over(self) -> None:
+        """Take the awaited name. OSError: impossible, or another process still answers there."""
+        if self.awaited is None or self.path is None:
+            return
+        folder = os.open(self.awaited.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _lock(folder)
+            _clear(self.awaited)
+            self.path.rename(self.awaited)
+        finally:
+            os.close(folder)
+        self.path, self.awaited = self.awaited, None
 
     def close(self) -> None:
         """The name stays when it has become another's, or when its folder is not ours to write to."""
@@ -35,8 +54,8 @@ class ControlSocket:
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             if self._who is not None and os.geteuid() == 0:
                 stack.enter_context(acting_as(self._who))
-            if self._path is not None and _identity(self._path) == self._found:
-                self._path.unlink()
+            if self.path is not None and _identity(self.path) == self._found:
+                self.path.unlink()
 
 
 def make(path: Path, user: str, group: str) -> ControlSocket:
@@ -45,8 +64,19 @@ def make(path: Path, user: str, group: str) -> ControlSocket:
     user: who owns it, "" is who we are. group: whose members may connect, "" is nobody's. Called before the process has
     threads: the mode is the umask's.
     """
+    return _make(path, path, user, group)
+
+
+def make_waiting(path: Path, user: str, group: str) -> ControlSocket:
+    """The same where another process answers: bind next to the name, so that `take_over` needs no privileges."""
+    made = _make(path.with_name(path.name + ".next"), path, user, group)
+    made.awaited = path
+    return made
+
+
+def _make(path: Path, wanted: Path, user: str, group: str) -> ControlSocket:
     if len(os.fsencode(path)) > PATH_MOST:
-        raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST} octets")
+        raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST - len(path.name) + len(wanted.name)} octets")
     make_folder(path.parent, user, mode=0o755)
     gid = grp.getgrnam(group).gr_gid if group else -1
     who = account(user) if os.geteuid() == 0 else None
@@ -82,7 +112,7 @@ def _bound(path: Path, uid: int, gid: int, who: Account | None) -> ControlSocket
         os.chown(path, uid, gid, follow_symlinks=False)
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        return ControlSocket(path, listener, who)
+        return ControlSocket(path, listener, who=who)
     except BaseException:
         listener.close()
         raise

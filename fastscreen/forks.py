@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Callable, Generator
+from typing import NoReturn, TypeVar
 
-from fastscreen import channel
+from fastscreen import channel, signals
 from fastscreen.allowlist import process as refresh
 from fastscreen.channel import Report
 from fastscreen.conditions import Conditions
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
-from fastscreen.place import Place
+from fastscreen.place import Place, State
 from fastscreen.starttls.process import Seat as TlsSeat
 from fastscreen.starttls.process import TlsProcess
 from fastscreen.warningbook import WarningBook
 from fastscreen.worker import Crew, Seat, Worker
 
-SIGNALS = (signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-"""The supervisor's own: blocked in it, and waited for."""
+START_SECONDS = 40.0  # opening the cache may wait for another process
+
+_Result = TypeVar("_Result")
+Steps = Generator[None, None, _Result]
+"""Work of the supervisor in steps: at each `yield` its loop serves everything else, and goes on at the next event."""
 
 
 class Silent:
-    """What a worker says that says nothing."""
+    """A process did not report in time."""
 
 
 def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None:
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = held.mark(place)
-    mark[:] = bytes(2)
+    mark[:] = bytes(len(mark))
     fork(held, place, lambda theirs: _work(held, place, theirs, mark, look_over_cache))
+    place.expect(State.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_tls(held: Holdings, place: Place) -> None:
     """Fork a TLS process. OSError: as above."""
     held.tls_ready[place.number] = 0
     fork(held, place, lambda theirs: _encrypt(held, place, theirs))
+    place.expect(State.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_hub(held: Holdings) -> None:
@@ -60,38 +66,53 @@ def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> 
     held.target.log.flush()  # what is still to be written is not the child's
     with theirs:
         try:
-            pid = os.fork()
+            with held.oom.for_fork():
+                pid = os.fork()
+                if not pid:
+                    ours.close()
+                    _be(held, lambda: work(theirs))
         except OSError:
             ours.close()
             raise
-        if pid:
-            place.take(pid, ours)
-            return
-        ours.close()
-        _be(held, lambda: work(theirs))
+        place.take(pid, ours)
 
 
-def tried(held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Report | Silent | None:
-    """Let a child do what may fail or never end, and return what it says; None: it was cut short. OSError: as above."""
+def tried(held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | Silent | None]:
+    """Let a child do what may fail or never end, and return its report; None: it ended without one. OSError: as above.
+
+    Nobody waits: the supervisor's loop goes on meanwhile, and buries the child.
+    """
     place = Place("trial")
     fork(held, place, work)
+    place.expect(State.STARTING, time.monotonic() + seconds)
+    held.trials.append(place)
     try:
-        return hear(held, place, time.monotonic() + seconds)
+        while place.pid and place.answer is None:
+            if time.monotonic() >= place.by:
+                return Silent()
+            yield
+        return place.answer
     finally:
         place.leave()
         place.kill()
-        os.waitpid(place.pid, 0)
+        place.by = math.inf
+        if not place.pid and place in held.trials:
+            held.trials.remove(place)
 
 
 def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
     """In the child: do this, and end."""
     code = 70  # EX_SOFTWARE
     try:
-        # Not SIG_IGN, which the child's own children would inherit; a terminal's Ctrl-C goes to all of them.
-        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        # Not SIG_IGN, which the child's own children would inherit.
+        for number in signals.FOR_SUPERVISOR:
             signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        for place in held.everyone:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.BLOCKED)
+        if held.signals is not None:
+            held.signals.close()
+        if held.oom.fd >= 0:
+            os.close(held.oom.fd)
+        for place in [*held.everyone, *held.former, *held.trials]:
             place.leave()
         if held.key_reader is not None:
             held.key_reader.close()
@@ -217,23 +238,3 @@ def _serve(held: Holdings, theirs: socket.socket) -> int:
         reload_state=held.reload_state,
     )
     return Hub(held.config, target, daemon).run()
-
-
-def hear(held: Holdings, place: Place, by: float) -> Report | Silent | None:
-    """What a worker says next, until a time (s, monotonic). None: it has ended, or all is to stop."""
-    assert place.channel is not None
-    while not stop_pending():
-        now = time.monotonic()
-        held.watchdog.feed(now)  # who waits for an answer is alive
-        left = by - now
-        if left <= 0:
-            return Silent()
-        try:
-            return channel.receive_report(place.channel, min(left, 0.1))
-        except TimeoutError:
-            continue
-    return None
-
-
-def stop_pending() -> bool:
-    return bool(signal.sigpending() & {signal.SIGTERM, signal.SIGINT})

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from fastscreen import (
     activation,
+    cachefile,
     channel,
     conditions,
     controlsocket,
     limits,
     notify,
+    oom,
     policy,
     privileges,
     reload_state,
@@ -24,7 +27,7 @@ from fastscreen import (
 )
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
-from fastscreen.conditions import Conditions
+from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.hub import questions
@@ -34,6 +37,7 @@ from fastscreen.listhealth.table import HealthTable
 from fastscreen.logs import LogTarget
 from fastscreen.place import Place
 from fastscreen.reload_state import ReloadState
+from fastscreen.signals import SignalReader
 from fastscreen.starttls import keyreader
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.keyreader import KeyReader
@@ -50,15 +54,13 @@ class Holdings:
     list_versions: dict[Path, tuple[int, int, int]]
     """Of the lists' tables, as they were when `tables` read them."""
     marks: memoryview
-    """Two octets a worker: whether it is in the cache's file just now."""
+    """For each worker: whether it is in the cache's file just now, and which file that is (`cachefile.Mark`)."""
     pulses: memoryview
     """An octet for each of `watched`, which it changes every second."""
     rings: list[memoryview]
     """Events, by worker."""
     questions: list[tuple[socket.socket, socket.socket]]
     """By worker: the hub's end and the worker's. Empty without a hub."""
-    inboxes: list[tuple[socket.socket, socket.socket]]
-    """By worker: where clients of its are passed to it, the sending and the receiving end. Empty with one worker."""
     books: list[memoryview]
     """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
     condition_memory: list[memoryview]
@@ -95,6 +97,21 @@ class Holdings:
         self.control: controlsocket.ControlSocket | None = None
         self.metrics: controlsocket.ControlSocket | None = None
         """Where the hub serves /metrics."""
+        self.user = ""
+        """The user that this process becomes; "": it stays as it is."""
+        self.inboxes: list[tuple[socket.socket, socket.socket]] = []
+        """By worker: where its clients are passed to it, the sending and the receiving end. Empty with one worker."""
+        self.trials: list[Place] = []
+        """Children that try something and report how it went."""
+        self.former: list[Place] = []
+        """Processes of the program before a restart, which let their clients finish."""
+        self.oom = oom.opened()
+        self.signals: SignalReader | None = None
+        """Where the supervisor's signals arrive."""
+        self.faults: list[tuple[Kind, str]] = []
+        """Conditions that hold from the start."""
+        self.activated: set[Endpoint] = set()
+        """Addresses whose sockets a service manager made."""
 
     def bind(self, user: str, count: int) -> list[str]:
         """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
@@ -102,12 +119,19 @@ class Holdings:
         self.target = LogTarget(config, user)
         if self.target.problem:
             print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
-        given = activation.take()
-        activation.check(given, config.listen.ports, count)
-        for address, port in config.listen.ports.items():
-            if (group := given.get(address)) is not None:
-                activation.prepare(group, self.key, config.worker_prefix, by_client=port is None)
-            self.groups[address] = group or self.listen(address, port, count)
+        self.user = user
+        given = activation.take(config.listen.ports, count)
+        self.activated = given.units
+        activation.check(given.groups, config.listen.ports, count)
+        for address, group in given.groups.items():
+            by_client = config.listen.ports[address] is None
+            activation.prepare(group, self.key, config.worker_prefix, by_client=by_client)
+        self.groups = dict(given.groups)
+        wanted = {address: port for address, port in config.listen.ports.items() if address not in self.groups}
+        opened, odd = self.open_ports(wanted, count, others=len(self.groups))
+        self.groups = {
+            address: (self.groups | opened)[address] for address in config.listen.ports if address not in odd
+        }
         if config.cache.path:
             privileges.give_folder(Path(config.cache.path).parent, user)
         controlsocket.check_group(config)
@@ -117,7 +141,32 @@ class Holdings:
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
             self.key_reader = keyreader.start(config.tls.certificates, user)
-        return [*self._make_folders(user), *self._make_control(user)]
+        self.faults += [(Kind.LISTEN, "; ".join(odd.values()))] if odd else []
+        return [*odd.values(), *self._make_folders(user), *self._make_control(user)]
+
+    def open_ports(
+        self, ports: Mapping[Endpoint, ProxyPort | None], count: int, *, others: int = 0
+    ) -> tuple[dict[Endpoint, list[socket.socket]], dict[Endpoint, str]]:
+        """Listen on these addresses, or on none of them: OSError. Return the sockets, and what is wrong with addresses
+        that were omitted: where the kernel has no IPv6, fastscreen serves IPv4 only, as Postfix does.
+
+        others: how many further addresses are served.
+        """
+        opened: dict[Endpoint, list[socket.socket]] = {}
+        omitted: dict[Endpoint, str] = {}
+        try:
+            for address, port in ports.items():
+                try:
+                    opened[address] = self.listen(address, port, count)
+                except OSError as error:
+                    if error.errno != errno.EAFNOSUPPORT or len(omitted) + 1 >= len(ports) + others:
+                        raise
+                    omitted[address] = f"listen: {address} is omitted: the kernel does not support IPv6"
+        except BaseException:
+            for group in opened.values():
+                close_all(group)
+            raise
+        return opened, omitted
 
     def listen(self, address: Endpoint, port: ProxyPort | None, count: int) -> list[socket.socket]:
         """Sockets for `count` workers. port: None for clients themselves. OSError: with the address in its text."""
@@ -134,28 +183,85 @@ class Holdings:
         return warnings
 
     def _make_control(self, user: str) -> list[str]:
-        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it."""
-        path, where, group = self.config.control.path, self.config.metrics.listen, self.config.control.group
+        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it.
+
+        Where another process answers, as the predecessor that still lets its clients finish, the name is taken over
+        later (`retry_sockets`).
+        """
+        path, where = self.config.control.path, self.config.metrics.listen
         warnings = []
         if path:
-            try:
-                self.control = controlsocket.make(Path(path), user, group)
-            except OSError as error:
-                warnings.append(f"control.path: {path}: {error.strerror}: no control socket")
+            self.control, problem = self.make_door(Path(path), user)
+            if problem:
+                warnings.append(f"control.path: {path}: {problem}: no control socket until it is free")
+                self.faults.append((Kind.CONTROL, warnings[-1]))
         if where is not None:
-            try:
-                if isinstance(where, str):
-                    self.metrics = controlsocket.make(Path(where), user, group)
-                else:
-                    (listener,) = listen(where, 1, self.key)
-                    self.metrics = controlsocket.ControlSocket(None, listener)
-            except OSError as error:
-                warnings.append(f"metrics.listen: {where}: {error.strerror}: no metrics")
+            self.metrics, problem = self.make_door(Path(where) if isinstance(where, str) else where, user)
+            if problem:
+                warnings.append(f"metrics.listen: {where}: {problem}: no metrics until it is free")
+                self.faults.append((Kind.METRICS, warnings[-1]))
         return warnings
+
+    def make_door(self, where: Path | Endpoint, user: str) -> tuple[controlsocket.ControlSocket | None, str]:
+        """A socket for the hub, and what is wrong with it."""
+        try:
+            if isinstance(where, Endpoint):
+                (listener,) = listen(where, 1, self.key)
+                return controlsocket.ControlSocket(None, listener), ""
+            return controlsocket.make(where, user, self.config.control.group), ""
+        except OSError as error:
+            problem = error.strerror or str(error)
+            if isinstance(where, Path) and error.errno in (errno.EADDRINUSE, errno.EAGAIN):
+                with contextlib.suppress(OSError):
+                    return controlsocket.make_waiting(where, user, self.config.control.group), problem
+            return None, problem
+
+    def retry_sockets(self) -> bool:
+        """Take over what was not free at the start. True: the hub has to be started again to serve it."""
+        again = False
+        path, where = self.config.control.path, self.config.metrics.listen
+        if path:
+            self.control, news = self._retry(self.control, Path(path), Kind.CONTROL, "control.path")
+            again = again or news
+        if where is not None:
+            place = Path(where) if isinstance(where, str) else where
+            self.metrics, news = self._retry(self.metrics, place, Kind.METRICS, "metrics.listen")
+            again = again or news
+        return again
+
+    def _retry(
+        self, door: controlsocket.ControlSocket | None, where: Path | Endpoint, kind: Kind, key: str
+    ) -> tuple[controlsocket.ControlSocket | None, bool]:
+        news = door is None
+        if door is None:
+            door, problem = self.make_door(where, "")
+            if door is None:
+                return None, False
+            if problem:
+                return door, True
+        else:
+            try:
+                door.take_over()
+            except OSError:
+                return door, False
+        if self.conditions.end(kind):
+            self.info(f"{key}: {where} is free now and taken over")
+        return door, news
+
+    @property
+    def lacks_sockets(self) -> bool:
+        """Whether `retry_sockets` has something to do."""
+        wanted = ((self.config.control.path, self.control), (self.config.metrics.listen, self.metrics))
+        return any(where and (door is None or door.awaited is not None) for where, door in wanted)
 
     @property
     def wants_hub(self) -> bool:
         return self.control is not None or self.metrics is not None
+
+    @property
+    def may_want_hub(self) -> bool:
+        """Now or later."""
+        return bool(self.config.control.path) or self.config.metrics.listen is not None
 
     def read(self, count: int) -> tuple[str, ...]:
         """Open the tables, as the user, as it will be at a reload. Return warnings. ConfigError, ValueError."""
@@ -167,12 +273,13 @@ class Holdings:
     def share(self, count: int) -> None:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
-        self.marks = memoryview(mmap.mmap(-1, 2 * count))
+        self.marks = memoryview(mmap.mmap(-1, cachefile.MARK_SIZE * count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
-        self.inboxes = [inbox() for _ in range(count)] if count > 1 else []
-        self.questions = [questions.pair() for _ in range(count)] if self.wants_hub else []
+        if not self.inboxes and count > 1:  # a restart keeps them
+            self.inboxes = [inbox() for _ in range(count)]
+        self.questions = [questions.pair() for _ in range(count)] if self.may_want_hub else []
         processes = self.config.tls.processes
         self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -184,6 +291,8 @@ class Holdings:
         self.conditions = Conditions(self.condition_memory[-2])
         self.target.watch(self.conditions)
         self.reload_state = ReloadState(memoryview(mmap.mmap(-1, reload_state.SIZE)))
+        for kind, text in self.faults:
+            self.conditions.begin(kind, text)
 
     @property
     def everyone(self) -> list[Place]:
@@ -205,12 +314,13 @@ class Holdings:
         return self.config.tls.level != "none" and self.certificates is not None
 
     def mark(self, place: Place) -> memoryview:
-        """A worker's two octets of `marks`."""
-        return self.marks[2 * place.number : 2 * place.number + 2]
+        """A worker's bytes of `marks`."""
+        at = cachefile.MARK_SIZE * place.number
+        return self.marks[at : at + cachefile.MARK_SIZE]
 
     def order(self, order: channel.Order) -> None:
         """Tell the workers, and the others what is for them, too."""
-        for place in self.everyone if isinstance(order, ReopenLog) else self.places:
+        for place in [*self.everyone, *self.former] if isinstance(order, ReopenLog) else self.places:
             if place.pid and place.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
                     channel.send(place.channel, order)

@@ -26,6 +26,15 @@ _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF: offsets count from the IP header
 _IPV4_SOURCE, _IPV6_SOURCE = 12, 8
 
 
+def has_ipv6() -> bool:
+    """Whether the kernel has it."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError as error:
+        return error.errno != errno.EAFNOSUPPORT
+    return True
+
+
 def new_key() -> int:
     """What the choice of a client's worker depends on. Random: nobody outside can find addresses that fall to one."""
     return int.from_bytes(os.urandom(8), "big")

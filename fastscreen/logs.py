@@ -23,10 +23,11 @@ class LogTarget:
     """The log of this process. What cannot be opened or written is tried again with every `tick`; lines are kept
     meanwhile, up to 1 MiB, and a condition shows it.
 
-    user: whom the process becomes when it is root, "" if nobody. OSError: cannot be opened, and waiting would not help.
+    user: whom the process becomes when it is root, "" if nobody. inherited: a descriptor of the target, used where it
+    cannot be opened now; -1: none. OSError: cannot be opened, and waiting would not help.
     """
 
-    def __init__(self, config: Config, user: str = "") -> None:
+    def __init__(self, config: Config, user: str = "", inherited: int = -1) -> None:
         self.log = new_log(config)
         self.problem = ""
         """Why the log is not where it should be, in one line; "": it is."""
@@ -37,12 +38,21 @@ class LogTarget:
         self._conditions: Conditions | None = None
         self._shown = ""
         self._turn = LogTurn(memoryview(mmap.mmap(-1, LOG_TURN_SIZE)))
+        if inherited >= 0:
+            self._use(inherited)
+            self._fd = inherited
+            return
         try:
             self.open()
         except OSError as error:
             if not self._may_pass(error):
                 raise
             self.problem = str(error.strerror)
+
+    @property
+    def descriptor(self) -> int:
+        """What is written to; -1: nothing could be opened yet."""
+        return self._fd
 
     def open(self) -> None:
         """Open the target, then let go of the one before. OSError: cannot be opened; the old one stays in use."""

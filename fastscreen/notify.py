@@ -4,20 +4,56 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import time
+from collections.abc import Sequence
+
+from fastscreen import descriptors as fds
 
 PATIENCE = 0.5  # s: its queue is short, and without a READY=1 it would end us
 
 
 def tell(*lines: str) -> None:
     """Send an assignment a line, such as READY=1. Whoever does not hear is not waited for long."""
+    _send(lines, ())
+
+
+def _send(lines: Sequence[str], descriptors: Sequence[int]) -> bool:
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):
-        return
+        return False
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
         speaker.settimeout(PATIENCE)
-        speaker.sendto("\n".join(lines).encode(), "\0" + path[1:] if path[0] == "@" else path)
+        speaker.connect("\0" + path[1:] if path[0] == "@" else path)
+        fds.send(speaker, "\n".join(lines).encode(), descriptors)
+        return True
+    return False
+
+
+def store(name: str, descriptor: int) -> None:
+    """Ask the service manager to keep a copy of a descriptor (FileDescriptorStoreMax=)."""
+    _send(["FDSTORE=1", f"FDNAME={name}"], [descriptor])
+
+
+def remove(name: str) -> None:
+    """Ask it to close what it keeps under this name."""
+    tell("FDSTOREREMOVE=1", f"FDNAME={name}")
+
+
+def barrier(seconds: float = 2.0) -> None:
+    """Wait until the service manager has handled what it was sent, or for this time at most."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    try:
+        sent = _send(["BARRIER=1"], [writing])
+        os.close(writing)
+        writing = -1
+        if sent:
+            select.select([reading], [], [], seconds)  # readable (at its end) when the manager has closed its copy
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
 
 
 def reloading() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import time
+from enum import Enum, auto
+
+from fastscreen.channel import Failed, Report
 
 SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 1 s, then 2, 4, ...
 PAUSE_MOST = 30.0  # s
+END_SECONDS = 5.0  # for a process that said that it cannot go on
 TICK = 1.0  # s, between two beats of a pulse
 
 
@@ -32,6 +37,20 @@ class Pulse:
         return self._missed
 
 
+class State(Enum):
+    """What a child does now.
+
+    EMPTY: there is none; the next may start at `start_at`. STARTING, RELOADING: a report is expected by `by`. SERVING:
+    no report is expected. ENDING: it said that it cannot go on, or closed its channel; it is killed at `by`.
+    """
+
+    EMPTY = auto()
+    STARTING = auto()
+    SERVING = auto()
+    RELOADING = auto()
+    ENDING = auto()
+
+
 class Place:
     """One of the workers or of the others, whichever process it is just now. `pid` 0: none."""
 
@@ -40,17 +59,57 @@ class Place:
         self.number = number
         self.pid = 0
         self.channel: socket.socket | None = None
+        self.state = State.EMPTY
+        self.by = math.inf
+        """s, monotonic: when it is killed unless it has reported, or ended, before."""
+        self.expected = 0
+        """Reports that are still to come: one for the start, one for each reload."""
+        self.answer: Report | None = None
+        """The last report."""
+        self.deaf = False
+        """Nothing is read from its channel any more."""
         self.started = 0.0  # s, monotonic
+        self.serving_since = math.inf  # s, monotonic
         self.start_at = 0.0  # s, monotonic
         self.short_lives = 0  # one after the other
         self.pulse = Pulse()
 
     def take(self, pid: int, channel: socket.socket) -> None:
-        """A process has started."""
+        """A process has started. It serves, unless `expect` says that it reports first."""
         self.pid = pid
         self.channel = channel
-        self.started = time.monotonic()
+        self.started = self.serving_since = time.monotonic()
+        self.state, self.by, self.expected, self.answer = State.SERVING, math.inf, 0, None
+        self.deaf = False
         self.pulse = Pulse()
+
+    def expect(self, state: State, by: float) -> None:
+        """One more report is to come, by this time (s, monotonic). A reload waits until the start is over."""
+        self.expected += 1
+        self.answer = None
+        if state is State.STARTING:
+            self.serving_since = math.inf
+        if self.state is not State.STARTING:
+            self.state = state
+        self.by = max(by, self.by) if self.by < math.inf else by
+
+    def reported(self, report: Report) -> None:
+        """Take a report. ValueError: none was expected."""
+        if self.expected == 0:
+            raise ValueError("a report that was not expected")
+        self.expected -= 1
+        self.answer = report
+        if isinstance(report, Failed):
+            self.end_by(time.monotonic() + END_SECONDS)
+        elif self.state is not State.ENDING:
+            if self.state is State.STARTING:
+                self.serving_since = time.monotonic()
+            self.state = State.RELOADING if self.expected else State.SERVING
+            self.by = self.by if self.expected else math.inf
+
+    def end_by(self, by: float) -> None:
+        """It will end; it is killed at this time (s, monotonic) otherwise."""
+        self.state, self.by = State.ENDING, min(self.by, by)
 
     def leave(self) -> None:
         """Close the channel to it."""
@@ -62,6 +121,7 @@ class Place:
         """It is to be started again: at once, or after a pause if it does not live."""
         now = time.monotonic()
         self.pid = 0
+        self.state, self.by, self.expected, self.serving_since = State.EMPTY, math.inf, 0, math.inf
         self.short_lives = self.short_lives + 1 if now < self.started + SHORT_LIFE_SECONDS else 0
         self.start_at = now + (min(2.0 ** min(self.short_lives - 2, 10), PAUSE_MOST) if self.short_lives > 1 else 0.0)
 

@@ -1,34 +1,43 @@
-"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables."""
+"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables.
+
+Nothing here waits: each `yield` gives the supervisor's loop its turn, so that dead children are replaced and signals
+are honored while a child reads a file, or takes over a configuration.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from fastscreen import channel, config, policy
+from fastscreen import activation, channel, config, policy
 from fastscreen.allowlist import lists
-from fastscreen.channel import Failed, Ready, ReopenLog
+from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint
-from fastscreen.forks import Silent, hear, tried, without_keys
+from fastscreen.forks import Silent, Steps, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
+from fastscreen.place import State
 from fastscreen.starttls import renewal
 from fastscreen.table_watch import TableWatch
 from fastscreen.worker import one_line
 
 NAMED_MAX = 5  # changed files that are named in a log line
 RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
+READ_SECONDS = 10.0  # for reading again what a child has just read
 
 
-def hang_up(held: Holdings, path: Path | None) -> None:
+def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
     """Open the log again, take over a new configuration or keep the old one whole. Clients notice nothing.
 
     path: the configuration's; None: the built-in settings, which do not change.
@@ -40,39 +49,54 @@ def hang_up(held: Holdings, path: Path | None) -> None:
         return
     count = len(held.places)
     opened: dict[Endpoint, list[socket.socket]] = {}
+    memory = -1
     try:
-        _try(held, str(path), lambda: config.load(path))
-        settings = _with_what_is_fixed(held, config.load(path))
-        versions = lists.versions(settings)
-        tables = policy.Tables(settings)
-        warnings = warnings_of(tables, count)
-        for address, port in settings.listen.ports.items():
-            if address not in held.groups:
-                opened[address] = held.listen(address, port, count)
+        yield from _try(held, str(path), lambda: config.load(path))
+        with bounded(READ_SECONDS, f"{path}: it, or a table that it names,"):
+            settings, warnings = with_what_is_fixed(held, config.load(path))
+            versions = lists.versions(settings)
+            tables = policy.Tables(settings)
+            warnings += warnings_of(tables, count)
+        added = {address: port for address, port in settings.listen.ports.items() if address not in held.groups}
+        opened, omitted = held.open_ports(added, count, others=len(settings.listen.ports) - len(added))
+        memory = channel.settings_memory(settings, tuple(opened))
+        _choose_anew(held, settings)
     except Exception as error:  # whatever it is: the old one stays, and the log tells
         for group in opened.values():
             close_all(group)
-        held.warn(f"configuration not taken over: {one_line(error)}")
-        held.reload_state.refused(held.conditions, f"configuration not taken over: {one_line(error)}")
+        if memory >= 0:
+            os.close(memory)
+        _refused(held, f"configuration not taken over: {one_line(error)}")
         return
-    before = held.config
-    held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
-    _choose_anew(held, settings)
-    held.config, held.tables, held.list_versions = settings, tables, versions
-    held.conditions.end(Kind.TABLES)
-    for address in set(held.groups) - set(settings.listen.ports):
-        close_all(held.groups.pop(address))
-    held.groups |= opened
-    for warning in warnings:
-        held.target.log.warning(warning)
-    renewal.renew(held, before.tls)
-    _hand_out(held, opened)
+    try:
+        before = held.config
+        held.health.claim(settings.dnsbl.domains, in_use=before.dnsbl.domains)
+        held.config, held.tables, held.list_versions = settings, tables, versions
+        held.conditions.end(Kind.TABLES)
+        for warning in warnings:
+            held.target.log.warning(warning)
+        try:
+            _take_ports(held, opened, omitted)
+            yield from renewal.renew(held, before.tls)
+        except Exception as error:
+            held.warn(f"[tls] not taken over: {type(error).__name__}: {one_line(error)}; what is in use stays")
+        if held.config != settings:
+            with contextlib.suppress(OSError):  # then [tls] alone, which workers do not use, is not as it is in force
+                renewed = channel.settings_memory(held.config, tuple(opened))
+                os.close(memory)
+                memory = renewed
+        yield from _hand_out(held, memory, opened)
+    except Exception as error:
+        _refused(held, f"configuration not given to every process: {type(error).__name__}: {one_line(error)}")
+        return
+    finally:
+        os.close(memory)
     held.info("configuration reloaded")
     held.reload_state.accepted(held.conditions, "configuration reloaded")
 
 
 def reopen_log(held: Holdings) -> None:
-    """Open the log again, in every process."""
+    """SIGUSR1, and the first part of SIGHUP: open the log again, in every process."""
     held.reload_state.reopen.begin()
     held.target.reopen()
     why = held.target.problem
@@ -80,63 +104,130 @@ def reopen_log(held: Holdings) -> None:
     held.order(ReopenLog())
 
 
-def follow_tables(held: Holdings, watch: TableWatch, now: float) -> None:
-    """Read the tables again when one of their files has changed. now: s, monotonic."""
+def changed_tables(held: Holdings, watch: TableWatch, now: float) -> list[str]:
+    """The table files that have changed since they were read, and have settled. now: s, monotonic."""
     files = held.tables.files
     if held.refresher.pid:  # its end says whether its lists are to be read
         files = {path: version for path, version in files.items() if Path(path) not in held.list_versions}
-    if changed := watch.look(now, files):
-        if read_tables_again(held, changed):
-            watch.read()
-        else:
-            watch.refused(time.monotonic())
+    return watch.look(now, files)
 
 
-def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> bool:
+def follow_tables(held: Holdings, watch: TableWatch, changed: Sequence[str]) -> Steps[None]:
+    """Read the tables again, since these files have changed."""
+    if (yield from read_tables_again(held, changed)):
+        watch.read()
+    else:
+        watch.refused(time.monotonic())
+
+
+def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> Steps[bool]:
     """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read.
 
     changed: files that are known to have changed. False: the old tables stay, and condition TABLES says why.
     """
     count = len(held.places)
     settings = held.config
+    memory = -1
     try:
         for path in map(Path, changed):
             if path.exists() and not path.is_file():
                 raise ConfigError(f"{escaped(str(path))}: not a regular file")  # reading a FIFO might never end
-        _try(held, settings.source, lambda: settings)
-        versions = lists.versions(settings)
-        tables = policy.Tables(settings)
-        warnings = warnings_of(tables, count)
+        yield from _try(held, settings.source, lambda: settings)
+        with bounded(READ_SECONDS, "a table"):
+            versions = lists.versions(settings)
+            tables = policy.Tables(settings)
+            warnings = warnings_of(tables, count)
+        memory = channel.settings_memory(settings, ())
     except Exception as error:  # whatever it is: the old ones stay, and the log tells
         text = f"tables not read again: {one_line(error)}; the previous ones stay in use"
         if text not in (one.text for one in held.conditions.read()):  # it is tried again and again
             held.warn(text)
         held.conditions.begin(Kind.TABLES, text)
         return False
-    held.tables, held.list_versions = tables, versions
-    for warning in warnings:
-        held.target.log.warning(warning)
-    _hand_out(held, {})
+    try:
+        held.tables, held.list_versions = tables, versions
+        for warning in warnings:
+            held.target.log.warning(warning)
+        yield from _hand_out(held, memory, {})
+    finally:
+        os.close(memory)
     held.conditions.end(Kind.TABLES)
     names = ", ".join(escaped(path) for path in changed[:NAMED_MAX]) + (", ..." if len(changed) > NAMED_MAX else "")
     held.info(f"tables read again{': ' if names else ''}{names}")
     return True
 
 
+def _refused(held: Holdings, text: str) -> None:
+    held.warn(text)
+    held.conditions.begin(Kind.CONFIG, f"{text}; the settings before stay in force")
+
+
+@contextlib.contextmanager
+def bounded(seconds: float, what: str) -> Iterator[None]:
+    """End a read that does not end, with ConfigError: a file that a child has just read may be another one now."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def over(*_: object) -> None:
+        raise ConfigError(f"{what} cannot be read in {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _take_ports(held: Holdings, opened: dict[Endpoint, list[socket.socket]], omitted: dict[Endpoint, str]) -> None:
+    """Close what is not configured any more; serve what was opened."""
+    for address in set(held.groups) - set(held.config.listen.ports):
+        group = held.groups.pop(address)
+        if address not in held.activated:
+            activation.forget(address, len(group))
+        close_all(group)
+    held.groups |= opened
+    for address, group in opened.items():
+        activation.store(address, group)
+    if omitted:
+        text = "; ".join(omitted.values())
+        if held.conditions.begin(Kind.LISTEN, text):
+            held.warn(text)
+    else:
+        held.conditions.end(Kind.LISTEN)
+
+
 def _choose_anew(held: Holdings, settings: Config) -> None:
-    """Where an address becomes a balancer's or is one no longer, another rule chooses the worker."""
+    """Where a port becomes a balancer's, or is one no longer, another rule chooses the worker. OSError: no change."""
     before, now = held.config.listen.ports, settings.listen.ports
-    for address, group in held.groups.items():
-        if len(group) > 1 and address in now and (before[address] is None) != (now[address] is None):
-            if now[address] is None:
-                choose_by_client(group[0], len(group), held.key, held.config.worker_prefix)
-            else:
-                choose_freely(group[0])
+    done: list[tuple[list[socket.socket], bool]] = []
+    try:
+        for address, group in held.groups.items():
+            if len(group) > 1 and address in now and (before[address] is None) != (now[address] is None):
+                done.append((group, before[address] is None))
+                _choose(held, group, by_client=now[address] is None)
+    except OSError:
+        for group, by_client in done:
+            with contextlib.suppress(OSError):
+                _choose(held, group, by_client=by_client)
+        raise
 
 
-def _try(held: Holdings, source: str, load: Callable[[], Config]) -> None:
+def _choose(held: Holdings, group: Sequence[socket.socket], *, by_client: bool) -> None:
+    if by_client:
+        choose_by_client(group[0], len(group), held.key, held.config.worker_prefix)
+    else:
+        choose_freely(group[0])
+
+
+def _try(held: Holdings, source: str, load: Callable[[], Config]) -> Steps[None]:
     """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
-    match tried(held, lambda theirs: _read(held, load, theirs), RELOAD_SECONDS):
+    report = yield from tried(held, lambda theirs: _read(held, load, theirs), RELOAD_SECONDS)
+    match report:
         case Failed(why):
             raise ConfigError(why)
         case Silent():
@@ -164,8 +255,8 @@ def _network_rate(now: Config, wanted: Config) -> int:
     return before if now.listen.workers != 1 and bool(before) != bool(after) else after
 
 
-def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
-    """The new settings, but for those that only a new start can change."""
+def with_what_is_fixed(held: Holdings, settings: Config) -> tuple[Config, tuple[str, ...]]:
+    """The new settings, but for those that only a new start can change; warnings about these."""
     now = held.config
     replace = msgspec.structs.replace
     fixed = replace(
@@ -189,7 +280,7 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         listen=replace(settings.listen, workers=now.listen.workers),
         tls=replace(settings.tls, processes=now.tls.processes),
     )
-    for name, wanted, kept in (
+    changed = (
         ("user", settings.user, fixed.user),
         ("log", settings.log, fixed.log),
         ("cache.path", settings.cache.path, fixed.cache.path),
@@ -200,14 +291,18 @@ def _with_what_is_fixed(held: Holdings, settings: Config) -> Config:
         ("metrics", settings.metrics, fixed.metrics),
         ("listen.workers", settings.listen, fixed.listen),
         ("tls.processes", settings.tls, fixed.tls),
-    ):
-        if wanted != kept:
-            held.warn(f"{name} changed: it takes effect when fastscreen is started again")
-    return fixed
+    )
+    warnings = (
+        f"{name} changed: it takes effect when fastscreen is started again"
+        for name, wanted, kept in changed
+        if wanted != kept
+    )
+    return fixed, tuple(warnings)
 
 
-def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> None:
-    """Give every worker the new settings, and wait until all have them. One that cannot take them is replaced.
+def _hand_out(held: Holdings, memory: int, opened: dict[Endpoint, list[socket.socket]]) -> Steps[None]:
+    """Give every worker the new settings, and go on when all have them. One that cannot take them is replaced, and so
+    is one that does not answer (the supervisor's loop sees to that).
 
     The hub gets them, too; nobody waits for it.
     """
@@ -216,30 +311,18 @@ def _hand_out(held: Holdings, opened: dict[Endpoint, list[socket.socket]]) -> No
     for place in held.places:
         if not place.pid or place.channel is None:
             continue
-        own = {address: group[place.number].fileno() for address, group in opened.items()}
+        own = [group[place.number].fileno() for group in opened.values()]
         try:
-            _forget_reports(place.channel)
-            channel.send_reload(place.channel, held.config, own)
+            channel.send(place.channel, Reload(), [memory, *own])
         except OSError as error:
-            held.warn(f"{place.name}: configuration not taken over: {one_line(error)}; it is started anew")
+            held.warn(f"{place.name}: configuration not taken over: {one_line(error)}; it is started again")
             place.kill()
         else:
-            asked.append(place)
-    for place in asked:
-        match hear(held, place, by):
-            case Failed(why):
-                held.warn(f"{place.name}: configuration not taken over: {why}; it is started anew")
-                place.kill()
-            case Silent():
-                held.warn(f"{place.name}: configuration not taken over: no answer; it is started anew")
-                place.kill()
+            place.expect(State.RELOADING, by)
+            asked.append((place, place.pid))
     if held.hub.pid and held.hub.channel is not None:
         with contextlib.suppress(OSError):
-            channel.send_reload(held.hub.channel, held.config, {})
-
-
-def _forget_reports(worker: socket.socket) -> None:
-    """An answer that came after its time is none to the next question."""
-    with contextlib.suppress(BlockingIOError, TimeoutError):
-        while channel.receive_report(worker, 0.0) is not None:
-            pass
+            channel.send(held.hub.channel, Reload(), [memory])
+    # one that has just started answers when its start is over: nobody waits for it
+    while any(place.pid == pid and place.state is State.RELOADING for place, pid in asked):
+        yield

@@ -1,58 +1,102 @@
 """The process that `fastscreen run` is: it holds the listening sockets and keeps the workers alive.
 
-It serves no client and has no loop, no threads and no cache, so that hardly anything can befall it; and whatever
-befalls one worker leaves the others alone. One that dies is replaced; until then its clients wait in the socket, which
-lives on here. The TLS processes and the hub, which serves the control socket, are kept alive like a worker. Now and
-then one more is started, which refreshes the lists of [allowlist] and ends.
+It serves no client and has no threads and no cache, so that hardly anything can befall it; and whatever befalls one
+worker leaves the others alone. One that dies is replaced; until then its clients wait in the socket, which lives on
+here. The TLS processes and the hub, which serves the control socket, are kept alive like a worker. Now and then one
+more is started, which refreshes the lists of [allowlist] and ends.
+
+Its loop waits for signals, reports of children and deadlines, all of them together, and never for one of them alone.
+What takes several steps, such as a reload, is a generator (`forks.Steps`) that the loop resumes. An unexpected
+exception in one part of a turn is logged and leaves the other parts, and the loop, as they are.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import os
+import select
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, forks, limits, notify, policy, privileges, reload
+from fastscreen import (
+    __version__,
+    activation,
+    cachefile,
+    channel,
+    forks,
+    handover,
+    limits,
+    notify,
+    policy,
+    privileges,
+    reload,
+    signals,
+)
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
-from fastscreen.channel import Failed, Ready, ReopenLog, Stop
+from fastscreen.channel import Failed, MalformedError, Ready, Stop
+from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
-from fastscreen.forks import Silent, hear, stop_pending
+from fastscreen.faults import Faults
+from fastscreen.forks import Steps
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.place import TICK, Place, Pulse
+from fastscreen.place import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Place, Pulse, State
+from fastscreen.signals import SignalReader
 from fastscreen.starttls import renewal
 from fastscreen.table_watch import TableWatch
 from fastscreen.worker import one_line
 
-START_SECONDS = 40.0  # opening the cache may wait for another process
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 STOP_NOW_SECONDS = 2.0
 OTHERS_END_SECONDS = 7.0  # a TLS process gives its clients 5
 LOOK_SECONDS = 10.0  # between two looks whether the workers' loops turn
 LOOKS_MOST = 6  # in a row that find one standing still; so many, for the whole machine may have stood still meanwhile
-CACHE_DEATHS_SECONDS = 600.0  # two in this time, and the file is not trusted any more
+CACHE_DEATHS_SECONDS = 600.0  # two in this time by the same file, and it is not trusted any more
+MOVE_SECONDS = 30.0  # for moving it aside: other processes may be at work in its folder
+SOCKET_SECONDS = 1.0  # between two attempts to take over the control socket, or the address of the metrics
+SOCKET_LATER_SECONDS = 10.0  # the same after SOCKET_ATTEMPTS
+SOCKET_ATTEMPTS = 60
+RETRY_SECONDS = 1.0  # between two attempts to finish a restart
+REPORTS_MOST = 16  # of one child in one turn
 
 
 class Supervisor:
     """One fastscreen from start to end. `path` is None for the built-in settings."""
 
-    def __init__(self, path: Path | None, settings: Config) -> None:
+    def __init__(
+        self, path: Path | None, settings: Config, inherited: handover.State | None = None, problem: str = ""
+    ) -> None:
+        """inherited: what the program before a restart left. problem: why its configuration is used again."""
         self._path = path
+        self._inherited = inherited
+        self._problem = problem
         self._held = Holdings(settings)
         self._stopping = False
         self._stop_by = 0.0
         self._look_at = math.inf
         self._log_at = 0.0
-        self._cache_deaths: list[float] = []
+        self._table_watch = TableWatch()
+        self._cache_deaths: dict[cachefile.Identity, list[float]] = {}
         self._turns = Turns()
         self._refresh_is_given_up = False
-        self._table_watch = TableWatch()
+        self._starting = True
+        """The first start, at which a child that fails ends the daemon."""
+        self._job: Steps[object] | None = None
+        """What is done in steps just now, one at a time."""
+        self._jobs: dict[str, Callable[[], Steps[object]]] = {}
+        """What comes after it, by kind: the same twice is done once."""
+        self._faults = Faults(self._log_fault)
+        self._sockets_at = math.inf
+        self._socket_attempts = 0
+        self._unsettled: set[Kind] = set()
+        """Conditions that end once the children concerned live."""
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
@@ -60,64 +104,138 @@ class Supervisor:
         count = policy.worker_count(held.config)
         privileges.raise_descriptor_limit(limits.wanted_descriptors(held.config, limits.Share(0, count)))
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent's SIG_IGN would hide every death
-        signal.pthread_sigmask(signal.SIG_BLOCK, forks.SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)
         try:
-            user = privileges.user_of(held.config)
-            odd = held.bind(user, count)
-            if user:
-                privileges.become(user)
-            warnings = (*odd, *held.read(count))
+            held.signals = SignalReader()
+            count, warnings = self._prepare() if self._inherited is None else self._take_over(self._inherited)
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
             held.close_control()
             for problem in error.problems if isinstance(error, ConfigError) else (one_line(error),):
                 print(f"fastscreen: {problem}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
         held.share(count)
-        if (code := self._start_all()) is not None:
+        if self._inherited is not None:
+            handover.share(held, self._inherited)
+            self._starting = False
+        elif (code := self._first_start()) is not None:
             held.close_control()
             return code
         for warning in warnings:
             held.target.log.warning(warning)
         if os.geteuid() == 0:
             held.target.log.warning("running as root, and staying so: name a user without rights under user")
-        where = ", ".join(name_of(group[0]) for group in held.groups.values())
-        crew = f"{count} workers, " if count > 1 else ""
-        held.info(f"daemon started -- fastscreen {__version__}, {crew}listening on {where}")
-        notify.tell("READY=1", f"STATUS=listening on {where}")
+        if self._inherited is None:
+            for address, group in held.groups.items():
+                if address not in held.activated:
+                    activation.store(address, group)
+            self._announce("daemon started")
         self._turns.configure(held.config, time.monotonic())
         self._look_at = time.monotonic() + LOOK_SECONDS
-        self._supervise()
+        if held.lacks_sockets:
+            self._sockets_at = time.monotonic() + SOCKET_SECONDS
+        while not self._is_over():
+            self._turn()
         self._end_others()
         held.close_control()
         held.info("daemon stopped")
         held.target.close()
         return 0
 
-    def _start_all(self) -> int | None:
+    def _prepare(self) -> tuple[int, tuple[str, ...]]:
+        """Do what only root can do, and become the user. Return the number of workers, and warnings."""
+        held = self._held
+        if os.geteuid() == 0:
+            held.oom.protect()
+        user = privileges.user_of(held.config)
+        count = policy.worker_count(held.config)
+        odd = held.bind(user, count)
+        if user:
+            privileges.become(user)
+        return count, (*odd, *held.read(count))
+
+    def _take_over(self, state: handover.State) -> tuple[int, tuple[str, ...]]:
+        """The same after a restart. The former processes serve meanwhile: what is wrong now is tried again until it
+        works, or until SIGTERM.
+        """
+        held = self._held
+        warnings = handover.adopt(held, state, strict=False)
+        if self._problem:
+            warnings.append(f"configuration not taken over: {self._problem}")
+            held.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
+        while True:
+            try:
+                return state.workers, (*warnings, *held.read(state.workers))
+            except (OSError, ConfigError, ValueError) as error:
+                text = f"restart: not finished: {one_line(error)}; the former processes go on, tried again"
+                if text not in warnings:
+                    warnings.append(text)
+                    held.warn(text)
+            if held.signals is not None and select.select([held.signals], [], [], RETRY_SECONDS)[0]:
+                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
+                    raise OSError(0, "stopped before the restart was finished")
+                self._bury()
+            with contextlib.suppress(ConfigError):
+                held.config, _ = handover.settings_of(state, self._path)
+
+    def _announce(self, what: str) -> None:
+        """Tell the log and the service manager that clients are served."""
+        held = self._held
+        where = ", ".join(name_of(group[0]) for group in held.groups.values())
+        crew = f"{len(held.places)} workers, " if len(held.places) > 1 else ""
+        held.info(f"{what} -- fastscreen {__version__}, {crew}listening on {where}")
+        notify.tell("READY=1", f"STATUS=listening on {where}")
+
+    def _retire(self, now: float) -> None:
+        """After a restart: let former processes stop, and say when all workers serve."""
+        held = self._held
+        if held.former:
+            handover.retire(held, now)
+        if self._inherited is not None and all(place.serving_since < math.inf for place in held.places):
+            self._inherited = None
+            if not self._stopping:
+                self._announce("daemon restarted")
+
+    # ---- the first start
+
+    def _first_start(self) -> int | None:
         """Start TLS, then the workers, the first alone: it looks the cache's file over. Exit code when one cannot."""
+        found: list[int | None] = []
+        self._job = self._start_all(found)
+        self._faults.guard("the start", self._go_on)
+        while not found:
+            self._turn()
+            if not found and (self._stopping or self._job is None):
+                found.append(0 if self._stopping else 1)
+        self._job = None
+        self._starting = False
+        (code,) = found
+        if code is not None:
+            _kill(self._held.everyone)
+        return code
+
+    def _start_all(self, found: list[int | None]) -> Steps[None]:
         held, places = self._held, self._held.places
         for some in (held.tls if held.wants_tls else [], places[:1], places[1:]):
-            try:
-                for place in some:
-                    self._start(place, look_over_cache=place.number == 0)
-            except OSError as error:
-                print(f"fastscreen: no process for {place.name}: {error.strerror}", file=sys.stderr)
-                _kill(held.everyone)
-                return 1
-            by = time.monotonic() + START_SECONDS
             for place in some:
-                match hear(held, place, by):
-                    case Ready():
-                        continue
-                    case Failed(why, code):
-                        print(f"fastscreen: {why}", file=sys.stderr)
-                    case _:
-                        code = 0 if stop_pending() else 1
-                        if code:
-                            print(f"fastscreen: {place.name} does not start", file=sys.stderr)
-                _kill(held.everyone)
-                return code
-        return None
+                try:
+                    self._start(place, look_over_cache=place.number == 0)
+                except OSError as error:
+                    print(f"fastscreen: no process for {place.name}: {error.strerror}", file=sys.stderr)
+                    found.append(1)
+                    return
+            while any(place.state is State.STARTING for place in some):
+                yield
+            for place in some:
+                if place.state is State.SERVING:
+                    continue
+                answer = place.answer
+                why, code = (
+                    (answer.why, answer.code) if isinstance(answer, Failed) else (f"{place.name} does not start", 1)
+                )
+                print(f"fastscreen: {why}", file=sys.stderr)
+                found.append(code)
+                return
+        found.append(None)
 
     def _start(self, place: Place, *, look_over_cache: bool) -> None:
         """OSError: no descriptors or processes."""
@@ -128,40 +246,254 @@ class Supervisor:
         else:
             forks.start_worker(self._held, place, look_over_cache=look_over_cache)
 
-    # ---- while they run
+    # ---- one turn of the loop
 
-    def _supervise(self) -> None:
+    def _is_over(self) -> bool:
         held = self._held
-        while any(place.pid for place in held.places) or not self._stopping:
-            match self._next_signal():
-                case signal.SIGCHLD:
-                    self._bury()
-                case signal.SIGHUP if not self._stopping:
-                    notify.reloading()
-                    self._reload()
-                    notify.tell("READY=1")
-                case signal.SIGUSR1:
-                    held.target.reopen()
-                    held.order(ReopenLog())
-                case signal.SIGTERM | signal.SIGINT:
-                    self._stop()
-            now = time.monotonic()
-            held.watchdog.feed(now)
-            if now >= self._log_at and held.target.needs_tick:
-                self._log_at = now + TICK
-                held.target.tick()
-            self._look_after(now)
-            if self._stopping and now >= self._stop_by:
-                self._stop_by = now + STOP_SECONDS
-                late = [place for place in held.places if place.pid]
-                held.warn(f"{', '.join(place.name for place in late)} did not stop: killed")
-                _kill(late)
-            self._refresh(now)
-            if not self._stopping:
-                reload.follow_tables(held, self._table_watch, now)
-            for place in self._missing():
-                if now >= place.start_at:
-                    self._replace(place)
+        return self._stopping and not any(place.pid for place in [*held.places, *held.former, *held.trials])
+
+    def _turn(self) -> None:
+        """Wait for the next event, and do all that is due. No exception leaves it."""
+        guard = self._faults.guard
+        heard = self._wait()
+        now = time.monotonic()
+        guard("the watchdog", self._held.watchdog.feed, now)
+        guard("signals", self._take_signals)
+        for place in heard:
+            guard(f"a report of {place.name}", self._hear, place)
+        guard("the end of a process", self._bury)
+        guard("deadlines", self._overdue, now)
+        guard("looking after workers", self._look_after, now)
+        guard("former processes", self._retire, now)
+        guard("the end", self._end_late, now)
+        guard("a refresh of the lists", self._refresh, now)
+        guard("the tables", self._follow_tables, now)
+        guard("the log", self._tend_log, now)
+        for place in self._missing():
+            if now >= place.start_at:
+                guard(f"the start of {place.name}", self._replace, place)
+        guard("the control socket", self._retry_sockets, now)
+        guard("conditions", self._settle, now)
+        if not self._faults.guard("a task", self._go_on):
+            self._job = None
+        self._faults.end_turn(time.monotonic())
+
+    def _wait(self) -> list[Place]:
+        """Wait for an event or for what is due first. Return the children that have something to say."""
+        held = self._held
+        assert held.signals is not None
+        poll = select.poll()
+        poll.register(held.signals, select.POLLIN)
+        channels: dict[int, Place] = {}
+        now = time.monotonic()
+        if pause := self._faults.pause(now):  # only signals cut it short
+            poll.poll(math.ceil((pause - now) * 1000))
+        for place in self._children():
+            if place.channel is not None and place.state is not State.EMPTY and not place.deaf:
+                channels[place.channel.fileno()] = place
+                poll.register(place.channel, select.POLLIN)
+        try:
+            until = min(self._due(now))
+        except Exception:  # whatever is wrong, the loop turns
+            until = now + 1.0
+        events = poll.poll(math.ceil(min(max(0.0, until - now), 60.0) * 1000))
+        return [channels[fd] for fd, _ in events if fd in channels]
+
+    def _children(self) -> Iterator[Place]:
+        held = self._held
+        yield from held.everyone
+        yield from held.trials
+        yield from held.former
+
+    def _due(self, now: float) -> Iterator[float]:
+        """Times (s, monotonic) at which something is to be done."""
+        yield now + 60.0
+        for place in self._missing():
+            yield place.start_at
+        for place in self._children():
+            if place.pid:
+                yield place.by
+        if self._stopping:
+            yield self._stop_by
+        else:
+            yield self._look_at
+            yield self._turns.end_by if self._held.refresher.pid else self._turns.due
+            yield self._sockets_at
+            yield self._table_watch.due
+        if self._held.target.needs_tick:
+            yield self._log_at
+        if self._held.watchdog.interval:
+            yield self._held.watchdog.due
+        if self._unsettled:
+            yield now + 1.0
+
+    def _log_fault(self, text: str) -> None:
+        self._held.warn(text)
+
+    # ---- signals
+
+    def _take_signals(self) -> None:
+        assert self._held.signals is not None
+        for number in self._held.signals.read():
+            self._faults.guard(f"{signals.name_of(number)}", self._obey, number)
+
+    def _obey(self, number: int) -> None:
+        held = self._held
+        match number:
+            case signal.SIGCHLD:
+                pass  # each turn buries
+            case signal.SIGTERM | signal.SIGINT:
+                self._stop()
+            case signal.SIGQUIT:
+                self._stop()
+                self._stop()
+            case signal.SIGHUP if not self._stopping:
+                notify.reloading()
+                self._jobs["reload"] = self._reload
+            case signal.SIGUSR2 if not self._stopping:
+                self._jobs["restart"] = self._restart
+            case signal.SIGUSR1 if not self._stopping:
+                reload.reopen_log(held)
+            case _:
+                held.warn(f"{signals.name_of(number)} is ignored" + (": stopping" if self._stopping else ""))
+
+    # ---- tables and the log
+
+    def _follow_tables(self, now: float) -> None:
+        """Have the tables read again when their files have changed."""
+        if self._stopping or self._starting or self._job is not None or self._jobs:
+            return
+        if changed := reload.changed_tables(self._held, self._table_watch, now):
+            self._jobs["tables"] = lambda: reload.follow_tables(self._held, self._table_watch, changed)
+
+    def _tend_log(self, now: float) -> None:
+        """Open what could not be opened, write what could not be written."""
+        if now >= self._log_at and self._held.target.needs_tick:
+            self._log_at = now + TICK
+            self._held.target.tick()
+
+    # ---- work in steps
+
+    def _go_on(self) -> None:
+        """Resume the work in hand, or begin the next."""
+        while self._job is not None or self._jobs:
+            if self._job is None:
+                if self._starting or self._stopping:
+                    return
+                self._job = self._jobs.pop(next(iter(self._jobs)))()
+            try:
+                next(self._job)
+                return
+            except StopIteration:
+                self._job = None
+
+    def _reload(self) -> Steps[None]:
+        held, before = self._held, self._held.config
+        try:
+            yield from reload.hang_up(held, self._path)
+            now = held.config
+            if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
+                self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
+                self._turns.configure(now, time.monotonic())
+            if held.lacks_sockets:
+                self._sockets_at, self._socket_attempts = time.monotonic(), 0
+        finally:
+            if "reload" not in self._jobs:
+                notify.tell("READY=1")
+
+    def _restart(self) -> Steps[None]:
+        """Become the program as it is on the disk now. What keeps it from starting leaves everything as it is."""
+        held = self._held
+        by = time.monotonic() + forks.START_SECONDS
+        while self._inherited is not None and time.monotonic() < by:  # the restart before is not over
+            yield
+        held.info("restarting: the new program is tried first")
+        try:
+            why = yield from handover.tried(held)
+            if self._stopping:
+                return
+            if not why:
+                notify.reloading()
+                handover.replace(held)
+        except Exception as error:  # whatever it is: this program goes on
+            why = f"{type(error).__name__}: {one_line(error)}"
+        text = f"restart refused: {why}"
+        held.warn(f"{text}; the running daemon goes on")
+        held.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")
+        notify.tell("READY=1")
+
+    # ---- children
+
+    def _hear(self, place: Place) -> None:
+        """Take the reports of a child that has some."""
+        for _ in range(REPORTS_MOST):
+            if place.channel is None or place.deaf:
+                return
+            try:
+                report = channel.receive_report(place.channel)
+                if report is None:  # it ends; one that does not is of no use any more
+                    place.deaf = True
+                    place.end_by(time.monotonic() + END_SECONDS)
+                    return
+                was = place.state
+                place.reported(report)
+            except BlockingIOError:
+                return
+            except (MalformedError, ValueError) as error:
+                place.deaf = True
+                place.kill()
+                if place not in self._held.former:
+                    self._held.warn(f"{place.name} (process {place.pid}) sent {error}: killed")
+                return
+            if place not in self._held.trials and place not in self._held.former:
+                self._reported(place, was, report)
+
+    def _reported(self, place: Place, was: State, report: channel.Report) -> None:
+        held = self._held
+        match report, was:
+            case Ready(), State.STARTING:
+                if not self._starting:
+                    held.info(f"{place.name} is process {place.pid} now")
+            case Failed(why), State.STARTING:
+                if not self._starting:
+                    held.warn(f"{place.name} cannot start: {why}")
+                    self._fails(place, f"{place.name} cannot start: {why}")
+            case Failed(why), _:
+                held.warn(f"{place.name}: configuration not taken over: {why}; it is started again")
+                place.kill()
+
+    def _overdue(self, now: float) -> None:
+        """End what did not report, or did not end, in time."""
+        held = self._held
+        for place in list(self._children()):
+            if not place.pid or now < place.by or place in held.trials:  # a trial's end is in its task's hands
+                continue
+            place.by = math.inf
+            if place in held.former:
+                held.warn(f"{place.name} (process {place.pid}, before the restart) did not stop: killed")
+            elif place.state is State.STARTING and not self._starting:
+                held.warn(f"{place.name} does not start: killed")
+                self._fails(place, f"{place.name} does not start")
+            elif place.state is State.RELOADING:
+                held.warn(f"{place.name}: configuration not taken over: no answer; it is started again")
+            place.kill()
+
+    def _fails(self, place: Place, text: str) -> None:
+        """Show that a worker, or TLS, is not as it should be."""
+        if place in self._held.places:
+            self._held.conditions.begin(Kind.WORKER, f"{text}; it is started again and again")
+            self._unsettled.add(Kind.WORKER)
+        elif place in self._held.tls:
+            self._held.conditions.begin(Kind.TLS, f"{text}; it is started again and again, STARTTLS may be refused")
+            self._unsettled.add(Kind.TLS)
+
+    def _settle(self, now: float) -> None:
+        """End conditions of children that live again."""
+        held = self._held
+        for kind, places in ((Kind.WORKER, held.places), (Kind.TLS, held.tls if held.wants_tls else [])):
+            if kind in self._unsettled and all(now >= each.serving_since + SHORT_LIFE_SECONDS for each in places):
+                held.conditions.end(kind)
+                self._unsettled.discard(kind)
 
     def _look_after(self, now: float) -> None:
         """Kill whose loop stands still: its clients wait for ever, and so would all that come after them."""
@@ -174,14 +506,6 @@ class Supervisor:
                 held.warn(f"{place.name} (process {place.pid}) hangs: killed")
                 place.kill()
                 place.pulse = Pulse()
-
-    def _reload(self) -> None:
-        held, before = self._held, self._held.config
-        reload.hang_up(held, self._path)
-        now = held.config
-        if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
-            self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
-            self._turns.configure(now, time.monotonic())
 
     def _refresh(self, now: float) -> None:
         """Begin a refresh of the lists, or end one that does not."""
@@ -205,28 +529,23 @@ class Supervisor:
 
     def _missing(self) -> list[Place]:
         """Who is to be started again."""
-        if self._stopping:
+        if self._stopping or self._starting:
             return []
         held = self._held
         places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.wants_hub else [])]
         return [place for place in places if not place.pid]
 
-    def _next_signal(self) -> int | None:
-        """Wait for a signal, or until something is due."""
-        due = [place.start_at for place in self._missing()]
-        turn = self._turns.end_by if self._held.refresher.pid else self._turns.due
-        if turn < math.inf and not self._stopping:
-            due.append(turn)
-        if self._stopping:
-            due.append(self._stop_by)
-        else:
-            due.append(min(self._look_at, self._table_watch.due))
-        if self._held.target.needs_tick:
-            due.append(self._log_at)
-        if self._held.watchdog.interval:
-            due.append(self._held.watchdog.due)
-        info = signal.sigtimedwait(forks.SIGNALS, max(0.0, min(due) - time.monotonic()))
-        return info.si_signo if info is not None else None
+    def _retry_sockets(self, now: float) -> None:
+        """Take over the control socket and the metrics' address when they are free."""
+        if self._stopping or now < self._sockets_at:
+            return
+        held = self._held
+        self._socket_attempts += 1
+        self._sockets_at = now + (SOCKET_SECONDS if self._socket_attempts < SOCKET_ATTEMPTS else SOCKET_LATER_SECONDS)
+        if held.retry_sockets():
+            held.hub.kill()  # its successor serves what is new
+        if not held.lacks_sockets:
+            self._sockets_at = math.inf
 
     def _bury(self) -> None:
         """Take note of the processes that ended; as a container's first process, of strangers too."""
@@ -240,23 +559,37 @@ class Supervisor:
             reader = self._held.key_reader
             if reader is not None and reader.pid == pid:
                 renewal.reader_ended(self._held, how_ended(os.waitstatus_to_exitcode(status)))
-            for place in self._held.everyone:
+            for place in list(self._children()):
                 if place.pid == pid:
-                    self._bury_one(place, os.waitstatus_to_exitcode(status))
+                    self._faults.guard(f"the last report of {place.name}", self._hear, place)
+                    self._faults.guard(f"the end of {place.name}", self._bury_one, place, _exit_code(status))
 
     def _bury_one(self, place: Place, code: int) -> None:
-        held, pid = self._held, place.pid
+        held, pid, since = self._held, place.pid, place.serving_since
         place.ended()
+        if place in held.trials:
+            held.trials.remove(place)
+            return
+        if place in held.former:
+            held.former.remove(place)
+            place.leave()
+            return
         if place in held.tls:
             held.tls_ready[place.number] = 0
-        if self._stopping:
+        if self._stopping or self._starting:
             return
         if place is held.refresher:
             self._refreshed(pid, code)
             return
         held.warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
-        if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)):
-            self._died_in_cache()
+        if since < math.inf:
+            if place.short_lives > 1:
+                often = f"{place.short_lives} times within {SHORT_LIFE_SECONDS:g} s of its start"
+                self._fails(place, f"{place.name} {how_ended(code)}, {often}")
+        elif not isinstance(place.answer, Failed):  # else the reason is known
+            self._fails(place, f"{place.name} {how_ended(code)} before it served")
+        if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)[:2]):
+            self._died_in_cache(cachefile.noted_file(held.mark(place)))
 
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
@@ -265,21 +598,33 @@ class Supervisor:
             held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
         # Not by the code: it may have written one before it died, and so may a refresh by hand.
         if lists.versions(held.config) != held.list_versions:
-            reload.read_tables_again(held)
+            self._jobs["tables"] = lambda: reload.read_tables_again(held)
 
-    def _died_in_cache(self) -> None:
+    def _died_in_cache(self, file: cachefile.Identity | None) -> None:
+        """A worker crashed while it used this file; the second time the file is not trusted any more."""
         held, now = self._held, time.monotonic()
-        self._cache_deaths = [*(at for at in self._cache_deaths if at > now - CACHE_DEATHS_SECONDS), now]
-        if len(self._cache_deaths) < 2 or not held.config.cache.path:
+        if file is None or not held.config.cache.path:
             return
-        path = Path(held.config.cache.path)
-        try:
-            aside = cachefile.move_aside(path)
-        except OSError as error:
-            held.warn(f"cache lmdb:{path}: cannot be moved aside: {one_line(error)}")
-            return
-        self._cache_deaths.clear()
-        held.warn(f"cache lmdb:{path}: two workers died while they used it: moved to {aside}, a new one is started")
+        deaths = {
+            each: [at for at in times if at > now - CACHE_DEATHS_SECONDS] for each, times in self._cache_deaths.items()
+        }
+        deaths.setdefault(file, []).append(now)
+        self._cache_deaths = {each: times for each, times in deaths.items() if times}
+        if len(self._cache_deaths[file]) >= 2:
+            del self._cache_deaths[file]
+            self._jobs["cache"] = functools.partial(self._move_cache_aside, Path(held.config.cache.path), file)
+
+    def _move_cache_aside(self, path: Path, file: cachefile.Identity) -> Steps[None]:
+        """In a child: it may have to wait for other processes."""
+        held = self._held
+        report = yield from forks.tried(held, functools.partial(_move_aside, held, path, file), MOVE_SECONDS)
+        match report:
+            case Failed(why):
+                held.warn(f"cache lmdb:{path}: {why}")
+            case Ready():
+                pass
+            case _:
+                held.warn(f"cache lmdb:{path}: cannot be moved aside: no answer in {MOVE_SECONDS:g} s")
 
     def _replace(self, place: Place) -> None:
         held = self._held
@@ -287,18 +632,9 @@ class Supervisor:
             self._start(place, look_over_cache=True)
         except OSError as error:
             place.ended()
-            held.warn(f"no process for {place.name}: {error.strerror}; it is tried again")
-            return
-        if place is held.hub:
-            return
-        match hear(held, place, time.monotonic() + START_SECONDS):
-            case Ready():
-                held.info(f"{place.name} is process {place.pid} now")
-            case Failed(why):
-                held.warn(f"{place.name} cannot start: {why}")
-            case Silent():
-                held.warn(f"{place.name} does not start: killed")
-                place.kill()
+            text = f"no process for {place.name}: {error.strerror}"
+            held.warn(f"{text}; it is tried again")
+            self._fails(place, text)
 
     # ---- the end
 
@@ -311,24 +647,65 @@ class Supervisor:
             self._stopping = True
             notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
-            held.info("stopping: clients in hand may finish")
+            if not self._starting:
+                held.info("stopping: clients in hand may finish")
+            self._jobs.clear()
+            if self._job is not None and not self._starting:
+                for place in held.trials:
+                    place.kill()  # whoever waits for it tells that it was cut short
         held.refresher.kill()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for group in held.groups.values():
             close_all(group)
         held.groups.clear()
         held.order(Stop())
+        for place in held.former:
+            if not isinstance(place, handover.Former) or place.kind != "worker" or place.channel is None:
+                continue
+            with contextlib.suppress(OSError):
+                channel.send(place.channel, Stop())
+                place.told = True
+
+    def _end_late(self, now: float) -> None:
+        """Kill workers that do not end."""
+        held = self._held
+        if not self._stopping or now < self._stop_by:
+            return
+        self._stop_by = now + STOP_SECONDS
+        late = [place for place in [*held.places, *held.former] if place.pid]
+        if late:
+            held.warn(f"{', '.join(place.name for place in late)} did not stop: killed")
+        _kill(late)
 
     def _end_others(self) -> None:
         """They end when their channels do: the TLS processes pass on the workers' last words, the hub shows the end."""
-        others = [*self._held.tls, self._held.refresher, self._held.hub]
+        held = self._held
+        others = [*held.tls, held.refresher, held.hub, *held.trials]
         for place in others:
             place.leave()
         end = time.monotonic() + OTHERS_END_SECONDS
+        assert held.signals is not None
         while any(place.pid for place in others):
-            if signal.sigtimedwait({signal.SIGCHLD}, max(0.0, end - time.monotonic())) is None:
+            if not select.select([held.signals], [], [], max(0.0, end - time.monotonic()))[0]:
+                _kill(others)
+            if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
                 _kill(others)
             self._bury()
+
+
+def _move_aside(held: Holdings, path: Path, file: cachefile.Identity, answer: socket.socket) -> int:
+    """In a child: move a cache's file aside, and log that."""
+    log = held.target.for_child().log
+    try:
+        aside = cachefile.move_aside(path, file)
+    except OSError as error:
+        channel.send(answer, Failed(f"cannot be moved aside: {one_line(error)}"[:1000]))
+        return 1
+    if aside is not None:
+        log.warning(f"cache lmdb:{path}: two workers died while they used it: moved to {aside}, a new one is started")
+        log.flush()
+    channel.send(answer, Ready())
+    return 0
 
 
 def _kill(places: Iterable[Place]) -> None:
@@ -336,14 +713,16 @@ def _kill(places: Iterable[Place]) -> None:
         place.kill()
 
 
+def _exit_code(status: int) -> int:
+    try:
+        return os.waitstatus_to_exitcode(status)
+    except ValueError:  # stopped or continued, which was not asked for
+        return status
+
+
 def how_ended(code: int) -> str:
     """From an exit code, negative for a signal."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal
-        return f"was killed by signal {-code}"
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signals.name_of(-code)}"
 
 
 def name_of(listener: socket.socket) -> str:

@@ -89,7 +89,7 @@ class Worker:
         self._log = target.log
         self._seat = seat
         self._sink: Sink | None = None
-        self._stopping = False
+        self._stopping = self._hurrying = False
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -330,8 +330,8 @@ class Worker:
         except BlockingIOError:
             return
         match order:
-            case Stop():
-                self._stop()
+            case Stop(successor):
+                self._stop(hurry=not successor, successor=successor)
             case ReopenLog():
                 self._target.reopen()  # what goes wrong, the supervisor has told
             case Reload():
@@ -346,13 +346,13 @@ class Worker:
                     self._stop()
         self._log.flush()
 
-    def _stop(self) -> None:
-        """First: no new clients, those in hand finish. Second: stop at once."""
-        if self._stopping:
+    def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:
+        """First: no new clients, those in hand finish (see `Screener.drain`). Again, without more hurry: end."""
+        if self._stopping and (self._hurrying or not hurry):
             self._drained.set()
             return
-        self._stopping = True
-        self._screener.drain()
+        self._stopping, self._hurrying = True, hurry
+        self._screener.drain(hurry=hurry, successor=successor)
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for listener in self._listeners.values():
             listener.close()

@@ -5,6 +5,7 @@ says NOOP, hears an answer and leaves. Counted is the CPU time of the TLS proces
 """
 
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -77,7 +78,7 @@ def _measured(folder: Path, paths: list[str], version: ssl.TLSVersion, resumed: 
         orders.close()
         theirs.close()
         try:
-            if not isinstance(channel.receive_report(ours, 20.0), Ready):
+            if not select.select([ours], [], [], 20.0)[0] or not isinstance(channel.receive_report(ours), Ready):
                 raise OSError("the TLS process does not start")
             return _load(pid, clients, version, resumed, handshakes)
         finally:

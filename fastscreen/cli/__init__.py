@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -47,14 +48,19 @@ def parser(*commands: str) -> argparse.ArgumentParser:
     return top
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0, 1 (it failed), 2 (wrong usage or configuration)."""
+def main(words: Sequence[str] | None = None, *, interruptible: bool = False) -> int:
+    """Run the command line; return the exit code: 0, 1 (it failed), 2 (wrong usage or configuration), 130 (Ctrl-C).
+
+    interruptible: SIGINT has its default action until now; the command gets KeyboardInterrupt, to tidy up.
+    """
     words = sys.argv[1:] if words is None else words
     allow_any_locale()
     # only what the command needs is imported: some are run every minute, and run stays
     wanted = [word for word in words[:1] if word in COMMANDS]
     arguments = parser(*wanted).parse_args(words)
     try:
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         code = arguments.run(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:

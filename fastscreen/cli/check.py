@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import limits, policy
+from fastscreen import limits, listeners, policy
 from fastscreen.access import load_access, load_networks, member
 from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
@@ -94,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += [Check(*found) for found in checked_allowlists(config, root)]
     checks += checked_files(config, root, gives_log)
     checks += checked_control(config, root)
+    checks += checked_addresses(config)
     checks += checked_proxy(config)
     checks += checked_limits(config)
     checks += checked_handoff(config)
@@ -263,6 +264,19 @@ def checked_limits(config: Config) -> Iterator[Check]:
         yield Check(key.partition(" ")[0], False, what)
     if not room.warnings:
         yield Check("limits.pre_queue", True, f"{room.pre_queue} clients can be under test")
+
+
+def checked_addresses(config: Config) -> Iterator[Check]:
+    """Without IPv6 in the kernel the daemon serves IPv4 only, unless nothing is left then."""
+    addresses = [address for address in config.listen.ports if ":" in address.host]
+    if not addresses or listeners.has_ipv6():
+        return
+    listed = ", ".join(str(address) for address in addresses)
+    only = len(addresses) == len(config.listen.ports)
+    served = "no address is left" if only else "IPv4 only"
+    yield Check(
+        "listen.addresses", not only, f"the kernel does not support IPv6: {listed} omitted, {served}", told=True
+    )
 
 
 def checked_proxy(config: Config) -> Iterator[Check]:

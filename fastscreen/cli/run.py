@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from fastscreen import config
+from fastscreen import config, handover
 from fastscreen.cli.problems import print_problems
 from fastscreen.supervisor import Supervisor
 
@@ -11,8 +11,12 @@ EXAMPLE = """examples:
   fastscreen run                                  try it: 127.0.0.1:2525, passed clients to an embedded sink
   fastscreen run -c /etc/fastscreen/fastscreen.toml
 
-SIGHUP reads the configuration anew and opens the log again, without dropping a client.
-SIGTERM lets the clients in hand finish (at most 30 s); a second one stops at once."""
+Signals, for the process that was started:
+SIGHUP   reads the configuration again and opens the log again, without dropping a client
+SIGUSR1  opens the log again
+SIGUSR2  restarts: the program as it is on the disk now takes over all sockets, and no connection is refused
+SIGTERM  stops: clients that only wait get a 421, those on their way to the mail server have 30 s to finish
+SIGQUIT, or a second SIGTERM, stops at once."""
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -29,11 +33,20 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 1 when it failed, 2 for a wrong configuration."""
+    state, answer = handover.take()
+    if state is not None and answer >= 0:
+        return handover.try_out(state, arguments.config, answer)
+    problem = ""
     try:
-        settings = config.default() if arguments.config is None else config.load(arguments.config)
+        if state is not None:
+            settings, problem = handover.settings_of(state, arguments.config)
+        else:
+            settings = config.default() if arguments.config is None else config.load(arguments.config)
     except config.ConfigError as error:
         print_problems(error)
         return 2
+    if state is not None:
+        return Supervisor(arguments.config, settings, state, problem).run()
     if arguments.config is None:
         where = settings.listen.addresses[0]
         print(

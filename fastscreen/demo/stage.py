@@ -31,6 +31,16 @@ class StageError(Exception):
     """The demo cannot go on; the text is for a person."""
 
 
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals that end us wait until the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Stage:
     """A demo that runs as long as the `with` block. StageError: a process does not start, or has ended."""
 
@@ -41,9 +51,10 @@ class Stage:
 
     def __enter__(self) -> Self:
         with self._end:
-            self.folder = Path(
-                self._end.enter_context(tempfile.TemporaryDirectory(prefix="fastscreen-demo-", dir=place()))
-            )
+            with _undisturbed():  # between its making and our knowing of it
+                self.folder = Path(
+                    self._end.enter_context(tempfile.TemporaryDirectory(prefix="fastscreen-demo-", dir=place()))
+                )
             self._crowd = self._started([sys.executable, "-m", "fastscreen.demo.crowd"])
             resolver = int(self._line(self._crowd))
             (self.folder / settings.ACCESS).write_text(settings.access_list(), encoding="utf-8")
@@ -61,7 +72,8 @@ class Stage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end.close()
+        with _undisturbed():  # a second Ctrl-C leaves nothing behind either
+            self._end.close()
 
     @property
     def control(self) -> str:

@@ -59,7 +59,7 @@ class KeyReader:
         self.pid = pid
         self.end = end
         self.paths = tuple(paths)
-        self._number = 0
+        self._number = int.from_bytes(os.urandom(4), "little")  # an answer to a predecessor is none to this one
 
     def read(self, paths: Sequence[str]) -> Certificates:
         """Copies of these files. OSError (with the file's name): it cannot be read, or was not named at the start."""

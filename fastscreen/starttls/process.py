@@ -16,6 +16,7 @@ import uvloop
 from msgspec import Struct
 
 from fastscreen import channel, place
+from fastscreen import descriptors as fds
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.conditions import Conditions
 from fastscreen.config import Config
@@ -135,7 +136,7 @@ class TlsProcess:
                 self._hall.loop.remove_reader(self._seat.clients.fileno())
                 return
             try:
-                name, descriptors, _, _ = socket.recv_fds(self._seat.clients, 128, 2, socket.MSG_DONTWAIT)
+                name, descriptors, _ = fds.receive(self._seat.clients, 128, 2, socket.MSG_DONTWAIT)
             except OSError:  # another process was quicker, or there are no more
                 return
             if len(descriptors) != 2:

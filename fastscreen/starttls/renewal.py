@@ -16,8 +16,9 @@ from fastscreen.channel import Failed, Ready
 from fastscreen.conditions import Kind
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
-from fastscreen.forks import Silent, hear, tried
+from fastscreen.forks import Silent, Steps, tried
 from fastscreen.holdings import Holdings
+from fastscreen.place import State
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import ContextError
 from fastscreen.starttls.keyreader import read_files
@@ -26,7 +27,7 @@ from fastscreen.starttls.process import prepared
 ANSWER_SECONDS = 10.0
 
 
-def renew(held: Holdings, before: Tls) -> None:
+def renew(held: Holdings, before: Tls) -> Steps[None]:
     """Hand new settings, and the certificates as they are now, to the TLS processes.
 
     What cannot be read or used leaves what is in use, in every process and for those to come, with a warning.
@@ -46,7 +47,7 @@ def renew(held: Holdings, before: Tls) -> None:
         if now is None:
             return
         found = now
-    problem = _problem(held, _with(held.config, settings, found), found)
+    problem = yield from _problem(held, _with(held.config, settings, found), found)
     if problem is not None:
         _warn(held, problem)
         if found is not now:
@@ -81,10 +82,10 @@ def _with(config: Config, settings: Tls, found: Certificates) -> Config:
     return msgspec.structs.replace(config, tls=msgspec.structs.replace(settings, certificates=found.paths))
 
 
-def _problem(held: Holdings, config: Config, found: Certificates) -> str | None:
+def _problem(held: Holdings, config: Config, found: Certificates) -> Steps[str | None]:
     """Why no process could use them; None: one can. A child finds out, as the supervisor never has a key."""
     try:
-        report = tried(held, lambda theirs: _prepare(config, found, theirs), ANSWER_SECONDS)
+        report = yield from tried(held, lambda theirs: _prepare(config, found, theirs), ANSWER_SECONDS)
     except OSError as error:
         return f"no process to try it: {error.strerror}"
     match report:
@@ -108,7 +109,7 @@ def _prepare(config: Config, found: Certificates, answer: socket.socket) -> int:
 
 
 def _hand_out(held: Holdings, found: Certificates) -> None:
-    """Give them to the processes that are there. One that does not take them is started anew, and has them then."""
+    """Give them to the processes that are there. One that does not take them is started again, and has them then."""
     by = time.monotonic() + ANSWER_SECONDS
     for place in held.tls:
         if not place.pid or place.channel is None:
@@ -117,14 +118,8 @@ def _hand_out(held: Holdings, found: Certificates) -> None:
             channel.send_reload(place.channel, held.config, {}, found.descriptors)
         except OSError:
             place.kill()
-            continue
-        match hear(held, place, by):
-            case Failed(why):
-                held.warn(f"{place.name}: new certificates not taken over: {why}; it is started anew")
-                place.kill()
-            case Silent():
-                held.warn(f"{place.name}: new certificates not taken over: no answer; it is started anew")
-                place.kill()
+        else:
+            place.expect(State.RELOADING, by)
 
 
 def _warn(held: Holdings, problem: str) -> None:

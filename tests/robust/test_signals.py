@@ -9,7 +9,7 @@ import pytest
 from robust.conftest import Start
 from robust.fakedns import FakeDns, listed, silent
 from robust.fakemta import GREETING as FROM_MTA
-from robust.fakemta import FakeMta
+from robust.fakemta import FakeMta, fill
 from robust.harness import ADDRESS, GREETING, TEASER, Client, merge, wait_until
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
@@ -230,26 +230,46 @@ def test_resolvers_changed_with_questions_on_their_way(start: Start, mta: FakeMt
     assert dns.count("list.test") >= 10
 
 
-def test_first_sigterm_finishes_what_is_in_hand(start: Start, folder: Path, mta: FakeMta) -> None:
-    screener = start(DEEP, KNOWN, with_cache(folder), {"greet": {"wait": "2s"}})
+def test_first_sigterm_sends_those_away_that_only_wait(start: Start, folder: Path, mta: FakeMta) -> None:
+    """They may come back to the next process: the port is not closed for as long as one of them is silent. What they
+    had passed already is stored.
+    """
+    screener = start(DEEP, KNOWN, with_cache(folder), {"greet": {"wait": "100s"}})
     address = screener.address
-    talking = screener.connect("127.1.0.1")
-    assert talking.read() == TEASER + GREETING
     waiting = screener.connect("127.1.0.2")
     assert waiting.socket.recv(len(TEASER)) == TEASER
+    screener.reload(merge(DEEP, KNOWN, with_cache(folder)))
+    talking = screener.connect("127.1.0.1")
+    assert talking.read() == TEASER + GREETING
+    passing = screener.connect("127.1.0.3")
+    assert passing.read() == TEASER + GREETING
+    pass_deep(passing)
     screener.signal(signal.SIGTERM)
     screener.line("stopping")
     wait_until(lambda: refused(address), "nobody to be let in")
-    pass_deep(talking)
-    assert waiting.read() == GREETING
-    pass_deep(waiting)
+    for client in (talking, waiting):
+        assert client.read_all() == b"421 4.3.2 Service currently unavailable\r\n"
     assert screener.wait() == 0
     screener.line(" daemon stopped$")
     screener.start()
-    for source in ("127.1.0.1", "127.1.0.2"):
-        with screener.connect(source) as again:
-            assert again.read() == FROM_MTA
-            screener.line(f"PASS OLD {again.pattern}")
+    with screener.connect("127.1.0.3") as again:
+        assert again.read() == FROM_MTA
+        screener.line(f"PASS OLD {again.pattern}")
+
+
+def test_first_sigterm_waits_for_the_mta(start: Start, mta: FakeMta) -> None:
+    """A client that is lined up for a busy MTA is handed off all the same."""
+    fill(mta)
+    screener = start(KNOWN)
+    known = [screener.connect(f"127.7.0.{number}") for number in range(1, 6)]
+    screener.line("CONNECT from", 5)
+    screener.signal(signal.SIGTERM)
+    screener.line("stopping")
+    time.sleep(1.5)  # longer than clients have that only wait
+    mta.accept()
+    for client in known:
+        assert client.read() == FROM_MTA
+    assert screener.wait() == 0
 
 
 def test_second_sigterm_stops_at_once(start: Start, mta: FakeMta) -> None:

@@ -224,6 +224,39 @@ def test_two_deaths_in_the_cache(start: Start, folder: Path, mta: FakeMta) -> No
     wait_until(lambda: stored(path) == 1, "the pass to be written to the new file")
 
 
+def test_deaths_by_another_file_are_not_held_against_this_one(start: Start, folder: Path, mta: FakeMta) -> None:
+    """The file that killed two workers was replaced by its operator meanwhile: the new one stays where it is."""
+    path = folder / "cache"
+    screener = start({"cache": {"path": str(path)}})
+    screener.may_lose_workers = True
+    with screener.connect("127.1.0.1") as client:
+        assert client.read() == TEASER + FROM_MTA
+    wait_until(lambda: stored(path) == 1, "the pass to be written")
+    for death in (1, 2):
+        (worker,) = screener.workers()
+        environment = lmdb.open(str(path), subdir=False, map_size=1 << 30)
+        with environment.begin(write=True):
+            with screener.connect(f"127.1.1.{death}") as client:
+                assert client.read() == TEASER + FROM_MTA
+            time.sleep(2.2)
+            if death == 2:
+                new = folder / "new"
+                new.write_bytes(path.read_bytes())
+                new.chmod(0o666)
+                path.rename(folder / "old")
+                (folder / "cache-lock").unlink()
+                new.rename(path)
+                inode = path.stat().st_ino
+            os.kill(worker, signal.SIGSEGV)
+            screener.line(r"worker 1 .* was killed by SIGSEGV", death)
+        environment.close()
+        screener.line("worker 1 is process .* now", death)
+    os.kill(screener.workers()[0], signal.SIGKILL)  # what was to be done about the file is done before its successor
+    screener.line("worker 1 is process .* now", 3)
+    assert not screener.lines("two workers died|cannot be moved")
+    assert path.stat().st_ino == inode
+
+
 def stored(path: Path) -> int:
     """How many clients' records the file has."""
     with lmdb.open(str(path), subdir=False, readonly=True, lock=False) as environment, environment.begin() as reading:
@@ -422,8 +455,8 @@ def test_deaths_are_seen_though_the_parent_ignored_them(start: Start, folder: Pa
 
 
 def test_sigterm_acts_on_all(start: Start, mta: FakeMta) -> None:
-    """Clients in hand finish in both, nobody new is let in, and the end is told once."""
-    screener = start({"greet": {"wait": "2s"}}, TWO)
+    """Clients that only wait get a 421 from both, nobody new is let in, and the end is told once."""
+    screener = start({"greet": {"wait": "100s"}}, TWO)
     clients = [screener.connect(f"127.1.0.{number}") for number in range(1, 21)]
     for client in clients:
         assert client.socket.recv(len(TEASER)) == TEASER
@@ -432,7 +465,7 @@ def test_sigterm_acts_on_all(start: Start, mta: FakeMta) -> None:
     screener.line("stopping: clients in hand may finish")
     wait_until(lambda: refused(screener), "nobody to be let in")
     for client in clients:
-        assert client.read() == FROM_MTA
+        assert client.read_all() == b"421 4.3.2 Service currently unavailable\r\n"
     assert screener.wait() == 0
     assert len(screener.lines("daemon stopped")) == 1
 
@@ -446,12 +479,14 @@ def refused(screener: Screener) -> bool:
 
 
 def test_a_signal_to_every_process_counts_once(start: Start, mta: FakeMta) -> None:
-    """Ctrl-C in a terminal and a service manager's SIGTERM reach the workers as well: clients in hand still finish."""
-    screener = start({"greet": {"wait": "2s"}}, TWO)
+    """Ctrl-C in a terminal and a service manager's SIGTERM reach the workers as well: nobody is cut off without a
+    word.
+    """
+    screener = start({"greet": {"wait": "100s"}}, TWO)
     client = screener.connect("127.1.0.1")
     assert client.socket.recv(len(TEASER)) == TEASER
     os.killpg(screener.pid, signal.SIGTERM)
-    assert client.read() == FROM_MTA
+    assert client.read_all() == b"421 4.3.2 Service currently unavailable\r\n"
     assert screener.wait() == 0
 
 

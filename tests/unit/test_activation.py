@@ -1,10 +1,13 @@
 """Sockets that a service manager passes: taken as they are, or refused with what is allowed."""
 
+import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from fastscreen import activation
+from fastscreen import activation, notify
 from fastscreen.config.model import Endpoint
 from fastscreen.listeners import WHOLE, listen
 
@@ -12,7 +15,7 @@ from fastscreen.listeners import WHOLE, listen
 def test_not_for_us(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", "1")
     monkeypatch.setenv("LISTEN_FDS", "2")
-    assert activation.take() == {}
+    assert activation.take({}, 1) == ({}, set())
 
 
 def test_an_address_that_nobody_screens() -> None:
@@ -37,3 +40,49 @@ def test_without_reuseport_it_is_no_group() -> None:
     where = Endpoint("127.0.0.1", 0)
     with socket.socket() as one, socket.socket() as other, pytest.raises(OSError, match="allowed: ReusePort=yes"):
         activation.check({where: [one, other]}, {where: None}, 2)
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+        made.bind(str(tmp_path / "notify"))
+        made.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield made
+
+
+def test_the_store_takes_each_socket_under_its_own_name(manager: socket.socket) -> None:
+    """Without a colon, which would separate names."""
+    where = Endpoint("::1", 0)
+    group = listen(where, 2, 1)
+    activation.store(Endpoint("::1", 25), group)
+    for number, listener in enumerate(group):
+        message, descriptors, _, _ = socket.recv_fds(manager, 1000, 4)
+        assert message == f"FDSTORE=1\nFDNAME=fastscreen __1 25 {number}".encode()
+        with socket.socket(fileno=descriptors[0]) as copy, listener:
+            assert copy.getsockname() == listener.getsockname()
+    activation.forget(Endpoint("::1", 25), 2)
+    assert [manager.recv(1000) for _ in range(2)] == [
+        f"FDSTOREREMOVE=1\nFDNAME=fastscreen __1 25 {number}".encode() for number in (0, 1)
+    ]
+
+
+def test_a_barrier(manager: socket.socket) -> None:
+    """It is over when the manager has closed what came with it; one that does not is not waited for."""
+    notify.barrier(0.05)
+    message, descriptors, _, _ = socket.recv_fds(manager, 1000, 4)
+    assert (message, len(descriptors)) == (b"BARRIER=1", 1)
+    os.close(descriptors[0])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with socket.socket(socket.AF_UNIX) as none:
+        manager.close()
+        notify.barrier(20.0)
+        assert none.fileno() >= 0
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("fastscreen 127.0.0.1 25 0", 0), ("fastscreen 127.0.0.1 25 12", 12), ("fastscreen x", 0)]
+)
+def test_numbers_in_names(name: str, number: int) -> None:
+    assert activation._number_in(name) == number

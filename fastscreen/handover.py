@@ -1,0 +1,497 @@
+"""A restart in place: the program is replaced (execve), by an upgraded one perhaps, under the same process ID.
+
+The new program inherits the listening sockets, the workers' inboxes, the control socket, the certificates and the
+processes of the old one, which go on serving. A child tries the new program first. When a new worker serves, its
+predecessor stops accepting and lets its clients finish. So no connection is refused, and none waits for the start.
+
+What is inherited is described by `State`, in a file in memory whose descriptor an environment variable names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fastscreen import activation, channel, config, forks, policy, privileges
+from fastscreen.channel import Failed, Ready, Report, Stop
+from fastscreen.conditions import Kind
+from fastscreen.config import Config, ConfigError
+from fastscreen.config.model import Endpoint
+from fastscreen.controlsocket import ControlSocket, check_group
+from fastscreen.core import EventReader
+from fastscreen.forks import Silent, Steps
+from fastscreen.holdings import Holdings, close_all
+from fastscreen.logs import LogTarget
+from fastscreen.oom import OomScore
+from fastscreen.place import Place
+from fastscreen.place import State as PlaceState
+from fastscreen.starttls import certificates
+from fastscreen.starttls.certificates import Certificates
+from fastscreen.starttls.context import ContextError
+from fastscreen.starttls.keyreader import KeyReader, read_files
+from fastscreen.starttls.process import prepared
+from fastscreen.worker import one_line
+
+STATE = "FASTSCREEN_HANDOVER"
+TRIAL = "FASTSCREEN_HANDOVER_TRIAL"
+FORMAT = 1
+"""Of `State`, and of what workers pass each other through their inboxes (`Passed` in ext/crew.pyx)."""
+TRIAL_SECONDS = 30.0
+FORMER_STOP_SECONDS = 40.0  # a worker gives its clients 30
+OTHERS_STOP_SECONDS = 10.0
+_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
+
+
+class Child(Struct, frozen=True):
+    """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor."""
+
+    kind: str
+    name: str
+    number: int
+    pid: int
+    channel: int
+    told: bool
+
+
+class Door(Struct, frozen=True):
+    """A socket of the hub's. listener: a descriptor. path, awaited: as in `ControlSocket`; empty = None."""
+
+    listener: int
+    path: str
+    awaited: str
+
+
+class Reader(Struct, frozen=True):
+    """The process that reads root's keys. end: a descriptor. paths: the files that it reads."""
+
+    pid: int
+    end: int
+    paths: tuple[str, ...]
+
+
+class State(Struct, frozen=True):
+    """What the new program inherits; numbers are descriptors. config: the old one's, as msgpack."""
+
+    format: int
+    dumpable: int
+    config: bytes
+    workers: int
+    key: int
+    groups: tuple[tuple[Endpoint, tuple[int, ...]], ...]
+    activated: tuple[Endpoint, ...]
+    inboxes: tuple[tuple[int, int], ...]
+    certificate_paths: tuple[str, ...]
+    certificate_files: tuple[int, ...]
+    certificate_stamps: tuple[certificates.Stamp, ...]
+    key_reader: Reader | None
+    control: Door | None
+    metrics: Door | None
+    log: int
+    health: bytes
+    bypass: float
+    oom_inherited: int
+    oom_own: int
+    oom: int
+    children: tuple[Child, ...]
+
+    @property
+    def descriptors(self) -> Iterator[int]:
+        """All of them."""
+        for _, group in self.groups:
+            yield from group
+        for pair in self.inboxes:
+            yield from pair
+        yield from self.certificate_files
+        if self.key_reader is not None:
+            yield self.key_reader.end
+        yield from (door.listener for door in (self.control, self.metrics) if door is not None)
+        yield from (fd for fd in (self.log, self.oom) if fd >= 0)
+        yield from (child.channel for child in self.children)
+
+
+class Former(Place):
+    """A process that the program before a restart had started."""
+
+    def __init__(self, child: Child) -> None:
+        super().__init__(child.name, child.number)
+        self.kind = child.kind
+        self.told = child.told
+        self.take(child.pid, socket.socket(fileno=child.channel))
+        self.expected = sys.maxsize  # whatever it still reports is nobody's concern
+        if child.told or child.kind == "hub":
+            self.by = time.monotonic() + FORMER_STOP_SECONDS
+
+
+# ---- the old program
+
+
+def tried(held: Holdings) -> Steps[str]:
+    """Let a child run the new program on what it would inherit. Return why it would not start; empty: it would."""
+    report = yield from forks.tried(held, lambda theirs: _become_trial(held, theirs), TRIAL_SECONDS)
+    match report:
+        case Ready():
+            return ""
+        case Failed(why):
+            return why
+        case Silent():
+            return f"the new program says nothing within {TRIAL_SECONDS:g} s"
+    return "the new program does not start; its output has the reason"
+
+
+def _become_trial(held: Holdings, answer: socket.socket) -> int:
+    try:
+        return _execute(_state(held), answer.fileno())
+    except OSError as error:
+        channel.send(answer, Failed(f"{command()[0]}: {error.strerror}"))
+        return 1
+
+
+def replace(held: Holdings) -> None:
+    """Become the new program. OSError: impossible; nothing has changed."""
+    children = [
+        *_children("worker", held.places),
+        *_children("tls", held.tls),
+        *_children("hub", [held.hub]),
+        *(
+            _child(each.kind, each, told=each.told)
+            for each in held.former
+            if isinstance(each, Former) and _is_there(each)
+        ),
+    ]
+    held.refresher.kill()
+    held.target.log.flush()
+    _execute(_state(held, children))
+
+
+def _is_there(place: Place) -> bool:
+    return bool(place.pid) and place.channel is not None
+
+
+def _children(kind: str, places: Sequence[Place]) -> Iterator[Child]:
+    return (_child(kind, place, told=False) for place in places if _is_there(place))
+
+
+def _child(kind: str, place: Place, *, told: bool) -> Child:
+    assert place.channel is not None
+    return Child(kind, place.name, place.number, place.pid, place.channel.fileno(), told)
+
+
+def _state(held: Holdings, children: Sequence[Child] | None = None) -> State:
+    """children: None for a trial."""
+    own = held.certificates
+    return State(
+        format=FORMAT,
+        dumpable=ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0),
+        config=msgspec.msgpack.encode(held.config),
+        workers=len(held.places),
+        key=held.key,
+        groups=tuple((address, tuple(one.fileno() for one in group)) for address, group in held.groups.items()),
+        activated=tuple(held.activated),
+        inboxes=tuple((one.fileno(), other.fileno()) for one, other in held.inboxes),
+        certificate_paths=own.paths if own is not None else (),
+        certificate_files=own.descriptors if own is not None else (),
+        certificate_stamps=own.stamps if own is not None else (),
+        key_reader=_reader(held) if children is not None else None,
+        control=_door(held.control),
+        metrics=_door(held.metrics),
+        log=held.target.descriptor,
+        health=bytes(held.health.memory),
+        bypass=max(EventReader(ring).bypass_until for ring in held.rings),
+        oom_inherited=held.oom.inherited,
+        oom_own=held.oom.own,
+        oom=held.oom.fd if children is not None else -1,
+        children=tuple(children or ()),
+    )
+
+
+def _reader(held: Holdings) -> Reader | None:
+    reader = held.key_reader
+    return Reader(reader.pid, reader.end.fileno(), reader.paths) if reader is not None else None
+
+
+def _door(door: ControlSocket | None) -> Door | None:
+    if door is None:
+        return None
+    return Door(door.listener.fileno(), str(door.path or ""), str(door.awaited or ""))
+
+
+def _execute(state: State, answer: int = -1) -> int:
+    """execve. answer: where a trial reports; -1: it is no trial. OSError: impossible."""
+    memory = os.memfd_create("fastscreen handover")
+    passed = [*state.descriptors, memory, *([answer] if answer >= 0 else [])]
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(msgspec.msgpack.encode(state))
+        environment = {**os.environ, STATE: str(memory)}
+        if answer >= 0:
+            environment[TRIAL] = str(answer)
+        for descriptor in passed:
+            os.set_inheritable(descriptor, True)
+        program, *words = command()
+        os.execve(program, [program, *words], environment)
+    except BaseException:
+        for descriptor in passed:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(descriptor, False)
+        os.close(memory)
+        raise
+
+
+def command() -> list[str]:
+    """The command line of this process. A script is executed itself: an upgrade may bring another interpreter."""
+    script = sys.argv[0]
+    if sys.orig_argv[1:2] == [script] and "/" in script and os.access(script, os.X_OK):
+        return [script, *sys.orig_argv[2:]]
+    return [sys.executable, *sys.orig_argv[1:]]
+
+
+# ---- the new program
+
+
+def take() -> tuple[State | None, int]:
+    """What was inherited, and where a trial reports (-1: it is no trial); taken once."""
+    inherited, answer = os.environ.pop(STATE, ""), os.environ.pop(TRIAL, "")
+    if not inherited.isascii() or not inherited.isdigit():
+        return None, -1
+    try:
+        memory = int(inherited)
+        try:
+            state = msgspec.msgpack.decode(os.pread(memory, os.fstat(memory).st_size, 0), type=State)
+        finally:
+            os.close(memory)
+    except (OSError, msgspec.MsgspecError) as error:
+        print(f"fastscreen: nothing to take over from a program before: {one_line(error)}", file=sys.stderr)
+        return None, -1
+    if state.dumpable != 1:  # execve made it so: others of the same user could look into this process
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    for descriptor in state.descriptors:
+        os.set_inheritable(descriptor, False)
+    return state, int(answer) if answer.isascii() and answer.isdigit() else -1
+
+
+def try_out(state: State, path: Path | None, answer: int) -> int:
+    """Say whether a start with this configuration and these descriptors would succeed. It leaves no trace."""
+    report: Report = Ready()
+    try:
+        if state.format != FORMAT:
+            raise ConfigError("this version cannot take over from the running one: stop and start it")
+        held = Holdings(config.load(path) if path is not None else config.default())
+        if user := privileges.user_of(held.config):
+            privileges.become(user)
+        adopt(held, state, strict=True)
+        held.read(state.workers)
+        if held.wants_tls and held.certificates is not None:
+            prepared(held.config, held.certificates)
+    except (OSError, ConfigError, ContextError, ValueError, privileges.PrivilegeError) as error:
+        report = Failed(one_line(error)[:1000])
+    except Exception as error:
+        report = Failed(f"{type(error).__name__}: {error}"[:1000])
+    with socket.socket(fileno=answer) as end, contextlib.suppress(OSError):
+        channel.send(end, report)
+    return 0
+
+
+def settings_of(state: State, path: Path | None) -> tuple[Config, str]:
+    """The configuration, and what is wrong with its file: then it is the one before. ConfigError: neither."""
+    try:
+        return (config.load(path) if path is not None else config.default()), ""
+    except ConfigError as error:
+        try:
+            return msgspec.msgpack.decode(state.config, type=Config), str(error)
+        except msgspec.MsgspecError:
+            raise error from None
+
+
+def adopt(held: Holdings, state: State, *, strict: bool) -> list[str]:
+    """Take over what was inherited, and make what is new in the configuration. Return warnings.
+
+    strict: a trial. OSError: something cannot be made. Otherwise that is a warning: the daemon has to go on.
+    """
+    warnings: list[str] = []
+    settings = held.config
+    if strict:
+        check_group(settings)
+    held.key = state.key
+    held.user = ""
+    held.activated = set(state.activated)
+    if policy.worker_count(settings) != state.workers:
+        warnings.append(
+            f"listen.workers changed: {state.workers} workers stay until fastscreen is stopped and started again"
+        )
+    warnings += _take_log(held, state, strict)
+    warnings += _take_ports(held, state, strict)
+    warnings += _take_certificates(held, state, strict)
+    if not strict:
+        if held.oom.fd >= 0:
+            os.close(held.oom.fd)
+        held.oom = OomScore(state.oom_inherited, state.oom, own=state.oom_own)
+        held.control, found = _take_door(held, state.control, settings.control.path, Kind.CONTROL, "control.path")
+        warnings += found
+        held.metrics, found = _take_door(held, state.metrics, settings.metrics.listen, Kind.METRICS, "metrics.listen")
+        warnings += found
+        held.inboxes = [(_unix(one), _unix(other)) for one, other in state.inboxes]
+        held.former = [Former(child) for child in state.children]
+    return warnings
+
+
+def _unix(descriptor: int) -> socket.socket:
+    end = socket.socket(fileno=descriptor)
+    end.setblocking(False)
+    return end
+
+
+def _take_log(held: Holdings, state: State, strict: bool) -> list[str]:
+    try:
+        held.target = LogTarget(held.config)
+        problem = held.target.problem
+    except OSError as error:
+        if strict and held.config.log != msgspec.msgpack.decode(state.config, type=Config).log:
+            raise
+        problem = one_line(error)
+    if problem and state.log >= 0:
+        held.target = LogTarget(held.config, inherited=state.log)
+        held.target.problem = problem  # opening it is tried again
+        return [f"log not opened again: {problem}"]
+    if state.log >= 0:
+        os.close(state.log)
+    return []
+
+
+def _take_ports(held: Holdings, state: State, strict: bool) -> list[str]:
+    ports = held.config.listen.ports
+    inherited = {address: [socket.socket(fileno=fd) for fd in group] for address, group in state.groups}
+    warnings = []
+    for address in set(inherited) - set(ports):
+        group = inherited.pop(address)
+        if not strict and address not in held.activated:
+            activation.forget(address, len(group))
+        close_all(group)
+    for address, group in inherited.items():
+        try:
+            if strict:
+                continue  # the sockets are in use as they are
+            by_client = ports[address] is None
+            activation.prepare(group, held.key, held.config.worker_prefix, by_client=by_client)
+        except OSError as error:
+            warnings.append(f"{address}: {one_line(error)}")
+    added = {address: port for address, port in ports.items() if address not in inherited}
+    try:
+        opened, omitted = held.open_ports(added, state.workers, others=len(inherited))
+    except OSError as error:
+        if strict:
+            raise
+        opened, omitted = {}, dict.fromkeys(added, f"listen: {one_line(error)}: not served")
+    if omitted:
+        problems = list(dict.fromkeys(omitted.values()))
+        warnings += problems
+        held.faults.append((Kind.LISTEN, "; ".join(problems)))
+    found = inherited | opened
+    held.groups = {address: found[address] for address in ports if address in found}
+    if not strict:
+        for address, group in opened.items():
+            activation.store(address, group)
+    return warnings
+
+
+def _take_certificates(held: Holdings, state: State, strict: bool) -> list[str]:
+    """Read them again; where only root may, what was inherited is used."""
+    wanted = held.config.tls.certificates
+    if state.key_reader is not None:
+        reader = state.key_reader
+        held.key_reader = KeyReader(reader.pid, socket.socket(fileno=reader.end), reader.paths)
+    inherited = Certificates(state.certificate_paths, state.certificate_files, state.certificate_stamps)
+    if not wanted:
+        inherited.close()
+        return []
+    try:
+        held.certificates = read_files(wanted, "", held.key_reader)
+    except OSError as error:
+        if wanted == inherited.paths:
+            held.certificates = inherited
+            return []
+        text = f"tls.certificates: {error.filename}: {error.strerror}"
+        if strict:
+            raise OSError(error.errno, text) from None
+        inherited.close()
+        return [f"{text}: no TLS"]
+    inherited.close()
+    return []
+
+
+def _take_door(
+    held: Holdings, inherited: Door | None, wanted: str | Endpoint | None, kind: Kind, key: str
+) -> tuple[ControlSocket | None, list[str]]:
+    """The socket that was inherited where it is still the one that is wanted."""
+    door = None
+    if inherited is not None:
+        listener = socket.socket(fileno=inherited.listener)
+        with contextlib.suppress(OSError):  # its name is gone
+            door = ControlSocket(
+                Path(inherited.path) if inherited.path else None,
+                listener,
+                Path(inherited.awaited) if inherited.awaited else None,
+            )
+        if door is None:
+            listener.close()
+    if not wanted:
+        if door is not None:
+            door.close()
+        return None, []
+    if door is not None and _is_at(door, wanted):
+        if door.awaited is not None:
+            held.faults.append((kind, f"{key}: {wanted}: in use"))
+        return door, []
+    if door is not None:
+        door.close()
+    door, problem = held.make_door(Path(wanted) if isinstance(wanted, str) else wanted, "")
+    if problem:
+        text = f"{key}: {wanted}: {problem}"
+        held.faults.append((kind, text))
+        return door, [text]
+    return door, []
+
+
+def _is_at(door: ControlSocket, wanted: str | Endpoint) -> bool:
+    if isinstance(wanted, str):
+        return Path(wanted) in (door.path, door.awaited)
+    return door.path is None and tuple(door.listener.getsockname()[:2]) == (wanted.host, wanted.port)
+
+
+def share(held: Holdings, state: State) -> None:
+    """What the shared memory of the new program takes from the old one: the lists' health, and a bypass."""
+    if len(state.health) == len(held.health.memory):
+        held.health.memory[:] = state.health
+        held.health.claim(held.config.dnsbl.domains)
+    if state.bypass:
+        for ring in held.rings:
+            EventReader(ring).bypass_until = state.bypass
+
+
+def retire(held: Holdings, now: float) -> None:
+    """Tell former workers to stop whose successors serve, and other former processes once no worker needs them."""
+    formers = [each for each in held.former if isinstance(each, Former) and each.pid]
+    for former in formers:
+        if former.kind == "worker" and not former.told and former.channel is not None:
+            successor = held.places[former.number % len(held.places)]
+            if successor.state in (PlaceState.SERVING, PlaceState.RELOADING):
+                with contextlib.suppress(OSError):
+                    channel.send(former.channel, Stop(successor=True))
+                    former.told = True
+                    former.by = now + FORMER_STOP_SECONDS
+        elif former.kind == "hub" and former.channel is not None:
+            former.leave()  # it ends; callers come again, to its successor
+            former.by = now + OTHERS_STOP_SECONDS
+    if not any(former.kind == "worker" for former in formers):
+        for former in formers:
+            if former.kind == "tls" and former.channel is not None:
+                former.leave()
+                former.by = now + OTHERS_STOP_SECONDS

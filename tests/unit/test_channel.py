@@ -1,0 +1,103 @@
+"""What goes between the supervisor and its children: bounded, checked, and never waited for."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fastscreen import channel, descriptors
+from fastscreen.channel import Failed, MalformedError, Ready, Stop
+from fastscreen.config import default
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = channel.pair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+def opened() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_reports(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    with pytest.raises(BlockingIOError):
+        channel.receive_report(ours)
+    channel.send(theirs, Ready())
+    channel.send(theirs, Failed("x" * 1000, 2))
+    assert channel.receive_report(ours) == Ready()
+    assert channel.receive_report(ours) == Failed("x" * 1000, 2)
+    theirs.close()
+    assert channel.receive_report(ours) is None
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\xc1",
+        b"x",
+        b"\x80",
+        b"\x81\xa4type\xa4stop",
+        b"\x81\xa4type\xa6failed",
+        bytes(100_000),
+        msgspec.msgpack.encode(1),
+    ],
+)
+def test_packets_that_are_no_reports(ends: tuple[socket.socket, socket.socket], packet: bytes) -> None:
+    ours, theirs = ends
+    theirs.send(packet)
+    with pytest.raises(MalformedError):
+        channel.receive_report(ours)
+    channel.send(theirs, Ready())
+    assert channel.receive_report(ours) == Ready()
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 17, 250])
+def test_descriptors_that_no_report_has(ends: tuple[socket.socket, socket.socket], count: int) -> None:
+    """However many they are, none stays open."""
+    ours, theirs = ends
+    before = opened()
+    descriptors.send(theirs, msgspec.msgpack.encode(Ready()), [0] * count)
+    with pytest.raises(MalformedError, match="descriptors"):
+        channel.receive_report(ours)
+    assert opened() == before
+
+
+def test_a_full_channel(ends: tuple[socket.socket, socket.socket]) -> None:
+    """The process at the other end hangs: nobody waits for it."""
+    ours, _ = ends
+    with pytest.raises(BlockingIOError):
+        for _ in range(100_000):
+            channel.send(ours, Stop(), [0])
+
+
+def test_received_descriptors_end_with_exec(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    channel.send_reload(ours, default(), {})
+    order, found = channel.receive_order(theirs)
+    assert isinstance(order, channel.Reload)
+    assert [os.get_inheritable(one) for one in found] == [False]
+    assert channel.read_settings(found[0]) == (default(), ())
+
+
+def test_several_read_the_same_settings(ends: tuple[socket.socket, socket.socket]) -> None:
+    """From one file, whose position they share."""
+    memory = channel.settings_memory(default(), ())
+    os.lseek(memory, 10, os.SEEK_SET)
+    assert channel.read_settings(os.dup(memory)) == (default(), ())
+    assert os.lseek(memory, 0, os.SEEK_CUR) == 10
+    os.close(memory)
+
+
+def test_an_order_of_a_newer_program(ends: tuple[socket.socket, socket.socket]) -> None:
+    """After a restart the former workers get the new program's orders: what they do not know is ignored."""
+    ours, theirs = ends
+    ours.send(msgspec.msgpack.encode({"type": "stop", "successor": True, "new": 1}))
+    assert channel.receive_order(theirs)[0] == Stop(successor=True)
+    ours.send(msgspec.msgpack.encode({"type": "stop"}))
+    assert channel.receive_order(theirs)[0] == Stop()

@@ -1,0 +1,108 @@
+"""A restart in place: what is executed, and what is inherited."""
+
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fastscreen import handover
+from fastscreen.config import default
+from fastscreen.config.model import Endpoint
+from fastscreen.handover import Child, Door, Reader, State
+
+
+def state(**fields: object) -> State:
+    made = State(
+        format=handover.FORMAT,
+        dumpable=1,
+        config=msgspec.msgpack.encode(default()),
+        workers=2,
+        key=7,
+        groups=((Endpoint("127.0.0.1", 25), (10, 11)), (Endpoint("::1", 25), (12, 13))),
+        activated=(),
+        inboxes=((14, 15), (16, 17)),
+        certificate_paths=("/key.pem",),
+        certificate_files=(18,),
+        certificate_stamps=((1, 2, 3, 4),),
+        key_reader=None,
+        control=Door(19, "/run/control", ""),
+        metrics=None,
+        log=20,
+        health=b"",
+        bypass=0.0,
+        oom_inherited=0,
+        oom_own=-500,
+        oom=-1,
+        children=(Child("worker", "worker 1", 0, 4711, 21, told=False),),
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def test_every_descriptor_is_passed_on() -> None:
+    assert sorted(state().descriptors) == list(range(10, 22))
+    assert 22 in state(metrics=Door(22, "", "")).descriptors
+    assert 23 in state(key_reader=Reader(4712, 23, ("/key.pem",))).descriptors
+    assert -1 not in state(log=-1, oom=-1).descriptors
+
+
+def test_state_survives_the_way() -> None:
+    there = msgspec.msgpack.decode(msgspec.msgpack.encode(state()), type=State)
+    assert there == state()
+    assert msgspec.msgpack.decode(there.config, type=type(default())) == default()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    made = tmp_path / "fastscreen"
+    made.write_text("#!/usr/bin/python3\n")
+    made.chmod(0o755)
+    return made
+
+
+def test_a_script_is_executed_itself(monkeypatch: pytest.MonkeyPatch, script: Path) -> None:
+    """Its first line may name another interpreter since the upgrade."""
+    monkeypatch.setattr(sys, "argv", [str(script), "run", "-c", "x"])
+    monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3.11", str(script), "run", "-c", "x"])
+    assert handover.command() == [str(script), "run", "-c", "x"]
+    script.chmod(0o644)
+    if os.geteuid() != 0 or not os.access(script, os.X_OK):
+        assert handover.command() == [sys.executable, str(script), "run", "-c", "x"]
+
+
+@pytest.mark.parametrize("words", [["-m", "fastscreen", "run"], ["-I", "-X", "dev", "-m", "fastscreen", "run"]])
+def test_a_module_is_run_as_before(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["/lib/fastscreen/__main__.py", "run"])
+    monkeypatch.setattr(sys, "orig_argv", ["python3", *words])
+    assert handover.command() == [sys.executable, *words]
+
+
+@pytest.mark.parametrize("value", ["", "x", "-1", "99999999", "1e3"])
+def test_a_variable_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, capsys: object, value: str) -> None:
+    """Whatever somebody sets: a usual start."""
+    monkeypatch.setenv(handover.STATE, value)
+    monkeypatch.setenv(handover.TRIAL, value)
+    assert handover.take() == (None, -1)
+    assert handover.STATE not in os.environ
+    assert handover.TRIAL not in os.environ
+
+
+def test_a_file_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\xc1 odd")
+    monkeypatch.setenv(handover.STATE, str(os.open(tmp_path / "file", os.O_RDONLY)))
+    assert handover.take() == (None, -1)
+
+
+def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "command", lambda: ["/nonexistent/fastscreen"])
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    left = {"groups": (), "inboxes": (), "certificate_files": (), "control": None, "children": ()}
+    with pytest.raises(FileNotFoundError):
+        handover._execute(state(log=reading, **left), writing)
+    assert not os.get_inheritable(reading)
+    assert not os.get_inheritable(writing)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    os.close(reading)
+    os.close(writing)
