@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
-from fastscreen import channel
+from fastscreen import cachemark, channel
 from fastscreen.allowlist import process as refresh
 from fastscreen.channel import Report
 from fastscreen.conditions import Conditions
@@ -33,7 +33,7 @@ class Silent:
 def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None:
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = held.mark(place)
-    mark[:] = bytes(2)
+    cachemark.clear(mark)
     fork(held, place, lambda theirs: _work(held, place, theirs, mark, look_over_cache))
 
 

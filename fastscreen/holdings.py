@@ -9,7 +9,17 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import activation, channel, conditions, controlsocket, notify, policy, privileges, warningbook
+from fastscreen import (
+    activation,
+    cachemark,
+    channel,
+    conditions,
+    controlsocket,
+    notify,
+    policy,
+    privileges,
+    warningbook,
+)
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
 from fastscreen.conditions import Conditions
@@ -36,7 +46,7 @@ class Holdings:
     list_versions: dict[Path, tuple[int, int, int]]
     """Of the lists' tables, as they were when `tables` read them."""
     marks: memoryview
-    """Two octets a worker: whether it is in the cache's file just now."""
+    """`cachemark.SIZE` bytes for each worker: which cache file it is in just now."""
     pulses: memoryview
     """An octet for each of `watched`, which it changes every second."""
     rings: list[memoryview]
@@ -148,7 +158,7 @@ class Holdings:
     def share(self, count: int) -> None:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
-        self.marks = memoryview(mmap.mmap(-1, 2 * count))
+        self.marks = memoryview(mmap.mmap(-1, cachemark.SIZE * count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
@@ -184,8 +194,8 @@ class Holdings:
         return self.config.tls.level != "none" and self.certificates is not None
 
     def mark(self, place: Place) -> memoryview:
-        """A worker's two octets of `marks`."""
-        return self.marks[2 * place.number : 2 * place.number + 2]
+        """A worker's part of `marks`."""
+        return self.marks[cachemark.SIZE * place.number : cachemark.SIZE * (place.number + 1)]
 
     def order(self, order: channel.Order) -> None:
         """Tell the workers, and the others what is for them, too."""

@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from fastscreen import __version__, cachefile, forks, notify, policy, privileges, reload
+from fastscreen import __version__, cachefile, cachemark, forks, notify, policy, privileges, reload
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
+from fastscreen.cachecheck import Inode
 from fastscreen.channel import Failed, Ready, Stop
 from fastscreen.config import Config, ConfigError
 from fastscreen.forks import Silent, hear, stop_pending
@@ -46,7 +47,7 @@ class Supervisor:
         self._stopping = False
         self._stop_by = 0.0
         self._look_at = math.inf
-        self._cache_deaths: list[float] = []
+        self._cache_deaths: list[tuple[float, Inode]] = []
         self._turns = Turns()
         self._refresh_is_given_up = False
 
@@ -237,8 +238,8 @@ class Supervisor:
             self._refreshed(pid, code)
             return
         held.warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
-        if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)):
-            self._died_in_cache()
+        if place in held.places and -code in cachefile.CRASHES:
+            self._died_in_cache(cachemark.file_in_use(held.mark(place)))
 
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
@@ -249,18 +250,25 @@ class Supervisor:
         if lists.versions(held.config) != held.list_versions:
             reload.read_tables_again(held)
 
-    def _died_in_cache(self) -> None:
+    def _died_in_cache(self, inode: Inode | None) -> None:
+        """Two deaths in the same file, and it is moved aside; one that replaced it meanwhile is not."""
+        if inode is None:
+            return
         held, now = self._held, time.monotonic()
-        self._cache_deaths = [*(at for at in self._cache_deaths if at > now - CACHE_DEATHS_SECONDS), now]
+        self._cache_deaths = [
+            (at, which) for at, which in self._cache_deaths if at > now - CACHE_DEATHS_SECONDS and which == inode
+        ] + [(now, inode)]
         if len(self._cache_deaths) < 2 or not held.config.cache.path:
             return
         path = Path(held.config.cache.path)
         try:
-            aside = cachefile.move_aside(path)
+            aside = cachefile.move_aside(path, inode)
         except OSError as error:
             held.warn(f"cache lmdb:{path}: cannot be moved aside: {one_line(error)}")
             return
         self._cache_deaths.clear()
+        if aside is None:
+            return
         held.warn(f"cache lmdb:{path}: two workers died while they used it: moved to {aside}, a new one is started")
 
     def _replace(self, place: Place) -> None:

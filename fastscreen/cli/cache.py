@@ -109,7 +109,7 @@ def run_stats(arguments: argparse.Namespace) -> int:
         return 0
     print(f"file      {stats.path}")
     print(f"entries   {stats.entries:,}")
-    print(f"size      {size(stats.size)} of {size(stats.map_size)}")
+    print(f"size      {size(stats.size)} of at most {size(stats.max_size)}")
     looked = stats.hits + stats.misses
     print(f"look-ups  {looked:,}" + (f", {100 * stats.hits / looked:.1f} % found" if looked else ""))
     for part in stats.expiring:

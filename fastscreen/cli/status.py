@@ -117,7 +117,7 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         cache = status.cache
         looked = cache.hits + cache.misses
         ratio = [f"hits {100 * cache.hits / looked:.1f} %"] if looked else []
-        yield from row("cache", [f"{cache.entries:,} entries", size(cache.size), *ratio])
+        yield from row("cache", [f"{cache.entries:,} entries", f"{size(cache.size)} of {size(cache.max_size)}", *ratio])
     else:
         yield from row("cache", ["none"])
     yield ""

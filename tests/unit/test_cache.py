@@ -18,6 +18,8 @@ from peers import needs
 
 from fastscreen import cachefile
 from fastscreen.cache import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
+from fastscreen.conditions import SIZE as CONDITIONS_SIZE
+from fastscreen.conditions import Conditions
 
 NOW = 1_800_000_000
 DAY = 86400
@@ -34,7 +36,14 @@ class Fixture:
         self.now = NOW
         self.warnings: list[str] = []
         self.lines: list[str] = []
+        self.conditions = Conditions(memoryview(bytearray(CONDITIONS_SIZE)), lambda: self.now)
+        self.free = 50  # percent of the file system, as `keep_free` sees it
         self._made: list[Cache] = []
+
+    def disk(self, path: Path) -> os.statvfs_result:
+        """A file system of 100 blocks."""
+        assert path == self.path.parent
+        return os.statvfs_result((4096, 4096, 100, self.free, self.free, 0, 0, 0, 0, 255))
 
     def cache(
         self,
@@ -42,8 +51,9 @@ class Fixture:
         enabled: tuple[bool, ...] = (True, False, False, False, False),
         cleanup_interval: int = 0,
         retention: int = WEEK,
-        map_size: int = 1 << 30,
-        map_limit: int = 1 << 34,
+        max_size: int = 1 << 30,
+        keep_free: int = 0,
+        first: bool = True,
     ) -> Cache:
         def run(callback: Callable[[], None]) -> None:
             callback()
@@ -57,8 +67,11 @@ class Fixture:
             cleanup_interval=cleanup_interval,
             retention=retention,
             clock=lambda: self.now,
-            map_size=map_size,
-            map_limit=map_limit,
+            max_size=max_size,
+            keep_free=keep_free,
+            first=first,
+            conditions=self.conditions,
+            disk=self.disk,
         )
         self._made.append(cache)
         cache.open()
@@ -448,40 +461,8 @@ def test_a_disk_that_becomes_full(small_disk: Path) -> None:
     assert fixture.lookup((4_999).to_bytes(16, "big")) == stamps(NOW)
 
 
-def test_a_full_map_is_cleaned_up_before_it_grows(fixture: Fixture) -> None:
-    cache = fixture.cache(map_size=1 << 20)
-    for number in range(15_000):
-        cache.store(number.to_bytes(4, "big"), stamps(NOW))
-    cache.turn()
-    fixture.now = NOW + 2 * WEEK
-    for number in range(15_000, 30_000):
-        cache.store(number.to_bytes(4, "big"), stamps(fixture.now))
-    cache.turn()
-    cache._tell()
-    assert fixture.lines == [f"cache lmdb:{fixture.path} full cleanup: retained=0 dropped=15000 entries"]
-    assert cache.lookup((29_999).to_bytes(4, "big")) == stamps(fixture.now)
-    cache.close()
-    assert fixture.warnings == []
-
-
-def test_a_full_map_of_valid_records_grows_to_its_limit(fixture: Fixture) -> None:
-    cache = fixture.cache(map_size=1 << 20, map_limit=1 << 22)
-    for start in range(0, 200_000, 10_000):
-        for number in range(start, start + 10_000):
-            cache.store(number.to_bytes(4, "big"), stamps(NOW))
-        cache.turn()
-    cache._tell()
-    assert cache.lookup(bytes(4)) == stamps(NOW)
-    assert fixture.warnings == [
-        f"cache lmdb:{fixture.path}: holds {1 << 22} bytes and may not grow: nothing new is stored"
-    ]
-    cache.close()
-    assert fixture.path.stat().st_size <= 1 << 22
-    assert fixture.lookup((20_000).to_bytes(4, "big")) == stamps(NOW)
-
-
 def test_another_process_that_grew_the_map_is_followed(fixture: Fixture) -> None:
-    cache = fixture.cache(map_size=1 << 20)
+    cache = fixture.cache(max_size=1 << 20, first=False)
     _run(_GROW, str(fixture.path))
     assert cache.lookup(b"\0\0\0\7") is None  # the map is too small for this batch
     cache.end_batch()
@@ -492,7 +473,7 @@ def test_another_process_that_grew_the_map_is_followed(fixture: Fixture) -> None
 _GROW = """
 import sys
 from fastscreen.cache import Cache
-cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, map_size=1 << 20)
+cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 24)
 cache.open()
 for number in range(60_000):
     cache.store(number.to_bytes(4, "big"), (number, 1, 1, 1, 1))
