@@ -1,4 +1,4 @@
-"""A process that uses the cache as a worker does: a loop that looks clients up and stores them, and the writer's thread.
+"""A process that uses the cache as a worker does: a loop that looks clients up and stores them, and a writer's thread.
 
 `cacheuser.py PATH` reads commands, a line each: `store HEX`, `find HEX`, and answers `find` with 1 or 0. In between it
 looks up and stores clients of its own.
@@ -10,7 +10,6 @@ import os
 import random
 import select
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -62,5 +61,4 @@ def main(path: str) -> None:
 
 
 if __name__ == "__main__":
-    time.sleep(0)
     main(sys.argv[1])

@@ -1,11 +1,10 @@
-"""Whatever is done to the cache's files while two processes use them: when it is over, passes are stored and found again,
-without a restart. A process that a truncated map kills is started again, as the supervisor does."""
+"""Whatever is done to the cache's files while two processes use them: when it is over, passes are stored and found
+again, without a restart. A process that a truncated map kills is started again, as the supervisor does."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import os
 import random
 import shutil
@@ -22,9 +21,7 @@ from peers import needs
 from robust import cacheuser
 from robust.harness import wait_until
 
-SECONDS = 20.0  # to hang; healing takes 1 to 10 s on an idle machine
-REMOUNT = 32
-READ_ONLY = 1
+SECONDS = 60.0  # to hang; healing takes 1 to 10 s on an idle machine
 Damage = Callable[[Path, random.Random], Callable[[], None]]
 
 
@@ -181,19 +178,6 @@ def lock_overwritten(path: Path, chance: random.Random) -> Callable[[], None]:
     return lambda: None
 
 
-def read_only(path: Path, chance: random.Random) -> Callable[[], None]:
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def remount(flags: int) -> None:
-        # A file system cannot become read-only in the moment in which a file is open for writing and has changes.
-        wait_until(lambda: libc.mount(None, bytes(path.parent), None, REMOUNT | flags, None) == 0, "remount")
-
-    if libc.mount(None, bytes(path.parent), None, REMOUNT | READ_ONLY, None) != 0:
-        assert ctypes.get_errno() == errno.EBUSY  # files are open for writing: the kernel says no, as for an administrator
-        return lambda: None
-    return lambda: remount(0)
-
-
 def no_space(path: Path, chance: random.Random) -> Callable[[], None]:
     filler = path.with_name("filler")
     with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
@@ -206,7 +190,7 @@ DAMAGES: dict[str, Damage] = {
     damage.__name__: damage
     for damage in (
         *(meta_pages, one_meta_page, somewhere, truncated, replaced, deleted, no_rights, directory, symlink),
-        *(lock_removed, lock_overwritten, read_only, no_space),
+        *(lock_removed, lock_overwritten, no_space),
     )
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_cache import NOW, Fixture, stamps
+from cachefixture import NOW, Fixture, stamps
 
 from fastscreen.cache import Cache
 from fastscreen.conditions import Kind
