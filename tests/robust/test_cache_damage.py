@@ -114,7 +114,7 @@ def one_meta_page(path: Path, chance: random.Random) -> Callable[[], None]:
 def somewhere(path: Path, chance: random.Random) -> Callable[[], None]:
     size = path.stat().st_size
     with path.open("r+b") as file:
-        file.seek(chance.randrange(size))
+        file.seek(chance.randrange(max(1, size)))
         file.write(chance.randbytes(chance.choice((10, 4096, 100_000))))
     return lambda: None
 
