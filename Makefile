@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo test lint fuzz bench man clean
+.PHONY: build run demo test lint fuzz soak bench man clean
 
 build: .venv/built
 
@@ -50,6 +50,14 @@ fuzz: build/fuzz/built
 	while [ $$(date +%s) -lt $$end ]; do \
 	    $(BIN)/python -m pytest -p no:cacheprovider --capture=sys $(FUZZ_TESTS) || exit 1; \
 	done
+
+# Traffic and faults in namespaces of its own, as root: `make soak MINUTES=15 SEED=7`, also with FAULTS=worker_killed,mta_full.
+MINUTES ?= 15
+SEED ?= 1
+FAULTS ?=
+
+soak: .venv/tools
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
 
 bench: .venv/tools
 	$(BIN)/python -m bench

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import traceback
 from pathlib import Path
 
 from soak.faults import FAULTS
@@ -83,11 +85,10 @@ def _inside(options: Options) -> int:
 
 
 def _guarded(options: Options) -> int:
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # not: that a client wrote to a connection that ended
     try:
         return asyncio.run(run(options))
     except BaseException:
-        import traceback
-
         traceback.print_exc()
         return 1
     finally:

@@ -15,7 +15,8 @@ Holding = Callable[[World], AbstractAsyncContextManager[str]]
 
 class Fault(Struct, frozen=True):
     """row: the row of the failure table in docs/architecture.md that it belongs to. least, most: s for which it holds.
-    grace: s after its end in which its effects on clients count as its own. long: too long for a run of two minutes."""
+    grace: s after its end in which its effects on clients count as its own. long: too long for a run of two minutes.
+    restarts: fastscreen starts again. spares_known: clients that are known do not notice it."""
 
     name: str
     row: str
@@ -25,6 +26,7 @@ class Fault(Struct, frozen=True):
     grace: float = 15.0
     long: bool = False
     restarts: bool = False
+    spares_known: bool = False
 
 
 FAULTS: dict[str, Fault] = {}
@@ -39,6 +41,7 @@ def fault(
     grace: float = 15.0,
     long: bool = False,
     restarts: bool = False,
+    spares_known: bool = False,
     name: str = "",
     **settings: object,
 ) -> Callable[[Callable[..., AsyncIterator[str]]], Callable[..., AsyncIterator[str]]]:
@@ -48,7 +51,7 @@ def fault(
     def register(generator: Callable[..., AsyncIterator[str]]) -> Callable[..., AsyncIterator[str]]:
         called = name or generator.__name__
         holding = asynccontextmanager(partial(generator, **settings))
-        FAULTS[called] = Fault(called, row, holding, least, most, grace, long, restarts)
+        FAULTS[called] = Fault(called, row, holding, least, most, grace, long, restarts, spares_known)
         return generator
 
     return register

@@ -87,7 +87,7 @@ async def cache_locked(world: World) -> AsyncIterator[str]:
 
 
 @fault(_CACHE_DISK, 4, 10, name="cache_disk_full", which="cache")
-@fault(_LOG, 4, 10, name="log_disk_full", which="log")
+@fault(_LOG, 4, 10, spares_known=True, name="log_disk_full", which="log")
 async def _disk_full(world: World, which: str) -> AsyncIterator[str]:
     fillers = [world.folder / which / f"filler{size}" for size in (65536, 16)]
     for filler, size in zip(fillers, (65536, 16), strict=True):
@@ -113,7 +113,7 @@ def _new_log(world: World) -> None:
     os.chown(path, *world.owner)
 
 
-@fault(_LOG, 1, 2)
+@fault(_LOG, 1, 2, spares_known=True)
 async def log_renamed(world: World) -> AsyncIterator[str]:
     """As logrotate does, five times."""
     for _ in range(5):
@@ -123,7 +123,7 @@ async def log_renamed(world: World) -> AsyncIterator[str]:
     yield "5 times"
 
 
-@fault(_LOG, 2, 5)
+@fault(_LOG, 2, 5, spares_known=True)
 async def log_fifo(world: World) -> AsyncIterator[str]:
     """A FIFO that nobody reads, and a reload."""
     path = _set_log_aside(world)
@@ -136,7 +136,7 @@ async def log_fifo(world: World) -> AsyncIterator[str]:
     world.reload()
 
 
-@fault(_CONFIGURATION, 1, 3)
+@fault(_CONFIGURATION, 1, 3, spares_known=True)
 async def configuration_wrong(world: World) -> AsyncIterator[str]:
     """Wrong values, half a file, garbage, unknown names."""
     text = settings.text(world.options)
@@ -149,7 +149,7 @@ async def configuration_wrong(world: World) -> AsyncIterator[str]:
     world.reload()
 
 
-@fault(_TABLES, 1, 3)
+@fault(_TABLES, 1, 3, spares_known=True)
 async def table_broken(world: World) -> AsyncIterator[str]:
     """Edited, then broken, then missing."""
     path = world.folder / "access.cidr"
@@ -164,7 +164,7 @@ async def table_broken(world: World) -> AsyncIterator[str]:
     world.reload()
 
 
-@fault(_CERTIFICATE, 1, 3)
+@fault(_CERTIFICATE, 1, 3, spares_known=True)
 async def certificate_broken(world: World) -> AsyncIterator[str]:
     """Half a file; then a new one."""
     path = world.folder / "tls.pem"

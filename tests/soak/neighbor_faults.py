@@ -25,10 +25,19 @@ _FLOOD = "clients come in great number"
 _CONTROL = "hostile callers at the control socket"
 
 
-@fault(_SILENT, 5, 20, grace=DNS_GRACE, name="dns_silent", which="nameserver", mode="silent")
-@fault(_SILENT, 5, 15, grace=DNS_GRACE, name="dns_errors", which="nameserver", mode="servfail")
-@fault(_SILENT, 5, 15, grace=DNS_GRACE, name="dns_slow", which="nameserver", mode="slow")
-@fault(_DEAD_LIST, 5, 15, grace=DNS_GRACE, name="dns_lists_the_world", which="nameserver", mode="lists-world")
+@fault(_SILENT, 5, 20, spares_known=True, grace=DNS_GRACE, name="dns_silent", which="nameserver", mode="silent")
+@fault(_SILENT, 5, 15, spares_known=True, grace=DNS_GRACE, name="dns_errors", which="nameserver", mode="servfail")
+@fault(_SILENT, 5, 15, spares_known=True, grace=DNS_GRACE, name="dns_slow", which="nameserver", mode="slow")
+@fault(
+    _DEAD_LIST,
+    5,
+    15,
+    spares_known=True,
+    grace=DNS_GRACE,
+    name="dns_lists_the_world",
+    which="nameserver",
+    mode="lists-world",
+)
 @fault(_MTA_SLOW, 5, 12, name="mta_slow", which="mta", mode="slow")
 @fault(_MTA_SLOW, 3, 8, name="mta_defers", which="mta", mode="defers")
 async def _mode(world: World, which: str, mode: str) -> AsyncIterator[str]:
@@ -37,7 +46,7 @@ async def _mode(world: World, which: str, mode: str) -> AsyncIterator[str]:
     (world.folder / f"{which}.mode").write_text("ok")
 
 
-@fault(_SILENT, 5, 15, grace=DNS_GRACE)
+@fault(_SILENT, 5, 15, spares_known=True, grace=DNS_GRACE)
 async def resolver_dead(world: World) -> AsyncIterator[str]:
     """Its port answers with an ICMP error."""
     world.nameserver.kill()
@@ -107,7 +116,7 @@ async def tls_flood(world: World) -> AsyncIterator[str]:
         client.close()
 
 
-@fault(_CONTROL, 4, 8)
+@fault(_CONTROL, 4, 8, spares_known=True)
 async def control_flood(world: World) -> AsyncIterator[str]:
     """Garbage, subscriptions that nobody reads, expensive requests."""
 

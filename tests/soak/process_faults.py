@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import os
 import re
-import resource
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -36,8 +36,8 @@ async def _pick(world: World, kind: str) -> int:
 
 @fault(_WORKER, 1, 3, name="worker_killed", kind="worker")
 @fault(_WORKER, 1, 3, name="worker_killed_three_times", kind="worker", times=3)
-@fault(_TLS, 1, 3, name="tls_killed", kind="tls")
-@fault(_CONTROL, 1, 3, name="control_killed", kind="control")
+@fault(_TLS, 1, 3, spares_known=True, name="tls_killed", kind="tls")
+@fault(_CONTROL, 1, 3, spares_known=True, name="control_killed", kind="control")
 async def _killed(world: World, kind: str, times: int = 1) -> AsyncIterator[str]:
     killed = []
     for _ in range(times):
@@ -60,10 +60,10 @@ async def workers_killed(world: World) -> AsyncIterator[str]:
 @fault(_WORKER, 4, 10, name="worker_stopped", kind="worker")
 @fault(_WORKER, 65, 80, name="worker_hangs", kind="worker", long=True)
 @fault(_WORKER, 4, 8, name="workers_stopped", kind="worker", everyone=True)
-@fault(_TLS, 4, 10, name="tls_stopped", kind="tls")
-@fault(_TLS, 65, 80, name="tls_hangs", kind="tls", long=True)
-@fault(_CONTROL, 4, 10, name="control_stopped", kind="control")
-@fault(_CONTROL, 65, 80, name="control_hangs", kind="control", long=True)
+@fault(_TLS, 4, 10, spares_known=True, name="tls_stopped", kind="tls")
+@fault(_TLS, 65, 80, spares_known=True, name="tls_hangs", kind="tls", long=True)
+@fault(_CONTROL, 4, 10, spares_known=True, name="control_stopped", kind="control")
+@fault(_CONTROL, 65, 80, spares_known=True, name="control_hangs", kind="control", long=True)
 @fault(_SUPERVISOR, 4, 10, name="supervisor_stopped", kind="supervisor")
 async def _stopped(world: World, kind: str, everyone: bool = False) -> AsyncIterator[str]:
     if kind == "supervisor":
@@ -89,7 +89,7 @@ async def worker_hangs_reload_worker_killed(world: World) -> AsyncIterator[str]:
     world.kill(workers[0], signal.SIGCONT)
 
 
-@fault(_RELOAD, 1, 2)
+@fault(_RELOAD, 1, 2, spares_known=True)
 async def reload_storm(world: World) -> AsyncIterator[str]:
     """60 reloads of two configurations in turn."""
     for _ in range(60):
@@ -155,11 +155,15 @@ async def upgraded(world: World) -> AsyncIterator[str]:
     await world.until_up()
 
 
-def _limit(pid: int, value: int) -> int:
-    """Set the soft limit of a process's descriptors; return what it was."""
-    before, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (value, hard))
-    return before
+def _limit(world: World, pid: int, value: int) -> int:
+    """Set the soft limit of a process's descriptors; return what it was. As its user: root without CAP_SYS_RESOURCE, as
+    in a container, may not."""
+    found = re.search(r"Max open files +(\d+)", Path(f"/proc/{pid}/limits").read_text())
+    assert found is not None
+    user, group = world.owner
+    as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+    subprocess.run([*as_user, "prlimit", f"--pid={pid}", f"--nofile={value}:"], check=True, capture_output=True)
+    return int(found[1])
 
 
 @fault(_DESCRIPTORS, 4, 8, name="descriptors_worker", kind="worker")
@@ -169,10 +173,10 @@ async def _descriptors(world: World, kind: str) -> AsyncIterator[str]:
     pid = await _pick(world, kind)
     used = max(int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir())
     value = used + 1 + world.chance.choice((0, 2, 6))
-    before = _limit(pid, value)
+    before = _limit(world, pid, value)
     yield f"{pid}: {before} to {value}"
-    with contextlib.suppress(ProcessLookupError):
-        _limit(pid, before)
+    with contextlib.suppress(subprocess.CalledProcessError, OSError):  # it ended
+        _limit(world, pid, before)
 
 
 @fault(_MEMORY, 4, 8)

@@ -83,7 +83,7 @@ def _judge(world: World, first: dict[int, monitor.Sample], last: dict[int, monit
     facts: dict[str, object] = {"messages": invariants.messages(world, journal)}
     invariants.bots(world, journal)
     invariants.refusals(world)
-    facts["known clients without a fault"] = invariants.latency(world)
+    facts["known clients under faults of others"] = invariants.latency(world)
     facts["first and last"] = invariants.flat(world, first, last)
     found = invariants.log(world, journal)
     facts["log"] = {"lines": found.lines, "lost": found.lost, "connects": found.connects, "ends": found.ends}
