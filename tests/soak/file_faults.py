@@ -81,6 +81,7 @@ async def cache_locked(world: World) -> AsyncIterator[str]:
         fcntl.flock(folder, fcntl.LOCK_EX)
         for pid in world.processes("worker"):
             world.kill(pid)
+        await world.greeted_within(15.0)
         yield "folder locked, workers killed"
     finally:
         os.close(folder)
@@ -140,7 +141,8 @@ async def log_fifo(world: World) -> AsyncIterator[str]:
 async def configuration_wrong(world: World) -> AsyncIterator[str]:
     """Wrong values, half a file, garbage, unknown names."""
     text = settings.text(world.options)
-    for wrong in (text.replace('wait = "2s"', 'wait = "soon"'), text[:400], "\0garbage", text + "[nonsense]\nx = 1\n"):
+    cut = text[: text.index('wait = "2s"') + 6]  # a file that just ends earlier would be right, with other settings
+    for wrong in (text.replace('wait = "2s"', 'wait = "soon"'), cut, "\0garbage", text + "[nonsense]\nx = 1\n"):
         world.configure(text=wrong)
         world.reload()
         await asyncio.sleep(0.5)

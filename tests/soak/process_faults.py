@@ -23,6 +23,7 @@ _RELOAD = "reloads under load"
 _RESTART = "a restart under load"
 _DESCRIPTORS = "descriptors run out"
 _MEMORY = "memory runs out"
+_REPLACED_SECONDS = 15.0
 _CGROUP = Path("/sys/fs/cgroup/memory")
 
 
@@ -85,7 +86,13 @@ async def worker_hangs_reload_worker_killed(world: World) -> AsyncIterator[str]:
     world.reload()
     await asyncio.sleep(0.3)
     world.kill(workers[-1])
-    yield f"{workers[0]} stopped, {workers[-1]} killed"
+    began = now()
+    while world.options.workers > 1 and not set(world.processes("worker")) - set(workers):
+        if now() > began + _REPLACED_SECONDS:
+            world.violate(f"a dead worker is not replaced within {_REPLACED_SECONDS:.0f} s while another one hangs")
+            break
+        await asyncio.sleep(0.1)
+    yield f"{workers[0]} stopped, {workers[-1]} killed, replaced after {now() - began:.1f} s"
     world.kill(workers[0], signal.SIGCONT)
 
 

@@ -50,16 +50,21 @@ class Smtp:
     async def reply(self, seconds: float = 60.0) -> tuple[int, str]:
         """Read a reply: code and text. GoneError."""
         text = ""
+        while True:
+            line = await self.read_line(seconds)
+            text += line
+            if line[3:4] != "-":
+                return int(line[:3]) if line[:3].isdigit() else 0, text.strip()
+
+    async def read_line(self, seconds: float) -> str:
+        """The next line, which may be of a reply that goes on. GoneError."""
         try:
-            while True:
-                line = (await asyncio.wait_for(self.reader.readline(), seconds)).decode("latin-1")
-                if not line.endswith("\n"):
-                    raise GoneError("end of file")
-                text += line
-                if line[3:4] != "-":
-                    return int(line[:3]) if line[:3].isdigit() else 0, text.strip()
+            line = (await asyncio.wait_for(self.reader.readline(), seconds)).decode("latin-1")
         except (OSError, TimeoutError, ValueError) as error:
             raise GoneError(type(error).__name__) from None
+        if not line.endswith("\n"):
+            raise GoneError("end of file")
+        return line
 
     async def ask(self, command: str, seconds: float = 60.0) -> tuple[int, str]:
         """Send a command and read its reply. GoneError."""

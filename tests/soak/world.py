@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from soak import settings
 from soak.settings import Options
-from soak.smtp import Message, now
+from soak.smtp import GoneError, Message, Smtp, now
 
 COMMAND = Path(sys.executable).parent / "fastscreen"
 TESTS = Path(__file__).resolve().parents[1]
@@ -237,6 +237,17 @@ class World:
         finally:
             writer.close()
 
+    async def greeted_within(self, seconds: float) -> None:
+        """While a fault holds: clients of all workers get a greeting before the time is over."""
+        began = now()
+        waiting = [f"127.13.0.{number + 1}" for number in range(8)]
+        while waiting and now() < began + seconds:
+            got = await asyncio.gather(*map(_is_greeted, waiting))
+            waiting = [source for source, greeted in zip(waiting, got, strict=True) if not greeted]
+            await asyncio.sleep(0.2)
+        if waiting:
+            self.violate(f"{len(waiting)} of 8 clients are not greeted within {seconds:.0f} s of a fault that holds")
+
     # ---- when faults held
 
     def fault_at(self, when: float, grace: float = 15.0) -> str:
@@ -247,6 +258,18 @@ class World:
             if window.begin - 0.5 <= when <= max(window.end, window.recovered) + grace
         ]
         return "+".join(names)
+
+
+async def _is_greeted(source: str) -> bool:
+    client = Smtp(source)
+    try:
+        await client.open(2)
+        await client.read_line(2)
+    except GoneError:
+        return False
+    finally:
+        client.close()
+    return True
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
