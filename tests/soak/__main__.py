@@ -28,7 +28,7 @@ def main() -> int:
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="of faults (default: 2)")
     parser.add_argument("--seed", type=int, default=1, help="which faults come when (default: 1)")
-    parser.add_argument("--rate", type=float, default=30.0, help="clients per second (default: 30)")
+    parser.add_argument("--rate", type=float, default=60.0, help="clients per second (default: 60)")
     parser.add_argument("--workers", type=int, default=2, help="of fastscreen (default: 2)")
     parser.add_argument("--handoff", choices=("pass", "proxy"), help="default: pass for odd seeds, proxy for even ones")
     parser.add_argument("--faults", default="", metavar="A,B", help="only these")

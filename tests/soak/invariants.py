@@ -15,6 +15,7 @@ QUIET_SECONDS = 0.25
 """99 of 100 known clients have their greeting so soon (on a busy machine, too)."""
 _MEMORY_SLACK = 60 << 20  # bytes
 _DESCRIPTORS_SLACK = 8
+_KILLED_LINES = 50  # that a process has not written yet when it is killed: of one batch
 _IDLE_SHARE = 0.05  # of a core
 
 
@@ -117,8 +118,11 @@ def idle(world: World, before: dict[int, Sample], after: dict[int, Sample], seco
             world.violate(f"{after[pid].kind} {pid} uses {100 * share:.0f} % of a core without clients")
 
 
-def log(world: World, journal: Journal) -> logs.LogCheck:
-    """Lines are whole and in balance, but for what a process had not written when it was killed, or no disk took."""
+def log(world: World, journal: Journal, connects: int | None) -> logs.LogCheck:
+    """Lines are whole and in balance, but for what a process had not written when it was killed, or no disk took.
+
+    connects: events of that kind since the start, as `status` counts them.
+    """
     found = logs.check(world, {f"[{address}]:{port}" for _, address, port, _ in journal.clients})
     if found.torn:
         world.violate(f"log: {len(found.torn)} lines are torn: {found.torn[:2]}")
@@ -129,4 +133,7 @@ def log(world: World, journal: Journal) -> logs.LogCheck:
         world.violate(f"log: connections without an end, though their worker lives: {living}")
     if len(found.orphans) > excused:
         world.violate(f"log: {len(found.orphans)} ends without a CONNECT: {found.orphans[:2]}")
+    unwritten = found.lost + _KILLED_LINES * len(gone)
+    if connects is None or abs(connects - found.since_start) > unwritten:
+        world.violate(f"log: {found.since_start} CONNECT lines, {connects} events; {found.lost} lines counted as lost")
     return found

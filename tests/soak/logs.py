@@ -18,12 +18,14 @@ _LOST = re.compile(r"(\d+) log lines were lost")
 
 
 class LogCheck(Struct):
-    """connects, ends: lines. open: connections without an end, by worker."""
+    """connects, ends: lines. since_start: CONNECT lines of the fastscreen that runs at the end. open: connections
+    without an end, by worker."""
 
     lines: int = 0
     torn: list[str] = []
     lost: int = 0
     connects: int = 0
+    since_start: int = 0
     ends: int = 0
     orphans: list[str] = []
     open: dict[int, int] = {}
@@ -44,11 +46,14 @@ def check(world: World, passed: set[str]) -> LogCheck:
         text, pid = parts[3], int(parts[2])
         if lost := _LOST.search(text):
             found.lost += int(lost[1])
+        if text.startswith("daemon started"):
+            found.since_start = 0
         client = _CLIENT.search(text)
         if parts[1] != "postscreen" or client is None or text.startswith("warning"):
             continue
         if text.startswith("CONNECT from"):
             found.connects += 1
+            found.since_start += 1
             begun[client[0]] = pid
         elif text.startswith(_ENDS) and " failed: " not in text:
             if begun.pop(client[0], None) is not None:

@@ -74,19 +74,23 @@ async def _run(world: World) -> None:
     await asyncio.sleep(_IDLE_SECONDS)
     last = monitor.sample(world)
     invariants.idle(world, before, last, _IDLE_SECONDS)
-    _judge(world, first, last)
+    status = await world.ask({"do": "status"})
+    _judge(world, first, last, status["counts"].get("connect", 0) if status is not None else None)
     await _stop(world)
 
 
-def _judge(world: World, first: dict[int, monitor.Sample], last: dict[int, monitor.Sample]) -> None:
+def _judge(
+    world: World, first: dict[int, monitor.Sample], last: dict[int, monitor.Sample], connects: int | None
+) -> None:
     journal = invariants.Journal(world)
     facts: dict[str, object] = {"messages": invariants.messages(world, journal)}
     invariants.bots(world, journal)
     invariants.refusals(world)
     facts["known clients under faults of others"] = invariants.latency(world)
     facts["first and last"] = invariants.flat(world, first, last)
-    found = invariants.log(world, journal)
+    found = invariants.log(world, journal, connects)
     facts["log"] = {"lines": found.lines, "lost": found.lost, "connects": found.connects, "ends": found.ends}
+    facts["CONNECT lines and events since the last start"] = [found.since_start, connects]
     report.show(world, facts)
 
 
