@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo test lint fuzz sanitize bench man clean
+.PHONY: build run demo test lint fuzz sanitize soak bench man clean
 
 build: .venv/built
 
@@ -66,6 +66,14 @@ SANITIZE_TESTS ?= $(filter-out $(UNFIT:%=tests/robust/test_%.py), $(wildcard tes
 sanitize: build/sanitizer/built
 	$(SANITIZED) FASTSCREEN_SANITIZER_SECONDS=$(SANITIZE_SECONDS) ASAN_OPTIONS=detect_leaks=0:handle_segv=0 \
 	    $(BIN)/python -m pytest -p no:cacheprovider -n 2 $(SANITIZE_TESTS)
+
+# Traffic and faults in namespaces of its own, as root: `make soak MINUTES=15 SEED=7`, also with FAULTS=worker_killed,mta_full.
+MINUTES ?= 15
+SEED ?= 1
+FAULTS ?=
+
+soak: .venv/tools
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) --seed $(SEED) --faults "$(FAULTS)"
 
 bench: .venv/tools
 	$(BIN)/python -m bench

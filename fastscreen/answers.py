@@ -82,12 +82,13 @@ class Expiring(Struct, frozen=True):
 
 
 class CacheStats(Struct, frozen=True):
-    """size, map_size: octets. hits, misses: since the start."""
+    """size, map_size, max_size: bytes. hits, misses: since the start."""
 
     path: str = ""
     entries: int = 0
     size: int = 0
     map_size: int = 0
+    max_size: int = 0
     hits: int = 0
     misses: int = 0
     expiring: list[Expiring] = []

@@ -1,7 +1,8 @@
 """Opening the cache's LMDB file so that whatever lies at its path can neither stop nor kill the screener.
 
-LMDB maps its file: a truncated one is SIGBUS, a garbled one may be SIGSEGV. So the file's size is compared with what
-its meta page promises, and a child process reads it first (`python -m fastscreen.cachefile PATH MAP_SIZE`).
+LMDB maps its file: a truncated one is SIGBUS, a garbled one may be SIGSEGV. So the meta pages are read and the file's
+size is compared with what they promise (`cachecheck`), and a child process reads it first
+(`python -m fastscreen.cachefile PATH MAP_SIZE`). No symbolic link is followed at the path itself.
 """
 
 import contextlib
@@ -20,6 +21,8 @@ from typing import Any
 
 import lmdb
 
+from fastscreen.cachecheck import DamagedError, Inode, OpenFile, check_data, inode_of, lock_path
+
 # Housekeeping keys are longer than any record's key (an address, or a prefix and its length).
 RECORD_KEY_MAX = 17
 FORMAT_KEY = b"_FASTSCREEN_CACHE_FORMAT_"
@@ -29,7 +32,7 @@ FORMAT = b"\x01"
 _READERS = 510
 _PROBE_SECONDS = 10
 _PROBE_DAMAGED = 3
-_OPEN_LOCK_SECONDS = 15.0
+LOCK_SECONDS = 15.0  # to wait for another process that checks the file or moves it aside
 # What reading a damaged map ends with.
 CRASHES = (signal.SIGBUS, signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 _DAMAGE = (
@@ -43,43 +46,21 @@ _DAMAGE = (
 )
 
 
-MARK_SIZE = 2 + 16
-"""Bytes of shared memory by which the supervisor knows what a worker died of: one for the loop and one for the writer's
-thread, not 0 while they use the file; then the file's device and inode, 8 bytes each."""
-
-Identity = tuple[int, int]
-"""Device and inode."""
-
-
-def note_file(mark: memoryview, found: Identity | None) -> None:
-    """The file that this process has open from now on; None: it has none."""
-    device, inode = found or (0, 0)
-    mark[2:MARK_SIZE] = device.to_bytes(8, "little") + inode.to_bytes(8, "little")
-
-
-def noted_file(mark: memoryview) -> Identity | None:
-    """The file that the worker had open."""
-    found = int.from_bytes(mark[2:10], "little"), int.from_bytes(mark[10:MARK_SIZE], "little")
-    return found if found != (0, 0) else None
-
-
-class DamagedError(Exception):
-    """The file is no sound cache file of ours; the text says why."""
+_NO_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 class UnusableError(Exception):
     """There can be no cache file at this path now (permission, full or read-only disk, ...); the text says why."""
 
 
-def move_aside(path: Path, only: Identity) -> Path | None:
-    """Move a file away that no check finds fault with; return its new name. OSError: impossible.
+def move_aside(path: Path, only: Inode | None = None) -> Path | None:
+    """Take a file away that nobody's check finds fault with; return its new name. OSError: impossible.
 
-    only: the file that is meant; None is returned when another one, or none, is at the path. Processes that have it
-    open go on with it until they see that another one is at the path. May wait for other processes, for some seconds.
+    only: None is returned when another file is at the path by now. Processes that have the file open go on with it
+    until they see that another one is at the path.
     """
-    with _alone(path):
-        found = path.stat()
-        if (found.st_dev, found.st_ino) != only:
+    with _alone(path, LOCK_SECONDS):
+        if only is not None and inode_of(path.lstat()) != only:
             return None
         return _move_aside(path, int(time.time()))
 
@@ -94,59 +75,78 @@ def is_damage(error: Exception) -> bool:
     return isinstance(error, _DAMAGE)
 
 
+def is_disk(error: Exception) -> bool:
+    """Whether an LMDB error means that the disk takes nothing now, while what is on it can be read."""
+    text = str(error)
+    return isinstance(error, lmdb.DiskError | lmdb.ReadonlyError) or any(os.strerror(code) in text for code in _NO_DISK)
+
+
 def open_file(
     path: Path,
     map_size: int,
     now: Callable[[], float],
     warn: Callable[[str], None],
-    damage: str | None = None,
+    *,
+    damaged: tuple[Inode, str] | None = None,
     look_over: bool = True,
-) -> Any:
+    lock_seconds: float = LOCK_SECONDS,
+    opening: Callable[[Inode], None] = lambda inode: None,
+) -> OpenFile:
     """Return an LMDB environment that is sound, after moving aside what is not.
 
-    `map_size` is in bytes, `damage` what is known to be wrong with the file; without `look_over` another process has
-    read through it just now. Raises `UnusableError`. May block for
-    seconds. Not to be called while this process has the file open: closing any descriptor of the lock file would drop
-    LMDB's own lock on it.
+    `map_size` is in bytes. `damaged` names a file and what is known to be wrong with it; another file at the path is
+    not moved aside for it. Without `look_over` another process has read through the file just now. `opening` is called
+    with the file before LMDB maps it. Raises `UnusableError`. May block for `lock_seconds` and for as long as a child
+    reads the file. Not to be called while this process has the file open: closing any descriptor of the lock file
+    would drop LMDB's own lock on it.
     """
     try:
-        with _alone(path):
+        with _alone(path, lock_seconds):
             for _ in range(3):
                 try:
-                    if damage is not None:
-                        raise DamagedError(damage)
-                    return _open_sound(path, map_size, look_over)
+                    if damaged is not None and _is_at(path, damaged[0]):
+                        raise DamagedError(damaged[1])
+                    return _open_sound(path, map_size, look_over, opening)
                 except DamagedError as error:
                     aside = _move_aside(path, int(now()))
-                    damage = None
+                    damaged = None
                     warn(f"cache lmdb:{path} is damaged or foreign ({error}): moved to {aside}, a new one is started")
             raise UnusableError("even a new file is damaged")
+    except BlockingIOError as error:
+        raise UnusableError("another process holds the lock on its folder") from error
     except OSError as error:
         raise UnusableError(error.strerror or str(error)) from error
     except lmdb.Error as error:
         raise UnusableError(reason(error)) from error
 
 
-def open_existing(path: Path, map_size: int) -> Any:
+def open_existing(path: Path, map_size: int) -> OpenFile:
     """Return an environment on a file that another process made, and changes nothing when it is unsound.
 
     `map_size` is in bytes, at least; FileNotFoundError, `UnusableError`. As `open_file`: once a process.
     """
-    path.stat()
+    path.lstat()
     try:
-        return _open_checked(path, map_size)
+        return _open_checked(path, map_size, create=False)
     except DamagedError as error:
         raise UnusableError(f"damaged ({error})") from error
     except lmdb.Error as error:
         raise UnusableError(reason(error)) from error
 
 
+def _is_at(path: Path, inode: Inode) -> bool:
+    try:
+        return inode_of(path.lstat()) == inode
+    except FileNotFoundError:
+        return False
+
+
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _alone(path: Path, seconds: float) -> Iterator[None]:
     """One process at a time checks, moves aside and creates: two workers must not move aside each other's new file."""
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        deadline = time.monotonic() + _OPEN_LOCK_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -160,33 +160,65 @@ def _alone(path: Path) -> Iterator[None]:
         os.close(directory)
 
 
-def _open_sound(path: Path, map_size: int, look_over: bool) -> Any:
-    lock_path = _lock_path(path)
+def _open_sound(path: Path, map_size: int, look_over: bool, opening: Callable[[Inode], None]) -> OpenFile:
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         # A lock file that was left alone describes another file's transactions.
-        lock_path.unlink(missing_ok=True)
+        lock_path(path).unlink(missing_ok=True)
     else:
+        if stat.S_ISLNK(found.st_mode):
+            raise UnusableError("a symbolic link, which is not followed")
         if not stat.S_ISREG(found.st_mode):
             raise UnusableError("not a regular file")
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if found.st_size and look_over:
             _probe(path, map_size)
-    # LMDB writes to the lock file through a map, which is SIGBUS on a full disk: take the room now.
-    lock_file = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        os.posix_fallocate(lock_file, 0, 64 * (_READERS + 64))
-    finally:
-        os.close(lock_file)
-    return _open_checked(path, map_size)
+    return _open_checked(path, map_size, create=True, opening=opening)
 
 
-def _open_checked(path: Path, map_size: int) -> Any:
+def _open_checked(
+    path: Path, map_size: int, *, create: bool, opening: Callable[[Inode], None] = lambda inode: None
+) -> OpenFile:
     """Open the environment; raise `DamagedError` for what can be seen without walking through it."""
+    # Not O_RDWR: LMDB opens it again, and says what is missing. O_NONBLOCK: a FIFO that replaced the file just now.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    data = os.open(path, flags | os.O_CREAT if create else flags, 0o600)
+    lock = -1
     try:
-        environment = lmdb.open(
+        if not stat.S_ISREG(os.fstat(data).st_mode):
+            raise UnusableError("not a regular file")
+        if os.fstat(data).st_size:
+            check_data(data)
+        lock = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+        # LMDB writes to the lock file through a map, which is SIGBUS on a full disk: take the room now.
+        os.posix_fallocate(lock, 0, 64 * (_READERS + 64))
+        opening(inode_of(os.fstat(data)))
+        environment = _open_environment(path, map_size)
+    except BaseException:
+        if lock >= 0:
+            os.close(lock)
+        os.close(data)
+        raise
+    opened = OpenFile(path, environment, data, lock)
+    try:
+        if not _is_at(path, opened.inode):
+            raise UnusableError("it was replaced while it was opened")
+        environment.reader_check()
+        _check_format(environment)
+        check_data(data)
+    except BaseException as error:
+        opened.close()
+        if isinstance(error, lmdb.Error) and is_damage(error):
+            raise DamagedError(reason(error)) from error
+        raise
+    return opened
+
+
+def _open_environment(path: Path, map_size: int) -> Any:
+    try:
+        return lmdb.open(
             str(path),
             map_size=map_size,
             subdir=False,
@@ -198,23 +230,12 @@ def _open_checked(path: Path, map_size: int) -> Any:
             max_spare_txns=1,
         )
     except lmdb.Error as error:
+        # The meta pages were sound a moment ago, so what LMDB calls invalid is the lock file, or a page behind them.
+        if isinstance(error, lmdb.InvalidError | lmdb.VersionMismatchError):
+            raise UnusableError(f"its lock file is damaged or of another LMDB ({reason(error)})") from error
         if is_damage(error) or error.args[:1] == (errno.EINVAL,) or "Invalid argument" in str(error):
             raise DamagedError(reason(error)) from error
         raise
-    try:
-        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-        size = path.stat().st_size
-        # A file that was just made has no pages yet.
-        if environment.stat()["entries"] and size < needed:
-            raise DamagedError(f"truncated to {size} of {needed} bytes")
-        environment.reader_check()
-        _check_format(environment)
-    except BaseException as error:
-        environment.close()
-        if isinstance(error, lmdb.Error) and is_damage(error):
-            raise DamagedError(reason(error)) from error
-        raise
-    return environment
 
 
 def _check_format(environment: Any) -> None:
@@ -230,10 +251,6 @@ def _check_format(environment: Any) -> None:
         transaction.put(FORMAT_KEY, FORMAT)
 
 
-def _lock_path(path: Path) -> Path:
-    return path.with_name(path.name + "-lock")
-
-
 def _move_aside(path: Path, now: int) -> Path:
     aside = path.with_name(f"{path.name}.damaged-{now}")
     number = 0
@@ -243,7 +260,7 @@ def _move_aside(path: Path, now: int) -> Path:
     path.rename(aside)
     # A process that still has the old file open goes on with the old lock file, never with the new one's.
     with contextlib.suppress(FileNotFoundError):
-        _lock_path(path).rename(_lock_path(aside))
+        lock_path(path).rename(lock_path(aside))
     return aside
 
 
@@ -264,7 +281,7 @@ def _probe(path: Path, map_size: int) -> None:
 
 def _read_through(path: Path, map_size: int, seconds: float = 0.3) -> None:
     """What the child does: touch the tree in order and at random, for a bounded time, then the free list."""
-    environment = _open_checked(path, map_size)
+    environment = _open_checked(path, map_size, create=False).environment  # closed by the end of the process
     deadline = time.monotonic() + seconds
     with environment.begin() as transaction, transaction.cursor() as cursor:
         cursor.last()
@@ -290,6 +307,9 @@ def _main(arguments: list[str]) -> int:
     except lmdb.Error as error:
         print(reason(error))
         return _PROBE_DAMAGED if is_damage(error) else 1
+    except (UnusableError, OSError) as error:
+        print(error)  # the parent will meet it, too
+        return 1
     return 0
 
 

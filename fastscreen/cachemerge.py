@@ -15,9 +15,8 @@ from msgspec import Struct
 
 from fastscreen import cachefile
 from fastscreen.cache import Stamps, merged, pack_stamps, parse_stamps
+from fastscreen.cacheroom import MAX_SIZE
 
-MAP_SIZE = 1 << 30  # octets; a larger file's own size is taken over
-_MAP_MOST = 1 << 34
 _SLICE = 1000  # records a transaction: a worker's writer waits for it
 # Longer than a worker keeps what it has not written yet (fastscreen.cache writes each second).
 SETTLED_SECONDS = 2.5
@@ -41,23 +40,27 @@ def merge(
     progress: Callable[[int], None],
     warn: Callable[[str], None],
     wait: Callable[[float], None] = time.sleep,
+    max_size: int = MAX_SIZE,
 ) -> Merged:
-    """Merge them, in order of their keys. MergeError.
+    """Merge them, in order of their keys. MergeError: also when the file would be larger than `max_size` bytes.
 
     A worker writes the clients of the last second without looking at the file again. So when others have it open, all
     is merged once more when that is over: what such a write undid is put back.
     """
     try:
-        environment = cachefile.open_file(path, MAP_SIZE, time.time, warn)
+        file = cachefile.open_file(path, max_size, time.time, warn)
     except cachefile.UnusableError as error:
         raise MergeError(f"cache: {path}: {error}") from None
-    with contextlib.closing(environment):
+    with contextlib.closing(file):
+        environment = file.environment
         try:
             count = _all(environment, records, progress)
             if _others(environment):
                 wait(SETTLED_SECONDS)
                 _all(environment, records, lambda done: None)
             return count
+        except lmdb.MapFullError:
+            raise MergeError(f"cache: {path}: full with {max_size} bytes; raise cache.max_size") from None
         except lmdb.Error as error:
             raise MergeError(f"cache: {path}: {cachefile.reason(error)}") from None
 
@@ -67,7 +70,7 @@ def _all(environment: Any, records: Mapping[bytes, Stamps], progress: Callable[[
     keys = sorted(records)
     for first in range(0, len(keys), _SLICE):
         part = keys[first : first + _SLICE]
-        done = _grown(environment, [(key, records[key]) for key in part])
+        done = _followed(environment, [(key, records[key]) for key in part])
         count.new += done.new
         count.later += done.later
         count.same += done.same
@@ -75,18 +78,13 @@ def _all(environment: Any, records: Mapping[bytes, Stamps], progress: Callable[[
     return count
 
 
-def _grown(environment: Any, records: Iterable[tuple[bytes, Stamps]]) -> Merged:
-    """One slice, in a larger map when it needs one."""
+def _followed(environment: Any, records: Iterable[tuple[bytes, Stamps]]) -> Merged:
+    """One slice, in a larger map when another process made the file larger."""
     while True:
         try:
             return _slice(environment, records)
         except lmdb.MapResizedError:
             environment.set_mapsize(0)
-        except lmdb.MapFullError:
-            size = environment.info()["map_size"]
-            if size >= _MAP_MOST:
-                raise
-            environment.set_mapsize(min(2 * size, _MAP_MOST))
 
 
 def _slice(environment: Any, records: Iterable[tuple[bytes, Stamps]]) -> Merged:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Generator
 from typing import NoReturn, TypeVar
 
-from fastscreen import channel, signals
+from fastscreen import cachemark, channel, signals
 from fastscreen.allowlist import process as refresh
 from fastscreen.channel import Report
 from fastscreen.conditions import Conditions
@@ -37,7 +37,7 @@ class Silent:
 def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None:
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = held.mark(place)
-    mark[:] = bytes(len(mark))
+    cachemark.clear(mark)
     fork(held, place, lambda theirs: _work(held, place, theirs, mark, look_over_cache))
     place.expect(State.STARTING, time.monotonic() + START_SECONDS)
 

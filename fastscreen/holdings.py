@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fastscreen import (
     activation,
-    cachefile,
+    cachemark,
     channel,
     conditions,
     controlsocket,
@@ -54,7 +54,7 @@ class Holdings:
     list_versions: dict[Path, tuple[int, int, int]]
     """Of the lists' tables, as they were when `tables` read them."""
     marks: memoryview
-    """For each worker: whether it is in the cache's file just now, and which file that is (`cachefile.Mark`)."""
+    """`cachemark.SIZE` bytes for each worker: which cache file it is in just now."""
     pulses: memoryview
     """An octet for each of `watched`, which it changes every second."""
     rings: list[memoryview]
@@ -273,7 +273,7 @@ class Holdings:
     def share(self, count: int) -> None:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
-        self.marks = memoryview(mmap.mmap(-1, cachefile.MARK_SIZE * count))
+        self.marks = memoryview(mmap.mmap(-1, cachemark.SIZE * count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
@@ -314,9 +314,8 @@ class Holdings:
         return self.config.tls.level != "none" and self.certificates is not None
 
     def mark(self, place: Place) -> memoryview:
-        """A worker's bytes of `marks`."""
-        at = cachefile.MARK_SIZE * place.number
-        return self.marks[at : at + cachefile.MARK_SIZE]
+        """A worker's part of `marks`."""
+        return self.marks[cachemark.SIZE * place.number : cachemark.SIZE * (place.number + 1)]
 
     def order(self, order: channel.Order) -> None:
         """Tell the workers, and the others what is for them, too."""

@@ -28,6 +28,7 @@ from fastscreen import (
     __version__,
     activation,
     cachefile,
+    cachemark,
     channel,
     forks,
     handover,
@@ -41,6 +42,7 @@ from fastscreen import (
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
+from fastscreen.cachecheck import Inode
 from fastscreen.channel import Failed, MalformedError, Ready, Stop
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
@@ -83,7 +85,7 @@ class Supervisor:
         self._look_at = math.inf
         self._log_at = 0.0
         self._table_watch = TableWatch()
-        self._cache_deaths: dict[cachefile.Identity, list[float]] = {}
+        self._cache_deaths: dict[Inode, list[float]] = {}
         self._turns = Turns()
         self._refresh_is_given_up = False
         self._starting = True
@@ -588,8 +590,8 @@ class Supervisor:
                 self._fails(place, f"{place.name} {how_ended(code)}, {often}")
         elif not isinstance(place.answer, Failed):  # else the reason is known
             self._fails(place, f"{place.name} {how_ended(code)} before it served")
-        if place in held.places and -code in cachefile.CRASHES and any(held.mark(place)[:2]):
-            self._died_in_cache(cachefile.noted_file(held.mark(place)))
+        if place in held.places and -code in cachefile.CRASHES:
+            self._died_in_cache(cachemark.file_in_use(held.mark(place)))
 
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
@@ -600,7 +602,7 @@ class Supervisor:
         if lists.versions(held.config) != held.list_versions:
             self._jobs["tables"] = lambda: reload.read_tables_again(held)
 
-    def _died_in_cache(self, file: cachefile.Identity | None) -> None:
+    def _died_in_cache(self, file: Inode | None) -> None:
         """A worker crashed while it used this file; the second time the file is not trusted any more."""
         held, now = self._held, time.monotonic()
         if file is None or not held.config.cache.path:
@@ -614,7 +616,7 @@ class Supervisor:
             del self._cache_deaths[file]
             self._jobs["cache"] = functools.partial(self._move_cache_aside, Path(held.config.cache.path), file)
 
-    def _move_cache_aside(self, path: Path, file: cachefile.Identity) -> Steps[None]:
+    def _move_cache_aside(self, path: Path, file: Inode) -> Steps[None]:
         """In a child: it may have to wait for other processes."""
         held = self._held
         report = yield from forks.tried(held, functools.partial(_move_aside, held, path, file), MOVE_SECONDS)
@@ -693,7 +695,7 @@ class Supervisor:
             self._bury()
 
 
-def _move_aside(held: Holdings, path: Path, file: cachefile.Identity, answer: socket.socket) -> int:
+def _move_aside(held: Holdings, path: Path, file: Inode, answer: socket.socket) -> int:
     """In a child: move a cache's file aside, and log that."""
     log = held.target.for_child().log
     try:

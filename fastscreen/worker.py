@@ -44,12 +44,12 @@ class Crew(Struct, frozen=True):
 class Seat(Struct, frozen=True):
     """What makes one worker different from the others.
 
-    number: from 0; count: how many there are. channel: to the supervisor. mark: one shared byte that is not 0 while the
-    cache's file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of events,
-    which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of its own
-    first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them. crew: the
-    others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core works.
-    conditions: of this process.
+    number: from 0; count: how many there are. channel: to the supervisor. mark: shared memory (`cachemark`) that
+    says which cache file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of
+    events, which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of
+    its own first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them.
+    crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core
+    works. conditions: of this process.
     """
 
     number: int
@@ -222,9 +222,12 @@ class Worker:
             enabled=policy.enabled_tests(self._config),
             cleanup_interval=self._cleanup_interval(self._config),
             retention=settings.retention,
+            max_size=settings.max_size,
+            keep_free=settings.keep_free,
             mark=self._seat.mark,
             look_over=self._seat.look_over_cache,
             first=self._seat.number == 0,
+            conditions=self._seat.conditions,
         )
         cache.open()
         cache.start()
@@ -407,7 +410,11 @@ class Worker:
             await asked.close()
         if self._cache is not None:
             self._cache.configure(
-                policy.enabled_tests(settings), self._cleanup_interval(settings), settings.cache.retention
+                policy.enabled_tests(settings),
+                self._cleanup_interval(settings),
+                settings.cache.retention,
+                settings.cache.max_size,
+                settings.cache.keep_free,
             )
         self._screener.use_policy(built.policy)
         self._ask_for_offers(built.offers, settings)

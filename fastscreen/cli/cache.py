@@ -109,7 +109,8 @@ def run_stats(arguments: argparse.Namespace) -> int:
         return 0
     print(f"file      {stats.path}")
     print(f"entries   {stats.entries:,}")
-    print(f"size      {size(stats.size)} of {size(stats.map_size)}")
+    limit = f" of at most {size(stats.max_size)}" if stats.max_size else ""  # an older daemon does not say
+    print(f"size      {size(stats.size)}{limit}")
     looked = stats.hits + stats.misses
     print(f"look-ups  {looked:,}" + (f", {100 * stats.hits / looked:.1f} % found" if looked else ""))
     for part in stats.expiring:

@@ -109,7 +109,7 @@ def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> i
         give_folder(path.parent, user)
         if user:
             become(user)  # the file and its lock are the daemon's
-        done = cachemerge.merge(path, taken.records, _progress("stored"), _warn)
+        done = cachemerge.merge(path, taken.records, _progress("stored"), _warn, max_size=settings.cache.max_size)
     except OSError as error:
         print(f"fastscreen: {error.strerror or error}", file=sys.stderr)
         return 1

@@ -203,6 +203,8 @@ def _looked(what: str, path: Path, look: Callable[[Path, bool], Check], more: bo
 def _cache(path: Path, root: bool) -> Check:
     if root and not path.parent.exists() and _nearest(path.parent).is_dir():
         return Check("cache.path", True, f"{escaped(str(path))}: its folder will be made")
+    if path.is_symlink():
+        return Check("cache.path", False, f"{escaped(str(path))} is a symbolic link, which is not followed")
     return _writable("cache.path", path, also=path.parent)  # LMDB makes a lock file beside it
 
 

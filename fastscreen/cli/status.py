@@ -116,8 +116,9 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
     if status.cache is not None and status.cache.path:
         cache = status.cache
         looked = cache.hits + cache.misses
+        limit = f" of {size(cache.max_size)}" if cache.max_size else ""
         ratio = [f"hits {100 * cache.hits / looked:.1f} %"] if looked else []
-        yield from row("cache", [f"{cache.entries:,} entries", size(cache.size), *ratio])
+        yield from row("cache", [f"{cache.entries:,} entries", size(cache.size) + limit, *ratio])
     else:
         yield from row("cache", ["none"])
     yield ""

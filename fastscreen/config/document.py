@@ -25,7 +25,7 @@ fastscreen: FILE: postscreen_greet_wait: unknown name, this is Postfix's name; e
 
 * Times are whole numbers with a unit: `"90s"`, `"10m"`, `"12h"`, `"30d"`, `"1w"`. A number alone has the unit that
   stands with the key, as in Postfix.
-* Sizes are octets.
+* Sizes are bytes; where a key says so, also with a unit: `"512M"`, `"1G"`.
 * Actions: `ignore` only logs and lets the client on (and tests it again next time), `shadow` does the same and logs
   what `enforce` would have replied ([shadow.md](shadow.md)), `enforce` answers every recipient with 550 after the
   other tests were made, `drop` hangs up with 521 at once. In any case; `continue` is `ignore`.

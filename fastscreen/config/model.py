@@ -251,11 +251,14 @@ class Tls(Struct, frozen=True):
 
 
 class Cache(Struct, frozen=True):
-    """path: file of the cache; empty = no cache. cleanup_interval: 0 = never. prefix_*: bits of an address."""
+    """path: file of the cache; empty = no cache. cleanup_interval: 0 = never. max_size: bytes. keep_free: percent of
+    the file system. prefix_*: bits of an address."""
 
     path: str
     cleanup_interval: int
     retention: int
+    max_size: int
+    keep_free: int
     prefix_ipv4: int
     prefix_ipv6: int
 

@@ -625,6 +625,21 @@ KEYS = (
         ("postscreen_cache_retention_time",),
     ),
     Key(
+        "cache.max_size",
+        '"1G"',
+        values.Size("1M", "1024G"),
+        "Upper limit for the size of the cache's file, in bytes or with a unit `K`, `M` or `G` (1024³ bytes). When the "
+        "file is nearly full, expired entries are dropped first, then those that expire first; 1 GiB holds about 8 "
+        "million clients. The file never shrinks: the space of dropped entries is used again.",
+    ),
+    Key(
+        "cache.keep_free",
+        "5",
+        values.Number(0, 90),
+        "Percentage of the file system that the cache leaves free, for example for the mail queue. With less free, "
+        "the file does not grow: entries are dropped as with `max_size`. `0` disables this limit.",
+    ),
+    Key(
         "cache.prefix_ipv4",
         "32",
         values.Number(8, 32),

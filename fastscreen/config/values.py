@@ -225,6 +225,34 @@ class Time:
         return seconds
 
 
+class Size:
+    """Bytes: a whole number, or a text with a unit of 1024, 1024² or 1024³ bytes."""
+
+    _FORM = re.compile(r"([0-9]{1,12})([KMG]?)", re.ASCII)
+    _UNITS: ClassVar[dict[str, int]] = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+    def __init__(self, least: str, most: str) -> None:
+        self.least, self.most = self._read(least), self._read(most)
+        self.allowed = f'a number of bytes, or with a unit K, M or G, from "{least}" to "{most}"'
+
+    def _read(self, text: str) -> int:
+        found = self._FORM.fullmatch(text)
+        if not found:
+            raise ValueError
+        return int(found[1]) * self._UNITS[found[2]]
+
+    def parse(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(f"{shown(value)} is not a size; allowed: {self.allowed}")
+        try:
+            size = self._read(str(value))
+        except ValueError:
+            raise ValueError(f"bad size {shown(value)}; allowed: {self.allowed}") from None
+        if not self.least <= size <= self.most:
+            raise ValueError(f"size {shown(value)} is out of bounds; allowed: {self.allowed}")
+        return size
+
+
 class Address:
     """IPv4:port or [IPv6]:port. With a default port, the port may be left out and an IPv6 address may be bare."""
 

@@ -103,7 +103,7 @@ class House:
         self.names.change(time.time(), [self.shown.get(domain, domain) for domain in self.domains])
         # The cache's path takes effect when the daemon is started again, and then this process is another one.
         if self.store is None and config.cache.path:
-            self.store = Store(Path(config.cache.path))
+            self.store = Store(Path(config.cache.path), config.cache.max_size)
         self.enabled = tuple(at for at, on in enumerate(policy.enabled_tests(config)) if on)
         self._ask_names_of(nameservers(config))
 

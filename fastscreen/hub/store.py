@@ -14,8 +14,9 @@ import lmdb
 
 from fastscreen import cachefile, cachekey
 from fastscreen.cache import Stamps, pack_stamps, parse_stamps
+from fastscreen.cachecheck import DamagedError, LockError, OpenFile, ReplacedError
+from fastscreen.cacheroom import MAX_SIZE
 
-MAP_SIZE = 1 << 30  # octets; a larger file's own size is taken over
 LIST_SECONDS = 0.5
 DELETE_SECONDS = 5.0
 EXPIRING_SECONDS = 10.0
@@ -37,10 +38,10 @@ class StoreError(Exception):
 class Store:
     """All methods are called in one thread, and raise StoreError."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_size: int = MAX_SIZE) -> None:
         self.path = path
-        self._environment: Any = None
-        self._inode: tuple[int, int] | None = None
+        self._max_size = max_size
+        self._file: OpenFile | None = None
         self._known: tuple[tuple[int, ...], float, list[dict[str, Any]]] | None = None  # tests, when, what
 
     def get(self, key: bytes) -> Stamps | None:
@@ -101,6 +102,7 @@ class Store:
                 "entries": entries,
                 "size": self.path.stat().st_size,
                 "map_size": environment.info()["map_size"],
+                "max_size": self._max_size,
                 "expiring": self._expiring(environment, entries, enabled, now),
             }
 
@@ -116,36 +118,38 @@ class Store:
         return known[2]
 
     def close(self) -> None:
-        if self._environment is not None:
-            self._environment.close()
-            self._environment = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _use(self, work: Callable[[Any], Result]) -> Result:
         """Do something with the file; once more when another process has made it larger meanwhile."""
         try:
-            self._open()
             try:
-                return work(self._environment)
+                return work(self._open().environment)
             except lmdb.MapResizedError:
-                self._environment.set_mapsize(0)
-                return work(self._environment)
+                self.close()  # and open it in its new size
+                return work(self._open().environment)
         except FileNotFoundError:
             raise StoreError(f"cache: {self.path}: there is no such file yet") from None
         except lmdb.MapFullError:
-            raise StoreError(f"cache: {self.path}: is full until a worker makes it larger") from None
+            raise StoreError(f"cache: {self.path}: full; raise cache.max_size") from None
         except lmdb.Error as error:
             self.close()
             raise StoreError(f"cache: {self.path}: {cachefile.reason(error)}") from None
         except (cachefile.UnusableError, OSError) as error:
             raise StoreError(f"cache: {self.path}: {getattr(error, 'strerror', None) or error}") from None
 
-    def _open(self) -> None:
-        found = self.path.stat()
-        if self._environment is not None and self._inode == (found.st_dev, found.st_ino):
-            return
-        self.close()
-        self._environment = cachefile.open_existing(self.path, MAP_SIZE)
-        self._inode = (found.st_dev, found.st_ino)
+    def _open(self) -> OpenFile:
+        """The file as it is now: never one that was replaced, and never a map of one that is damaged."""
+        if self._file is not None:
+            try:
+                self._file.check()
+                return self._file
+            except (ReplacedError, LockError, DamagedError):
+                self.close()
+        self._file = cachefile.open_existing(self.path, self._max_size)
+        return self._file
 
 
 def _slice(environment: Any, place: bytes, network: Network | None) -> tuple[list[Entry], bytes | None]:

@@ -138,7 +138,8 @@ def test_stats(hub: Hub, ask: Ask) -> None:
         "path": "/var/lib/fastscreen/cache",
         "entries": 55000,
         "size": 9_000_000,
-        "map_size": 64_000_000,
+        "map_size": 32_000_000,
+        "max_size": 64_000_000,
         "hits": 170,
         "misses": 30,
         "expiring": [{"within": 0.0, "entries": 3}, {"within": 3600.0, "entries": 120}],
@@ -147,7 +148,7 @@ def test_stats(hub: Hub, ask: Ask) -> None:
     assert ask("cache", "stats")[1].splitlines() == [
         "file      /var/lib/fastscreen/cache",
         "entries   55,000",
-        "size      9.0 MB of 64.0 MB",
+        "size      9.0 MB of at most 64.0 MB",
         "look-ups  200, 85.0 % found",
         "expiring  3 already",
         "expiring  120 within 1 h",

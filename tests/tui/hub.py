@@ -240,6 +240,7 @@ class Hub:
             "entries": 1_211_552,
             "size": 142_000_000,
             "map_size": 1_073_741_824,
+            "max_size": 1_073_741_824,
             "hits": self.world.counts["cached"],
             "misses": 1_607_886,
             "expiring": [{"within": within, "entries": entries} for within, entries in steps],

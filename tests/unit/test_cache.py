@@ -14,75 +14,11 @@ from pathlib import Path
 import lmdb
 import msgpack  # type: ignore[import-untyped]
 import pytest
+from cachefixture import CLIENT, CLIENT6, DAY, NOW, WEEK, Fixture, stamps
 from peers import needs
 
 from fastscreen import cachefile
 from fastscreen.cache import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
-
-NOW = 1_800_000_000
-DAY = 86400
-WEEK = 7 * DAY
-CLIENT = bytes([192, 0, 2, 1])
-CLIENT6 = bytes.fromhex("20010db8000000000000000000000001")
-
-
-class Fixture:
-    """Caches on one path, the lines they said, and the time they believe in."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.now = NOW
-        self.warnings: list[str] = []
-        self.lines: list[str] = []
-        self._made: list[Cache] = []
-
-    def cache(
-        self,
-        *,
-        enabled: tuple[bool, ...] = (True, False, False, False, False),
-        cleanup_interval: int = 0,
-        retention: int = WEEK,
-        map_size: int = 1 << 30,
-        map_limit: int = 1 << 34,
-    ) -> Cache:
-        def run(callback: Callable[[], None]) -> None:
-            callback()
-
-        cache = Cache(
-            self.path,
-            warn=self.warnings.append,
-            log=self.lines.append,
-            wake=run,
-            enabled=enabled,
-            cleanup_interval=cleanup_interval,
-            retention=retention,
-            clock=lambda: self.now,
-            map_size=map_size,
-            map_limit=map_limit,
-        )
-        self._made.append(cache)
-        cache.open()
-        return cache
-
-    def close(self) -> None:
-        for cache in self._made:
-            cache.close()
-
-    def lookup(self, key: bytes) -> Stamps | None:
-        """What a new process finds."""
-        cache = self.cache()
-        found = cache.lookup(key)
-        cache.close()
-        return found
-
-    def write(self, records: Mapping[bytes, Stamps]) -> None:
-        cache = self.cache()
-        for key, stamps in records.items():
-            cache.store(key, stamps)
-        cache.close()
-
-    def aside(self) -> list[Path]:
-        return sorted(path for path in self.path.parent.glob("*.damaged-*") if not path.name.endswith("-lock"))
 
 
 @pytest.fixture
@@ -90,10 +26,6 @@ def fixture(tmp_path: Path) -> Iterator[Fixture]:
     fixture = Fixture(tmp_path / "cache")
     yield fixture
     fixture.close()
-
-
-def stamps(*values: int) -> Stamps:
-    return (*values, *(DISABLED,) * (5 - len(values)))
 
 
 # ---- records
@@ -448,40 +380,8 @@ def test_a_disk_that_becomes_full(small_disk: Path) -> None:
     assert fixture.lookup((4_999).to_bytes(16, "big")) == stamps(NOW)
 
 
-def test_a_full_map_is_cleaned_up_before_it_grows(fixture: Fixture) -> None:
-    cache = fixture.cache(map_size=1 << 20)
-    for number in range(15_000):
-        cache.store(number.to_bytes(4, "big"), stamps(NOW))
-    cache.turn()
-    fixture.now = NOW + 2 * WEEK
-    for number in range(15_000, 30_000):
-        cache.store(number.to_bytes(4, "big"), stamps(fixture.now))
-    cache.turn()
-    cache._tell()
-    assert fixture.lines == [f"cache lmdb:{fixture.path} full cleanup: retained=0 dropped=15000 entries"]
-    assert cache.lookup((29_999).to_bytes(4, "big")) == stamps(fixture.now)
-    cache.close()
-    assert fixture.warnings == []
-
-
-def test_a_full_map_of_valid_records_grows_to_its_limit(fixture: Fixture) -> None:
-    cache = fixture.cache(map_size=1 << 20, map_limit=1 << 22)
-    for start in range(0, 200_000, 10_000):
-        for number in range(start, start + 10_000):
-            cache.store(number.to_bytes(4, "big"), stamps(NOW))
-        cache.turn()
-    cache._tell()
-    assert cache.lookup(bytes(4)) == stamps(NOW)
-    assert fixture.warnings == [
-        f"cache lmdb:{fixture.path}: holds {1 << 22} bytes and may not grow: nothing new is stored"
-    ]
-    cache.close()
-    assert fixture.path.stat().st_size <= 1 << 22
-    assert fixture.lookup((20_000).to_bytes(4, "big")) == stamps(NOW)
-
-
 def test_another_process_that_grew_the_map_is_followed(fixture: Fixture) -> None:
-    cache = fixture.cache(map_size=1 << 20)
+    cache = fixture.cache(max_size=1 << 20, first=False)
     _run(_GROW, str(fixture.path))
     assert cache.lookup(b"\0\0\0\7") is None  # the map is too small for this batch
     cache.end_batch()
@@ -492,7 +392,7 @@ def test_another_process_that_grew_the_map_is_followed(fixture: Fixture) -> None
 _GROW = """
 import sys
 from fastscreen.cache import Cache
-cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, map_size=1 << 20)
+cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 24)
 cache.open()
 for number in range(60_000):
     cache.store(number.to_bytes(4, "big"), (number, 1, 1, 1, 1))

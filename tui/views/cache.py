@@ -61,7 +61,7 @@ class CacheView(TableView):
     def _stats(self, stats: CacheStats) -> None:
         width = self.size.width
         size = Text(" ").append(count(stats.entries), STRONG).append(" entries, ", MUTED)
-        size.append(octets(stats.size), STRONG).append(f" of {octets(stats.map_size)}", MUTED)
+        size.append(octets(stats.size), STRONG).append(f" of {octets(stats.max_size)}", MUTED)
         size.append("   hits ", MUTED).append(share(stats.hits, stats.hits + stats.misses), OK)
         size.append(f" of {count(stats.hits + stats.misses)} look-ups", MUTED)
         place = Text(" ").append(stats.path, MUTED)

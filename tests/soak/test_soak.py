@@ -1,0 +1,76 @@
+"""Two minutes of `make soak` with a fixed seed, and the parts of it that can be looked at alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peers import needs
+
+from soak import nameserver, nemesis
+from soak.faults import FAULTS
+from soak.process_faults import takes_signal
+
+TESTS = Path(__file__).resolve().parents[1]
+ARCHITECTURE = TESTS.parent / "docs/architecture.md"
+SEED = 7
+MINUTES = 2
+
+
+def test_two_minutes() -> None:
+    needs.root("namespaces of its own")
+    needs.program("unshare")
+    needs.program("ip")
+    needs.program("openssl")
+    command = [sys.executable, "-m", "soak", "--minutes", str(MINUTES), "--seed", str(SEED)]
+    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False, env=environment)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+
+
+def test_the_failure_table_names_every_fault() -> None:
+    """So that the page and the soak cannot part."""
+    text = ARCHITECTURE.read_text()
+    assert [name for name in FAULTS if f"`{name}`" not in text] == []
+
+
+def test_faults_can_be_chosen_by_name() -> None:
+    assert nemesis.chosen(["mta_full", "log_fifo"], ["log_fifo"], 1) == ["mta_full"]
+    assert "worker_hangs" in nemesis.chosen([], [], 15)
+    assert "worker_hangs" not in nemesis.chosen([], [], 2)
+    with pytest.raises(ValueError, match="unknown fault 'nonsense'"):
+        nemesis.chosen(["nonsense"], [], 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "listed"),
+    [
+        ("2.0.0.127.bl1.test", "ok", True),
+        ("9.0.66.127.bl2.test", "ok", True),
+        ("9.0.10.127.bl1.test", "ok", False),
+        ("9.0.10.127.bl1.test", "lists-world", True),
+        ("9.0.66.127.wl.test", "ok", False),
+    ],
+)
+def test_what_the_lists_say(name: str, mode: str, listed: bool) -> None:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    question = bytes(12) + labels + b"\0\0\1\0\1"
+    answer = nameserver.reply(question, mode)
+    assert answer is not None
+    assert int.from_bytes(answer[6:8], "big") == listed
+    assert nameserver.reply(question, "silent") is None
+
+
+def test_signals_that_a_process_takes() -> None:
+    program = "import signal, sys; signal.signal(signal.SIGUSR2, print); print(flush=True); sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert takes_signal(child.pid, 12)
+        assert not takes_signal(child.pid, 10)
+    finally:
+        child.communicate()
