@@ -46,9 +46,15 @@ cdef extern from "<sys/stat.h>" nogil:
     struct file_status "stat":
         uint64_t st_dev, st_ino
         uint32_t st_mode
+        int64_t st_size
     int fstat(int fd, file_status* found)
     bint S_ISREG(uint32_t mode)
     bint S_ISSOCK(uint32_t mode)
+
+cdef extern from "<unistd.h>" nogil:
+    int ftruncate(int fd, int64_t size)
+    int64_t lseek(int fd, int64_t offset, int whence)
+    const int SEEK_CUR
 
 cdef extern from "<sys/socket.h>" nogil:
     Py_ssize_t send(int fd, const void* data, size_t size, int flags)
@@ -139,6 +145,7 @@ cdef class Log:
     cdef bint contended         # the lock was not to be had: its holder is stopped
     cdef uint64_t device, inode
     cdef size_t cut             # bytes of the first line in the buffer that are in the file already
+    cdef int64_t cut_end        # where in the file they end
     cdef readonly int problem   # errno of the last write, 0: it went well, or the reader was not ready
     cdef int lost_to            # errno of the write that went before the first lost line
     cdef readonly bint disconnected
@@ -187,14 +194,22 @@ cdef class Log:
         cdef Turn* turn
         if self.cut and self.regular:
             if self.shared is None:
-                write(self.fd, b"\n", 1)
+                self.end_cut()
             elif self.take_turn():
                 turn = self.shared.turn
-                if turn.cut_by == self.writer and write(self.fd, b"\n", 1) == 1:
+                if turn.cut_by == self.writer and self.end_cut():
                     turn.cut_by = 0
                 pthread_mutex_unlock(&turn.mutex)
         self.cut = 0
         self.fd = -1
+
+    cdef bint end_cut(self) noexcept:
+        """Take the beginning of our cut line off the file's end; if anything stands behind it, end it there."""
+        cdef file_status found
+        if fstat(self.fd, &found) == 0 and found.st_size == self.cut_end and self.cut_end >= <int64_t> self.cut:
+            if ftruncate(self.fd, self.cut_end - <int64_t> self.cut) == 0:
+                return True
+        return write(self.fd, b"\n", 1) == 1
 
     @property
     def kept(self):
@@ -585,6 +600,8 @@ cdef class Log:
                 whole = newline + 1 - self.buffer
             self.length -= whole
             memmove(self.buffer, self.buffer + whole, self.length)
+        if self.regular and written > whole and written > self.cut:
+            self.cut_end = lseek(self.fd, 0, SEEK_CUR)
         self.cut = written - whole
         if self.shared is None or self.syslog:
             return

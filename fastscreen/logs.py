@@ -107,7 +107,7 @@ class LogTarget:
         self._shown = text
 
     def _condition(self) -> str:
-        lost, why = self.log.lost, os.strerror(self.log.problem) if self.log.problem else "the reader is too slow"
+        lost, why = self.log.lost, self._why
         if self.problem:
             return f"{self.problem}: {f'{lost} lines lost so far' if lost else self._meanwhile}"
         if lost:
@@ -115,6 +115,15 @@ class LogTarget:
         if self.log.problem and self.log.kept:
             return f"{self._name}: {why}: lines are kept in memory, up to 1 MiB"
         return ""
+
+    @property
+    def _why(self) -> str:
+        """Why lines are kept."""
+        if self.log.problem:
+            return os.strerror(self.log.problem)
+        if self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode):
+            return "waiting for another process, whose line found no room"
+        return "the reader is too slow"
 
     @property
     def _name(self) -> str:
@@ -178,7 +187,7 @@ class LogTarget:
     def close(self) -> None:
         """Write what there is. What cannot be written is lost: standard error tells how much."""
         self.log.flush()
-        why = os.strerror(self.log.problem) if self.log.problem else "the reader is too slow"
+        why = self._why
         self.log.let_go()
         if self._fd >= 0:
             os.close(self._fd)

@@ -445,7 +445,8 @@ def test_a_process_that_does_not_complete_its_line_holds_up_nobody(shared: Share
 
 
 def test_a_cut_line_comes_again_in_the_next_file(shared: Shared, tmp_path: Path) -> None:
-    """Rotation: no file begins with the rest of a line. Who writes to another file already is not held up."""
+    """Rotation: no file begins with the rest of a line, or ends with the beginning of one. Who writes to another file
+    already is not held up."""
     first, second = shared.new(), shared.new()
     cut(first, shared)
     next_file = tmp_path / "next"
@@ -455,8 +456,21 @@ def test_a_cut_line_comes_again_in_the_next_file(shared: Shared, tmp_path: Path)
     with room_for(shared.path.stat().st_size):
         shared.open(first, next_file)
     first.flush()
-    assert shared.path.read_bytes()[BASE:].endswith(b"]: one")
+    assert shared.lines() == []
     assert [line.partition("]: ")[2] for line in next_file.read_text().splitlines()] == ["three", "one two"]
+
+
+def test_what_another_program_has_written_behind_a_cut_line_stays(shared: Shared) -> None:
+    """Only what is ours is taken off the file's end."""
+    log = shared.new()
+    cut(log, shared)
+    with shared.path.open("ab") as file:
+        file.write(b" other\n")
+    end = shared.path.stat().st_size
+    with room_for(end):
+        log.flush()
+    log.let_go()
+    assert shared.lines() == ["one other", ""]
 
 
 def test_two_files_with_cut_lines(shared: Shared, tmp_path: Path) -> None:
