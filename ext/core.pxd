@@ -450,7 +450,8 @@ cdef struct Dialogue:
     Asking* asking          # NULL: no MTA is asked
     char* refusal           # the MTA's reply to MAIL, line ends included; NULL: no MTA has refused it
     uint32_t refusal_length
-    uint32_t refused        # RCPT commands of this session that `refusal` has answered
+    int64_t refused_until   # µs, monotonic: RCPT commands after this count for the command limit again
+    uint32_t refused        # RCPT commands of this session that did not count
     uint64_t chunk          # bytes of a refused BDAT chunk that are still to come
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
