@@ -558,7 +558,7 @@ cdef enum EventKind:
     EVENT_DISCONNECT        # number: µs since CONNECT
     EVENT_STRESS_ON         # number: sessions
     EVENT_STRESS_OFF
-    EVENT_CONTINUED         # a session goes on with an MTA; text: what that said to the RCPT
+    EVENT_CONTINUED         # an MTA answered; text: what it said to the RCPT, or to MAIL when it refused that
     EVENT_CONTINUE_FAILED   # text: why
     EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
     EVENT_VETOED            # came in where nobody is passed
