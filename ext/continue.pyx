@@ -3,9 +3,9 @@
 # there on the session is relayed. While the MTA is asked, what the client sends waits in the kernel. When no MTA
 # answers, the client gets its 450 after all, and nothing is lost: what it passed is remembered when it goes.
 #
-# The client has been told 250 to its MAIL. When the MTA refuses that MAIL, the client believes in a transaction that the
-# MTA does not have, so the session is not relayed: the MTA is left, and the engine gives the MTA's reply to MAIL to all
-# that belongs to this transaction. The next transaction asks the MTA again.
+# The client has been told 250 to its MAIL. When the MTA refuses that MAIL, the client has a transaction that the MTA
+# does not have, so the session is not relayed: the connection to the MTA is closed, and the engine gives its reply
+# to MAIL to all that belongs to this transaction. The next transaction asks the MTA again.
 
 cdef enum:
     # EHLO keywords, as ehlo.py numbers them, that an MTA must have if the client was told of them
@@ -225,7 +225,7 @@ cdef void continue_mail_refused(Screener core, Session* session, int32_t size, b
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
     continue_answered(core, session, size)
-    refusal_keep(dialogue, asking.reply, size)
+    refusal_keep(core, session, asking.reply, size)
     if not hangs_up:
         send(session.mta, b"QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL)
     relay_free(core, session)
@@ -330,10 +330,12 @@ cdef void asking_free(Dialogue* dialogue) noexcept nogil:
 
 # ---- a transaction whose MAIL the MTA has refused
 
-cdef void refusal_keep(Dialogue* dialogue, const char* reply, int32_t size) noexcept:
+cdef void refusal_keep(Screener core, Session* session, const char* reply, int32_t size) noexcept:
     """Keep the MTA's reply. Out of memory there is none: then the engine replies 450."""
+    cdef Dialogue* dialogue = session.dialogue
     keep_text(&dialogue.refusal, reply, size)
     dialogue.refusal_length = size
+    dialogue.refused_until = core.now + (<Policy> session.policy).continue_time
 
 
 cdef bint refusal_covers(Session* session, const Line* line) noexcept:
@@ -362,10 +364,13 @@ cdef bint refusal_reply(Screener core, Session* session) noexcept:
     return False
 
 
-cdef bint refusal_answers_freely(Dialogue* dialogue, int command) noexcept nogil:
+cdef bint refusal_answers_freely(Screener core, Dialogue* dialogue, int command) noexcept:
     """True for one more recipient that is only to hear why MAIL was refused: a 421 in its place would defer what the
-    MTA refused for good. Bounded, since command_count_limit does not count it."""
-    if dialogue.refusal == NULL or command != CMD_RCPT or dialogue.refused == FREE_REFUSALS:
+    MTA refused for good. Bounded in number, and by the time that a client may wait for an MTA, since
+    command_count_limit does not count it."""
+    if dialogue.refusal == NULL or command != CMD_RCPT:
+        return False
+    if dialogue.refused == FREE_REFUSALS or core.now > dialogue.refused_until:
         return False
     dialogue.refused += 1
     return True

@@ -502,7 +502,8 @@ cdef struct Dialogue:
     Asking* asking          # NULL: no MTA is asked
     char* refusal           # the MTA's reply to MAIL, line ends included; NULL: no MTA has refused it
     uint32_t refusal_length
-    uint32_t refused        # RCPT commands of this session that `refusal` has answered
+    int64_t refused_until   # µs, monotonic: RCPT commands after this count for the command limit again
+    uint32_t refused        # RCPT commands of this session that did not count
     uint64_t chunk          # bytes of a refused BDAT chunk that are still to come
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
@@ -610,7 +611,7 @@ cdef enum EventKind:
     EVENT_DISCONNECT        # number: µs since CONNECT
     EVENT_STRESS_ON         # number: sessions
     EVENT_STRESS_OFF
-    EVENT_CONTINUED         # a session goes on with an MTA; text: what that said to the RCPT
+    EVENT_CONTINUED         # an MTA answered; text: what it said to the RCPT, or to MAIL when it refused that
     EVENT_CONTINUE_FAILED   # text: why
     EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
     EVENT_VETOED            # came in where nobody is passed

@@ -112,7 +112,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
             return False
     if line.command == CMD_RCPT:
         deep_passed(session)
-    if not refusal_answers_freely(dialogue, line.command):
+    if not refusal_answers_freely(core, dialogue, line.command):
         dialogue.commands += 1
     if dialogue.commands > policy.command_limit and line.command != CMD_QUIT:
         log_begin(core, session, "COMMAND COUNT LIMIT from ")

@@ -1,6 +1,7 @@
 """Continue, when the MTA refuses MAIL: the client was told 250 to it, so its whole transaction gets the MTA's reply."""
 
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -215,6 +216,20 @@ def test_bounded(start: Start) -> None:
                     break
             assert asked <= 20
             screener.line(rf"COMMAND COUNT LIMIT from {client.pattern}")
+
+
+def test_bounded_in_time(start: Start) -> None:
+    """A slow client's recipients count again after `continue_time_limit`: it does not hold its place for long."""
+    with ProxyMta(Refusing(REFUSALS[0])) as mta:
+        screener = start(going_on(mta.target, continue_time_limit="1s"))
+        with screener.connect() as client:
+            until_rcpt(client)
+            told = 0
+            while client.ask(b"RCPT TO:<b@here.test>") == REFUSALS[0] + b"\r\n":
+                told += 1
+                time.sleep(0.05)
+            assert told < 200
+            screener.line(rf"COMMAND COUNT LIMIT from {client.pattern} after RCPT")
 
 
 def test_a_client_that_does_not_read_is_left(start: Start) -> None:
