@@ -238,7 +238,7 @@ cdef struct Reply:
     uint8_t state           # ReplyState
     uint8_t count
     uint8_t timed_out
-    uint8_t unasked         # there was no room for the question, or no memory: nothing is known of the client
+    uint8_t unasked         # there was no room for the question in time, or no memory: nothing is known of the client
     uint32_t one            # the address, in network byte order, when count is 1
     uint32_t* many          # the addresses when count is above 1
     Query* query            # the question while REPLY_ASKED
@@ -294,6 +294,7 @@ cdef struct Query:
     uint8_t sends
     uint32_t refused        # marks of the resolvers that do not know
     uint8_t place           # Place
+    bint waited             # for room: it had less time than the others, so no answer means nothing
     bint lined_up           # sent with the end of this batch
 
 

@@ -355,8 +355,12 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
 
 
 cdef inline bint reply_is_unasked(const Reply* reply) noexcept nogil:
-    """The question was never sent, for want of room: what the list would say is not known."""
-    return reply.unasked or (reply.state == REPLY_ASKED and reply.query.sends == 0 and not reply.query.token)
+    """The question was not sent in time, for want of room: what the list would say is not known."""
+    return reply.unasked or (reply.state == REPLY_ASKED and query_is_unasked(reply.query))
+
+
+cdef inline bint query_is_unasked(const Query* query) noexcept nogil:
+    return query.waited or (query.sends == 0 and not query.token)
 
 
 cdef bint reply_matches(const Reply* reply, const uint8_t* octets) noexcept nogil:

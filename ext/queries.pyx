@@ -38,6 +38,7 @@ cdef void query_renew(Screener core, Query* query) noexcept:
     query_withdraw(core.dnsbl, query)
     query_give_up_place(core, query)
     query.resolver = core.dnsbl.resolvers
+    query.waited = False
     query_admit(core, query)
 
 
@@ -51,6 +52,7 @@ cdef void query_admit(Screener core, Query* query) noexcept:
         query_grant(core, list, share, query)
         return
     query.place = PLACE_WAITING
+    query.waited = True
     query.next = NULL
     query.prev = share.tail
     if share.tail != NULL:
@@ -138,7 +140,7 @@ cdef void query_abandon(Screener core, Query* query) noexcept:
     cdef Lookup* lookup = query.lookup
     cdef List* list = &lookup.lists_of[query.list]
     cdef bint sent = query.sends or query.token
-    if not sent and query.asked < core.now:     # else the client has left at once
+    if query_is_unasked(query) and query.asked < core.now:      # else the client has left at once
         log_unasked(core, query)
     if sent and list.abandoned < list.budget // ABANDONED_PART:
         query_give_up_place(core, query)
@@ -216,7 +218,7 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
         log_silence(core)
     if core.now + 1000 >= query.deadline:
         reply.state = REPLY_FAILED
-        if query.sends == 0 and not query.token:
+        if query_is_unasked(query):
             reply.unasked = True
             log_unasked(core, query)
             query_end(core, query)

@@ -1,6 +1,5 @@
 """A fastscreen process with one settings profile."""
 
-import ipaddress
 import shutil
 import sys
 import time
@@ -8,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastscreen.cache import Cache
+from fastscreen.config import Prefix
+from fastscreen.core import cache_key_of
 from peers import nameserver, postfix, processes, profiles
 from peers.namespace import Namespace
 
@@ -95,7 +96,7 @@ class Screener:
         cache = Cache(self.cache, warn=said.append, log=said.append, wake=lambda callback: callback())
         cache.open()
         try:
-            found = cache.lookup(ipaddress.ip_address(address).packed)
+            found = cache.lookup(cache_key_of(address, Prefix(32, 64)))
         finally:
             cache.close()
         if said:

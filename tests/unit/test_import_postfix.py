@@ -119,6 +119,8 @@ def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.Capture
     assert made.raw.pop("engine") == {"smtputf8": False}
     assert not any(made.raw.values())
     assert "TO DO" in made.above("access.mynetworks")
+    for key in ("cache.prefix_ipv6", "limits.client_connection_prefix_ipv6"):
+        assert "128 is postscreen's way" in made.above(key)
 
 
 CASES = [
