@@ -243,6 +243,29 @@ def test_a_balancers_port_at_an_address_of_another_machine_stays_a_balancers(
     assert made.says("listen.proxy", 'omitted: "198.51.100.7:2525"')
 
 
+@pytest.mark.parametrize("timeout", ["soon", "0", "99999999999"])
+def test_a_balancers_port_without_a_valid_timeout(
+    timeout: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made(
+        folder,
+        capsys,
+        f"postscreen_upstream_proxy_protocol = haproxy\npostscreen_upstream_proxy_timeout = {timeout}\n",
+    )
+    assert made.values["listen.proxy"][0]["timeout"] == "5s"
+    assert made.says("listen.proxy", f"postscreen_upstream_proxy_timeout = {timeout} is omitted")
+
+
+def test_one_unknown_protocol_leaves_the_other_ports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    option = "postscreen -o postscreen_upstream_proxy_protocol"
+    (folder / "master.cf").write_text(
+        f"{MASTER}2525 inet n - n - 1 {option}=haproxy\n2526 inet n - n - 1 {option}=other\n"
+    )
+    made = Made(folder, capsys, "")
+    assert [port["addresses"][0] for port in made.values["listen.proxy"]] == ["0.0.0.0:2525"]
+    assert made.says("listen.proxy", "2526/inet is omitted: upstream_proxy_protocol = other is unknown")
+
+
 def test_an_address_that_all_addresses_cover(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both cannot be bound, in Postfix, either."""
     proxy = "inet n - n - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy\n"
