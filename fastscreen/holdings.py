@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fastscreen import activation, channel, controlsocket, limits, notify, policy, privileges, warningbook
+from fastscreen import activation, channel, controlsocket, notify, policy, privileges, warningbook
 from fastscreen.allowlist import lists
 from fastscreen.channel import ReopenLog
 from fastscreen.config import Config
@@ -213,7 +213,7 @@ class Holdings:
 
 def warnings_of(tables: policy.Tables, count: int) -> tuple[str, ...]:
     """What is odd in the tables: every worker finds the same, so it is told once. ValueError: no policy."""
-    return tables.policy("", lambda text: None, limits.Share(0, count)).warnings
+    return tables.policy("", lambda text: None, policy.Share(0, count)).warnings
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:
