@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +133,23 @@ def test_tables_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[
         assert made.says(key, "omitted: ", str(folder))
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that every user may enter, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "master.cf").write_text(MASTER)
+        yield folder
+
+
 @needs_root
 def test_a_table_that_only_root_may_read(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon reads it as its user."""
-    monkeypatch.undo()
+    folder = open_folder
     monkeypatch.setattr(postfix_settings, "postconf_program", lambda: None)
-    for each in (folder, *list(folder.parents)[:2]):
-        each.chmod(0o755)
     for name, mode in (("secret", 0o600), ("open", 0o644)):
         (folder / name).write_text("192.0.2.1 permit\n")
         (folder / name).chmod(mode)
