@@ -17,7 +17,6 @@ from fastscreen import (
     channel,
     conditions,
     controlsocket,
-    limits,
     notify,
     oom,
     policy,
@@ -346,7 +345,7 @@ class Holdings:
 
 def warnings_of(tables: policy.Tables, count: int) -> tuple[str, ...]:
     """What is odd in the tables: every worker finds the same, so it is told once. ValueError: no policy."""
-    return tables.policy("", lambda text: None, limits.Share(0, count)).warnings
+    return tables.policy("", lambda text: None, policy.Share(0, count)).warnings
 
 
 def close_all(sockets: Iterable[socket.socket]) -> None:

@@ -13,7 +13,7 @@ RESERVED_DESCRIPTORS = 100
 PIPE_DESCRIPTORS = 128  # PIPES of ext/relay.pyx, two ends each
 LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
 LEAST_RELAY = 10
-SAFE_HANDOFFS = 100  # the default: so many known clients pass even where descriptors are few
+SAFE_HANDOFFS = 100  # hand-offs and relayed sessions: so many known clients pass even where descriptors are few
 FEW_CLIENTS = 100  # under test: fewer are worth a warning, though nobody asked for more
 MANY_CLIENTS = 10_000  # for which root raises the limit of open files, where nobody asked for a number
 
@@ -59,9 +59,11 @@ def room(config: Config, share: Share = WHOLE) -> Room:
     if relays(config):
         wants["relay"] = 2 * asked.relay if asked.relay else free // 2
     parts = _divided(free, wants)
+    safe = share.of(SAFE_HANDOFFS)
     pre_queue = max(min(asked.pre_queue or LEAST_PRE_QUEUE, LEAST_PRE_QUEUE), parts["pre_queue"])
-    post_queue = max(parts["post_queue"] // asked.each_handoff, min(asked.post_queue, share.of(SAFE_HANDOFFS)))
-    relay = max(min(asked.relay or LEAST_RELAY, LEAST_RELAY), parts.get("relay", 2 * asked.relay or free // 2) // 2)
+    post_queue = max(parts["post_queue"] // asked.each_handoff, min(asked.post_queue, safe))
+    least_relay = min(asked.relay, safe) if asked.relay else LEAST_RELAY
+    relay = max(least_relay, parts.get("relay", 2 * asked.relay or free // 2) // 2)
     needed = asked.descriptors(FEW_CLIENTS)
     warnings = []
     for name, configured, got, wanted, what in (

@@ -16,7 +16,9 @@ from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Prox
 from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
-from fastscreen.limits import WHOLE, Share, room
+from fastscreen.limits import WHOLE
+from fastscreen.limits import Share as Share
+from fastscreen.limits import room as room
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.sockaddr import packed

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import channel, limits, place, policy, resolver
+from fastscreen import channel, place, policy, resolver
 from fastscreen.cache import Cache
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.conditions import Conditions
@@ -67,8 +67,8 @@ class Seat(Struct, frozen=True):
     conditions: Conditions
 
     @property
-    def share(self) -> limits.Share:
-        return limits.Share(self.number, self.count)
+    def share(self) -> policy.Share:
+        return policy.Share(self.number, self.count)
 
 
 class Worker:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastscreen import limits, policy
+from fastscreen import policy
 from fastscreen.access import AccessList, load_access, load_networks
 from fastscreen.conditions import Condition, Conditions
 from fastscreen.config import Config, ConfigError, Prefix
@@ -136,11 +136,11 @@ class House:
                 found[one.kind, one.text] = one
         return sorted(found.values(), key=lambda one: one.since)
 
-    def share(self, worker: int) -> limits.Share:
-        return limits.Share(worker, len(self.crew))
+    def share(self, worker: int) -> policy.Share:
+        return policy.Share(worker, len(self.crew))
 
     def pre_queue(self, worker: int) -> int:
-        return limits.room(self.config, self.share(worker)).pre_queue
+        return policy.room(self.config, self.share(worker)).pre_queue
 
     # ---- the cache's file
 
@@ -189,7 +189,7 @@ class House:
         if answer is None:
             answer = {"sessions": 0, "handoffs": 0, "relayed": 0, "relays": 0, "stress": False}
         sessions, handoffs, relays = answer["sessions"] - answer["relayed"], answer["handoffs"], answer["relays"]
-        room = limits.room(self.config, self.share(worker))
+        room = policy.room(self.config, self.share(worker))
         return Limits(sessions, handoffs, relays, room.pre_queue, room.post_queue, room.relay, answer["stress"])
 
     # ---- clients' names

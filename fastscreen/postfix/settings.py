@@ -137,24 +137,33 @@ class Postconf:
 
 
 class Postfix(Struct, frozen=True):
-    """One configuration folder. main: what main.cf sets; services: master.cf's. notes: what was odd in reading them."""
+    """One configuration folder. main: what main.cf sets; services: master.cf's. notes: what was odd in reading them.
+
+    seen: the settings that were asked for, by service; each costs two runs of postconf.
+    """
 
     folder: Path
     main: dict[str, str]
     services: list[Service]
     postconf: Postconf | None
     notes: list[str] = []
+    seen: dict[str, Settings] = {}
 
     def settings(self, service: Service | None) -> Settings:
         """What a service sees, without postconf where that refuses it: as with the addresses of another machine."""
+        name = service.full_name if service else ""
+        if name not in self.seen:
+            self.seen[name] = self._settings(service)
+        return self.seen[name]
+
+    def _settings(self, service: Service | None) -> Settings:
         folder = self.folder.absolute()
-        try:
-            return Settings(self.main, service, self.postconf, folder)
-        except ReadError as error:
-            note = f"{error}: read without postconf"
-            if note not in self.notes:
-                self.notes.append(note)
-            return Settings(self.main, service, None, folder)
+        if not self.notes:
+            try:
+                return Settings(self.main, service, self.postconf, folder)
+            except ReadError as error:
+                self.notes.append(f"{error}: read without postconf")
+        return Settings(self.main, service, None, folder)
 
     def postscreens(self) -> list[Service]:
         return [service for service in self.services if service.command == "postscreen"]

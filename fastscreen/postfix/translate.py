@@ -360,7 +360,10 @@ class _Importer:
             def listening_there(other: Other = other) -> list[str]:
                 return self._listening_of([other.service], other.settings)
 
-            found.append(self._proxy_port(protocol, other.settings, listening_there))
+            try:
+                found.append(self._proxy_port(protocol, other.settings, listening_there))
+            except ValueError as error:
+                self.note(f"{escaped(other.service.full_name)} is omitted: {error}", todo=True)
         ports = [port for port in found if port is not None]
         if ports:
             self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
@@ -374,14 +377,17 @@ class _Importer:
             return None
         if protocol != "haproxy":
             raise ValueError(f"upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
-        timeout = _TIME.match(settings.value("postscreen_upstream_proxy_timeout"))
-        if timeout is None:
-            raise ValueError("postscreen_upstream_proxy_timeout is no time")
-        return {
-            "addresses": listening_there(),
-            "trusted": list(_EVERYWHERE),
-            "timeout": f"{timeout[1]}{timeout[2] or 's'}",
-        }
+        text = settings.value("postscreen_upstream_proxy_timeout")
+        timeout = _TIME.match(text)
+        shown = f"{timeout[1]}{timeout[2] or 's'}" if timeout else ""
+        try:
+            values.Time().parse(shown)
+        except ValueError:  # no reason to take a PROXY header for a client's words
+            self.note(
+                f"postscreen_upstream_proxy_timeout = {escaped(text)} is omitted: not a time; 5s instead", todo=True
+            )
+            shown = "5s"
+        return {"addresses": listening_there(), "trusted": list(_EVERYWHERE), "timeout": shown}
 
     def _handoff(self, key: Key) -> str:
         queue, service = self.settings.value("queue_directory"), self.settings.value("smtpd_service_name")

@@ -7,6 +7,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +133,23 @@ def test_tables_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[
         assert made.says(key, "omitted: ", str(folder))
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """One that every user may enter, unlike tmp_path."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "master.cf").write_text(MASTER)
+        yield folder
+
+
 @needs_root
 def test_a_table_that_only_root_may_read(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    open_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon reads it as its user."""
-    monkeypatch.undo()
+    folder = open_folder
     monkeypatch.setattr(postfix_settings, "postconf_program", lambda: None)
-    for each in (folder, *list(folder.parents)[:2]):
-        each.chmod(0o755)
     for name, mode in (("secret", 0o600), ("open", 0o644)):
         (folder / name).write_text("192.0.2.1 permit\n")
         (folder / name).chmod(mode)
@@ -241,6 +251,29 @@ def test_a_balancers_port_at_an_address_of_another_machine_stays_a_balancers(
     assert made.values["listen.addresses"] == []
     assert made.values["listen.proxy"][0]["addresses"] == ["0.0.0.0:2525", "[::]:2525"]
     assert made.says("listen.proxy", 'omitted: "198.51.100.7:2525"')
+
+
+@pytest.mark.parametrize("timeout", ["soon", "0", "99999999999"])
+def test_a_balancers_port_without_a_valid_timeout(
+    timeout: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Made(
+        folder,
+        capsys,
+        f"postscreen_upstream_proxy_protocol = haproxy\npostscreen_upstream_proxy_timeout = {timeout}\n",
+    )
+    assert made.values["listen.proxy"][0]["timeout"] == "5s"
+    assert made.says("listen.proxy", f"postscreen_upstream_proxy_timeout = {timeout} is omitted")
+
+
+def test_one_unknown_protocol_leaves_the_other_ports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    option = "postscreen -o postscreen_upstream_proxy_protocol"
+    (folder / "master.cf").write_text(
+        f"{MASTER}2525 inet n - n - 1 {option}=haproxy\n2526 inet n - n - 1 {option}=other\n"
+    )
+    made = Made(folder, capsys, "")
+    assert [port["addresses"][0] for port in made.values["listen.proxy"]] == ["0.0.0.0:2525"]
+    assert made.says("listen.proxy", "2526/inet is omitted: upstream_proxy_protocol = other is unknown")
 
 
 def test_an_address_that_all_addresses_cover(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
