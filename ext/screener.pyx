@@ -117,7 +117,8 @@ cdef class Screener:
     cdef int64_t drain_by           # µs, monotonic: when the time to finish is over
     cdef int64_t mta_busy_since     # µs, monotonic: when limits.post_queue was reached
     cdef Timer mta_retry, confirm, accept_retry, drain_limit
-    cdef bint stress, accept_paused, no_descriptors, draining
+    cdef bint stress, accept_paused, draining
+    cdef uint64_t descriptor_shortages          # accepting paused for lack of one
     cdef bint more                  # this batch was cut short by a bound
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
@@ -526,7 +527,7 @@ cdef class Screener:
         """Let connections wait in the kernel until a client leaves, at most for this time (µs)."""
         cdef Listener* listener = self.listeners
         self.accept_paused = True
-        self.no_descriptors = time == ACCEPT_RETRY_TIME
+        self.descriptor_shortages += time == ACCEPT_RETRY_TIME
         while listener != NULL:
             self.watches.unwatch(&listener.watch)
             listener = listener.next
@@ -542,7 +543,7 @@ cdef class Screener:
             self.timers.arm(&self.accept_retry, TIMER_ACCEPT, ACCEPT_RETRY_TIME, self.now)
             return
         self.timers.cancel(&self.accept_retry)
-        self.accept_paused = self.no_descriptors = False
+        self.accept_paused = False
         unwatch_always(self.epoll, self.mtas)
         while listener != NULL:
             self.watch_listener(listener)
@@ -654,7 +655,7 @@ cdef class Screener:
             "handed": self.handed,
             "stress": bool(self.stress),
             "accepting": not self.accept_paused,
-            "no_descriptors": bool(self.no_descriptors),
+            "descriptor_shortages": self.descriptor_shortages,
             "cache_hits": self.cache_hits,
             "cache_misses": self.cache_misses,
             "dns_asked": self.dnsbl.asked,

@@ -22,7 +22,7 @@ class WorkerConditions:
     def __init__(self, conditions: Conditions, events: Mapping[str, int]) -> None:
         self._conditions = conditions
         self._events = events
-        self._stats: Mapping[str, Any] = {"dns_asked": 0, "dns_heard": 0}
+        self._stats: Mapping[str, Any] = {"dns_asked": 0, "dns_heard": 0, "descriptor_shortages": 0}
         self._failures = 0
         self._silent_since: float | None = None
         self._asked_at = 0.0
@@ -66,7 +66,8 @@ class WorkerConditions:
 
     def _look_at_descriptors(self, stats: Mapping[str, Any]) -> None:
         """Accepting goes on for a moment with each client that leaves: the end is two looks without a shortage."""
-        short = bool(stats["no_descriptors"])
+        more = stats["descriptor_shortages"] > self._stats["descriptor_shortages"]
+        short = more or (self._short and not stats["accepting"])
         if short:
             self._conditions.begin(
                 Kind.DESCRIPTORS, "out of file descriptors; new clients wait in the kernel until another leaves"

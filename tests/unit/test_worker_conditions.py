@@ -18,7 +18,7 @@ class Worker:
         self.conditions = Conditions(memoryview(bytearray(SIZE)))
         self.config: Config = config.default()
         self.now = 1000.0
-        self.stats: dict[str, Any] = {"dns_asked": 0, "dns_heard": 0, "no_descriptors": False}
+        self.stats: dict[str, Any] = {"dns_asked": 0, "dns_heard": 0, "descriptor_shortages": 0, "accepting": True}
         self.events = {"handed": 7, "continued": 1, "handoff_failed": 9, "continue_failed": 2}
         self.lasting = WorkerConditions(self.conditions, dict(self.events))
 
@@ -81,13 +81,16 @@ def test_nothing_is_known_of_resolvers_that_nobody_asks() -> None:
 
 
 def test_descriptors() -> None:
+    """It begins with a shortage, lasts while accepting is paused, and ends after two looks without either."""
     worker = Worker()
-    worker.stats["no_descriptors"] = True
+    assert Kind.DESCRIPTORS in worker.tick(descriptor_shortages=1)
     assert Kind.DESCRIPTORS in worker.tick()
-    worker.stats["no_descriptors"] = False
+    assert Kind.DESCRIPTORS in worker.tick(descriptor_shortages=1)
+    worker.stats["accepting"] = False
+    for _ in range(5):
+        assert Kind.DESCRIPTORS in worker.tick()
+    worker.stats["accepting"] = True
     assert Kind.DESCRIPTORS in worker.tick()
-    worker.stats["no_descriptors"] = True
-    assert Kind.DESCRIPTORS in worker.tick()
-    worker.stats["no_descriptors"] = False
-    assert Kind.DESCRIPTORS in worker.tick()
+    assert worker.tick() == {}
+    worker.stats["accepting"] = False  # a burst: the MTA has had no time yet
     assert worker.tick() == {}
