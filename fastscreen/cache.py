@@ -348,7 +348,7 @@ class Cache:
     def _open(self, damage: str | None = None) -> None:
         """Open the file, or become the surrogate. `damage` is what is known to be wrong with the file at the path."""
         try:
-            with contextlib.suppress(FileNotFoundError):  # opening it may already kill this process
+            with contextlib.suppress(OSError):  # opening it may already kill this process
                 found = self.path.stat()
                 cachefile.note_file(self._mark, (found.st_dev, found.st_ino))
             environment = cachefile.open_file(

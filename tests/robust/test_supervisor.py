@@ -500,6 +500,32 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, moment: str) -> None:
     assert "KeyboardInterrupt" not in ended.stderr
 
 
+def test_ctrl_c_where_nothing_can_be_raised(tmp_path: Path) -> None:
+    """In a finalizer Python would print a traceback, and go on as if nothing had happened."""
+    program = tmp_path / "program"
+    program.write_text(
+        "import os, signal, sys, time\n"
+        "import fastscreen.entry\n"
+        "from fastscreen import cli\n"
+        "class Odd:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "def command(*, interruptible):\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    try:\n"
+        "        Odd()\n"
+        "        time.sleep(50)\n"
+        "    except KeyboardInterrupt:\n"
+        "        return 130\n"
+        "    return 0\n"
+        "cli.main = command\n"
+        "sys.exit(fastscreen.entry.main())\n"
+    )
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "")
+
+
 def test_ctrl_c_twice_leaves_no_folder_of_the_demo(folder: Path) -> None:
     """The second one comes while the first one is obeyed."""
     command = [sys.executable, "-m", "fastscreen", "demo", "--headless", "--seconds", "60"]
