@@ -420,8 +420,9 @@ def test_the_supervisor_is_the_last_that_memory_is_taken_from(start: Start, fold
     inherited = score(os.getpid())
 
     def check() -> None:
-        own = score(screener.pid)
-        assert own == (max(-1000, inherited - 500) if may_lower() else inherited)
+        own = max(-1000, inherited - 500) if may_lower() else inherited
+        # at a fork it has the child's value for a moment
+        wait_until(lambda: score(screener.pid) == own, lambda: f"{own}, not {score(screener.pid)}")
         children = screener.workers()
         assert len(children) == 3
         assert {score(pid) for pid in children} == {min(1000, max(inherited, 0) + 100)}
