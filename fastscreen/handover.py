@@ -126,7 +126,7 @@ class Former(Place):
         self.kind = child.kind
         self.told = child.told
         self.take(child.pid, socket.socket(fileno=child.channel))
-        self.expected = sys.maxsize  # whatever it still reports is nobody's concern
+        self.expected = sys.maxsize  # its reports are ignored
         if child.told or child.kind == "hub":
             self.by = time.monotonic() + FORMER_STOP_SECONDS
 

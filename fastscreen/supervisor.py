@@ -654,7 +654,7 @@ class Supervisor:
             self._jobs.clear()
             if self._job is not None and not self._starting:
                 for place in held.trials:
-                    place.kill()  # whoever waits for it tells that it was cut short
+                    place.kill()  # the task that waits for it reports that
         held.refresher.kill()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for group in held.groups.values():

@@ -13,7 +13,7 @@ from fastscreen.cli import main
 from fastscreen.config import ConfigError, load, parse
 from fastscreen.config.errors import MAX_PROBLEMS
 
-CHECKED = ("run", "check", "allowlist refresh", "cache import lmdb:/x", "status", "report --what-if threshold=1")
+CHECKED = ("run", "check", "allowlist refresh", "cache import lmdb:/x", "report --what-if threshold=1")
 
 
 def problems(text: str) -> list[str]:
