@@ -30,6 +30,7 @@ FORMAT = b"\x01"
 
 # Two reader slots a worker: its loop and its writer thread.
 _READERS = 510
+_KEPT_ASIDE = 3
 _PROBE_SECONDS = 10
 _PROBE_DAMAGED = 3
 LOCK_SECONDS = 15.0  # to wait for another process that checks the file or moves it aside
@@ -261,7 +262,18 @@ def _move_aside(path: Path, now: int) -> Path:
     # A process that still has the old file open goes on with the old lock file, never with the new one's.
     with contextlib.suppress(FileNotFoundError):
         lock_path(path).rename(lock_path(aside))
+    _forget_old(path, aside)
     return aside
+
+
+def _forget_old(path: Path, newest: Path) -> None:
+    """Delete the files that were moved aside first: a disk that damages each new one must not be filled by them."""
+    kept = [each for each in path.parent.glob(f"{path.name}.damaged-*") if not each.name.endswith("-lock")]
+    kept.sort(key=lambda each: (each == newest, each.lstat().st_ctime_ns))
+    for old in kept[:-_KEPT_ASIDE]:
+        with contextlib.suppress(OSError):
+            old.unlink()
+            lock_path(old).unlink(missing_ok=True)
 
 
 def _probe(path: Path, map_size: int) -> None:

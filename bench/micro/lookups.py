@@ -103,7 +103,9 @@ def main(path: str, entries: int, count: int, known: str = "", unknown: str = ""
     gc.collect()
     before = rss_anon()
     began = time.perf_counter()
-    cache = Cache(path, warn=said.append, log=said.append, wake=lambda call: call(), cleanup_interval=0)
+    cache = Cache(
+        path, warn=said.append, log=said.append, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 34
+    )
     cache.open()
     cache.start()
     start = time.perf_counter() - began

@@ -72,7 +72,9 @@ class Arrivals:
 def main(path: str, seconds: int) -> dict[str, object]:
     loop = uvloop.new_event_loop()
     said: list[str] = []
-    cache = Cache(path, warn=said.append, log=said.append, wake=loop.call_soon_threadsafe, cleanup_interval=0)
+    cache = Cache(
+        path, warn=said.append, log=said.append, wake=loop.call_soon_threadsafe, cleanup_interval=0, max_size=1 << 34
+    )
     events = seconds * RATE
     arrivals = Arrivals(cache, events)
     cache.open()
@@ -113,7 +115,7 @@ def main(path: str, seconds: int) -> dict[str, object]:
 
 def missing(path: str, clients: list[bytes]) -> int:
     """How many of them a new look into the file does not find."""
-    cache = Cache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
+    cache = Cache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 34)
     cache.open()
     lost = sum(cache.lookup(key) is None for key in clients)
     cache.close()

@@ -629,7 +629,7 @@ KEYS = (
         '"1G"',
         values.Size("1M", "1024G"),
         "Upper limit for the size of the cache's file, in bytes or with a unit `K`, `M` or `G` (1024³ bytes). When the "
-        "file is nearly full, expired entries are dropped first, then those that expire first; 1 GiB holds about 8 "
+        "file is nearly full, expired entries are dropped first, then those that expire first; 1 GiB holds about 7 "
         "million clients. The file never shrinks: the space of dropped entries is used again.",
     ),
     Key(

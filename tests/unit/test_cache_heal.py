@@ -251,6 +251,14 @@ def test_only_the_file_that_was_meant_is_moved_aside(tmp_path: Path) -> None:
     assert aside.read_bytes() == b"two"
 
 
+def test_files_that_are_moved_aside_again_and_again_do_not_fill_the_disk(fixture: Fixture) -> None:
+    for number in range(10):
+        fixture.path.write_bytes(b"damage %d" % number)
+        fixture.cache().close()
+    assert sorted(path.read_bytes() for path in fixture.aside()) == [b"damage 7", b"damage 8", b"damage 9"]
+    assert len(list(fixture.path.parent.iterdir())) <= 8  # each may have a lock file
+
+
 def test_the_mark_names_the_file_that_is_in_use(fixture: Fixture) -> None:
     mark = memoryview(bytearray(b"\xff" * cachemark.SIZE))
     cachemark.clear(mark)
