@@ -104,8 +104,8 @@ class Condition(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """How the last reload, or reopening of the log, ended. begun, finished: their numbers since the start; ok, text,
-    time: of the last that is over; time None: there was none.
+    """How the last reload, reopening of the log, or refused restart ended. begun, finished: their numbers since the
+    start; ok, text, time: of the last that is over; time None: there was none.
     """
 
     begun: int = 0
@@ -138,6 +138,7 @@ class Status(Struct, frozen=True):
     conditions: list[Condition] = []
     reload: Outcome | None = None
     reopen: Outcome | None = None
+    restart: Outcome | None = None
 
 
 # ---- sessions and events

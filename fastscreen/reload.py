@@ -159,7 +159,7 @@ def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> Steps[bool
 
 def _refused(held: Holdings, text: str) -> None:
     held.warn(text)
-    held.conditions.begin(Kind.CONFIG, f"{text}; the settings before stay in force")
+    held.reload_state.refused(held.conditions, text)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How the last reload and the last reopening of the log ended, in memory that all processes share.
+"""How the last reload, reopening of the log and restart ended, in memory that all processes share.
 
 The supervisor writes, the control server reads: so `fastscreen reload` can wait for its own reload and say how it went,
 and a refused one stays visible (as condition CONFIG and in the metrics) until a good one.
@@ -18,8 +18,8 @@ from fastscreen.conditions import Conditions, Kind
 _SLOT = 1024  # bytes: checksum, record, text
 _RECORD = struct.Struct("<QQddBH")
 TEXT_MAX = _SLOT - 4 - _RECORD.size
-SIZE = 2 * _SLOT
-"""Bytes of memory for both."""
+SIZE = 3 * _SLOT
+"""Bytes of memory for all three."""
 
 
 class Outcome(Struct, frozen=True):
@@ -71,12 +71,15 @@ class Attempts:
 
 
 class ReloadState:
-    """Both, of one daemon. memory: SIZE bytes, zero at first."""
+    """All three, of one daemon. memory: SIZE bytes, zero at first. A restart that succeeds is never over: the new
+    daemon has memory of its own.
+    """
 
     def __init__(self, memory: memoryview) -> None:
         self.memory = memory
         self.reload = Attempts(memory[:_SLOT])
-        self.reopen = Attempts(memory[_SLOT:SIZE])
+        self.reopen = Attempts(memory[_SLOT : 2 * _SLOT])
+        self.restart = Attempts(memory[2 * _SLOT : SIZE])
 
     def accepted(self, conditions: Conditions, text: str) -> None:
         """A reload that began has ended well."""

@@ -392,7 +392,12 @@ class Supervisor:
     def _reload(self) -> Steps[None]:
         held, before = self._held, self._held.config
         try:
-            yield from reload.hang_up(held, self._path)
+            try:
+                yield from reload.hang_up(held, self._path)
+            except Exception as error:  # whatever it is: whoever waits for this reload hears how it ended
+                text = f"configuration not taken over: {type(error).__name__}: {one_line(error)}"
+                held.warn(text)
+                held.reload_state.refused(held.conditions, text)
             now = held.config
             if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
                 self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
@@ -406,6 +411,7 @@ class Supervisor:
     def _restart(self) -> Steps[None]:
         """Become the program as it is on the disk now. What keeps it from starting leaves everything as it is."""
         held = self._held
+        held.reload_state.restart.begin()
         by = time.monotonic() + forks.START_SECONDS
         while self._inherited is not None and time.monotonic() < by:  # the restart before is not over
             yield
@@ -422,6 +428,7 @@ class Supervisor:
         text = f"restart refused: {why}"
         held.warn(f"{text}; the running daemon goes on")
         held.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")
+        held.reload_state.restart.end(False, text)
         notify.tell("READY=1")
 
     # ---- children

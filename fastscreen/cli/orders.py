@@ -41,10 +41,11 @@ class Number(Struct, frozen=True):
 
 
 class Daemon(Struct, frozen=True):
-    """Answer to `restart` and `stop`: the daemon that was asked. started: s since 1970."""
+    """Answer to `restart` and `stop`: the daemon that was asked. started: s since 1970. number: of the restart."""
 
     pid: int
     started: float
+    number: int = 0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], order: Order) -> None:
@@ -120,7 +121,7 @@ def attempt(what: str, path: str, end: float) -> tuple[bool, str]:
 
 
 def restarted(path: str, end: float) -> tuple[bool, str]:
-    """Ask for `restart`, and wait until another daemon answers."""
+    """Ask for `restart`, and wait until another daemon answers, or this one has refused."""
     before = control.asked(path, "restart", Daemon)
     while time.monotonic() < end:
         time.sleep(PAUSE)
@@ -130,6 +131,8 @@ def restarted(path: str, end: float) -> tuple[bool, str]:
             continue
         if status.started != before.started:
             return True, f"restarted: fastscreen {status.version}, process {status.pid}"
+        if before.number and status.restart is not None and status.restart.finished >= before.number:
+            return status.restart.ok, status.restart.text
     return False, "restart: no new fastscreen answers in time: see the log"
 
 

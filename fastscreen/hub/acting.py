@@ -54,9 +54,11 @@ async def reopen(house: House, wanted: Order, caller: Caller, request: Request) 
 
 
 async def restart(house: House, wanted: Order, caller: Caller, request: Request) -> Map:
-    """Have the daemon replace itself by a new one, which takes over the listening sockets."""
-    _signal(house, caller, "restart", signal.SIGUSR2)
-    return {"pid": house.pid, "started": house.started}
+    """Have the daemon replace itself by a new one, which takes over the listening sockets. When that is refused,
+    `restart.finished` in `status` reaches `number`.
+    """
+    attempt = _attempt(house, caller, "restart", house.reload_state.restart, signal.SIGUSR2)
+    return {"pid": house.pid, "started": house.started, **attempt}
 
 
 async def stop(house: House, wanted: Order, caller: Caller, request: Request) -> Map:

@@ -66,6 +66,7 @@ async def status(house: House) -> Map:
     ]
     shown["reload"] = outcome(house, house.reload_state.reload)
     shown["reopen"] = outcome(house, house.reload_state.reopen)
+    shown["restart"] = outcome(house, house.reload_state.restart)
     with contextlib.suppress(RequestError):
         shown["cache"] = await cache(house, answers)
     if missing := [at + 1 for at, answer in enumerate(answers) if answer is None]:
@@ -74,7 +75,7 @@ async def status(house: House) -> Map:
 
 
 def outcome(house: House, attempts: Attempts) -> Map | None:
-    """How the last reload (or reopening of the log) ended; before the first one: as the start did."""
+    """How the last reload (or reopening of the log, or refused restart) ended; before the first: as the start did."""
     last = attempts.read()
     if last is None:
         return None

@@ -1,4 +1,7 @@
-"""`fastscreen reload` and `stop` against a real daemon; a refused reload stays visible until a good one."""
+"""`fastscreen reload`, `reopen` and `stop` against a real daemon; a refused reload stays visible until a good one.
+
+`restart` is in test_restart.py.
+"""
 
 import json
 import subprocess
@@ -67,6 +70,19 @@ def test_a_refused_reload_stays_visible(start: Start, path: Path, settings: Map,
         assert after["fastscreen_config_last_reload_successful", ""] == 1
         assert after["fastscreen_config_last_reload_success_timestamp_seconds", ""] > began
     assert len(screener.lines("reload requested by user 0")) == 2
+
+
+def test_reopen_writes_to_the_new_file(start: Start, path: Path, settings: Map, folder: Path) -> None:
+    screener = start(settings)
+    connected(path).socket.close()
+    moved = folder / "screener.log.1"
+    screener.log.rename(moved)
+    done = command(path, "reopen")
+    assert (done.returncode, done.stdout) == (0, "log reopened\n")
+    with screener.connect("127.1.0.1") as client:
+        assert client.socket.recv(len(TEASER)) == TEASER
+        wait_until(lambda: screener.log.exists() and "CONNECT from [127.1.0.1]" in screener.log.read_text(), "the line")
+    assert "CONNECT from" not in moved.read_text()
 
 
 def test_stop_waits_until_it_has_stopped(start: Start, path: Path, settings: Map) -> None:

@@ -294,6 +294,28 @@ def test_workers_that_cannot_start_after_all(start: Start, alter_program: Alter,
     serves(screener, "127.7.0.1")
 
 
+def test_the_command_reports_the_new_daemon_or_the_refusal(start: Start, folder: Path, mta: FakeMta) -> None:
+    path = folder / "run" / "control"
+    screener = start(KNOWN, {"control": {"path": str(path)}})
+
+    def command(*words: str) -> "subprocess.CompletedProcess[str]":
+        program = [str(COMMAND), "restart", "--socket", str(path), *words]
+        return subprocess.run(program, capture_output=True, text=True, timeout=120, check=False)
+
+    wait_until(path.exists, "the control socket")
+    good = screener.config.read_text()
+    screener.config.write_text(good + "\n[dnsbl2]\ntreshold = 3\n")
+    refused = command()
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "restart refused: " in refused.stderr
+    assert "dnsbl2" in refused.stderr
+    screener.config.write_text(good)
+    done = command("--json")
+    assert done.returncode == 0, done.stderr
+    assert f"process {screener.pid}" in json.loads(done.stdout)["text"]
+    assert len(screener.lines(" daemon restarted -- ")) == 1
+
+
 # ---- what changes
 
 
