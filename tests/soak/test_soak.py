@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,13 @@ def test_the_failure_table_names_every_fault() -> None:
     """So that the page and the soak cannot part."""
     text = ARCHITECTURE.read_text()
     assert [name for name in FAULTS if f"`{name}`" not in text] == []
+
+
+def test_the_tests_that_the_page_names_exist() -> None:
+    named = re.findall(r"`((?:unit|robust|property)/\w+\.py)(?:::(\w+))?`", ARCHITECTURE.read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}" in (TESTS / file).read_text()
 
 
 def test_faults_can_be_chosen_by_name() -> None:
