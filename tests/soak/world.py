@@ -50,8 +50,8 @@ class Window(Struct):
 
 
 class World:
-    """One run. `chance` is for what a fault does, `traffic_chance` for clients; the nemesis has its own for the schedule,
-    so that the others do not shift it."""
+    """One run. `chance` is for what a fault does, `traffic_chance` for clients; the nemesis has its own for the
+    schedule, so that the others do not shift it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
