@@ -15,6 +15,7 @@ QUIET_SECONDS = 0.25
 """99 of 100 known clients have their greeting so soon (on a busy machine, too)."""
 _MEMORY_SLACK = 60 << 20  # bytes
 _DESCRIPTORS_SLACK = 8
+_CLOSING = {"restarted", "restarted_at_once", "supervisor_killed"}
 _KILLED_LINES = 50  # that a process has not written yet when it is killed: of one batch
 _IDLE_SHARE = 0.05  # of a core
 
@@ -62,18 +63,18 @@ def bots(world: World, journal: Journal) -> None:
 
 
 def refusals(world: World) -> None:
-    """A good client is never told 5xx, and nothing but 450 to a newcomer without a fault."""
+    """A good client is never told 5xx, and nothing but 450 to a newcomer without a fault. The port refuses connections
+    only when fastscreen ends and another one starts."""
     for refusal in world.refusals:
         during = world.fault_at(refusal.at)
         lists = world.fault_at(refusal.at, DNS_GRACE)
+        who = f"good client ({refusal.kind}) got {refusal.code or 'nothing'}"
         if refusal.code >= 500 and "dns_lists_the_world" not in lists:
-            world.violate(
-                f"good client ({refusal.kind}) told {refusal.code}: {refusal.text}; faults: {during or 'none'}"
-            )
+            world.violate(f"{who}: {refusal.text}; faults: {during or 'none'}")
+        elif "ConnectionRefusedError" in refusal.text and not _CLOSING & set(during.split("+")):
+            world.violate(f"{who}: the port refused; faults: {during or 'none'}")
         elif not during and not (refusal.code == 450 and refusal.kind != "known"):
-            world.violate(
-                f"good client ({refusal.kind}) got {refusal.code or 'nothing'} without a fault: {refusal.text}"
-            )
+            world.violate(f"{who} without a fault: {refusal.text}")
 
 
 def latency(world: World) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import traceback
 from collections.abc import Sequence
 
@@ -36,8 +37,8 @@ class Nemesis:
     def __init__(self, world: World, probes: Probes) -> None:
         self._world = world
         self._probes = probes
-        self._chance = world.chance
         options = world.options
+        self._chance = random.Random(options.seed)  # nobody else's: what a fault draws depends on what it finds
         self._names = chosen(options.faults, options.without, options.minutes)
         self._bag: list[str] = []
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,11 @@ from peers import needs
 
 from soak import nameserver, nemesis
 from soak.faults import FAULTS
+from soak.probes import Probes
 from soak.process_faults import takes_signal
+from soak.settings import Options
+from soak.traffic import Traffic
+from soak.world import World
 
 TESTS = Path(__file__).resolve().parents[1]
 ARCHITECTURE = TESTS.parent / "docs/architecture.md"
@@ -35,6 +41,31 @@ def test_the_failure_table_names_every_fault() -> None:
     """So that the page and the soak cannot part."""
     text = ARCHITECTURE.read_text()
     assert [name for name in FAULTS if f"`{name}`" not in text] == []
+
+
+def test_the_tests_that_the_page_names_exist() -> None:
+    named = re.findall(r"`((?:unit|robust|property)/\w+\.py)(?:::(\w+))?`", ARCHITECTURE.read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}" in (TESTS / file).read_text()
+
+
+def drawn(tmp_path: Path, seed: int) -> list[list[str]]:
+    """The first faults of a run, whatever else draws random numbers."""
+    world = World(Options(tmp_path, 15, seed, 60, 2, "pass"))
+    schedule = nemesis.Nemesis(world, Probes(world, Traffic(world)))
+    names = []
+    for _ in range(50):
+        names.append(schedule._draw())
+        world.chance.randbytes(random.randrange(100))
+    return names
+
+
+def test_a_seed_reproduces_the_schedule(tmp_path: Path) -> None:
+    assert drawn(tmp_path, 7) == drawn(tmp_path, 7)
+    assert drawn(tmp_path, 7) != drawn(tmp_path, 8)
+    everything = [name for names in drawn(tmp_path, 7) for name in names]
+    assert set(everything) == set(FAULTS)  # each once before any comes twice
 
 
 def test_faults_can_be_chosen_by_name() -> None:

@@ -50,13 +50,14 @@ class Window(Struct):
 
 
 class World:
-    """One run. `chance` decides about faults, `traffic_chance` about clients, so that one does not shift the other."""
+    """One run. `chance` is for what a fault does, `traffic_chance` for clients; the nemesis has its own for the
+    schedule, so that the others do not shift it."""
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.folder = options.folder
-        self.chance = random.Random(options.seed)
-        self.traffic_chance = random.Random(options.seed + 1)
+        self.chance = random.Random(options.seed + 1)
+        self.traffic_chance = random.Random(options.seed + 2)
         self.started = now()
         self.owner = (pwd.getpwnam(settings.USER).pw_uid, pwd.getpwnam(settings.USER).pw_gid)
         self.messages: list[Message] = []
