@@ -91,14 +91,14 @@ def forget(address: Endpoint, count: int) -> None:
 def _address(listener: socket.socket) -> Endpoint:
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
         raise OSError(
-            0, f"socket activation: descriptor {listener.fileno()} is no TCP socket; allowed: ListenStream=IP:PORT"
+            0, f"socket activation: descriptor {listener.fileno()} is no TCP socket; expected ListenStream=IP:PORT"
         )
     host, port = listener.getsockname()[:2]
     where = Endpoint(str(ipaddress.ip_address(host)), port)
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        raise OSError(0, f"socket activation: {where} does not listen; allowed: Accept=no")
+        raise OSError(0, f"socket activation: {where} does not listen; expected Accept=no")
     if where.host == "::" and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
-        raise OSError(0, f"socket activation: {where} takes IPv4, too; allowed: BindIPv6Only=ipv6-only")
+        raise OSError(0, f"socket activation: {where} takes IPv4, too; expected BindIPv6Only=ipv6-only")
     return where
 
 
@@ -113,11 +113,11 @@ def check(
         if len(group) != count:
             raise OSError(
                 0,
-                f"socket activation: {len(group)} sockets for {address}, and {count} workers; allowed: ListenStream= "
+                f"socket activation: {len(group)} sockets for {address}, and {count} workers; expected ListenStream= "
                 "once for each of listen.workers, with ReusePort=yes when there are several",
             )
         if count > 1 and not all(one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for one in group):
-            raise OSError(0, f"socket activation: {address}: not a group; allowed: ReusePort=yes")
+            raise OSError(0, f"socket activation: {address}: not a group; expected ReusePort=yes")
 
 
 def prepare(group: Sequence[socket.socket], key: int, prefix: Prefix, *, by_client: bool) -> None:

@@ -29,21 +29,43 @@ def _uses_lab(file: str) -> bool:
     return "lab: Lab" in (ROOT / file).read_text()
 
 
+def _scope(file: str) -> str:
+    """What runs in one process, one after the other; "": each test of the file is for itself."""
+    if file.startswith("tests/soak/") or file == "tests/peers/test_bench.py":
+        return "long"
+    if file.startswith("tests/peers/"):
+        return "lab" if _uses_lab(file) else file
+    return "tests/sanitizer" if file.startswith("tests/sanitizer/") else ""
+
+
 class LabTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """With several pytest processes, the lab is started in one of them only; every other file of tests/peers stays in
-    one, for what it has started itself, and the loads of tests/sanitizer come one after the other, for they take all of
-    the machine. Every other test is for itself.
+    one, for what it has started itself. Loads that take all of the machine come one after the other: those of
+    tests/sanitizer, and the soak test and the benchmarks, which take minutes. Every other test is for itself.
 
     xdist's own groups (--dist loadgroup) are written into the tests' names, which pytest 9.2 does not let it.
     """
 
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # by number of tests: the soak test, which is one, would come last
+
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        if file.startswith("tests/sanitizer/"):
-            return file
-        if not file.startswith("tests/peers/"):
-            return nodeid
-        return "lab" if _uses_lab(file) else file
+        return _scope(nodeid.partition("::")[0]) or nodeid
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several pytest processes, begin with what takes longest, so that no process is left alone with it."""
+    if not hasattr(config, "workerinput"):
+        return
+    first = {"long": 0, "lab": 1, "tests/sanitizer": 2}
+    scopes = {file: _scope(file) for file in {item.nodeid.partition("::")[0] for item in items}}
+
+    def turn(item: pytest.Item) -> int:
+        scope = scopes[item.nodeid.partition("::")[0]]
+        return first.get(scope, 3 if scope else 4)
+
+    items.sort(key=turn)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -107,7 +107,7 @@ def run_refresh(arguments: argparse.Namespace) -> int:
     lists = lists_of(config)
     names = {name for each in lists for name in _names(each)}
     if unknown := sorted(set(arguments.accept) - names):
-        raise ConfigError(f"--accept {printable(unknown[0])}: on no list; allowed: {_some(names)}")
+        raise ConfigError(f"--accept {printable(unknown[0])}: on no list; expected {_some(names)}")
     _become_user(config, lists if not arguments.dry_run else [])
     if not lists:
         print(f"fastscreen: {config.source}: allowlist and denylist name nobody", file=sys.stderr)

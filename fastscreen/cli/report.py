@@ -352,5 +352,5 @@ def _days(text: str) -> Days:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; allowed: 0 and more")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; expected 0 and more")
     return int(text)

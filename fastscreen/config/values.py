@@ -243,13 +243,13 @@ class Size:
 
     def parse(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, str | int):
-            raise ValueError(f"{shown(value)} is not a size; allowed: {self.allowed}")
+            raise ValueError(f"{shown(value)} is not a size; expected {self.allowed}")
         try:
             size = self._read(str(value))
         except ValueError:
-            raise ValueError(f"bad size {shown(value)}; allowed: {self.allowed}") from None
+            raise ValueError(f"bad size {shown(value)}; expected {self.allowed}") from None
         if not self.least <= size <= self.most:
-            raise ValueError(f"size {shown(value)} is out of bounds; allowed: {self.allowed}")
+            raise ValueError(f"size {shown(value)} is out of bounds; expected {self.allowed}")
         return size
 
 

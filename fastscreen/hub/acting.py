@@ -118,5 +118,5 @@ async def import_(house: House, wanted: Import, caller: Caller, request: Request
 
 async def bypass(house: House, wanted: Bypass, caller: Caller, request: Request) -> Map:
     if not wanted.seconds <= MOST_SECONDS:
-        raise RequestError(f"bypass: {wanted.seconds:g} s; allowed: at most {MOST_SECONDS:g}, a day")
+        raise RequestError(f"bypass: {wanted.seconds:g} s; expected at most {MOST_SECONDS:g}, a day")
     return {"until": house.bypass.switch(wanted.seconds, caller.uid)}

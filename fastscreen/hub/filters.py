@@ -128,7 +128,7 @@ def _field(name: str, value: str, negated: bool, lists: Sequence[str]) -> Term:
         mask = 0
         for one in value.split(","):
             if one not in allowed:
-                raise ValueError(f"{name}:{_cut(one)} is unknown; allowed: {', '.join(allowed)}")
+                raise ValueError(f"{name}:{_cut(one)} is unknown; expected {', '.join(allowed)}")
             mask |= 1 << numbered.index(one)
         return ("finding" if name == "failed" else name, "=", mask, negated)
     if name == "list":

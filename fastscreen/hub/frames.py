@@ -44,7 +44,7 @@ def body_length(head: bytes) -> int:
     """How many octets follow. FrameError."""
     length = int.from_bytes(head, "big")
     if not 0 < length <= MOST_IN:
-        raise FrameError(f"a frame of {length} octets; allowed: 1 to {MOST_IN}")
+        raise FrameError(f"a frame of {length} octets; expected 1 to {MOST_IN}")
     return length
 
 

@@ -68,7 +68,7 @@ def stamps_shown(stamps: Stamps) -> Map:
 def stamps_read(shown: Map) -> Stamps:
     """The other way round; a test that is not named is "disabled". RequestError."""
     if unknown := [name for name in shown if name not in NAMES]:
-        raise RequestError(f"stamps: {unknown[0][:50]!a} is unknown; allowed: {', '.join(NAMES)}")
+        raise RequestError(f"stamps: {unknown[0][:50]!a} is unknown; expected {', '.join(NAMES)}")
     return tuple(_stamp(shown.get(name, "disabled")) for name in NAMES)
 
 

@@ -44,7 +44,7 @@ def days(text: str, today: date) -> Days:
     first, dots, last = text.partition("..")
     found = Days(_day(first), _day(last if dots else first))
     if found.last < found.first:
-        raise ValueError(f"{text}: ends before it begins; allowed: {ALLOWED}")
+        raise ValueError(f"{text}: ends before it begins; expected {ALLOWED}")
     return found
 
 
@@ -55,5 +55,5 @@ def _day(text: str) -> date:
         found = date.fromisoformat(text)
         datetime(found.year, found.month, found.day).timestamp()  # some days cannot be told in seconds
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{text!r} is no day; allowed: {ALLOWED}") from None
+        raise ValueError(f"{text!r} is no day; expected {ALLOWED}") from None
     return found

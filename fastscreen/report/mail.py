@@ -26,7 +26,7 @@ def recipient(text: str) -> str:
     except (MessageError, ValueError, IndexError) as error:
         raise ValueError(f"{text!r} is no mail address: {error}") from None
     if not address.username or not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError(f"{text!r} is no mail address; allowed: user@domain, or a user of this machine")
+        raise ValueError(f"{text!r} is no mail address; expected user@domain, or a user of this machine")
     return address.addr_spec
 
 

@@ -11,7 +11,7 @@ from fastscreen.config.model import Site
 from fastscreen.config.sites import parse_site
 from fastscreen.report.tally import Tally
 
-ALLOWED = "allowed: threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]"
+ALLOWED = "expected threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]"
 _EXAMPLES = 20  # clients that are named
 
 

@@ -218,7 +218,7 @@ def test_what_if_on_a_configuration(log: str, tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["-d", "tomorrow"], "is no day; allowed: today, yesterday, week"),
+        (["-d", "tomorrow"], "is no day; expected today, yesterday, week"),
         (["-h", "x"], "is no number"),
         (["--mail-to", "a b@c"], "is no mail address"),
         (["--mail-to", "a@b\nBcc: c"], "is no mail address"),

@@ -251,7 +251,7 @@ def test_wrong_usage(lists: Lists) -> None:
     lists.configure("odd")
     assert lists.run("refresh", "--accept", "google")[::2] == (
         2,
-        "fastscreen: --accept google: on no list; allowed: odd.senders.test\n",
+        "fastscreen: --accept google: on no list; expected odd.senders.test\n",
     )
     (lists.folder / "fastscreen.toml").write_text("[allow]\n")
     for way in ("refresh", "show"):

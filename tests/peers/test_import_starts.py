@@ -1,8 +1,10 @@
 """What import-postfix makes of any main.cf is checked and run for real; it serves where the real postscreen does."""
 
+import errno
 import os
 import pwd
 import re
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -98,6 +100,20 @@ class Instance:
             return False
         finally:
             processes.stop(master)
+            # In a session of its own, a postscreen that has logged "fatal" sleeps for a second, with its sockets open.
+            processes.wait_until(self._port_is_free, "postscreen to end", 60)
+
+    def _port_is_free(self) -> bool:
+        with self._namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
+            try:
+                probe.bind(("0.0.0.0", 25))
+                probe.listen()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                return False
+            return True
 
     def imports(self) -> str:
         """Run the command; return what is to do."""

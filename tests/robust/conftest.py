@@ -1,5 +1,6 @@
 """A screener, an MTA and a name server of the test's own."""
 
+import fcntl
 import shutil
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from robust.fakemta import FakeMta, folder_for
 from robust.harness import USER, Screener, merge
 
 Start = Callable[..., Screener]
+_OTHER_USER = "games"  # Debian has it on every machine, and nothing runs as it
 
 
 @pytest.fixture
@@ -24,6 +26,22 @@ def folder() -> Iterator[Path]:
     made.chmod(0o755)
     yield made
     shutil.rmtree(made)
+
+
+@pytest.fixture
+def alone(folder: Path) -> Iterator[dict[str, object]]:
+    """Settings for a user that no other test's screener has meanwhile, for a test that limits descriptors.
+
+    The kernel holds all descriptors that a user's processes have passed, and that nobody has taken yet, against the
+    limit of the one that passes another (unix(7), ETOOMANYREFS): those of tests that run at the same time count.
+    """
+    if not USER:
+        yield {}
+        return
+    with (Path(tempfile.gettempdir()) / f"fastscreen-robust-{_OTHER_USER}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder_for(_OTHER_USER, folder)
+        yield {"user": _OTHER_USER}
 
 
 @pytest.fixture

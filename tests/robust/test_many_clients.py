@@ -107,10 +107,10 @@ def test_pre_queue_limit_is_what_it_says(start: Start, mta: FakeMta) -> None:
     ended(screener, 11)
 
 
-def exhausted(start: Start, mta: FakeMta, *settings: dict[str, object]) -> tuple[Screener, list[Client]]:
+def exhausted(start: Start, mta: FakeMta, alone: dict[str, object]) -> tuple[Screener, list[Client]]:
     """A screener without a free descriptor: known clients are on their way to an MTA that does not take them yet."""
     mta.start(1000, accepting=False)
-    screener = start(KNOWN, {"limits": {"post_queue": 1000}}, *settings, descriptors=40)
+    screener = start(KNOWN, {"limits": {"post_queue": 1000}}, alone, descriptors=40)
     clients: list[Client] = []
     while not screener.lines("accept: Too many open files"):
         clients.append(screener.connect(f"127.7.7.{len(clients) + 1}"))
@@ -119,8 +119,10 @@ def exhausted(start: Start, mta: FakeMta, *settings: dict[str, object]) -> tuple
     return screener, clients
 
 
-def test_too_few_descriptors_stop_accepting_until_one_is_free(start: Start, mta: FakeMta) -> None:
-    screener, clients = exhausted(start, mta)
+def test_too_few_descriptors_stop_accepting_until_one_is_free(
+    start: Start, mta: FakeMta, alone: dict[str, object]
+) -> None:
+    screener, clients = exhausted(start, mta, alone)
     waiting = screener.connect("127.1.1.1")
     assert waiting.silent(0.1)
     used = screener.cpu()
@@ -136,20 +138,20 @@ def test_too_few_descriptors_stop_accepting_until_one_is_free(start: Start, mta:
     assert len(screener.lines("accept: ")) == 1
 
 
-def test_hand_off_has_a_descriptor_in_reserve(start: Start, mta: FakeMta) -> None:
+def test_hand_off_has_a_descriptor_in_reserve(start: Start, mta: FakeMta, alone: dict[str, object]) -> None:
     """Whoever was accepted is handed on, though accepting it took the last descriptor."""
-    screener, _ = exhausted(start, mta)
+    screener, _ = exhausted(start, mta, alone)
     accepted = len(screener.lines("ALLOWLISTED"))
     mta.accept()
     wait_until(lambda: len(mta.taken) >= accepted, "the MTA to get all that were accepted")
     assert not screener.lines("cannot (connect|pass)")
 
 
-def test_clients_that_passed_with_every_descriptor_in_use(start: Start, mta: FakeMta) -> None:
+def test_clients_that_passed_with_every_descriptor_in_use(start: Start, mta: FakeMta, alone: dict[str, object]) -> None:
     """Those under test end their greet wait while there is no descriptor for their hand-off: it is waited for."""
     mta.start(1000, accepting=False)
     settings = {"limits": {"post_queue": 1000}, "greet": {"wait": "2s", "stress_wait": "2s"}}
-    screener = start(KNOWN, settings, descriptors=40)
+    screener = start(KNOWN, settings, alone, descriptors=40)
     tested = [screener.connect(f"127.1.0.{number}") for number in range(1, 9)]
     for client in tested:
         assert client.socket.recv(len(TEASER)) == TEASER

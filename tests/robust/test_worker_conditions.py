@@ -67,10 +67,10 @@ def test_resolvers_that_are_away(start: Start, path: Path, settings: Map, dns: F
                 held(control)
 
 
-def test_descriptors_that_have_run_out(start: Start, path: Path, settings: Map, mta: FakeMta) -> None:
+def test_descriptors_that_have_run_out(start: Start, path: Path, settings: Map, mta: FakeMta, alone: Map) -> None:
     """Known clients on their way to an MTA that does not take them yet hold every descriptor."""
     mta.start(1000, accepting=False)
-    screener = start(settings, KNOWN, {"limits": {"post_queue": 1000}}, descriptors=40)
+    screener = start(settings, KNOWN, {"limits": {"post_queue": 1000}}, alone, descriptors=40)
     with connected(path) as control:
         held(control)
         clients: list[Client] = []

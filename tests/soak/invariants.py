@@ -122,7 +122,7 @@ def idle(world: World, before: dict[int, Sample], after: dict[int, Sample], seco
 def log(world: World, journal: Journal, connects: int | None) -> logs.LogCheck:
     """Lines are whole and in balance, but for what a process had not written when it was killed, or no disk took.
 
-    connects: events of that kind since the start, as `status` counts them.
+    connects: events of that kind since the last restart, as `status` counts them.
     """
     found = logs.check(world, {f"[{address}]:{port}" for _, address, port, _ in journal.clients})
     if found.torn:
@@ -134,7 +134,7 @@ def log(world: World, journal: Journal, connects: int | None) -> logs.LogCheck:
         world.violate(f"log: connections without an end, though their worker lives: {living}")
     if len(found.orphans) > excused:
         world.violate(f"log: {len(found.orphans)} ends without a CONNECT: {found.orphans[:2]}")
-    unwritten = found.lost + _KILLED_LINES * len(gone)
+    unwritten = found.lost + _KILLED_LINES * len(gone - world.former)
     if connects is None or abs(connects - found.since_start) > unwritten:
         world.violate(f"log: {found.since_start} CONNECT lines, {connects} events; {found.lost} lines counted as lost")
     return found

@@ -18,7 +18,7 @@ _LOST = re.compile(r"(\d+) log lines were lost")
 
 
 class LogCheck(Struct):
-    """connects, ends: lines. since_start: CONNECT lines of the fastscreen that runs at the end. open: connections
+    """connects, ends: lines. since_start: CONNECT lines of the workers since the last restart. open: connections
     without an end, by worker."""
 
     lines: int = 0
@@ -46,14 +46,12 @@ def check(world: World, passed: set[str]) -> LogCheck:
         text, pid = parts[3], int(parts[2])
         if lost := _LOST.search(text):
             found.lost += int(lost[1])
-        if text.startswith("daemon started"):
-            found.since_start = 0
         client = _CLIENT.search(text)
         if parts[1] != "postscreen" or client is None or text.startswith("warning"):
             continue
         if text.startswith("CONNECT from"):
             found.connects += 1
-            found.since_start += 1
+            found.since_start += pid not in world.former
             begun[client[0]] = pid
         elif text.startswith(_ENDS) and " failed: " not in text:
             if begun.pop(client[0], None) is not None:

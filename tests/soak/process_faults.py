@@ -109,7 +109,9 @@ async def reload_storm(world: World) -> AsyncIterator[str]:
 
 
 def _all_gone(world: World) -> None:
+    """Before a restart, which may leave former workers to their clients for a while."""
     world.gone.update(world.all_processes())
+    world.former |= world.workers
 
 
 @fault(_SUPERVISOR, 1, 3, restarts=True)

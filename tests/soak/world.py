@@ -73,6 +73,8 @@ class World:
         """Processes that a fault ended, or the supervisor because of one."""
         self.workers: set[int] = set()
         """All that there ever were."""
+        self.former: set[int] = set()
+        """Those of a fastscreen before the last restart: their events are in no ring of the one that runs now."""
         self._addresses = 0
 
     def say(self, *words: object) -> None:

@@ -29,7 +29,7 @@ def test_a_socket_for_each_worker() -> None:
     try:
         activation.check({where: group}, {where: None}, 2)
         activation.prepare(group, 1, WHOLE, by_client=True)
-        with pytest.raises(OSError, match=r"2 sockets .* 3 workers; allowed: ListenStream="):
+        with pytest.raises(OSError, match=r"2 sockets .* 3 workers; expected ListenStream="):
             activation.check({where: group}, {where: None}, 3)
     finally:
         for one in group:
@@ -38,7 +38,7 @@ def test_a_socket_for_each_worker() -> None:
 
 def test_without_reuseport_it_is_no_group() -> None:
     where = Endpoint("127.0.0.1", 0)
-    with socket.socket() as one, socket.socket() as other, pytest.raises(OSError, match="allowed: ReusePort=yes"):
+    with socket.socket() as one, socket.socket() as other, pytest.raises(OSError, match="expected ReusePort=yes"):
         activation.check({where: [one, other]}, {where: None}, 2)
 
 

@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from fastscreen import config
+from fastscreen import config, forks
 from fastscreen.cachecheck import Inode, inode_of
+from fastscreen.channel import Ready, Report
+from fastscreen.forks import Steps
+from fastscreen.holdings import Holdings
 from fastscreen.supervisor import Supervisor
+
+
+class Child:
+    """The log of the child that moves the file, and the child: its work is done in this process."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.log = self
+
+    def for_child(self) -> Child:
+        return self
+
+    def warning(self, text: str) -> None:
+        self.said.append(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def tried(self, held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | None]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            yield
+            assert work(theirs) == 0
+        return Ready()
 
 
 class Deaths:
@@ -19,10 +48,15 @@ class Deaths:
         settings = config.default()
         settings = msgspec.structs.replace(settings, cache=msgspec.structs.replace(settings.cache, path=str(path)))
         self.supervisor = Supervisor(None, settings)
-        self.said: list[str] = []
+        self.child = Child()
+        self.said = self.child.said
 
     def die(self, inode: Inode | None) -> None:
+        """Have the supervisor bury a worker, and do all that it then has to do."""
         self.supervisor._died_in_cache(inode)
+        self.supervisor._starting = False
+        while self.supervisor._job is not None or self.supervisor._jobs:
+            self.supervisor._go_on()
 
 
 @pytest.fixture
@@ -36,6 +70,8 @@ def path(tmp_path: Path) -> Path:
 def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
     made = Deaths(path)
     monkeypatch.setattr(made.supervisor._held, "warn", made.said.append)
+    monkeypatch.setattr(made.supervisor._held, "target", made.child, raising=False)
+    monkeypatch.setattr(forks, "tried", made.child.tried)
     return made
 
 

@@ -50,7 +50,7 @@ def test_workers_are_the_hubs_affair() -> None:
         ("age<-1", 'filter: age<: "-1" is not a number that it can be; example: age>10'),
         ("score>99999999999", 'filter: score>: "99999999999" is not a number that it can be; example: score>=3'),
         ('"open', 'filter: a quotation mark is missing; example: "several words"'),
-        ("stage:away", "filter: stage:away is unknown; allowed: greet, dialogue, mta, handed, continue, relay"),
+        ("stage:away", "filter: stage:away is unknown; expected greet, dialogue, mta, handed, continue, relay"),
         ("list:x", "filter: list:x is unknown; there are zen.spamhaus.org, bl.example, zen.spamhaus.org"),
         ("port:x", "filter: port:x: a number is wanted; example: port:1"),
         ("kidn:greet", 'filter: "kidn:greet": did you mean "kind:"? text stands in quotation marks'),
