@@ -92,12 +92,14 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
     if connect(mta, <const sockaddr*> &name, sizeof(name)) < 0:
         problem = errno
         close(mta)
+        core.reserve()              # before a newcomer takes it: this client needs it the next time
         errno_set(problem)
         return HANDOFF_FULL if problem == EAGAIN else HANDOFF_FAILED
     session_unwatch(core, session)
     if pass_client(mta, session) < 0:
         problem = errno
         close(mta)
+        core.reserve()
         session_watch(core, session, False)
         errno_set(problem)
         return HANDOFF_FULL if problem in (EAGAIN, ETOOMANYREFS) else HANDOFF_NOT_PASSED

@@ -36,9 +36,9 @@ cdef class Targets:
         cdef int at
         targets = list(targets)
         if not 0 < len(targets) <= TARGETS_MAX:
-            raise ValueError(f"{len(targets)} targets; allowed: 1 to {<int> TARGETS_MAX}")
+            raise ValueError(f"{len(targets)} targets; expected 1 to {<int> TARGETS_MAX}")
         if version not in (1, 2):
-            raise ValueError(f"version {version} of the PROXY protocol; allowed: 1, 2")
+            raise ValueError(f"version {version} of the PROXY protocol; expected 1 or 2")
         self.kept = []
         for at, (text, name, weight) in enumerate(targets):
             if not 2 < len(name) <= SOCKADDR_MAX or weight < 0:
