@@ -66,6 +66,7 @@ SOCKET_SECONDS = 1.0  # between two attempts to take over the control socket, or
 SOCKET_LATER_SECONDS = 10.0  # the same after SOCKET_ATTEMPTS
 SOCKET_ATTEMPTS = 60
 RETRY_SECONDS = 1.0  # between two attempts to finish a restart
+WARN_SECONDS = 60.0  # between two warnings about the same attempt that keeps failing
 REPORTS_MOST = 16  # of one child in one turn
 
 
@@ -95,6 +96,8 @@ class Supervisor:
         self._jobs: dict[str, Callable[[], Steps[object]]] = {}
         """What comes after it, by kind: the same twice is done once."""
         self._faults = Faults(self._log_fault)
+        self._warned: dict[str, tuple[str, float]] = {}
+        """The last warning about each attempt that keeps failing, and when it was logged."""
         self._sockets_at = math.inf
         self._socket_attempts = 0
         self._unsettled: set[Kind] = set()
@@ -321,7 +324,8 @@ class Supervisor:
             yield self._look_at
             yield self._turns.end_by if self._held.refresher.pid else self._turns.due
             yield self._sockets_at
-            yield self._table_watch.due
+            if not self._is_busy:  # else nobody looks
+                yield self._table_watch.due
         if self._held.target.needs_tick:
             yield self._log_at
         if self._held.watchdog.interval:
@@ -361,9 +365,14 @@ class Supervisor:
 
     # ---- tables and the log
 
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a task is in hand or to come: table files are looked at afterward."""
+        return self._starting or self._job is not None or bool(self._jobs)
+
     def _follow_tables(self, now: float) -> None:
         """Have the tables read again when their files have changed."""
-        if self._stopping or self._starting or self._job is not None or self._jobs:
+        if self._stopping or self._is_busy:
             return
         if changed := reload.changed_tables(self._held, self._table_watch, now):
             self._jobs["tables"] = lambda: reload.follow_tables(self._held, self._table_watch, changed)
@@ -640,10 +649,18 @@ class Supervisor:
         try:
             self._start(place, look_over_cache=True)
         except OSError as error:
-            place.ended()
+            place.not_started()
             text = f"no process for {place.name}: {error.strerror}"
-            held.warn(f"{text}; it is tried again")
+            self._warn_rarely(place.name, f"{text}; retried automatically")
             self._fails(place, text)
+
+    def _warn_rarely(self, subject: str, text: str) -> None:
+        """Log what is tried again and again: when the text changes, else once a minute."""
+        now = time.monotonic()
+        before, at = self._warned.get(subject, ("", 0.0))
+        if text != before or now >= at + WARN_SECONDS:
+            self._warned[subject] = text, now
+            self._held.warn(text)
 
     # ---- the end
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from fastscreen import config
+from fastscreen import channel, config, supervisor
 from fastscreen.cachecheck import Inode, inode_of
 from fastscreen.supervisor import Supervisor
 
@@ -22,7 +23,13 @@ class Deaths:
         self.said: list[str] = []
 
     def die(self, inode: Inode | None) -> None:
+        """And do at once what the supervisor lets a child do."""
         self.supervisor._died_in_cache(inode)
+        if job := self.supervisor._jobs.pop("cache", None):
+            path, file = job.args  # type: ignore[attr-defined]
+            ours, theirs = channel.pair()
+            with ours, theirs:
+                supervisor._move_aside(self.supervisor._held, path, file, theirs)
 
 
 @pytest.fixture
@@ -35,7 +42,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
     made = Deaths(path)
-    monkeypatch.setattr(made.supervisor._held, "warn", made.said.append)
+    log = SimpleNamespace(warning=made.said.append, flush=lambda: None)
+    target = SimpleNamespace(for_child=lambda: SimpleNamespace(log=log))
+    monkeypatch.setattr(made.supervisor._held, "target", target, raising=False)
     return made
 
 
