@@ -354,12 +354,11 @@ def _take_log(held: Holdings, state: State, strict: bool) -> list[str]:
         held.target = LogTarget(held.config)
         problem = held.target.problem
     except OSError as error:
-        if strict and held.config.log != msgspec.msgpack.decode(state.config, type=Config).log:
+        if strict and (state.log < 0 or held.config.log != msgspec.msgpack.decode(state.config, type=Config).log):
             raise
         problem = one_line(error)
-    if problem and state.log >= 0:
-        held.target = LogTarget(held.config, inherited=state.log)
-        held.target.problem = problem  # opening it is tried again
+    if problem:
+        held.target = LogTarget(held.config, inherited=state.log, problem=problem)
         return [f"log not opened again: {problem}"]
     if state.log >= 0:
         os.close(state.log)
@@ -415,14 +414,21 @@ def _take_certificates(held: Holdings, state: State, strict: bool) -> list[str]:
     try:
         held.certificates = read_files(wanted, "", held.key_reader)
     except OSError as error:
+        text = f"tls.certificates: {error.filename}: {error.strerror}"
         if wanted == inherited.paths:
             held.certificates = inherited
-            return []
-        text = f"tls.certificates: {error.filename}: {error.strerror}"
-        if strict:
+            if held.key_reader is not None and inherited.unchanged(wanted):
+                return []
+            text += ": the certificates of before the restart stay in use"
+            if held.key_reader is None:
+                text += "; to renew them, stop and start fastscreen"
+        elif strict:
             raise OSError(error.errno, text) from None
-        inherited.close()
-        return [f"{text}: no TLS"]
+        else:
+            inherited.close()
+            text += ": no TLS"
+        held.faults.append((Kind.CERTIFICATES, text))
+        return [text]
     inherited.close()
     return []
 

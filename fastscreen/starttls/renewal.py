@@ -73,9 +73,10 @@ def reader_ended(held: Holdings, how: str) -> None:
     reader.close()
     missed = [path for path in reader.paths if not os.access(path, os.R_OK)]
     if missed:
-        text = f"the process that reads root's keys {how}: {missed[0]} can be renewed only by a restart"
-        held.warn(f"tls.certificates: {text}; or let the user's group read it")
-        held.conditions.begin(Kind.CERTIFICATES, f"tls.certificates: {text}, or when the user's group may read it")
+        text = f"tls.certificates: the process that reads root's keys {how}: to renew {missed[0]}, stop and start fastscreen"
+        text += " (fastscreen restart is not enough), or let the user's group read it"
+        held.warn(text)
+        held.conditions.begin(Kind.CERTIFICATES, text)
 
 
 def _with(config: Config, settings: Tls, found: Certificates) -> Config:

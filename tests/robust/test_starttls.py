@@ -733,8 +733,8 @@ def test_the_process_that_reads_roots_keys(start: Start, folder: Path, tls: dict
         rf"not taken over: tls.certificates: {new[0]}: only root may read it, and it was not named at the start"
     )
     os.kill(pid, signal.SIGKILL)
-    said = rf"warning: tls.certificates: the process that reads root's keys was killed by SIGKILL: {files[0]} can be "
-    screener.line(said + "renewed only by a restart; or let the user's group read it$")
+    said = rf"warning: tls.certificates: the process that reads root's keys was killed by SIGKILL: to renew {files[0]}, "
+    screener.line(said + r"stop and start fastscreen \(fastscreen restart is not enough\), or let the user's group read it$")
     wait_until(lambda: "killed" in conditions(control).get("certificates", ""), "the condition")
     screener.reload(merge(screener.settings, {"tls": {"certificates": files}}))
     with secured(screener) as client:
