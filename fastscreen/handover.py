@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastscreen import activation, channel, config, forks, policy, privileges
+from fastscreen import activation, channel, config, forks, policy, privileges, reload
 from fastscreen.channel import Failed, Ready, Report, Stop
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
@@ -284,7 +284,7 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
     try:
         if state.format != FORMAT:
             raise ConfigError("this version cannot take over from the running one: stop and start it")
-        held = Holdings(config.load(path) if path is not None else config.default())
+        held = Holdings(_load(state, path))
         if user := privileges.user_of(held.config):
             privileges.become(user)
         adopt(held, state, strict=True)
@@ -300,10 +300,18 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
     return 0
 
 
+def _load(state: State, path: Path | None) -> Config:
+    """ConfigError, also where a restart cannot do what it says."""
+    settings = config.load(path) if path is not None else config.default()
+    activation.check_kept(state.activated, settings)
+    return settings
+
+
 def settings_of(state: State, path: Path | None) -> tuple[Config, str]:
     """The configuration, and what is wrong with its file: then it is the one before. ConfigError: neither."""
     try:
-        return (config.load(path) if path is not None else config.default()), ""
+        with reload.bounded(reload.READ_SECONDS, str(path)):  # the trial has read it, but it may be a FIFO now
+            return _load(state, path), ""
     except ConfigError as error:
         try:
             return msgspec.msgpack.decode(state.config, type=Config), str(error)

@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from fastscreen import (
     __version__,
     activation,
@@ -100,6 +102,8 @@ class Supervisor:
         """The last warning about each attempt that keeps failing, and when it was logged."""
         self._sockets_at = math.inf
         self._socket_attempts = 0
+        self._postponed: list[int] = []
+        """Signals that came while a restart could not be finished."""
         self._unsettled: set[Kind] = set()
         """Conditions that end once the children concerned live."""
 
@@ -138,6 +142,8 @@ class Supervisor:
         self._look_at = time.monotonic() + LOOK_SECONDS
         if held.lacks_sockets:
             self._sockets_at = time.monotonic() + SOCKET_SECONDS
+        for number in dict.fromkeys(self._postponed):
+            self._faults.guard(signals.name_of(number), self._obey, number)
         while not self._is_over():
             self._turn()
         self._end_others()
@@ -169,18 +175,29 @@ class Supervisor:
             held.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
         while True:
             try:
-                return state.workers, (*warnings, *held.read(state.workers))
+                with reload.bounded(reload.READ_SECONDS, "a table"):
+                    return state.workers, (*warnings, *held.read(state.workers))
             except (OSError, ConfigError, ValueError) as error:
                 text = f"restart: not finished: {one_line(error)}; the former processes go on, tried again"
-                if text not in warnings:
-                    warnings.append(text)
-                    held.warn(text)
-            if held.signals is not None and select.select([held.signals], [], [], RETRY_SECONDS)[0]:
-                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
-                    raise OSError(0, "stopped before the restart was finished")
-                self._bury()
+                self._warn_rarely("restart", text)
+            held.watchdog.feed(time.monotonic())
+            assert held.signals is not None
+            if select.select([held.signals], [], [], RETRY_SECONDS)[0]:
+                self._postponed += held.signals.read()  # processes that have ended are buried later
+                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(self._postponed):
+                    return state.workers, tuple(warnings)
             with contextlib.suppress(ConfigError):
-                held.config, _ = handover.settings_of(state, self._path)
+                self._read_again(state)
+
+    def _read_again(self, state: handover.State) -> None:
+        """Take over what the configuration says now, without addresses and certificates. ConfigError."""
+        held = self._held
+        found, _ = handover.settings_of(state, self._path)
+        found, _ = reload.with_what_is_fixed(held, found)
+        if found != held.config:
+            held.config = msgspec.structs.replace(found, listen=held.config.listen, tls=held.config.tls)
+            if found != held.config:
+                self._postponed.append(signal.SIGHUP)  # takes over the rest
 
     def _announce(self, what: str) -> None:
         """Tell the log and the service manager that clients are served."""
@@ -359,7 +376,7 @@ class Supervisor:
             case signal.SIGUSR2 if not self._stopping:
                 self._jobs["restart"] = self._restart
             case signal.SIGUSR1 if not self._stopping:
-                reload.reopen_log(held)
+                reload.reopen_log(held, tell=True)
             case _:
                 held.warn(f"{signals.name_of(number)} is ignored" + (": stopping" if self._stopping else ""))
 

@@ -188,3 +188,15 @@ def test_old_certificates_are_told_when_the_files_are_newer(files: Files, renewe
     assert held.key_reader is not None
     held.certificates.close()
     held.key_reader.close()
+
+
+def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
+    """The configuration before stays, and the reason is told."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
+    before = state(activated=(Endpoint("127.0.0.1", 2525),))
+    settings, problem = handover.settings_of(before, file)
+    assert settings == default()
+    assert "127.0.0.1:2525 missing, which systemd's socket unit listens on" in problem
+    file.write_text('[listen]\naddresses = ["127.0.0.1:2526", "127.0.0.1:2525"]\n')
+    assert handover.settings_of(before, file)[1] == ""
