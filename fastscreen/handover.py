@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import socket
 import sys
@@ -52,7 +53,9 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
 class Child(Struct, frozen=True):
-    """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor."""
+    """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor; -1: closed, which told it
+    to stop. by: when it is killed (s, monotonic); inf: not yet known.
+    """
 
     kind: str
     name: str
@@ -60,6 +63,7 @@ class Child(Struct, frozen=True):
     pid: int
     channel: int
     told: bool
+    by: float = math.inf
 
 
 class Door(Struct, frozen=True):
@@ -115,7 +119,7 @@ class State(Struct, frozen=True):
             yield self.key_reader.end
         yield from (door.listener for door in (self.control, self.metrics) if door is not None)
         yield from (fd for fd in (self.log, self.oom) if fd >= 0)
-        yield from (child.channel for child in self.children)
+        yield from (child.channel for child in self.children if child.channel >= 0)
 
 
 class Former(Place):
@@ -125,10 +129,11 @@ class Former(Place):
         super().__init__(child.name, child.number)
         self.kind = child.kind
         self.told = child.told
-        self.take(child.pid, socket.socket(fileno=child.channel))
+        self.take(child.pid, socket.socket(fileno=child.channel) if child.channel >= 0 else None)
         self.expected = sys.maxsize  # its reports are ignored
-        if child.told or child.kind == "hub":
-            self.by = time.monotonic() + FORMER_STOP_SECONDS
+        self.by = child.by
+        if child.told or child.kind == "hub" or child.channel < 0:
+            self.by = min(self.by, time.monotonic() + FORMER_STOP_SECONDS)
 
 
 # ---- the old program
@@ -162,9 +167,9 @@ def replace(held: Holdings) -> None:
         *_children("tls", held.tls),
         *_children("hub", [held.hub]),
         *(
-            _child(each.kind, each, told=each.told)
+            _child(each.kind, each, told=each.told, by=each.by)
             for each in held.former
-            if isinstance(each, Former) and _is_there(each)
+            if isinstance(each, Former) and each.pid
         ),
     ]
     held.refresher.kill()
@@ -180,9 +185,9 @@ def _children(kind: str, places: Sequence[Place]) -> Iterator[Child]:
     return (_child(kind, place, told=False) for place in places if _is_there(place))
 
 
-def _child(kind: str, place: Place, *, told: bool) -> Child:
-    assert place.channel is not None
-    return Child(kind, place.name, place.number, place.pid, place.channel.fileno(), told)
+def _child(kind: str, place: Place, *, told: bool, by: float = math.inf) -> Child:
+    descriptor = place.channel.fileno() if place.channel is not None else -1
+    return Child(kind, place.name, place.number, place.pid, descriptor, told, by)
 
 
 def _state(held: Holdings, children: Sequence[Child] | None = None) -> State:

@@ -23,9 +23,9 @@ class LogTarget:
     """The log of this process. What cannot be opened or written is tried again with every `tick`; lines are kept
     meanwhile, up to 1 MiB, and a condition shows it.
 
-    user: whom the process becomes when it is root, "" if nobody. problem: why it cannot be opened now: the first attempt
-    is the next `tick`; until then `inherited`, a descriptor of the target, is used (-1: none). OSError: cannot be
-    opened, and waiting would not help.
+    user: whom the process becomes when it is root, "" if nobody. problem: why it cannot be opened now: the first
+    attempt is the next `tick`; until then `inherited`, a descriptor of the target, is used (-1: none). OSError: cannot
+    be opened, and waiting would not help.
     """
 
     def __init__(self, config: Config, user: str = "", inherited: int = -1, problem: str = "") -> None:

@@ -74,7 +74,7 @@ class Place:
         self.short_lives = 0  # one after the other
         self.pulse = Pulse()
 
-    def take(self, pid: int, channel: socket.socket) -> None:
+    def take(self, pid: int, channel: socket.socket | None) -> None:
         """A process has started. It serves, unless `expect` says that it reports first."""
         self.pid = pid
         self.channel = channel

@@ -46,7 +46,7 @@ from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
 from fastscreen.cachecheck import Inode
 from fastscreen.channel import Failed, MalformedError, Ready, Stop
-from fastscreen.conditions import Kind
+from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config, ConfigError
 from fastscreen.faults import Faults
 from fastscreen.forks import Steps
@@ -60,6 +60,7 @@ from fastscreen.worker import one_line
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 STOP_NOW_SECONDS = 2.0
 OTHERS_END_SECONDS = 7.0  # a TLS process gives its clients 5
+KILLED_SECONDS = 5.0  # for them to end once they are killed
 LOOK_SECONDS = 10.0  # between two looks whether the workers' loops turn
 LOOKS_MOST = 6  # in a row that find one standing still; so many, for the whole machine may have stood still meanwhile
 CACHE_DEATHS_SECONDS = 600.0  # two in this time by the same file, and it is not trusted any more
@@ -91,6 +92,7 @@ class Supervisor:
         self._cache_deaths: dict[Inode, list[float]] = {}
         self._turns = Turns()
         self._refresh_is_given_up = False
+        self._refresh_problem = ""
         self._starting = True
         """The first start, at which a child that fails ends the daemon."""
         self._job: Steps[object] | None = None
@@ -428,8 +430,13 @@ class Supervisor:
             if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
                 self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
                 self._turns.configure(now, time.monotonic())
+                if not held.refresher.pid:
+                    self._show_refresh("")
             if held.lacks_sockets:
                 self._sockets_at, self._socket_attempts = time.monotonic(), 0
+        except GeneratorExit:
+            held.reload_state.refused(held.conditions, "configuration not taken over: fastscreen is being stopped")
+            raise
         finally:
             if "reload" not in self._jobs:
                 notify.tell("READY=1")
@@ -444,11 +451,12 @@ class Supervisor:
         held.info("restarting: the new program is tried first")
         try:
             why = yield from handover.tried(held)
-            if self._stopping:
-                return
             if not why:
                 notify.reloading()
                 handover.replace(held)
+        except GeneratorExit:
+            held.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")
+            raise
         except Exception as error:  # whatever it is: this program goes on
             why = f"{type(error).__name__}: {one_line(error)}"
         text = f"restart refused: {why}"
@@ -548,15 +556,28 @@ class Supervisor:
         if held.refresher.pid and now >= turns.end_by:
             held.warn("allowlist: the refresh does not end: killed")
             self._give_up_refresh()
+            self._refresh_problem = "the last refresh did not end and was killed"
             turns.end_by = math.inf
         if not held.refresher.pid and not self._stopping and now >= turns.due:
             turns.began(now)
-            self._refresh_is_given_up = False
+            self._refresh_is_given_up, self._refresh_problem = False, ""
             try:
                 forks.start_refresh(held)
             except OSError as error:
                 turns.ended(1, now)
-                held.warn(f"no process for the refresh of the lists: {error.strerror}; it is tried again")
+                text = f"no process for the refresh of the lists: {error.strerror}"
+                held.warn(f"{text}; it is tried again")
+                self._show_refresh(text)
+
+    def _show_refresh(self, problem: str) -> None:
+        """Show a refresh that cannot show its own failure, until one ends well; "": there was none. End what was shown
+        when no lists are refreshed any more. Only while none is under way, which writes to the same memory.
+        """
+        shown = Conditions(self._held.condition_memory[-3])
+        if not self._turns.wanted:
+            shown.end(Kind.ALLOWLIST)
+        elif problem:
+            shown.begin(Kind.ALLOWLIST, f"{problem}; the lists stay as they are")
 
     def _give_up_refresh(self) -> None:
         self._refresh_is_given_up = True
@@ -629,8 +650,11 @@ class Supervisor:
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
         self._turns.ended(code, time.monotonic())
+        problem = self._refresh_problem
         if code not in (End.DONE, End.AGAIN) and not self._refresh_is_given_up:
             held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
+            problem = f"the last refresh {how_ended(code)}"
+        self._show_refresh(problem)
         # Not by the code: it may have written one before it died, and so may a refresh by hand.
         if lists.versions(held.config) != held.list_versions:
             self._jobs["tables"] = lambda: reload.read_tables_again(held)
@@ -662,7 +686,6 @@ class Supervisor:
                 held.warn(f"cache lmdb:{path}: cannot be moved aside: no answer in {MOVE_SECONDS:g} s")
 
     def _replace(self, place: Place) -> None:
-        held = self._held
         try:
             self._start(place, look_over_cache=True)
         except OSError as error:
@@ -688,14 +711,14 @@ class Supervisor:
             self._stop_by = min(self._stop_by, time.monotonic() + STOP_NOW_SECONDS)
         else:
             self._stopping = True
+            self._jobs.clear()
+            if self._job is not None and not self._starting:  # it would open ports again
+                self._job.close()
+                self._job = None
             notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             if not self._starting:
                 held.info("stopping: clients in hand may finish")
-            self._jobs.clear()
-            if self._job is not None and not self._starting:
-                for place in held.trials:
-                    place.kill()  # the task that waits for it reports that
         held.refresher.kill()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for group in held.groups.values():
@@ -728,11 +751,16 @@ class Supervisor:
             place.leave()
         end = time.monotonic() + OTHERS_END_SECONDS
         assert held.signals is not None
-        while any(place.pid for place in others):
-            if not select.select([held.signals], [], [], max(0.0, end - time.monotonic()))[0]:
-                _kill(others)
+        while left := [place for place in others if place.pid]:
+            now = time.monotonic()
+            if now >= end + KILLED_SECONDS:  # the kernel does not end it, as while its disk does not answer
+                held.warn(f"{', '.join(place.name for place in left)} did not end")
+                return
+            if now >= end:
+                _kill(left)
+            select.select([held.signals], [], [], end - now if now < end else 1.0)
             if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
-                _kill(others)
+                end = min(end, time.monotonic())
             self._bury()
 
 

@@ -4,7 +4,9 @@ import errno
 import os
 import socket
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -121,7 +123,7 @@ def test_a_log_that_was_never_open_and_cannot_be_opened(tmp_path: Path) -> None:
     """The trial refuses the restart; after it there is no way back: lines are kept, and opening is tried again."""
     held = Holdings(with_log(tmp_path / "missing" / "log"))
     before = state(log=-1, config=msgspec.msgpack.encode(held.config))
-    with pytest.raises(OSError, match="log.to"):
+    with pytest.raises(OSError, match=r"log\.to"):
         handover._take_log(held, before, strict=True)
     (warning,) = handover._take_log(held, before, strict=False)
     assert "No such file or directory" in warning
@@ -200,3 +202,27 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: 
     assert "127.0.0.1:2525 missing, which systemd's socket unit listens on" in problem
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526", "127.0.0.1:2525"]\n')
     assert handover.settings_of(before, file)[1] == ""
+
+
+def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were told to stop: the program after next still ends them at their time."""
+    held = Holdings(default())
+    by = time.monotonic() + 7.0
+    for number, (kind, channel) in enumerate((("tls", -1), ("hub", -1), ("worker", socket.socket().detach()))):
+        former = handover.Former(Child(kind, kind, 0, 4711 + number, channel, told=kind == "worker", by=by))
+        held.former.append(former)
+    passed: list[Child] = []
+    monkeypatch.setattr(held.refresher, "kill", lambda: None)
+    held.target = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))  # type: ignore[assignment]
+    monkeypatch.setattr(handover, "_state", lambda _, children: passed.extend(children))
+    monkeypatch.setattr(handover, "_execute", lambda _: 0)
+    handover.replace(held)
+    assert [(one.kind, one.pid, one.by, one.channel < 0) for one in passed] == [
+        ("tls", 4711, by, True),
+        ("hub", 4712, by, True),
+        ("worker", 4713, by, False),
+    ]
+    assert -1 not in state(children=tuple(passed)).descriptors
+    assert [former.by for former in map(handover.Former, passed[:2])] == [by, by]
+    for former in held.former:
+        former.leave()

@@ -10,13 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from fastscreen import conditions, config, handover, reload, reload_state
+from fastscreen import conditions, config, forks, handover, reload, reload_state
+from fastscreen.allowlist import lists
+from fastscreen.allowlist.turns import LONGEST
 from fastscreen.conditions import Conditions
 from fastscreen.config.model import Endpoint
 from fastscreen.place import Place, State
 from fastscreen.reload_state import ReloadState
+from fastscreen.starttls import renewal
+from fastscreen.starttls.certificates import Certificates
 from fastscreen.supervisor import Supervisor
 
 
@@ -211,3 +216,156 @@ def test_sigusr1_logs_one_line(daemon: Daemon, problem: str, tell: bool, lines: 
     daemon.held.tls, daemon.held.places = [], []
     reload.reopen_log(daemon.held, tell=tell)
     assert daemon.said == ["log opened again"] * lines
+
+
+def refresh(daemon: Daemon) -> list[conditions.Condition]:
+    """The conditions that a refresh, or the supervisor in its place, has begun."""
+    return Conditions(daemon.held.condition_memory[-3]).read()
+
+
+@pytest.fixture
+def refreshing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
+    """Its lists are to be refreshed; a refresh can be started, and is process 4711 then."""
+    daemon.supervisor._turns._interval = 3600
+    daemon.supervisor._turns.due = 0.0
+    daemon.held.list_versions = {}
+    monkeypatch.setattr(lists, "versions", lambda _: {})
+    monkeypatch.setattr(Place, "kill", lambda _: None)
+    monkeypatch.setattr(forks, "start_refresh", lambda held: held.refresher.take(4711, None))
+    return daemon
+
+
+@pytest.mark.parametrize(("code", "how"), [(-signal.SIGKILL, "was killed by SIGKILL"), (70, "exit code 70")])
+def test_a_refresh_that_dies_is_shown_until_one_ends_well(
+    refreshing: Daemon, clock: Clock, code: int, how: str
+) -> None:
+    supervisor, refresher = refreshing.supervisor, refreshing.held.refresher
+    supervisor._refresh(clock.now)
+    assert refresher.pid == 4711
+    supervisor._bury_one(refresher, code)
+    (one,) = refresh(refreshing)
+    assert one.kind == conditions.Kind.ALLOWLIST
+    assert how in one.text
+    supervisor._turns.configure(config.default(), clock.now)  # no lists any more
+    supervisor._show_refresh("")
+    assert refresh(refreshing) == []
+
+
+def test_a_refresh_that_does_not_end_is_shown(refreshing: Daemon, clock: Clock) -> None:
+    supervisor = refreshing.supervisor
+    supervisor._refresh(clock.now)
+    clock.now += LONGEST
+    supervisor._refresh(clock.now)
+    assert refresh(refreshing) == []  # it may be writing still
+    supervisor._bury_one(refreshing.held.refresher, -signal.SIGKILL)
+    assert [one.text for one in refresh(refreshing)] == [
+        "the last refresh did not end and was killed; the lists stay as they are"
+    ]
+
+
+def test_a_refresh_without_a_process_is_shown(
+    refreshing: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(forks, "start_refresh", fails)
+    refreshing.supervisor._refresh(clock.now)
+    assert "no process for the refresh" in refresh(refreshing)[0].text
+
+
+def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: Daemon, clock: Clock) -> None:
+    refreshing.supervisor._refresh(clock.now)
+    refreshing.supervisor._give_up_refresh()
+    refreshing.supervisor._bury_one(refreshing.held.refresher, -signal.SIGKILL)
+    assert refresh(refreshing) == []
+
+
+@pytest.mark.parametrize(
+    ("level", "paths", "kept"), [("none", (), False), ("none", ("/key.pem",), True), ("may", (), False)]
+)
+def test_certificates_that_nobody_needs_are_no_fault(
+    daemon: Daemon, level: str, paths: tuple[str, ...], kept: bool
+) -> None:
+    held = daemon.held
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.close(writing)
+    held.certificates = Certificates(("/key.pem",), (reading,))
+    held.conditions.begin(conditions.Kind.CERTIFICATES, "not renewed")
+    tls = msgspec.structs.replace(held.config.tls, level=level, certificates=paths)
+    held.config = msgspec.structs.replace(held.config, tls=tls)
+    assert list(renewal.renew(held, held.config.tls)) == []
+    assert held.conditions.read() == []
+    assert (held.certificates is not None) == kept
+    if kept:
+        os.close(reading)
+    else:
+        with pytest.raises(OSError, match="Bad file"):
+            os.fstat(reading)
+
+
+def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
+    daemon: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the loop spin: each wait has a time."""
+    waits: list[float] = []
+
+    def select(_read: object, _write: object, _other: object, seconds: float) -> tuple[list[int], ...]:
+        waits.append(seconds)
+        clock.now += seconds
+        if len(waits) > 100:
+            raise AssertionError(waits)
+        return [], [], []
+
+    monkeypatch.setattr("fastscreen.supervisor.select.select", select)
+    monkeypatch.setattr(daemon.supervisor, "_bury", lambda: None)
+    killed: list[Place] = []
+    monkeypatch.setattr(Place, "kill", lambda place: killed.append(place))
+    daemon.held.signals = Signals()  # type: ignore[assignment]
+    daemon.held.tls = []
+    daemon.held.hub.pid = 4711
+    daemon.supervisor._end_others()
+    assert killed
+    assert min(waits) > 0
+    assert sum(waits) < 30
+    assert daemon.said == ["hub did not end"]
+
+
+def test_a_stop_ends_the_job_in_hand(daemon: Daemon) -> None:
+    """Else it would open ports again while clients are refused."""
+    steps: list[str] = []
+
+    def job() -> Iterator[None]:
+        try:
+            yield
+            steps.append("opens ports")
+        finally:
+            steps.append("ended")
+
+    supervisor = daemon.supervisor
+    supervisor._job = job()  # type: ignore[assignment]
+    supervisor._jobs["restart"] = supervisor._restart
+    supervisor._go_on()
+    supervisor._stop()
+    supervisor._go_on()
+    assert steps == ["ended"]
+    assert (supervisor._job, supervisor._jobs) == (None, {})
+
+
+@pytest.mark.parametrize("kind", ["reload", "restart"])
+def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a reload or a restart hears why it is over."""
+
+    def waits(*_: object) -> Iterator[None]:
+        daemon.held.reload_state.reload.begin()
+        yield
+
+    monkeypatch.setattr(reload, "hang_up", waits)
+    monkeypatch.setattr(handover, "tried", waits)
+    supervisor = daemon.supervisor
+    supervisor._jobs[kind] = {"reload": supervisor._reload, "restart": supervisor._restart}[kind]
+    supervisor._go_on()
+    supervisor._stop()
+    last = getattr(daemon.held.reload_state, kind).read()
+    assert (last.begun, last.finished, last.ok) == (1, 1, False)
+    assert last.text.endswith("fastscreen is being stopped")
