@@ -224,5 +224,5 @@ def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.Mon
     ]
     assert -1 not in state(children=tuple(passed)).descriptors
     assert [former.by for former in map(handover.Former, passed[:2])] == [by, by]
-    for former in held.former:
-        former.leave()
+    for each in held.former:
+        each.leave()
