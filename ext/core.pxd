@@ -279,8 +279,9 @@ cdef struct Share:
 # One question, waiting or on its way.
 cdef struct Query:
     Timer timer             # first: ends one try
-    Query* next             # in its bucket, in the line of questions to send, or in its network's queue
+    Query* next             # in its bucket, or in its network's queue
     Query* prev             # in its network's queue
+    Query* unsent_next      # in the line of questions to send, where it may be in a queue as well by then
     Lookup* lookup
     int64_t deadline        # µs, monotonic
     int64_t try_time        # µs
@@ -342,7 +343,7 @@ cdef struct Health:
 
 cdef enum:
     LATENCY_BUCKETS = 80
-    NETWORK_WORDS = 128     # of the filter of networks that have had their say: 8192 bits
+    NETWORK_WORDS = 1024    # of the filter of networks that have had their say: 65,536 bits
 
 
 cdef struct List:
@@ -461,6 +462,7 @@ cdef struct Client:
     uint32_t sessions
     uint32_t new_logged     # PASS NEW is logged once
     uint32_t relayed        # sessions of these that are relayed
+    bint looked_up          # in the cache, for these sessions
     int64_t stamps[5]       # s since 1970: until when a pass is valid; 0 never, 1 disabled, -1 not read (reference 7.1)
 
 

@@ -65,8 +65,8 @@ cdef bint crew_pass(Screener core, int fd, const Address* client, const Address*
     return True
 
 
-cdef void inbox_readable(Screener core, int inbox) noexcept:
-    """Take over clients of ours that came in at another worker, up to a bound."""
+cdef bint inbox_readable(Screener core, int inbox) noexcept:
+    """Take over clients of ours that came in at another worker, up to a bound. True: no more are there."""
     cdef Passed passed
     cdef int fd, left = ACCEPT_BATCH
     while left and not core.accept_paused:
@@ -74,15 +74,17 @@ cdef void inbox_readable(Screener core, int inbox) noexcept:
         core.reserve()
         if core.spare < 0:
             core.pause_accept(ACCEPT_RETRY_TIME)
-            return
+            return False
         # With no descriptor free, recvmsg would take the message and lose the client: the reserve is given up for it.
         close(core.spare)
         core.spare = -1
         if not inbox_take(inbox, &passed, &fd):
-            break
+            core.reserve()
+            return True
         if fd >= 0:
             session_begin(core, fd, &passed.client, &passed.server, passed.quiet)
     core.reserve()
+    return False
 
 
 cdef bint inbox_take(int inbox, Passed* passed, int* fd) noexcept nogil:

@@ -155,10 +155,13 @@ cdef void query_abandon(Screener core, Query* query) noexcept:
 # ---- on the way
 
 cdef void query_line_up(Dnsbl dnsbl, Query* query) noexcept:
-    query.next = NULL
+    """Send it with the end of this batch. Whoever loses its room before that is passed over there."""
+    if query.lined_up:
+        return
+    query.unsent_next = NULL
     query.lined_up = True
     if dnsbl.unsent_tail != NULL:
-        dnsbl.unsent_tail.next = query
+        dnsbl.unsent_tail.unsent_next = query
     else:
         dnsbl.unsent_head = query
     dnsbl.unsent_tail = query
@@ -267,8 +270,8 @@ cdef void query_repeat(Screener core, Query* query) noexcept:
     cdef List* list = &(<Lists> query.lookup.lists).lists[query.list]
     cdef size_t size = dns_build(packet, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire,
                                  list.wire_size)
-    send(query.socket.fd, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-    query.sends += 1
+    if send(query.socket.fd, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 or not want_of_room():
+        query.sends += 1
 
 
 cdef void dnsbl_flush(Screener core) noexcept:
@@ -291,14 +294,14 @@ cdef void dnsbl_flush(Screener core) noexcept:
             query = dnsbl.unsent_head
             if query.lookup != NULL and socket != NULL and query.resolver != socket.resolver:
                 break
-            dnsbl.unsent_head = query.next
+            dnsbl.unsent_head = query.unsent_next
             if dnsbl.unsent_head == NULL:
                 dnsbl.unsent_tail = NULL
             query.lined_up = False
             if query.lookup == NULL:            # ended while it waited
                 free(query)
                 continue
-            if query.place == PLACE_ABANDONED:  # it was sent before: an answer to that may come
+            if query.place != PLACE_GRANTED:    # its client left, or came back and waits for room
                 continue
             list = &(<Lists> query.lookup.lists).lists[query.list]
             if list.unheard_since == 0:

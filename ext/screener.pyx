@@ -296,6 +296,10 @@ cdef class Screener:
         cdef epoll_event events[EVENT_BATCH]
         cdef int rounds = CATCH_UP_ROUNDS + <int> (self.watches.count // EVENT_BATCH)
         cdef int at, _round, count, served, work = 0
+        # Clients last, and judged by the clock of that look: what they did while relays were served is not late.
+        for _round in range(rounds):
+            if self.serve_relays() == 0:
+                break
         for _round in range(rounds):
             served = 0
             handoff_confirm_all(self)
@@ -305,9 +309,6 @@ cdef class Screener:
                     served += self.handle(&events[at])
             work += served
             if served == 0:
-                break
-        for _round in range(rounds):
-            if self.serve_relays() == 0:
                 break
         handoff_all(self)
         return work
@@ -378,7 +379,7 @@ cdef class Screener:
             self.log.flush()
         except Exception as error:
             self.problem("log", error)
-        if self.draining and self.sessions == 0 and self.arrivals == 0:
+        if self.draining and self.sessions == 0 and self.arrivals == 0 and not self.accept_paused:
             if self.inbox_is_empty():
                 self.draining = False
                 try:
@@ -518,10 +519,9 @@ cdef class Screener:
         self.watches.watch(&listener.watch, self.epoll, listener.fd, EPOLLIN, listener, TAG_LISTENER)
 
     cdef bint inbox_is_empty(self) noexcept:
-        """Before this process ends: whoever was passed to it meanwhile is served. False: somebody was."""
-        if self.inbox.fd >= 0:
-            inbox_readable(self, self.inbox.fd)
-        return self.sessions == 0
+        """Before this process ends: clients that were passed to it meanwhile are served. False: there were some, or
+        there may be more."""
+        return (self.inbox.fd < 0 or inbox_readable(self, self.inbox.fd)) and self.sessions == 0
 
     cdef void pause_accept(self, int64_t time) noexcept:
         """Let connections wait in the kernel until a client leaves, at most for this time (µs)."""
@@ -607,8 +607,7 @@ cdef class Screener:
         while self.listeners != NULL:
             self.unlisten(self.listeners.fd)
         if successor and self.inbox.fd >= 0:
-            if not self.accept_paused:
-                self.unwatch(self.inbox.fd)
+            self.watches.unwatch(&self.inbox.watch)
             self.inbox.fd = -1
         if not self.draining:
             self.drain_by = self.now + DRAIN_TIME

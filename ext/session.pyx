@@ -110,7 +110,10 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         event(core, session, EVENT_BYPASSED)
         handoff_begin(core, session)
         return
-    if not session.flags & DENYLIST_FAIL and screened_alone(session) and stamps_look_up(core, session):
+    if session.flags & DENYLIST_FAIL:
+        tests_all_needed(session)       # not by the record, which others in its network may share
+    elif stamps_unread(session) and stamps_look_up(core, session):
+        session.client.looked_up = True
         tests_needed(session)
         if not session.flags & ALL_TODO:
             log_about(core, session, "PASS OLD ")
@@ -118,10 +121,11 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
             handoff_begin(core, session)
             return
     else:
-        if screened_alone(session):
+        if stamps_unread(session):
+            session.client.looked_up = True
             memset(session.client.stamps, 0, sizeof(session.client.stamps))
         tests_needed(session)
-    if (policy.client_rate or policy.network_rate) and rate_exceeded(core, peer):
+    if (policy.client_rate or policy.network_rate) and not session.quiet and rate_exceeded(core, peer):
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": connection rate limit exceeded")
         core.log.end()
@@ -160,6 +164,21 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
 cdef inline bint screened_alone(Session* session) noexcept:
     """The client has no other session here but relayed ones, which have no part in its tests any more."""
     return session.client.sessions - session.client.relayed == 1
+
+
+cdef inline bint stamps_unread(Session* session) noexcept:
+    """The client's record is to be looked up: by its only session (reference 2.3), or by the first one that is not of a
+    denied address."""
+    return screened_alone(session) or not session.client.looked_up
+
+
+cdef void tests_all_needed(Session* session) noexcept:
+    """Every test that is on, as for a client that is not in the cache."""
+    cdef int test
+    session.flags |= IS_NEW
+    for test in range(TESTS):
+        if (<Policy> session.policy).enabled[test]:
+            session.flags |= bits(TODO, test)
 
 
 cdef void tests_needed(Session* session) noexcept:

@@ -3,6 +3,9 @@
 import contextlib
 import functools
 import os
+import socket
+import struct
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +70,34 @@ def test_a_silent_list_and_a_flood(start: Start, dns: FakeDns) -> None:
     assert all(reply.startswith(REFUSED) for reply in told), Counter(reply[:9] for reply in told)
     for client in clients:
         client.socket.close()
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_client_that_comes_back_while_its_question_changes_resolvers(
+    worker: Make, dns: FakeDns, attempt: int
+) -> None:
+    """The end of a try, a hang-up and a new session of the same client in one batch: the question is lined up once,
+    and those behind it are sent."""
+    dns.zones["bl.test"] = silent
+    made = worker(wait="30s")
+    host, _, port = dns.endpoint.rpartition(":")
+    packed = struct.pack("=HH", socket.AF_INET, socket.htons(int(port))) + socket.inet_aton(host) + bytes(8)
+    made.screener.use_resolvers([packed, packed])
+    client, _ = made.hold(["127.1.1.1", "127.2.1.1"])
+    made.serve(lambda: asked(dns, "127.1.1.1") == asked(dns, "127.2.1.1") == 1, "their questions")
+    tried = time.monotonic() + 1.0  # at the latest: a try lasts 1 s
+    while time.monotonic() < tried - 0.02:  # the core must not seem to have stood still
+        made.screener.run()
+        time.sleep(0.002)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    made.connect("127.1.1.1")
+    while time.monotonic() < tried:
+        time.sleep(0.001)
+    made.screener.run()
+    made.serve(lambda: asked(dns, "127.2.1.1") >= 2, "the question behind it, a second time")
+    made.serve(lambda: asked(dns, "127.1.1.1") >= 2, "its question, a second time")
+    assert made.screener.stats()["dns_in_flight"] == 2
 
 
 def test_questions_of_clients_that_left(worker: Make, dns: FakeDns) -> None:

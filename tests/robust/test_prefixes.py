@@ -166,6 +166,19 @@ def test_ipv6_by_64(start: Start, folder: Path, mta: FakeMta) -> None:
     }
 
 
+def test_a_denied_neighbor_does_not_make_a_known_network_new(start: Start, folder: Path, mta: FakeMta) -> None:
+    """The deny list has an address, the record is of its /64: while that address has a session, others stay known."""
+    (folder / "denied").write_text("2001:db8:1:2::bad reject\n")
+    denied = {"access": {"list": [f"cidr:{folder / 'denied'}"], "denylist_action": "enforce"}}
+    screener = start(merge(settings(folder, denied, {"greet": {"wait": "4s"}}), with_proxy_port()))
+    assert known6(screener, "2001:db8:1:2::1") == "NEW"
+    with from_ipv6(screener, "2001:db8:1:2::bad") as bad:
+        assert bad.socket.recv(100) == TEASER
+        with from_ipv6(screener, "2001:db8:1:2::2") as client:
+            assert client.read() == FROM_MTA
+    assert known6(screener, "2001:db8:1:2::1") == "OLD"
+
+
 def test_ipv6_by_address_on_demand(start: Start, folder: Path, mta: FakeMta) -> None:
     """As postscreen does."""
     whole = {"cache": {"prefix_ipv6": 128}, "limits": {"client_connection_prefix_ipv6": 128}}
