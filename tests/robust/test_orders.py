@@ -12,9 +12,11 @@ import pytest
 from robust import harness
 from robust.conftest import Start
 from robust.control import Map
+from robust.fakemta import FakeMta, fill
 from robust.harness import TEASER, merge, wait_until
 from robust.test_control import connected, eventually
 from robust.test_metrics import samples, scraped, there
+from robust.test_workers import KNOWN
 
 
 @pytest.fixture
@@ -97,11 +99,14 @@ def test_stop_waits_until_it_has_stopped(start: Start, path: Path, settings: Map
     assert "systemctl stop fastscreen" in again.stderr
 
 
-def test_stop_waits_for_clients_in_hand_and_a_second_one_does_not(start: Start, path: Path, settings: Map) -> None:
-    screener = start(settings, {"greet": {"wait": "100s"}})
+def test_stop_waits_for_clients_in_hand_and_a_second_one_does_not(
+    start: Start, path: Path, settings: Map, mta: FakeMta
+) -> None:
+    screener = start(settings, KNOWN)
     connected(path).socket.close()
-    with screener.connect("127.1.0.1") as client:
-        assert client.socket.recv(len(TEASER)) == TEASER
+    fill(mta)
+    with screener.connect("127.7.0.1"):  # it has passed, and waits for the mail server
+        screener.line(r"CONNECT from \[127\.7\.0\.1\]")
         waiting = command(path, "stop", "--timeout", "1")
         assert waiting.returncode == 1
         assert "a second `fastscreen stop` ends them at once" in waiting.stderr
