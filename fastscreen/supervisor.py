@@ -104,8 +104,8 @@ class Supervisor:
         """The last warning about each attempt that keeps failing, and when it was logged."""
         self._sockets_at = math.inf
         self._socket_attempts = 0
-        self._postponed: list[int] = []
-        """Signals that came while a restart could not be finished."""
+        self._postponed: dict[int, None] = {}
+        """Signals that came while a restart could not be finished, in their order."""
         self._unsettled: set[Kind] = set()
         """Conditions that end once the children concerned live."""
 
@@ -144,7 +144,7 @@ class Supervisor:
         self._look_at = time.monotonic() + LOOK_SECONDS
         if held.lacks_sockets:
             self._sockets_at = time.monotonic() + SOCKET_SECONDS
-        for number in dict.fromkeys(self._postponed):
+        for number in self._postponed:
             self._faults.guard(signals.name_of(number), self._obey, number)
         while not self._is_over():
             self._turn()
@@ -185,7 +185,7 @@ class Supervisor:
             held.watchdog.feed(time.monotonic())
             assert held.signals is not None
             if select.select([held.signals], [], [], RETRY_SECONDS)[0]:
-                self._postponed += held.signals.read()  # processes that have ended are buried later
+                self._postponed |= dict.fromkeys(held.signals.read())  # processes that have ended are buried later
                 if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(self._postponed):
                     return state.workers, tuple(warnings)
             with contextlib.suppress(ConfigError):
@@ -199,7 +199,7 @@ class Supervisor:
         if found != held.config:
             held.config = msgspec.structs.replace(found, listen=held.config.listen, tls=held.config.tls)
             if found != held.config:
-                self._postponed.append(signal.SIGHUP)  # takes over the rest
+                self._postponed[signal.SIGHUP] = None  # takes over the rest
 
     def _announce(self, what: str) -> None:
         """Tell the log and the service manager that clients are served."""

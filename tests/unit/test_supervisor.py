@@ -126,13 +126,20 @@ class Signals:
 class Unfinished:
     """A restart whose tables cannot be read for `failures` attempts."""
 
-    def __init__(self, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, failures: int, *numbers: int) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        monkeypatch: pytest.MonkeyPatch,
+        failures: int,
+        *numbers: int,
+        corrected: config.Config | None = None,
+    ) -> None:
         self.supervisor, self.held, self.fed = daemon.supervisor, daemon.held, 0
         self.failures = failures
         self.held.signals = Signals(*numbers)  # type: ignore[assignment]
         del self.held.conditions  # they are made after that
         monkeypatch.setattr(handover, "adopt", lambda *_, **__: [])
-        monkeypatch.setattr(handover, "settings_of", lambda *_: (self.held.config, ""))
+        monkeypatch.setattr(handover, "settings_of", lambda *_: (corrected or self.held.config, ""))
         monkeypatch.setattr(self.held, "read", self.read)
         monkeypatch.setattr(self.held.watchdog, "feed", self.feed)
         state = SimpleNamespace(workers=1)
@@ -151,10 +158,10 @@ class Unfinished:
 def test_an_unfinished_restart_keeps_signals_and_feeds_the_watchdog(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restart = Unfinished(daemon, monkeypatch, 3, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2)
+    restart = Unfinished(daemon, monkeypatch, 4, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2, signal.SIGCHLD)
     assert restart.found == (1, ())
-    assert restart.fed == 3
-    assert restart.supervisor._postponed == [signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2]
+    assert restart.fed == 4
+    assert list(restart.supervisor._postponed) == [signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2]
     assert len(daemon.said) == 1
 
 
@@ -162,7 +169,20 @@ def test_an_unfinished_restart_can_be_stopped(daemon: Daemon, monkeypatch: pytes
     """As any daemon: the loop stops what is there, and the exit code is 0."""
     restart = Unfinished(daemon, monkeypatch, 1000, signal.SIGTERM)
     assert restart.found == (1, ())
-    assert restart.supervisor._postponed == [signal.SIGTERM]
+    assert list(restart.supervisor._postponed) == [signal.SIGTERM]
+
+
+def test_an_unfinished_restart_takes_over_a_corrected_configuration(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for addresses, whose sockets were made already: a reload follows for these, one."""
+    settings = daemon.held.config
+    addresses = (Endpoint("127.0.0.1", 2599),)
+    listen = msgspec.structs.replace(settings.listen, addresses=addresses)
+    corrected = msgspec.structs.replace(settings, listen=listen, hostname="other.example")
+    restart = Unfinished(daemon, monkeypatch, 3, corrected=corrected)
+    assert daemon.held.config == msgspec.structs.replace(settings, hostname="other.example")
+    assert list(restart.supervisor._postponed) == [signal.SIGHUP]
 
 
 def test_an_unfinished_restart_does_not_wait_for_a_fifo(
