@@ -9,10 +9,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from fastscreen import notify
+from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Prefix, ProxyPort
 from fastscreen.listeners import BACKLOG, choose_by_client, choose_freely
 
@@ -118,6 +119,17 @@ def check(
             )
         if count > 1 and not all(one.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) for one in group):
             raise OSError(0, f"socket activation: {address}: not a group; expected ReusePort=yes")
+
+
+def check_kept(units: Collection[Endpoint], settings: Config) -> None:
+    """A running daemon cannot stop serving a socket unit's address: the manager's own copy would go on listening, and
+    clients would wait there for nobody. ConfigError.
+    """
+    if gone := sorted(str(address) for address in units if address not in settings.listen.ports):
+        raise ConfigError(
+            f"{settings.source}: listen.addresses: {', '.join(gone)} missing, which systemd's socket unit listens on; "
+            "remove it from the unit, then stop and start both units"
+        )
 
 
 def prepare(group: Sequence[socket.socket], key: int, prefix: Prefix, *, by_client: bool) -> None:

@@ -113,14 +113,24 @@ def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, i
 
 
 def receive_order(channel: socket.socket) -> tuple[Order | None, list[int]]:
-    """The next order and its descriptors; None: the supervisor has ended. BlockingIOError: there is none."""
+    """The next order and its descriptors; None: the supervisor has ended. BlockingIOError: there is none.
+
+    MsgspecError: not an order; its descriptors are closed, and so are those of an order that takes none.
+    """
     try:
         packet, descriptors, _ = fds.receive(channel, _PACKET, MOST_LISTENERS + 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
         raise
     except OSError:
         return None, []
-    return (_orders.decode(packet) if packet else None), descriptors
+    order = None
+    try:
+        order = _orders.decode(packet) if packet else None
+    finally:
+        if not isinstance(order, Reload):
+            while descriptors:
+                os.close(descriptors.pop())
+    return order, descriptors
 
 
 def read_settings(descriptor: int) -> Settings:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import socket
 import sys
@@ -21,7 +22,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastscreen import activation, channel, config, forks, policy, privileges
+from fastscreen import activation, channel, config, forks, policy, privileges, reload
 from fastscreen.channel import Failed, Ready, Report, Stop
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
@@ -52,7 +53,9 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
 class Child(Struct, frozen=True):
-    """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor."""
+    """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor; -1: closed, which told it
+    to stop. by: when it is killed (s, monotonic); inf: not yet known.
+    """
 
     kind: str
     name: str
@@ -60,6 +63,7 @@ class Child(Struct, frozen=True):
     pid: int
     channel: int
     told: bool
+    by: float = math.inf
 
 
 class Door(Struct, frozen=True):
@@ -115,7 +119,7 @@ class State(Struct, frozen=True):
             yield self.key_reader.end
         yield from (door.listener for door in (self.control, self.metrics) if door is not None)
         yield from (fd for fd in (self.log, self.oom) if fd >= 0)
-        yield from (child.channel for child in self.children)
+        yield from (child.channel for child in self.children if child.channel >= 0)
 
 
 class Former(Place):
@@ -125,10 +129,11 @@ class Former(Place):
         super().__init__(child.name, child.number)
         self.kind = child.kind
         self.told = child.told
-        self.take(child.pid, socket.socket(fileno=child.channel))
+        self.take(child.pid, socket.socket(fileno=child.channel) if child.channel >= 0 else None)
         self.expected = sys.maxsize  # its reports are ignored
-        if child.told or child.kind == "hub":
-            self.by = time.monotonic() + FORMER_STOP_SECONDS
+        self.by = child.by
+        if child.told or child.kind == "hub" or child.channel < 0:
+            self.by = min(self.by, time.monotonic() + FORMER_STOP_SECONDS)
 
 
 # ---- the old program
@@ -162,9 +167,9 @@ def replace(held: Holdings) -> None:
         *_children("tls", held.tls),
         *_children("hub", [held.hub]),
         *(
-            _child(each.kind, each, told=each.told)
+            _child(each.kind, each, told=each.told, by=each.by)
             for each in held.former
-            if isinstance(each, Former) and _is_there(each)
+            if isinstance(each, Former) and each.pid
         ),
     ]
     held.refresher.kill()
@@ -180,9 +185,9 @@ def _children(kind: str, places: Sequence[Place]) -> Iterator[Child]:
     return (_child(kind, place, told=False) for place in places if _is_there(place))
 
 
-def _child(kind: str, place: Place, *, told: bool) -> Child:
-    assert place.channel is not None
-    return Child(kind, place.name, place.number, place.pid, place.channel.fileno(), told)
+def _child(kind: str, place: Place, *, told: bool, by: float = math.inf) -> Child:
+    descriptor = place.channel.fileno() if place.channel is not None else -1
+    return Child(kind, place.name, place.number, place.pid, descriptor, told, by)
 
 
 def _state(held: Holdings, children: Sequence[Child] | None = None) -> State:
@@ -284,7 +289,7 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
     try:
         if state.format != FORMAT:
             raise ConfigError("this version cannot take over from the running one: stop and start it")
-        held = Holdings(config.load(path) if path is not None else config.default())
+        held = Holdings(_load(state, path))
         if user := privileges.user_of(held.config):
             privileges.become(user)
         adopt(held, state, strict=True)
@@ -300,10 +305,18 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
     return 0
 
 
+def _load(state: State, path: Path | None) -> Config:
+    """ConfigError, also where a restart cannot do what it says."""
+    settings = config.load(path) if path is not None else config.default()
+    activation.check_kept(state.activated, settings)
+    return settings
+
+
 def settings_of(state: State, path: Path | None) -> tuple[Config, str]:
     """The configuration, and what is wrong with its file: then it is the one before. ConfigError: neither."""
     try:
-        return (config.load(path) if path is not None else config.default()), ""
+        with reload.bounded(reload.READ_SECONDS, str(path)):  # the trial has read it, but it may be a FIFO now
+            return _load(state, path), ""
     except ConfigError as error:
         try:
             return msgspec.msgpack.decode(state.config, type=Config), str(error)
@@ -354,12 +367,11 @@ def _take_log(held: Holdings, state: State, strict: bool) -> list[str]:
         held.target = LogTarget(held.config)
         problem = held.target.problem
     except OSError as error:
-        if strict and held.config.log != msgspec.msgpack.decode(state.config, type=Config).log:
+        if strict and (state.log < 0 or held.config.log != msgspec.msgpack.decode(state.config, type=Config).log):
             raise
         problem = one_line(error)
-    if problem and state.log >= 0:
-        held.target = LogTarget(held.config, inherited=state.log)
-        held.target.problem = problem  # opening it is tried again
+    if problem:
+        held.target = LogTarget(held.config, inherited=state.log, problem=problem)
         return [f"log not opened again: {problem}"]
     if state.log >= 0:
         os.close(state.log)
@@ -415,14 +427,21 @@ def _take_certificates(held: Holdings, state: State, strict: bool) -> list[str]:
     try:
         held.certificates = read_files(wanted, "", held.key_reader)
     except OSError as error:
+        text = f"tls.certificates: {error.filename}: {error.strerror}"
         if wanted == inherited.paths:
             held.certificates = inherited
-            return []
-        text = f"tls.certificates: {error.filename}: {error.strerror}"
-        if strict:
+            if held.key_reader is not None and inherited.unchanged(wanted):
+                return []
+            text += ": the certificates of before the restart stay in use"
+            if held.key_reader is None:
+                text += "; to renew them, stop and start fastscreen"
+        elif strict:
             raise OSError(error.errno, text) from None
-        inherited.close()
-        return [f"{text}: no TLS"]
+        else:
+            inherited.close()
+            text += ": no TLS"
+        held.faults.append((Kind.CERTIFICATES, text))
+        return [text]
     inherited.close()
     return []
 

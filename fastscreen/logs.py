@@ -23,13 +23,14 @@ class LogTarget:
     """The log of this process. What cannot be opened or written is tried again with every `tick`; lines are kept
     meanwhile, up to 1 MiB, and a condition shows it.
 
-    user: whom the process becomes when it is root, "" if nobody. inherited: a descriptor of the target, used where it
-    cannot be opened now; -1: none. OSError: cannot be opened, and waiting would not help.
+    user: whom the process becomes when it is root, "" if nobody. problem: why it cannot be opened now: the first
+    attempt is the next `tick`; until then `inherited`, a descriptor of the target, is used (-1: none). OSError: cannot
+    be opened, and waiting would not help.
     """
 
-    def __init__(self, config: Config, user: str = "", inherited: int = -1) -> None:
+    def __init__(self, config: Config, user: str = "", inherited: int = -1, problem: str = "") -> None:
         self.log = new_log(config)
-        self.problem = ""
+        self.problem = problem
         """Why the log is not where it should be, in one line; "": it is."""
         self._fd = -1
         self._config = config
@@ -41,6 +42,7 @@ class LogTarget:
         if inherited >= 0:
             self._use(inherited)
             self._fd = inherited
+        if problem:
             return
         try:
             self.open()

@@ -74,7 +74,7 @@ class Place:
         self.short_lives = 0  # one after the other
         self.pulse = Pulse()
 
-    def take(self, pid: int, channel: socket.socket) -> None:
+    def take(self, pid: int, channel: socket.socket | None) -> None:
         """A process has started. It serves, unless `expect` says that it reports first."""
         self.pid = pid
         self.channel = channel
@@ -124,6 +124,15 @@ class Place:
         self.state, self.by, self.expected, self.serving_since = State.EMPTY, math.inf, 0, math.inf
         self.short_lives = self.short_lives + 1 if now < self.started + SHORT_LIFE_SECONDS else 0
         self.start_at = now + (min(2.0 ** min(self.short_lives - 2, 10), PAUSE_MOST) if self.short_lives > 1 else 0.0)
+
+    def not_started(self) -> None:
+        """No process could be made for it: the next attempt follows after 1 s, then 2, 4, ..., even if the last process
+        had lived for long.
+        """
+        before = self.short_lives
+        self.ended()
+        self.short_lives = max(2, before + 1)
+        self.start_at = time.monotonic() + min(2.0 ** min(self.short_lives - 2, 10), PAUSE_MOST)
 
     def kill(self) -> None:
         if self.pid:

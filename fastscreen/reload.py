@@ -54,6 +54,7 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
         yield from _try(held, str(path), lambda: config.load(path))
         with bounded(READ_SECONDS, f"{path}: it, or a table that it names,"):
             settings, warnings = with_what_is_fixed(held, config.load(path))
+            activation.check_kept(held.activated, settings)
             versions = lists.versions(settings)
             tables = policy.Tables(settings)
             warnings += warnings_of(tables, count)
@@ -95,11 +96,14 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
     held.reload_state.accepted(held.conditions, "configuration reloaded")
 
 
-def reopen_log(held: Holdings) -> None:
-    """SIGUSR1, and the first part of SIGHUP: open the log again, in every process."""
+def reopen_log(held: Holdings, *, tell: bool = False) -> None:
+    """SIGUSR1, and the first part of SIGHUP: open the log again, in every process. tell: and log that it was."""
     held.reload_state.reopen.begin()
+    before = held.target.problem
     held.target.reopen()
     why = held.target.problem
+    if tell and not why and not before:  # else the target has logged that it is open again
+        held.info("log opened again")
     held.reload_state.reopen.end(not why, f"log not opened again: {why}" if why else "log reopened")
     held.order(ReopenLog())
 

@@ -24,6 +24,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from fastscreen import (
     __version__,
     activation,
@@ -44,7 +46,7 @@ from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
 from fastscreen.cachecheck import Inode
 from fastscreen.channel import Failed, MalformedError, Ready, Stop
-from fastscreen.conditions import Kind
+from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config, ConfigError
 from fastscreen.faults import Faults
 from fastscreen.forks import Steps
@@ -58,6 +60,7 @@ from fastscreen.worker import one_line
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 STOP_NOW_SECONDS = 2.0
 OTHERS_END_SECONDS = 7.0  # a TLS process gives its clients 5
+KILLED_SECONDS = 5.0  # for them to end once they are killed
 LOOK_SECONDS = 10.0  # between two looks whether the workers' loops turn
 LOOKS_MOST = 6  # in a row that find one standing still; so many, for the whole machine may have stood still meanwhile
 CACHE_DEATHS_SECONDS = 600.0  # two in this time by the same file, and it is not trusted any more
@@ -66,6 +69,7 @@ SOCKET_SECONDS = 1.0  # between two attempts to take over the control socket, or
 SOCKET_LATER_SECONDS = 10.0  # the same after SOCKET_ATTEMPTS
 SOCKET_ATTEMPTS = 60
 RETRY_SECONDS = 1.0  # between two attempts to finish a restart
+WARN_SECONDS = 60.0  # between two warnings about the same attempt that keeps failing
 REPORTS_MOST = 16  # of one child in one turn
 
 
@@ -88,6 +92,7 @@ class Supervisor:
         self._cache_deaths: dict[Inode, list[float]] = {}
         self._turns = Turns()
         self._refresh_is_given_up = False
+        self._refresh_problem = ""
         self._starting = True
         """The first start, at which a child that fails ends the daemon."""
         self._job: Steps[object] | None = None
@@ -95,8 +100,12 @@ class Supervisor:
         self._jobs: dict[str, Callable[[], Steps[object]]] = {}
         """What comes after it, by kind: the same twice is done once."""
         self._faults = Faults(self._log_fault)
+        self._warned: dict[str, tuple[str, float]] = {}
+        """The last warning about each attempt that keeps failing, and when it was logged."""
         self._sockets_at = math.inf
         self._socket_attempts = 0
+        self._postponed: dict[int, None] = {}
+        """Signals that came while a restart could not be finished, in their order."""
         self._unsettled: set[Kind] = set()
         """Conditions that end once the children concerned live."""
 
@@ -135,6 +144,8 @@ class Supervisor:
         self._look_at = time.monotonic() + LOOK_SECONDS
         if held.lacks_sockets:
             self._sockets_at = time.monotonic() + SOCKET_SECONDS
+        for number in self._postponed:
+            self._faults.guard(signals.name_of(number), self._obey, number)
         while not self._is_over():
             self._turn()
         self._end_others()
@@ -166,18 +177,29 @@ class Supervisor:
             held.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
         while True:
             try:
-                return state.workers, (*warnings, *held.read(state.workers))
+                with reload.bounded(reload.READ_SECONDS, "a table"):
+                    return state.workers, (*warnings, *held.read(state.workers))
             except (OSError, ConfigError, ValueError) as error:
                 text = f"restart: not finished: {one_line(error)}; the former processes go on, tried again"
-                if text not in warnings:
-                    warnings.append(text)
-                    held.warn(text)
-            if held.signals is not None and select.select([held.signals], [], [], RETRY_SECONDS)[0]:
-                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
-                    raise OSError(0, "stopped before the restart was finished")
-                self._bury()
+                self._warn_rarely("restart", text)
+            held.watchdog.feed(time.monotonic())
+            assert held.signals is not None
+            if select.select([held.signals], [], [], RETRY_SECONDS)[0]:
+                self._postponed |= dict.fromkeys(held.signals.read())  # processes that have ended are buried later
+                if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(self._postponed):
+                    return state.workers, tuple(warnings)
             with contextlib.suppress(ConfigError):
-                held.config, _ = handover.settings_of(state, self._path)
+                self._read_again(state)
+
+    def _read_again(self, state: handover.State) -> None:
+        """Take over what the configuration says now, without addresses and certificates. ConfigError."""
+        held = self._held
+        found, _ = handover.settings_of(state, self._path)
+        found, _ = reload.with_what_is_fixed(held, found)
+        if found != held.config:
+            held.config = msgspec.structs.replace(found, listen=held.config.listen, tls=held.config.tls)
+            if found != held.config:
+                self._postponed[signal.SIGHUP] = None  # takes over the rest
 
     def _announce(self, what: str) -> None:
         """Tell the log and the service manager that clients are served."""
@@ -321,7 +343,8 @@ class Supervisor:
             yield self._look_at
             yield self._turns.end_by if self._held.refresher.pid else self._turns.due
             yield self._sockets_at
-            yield self._table_watch.due
+            if not self._is_busy:  # else nobody looks
+                yield self._table_watch.due
         if self._held.target.needs_tick:
             yield self._log_at
         if self._held.watchdog.interval:
@@ -355,15 +378,20 @@ class Supervisor:
             case signal.SIGUSR2 if not self._stopping:
                 self._jobs["restart"] = self._restart
             case signal.SIGUSR1 if not self._stopping:
-                reload.reopen_log(held)
+                reload.reopen_log(held, tell=True)
             case _:
                 held.warn(f"{signals.name_of(number)} is ignored" + (": stopping" if self._stopping else ""))
 
     # ---- tables and the log
 
+    @property
+    def _is_busy(self) -> bool:
+        """Whether a task is in hand or to come: table files are looked at afterward."""
+        return self._starting or self._job is not None or bool(self._jobs)
+
     def _follow_tables(self, now: float) -> None:
         """Have the tables read again when their files have changed."""
-        if self._stopping or self._starting or self._job is not None or self._jobs:
+        if self._stopping or self._is_busy:
             return
         if changed := reload.changed_tables(self._held, self._table_watch, now):
             self._jobs["tables"] = lambda: reload.follow_tables(self._held, self._table_watch, changed)
@@ -402,8 +430,13 @@ class Supervisor:
             if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
                 self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
                 self._turns.configure(now, time.monotonic())
+                if not held.refresher.pid:
+                    self._show_refresh("")
             if held.lacks_sockets:
                 self._sockets_at, self._socket_attempts = time.monotonic(), 0
+        except GeneratorExit:
+            held.reload_state.refused(held.conditions, "configuration not taken over: fastscreen is being stopped")
+            raise
         finally:
             if "reload" not in self._jobs:
                 notify.tell("READY=1")
@@ -418,11 +451,12 @@ class Supervisor:
         held.info("restarting: the new program is tried first")
         try:
             why = yield from handover.tried(held)
-            if self._stopping:
-                return
             if not why:
                 notify.reloading()
                 handover.replace(held)
+        except GeneratorExit:
+            held.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")
+            raise
         except Exception as error:  # whatever it is: this program goes on
             why = f"{type(error).__name__}: {one_line(error)}"
         text = f"restart refused: {why}"
@@ -522,15 +556,28 @@ class Supervisor:
         if held.refresher.pid and now >= turns.end_by:
             held.warn("allowlist: the refresh does not end: killed")
             self._give_up_refresh()
+            self._refresh_problem = "the last refresh did not end and was killed"
             turns.end_by = math.inf
         if not held.refresher.pid and not self._stopping and now >= turns.due:
             turns.began(now)
-            self._refresh_is_given_up = False
+            self._refresh_is_given_up, self._refresh_problem = False, ""
             try:
                 forks.start_refresh(held)
             except OSError as error:
                 turns.ended(1, now)
-                held.warn(f"no process for the refresh of the lists: {error.strerror}; it is tried again")
+                text = f"no process for the refresh of the lists: {error.strerror}"
+                held.warn(f"{text}; it is tried again")
+                self._show_refresh(text)
+
+    def _show_refresh(self, problem: str) -> None:
+        """Show a refresh that cannot show its own failure, until one ends well; "": there was none. End what was shown
+        when no lists are refreshed any more. Only while none is under way, which writes to the same memory.
+        """
+        shown = Conditions(self._held.condition_memory[-3])
+        if not self._turns.wanted:
+            shown.end(Kind.ALLOWLIST)
+        elif problem:
+            shown.begin(Kind.ALLOWLIST, f"{problem}; the lists stay as they are")
 
     def _give_up_refresh(self) -> None:
         self._refresh_is_given_up = True
@@ -603,8 +650,11 @@ class Supervisor:
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
         self._turns.ended(code, time.monotonic())
+        problem = self._refresh_problem
         if code not in (End.DONE, End.AGAIN) and not self._refresh_is_given_up:
             held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
+            problem = f"the last refresh {how_ended(code)}"
+        self._show_refresh(problem)
         # Not by the code: it may have written one before it died, and so may a refresh by hand.
         if lists.versions(held.config) != held.list_versions:
             self._jobs["tables"] = lambda: reload.read_tables_again(held)
@@ -636,14 +686,21 @@ class Supervisor:
                 held.warn(f"cache lmdb:{path}: cannot be moved aside: no answer in {MOVE_SECONDS:g} s")
 
     def _replace(self, place: Place) -> None:
-        held = self._held
         try:
             self._start(place, look_over_cache=True)
         except OSError as error:
-            place.ended()
+            place.not_started()
             text = f"no process for {place.name}: {error.strerror}"
-            held.warn(f"{text}; it is tried again")
+            self._warn_rarely(place.name, f"{text}; retried automatically")
             self._fails(place, text)
+
+    def _warn_rarely(self, subject: str, text: str) -> None:
+        """Log what is tried again and again: when the text changes, else once a minute."""
+        now = time.monotonic()
+        before, at = self._warned.get(subject, ("", 0.0))
+        if text != before or now >= at + WARN_SECONDS:
+            self._warned[subject] = text, now
+            self._held.warn(text)
 
     # ---- the end
 
@@ -654,14 +711,14 @@ class Supervisor:
             self._stop_by = min(self._stop_by, time.monotonic() + STOP_NOW_SECONDS)
         else:
             self._stopping = True
+            self._jobs.clear()
+            if self._job is not None and not self._starting:  # it would open ports again
+                self._job.close()
+                self._job = None
             notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             if not self._starting:
                 held.info("stopping: clients in hand may finish")
-            self._jobs.clear()
-            if self._job is not None and not self._starting:
-                for place in held.trials:
-                    place.kill()  # the task that waits for it reports that
         held.refresher.kill()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
         for group in held.groups.values():
@@ -694,11 +751,16 @@ class Supervisor:
             place.leave()
         end = time.monotonic() + OTHERS_END_SECONDS
         assert held.signals is not None
-        while any(place.pid for place in others):
-            if not select.select([held.signals], [], [], max(0.0, end - time.monotonic()))[0]:
-                _kill(others)
+        while left := [place for place in others if place.pid]:
+            now = time.monotonic()
+            if now >= end + KILLED_SECONDS:  # the kernel does not end it, as while its disk does not answer
+                held.warn(f"{', '.join(place.name for place in left)} did not end")
+                return
+            if now >= end:
+                _kill(left)
+            select.select([held.signals], [], [], end - now if now < end else 1.0)
             if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
-                _kill(others)
+                end = min(end, time.monotonic())
             self._bury()
 
 

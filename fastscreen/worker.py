@@ -402,6 +402,9 @@ class Worker:
                 self._screener.unlisten(listener.fileno())
                 self._listen(listener, built.proxies.get(address))
         for address, listener in zip(addresses, sockets, strict=True):
+            if address in self._listeners:  # forked during this reload, it has had this one from the start
+                listener.close()
+                continue
             self._listeners[address] = listener
             self._listen(listener, built.proxies.get(address))
         if settings.dnsbl.resolvers != self._config.dnsbl.resolvers or not settings.dnsbl.resolvers:

@@ -32,34 +32,40 @@ def run(config: Config, target: LogTarget, conditions: Conditions) -> int:
     """Refresh all lists; what goes wrong is a warning, and a condition until a refresh ends well. Return `End`."""
     os.nice(NICENESS)
     ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
-    end = asyncio.run(_refresh(config, target))
-    if end is End.DONE:
-        conditions.end(Kind.ALLOWLIST)
+    end, failed = asyncio.run(_refresh(config, target))
+    if failed:
+        text = f"{' and '.join(failed)}: not refreshed; the last good result stays in use"
+        conditions.begin(Kind.ALLOWLIST, text)
     else:
-        conditions.begin(Kind.ALLOWLIST, "no list could be refreshed")
+        conditions.end(Kind.ALLOWLIST)
     target.close()
     return end
 
 
-async def _refresh(config: Config, target: LogTarget) -> End:
+async def _refresh(config: Config, target: LogTarget) -> tuple[End, list[str]]:
+    """Also the names of lists of which nothing could be refreshed."""
     dns = Dns(nameservers_of(config))
     in_vain: list[bool] = []
+    failed: list[str] = []
     try:
         for each in lists_of(config):
             try:
                 renewal = await renew(each, dns, time.time())
             except BlockingIOError:
                 target.log.warning(f"{each.name}: not refreshed: another refresh is under way")
-                in_vain.append(True)
+                found = [True]
             except OSError as error:
                 target.log.warning(f"{each.name}: not refreshed: {error.filename}: {error.strerror}")
-                in_vain.append(True)
+                found = [True]
             else:
-                in_vain += [change.unreachable for change in renewal.changes if change.name in _names(renewal)]
+                found = [change.unreachable for change in renewal.changes if change.name in _names(renewal)]
                 _tell(renewal, target)
+            in_vain += found
+            if found and all(found):
+                failed.append(each.name)
     finally:
         await dns.close()
-    return End.AGAIN if in_vain and all(in_vain) else End.DONE
+    return End.AGAIN if in_vain and all(in_vain) else End.DONE, failed
 
 
 def _names(renewal: Renewal) -> set[str]:

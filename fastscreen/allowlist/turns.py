@@ -33,6 +33,11 @@ class Turns:
         self._interval = config.allowlist.interval if is_refreshed(config) else 0
         self.due = now if self._interval else math.inf
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to refresh."""
+        return self._interval > 0
+
     def began(self, now: float) -> None:
         self.due, self.end_by = math.inf, now + LONGEST
 

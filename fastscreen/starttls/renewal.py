@@ -35,9 +35,13 @@ def renew(held: Holdings, before: Tls) -> Steps[None]:
     before: what was in force until now.
     """
     settings = held.config.tls
-    if not settings.certificates:
-        return
     now = held.certificates
+    if settings.level == "none" or not settings.certificates:  # nobody needs them: nothing is wrong with them
+        if now is not None and not settings.certificates:
+            now.close()
+            held.certificates = None
+        held.conditions.end(Kind.CERTIFICATES)
+        return
     try:
         found = read_files(settings.certificates, "", held.key_reader)
     except OSError as error:
@@ -73,9 +77,12 @@ def reader_ended(held: Holdings, how: str) -> None:
     reader.close()
     missed = [path for path in reader.paths if not os.access(path, os.R_OK)]
     if missed:
-        text = f"the process that reads root's keys {how}: {missed[0]} can be renewed only by a restart"
-        held.warn(f"tls.certificates: {text}; or let the user's group read it")
-        held.conditions.begin(Kind.CERTIFICATES, f"tls.certificates: {text}, or when the user's group may read it")
+        text = (
+            f"tls.certificates: the process that reads root's keys {how}: to renew {missed[0]}, stop and start "
+            "fastscreen (fastscreen restart is not enough), or let the user's group read it"
+        )
+        held.warn(text)
+        held.conditions.begin(Kind.CERTIFICATES, text)
 
 
 def _with(config: Config, settings: Tls, found: Certificates) -> Config:

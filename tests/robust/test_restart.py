@@ -274,6 +274,40 @@ def test_a_configuration_that_breaks_at_the_last_moment(
     serves(screener, "127.7.0.1")
 
 
+@pytest.mark.parametrize("kind", ["missing", "fifo"])
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_table_that_breaks_at_the_last_moment(
+    start: Start, alter_program: Alter, folder: Path, mta: FakeMta, kind: str, stopped: bool
+) -> None:
+    """After the trial: the former workers serve until it can be read; a stop meanwhile is a stop, a reload is kept."""
+    table = folder / "table"
+    table.write_text("127.7.0.0/16 permit\n")
+    spoil = "os.mkfifo(table)" if kind == "fifo" else "None"
+    alter_program(
+        "import os\n"
+        "from fastscreen import reload\n"
+        "reload.READ_SECONDS = 1.0\n"
+        f"table = {str(table)!r}\n"
+        "if 'FASTSCREEN_HANDOVER' in os.environ and 'FASTSCREEN_HANDOVER_TRIAL' not in os.environ:\n"
+        f"    os.rename(table, table + '.aside'); {spoil}\n"
+    )
+    folder.chmod(0o777)
+    screener = start(KNOWN, TWO, {"access": {"list": [f"cidr:{table}"]}})
+    screener.signal(signal.SIGUSR2)
+    screener.line("warning: restart: not finished: .*the former processes go on")
+    serves(screener, "127.7.0.1")
+    if stopped:
+        screener.signal(signal.SIGTERM)
+        assert screener.wait() == 0
+        screener.line("daemon stopped")
+        return
+    screener.signal(signal.SIGHUP)
+    Path(f"{table}.aside").replace(table)
+    screener.line(" daemon restarted -- ", 1, 3 * PATIENCE)
+    screener.line(" configuration reloaded", 1, 3 * PATIENCE)
+    serves(screener, "127.7.0.2")
+
+
 def test_workers_that_cannot_start_after_all(start: Start, alter_program: Alter, folder: Path, mta: FakeMta) -> None:
     """Those before go on serving until their successors do."""
     alter_program(

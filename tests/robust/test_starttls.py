@@ -24,6 +24,7 @@ from robust.conftest import Start
 from robust.control import conditions
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import GREETING, TEASER, USER, Client, Screener, merge, wait_until
+from robust.reachable import wrap
 from robust.test_control import connected, eventually
 from robust.tlsclient import begin, certificates, context, secure
 
@@ -703,8 +704,11 @@ def test_keys_that_cannot_be_read_for_now(start: Start, folder: Path, tls: dict[
     assert len(screener.lines("warning")) == 4
 
 
-def test_the_process_that_reads_roots_keys(start: Start, folder: Path, tls: dict[str, Any], roots: Path) -> None:
-    """It is the user, with one capability and one socket. It can be killed, and that is shown."""
+def test_the_process_that_reads_roots_keys(
+    start: Start, folder: Path, tls: dict[str, Any], roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the user, with one capability and one socket. It can be killed, and that is shown, after a restart too."""
+    monkeypatch.setattr(harness, "COMMAND", wrap(harness.COMMAND, folder))  # the user can execute it
     control = folder / "control"
     files = [str(path) for path in certificate.make(roots, "mx")]
     screener = start(tls, {"tls": {"certificates": files}, "control": {"path": str(control)}})
@@ -733,10 +737,15 @@ def test_the_process_that_reads_roots_keys(start: Start, folder: Path, tls: dict
         rf"not taken over: tls.certificates: {new[0]}: only root may read it, and it was not named at the start"
     )
     os.kill(pid, signal.SIGKILL)
-    said = rf"warning: tls.certificates: the process that reads root's keys was killed by SIGKILL: {files[0]} can be "
-    screener.line(said + "renewed only by a restart; or let the user's group read it$")
+    said = "warning: tls.certificates: the process that reads root's keys was killed by SIGKILL: "
+    screener.line(said + rf"to renew {files[0]}, stop and start fastscreen \(fastscreen restart is not enough\)")
     wait_until(lambda: "killed" in conditions(control).get("certificates", ""), "the condition")
     screener.reload(merge(screener.settings, {"tls": {"certificates": files}}))
+    screener.signal(signal.SIGUSR2)
+    screener.line(" daemon restarted -- ")
+    screener.line(r"warning: tls.certificates: .*stay in use; to renew them, stop and start fastscreen$")
+    screener.line(r": tls is process \d+ now$")
+    wait_until(lambda: "stop and start" in conditions(control).get("certificates", ""), "the condition, again")
     with secured(screener) as client:
         assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
 

@@ -1,5 +1,6 @@
 """What goes between the supervisor and its children: bounded, checked, and never waited for."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
@@ -101,3 +102,13 @@ def test_an_order_of_a_newer_program(ends: tuple[socket.socket, socket.socket]) 
     assert channel.receive_order(theirs)[0] == Stop(successor=True)
     ours.send(msgspec.msgpack.encode({"type": "stop"}))
     assert channel.receive_order(theirs)[0] == Stop()
+
+
+@pytest.mark.parametrize("packet", [b"\xc1", b"", msgspec.msgpack.encode(1), msgspec.msgpack.encode(Stop())])
+def test_descriptors_of_what_takes_none_are_closed(ends: tuple[socket.socket, socket.socket], packet: bytes) -> None:
+    ours, theirs = ends
+    before = opened()
+    descriptors.send(ours, packet, [0, 0, 0])
+    with contextlib.suppress(msgspec.MsgspecError):
+        assert channel.receive_order(theirs)[1] == []
+    assert opened() == before

@@ -1,16 +1,23 @@
 """A restart in place: what is executed, and what is inherited."""
 
+import errno
 import os
+import socket
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from fastscreen import handover
-from fastscreen.config import default
-from fastscreen.config.model import Endpoint
+from fastscreen.conditions import Kind
+from fastscreen.config import Config, default
+from fastscreen.config.model import Endpoint, LogFile
 from fastscreen.handover import Child, Door, Reader, State
+from fastscreen.holdings import Holdings
+from fastscreen.starttls import certificates
 
 
 def state(**fields: object) -> State:
@@ -106,3 +113,116 @@ def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     os.close(reading)
     os.close(writing)
+
+
+def with_log(path: Path) -> Config:
+    return msgspec.structs.replace(default(), log=msgspec.structs.replace(default().log, to=LogFile(str(path))))
+
+
+def test_a_log_that_was_never_open_and_cannot_be_opened(tmp_path: Path) -> None:
+    """The trial refuses the restart; after it there is no way back: lines are kept, and opening is tried again."""
+    held = Holdings(with_log(tmp_path / "missing" / "log"))
+    before = state(log=-1, config=msgspec.msgpack.encode(held.config))
+    with pytest.raises(OSError, match=r"log\.to"):
+        handover._take_log(held, before, strict=True)
+    (warning,) = handover._take_log(held, before, strict=False)
+    assert "No such file or directory" in warning
+    held.target.log.info("kept")
+    held.target.tick()
+    (tmp_path / "missing").mkdir()
+    held.target.tick()
+    assert "kept" in (tmp_path / "missing" / "log").read_text()
+    held.target.close()
+
+
+class Files:
+    """A certificate that this user may not read, as far as `read_files` can tell."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = folder / "key.pem"
+        self.path.write_text("key")
+        self.settings = msgspec.structs.replace(
+            default(), tls=msgspec.structs.replace(default().tls, certificates=(str(self.path),))
+        )
+
+        def refused(*_: object) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self.path))
+
+        self.before = certificates.read([str(self.path)])
+        monkeypatch.setattr(handover, "read_files", refused)
+
+    def state(self, reader: Reader | None) -> State:
+        return state(
+            certificate_paths=self.before.paths,
+            certificate_files=self.before.descriptors,
+            certificate_stamps=self.before.stamps,
+            key_reader=reader,
+        )
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
+    return Files(tmp_path, monkeypatch)
+
+
+def reader() -> Reader:
+    return Reader(4712, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].detach(), ("/key.pem",))
+
+
+def test_old_certificates_after_the_key_readers_end_are_no_secret(files: Files) -> None:
+    held = Holdings(files.settings)
+    (warning,) = handover._take_certificates(held, files.state(None), strict=False)
+    assert warning.endswith("stay in use; to renew them, stop and start fastscreen")
+    assert held.faults == [(Kind.CERTIFICATES, warning)]
+    assert held.certificates is not None
+    assert held.certificates.contents() == [(str(files.path), b"key")]
+    held.certificates.close()
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_old_certificates_are_told_when_the_files_are_newer(files: Files, renewed: bool) -> None:
+    if renewed:
+        files.path.write_text("another key")
+    held = Holdings(files.settings)
+    warnings = handover._take_certificates(held, files.state(reader()), strict=False)
+    assert (len(warnings), len(held.faults)) == ((1, 1) if renewed else (0, 0))
+    assert held.certificates is not None
+    assert held.key_reader is not None
+    held.certificates.close()
+    held.key_reader.close()
+
+
+def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
+    """The configuration before stays, and the reason is told."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
+    before = state(activated=(Endpoint("127.0.0.1", 2525),))
+    settings, problem = handover.settings_of(before, file)
+    assert settings == default()
+    assert "127.0.0.1:2525 missing, which systemd's socket unit listens on" in problem
+    file.write_text('[listen]\naddresses = ["127.0.0.1:2526", "127.0.0.1:2525"]\n')
+    assert handover.settings_of(before, file)[1] == ""
+
+
+def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were told to stop: the program after next still ends them at their time."""
+    held = Holdings(default())
+    by = time.monotonic() + 7.0
+    for number, (kind, channel) in enumerate((("tls", -1), ("hub", -1), ("worker", socket.socket().detach()))):
+        former = handover.Former(Child(kind, kind, 0, 4711 + number, channel, told=kind == "worker", by=by))
+        held.former.append(former)
+    passed: list[Child] = []
+    monkeypatch.setattr(held.refresher, "kill", lambda: None)
+    held.target = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))  # type: ignore[assignment]
+    monkeypatch.setattr(handover, "_state", lambda _, children: passed.extend(children))
+    monkeypatch.setattr(handover, "_execute", lambda _: 0)
+    handover.replace(held)
+    assert [(one.kind, one.pid, one.by, one.channel < 0) for one in passed] == [
+        ("tls", 4711, by, True),
+        ("hub", 4712, by, True),
+        ("worker", 4713, by, False),
+    ]
+    assert -1 not in state(children=tuple(passed)).descriptors
+    assert [former.by for former in map(handover.Former, passed[:2])] == [by, by]
+    for each in held.former:
+        each.leave()

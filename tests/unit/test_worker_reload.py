@@ -1,0 +1,57 @@
+"""What a worker does with the sockets that a reload brings; the core and everything else are stand-ins."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from fastscreen import channel, config, policy
+from fastscreen.worker import Worker
+
+
+class Tables:
+    """No tables, and a policy of nothing."""
+
+    shown: tuple[str, ...] = ()
+
+    def __init__(self, _: object) -> None:
+        pass
+
+    def policy(self, *_: object) -> SimpleNamespace:
+        return SimpleNamespace(policy=None, proxies={}, offers=None, warnings=())
+
+
+def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has had the new sockets from the start, and gets them again."""
+    monkeypatch.setattr(policy, "Tables", Tables)
+    monkeypatch.setattr(policy, "enabled_tests", lambda _: None)
+    settings = config.default()
+    (address,) = settings.listen.addresses
+    listened: list[int] = []
+    with socket.socket() as own:
+        worker = SimpleNamespace(
+            _listeners={address: own},
+            _config=settings,
+            _mta_socket=lambda _: "",
+            _log=SimpleNamespace(warning=print),
+            _seat=SimpleNamespace(share=None, health=None),
+            _stopping=False,
+            _screener=SimpleNamespace(unlisten=print, use_policy=lambda _: None),
+            _listen=lambda listener, _: listened.append(listener.fileno()),
+            _resolver=SimpleNamespace(close=lambda: asyncio.sleep(0)),
+            _use_resolvers=lambda _: None,
+            _cache=None,
+            _ask_for_offers=lambda *_: None,
+            _caretaker=None,
+        )
+        again = os.dup(own.fileno())
+        memory = channel.settings_memory(settings, (address,))
+        asyncio.run(Worker._reload(worker, [memory, again]))  # type: ignore[arg-type]
+        assert worker._listeners == {address: own}
+    assert listened == []
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(again)
