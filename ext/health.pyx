@@ -13,8 +13,7 @@ cdef enum:
     LEAST_ANSWERS = 200             # fewer tell nothing
     CALM_SECONDS = 60               # a list that was looked at is not suspected again before
     WINDOW_SECONDS = 60             # a network has its say once in this time, and once in each suspicion
-    WINDOW_NETWORKS = 8192          # an eighth of the filter: more would be taken for each other. A suspicion takes
-                                    # up to 4,000 of them, with a list that lists 98 % of the clients anyway
+    WINDOW_NETWORKS = 8192          # an eighth of the filter; a suspicion of a list of nearly everybody takes 4,000
 cdef double SURPRISE = 40.0         # e^40 to 1: waves of listed clients are usual, too
 cdef double RAREST = 0.02           # a part below is taken for this, or the first hit of a small list would be a leap
 
