@@ -435,7 +435,9 @@ class Supervisor:
             if held.lacks_sockets:
                 self._sockets_at, self._socket_attempts = time.monotonic(), 0
         except GeneratorExit:
-            held.reload_state.refused(held.conditions, "configuration not taken over: fastscreen is being stopped")
+            text = "configuration not taken over: fastscreen is being stopped"
+            held.warn(text)
+            held.reload_state.refused(held.conditions, text)
             raise
         finally:
             if "reload" not in self._jobs:

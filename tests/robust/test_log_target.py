@@ -337,6 +337,7 @@ def test_reload_with_a_fifo_that_nobody_reads(start: Start, folder: Path) -> Non
     rest = "lines still go to the file that was open before"
     wait_until(lambda: f"warning: log not opened again: {text}: {rest}\n" in old.read_text(), old.read_text)
     wait_until(lambda: conditions(control).get("log") == f"{text}: {rest}", "the condition")
+    wait_until(lambda: " configuration reloaded" in old.read_text(), old.read_text)  # its child is not killed, too
     for pid in screener.workers():
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: old.read_text().count(" is process ") == 2, old.read_text)

@@ -389,3 +389,4 @@ def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypat
     last = getattr(daemon.held.reload_state, kind).read()
     assert (last.begun, last.finished, last.ok) == (1, 1, False)
     assert last.text.endswith("fastscreen is being stopped")
+    assert len([line for line in daemon.said if "not taken over" in line]) == (kind == "reload")
