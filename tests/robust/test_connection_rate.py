@@ -17,8 +17,8 @@ from robust.harness import ADDRESS, TEASER, Screener, merge, wait_until
 from robust.inprocess import Core
 from robust.test_control import connected
 from robust.test_metrics import samples, scraped
+from robust.test_proxy_port import LOCAL, through
 from robust.test_proxy_port import settings as with_proxy_port
-from robust.test_proxy_port import through
 
 TOO_MANY = b"421 4.7.0 Error: too many connections\r\n"
 
@@ -147,3 +147,11 @@ def test_the_cache_is_asked_first(short: Core) -> None:
         assert short.told("127.1.0.1") == FROM_MTA.strip()
     assert short.screener.rates_of("127.1.0.1") == (0, 0)
     assert short.told_to(short.hold(["127.1.0.2"] * 3)[2]) == TOO_MANY.strip()
+
+
+def test_a_balancers_own_checks_do_not_count(start: Start, folder: Path, mta: FakeMta) -> None:
+    """They come from one address again and again: refused, they would take every server out of service."""
+    screener = start(merge(limits(folder, client_connection_rate=2), with_proxy_port()))
+    for _ in range(5):
+        with through(screener, LOCAL) as check:
+            assert check.socket.recv(100) == TEASER
