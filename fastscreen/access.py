@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from fastscreen.config import Config, ConfigError
-from fastscreen.config.escape import quoted
 from fastscreen.core import AccessStep, NetworkTable
+from fastscreen.escaping import quoted
 from fastscreen.tables import Cidr, Table, TableError, open_table
 from fastscreen.tables.mynetworks import PERMIT, NetworkList, read_networks
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from fastscreen.client import Malformed
-from fastscreen.escape import cleaned
+from fastscreen.escaping import cleaned
 
 Record = TypeVar("Record")
 

@@ -6,8 +6,8 @@ import re
 import time
 from collections.abc import Callable
 
-from fastscreen.config.escape import quoted
 from fastscreen.config.model import Engine
+from fastscreen.escaping import quoted
 from fastscreen.macros import MacroError, expand
 from fastscreen.tables import open_table
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Protocol, TypeVar
 
-from fastscreen.config.escape import quoted
+from fastscreen.escaping import quoted
 
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 _COMPARED = re.compile(r"\s*(<=|>=|==|!=|<|>)(level)?\s*")

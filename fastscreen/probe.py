@@ -11,8 +11,8 @@ import time
 
 import aiodns
 
-from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint, Target
+from fastscreen.escaping import escape_text
 from fastscreen.offers import Offer, asked, parse_offer
 from fastscreen.resolver import Nameserver, asker
 
@@ -40,10 +40,10 @@ def try_pass(path: str, timeout: float = 10.0) -> str:
             if reply.startswith(b"220"):
                 client.sendall(b"QUIT\r\n")
                 _read_reply(client, end, may_close=True)
-                return escaped(reply.decode("ascii", "backslashreplace"), 500)
+                return escape_text(reply.decode("ascii", "backslashreplace"), 500)
     if not reply:
         raise ProbeError("the MTA closed the connection without a greeting; its log says why")
-    raise ProbeError(f"the MTA answered {escaped(reply.decode('ascii', 'backslashreplace'), 500)} instead of 220")
+    raise ProbeError(f"the MTA answered {escape_text(reply.decode('ascii', 'backslashreplace'), 500)} instead of 220")
 
 
 def try_proxy(target: Target, version: int, hostname: str, timeout: float = 10.0) -> Offer:
@@ -61,7 +61,7 @@ def try_proxy(target: Target, version: int, hostname: str, timeout: float = 10.0
         ) from None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else f"the MTA answered {error}"
-        raise ProbeError(escaped(why or str(error), 500)) from None
+        raise ProbeError(escape_text(why or str(error), 500)) from None
 
 
 def _hand_over(path: str, server: socket.socket, client: tuple[str, int], own: tuple[str, int], timeout: float) -> None:
@@ -96,7 +96,7 @@ def _socket_trouble(path: str, error: OSError) -> str:
             hint = "its queue is full"
         case _:
             hint = "is it Postfix's socket?"
-    return f"{escaped(path)}: {why}; {hint}"
+    return f"{escape_text(path)}: {why}; {hint}"
 
 
 def _read_reply(client: socket.socket, end: float, may_close: bool = False) -> bytes:

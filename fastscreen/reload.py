@@ -22,8 +22,8 @@ from fastscreen.allowlist import lists
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
-from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint
+from fastscreen.escaping import escape_text
 from fastscreen.forks import Silent, Steps, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
@@ -135,7 +135,7 @@ def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> Steps[bool
     try:
         for path in map(Path, changed):
             if path.exists() and not path.is_file():
-                raise ConfigError(f"{escaped(str(path))}: not a regular file")  # reading a FIFO might never end
+                raise ConfigError(f"{escape_text(str(path))}: not a regular file")  # reading a FIFO might never end
         yield from _try(held, settings.source, lambda: settings)
         with bounded(READ_SECONDS, "a table"):
             versions = lists.versions(settings)
@@ -156,7 +156,7 @@ def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> Steps[bool
     finally:
         os.close(memory)
     held.conditions.end(Kind.TABLES)
-    names = ", ".join(escaped(path) for path in changed[:NAMED_MAX]) + (", ..." if len(changed) > NAMED_MAX else "")
+    names = ", ".join(escape_text(path) for path in changed[:NAMED_MAX]) + (", ..." if len(changed) > NAMED_MAX else "")
     held.info(f"tables read again{': ' if names else ''}{names}")
     return True
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from fastscreen.answers import Hello, Status, record
 from fastscreen.client import Client, ControlError, Malformed, Refused, Subscription, Unreachable
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 
 Record = TypeVar("Record")
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from fastscreen.allowlist import spf
 from fastscreen.allowlist.networks import Covered, Network
 from fastscreen.allowlist.spf import Mechanism, SpfError
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 
 LOOKUPS_MOST = 10  # RFC 7208 section 4.6.4: terms that ask the DNS
 VOIDS_MOST = 2  # the same: questions without an answer
@@ -70,9 +70,9 @@ class _Walk:
     async def passing(self, domain: str, path: tuple[str, ...]) -> list[Network]:
         """The networks whose check_host() for a domain is "pass". path: the domains that led here."""
         if domain in path:
-            raise SpfError("permerror", f"loop: {escaped(' -> '.join((*path, domain)), 500)}")
+            raise SpfError("permerror", f"loop: {escape_text(' -> '.join((*path, domain)), 500)}")
         path = (*path, domain)
-        record = spf.parse(spf.select(await self._ask.texts(domain), escaped(domain)), domain)
+        record = spf.parse(spf.select(await self._ask.texts(domain), escape_text(domain)), domain)
         passed: list[Network] = []
         decided = Covered()  # by a mechanism with another result
         for mechanism in record.mechanisms:
@@ -112,7 +112,7 @@ class _Walk:
             self._count_void(name)
         if len(exchanges) > EXCHANGES_MOST:
             why = f"{len(exchanges)} MX records; at most {EXCHANGES_MOST} may be"
-            raise SpfError("permerror", f"{escaped(domain)}: {escaped(mechanism.text)}: {why}")
+            raise SpfError("permerror", f"{escape_text(domain)}: {escape_text(mechanism.text)}: {why}")
         return await self._hosts([exchange for exchange in exchanges if exchange != "."], mechanism, domain)
 
     async def _other(self, mechanism: Mechanism, path: tuple[str, ...]) -> list[Network]:
@@ -137,13 +137,13 @@ class _Walk:
     def _count(self, mechanism: Mechanism, domain: str) -> None:
         self.lookups += 1
         if self.lookups > LOOKUPS_MOST:
-            where = f"{escaped(domain)}: {escaped(mechanism.text)}"
+            where = f"{escape_text(domain)}: {escape_text(mechanism.text)}"
             raise SpfError("permerror", f"more than {LOOKUPS_MOST} look-ups (RFC 7208 4.6.4), at {where}")
 
     def _count_void(self, name: str) -> None:
         self.voids += 1
         if self.voids > VOIDS_MOST:
-            why = f"more than {VOIDS_MOST} look-ups without an answer (RFC 7208 4.6.4), the last of {escaped(name)}"
+            why = f"more than {VOIDS_MOST} look-ups without an answer (RFC 7208 4.6.4), the last of {escape_text(name)}"
             raise SpfError("permerror", why)
 
     def _add(self, passed: list[Network], more: Iterable[Network], domain: str) -> None:
@@ -158,8 +158,8 @@ class _Walk:
         return networks
 
     def _too_many(self, domain: str) -> SpfError:
-        return SpfError("permerror", f"{escaped(domain)}: more than {NETWORKS_MOST:,} networks")
+        return SpfError("permerror", f"{escape_text(domain)}: more than {NETWORKS_MOST:,} networks")
 
     def _leave_out(self, mechanism: Mechanism, domain: str) -> list[Network]:
-        self.left_out.append(f"{escaped(mechanism.text)} in {escaped(domain)}")
+        self.left_out.append(f"{escape_text(mechanism.text)} in {escape_text(domain)}")
         return []

@@ -13,7 +13,7 @@ from fastscreen.allowlist.networks import Network
 from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
 PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
@@ -107,7 +107,7 @@ async def look_up(source: Source, ask: Questions, end: float) -> Looked:
         within = f"{PROVIDER_SECONDS:g} s" if own_end <= end else f"the {LIST_SECONDS:g} s of a whole list"
         return Looked(problem=f"not looked up within {within}", unreachable=True)
     except Exception as error:  # one provider's records, whatever is in them, keep no other from being refreshed
-        return Looked(problem=f"{type(error).__name__}: {escaped(str(error))}")
+        return Looked(problem=f"{type(error).__name__}: {escape_text(str(error))}")
     objections = {network: networks.objection(network) for network in dict.fromkeys(found)}
     kept = networks.aggregated(network for network, objection in objections.items() if not objection)
     refused = [f"{network} ({objection})" for network, objection in objections.items() if objection]

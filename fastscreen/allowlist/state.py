@@ -9,8 +9,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fastscreen.allowlist import networks
-from fastscreen.allowlist.replace import replace_file
-from fastscreen.config.escape import escaped
+from fastscreen.atomicfile import replace_file
+from fastscreen.escaping import escape_text
 
 VERSION = 1
 Moment = Annotated[float, Meta(ge=0, le=1e11)]
@@ -60,12 +60,12 @@ def load(table: Path) -> tuple[State, str]:
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if version != VERSION:
-            return State(), f"{escaped(str(path))}: version {version} is not read here, begun anew"
+            return State(), f"{escape_text(str(path))}: version {version} is not read here, begun anew"
         state = msgspec.json.decode(data, type=State)
         for entry in state.providers.values():
             networks.parsed(entry.networks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
-        return State(), f"{escaped(str(path))}: damaged, begun anew"
+        return State(), f"{escape_text(str(path))}: damaged, begun anew"
     return state, ""
 
 

@@ -7,8 +7,8 @@ import sys
 
 from fastscreen.answers import Until
 from fastscreen.cli import control
-from fastscreen.cli.words import moment, red, span
 from fastscreen.config.values import Time
+from fastscreen.format import moment, red, span
 
 EXAMPLES = f"""\
 examples:

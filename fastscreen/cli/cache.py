@@ -13,7 +13,7 @@ import msgspec
 from fastscreen import client
 from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, record
 from fastscreen.cli import cacheimport, control
-from fastscreen.cli.words import moment, size, span
+from fastscreen.format import moment, size, span
 
 EXAMPLES = f"""\
 examples:

@@ -17,7 +17,7 @@ from fastscreen import cachemerge, config
 from fastscreen.answers import CacheEntry, Stored
 from fastscreen.cli import control
 from fastscreen.config import Config
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 from fastscreen.postfix import cachedump
 from fastscreen.privileges import PrivilegeError, become, give_folder, user_of
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from fastscreen.access import AccessList, load_access
 from fastscreen.config import Config
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 
 Found = tuple[str, bool, str, bool]  # the key, whether it is well, what was found, whether it is told also when well
 
@@ -49,7 +49,7 @@ def checked_access(config: Config, bridges: Callable[[], list[Bridge]] | None = 
         found = [access.find(address) for address in strangers]
         if all(each.decision == "permit" for each in found):
             step = found[0].step
-            where = "access.mynetworks" if step == "permit_mynetworks" else f"access.list, {escaped(step, 200)}"
+            where = "access.mynetworks" if step == "permit_mynetworks" else f"access.list, {escape_text(step, 200)}"
             yield "access.list", False, f"every {family} client is permitted ({where}): nobody is screened", True
             return
     for bridge in (bridges or _bridges)() + _usual(config.access.mynetworks):
@@ -61,7 +61,7 @@ def checked_access(config: Config, bridges: Callable[[], list[Bridge]] | None = 
 
 def _through(bridge: Bridge, access: AccessList, step: str) -> str:
     return (
-        f"{bridge.address} ({bridge.what}) is permitted ({escaped(step, 200)}): where the port is forwarded to a "
+        f"{bridge.address} ({bridge.what}) is permitted ({escape_text(step, 200)}): where the port is forwarded to a "
         "container, every client may seem to come from there, and nobody is screened"
     )
 
@@ -83,7 +83,7 @@ def _usual(networks: Sequence[str]) -> list[Bridge]:
 def _bridges() -> list[Bridge]:
     """This machine's bridges; in a container, the way out of it."""
     found = [
-        Bridge(address, f"the bridge {escaped(path.name)}")
+        Bridge(address, f"the bridge {escape_text(path.name)}")
         for path in sorted(Path("/sys/class/net").glob("*"))
         if (path / "bridge").is_dir() and (address := _address_of(path.name))
     ]

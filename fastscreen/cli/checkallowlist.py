@@ -11,7 +11,7 @@ import msgspec
 from fastscreen.allowlist.lists import List, is_refreshed, is_there, lists_of
 from fastscreen.allowlist.table import REJECT
 from fastscreen.config import Config, ConfigError
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 
 Found = tuple[str, bool, str, bool]  # the key, whether it is well, what was found, whether it is told also when well
 
@@ -22,7 +22,7 @@ def without_tables_to_come(config: Config) -> Config:
     if missing and not is_refreshed(config):
         key, path = next((each.name, str(each.path)) for each in lists_of(config) if f"cidr:{each.path}" == missing[0])
         how = f"`fastscreen allowlist refresh -c {config.source}` makes it"
-        raise ConfigError(f"{config.source}: {key}.path: {escaped(path)} is not there yet; {how}")
+        raise ConfigError(f"{config.source}: {key}.path: {escape_text(path)} is not there yet; {how}")
     left = tuple(item for item in config.access.list if item not in missing)
     return msgspec.structs.replace(config, access=msgspec.structs.replace(config.access, list=left))
 
@@ -30,7 +30,7 @@ def without_tables_to_come(config: Config) -> Config:
 def checked_allowlists(config: Config, root: bool) -> Iterator[Found]:
     """As the user that refreshes them. root: the daemon starts as root, and makes their folders for the user."""
     for each in lists_of(config):
-        key, path, folder = f"{each.name}.path", escaped(str(each.path)), escaped(str(each.path.parent))
+        key, path, folder = f"{each.name}.path", escape_text(str(each.path)), escape_text(str(each.path.parent))
         if is_refreshed(config) and not _may_write(each.path.parent, root):
             yield key, False, f"{path}: no right to make files in {folder}, or there is no such folder", False
         elif f"cidr:{each.path}" not in config.access.list:

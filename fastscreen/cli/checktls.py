@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from fastscreen.config import Config
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 from fastscreen.starttls.context import ContextError, chains, new_context
 from fastscreen.starttls.keyreader import read_files
 from fastscreen.starttls.validity import validity
@@ -25,7 +25,7 @@ def checked_certificates(config: Config, user: str) -> Iterator[Found]:
     try:
         files = read_files(settings.certificates, user)
     except OSError as error:
-        yield "tls.certificates", False, f"{escaped(str(error.filename))}: {error.strerror}"
+        yield "tls.certificates", False, f"{escape_text(str(error.filename))}: {error.strerror}"
         return
     try:
         found = chains(files.contents())
@@ -48,6 +48,6 @@ def checked_renewal(config: Config, root: bool) -> Iterator[Found]:
         except PermissionError:
             if root:
                 who = "a process that keeps the right to reads a new one at SIGHUP"
-                yield "tls.certificates", True, f"{escaped(path)}: only root may read it: {who}"
+                yield "tls.certificates", True, f"{escape_text(path)}: only root may read it: {who}"
         except OSError:  # told already
             continue

@@ -19,7 +19,7 @@ from fastscreen.cli.problems import print_problems
 from fastscreen.client import Absent, ControlError, Unreachable
 from fastscreen.config import ConfigError
 from fastscreen.config.socket_path import lenient_path
-from fastscreen.escape import cleaned, printable
+from fastscreen.escaping import cleaned, printable
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
 ANOTHER = "(another one: --socket PATH or -c FILE)"

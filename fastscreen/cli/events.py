@@ -8,8 +8,8 @@ from typing import Any
 
 from fastscreen.answers import Event, record
 from fastscreen.cli import control
-from fastscreen.cli.words import clock
 from fastscreen.client import Client
+from fastscreen.format import clock
 
 EXAMPLES = f"""\
 examples:

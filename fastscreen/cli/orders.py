@@ -16,7 +16,7 @@ from fastscreen import client
 from fastscreen.answers import Outcome, Status, record
 from fastscreen.cli import control
 from fastscreen.client import Absent, ControlError, Unreachable
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 
 PAUSE = 0.2  # s between two looks
 

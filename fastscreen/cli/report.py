@@ -24,7 +24,7 @@ from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
 from fastscreen.config.model import Config, LogStderr, LogSyslog
 from fastscreen.config.model import LogFile as ToFile
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 from fastscreen.policy import shown_names
 from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
 from fastscreen.report.days import Days, days

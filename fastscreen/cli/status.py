@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from fastscreen import client
 from fastscreen.answers import Status, record
 from fastscreen.cli import control
-from fastscreen.cli.words import moment, red, size, span
+from fastscreen.format import moment, red, size, span
 
 EXAMPLES = f"""\
 examples:

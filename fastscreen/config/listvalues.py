@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from fastscreen.allowlist import providers
-from fastscreen.config.escape import quoted
 from fastscreen.config.values import Text
+from fastscreen.escaping import quoted
 
 _DOMAIN = re.compile(
     r"(?=.{4,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])", re.ASCII

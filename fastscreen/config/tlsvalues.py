@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from ssl import TLSVersion
 
-from fastscreen.config.escape import quoted
 from fastscreen.config.values import FilePath, Text
+from fastscreen.escaping import quoted
 
 VERSIONS = {
     "TLSv1": TLSVersion.TLSv1,

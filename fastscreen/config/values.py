@@ -13,20 +13,9 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from fastscreen.config import model
-from fastscreen.config.escape import quoted
-from fastscreen.config.model import (
-    Action,
-    Endpoint,
-    LogFile,
-    LogStderr,
-    LogSyslog,
-    Pass,
-    Proxy,
-    Sink,
-    Site,
-    Target,
-)
+from fastscreen.config.model import Action, Endpoint, LogFile, LogStderr, LogSyslog, Pass, Proxy, Sink, Site, Target
 from fastscreen.config.sites import parse_site
+from fastscreen.escaping import quoted
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 MOST = 2**31 - 1  # as Postfix: an int

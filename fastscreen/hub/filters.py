@@ -10,8 +10,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from fastscreen.config.escape import quoted
 from fastscreen.core import EVENTS, FINDINGS, STAGES, Filter
+from fastscreen.escaping import quoted
 from fastscreen.hub.questions import Term
 
 TEXT_MOST = 1024  # characters of a filter

@@ -6,9 +6,9 @@ from msgspec import Struct, field
 
 from fastscreen import policy
 from fastscreen.access import PERMITTED, REJECTED, Found
-from fastscreen.config.escape import quoted
 from fastscreen.config.model import Action, Config, Proxy
 from fastscreen.core import FINDINGS
+from fastscreen.escaping import quoted
 from fastscreen.hub.doors import Door
 from fastscreen.hub.scoring import Score
 

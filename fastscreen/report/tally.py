@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from fastscreen.escape import MOST_TEXT, printable
+from fastscreen.escaping import MOST_TEXT, printable
 from fastscreen.report.counts import Counts
 from fastscreen.report.lines import VERBS, Kind, Row
 from fastscreen.report.networks import prefix_of

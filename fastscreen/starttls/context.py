@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped
 from fastscreen.config.model import Tls
+from fastscreen.escaping import escape_text
 
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\r?\n.*?-----END \1-----", re.DOTALL)
 _KEY = b"PRIVATE KEY"
@@ -38,7 +38,7 @@ class Chain(Struct):
 
     @property
     def where(self) -> str:
-        return escaped(" and ".join(dict.fromkeys(self.files)), 500)
+        return escape_text(" and ".join(dict.fromkeys(self.files)), 500)
 
 
 def chains(files: Iterable[tuple[str, bytes]]) -> list[Chain]:
@@ -51,7 +51,7 @@ def chains(files: Iterable[tuple[str, bytes]]) -> list[Chain]:
     for path, content in files:
         blocks = list(_BLOCK.finditer(content))
         if not any(block[1].endswith((_KEY, _CERTIFICATE)) for block in blocks):
-            raise ContextError(f"tls.certificates: {escaped(path)}: no key and no certificate; PEM is expected")
+            raise ContextError(f"tls.certificates: {escape_text(path)}: no key and no certificate; PEM is expected")
         for block in blocks:
             is_key = block[1].endswith(_KEY)
             if not is_key and not block[1].endswith(_CERTIFICATE):
@@ -86,7 +86,7 @@ def new_context(settings: Tls, found: Sequence[Chain]) -> ssl.SSLContext:
     try:
         context.set_ciphers(settings.ciphers)
     except ssl.SSLError:
-        raise ContextError(f"tls.ciphers: OpenSSL knows no cipher in {escaped(settings.ciphers, 200)!r}") from None
+        raise ContextError(f"tls.ciphers: OpenSSL knows no cipher in {escape_text(settings.ciphers, 200)!r}") from None
     for chain in found:
         _load(context, chain)
     return context

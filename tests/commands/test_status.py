@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from commands.conftest import Ask, Hub
+from fastscreen import format as words
 from fastscreen.answers import Status
-from fastscreen.cli import status, words
+from fastscreen.cli import status
 
 WORKER = {
     "number": 1,

@@ -8,8 +8,8 @@ from postfixfiles import Files, files, folder_with
 
 from fastscreen import config, policy
 from fastscreen.cli import import_postfix
-from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint, LogFile, LogSyslog
+from fastscreen.escaping import escape_text
 from fastscreen.macros import MacroError, words
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.files import ReadError
@@ -62,7 +62,7 @@ def omissions_are_told(made: import_postfix.Made) -> None:
                 name = item.lstrip("!").partition(":")[2] or item
                 if "$" not in source.text and item.strip("!"):
                     said = f"{entry.value} {todo}"
-                    assert escaped(name, 80) in said or name in said or "static:" in item, (item, entry)
+                    assert escape_text(name, 80) in said or name in said or "static:" in item, (item, entry)
 
 
 @given(files())

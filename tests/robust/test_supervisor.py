@@ -485,13 +485,13 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, moment: str) -> None:
     interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     program = tmp_path / "program"
     program.write_text(
-        f"import sys, atexit\nimport fastscreen.entry\n"
+        f"import sys, atexit\nimport fastscreen.__main__\n"
         f"class Finder:\n"
         f"    def find_spec(self, name, path, target=None):\n"
         f"        if name == {moment!r}:\n"
         f"            {interrupt}\n"
         f"sys.meta_path.insert(0, Finder())\n"
-        f"code = fastscreen.entry.main()\n" + (f"{interrupt}\n" if moment == "exit" else "") + "sys.exit(code)\n"
+        f"code = fastscreen.__main__.main()\n" + (f"{interrupt}\n" if moment == "exit" else "") + "sys.exit(code)\n"
     )
     words = ["--help"] if moment == "exit" else ["run", "-c", str(tmp_path / "missing")]
     command = [sys.executable, str(program), *(["status", "--socket", "/nonexistent"] if moment == "exit" else words)]
@@ -506,7 +506,7 @@ def test_ctrl_c_where_nothing_can_be_raised(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text(
         "import os, signal, sys, time\n"
-        "import fastscreen.entry\n"
+        "import fastscreen.__main__\n"
         "from fastscreen import cli\n"
         "class Odd:\n"
         "    def __del__(self):\n"
@@ -521,7 +521,7 @@ def test_ctrl_c_where_nothing_can_be_raised(tmp_path: Path) -> None:
         "        return 130\n"
         "    return 0\n"
         "cli.main = command\n"
-        "sys.exit(fastscreen.entry.main())\n"
+        "sys.exit(fastscreen.__main__.main())\n"
     )
     ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, "")

@@ -1,4 +1,4 @@
-"""The one gate between the control socket and a terminal: what came becomes printable ASCII first."""
+"""Text from files and peers, made printable before it reaches a message, a log or a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _C_ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13:
 _SHOWN = [_C_ESCAPES.get(octet) or (chr(octet) if 32 <= octet <= 126 else f"\\{octet:03o}") for octet in range(256)]
 
 
-def escaped(octets: bytes) -> str:
+def escape_bytes(octets: bytes) -> str:
     """C escapes for all that is not printable ASCII, as in the log."""
     return "".join([_SHOWN[octet] for octet in octets[:MOST_TEXT]]) + ("..." if len(octets) > MOST_TEXT else "")
 
@@ -22,13 +22,13 @@ def printable(text: str) -> str:
     text = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "..."
     if text.isascii() and text.isprintable():
         return text
-    return escaped(text.encode("utf-8", "surrogatepass")).replace("\\\\", "\\")
+    return escape_bytes(text.encode("utf-8", "surrogatepass")).replace("\\\\", "\\")
 
 
 def cleaned(value: Any, depth: int = 0) -> Any:
     """The same structure with nothing in it that could reach a terminal other than as printable ASCII."""
     if isinstance(value, bytes):
-        return escaped(value)
+        return escape_bytes(value)
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, float):
@@ -41,3 +41,18 @@ def cleaned(value: Any, depth: int = 0) -> Any:
         if isinstance(value, list):
             return [cleaned(item, depth + 1) for item in value]
     return printable(f"<{type(value).__name__}>")
+
+
+def escape_text(text: str, most: int = 100) -> str:
+    """Text from a file for a message: one line, printable, at most `most` characters of the original."""
+    shown = "".join(char if char.isprintable() else _code(char) for char in text[:most])
+    return shown + ("..." if len(text) > most else "")
+
+
+def quoted(text: str, most: int = 100) -> str:
+    """`escape_text`, in double quotes."""
+    return f'"{escape_text(text, most)}"'
+
+
+def _code(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
