@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fastscreen import __version__
 from fastscreen.cli import parser
-from fastscreen.config.names import KEYS, TABLES, Key
+from fastscreen.config.keys import KEYS, TABLES, Key
 
 FOLDER = Path(__file__).resolve().parents[1] / "contrib/man"
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")

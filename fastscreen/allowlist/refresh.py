@@ -10,9 +10,9 @@ from msgspec import Struct, structs
 from fastscreen.allowlist import networks
 from fastscreen.allowlist.flatten import Questions, flatten
 from fastscreen.allowlist.networks import Network
-from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.config.providers import Source
 from fastscreen.escaping import escape_text
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them

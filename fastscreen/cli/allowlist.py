@@ -13,14 +13,14 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from fastscreen import privileges
-from fastscreen.allowlist import providers, state, wording
+from fastscreen.allowlist import state, wording
 from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.state import Entry, State
 from fastscreen.cli.control import USUAL_FILE
 from fastscreen.cli.problems import print_problems
-from fastscreen.config import Config, ConfigError, load
+from fastscreen.config import Config, ConfigError, load, providers
 from fastscreen.escaping import escape_text, printable
 from fastscreen.format import moment, red, span
 from fastscreen.privileges import PrivilegeError

@@ -7,7 +7,7 @@ import sys
 
 from fastscreen.answers import Until
 from fastscreen.cli import control
-from fastscreen.config.values import Time
+from fastscreen.config.kinds import Time
 from fastscreen.format import moment, red, span
 
 EXAMPLES = f"""\

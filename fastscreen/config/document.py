@@ -6,7 +6,7 @@ import textwrap
 from itertools import groupby
 from pathlib import Path
 
-from fastscreen.config.names import KEYS, TABLES, Key
+from fastscreen.config.keys import KEYS, TABLES, Key
 
 INTRODUCTION = """\
 # Configuration
@@ -62,7 +62,7 @@ to = "syslog"
 ident = "postfix/postscreen"
 ```
 
-This page is made from the table in `fastscreen/config/names.py`; change that, not this.
+This page is made from the table in `fastscreen/config/keys.py`; change that, not this.
 """
 
 

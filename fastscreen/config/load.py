@@ -13,9 +13,9 @@ import msgspec
 
 from fastscreen.config import suggest, syntax
 from fastscreen.config.errors import ConfigError
+from fastscreen.config.keys import KEYS, TABLES, Key
+from fastscreen.config.kinds import BANNER_MOST, Address, Hostname, SeveralErrors
 from fastscreen.config.model import Config, Endpoint, ProxyPort
-from fastscreen.config.names import KEYS, TABLES, Key
-from fastscreen.config.values import BANNER_MOST, Address, Hostname, SeveralErrors
 from fastscreen.escaping import escape_text, quoted
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")

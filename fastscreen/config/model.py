@@ -148,7 +148,7 @@ class Access(Struct, frozen=True):
 
 
 class Allowlist(Struct, frozen=True):
-    """groups, providers, exclude: see `fastscreen.allowlist.providers`. path: empty = none. interval: 0 = never."""
+    """groups, providers, exclude: see `fastscreen.config.providers`. path: empty = none. interval: 0 = never."""
 
     groups: tuple[str, ...]
     providers: tuple[str, ...]

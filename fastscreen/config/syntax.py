@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-from fastscreen.config.names import TABLES
+from fastscreen.config.keys import TABLES
 from fastscreen.config.suggest import assignment, key_named, toml, value_for
 from fastscreen.escaping import escape_text
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen.config.values import TABLE_TYPES, TableName
+from fastscreen.config.kinds import TABLE_TYPES, TableName
 from fastscreen.escaping import escape_text
 
 _INDEXED = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm")  # made by postmap from a text file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fastscreen.config.tlsvalues import VERSIONS
+from fastscreen.config.tls_kinds import VERSIONS
 from fastscreen.escaping import escape_text
 from fastscreen.macros import words
 from fastscreen.postfix.settings import Settings

@@ -1,6 +1,6 @@
 """From a postscreen's settings to fastscreen's keys, one by one, each with where it is from and what is to be known.
 
-What the keys are and what postscreen calls them is `fastscreen.config.names`; here is only how a value is rewritten
+What the keys are and what postscreen calls them is `fastscreen.config.keys`; here is only how a value is rewritten
 where its form differs.
 """
 
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from fastscreen.config import values
+from fastscreen.config import kinds
+from fastscreen.config.keys import KEYS, Key
 from fastscreen.config.load import default_value
-from fastscreen.config.names import KEYS, Key
 from fastscreen.config.postfix_names import USED
 from fastscreen.escaping import escape_text
 from fastscreen.macros import MacroError, words
@@ -201,20 +201,20 @@ class _Importer:
         if not key.parameters:
             return None
         kind = key.kind
-        if isinstance(kind, values.ActionOf):
+        if isinstance(kind, kinds.ActionOf):
             return self._action(key)
-        if isinstance(kind, values.Time):
+        if isinstance(kind, kinds.Time):
             return self._time(key)
-        if isinstance(kind, values.ListOf):
+        if isinstance(kind, kinds.ListOf):
             return self._list(key, kind.kind)
         text = self._text(key)
-        if isinstance(kind, values.Flag):
+        if isinstance(kind, kinds.Flag):
             return self._flag(key.parameters[0], text)
-        if isinstance(kind, values.Number):
+        if isinstance(kind, kinds.Number):
             return self._number(key, kind, text)
-        if isinstance(kind, values.TableName):
+        if isinstance(kind, kinds.TableName):
             return self._table(text) if text else ""
-        if isinstance(kind, values.Choice):
+        if isinstance(kind, kinds.Choice):
             return text.lower()
         return text
 
@@ -237,7 +237,7 @@ class _Importer:
             raise ValueError(f"{name} = {escape_text(text)} is neither yes nor no")
         return _YES[text.lower()]
 
-    def _number(self, key: Key, kind: values.Number, text: str) -> int:
+    def _number(self, key: Key, kind: kinds.Number, text: str) -> int:
         if not _NUMBER.fullmatch(text.strip()):
             raise ValueError(f"{_name(key)} = {escape_text(text)} is no number")
         number = int(text)
@@ -253,19 +253,19 @@ class _Importer:
         found = _TIME.match(text)
         if found is None:
             raise ValueError(f"{_name(key)} = {escape_text(text)} is no time")
-        assert isinstance(key.kind, values.Time)
+        assert isinstance(key.kind, kinds.Time)
         if found[3].strip():
             self.note(f'what stands behind "{found[1]}{found[2]}" has no effect in Postfix and is omitted')
         return f"{int(found[1])}{found[2] or key.kind.unit}"
 
-    def _list(self, key: Key, kind: values.Kind) -> list[str]:
+    def _list(self, key: Key, kind: kinds.Kind) -> list[str]:
         """A list; an item that cannot be taken over is omitted and named."""
         taken: list[str] = []
         for item in self._items(_name(key), self._text(key)):
-            if isinstance(kind, values.SitePattern) and "." not in re.split("[=*]", item)[0]:
+            if isinstance(kind, kinds.SitePattern) and "." not in re.split("[=*]", item)[0]:
                 self.note(f"{escape_text(item)} is omitted: no DNS list, for there is no dot in its name", todo=True)
                 continue
-            spec = self._table(item) if _names_table(item) and not isinstance(kind, values.SitePattern) else item
+            spec = self._table(item) if _names_table(item) and not isinstance(kind, kinds.SitePattern) else item
             try:
                 kind.parse(spec)
             except ValueError as error:
@@ -381,7 +381,7 @@ class _Importer:
         timeout = _TIME.match(text)
         shown = f"{timeout[1]}{timeout[2] or 's'}" if timeout else ""
         try:
-            values.Time().parse(shown)
+            kinds.Time().parse(shown)
         except ValueError:  # no reason to take a PROXY header for a client's words
             self.note(
                 f"postscreen_upstream_proxy_timeout = {escape_text(text)} is omitted: not a time; 5s instead", todo=True
@@ -401,7 +401,7 @@ class _Importer:
                 spec = self._table(item)
                 if spec:
                     taken.append(spec)
-            elif item.lower() in values.AccessItem.words:
+            elif item.lower() in kinds.AccessItem.words:
                 taken.append(item.lower())
             else:
                 self.note(f"{escape_text(item)}: unknown in Postfix, too, where the list ends here", todo=True)
@@ -435,7 +435,7 @@ class _Importer:
                 )
                 continue
             try:
-                values.Network().parse(item)
+                kinds.Network().parse(item)
             except ValueError as error:
                 self.note(f"{escape_text(item)} is omitted: {error}", todo=True)
             else:
@@ -451,7 +451,7 @@ class _Importer:
         if self.settings.origin(*key.parameters, *key.parents) is None:
             self.note("not set in Postfix, where it is 100; here as many as the open files allow")
             return None
-        assert isinstance(key.kind, values.Number)
+        assert isinstance(key.kind, kinds.Number)
         return self._number(key, key.kind, self._text(key))
 
     def _cache(self, key: Key) -> str | None:

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from fastscreen import policy, privileges
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, parse
-from fastscreen.config.names import KEYS
+from fastscreen.config.keys import KEYS
 from fastscreen.escaping import escape_text
 from fastscreen.logs import SYSLOG_SOCKET
 from fastscreen.privileges import PrivilegeError, user_of

@@ -6,7 +6,7 @@ regexp_table(5), pcre_table(5), DATABASE_README.
 
 from __future__ import annotations
 
-from fastscreen.config.values import check_table_type
+from fastscreen.config.kinds import check_table_type
 from fastscreen.escaping import escape_text
 from fastscreen.tables.cidr import Cidr
 from fastscreen.tables.patterns import Patterns

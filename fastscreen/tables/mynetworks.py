@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fastscreen.config.values import Network
+from fastscreen.config.kinds import Network
 from fastscreen.core import NetworkTable
 from fastscreen.escaping import quoted
 from fastscreen.tables.matchlist import expanded

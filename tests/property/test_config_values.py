@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastscreen.config import ConfigError, load
-from fastscreen.config.names import KEYS, TABLES
+from fastscreen.config.keys import KEYS, TABLES
+from fastscreen.config.kinds import UNITS, Address, Octets, Time
 from fastscreen.config.sites import parse_site
-from fastscreen.config.values import UNITS, Address, Octets, Time
 from fastscreen.escaping import escape_text
 
 TOML = st.recursive(

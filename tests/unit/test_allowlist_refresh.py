@@ -10,10 +10,10 @@ import pytest
 from fastscreen.allowlist import flatten, refresh, turns, wording
 from fastscreen.allowlist.lists import List, Renewal
 from fastscreen.allowlist.networks import aggregated
-from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.config.providers import Source
 
 NOW = 1_800_000_000.0
 

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from fastscreen.config import Config, document, load
+from fastscreen.config.keys import KEYS, TABLES
 from fastscreen.config.load import default_value
-from fastscreen.config.names import KEYS, TABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 

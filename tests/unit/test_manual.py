@@ -4,7 +4,7 @@ import argparse
 
 from fastscreen import manual
 from fastscreen.cli import COMMANDS
-from fastscreen.config.names import KEYS
+from fastscreen.config.keys import KEYS
 
 
 def test_they_are_up_to_date() -> None:

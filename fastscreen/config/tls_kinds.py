@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from ssl import TLSVersion
 
-from fastscreen.config.values import FilePath, Text
+from fastscreen.config.kinds import FilePath, Text
 from fastscreen.escaping import quoted
 
 VERSIONS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fastscreen.allowlist import providers
-from fastscreen.config.values import Text
+from fastscreen.config import providers
+from fastscreen.config.kinds import Text
 from fastscreen.escaping import quoted
 
 _DOMAIN = re.compile(
