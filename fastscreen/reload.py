@@ -29,7 +29,7 @@ from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
 from fastscreen.place import State
 from fastscreen.starttls import renewal
-from fastscreen.table_watch import TableWatch
+from fastscreen.tables.file_watch import TableWatch
 from fastscreen.worker import one_line
 
 NAMED_MAX = 5  # changed files that are named in a log line

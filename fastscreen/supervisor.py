@@ -54,7 +54,7 @@ from fastscreen.holdings import Holdings, close_all
 from fastscreen.place import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Place, Pulse, State
 from fastscreen.signals import SignalReader
 from fastscreen.starttls import renewal
-from fastscreen.table_watch import TableWatch
+from fastscreen.tables.file_watch import TableWatch
 from fastscreen.worker import one_line
 
 STOP_SECONDS = 40.0  # a worker gives its clients 30

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from fastscreen.escaping import escape_text, quoted
-from fastscreen.table_watch import Version, version_of
+from fastscreen.tables.file_watch import Version, version_of
 from fastscreen.tables.table import TableError
 
 _SPACE = " \t\n\v\f\r"
@@ -20,7 +20,7 @@ _recorded: ContextVar[dict[str, Version] | None] = ContextVar("recorded", defaul
 
 @contextlib.contextmanager
 def recorded_files() -> Iterator[dict[str, Version]]:
-    """Collect every regular file that is read meanwhile, with its version as it was read (`fastscreen.table_watch`)."""
+    """Collect every regular file that is read meanwhile, with its version as it was read (`fastscreen.tables.file_watch`)."""
     files: dict[str, Version] = {}
     before = _recorded.set(files)
     try:
