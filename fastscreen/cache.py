@@ -25,8 +25,8 @@ import msgspec
 from fastscreen import cachefile, cachekey, cachemark
 from fastscreen.cachecheck import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
 from fastscreen.cacheroom import MAX_SIZE, Room
-from fastscreen.conditions import SIZE as CONDITIONS_SIZE
-from fastscreen.conditions import Conditions, Kind
+from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
+from fastscreen.process.conditions import Conditions, Kind
 
 Stamps = tuple[int, ...]
 

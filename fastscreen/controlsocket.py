@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError
-from fastscreen.safe_open import Account, account, acting_as, located, make_folder
+from fastscreen.process.safe_open import Account, account, acting_as, located, make_folder
 
 BACKLOG = 64
 PATH_MOST = 107  # octets in sockaddr_un

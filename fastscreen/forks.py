@@ -11,16 +11,17 @@ import traceback
 from collections.abc import Callable, Generator
 from typing import NoReturn, TypeVar
 
-from fastscreen import cachemark, channel, signals
+from fastscreen import cachemark
 from fastscreen.allowlist import process as refresh
-from fastscreen.channel import Report
-from fastscreen.conditions import Conditions
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
-from fastscreen.place import Place, State
+from fastscreen.process import ipc, signals
+from fastscreen.process.child import Place, State
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Report
+from fastscreen.process.warning_ring import WarningBook
 from fastscreen.starttls.process import Seat as TlsSeat
 from fastscreen.starttls.process import TlsProcess
-from fastscreen.warningbook import WarningBook
 from fastscreen.worker import Crew, Seat, Worker
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
@@ -62,7 +63,7 @@ def start_refresh(held: Holdings) -> None:
 def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> None:
     """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
     place.leave()
-    ours, theirs = channel.pair()
+    ours, theirs = ipc.pair()
     held.target.log.flush()  # what is still to be written is not the child's
     with theirs:
         try:

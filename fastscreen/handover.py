@@ -22,19 +22,21 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastscreen import activation, channel, config, forks, policy, privileges, reload
-from fastscreen.channel import Failed, Ready, Report, Stop
-from fastscreen.conditions import Kind
+from fastscreen import activation, config, forks, policy, reload
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
 from fastscreen.controlsocket import ControlSocket, check_group
 from fastscreen.core import EventReader
 from fastscreen.forks import Silent, Steps
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.logs import LogTarget
-from fastscreen.oom import OomScore
-from fastscreen.place import Place
-from fastscreen.place import State as PlaceState
+from fastscreen.process import ipc as channel
+from fastscreen.process import privileges
+from fastscreen.process.child import Place
+from fastscreen.process.child import State as PlaceState
+from fastscreen.process.conditions import Kind
+from fastscreen.process.ipc import Failed, Ready, Report, Stop
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.oom import OomScore
 from fastscreen.starttls import certificates
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import ContextError

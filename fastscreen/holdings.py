@@ -11,36 +11,25 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from fastscreen import (
-    activation,
-    cachemark,
-    channel,
-    conditions,
-    controlsocket,
-    notify,
-    oom,
-    policy,
-    privileges,
-    reload_state,
-    warningbook,
-)
+from fastscreen import activation, cachemark, controlsocket, notify, policy
 from fastscreen.allowlist import lists
-from fastscreen.channel import ReopenLog
-from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.hub import questions
 from fastscreen.listeners import inbox, listen, new_key
 from fastscreen.listhealth import table
 from fastscreen.listhealth.table import HealthTable
-from fastscreen.logs import LogTarget
-from fastscreen.place import Place
-from fastscreen.reload_state import ReloadState
-from fastscreen.signals import SignalReader
+from fastscreen.process import conditions, ipc, oom, privileges, reload_state, warning_ring
+from fastscreen.process.child import Place
+from fastscreen.process.conditions import Conditions, Kind
+from fastscreen.process.ipc import ReopenLog
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.reload_state import ReloadState
+from fastscreen.process.signals import SignalReader
+from fastscreen.process.warning_ring import WarningBook
 from fastscreen.starttls import keyreader
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.keyreader import KeyReader
-from fastscreen.warningbook import WarningBook
 
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
 
@@ -284,7 +273,7 @@ class Holdings:
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
         self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
-        self.books = [memoryview(mmap.mmap(-1, warningbook.SIZE)) for _ in range(count + processes + 3)]
+        self.books = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 3)]
         self.target.log.on_warning = WarningBook(self.books[-2]).write
         self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.books]
         self.conditions = Conditions(self.condition_memory[-2])
@@ -316,12 +305,12 @@ class Holdings:
         """A worker's part of `marks`."""
         return self.marks[cachemark.SIZE * place.number : cachemark.SIZE * (place.number + 1)]
 
-    def order(self, order: channel.Order) -> None:
+    def order(self, order: ipc.Order) -> None:
         """Tell the workers, and the others what is for them, too."""
         for place in [*self.everyone, *self.former] if isinstance(order, ReopenLog) else self.places:
             if place.pid and place.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
-                    channel.send(place.channel, order)
+                    ipc.send(place.channel, order)
 
     def close_control(self) -> None:
         for door in (self.control, self.metrics):

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from fastscreen import descriptors as fds
+from fastscreen.process import fd_passing as fds
 
 PATIENCE = 0.5  # s: its queue is short, and without a READY=1 it would end us
 

@@ -16,11 +16,11 @@ from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Prox
 from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
-from fastscreen.limits import WHOLE
-from fastscreen.limits import Share as Share
-from fastscreen.limits import room as room
 from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
+from fastscreen.process.descriptor_limits import WHOLE
+from fastscreen.process.descriptor_limits import Share as Share
+from fastscreen.process.descriptor_limits import room as room
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
 from fastscreen.tables.lines import recorded_files

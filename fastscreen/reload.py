@@ -17,17 +17,18 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import activation, channel, config, policy
+from fastscreen import activation, config, policy
 from fastscreen.allowlist import lists
-from fastscreen.channel import Failed, Ready, Reload, ReopenLog
-from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
 from fastscreen.escaping import escape_text
 from fastscreen.forks import Silent, Steps, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
-from fastscreen.place import State
+from fastscreen.process import ipc
+from fastscreen.process.child import State
+from fastscreen.process.conditions import Kind
+from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
 from fastscreen.starttls import renewal
 from fastscreen.tables.file_watch import TableWatch
 from fastscreen.worker import one_line
@@ -60,7 +61,7 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
             warnings += warnings_of(tables, count)
         added = {address: port for address, port in settings.listen.ports.items() if address not in held.groups}
         opened, omitted = held.open_ports(added, count, others=len(settings.listen.ports) - len(added))
-        memory = channel.settings_memory(settings, tuple(opened))
+        memory = ipc.settings_memory(settings, tuple(opened))
         _choose_anew(held, settings)
     except Exception as error:  # whatever it is: the old one stays, and the log tells
         for group in opened.values():
@@ -83,7 +84,7 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
             held.warn(f"[tls] not taken over: {type(error).__name__}: {one_line(error)}; what is in use stays")
         if held.config != settings:
             with contextlib.suppress(OSError):  # then [tls] alone, which workers do not use, is not as it is in force
-                renewed = channel.settings_memory(held.config, tuple(opened))
+                renewed = ipc.settings_memory(held.config, tuple(opened))
                 os.close(memory)
                 memory = renewed
         yield from _hand_out(held, memory, opened)
@@ -141,7 +142,7 @@ def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> Steps[bool
             versions = lists.versions(settings)
             tables = policy.Tables(settings)
             warnings = warnings_of(tables, count)
-        memory = channel.settings_memory(settings, ())
+        memory = ipc.settings_memory(settings, ())
     except Exception as error:  # whatever it is: the old ones stay, and the log tells
         text = f"tables not read again: {one_line(error)}; the previous ones stay in use"
         if text not in (one.text for one in held.conditions.read()):  # it is tried again and again
@@ -247,9 +248,9 @@ def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> 
         lists.begin(settings)
         warnings_of(policy.Tables(settings), len(held.places))
     except Exception as error:
-        channel.send(answer, Failed(one_line(error)[:1000]))
+        ipc.send(answer, Failed(one_line(error)[:1000]))
         return 1
-    channel.send(answer, Ready())
+    ipc.send(answer, Ready())
     return 0
 
 
@@ -317,7 +318,7 @@ def _hand_out(held: Holdings, memory: int, opened: dict[Endpoint, list[socket.so
             continue
         own = [group[place.number].fileno() for group in opened.values()]
         try:
-            channel.send(place.channel, Reload(), [memory, *own])
+            ipc.send(place.channel, Reload(), [memory, *own])
         except OSError as error:
             held.warn(f"{place.name}: configuration not taken over: {one_line(error)}; it is started again")
             place.kill()
@@ -326,7 +327,7 @@ def _hand_out(held: Holdings, memory: int, opened: dict[Endpoint, list[socket.so
             asked.append((place, place.pid))
     if held.hub.pid and held.hub.channel is not None:
         with contextlib.suppress(OSError):
-            channel.send(held.hub.channel, Reload(), [memory])
+            ipc.send(held.hub.channel, Reload(), [memory])
     # one that has just started answers when its start is over: nobody waits for it
     while any(place.pid == pid and place.state is State.RELOADING for place, pid in asked):
         yield

@@ -26,33 +26,20 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import (
-    __version__,
-    activation,
-    cachefile,
-    cachemark,
-    channel,
-    forks,
-    handover,
-    limits,
-    notify,
-    policy,
-    privileges,
-    reload,
-    signals,
-)
+from fastscreen import __version__, activation, cachefile, cachemark, forks, handover, notify, policy, reload
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
 from fastscreen.cachecheck import Inode
-from fastscreen.channel import Failed, MalformedError, Ready, Stop
-from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config, ConfigError
 from fastscreen.faults import Faults
 from fastscreen.forks import Steps
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.place import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Place, Pulse, State
-from fastscreen.signals import SignalReader
+from fastscreen.process import descriptor_limits, ipc, privileges, signals
+from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Place, Pulse, State
+from fastscreen.process.conditions import Conditions, Kind
+from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
+from fastscreen.process.signals import SignalReader
 from fastscreen.starttls import renewal
 from fastscreen.tables.file_watch import TableWatch
 from fastscreen.worker import one_line
@@ -113,7 +100,9 @@ class Supervisor:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
         held = self._held
         count = policy.worker_count(held.config)
-        privileges.raise_descriptor_limit(limits.wanted_descriptors(held.config, limits.Share(0, count)))
+        privileges.raise_descriptor_limit(
+            descriptor_limits.wanted_descriptors(held.config, descriptor_limits.Share(0, count))
+        )
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent's SIG_IGN would hide every death
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)
         try:
@@ -475,7 +464,7 @@ class Supervisor:
             if place.channel is None or place.deaf:
                 return
             try:
-                report = channel.receive_report(place.channel)
+                report = ipc.receive_report(place.channel)
                 if report is None:  # it ends; one that does not is of no use any more
                     place.deaf = True
                     place.end_by(time.monotonic() + END_SECONDS)
@@ -493,7 +482,7 @@ class Supervisor:
             if place not in self._held.trials and place not in self._held.former:
                 self._reported(place, was, report)
 
-    def _reported(self, place: Place, was: State, report: channel.Report) -> None:
+    def _reported(self, place: Place, was: State, report: ipc.Report) -> None:
         held = self._held
         match report, was:
             case Ready(), State.STARTING:
@@ -731,7 +720,7 @@ class Supervisor:
             if not isinstance(place, handover.Former) or place.kind != "worker" or place.channel is None:
                 continue
             with contextlib.suppress(OSError):
-                channel.send(place.channel, Stop())
+                ipc.send(place.channel, Stop())
                 place.told = True
 
     def _end_late(self, now: float) -> None:
@@ -772,12 +761,12 @@ def _move_aside(held: Holdings, path: Path, file: Inode, answer: socket.socket) 
     try:
         aside = cachefile.move_aside(path, file)
     except OSError as error:
-        channel.send(answer, Failed(f"cannot be moved aside: {one_line(error)}"[:1000]))
+        ipc.send(answer, Failed(f"cannot be moved aside: {one_line(error)}"[:1000]))
         return 1
     if aside is not None:
         log.warning(f"cache lmdb:{path}: two workers died while they used it: moved to {aside}, a new one is started")
         log.flush()
-    channel.send(answer, Ready())
+    ipc.send(answer, Ready())
     return 0
 
 

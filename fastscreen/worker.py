@@ -13,19 +13,21 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import channel, place, policy, resolver
+from fastscreen import policy, resolver
 from fastscreen.cache import Cache
-from fastscreen.channel import Failed, Ready, Reload, ReopenLog, Stop
-from fastscreen.conditions import Conditions
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.core import AccessStep, EventReader, Screener
 from fastscreen.hub.desk import Desk
 from fastscreen.listhealth.caretaker import Caretaker
 from fastscreen.listhealth.table import HealthTable
-from fastscreen.logs import LogTarget
-from fastscreen.loop_errors import LoopErrors
 from fastscreen.offers import Offers
+from fastscreen.process import child
+from fastscreen.process import ipc as channel
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.sink import Sink
 from fastscreen.worker_conditions import WorkerConditions
@@ -241,14 +243,14 @@ class Worker:
         """Tell the supervisor that this worker works: that the loop's readers were called, and that the core has
         completed a batch and looked at its relays since the last beat. An idle core is woken for that."""
         while True:
-            await asyncio.sleep(place.TICK)
+            await asyncio.sleep(child.TICK)
             if self._screener.probe():
-                place.beat(self._seat.pulse)
+                child.beat(self._seat.pulse)
 
     async def _tick(self) -> None:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
         for number in itertools.count(1):
-            await asyncio.sleep(place.TICK)
+            await asyncio.sleep(child.TICK)
             try:
                 self._look_at_conditions()
                 if number % RESOLVERS_TICKS == 0:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config
 from fastscreen.config.model import Pass, Proxy
+from fastscreen.process.conditions import Conditions, Kind
 
 MTA_FAILURES = 3  # clients in a row that could not be handed off
 RESOLVER_UNKNOWN_SECONDS = 600.0  # without a question, after which nothing is known of the resolvers

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from fastscreen import privileges
 from fastscreen.allowlist import state, wording
 from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
@@ -23,7 +22,8 @@ from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, load, providers
 from fastscreen.escaping import escape_text, printable
 from fastscreen.format import moment, red, span
-from fastscreen.privileges import PrivilegeError
+from fastscreen.process import privileges
+from fastscreen.process.privileges import PrivilegeError
 
 EXAMPLES = """\
 examples:

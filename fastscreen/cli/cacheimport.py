@@ -19,7 +19,7 @@ from fastscreen.cli import control
 from fastscreen.config import Config
 from fastscreen.escaping import printable
 from fastscreen.postfix import cachedump
-from fastscreen.privileges import PrivilegeError, become, give_folder, user_of
+from fastscreen.process.privileges import PrivilegeError, become, give_folder, user_of
 
 EXAMPLES = f"""\
 examples:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import limits, listeners, policy
+from fastscreen import listeners, policy
 from fastscreen.access import load_access, load_networks, member
 from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
@@ -26,10 +26,11 @@ from fastscreen.controlsocket import PATH_MOST
 from fastscreen.ehlo import Ehlo, Keyword, keyword_words
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.footer import Footer
-from fastscreen.logs import SYSLOG_SOCKET
-from fastscreen.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
 from fastscreen.probe import ProbeError, try_pass, try_proxy
-from fastscreen.safe_open import will_be_given
+from fastscreen.process import descriptor_limits
+from fastscreen.process.log_output import SYSLOG_SOCKET
+from fastscreen.process.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
+from fastscreen.process.safe_open import will_be_given
 from fastscreen.tables import TableError, open_table
 
 EXAMPLES = """\
@@ -74,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
     root = os.geteuid() == 0
     try:
         config = load(arguments.config)
-        raise_descriptor_limit(limits.wanted_descriptors(config, limits.Share(0, policy.worker_count(config))))
+        raise_descriptor_limit(
+            descriptor_limits.wanted_descriptors(config, descriptor_limits.Share(0, policy.worker_count(config)))
+        )
         # As root, as `run` does both.
         certificates = list(checked_certificates(config, user_of(config)))
         gives_log = root and _gives_log(config)
@@ -262,7 +265,7 @@ def _nearest(path: Path) -> Path:
 
 def checked_limits(config: Config) -> Iterator[Check]:
     """Whether there are descriptors for as many clients as are allowed."""
-    room = limits.room(config, limits.Share(0, policy.worker_count(config)))
+    room = descriptor_limits.room(config, descriptor_limits.Share(0, policy.worker_count(config)))
     for warning in room.warnings:
         key, _, what = warning.partition(": ")
         yield Check(key.partition(" ")[0], False, what)

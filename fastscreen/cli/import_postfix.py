@@ -25,7 +25,7 @@ from fastscreen.postfix.settings import Postfix
 from fastscreen.postfix.settle import settle
 from fastscreen.postfix.translate import Note, Translated, translate
 from fastscreen.postfix.verify import verify
-from fastscreen.privileges import user_of
+from fastscreen.process.privileges import user_of
 
 EXAMPLES = """\
 examples:

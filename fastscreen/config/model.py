@@ -318,7 +318,7 @@ class Log(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`.
+    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.process.privileges`.
 
     mode: "screen", or "shadow": nobody is turned away.
     """

@@ -15,7 +15,7 @@ from fastscreen.hub.connection import Caller
 from fastscreen.hub.frames import Request, RequestError
 from fastscreen.hub.house import House
 from fastscreen.hub.questions import Forget, Remember
-from fastscreen.reload_state import Attempts
+from fastscreen.process.reload_state import Attempts
 
 Map = dict[str, Any]
 Text = Annotated[str, Meta(max_length=100)]

@@ -13,8 +13,8 @@ from typing import Any
 from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from fastscreen.conditions import Kind as ConditionKind
 from fastscreen.core import RANK_BOUNDS
+from fastscreen.process.conditions import Kind as ConditionKind
 
 Map = dict[str, Any]
 Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]

@@ -16,7 +16,7 @@ from fastscreen.hub.frames import RequestError
 from fastscreen.hub.house import House
 from fastscreen.hub.questions import Lists, Stats
 from fastscreen.listhealth.table import State
-from fastscreen.reload_state import Attempts
+from fastscreen.process.reload_state import Attempts
 
 Map = dict[str, Any]
 

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from fastscreen import policy
 from fastscreen.access import AccessList, load_access, load_networks
-from fastscreen.conditions import Condition, Conditions
 from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.hub.bypass import Bypass
@@ -28,10 +27,11 @@ from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
 from fastscreen.listhealth.table import Health, HealthTable, State
-from fastscreen.reload_state import ReloadState
+from fastscreen.process.conditions import Condition, Conditions
+from fastscreen.process.reload_state import ReloadState
+from fastscreen.process.warning_ring import WarningBook
 from fastscreen.resolver import Nameserver, nameservers
 from fastscreen.tables import TableError
-from fastscreen.warningbook import WarningBook
 
 Result = TypeVar("Result")
 

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import __version__, channel, place, policy
-from fastscreen.channel import Reload, ReopenLog
-from fastscreen.conditions import Conditions
+from fastscreen import __version__, policy
 from fastscreen.config import Config
 from fastscreen.hub import frames, metrics, verbs
 from fastscreen.hub.callers import CALLERS_MAX, Callers
@@ -22,10 +20,14 @@ from fastscreen.hub.crew import Crew
 from fastscreen.hub.frames import Request
 from fastscreen.hub.house import House
 from fastscreen.listhealth.table import HealthTable
-from fastscreen.logs import LogTarget
-from fastscreen.loop_errors import LoopErrors
-from fastscreen.reload_state import ReloadState
-from fastscreen.warningbook import WarningBook
+from fastscreen.process import child
+from fastscreen.process import ipc as channel
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Reload, ReopenLog
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.loop_errors import LoopErrors
+from fastscreen.process.reload_state import ReloadState
+from fastscreen.process.warning_ring import WarningBook
 
 _PR_SET_NAME = 15
 SWEEP_SECONDS = 0.5
@@ -124,8 +126,8 @@ class Hub:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(place.TICK)
-            place.beat(self._daemon.pulse)
+            await asyncio.sleep(child.TICK)
+            child.beat(self._daemon.pulse)
             self._target.tick()
 
     # ---- callers

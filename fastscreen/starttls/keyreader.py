@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import Struct
 
-from fastscreen.safe_open import Account, account, acting_as, open_to_read
+from fastscreen.process.safe_open import Account, account, acting_as, open_to_read
 from fastscreen.starttls import certificates
 from fastscreen.starttls.certificates import Certificates, Stamp
 

@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 import uvloop
 from msgspec import Struct
 
-from fastscreen import channel, place
-from fastscreen import descriptors as fds
-from fastscreen.channel import Failed, Ready, Reload, ReopenLog
-from fastscreen.conditions import Conditions
 from fastscreen.config import Config
-from fastscreen.logs import LogTarget
-from fastscreen.loop_errors import LoopErrors
+from fastscreen.process import child
+from fastscreen.process import fd_passing as fds
+from fastscreen.process import ipc as channel
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import Chain, ContextError, chains, new_context
 from fastscreen.starttls.gate import Gate
@@ -187,16 +188,16 @@ class TlsProcess:
         """Tell the supervisor that this process works: that clients do not wait while it takes none."""
         waited, turns = False, 0
         while True:
-            await asyncio.sleep(place.TICK)
+            await asyncio.sleep(child.TICK)
             waits = not self._paused and _is_readable(self._seat.clients)
             if not (waits and waited and turns == self._turns):
-                place.beat(self._seat.pulse)
+                child.beat(self._seat.pulse)
             waited, turns = waits, self._turns
 
     async def _tick(self) -> None:
         """Long handshakes give up their places; a log daemon that was restarted is found again."""
         while True:
-            await asyncio.sleep(place.TICK)
+            await asyncio.sleep(child.TICK)
             try:
                 self._hall.gate.admit()
                 if datetime.now(UTC) - self._expiry_told > DAY:

@@ -11,14 +11,14 @@ import time
 
 import msgspec
 
-from fastscreen import channel
-from fastscreen.channel import Failed, Ready
-from fastscreen.conditions import Kind
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
 from fastscreen.forks import Silent, Steps, tried
 from fastscreen.holdings import Holdings
-from fastscreen.place import State
+from fastscreen.process import ipc
+from fastscreen.process.child import State
+from fastscreen.process.conditions import Kind
+from fastscreen.process.ipc import Failed, Ready
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import ContextError
 from fastscreen.starttls.keyreader import read_files
@@ -109,9 +109,9 @@ def _prepare(config: Config, found: Certificates, answer: socket.socket) -> int:
     try:
         prepared(config, found)
     except ContextError as error:
-        channel.send(answer, Failed(str(error)[:1000]))
+        ipc.send(answer, Failed(str(error)[:1000]))
         return 1
-    channel.send(answer, Ready())
+    ipc.send(answer, Ready())
     return 0
 
 
@@ -122,7 +122,7 @@ def _hand_out(held: Holdings, found: Certificates) -> None:
         if not place.pid or place.channel is None:
             continue
         try:
-            channel.send_reload(place.channel, held.config, {}, found.descriptors)
+            ipc.send_reload(place.channel, held.config, {}, found.descriptors)
         except OSError:
             place.kill()
         else:

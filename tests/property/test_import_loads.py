@@ -14,7 +14,7 @@ from fastscreen.macros import MacroError, words
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.files import ReadError
 from fastscreen.postfix.output import shown
-from fastscreen.privileges import user_of
+from fastscreen.process.privileges import user_of
 from fastscreen.starttls import certificates
 from fastscreen.starttls.context import chains, new_context
 

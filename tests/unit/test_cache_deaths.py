@@ -11,9 +11,9 @@ import pytest
 
 from fastscreen import config, forks
 from fastscreen.cachecheck import Inode, inode_of
-from fastscreen.channel import Ready, Report
 from fastscreen.forks import Steps
 from fastscreen.holdings import Holdings
+from fastscreen.process.ipc import Ready, Report
 from fastscreen.supervisor import Supervisor
 
 

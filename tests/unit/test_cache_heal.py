@@ -21,8 +21,8 @@ from cachefixture import CLIENT, NOW, Fixture, stamps
 from fastscreen import cachefile, cachemark
 from fastscreen.cache import Cache
 from fastscreen.cachecheck import Inode, inode_of, lock_path
-from fastscreen.conditions import Kind
 from fastscreen.hub.store import Store, StoreError
+from fastscreen.process.conditions import Kind
 
 OTHER = bytes([192, 0, 2, 2])
 

@@ -11,7 +11,7 @@ import pytest
 from cachefixture import NOW, Fixture, stamps
 
 from fastscreen.cache import Cache
-from fastscreen.conditions import Kind
+from fastscreen.process.conditions import Kind
 
 SMALL = 1 << 20
 

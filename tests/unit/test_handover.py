@@ -12,11 +12,11 @@ import msgspec
 import pytest
 
 from fastscreen import handover
-from fastscreen.conditions import Kind
 from fastscreen.config import Config, default
 from fastscreen.config.model import Endpoint, LogFile
 from fastscreen.handover import Child, Door, Reader, State
 from fastscreen.holdings import Holdings
+from fastscreen.process.conditions import Kind
 from fastscreen.starttls import certificates
 
 

@@ -15,8 +15,8 @@ from fastscreen.hub.lookups import Said
 from fastscreen.hub.rings import ListNames
 from fastscreen.hub.scoring import Score, filter_text, score, weight
 from fastscreen.hub.store import Store, StoreError
+from fastscreen.process.warning_ring import SIZE, TEXT_MOST, WARNINGS, WarningBook
 from fastscreen.rfc5782 import is_listing, question
-from fastscreen.warningbook import SIZE, TEXT_MOST, WARNINGS, WarningBook
 
 
 def test_frames() -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fastscreen.place import Place, Pulse
+from fastscreen.process.child import Place, Pulse
 
 
 def test_pauses_grow_and_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from fastscreen import place
-from fastscreen.channel import Failed, Ready
-from fastscreen.place import Place, State
+from fastscreen.process import child as place
+from fastscreen.process.child import Place, State
+from fastscreen.process.ipc import Failed, Ready
 
 
 @pytest.fixture

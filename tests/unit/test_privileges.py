@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from fastscreen import privileges
+from fastscreen.process import privileges
 
 _BECOME = """
 import json, os, sys

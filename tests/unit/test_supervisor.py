@@ -13,13 +13,14 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from fastscreen import conditions, config, forks, handover, reload, reload_state
+from fastscreen import config, forks, handover, reload
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.turns import LONGEST
-from fastscreen.conditions import Conditions
 from fastscreen.config.model import Endpoint
-from fastscreen.place import Place, State
-from fastscreen.reload_state import ReloadState
+from fastscreen.process import conditions, reload_state
+from fastscreen.process.child import Place, State
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.reload_state import ReloadState
 from fastscreen.starttls import renewal
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.supervisor import Supervisor

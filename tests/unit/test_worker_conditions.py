@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from fastscreen import config
-from fastscreen.conditions import SIZE, Conditions, Kind
 from fastscreen.config import Config
+from fastscreen.process.conditions import SIZE, Conditions, Kind
 from fastscreen.worker_conditions import MTA_FAILURES, RESOLVER_UNKNOWN_SECONDS, WorkerConditions
 
 

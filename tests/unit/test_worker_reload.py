@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastscreen import channel, config, policy
+from fastscreen import config, policy
+from fastscreen.process import ipc
 from fastscreen.worker import Worker
 
 
@@ -49,7 +50,7 @@ def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pyte
             _caretaker=None,
         )
         again = os.dup(own.fileno())
-        memory = channel.settings_memory(settings, (address,))
+        memory = ipc.settings_memory(settings, (address,))
         asyncio.run(Worker._reload(worker, [memory, again]))  # type: ignore[arg-type]
         assert worker._listeners == {address: own}
     assert listened == []

@@ -11,10 +11,10 @@ import stat
 import sys
 from copy import copy
 
-from fastscreen.conditions import Conditions, Kind
 from fastscreen.config.model import Config, LogFile, LogSyslog
 from fastscreen.core import LOG_TURN_SIZE, Log, LogTurn
-from fastscreen.safe_open import open_to_append
+from fastscreen.process.conditions import Conditions, Kind
+from fastscreen.process.safe_open import open_to_append
 
 SYSLOG_SOCKET = "/dev/log"
 

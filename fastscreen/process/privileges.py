@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError, Pass
-from fastscreen.safe_open import make_folder
+from fastscreen.process.safe_open import make_folder
 
 _PR_SET_NO_NEW_PRIVS = 38
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fastscreen.conditions import Conditions, Kind
+from fastscreen.process.conditions import Conditions, Kind
 
 _SLOT = 1024  # bytes: checksum, record, text
 _RECORD = struct.Struct("<QQddBH")

@@ -10,7 +10,7 @@ import socket
 import time
 from enum import Enum, auto
 
-from fastscreen.channel import Failed, Report
+from fastscreen.process.ipc import Failed, Report
 
 SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 1 s, then 2, 4, ...
 PAUSE_MOST = 30.0  # s

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Struct
 
-from fastscreen import descriptors as fds
 from fastscreen.config.model import Config, Endpoint
+from fastscreen.process import fd_passing as fds
 
 MOST_LISTENERS = (
     200  # one message passes at most 253 descriptors (SCM_MAX_FD); the configuration allows fewer addresses
