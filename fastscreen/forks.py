@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable, Generator
 from typing import NoReturn, TypeVar
 
-from fastscreen import cachemark
 from fastscreen.allowlist import process as refresh
+from fastscreen.cache import use_mark
 from fastscreen.holdings import Holdings, close_all
 from fastscreen.hub.process import Daemon, Hub
 from fastscreen.process import ipc, signals
@@ -38,7 +38,7 @@ class Silent:
 def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None:
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = held.mark(place)
-    cachemark.clear(mark)
+    use_mark.clear(mark)
     fork(held, place, lambda theirs: _work(held, place, theirs, mark, look_over_cache))
     place.expect(State.STARTING, time.monotonic() + START_SECONDS)
 

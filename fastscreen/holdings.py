@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from fastscreen import activation, cachemark, controlsocket, notify, policy
+from fastscreen import activation, controlsocket, notify, policy
 from fastscreen.allowlist import lists
+from fastscreen.cache import use_mark
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.hub import questions
@@ -261,7 +262,7 @@ class Holdings:
     def share(self, count: int) -> None:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
-        self.marks = memoryview(mmap.mmap(-1, cachemark.SIZE * count))
+        self.marks = memoryview(mmap.mmap(-1, use_mark.SIZE * count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
@@ -303,7 +304,7 @@ class Holdings:
 
     def mark(self, place: Place) -> memoryview:
         """A worker's part of `marks`."""
-        return self.marks[cachemark.SIZE * place.number : cachemark.SIZE * (place.number + 1)]
+        return self.marks[use_mark.SIZE * place.number : use_mark.SIZE * (place.number + 1)]
 
     def order(self, order: ipc.Order) -> None:
         """Tell the workers, and the others what is for them, too."""

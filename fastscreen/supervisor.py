@@ -26,11 +26,12 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import __version__, activation, cachefile, cachemark, forks, handover, notify, policy, reload
+from fastscreen import __version__, activation, forks, handover, notify, policy, reload
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
-from fastscreen.cachecheck import Inode
+from fastscreen.cache import lmdb_file, use_mark
+from fastscreen.cache.file_check import Inode
 from fastscreen.config import Config, ConfigError
 from fastscreen.faults import Faults
 from fastscreen.forks import Steps
@@ -635,8 +636,8 @@ class Supervisor:
                 self._fails(place, f"{place.name} {how_ended(code)}, {often}")
         elif not isinstance(place.answer, Failed):  # else the reason is known
             self._fails(place, f"{place.name} {how_ended(code)} before it served")
-        if place in held.places and -code in cachefile.CRASHES:
-            self._died_in_cache(cachemark.file_in_use(held.mark(place)))
+        if place in held.places and -code in lmdb_file.CRASHES:
+            self._died_in_cache(use_mark.file_in_use(held.mark(place)))
 
     def _refreshed(self, pid: int, code: int) -> None:
         held = self._held
@@ -759,7 +760,7 @@ def _move_aside(held: Holdings, path: Path, file: Inode, answer: socket.socket) 
     """In a child: move a cache's file aside, and log that."""
     log = held.target.for_child().log
     try:
-        aside = cachefile.move_aside(path, file)
+        aside = lmdb_file.move_aside(path, file)
     except OSError as error:
         ipc.send(answer, Failed(f"cannot be moved aside: {one_line(error)}"[:1000]))
         return 1

@@ -14,7 +14,7 @@ import uvloop
 from msgspec import Struct
 
 from fastscreen import policy, resolver
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.core import AccessStep, EventReader, Screener

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fastscreen.cache import DISABLED, Cache, Stamps
+from fastscreen.cache.writer import DISABLED, Cache, Stamps
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
 from fastscreen.process.conditions import Conditions
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from fastscreen import cachemerge, config
+from fastscreen import config
 from fastscreen.answers import CacheEntry, Stored
+from fastscreen.cache import merge
 from fastscreen.cli import control
 from fastscreen.config import Config
 from fastscreen.escaping import printable
@@ -109,11 +110,11 @@ def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> i
         give_folder(path.parent, user)
         if user:
             become(user)  # the file and its lock are the daemon's
-        done = cachemerge.merge(path, taken.records, _progress("stored"), _warn, max_size=settings.cache.max_size)
+        done = merge.merge(path, taken.records, _progress("stored"), _warn, max_size=settings.cache.max_size)
     except OSError as error:
         print(f"fastscreen: {error.strerror or error}", file=sys.stderr)
         return 1
-    except (PrivilegeError, cachemerge.MergeError) as error:
+    except (PrivilegeError, merge.MergeError) as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
     stored = f"{done.new:,} new, {done.later:,} made later, {done.same:,} known already"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from fastscreen import cachekey
+from fastscreen.cache import keys
 from fastscreen.hub import shapes
 from fastscreen.hub.bypass import MOST_SECONDS
 from fastscreen.hub.connection import Caller
@@ -93,7 +93,7 @@ async def delete(house: House, wanted: Delete, caller: Caller, request: Request)
     if bool(wanted.address) == bool(wanted.prefix):
         raise RequestError("cache.delete: an address or a prefix is wanted")
     named = shapes.network(shapes.address(wanted.address) if wanted.address else wanted.prefix)
-    network = cachekey.widened(named, house.config.cache.prefix)
+    network = keys.widened(named, house.config.cache.prefix)
     forget = Forget(network.network_address.packed, network.broadcast_address.packed)
     unwritten = await house.crew.ask_all(forget)
     deleted, more = await house.cached(lambda store: store.delete(network))

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import Any
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from fastscreen.config import Prefix
 from fastscreen.core import Filter, Log, Screener, cache_key_of
 from fastscreen.hub.questions import (

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fastscreen import cachekey, policy
+from fastscreen import policy
 from fastscreen.access import AccessList
+from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.core import cache_key_of
 from fastscreen.hub import lookups, scoring
@@ -71,7 +72,7 @@ async def explain(
         asked=len(counting),
         shown=shown,
         limits=known.limits,
-        key=cachekey.shown(cache_key_of(address, config.cache.prefix)),
+        key=keys.shown(cache_key_of(address, config.cache.prefix)),
         door=door,
     )
     verdict = judge(config, facts)

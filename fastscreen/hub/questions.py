@@ -17,7 +17,7 @@ PACKET = 1 << 18  # octets: an answer may have 1000 sessions of 128
 _BUFFER = 1 << 19
 
 Term = tuple[str, str, Any, bool]  # as core.Filter takes them
-Key = bytes  # see fastscreen.cachekey
+Key = bytes  # see fastscreen.cache.keys
 Record = tuple[Key, tuple[int, ...]]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from fastscreen import cachekey
+from fastscreen.cache import keys
 from fastscreen.core import read_records
 from fastscreen.hub import explain, figures, scoring, shapes, talkers
 from fastscreen.hub.connection import Caller
@@ -191,7 +191,7 @@ async def cache_stats(house: House, wanted: Nothing, caller: Caller, request: Re
 async def cache_get(house: House, wanted: Address, caller: Caller, request: Request) -> Map | None:
     address = shapes.address(wanted.address)
     stamps = await house.stamps(address, await house.about(address))
-    shown = cachekey.shown(shapes.client_key(address, house.config.cache.prefix))
+    shown = keys.shown(shapes.client_key(address, house.config.cache.prefix))
     return None if stamps is None else {"address": shown, "stamps": shapes.stamps_shown(stamps)}
 
 
@@ -200,5 +200,5 @@ async def cache_list(house: House, wanted: CacheList, caller: Caller, request: R
     network = shapes.network(wanted.prefix) if wanted.prefix else None
     after = shapes.key(wanted.after) if wanted.after else b""
     entries, more = await house.cached(lambda store: store.entries(network, after, wanted.limit))
-    shown = [{"address": cachekey.shown(key), "stamps": shapes.stamps_shown(stamps)} for key, stamps in entries]
+    shown = [{"address": keys.shown(key), "stamps": shapes.stamps_shown(stamps)} for key, stamps in entries]
     return {"entries": shown, "more": more, "time": time.time()}

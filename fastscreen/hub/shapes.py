@@ -5,8 +5,8 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
-from fastscreen import cachekey
-from fastscreen.cache import DISABLED, NEW, TESTS, Stamps
+from fastscreen.cache import keys
+from fastscreen.cache.writer import DISABLED, NEW, TESTS, Stamps
 from fastscreen.config import Prefix
 from fastscreen.core import FINDINGS
 from fastscreen.hub.filters import network_of
@@ -45,13 +45,13 @@ def _network(text: str) -> Network:
 
 def key(text: str) -> bytes:
     """The key of a record of the cache, as `cachekey.shown` shows it. RequestError."""
-    return cachekey.of_network(network(text))
+    return keys.of_network(network(text))
 
 
 def client_key(text: str, prefix: Prefix) -> bytes:
     """The key by which a client, or a network of no more than the prefix, is looked up. RequestError."""
     try:
-        return cachekey.of_client(network(text), prefix)
+        return keys.of_client(network(text), prefix)
     except ValueError as error:
         raise RequestError(f"address: {error}") from None
 

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import lmdb
 
-from fastscreen import cachefile, cachekey
-from fastscreen.cache import Stamps, pack_stamps, parse_stamps
-from fastscreen.cachecheck import DamagedError, LockError, OpenFile, ReplacedError
-from fastscreen.cacheroom import MAX_SIZE
+from fastscreen.cache import keys, lmdb_file
+from fastscreen.cache.file_check import DamagedError, LockError, OpenFile, ReplacedError
+from fastscreen.cache.size_limit import MAX_SIZE
+from fastscreen.cache.writer import Stamps, pack_stamps, parse_stamps
 
 LIST_SECONDS = 0.5
 DELETE_SECONDS = 5.0
@@ -24,7 +24,7 @@ _SLICE = 1000  # records a transaction: an open one keeps the file from using it
 _SAMPLE = 200  # places where a run of records is looked at
 _RUN = 50
 _WITHIN = (0, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400)  # s
-_HOUSEKEEPING = (cachefile.FORMAT_KEY, b"_LAST_CACHE_CLEANUP_COMPLETED_")
+_HOUSEKEEPING = (lmdb_file.FORMAT_KEY, b"_LAST_CACHE_CLEANUP_COMPLETED_")
 
 Entry = tuple[bytes, Stamps]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -136,8 +136,8 @@ class Store:
             raise StoreError(f"cache: {self.path}: full; raise cache.max_size") from None
         except lmdb.Error as error:
             self.close()
-            raise StoreError(f"cache: {self.path}: {cachefile.reason(error)}") from None
-        except (cachefile.UnusableError, OSError) as error:
+            raise StoreError(f"cache: {self.path}: {lmdb_file.reason(error)}") from None
+        except (lmdb_file.UnusableError, OSError) as error:
             raise StoreError(f"cache: {self.path}: {getattr(error, 'strerror', None) or error}") from None
 
     def _open(self) -> OpenFile:
@@ -148,7 +148,7 @@ class Store:
                 return self._file
             except (ReplacedError, LockError, DamagedError):
                 self.close()
-        self._file = cachefile.open_existing(self.path, self._max_size)
+        self._file = lmdb_file.open_existing(self.path, self._max_size)
         return self._file
 
 
@@ -164,7 +164,7 @@ def _slice(environment: Any, place: bytes, network: Network | None) -> tuple[lis
             if network is not None and key[: len(last)] > last:
                 return found, None
             # Keys of all lengths are in one order: a longer one may lie between two of ours.
-            if cachekey.is_record(key) and (network is None or cachekey.within(key, first, last)):
+            if keys.is_record(key) and (network is None or keys.within(key, first, last)):
                 found.append((key, parse_stamps(value)))
         return found, cursor.key() or None
 
@@ -191,7 +191,7 @@ def _expiring(environment: Any, entries: int, enabled: tuple[int, ...], now: flo
             if not cursor.set_range(start):
                 cursor.first()
             for key, value in _records(cursor, run):
-                if cachekey.is_record(key):
+                if keys.is_record(key):
                     left = min(parse_stamps(value)[test] for test in enabled) - now
                     ends[next((at for at, within in enumerate(_WITHIN) if left <= within), len(_WITHIN))] += 1
     share = entries / max(1, ends.total())

@@ -18,8 +18,8 @@ from typing import IO
 import lmdb
 from msgspec import Struct
 
-from fastscreen import cachefile, cachekey
-from fastscreen.cache import DISABLED, TESTS, Stamps, merged
+from fastscreen.cache import keys, lmdb_file
+from fastscreen.cache.writer import DISABLED, TESTS, Stamps, merged
 from fastscreen.config.model import Prefix
 from fastscreen.escaping import escape_text, quoted
 
@@ -71,7 +71,7 @@ def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[
         if max(stamps) <= max(now, DISABLED):
             taken.expired += 1
             continue
-        place = cachekey.of_client(ipaddress.ip_network(address), prefix)
+        place = keys.of_client(ipaddress.ip_network(address), prefix)
         known = taken.records.get(place)
         taken.records[place] = merged(known, stamps) if known else stamps
     return taken
@@ -191,7 +191,7 @@ def _of_lmdb(path: Path) -> Iterator[str]:
             last = found[-1][0]
             yield from (f"{_text(key)}\t{_text(value)}" for key, value in found)
     except lmdb.Error as error:
-        raise SourceError(f"{escape_text(str(path), 500)}: {cachefile.reason(error)}") from None
+        raise SourceError(f"{escape_text(str(path), 500)}: {lmdb_file.reason(error)}") from None
     except OSError as error:
         raise SourceError(f"{escape_text(str(path), 500)}: {error.strerror}") from None
 

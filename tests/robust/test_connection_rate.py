@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen import core, policy
-from fastscreen.cache import pack_stamps
+from fastscreen.cache.writer import pack_stamps
 from robust.conftest import Start
 from robust.control import Map
 from robust.fakedns import FakeDns, silent

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastscreen.cache import pack_stamps
+from fastscreen.cache.writer import pack_stamps
 from fastscreen.core import read_record
 from fastscreen.listhealth import table
 from fastscreen.listhealth.table import HealthTable, State

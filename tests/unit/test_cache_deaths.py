@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from fastscreen import config, forks
-from fastscreen.cachecheck import Inode, inode_of
+from fastscreen.cache.file_check import Inode, inode_of
 from fastscreen.forks import Steps
 from fastscreen.holdings import Holdings
 from fastscreen.process.ipc import Ready, Report

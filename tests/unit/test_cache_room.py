@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cachefixture import NOW, Fixture, stamps
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from fastscreen.process.conditions import Kind
 
 SMALL = 1 << 20

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from fastscreen.config import default
 from fastscreen.config.sites import parse_site
 from fastscreen.hub import frames, shapes

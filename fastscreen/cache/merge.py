@@ -13,12 +13,12 @@ from typing import Any
 import lmdb
 from msgspec import Struct
 
-from fastscreen import cachefile
-from fastscreen.cache import Stamps, merged, pack_stamps, parse_stamps
-from fastscreen.cacheroom import MAX_SIZE
+from fastscreen.cache import lmdb_file
+from fastscreen.cache.size_limit import MAX_SIZE
+from fastscreen.cache.writer import Stamps, merged, pack_stamps, parse_stamps
 
 _SLICE = 1000  # records a transaction: a worker's writer waits for it
-# Longer than a worker keeps what it has not written yet (fastscreen.cache writes each second).
+# Longer than a worker keeps what it has not written yet (fastscreen.cache.writer writes each second).
 SETTLED_SECONDS = 2.5
 
 
@@ -48,8 +48,8 @@ def merge(
     is merged once more when that is over: what such a write undid is put back.
     """
     try:
-        file = cachefile.open_file(path, max_size, time.time, warn)
-    except cachefile.UnusableError as error:
+        file = lmdb_file.open_file(path, max_size, time.time, warn)
+    except lmdb_file.UnusableError as error:
         raise MergeError(f"cache: {path}: {error}") from None
     with contextlib.closing(file):
         environment = file.environment
@@ -62,7 +62,7 @@ def merge(
         except lmdb.MapFullError:
             raise MergeError(f"cache: {path}: full with {max_size} bytes; raise cache.max_size") from None
         except lmdb.Error as error:
-            raise MergeError(f"cache: {path}: {cachefile.reason(error)}") from None
+            raise MergeError(f"cache: {path}: {lmdb_file.reason(error)}") from None
 
 
 def _all(environment: Any, records: Mapping[bytes, Stamps], progress: Callable[[int], None]) -> Merged:

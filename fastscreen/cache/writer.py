@@ -22,9 +22,10 @@ import lmdb
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 
-from fastscreen import cachefile, cachekey, cachemark
-from fastscreen.cachecheck import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
-from fastscreen.cacheroom import MAX_SIZE, Room
+from fastscreen.cache import keys as cachekey
+from fastscreen.cache import lmdb_file, use_mark
+from fastscreen.cache.file_check import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
+from fastscreen.cache.size_limit import MAX_SIZE, Room
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
 from fastscreen.process.conditions import Conditions, Kind
 
@@ -128,7 +129,7 @@ class Cache:
         self._log = log
         self._wake = wake
         self._clock = clock
-        self._mark = mark if mark is not None else memoryview(bytearray(cachemark.SIZE))
+        self._mark = mark if mark is not None else memoryview(bytearray(use_mark.SIZE))
         self._look_over = look_over
         self._first = first
         self._conditions = conditions if conditions is not None else Conditions(memoryview(bytearray(CONDITIONS_SIZE)))
@@ -182,9 +183,9 @@ class Cache:
 
     def open(self) -> None:
         """Open the file. Never fails: without a usable file every client is new, and it is tried again later."""
-        self._mark[cachemark.WRITER] = 1
+        self._mark[use_mark.WRITER] = 1
         self._open(_START_LOCK_SECONDS)
-        self._mark[cachemark.WRITER] = 0
+        self._mark[use_mark.WRITER] = 0
         self._tell()
 
     def start(self) -> None:
@@ -290,10 +291,10 @@ class Cache:
 
     def _note(self, error: lmdb.Error) -> None:
         """Leave what went wrong with a look-up to the writer's thread."""
-        if cachefile.is_damage(error) and self._file is not None:
-            self._damage = (self._file.inode, cachefile.reason(error))
+        if lmdb_file.is_damage(error) and self._file is not None:
+            self._damage = (self._file.inode, lmdb_file.reason(error))
         else:
-            self._failure = cachefile.reason(error)
+            self._failure = lmdb_file.reason(error)
 
     def _tell(self) -> None:
         while self._lines:
@@ -312,18 +313,18 @@ class Cache:
 
     def _run(self) -> None:
         while not self._stop.wait(_TURN_SECONDS):
-            self._mark[cachemark.WRITER] = 1
+            self._mark[use_mark.WRITER] = 1
             try:
                 self.turn()
             except Exception as error:
                 self._give_up(f"{type(error).__name__}: {error}")
-            self._mark[cachemark.WRITER] = 0
+            self._mark[use_mark.WRITER] = 0
             self._flush_lines()
         self._last_turn()
 
     def _last_turn(self) -> None:
         """Write what is gathered; a file that became unsound since the last turn is replaced first."""
-        self._mark[cachemark.WRITER] = 1
+        self._mark[use_mark.WRITER] = 1
         try:
             self._retry_in = self._wait_for_lock = 0
             if self._file is not None or self._gathered:
@@ -331,8 +332,8 @@ class Cache:
             if self._environment is not None:
                 self._write()
         except lmdb.Error as error:
-            self._fail(cachefile.reason(error))
-        self._mark[cachemark.WRITER] = 0
+            self._fail(lmdb_file.reason(error))
+        self._mark[use_mark.WRITER] = 0
 
     def turn(self) -> None:
         """Do what is due: check the file, open it again, write, make room, clean up. The writer thread calls this each
@@ -351,16 +352,16 @@ class Cache:
         except lmdb.MapFullError:
             self._fail(f"holds {self._map_size} bytes and may not grow: nothing new is stored")
         except lmdb.Error as error:
-            if cachefile.is_damage(error):
+            if lmdb_file.is_damage(error):
                 self._note(error)
-            elif cachefile.is_disk(error):
-                self._fail(cachefile.reason(error))  # what is there can still be read
+            elif lmdb_file.is_disk(error):
+                self._fail(lmdb_file.reason(error))  # what is there can still be read
             else:
-                self._give_up(cachefile.reason(error))
+                self._give_up(lmdb_file.reason(error))
         else:
             self._recovered()
 
-    def _mend(self, lock_seconds: float = cachefile.LOCK_SECONDS) -> None:
+    def _mend(self, lock_seconds: float = lmdb_file.LOCK_SECONDS) -> None:
         """Check the file; close it when it, its lock or the environment is not sound, and open what is to be used."""
         file = self._file
         if file is not None:
@@ -403,7 +404,7 @@ class Cache:
             try:
                 self._resize()
             except lmdb.Error as error:
-                self._give_up(cachefile.reason(error))
+                self._give_up(lmdb_file.reason(error))
 
     def _say_short(self) -> None:
         text = f"less than {self._room.keep_free} % of the file system of {self.path} is free"
@@ -422,7 +423,7 @@ class Cache:
         if before != self._room.is_short:
             self._say_short()
         try:
-            file = cachefile.open_file(
+            file = lmdb_file.open_file(
                 self.path,
                 self._room.limit,
                 self._clock,
@@ -430,9 +431,9 @@ class Cache:
                 damaged=damaged,
                 look_over=self._look_over,
                 lock_seconds=lock_seconds,
-                opening=lambda inode: cachemark.name_file(self._mark, inode),
+                opening=lambda inode: use_mark.name_file(self._mark, inode),
             )
-        except (cachefile.UnusableError, OSError) as error:
+        except (lmdb_file.UnusableError, OSError) as error:
             meanwhile = "passes are kept in memory" if self._gathers else "every client is new"
             self._fail(f"cannot be opened: {error}; {meanwhile}")
             return
@@ -653,7 +654,7 @@ class Cache:
                 if not found:
                     return None, kept
                 key, value = cursor.item()
-                if len(key) <= cachefile.RECORD_KEY_MAX:
+                if len(key) <= lmdb_file.RECORD_KEY_MAX:
                     if _is_kept(value, enabled, oldest):
                         kept += 1
                     else:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fastscreen import cachefile
+from fastscreen.cache import lmdb_file
 
 MAX_SIZE = 1 << 30  # bytes
 _HIGH = 0.90  # of the limit: begin to drop
@@ -110,7 +110,7 @@ class Room:
                     if not there:
                         break
                     key, value = cursor.item()
-                    if len(key) <= cachefile.RECORD_KEY_MAX:
+                    if len(key) <= lmdb_file.RECORD_KEY_MAX:
                         found.append((key, value))
                     there = cursor.next()
                 self._place = cursor.key() if there else b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from fastscreen.cachecheck import Inode
+from fastscreen.cache.file_check import Inode
 
 SIZE = 24
 """Bytes for each worker: one for the event loop's thread, one for the writer's (not 0: in the file), device, inode."""

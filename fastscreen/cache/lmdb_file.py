@@ -2,7 +2,7 @@
 
 LMDB maps its file: a truncated one is SIGBUS, a garbled one may be SIGSEGV. So the meta pages are read and the file's
 size is compared with what they promise (`cachecheck`), and a child process reads it first
-(`python -m fastscreen.cachefile PATH MAP_SIZE`). No symbolic link is followed at the path itself.
+(`python -m fastscreen.cache.lmdb_file PATH MAP_SIZE`). No symbolic link is followed at the path itself.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any
 
 import lmdb
 
-from fastscreen.cachecheck import DamagedError, Inode, OpenFile, check_data, inode_of, lock_path
+from fastscreen.cache.file_check import DamagedError, Inode, OpenFile, check_data, inode_of, lock_path
 
 # Housekeeping keys are longer than any record's key (an address, or a prefix and its length).
 RECORD_KEY_MAX = 17
@@ -278,7 +278,7 @@ def _forget_old(path: Path, newest: Path) -> None:
 
 def _probe(path: Path, map_size: int) -> None:
     """Let a child read the file first; raise `DamagedError` when that kills it or it finds damage."""
-    command = [sys.executable, "-I", "-m", "fastscreen.cachefile", str(path), str(map_size)]
+    command = [sys.executable, "-I", "-m", "fastscreen.cache.lmdb_file", str(path), str(map_size)]
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
     except OSError:
