@@ -16,10 +16,10 @@ from fastscreen.allowlist import lists
 from fastscreen.cache import use_mark
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
+from fastscreen.dns.health import state
+from fastscreen.dns.health.state import HealthTable
 from fastscreen.hub import questions
 from fastscreen.listeners import inbox, listen, new_key
-from fastscreen.listhealth import table
-from fastscreen.listhealth.table import HealthTable
 from fastscreen.process import conditions, ipc, oom, privileges, reload_state, warning_ring
 from fastscreen.process.child import Place
 from fastscreen.process.conditions import Conditions, Kind
@@ -263,7 +263,7 @@ class Holdings:
         """Make the workers' places and the memory that outlives each of them."""
         self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, use_mark.SIZE * count))
-        self.health = HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
+        self.health = HealthTable(memoryview(mmap.mmap(-1, state.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
         if not self.inboxes and count > 1:  # a restart keeps them

@@ -14,9 +14,9 @@ from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
 from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
 from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
+from fastscreen.dns.health.state import HealthTable
 from fastscreen.ehlo import Ehlo, Keyword
 from fastscreen.footer import Footer
-from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offer, Offers
 from fastscreen.process.descriptor_limits import WHOLE
 from fastscreen.process.descriptor_limits import Share as Share

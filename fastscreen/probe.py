@@ -12,9 +12,9 @@ import time
 import aiodns
 
 from fastscreen.config.model import Endpoint, Target
+from fastscreen.dns.resolver import Nameserver, asker
 from fastscreen.escaping import escape_text
 from fastscreen.offers import Offer, asked, parse_offer
-from fastscreen.resolver import Nameserver, asker
 
 _MOST = 4096
 

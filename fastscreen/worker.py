@@ -13,14 +13,16 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import policy, resolver
+from fastscreen import policy
 from fastscreen.cache.writer import Cache
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.core import AccessStep, EventReader, Screener
+from fastscreen.dns import resolver
+from fastscreen.dns.health.runner import Caretaker
+from fastscreen.dns.health.state import HealthTable
+from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.hub.desk import Desk
-from fastscreen.listhealth.caretaker import Caretaker
-from fastscreen.listhealth.table import HealthTable
 from fastscreen.offers import Offers
 from fastscreen.process import child
 from fastscreen.process import ipc as channel
@@ -28,7 +30,6 @@ from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
-from fastscreen.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.sink import Sink
 from fastscreen.worker_conditions import WorkerConditions
 

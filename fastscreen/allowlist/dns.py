@@ -10,8 +10,8 @@ import pycares
 
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.config.model import Config
+from fastscreen.dns.resolver import Nameserver, asker, system_nameservers
 from fastscreen.escaping import escape_text
-from fastscreen.resolver import Nameserver, asker, system_nameservers
 
 _DEADLINE_SECONDS = 15.0
 _ABSENT = (aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA)

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from fastscreen.config import Config, Endpoint
-from fastscreen.listhealth import known
-from fastscreen.listhealth.probe import PATIENCE, Finding, Prober, probe
-from fastscreen.listhealth.table import Why
-from fastscreen.listhealth.watch import NONE_HAS_ENTRIES
+from fastscreen.dns.health import known_lists
+from fastscreen.dns.health.monitor import NONE_HAS_ENTRIES
+from fastscreen.dns.health.probe import PATIENCE, Finding, Prober, probe
+from fastscreen.dns.health.state import Why
+from fastscreen.dns.resolver import nameservers, system_nameservers
 from fastscreen.probe import ProbeError, try_resolver
-from fastscreen.resolver import nameservers, system_nameservers
 
 Found = tuple[str, bool, str] | tuple[str, bool, str, bool]
 """Key, whether it is well, what was found; and whether that is told also when it is well."""
@@ -28,7 +28,7 @@ def checked_resolvers(config: Config) -> Iterator[Found]:
         origin = " of resolv.conf"
     for resolver in resolvers:
         name = f"{resolver}{origin}"
-        if refusing := known.refused(config.dnsbl.domains, resolver.host):
+        if refusing := known_lists.refused(config.dnsbl.domains, resolver.host):
             detail = f"{name}: is a public resolver, whose questions {', '.join(refusing)} refuse; run one of your own"
             yield ("dnsbl.resolvers", False, detail)
         try:
@@ -44,11 +44,11 @@ def checked_lists(config: Config) -> Iterator[Found]:
     domains = config.dnsbl.domains
     findings = asyncio.run(_probed(domains, config))
     for domain, finding in zip(domains, findings, strict=True):
-        if closed := known.obituary(domain):
+        if closed := known_lists.obituary(domain):
             yield ("dnsbl.sites", False, f"{domain}: {closed}; take it out")
         elif finding.why is Why.EMPTY:
             detail = f"{domain}: has no test entry 127.0.0.2 (RFC 5782): whether it is well cannot be told"
-            yield ("dnsbl.sites", not known.registry(domain), detail + _registration(domain), True)
+            yield ("dnsbl.sites", not known_lists.registry(domain), detail + _registration(domain), True)
         elif finding.why is not Why.NOTHING:
             detail = f" ({finding.detail})" if finding.detail else ""
             yield ("dnsbl.sites", False, f"{domain}: {finding.why.text}{detail}{_registration(domain)}")
@@ -59,7 +59,7 @@ def checked_lists(config: Config) -> Iterator[Found]:
 
 
 def _registration(domain: str) -> str:
-    place = known.registry(domain)
+    place = known_lists.registry(domain)
     return f"; it answers only resolvers whose address was registered: {place}" if place else ""
 
 

@@ -14,12 +14,12 @@ from fastscreen.access import AccessList
 from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.core import cache_key_of
+from fastscreen.dns.resolver import nameservers
 from fastscreen.hub import lookups, scoring
 from fastscreen.hub.doors import Door
 from fastscreen.hub.lookups import Said
 from fastscreen.hub.shapes import stamp_shown
 from fastscreen.hub.verdict import TESTS, Facts, Limits, judge
-from fastscreen.resolver import nameservers
 
 Map = dict[str, Any]
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from fastscreen import __version__
 from fastscreen.core import latency_percentile
+from fastscreen.dns.health.state import State
 from fastscreen.hub import scoring
 from fastscreen.hub.frames import RequestError
 from fastscreen.hub.house import House
 from fastscreen.hub.questions import Lists, Stats
-from fastscreen.listhealth.table import State
 from fastscreen.process.reload_state import Attempts
 
 Map = dict[str, Any]

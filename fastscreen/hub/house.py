@@ -14,6 +14,8 @@ from fastscreen import policy
 from fastscreen.access import AccessList, load_access, load_networks
 from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
+from fastscreen.dns.health.state import Health, HealthTable, State
+from fastscreen.dns.resolver import Nameserver, nameservers
 from fastscreen.hub.bypass import Bypass
 from fastscreen.hub.clientnames import ClientNames
 from fastscreen.hub.crew import Crew
@@ -26,11 +28,9 @@ from fastscreen.hub.reverse import Reverse
 from fastscreen.hub.rings import ListNames, Rings
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.hub.verdict import Limits
-from fastscreen.listhealth.table import Health, HealthTable, State
 from fastscreen.process.conditions import Condition, Conditions
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.warning_ring import WarningBook
-from fastscreen.resolver import Nameserver, nameservers
 from fastscreen.tables import TableError
 
 Result = TypeVar("Result")

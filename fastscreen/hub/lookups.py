@@ -10,8 +10,8 @@ import aiodns
 import pycares
 from msgspec import Struct
 
-from fastscreen.resolver import Nameserver, asker
-from fastscreen.rfc5782 import is_listing, question
+from fastscreen.dns.dnsbl_names import is_listing, question
+from fastscreen.dns.resolver import Nameserver, asker
 
 
 class Said(Struct, frozen=True):

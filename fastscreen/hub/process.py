@@ -13,13 +13,13 @@ from msgspec import Struct
 
 from fastscreen import __version__, policy
 from fastscreen.config import Config
+from fastscreen.dns.health.state import HealthTable
 from fastscreen.hub import frames, metrics, verbs
 from fastscreen.hub.callers import CALLERS_MAX, Callers
 from fastscreen.hub.connection import Caller
 from fastscreen.hub.crew import Crew
 from fastscreen.hub.frames import Request
 from fastscreen.hub.house import House
-from fastscreen.listhealth.table import HealthTable
 from fastscreen.process import child
 from fastscreen.process import ipc as channel
 from fastscreen.process.conditions import Conditions

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import aiodns
 import pycares
 
-from fastscreen.resolver import Nameserver, asker
+from fastscreen.dns.resolver import Nameserver, asker
 
 SECONDS_MOST = 5.0
 _NAME_MOST = 253  # octets

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastscreen import core, policy
 from fastscreen.config import load
-from fastscreen.listhealth.table import HealthTable
+from fastscreen.dns.health.state import HealthTable
 from robust.fakedns import FakeDns
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import wait_until

@@ -8,8 +8,8 @@ import pytest
 from fastscreen.cli import main
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.config import load
-from fastscreen.listhealth import known
-from fastscreen.listhealth.watch import NONE_HAS_ENTRIES
+from fastscreen.dns.health import known_lists
+from fastscreen.dns.health.monitor import NONE_HAS_ENTRIES
 from robust.fakedns import FakeDns, listed, not_listed, silent
 
 
@@ -84,15 +84,15 @@ def test_a_public_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_known() -> None:
-    assert known.obituary("dnsbl.SORBS.net.") == "closed in June 2024"
-    assert known.obituary("sorbs.net.example") == ""
-    assert known.obituary("notsorbs.net") == ""
-    assert known.registry("b.barracudacentral.org")
-    assert not known.registry("zen.spamhaus.org")
-    assert known.refused(["zen.spamhaus.org"], "127.0.0.1") == []
+    assert known_lists.obituary("dnsbl.SORBS.net.") == "closed in June 2024"
+    assert known_lists.obituary("sorbs.net.example") == ""
+    assert known_lists.obituary("notsorbs.net") == ""
+    assert known_lists.registry("b.barracudacentral.org")
+    assert not known_lists.registry("zen.spamhaus.org")
+    assert known_lists.refused(["zen.spamhaus.org"], "127.0.0.1") == []
 
 
 def test_public_resolvers_are_addresses() -> None:
-    for resolver in known._KNOWN.refuses_public_resolvers.resolvers:
+    for resolver in known_lists._KNOWN.refuses_public_resolvers.resolvers:
         family = socket.AF_INET6 if ":" in resolver else socket.AF_INET
         assert socket.inet_ntop(family, socket.inet_pton(family, resolver)) == resolver

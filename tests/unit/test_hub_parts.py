@@ -9,6 +9,7 @@ import pytest
 from fastscreen.cache.writer import Cache
 from fastscreen.config import default
 from fastscreen.config.sites import parse_site
+from fastscreen.dns.dnsbl_names import is_listing, question
 from fastscreen.hub import frames, shapes
 from fastscreen.hub.liststate import ListStates
 from fastscreen.hub.lookups import Said
@@ -16,7 +17,6 @@ from fastscreen.hub.rings import ListNames
 from fastscreen.hub.scoring import Score, filter_text, score, weight
 from fastscreen.hub.store import Store, StoreError
 from fastscreen.process.warning_ring import SIZE, TEXT_MOST, WARNINGS, WarningBook
-from fastscreen.rfc5782 import is_listing, question
 
 
 def test_frames() -> None:

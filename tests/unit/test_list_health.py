@@ -13,13 +13,13 @@ from robust.harness import PATIENCE
 
 from fastscreen.config import Config, load
 from fastscreen.core import Lists
-from fastscreen.listhealth import table
-from fastscreen.listhealth.caretaker import Caretaker
-from fastscreen.listhealth.probe import Finding, Outcome, Prober, Reply, probe
-from fastscreen.listhealth.table import HealthTable, State, Why
-from fastscreen.listhealth.watch import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Watch
-from fastscreen.resolver import Nameserver
-from fastscreen.rfc5782 import question
+from fastscreen.dns.dnsbl_names import question
+from fastscreen.dns.health import state as table
+from fastscreen.dns.health.monitor import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Watch
+from fastscreen.dns.health.probe import Finding, Outcome, Prober, Reply, probe
+from fastscreen.dns.health.runner import Caretaker
+from fastscreen.dns.health.state import HealthTable, State, Why
+from fastscreen.dns.resolver import Nameserver
 
 ABSENT, SILENT, FAILED = Reply(Outcome.ABSENT), Reply(Outcome.SILENT), Reply(Outcome.FAILED)
 
@@ -567,8 +567,8 @@ def test_a_reload_that_matters_to_lists(tmp_path: Path, monkeypatch: pytest.Monk
         probed.append(domain)
         return Finding(tested=True)
 
-    monkeypatch.setattr("fastscreen.listhealth.caretaker.probe", look)
-    monkeypatch.setattr("fastscreen.listhealth.watch.TICK", 0.001)
+    monkeypatch.setattr("fastscreen.dns.health.runner.probe", look)
+    monkeypatch.setattr("fastscreen.dns.health.monitor.TICK", 0.001)
 
     def settings(resolver: str, *sites: str) -> Config:
         text = f'hostname = "mx.test"\n[dnsbl]\nresolvers = ["{resolver}"]\nsites = {list(sites)!r}\n'

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from fastscreen.config import Config
-from fastscreen.listhealth.probe import PATIENCE, Finding, Prober, probe
-from fastscreen.listhealth.table import HealthTable
-from fastscreen.listhealth.watch import Watch
-from fastscreen.resolver import Nameserver, nameservers
+from fastscreen.dns.health.monitor import Watch
+from fastscreen.dns.health.probe import PATIENCE, Finding, Prober, probe
+from fastscreen.dns.health.state import HealthTable
+from fastscreen.dns.resolver import Nameserver, nameservers
 
 AT_A_TIME = 16  # lists that are probed: each costs c-ares a thread and some descriptors
 

@@ -1,4 +1,4 @@
-"""What is known of DNS lists beforehand (known.toml): which are closed, and whose questions which refuse."""
+"""What is known of DNS lists beforehand (known_lists.toml): which are closed, and whose questions which refuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from msgspec import Struct, convert
 
-_FILE = "known.toml"
+_FILE = "known_lists.toml"
 
 
 class _Public(Struct, forbid_unknown_fields=True):
@@ -23,7 +23,7 @@ class _Known(Struct, forbid_unknown_fields=True):
 
 
 # read at once: as the user that `check` becomes, this file and Python's own may be out of reach
-_KNOWN = convert(tomllib.loads(files("fastscreen.listhealth").joinpath(_FILE).read_text(encoding="utf-8")), _Known)
+_KNOWN = convert(tomllib.loads(files("fastscreen.dns.health").joinpath(_FILE).read_text(encoding="utf-8")), _Known)
 
 
 def obituary(domain: str) -> str:

@@ -12,9 +12,9 @@ import aiodns
 import pycares
 from msgspec import Struct
 
-from fastscreen.listhealth.table import Why
-from fastscreen.resolver import Nameserver, asker
-from fastscreen.rfc5782 import is_listing, question
+from fastscreen.dns.dnsbl_names import is_listing, question
+from fastscreen.dns.health.state import Why
+from fastscreen.dns.resolver import Nameserver, asker
 
 PATIENCE = 10.0
 """s, for the answer to one question: what comes later comes too late for most greet waits."""

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec import Struct
 
-from fastscreen.listhealth.probe import Finding
-from fastscreen.listhealth.table import HealthTable, State, Why
+from fastscreen.dns.health.probe import Finding
+from fastscreen.dns.health.state import HealthTable, State, Why
 
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
