@@ -22,7 +22,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastscreen import activation, config, forks, policy, reload
+from fastscreen import activation, config, forks, reload
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
 from fastscreen.controlsocket import ControlSocket, check_group
@@ -37,6 +37,7 @@ from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready, Report, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.oom import OomScore
+from fastscreen.screening import policy
 from fastscreen.starttls import certificates
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.context import ContextError

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from fastscreen import activation, controlsocket, notify, policy
+from fastscreen import activation, controlsocket, notify
 from fastscreen.allowlist import lists
 from fastscreen.cache import use_mark
 from fastscreen.config import Config
@@ -28,6 +28,7 @@ from fastscreen.process.log_output import LogTarget
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.signals import SignalReader
 from fastscreen.process.warning_ring import WarningBook
+from fastscreen.screening import policy
 from fastscreen.starttls import keyreader
 from fastscreen.starttls.certificates import Certificates
 from fastscreen.starttls.keyreader import KeyReader

@@ -14,7 +14,7 @@ import aiodns
 from fastscreen.config.model import Endpoint, Target
 from fastscreen.dns.resolver import Nameserver, asker
 from fastscreen.escaping import escape_text
-from fastscreen.offers import Offer, asked, parse_offer
+from fastscreen.mta.capabilities import Offer, asked, parse_offer
 
 _MOST = 4096
 

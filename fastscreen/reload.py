@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import activation, config, policy
+from fastscreen import activation, config
 from fastscreen.allowlist import lists
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
@@ -29,6 +29,7 @@ from fastscreen.process import ipc
 from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
+from fastscreen.screening import policy
 from fastscreen.starttls import renewal
 from fastscreen.tables.file_watch import TableWatch
 from fastscreen.worker import one_line

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import __version__, activation, forks, handover, notify, policy, reload
+from fastscreen import __version__, activation, forks, handover, notify, reload
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
@@ -41,6 +41,7 @@ from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Plac
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
 from fastscreen.process.signals import SignalReader
+from fastscreen.screening import policy
 from fastscreen.starttls import renewal
 from fastscreen.tables.file_watch import TableWatch
 from fastscreen.worker import one_line

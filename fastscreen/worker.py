@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import policy
 from fastscreen.cache.writer import Cache
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
@@ -23,14 +22,15 @@ from fastscreen.dns.health.runner import Caretaker
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.hub.desk import Desk
-from fastscreen.offers import Offers
+from fastscreen.mta.capabilities import Offers
+from fastscreen.mta.sink import Sink
 from fastscreen.process import child
 from fastscreen.process import ipc as channel
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
-from fastscreen.sink import Sink
+from fastscreen.screening import policy
 from fastscreen.worker_conditions import WorkerConditions
 
 RESOLVERS_TICKS = 10  # between two looks at the system's resolvers

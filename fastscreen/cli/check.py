@@ -13,24 +13,25 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import listeners, policy
-from fastscreen.access import load_access, load_networks, member
+from fastscreen import listeners
 from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
-from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.controlsocket import PATH_MOST
-from fastscreen.ehlo import Ehlo, Keyword, keyword_words
 from fastscreen.escaping import escape_text, quoted
-from fastscreen.footer import Footer
 from fastscreen.probe import ProbeError, try_pass, try_proxy
 from fastscreen.process import descriptor_limits
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
 from fastscreen.process.safe_open import will_be_given
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import load_access, load_networks, member
+from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
+from fastscreen.screening.ehlo_reply import Ehlo, Keyword, keyword_words
+from fastscreen.screening.reject_footer import Footer
 from fastscreen.tables import TableError, open_table
 
 EXAMPLES = """\

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen.access import AccessList, load_access
 from fastscreen.config import Config
 from fastscreen.escaping import escape_text
+from fastscreen.screening.access_list import AccessList, load_access
 
 Found = tuple[str, bool, str, bool]  # the key, whether it is well, what was found, whether it is told also when well
 

@@ -139,7 +139,7 @@ class Handoff(Struct, frozen=True):
 
 
 class Access(Struct, frozen=True):
-    """`list`, `mynetworks`, `allowlist_interfaces` stay text here: `fastscreen.access` opens what they name."""
+    """`list`, `mynetworks`, `allowlist_interfaces` stay text here: `fastscreen.screening.access_list` opens what they name."""
 
     list: tuple[str, ...]
     mynetworks: tuple[str, ...]

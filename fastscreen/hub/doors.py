@@ -6,10 +6,10 @@ import ipaddress
 
 from msgspec import Struct
 
-from fastscreen.access import member
 from fastscreen.config.model import Config
 from fastscreen.core import NetworkTable
-from fastscreen.policy import ALL
+from fastscreen.screening.access_list import member
+from fastscreen.screening.policy import ALL
 
 
 class Door(Struct, frozen=True):

@@ -9,8 +9,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fastscreen import policy
-from fastscreen.access import AccessList
 from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.core import cache_key_of
@@ -20,6 +18,8 @@ from fastscreen.hub.doors import Door
 from fastscreen.hub.lookups import Said
 from fastscreen.hub.shapes import stamp_shown
 from fastscreen.hub.verdict import TESTS, Facts, Limits, judge
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import AccessList
 
 Map = dict[str, Any]
 

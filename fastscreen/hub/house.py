@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fastscreen import policy
-from fastscreen.access import AccessList, load_access, load_networks
 from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
@@ -31,6 +29,8 @@ from fastscreen.hub.verdict import Limits
 from fastscreen.process.conditions import Condition, Conditions
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.warning_ring import WarningBook
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import AccessList, load_access, load_networks
 from fastscreen.tables import TableError
 
 Result = TypeVar("Result")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import uvloop
 from msgspec import Struct
 
-from fastscreen import __version__, policy
+from fastscreen import __version__
 from fastscreen.config import Config
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.hub import frames, metrics, verbs
@@ -28,6 +28,7 @@ from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.warning_ring import WarningBook
+from fastscreen.screening import policy
 
 _PR_SET_NAME = 15
 SWEEP_SECONDS = 0.5

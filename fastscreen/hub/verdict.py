@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from fastscreen import policy
-from fastscreen.access import PERMITTED, REJECTED, Found
 from fastscreen.config.model import Action, Config, Proxy
 from fastscreen.core import FINDINGS
 from fastscreen.escaping import quoted
 from fastscreen.hub.doors import Door
 from fastscreen.hub.scoring import Score
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import PERMITTED, REJECTED, Found
 
 TESTS = FINDINGS[:5]
 PREGREET, DNSBL = 0, 1

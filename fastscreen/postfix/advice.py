@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from fastscreen.escaping import escape_text
-from fastscreen.macros import MacroError, words
 from fastscreen.postfix.files import ReadError, Service, commented
 from fastscreen.postfix.settings import Postfix, Settings
+from fastscreen.screening.macros import MacroError, words
 
 RESTRICTIONS = tuple(
     f"smtpd_{name}_restrictions" for name in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")

@@ -8,7 +8,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.escaping import escape_text
-from fastscreen.macros import MacroError, closing
+from fastscreen.screening.macros import MacroError, closing
 
 _SPACE = " \t\r\f\v"
 _FIELDS = 8  # of a service, in front of its arguments

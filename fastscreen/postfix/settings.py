@@ -12,10 +12,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.escaping import escape_text
-from fastscreen.macros import MacroError, Parameters, expand
 from fastscreen.postfix import files
 from fastscreen.postfix.defaults import DEFAULTS, RAW
 from fastscreen.postfix.files import ReadError, Service
+from fastscreen.screening.macros import MacroError, Parameters, expand
 
 _ONE_NAME = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\)|([A-Za-z0-9_]+))")
 _COMMENT = re.compile(r"(?:\A|\s+)#", re.ASCII)  # main.cf has none behind a value; people write them all the same

@@ -6,8 +6,8 @@ import re
 
 from fastscreen.config.tls_kinds import VERSIONS
 from fastscreen.escaping import escape_text
-from fastscreen.macros import words
 from fastscreen.postfix.settings import Settings
+from fastscreen.screening.macros import words
 
 _ENCRYPT = ("fingerprint", "verify", "secure")
 _PAIRS = ("eccert_file", "eckey_file"), ("cert_file", "key_file"), ("dcert_file", "dkey_file")

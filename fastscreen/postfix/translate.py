@@ -17,13 +17,13 @@ from fastscreen.config.keys import KEYS, Key
 from fastscreen.config.load import default_value
 from fastscreen.config.postfix_names import USED
 from fastscreen.escaping import escape_text
-from fastscreen.macros import MacroError, words
 from fastscreen.postfix import listening, tlssettings
 from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
 from fastscreen.postfix.without import WITHOUT
+from fastscreen.screening.macros import MacroError, words
 
 _YES = {"yes": True, "no": False}
 _BY_NAME = {key.key: key for key in KEYS}

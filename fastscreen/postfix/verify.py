@@ -20,13 +20,13 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import policy
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, parse
 from fastscreen.config.keys import KEYS
 from fastscreen.escaping import escape_text
 from fastscreen.process import privileges
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, user_of
+from fastscreen.screening import policy
 from fastscreen.starttls import certificates
 from fastscreen.starttls.context import ContextError, chains, new_context
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from hypothesis import given
 from postfixfiles import Files, files, folder_with
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.cli import import_postfix
 from fastscreen.config.model import Endpoint, LogFile, LogSyslog
 from fastscreen.escaping import escape_text
-from fastscreen.macros import MacroError, words
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.files import ReadError
 from fastscreen.postfix.output import shown
 from fastscreen.process.privileges import user_of
+from fastscreen.screening import policy
+from fastscreen.screening.macros import MacroError, words
 from fastscreen.starttls import certificates
 from fastscreen.starttls.context import chains, new_context
 

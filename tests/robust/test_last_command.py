@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import Filter, Log, Screener, read_records
+from fastscreen.screening import policy
 
 ROOM = 16
 PATIENCE = 20.0  # s: a bound on hanging

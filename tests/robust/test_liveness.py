@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import Log, Screener
+from fastscreen.screening import policy
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta

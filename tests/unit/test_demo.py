@@ -14,10 +14,11 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.cli import main
 from fastscreen.demo import cast, crowd, lists, names, nameserver, settings, stage, summary
 from fastscreen.demo.clients import BEHAVIOURS
+from fastscreen.screening import policy
 
 
 def test_its_configuration_is_one_and_what_it_names_opens_without_a_warning(tmp_path: Path) -> None:

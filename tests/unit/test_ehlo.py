@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.config import load
-from fastscreen.ehlo import Ehlo, Keyword, keyword_words, parse_keywords
+from fastscreen.screening.ehlo_reply import Ehlo, Keyword, keyword_words, parse_keywords
 
 
 def ehlo(folder: Path, text: str = "") -> Ehlo:

@@ -6,10 +6,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from fastscreen import config, offers
+from fastscreen import config
 from fastscreen.config.model import Endpoint, Proxy, Target
-from fastscreen.ehlo import Ehlo, Keyword
-from fastscreen.offers import Offer, Offers, own_header, parse_offer
+from fastscreen.mta import capabilities as offers
+from fastscreen.mta.capabilities import Offer, Offers, own_header, parse_offer
+from fastscreen.screening.ehlo_reply import Ehlo, Keyword
 
 POSTFIX = (
     b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n"

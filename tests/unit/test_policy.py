@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.config.model import Endpoint, Limits, Listen
 from fastscreen.process import descriptor_limits, privileges
+from fastscreen.screening import policy
 
 TWO_ADDRESSES = Listen(addresses=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)), proxy=(), workers=1)
 

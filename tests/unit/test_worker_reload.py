@@ -9,8 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.process import ipc
+from fastscreen.screening import policy
 from fastscreen.worker import Worker
 
 

@@ -90,7 +90,7 @@ class Sink:
         self._restart = None
         self._started_at = time.monotonic()
         inherited = self._listener.fileno()
-        command = [sys.executable, "-I", "-m", "fastscreen.sink", self._hostname, str(inherited), str(os.getpid())]
+        command = [sys.executable, "-I", "-m", "fastscreen.mta.sink", self._hostname, str(inherited), str(os.getpid())]
         try:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(inherited,), cwd="/")
         except OSError as error:

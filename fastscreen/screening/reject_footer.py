@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from fastscreen.config.model import Engine
 from fastscreen.escaping import quoted
-from fastscreen.macros import MacroError, expand
+from fastscreen.screening.macros import MacroError, expand
 from fastscreen.tables import open_table
 
 _REPLY = re.compile(rb"([45][0-9][0-9])(?:[ -]([245]\.[0-9]{1,3}\.[0-9]{1,3})(?= |$))?")

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from fastscreen.access import Ask, Networks, Step, Word, load_access, load_networks, membership
-from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import ConfigError
 from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
 from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.ehlo import Ehlo, Keyword
-from fastscreen.footer import Footer
-from fastscreen.offers import Offer, Offers
+from fastscreen.mta.capabilities import Offer, Offers
 from fastscreen.process.descriptor_limits import WHOLE
 from fastscreen.process.descriptor_limits import Share as Share
 from fastscreen.process.descriptor_limits import room as room
+from fastscreen.screening.access_list import Ask, Networks, Step, Word, load_access, load_networks, membership
+from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
+from fastscreen.screening.ehlo_reply import Ehlo, Keyword
+from fastscreen.screening.reject_footer import Footer
 from fastscreen.sockaddr import packed
 from fastscreen.tables import TableError, open_table
 from fastscreen.tables.lines import recorded_files
