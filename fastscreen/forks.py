@@ -20,8 +20,8 @@ from fastscreen.process.child import Place, State
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Report
 from fastscreen.process.warning_ring import WarningBook
-from fastscreen.starttls.process import Seat as TlsSeat
-from fastscreen.starttls.process import TlsProcess
+from fastscreen.tls.process import Seat as TlsSeat
+from fastscreen.tls.process import TlsProcess
 from fastscreen.worker import Crew, Seat, Worker
 
 START_SECONDS = 40.0  # opening the cache may wait for another process

@@ -38,11 +38,11 @@ from fastscreen.process.ipc import Failed, Ready, Report, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.oom import OomScore
 from fastscreen.screening import policy
-from fastscreen.starttls import certificates
-from fastscreen.starttls.certificates import Certificates
-from fastscreen.starttls.context import ContextError
-from fastscreen.starttls.keyreader import KeyReader, read_files
-from fastscreen.starttls.process import prepared
+from fastscreen.tls import certificates
+from fastscreen.tls.certificates import Certificates
+from fastscreen.tls.context import ContextError
+from fastscreen.tls.key_reader import KeyReader, read_files
+from fastscreen.tls.process import prepared
 from fastscreen.worker import one_line
 
 STATE = "FASTSCREEN_HANDOVER"

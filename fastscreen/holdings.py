@@ -29,9 +29,9 @@ from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.signals import SignalReader
 from fastscreen.process.warning_ring import WarningBook
 from fastscreen.screening import policy
-from fastscreen.starttls import keyreader
-from fastscreen.starttls.certificates import Certificates
-from fastscreen.starttls.keyreader import KeyReader
+from fastscreen.tls import key_reader
+from fastscreen.tls.certificates import Certificates
+from fastscreen.tls.key_reader import KeyReader
 
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
 
@@ -127,10 +127,10 @@ class Holdings:
         controlsocket.check_group(config)
         if config.tls.certificates:
             try:
-                self.certificates = keyreader.read_files(config.tls.certificates, user)
+                self.certificates = key_reader.read_files(config.tls.certificates, user)
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
-            self.key_reader = keyreader.start(config.tls.certificates, user)
+            self.key_reader = key_reader.start(config.tls.certificates, user)
         self.faults += [(Kind.LISTEN, "; ".join(odd.values()))] if odd else []
         return [*odd.values(), *self._make_folders(user), *self._make_control(user)]
 

@@ -30,8 +30,8 @@ from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
 from fastscreen.screening import policy
-from fastscreen.starttls import renewal
 from fastscreen.tables.file_watch import TableWatch
+from fastscreen.tls import renewal
 from fastscreen.worker import one_line
 
 NAMED_MAX = 5  # changed files that are named in a log line

@@ -42,8 +42,8 @@ from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
 from fastscreen.process.signals import SignalReader
 from fastscreen.screening import policy
-from fastscreen.starttls import renewal
 from fastscreen.tables.file_watch import TableWatch
+from fastscreen.tls import renewal
 from fastscreen.worker import one_line
 
 STOP_SECONDS = 40.0  # a worker gives its clients 30

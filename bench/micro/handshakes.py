@@ -24,8 +24,8 @@ from fastscreen.process import conditions, ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
-from fastscreen.starttls import certificates
-from fastscreen.starttls.process import Seat, TlsProcess
+from fastscreen.tls import certificates
+from fastscreen.tls.process import Seat, TlsProcess
 
 HANDSHAKES = 100  # a round
 ROUNDS = 10

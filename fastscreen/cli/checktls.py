@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 from fastscreen.config import Config
 from fastscreen.escaping import escape_text
-from fastscreen.starttls.context import ContextError, chains, new_context
-from fastscreen.starttls.keyreader import read_files
-from fastscreen.starttls.validity import validity
+from fastscreen.tls.context import ContextError, chains, new_context
+from fastscreen.tls.expiry import validity
+from fastscreen.tls.key_reader import read_files
 
 Found = tuple[str, bool, str]  # the key, whether it is well, what was found
 

@@ -27,8 +27,8 @@ from fastscreen.process import privileges
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, user_of
 from fastscreen.screening import policy
-from fastscreen.starttls import certificates
-from fastscreen.starttls.context import ContextError, chains, new_context
+from fastscreen.tls import certificates
+from fastscreen.tls.context import ContextError, chains, new_context
 
 TIMEOUT = 10.0  # seconds for reading all tables
 MAX_REPORT = 1 << 20  # bytes

@@ -19,10 +19,10 @@ from fastscreen.process import ipc
 from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready
-from fastscreen.starttls.certificates import Certificates
-from fastscreen.starttls.context import ContextError
-from fastscreen.starttls.keyreader import read_files
-from fastscreen.starttls.process import prepared
+from fastscreen.tls.certificates import Certificates
+from fastscreen.tls.context import ContextError
+from fastscreen.tls.key_reader import read_files
+from fastscreen.tls.process import prepared
 
 ANSWER_SECONDS = 10.0
 

@@ -16,8 +16,8 @@ from fastscreen.postfix.output import shown
 from fastscreen.process.privileges import user_of
 from fastscreen.screening import policy
 from fastscreen.screening.macros import MacroError, words
-from fastscreen.starttls import certificates
-from fastscreen.starttls.context import chains, new_context
+from fastscreen.tls import certificates
+from fastscreen.tls.context import chains, new_context
 
 EVERYWHERE = ("0.0.0.0", "::")
 

@@ -171,7 +171,7 @@ def test_relay_that_fails_once(start: Start, alter: Alter, folder: Path) -> None
 
 TLS_FAULTS = """
 import os, pathlib
-from fastscreen.starttls import process, session
+from fastscreen.tls import process, session
 flag = pathlib.Path("{flag}")
 take, read = process.TlsProcess._take_some, session.Session._read_client
 def taking(self):

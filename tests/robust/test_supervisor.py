@@ -350,7 +350,7 @@ def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, 
     alter(
         "import os\n"
         "from fastscreen import supervisor\n"
-        "from fastscreen.starttls import process\n"
+        "from fastscreen.tls import process\n"
         "supervisor.SHORT_LIFE_SECONDS = 1.0\n"
         "prepared = process.prepared\n"
         "def failing(*arguments):\n"

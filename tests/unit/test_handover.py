@@ -17,7 +17,7 @@ from fastscreen.config.model import Endpoint, LogFile
 from fastscreen.handover import Child, Door, Reader, State
 from fastscreen.holdings import Holdings
 from fastscreen.process.conditions import Kind
-from fastscreen.starttls import certificates
+from fastscreen.tls import certificates
 
 
 def state(**fields: object) -> State:

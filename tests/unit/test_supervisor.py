@@ -21,9 +21,9 @@ from fastscreen.process import conditions, reload_state
 from fastscreen.process.child import Place, State
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.reload_state import ReloadState
-from fastscreen.starttls import renewal
-from fastscreen.starttls.certificates import Certificates
 from fastscreen.supervisor import Supervisor
+from fastscreen.tls import renewal
+from fastscreen.tls.certificates import Certificates
 
 
 class Clock:

@@ -15,9 +15,9 @@ from peers import certificate, needs
 
 from fastscreen.config import default
 from fastscreen.config.model import Tls
-from fastscreen.starttls import certificates
-from fastscreen.starttls.context import ContextError, chains, new_context
-from fastscreen.starttls.validity import not_after
+from fastscreen.tls import certificates
+from fastscreen.tls.context import ContextError, chains, new_context
+from fastscreen.tls.expiry import not_after
 
 SETTINGS = default().tls
 

@@ -1,6 +1,6 @@
 """Who makes a handshake, who waits, and who gives up a place."""
 
-from fastscreen.starttls.gate import TURN_SECONDS, Gate
+from fastscreen.tls.handshake_limiter import TURN_SECONDS, Gate
 
 
 class Clock:

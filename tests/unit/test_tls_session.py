@@ -15,9 +15,9 @@ import uvloop
 from peers import certificate
 
 from fastscreen.config import default
-from fastscreen.starttls.context import chains, new_context
-from fastscreen.starttls.gate import TURN_SECONDS, Gate
-from fastscreen.starttls.session import CHUNK, Hall, Session
+from fastscreen.tls.context import chains, new_context
+from fastscreen.tls.handshake_limiter import TURN_SECONDS, Gate
+from fastscreen.tls.session import CHUNK, Hall, Session
 
 PATIENCE = 20.0  # s: a bound on hanging
 NAME = "[192.0.2.1]:51234"

@@ -16,8 +16,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from fastscreen.starttls.gate import Gate
-from fastscreen.starttls.tunnel import Tunnel
+from fastscreen.tls.handshake_limiter import Gate
+from fastscreen.tls.tunnel import Tunnel
 
 CHUNK = 65536
 READS = 16  # of one side in a turn

@@ -23,11 +23,11 @@ from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
-from fastscreen.starttls.certificates import Certificates
-from fastscreen.starttls.context import Chain, ContextError, chains, new_context
-from fastscreen.starttls.gate import Gate
-from fastscreen.starttls.session import CHUNK, Hall, Session
-from fastscreen.starttls.validity import validity
+from fastscreen.tls.certificates import Certificates
+from fastscreen.tls.context import Chain, ContextError, chains, new_context
+from fastscreen.tls.expiry import validity
+from fastscreen.tls.handshake_limiter import Gate
+from fastscreen.tls.session import CHUNK, Hall, Session
 
 _PR_SET_NAME = 15
 NAME = b"fastscreen-tls"  # as top and ps show it, at most 15 octets

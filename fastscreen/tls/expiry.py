@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from datetime import UTC, datetime
 
-from fastscreen.starttls.context import Chain, ContextError
+from fastscreen.tls.context import Chain, ContextError
 
 EXPIRES_SOON_DAYS = 7
 

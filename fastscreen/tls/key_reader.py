@@ -22,8 +22,8 @@ import msgspec
 from msgspec import Struct
 
 from fastscreen.process.safe_open import Account, account, acting_as, open_to_read
-from fastscreen.starttls import certificates
-from fastscreen.starttls.certificates import Certificates, Stamp
+from fastscreen.tls import certificates
+from fastscreen.tls.certificates import Certificates, Stamp
 
 NAME = b"fastscreen-keys"  # as top and ps show it, at most 15 bytes
 ANSWER_SECONDS = 5.0
