@@ -13,8 +13,8 @@ from typing import NoReturn, TypeVar
 
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
+from fastscreen.control.server import Daemon, Hub
 from fastscreen.holdings import Holdings, close_all
-from fastscreen.hub.process import Daemon, Hub
 from fastscreen.process import ipc, signals
 from fastscreen.process.child import Place, State
 from fastscreen.process.conditions import Conditions

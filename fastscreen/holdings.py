@@ -16,9 +16,9 @@ from fastscreen.allowlist import lists
 from fastscreen.cache import use_mark
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
+from fastscreen.control import questions
 from fastscreen.dns.health import state
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.hub import questions
 from fastscreen.listeners import inbox, listen, new_key
 from fastscreen.process import conditions, ipc, oom, privileges, reload_state, warning_ring
 from fastscreen.process.child import Place

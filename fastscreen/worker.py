@@ -16,12 +16,12 @@ from msgspec import Struct
 from fastscreen.cache.writer import Cache
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
+from fastscreen.control.desk import Desk
 from fastscreen.core import AccessStep, EventReader, Screener
 from fastscreen.dns import resolver
 from fastscreen.dns.health.runner import Caretaker
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
-from fastscreen.hub.desk import Desk
 from fastscreen.mta.capabilities import Offers
 from fastscreen.mta.sink import Sink
 from fastscreen.process import child

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastscreen.answers import Until
 from fastscreen.cli import control
 from fastscreen.config.kinds import Time
+from fastscreen.control.messages import Until
 from fastscreen.format import moment, red, span
 
 EXAMPLES = f"""\

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fastscreen import client
-from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, record
 from fastscreen.cli import cacheimport, control
+from fastscreen.control import client
+from fastscreen.control.messages import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, record
 from fastscreen.format import moment, size, span
 
 EXAMPLES = f"""\

@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from fastscreen import config
-from fastscreen.answers import CacheEntry, Stored
 from fastscreen.cache import merge
 from fastscreen.cli import control
 from fastscreen.config import Config
+from fastscreen.control.messages import CacheEntry, Stored
 from fastscreen.escaping import printable
 from fastscreen.postfix import cachedump
 from fastscreen.process.privileges import PrivilegeError, become, give_folder, user_of

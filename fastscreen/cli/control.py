@@ -13,12 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fastscreen import client, config
-from fastscreen.answers import Record, record
+from fastscreen import config
 from fastscreen.cli.problems import print_problems
-from fastscreen.client import Absent, ControlError, Unreachable
 from fastscreen.config import ConfigError
 from fastscreen.config.socket_path import lenient_path
+from fastscreen.control import client
+from fastscreen.control.client import Absent, ControlError, Unreachable
+from fastscreen.control.messages import Record, record
 from fastscreen.escaping import cleaned, printable
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")

@@ -7,8 +7,8 @@ import signal
 import sys
 from types import FrameType
 
-from fastscreen.answers import Status
 from fastscreen.cli import control
+from fastscreen.control.messages import Status
 from fastscreen.demo import summary
 from fastscreen.demo.stage import Stage, StageError
 

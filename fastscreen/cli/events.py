@@ -6,9 +6,9 @@ import argparse
 import asyncio
 from typing import Any
 
-from fastscreen.answers import Event, record
 from fastscreen.cli import control
-from fastscreen.client import Client
+from fastscreen.control.client import Client
+from fastscreen.control.messages import Event, record
 from fastscreen.format import clock
 
 EXAMPLES = f"""\

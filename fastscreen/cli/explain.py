@@ -6,10 +6,10 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from fastscreen import client
-from fastscreen.answers import Explanation, ListSaid, Remembered, record
 from fastscreen.cli import control
 from fastscreen.cli.cache import expiry
+from fastscreen.control import client
+from fastscreen.control.messages import Explanation, ListSaid, Remembered, record
 
 EXAMPLES = f"""\
 examples:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fastscreen import client
-from fastscreen.answers import Outcome, Status, record
 from fastscreen.cli import control
-from fastscreen.client import Absent, ControlError, Unreachable
+from fastscreen.control import client
+from fastscreen.control.client import Absent, ControlError, Unreachable
+from fastscreen.control.messages import Outcome, Status, record
 from fastscreen.escaping import printable
 
 PAUSE = 0.2  # s between two looks

@@ -8,9 +8,9 @@ import textwrap
 import time
 from collections.abc import Iterator
 
-from fastscreen import client
-from fastscreen.answers import Status, record
 from fastscreen.cli import control
+from fastscreen.control import client
+from fastscreen.control.messages import Status, record
 from fastscreen.format import moment, red, size, span
 
 EXAMPLES = f"""\

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fastscreen import client
 from fastscreen.cli import control
-from fastscreen.client import Absent, ControlError
+from fastscreen.control import client
+from fastscreen.control.client import Absent, ControlError
 
 EXAMPLES = f"""\
 examples:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fastscreen import client
+from fastscreen.control import client
 from fastscreen.demo import settings
 
 START_SECONDS = 30.0

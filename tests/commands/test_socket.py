@@ -13,8 +13,8 @@ import pytest
 from commands.conftest import Ask, Hub
 from commands.fakehub import HELLO, Error, FakeHub
 from commands.test_status import STATUS
-from fastscreen import client
 from fastscreen.cli import control, main, tui
+from fastscreen.control import client
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,8 @@ import pytest
 
 from commands.conftest import Ask, Hub
 from fastscreen import format as words
-from fastscreen.answers import Status
 from fastscreen.cli import status
+from fastscreen.control.messages import Status
 
 WORKER = {
     "number": 1,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.cli import main
-from fastscreen.client import ask
+from fastscreen.control.client import ask
 from fastscreen.demo import cast, settings, summary
 from fastscreen.demo.stage import Stage
 from robust.harness import COMMAND, PATIENCE, wait_until

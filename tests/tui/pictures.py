@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from fastscreen.client import ask
+from fastscreen.control.client import ask
 from fastscreen.demo import cast
 from fastscreen.demo.stage import Stage
 from fastscreen.tui.app import Viewer

@@ -12,7 +12,7 @@ from typing import Any
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
-from fastscreen.answers import Status, record
+from fastscreen.control.messages import Status, record
 from fastscreen.tui.app import Viewer
 from tui.hub import Hub
 from tui.world import World

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen import client
-from fastscreen.client import Client, ControlError, Forbidden, Malformed, Refused, Unreachable, ask
+from fastscreen.control import client
+from fastscreen.control.client import Client, ControlError, Forbidden, Malformed, Refused, Unreachable, ask
 from tui.hub import Hub
 from tui.pilot import driven
 from tui.world import World

@@ -21,7 +21,7 @@ from cachefixture import CLIENT, NOW, Fixture, stamps
 from fastscreen.cache import lmdb_file, use_mark
 from fastscreen.cache.file_check import Inode, inode_of, lock_path
 from fastscreen.cache.writer import Cache
-from fastscreen.hub.store import Store, StoreError
+from fastscreen.control.cache_store import Store, StoreError
 from fastscreen.process.conditions import Kind
 
 OTHER = bytes([192, 0, 2, 2])

@@ -9,28 +9,28 @@ import pytest
 from fastscreen.cache.writer import Cache
 from fastscreen.config import default
 from fastscreen.config.sites import parse_site
+from fastscreen.control import protocol, serializers
+from fastscreen.control.cache_store import Store, StoreError
+from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.events import ListNames
+from fastscreen.control.list_state import ListStates
+from fastscreen.control.scoring import Score, filter_text, score, weight
 from fastscreen.dns.dnsbl_names import is_listing, question
-from fastscreen.hub import frames, shapes
-from fastscreen.hub.liststate import ListStates
-from fastscreen.hub.lookups import Said
-from fastscreen.hub.rings import ListNames
-from fastscreen.hub.scoring import Score, filter_text, score, weight
-from fastscreen.hub.store import Store, StoreError
 from fastscreen.process.warning_ring import SIZE, TEXT_MOST, WARNINGS, WarningBook
 
 
 def test_frames() -> None:
-    frame = frames.packed({"id": 1, "ok": {}})
+    frame = protocol.packed({"id": 1, "ok": {}})
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
-    assert frames.request(msgspec.msgpack.encode({"id": 2.5, "do": "x", "more": [1]})) == frames.Request(
+    assert protocol.request(msgspec.msgpack.encode({"id": 2.5, "do": "x", "more": [1]})) == protocol.Request(
         2.5, "x", {"more": [1]}
     )
-    with pytest.raises(frames.RequestError, match="ask for less"):
-        frames.packed({"ok": b"x" * frames.MOST_OUT})
+    with pytest.raises(protocol.RequestError, match="ask for less"):
+        protocol.packed({"ok": b"x" * protocol.MOST_OUT})
     for head in (b"\0\0\0\0", b"\0\1\0\1", b"\xff\xff\xff\xff"):
-        with pytest.raises(frames.FrameError):
-            frames.body_length(head)
-    assert frames.body_length(b"\0\1\0\0") == 65536
+        with pytest.raises(protocol.FrameError):
+            protocol.body_length(head)
+    assert protocol.body_length(b"\0\1\0\0") == 65536
 
 
 def test_warnings_are_kept_in_order_and_bounded() -> None:
@@ -127,10 +127,10 @@ def test_a_lists_state_is_a_recent_one() -> None:
 
 def test_stamps_there_and_back() -> None:
     stamps = (0, 1, 1795390250, 1, 0)
-    assert shapes.stamps_read(shapes.stamps_shown(stamps)) == stamps
+    assert serializers.stamps_read(serializers.stamps_shown(stamps)) == stamps
     for wrong in ({"pregreet": "soon"}, {"pregreet": True}, {"pregreet": -5}, {"colour": 1.0}):
-        with pytest.raises(frames.RequestError):
-            shapes.stamps_read(wrong)
+        with pytest.raises(protocol.RequestError):
+            serializers.stamps_read(wrong)
 
 
 def test_the_store_beside_a_cache(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     cache.turn()
     cache.close()
     store = Store(path)
-    network = shapes.network("192.0.2.0/24")
+    network = serializers.network("192.0.2.0/24")
     entries, more = store.entries(network, b"", 100)
     assert ([key for key, _ in entries], more) == (keys[:10], False)
     entries, more = store.entries(None, b"", 5)

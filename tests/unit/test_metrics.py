@@ -12,9 +12,9 @@ import pytest
 import uvloop
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from fastscreen.hub import metrics
-from fastscreen.hub.families import Snapshot, Worker
-from fastscreen.hub.house import House
+from fastscreen.control import metrics
+from fastscreen.control.context import House
+from fastscreen.control.metric_families import Snapshot, Worker
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ASKED = b"GET /metrics HTTP/1.1\r\n\r\n"

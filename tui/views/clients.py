@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.answers import Clients, Talker
+from fastscreen.control.messages import Clients, Talker
 from fastscreen.tui.figures import bar, clock, count
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import ACCENT, BAD, MUTED, OK, PLAIN, STRONG

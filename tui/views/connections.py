@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.answers import Session, Sessions
+from fastscreen.control.messages import Session, Sessions
 from fastscreen.tui.figures import count, duration
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN

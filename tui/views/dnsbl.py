@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastscreen.answers import Dnsbl, DnsblList, Site
+from fastscreen.control.messages import Dnsbl, DnsblList, Site
 from fastscreen.tui.figures import brief, duration, share
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN

@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.widget import Widget
 
-from fastscreen.answers import Warning, Warnings
+from fastscreen.control.messages import Warning, Warnings
 from fastscreen.tui import faults
 from fastscreen.tui.figures import clock, date
 from fastscreen.tui.lines import ScrolledLines

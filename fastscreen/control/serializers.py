@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from fastscreen.cache import keys
 from fastscreen.cache.writer import DISABLED, NEW, TESTS, Stamps
 from fastscreen.config import Prefix
+from fastscreen.control.events import failed
+from fastscreen.control.filters import network_of
+from fastscreen.control.protocol import RequestError
 from fastscreen.core import FINDINGS
-from fastscreen.hub.filters import network_of
-from fastscreen.hub.frames import RequestError
-from fastscreen.hub.rings import failed
 
 if TYPE_CHECKING:
     from fastscreen.core import EventTuple

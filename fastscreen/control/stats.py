@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from fastscreen import __version__
+from fastscreen.control import scoring
+from fastscreen.control.context import House
+from fastscreen.control.protocol import RequestError
+from fastscreen.control.questions import Lists, Stats
 from fastscreen.core import latency_percentile
 from fastscreen.dns.health.state import State
-from fastscreen.hub import scoring
-from fastscreen.hub.frames import RequestError
-from fastscreen.hub.house import House
-from fastscreen.hub.questions import Lists, Stats
 from fastscreen.process.reload_state import Attempts
 
 Map = dict[str, Any]

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fastscreen.hub import acting, reading
-from fastscreen.hub.connection import Caller
-from fastscreen.hub.frames import Request, RequestError
-from fastscreen.hub.house import House
+from fastscreen.control import acting, reading
+from fastscreen.control.context import House
+from fastscreen.control.protocol import Request, RequestError
+from fastscreen.control.session import Caller
 
 Handler = Callable[[House, Any, Caller, Request], Awaitable[Any]]
 

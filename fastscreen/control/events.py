@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastscreen.control.filters import Chosen
 from fastscreen.core import FINDINGS, EventReader, Filter
-from fastscreen.hub.filters import Chosen
 
 if TYPE_CHECKING:
     from fastscreen.core import EventTuple

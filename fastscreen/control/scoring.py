@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from fastscreen.config.model import Site
-from fastscreen.hub.lookups import Said
+from fastscreen.control.dnsbl_lookup import Said
 
 Map = dict[str, Any]
 

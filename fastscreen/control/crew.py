@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fastscreen.hub.questions import Asked, Forget, Question, Remember, receive_answer, send
+from fastscreen.control.questions import Asked, Forget, Question, Remember, receive_answer, send
 
 PATIENCE = 1.0  # s
 FRESH = 0.5  # s for which an answer is good for everybody who asks the same

@@ -13,13 +13,13 @@ from msgspec import Struct
 
 from fastscreen import __version__
 from fastscreen.config import Config
+from fastscreen.control import commands, metrics, protocol
+from fastscreen.control.callers import CALLERS_MAX, Callers
+from fastscreen.control.context import House
+from fastscreen.control.crew import Crew
+from fastscreen.control.protocol import Request
+from fastscreen.control.session import Caller
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.hub import frames, metrics, verbs
-from fastscreen.hub.callers import CALLERS_MAX, Callers
-from fastscreen.hub.connection import Caller
-from fastscreen.hub.crew import Crew
-from fastscreen.hub.frames import Request
-from fastscreen.hub.house import House
 from fastscreen.process import child
 from fastscreen.process import ipc as channel
 from fastscreen.process.conditions import Conditions
@@ -105,7 +105,7 @@ class Hub:
         sweeping = loop.create_task(self._sweep())
         servers = []
         if daemon.control is not None:
-            servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=frames.MOST_IN))
+            servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=protocol.MOST_IN))
         if daemon.metrics is not None:
             servers.append(await metrics.serve(self._house, daemon.metrics))
         await self._ended.wait()
@@ -151,7 +151,7 @@ class Hub:
             await asyncio.sleep(SWEEP_SECONDS)
             self._callers.sweep(asyncio.get_running_loop().time())
 
-    def _hello(self) -> frames.Map:
+    def _hello(self) -> protocol.Map:
         return {
             "fastscreen": __version__,
             "protocol": 1,
@@ -162,7 +162,7 @@ class Hub:
         }
 
     async def _answer(self, caller: Caller, request: Request) -> object:
-        return await verbs.answer(self._house, caller, request)
+        return await commands.answer(self._house, caller, request)
 
     # ---- the supervisor's orders
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastscreen.control.events import Rings
+from fastscreen.control.filters import Chosen
 from fastscreen.core import Filter
-from fastscreen.hub.filters import Chosen
-from fastscreen.hub.rings import Rings
 
 Map = dict[str, Any]
 

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastscreen.config import Config, ConfigError, Prefix
+from fastscreen.control.bypass import Bypass
+from fastscreen.control.cache_store import Store, StoreError
+from fastscreen.control.client_names import ClientNames
+from fastscreen.control.crew import Crew
+from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.events import ListNames, Rings
+from fastscreen.control.explain import Known
+from fastscreen.control.list_state import ListStates
+from fastscreen.control.protocol import RequestError
+from fastscreen.control.ptr import Reverse
+from fastscreen.control.questions import About
+from fastscreen.control.verdict import Limits
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
 from fastscreen.dns.resolver import Nameserver, nameservers
-from fastscreen.hub.bypass import Bypass
-from fastscreen.hub.clientnames import ClientNames
-from fastscreen.hub.crew import Crew
-from fastscreen.hub.explain import Known
-from fastscreen.hub.frames import RequestError
-from fastscreen.hub.liststate import ListStates
-from fastscreen.hub.lookups import Said
-from fastscreen.hub.questions import About
-from fastscreen.hub.reverse import Reverse
-from fastscreen.hub.rings import ListNames, Rings
-from fastscreen.hub.store import Store, StoreError
-from fastscreen.hub.verdict import Limits
 from fastscreen.process.conditions import Condition, Conditions
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.warning_ring import WarningBook

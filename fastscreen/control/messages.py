@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from fastscreen.client import Malformed
+from fastscreen.control.client import Malformed
 from fastscreen.escaping import cleaned
 
 Record = TypeVar("Record")

@@ -8,9 +8,9 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastscreen.hub import frames
-from fastscreen.hub.feed import A_SECOND, Feed
-from fastscreen.hub.frames import FrameError, Request, RequestError
+from fastscreen.control import protocol
+from fastscreen.control.event_feed import A_SECOND, Feed
+from fastscreen.control.protocol import FrameError, Request, RequestError
 
 AT_A_TIME = 8  # requests of one caller
 FEEDS_MOST = 8
@@ -114,8 +114,8 @@ class Caller:
         head = await self._reader.readexactly(1)
         if self._request_by is None:
             self._request_by = self._loop.time() + REQUEST_SECONDS
-        head += await self._reader.readexactly(frames.LENGTH - 1)
-        body = await self._reader.readexactly(frames.body_length(head))
+        head += await self._reader.readexactly(protocol.LENGTH - 1)
+        body = await self._reader.readexactly(protocol.body_length(head))
         self._request_by = None
         return body
 
@@ -127,20 +127,20 @@ class Caller:
         while self.held > EVENTS_HELD:  # no work for a caller that does not read
             await asyncio.sleep(LOOK_SECONDS)
         try:
-            request = frames.request(body)  # not earlier: decoded, it may be a hundred times as large
+            request = protocol.request(body)  # not earlier: decoded, it may be a hundred times as large
         except FrameError as error:
             self._send({"error": str(error)})
             if self._serving is not None:
                 self._serving.cancel()
             return
         try:
-            frame = frames.packed({"id": request.id, "ok": await answer(self, request)})
+            frame = protocol.packed({"id": request.id, "ok": await answer(self, request)})
         except RequestError as error:
-            frame = frames.packed({"id": request.id, "error": str(error)})
+            frame = protocol.packed({"id": request.id, "error": str(error)})
         self._write(frame)
 
     def _send(self, message: Map) -> None:
-        self._write(frames.packed(message))
+        self._write(protocol.packed(message))
 
     def _write(self, frame: bytes) -> None:
         if self.held > ANSWERS_HELD:

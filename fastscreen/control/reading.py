@@ -10,16 +10,16 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from fastscreen.cache import keys
+from fastscreen.control import explain, scoring, serializers, stats, top_clients
+from fastscreen.control.context import House
+from fastscreen.control.event_feed import RATE_MOST, RECENT_MOST, Feed
+from fastscreen.control.events import Map
+from fastscreen.control.filters import compiled, network_term
+from fastscreen.control.mx_policy import door
+from fastscreen.control.protocol import Request
+from fastscreen.control.questions import Live, Stats
+from fastscreen.control.session import Caller
 from fastscreen.core import read_records
-from fastscreen.hub import explain, figures, scoring, shapes, talkers
-from fastscreen.hub.connection import Caller
-from fastscreen.hub.doors import door
-from fastscreen.hub.feed import RATE_MOST, RECENT_MOST, Feed
-from fastscreen.hub.filters import compiled, network_term
-from fastscreen.hub.frames import Request
-from fastscreen.hub.house import House
-from fastscreen.hub.questions import Live, Stats
-from fastscreen.hub.rings import Map
 
 STORY_MOST = 500  # events
 WARNINGS_MOST = 200
@@ -71,7 +71,7 @@ class CacheList(Struct, forbid_unknown_fields=True):
 
 
 async def status(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:
-    return await figures.status(house)
+    return await stats.status(house)
 
 
 async def sessions(house: House, wanted: Sessions, caller: Caller, request: Request) -> Map:
@@ -84,7 +84,7 @@ async def sessions(house: House, wanted: Sessions, caller: Caller, request: Requ
             total += answer[0]
             if chosen.worker(worker + 1):
                 matched += answer[1]
-                found += [shapes.session(worker, record) for record in read_records(answer[2])]
+                found += [serializers.session(worker, record) for record in read_records(answer[2])]
     match wanted.sort:
         case "age":
             found.sort(key=lambda one: -one["age"])
@@ -113,8 +113,8 @@ async def cancel(house: House, wanted: Cancel, caller: Caller, request: Request)
 
 
 async def story(house: House, wanted: Address, caller: Caller, request: Request) -> Map:
-    address = shapes.address(wanted.address)
-    chosen = compiled("").with_term(network_term(shapes.network(address)))
+    address = serializers.address(wanted.address)
+    chosen = compiled("").with_term(network_term(serializers.network(address)))
     happened = await house.rings.recent(chosen, chosen.filter(), STORY_MOST, house.rings.heads())
     about = await house.about(address)
     stamps = await house.stamps(address, about)
@@ -125,7 +125,7 @@ async def story(house: House, wanted: Address, caller: Caller, request: Request)
         "name": house.name(address),
         "events": happened,
         "begins": house.rings.begins(),
-        "cache": None if stamps is None else shapes.stamps_shown(stamps),
+        "cache": None if stamps is None else serializers.stamps_shown(stamps),
         "sessions": live["sessions"],
         "lists": [
             {
@@ -148,11 +148,11 @@ def _weight(house: House, at: int, name: str, answers: list[str]) -> int:
 
 
 async def dnsbl(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:
-    return await figures.dnsbl(house)
+    return await stats.dnsbl(house)
 
 
 async def clients(house: House, wanted: Clients, caller: Caller, request: Request) -> Map:
-    return await talkers.talkers(house.rings, wanted.by == "network", wanted.limit)
+    return await top_clients.talkers(house.rings, wanted.by == "network", wanted.limit)
 
 
 async def warnings(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:
@@ -161,8 +161,8 @@ async def warnings(house: House, wanted: Nothing, caller: Caller, request: Reque
 
 
 async def explained(house: House, wanted: Explain, caller: Caller, request: Request) -> Map:
-    address = shapes.address(wanted.address)
-    server = shapes.address(wanted.server) if wanted.server else ""
+    address = serializers.address(wanted.address)
+    server = serializers.address(wanted.server) if wanted.server else ""
     if house.trouble:
         raise ValueError(house.trouble)
     known = await house.known(address, await house.crew.ask_all(Stats()))
@@ -185,20 +185,20 @@ async def explained(house: House, wanted: Explain, caller: Caller, request: Requ
 
 
 async def cache_stats(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:
-    return await figures.cache(house, await house.crew.ask_all(Stats()))
+    return await stats.cache(house, await house.crew.ask_all(Stats()))
 
 
 async def cache_get(house: House, wanted: Address, caller: Caller, request: Request) -> Map | None:
-    address = shapes.address(wanted.address)
+    address = serializers.address(wanted.address)
     stamps = await house.stamps(address, await house.about(address))
-    shown = keys.shown(shapes.client_key(address, house.config.cache.prefix))
-    return None if stamps is None else {"address": shown, "stamps": shapes.stamps_shown(stamps)}
+    shown = keys.shown(serializers.client_key(address, house.config.cache.prefix))
+    return None if stamps is None else {"address": shown, "stamps": serializers.stamps_shown(stamps)}
 
 
 async def cache_list(house: House, wanted: CacheList, caller: Caller, request: Request) -> Map:
     """What stands in the file; what the workers learnt in the last second may not be there yet."""
-    network = shapes.network(wanted.prefix) if wanted.prefix else None
-    after = shapes.key(wanted.after) if wanted.after else b""
+    network = serializers.network(wanted.prefix) if wanted.prefix else None
+    after = serializers.key(wanted.after) if wanted.after else b""
     entries, more = await house.cached(lambda store: store.entries(network, after, wanted.limit))
-    shown = [{"address": keys.shown(key), "stamps": shapes.stamps_shown(stamps)} for key, stamps in entries]
+    shown = [{"address": keys.shown(key), "stamps": serializers.stamps_shown(stamps)} for key, stamps in entries]
     return {"entries": shown, "more": more, "time": time.time()}

@@ -8,8 +8,7 @@ from typing import Any
 
 from fastscreen.cache.writer import Cache
 from fastscreen.config import Prefix
-from fastscreen.core import Filter, Log, Screener, cache_key_of
-from fastscreen.hub.questions import (
+from fastscreen.control.questions import (
     About,
     Answered,
     Forget,
@@ -21,6 +20,7 @@ from fastscreen.hub.questions import (
     receive_question,
     send,
 )
+from fastscreen.core import Filter, Log, Screener, cache_key_of
 
 
 class Desk:

@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from fastscreen.control.questions import Term
 from fastscreen.core import EVENTS, FINDINGS, STAGES, Filter
 from fastscreen.escaping import quoted
-from fastscreen.hub.questions import Term
 
 TEXT_MOST = 1024  # characters of a filter
 WORD_MOST = 64  # octets that the core compares

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from fastscreen.cache import keys
-from fastscreen.hub import shapes
-from fastscreen.hub.bypass import MOST_SECONDS
-from fastscreen.hub.connection import Caller
-from fastscreen.hub.frames import Request, RequestError
-from fastscreen.hub.house import House
-from fastscreen.hub.questions import Forget, Remember
+from fastscreen.control import serializers
+from fastscreen.control.bypass import MOST_SECONDS
+from fastscreen.control.context import House
+from fastscreen.control.protocol import Request, RequestError
+from fastscreen.control.questions import Forget, Remember
+from fastscreen.control.session import Caller
 from fastscreen.process.reload_state import Attempts
 
 Map = dict[str, Any]
@@ -92,7 +92,7 @@ async def delete(house: House, wanted: Delete, caller: Caller, request: Request)
     """From the file, and from what the workers have not written yet."""
     if bool(wanted.address) == bool(wanted.prefix):
         raise RequestError("cache.delete: an address or a prefix is wanted")
-    named = shapes.network(shapes.address(wanted.address) if wanted.address else wanted.prefix)
+    named = serializers.network(serializers.address(wanted.address) if wanted.address else wanted.prefix)
     network = keys.widened(named, house.config.cache.prefix)
     forget = Forget(network.network_address.packed, network.broadcast_address.packed)
     unwritten = await house.crew.ask_all(forget)
@@ -108,7 +108,9 @@ async def delete(house: House, wanted: Delete, caller: Caller, request: Request)
 async def import_(house: House, wanted: Import, caller: Caller, request: Request) -> Map:
     """Into the file; what the workers have not written yet must not undo it."""
     prefix = house.config.cache.prefix
-    records = [(shapes.client_key(each.address, prefix), shapes.stamps_read(each.stamps)) for each in wanted.entries]
+    records = [
+        (serializers.client_key(each.address, prefix), serializers.stamps_read(each.stamps)) for each in wanted.entries
+    ]
     await house.cached(lambda store: store.put(records))
     await house.crew.ask_all(Remember(records))
     house.log.info(f"cache: user {caller.uid} imported {len(records)} entries")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from fastscreen.config.model import Action, Config, Proxy
+from fastscreen.control.mx_policy import Door
+from fastscreen.control.scoring import Score
 from fastscreen.core import FINDINGS
 from fastscreen.escaping import quoted
-from fastscreen.hub.doors import Door
-from fastscreen.hub.scoring import Score
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import PERMITTED, REJECTED, Found
 

@@ -12,10 +12,10 @@ import socket
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from fastscreen.hub import figures
-from fastscreen.hub.families import Snapshot, Worker
-from fastscreen.hub.house import House
-from fastscreen.hub.questions import Lists, Stats
+from fastscreen.control import stats as figures
+from fastscreen.control.context import House
+from fastscreen.control.metric_families import Snapshot, Worker
+from fastscreen.control.questions import Lists, Stats
 
 SCRAPERS_MOST = 8
 REQUEST_MOST = 8192  # octets, headers and all

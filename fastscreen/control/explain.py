@@ -11,13 +11,13 @@ from msgspec import Struct
 
 from fastscreen.cache import keys
 from fastscreen.config import Config
+from fastscreen.control import dnsbl_lookup, scoring
+from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.mx_policy import Door
+from fastscreen.control.serializers import stamp_shown
+from fastscreen.control.verdict import TESTS, Facts, Limits, judge
 from fastscreen.core import cache_key_of
 from fastscreen.dns.resolver import nameservers
-from fastscreen.hub import lookups, scoring
-from fastscreen.hub.doors import Door
-from fastscreen.hub.lookups import Said
-from fastscreen.hub.shapes import stamp_shown
-from fastscreen.hub.verdict import TESTS, Facts, Limits, judge
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import AccessList
 
@@ -53,7 +53,7 @@ async def explain(
     domains = config.dnsbl.domains
     wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
     seconds = min(SECONDS_MOST, config.dnsbl.timeout, wait)
-    live = await lookups.ask_lists(address, domains, nameservers(config), seconds)
+    live = await dnsbl_lookup.ask_lists(address, domains, nameservers(config), seconds)
     found = await asyncio.get_running_loop().run_in_executor(None, access.find, address)
     used = live | {domain: said for domain, said in known.kept.items() if domain in live}
     counting = {domain: said for domain, said in used.items() if domain not in out}

@@ -7,8 +7,8 @@ import heapq
 import ipaddress
 from typing import Any
 
+from fastscreen.control.events import Rings
 from fastscreen.core import EVENTS, EventReader, Filter
-from fastscreen.hub.rings import Rings
 
 Map = dict[str, Any]
 
