@@ -22,8 +22,7 @@ import lmdb
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 
-from fastscreen.cache import keys as cachekey
-from fastscreen.cache import lmdb_file, use_mark
+from fastscreen.cache import keys, lmdb_file, use_mark
 from fastscreen.cache.file_check import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
 from fastscreen.cache.size_limit import MAX_SIZE, Room
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
@@ -248,7 +247,7 @@ class Cache:
 
         Return how many. They are deleted from the file with the next turn: the thread may be writing them just now.
         """
-        doomed = [key for key in (*self._gathered, *self._written) if cachekey.within(key, first, last)]
+        doomed = [key for key in (*self._gathered, *self._written) if keys.within(key, first, last)]
         with self._gathering:
             self._gathered.update(dict.fromkeys(doomed, _DELETED))
         return len(doomed)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import listeners
 from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
-from fastscreen.controlsocket import PATH_MOST
+from fastscreen.daemon import listeners
+from fastscreen.daemon.control_listener import PATH_MOST
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.probe import ProbeError, try_pass, try_proxy
 from fastscreen.process import descriptor_limits

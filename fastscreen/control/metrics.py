@@ -12,7 +12,7 @@ import socket
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from fastscreen.control import stats as figures
+from fastscreen.control import stats
 from fastscreen.control.context import House
 from fastscreen.control.metric_families import Snapshot, Worker
 from fastscreen.control.questions import Lists, Stats
@@ -83,11 +83,11 @@ class _Door:
 
 
 async def _snapshot(house: House) -> Snapshot:
-    status, dnsbl = await figures.status(house), await figures.dnsbl(house)
-    stats, lists = await house.crew.ask_all(Stats()), await house.crew.ask_all(Lists())  # the same answers again
+    status, dnsbl = await stats.status(house), await stats.dnsbl(house)
+    answers, lists = await house.crew.ask_all(Stats()), await house.crew.ask_all(Lists())  # the same answers again
     workers = {
-        str(at + 1): Worker(about, figures.by_name(house, listed or []))
-        for at, (about, listed) in enumerate(zip(stats, lists, strict=True))
+        str(at + 1): Worker(about, stats.by_name(house, listed or []))
+        for at, (about, listed) in enumerate(zip(answers, lists, strict=True))
         if about is not None
     }
     return Snapshot(status, dnsbl, house.rings.details(), workers)

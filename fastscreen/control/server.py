@@ -20,8 +20,7 @@ from fastscreen.control.crew import Crew
 from fastscreen.control.protocol import Request
 from fastscreen.control.session import Caller
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.process import child
-from fastscreen.process import ipc as channel
+from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Reload, ReopenLog
 from fastscreen.process.log_output import LogTarget
@@ -168,14 +167,14 @@ class Hub:
 
     def _ordered(self) -> None:
         try:
-            order, descriptors = channel.receive_order(self._daemon.channel)
+            order, descriptors = ipc.receive_order(self._daemon.channel)
         except BlockingIOError:
             return
         match order:
             case ReopenLog():
                 self._target.reopen()  # what goes wrong, the supervisor tells
             case Reload():
-                self._config, _ = channel.read_settings(descriptors[0])
+                self._config, _ = ipc.read_settings(descriptors[0])
                 self._house.configure(self._config)
             case _:
                 asyncio.get_running_loop().remove_reader(self._daemon.channel.fileno())

@@ -20,7 +20,7 @@ _recorded: ContextVar[dict[str, Version] | None] = ContextVar("recorded", defaul
 
 @contextlib.contextmanager
 def recorded_files() -> Iterator[dict[str, Version]]:
-    """Collect every regular file that is read meanwhile, with its version as it was read (`fastscreen.tables.file_watch`)."""
+    """Collect every regular file that is read meanwhile, with its version as it was read (see `file_watch`)."""
     files: dict[str, Version] = {}
     before = _recorded.set(files)
     try:

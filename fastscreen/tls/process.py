@@ -16,9 +16,8 @@ import uvloop
 from msgspec import Struct
 
 from fastscreen.config import Config
-from fastscreen.process import child
+from fastscreen.process import child, ipc
 from fastscreen.process import fd_passing as fds
-from fastscreen.process import ipc as channel
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
 from fastscreen.process.log_output import LogTarget
@@ -80,7 +79,7 @@ class TlsProcess:
             self._context, self._chains = prepared(self._config, self._seat.certificates)
         except ContextError as error:
             with contextlib.suppress(OSError):
-                channel.send(self._seat.channel, Failed(f"{self._config.source}: {error}"[:1000], 2))
+                ipc.send(self._seat.channel, Failed(f"{self._config.source}: {error}"[:1000], 2))
             return 2
         self._warn_of_expiry()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -106,7 +105,7 @@ class TlsProcess:
         loop.add_reader(self._seat.clients.fileno(), self._take)
         loop.add_reader(self._seat.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
         self._seat.ready[0] = 1
-        channel.send(self._seat.channel, Ready())
+        ipc.send(self._seat.channel, Ready())
         ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
         await self._ended.wait()
         self._seat.ready[0] = 0
@@ -210,7 +209,7 @@ class TlsProcess:
 
     def _ordered(self) -> None:
         try:
-            order, descriptors = channel.receive_order(self._seat.channel)
+            order, descriptors = ipc.receive_order(self._seat.channel)
         except BlockingIOError:
             return
         match order:
@@ -224,10 +223,10 @@ class TlsProcess:
 
     def _reload(self, descriptors: list[int]) -> None:
         """New handshakes go by the new settings; what cannot be used leaves the old ones whole."""
-        report: channel.Report = Ready()
+        report: ipc.Report = Ready()
         memory, *copies = descriptors
         try:
-            settings, _ = channel.read_settings(memory)
+            settings, _ = ipc.read_settings(memory)
             if len(copies) != len(settings.tls.certificates):
                 raise OSError("no descriptors for the certificates")
             context, found = prepared(settings, Certificates(settings.tls.certificates, copies))
@@ -243,7 +242,7 @@ class TlsProcess:
         for copy in copies:
             os.close(copy)
         with contextlib.suppress(OSError):
-            channel.send(self._seat.channel, report)
+            ipc.send(self._seat.channel, report)
 
 
 def _is_readable(end: socket.socket) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastscreen import config
 from fastscreen.core import AccessStep, Log, Policy, Screener, worker_of
-from fastscreen.listeners import inbox
+from fastscreen.daemon.listeners import inbox
 from fastscreen.screening import policy
 from robust.harness import HOSTNAME, wait_until
 

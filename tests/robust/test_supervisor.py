@@ -479,7 +479,9 @@ def test_a_kernel_without_ipv6_and_no_other_address(folder: Path, alter: Alter) 
 # ---- Ctrl-C
 
 
-@pytest.mark.parametrize("moment", ["fastscreen.cli", "fastscreen.supervisor", "fastscreen.control.server", "exit"])
+@pytest.mark.parametrize(
+    "moment", ["fastscreen.cli", "fastscreen.daemon.supervisor", "fastscreen.control.server", "exit"]
+)
 def test_ctrl_c_at_any_moment(tmp_path: Path, moment: str) -> None:
     """While this module is imported, or when all is over: no word, and an end that a shell shows as 130."""
     interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"

@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen import config, forks
+from fastscreen import config
 from fastscreen.cache.file_check import Inode, inode_of
-from fastscreen.forks import Steps
-from fastscreen.holdings import Holdings
+from fastscreen.daemon import spawn
+from fastscreen.daemon.resources import Holdings
+from fastscreen.daemon.spawn import Steps
+from fastscreen.daemon.supervisor import Supervisor
 from fastscreen.process.ipc import Ready, Report
-from fastscreen.supervisor import Supervisor
 
 
 class Child:
@@ -71,7 +72,7 @@ def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
     made = Deaths(path)
     monkeypatch.setattr(made.supervisor._held, "warn", made.said.append)
     monkeypatch.setattr(made.supervisor._held, "target", made.child, raising=False)
-    monkeypatch.setattr(forks, "tried", made.child.tried)
+    monkeypatch.setattr(spawn, "tried", made.child.tried)
     return made
 
 

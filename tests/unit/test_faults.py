@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastscreen.faults import KINDS_MOST, LOG_SECONDS, PAUSE_SECONDS, Faults
+from fastscreen.daemon.supervisor_errors import KINDS_MOST, LOG_SECONDS, PAUSE_SECONDS, Faults
 
 
 def fail(text: str) -> None:

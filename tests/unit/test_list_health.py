@@ -14,7 +14,7 @@ from robust.harness import PATIENCE
 from fastscreen.config import Config, load
 from fastscreen.core import Lists
 from fastscreen.dns.dnsbl_names import question
-from fastscreen.dns.health import state as table
+from fastscreen.dns.health import state
 from fastscreen.dns.health.monitor import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Watch
 from fastscreen.dns.health.probe import Finding, Outcome, Prober, Reply, probe
 from fastscreen.dns.health.runner import Caretaker
@@ -32,7 +32,7 @@ def answered(*addresses: str) -> Reply:
 
 
 def make(*domains: str, clock: Callable[[], float] = time.monotonic) -> HealthTable:
-    made = HealthTable(memoryview(bytearray(table.SIZE)), clock)
+    made = HealthTable(memoryview(bytearray(state.SIZE)), clock)
     made.claim(domains)
     return made
 
@@ -41,8 +41,8 @@ def test_places_stay_and_are_found_by_others() -> None:
     ours = make("a.test", "b.test", clock=lambda: 100.9)
     ours.set("b.test", State.OUT, Why.SILENT)
     theirs = HealthTable(ours.memory)
-    assert theirs.get("b.test") == table.Health(State.OUT, Why.SILENT, 100)
-    assert theirs.get("a.test") == table.Health()
+    assert theirs.get("b.test") == state.Health(State.OUT, Why.SILENT, 100)
+    assert theirs.get("a.test") == state.Health()
     places = theirs.slots(["a.test", "b.test", "c.test"])
     assert set(places) == {"a.test", "b.test"}
     theirs.claim(["c.test", "b.test"])
@@ -51,14 +51,14 @@ def test_places_stay_and_are_found_by_others() -> None:
 
 
 def test_places_of_lists_that_are_gone_are_taken() -> None:
-    made = make(*(f"{number}.test" for number in range(table.SLOTS)))
+    made = make(*(f"{number}.test" for number in range(state.SLOTS)))
     made.set("7.test", State.OUT)
-    others = [f"{number}.other" for number in range(table.SLOTS - 1)]
+    others = [f"{number}.other" for number in range(state.SLOTS - 1)]
     made.claim(others, in_use=["7.test"])
     assert made.get("7.test").state is State.OUT
-    assert len(made.slots(others)) == table.SLOTS - 1
+    assert len(made.slots(others)) == state.SLOTS - 1
     assert not made.slots(["8.test"])
-    assert made.get("8.test") == table.Health()
+    assert made.get("8.test") == state.Health()
     made.set("0.other", State.OUT)
     assert made.get("0.other").state is State.OUT
     assert HealthTable(made.memory).get("0.other").state is State.OUT
@@ -74,7 +74,7 @@ def test_a_place_is_found_at_once() -> None:
             self.looked += 1
             return super()._key_at(at)
 
-    made = Counting(memoryview(bytearray(table.SIZE)))
+    made = Counting(memoryview(bytearray(state.SIZE)))
     domains = [f"{number}.test" for number in range(256)]
     made.claim(domains)
     made.slots(domains)
@@ -88,7 +88,7 @@ def test_without_a_place_a_list_counts() -> None:
     made = make()
     made.set("a.test", State.OUT)
     made.note_well("a.test")
-    assert made.get("a.test") == table.Health()
+    assert made.get("a.test") == state.Health()
 
 
 def test_when_answers_count_again() -> None:
@@ -105,9 +105,9 @@ def test_when_answers_count_again() -> None:
 
 
 def test_the_core_takes_only_places_in_the_memory() -> None:
-    memory = memoryview(bytearray(table.SIZE))
-    Lists([("a.test", None, 1)], {}, memory, {"a.test": table.SIZE - 32})
-    for place in (table.SIZE - 8, table.SIZE, 4):
+    memory = memoryview(bytearray(state.SIZE))
+    Lists([("a.test", None, 1)], {}, memory, {"a.test": state.SIZE - 32})
+    for place in (state.SIZE - 8, state.SIZE, 4):
         with pytest.raises(ValueError, match="no place"):
             Lists([("a.test", None, 1)], {}, memory, {"a.test": place})
 

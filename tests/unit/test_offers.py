@@ -8,7 +8,7 @@ import pytest
 
 from fastscreen import config
 from fastscreen.config.model import Endpoint, Proxy, Target
-from fastscreen.mta import capabilities as offers
+from fastscreen.mta import capabilities
 from fastscreen.mta.capabilities import Offer, Offers, own_header, parse_offer
 from fastscreen.screening.ehlo_reply import Ehlo, Keyword
 
@@ -78,7 +78,7 @@ def test_clients_are_told_what_all_have() -> None:
 )
 def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it has announced something; then it may hang up without a word."""
-    monkeypatch.setattr(offers, "RETRY", 0.0)
+    monkeypatch.setattr(capabilities, "RETRY", 0.0)
     answers = [first, [b"220 x\r\n", POSTFIX]]
     used: list[Offer] = []
 

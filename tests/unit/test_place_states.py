@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from fastscreen.process import child as place
-from fastscreen.process.child import Place, State
+from fastscreen.process.child import END_SECONDS, Place, State
 from fastscreen.process.ipc import Failed, Ready
 
 
@@ -38,7 +37,7 @@ def test_a_start_that_fails(child: Place, clock: list[float]) -> None:
     """It ends by itself, or is killed soon."""
     child.expect(State.STARTING, 1040.0)
     child.reported(Failed("no cache"))
-    assert (child.state, child.by) == (State.ENDING, 1000.0 + place.END_SECONDS)
+    assert (child.state, child.by) == (State.ENDING, 1000.0 + END_SECONDS)
     assert child.answer == Failed("no cache")
     child.leave()
 

@@ -13,16 +13,16 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from fastscreen import config, forks, handover, reload
+from fastscreen import config
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.turns import LONGEST
 from fastscreen.config.model import Endpoint
+from fastscreen.daemon import reload, restart, spawn, tls_reload
+from fastscreen.daemon.supervisor import Supervisor
 from fastscreen.process import conditions, reload_state
 from fastscreen.process.child import Place, State
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.reload_state import ReloadState
-from fastscreen.supervisor import Supervisor
-from fastscreen.tls import renewal
 from fastscreen.tls.certificates import Certificates
 
 
@@ -139,8 +139,8 @@ class Unfinished:
         self.failures = failures
         self.held.signals = Signals(*numbers)  # type: ignore[assignment]
         del self.held.conditions  # they are made after that
-        monkeypatch.setattr(handover, "adopt", lambda *_, **__: [])
-        monkeypatch.setattr(handover, "settings_of", lambda *_: (corrected or self.held.config, ""))
+        monkeypatch.setattr(restart, "adopt", lambda *_, **__: [])
+        monkeypatch.setattr(restart, "settings_of", lambda *_: (corrected or self.held.config, ""))
         monkeypatch.setattr(self.held, "read", self.read)
         monkeypatch.setattr(self.held.watchdog, "feed", self.feed)
         state = SimpleNamespace(workers=1)
@@ -252,7 +252,7 @@ def refreshing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     daemon.held.list_versions = {}
     monkeypatch.setattr(lists, "versions", lambda _: {})
     monkeypatch.setattr(Place, "kill", lambda _: None)
-    monkeypatch.setattr(forks, "start_refresh", lambda held: held.refresher.take(4711, None))
+    monkeypatch.setattr(spawn, "start_refresh", lambda held: held.refresher.take(4711, None))
     return daemon
 
 
@@ -290,7 +290,7 @@ def test_a_refresh_without_a_process_is_shown(
     def fails(_: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(forks, "start_refresh", fails)
+    monkeypatch.setattr(spawn, "start_refresh", fails)
     refreshing.supervisor._refresh(clock.now)
     assert "no process for the refresh" in refresh(refreshing)[0].text
 
@@ -315,7 +315,7 @@ def test_certificates_that_nobody_needs_are_no_fault(
     held.conditions.begin(conditions.Kind.CERTIFICATES, "not renewed")
     tls = msgspec.structs.replace(held.config.tls, level=level, certificates=paths)
     held.config = msgspec.structs.replace(held.config, tls=tls)
-    assert list(renewal.renew(held, held.config.tls)) == []
+    assert list(tls_reload.renew(held, held.config.tls)) == []
     assert held.conditions.read() == []
     assert (held.certificates is not None) == kept
     if kept:
@@ -338,7 +338,7 @@ def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
             raise AssertionError(waits)
         return [], [], []
 
-    monkeypatch.setattr("fastscreen.supervisor.select.select", select)
+    monkeypatch.setattr("fastscreen.daemon.supervisor.select.select", select)
     monkeypatch.setattr(daemon.supervisor, "_bury", lambda: None)
     killed: list[Place] = []
     monkeypatch.setattr(Place, "kill", lambda place: killed.append(place))
@@ -382,7 +382,7 @@ def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypat
         yield
 
     monkeypatch.setattr(reload, "hang_up", waits)
-    monkeypatch.setattr(handover, "tried", waits)
+    monkeypatch.setattr(restart, "tried", waits)
     supervisor = daemon.supervisor
     supervisor._jobs[kind] = {"reload": supervisor._reload, "restart": supervisor._restart}[kind]
     supervisor._go_on()

@@ -7,8 +7,8 @@ import pytest
 
 from fastscreen import config
 from fastscreen.config import Config
+from fastscreen.daemon.worker_conditions import MTA_FAILURES, RESOLVER_UNKNOWN_SECONDS, WorkerConditions
 from fastscreen.process.conditions import SIZE, Conditions, Kind
-from fastscreen.worker_conditions import MTA_FAILURES, RESOLVER_UNKNOWN_SECONDS, WorkerConditions
 
 
 class Worker:

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from fastscreen import config
+from fastscreen.daemon.worker import Worker
 from fastscreen.process import ipc
 from fastscreen.screening import policy
-from fastscreen.worker import Worker
 
 
 class Tables:

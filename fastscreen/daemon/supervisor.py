@@ -26,16 +26,18 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import __version__, activation, forks, handover, notify, reload
+from fastscreen import __version__
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.process import End
 from fastscreen.allowlist.turns import Turns
 from fastscreen.cache import lmdb_file, use_mark
 from fastscreen.cache.file_check import Inode
 from fastscreen.config import Config, ConfigError
-from fastscreen.faults import Faults
-from fastscreen.forks import Steps
-from fastscreen.holdings import Holdings, close_all
+from fastscreen.daemon import reload, restart, spawn, systemd_notify, systemd_sockets, tls_reload
+from fastscreen.daemon.resources import Holdings, close_all
+from fastscreen.daemon.spawn import Steps
+from fastscreen.daemon.supervisor_errors import Faults
+from fastscreen.daemon.worker import one_line
 from fastscreen.process import descriptor_limits, ipc, privileges, signals
 from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Place, Pulse, State
 from fastscreen.process.conditions import Conditions, Kind
@@ -43,8 +45,6 @@ from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
 from fastscreen.process.signals import SignalReader
 from fastscreen.screening import policy
 from fastscreen.tables.file_watch import TableWatch
-from fastscreen.tls import renewal
-from fastscreen.worker import one_line
 
 STOP_SECONDS = 40.0  # a worker gives its clients 30
 STOP_NOW_SECONDS = 2.0
@@ -66,7 +66,7 @@ class Supervisor:
     """One fastscreen from start to end. `path` is None for the built-in settings."""
 
     def __init__(
-        self, path: Path | None, settings: Config, inherited: handover.State | None = None, problem: str = ""
+        self, path: Path | None, settings: Config, inherited: restart.State | None = None, problem: str = ""
     ) -> None:
         """inherited: what the program before a restart left. problem: why its configuration is used again."""
         self._path = path
@@ -117,7 +117,7 @@ class Supervisor:
             return 2 if isinstance(error, ConfigError) else 1
         held.share(count)
         if self._inherited is not None:
-            handover.share(held, self._inherited)
+            restart.share(held, self._inherited)
             self._starting = False
         elif (code := self._first_start()) is not None:
             held.close_control()
@@ -129,7 +129,7 @@ class Supervisor:
         if self._inherited is None:
             for address, group in held.groups.items():
                 if address not in held.activated:
-                    activation.store(address, group)
+                    systemd_sockets.store(address, group)
             self._announce("daemon started")
         self._turns.configure(held.config, time.monotonic())
         self._look_at = time.monotonic() + LOOK_SECONDS
@@ -157,12 +157,12 @@ class Supervisor:
             privileges.become(user)
         return count, (*odd, *held.read(count))
 
-    def _take_over(self, state: handover.State) -> tuple[int, tuple[str, ...]]:
+    def _take_over(self, state: restart.State) -> tuple[int, tuple[str, ...]]:
         """The same after a restart. The former processes serve meanwhile: what is wrong now is tried again until it
         works, or until SIGTERM.
         """
         held = self._held
-        warnings = handover.adopt(held, state, strict=False)
+        warnings = restart.adopt(held, state, strict=False)
         if self._problem:
             warnings.append(f"configuration not taken over: {self._problem}")
             held.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
@@ -182,10 +182,10 @@ class Supervisor:
             with contextlib.suppress(ConfigError):
                 self._read_again(state)
 
-    def _read_again(self, state: handover.State) -> None:
+    def _read_again(self, state: restart.State) -> None:
         """Take over what the configuration says now, without addresses and certificates. ConfigError."""
         held = self._held
-        found, _ = handover.settings_of(state, self._path)
+        found, _ = restart.settings_of(state, self._path)
         found, _ = reload.with_what_is_fixed(held, found)
         if found != held.config:
             held.config = msgspec.structs.replace(found, listen=held.config.listen, tls=held.config.tls)
@@ -198,13 +198,13 @@ class Supervisor:
         where = ", ".join(name_of(group[0]) for group in held.groups.values())
         crew = f"{len(held.places)} workers, " if len(held.places) > 1 else ""
         held.info(f"{what} -- fastscreen {__version__}, {crew}listening on {where}")
-        notify.tell("READY=1", f"STATUS=listening on {where}")
+        systemd_notify.tell("READY=1", f"STATUS=listening on {where}")
 
     def _retire(self, now: float) -> None:
         """After a restart: let former processes stop, and say when all workers serve."""
         held = self._held
         if held.former:
-            handover.retire(held, now)
+            restart.retire(held, now)
         if self._inherited is not None and all(place.serving_since < math.inf for place in held.places):
             self._inherited = None
             if not self._stopping:
@@ -255,11 +255,11 @@ class Supervisor:
     def _start(self, place: Place, *, look_over_cache: bool) -> None:
         """OSError: no descriptors or processes."""
         if place is self._held.hub:
-            forks.start_hub(self._held)
+            spawn.start_hub(self._held)
         elif place in self._held.tls:
-            forks.start_tls(self._held, place)
+            spawn.start_tls(self._held, place)
         else:
-            forks.start_worker(self._held, place, look_over_cache=look_over_cache)
+            spawn.start_worker(self._held, place, look_over_cache=look_over_cache)
 
     # ---- one turn of the loop
 
@@ -364,7 +364,7 @@ class Supervisor:
                 self._stop()
                 self._stop()
             case signal.SIGHUP if not self._stopping:
-                notify.reloading()
+                systemd_notify.reloading()
                 self._jobs["reload"] = self._reload
             case signal.SIGUSR2 if not self._stopping:
                 self._jobs["restart"] = self._restart
@@ -432,21 +432,21 @@ class Supervisor:
             raise
         finally:
             if "reload" not in self._jobs:
-                notify.tell("READY=1")
+                systemd_notify.tell("READY=1")
 
     def _restart(self) -> Steps[None]:
         """Become the program as it is on the disk now. What keeps it from starting leaves everything as it is."""
         held = self._held
         held.reload_state.restart.begin()
-        by = time.monotonic() + forks.START_SECONDS
+        by = time.monotonic() + spawn.START_SECONDS
         while self._inherited is not None and time.monotonic() < by:  # the restart before is not over
             yield
         held.info("restarting: the new program is tried first")
         try:
-            why = yield from handover.tried(held)
+            why = yield from restart.tried(held)
             if not why:
-                notify.reloading()
-                handover.replace(held)
+                systemd_notify.reloading()
+                restart.replace(held)
         except GeneratorExit:
             held.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")
             raise
@@ -456,7 +456,7 @@ class Supervisor:
         held.warn(f"{text}; the running daemon goes on")
         held.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")
         held.reload_state.restart.end(False, text)
-        notify.tell("READY=1")
+        systemd_notify.tell("READY=1")
 
     # ---- children
 
@@ -555,7 +555,7 @@ class Supervisor:
             turns.began(now)
             self._refresh_is_given_up, self._refresh_problem = False, ""
             try:
-                forks.start_refresh(held)
+                spawn.start_refresh(held)
             except OSError as error:
                 turns.ended(1, now)
                 text = f"no process for the refresh of the lists: {error.strerror}"
@@ -607,7 +607,7 @@ class Supervisor:
                 return
             reader = self._held.key_reader
             if reader is not None and reader.pid == pid:
-                renewal.reader_ended(self._held, how_ended(os.waitstatus_to_exitcode(status)))
+                tls_reload.reader_ended(self._held, how_ended(os.waitstatus_to_exitcode(status)))
             for place in list(self._children()):
                 if place.pid == pid:
                     self._faults.guard(f"the last report of {place.name}", self._hear, place)
@@ -669,7 +669,7 @@ class Supervisor:
     def _move_cache_aside(self, path: Path, file: Inode) -> Steps[None]:
         """In a child: it may have to wait for other processes."""
         held = self._held
-        report = yield from forks.tried(held, functools.partial(_move_aside, held, path, file), MOVE_SECONDS)
+        report = yield from spawn.tried(held, functools.partial(_move_aside, held, path, file), MOVE_SECONDS)
         match report:
             case Failed(why):
                 held.warn(f"cache lmdb:{path}: {why}")
@@ -708,7 +708,7 @@ class Supervisor:
             if self._job is not None and not self._starting:  # it would open ports again
                 self._job.close()
                 self._job = None
-            notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
+            systemd_notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             if not self._starting:
                 held.info("stopping: clients in hand may finish")
@@ -719,7 +719,7 @@ class Supervisor:
         held.groups.clear()
         held.order(Stop())
         for place in held.former:
-            if not isinstance(place, handover.Former) or place.kind != "worker" or place.channel is None:
+            if not isinstance(place, restart.Former) or place.kind != "worker" or place.channel is None:
                 continue
             with contextlib.suppress(OSError):
                 ipc.send(place.channel, Stop())

@@ -18,20 +18,19 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.control.desk import Desk
 from fastscreen.core import AccessStep, EventReader, Screener
+from fastscreen.daemon.worker_conditions import WorkerConditions
 from fastscreen.dns import resolver
 from fastscreen.dns.health.runner import Caretaker
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.mta.capabilities import Offers
 from fastscreen.mta.sink import Sink
-from fastscreen.process import child
-from fastscreen.process import ipc as channel
+from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.screening import policy
-from fastscreen.worker_conditions import WorkerConditions
 
 RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
@@ -112,7 +111,7 @@ class Worker:
         except (OSError, ConfigError, ValueError) as error:
             code = 2 if isinstance(error, ConfigError) else 1
             with contextlib.suppress(OSError):
-                channel.send(self._seat.channel, Failed(one_line(error)[:1000], code))
+                ipc.send(self._seat.channel, Failed(one_line(error)[:1000], code))
             return code
 
     # ---- while it runs
@@ -152,7 +151,7 @@ class Worker:
         if self._seat.number == 0:
             self._caretaker = Caretaker(self._seat.health, self._warn_at_once, self._log.info)
             self._caretaker.configure(self._config, self._tables.shown)
-        channel.send(self._seat.channel, Ready())
+        ipc.send(self._seat.channel, Ready())
         ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
         await self._drained.wait()
         for tick in ticks:
@@ -332,7 +331,7 @@ class Worker:
 
     def _ordered(self) -> None:
         try:
-            order, descriptors = channel.receive_order(self._seat.channel)
+            order, descriptors = ipc.receive_order(self._seat.channel)
         except BlockingIOError:
             return
         match order:
@@ -367,21 +366,21 @@ class Worker:
     async def _answer_reload(self, before: asyncio.Task[None] | None, descriptors: list[int]) -> None:
         if before is not None:
             await before
-        report: channel.Report = Ready()
+        report: ipc.Report = Ready()
         try:
             await self._reload(descriptors)
         except Exception as error:  # whatever it is: the old one stays
             report = Failed(one_line(error)[:1000])
         self._log.flush()
         with contextlib.suppress(OSError):
-            channel.send(self._seat.channel, report)
+            ipc.send(self._seat.channel, report)
 
     async def _reload(self, descriptors: list[int]) -> None:
         """Take over new settings, or keep the old ones whole. Clients under test notice nothing."""
         loop = asyncio.get_running_loop()
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
         try:
-            settings, addresses = channel.read_settings(descriptors[0])
+            settings, addresses = ipc.read_settings(descriptors[0])
             if len(addresses) != len(sockets):
                 raise OSError(errno.EMFILE, "no descriptors for the new addresses")
             mta = self._mta_socket(settings)

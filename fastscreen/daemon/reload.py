@@ -17,22 +17,22 @@ from pathlib import Path
 
 import msgspec
 
-from fastscreen import activation, config
+from fastscreen import config
 from fastscreen.allowlist import lists
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
+from fastscreen.daemon import systemd_sockets, tls_reload
+from fastscreen.daemon.listeners import choose_by_client, choose_freely
+from fastscreen.daemon.resources import Holdings, close_all, warnings_of
+from fastscreen.daemon.spawn import Silent, Steps, tried, without_keys
+from fastscreen.daemon.worker import one_line
 from fastscreen.escaping import escape_text
-from fastscreen.forks import Silent, Steps, tried, without_keys
-from fastscreen.holdings import Holdings, close_all, warnings_of
-from fastscreen.listeners import choose_by_client, choose_freely
 from fastscreen.process import ipc
 from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
 from fastscreen.screening import policy
 from fastscreen.tables.file_watch import TableWatch
-from fastscreen.tls import renewal
-from fastscreen.worker import one_line
 
 NAMED_MAX = 5  # changed files that are named in a log line
 RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
@@ -56,7 +56,7 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
         yield from _try(held, str(path), lambda: config.load(path))
         with bounded(READ_SECONDS, f"{path}: it, or a table that it names,"):
             settings, warnings = with_what_is_fixed(held, config.load(path))
-            activation.check_kept(held.activated, settings)
+            systemd_sockets.check_kept(held.activated, settings)
             versions = lists.versions(settings)
             tables = policy.Tables(settings)
             warnings += warnings_of(tables, count)
@@ -80,7 +80,7 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
             held.target.log.warning(warning)
         try:
             _take_ports(held, opened, omitted)
-            yield from renewal.renew(held, before.tls)
+            yield from tls_reload.renew(held, before.tls)
         except Exception as error:
             held.warn(f"[tls] not taken over: {type(error).__name__}: {one_line(error)}; what is in use stays")
         if held.config != settings:
@@ -194,11 +194,11 @@ def _take_ports(held: Holdings, opened: dict[Endpoint, list[socket.socket]], omi
     for address in set(held.groups) - set(held.config.listen.ports):
         group = held.groups.pop(address)
         if address not in held.activated:
-            activation.forget(address, len(group))
+            systemd_sockets.forget(address, len(group))
         close_all(group)
     held.groups |= opened
     for address, group in opened.items():
-        activation.store(address, group)
+        systemd_sockets.store(address, group)
     if omitted:
         text = "; ".join(omitted.values())
         if held.conditions.begin(Kind.LISTEN, text):

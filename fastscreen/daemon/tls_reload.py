@@ -13,8 +13,8 @@ import msgspec
 
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
-from fastscreen.forks import Silent, Steps, tried
-from fastscreen.holdings import Holdings
+from fastscreen.daemon.resources import Holdings
+from fastscreen.daemon.spawn import Silent, Steps, tried
 from fastscreen.process import ipc
 from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind

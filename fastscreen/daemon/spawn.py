@@ -14,7 +14,8 @@ from typing import NoReturn, TypeVar
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
 from fastscreen.control.server import Daemon, Hub
-from fastscreen.holdings import Holdings, close_all
+from fastscreen.daemon.resources import Holdings, close_all
+from fastscreen.daemon.worker import Crew, Seat, Worker
 from fastscreen.process import ipc, signals
 from fastscreen.process.child import Place, State
 from fastscreen.process.conditions import Conditions
@@ -22,7 +23,6 @@ from fastscreen.process.ipc import Report
 from fastscreen.process.warning_ring import WarningBook
 from fastscreen.tls.process import Seat as TlsSeat
 from fastscreen.tls.process import TlsProcess
-from fastscreen.worker import Crew, Seat, Worker
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
 

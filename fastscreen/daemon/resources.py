@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from fastscreen import activation, controlsocket, notify
 from fastscreen.allowlist import lists
 from fastscreen.cache import use_mark
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.control import questions
+from fastscreen.daemon import control_listener, systemd_notify, systemd_sockets
+from fastscreen.daemon.listeners import inbox, listen, new_key
 from fastscreen.dns.health import state
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.listeners import inbox, listen, new_key
 from fastscreen.process import conditions, ipc, oom, privileges, reload_state, warning_ring
 from fastscreen.process.child import Place
 from fastscreen.process.conditions import Conditions, Kind
@@ -69,7 +69,7 @@ class Holdings:
     def __init__(self, settings: Config) -> None:
         self.config = settings
         self.started = time.time()
-        self.watchdog = notify.Watchdog()
+        self.watchdog = systemd_notify.Watchdog()
         self.key = new_key()
         """By which a client's worker is chosen."""
         self.groups: dict[Endpoint, list[socket.socket]] = {}
@@ -84,8 +84,8 @@ class Holdings:
         self.certificates: Certificates | None = None
         self.key_reader: KeyReader | None = None
         """Reads renewed keys that only root may read; None: not needed, or not possible."""
-        self.control: controlsocket.ControlSocket | None = None
-        self.metrics: controlsocket.ControlSocket | None = None
+        self.control: control_listener.ControlSocket | None = None
+        self.metrics: control_listener.ControlSocket | None = None
         """Where the hub serves /metrics."""
         self.user = ""
         """The user that this process becomes; "": it stays as it is."""
@@ -110,12 +110,12 @@ class Holdings:
         if self.target.problem:
             print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
         self.user = user
-        given = activation.take(config.listen.ports, count)
+        given = systemd_sockets.take(config.listen.ports, count)
         self.activated = given.units
-        activation.check(given.groups, config.listen.ports, count)
+        systemd_sockets.check(given.groups, config.listen.ports, count)
         for address, group in given.groups.items():
             by_client = config.listen.ports[address] is None
-            activation.prepare(group, self.key, config.worker_prefix, by_client=by_client)
+            systemd_sockets.prepare(group, self.key, config.worker_prefix, by_client=by_client)
         self.groups = dict(given.groups)
         wanted = {address: port for address, port in config.listen.ports.items() if address not in self.groups}
         opened, odd = self.open_ports(wanted, count, others=len(self.groups))
@@ -124,7 +124,7 @@ class Holdings:
         }
         if config.cache.path:
             privileges.give_folder(Path(config.cache.path).parent, user)
-        controlsocket.check_group(config)
+        control_listener.check_group(config)
         if config.tls.certificates:
             try:
                 self.certificates = key_reader.read_files(config.tls.certificates, user)
@@ -192,18 +192,18 @@ class Holdings:
                 self.faults.append((Kind.METRICS, warnings[-1]))
         return warnings
 
-    def make_door(self, where: Path | Endpoint, user: str) -> tuple[controlsocket.ControlSocket | None, str]:
+    def make_door(self, where: Path | Endpoint, user: str) -> tuple[control_listener.ControlSocket | None, str]:
         """A socket for the hub, and what is wrong with it."""
         try:
             if isinstance(where, Endpoint):
                 (listener,) = listen(where, 1, self.key)
-                return controlsocket.ControlSocket(None, listener), ""
-            return controlsocket.make(where, user, self.config.control.group), ""
+                return control_listener.ControlSocket(None, listener), ""
+            return control_listener.make(where, user, self.config.control.group), ""
         except OSError as error:
             problem = error.strerror or str(error)
             if isinstance(where, Path) and error.errno in (errno.EADDRINUSE, errno.EAGAIN):
                 with contextlib.suppress(OSError):
-                    return controlsocket.make_waiting(where, user, self.config.control.group), problem
+                    return control_listener.make_waiting(where, user, self.config.control.group), problem
             return None, problem
 
     def retry_sockets(self) -> bool:
@@ -220,8 +220,8 @@ class Holdings:
         return again
 
     def _retry(
-        self, door: controlsocket.ControlSocket | None, where: Path | Endpoint, kind: Kind, key: str
-    ) -> tuple[controlsocket.ControlSocket | None, bool]:
+        self, door: control_listener.ControlSocket | None, where: Path | Endpoint, kind: Kind, key: str
+    ) -> tuple[control_listener.ControlSocket | None, bool]:
         news = door is None
         if door is None:
             door, problem = self.make_door(where, "")

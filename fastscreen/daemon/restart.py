@@ -22,15 +22,16 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from fastscreen import activation, config, forks, reload
+from fastscreen import config
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint
-from fastscreen.controlsocket import ControlSocket, check_group
 from fastscreen.core import EventReader
-from fastscreen.forks import Silent, Steps
-from fastscreen.holdings import Holdings, close_all
-from fastscreen.process import ipc as channel
-from fastscreen.process import privileges
+from fastscreen.daemon import reload, spawn, systemd_sockets
+from fastscreen.daemon.control_listener import ControlSocket, check_group
+from fastscreen.daemon.resources import Holdings, close_all
+from fastscreen.daemon.spawn import Silent, Steps
+from fastscreen.daemon.worker import one_line
+from fastscreen.process import ipc, privileges
 from fastscreen.process.child import Place
 from fastscreen.process.child import State as PlaceState
 from fastscreen.process.conditions import Kind
@@ -43,7 +44,6 @@ from fastscreen.tls.certificates import Certificates
 from fastscreen.tls.context import ContextError
 from fastscreen.tls.key_reader import KeyReader, read_files
 from fastscreen.tls.process import prepared
-from fastscreen.worker import one_line
 
 STATE = "FASTSCREEN_HANDOVER"
 TRIAL = "FASTSCREEN_HANDOVER_TRIAL"
@@ -144,7 +144,7 @@ class Former(Place):
 
 def tried(held: Holdings) -> Steps[str]:
     """Let a child run the new program on what it would inherit. Return why it would not start; empty: it would."""
-    report = yield from forks.tried(held, lambda theirs: _become_trial(held, theirs), TRIAL_SECONDS)
+    report = yield from spawn.tried(held, lambda theirs: _become_trial(held, theirs), TRIAL_SECONDS)
     match report:
         case Ready():
             return ""
@@ -159,7 +159,7 @@ def _become_trial(held: Holdings, answer: socket.socket) -> int:
     try:
         return _execute(_state(held), answer.fileno())
     except OSError as error:
-        channel.send(answer, Failed(f"{command()[0]}: {error.strerror}"))
+        ipc.send(answer, Failed(f"{command()[0]}: {error.strerror}"))
         return 1
 
 
@@ -304,14 +304,14 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
     except Exception as error:
         report = Failed(f"{type(error).__name__}: {error}"[:1000])
     with socket.socket(fileno=answer) as end, contextlib.suppress(OSError):
-        channel.send(end, report)
+        ipc.send(end, report)
     return 0
 
 
 def _load(state: State, path: Path | None) -> Config:
     """ConfigError, also where a restart cannot do what it says."""
     settings = config.load(path) if path is not None else config.default()
-    activation.check_kept(state.activated, settings)
+    systemd_sockets.check_kept(state.activated, settings)
     return settings
 
 
@@ -388,14 +388,14 @@ def _take_ports(held: Holdings, state: State, strict: bool) -> list[str]:
     for address in set(inherited) - set(ports):
         group = inherited.pop(address)
         if not strict and address not in held.activated:
-            activation.forget(address, len(group))
+            systemd_sockets.forget(address, len(group))
         close_all(group)
     for address, group in inherited.items():
         try:
             if strict:
                 continue  # the sockets are in use as they are
             by_client = ports[address] is None
-            activation.prepare(group, held.key, held.config.worker_prefix, by_client=by_client)
+            systemd_sockets.prepare(group, held.key, held.config.worker_prefix, by_client=by_client)
         except OSError as error:
             warnings.append(f"{address}: {one_line(error)}")
     added = {address: port for address, port in ports.items() if address not in inherited}
@@ -413,7 +413,7 @@ def _take_ports(held: Holdings, state: State, strict: bool) -> list[str]:
     held.groups = {address: found[address] for address in ports if address in found}
     if not strict:
         for address, group in opened.items():
-            activation.store(address, group)
+            systemd_sockets.store(address, group)
     return warnings
 
 
@@ -506,7 +506,7 @@ def retire(held: Holdings, now: float) -> None:
             successor = held.places[former.number % len(held.places)]
             if successor.state in (PlaceState.SERVING, PlaceState.RELOADING):
                 with contextlib.suppress(OSError):
-                    channel.send(former.channel, Stop(successor=True))
+                    ipc.send(former.channel, Stop(successor=True))
                     former.told = True
                     former.by = now + FORMER_STOP_SECONDS
         elif former.kind == "hub" and former.channel is not None:

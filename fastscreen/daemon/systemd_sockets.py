@@ -12,10 +12,10 @@ import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from fastscreen import notify
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Prefix, ProxyPort
-from fastscreen.listeners import BACKLOG, choose_by_client, choose_freely
+from fastscreen.daemon import systemd_notify
+from fastscreen.daemon.listeners import BACKLOG, choose_by_client, choose_freely
 
 FIRST = 3
 MOST = 1024
@@ -59,10 +59,10 @@ def take(wanted: Mapping[Endpoint, ProxyPort | None], count: int) -> Given:
             continue
         for name, listener in members:
             listener.close()
-            notify.remove(name)
+            systemd_notify.remove(name)
         removed = True
     if removed:
-        notify.barrier()  # the addresses are free once the manager has closed its copies
+        systemd_notify.barrier()  # the addresses are free once the manager has closed its copies
     return Given(groups, units)
 
 
@@ -80,13 +80,13 @@ def names_of(address: Endpoint, count: int) -> Iterator[str]:
 def store(address: Endpoint, group: Sequence[socket.socket]) -> None:
     """Put an address's sockets into the store, if the service manager has one."""
     for name, listener in zip(names_of(address, len(group)), group, strict=True):
-        notify.store(name, listener.fileno())
+        systemd_notify.store(name, listener.fileno())
 
 
 def forget(address: Endpoint, count: int) -> None:
     """Take them out again."""
     for name in names_of(address, count):
-        notify.remove(name)
+        systemd_notify.remove(name)
 
 
 def _address(listener: socket.socket) -> Endpoint:
