@@ -17,7 +17,7 @@ from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.state import Entry, State
-from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, load, providers
 from fastscreen.escaping import escape_text, printable

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen.cli.checkaccess import checked_access
-from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
-from fastscreen.cli.checkdns import checked_lists, checked_resolvers
-from fastscreen.cli.checktls import checked_certificates, checked_renewal
+from fastscreen.cli.check_access import checked_access
+from fastscreen.cli.check_allowlist import checked_allowlists, without_tables_to_come
+from fastscreen.cli.check_dns import checked_lists, checked_resolvers
+from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
+from fastscreen.cli.check_tls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.daemon import listeners
 from fastscreen.daemon.control_listener import PATH_MOST
 from fastscreen.escaping import escape_text, quoted
-from fastscreen.probe import ProbeError, try_pass, try_proxy
 from fastscreen.process import descriptor_limits
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, become, raise_descriptor_limit, user_of

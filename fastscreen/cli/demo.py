@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from fastscreen.cli import control
+from fastscreen.cli import control_socket
 from fastscreen.control.messages import Status
 from fastscreen.demo import summary
 from fastscreen.demo.stage import Stage, StageError
@@ -46,7 +46,7 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Play, and return the exit code."""
     if arguments.seconds and not arguments.headless:
@@ -81,7 +81,7 @@ def view(stage: Stage) -> int:
 def headless(stage: Stage, seconds: int) -> int:
     """Let it run, and tell what was seen."""
     stage.watch(seconds)
-    status = control.asked(stage.control, "status", Status)
+    status = control_socket.asked(stage.control, "status", Status)
     print(f"{len(status.workers)} workers in {status.time - status.started:.0f} s:")
     print("\n".join(summary.lines(status.counts)))
     if missed := summary.missing(status.counts):

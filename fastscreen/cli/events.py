@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from typing import Any
 
-from fastscreen.cli import control
+from fastscreen.cli import control_socket
 from fastscreen.control.client import Client
 from fastscreen.control.messages import Event, record
 from fastscreen.format import clock
@@ -21,7 +21,7 @@ examples:
 Terms of a filter have blanks between them and must all hold; - in front of one: must not. All of them: docs/control.md.
 A line "--- 17 events lost ---" says that so many that matched are missing there (--json: {{"lost": 17}}).
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 _RATE = 2000  # events a second, the most that the protocol gives
@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    control.add_socket(parser)
+    control_socket.add_socket(parser)
     parser.add_argument("--filter", default="", metavar="TERMS", help="only events that match")
     parser.add_argument("--recent", type=_count, default=0, metavar="N", help="begin with the latest N (default: none)")
     parser.add_argument("--count", type=_count, default=0, metavar="N", help="end after N events")
@@ -52,10 +52,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Follow, print, and return the exit code."""
-    return asyncio.run(_follow(control.socket_path(arguments), arguments))
+    return asyncio.run(_follow(control_socket.socket_path(arguments), arguments))
 
 
 async def _follow(path: str, arguments: argparse.Namespace) -> int:
@@ -65,9 +65,9 @@ async def _follow(path: str, arguments: argparse.Namespace) -> int:
         following = await client.subscribe(arguments.filter, _RATE, arguments.recent)
         async for events, lost in following:
             if lost:
-                print(control.as_json({"lost": lost}) if arguments.json else f"--- {lost:,} events lost ---")
+                print(control_socket.as_json({"lost": lost}) if arguments.json else f"--- {lost:,} events lost ---")
             for event in events:
-                print(control.as_json(event) if arguments.json else line(event))
+                print(control_socket.as_json(event) if arguments.json else line(event))
                 printed += 1
                 if printed == arguments.count:
                     return 0

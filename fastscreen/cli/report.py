@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
 from fastscreen.config.model import Config, LogStderr, LogSyslog

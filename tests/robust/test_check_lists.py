@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.cli import main
-from fastscreen.cli.checkdns import checked_lists, checked_resolvers
+from fastscreen.cli.check_dns import checked_lists, checked_resolvers
 from fastscreen.config import load
 from fastscreen.dns.health import known_lists
 from fastscreen.dns.health.monitor import NONE_HAS_ENTRIES
@@ -15,7 +15,7 @@ from robust.fakedns import FakeDns, listed, not_listed, silent
 
 @pytest.fixture
 def configured(tmp_path: Path, dns: FakeDns, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("fastscreen.cli.checkdns.PATIENCE", 2.0)
+    monkeypatch.setattr("fastscreen.cli.check_dns.PATIENCE", 2.0)
     dns.zones |= {
         "1.0.0.127.good.test": not_listed(),
         "1.0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.good.test": not_listed(),
@@ -76,7 +76,7 @@ def test_a_public_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     file = tmp_path / "fastscreen.toml"
     sites = ["zen.spamhaus.org", "bl.test", "list.dnswl.org*-2"]
     file.write_text(f'hostname = "mx.test"\n[dnsbl]\nsites = {sites!r}\nresolvers = ["9.9.9.9"]\n')
-    monkeypatch.setattr("fastscreen.cli.checkdns.try_resolver", lambda resolver, domain: "1 record")
+    monkeypatch.setattr("fastscreen.cli.check_dns.try_resolver", lambda resolver, domain: "1 record")
     details = [detail for _, ok, detail, *_ in checked_resolvers(load(file)) if not ok]
     assert details == [
         "9.9.9.9:53: is a public resolver, whose questions zen.spamhaus.org, list.dnswl.org refuse; run one of your own"

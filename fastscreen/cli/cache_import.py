@@ -15,7 +15,7 @@ import msgspec
 
 from fastscreen import config
 from fastscreen.cache import merge
-from fastscreen.cli import control
+from fastscreen.cli import control_socket
 from fastscreen.config import Config
 from fastscreen.control.messages import CacheEntry, Stored
 from fastscreen.escaping import printable
@@ -32,7 +32,7 @@ examples:
 JSON lines go to the running fastscreen. What postscreen knew goes into the file itself, whether fastscreen runs or
 not: name its configuration with -c, and be root or the user that screens. The later stamp of each test stays.
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 _BATCH = 200  # entries sent at a time: a frame to fastscreen has at most 64 KiB
@@ -52,11 +52,11 @@ def add_import(ways: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "source", nargs="?", metavar="TYPE:PATH", help="postscreen's cache, as postscreen_cache_map has it"
     )
     parser.add_argument("--dry-run", action="store_true", help="read and count, store nothing")
-    control.add_socket(parser)
+    control_socket.add_socket(parser)
     parser.set_defaults(run=run_import)
 
 
-@control.told
+@control_socket.told
 def run_import(arguments: argparse.Namespace) -> int:
     """What it is shows in its first line."""
     if arguments.source is not None:
@@ -71,7 +71,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def _import_json(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
     """Read all, then send all: a file with a mistake in it changes nothing. Exit code 1: it has one."""
-    path = "" if arguments.dry_run else control.socket_path(arguments)
+    path = "" if arguments.dry_run else control_socket.socket_path(arguments)
     try:
         read = list(parsed(lines))
     except ValueError as error:
@@ -82,7 +82,7 @@ def _import_json(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
         return 0
     stored = 0
     for first in range(0, len(read), _BATCH):
-        stored += control.asked(path, "cache.import", Stored, entries=read[first : first + _BATCH]).stored
+        stored += control_socket.asked(path, "cache.import", Stored, entries=read[first : first + _BATCH]).stored
     print(f"{stored:,} of {len(read):,} stored", file=sys.stderr)
     return 0
 
@@ -128,7 +128,7 @@ def _configuration(arguments: argparse.Namespace) -> Config:
         return config.load(arguments.config)
     if arguments.socket is not None:
         raise config.ConfigError("--socket: postscreen's records go into the file; name the configuration with -c FILE")
-    return config.load(control.USUAL_FILE) if control.USUAL_FILE.exists() else config.default()
+    return config.load(control_socket.USUAL_FILE) if control_socket.USUAL_FILE.exists() else config.default()
 
 
 def _progress(what: str) -> Callable[[int], None]:
@@ -155,7 +155,7 @@ def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
             continue
         try:
             entry = msgspec.json.decode(line, type=CacheEntry)
-            address = control.network(entry.address)
+            address = control_socket.network(entry.address)
             for test, stamp in entry.stamps.items():
                 if isinstance(stamp, str) and stamp not in ("never", "disabled"):
                     raise ValueError(f'{test}: "{stamp}" is no time, and not "never" or "disabled"')

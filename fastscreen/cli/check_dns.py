@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator
 
+from fastscreen.cli.check_mta import ProbeError, try_resolver
 from fastscreen.config import Config, Endpoint
 from fastscreen.dns.health import known_lists
 from fastscreen.dns.health.monitor import NONE_HAS_ENTRIES
 from fastscreen.dns.health.probe import PATIENCE, Finding, Prober, probe
 from fastscreen.dns.health.state import Why
 from fastscreen.dns.resolver import nameservers, system_nameservers
-from fastscreen.probe import ProbeError, try_resolver
 
 Found = tuple[str, bool, str] | tuple[str, bool, str, bool]
 """Key, whether it is well, what was found; and whether that is told also when it is well."""
