@@ -7,20 +7,16 @@ import os
 import socket
 import struct
 
-from fastscreen.config.model import Endpoint
-
 _INDEX_MOST = 2**32 - 1  # sin6_scope_id
 
 
-def packed(where: Endpoint | str) -> bytes:
-    """struct sockaddr_in, sockaddr_in6, or (a path) sockaddr_un. OSError: there is no such interface."""
-    if isinstance(where, str):
-        return struct.pack("=H", socket.AF_UNIX) + os.fsencode(where) + b"\0"
-    return packed_ip(where.host, where.port)
+def packed_path(path: str) -> bytes:
+    """struct sockaddr_un."""
+    return struct.pack("=H", socket.AF_UNIX) + os.fsencode(path) + b"\0"
 
 
 def packed_ip(address: str, port: int) -> bytes:
-    """The same for an IP address; an IPv6 one may have a scope (fe80::1%eth0)."""
+    """struct sockaddr_in or sockaddr_in6; IPv6 may have a scope (fe80::1%eth0). OSError: there is no such interface."""
     host, _, scope = address.partition("%")
     if ":" not in host:
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)

@@ -23,6 +23,7 @@ from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Pro
 from fastscreen.daemon import listeners
 from fastscreen.daemon.control_listener import PATH_MOST
 from fastscreen.escaping import escape_text, quoted
+from fastscreen.mta.ehlo_keywords import Keyword, keyword_words
 from fastscreen.process import descriptor_limits
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
@@ -30,7 +31,7 @@ from fastscreen.process.safe_open import will_be_given
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import load_access, load_networks, member
 from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
-from fastscreen.screening.ehlo_reply import Ehlo, Keyword, keyword_words
+from fastscreen.screening.ehlo_reply import Ehlo
 from fastscreen.screening.reject_footer import Footer
 from fastscreen.tables import TableError, open_table
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from fastscreen.config.model import Proxy, Target
 from fastscreen.core import read_reply
-from fastscreen.screening.ehlo_reply import Keyword, parse_keywords
+from fastscreen.mta.ehlo_keywords import Keyword, parse_keywords
 
 LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 """The header, version 2, of a connection that is its sender's own."""

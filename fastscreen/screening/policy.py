@@ -14,14 +14,15 @@ from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, Prox
 from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.mta.capabilities import Offer, Offers
+from fastscreen.mta.ehlo_keywords import Keyword
 from fastscreen.process.descriptor_limits import WHOLE
 from fastscreen.process.descriptor_limits import Share as Share
 from fastscreen.process.descriptor_limits import room as room
 from fastscreen.screening.access_list import Ask, Networks, Step, Word, load_access, load_networks, membership
 from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
-from fastscreen.screening.ehlo_reply import Ehlo, Keyword
+from fastscreen.screening.ehlo_reply import Ehlo
 from fastscreen.screening.reject_footer import Footer
-from fastscreen.sockaddr import packed
+from fastscreen.sockaddr import packed_ip, packed_path
 from fastscreen.tables import TableError, open_table
 from fastscreen.tables.lines import recorded_files
 from fastscreen.tables.mynetworks import NetworkList
@@ -263,7 +264,7 @@ def _shadow_warnings(config: Config) -> list[str]:
 def _targets(proxy: Proxy | None, version: int, offers: Offers | None = None) -> Targets | None:
     if proxy is None:
         return None
-    targets = Targets([(str(target), packed(target.where), target.weight) for target in proxy.targets], version)
+    targets = Targets([(str(target), _packed(target.where), target.weight) for target in proxy.targets], version)
     if offers is not None:
         targets.on_offer = offers.learn
     return targets
@@ -315,3 +316,7 @@ def enabled_tests(config: Config) -> tuple[bool, ...]:
         bool(config.dnsbl.sites),
         *(config.deep_action(test) is not Action.OFF for test in DEEP_TESTS),
     )
+
+
+def _packed(where: Endpoint | str) -> bytes:
+    return packed_path(where) if isinstance(where, str) else packed_ip(where.host, where.port)

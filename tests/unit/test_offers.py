@@ -10,7 +10,8 @@ from fastscreen import config
 from fastscreen.config.model import Endpoint, Proxy, Target
 from fastscreen.mta import capabilities
 from fastscreen.mta.capabilities import Offer, Offers, own_header, parse_offer
-from fastscreen.screening.ehlo_reply import Ehlo, Keyword
+from fastscreen.mta.ehlo_keywords import Keyword
+from fastscreen.screening.ehlo_reply import Ehlo
 
 POSTFIX = (
     b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n"

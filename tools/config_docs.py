@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md and contrib/fastscreen.toml: `python -m fastscreen.config.document`."""
+"""Writes docs/configuration.md and contrib/fastscreen.toml: `python -m tools.config_docs`."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def example() -> str:
 
 
 def main() -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
     (root / "docs/configuration.md").write_text(page())
     (root / "contrib/fastscreen.toml").write_text(example())
 

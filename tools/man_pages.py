@@ -1,4 +1,4 @@
-"""Writes the manual pages, from what --help shows and from the table of keys: `python -m fastscreen.manual`.
+"""Writes the manual pages, from what --help shows and from the table of keys: `python -m tools.man_pages`.
 
 fastscreen.1 has every command in one page; fastscreen.toml.5 every key. roff as man(7) has it.
 """
