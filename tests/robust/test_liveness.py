@@ -20,7 +20,10 @@ from robust.test_relay import greet
 from robust.tlsclient import begin, certificates, secure
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
-IMPATIENT = "from fastscreen import place, supervisor\nplace.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\n"
+IMPATIENT = (
+    "from fastscreen.daemon import supervisor\nfrom fastscreen.process import child\n"
+    "child.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\n"
+)
 
 # A Screener with faults; {run} and {run_relays} are what the loop calls. `due` is True once for each touch of the file.
 FAULTY = """
@@ -115,7 +118,9 @@ def test_error_in_a_pause(start: Start, alter: Alter, folder: Path, mta: FakeMta
 
 def test_worker_that_only_fails_is_replaced(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:
     run = "if flag.exists(): raise RuntimeError('injected')\n        return self.core.run()"
-    alter(faulty(folder / "now", run) + "from fastscreen import loop_errors\nloop_errors.FAILING_SECONDS = 0.3\n")
+    alter(
+        faulty(folder / "now", run) + "from fastscreen.process import loop_errors\nloop_errors.FAILING_SECONDS = 0.3\n"
+    )
     daemon = start(KNOWN)
     daemon.may_lose_workers = True
     assert_served(daemon)

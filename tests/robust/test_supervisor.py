@@ -83,7 +83,7 @@ def test_four_deaths_while_starts_take_long(start: Start, alter: Alter, mta: Fak
     """All successors start at a time, each of which takes 3 s here: not one after the other."""
     alter(
         "import os, time\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "serve, parent = worker.Worker._serve, os.getpid()\n"
         "async def slowly(self):\n"
         "    if os.path.exists(os.environ['SLOW']): time.sleep(3)\n"
@@ -110,7 +110,7 @@ def test_four_deaths_while_starts_take_long(start: Start, alter: Alter, mta: Fak
 def test_sigterm_while_a_successor_does_not_start(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:
     alter(
         "import os, time\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "serve = worker.Worker._serve\n"
         "async def hanging(self):\n"
         f"    if os.path.exists('{folder}/hang'): time.sleep(1000)\n"
@@ -145,7 +145,7 @@ def test_a_malformed_report(start: Start, alter: Alter, folder: Path, mta: FakeM
     """The worker that sent it is replaced, with one line; the supervisor loses nothing."""
     alter(
         "import os, socket\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "tick = worker.Worker._tick\n"
         "async def odd(self):\n"
         f"    if self._seat.number == 0 and os.path.exists('{folder}/now'):\n"
@@ -176,8 +176,8 @@ def test_a_worker_that_closes_its_channel(start: Start, alter: Alter, folder: Pa
     """It cannot be given orders any more: it is replaced within seconds."""
     alter(
         "import asyncio, os\n"
-        "from fastscreen import place, worker\n"
-        "place.END_SECONDS = 0.5\n"
+        "from fastscreen.daemon import worker\nfrom fastscreen.process import child\n"
+        "child.END_SECONDS = 0.5\n"
         "tick = worker.Worker._tick\n"
         "async def odd(self):\n"
         f"    if os.path.exists('{folder}/now'):\n"
@@ -204,7 +204,7 @@ def test_an_unexpected_exception_is_no_end(start: Start, alter: Alter, folder: P
     """One part of the loop fails at every turn: it is logged once, the rest works, and the CPU stays idle."""
     alter(
         "import os\n"
-        "from fastscreen import supervisor\n"
+        "from fastscreen.daemon import supervisor\n"
         "look = supervisor.Supervisor._look_after\n"
         "def odd(self, now):\n"
         f"    if os.path.exists('{folder}/now'): raise RuntimeError('injected')\n"
@@ -236,20 +236,21 @@ def test_an_unexpected_exception_is_no_end(start: Start, alter: Alter, folder: P
 
 FAILING: dict[str, Callable[[dict[str, object]], str]] = {
     "memory": lambda _: (
-        "import errno\nfrom fastscreen import channel\n"
+        "import errno\nfrom fastscreen.process import ipc\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "channel.os.memfd_create = full\n"
+        "ipc.os.memfd_create = full\n"
     ),
     "fork": lambda _: (
-        "import errno\nfrom fastscreen import reload\n"
+        "import errno\nfrom fastscreen.daemon import reload\n"
         "def none(*_): raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
         "reload.tried = none\n"
     ),
     "anything": lambda _: (
-        "from fastscreen import reload\ndef odd(*_): raise KeyError('injected')\nreload.with_what_is_fixed = odd\n"
+        "from fastscreen.daemon import reload\ndef odd(*_): raise KeyError('injected')\n"
+        "reload.with_what_is_fixed = odd\n"
     ),
     "setsockopt": lambda _: (
-        "import errno\nfrom fastscreen import reload\n"
+        "import errno\nfrom fastscreen.daemon import reload\n"
         "def odd(*_): raise OSError(errno.ENOPROTOOPT, 'Protocol not available')\n"
         "reload.choose_freely = odd\n"
     ),
@@ -261,7 +262,7 @@ def test_a_reload_that_raises(start: Start, alter: Alter, folder: Path, mta: Fak
     """The configuration before stays whole, what was opened is closed, and the next good reload ends the condition."""
     alter(
         "import os\n"
-        "from fastscreen import supervisor\n"
+        "from fastscreen.daemon import supervisor\n"
         "reload_, done = supervisor.Supervisor._reload, []\n"
         "def odd(self):\n"
         f"    if os.path.exists('{folder}/now'):\n"
@@ -333,7 +334,7 @@ def test_a_worker_that_dies_again_and_again_is_a_condition(
     start: Start, alter: Alter, folder: Path, mta: FakeMta
 ) -> None:
     """It ends when the worker has lived for a while."""
-    alter("from fastscreen import supervisor\nsupervisor.SHORT_LIFE_SECONDS = 4.0")
+    alter("from fastscreen.daemon import supervisor\nsupervisor.SHORT_LIFE_SECONDS = 4.0")
     screener = start(KNOWN, TWO, {"control": {"path": str(folder / "control")}})
     screener.may_lose_workers = True
     victim = screener.workers()[0]
@@ -349,7 +350,7 @@ def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, 
     """Mail goes on without it, and it is tried until it works."""
     alter(
         "import os\n"
-        "from fastscreen import supervisor\n"
+        "from fastscreen.daemon import supervisor\n"
         "from fastscreen.tls import process\n"
         "supervisor.SHORT_LIFE_SECONDS = 1.0\n"
         "prepared = process.prepared\n"
