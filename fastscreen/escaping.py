@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST_TEXT = 1000  # characters of one value, before escaping
-MOST_DEPTH = 12
-MOST_NUMBER = 1e12  # later than any date that can be shown
+MAX_TEXT = 1000  # characters of one value, before escaping
+MAX_DEPTH = 12
+MAX_NUMBER = 1e12  # later than any date that can be shown
 
 _C_ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 92: "\\\\"}
 _SHOWN = [_C_ESCAPES.get(octet) or (chr(octet) if 32 <= octet <= 126 else f"\\{octet:03o}") for octet in range(256)]
@@ -14,12 +14,12 @@ _SHOWN = [_C_ESCAPES.get(octet) or (chr(octet) if 32 <= octet <= 126 else f"\\{o
 
 def escape_bytes(octets: bytes) -> str:
     """C escapes for all that is not printable ASCII, as in the log."""
-    return "".join([_SHOWN[octet] for octet in octets[:MOST_TEXT]]) + ("..." if len(octets) > MOST_TEXT else "")
+    return "".join([_SHOWN[octet] for octet in octets[:MAX_TEXT]]) + ("..." if len(octets) > MAX_TEXT else "")
 
 
 def printable(text: str) -> str:
     """The same for text of fastscreen's own; its backslashes are escapes already."""
-    text = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "..."
+    text = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
     if text.isascii() and text.isprintable():
         return text
     return escape_bytes(text.encode("utf-8", "surrogatepass")).replace("\\\\", "\\")
@@ -32,10 +32,10 @@ def cleaned(value: Any, depth: int = 0) -> Any:
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, float):
-        return value if abs(value) < MOST_NUMBER else 0.0  # also for what is not a number
+        return value if abs(value) < MAX_NUMBER else 0.0  # also for what is not a number
     if value is None or isinstance(value, bool | int):
         return value
-    if depth < MOST_DEPTH:
+    if depth < MAX_DEPTH:
         if isinstance(value, dict):
             return {cleaned(key, depth + 1): cleaned(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list):

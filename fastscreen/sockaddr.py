@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-_INDEX_MOST = 2**32 - 1  # sin6_scope_id
+_MAX_INDEX = 2**32 - 1  # sin6_scope_id
 
 
 def packed_path(path: str) -> bytes:
@@ -21,7 +21,7 @@ def packed_ip(address: str, port: int) -> bytes:
     if ":" not in host:
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
     index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
-    if index > _INDEX_MOST:
+    if index > _MAX_INDEX:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
     head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0)
     return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)

@@ -25,7 +25,7 @@ from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
 from fastscreen.tls import certificates
-from fastscreen.tls.process import Seat, TlsProcess
+from fastscreen.tls.process import TlsArgs, TlsProcess
 
 HANDSHAKES = 100  # a round
 ROUNDS = 10
@@ -90,7 +90,7 @@ def _serve(config: Config, orders: socket.socket, clients: socket.socket) -> Non
     code = 1
     try:
         found = certificates.read(config.tls.certificates)
-        seat = Seat(
+        args = TlsArgs(
             0,
             orders,
             clients,
@@ -99,7 +99,7 @@ def _serve(config: Config, orders: socket.socket, clients: socket.socket) -> Non
             memoryview(bytearray(1)),
             Conditions(memoryview(bytearray(conditions.SIZE))),
         )
-        code = TlsProcess(config, LogTarget(config), seat).run()
+        code = TlsProcess(config, LogTarget(config), args).run()
     finally:
         os._exit(code)
 

@@ -14,7 +14,7 @@ from fastscreen.escaping import escape_text
 
 VERSION = 1
 Moment = Annotated[float, Meta(ge=0, le=1e11)]
-_SIZE_MOST = 64 << 20  # octets
+_MAX_SIZE = 64 << 20  # octets
 
 
 class Entry(Struct, frozen=True):
@@ -54,7 +54,7 @@ def load(table: Path) -> tuple[State, str]:
     path = path_of(table)
     try:
         with path.open("rb") as file:
-            data = file.read(_SIZE_MOST)
+            data = file.read(_MAX_SIZE)
     except FileNotFoundError:
         return State(), ""
     try:
@@ -76,7 +76,7 @@ def is_of(table: Path, configuration: str) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(_SIZE_MOST), type=_Owned).configuration == configuration
+            return msgspec.json.decode(file.read(_MAX_SIZE), type=_Owned).configuration == configuration
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 

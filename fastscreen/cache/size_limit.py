@@ -24,7 +24,7 @@ _LOW = 0.85  # enough was dropped
 _STEP = 0.01  # of the limit: so much more must be in use before the next round, for a round may free no whole page
 _SHARE = 8  # one record in so many is dropped in a round
 CHUNK = 4096  # records that are compared with each other
-_LEAST = 1 << 20  # bytes: a file that may not grow may still become this large
+_MIN_SIZE = 1 << 20  # bytes: a file that may not grow may still become this large
 _SLACK = 16  # a file that may not grow keeps 1/16 more: without a free page no record could be dropped
 
 
@@ -120,7 +120,7 @@ class Room:
 
 
 def _with_slack(size: int) -> int:
-    return max(_LEAST, size + size // _SLACK)
+    return max(_MIN_SIZE, size + size // _SLACK)
 
 
 def in_use(environment: Any) -> int:

@@ -46,7 +46,7 @@ _START_LOCK_SECONDS = 3.0  # at the start clients wait; later only the writer's 
 _FULL_TURNS = 600  # without a dropped record, and the cache counts as large enough again
 _ROOM_SECONDS = 0.5  # of a turn, for dropping records
 _FULL_CHUNKS = 64  # of records that are dropped for one write to a full file
-_PUT_LEAST = 64  # records in a transaction that a full file must take
+_MIN_PUT = 64  # records in a transaction that a full file must take
 _UNWRITTEN_MAX = 100_000  # stamps kept while the disk takes none
 # Cleanup: the thread gives the interpreter back after a slice, so that the loop is never held longer.
 _SLICE = 128  # records
@@ -526,8 +526,8 @@ class Cache:
             except lmdb.MapFullError:
                 if chunks == _FULL_CHUNKS:
                     self._environment.reader_check()  # a dead process would keep pages from being used again
-                if size > _PUT_LEAST:
-                    size = max(_PUT_LEAST, size // 4)
+                if size > _MIN_PUT:
+                    size = max(_MIN_PUT, size // 4)
                 if chunks == 0 or not self._drop_chunk(share=4):
                     raise
                 chunks -= 1

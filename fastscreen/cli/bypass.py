@@ -21,7 +21,7 @@ Everything that shows fastscreen shows it in red meanwhile, and the log has a li
 {control_socket.EXIT_CODES}
 """
 
-MOST = 24 * 3600  # s
+MAX_SECONDS = 24 * 3600  # s
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +48,7 @@ def _time(text: str) -> int:
         seconds = Time().parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if seconds > MOST:
+    if seconds > MAX_SECONDS:
         raise argparse.ArgumentTypeError("at most 24h")
     return seconds
 

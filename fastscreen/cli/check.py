@@ -21,7 +21,7 @@ from fastscreen.cli.check_tls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.daemon import listeners
-from fastscreen.daemon.control_listener import PATH_MOST
+from fastscreen.daemon.control_listener import MAX_PATH
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.mta.ehlo_keywords import Keyword, keyword_words
 from fastscreen.process import descriptor_limits
@@ -229,8 +229,8 @@ def checked_control(config: Config, root: bool) -> Iterator[Check]:
     path, name = Path(config.control.path), escape_text(config.control.path, 200)
     try:
         folder = _nearest(path.parent)
-        if (octets := len(os.fsencode(path))) > PATH_MOST:
-            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {PATH_MOST}")
+        if (octets := len(os.fsencode(path))) > MAX_PATH:
+            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {MAX_PATH}")
         elif not folder.is_dir():
             yield Check("control.path", False, f"{name}: {escape_text(str(folder))} is no folder")
         elif path.exists() and not path.is_socket():

@@ -9,7 +9,7 @@ from fastscreen.cli.check_mta import ProbeError, try_resolver
 from fastscreen.config import Config, Endpoint
 from fastscreen.dns.health import known_lists
 from fastscreen.dns.health.monitor import NONE_HAS_ENTRIES
-from fastscreen.dns.health.probe import PATIENCE, Finding, Prober, probe
+from fastscreen.dns.health.probe import TIMEOUT, Finding, Prober, probe
 from fastscreen.dns.health.state import Why
 from fastscreen.dns.resolver import nameservers, system_nameservers
 
@@ -64,7 +64,7 @@ def _registration(domain: str) -> str:
 
 
 async def _probed(domains: Iterable[str], config: Config) -> list[Finding]:
-    prober = Prober(nameservers(config), PATIENCE)
+    prober = Prober(nameservers(config), TIMEOUT)
     try:
         return await asyncio.gather(*(probe(domain, prober.ask) for domain in domains))
     finally:

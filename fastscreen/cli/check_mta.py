@@ -14,9 +14,9 @@ import aiodns
 from fastscreen.config.model import Endpoint, Target
 from fastscreen.dns.resolver import Nameserver, asker
 from fastscreen.escaping import escape_text
-from fastscreen.mta.capabilities import Offer, asked, parse_offer
+from fastscreen.mta.capabilities import Capabilities, asked, parse_capabilities
 
-_MOST = 4096
+_MAX_REPLY = 4096
 
 
 class ProbeError(Exception):
@@ -46,13 +46,13 @@ def try_pass(path: str, timeout: float = 10.0) -> str:
     raise ProbeError(f"the MTA answered {escape_text(reply.decode('ascii', 'backslashreplace'), 500)} instead of 220")
 
 
-def try_proxy(target: Target, version: int, hostname: str, timeout: float = 10.0) -> Offer:
+def try_proxy(target: Target, version: int, hostname: str, timeout: float = 10.0) -> Capabilities:
     """Connect to an MTA behind a PROXY header that names no client; return what it announces. Raises ProbeError.
 
     timeout: seconds for all of it. The MTA is told QUIT in the end.
     """
     try:
-        return parse_offer(asyncio.run(asyncio.wait_for(asked(target, version, hostname), timeout)))
+        return parse_capabilities(asyncio.run(asyncio.wait_for(asked(target, version, hostname), timeout)))
     except TimeoutError:
         raise ProbeError(f"no answer within {timeout:g} s; does the port read the PROXY protocol?") from None
     except EOFError:
@@ -102,14 +102,14 @@ def _socket_trouble(path: str, error: OSError) -> str:
 def _read_reply(client: socket.socket, end: float, may_close: bool = False) -> bytes:
     """The last line of a reply, without CRLF; empty when the connection was closed."""
     data = b""
-    while len(data) < _MOST:
+    while len(data) < _MAX_REPLY:
         lines = data.split(b"\n")
         for line in lines[:-1]:
             if line[3:4] != b"-":
                 return line.rstrip(b"\r")
         client.settimeout(max(end - time.monotonic(), 0.001))
         try:
-            some = client.recv(_MOST)
+            some = client.recv(_MAX_REPLY)
         except TimeoutError:
             if may_close:
                 return b""

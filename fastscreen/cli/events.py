@@ -25,7 +25,7 @@ A line "--- 17 events lost ---" says that so many that matched are missing there
 """
 
 _RATE = 2000  # events a second, the most that the protocol gives
-_MOST_RECENT = 65536  # events; no ring of a worker's holds more
+_MAX_RECENT = 65536  # events; no ring of a worker's holds more
 _TIMED = frozenset(("greet", "handed", "hangup", "disconnect"))
 
 
@@ -47,8 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_RECENT:
-        raise argparse.ArgumentTypeError(f"a number from 1 to {_MOST_RECENT} is expected")
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MAX_RECENT:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {_MAX_RECENT} is expected")
     return int(text)
 
 

@@ -25,7 +25,7 @@ The fields of --json: docs/commands.md.
 """
 
 WIDTH = 80
-_LEAST_PAUSE = 0.2  # s
+_MIN_PAUSE = 0.2  # s
 _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
@@ -59,8 +59,8 @@ def pause(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not _LEAST_PAUSE <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"a number of seconds is expected, at least {_LEAST_PAUSE}")
+    if not _MIN_PAUSE <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"a number of seconds is expected, at least {_MIN_PAUSE}")
     return seconds
 
 

@@ -294,7 +294,7 @@ KEYS = (
     Key(
         "dnsbl.allowlist_threshold",
         "0",
-        kinds.Number(-kinds.MOST),
+        kinds.Number(-kinds.MAX_INT),
         "When negative: a client with this score or less skips all other tests.",
         ("postscreen_dnsbl_allowlist_threshold", "postscreen_dnsbl_whitelist_threshold"),
     ),

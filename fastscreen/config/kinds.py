@@ -18,8 +18,8 @@ from fastscreen.config.sites import parse_site
 from fastscreen.escaping import quoted
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-MOST = 2**31 - 1  # as Postfix: an int
-BANNER_MOST = 506  # RFC 5321 section 4.5.3.1.5: 512 octets with `220-` and CRLF
+MAX_INT = 2**31 - 1  # as Postfix: an int
+MAX_BANNER = 506  # RFC 5321 section 4.5.3.1.5: 512 octets with `220-` and CRLF
 MAX_ITEM_PROBLEMS = 20  # of one list that are named
 TABLE_TYPES = ("cidr", "texthash", "inline", "static", "regexp", "pcre")
 
@@ -86,7 +86,7 @@ class Banner(Text):
 
     def __init__(self, names: str, empty: bool = False) -> None:
         self.empty = empty
-        super().__init__(f"printable ASCII, at most {BANNER_MOST} characters; with {names} and $$ (a $)", BANNER_MOST)
+        super().__init__(f"printable ASCII, at most {MAX_BANNER} characters; with {names} and $$ (a $)", MAX_BANNER)
 
     def parse(self, value: object) -> str:
         text = super().parse(value)
@@ -164,10 +164,10 @@ class Flag:
 class Number:
     """A whole number between bounds, both allowed; `also` is one more value outside of them."""
 
-    def __init__(self, least: int, most: int = MOST, also: int | None = None) -> None:
+    def __init__(self, least: int, most: int = MAX_INT, also: int | None = None) -> None:
         self.least, self.most, self.also = least, most, also
-        self.allowed = f"a whole number from {least}" if most == MOST else f"a whole number from {least} to {most}"
-        if least == -MOST:
+        self.allowed = f"a whole number from {least}" if most == MAX_INT else f"a whole number from {least} to {most}"
+        if least == -MAX_INT:
             self.allowed = "a whole number"
         if also is not None:
             self.allowed = f"{also} or {self.allowed}"
@@ -205,11 +205,11 @@ class Time:
     def parse(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise ValueError(f"{shown(value)} is not a time; expected {self.allowed}")
-        found = _TIME.fullmatch(str(value) if isinstance(value, str) or 0 <= value <= MOST else "-")
+        found = _TIME.fullmatch(str(value) if isinstance(value, str) or 0 <= value <= MAX_INT else "-")
         if not found:
             raise ValueError(f"bad time {shown(value)}; expected {self.allowed}")
         seconds = int(found[1]) * UNITS[found[2] or self.unit]
-        if not self.least <= seconds <= MOST:
+        if not self.least <= seconds <= MAX_INT:
             raise ValueError(f"time {shown(value)} is out of bounds; expected {self.allowed}")
         return seconds
 

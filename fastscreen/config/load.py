@@ -14,7 +14,7 @@ import msgspec
 from fastscreen.config import suggest, syntax
 from fastscreen.config.errors import ConfigError
 from fastscreen.config.keys import KEYS, TABLES, Key
-from fastscreen.config.kinds import BANNER_MOST, Address, Hostname, SeveralErrors
+from fastscreen.config.kinds import MAX_BANNER, Address, Hostname, SeveralErrors
 from fastscreen.config.model import Config, Endpoint, ProxyPort
 from fastscreen.escaping import escape_text, quoted
 
@@ -206,6 +206,6 @@ def _expand(text: str, names: Mapping[str, str]) -> str:
         return names[name]
 
     expanded = _NAME.sub(one, text)
-    if len(expanded) > BANNER_MOST:
-        raise ValueError(f"{len(expanded)} characters; expected at most {BANNER_MOST}")
+    if len(expanded) > MAX_BANNER:
+        raise ValueError(f"{len(expanded)} characters; expected at most {MAX_BANNER}")
     return expanded

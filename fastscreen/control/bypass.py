@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fastscreen.core import EventReader
 
-MOST_SECONDS = 86400.0
+MAX_SECONDS = 86400.0
 
 
 class Bypass:

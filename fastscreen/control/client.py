@@ -20,10 +20,10 @@ import msgpack  # type: ignore[import-untyped]
 DEFAULT_PATH = "/run/fastscreen/control"
 PROTOCOL = 1
 LENGTH = 4  # octets in front of a frame
-MOST_FROM_DAEMON = 1 << 20  # octets of a frame
-MOST_TO_DAEMON = 64 << 10
-MOST_BATCHES = 40  # of events, kept for a subscriber that is slow: 10 s at 4 a second
-PATIENCE = 10.0  # s to wait for the greeting or an answer
+MAX_FROM_DAEMON = 1 << 20  # octets of a frame
+MAX_TO_DAEMON = 64 << 10
+MAX_BATCHES = 40  # of events, kept for a subscriber that is slow: 10 s at 4 a second
+TIMEOUT = 10.0  # s to wait for the greeting or an answer
 FULL_PAUSE = 0.25  # s between two attempts while all places are in use
 
 Map = dict[str, Any]
@@ -60,15 +60,15 @@ class Full(Refused):
 def packed(message: Map) -> bytes:
     """A frame. Raises ControlError when it is too long to send."""
     body: bytes = msgpack.packb(message)
-    if len(body) > MOST_TO_DAEMON:
-        raise ControlError(f"the request has {len(body)} octets, more than {MOST_TO_DAEMON}")
+    if len(body) > MAX_TO_DAEMON:
+        raise ControlError(f"the request has {len(body)} octets, more than {MAX_TO_DAEMON}")
     return len(body).to_bytes(LENGTH, "big") + body
 
 
 def body_length(head: bytes) -> int:
     """The octets behind a frame's length. Raises Malformed."""
     length = int.from_bytes(head, "big")
-    if not 0 < length <= MOST_FROM_DAEMON:
+    if not 0 < length <= MAX_FROM_DAEMON:
         raise Malformed(f"not fastscreen's protocol: a frame of {length} octets")
     return length
 
@@ -137,7 +137,7 @@ class Subscription:
         events, lost = message.get("events"), message.get("lost", 0)
         if not isinstance(events, list) or not isinstance(lost, int) or lost < 0:
             raise Malformed("not fastscreen's protocol: events that are none")
-        if len(self._batches) == MOST_BATCHES:
+        if len(self._batches) == MAX_BATCHES:
             dropped, missed = self._batches.popleft()
             self._lost += len(dropped) + missed
         self._batches.append((events, lost))
@@ -193,10 +193,10 @@ class Client:
             raise unreachable(path, error) from None
         client = cls(reader, writer, path)
         try:
-            client.hello = greeting(await asyncio.wait_for(client._frame(), PATIENCE))
+            client.hello = greeting(await asyncio.wait_for(client._frame(), TIMEOUT))
         except TimeoutError:
             writer.close()
-            raise Unreachable(f"{path}: no greeting within {PATIENCE:.0f} s") from None
+            raise Unreachable(f"{path}: no greeting within {TIMEOUT:.0f} s") from None
         except ControlError:
             writer.close()
             raise
@@ -207,9 +207,9 @@ class Client:
         """What fastscreen answers to a verb. Raises ControlError."""
         number, future = self._send(verb, arguments)
         try:
-            return await asyncio.wait_for(future, PATIENCE)
+            return await asyncio.wait_for(future, TIMEOUT)
         except TimeoutError:
-            raise Unreachable(f"{self.path}: no answer within {PATIENCE:.0f} s") from None
+            raise Unreachable(f"{self.path}: no answer within {TIMEOUT:.0f} s") from None
         finally:
             self._waiting.pop(number, None)
 
@@ -218,10 +218,10 @@ class Client:
         number, future = self._send("events", {"filter": filter, "rate": rate, "recent": recent})
         subscription = self._subscriptions[number] = Subscription(self, number)
         try:
-            await asyncio.wait_for(future, PATIENCE)
+            await asyncio.wait_for(future, TIMEOUT)
         except TimeoutError:
             self.forget(number)
-            raise Unreachable(f"{self.path}: no answer within {PATIENCE:.0f} s") from None
+            raise Unreachable(f"{self.path}: no answer within {TIMEOUT:.0f} s") from None
         except BaseException:
             self.forget(number)
             raise
@@ -291,7 +291,7 @@ class Client:
 
 
 def ask(path: str, verb: str, **arguments: Any) -> Any:
-    """What fastscreen answers to one request; blocks, at most `PATIENCE` seconds for each step. Raises ControlError."""
+    """What fastscreen answers to one request; blocks, at most `TIMEOUT` seconds for each step. Raises ControlError."""
     with _greeted(path) as control:
         control.sendall(packed({"id": 1, "do": verb, **arguments}))
         while (message := _read_frame(control, path)).get("id") != 1:
@@ -300,19 +300,19 @@ def ask(path: str, verb: str, **arguments: Any) -> Any:
 
 
 def look(path: str) -> None:
-    """Whether a fastscreen answers; blocks, at most `PATIENCE` seconds for each step. Raises ControlError."""
+    """Whether a fastscreen answers; blocks, at most `TIMEOUT` seconds for each step. Raises ControlError."""
     with _greeted(path):
         pass
 
 
 @contextlib.contextmanager
 def _greeted(path: str) -> Iterator[socket.socket]:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     with contextlib.ExitStack() as stack:
         try:
             while True:
                 control = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
-                control.settimeout(PATIENCE)
+                control.settimeout(TIMEOUT)
                 control.connect(path)
                 try:
                     greeting(_read_frame(control, path))
@@ -324,7 +324,7 @@ def _greeted(path: str) -> Iterator[socket.socket]:
                     time.sleep(FULL_PAUSE)
             yield control
         except TimeoutError:
-            raise Unreachable(f"{path}: no answer within {PATIENCE:.0f} s") from None
+            raise Unreachable(f"{path}: no answer within {TIMEOUT:.0f} s") from None
         except OSError as error:
             raise unreachable(path, error) from None
 

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Struct
 
 from fastscreen.control import acting, reading
-from fastscreen.control.context import House
+from fastscreen.control.context import ServerContext
 from fastscreen.control.protocol import Request, RequestError
 from fastscreen.control.session import Caller
 
-Handler = Callable[[House, Any, Caller, Request], Awaitable[Any]]
+Handler = Callable[[ServerContext, Any, Caller, Request], Awaitable[Any]]
 
 
 class Verb(Struct, frozen=True):
@@ -47,7 +47,7 @@ VERBS = {
 }
 
 
-async def answer(house: House, caller: Caller, request: Request) -> Any:
+async def answer(context: ServerContext, caller: Caller, request: Request) -> Any:
     """What `ok` is. RequestError."""
     verb = VERBS.get(request.verb)
     if verb is None:
@@ -60,15 +60,15 @@ async def answer(house: House, caller: Caller, request: Request) -> Any:
         raise RequestError(f"{request.verb}: {_one_line(error)}") from None
     try:
         if not verb.large:
-            return await verb.handler(house, arguments, caller, request)
-        async with house.turns[caller.may_act]:
-            return await verb.handler(house, arguments, caller, request)
+            return await verb.handler(context, arguments, caller, request)
+        async with context.turns[caller.may_act]:
+            return await verb.handler(context, arguments, caller, request)
     except RequestError:
         raise
     except ValueError as error:
         raise RequestError(_one_line(error)) from None
     except Exception as error:  # whatever it is: the others are served on
-        house.warn(f"control socket: {request.verb}: {type(error).__name__}: {_one_line(error)}")
+        context.warn(f"control socket: {request.verb}: {type(error).__name__}: {_one_line(error)}")
         raise RequestError(f"{request.verb}: failed, and the log says why") from None
 
 

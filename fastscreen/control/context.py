@@ -14,21 +14,20 @@ from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.control.bypass import Bypass
 from fastscreen.control.cache_store import Store, StoreError
 from fastscreen.control.client_names import ClientNames
-from fastscreen.control.crew import Crew
 from fastscreen.control.dnsbl_lookup import Said
 from fastscreen.control.events import ListNames, Rings
 from fastscreen.control.explain import Known
 from fastscreen.control.list_state import ListStates
 from fastscreen.control.protocol import RequestError
 from fastscreen.control.ptr import Reverse
-from fastscreen.control.questions import About
 from fastscreen.control.verdict import Limits
+from fastscreen.control.worker_rpc import About, WorkerRpc
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
 from fastscreen.dns.resolver import Nameserver, nameservers
 from fastscreen.process.conditions import Condition, Conditions
 from fastscreen.process.reload_state import ReloadState
-from fastscreen.process.warning_ring import WarningBook
+from fastscreen.process.warning_ring import WarningRing
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import AccessList, load_access, load_networks
 from fastscreen.tables import TableError
@@ -38,19 +37,19 @@ Result = TypeVar("Result")
 LARGE_AT_A_TIME = 2  # large answers that are made at a time
 
 
-class House:
-    """One hub's. pid, started: the supervisor's, s since 1970. books: everybody's warnings. tables: as the workers have
-    them, whatever became of the files. key: by which a client's worker is chosen. health: how the DNS lists are.
+class ServerContext:
+    """One control server's. pid, started: the supervisor's, s since 1970. warning_rings: the warnings of every process.
+    tables: as the workers have them, even if the files changed. key: chooses a client's worker. health: of DNS lists.
     """
 
     def __init__(
-        self, config: Config, log: Log, crew: Crew, memory: Sequence[memoryview], books: Sequence[WarningBook],
-        pid: int, started: float, tables: policy.Tables, key: int, health: HealthTable,
-        conditions: Sequence[Conditions], reload_state: ReloadState,
+        self, config: Config, log: Log, worker_rpc: WorkerRpc, memory: Sequence[memoryview],
+        warning_rings: Sequence[WarningRing], pid: int, started: float, tables: policy.Tables, key: int,
+        health: HealthTable, conditions: Sequence[Conditions], reload_state: ReloadState,
     ) -> None:  # fmt: skip
         self.log = log
-        self.crew = crew
-        self.books = books
+        self.worker_rpc = worker_rpc
+        self.warning_rings = warning_rings
         self.pid = pid
         self.health = health
         self._conditions = conditions
@@ -137,7 +136,7 @@ class House:
         return sorted(found.values(), key=lambda one: one.since)
 
     def share(self, worker: int) -> policy.Share:
-        return policy.Share(worker, len(self.crew))
+        return policy.Share(worker, len(self.worker_rpc))
 
     def pre_queue(self, worker: int) -> int:
         return policy.room(self.config, self.share(worker)).pre_queue
@@ -168,12 +167,12 @@ class House:
         return None
 
     async def about(self, address: str) -> list[Any]:
-        return await self.crew.ask_all(About(address))
+        return await self.worker_rpc.ask_all(About(address))
 
     async def known(self, address: str, stats: Sequence[Any]) -> Known:
         """What is known of a client. stats: the workers' counters."""
         about = await self.about(address)
-        worker = worker_of(address, len(self.crew), self._key, self.config.worker_prefix)
+        worker = worker_of(address, len(self.worker_rpc), self._key, self.config.worker_prefix)
         here = about[worker]
         sessions, shared, relayed, counted = (here["client"] or (0, None, 0, 0)) if here else (0, None, 0, 0)
         rates = here["rates"] if here else (0, 0)
@@ -217,5 +216,5 @@ class House:
         self._client_names.close()
         await asyncio.gather(self._reverse.close(), *self._closing)
         self.bypass.close()
-        self.crew.close()
+        self.worker_rpc.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

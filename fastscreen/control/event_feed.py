@@ -10,8 +10,8 @@ from fastscreen.core import Filter
 
 Map = dict[str, Any]
 
-RATE_MOST = 2000  # events a second
-RECENT_MOST = 2000
+MAX_RATE = 2000  # events a second
+MAX_RECENT = 2000
 A_SECOND = 4  # how often events are sent, at most
 
 

@@ -13,7 +13,7 @@ from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.control import dnsbl_lookup, scoring
 from fastscreen.control.dnsbl_lookup import Said
-from fastscreen.control.mx_policy import Door
+from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.serializers import stamp_shown
 from fastscreen.control.verdict import TESTS, Facts, Limits, judge
 from fastscreen.core import cache_key_of
@@ -23,7 +23,7 @@ from fastscreen.screening.access_list import AccessList
 
 Map = dict[str, Any]
 
-SECONDS_MOST = 7.0  # s for the lists, so that the caller has not given up
+MAX_SECONDS = 7.0  # s for the lists, so that the caller has not given up
 
 
 class Known(Struct, frozen=True):
@@ -44,15 +44,15 @@ class Known(Struct, frozen=True):
 
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
-    door: Door, out: frozenset[str], suspect: frozenset[str],
+    arrival: Arrival, out: frozenset[str], suspect: frozenset[str],
 ) -> Map:  # fmt: skip
-    """address: in the core's form. door: where it comes in. out: lists whose answers are ignored now. suspect: lists
+    """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
     whose listings are unsure.
     """
     sites = config.dnsbl.sites
     domains = config.dnsbl.domains
     wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
-    seconds = min(SECONDS_MOST, config.dnsbl.timeout, wait)
+    seconds = min(MAX_SECONDS, config.dnsbl.timeout, wait)
     live = await dnsbl_lookup.ask_lists(address, domains, nameservers(config), seconds)
     found = await asyncio.get_running_loop().run_in_executor(None, access.find, address)
     used = live | {domain: said for domain, said in known.kept.items() if domain in live}
@@ -73,7 +73,7 @@ async def explain(
         shown=shown,
         limits=known.limits,
         key=keys.shown(cache_key_of(address, config.cache.prefix)),
-        door=door,
+        arrival=arrival,
     )
     verdict = judge(config, facts)
     return {

@@ -10,12 +10,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from fastscreen.control.questions import Term
+from fastscreen.control.worker_rpc import Term
 from fastscreen.core import EVENTS, FINDINGS, STAGES, Filter
 from fastscreen.escaping import quoted
 
-TEXT_MOST = 1024  # characters of a filter
-WORD_MOST = 64  # octets that the core compares
+MAX_TEXT = 1024  # characters of a filter
+MAX_WORD = 64  # octets that the core compares
 
 _TOKEN = re.compile(r'\s*(-?)(?:"((?:[^"\\]|\\.)*)"(?=\s|$)|(\S+))', re.DOTALL)
 _COMPARED = re.compile(r"(score|age)(<=|>=|<|>|=)(.*)", re.DOTALL)
@@ -47,8 +47,8 @@ class Chosen(Struct, frozen=True):
 
 def compiled(text: str, lists: Sequence[str] = ()) -> Chosen:
     """Read a filter. lists: the DNSBL names as they are shown, by index. ValueError: one line."""
-    if len(text) > TEXT_MOST:
-        raise ValueError(f"filter: longer than {TEXT_MOST} characters")
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"filter: longer than {MAX_TEXT} characters")
     terms: list[Term] = []
     named: set[int] = set()
     others: set[int] = set()
@@ -158,8 +158,8 @@ def _words(text: str, negated: bool) -> Term:
         raise ValueError("a term is empty; - stands in front of one")
     if not text.isprintable():
         raise ValueError("control characters cannot be searched for")
-    if len(octets) > WORD_MOST:
-        raise ValueError(f"{quoted(text, 20)}: longer than {WORD_MOST} octets")
+    if len(octets) > MAX_WORD:
+        raise ValueError(f"{quoted(text, 20)}: longer than {MAX_WORD} octets")
     return ("text", "=", octets, negated)
 
 

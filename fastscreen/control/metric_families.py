@@ -44,7 +44,7 @@ class Snapshot:
         yield from self._mta()
         yield from self._lists()
         yield from self._workers()
-        yield from self._daemon()
+        yield from self._args()
 
     def _front_door(self) -> Iterator[Metric]:
         counts, details = self._status["counts"], self._details
@@ -159,7 +159,7 @@ class Snapshot:
         yield _gauge("post_queue_limit", "Hand-offs in flight at most", limits["post_queue"])
         yield _gauge("workers", "Workers that answered", len(workers))
 
-    def _daemon(self) -> Iterator[Metric]:
+    def _args(self) -> Iterator[Metric]:
         status = self._status
         yield _gauge("shadow", "1: in shadow mode, nobody is turned away", status["mode"] == "shadow")
         if (cache := status["cache"]) is not None:

@@ -13,45 +13,45 @@ import socket
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from fastscreen.control import stats
-from fastscreen.control.context import House
+from fastscreen.control.context import ServerContext
 from fastscreen.control.metric_families import Snapshot, Worker
-from fastscreen.control.questions import Lists, Stats
+from fastscreen.control.worker_rpc import Lists, Stats
 
-SCRAPERS_MOST = 8
-REQUEST_MOST = 8192  # octets, headers and all
-PATIENCE = 10.0  # s for a request to come, and for its answer to be read
+MAX_SCRAPERS = 8
+MAX_REQUEST = 8192  # octets, headers and all
+TIMEOUT = 10.0  # s for a request to come, and for its answer to be read
 _NO_BODY = b"Content-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-async def serve(house: House, listener: socket.socket) -> asyncio.Server:
+async def serve(context: ServerContext, listener: socket.socket) -> asyncio.Server:
     """Serve at a listening socket, TCP or Unix."""
-    door = _Door(house)
+    door = _Door(context)
     if listener.family == socket.AF_UNIX:
-        return await asyncio.start_unix_server(door.called, sock=listener, limit=REQUEST_MOST)
-    return await asyncio.start_server(door.called, sock=listener, limit=REQUEST_MOST)
+        return await asyncio.start_unix_server(door.called, sock=listener, limit=MAX_REQUEST)
+    return await asyncio.start_server(door.called, sock=listener, limit=MAX_REQUEST)
 
 
 class _Door:
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, context: ServerContext) -> None:
+        self._house = context
         self._scrapers: dict[asyncio.StreamWriter, bool] = {}
         """The oldest first; whether it has asked."""
 
     async def called(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._scrapers) >= SCRAPERS_MOST and not self._make_room():
+        if len(self._scrapers) >= MAX_SCRAPERS and not self._make_room():
             writer.transport.abort()
             return
         self._scrapers[writer] = False
         try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     request = await _request(reader)
                 if writer not in self._scrapers:
                     return
                 self._scrapers[writer] = True
                 writer.write(await self._answer(request))
                 writer.close()
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await writer.wait_closed()
         finally:
             writer.transport.abort()
@@ -75,22 +75,25 @@ class _Door:
             return b"HTTP/1.0 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n" + _NO_BODY
         if path.partition(b"?")[0] != b"/metrics":
             return b"HTTP/1.0 404 Not Found\r\n" + _NO_BODY
-        house = self._house
-        body = generate_latest(await _snapshot(house))
+        context = self._house
+        body = generate_latest(await _snapshot(context))
         head = f"HTTP/1.0 200 OK\r\nContent-Type: {CONTENT_TYPE_PLAIN_0_0_4}\r\n"
         head += f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         return head.encode() + (body if method == b"GET" else b"")
 
 
-async def _snapshot(house: House) -> Snapshot:
-    status, dnsbl = await stats.status(house), await stats.dnsbl(house)
-    answers, lists = await house.crew.ask_all(Stats()), await house.crew.ask_all(Lists())  # the same answers again
+async def _snapshot(context: ServerContext) -> Snapshot:
+    status, dnsbl = await stats.status(context), await stats.dnsbl(context)
+    answers, lists = (
+        await context.worker_rpc.ask_all(Stats()),
+        await context.worker_rpc.ask_all(Lists()),
+    )  # the same answers again
     workers = {
-        str(at + 1): Worker(about, stats.by_name(house, listed or []))
+        str(at + 1): Worker(about, stats.by_name(context, listed or []))
         for at, (about, listed) in enumerate(zip(answers, lists, strict=True))
         if about is not None
     }
-    return Snapshot(status, dnsbl, house.rings.details(), workers)
+    return Snapshot(status, dnsbl, context.rings.details(), workers)
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes] | None:

@@ -12,7 +12,7 @@ from fastscreen.screening.access_list import member
 from fastscreen.screening.policy import ALL
 
 
-class Door(Struct, frozen=True):
+class Arrival(Struct, frozen=True):
     """server: the address where it comes in; empty: any. open: a client may pass there. others: not everywhere."""
 
     server: str = ""
@@ -20,12 +20,12 @@ class Door(Struct, frozen=True):
     others: bool = False
 
 
-def door(config: Config, interfaces: NetworkTable, client: str, server: str) -> Door:
+def arrival(config: Config, interfaces: NetworkTable, client: str, server: str) -> Arrival:
     """server: where the client is said to come in; empty: wherever it may pass, if there is such an address."""
     if config.access.allowlist_interfaces == ALL:
-        return Door(server)
+        return Arrival(server)
     if server:
-        return Door(server, member(interfaces, server))
+        return Arrival(server, member(interfaces, server))
     version = ipaddress.ip_address(client).version
     ours = [ipaddress.ip_address(address.host) for address in config.listen.ports]
     named = [str(address) for address in ours if address.version == version and not address.is_unspecified]
@@ -33,5 +33,5 @@ def door(config: Config, interfaces: NetworkTable, client: str, server: str) -> 
     sure = bool(named) and not config.listen.proxy and not any(address.is_unspecified for address in ours)
     closed = [address for address in named if not member(interfaces, address)]
     if sure and len(closed) == len(named):
-        return Door(closed[0], False)
-    return Door("", True, True)
+        return Arrival(closed[0], False)
+    return Arrival("", True, True)

@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Struct
 
 LENGTH = 4  # octets
-MOST_IN = 64 << 10
-MOST_OUT = 1 << 20
+MAX_IN = 64 << 10
+MAX_OUT = 1 << 20
 
 Map = dict[str, Any]
 
@@ -35,16 +35,16 @@ class Request(Struct, frozen=True):
 def packed(message: Map) -> bytes:
     """A frame. RequestError: it would be too long."""
     body = msgspec.msgpack.encode(message)
-    if len(body) > MOST_OUT:
-        raise RequestError(f"the answer has {len(body)} octets, more than {MOST_OUT}: ask for less")
+    if len(body) > MAX_OUT:
+        raise RequestError(f"the answer has {len(body)} octets, more than {MAX_OUT}: ask for less")
     return len(body).to_bytes(LENGTH, "big") + body
 
 
 def body_length(head: bytes) -> int:
     """How many octets follow. FrameError."""
     length = int.from_bytes(head, "big")
-    if not 0 < length <= MOST_IN:
-        raise FrameError(f"a frame of {length} octets; expected 1 to {MOST_IN}")
+    if not 0 < length <= MAX_IN:
+        raise FrameError(f"a frame of {length} octets; expected 1 to {MAX_IN}")
     return length
 
 

@@ -12,8 +12,8 @@ import pycares
 
 from fastscreen.dns.resolver import Nameserver, asker
 
-SECONDS_MOST = 5.0
-_NAME_MOST = 253  # octets
+MAX_SECONDS = 5.0
+_MAX_NAME = 253  # octets
 _LABEL = r"(?!-)[a-zA-Z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.ASCII)
 
@@ -26,9 +26,9 @@ class Reverse:
         self._resolver: aiodns.DNSResolver | None = None
 
     async def name(self, address: str) -> str:
-        """The name, in lower case; "": none that may be shown. Takes SECONDS_MOST; raises nothing but cancellation."""
+        """The name, in lower case; "": none that may be shown. Takes MAX_SECONDS; raises nothing but cancellation."""
         try:
-            async with asyncio.timeout(SECONDS_MOST):
+            async with asyncio.timeout(MAX_SECONDS):
                 return await self._verified(ipaddress.ip_address(address))
         except (aiodns.error.DNSError, TimeoutError, ValueError):
             return ""
@@ -47,7 +47,7 @@ class Reverse:
 
     async def _ask(self, name: str, kind: str) -> list[object]:
         if self._resolver is None:
-            self._resolver = asker(self.nameservers, SECONDS_MOST)
+            self._resolver = asker(self.nameservers, MAX_SECONDS)
         result = await self._resolver.query_dns(name, kind)
         return [record.data for record in result.answer]
 
@@ -60,4 +60,4 @@ class Reverse:
 
 def is_hostname(name: object) -> bool:
     """Letters, digits, hyphens, underscores and dots, and not to be mistaken for an address."""
-    return isinstance(name, str) and len(name) <= _NAME_MOST and _NAME.fullmatch(name) is not None
+    return isinstance(name, str) and len(name) <= _MAX_NAME and _NAME.fullmatch(name) is not None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Map = dict[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-STAMP_MOST = 2**40  # s since 1970
+MAX_STAMP = 2**40  # s since 1970
 NAMES = FINDINGS[:TESTS]
 
 
@@ -77,7 +77,7 @@ def _stamp(value: object) -> int:
         return NEW
     if value == "disabled":
         return DISABLED
-    if isinstance(value, bool) or not isinstance(value, int | float) or not DISABLED < value <= STAMP_MOST:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not DISABLED < value <= MAX_STAMP:
         raise RequestError('stamps: a time in seconds since 1970, "never" or "disabled" is wanted')
     return int(value)
 

@@ -15,10 +15,10 @@ from fastscreen import __version__
 from fastscreen.config import Config
 from fastscreen.control import commands, metrics, protocol
 from fastscreen.control.callers import CALLERS_MAX, Callers
-from fastscreen.control.context import House
-from fastscreen.control.crew import Crew
+from fastscreen.control.context import ServerContext
 from fastscreen.control.protocol import Request
 from fastscreen.control.session import Caller
+from fastscreen.control.worker_rpc import WorkerRpc
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
@@ -26,7 +26,7 @@ from fastscreen.process.ipc import Reload, ReopenLog
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.process.reload_state import ReloadState
-from fastscreen.process.warning_ring import WarningBook
+from fastscreen.process.warning_ring import WarningRing
 from fastscreen.screening import policy
 
 _PR_SET_NAME = 15
@@ -36,12 +36,11 @@ NAME = b"fastscreen-hub"  # as top and ps show it, at most 15 octets
 NICENESS = 10  # where there is not CPU enough, mail goes first
 
 
-class Daemon(Struct, frozen=True):
-    """What the hub has of the daemon. pid, started: the supervisor's, s since 1970. channel: to it. control: the
-    listening socket. questions, rings: by worker. books: the workers' warnings, the supervisor's, the hub's. tables: as
-    the workers have them. key: by which a client's worker is chosen. health: how the DNS lists are. pulse: an octet
-    that changes every second, as long as the loop turns. condition_memory: in the order of books.
-    reload_state: how the last reload ended.
+class ControlArgs(Struct, frozen=True):
+    """What the control server is started with. pid, started: the supervisor's, s since 1970. channel: to it. control:
+    the listening socket. rpc, rings: by worker. warning_rings: of the workers, the supervisor, the control server.
+    tables: as the workers have them. key: chooses a client's worker. health: of the DNS lists. heartbeat: a byte that
+    changes every second while the loop runs. condition_memory: in the order of warning_rings.
     """
 
     pid: int
@@ -49,24 +48,24 @@ class Daemon(Struct, frozen=True):
     channel: socket.socket
     control: socket.socket | None
     metrics: socket.socket | None
-    questions: Sequence[socket.socket]
+    rpc: Sequence[socket.socket]
     rings: Sequence[memoryview]
-    books: Sequence[memoryview]
+    warning_rings: Sequence[memoryview]
     condition_memory: Sequence[memoryview]
     tables: policy.Tables
     key: int
     health: HealthTable
-    pulse: memoryview
+    heartbeat: memoryview
     reload_state: ReloadState
 
 
 class Hub:
     """One hub from start to end, in a process of its own that is already the user without rights."""
 
-    def __init__(self, settings: Config, target: LogTarget, daemon: Daemon) -> None:
+    def __init__(self, settings: Config, target: LogTarget, args: ControlArgs) -> None:
         self._config = settings
         self._target = target
-        self._daemon = daemon
+        self._args = args
         self._exit_code = 0
         self._errors = LoopErrors(target.log, self._give_up)
         self._callers = Callers()
@@ -83,30 +82,30 @@ class Hub:
         loop = asyncio.get_running_loop()
         self._errors.install(loop)
         self._ended = asyncio.Event()
-        daemon = self._daemon
-        books = [WarningBook(memory) for memory in daemon.books]
-        self._house = House(
+        args = self._args
+        warning_rings = [WarningRing(memory) for memory in args.warning_rings]
+        self._house = ServerContext(
             self._config,
             self._target.log,
-            Crew(daemon.questions),
-            daemon.rings,
-            books,
-            daemon.pid,
-            daemon.started,
-            daemon.tables,
-            daemon.key,
-            daemon.health,
-            [Conditions(memory) for memory in daemon.condition_memory],
-            daemon.reload_state,
+            WorkerRpc(args.rpc),
+            args.rings,
+            warning_rings,
+            args.pid,
+            args.started,
+            args.tables,
+            args.key,
+            args.health,
+            [Conditions(memory) for memory in args.condition_memory],
+            args.reload_state,
         )
-        loop.add_reader(daemon.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
+        loop.add_reader(args.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
         beating = loop.create_task(self._beat())
         sweeping = loop.create_task(self._sweep())
         servers = []
-        if daemon.control is not None:
-            servers.append(await asyncio.start_unix_server(self._called, sock=daemon.control, limit=protocol.MOST_IN))
-        if daemon.metrics is not None:
-            servers.append(await metrics.serve(self._house, daemon.metrics))
+        if args.control is not None:
+            servers.append(await asyncio.start_unix_server(self._called, sock=args.control, limit=protocol.MAX_IN))
+        if args.metrics is not None:
+            servers.append(await metrics.serve(self._house, args.metrics))
         await self._ended.wait()
         for server in servers:
             server.close()
@@ -127,7 +126,7 @@ class Hub:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(child.TICK)
-            child.beat(self._daemon.pulse)
+            child.beat(self._args.heartbeat)
             self._target.tick()
 
     # ---- callers
@@ -154,10 +153,10 @@ class Hub:
         return {
             "fastscreen": __version__,
             "protocol": 1,
-            "pid": self._daemon.pid,
-            "workers": len(self._daemon.rings),
+            "pid": self._args.pid,
+            "workers": len(self._args.rings),
             "hostname": self._config.hostname,
-            "started": self._daemon.started,
+            "started": self._args.started,
         }
 
     async def _answer(self, caller: Caller, request: Request) -> object:
@@ -167,7 +166,7 @@ class Hub:
 
     def _ordered(self) -> None:
         try:
-            order, descriptors = ipc.receive_order(self._daemon.channel)
+            order, descriptors = ipc.receive_order(self._args.channel)
         except BlockingIOError:
             return
         match order:
@@ -177,5 +176,5 @@ class Hub:
                 self._config, _ = ipc.read_settings(descriptors[0])
                 self._house.configure(self._config)
             case _:
-                asyncio.get_running_loop().remove_reader(self._daemon.channel.fileno())
+                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
                 self._ended.set()

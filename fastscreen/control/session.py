@@ -13,7 +13,7 @@ from fastscreen.control.event_feed import A_SECOND, Feed
 from fastscreen.control.protocol import FrameError, Request, RequestError
 
 AT_A_TIME = 8  # requests of one caller
-FEEDS_MOST = 8
+MAX_FEEDS = 8
 EVENTS_HELD = 256 << 10  # bytes not taken yet: no events are added
 ANSWERS_HELD = 4 << 20  # bytes not taken yet: the caller has left, as far as we are concerned
 REQUEST_SECONDS = 10.0  # until the first request is complete, and for each one that has begun
@@ -198,8 +198,8 @@ class Caller:
 
     def follow(self, number: int | float, feed: Feed, recent: list[Map]) -> None:
         """Send events from now on, as those of request `number`. RequestError: too many, or the number is taken."""
-        if number in self._feeds or len(self._feeds) >= FEEDS_MOST:
-            raise RequestError(f"at most {FEEDS_MOST} subscriptions at a time, each with an id of its own")
+        if number in self._feeds or len(self._feeds) >= MAX_FEEDS:
+            raise RequestError(f"at most {MAX_FEEDS} subscriptions at a time, each with an id of its own")
         self._feeds[number] = feed
         self._loop.call_soon(self._send_events, number, recent, 0)  # behind the `ok`
         if self._feeding is None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from fastscreen import __version__
 from fastscreen.control import scoring
-from fastscreen.control.context import House
+from fastscreen.control.context import ServerContext
 from fastscreen.control.protocol import RequestError
-from fastscreen.control.questions import Lists, Stats
+from fastscreen.control.worker_rpc import Lists, Stats
 from fastscreen.core import latency_percentile
 from fastscreen.dns.health.state import State
 from fastscreen.process.reload_state import Attempts
@@ -37,44 +37,44 @@ _OWN = (
 _SUMMED = ("asked", "answered", "listed", "unique", "timed_out", "errors")
 
 
-async def status(house: House) -> Map:
-    answers = await house.crew.ask_all(Stats())
+async def status(context: ServerContext) -> Map:
+    answers = await context.worker_rpc.ask_all(Stats())
     workers = [_worker(at, answer) for at, answer in enumerate(answers) if answer is not None]
-    limits = house.config.limits
+    limits = context.config.limits
     shown: Map = {
         "time": time.time(),
-        "started": house.started,
+        "started": context.started,
         "version": __version__,
-        "hostname": house.config.hostname,
-        "pid": house.pid,
-        "mode": house.config.mode,
-        "bypass_until": house.bypass.until,
+        "hostname": context.config.hostname,
+        "pid": context.pid,
+        "mode": context.config.mode,
+        "bypass_until": context.bypass.until,
         "limits": {
-            "pre_queue": sum(house.pre_queue(at) for at in range(len(house.crew))),
+            "pre_queue": sum(context.pre_queue(at) for at in range(len(context.worker_rpc))),
             "post_queue": limits.post_queue,
             "client_connection_count": limits.client_connection_count,
         },
-        "counts": house.rings.counts(),
+        "counts": context.rings.counts(),
         "workers": workers,
         "cache": None,
-        "lists": len(house.domains),
-        "lists_out": [house.shown.get(domain, domain) for domain in house.domains if domain in house.lists_out],
+        "lists": len(context.domains),
+        "lists_out": [context.shown.get(domain, domain) for domain in context.domains if domain in context.lists_out],
     }
     shown["conditions"] = [
-        {"kind": one.kind.label, "since": one.since, "text": house.masked(one.text), "remedy": one.kind.remedy}
-        for one in house.conditions()
+        {"kind": one.kind.label, "since": one.since, "text": context.masked(one.text), "remedy": one.kind.remedy}
+        for one in context.conditions()
     ]
-    shown["reload"] = outcome(house, house.reload_state.reload)
-    shown["reopen"] = outcome(house, house.reload_state.reopen)
-    shown["restart"] = outcome(house, house.reload_state.restart)
+    shown["reload"] = outcome(context, context.reload_state.reload)
+    shown["reopen"] = outcome(context, context.reload_state.reopen)
+    shown["restart"] = outcome(context, context.reload_state.restart)
     with contextlib.suppress(RequestError):
-        shown["cache"] = await cache(house, answers)
+        shown["cache"] = await cache(context, answers)
     if missing := [at + 1 for at, answer in enumerate(answers) if answer is None]:
         shown["missing"] = missing
     return shown
 
 
-def outcome(house: House, attempts: Attempts) -> Map | None:
+def outcome(context: ServerContext, attempts: Attempts) -> Map | None:
     """How the last reload (or reopening of the log, or refused restart) ended; before the first: as the start did."""
     last = attempts.read()
     if last is None:
@@ -83,9 +83,9 @@ def outcome(house: House, attempts: Attempts) -> Map | None:
         "begun": last.begun,
         "finished": last.finished,
         "ok": last.ok,
-        "text": house.masked(last.text),
+        "text": context.masked(last.text),
         "time": last.time or None,
-        "success_time": last.success_time or house.started,
+        "success_time": last.success_time or context.started,
     }
 
 
@@ -115,9 +115,9 @@ def _cpu(pid: int) -> float:
     return 0.0
 
 
-async def cache(house: House, answers: Sequence[Map | None]) -> Map:
+async def cache(context: ServerContext, answers: Sequence[Map | None]) -> Map:
     """answers: the workers' counters. RequestError: there is no cache, or it cannot be read."""
-    found = await house.cached(lambda store: store.stats(house.enabled, time.time()))
+    found = await context.cached(lambda store: store.stats(context.enabled, time.time()))
     there = [answer for answer in answers if answer is not None]
     found["hits"] = sum(answer["cache_hits"] for answer in there)
     found["misses"] = sum(answer["cache_misses"] for answer in there)
@@ -127,14 +127,14 @@ async def cache(house: House, answers: Sequence[Map | None]) -> Map:
 # ---- lists
 
 
-def by_name(house: House, answer: Sequence[Map]) -> dict[str, Map]:
+def by_name(context: ServerContext, answer: Sequence[Map]) -> dict[str, Map]:
     """A worker's counters by a list's name as it is shown: `dnsbl.reply_map` may give one name to many lists.
 
     answer: its answer to `Lists`. A worker may have other lists just now, while a reload is under way.
     """
     found: dict[str, Map] = {}
-    for domain, one in zip(house.domains, answer, strict=False):
-        name = house.shown.get(domain, domain)
+    for domain, one in zip(context.domains, answer, strict=False):
+        name = context.shown.get(domain, domain)
         if one["list"] == name:
             total = found.setdefault(name, dict.fromkeys(_SUMMED, 0))
             for field in _SUMMED:
@@ -142,23 +142,23 @@ def by_name(house: House, answer: Sequence[Map]) -> dict[str, Map]:
     return found
 
 
-async def dnsbl(house: House) -> Map:
-    answers = await house.crew.ask_all(Lists())
+async def dnsbl(context: ServerContext) -> Map:
+    answers = await context.worker_rpc.ask_all(Lists())
     missing = [at + 1 for at, answer in enumerate(answers) if answer is None]
     lists = []
-    for at, domain in enumerate(house.domains):
-        name = house.shown.get(domain, domain)
+    for at, domain in enumerate(context.domains):
+        name = context.shown.get(domain, domain)
         # A worker that has other lists just now (a reload is under way) is left out.
         counted = [answer[at] for answer in answers if answer and at < len(answer) and answer[at]["list"] == name]
         total: Map = {field: sum(one[field] for one in counted) for field in _SUMMED}
-        health = house.list_health(domain)
+        health = context.list_health(domain)
         latency = [sum(column) for column in zip(*(one["latency"] for one in counted), strict=True)]
         lists.append(
             {
                 "list": name,
                 "sites": [
                     {"filter": scoring.filter_text(site), "weight": site.weight}
-                    for site in house.config.dnsbl.sites
+                    for site in context.config.dnsbl.sites
                     if site.domain == domain
                 ],
                 **total,
@@ -166,10 +166,10 @@ async def dnsbl(house: House) -> Map:
                 "p95": latency_percentile(latency, 0.95),
                 "state": health.state.name.lower()
                 if health.state is not State.WELL
-                else house.recent.state(house.config, f"{at} {domain}", total, latency),
+                else context.recent.state(context.config, f"{at} {domain}", total, latency),
                 "why": health.why.text if health.state is State.OUT else "",
             }
         )
-    config = house.config.dnsbl
+    config = context.config.dnsbl
     shown = {"threshold": config.threshold, "allowlist_threshold": config.allowlist_threshold, "lists": lists}
     return shown | {"missing": missing} if missing else shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from fastscreen.config.model import Action, Config, Proxy
-from fastscreen.control.mx_policy import Door
+from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.scoring import Score
 from fastscreen.core import FINDINGS
 from fastscreen.escaping import quoted
@@ -36,7 +36,7 @@ class Facts(Struct, frozen=True):
     """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
     for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or
     shared by its sessions; None: there is none. score: None when no list is configured. asked: how many lists are;
-    those that are out are not. limits: of its worker. key: by which the cache knows it. door: where it comes in.
+    those that are out are not. limits: of its worker. key: by which the cache knows it. arrival: where it comes in.
     """
 
     address: str
@@ -54,7 +54,7 @@ class Facts(Struct, frozen=True):
     shown: dict[str, str]
     limits: Limits
     key: str
-    door: Door
+    arrival: Arrival
 
 
 class Step(Struct, frozen=True):
@@ -126,13 +126,13 @@ def judge(config: Config, facts: Facts) -> Verdict:
         if not config.shadow:
             return found.end("busy", "limits", f"turned away: {text}", reply)
         found.add("limits", f"{text}: {_SHADOW} {reply}")
-    shut = not facts.door.open
+    shut = not facts.arrival.open
     vetoed = shut and not config.shadow
     if shut:
-        found.add("interface", f"{facts.door.server} is not in access.allowlist_interfaces: nobody passes there")
+        found.add("interface", f"{facts.arrival.server} is not in access.allowlist_interfaces: nobody passes there")
         if not vetoed:
             found.add("interface", f"{_SHADOW} {LATER}")
-    elif facts.door.others:
+    elif facts.arrival.others:
         found.add("interface", "at an address that is not in access.allowlist_interfaces it would be refused with 450")
     if limits.sessions + 1 - limits.handoffs > limits.pre_queue:
         text = f"{limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"

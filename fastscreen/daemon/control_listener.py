@@ -15,7 +15,7 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.process.safe_open import Account, account, acting_as, located, make_folder
 
 BACKLOG = 64
-PATH_MOST = 107  # octets in sockaddr_un
+MAX_PATH = 107  # octets in sockaddr_un
 MODE = 0o660
 
 
@@ -75,8 +75,8 @@ def make_waiting(path: Path, user: str, group: str) -> ControlSocket:
 
 
 def _make(path: Path, wanted: Path, user: str, group: str) -> ControlSocket:
-    if len(os.fsencode(path)) > PATH_MOST:
-        raise OSError(errno.ENAMETOOLONG, f"longer than {PATH_MOST - len(path.name) + len(wanted.name)} octets")
+    if len(os.fsencode(path)) > MAX_PATH:
+        raise OSError(errno.ENAMETOOLONG, f"longer than {MAX_PATH - len(path.name) + len(wanted.name)} octets")
     make_folder(path.parent, user, mode=0o755)
     gid = grp.getgrnam(group).gr_gid if group else -1
     who = account(user) if os.geteuid() == 0 else None

@@ -15,19 +15,19 @@ from fastscreen.allowlist import lists
 from fastscreen.cache import use_mark
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
-from fastscreen.control import questions
+from fastscreen.control import worker_rpc
 from fastscreen.daemon import control_listener, systemd_notify, systemd_sockets
 from fastscreen.daemon.listeners import inbox, listen, new_key
 from fastscreen.dns.health import state
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.process import conditions, ipc, oom, privileges, reload_state, warning_ring
-from fastscreen.process.child import Place
+from fastscreen.process.child import Child
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import ReopenLog
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.signals import SignalReader
-from fastscreen.process.warning_ring import WarningBook
+from fastscreen.process.warning_ring import WarningRing
 from fastscreen.screening import policy
 from fastscreen.tls import key_reader
 from fastscreen.tls.certificates import Certificates
@@ -36,7 +36,7 @@ from fastscreen.tls.key_reader import KeyReader
 RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
 
 
-class Holdings:
+class Resources:
     """One daemon's, from start to end. Made in the order of the methods: `bind` as root, `read`, `share`."""
 
     target: LogTarget
@@ -49,9 +49,9 @@ class Holdings:
     """An octet for each of `watched`, which it changes every second."""
     rings: list[memoryview]
     """Events, by worker."""
-    questions: list[tuple[socket.socket, socket.socket]]
+    rpc_pairs: list[tuple[socket.socket, socket.socket]]
     """By worker: the hub's end and the worker's. Empty without a hub."""
-    books: list[memoryview]
+    warning_rings: list[memoryview]
     """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
     condition_memory: list[memoryview]
     """Conditions of each process, in the order of `books`."""
@@ -74,12 +74,12 @@ class Holdings:
         """By which a client's worker is chosen."""
         self.groups: dict[Endpoint, list[socket.socket]] = {}
         """Listening sockets, one for each worker."""
-        self.places: list[Place] = []
+        self.children: list[Child] = []
         """The workers'."""
-        self.hub = Place("hub")
-        self.refresher = Place("allowlist")
+        self.control_process = Child("hub")
+        self.refresher = Child("allowlist")
         """Where a refresh of the lists takes place, now and then."""
-        self.tls: list[Place] = []
+        self.tls: list[Child] = []
         """The TLS processes'."""
         self.certificates: Certificates | None = None
         self.key_reader: KeyReader | None = None
@@ -91,9 +91,9 @@ class Holdings:
         """The user that this process becomes; "": it stays as it is."""
         self.inboxes: list[tuple[socket.socket, socket.socket]] = []
         """By worker: where its clients are passed to it, the sending and the receiving end. Empty with one worker."""
-        self.trials: list[Place] = []
+        self.trials: list[Child] = []
         """Children that try something and report how it went."""
-        self.former: list[Place] = []
+        self.former: list[Child] = []
         """Processes of the program before a restart, which let their clients finish."""
         self.oom = oom.opened()
         self.signals: SignalReader | None = None
@@ -214,8 +214,8 @@ class Holdings:
             self.control, news = self._retry(self.control, Path(path), Kind.CONTROL, "control.path")
             again = again or news
         if where is not None:
-            place = Path(where) if isinstance(where, str) else where
-            self.metrics, news = self._retry(self.metrics, place, Kind.METRICS, "metrics.listen")
+            child = Path(where) if isinstance(where, str) else where
+            self.metrics, news = self._retry(self.metrics, child, Kind.METRICS, "metrics.listen")
             again = again or news
         return again
 
@@ -245,11 +245,11 @@ class Holdings:
         return any(where and (door is None or door.awaited is not None) for where, door in wanted)
 
     @property
-    def wants_hub(self) -> bool:
+    def wants_control(self) -> bool:
         return self.control is not None or self.metrics is not None
 
     @property
-    def may_want_hub(self) -> bool:
+    def may_want_control(self) -> bool:
         """Now or later."""
         return bool(self.config.control.path) or self.config.metrics.listen is not None
 
@@ -262,22 +262,22 @@ class Holdings:
 
     def share(self, count: int) -> None:
         """Make the workers' places and the memory that outlives each of them."""
-        self.places = [Place(f"worker {number + 1}", number) for number in range(count)]
+        self.children = [Child(f"worker {number + 1}", number) for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, use_mark.SIZE * count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, state.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
         self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
         if not self.inboxes and count > 1:  # a restart keeps them
             self.inboxes = [inbox() for _ in range(count)]
-        self.questions = [questions.pair() for _ in range(count)] if self.may_want_hub else []
+        self.rpc_pairs = [worker_rpc.pair() for _ in range(count)] if self.may_want_control else []
         processes = self.config.tls.processes
-        self.tls = [Place(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
+        self.tls = [Child(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
         self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
-        self.books = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 3)]
-        self.target.log.on_warning = WarningBook(self.books[-2]).write
-        self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.books]
+        self.warning_rings = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 3)]
+        self.target.log.on_warning = WarningRing(self.warning_rings[-2]).write
+        self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.warning_rings]
         self.conditions = Conditions(self.condition_memory[-2])
         self.target.watch(self.conditions)
         self.reload_state = ReloadState(memoryview(mmap.mmap(-1, reload_state.SIZE)))
@@ -285,34 +285,34 @@ class Holdings:
             self.conditions.begin(kind, text)
 
     @property
-    def everyone(self) -> list[Place]:
+    def everyone(self) -> list[Child]:
         """All places, whether somebody is in them or not."""
-        return [*self.places, *self.tls, self.refresher, self.hub]
+        return [*self.children, *self.tls, self.refresher, self.control_process]
 
     @property
-    def watched(self) -> list[Place]:
+    def watched(self) -> list[Child]:
         """Those that serve until they are told to stop: whose loop stands still is of no use to anybody."""
-        return [*self.places, *self.tls, self.hub]
+        return [*self.children, *self.tls, self.control_process]
 
-    def pulse(self, place: Place) -> memoryview:
+    def heartbeat(self, child: Child) -> memoryview:
         """The octet of one of these."""
-        at = self.watched.index(place)
+        at = self.watched.index(child)
         return self.pulses[at : at + 1]
 
     @property
     def wants_tls(self) -> bool:
         return self.config.tls.level != "none" and self.certificates is not None
 
-    def mark(self, place: Place) -> memoryview:
+    def mark(self, child: Child) -> memoryview:
         """A worker's part of `marks`."""
-        return self.marks[use_mark.SIZE * place.number : use_mark.SIZE * (place.number + 1)]
+        return self.marks[use_mark.SIZE * child.number : use_mark.SIZE * (child.number + 1)]
 
     def order(self, order: ipc.Order) -> None:
         """Tell the workers, and the others what is for them, too."""
-        for place in [*self.everyone, *self.former] if isinstance(order, ReopenLog) else self.places:
-            if place.pid and place.channel is not None:
+        for child in [*self.everyone, *self.former] if isinstance(order, ReopenLog) else self.children:
+            if child.pid and child.channel is not None:
                 with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
-                    ipc.send(place.channel, order)
+                    ipc.send(child.channel, order)
 
     def close_control(self) -> None:
         for door in (self.control, self.metrics):

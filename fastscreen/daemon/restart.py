@@ -28,12 +28,12 @@ from fastscreen.config.model import Endpoint
 from fastscreen.core import EventReader
 from fastscreen.daemon import reload, spawn, systemd_sockets
 from fastscreen.daemon.control_listener import ControlSocket, check_group
-from fastscreen.daemon.resources import Holdings, close_all
+from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.spawn import Silent, Steps
 from fastscreen.daemon.worker import one_line
 from fastscreen.process import ipc, privileges
-from fastscreen.process.child import Place
-from fastscreen.process.child import State as PlaceState
+from fastscreen.process.child import Child
+from fastscreen.process.child import State as ChildState
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready, Report, Stop
 from fastscreen.process.log_output import LogTarget
@@ -55,7 +55,7 @@ OTHERS_STOP_SECONDS = 10.0
 _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
-class Child(Struct, frozen=True):
+class Inherited(Struct, frozen=True):
     """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor; -1: closed, which told it
     to stop. by: when it is killed (s, monotonic); inf: not yet known.
     """
@@ -69,7 +69,7 @@ class Child(Struct, frozen=True):
     by: float = math.inf
 
 
-class Door(Struct, frozen=True):
+class ServerSocket(Struct, frozen=True):
     """A socket of the hub's. listener: a descriptor. path, awaited: as in `ControlSocket`; empty = None."""
 
     listener: int
@@ -100,15 +100,15 @@ class State(Struct, frozen=True):
     certificate_files: tuple[int, ...]
     certificate_stamps: tuple[certificates.Stamp, ...]
     key_reader: Reader | None
-    control: Door | None
-    metrics: Door | None
+    control: ServerSocket | None
+    metrics: ServerSocket | None
     log: int
     health: bytes
     bypass: float
     oom_inherited: int
     oom_own: int
     oom: int
-    children: tuple[Child, ...]
+    children: tuple[Inherited, ...]
 
     @property
     def descriptors(self) -> Iterator[int]:
@@ -120,31 +120,31 @@ class State(Struct, frozen=True):
         yield from self.certificate_files
         if self.key_reader is not None:
             yield self.key_reader.end
-        yield from (door.listener for door in (self.control, self.metrics) if door is not None)
+        yield from (socket_.listener for socket_ in (self.control, self.metrics) if socket_ is not None)
         yield from (fd for fd in (self.log, self.oom) if fd >= 0)
-        yield from (child.channel for child in self.children if child.channel >= 0)
+        yield from (inherited.channel for inherited in self.children if inherited.channel >= 0)
 
 
-class Former(Place):
+class Former(Child):
     """A process that the program before a restart had started."""
 
-    def __init__(self, child: Child) -> None:
-        super().__init__(child.name, child.number)
-        self.kind = child.kind
-        self.told = child.told
-        self.take(child.pid, socket.socket(fileno=child.channel) if child.channel >= 0 else None)
+    def __init__(self, inherited: Inherited) -> None:
+        super().__init__(inherited.name, inherited.number)
+        self.kind = inherited.kind
+        self.told = inherited.told
+        self.take(inherited.pid, socket.socket(fileno=inherited.channel) if inherited.channel >= 0 else None)
         self.expected = sys.maxsize  # its reports are ignored
-        self.by = child.by
-        if child.told or child.kind == "hub" or child.channel < 0:
+        self.by = inherited.by
+        if inherited.told or inherited.kind == "hub" or inherited.channel < 0:
             self.by = min(self.by, time.monotonic() + FORMER_STOP_SECONDS)
 
 
 # ---- the old program
 
 
-def tried(held: Holdings) -> Steps[str]:
+def run_in_child(resources: Resources) -> Steps[str]:
     """Let a child run the new program on what it would inherit. Return why it would not start; empty: it would."""
-    report = yield from spawn.tried(held, lambda theirs: _become_trial(held, theirs), TRIAL_SECONDS)
+    report = yield from spawn.run_in_child(resources, lambda theirs: _become_trial(resources, theirs), TRIAL_SECONDS)
     match report:
         case Ready():
             return ""
@@ -155,81 +155,81 @@ def tried(held: Holdings) -> Steps[str]:
     return "the new program does not start; its output has the reason"
 
 
-def _become_trial(held: Holdings, answer: socket.socket) -> int:
+def _become_trial(resources: Resources, answer: socket.socket) -> int:
     try:
-        return _execute(_state(held), answer.fileno())
+        return _execute(_state(resources), answer.fileno())
     except OSError as error:
         ipc.send(answer, Failed(f"{command()[0]}: {error.strerror}"))
         return 1
 
 
-def replace(held: Holdings) -> None:
+def replace(resources: Resources) -> None:
     """Become the new program. OSError: impossible; nothing has changed."""
     children = [
-        *_children("worker", held.places),
-        *_children("tls", held.tls),
-        *_children("hub", [held.hub]),
+        *_children("worker", resources.children),
+        *_children("tls", resources.tls),
+        *_children("hub", [resources.control_process]),
         *(
             _child(each.kind, each, told=each.told, by=each.by)
-            for each in held.former
+            for each in resources.former
             if isinstance(each, Former) and each.pid
         ),
     ]
-    held.refresher.kill()
-    held.target.log.flush()
-    _execute(_state(held, children))
+    resources.refresher.kill()
+    resources.target.log.flush()
+    _execute(_state(resources, children))
 
 
-def _is_there(place: Place) -> bool:
-    return bool(place.pid) and place.channel is not None
+def _is_there(child: Child) -> bool:
+    return bool(child.pid) and child.channel is not None
 
 
-def _children(kind: str, places: Sequence[Place]) -> Iterator[Child]:
-    return (_child(kind, place, told=False) for place in places if _is_there(place))
+def _children(kind: str, children: Sequence[Child]) -> Iterator[Inherited]:
+    return (_child(kind, child, told=False) for child in children if _is_there(child))
 
 
-def _child(kind: str, place: Place, *, told: bool, by: float = math.inf) -> Child:
-    descriptor = place.channel.fileno() if place.channel is not None else -1
-    return Child(kind, place.name, place.number, place.pid, descriptor, told, by)
+def _child(kind: str, child: Child, *, told: bool, by: float = math.inf) -> Inherited:
+    descriptor = child.channel.fileno() if child.channel is not None else -1
+    return Inherited(kind, child.name, child.number, child.pid, descriptor, told, by)
 
 
-def _state(held: Holdings, children: Sequence[Child] | None = None) -> State:
+def _state(resources: Resources, children: Sequence[Inherited] | None = None) -> State:
     """children: None for a trial."""
-    own = held.certificates
+    own = resources.certificates
     return State(
         format=FORMAT,
         dumpable=ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0),
-        config=msgspec.msgpack.encode(held.config),
-        workers=len(held.places),
-        key=held.key,
-        groups=tuple((address, tuple(one.fileno() for one in group)) for address, group in held.groups.items()),
-        activated=tuple(held.activated),
-        inboxes=tuple((one.fileno(), other.fileno()) for one, other in held.inboxes),
+        config=msgspec.msgpack.encode(resources.config),
+        workers=len(resources.children),
+        key=resources.key,
+        groups=tuple((address, tuple(one.fileno() for one in group)) for address, group in resources.groups.items()),
+        activated=tuple(resources.activated),
+        inboxes=tuple((one.fileno(), other.fileno()) for one, other in resources.inboxes),
         certificate_paths=own.paths if own is not None else (),
         certificate_files=own.descriptors if own is not None else (),
         certificate_stamps=own.stamps if own is not None else (),
-        key_reader=_reader(held) if children is not None else None,
-        control=_door(held.control),
-        metrics=_door(held.metrics),
-        log=held.target.descriptor,
-        health=bytes(held.health.memory),
-        bypass=max(EventReader(ring).bypass_until for ring in held.rings),
-        oom_inherited=held.oom.inherited,
-        oom_own=held.oom.own,
-        oom=held.oom.fd if children is not None else -1,
+        key_reader=_reader(resources) if children is not None else None,
+        control=_door(resources.control),
+        metrics=_door(resources.metrics),
+        log=resources.target.descriptor,
+        health=bytes(resources.health.memory),
+        bypass=max(EventReader(ring).bypass_until for ring in resources.rings),
+        oom_inherited=resources.oom.inherited,
+        oom_own=resources.oom.own,
+        oom=resources.oom.fd if children is not None else -1,
         children=tuple(children or ()),
     )
 
 
-def _reader(held: Holdings) -> Reader | None:
-    reader = held.key_reader
+def _reader(resources: Resources) -> Reader | None:
+    reader = resources.key_reader
     return Reader(reader.pid, reader.end.fileno(), reader.paths) if reader is not None else None
 
 
-def _door(door: ControlSocket | None) -> Door | None:
-    if door is None:
+def _door(socket_: ControlSocket | None) -> ServerSocket | None:
+    if socket_ is None:
         return None
-    return Door(door.listener.fileno(), str(door.path or ""), str(door.awaited or ""))
+    return ServerSocket(socket_.listener.fileno(), str(socket_.path or ""), str(socket_.awaited or ""))
 
 
 def _execute(state: State, answer: int = -1) -> int:
@@ -292,13 +292,13 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
     try:
         if state.format != FORMAT:
             raise ConfigError("this version cannot take over from the running one: stop and start it")
-        held = Holdings(_load(state, path))
-        if user := privileges.user_of(held.config):
+        resources = Resources(_load(state, path))
+        if user := privileges.user_of(resources.config):
             privileges.become(user)
-        adopt(held, state, strict=True)
-        held.read(state.workers)
-        if held.wants_tls and held.certificates is not None:
-            prepared(held.config, held.certificates)
+        adopt(resources, state, strict=True)
+        resources.read(state.workers)
+        if resources.wants_tls and resources.certificates is not None:
+            prepared(resources.config, resources.certificates)
     except (OSError, ConfigError, ContextError, ValueError, privileges.PrivilegeError) as error:
         report = Failed(one_line(error)[:1000])
     except Exception as error:
@@ -327,35 +327,39 @@ def settings_of(state: State, path: Path | None) -> tuple[Config, str]:
             raise error from None
 
 
-def adopt(held: Holdings, state: State, *, strict: bool) -> list[str]:
+def adopt(resources: Resources, state: State, *, strict: bool) -> list[str]:
     """Take over what was inherited, and make what is new in the configuration. Return warnings.
 
     strict: a trial. OSError: something cannot be made. Otherwise that is a warning: the daemon has to go on.
     """
     warnings: list[str] = []
-    settings = held.config
+    settings = resources.config
     if strict:
         check_group(settings)
-    held.key = state.key
-    held.user = ""
-    held.activated = set(state.activated)
+    resources.key = state.key
+    resources.user = ""
+    resources.activated = set(state.activated)
     if policy.worker_count(settings) != state.workers:
         warnings.append(
             f"listen.workers changed: {state.workers} workers stay until fastscreen is stopped and started again"
         )
-    warnings += _take_log(held, state, strict)
-    warnings += _take_ports(held, state, strict)
-    warnings += _take_certificates(held, state, strict)
+    warnings += _take_log(resources, state, strict)
+    warnings += _take_ports(resources, state, strict)
+    warnings += _take_certificates(resources, state, strict)
     if not strict:
-        if held.oom.fd >= 0:
-            os.close(held.oom.fd)
-        held.oom = OomScore(state.oom_inherited, state.oom, own=state.oom_own)
-        held.control, found = _take_door(held, state.control, settings.control.path, Kind.CONTROL, "control.path")
+        if resources.oom.fd >= 0:
+            os.close(resources.oom.fd)
+        resources.oom = OomScore(state.oom_inherited, state.oom, own=state.oom_own)
+        resources.control, found = _take_door(
+            resources, state.control, settings.control.path, Kind.CONTROL, "control.path"
+        )
         warnings += found
-        held.metrics, found = _take_door(held, state.metrics, settings.metrics.listen, Kind.METRICS, "metrics.listen")
+        resources.metrics, found = _take_door(
+            resources, state.metrics, settings.metrics.listen, Kind.METRICS, "metrics.listen"
+        )
         warnings += found
-        held.inboxes = [(_unix(one), _unix(other)) for one, other in state.inboxes]
-        held.former = [Former(child) for child in state.children]
+        resources.inboxes = [(_unix(one), _unix(other)) for one, other in state.inboxes]
+        resources.former = [Former(inherited) for inherited in state.children]
     return warnings
 
 
@@ -365,29 +369,29 @@ def _unix(descriptor: int) -> socket.socket:
     return end
 
 
-def _take_log(held: Holdings, state: State, strict: bool) -> list[str]:
+def _take_log(resources: Resources, state: State, strict: bool) -> list[str]:
     try:
-        held.target = LogTarget(held.config)
-        problem = held.target.problem
+        resources.target = LogTarget(resources.config)
+        problem = resources.target.problem
     except OSError as error:
-        if strict and (state.log < 0 or held.config.log != msgspec.msgpack.decode(state.config, type=Config).log):
+        if strict and (state.log < 0 or resources.config.log != msgspec.msgpack.decode(state.config, type=Config).log):
             raise
         problem = one_line(error)
     if problem:
-        held.target = LogTarget(held.config, inherited=state.log, problem=problem)
+        resources.target = LogTarget(resources.config, inherited=state.log, problem=problem)
         return [f"log not opened again: {problem}"]
     if state.log >= 0:
         os.close(state.log)
     return []
 
 
-def _take_ports(held: Holdings, state: State, strict: bool) -> list[str]:
-    ports = held.config.listen.ports
+def _take_ports(resources: Resources, state: State, strict: bool) -> list[str]:
+    ports = resources.config.listen.ports
     inherited = {address: [socket.socket(fileno=fd) for fd in group] for address, group in state.groups}
     warnings = []
     for address in set(inherited) - set(ports):
         group = inherited.pop(address)
-        if not strict and address not in held.activated:
+        if not strict and address not in resources.activated:
             systemd_sockets.forget(address, len(group))
         close_all(group)
     for address, group in inherited.items():
@@ -395,12 +399,12 @@ def _take_ports(held: Holdings, state: State, strict: bool) -> list[str]:
             if strict:
                 continue  # the sockets are in use as they are
             by_client = ports[address] is None
-            systemd_sockets.prepare(group, held.key, held.config.worker_prefix, by_client=by_client)
+            systemd_sockets.prepare(group, resources.key, resources.config.worker_prefix, by_client=by_client)
         except OSError as error:
             warnings.append(f"{address}: {one_line(error)}")
     added = {address: port for address, port in ports.items() if address not in inherited}
     try:
-        opened, omitted = held.open_ports(added, state.workers, others=len(inherited))
+        opened, omitted = resources.open_ports(added, state.workers, others=len(inherited))
     except OSError as error:
         if strict:
             raise
@@ -408,103 +412,103 @@ def _take_ports(held: Holdings, state: State, strict: bool) -> list[str]:
     if omitted:
         problems = list(dict.fromkeys(omitted.values()))
         warnings += problems
-        held.faults.append((Kind.LISTEN, "; ".join(problems)))
+        resources.faults.append((Kind.LISTEN, "; ".join(problems)))
     found = inherited | opened
-    held.groups = {address: found[address] for address in ports if address in found}
+    resources.groups = {address: found[address] for address in ports if address in found}
     if not strict:
         for address, group in opened.items():
             systemd_sockets.store(address, group)
     return warnings
 
 
-def _take_certificates(held: Holdings, state: State, strict: bool) -> list[str]:
+def _take_certificates(resources: Resources, state: State, strict: bool) -> list[str]:
     """Read them again; where only root may, what was inherited is used."""
-    wanted = held.config.tls.certificates
+    wanted = resources.config.tls.certificates
     if state.key_reader is not None:
         reader = state.key_reader
-        held.key_reader = KeyReader(reader.pid, socket.socket(fileno=reader.end), reader.paths)
+        resources.key_reader = KeyReader(reader.pid, socket.socket(fileno=reader.end), reader.paths)
     inherited = Certificates(state.certificate_paths, state.certificate_files, state.certificate_stamps)
     if not wanted:
         inherited.close()
         return []
     try:
-        held.certificates = read_files(wanted, "", held.key_reader)
+        resources.certificates = read_files(wanted, "", resources.key_reader)
     except OSError as error:
         text = f"tls.certificates: {error.filename}: {error.strerror}"
         if wanted == inherited.paths:
-            held.certificates = inherited
-            if held.key_reader is not None and inherited.unchanged(wanted):
+            resources.certificates = inherited
+            if resources.key_reader is not None and inherited.unchanged(wanted):
                 return []
             text += ": the certificates of before the restart stay in use"
-            if held.key_reader is None:
+            if resources.key_reader is None:
                 text += "; to renew them, stop and start fastscreen"
         elif strict:
             raise OSError(error.errno, text) from None
         else:
             inherited.close()
             text += ": no TLS"
-        held.faults.append((Kind.CERTIFICATES, text))
+        resources.faults.append((Kind.CERTIFICATES, text))
         return [text]
     inherited.close()
     return []
 
 
 def _take_door(
-    held: Holdings, inherited: Door | None, wanted: str | Endpoint | None, kind: Kind, key: str
+    resources: Resources, inherited: ServerSocket | None, wanted: str | Endpoint | None, kind: Kind, key: str
 ) -> tuple[ControlSocket | None, list[str]]:
     """The socket that was inherited where it is still the one that is wanted."""
-    door = None
+    socket_ = None
     if inherited is not None:
         listener = socket.socket(fileno=inherited.listener)
         with contextlib.suppress(OSError):  # its name is gone
-            door = ControlSocket(
+            socket_ = ControlSocket(
                 Path(inherited.path) if inherited.path else None,
                 listener,
                 Path(inherited.awaited) if inherited.awaited else None,
             )
-        if door is None:
+        if socket_ is None:
             listener.close()
     if not wanted:
-        if door is not None:
-            door.close()
+        if socket_ is not None:
+            socket_.close()
         return None, []
-    if door is not None and _is_at(door, wanted):
-        if door.awaited is not None:
-            held.faults.append((kind, f"{key}: {wanted}: in use"))
-        return door, []
-    if door is not None:
-        door.close()
-    door, problem = held.make_door(Path(wanted) if isinstance(wanted, str) else wanted, "")
+    if socket_ is not None and _is_at(socket_, wanted):
+        if socket_.awaited is not None:
+            resources.faults.append((kind, f"{key}: {wanted}: in use"))
+        return socket_, []
+    if socket_ is not None:
+        socket_.close()
+    socket_, problem = resources.make_door(Path(wanted) if isinstance(wanted, str) else wanted, "")
     if problem:
         text = f"{key}: {wanted}: {problem}"
-        held.faults.append((kind, text))
-        return door, [text]
-    return door, []
+        resources.faults.append((kind, text))
+        return socket_, [text]
+    return socket_, []
 
 
-def _is_at(door: ControlSocket, wanted: str | Endpoint) -> bool:
+def _is_at(socket_: ControlSocket, wanted: str | Endpoint) -> bool:
     if isinstance(wanted, str):
-        return Path(wanted) in (door.path, door.awaited)
-    return door.path is None and tuple(door.listener.getsockname()[:2]) == (wanted.host, wanted.port)
+        return Path(wanted) in (socket_.path, socket_.awaited)
+    return socket_.path is None and tuple(socket_.listener.getsockname()[:2]) == (wanted.host, wanted.port)
 
 
-def share(held: Holdings, state: State) -> None:
+def share(resources: Resources, state: State) -> None:
     """What the shared memory of the new program takes from the old one: the lists' health, and a bypass."""
-    if len(state.health) == len(held.health.memory):
-        held.health.memory[:] = state.health
-        held.health.claim(held.config.dnsbl.domains)
+    if len(state.health) == len(resources.health.memory):
+        resources.health.memory[:] = state.health
+        resources.health.claim(resources.config.dnsbl.domains)
     if state.bypass:
-        for ring in held.rings:
+        for ring in resources.rings:
             EventReader(ring).bypass_until = state.bypass
 
 
-def retire(held: Holdings, now: float) -> None:
+def retire(resources: Resources, now: float) -> None:
     """Tell former workers to stop whose successors serve, and other former processes once no worker needs them."""
-    formers = [each for each in held.former if isinstance(each, Former) and each.pid]
+    formers = [each for each in resources.former if isinstance(each, Former) and each.pid]
     for former in formers:
         if former.kind == "worker" and not former.told and former.channel is not None:
-            successor = held.places[former.number % len(held.places)]
-            if successor.state in (PlaceState.SERVING, PlaceState.RELOADING):
+            successor = resources.children[former.number % len(resources.children)]
+            if successor.state in (ChildState.SERVING, ChildState.RELOADING):
                 with contextlib.suppress(OSError):
                     ipc.send(former.channel, Stop(successor=True))
                     former.told = True

@@ -13,16 +13,15 @@ from typing import NoReturn, TypeVar
 
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
-from fastscreen.control.server import Daemon, Hub
-from fastscreen.daemon.resources import Holdings, close_all
-from fastscreen.daemon.worker import Crew, Seat, Worker
+from fastscreen.control.server import ControlArgs, Hub
+from fastscreen.daemon.resources import Resources, close_all
+from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
 from fastscreen.process import ipc, signals
-from fastscreen.process.child import Place, State
+from fastscreen.process.child import Child, State
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Report
-from fastscreen.process.warning_ring import WarningBook
-from fastscreen.tls.process import Seat as TlsSeat
-from fastscreen.tls.process import TlsProcess
+from fastscreen.process.warning_ring import WarningRing
+from fastscreen.tls.process import TlsArgs, TlsProcess
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
 
@@ -35,73 +34,75 @@ class Silent:
     """A process did not report in time."""
 
 
-def start_worker(held: Holdings, place: Place, *, look_over_cache: bool) -> None:
+def start_worker(resources: Resources, child: Child, *, look_over_cache: bool) -> None:
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
-    mark = held.mark(place)
+    mark = resources.mark(child)
     use_mark.clear(mark)
-    fork(held, place, lambda theirs: _work(held, place, theirs, mark, look_over_cache))
-    place.expect(State.STARTING, time.monotonic() + START_SECONDS)
+    fork(resources, child, lambda theirs: _worker_main(resources, child, theirs, mark, look_over_cache))
+    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
 
 
-def start_tls(held: Holdings, place: Place) -> None:
+def start_tls(resources: Resources, child: Child) -> None:
     """Fork a TLS process. OSError: as above."""
-    held.tls_ready[place.number] = 0
-    fork(held, place, lambda theirs: _encrypt(held, place, theirs))
-    place.expect(State.STARTING, time.monotonic() + START_SECONDS)
+    resources.tls_ready[child.number] = 0
+    fork(resources, child, lambda theirs: _tls_main(resources, child, theirs))
+    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
 
 
-def start_hub(held: Holdings) -> None:
+def start_control(resources: Resources) -> None:
     """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
-    fork(held, held.hub, lambda theirs: _serve(held, theirs))
+    fork(resources, resources.control_process, lambda theirs: _control_main(resources, theirs))
 
 
-def start_refresh(held: Holdings) -> None:
+def start_refresh(resources: Resources) -> None:
     """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
-    fork(held, held.refresher, lambda theirs: _refresh(held))
+    fork(resources, resources.refresher, lambda theirs: _refresh_main(resources))
 
 
-def fork(held: Holdings, place: Place, work: Callable[[socket.socket], int]) -> None:
+def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int]) -> None:
     """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
-    place.leave()
+    child.leave()
     ours, theirs = ipc.pair()
-    held.target.log.flush()  # what is still to be written is not the child's
+    resources.target.log.flush()  # what is still to be written is not the child's
     with theirs:
         try:
-            with held.oom.for_fork():
+            with resources.oom.for_fork():
                 pid = os.fork()
                 if not pid:
                     ours.close()
-                    _be(held, lambda: work(theirs))
+                    _child_main(resources, lambda: work(theirs))
         except OSError:
             ours.close()
             raise
-        place.take(pid, ours)
+        child.take(pid, ours)
 
 
-def tried(held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | Silent | None]:
+def run_in_child(
+    resources: Resources, work: Callable[[socket.socket], int], seconds: float
+) -> Steps[Report | Silent | None]:
     """Let a child do what may fail or never end, and return its report; None: it ended without one. OSError: as above.
 
     Nobody waits: the supervisor's loop goes on meanwhile, and buries the child.
     """
-    place = Place("trial")
-    fork(held, place, work)
-    place.expect(State.STARTING, time.monotonic() + seconds)
-    held.trials.append(place)
+    child = Child("trial")
+    fork(resources, child, work)
+    child.expect(State.STARTING, time.monotonic() + seconds)
+    resources.trials.append(child)
     try:
-        while place.pid and place.answer is None:
-            if time.monotonic() >= place.by:
+        while child.pid and child.answer is None:
+            if time.monotonic() >= child.by:
                 return Silent()
             yield
-        return place.answer
+        return child.answer
     finally:
-        place.leave()
-        place.kill()
-        place.by = math.inf
-        if not place.pid and place in held.trials:
-            held.trials.remove(place)
+        child.leave()
+        child.kill()
+        child.by = math.inf
+        if not child.pid and child in resources.trials:
+            resources.trials.remove(child)
 
 
-def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
+def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
     """In the child: do this, and end."""
     code = 70  # EX_SOFTWARE
     try:
@@ -109,14 +110,14 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
         for number in signals.FOR_SUPERVISOR:
             signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.BLOCKED)
-        if held.signals is not None:
-            held.signals.close()
-        if held.oom.fd >= 0:
-            os.close(held.oom.fd)
-        for place in [*held.everyone, *held.former, *held.trials]:
-            place.leave()
-        if held.key_reader is not None:
-            held.key_reader.close()
+        if resources.signals is not None:
+            resources.signals.close()
+        if resources.oom.fd >= 0:
+            os.close(resources.oom.fd)
+        for child in [*resources.everyone, *resources.former, *resources.trials]:
+            child.leave()
+        if resources.key_reader is not None:
+            resources.key_reader.close()
         code = whatever()
     except BaseException:
         traceback.print_exc()
@@ -124,70 +125,74 @@ def _be(held: Holdings, whatever: Callable[[], int]) -> NoReturn:
         os._exit(code)
 
 
-def _work(held: Holdings, place: Place, theirs: socket.socket, mark: memoryview, look_over_cache: bool) -> int:
+def _worker_main(
+    resources: Resources, child: Child, theirs: socket.socket, mark: memoryview, look_over_cache: bool
+) -> int:
     """What a worker does, with nothing in its hands that is another's."""
-    number = place.number
-    without_doors(held)
+    number = child.number
+    close_server_sockets(resources)
     own = {}
-    for address, group in held.groups.items():
+    for address, group in resources.groups.items():
         own[address] = group[number]
         close_all(listener for listener in group if listener is not own[address])
-    close_all(receiving for at, (_, receiving) in enumerate(held.inboxes) if at != number)
-    close_all(hubs for hubs, _ in held.questions)
-    close_all(workers for at, (_, workers) in enumerate(held.questions) if at != number)
-    without_keys(held)
-    held.tls_pair[1].close()
-    target = held.target.for_child()
-    target.log.on_warning = WarningBook(held.books[number]).write
-    seat = Seat(
+    close_all(receiving for at, (_, receiving) in enumerate(resources.inboxes) if at != number)
+    close_all(server_ends for server_ends, _ in resources.rpc_pairs)
+    close_all(workers for at, (_, workers) in enumerate(resources.rpc_pairs) if at != number)
+    close_keys(resources)
+    resources.tls_pair[1].close()
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[number]).write
+    args = WorkerArgs(
         number,
-        len(held.places),
+        len(resources.children),
         theirs,
         mark,
-        held.rings[number],
-        held.questions[number][1] if held.questions else None,
+        resources.rings[number],
+        resources.rpc_pairs[number][1] if resources.rpc_pairs else None,
         look_over_cache,
-        held.tls_pair[0],
-        held.tls_ready,
-        Crew(held.key, held.inboxes),
-        held.health,
-        held.pulse(place),
-        fresh(held.condition_memory[number]),
+        resources.tls_pair[0],
+        resources.tls_ready,
+        PeerWorkers(resources.key, resources.inboxes),
+        resources.health,
+        resources.heartbeat(child),
+        fresh(resources.condition_memory[number]),
     )
-    target.watch(seat.conditions)
-    return Worker(held.config, held.tables, own, target, seat).run()
+    target.watch(args.conditions)
+    return Worker(resources.config, resources.tables, own, target, args).run()
 
 
-def _encrypt(held: Holdings, place: Place, theirs: socket.socket) -> int:
+def _tls_main(resources: Resources, child: Child, theirs: socket.socket) -> int:
     """What a TLS process does."""
-    number = place.number
-    without_doors(held)
-    for group in held.groups.values():
+    number = child.number
+    close_server_sockets(resources)
+    for group in resources.groups.values():
         close_all(group)
-    for pair in (*held.inboxes, *held.questions):
+    for pair in (*resources.inboxes, *resources.rpc_pairs):
         close_all(pair)
-    held.tls_pair[0].close()
-    target = held.target.for_child("tlsproxy")
-    target.log.on_warning = WarningBook(held.books[len(held.places) + number]).write
-    assert held.certificates is not None
-    ready = held.tls_ready[number : number + 1]
-    conditions = fresh(held.condition_memory[len(held.places) + number])
-    seat = TlsSeat(number, theirs, held.tls_pair[1], ready, held.certificates, held.pulse(place), conditions)
-    target.watch(seat.conditions)
-    return TlsProcess(held.config, target, seat).run()
+    resources.tls_pair[0].close()
+    target = resources.target.for_child("tlsproxy")
+    target.log.on_warning = WarningRing(resources.warning_rings[len(resources.children) + number]).write
+    assert resources.certificates is not None
+    ready = resources.tls_ready[number : number + 1]
+    conditions = fresh(resources.condition_memory[len(resources.children) + number])
+    args = TlsArgs(
+        number, theirs, resources.tls_pair[1], ready, resources.certificates, resources.heartbeat(child), conditions
+    )
+    target.watch(args.conditions)
+    return TlsProcess(resources.config, target, args).run()
 
 
-def _refresh(held: Holdings) -> int:
+def _refresh_main(resources: Resources) -> int:
     """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
-    without_doors(held)
-    for group in held.groups.values():
+    close_server_sockets(resources)
+    for group in resources.groups.values():
         close_all(group)
-    for pair in (*held.inboxes, *held.questions, held.tls_pair):
+    for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
         close_all(pair)
-    without_keys(held)
-    target = held.target.for_child()
-    target.log.on_warning = WarningBook(held.books[-3]).write
-    return refresh.run(held.config, target, Conditions(held.condition_memory[-3]))
+    close_keys(resources)
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[-3]).write
+    return refresh.run(resources.config, target, Conditions(resources.condition_memory[-3]))
 
 
 def fresh(memory: memoryview) -> Conditions:
@@ -197,45 +202,45 @@ def fresh(memory: memoryview) -> Conditions:
     return conditions
 
 
-def without_doors(held: Holdings) -> None:
+def close_server_sockets(resources: Resources) -> None:
     """The sockets that only the hub serves."""
-    for door in (held.control, held.metrics):
+    for door in (resources.control, resources.metrics):
         if door is not None:
             door.listener.close()
 
 
-def without_keys(held: Holdings) -> None:
+def close_keys(resources: Resources) -> None:
     """A process that talks to strangers has no private key in reach."""
-    if held.certificates is not None:
-        held.certificates.close()
+    if resources.certificates is not None:
+        resources.certificates.close()
 
 
-def _serve(held: Holdings, theirs: socket.socket) -> int:
+def _control_main(resources: Resources, theirs: socket.socket) -> int:
     """What the hub does."""
-    for group in held.groups.values():
+    for group in resources.groups.values():
         close_all(group)
-    for ends in held.inboxes:
+    for ends in resources.inboxes:
         close_all(ends)
-    close_all(workers for _, workers in held.questions)
-    without_keys(held)
-    close_all(held.tls_pair)
-    target = held.target.for_child()
-    target.log.on_warning = WarningBook(held.books[-1]).write
-    target.watch(fresh(held.condition_memory[-1]))
-    daemon = Daemon(
+    close_all(workers for _, workers in resources.rpc_pairs)
+    close_keys(resources)
+    close_all(resources.tls_pair)
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[-1]).write
+    target.watch(fresh(resources.condition_memory[-1]))
+    daemon = ControlArgs(
         pid=os.getppid(),
-        started=held.started,
+        started=resources.started,
         channel=theirs,
-        control=held.control.listener if held.control is not None else None,
-        metrics=held.metrics.listener if held.metrics is not None else None,
-        questions=[hubs for hubs, _ in held.questions],
-        rings=held.rings,
-        books=held.books,
-        condition_memory=held.condition_memory,
-        tables=held.tables,
-        key=held.key,
-        health=held.health,
-        pulse=held.pulse(held.hub),
-        reload_state=held.reload_state,
+        control=resources.control.listener if resources.control is not None else None,
+        metrics=resources.metrics.listener if resources.metrics is not None else None,
+        rpc=[server_ends for server_ends, _ in resources.rpc_pairs],
+        rings=resources.rings,
+        warning_rings=resources.warning_rings,
+        condition_memory=resources.condition_memory,
+        tables=resources.tables,
+        key=resources.key,
+        health=resources.health,
+        heartbeat=resources.heartbeat(resources.control_process),
+        reload_state=resources.reload_state,
     )
-    return Hub(held.config, target, daemon).run()
+    return Hub(resources.config, target, daemon).run()

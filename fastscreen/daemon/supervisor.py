@@ -34,12 +34,12 @@ from fastscreen.cache import lmdb_file, use_mark
 from fastscreen.cache.file_check import Inode
 from fastscreen.config import Config, ConfigError
 from fastscreen.daemon import reload, restart, spawn, systemd_notify, systemd_sockets, tls_reload
-from fastscreen.daemon.resources import Holdings, close_all
+from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.spawn import Steps
 from fastscreen.daemon.supervisor_errors import Faults
 from fastscreen.daemon.worker import one_line
 from fastscreen.process import descriptor_limits, ipc, privileges, signals
-from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Place, Pulse, State
+from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Child, Heartbeat, State
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
 from fastscreen.process.signals import SignalReader
@@ -51,7 +51,7 @@ STOP_NOW_SECONDS = 2.0
 OTHERS_END_SECONDS = 7.0  # a TLS process gives its clients 5
 KILLED_SECONDS = 5.0  # for them to end once they are killed
 LOOK_SECONDS = 10.0  # between two looks whether the workers' loops turn
-LOOKS_MOST = 6  # in a row that find one standing still; so many, for the whole machine may have stood still meanwhile
+MAX_LOOKS = 6  # in a row that find one standing still; so many, for the whole machine may have stood still meanwhile
 CACHE_DEATHS_SECONDS = 600.0  # two in this time by the same file, and it is not trusted any more
 MOVE_SECONDS = 30.0  # for moving it aside: other processes may be at work in its folder
 SOCKET_SECONDS = 1.0  # between two attempts to take over the control socket, or the address of the metrics
@@ -59,7 +59,7 @@ SOCKET_LATER_SECONDS = 10.0  # the same after SOCKET_ATTEMPTS
 SOCKET_ATTEMPTS = 60
 RETRY_SECONDS = 1.0  # between two attempts to finish a restart
 WARN_SECONDS = 60.0  # between two warnings about the same attempt that keeps failing
-REPORTS_MOST = 16  # of one child in one turn
+MAX_REPORTS = 16  # of one child in one turn
 
 
 class Supervisor:
@@ -72,7 +72,7 @@ class Supervisor:
         self._path = path
         self._inherited = inherited
         self._problem = problem
-        self._held = Holdings(settings)
+        self._resources = Resources(settings)
         self._stopping = False
         self._stop_by = 0.0
         self._look_at = math.inf
@@ -100,83 +100,83 @@ class Supervisor:
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
-        held = self._held
-        count = policy.worker_count(held.config)
+        resources = self._resources
+        count = policy.worker_count(resources.config)
         privileges.raise_descriptor_limit(
-            descriptor_limits.wanted_descriptors(held.config, descriptor_limits.Share(0, count))
+            descriptor_limits.wanted_descriptors(resources.config, descriptor_limits.Share(0, count))
         )
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a parent's SIG_IGN would hide every death
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.BLOCKED)
         try:
-            held.signals = SignalReader()
+            resources.signals = SignalReader()
             count, warnings = self._prepare() if self._inherited is None else self._take_over(self._inherited)
         except (OSError, ConfigError, ValueError, privileges.PrivilegeError) as error:
-            held.close_control()
+            resources.close_control()
             for problem in error.problems if isinstance(error, ConfigError) else (one_line(error),):
                 print(f"fastscreen: {problem}", file=sys.stderr)
             return 2 if isinstance(error, ConfigError) else 1
-        held.share(count)
+        resources.share(count)
         if self._inherited is not None:
-            restart.share(held, self._inherited)
+            restart.share(resources, self._inherited)
             self._starting = False
         elif (code := self._first_start()) is not None:
-            held.close_control()
+            resources.close_control()
             return code
         for warning in warnings:
-            held.target.log.warning(warning)
+            resources.target.log.warning(warning)
         if os.geteuid() == 0:
-            held.target.log.warning("running as root, and staying so: name a user without rights under user")
+            resources.target.log.warning("running as root, and staying so: name a user without rights under user")
         if self._inherited is None:
-            for address, group in held.groups.items():
-                if address not in held.activated:
+            for address, group in resources.groups.items():
+                if address not in resources.activated:
                     systemd_sockets.store(address, group)
             self._announce("daemon started")
-        self._turns.configure(held.config, time.monotonic())
+        self._turns.configure(resources.config, time.monotonic())
         self._look_at = time.monotonic() + LOOK_SECONDS
-        if held.lacks_sockets:
+        if resources.lacks_sockets:
             self._sockets_at = time.monotonic() + SOCKET_SECONDS
         for number in self._postponed:
             self._faults.guard(signals.name_of(number), self._obey, number)
         while not self._is_over():
             self._turn()
         self._end_others()
-        held.close_control()
-        held.info("daemon stopped")
-        held.target.close()
+        resources.close_control()
+        resources.info("daemon stopped")
+        resources.target.close()
         return 0
 
     def _prepare(self) -> tuple[int, tuple[str, ...]]:
         """Do what only root can do, and become the user. Return the number of workers, and warnings."""
-        held = self._held
+        resources = self._resources
         if os.geteuid() == 0:
-            held.oom.protect()
-        user = privileges.user_of(held.config)
-        count = policy.worker_count(held.config)
-        odd = held.bind(user, count)
+            resources.oom.protect()
+        user = privileges.user_of(resources.config)
+        count = policy.worker_count(resources.config)
+        odd = resources.bind(user, count)
         if user:
             privileges.become(user)
-        return count, (*odd, *held.read(count))
+        return count, (*odd, *resources.read(count))
 
     def _take_over(self, state: restart.State) -> tuple[int, tuple[str, ...]]:
         """The same after a restart. The former processes serve meanwhile: what is wrong now is tried again until it
         works, or until SIGTERM.
         """
-        held = self._held
-        warnings = restart.adopt(held, state, strict=False)
+        resources = self._resources
+        warnings = restart.adopt(resources, state, strict=False)
         if self._problem:
             warnings.append(f"configuration not taken over: {self._problem}")
-            held.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
+            resources.faults.append((Kind.CONFIG, f"{warnings[-1]}; the configuration before stays in force"))
         while True:
             try:
                 with reload.bounded(reload.READ_SECONDS, "a table"):
-                    return state.workers, (*warnings, *held.read(state.workers))
+                    return state.workers, (*warnings, *resources.read(state.workers))
             except (OSError, ConfigError, ValueError) as error:
                 text = f"restart: not finished: {one_line(error)}; the former processes go on, tried again"
                 self._warn_rarely("restart", text)
-            held.watchdog.feed(time.monotonic())
-            assert held.signals is not None
-            if select.select([held.signals], [], [], RETRY_SECONDS)[0]:
-                self._postponed |= dict.fromkeys(held.signals.read())  # processes that have ended are buried later
+            resources.watchdog.feed(time.monotonic())
+            assert resources.signals is not None
+            if select.select([resources.signals], [], [], RETRY_SECONDS)[0]:
+                self._postponed |= dict.fromkeys(resources.signals.read())  # processes that have ended are buried later
                 if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(self._postponed):
                     return state.workers, tuple(warnings)
             with contextlib.suppress(ConfigError):
@@ -184,28 +184,28 @@ class Supervisor:
 
     def _read_again(self, state: restart.State) -> None:
         """Take over what the configuration says now, without addresses and certificates. ConfigError."""
-        held = self._held
+        resources = self._resources
         found, _ = restart.settings_of(state, self._path)
-        found, _ = reload.with_what_is_fixed(held, found)
-        if found != held.config:
-            held.config = msgspec.structs.replace(found, listen=held.config.listen, tls=held.config.tls)
-            if found != held.config:
+        found, _ = reload.with_what_is_fixed(resources, found)
+        if found != resources.config:
+            resources.config = msgspec.structs.replace(found, listen=resources.config.listen, tls=resources.config.tls)
+            if found != resources.config:
                 self._postponed[signal.SIGHUP] = None  # takes over the rest
 
     def _announce(self, what: str) -> None:
         """Tell the log and the service manager that clients are served."""
-        held = self._held
-        where = ", ".join(name_of(group[0]) for group in held.groups.values())
-        crew = f"{len(held.places)} workers, " if len(held.places) > 1 else ""
-        held.info(f"{what} -- fastscreen {__version__}, {crew}listening on {where}")
+        resources = self._resources
+        where = ", ".join(name_of(group[0]) for group in resources.groups.values())
+        crew = f"{len(resources.children)} workers, " if len(resources.children) > 1 else ""
+        resources.info(f"{what} -- fastscreen {__version__}, {crew}listening on {where}")
         systemd_notify.tell("READY=1", f"STATUS=listening on {where}")
 
     def _retire(self, now: float) -> None:
         """After a restart: let former processes stop, and say when all workers serve."""
-        held = self._held
-        if held.former:
-            restart.retire(held, now)
-        if self._inherited is not None and all(place.serving_since < math.inf for place in held.places):
+        resources = self._resources
+        if resources.former:
+            restart.retire(resources, now)
+        if self._inherited is not None and all(child.serving_since < math.inf for child in resources.children):
             self._inherited = None
             if not self._stopping:
                 self._announce("daemon restarted")
@@ -225,57 +225,59 @@ class Supervisor:
         self._starting = False
         (code,) = found
         if code is not None:
-            _kill(self._held.everyone)
+            _kill(self._resources.everyone)
         return code
 
     def _start_all(self, found: list[int | None]) -> Steps[None]:
-        held, places = self._held, self._held.places
-        for some in (held.tls if held.wants_tls else [], places[:1], places[1:]):
-            for place in some:
+        resources, children = self._resources, self._resources.children
+        for some in (resources.tls if resources.wants_tls else [], children[:1], children[1:]):
+            for child in some:
                 try:
-                    self._start(place, look_over_cache=place.number == 0)
+                    self._start(child, look_over_cache=child.number == 0)
                 except OSError as error:
-                    print(f"fastscreen: no process for {place.name}: {error.strerror}", file=sys.stderr)
+                    print(f"fastscreen: no process for {child.name}: {error.strerror}", file=sys.stderr)
                     found.append(1)
                     return
-            while any(place.state is State.STARTING for place in some):
+            while any(child.state is State.STARTING for child in some):
                 yield
-            for place in some:
-                if place.state is State.SERVING:
+            for child in some:
+                if child.state is State.SERVING:
                     continue
-                answer = place.answer
+                answer = child.answer
                 why, code = (
-                    (answer.why, answer.code) if isinstance(answer, Failed) else (f"{place.name} does not start", 1)
+                    (answer.why, answer.code) if isinstance(answer, Failed) else (f"{child.name} does not start", 1)
                 )
                 print(f"fastscreen: {why}", file=sys.stderr)
                 found.append(code)
                 return
         found.append(None)
 
-    def _start(self, place: Place, *, look_over_cache: bool) -> None:
+    def _start(self, child: Child, *, look_over_cache: bool) -> None:
         """OSError: no descriptors or processes."""
-        if place is self._held.hub:
-            spawn.start_hub(self._held)
-        elif place in self._held.tls:
-            spawn.start_tls(self._held, place)
+        if child is self._resources.control_process:
+            spawn.start_control(self._resources)
+        elif child in self._resources.tls:
+            spawn.start_tls(self._resources, child)
         else:
-            spawn.start_worker(self._held, place, look_over_cache=look_over_cache)
+            spawn.start_worker(self._resources, child, look_over_cache=look_over_cache)
 
     # ---- one turn of the loop
 
     def _is_over(self) -> bool:
-        held = self._held
-        return self._stopping and not any(place.pid for place in [*held.places, *held.former, *held.trials])
+        resources = self._resources
+        return self._stopping and not any(
+            child.pid for child in [*resources.children, *resources.former, *resources.trials]
+        )
 
     def _turn(self) -> None:
         """Wait for the next event, and do all that is due. No exception leaves it."""
         guard = self._faults.guard
         heard = self._wait()
         now = time.monotonic()
-        guard("the watchdog", self._held.watchdog.feed, now)
+        guard("the watchdog", self._resources.watchdog.feed, now)
         guard("signals", self._take_signals)
-        for place in heard:
-            guard(f"a report of {place.name}", self._hear, place)
+        for child in heard:
+            guard(f"a report of {child.name}", self._hear, child)
         guard("the end of a process", self._bury)
         guard("deadlines", self._overdue, now)
         guard("looking after workers", self._look_after, now)
@@ -284,29 +286,29 @@ class Supervisor:
         guard("a refresh of the lists", self._refresh, now)
         guard("the tables", self._follow_tables, now)
         guard("the log", self._tend_log, now)
-        for place in self._missing():
-            if now >= place.start_at:
-                guard(f"the start of {place.name}", self._replace, place)
+        for child in self._missing():
+            if now >= child.start_at:
+                guard(f"the start of {child.name}", self._replace, child)
         guard("the control socket", self._retry_sockets, now)
         guard("conditions", self._settle, now)
         if not self._faults.guard("a task", self._go_on):
             self._job = None
         self._faults.end_turn(time.monotonic())
 
-    def _wait(self) -> list[Place]:
+    def _wait(self) -> list[Child]:
         """Wait for an event or for what is due first. Return the children that have something to say."""
-        held = self._held
-        assert held.signals is not None
+        resources = self._resources
+        assert resources.signals is not None
         poll = select.poll()
-        poll.register(held.signals, select.POLLIN)
-        channels: dict[int, Place] = {}
+        poll.register(resources.signals, select.POLLIN)
+        channels: dict[int, Child] = {}
         now = time.monotonic()
         if pause := self._faults.pause(now):  # only signals cut it short
             poll.poll(math.ceil((pause - now) * 1000))
-        for place in self._children():
-            if place.channel is not None and place.state is not State.EMPTY and not place.deaf:
-                channels[place.channel.fileno()] = place
-                poll.register(place.channel, select.POLLIN)
+        for child in self._children():
+            if child.channel is not None and child.state is not State.EMPTY and not child.deaf:
+                channels[child.channel.fileno()] = child
+                poll.register(child.channel, select.POLLIN)
         try:
             until = min(self._due(now))
         except Exception:  # whatever is wrong, the loop turns
@@ -314,47 +316,47 @@ class Supervisor:
         events = poll.poll(math.ceil(min(max(0.0, until - now), 60.0) * 1000))
         return [channels[fd] for fd, _ in events if fd in channels]
 
-    def _children(self) -> Iterator[Place]:
-        held = self._held
-        yield from held.everyone
-        yield from held.trials
-        yield from held.former
+    def _children(self) -> Iterator[Child]:
+        resources = self._resources
+        yield from resources.everyone
+        yield from resources.trials
+        yield from resources.former
 
     def _due(self, now: float) -> Iterator[float]:
         """Times (s, monotonic) at which something is to be done."""
         yield now + 60.0
-        for place in self._missing():
-            yield place.start_at
-        for place in self._children():
-            if place.pid:
-                yield place.by
+        for child in self._missing():
+            yield child.start_at
+        for child in self._children():
+            if child.pid:
+                yield child.by
         if self._stopping:
             yield self._stop_by
         else:
             yield self._look_at
-            yield self._turns.end_by if self._held.refresher.pid else self._turns.due
+            yield self._turns.end_by if self._resources.refresher.pid else self._turns.due
             yield self._sockets_at
             if not self._is_busy:  # else nobody looks
                 yield self._table_watch.due
-        if self._held.target.needs_tick:
+        if self._resources.target.needs_tick:
             yield self._log_at
-        if self._held.watchdog.interval:
-            yield self._held.watchdog.due
+        if self._resources.watchdog.interval:
+            yield self._resources.watchdog.due
         if self._unsettled:
             yield now + 1.0
 
     def _log_fault(self, text: str) -> None:
-        self._held.warn(text)
+        self._resources.warn(text)
 
     # ---- signals
 
     def _take_signals(self) -> None:
-        assert self._held.signals is not None
-        for number in self._held.signals.read():
+        assert self._resources.signals is not None
+        for number in self._resources.signals.read():
             self._faults.guard(f"{signals.name_of(number)}", self._obey, number)
 
     def _obey(self, number: int) -> None:
-        held = self._held
+        resources = self._resources
         match number:
             case signal.SIGCHLD:
                 pass  # each turn buries
@@ -369,9 +371,9 @@ class Supervisor:
             case signal.SIGUSR2 if not self._stopping:
                 self._jobs["restart"] = self._restart
             case signal.SIGUSR1 if not self._stopping:
-                reload.reopen_log(held, tell=True)
+                reload.reopen_log(resources, tell=True)
             case _:
-                held.warn(f"{signals.name_of(number)} is ignored" + (": stopping" if self._stopping else ""))
+                resources.warn(f"{signals.name_of(number)} is ignored" + (": stopping" if self._stopping else ""))
 
     # ---- tables and the log
 
@@ -384,14 +386,14 @@ class Supervisor:
         """Have the tables read again when their files have changed."""
         if self._stopping or self._is_busy:
             return
-        if changed := reload.changed_tables(self._held, self._table_watch, now):
-            self._jobs["tables"] = lambda: reload.follow_tables(self._held, self._table_watch, changed)
+        if changed := reload.changed_tables(self._resources, self._table_watch, now):
+            self._jobs["tables"] = lambda: reload.follow_tables(self._resources, self._table_watch, changed)
 
     def _tend_log(self, now: float) -> None:
         """Open what could not be opened, write what could not be written."""
-        if now >= self._log_at and self._held.target.needs_tick:
+        if now >= self._log_at and self._resources.target.needs_tick:
             self._log_at = now + TICK
-            self._held.target.tick()
+            self._resources.target.tick()
 
     # ---- work in steps
 
@@ -409,26 +411,26 @@ class Supervisor:
                 self._job = None
 
     def _reload(self) -> Steps[None]:
-        held, before = self._held, self._held.config
+        resources, before = self._resources, self._resources.config
         try:
             try:
-                yield from reload.hang_up(held, self._path)
+                yield from reload.hang_up(resources, self._path)
             except Exception as error:  # whatever it is: whoever waits for this reload hears how it ended
                 text = f"configuration not taken over: {type(error).__name__}: {one_line(error)}"
-                held.warn(text)
-                held.reload_state.refused(held.conditions, text)
-            now = held.config
+                resources.warn(text)
+                resources.reload_state.refused(resources.conditions, text)
+            now = resources.config
             if (now.allowlist, now.denylist) != (before.allowlist, before.denylist):
                 self._give_up_refresh()  # it goes by the old settings; its files are whole at any time
                 self._turns.configure(now, time.monotonic())
-                if not held.refresher.pid:
+                if not resources.refresher.pid:
                     self._show_refresh("")
-            if held.lacks_sockets:
+            if resources.lacks_sockets:
                 self._sockets_at, self._socket_attempts = time.monotonic(), 0
         except GeneratorExit:
             text = "configuration not taken over: fastscreen is being stopped"
-            held.warn(text)
-            held.reload_state.refused(held.conditions, text)
+            resources.warn(text)
+            resources.reload_state.refused(resources.conditions, text)
             raise
         finally:
             if "reload" not in self._jobs:
@@ -436,99 +438,104 @@ class Supervisor:
 
     def _restart(self) -> Steps[None]:
         """Become the program as it is on the disk now. What keeps it from starting leaves everything as it is."""
-        held = self._held
-        held.reload_state.restart.begin()
+        resources = self._resources
+        resources.reload_state.restart.begin()
         by = time.monotonic() + spawn.START_SECONDS
         while self._inherited is not None and time.monotonic() < by:  # the restart before is not over
             yield
-        held.info("restarting: the new program is tried first")
+        resources.info("restarting: the new program is tried first")
         try:
-            why = yield from restart.tried(held)
+            why = yield from restart.run_in_child(resources)
             if not why:
                 systemd_notify.reloading()
-                restart.replace(held)
+                restart.replace(resources)
         except GeneratorExit:
-            held.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")
+            resources.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")
             raise
         except Exception as error:  # whatever it is: this program goes on
             why = f"{type(error).__name__}: {one_line(error)}"
         text = f"restart refused: {why}"
-        held.warn(f"{text}; the running daemon goes on")
-        held.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")
-        held.reload_state.restart.end(False, text)
+        resources.warn(f"{text}; the running daemon goes on")
+        resources.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")
+        resources.reload_state.restart.end(False, text)
         systemd_notify.tell("READY=1")
 
     # ---- children
 
-    def _hear(self, place: Place) -> None:
+    def _hear(self, child: Child) -> None:
         """Take the reports of a child that has some."""
-        for _ in range(REPORTS_MOST):
-            if place.channel is None or place.deaf:
+        for _ in range(MAX_REPORTS):
+            if child.channel is None or child.deaf:
                 return
             try:
-                report = ipc.receive_report(place.channel)
+                report = ipc.receive_report(child.channel)
                 if report is None:  # it ends; one that does not is of no use any more
-                    place.deaf = True
-                    place.end_by(time.monotonic() + END_SECONDS)
+                    child.deaf = True
+                    child.end_by(time.monotonic() + END_SECONDS)
                     return
-                was = place.state
-                place.reported(report)
+                was = child.state
+                child.reported(report)
             except BlockingIOError:
                 return
             except (MalformedError, ValueError) as error:
-                place.deaf = True
-                place.kill()
-                if place not in self._held.former:
-                    self._held.warn(f"{place.name} (process {place.pid}) sent {error}: killed")
+                child.deaf = True
+                child.kill()
+                if child not in self._resources.former:
+                    self._resources.warn(f"{child.name} (process {child.pid}) sent {error}: killed")
                 return
-            if place not in self._held.trials and place not in self._held.former:
-                self._reported(place, was, report)
+            if child not in self._resources.trials and child not in self._resources.former:
+                self._reported(child, was, report)
 
-    def _reported(self, place: Place, was: State, report: ipc.Report) -> None:
-        held = self._held
+    def _reported(self, child: Child, was: State, report: ipc.Report) -> None:
+        resources = self._resources
         match report, was:
             case Ready(), State.STARTING:
                 if not self._starting:
-                    held.info(f"{place.name} is process {place.pid} now")
+                    resources.info(f"{child.name} is process {child.pid} now")
             case Failed(why), State.STARTING:
                 if not self._starting:
-                    held.warn(f"{place.name} cannot start: {why}")
-                    self._fails(place, f"{place.name} cannot start: {why}")
+                    resources.warn(f"{child.name} cannot start: {why}")
+                    self._fails(child, f"{child.name} cannot start: {why}")
             case Failed(why), _:
-                held.warn(f"{place.name}: configuration not taken over: {why}; it is started again")
-                place.kill()
+                resources.warn(f"{child.name}: configuration not taken over: {why}; it is started again")
+                child.kill()
 
     def _overdue(self, now: float) -> None:
         """End what did not report, or did not end, in time."""
-        held = self._held
-        for place in list(self._children()):
-            if not place.pid or now < place.by or place in held.trials:  # a trial's end is in its task's hands
+        resources = self._resources
+        for child in list(self._children()):
+            if not child.pid or now < child.by or child in resources.trials:  # a trial's end is in its task's hands
                 continue
-            place.by = math.inf
-            if place in held.former:
-                held.warn(f"{place.name} (process {place.pid}, before the restart) did not stop: killed")
-            elif place.state is State.STARTING and not self._starting:
-                held.warn(f"{place.name} does not start: killed")
-                self._fails(place, f"{place.name} does not start")
-            elif place.state is State.RELOADING:
-                held.warn(f"{place.name}: configuration not taken over: no answer; it is started again")
-            place.kill()
+            child.by = math.inf
+            if child in resources.former:
+                resources.warn(f"{child.name} (process {child.pid}, before the restart) did not stop: killed")
+            elif child.state is State.STARTING and not self._starting:
+                resources.warn(f"{child.name} does not start: killed")
+                self._fails(child, f"{child.name} does not start")
+            elif child.state is State.RELOADING:
+                resources.warn(f"{child.name}: configuration not taken over: no answer; it is started again")
+            child.kill()
 
-    def _fails(self, place: Place, text: str) -> None:
+    def _fails(self, child: Child, text: str) -> None:
         """Show that a worker, or TLS, is not as it should be."""
-        if place in self._held.places:
-            self._held.conditions.begin(Kind.WORKER, f"{text}; it is started again and again")
+        if child in self._resources.children:
+            self._resources.conditions.begin(Kind.WORKER, f"{text}; it is started again and again")
             self._unsettled.add(Kind.WORKER)
-        elif place in self._held.tls:
-            self._held.conditions.begin(Kind.TLS, f"{text}; it is started again and again, STARTTLS may be refused")
+        elif child in self._resources.tls:
+            self._resources.conditions.begin(
+                Kind.TLS, f"{text}; it is started again and again, STARTTLS may be refused"
+            )
             self._unsettled.add(Kind.TLS)
 
     def _settle(self, now: float) -> None:
         """End conditions of children that live again."""
-        held = self._held
-        for kind, places in ((Kind.WORKER, held.places), (Kind.TLS, held.tls if held.wants_tls else [])):
-            if kind in self._unsettled and all(now >= each.serving_since + SHORT_LIFE_SECONDS for each in places):
-                held.conditions.end(kind)
+        resources = self._resources
+        for kind, children in (
+            (Kind.WORKER, resources.children),
+            (Kind.TLS, resources.tls if resources.wants_tls else []),
+        ):
+            if kind in self._unsettled and all(now >= each.serving_since + SHORT_LIFE_SECONDS for each in children):
+                resources.conditions.end(kind)
                 self._unsettled.discard(kind)
 
     def _look_after(self, now: float) -> None:
@@ -536,37 +543,37 @@ class Supervisor:
         if self._stopping or now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS
-        held = self._held
-        for place in held.watched:
-            if place.pid and place.pulse.missed(held.pulse(place)[0]) >= LOOKS_MOST:
-                held.warn(f"{place.name} (process {place.pid}) hangs: killed")
-                place.kill()
-                place.pulse = Pulse()
+        resources = self._resources
+        for child in resources.watched:
+            if child.pid and child.heartbeat.missed(resources.heartbeat(child)[0]) >= MAX_LOOKS:
+                resources.warn(f"{child.name} (process {child.pid}) hangs: killed")
+                child.kill()
+                child.heartbeat = Heartbeat()
 
     def _refresh(self, now: float) -> None:
         """Begin a refresh of the lists, or end one that does not."""
-        held, turns = self._held, self._turns
-        if held.refresher.pid and now >= turns.end_by:
-            held.warn("allowlist: the refresh does not end: killed")
+        resources, turns = self._resources, self._turns
+        if resources.refresher.pid and now >= turns.end_by:
+            resources.warn("allowlist: the refresh does not end: killed")
             self._give_up_refresh()
             self._refresh_problem = "the last refresh did not end and was killed"
             turns.end_by = math.inf
-        if not held.refresher.pid and not self._stopping and now >= turns.due:
+        if not resources.refresher.pid and not self._stopping and now >= turns.due:
             turns.began(now)
             self._refresh_is_given_up, self._refresh_problem = False, ""
             try:
-                spawn.start_refresh(held)
+                spawn.start_refresh(resources)
             except OSError as error:
                 turns.ended(1, now)
                 text = f"no process for the refresh of the lists: {error.strerror}"
-                held.warn(f"{text}; it is tried again")
+                resources.warn(f"{text}; it is tried again")
                 self._show_refresh(text)
 
     def _show_refresh(self, problem: str) -> None:
         """Show a refresh that cannot show its own failure, until one ends well; "": there was none. End what was shown
         when no lists are refreshed any more. Only while none is under way, which writes to the same memory.
         """
-        shown = Conditions(self._held.condition_memory[-3])
+        shown = Conditions(self._resources.condition_memory[-3])
         if not self._turns.wanted:
             shown.end(Kind.ALLOWLIST)
         elif problem:
@@ -574,26 +581,30 @@ class Supervisor:
 
     def _give_up_refresh(self) -> None:
         self._refresh_is_given_up = True
-        self._held.refresher.kill()
+        self._resources.refresher.kill()
 
-    def _missing(self) -> list[Place]:
+    def _missing(self) -> list[Child]:
         """Who is to be started again."""
         if self._stopping or self._starting:
             return []
-        held = self._held
-        places = [*held.places, *(held.tls if held.wants_tls else []), *([held.hub] if held.wants_hub else [])]
-        return [place for place in places if not place.pid]
+        resources = self._resources
+        children = [
+            *resources.children,
+            *(resources.tls if resources.wants_tls else []),
+            *([resources.control_process] if resources.wants_control else []),
+        ]
+        return [child for child in children if not child.pid]
 
     def _retry_sockets(self, now: float) -> None:
         """Take over the control socket and the metrics' address when they are free."""
         if self._stopping or now < self._sockets_at:
             return
-        held = self._held
+        resources = self._resources
         self._socket_attempts += 1
         self._sockets_at = now + (SOCKET_SECONDS if self._socket_attempts < SOCKET_ATTEMPTS else SOCKET_LATER_SECONDS)
-        if held.retry_sockets():
-            held.hub.kill()  # its successor serves what is new
-        if not held.lacks_sockets:
+        if resources.retry_sockets():
+            resources.control_process.kill()  # its successor serves what is new
+        if not resources.lacks_sockets:
             self._sockets_at = math.inf
 
     def _bury(self) -> None:
@@ -605,57 +616,57 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            reader = self._held.key_reader
+            reader = self._resources.key_reader
             if reader is not None and reader.pid == pid:
-                tls_reload.reader_ended(self._held, how_ended(os.waitstatus_to_exitcode(status)))
-            for place in list(self._children()):
-                if place.pid == pid:
-                    self._faults.guard(f"the last report of {place.name}", self._hear, place)
-                    self._faults.guard(f"the end of {place.name}", self._bury_one, place, _exit_code(status))
+                tls_reload.reader_ended(self._resources, how_ended(os.waitstatus_to_exitcode(status)))
+            for child in list(self._children()):
+                if child.pid == pid:
+                    self._faults.guard(f"the last report of {child.name}", self._hear, child)
+                    self._faults.guard(f"the end of {child.name}", self._bury_one, child, _exit_code(status))
 
-    def _bury_one(self, place: Place, code: int) -> None:
-        held, pid, since = self._held, place.pid, place.serving_since
-        place.ended()
-        if place in held.trials:
-            held.trials.remove(place)
+    def _bury_one(self, child: Child, code: int) -> None:
+        resources, pid, since = self._resources, child.pid, child.serving_since
+        child.ended()
+        if child in resources.trials:
+            resources.trials.remove(child)
             return
-        if place in held.former:
-            held.former.remove(place)
-            place.leave()
+        if child in resources.former:
+            resources.former.remove(child)
+            child.leave()
             return
-        if place in held.tls:
-            held.tls_ready[place.number] = 0
+        if child in resources.tls:
+            resources.tls_ready[child.number] = 0
         if self._stopping or self._starting:
             return
-        if place is held.refresher:
+        if child is resources.refresher:
             self._refreshed(pid, code)
             return
-        held.warn(f"{place.name} (process {pid}) {how_ended(code)}: it is started again")
+        resources.warn(f"{child.name} (process {pid}) {how_ended(code)}: it is started again")
         if since < math.inf:
-            if place.short_lives > 1:
-                often = f"{place.short_lives} times within {SHORT_LIFE_SECONDS:g} s of its start"
-                self._fails(place, f"{place.name} {how_ended(code)}, {often}")
-        elif not isinstance(place.answer, Failed):  # else the reason is known
-            self._fails(place, f"{place.name} {how_ended(code)} before it served")
-        if place in held.places and -code in lmdb_file.CRASHES:
-            self._died_in_cache(use_mark.file_in_use(held.mark(place)))
+            if child.short_lives > 1:
+                often = f"{child.short_lives} times within {SHORT_LIFE_SECONDS:g} s of its start"
+                self._fails(child, f"{child.name} {how_ended(code)}, {often}")
+        elif not isinstance(child.answer, Failed):  # else the reason is known
+            self._fails(child, f"{child.name} {how_ended(code)} before it served")
+        if child in resources.children and -code in lmdb_file.CRASHES:
+            self._died_in_cache(use_mark.file_in_use(resources.mark(child)))
 
     def _refreshed(self, pid: int, code: int) -> None:
-        held = self._held
+        resources = self._resources
         self._turns.ended(code, time.monotonic())
         problem = self._refresh_problem
         if code not in (End.DONE, End.AGAIN) and not self._refresh_is_given_up:
-            held.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
+            resources.warn(f"allowlist (process {pid}) {how_ended(code)}: the lists stay as they are")
             problem = f"the last refresh {how_ended(code)}"
         self._show_refresh(problem)
         # Not by the code: it may have written one before it died, and so may a refresh by hand.
-        if lists.versions(held.config) != held.list_versions:
-            self._jobs["tables"] = lambda: reload.read_tables_again(held)
+        if lists.versions(resources.config) != resources.list_versions:
+            self._jobs["tables"] = lambda: reload.read_tables_again(resources)
 
     def _died_in_cache(self, file: Inode | None) -> None:
         """A worker crashed while it used this file; the second time the file is not trusted any more."""
-        held, now = self._held, time.monotonic()
-        if file is None or not held.config.cache.path:
+        resources, now = self._resources, time.monotonic()
+        if file is None or not resources.config.cache.path:
             return
         deaths = {
             each: [at for at in times if at > now - CACHE_DEATHS_SECONDS] for each, times in self._cache_deaths.items()
@@ -664,28 +675,30 @@ class Supervisor:
         self._cache_deaths = {each: times for each, times in deaths.items() if times}
         if len(self._cache_deaths[file]) >= 2:
             del self._cache_deaths[file]
-            self._jobs["cache"] = functools.partial(self._move_cache_aside, Path(held.config.cache.path), file)
+            self._jobs["cache"] = functools.partial(self._move_cache_aside, Path(resources.config.cache.path), file)
 
     def _move_cache_aside(self, path: Path, file: Inode) -> Steps[None]:
         """In a child: it may have to wait for other processes."""
-        held = self._held
-        report = yield from spawn.tried(held, functools.partial(_move_aside, held, path, file), MOVE_SECONDS)
+        resources = self._resources
+        report = yield from spawn.run_in_child(
+            resources, functools.partial(_move_aside, resources, path, file), MOVE_SECONDS
+        )
         match report:
             case Failed(why):
-                held.warn(f"cache lmdb:{path}: {why}")
+                resources.warn(f"cache lmdb:{path}: {why}")
             case Ready():
                 pass
             case _:
-                held.warn(f"cache lmdb:{path}: cannot be moved aside: no answer in {MOVE_SECONDS:g} s")
+                resources.warn(f"cache lmdb:{path}: cannot be moved aside: no answer in {MOVE_SECONDS:g} s")
 
-    def _replace(self, place: Place) -> None:
+    def _replace(self, child: Child) -> None:
         try:
-            self._start(place, look_over_cache=True)
+            self._start(child, look_over_cache=True)
         except OSError as error:
-            place.not_started()
-            text = f"no process for {place.name}: {error.strerror}"
-            self._warn_rarely(place.name, f"{text}; retried automatically")
-            self._fails(place, text)
+            child.not_started()
+            text = f"no process for {child.name}: {error.strerror}"
+            self._warn_rarely(child.name, f"{text}; retried automatically")
+            self._fails(child, text)
 
     def _warn_rarely(self, subject: str, text: str) -> None:
         """Log what is tried again and again: when the text changes, else once a minute."""
@@ -693,13 +706,13 @@ class Supervisor:
         before, at = self._warned.get(subject, ("", 0.0))
         if text != before or now >= at + WARN_SECONDS:
             self._warned[subject] = text, now
-            self._held.warn(text)
+            self._resources.warn(text)
 
     # ---- the end
 
     def _stop(self) -> None:
         """First SIGTERM: no new clients, those in hand finish. Second: stop at once."""
-        held = self._held
+        resources = self._resources
         if self._stopping:
             self._stop_by = min(self._stop_by, time.monotonic() + STOP_NOW_SECONDS)
         else:
@@ -711,55 +724,55 @@ class Supervisor:
             systemd_notify.tell("STOPPING=1", "STATUS=clients in hand may finish")
             self._stop_by = time.monotonic() + STOP_SECONDS
             if not self._starting:
-                held.info("stopping: clients in hand may finish")
-        held.refresher.kill()
+                resources.info("stopping: clients in hand may finish")
+        resources.refresher.kill()
         # Closed, they refuse: a client that only waited in the kernel would not try another MX.
-        for group in held.groups.values():
+        for group in resources.groups.values():
             close_all(group)
-        held.groups.clear()
-        held.order(Stop())
-        for place in held.former:
-            if not isinstance(place, restart.Former) or place.kind != "worker" or place.channel is None:
+        resources.groups.clear()
+        resources.order(Stop())
+        for child in resources.former:
+            if not isinstance(child, restart.Former) or child.kind != "worker" or child.channel is None:
                 continue
             with contextlib.suppress(OSError):
-                ipc.send(place.channel, Stop())
-                place.told = True
+                ipc.send(child.channel, Stop())
+                child.told = True
 
     def _end_late(self, now: float) -> None:
         """Kill workers that do not end."""
-        held = self._held
+        resources = self._resources
         if not self._stopping or now < self._stop_by:
             return
         self._stop_by = now + STOP_SECONDS
-        late = [place for place in [*held.places, *held.former] if place.pid]
+        late = [child for child in [*resources.children, *resources.former] if child.pid]
         if late:
-            held.warn(f"{', '.join(place.name for place in late)} did not stop: killed")
+            resources.warn(f"{', '.join(child.name for child in late)} did not stop: killed")
         _kill(late)
 
     def _end_others(self) -> None:
         """They end when their channels do: the TLS processes pass on the workers' last words, the hub shows the end."""
-        held = self._held
-        others = [*held.tls, held.refresher, held.hub, *held.trials]
-        for place in others:
-            place.leave()
+        resources = self._resources
+        others = [*resources.tls, resources.refresher, resources.control_process, *resources.trials]
+        for child in others:
+            child.leave()
         end = time.monotonic() + OTHERS_END_SECONDS
-        assert held.signals is not None
-        while left := [place for place in others if place.pid]:
+        assert resources.signals is not None
+        while left := [child for child in others if child.pid]:
             now = time.monotonic()
             if now >= end + KILLED_SECONDS:  # the kernel does not end it, as while its disk does not answer
-                held.warn(f"{', '.join(place.name for place in left)} did not end")
+                resources.warn(f"{', '.join(child.name for child in left)} did not end")
                 return
             if now >= end:
                 _kill(left)
-            select.select([held.signals], [], [], end - now if now < end else 1.0)
-            if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(held.signals.read()):
+            select.select([resources.signals], [], [], end - now if now < end else 1.0)
+            if {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT} & set(resources.signals.read()):
                 end = min(end, time.monotonic())
             self._bury()
 
 
-def _move_aside(held: Holdings, path: Path, file: Inode, answer: socket.socket) -> int:
+def _move_aside(resources: Resources, path: Path, file: Inode, answer: socket.socket) -> int:
     """In a child: move a cache's file aside, and log that."""
-    log = held.target.for_child().log
+    log = resources.target.for_child().log
     try:
         aside = lmdb_file.move_aside(path, file)
     except OSError as error:
@@ -772,9 +785,9 @@ def _move_aside(held: Holdings, path: Path, file: Inode, answer: socket.socket) 
     return 0
 
 
-def _kill(places: Iterable[Place]) -> None:
-    for place in places:
-        place.kill()
+def _kill(children: Iterable[Child]) -> None:
+    for child in children:
+        child.kill()
 
 
 def _exit_code(status: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 LOG_SECONDS = 60.0  # between two lines about the same part
-KINDS_MOST = 100  # parts of which the last line is remembered
+MAX_KINDS = 100  # parts of which the last line is remembered
 PAUSE_SECONDS = 0.1  # after a turn with a fault
 
 
@@ -51,11 +51,11 @@ class Faults:
         if now < self._logged.get(part, -LOG_SECONDS) + LOG_SECONDS:
             self._silenced[part] = self._silenced.get(part, 0) + 1
             return
-        if len(self._logged) >= KINDS_MOST:
+        if len(self._logged) >= MAX_KINDS:
             self._logged.clear()
         self._logged[part] = now
         often = self._silenced.pop(part, 0)
         more = f", {often} more times since the last such line" if often else ""
         where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
-        self._log(f"internal error in {part}: {type(error).__name__}: {error} ({place}){more}; the supervisor goes on")
+        child = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
+        self._log(f"internal error in {part}: {type(error).__name__}: {error} ({child}){more}; the supervisor goes on")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from fastscreen.process import fd_passing as fds
 
-PATIENCE = 0.5  # s: its queue is short, and without a READY=1 it would end us
+TIMEOUT = 0.5  # s: its queue is short, and without a READY=1 it would end us
 
 
 def tell(*lines: str) -> None:
@@ -24,7 +24,7 @@ def _send(lines: Sequence[str], descriptors: Sequence[int]) -> bool:
     if not path.startswith(("/", "@")):
         return False
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
-        speaker.settimeout(PATIENCE)
+        speaker.settimeout(TIMEOUT)
         speaker.connect("\0" + path[1:] if path[0] == "@" else path)
         fds.send(speaker, "\n".join(lines).encode(), descriptors)
         return True

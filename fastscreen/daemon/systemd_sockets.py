@@ -18,7 +18,7 @@ from fastscreen.daemon import systemd_notify
 from fastscreen.daemon.listeners import BACKLOG, choose_by_client, choose_freely
 
 FIRST = 3
-MOST = 1024
+MAX_DESCRIPTORS = 1024
 STORED = "fastscreen "
 """How the names of stored sockets begin; then come host, port and the number in its group."""
 
@@ -42,7 +42,7 @@ def take(wanted: Mapping[Endpoint, ProxyPort | None], count: int) -> Given:
     names = listed.split(":") if listed else []
     groups: dict[Endpoint, list[socket.socket]] = {}
     stored: dict[Endpoint, list[tuple[str, socket.socket]]] = {}
-    for at in range(min(int(number), MOST)):
+    for at in range(min(int(number), MAX_DESCRIPTORS)):
         os.set_inheritable(FIRST + at, False)
         listener = socket.socket(fileno=FIRST + at)
         name = names[at] if at < len(names) else ""

@@ -13,8 +13,8 @@ import msgspec
 
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
-from fastscreen.daemon.resources import Holdings
-from fastscreen.daemon.spawn import Silent, Steps, tried
+from fastscreen.daemon.resources import Resources
+from fastscreen.daemon.spawn import Silent, Steps, run_in_child
 from fastscreen.process import ipc
 from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
@@ -27,51 +27,51 @@ from fastscreen.tls.process import prepared
 ANSWER_SECONDS = 10.0
 
 
-def renew(held: Holdings, before: Tls) -> Steps[None]:
+def renew(resources: Resources, before: Tls) -> Steps[None]:
     """Hand new settings, and the certificates as they are now, to the TLS processes.
 
     What cannot be read or used leaves what is in use, in every process and for those to come, with a warning.
 
     before: what was in force until now.
     """
-    settings = held.config.tls
-    now = held.certificates
+    settings = resources.config.tls
+    now = resources.certificates
     if settings.level == "none" or not settings.certificates:  # nobody needs them: nothing is wrong with them
         if now is not None and not settings.certificates:
             now.close()
-            held.certificates = None
-        held.conditions.end(Kind.CERTIFICATES)
+            resources.certificates = None
+        resources.conditions.end(Kind.CERTIFICATES)
         return
     try:
-        found = read_files(settings.certificates, "", held.key_reader)
+        found = read_files(settings.certificates, "", resources.key_reader)
     except OSError as error:
         # Log rotation sends SIGHUP every day: that root alone may read what has not changed is no news then.
         if now is None or not isinstance(error, PermissionError) or not now.unchanged(settings.certificates):
-            _warn(held, f"tls.certificates: {error.filename}: {error.strerror}")
+            _warn(resources, f"tls.certificates: {error.filename}: {error.strerror}")
         if now is None:
             return
         found = now
-    problem = yield from _problem(held, _with(held.config, settings, found), found)
+    problem = yield from _problem(resources, _with(resources.config, settings, found), found)
     if problem is not None:
-        _warn(held, problem)
+        _warn(resources, problem)
         if found is not now:
             found.close()
         settings = msgspec.structs.replace(settings, protocols=before.protocols, ciphers=before.ciphers)
         if now is None:
-            held.config = msgspec.structs.replace(held.config, tls=settings)
+            resources.config = msgspec.structs.replace(resources.config, tls=settings)
             return
         found = now
-    held.config, held.certificates = _with(held.config, settings, found), found
+    resources.config, resources.certificates = _with(resources.config, settings, found), found
     if now is not None and found is not now:
         now.close()
     if found is not now:
-        held.conditions.end(Kind.CERTIFICATES)
-    _hand_out(held, found)
+        resources.conditions.end(Kind.CERTIFICATES)
+    _hand_out(resources, found)
 
 
-def reader_ended(held: Holdings, how: str) -> None:
+def reader_ended(resources: Resources, how: str) -> None:
     """The process that reads root's keys is no more, and nobody has the rights to start it again."""
-    reader, held.key_reader = held.key_reader, None
+    reader, resources.key_reader = resources.key_reader, None
     if reader is None:
         return
     reader.close()
@@ -81,18 +81,18 @@ def reader_ended(held: Holdings, how: str) -> None:
             f"tls.certificates: the process that reads root's keys {how}: to renew {missed[0]}, stop and start "
             "fastscreen (fastscreen restart is not enough), or let the user's group read it"
         )
-        held.warn(text)
-        held.conditions.begin(Kind.CERTIFICATES, text)
+        resources.warn(text)
+        resources.conditions.begin(Kind.CERTIFICATES, text)
 
 
 def _with(config: Config, settings: Tls, found: Certificates) -> Config:
     return msgspec.structs.replace(config, tls=msgspec.structs.replace(settings, certificates=found.paths))
 
 
-def _problem(held: Holdings, config: Config, found: Certificates) -> Steps[str | None]:
+def _problem(resources: Resources, config: Config, found: Certificates) -> Steps[str | None]:
     """Why no process could use them; None: one can. A child finds out, as the supervisor never has a key."""
     try:
-        report = yield from tried(held, lambda theirs: _prepare(config, found, theirs), ANSWER_SECONDS)
+        report = yield from run_in_child(resources, lambda theirs: _prepare(config, found, theirs), ANSWER_SECONDS)
     except OSError as error:
         return f"no process to try it: {error.strerror}"
     match report:
@@ -115,21 +115,21 @@ def _prepare(config: Config, found: Certificates, answer: socket.socket) -> int:
     return 0
 
 
-def _hand_out(held: Holdings, found: Certificates) -> None:
+def _hand_out(resources: Resources, found: Certificates) -> None:
     """Give them to the processes that are there. One that does not take them is started again, and has them then."""
     by = time.monotonic() + ANSWER_SECONDS
-    for place in held.tls:
-        if not place.pid or place.channel is None:
+    for child in resources.tls:
+        if not child.pid or child.channel is None:
             continue
         try:
-            ipc.send_reload(place.channel, held.config, {}, found.descriptors)
+            ipc.send_reload(child.channel, resources.config, {}, found.descriptors)
         except OSError:
-            place.kill()
+            child.kill()
         else:
-            place.expect(State.RELOADING, by)
+            child.expect(State.RELOADING, by)
 
 
-def _warn(held: Holdings, problem: str) -> None:
-    rest = "what is in use stays" if held.certificates is not None else "no TLS"
-    held.warn(f"[tls] not taken over: {problem}: {rest}")
-    held.conditions.begin(Kind.CERTIFICATES, f"[tls] not taken over: {problem}: {rest}")
+def _warn(resources: Resources, problem: str) -> None:
+    rest = "what is in use stays" if resources.certificates is not None else "no TLS"
+    resources.warn(f"[tls] not taken over: {problem}: {rest}")
+    resources.conditions.begin(Kind.CERTIFICATES, f"[tls] not taken over: {problem}: {rest}")

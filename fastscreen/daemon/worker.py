@@ -16,14 +16,14 @@ from msgspec import Struct
 from fastscreen.cache.writer import Cache
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
-from fastscreen.control.desk import Desk
+from fastscreen.control.worker_rpc import RequestHandler
 from fastscreen.core import AccessStep, EventReader, Screener
 from fastscreen.daemon.worker_conditions import WorkerConditions
 from fastscreen.dns import resolver
-from fastscreen.dns.health.runner import Caretaker
+from fastscreen.dns.health.runner import HealthRunner
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
-from fastscreen.mta.capabilities import Offers
+from fastscreen.mta.capabilities import MtaCapabilities
 from fastscreen.mta.sink import Sink
 from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
@@ -36,19 +36,19 @@ RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
 
 
-class Crew(Struct, frozen=True):
+class PeerWorkers(Struct, frozen=True):
     """key: by which a client's worker is chosen. inboxes: by worker, the sending and (one's own) the receiving end."""
 
     key: int
     inboxes: Sequence[tuple[socket.socket, socket.socket]]
 
 
-class Seat(Struct, frozen=True):
+class WorkerArgs(Struct, frozen=True):
     """What makes one worker different from the others.
 
     number: from 0; count: how many there are. channel: to the supervisor. mark: shared memory (`cachemark`) that
     says which cache file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of
-    events, which outlives the worker. questions: where the hub asks. look_over_cache: read the file with a process of
+    events, which outlives the worker. rpc: where the hub asks. look_over_cache: read the file with a process of
     its own first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them.
     crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core
     works. conditions: of this process.
@@ -59,13 +59,13 @@ class Seat(Struct, frozen=True):
     channel: socket.socket
     mark: memoryview
     events: memoryview
-    questions: socket.socket | None
+    rpc: socket.socket | None
     look_over_cache: bool
     tls: socket.socket
     tls_ready: memoryview
-    crew: Crew
+    crew: PeerWorkers
     health: HealthTable
-    pulse: memoryview
+    heartbeat: memoryview
     conditions: Conditions
 
     @property
@@ -82,26 +82,26 @@ class Worker:
         tables: policy.Tables,
         listeners: dict[Endpoint, socket.socket],
         target: LogTarget,
-        seat: Seat,
+        args: WorkerArgs,
     ) -> None:
         self._config = settings
         self._tables = tables
         self._listeners = listeners
         self._target = target
         self._log = target.log
-        self._seat = seat
+        self._args = args
         self._sink: Sink | None = None
         self._stopping = self._hurrying = False
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
-        self._caretaker: Caretaker | None = None
+        self._caretaker: HealthRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit_code = 0
         self._errors = LoopErrors(self._log, self._give_up)
         self._screen = self._errors.guard("screening", self._batch)
-        self._own_events = EventReader(seat.events)
-        self._lasting = WorkerConditions(seat.conditions, self._own_events.counts())
+        self._own_events = EventReader(args.events)
+        self._lasting = WorkerConditions(args.conditions, self._own_events.counts())
 
     def run(self) -> int:
         """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
@@ -111,7 +111,7 @@ class Worker:
         except (OSError, ConfigError, ValueError) as error:
             code = 2 if isinstance(error, ConfigError) else 1
             with contextlib.suppress(OSError):
-                ipc.send(self._seat.channel, Failed(one_line(error)[:1000], code))
+                ipc.send(self._args.channel, Failed(one_line(error)[:1000], code))
             return code
 
     # ---- while it runs
@@ -121,7 +121,7 @@ class Worker:
         self._errors.install(loop)
         self._drained = asyncio.Event()
         mta = self._mta_socket(self._config)
-        built = self._tables.policy(mta, self._log.warning, self._seat.share, self._seat.health)
+        built = self._tables.policy(mta, self._log.warning, self._args.share, self._args.health)
         self._cache = self._open_cache(loop)
         self._screener = Screener(
             built.policy,
@@ -129,29 +129,29 @@ class Worker:
             self._cache,
             on_truncated=self._ask_over_tcp,
             on_drained=self._drained.set,
-            events=self._seat.events,
+            events=self._args.events,
         )
-        self._screener.use_tls(self._seat.tls.fileno(), self._seat.tls_ready)
+        self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
         self._use_resolvers(self._config)
-        if crew := self._seat.crew.inboxes:
+        if crew := self._args.crew.inboxes:
             sending = [end.fileno() for end, _ in crew]
             prefix = self._config.worker_prefix
-            inbox = crew[self._seat.number][1].fileno()
-            self._screener.join_crew(self._seat.number, self._seat.crew.key, prefix, sending, inbox)
+            inbox = crew[self._args.number][1].fileno()
+            self._screener.join_crew(self._args.number, self._args.crew.key, prefix, sending, inbox)
         for address, listener in self._listeners.items():
             self._listen(listener, built.proxies.get(address))
         guard = self._errors.guard
         loop.add_reader(self._screener.fileno(), self._screen)
         loop.add_reader(self._screener.relay_fileno(), guard("relaying", self._screener.run_relays))
-        loop.add_reader(self._seat.channel.fileno(), guard("an order of the supervisor", self._ordered))
-        if self._seat.questions is not None:
-            desk = Desk(self._seat.questions, self._screener, self._cache, self._config.cache.prefix, self._log)
-            loop.add_reader(self._seat.questions.fileno(), guard("a question of the hub", desk.serve, vital=False))
+        loop.add_reader(self._args.channel.fileno(), guard("an order of the supervisor", self._ordered))
+        if self._args.rpc is not None:
+            handler = RequestHandler(self._args.rpc, self._screener, self._cache, self._config.cache.prefix, self._log)
+            loop.add_reader(self._args.rpc.fileno(), guard("a question of the hub", handler.serve, vital=False))
         self._ask_for_offers(built.offers, self._config)
-        if self._seat.number == 0:
-            self._caretaker = Caretaker(self._seat.health, self._warn_at_once, self._log.info)
+        if self._args.number == 0:
+            self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)
             self._caretaker.configure(self._config, self._tables.shown)
-        ipc.send(self._seat.channel, Ready())
+        ipc.send(self._args.channel, Ready())
         ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
         await self._drained.wait()
         for tick in ticks:
@@ -226,10 +226,10 @@ class Worker:
             retention=settings.retention,
             max_size=settings.max_size,
             keep_free=settings.keep_free,
-            mark=self._seat.mark,
-            look_over=self._seat.look_over_cache,
-            first=self._seat.number == 0,
-            conditions=self._seat.conditions,
+            mark=self._args.mark,
+            look_over=self._args.look_over_cache,
+            first=self._args.number == 0,
+            conditions=self._args.conditions,
         )
         cache.open()
         cache.start()
@@ -237,7 +237,7 @@ class Worker:
 
     def _cleanup_interval(self, settings: Config) -> int:
         """One worker cleans up for all."""
-        return settings.cache.cleanup_interval if self._seat.number == 0 else 0
+        return settings.cache.cleanup_interval if self._args.number == 0 else 0
 
     async def _beat(self) -> None:
         """Tell the supervisor that this worker works: that the loop's readers were called, and that the core has
@@ -245,7 +245,7 @@ class Worker:
         while True:
             await asyncio.sleep(child.TICK)
             if self._screener.probe():
-                child.beat(self._seat.pulse)
+                child.beat(self._args.heartbeat)
 
     async def _tick(self) -> None:
         """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
@@ -274,7 +274,7 @@ class Worker:
         """Ask the configuration's resolvers, or the system's."""
         self._follows_system = not settings.dnsbl.resolvers
         servers, problems = askable(nameservers(settings))
-        for problem in problems if self._seat.number == 0 else ():  # the others see the same
+        for problem in problems if self._args.number == 0 else ():  # the others see the same
             self._log.warning(problem)
         # None that can be asked: as when none is named. What is refused there is told as any list's silence is.
         self._ask(servers or askable([Nameserver("127.0.0.1")])[0])
@@ -319,7 +319,7 @@ class Worker:
 
     # ---- what MTAs announce
 
-    def _ask_for_offers(self, offers: Offers | None, settings: Config) -> None:
+    def _ask_for_offers(self, offers: MtaCapabilities | None, settings: Config) -> None:
         """Ask these MTAs, and those before no more."""
         if self._asking is not None:
             self._asking.cancel()
@@ -331,7 +331,7 @@ class Worker:
 
     def _ordered(self) -> None:
         try:
-            order, descriptors = ipc.receive_order(self._seat.channel)
+            order, descriptors = ipc.receive_order(self._args.channel)
         except BlockingIOError:
             return
         match order:
@@ -345,7 +345,7 @@ class Worker:
                     self._answer_reload(self._reloading, descriptors)
                 )
             case None:
-                asyncio.get_running_loop().remove_reader(self._seat.channel.fileno())
+                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
                 if not self._stopping:
                     self._log.warning("the supervising process is gone: stopping")
                     self._stop()
@@ -373,7 +373,7 @@ class Worker:
             report = Failed(one_line(error)[:1000])
         self._log.flush()
         with contextlib.suppress(OSError):
-            ipc.send(self._seat.channel, report)
+            ipc.send(self._args.channel, report)
 
     async def _reload(self, descriptors: list[int]) -> None:
         """Take over new settings, or keep the old ones whole. Clients under test notice nothing."""
@@ -385,7 +385,7 @@ class Worker:
                 raise OSError(errno.EMFILE, "no descriptors for the new addresses")
             mta = self._mta_socket(settings)
             tables = await loop.run_in_executor(None, policy.Tables, settings)
-            built = tables.policy(mta, self._log.warning, self._seat.share, self._seat.health)
+            built = tables.policy(mta, self._log.warning, self._args.share, self._args.health)
         except BaseException:
             for listener in sockets:
                 listener.close()

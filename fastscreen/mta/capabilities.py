@@ -21,22 +21,22 @@ LOCAL = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"
 """The header, version 2, of a connection that is its sender's own."""
 
 RETRY = 30.0  # s between two questions to an MTA that did not answer
-PATIENCE = 30.0  # s for all of one
+TIMEOUT = 30.0  # s for all of one
 
 
-class Offer(Struct, frozen=True):
+class Capabilities(Struct, frozen=True):
     """What an MTA announces. size: of its SIZE, None when it names none; 0: any."""
 
     keywords: Keyword
     size: int | None
 
-    def both(self, other: Offer) -> Offer:
+    def both(self, other: Capabilities) -> Capabilities:
         """What two MTAs announce both."""
         sizes = [size for size in (self.size, other.size) if size]
-        return Offer(self.keywords & other.keywords, min(sizes, default=0))
+        return Capabilities(self.keywords & other.keywords, min(sizes, default=0))
 
 
-def parse_offer(reply: bytes) -> Offer:
+def parse_capabilities(reply: bytes) -> Capabilities:
     """Read a reply to EHLO; what cannot be read is not announced."""
     keywords = Keyword(0)
     size: int | None = None
@@ -45,24 +45,24 @@ def parse_offer(reply: bytes) -> Offer:
         keywords |= parse_keywords([word]) & ~Keyword.SILENT if re.fullmatch(r"[A-Za-z0-9-]+", word) else Keyword(0)
         if word.upper() == "SIZE":
             size = int(value) if re.fullmatch(r"[0-9]{1,18}", value, re.ASCII) else 0
-    return Offer(keywords, size)
+    return Capabilities(keywords, size)
 
 
-class Offers:
+class MtaCapabilities:
     """What is known of the MTAs of one configuration.
 
     use: is told what all announce that are known, whenever that changes.
     """
 
-    def __init__(self, proxy: Proxy, version: int, use: Callable[[Offer], object]) -> None:
+    def __init__(self, proxy: Proxy, version: int, use: Callable[[Capabilities], object]) -> None:
         self._targets = proxy.targets
         self._version = version
         self._use = use
-        self._known: dict[int, Offer] = {}
+        self._known: dict[int, Capabilities] = {}
 
     def learn(self, at: int, reply: bytes) -> int:
         """Target `at` gave this reply to EHLO. Returns its keywords."""
-        offer = parse_offer(reply)
+        offer = parse_capabilities(reply)
         if self._known.get(at) != offer:
             self._known[at] = offer
             every = offer
@@ -76,7 +76,7 @@ class Offers:
         while missing := [at for at in range(len(self._targets)) if at not in self._known]:
             for at in missing:
                 with contextlib.suppress(OSError, EOFError, ValueError, TimeoutError):
-                    async with asyncio.timeout(PATIENCE):
+                    async with asyncio.timeout(TIMEOUT):
                         self.learn(at, await asked(self._targets[at], self._version, hostname))
             await asyncio.sleep(RETRY if len(self._known) < len(self._targets) else 0)
 

@@ -13,17 +13,17 @@ from enum import Enum, auto
 from fastscreen.process.ipc import Failed, Report
 
 SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 1 s, then 2, 4, ...
-PAUSE_MOST = 30.0  # s
+MAX_PAUSE = 30.0  # s
 END_SECONDS = 5.0  # for a process that said that it cannot go on
 TICK = 1.0  # s, between two beats of a pulse
 
 
-def beat(pulse: memoryview) -> None:
+def beat(heartbeat: memoryview) -> None:
     """Every TICK: the loop turns."""
-    pulse[0] = (pulse[0] + 1) & 0xFF
+    heartbeat[0] = (heartbeat[0] + 1) & 0xFF
 
 
-class Pulse:
+class Heartbeat:
     """Whether a process's loop still turns, by the octet that it changes every second."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class State(Enum):
     ENDING = auto()
 
 
-class Place:
+class Child:
     """One of the workers or of the others, whichever process it is just now. `pid` 0: none."""
 
     def __init__(self, name: str, number: int = -1) -> None:
@@ -72,7 +72,7 @@ class Place:
         self.serving_since = math.inf  # s, monotonic
         self.start_at = 0.0  # s, monotonic
         self.short_lives = 0  # one after the other
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
 
     def take(self, pid: int, channel: socket.socket | None) -> None:
         """A process has started. It serves, unless `expect` says that it reports first."""
@@ -81,7 +81,7 @@ class Place:
         self.started = self.serving_since = time.monotonic()
         self.state, self.by, self.expected, self.answer = State.SERVING, math.inf, 0, None
         self.deaf = False
-        self.pulse = Pulse()
+        self.heartbeat = Heartbeat()
 
     def expect(self, state: State, by: float) -> None:
         """One more report is to come, by this time (s, monotonic). A reload waits until the start is over."""
@@ -123,7 +123,7 @@ class Place:
         self.pid = 0
         self.state, self.by, self.expected, self.serving_since = State.EMPTY, math.inf, 0, math.inf
         self.short_lives = self.short_lives + 1 if now < self.started + SHORT_LIFE_SECONDS else 0
-        self.start_at = now + (min(2.0 ** min(self.short_lives - 2, 10), PAUSE_MOST) if self.short_lives > 1 else 0.0)
+        self.start_at = now + (min(2.0 ** min(self.short_lives - 2, 10), MAX_PAUSE) if self.short_lives > 1 else 0.0)
 
     def not_started(self) -> None:
         """No process could be made for it: the next attempt follows after 1 s, then 2, 4, ..., even if the last process
@@ -132,7 +132,7 @@ class Place:
         before = self.short_lives
         self.ended()
         self.short_lives = max(2, before + 1)
-        self.start_at = time.monotonic() + min(2.0 ** min(self.short_lives - 2, 10), PAUSE_MOST)
+        self.start_at = time.monotonic() + min(2.0 ** min(self.short_lives - 2, 10), MAX_PAUSE)
 
     def kill(self) -> None:
         if self.pid:

@@ -11,8 +11,8 @@ from fastscreen.config.model import Config, Proxy
 # Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
 PIPE_DESCRIPTORS = 128  # PIPES of ext/mta_relay.pyx, two ends each
-LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
-LEAST_RELAY = 10
+MIN_PRE_QUEUE = 10  # postscreen's lower bound, too
+MIN_RELAY = 10
 SAFE_HANDOFFS = 100  # hand-offs and relayed sessions: so many known clients pass even where descriptors are few
 FEW_CLIENTS = 100  # under test: fewer are worth a warning, though nobody asked for more
 MANY_CLIENTS = 10_000  # for which root raises the limit of open files, where nobody asked for a number
@@ -60,9 +60,9 @@ def room(config: Config, share: Share = WHOLE) -> Room:
         wants["relay"] = 2 * asked.relay if asked.relay else free // 2
     parts = _divided(free, wants)
     safe = share.of(SAFE_HANDOFFS)
-    pre_queue = max(min(asked.pre_queue or LEAST_PRE_QUEUE, LEAST_PRE_QUEUE), parts["pre_queue"])
+    pre_queue = max(min(asked.pre_queue or MIN_PRE_QUEUE, MIN_PRE_QUEUE), parts["pre_queue"])
     post_queue = max(parts["post_queue"] // asked.each_handoff, min(asked.post_queue, safe))
-    least_relay = min(asked.relay, safe) if asked.relay else LEAST_RELAY
+    least_relay = min(asked.relay, safe) if asked.relay else MIN_RELAY
     relay = max(least_relay, parts.get("relay", 2 * asked.relay or free // 2) // 2)
     needed = asked.descriptors(FEW_CLIENTS)
     warnings = []

@@ -13,9 +13,7 @@ from msgspec import Struct
 from fastscreen.config.model import Config, Endpoint
 from fastscreen.process import fd_passing as fds
 
-MOST_LISTENERS = (
-    200  # one message passes at most 253 descriptors (SCM_MAX_FD); the configuration allows fewer addresses
-)
+MAX_LISTENERS = 200  # one message passes at most 253 descriptors (SCM_MAX_FD); the configuration allows fewer addresses
 _PACKET = 8192
 _UNWANTED = 16  # descriptors of one packet that are closed here; the kernel drops further ones
 
@@ -118,7 +116,7 @@ def receive_order(channel: socket.socket) -> tuple[Order | None, list[int]]:
     MsgspecError: not an order; its descriptors are closed, and so are those of an order that takes none.
     """
     try:
-        packet, descriptors, _ = fds.receive(channel, _PACKET, MOST_LISTENERS + 1, socket.MSG_DONTWAIT)
+        packet, descriptors, _ = fds.receive(channel, _PACKET, MAX_LISTENERS + 1, socket.MSG_DONTWAIT)
     except BlockingIOError:
         raise
     except OSError:

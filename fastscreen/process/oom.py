@@ -18,7 +18,7 @@ PROTECTION = 500
 """By how much the supervisor lowers its own value when it starts as root."""
 CHILD = 100
 """By how much the value of children is above the inherited one, and the least value that they have."""
-LEAST, MOST = -1000, 1000
+MIN_SCORE, MAX_SCORE = -1000, 1000
 
 
 class OomScore:
@@ -32,11 +32,11 @@ class OomScore:
     @property
     def child(self) -> int:
         """The value of all children."""
-        return min(MOST, max(self.inherited, 0) + CHILD)
+        return min(MAX_SCORE, max(self.inherited, 0) + CHILD)
 
     def protect(self) -> None:
         """Lower the supervisor's own value, where that is permitted."""
-        wanted = max(LEAST, self.inherited - PROTECTION)
+        wanted = max(MIN_SCORE, self.inherited - PROTECTION)
         if self._write(wanted):
             self.own = wanted
 

@@ -9,11 +9,11 @@ import zlib
 WARNINGS = 200  # of one process
 _SLOT = 640  # octets: CRC, sequence, time, length, text
 _HEAD = struct.Struct("<IQdH")
-TEXT_MOST = _SLOT - _HEAD.size
+MAX_TEXT = _SLOT - _HEAD.size
 SIZE = WARNINGS * _SLOT  # octets that a book takes
 
 
-class WarningBook:
+class WarningRing:
     """`write` is one process's, `read` anybody's. A record that is half written has not its sum, and is left out."""
 
     def __init__(self, memory: memoryview) -> None:
@@ -23,7 +23,7 @@ class WarningBook:
 
     def write(self, text: bytes) -> None:
         """Take note of a warning; for Log.on_warning. What is too long is cut."""
-        text = text.removeprefix(b"warning: ")[:TEXT_MOST]
+        text = text.removeprefix(b"warning: ")[:MAX_TEXT]
         self._sequence += 1
         at = self._sequence % WARNINGS * _SLOT
         body = _HEAD.pack(0, self._sequence, time.time(), len(text))[4:] + text

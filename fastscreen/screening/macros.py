@@ -14,7 +14,7 @@ _CLOSING = {"{": "}", "(": ")"}
 _Ordered = TypeVar("_Ordered", str, int, tuple[int, int, int])
 _DEEPEST = 50  # a parameter that names itself comes here
 _LONGEST = 100_000  # characters; each of two names in a value may stand for two more
-_MOST = 10_000  # names in a value and in the values of those: the same, where the last ones are empty
+_MAX_NAMES = 10_000  # names in a value and in the values of those: the same, where the last ones are empty
 
 
 class MacroError(ValueError):
@@ -36,7 +36,7 @@ class Parameters:
 
     def __init__(self, raw: Mapping[str, str]) -> None:
         self._raw = raw
-        self._left = _MOST
+        self._left = _MAX_NAMES
         self.unknown: list[str] = []
 
     def given(self, name: str) -> bool:
@@ -45,7 +45,7 @@ class Parameters:
     def value(self, name: str, depth: int) -> str:
         self._left -= 1
         if self._left < 0:
-            raise MacroError(f"more than {_MOST} names in it")
+            raise MacroError(f"more than {_MAX_NAMES} names in it")
         if name not in self._raw:
             self.unknown.append(name)
         return expand(self._raw.get(name, ""), self, depth)

@@ -13,7 +13,7 @@ from fastscreen.config import ConfigError
 from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
 from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.mta.capabilities import Offer, Offers
+from fastscreen.mta.capabilities import Capabilities, MtaCapabilities
 from fastscreen.mta.ehlo_keywords import Keyword
 from fastscreen.process.descriptor_limits import WHOLE
 from fastscreen.process.descriptor_limits import Share as Share
@@ -56,7 +56,7 @@ class Built(Struct, frozen=True):
     policy: Policy
     warnings: tuple[str, ...]
     proxies: dict[Endpoint, tuple[AccessStep, int]]
-    offers: Offers | None = None
+    offers: MtaCapabilities | None = None
 
 
 def worker_count(config: Config) -> int:
@@ -132,7 +132,7 @@ class Tables:
         offers = None
         if handoff.continue_to is not None:
             self._use_offer(None)
-            offers = Offers(handoff.continue_to, handoff.proxy_version, self._use_offer)
+            offers = MtaCapabilities(handoff.continue_to, handoff.proxy_version, self._use_offer)
         asked = _Asked(self, warn)
         policy = Policy(
             hostname=config.hostname,
@@ -192,7 +192,7 @@ class Tables:
         }
         return Built(policy, (*self._warnings, *limits.warnings), proxies, offers)
 
-    def _use_offer(self, offer: Offer | None) -> None:
+    def _use_offer(self, offer: Capabilities | None) -> None:
         """What clients are told that may go on with an MTA. None: it is not known yet what that announces."""
         if offer is None:
             # No limit for SIZE: a sender whose message is larger would bounce it before the MTA is asked.
@@ -261,7 +261,7 @@ def _shadow_warnings(config: Config) -> list[str]:
     return [f"mode is shadow: nobody is turned away; {names} cannot be made so without handoff.continue_to: left out"]
 
 
-def _targets(proxy: Proxy | None, version: int, offers: Offers | None = None) -> Targets | None:
+def _targets(proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None) -> Targets | None:
     if proxy is None:
         return None
     targets = Targets([(str(target), _packed(target.where), target.weight) for target in proxy.targets], version)

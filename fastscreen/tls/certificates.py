@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MOST = 1 << 20  # octets of one file
+MAX_SIZE = 1 << 20  # octets of one file
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 Stamp = tuple[int, int, int, int]
@@ -38,7 +38,8 @@ class Certificates:
     def contents(self) -> list[tuple[str, bytes]]:
         """Each file's path and content. For the processes that use the keys, and no others."""
         return [
-            (path, os.pread(descriptor, MOST, 0)) for path, descriptor in zip(self.paths, self.descriptors, strict=True)
+            (path, os.pread(descriptor, MAX_SIZE, 0))
+            for path, descriptor in zip(self.paths, self.descriptors, strict=True)
         ]
 
     def close(self) -> None:
@@ -81,12 +82,12 @@ def _copy(path: str, open_file: Callable[[str], int]) -> tuple[int, Stamp]:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a file", path)
-        if found.st_size > MOST:
-            raise OSError(errno.EFBIG, f"larger than {MOST} octets", path)
+        if found.st_size > MAX_SIZE:
+            raise OSError(errno.EFBIG, f"larger than {MAX_SIZE} octets", path)
         memory = os.memfd_create("fastscreen certificates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             at = 0
-            while at < MOST and (copied := os.sendfile(memory, file, at, MOST - at)):
+            while at < MAX_SIZE and (copied := os.sendfile(memory, file, at, MAX_SIZE - at)):
                 at += copied
             fcntl.fcntl(memory, fcntl.F_ADD_SEALS, _SEALS)
         except BaseException:

@@ -10,7 +10,7 @@ TURN_SECONDS = 1.0  # after which a handshake is not counted while others wait, 
 T = TypeVar("T")
 
 
-class Gate(Generic[T]):
+class HandshakeLimiter(Generic[T]):
     """`places` handshakes at a time; the others wait in the order in which they came."""
 
     def __init__(self, places: int, begin: Callable[[T], object], now: Callable[[], float]) -> None:

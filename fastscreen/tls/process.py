@@ -25,8 +25,8 @@ from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.tls.certificates import Certificates
 from fastscreen.tls.context import Chain, ContextError, chains, new_context
 from fastscreen.tls.expiry import validity
-from fastscreen.tls.handshake_limiter import Gate
-from fastscreen.tls.session import CHUNK, Hall, Session
+from fastscreen.tls.handshake_limiter import HandshakeLimiter
+from fastscreen.tls.session import CHUNK, Session, TlsShared
 
 _PR_SET_NAME = 15
 NAME = b"fastscreen-tls"  # as top and ps show it, at most 15 octets
@@ -37,7 +37,7 @@ DAY = timedelta(days=1)
 RESERVED_DESCRIPTORS = 50  # that are nobody's client
 
 
-class Seat(Struct, frozen=True):
+class TlsArgs(Struct, frozen=True):
     """What a TLS process has. number: from 0. channel: to the supervisor. clients: where workers send them, the same
     for every process.
 
@@ -57,11 +57,11 @@ class Seat(Struct, frozen=True):
 class TlsProcess:
     """One from start to end, in a process of its own that is already the user without rights."""
 
-    def __init__(self, settings: Config, target: LogTarget, seat: Seat) -> None:
+    def __init__(self, settings: Config, target: LogTarget, args: TlsArgs) -> None:
         self._config = settings
         self._target = target
         self._log = target.log
-        self._seat = seat
+        self._args = args
         self._sessions: set[Session] = set()
         self._flushing = self._paused = False
         self._turns = 0  # of `_take`
@@ -76,10 +76,10 @@ class TlsProcess:
         os.nice(NICENESS)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
         try:
-            self._context, self._chains = prepared(self._config, self._seat.certificates)
+            self._context, self._chains = prepared(self._config, self._args.certificates)
         except ContextError as error:
             with contextlib.suppress(OSError):
-                ipc.send(self._seat.channel, Failed(f"{self._config.source}: {error}"[:1000], 2))
+                ipc.send(self._args.channel, Failed(f"{self._config.source}: {error}"[:1000], 2))
             return 2
         self._warn_of_expiry()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -90,11 +90,13 @@ class TlsProcess:
         self._errors.install(loop)
         self._ended = asyncio.Event()
         settings = self._config.tls
-        gate: Gate[Session] = Gate(settings.handshakes, lambda session: loop.call_soon(session.begin), loop.time)
-        self._hall = Hall(
+        limiter: HandshakeLimiter[Session] = HandshakeLimiter(
+            settings.handshakes, lambda session: loop.call_soon(session.begin), loop.time
+        )
+        self._hall = TlsShared(
             loop,
             self._context,
-            gate,
+            limiter,
             settings.handshake_time,
             settings.log_level,
             self._say,
@@ -102,14 +104,14 @@ class TlsProcess:
             self._left,
             memoryview(bytearray(CHUNK)),
         )
-        loop.add_reader(self._seat.clients.fileno(), self._take)
-        loop.add_reader(self._seat.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
-        self._seat.ready[0] = 1
-        ipc.send(self._seat.channel, Ready())
+        loop.add_reader(self._args.clients.fileno(), self._take)
+        loop.add_reader(self._args.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
+        self._args.ready[0] = 1
+        ipc.send(self._args.channel, Ready())
         ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
         await self._ended.wait()
-        self._seat.ready[0] = 0
-        loop.remove_reader(self._seat.clients.fileno())
+        self._args.ready[0] = 0
+        loop.remove_reader(self._args.clients.fileno())
         by = loop.time() + END_SECONDS
         while self._sessions and loop.time() < by:
             await asyncio.sleep(0.02)
@@ -133,10 +135,10 @@ class TlsProcess:
             if len(self._sessions) >= self._room:
                 # The others wait in the socket, or another process takes them; when it is full, they are told 454.
                 self._paused = True
-                self._hall.loop.remove_reader(self._seat.clients.fileno())
+                self._hall.loop.remove_reader(self._args.clients.fileno())
                 return
             try:
-                name, descriptors, _ = fds.receive(self._seat.clients, 128, 2, socket.MSG_DONTWAIT)
+                name, descriptors, _ = fds.receive(self._args.clients, 128, 2, socket.MSG_DONTWAIT)
             except OSError:  # another process was quicker, or there are no more
                 return
             if len(descriptors) != 2:
@@ -154,7 +156,7 @@ class TlsProcess:
         self._sessions.discard(session)
         if self._paused and not self._ended.is_set():
             self._paused = False
-            self._hall.loop.add_reader(self._seat.clients.fileno(), self._take)
+            self._hall.loop.add_reader(self._args.clients.fileno(), self._take)
 
     # ---- the log
 
@@ -176,7 +178,7 @@ class TlsProcess:
         """At the start, at SIGHUP, and once a day; one process for all."""
         now = datetime.now(UTC)
         self._expiry_told = now
-        for chain in self._chains if self._seat.number == 0 else ():
+        for chain in self._chains if self._args.number == 0 else ():
             with contextlib.suppress(ContextError):
                 well, text = validity(chain, now)
                 if not well:
@@ -188,9 +190,9 @@ class TlsProcess:
         waited, turns = False, 0
         while True:
             await asyncio.sleep(child.TICK)
-            waits = not self._paused and _is_readable(self._seat.clients)
+            waits = not self._paused and _is_readable(self._args.clients)
             if not (waits and waited and turns == self._turns):
-                child.beat(self._seat.pulse)
+                child.beat(self._args.pulse)
             waited, turns = waits, self._turns
 
     async def _tick(self) -> None:
@@ -198,7 +200,7 @@ class TlsProcess:
         while True:
             await asyncio.sleep(child.TICK)
             try:
-                self._hall.gate.admit()
+                self._hall.limiter.admit()
                 if datetime.now(UTC) - self._expiry_told > DAY:
                     self._warn_of_expiry()
                 self._target.tick()
@@ -209,7 +211,7 @@ class TlsProcess:
 
     def _ordered(self) -> None:
         try:
-            order, descriptors = ipc.receive_order(self._seat.channel)
+            order, descriptors = ipc.receive_order(self._args.channel)
         except BlockingIOError:
             return
         match order:
@@ -218,7 +220,7 @@ class TlsProcess:
             case Reload():
                 self._reload(descriptors)
             case _:
-                asyncio.get_running_loop().remove_reader(self._seat.channel.fileno())
+                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
                 self._ended.set()
 
     def _reload(self, descriptors: list[int]) -> None:
@@ -230,10 +232,10 @@ class TlsProcess:
             if len(copies) != len(settings.tls.certificates):
                 raise OSError("no descriptors for the certificates")
             context, found = prepared(settings, Certificates(settings.tls.certificates, copies))
-            hall = self._hall
-            hall.context = context
-            hall.handshake_time, hall.log_level = settings.tls.handshake_time, settings.tls.log_level
-            hall.gate.places = settings.tls.handshakes
+            shared = self._hall
+            shared.context = context
+            shared.handshake_time, shared.log_level = settings.tls.handshake_time, settings.tls.log_level
+            shared.limiter.places = settings.tls.handshakes
             self._config = settings
             self._chains = found
             self._warn_of_expiry()
@@ -242,7 +244,7 @@ class TlsProcess:
         for copy in copies:
             os.close(copy)
         with contextlib.suppress(OSError):
-            ipc.send(self._seat.channel, report)
+            ipc.send(self._args.channel, report)
 
 
 def _is_readable(end: socket.socket) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from fastscreen.tls.handshake_limiter import Gate
+from fastscreen.tls.handshake_limiter import HandshakeLimiter
 from fastscreen.tls.tunnel import Tunnel
 
 CHUNK = 65536
@@ -27,13 +27,13 @@ LATE = 0.2  # s: a timer so late says that this process stood still
 LATE_GRACE = 0.05  # s: after that, what came meanwhile has its turn first
 
 
-class Hall(Struct):
+class TlsShared(Struct):
     """What a process's sessions share. handshake_time: s. say: logs a line. failed: logs an error of this program's.
     ended: is told of each that is over."""
 
     loop: asyncio.AbstractEventLoop
     context: SSLContext
-    gate: Gate[Session]
+    limiter: HandshakeLimiter[Session]
     handshake_time: float
     log_level: int
     say: Callable[[str], object]
@@ -45,9 +45,9 @@ class Hall(Struct):
 class Session:
     """From the worker's packet to the end of both sockets, which are closed here."""
 
-    def __init__(self, hall: Hall, client: socket.socket, plain: socket.socket, name: str) -> None:
+    def __init__(self, shared: TlsShared, client: socket.socket, plain: socket.socket, name: str) -> None:
         """name: `[address]:port`, for the log."""
-        self._hall = hall
+        self._hall = shared
         self._client, self._plain = client, plain
         self._name = name
         self._tunnel: Tunnel | None = None
@@ -58,12 +58,12 @@ class Session:
         self._sent = self._ends = 0  # octets to the client; how often it was looked at since the screener has gone
         self._reading_client = self._writing_client = self._reading_plain = self._writing_plain = False
         self._timer: asyncio.TimerHandle | None = None
-        hall.say(f"CONNECT from {name}")
+        shared.say(f"CONNECT from {name}")
 
     def start(self) -> None:
         """Wait for the client's first octets: before them it costs next to nothing."""
-        hall = self._hall
-        self._set_timer(hall.handshake_time, self._handshake_failed)
+        shared = self._hall
+        self._set_timer(shared.handshake_time, self._handshake_failed)
         self._watch()
 
     # ---- what the loop calls
@@ -91,10 +91,10 @@ class Session:
 
     def _client_ready(self) -> None:
         if self._tunnel is None:
-            hall = self._hall
+            shared = self._hall
             self._reading_client = False
-            hall.loop.remove_reader(self._client.fileno())
-            hall.gate.enter(self)
+            shared.loop.remove_reader(self._client.fileno())
+            shared.limiter.enter(self)
             return
         self._read_on(self._reads_client, self._read_client)
 
@@ -197,23 +197,23 @@ class Session:
 
     def _handshake(self, tunnel: Tunnel) -> bool:
         """False: not over yet, or failed."""
-        hall = self._hall
+        shared = self._hall
         if not tunnel.shake_hands():
             try:
                 self._outwards(tunnel)
             except OSError:
                 tunnel.broken = "connection lost"
             if tunnel.broken or self._client_ended:
-                if hall.log_level:
-                    hall.say(f"SSL_accept error from {self._name}: {tunnel.broken or 'lost connection'}")
+                if shared.log_level:
+                    shared.say(f"SSL_accept error from {self._name}: {tunnel.broken or 'lost connection'}")
                 self._handshake_failed()
             else:
                 self._watch()
             return False
-        hall.gate.leave(self)
+        shared.limiter.leave(self)
         self._cancel_timer()
-        if hall.log_level:
-            hall.say(f"Anonymous TLS connection established from {self._name}: {tunnel.summary()}")
+        if shared.log_level:
+            shared.say(f"Anonymous TLS connection established from {self._name}: {tunnel.summary()}")
         return True
 
     def _inwards(self, tunnel: Tunnel) -> None:
@@ -319,17 +319,17 @@ class Session:
         if self._over:
             return
         self._over = True
-        hall = self._hall
+        shared = self._hall
         self._cancel_timer()
         try:
             for each in (self._client, self._plain):
-                hall.loop.remove_reader(each.fileno())
-                hall.loop.remove_writer(each.fileno())
+                shared.loop.remove_reader(each.fileno())
+                shared.loop.remove_writer(each.fileno())
                 each.close()
         finally:
-            hall.gate.leave(self)
-            hall.say(f"DISCONNECT {self._name}")
-            hall.ended(self)
+            shared.limiter.leave(self)
+            shared.say(f"DISCONNECT {self._name}")
+            shared.ended(self)
 
 
 def rest(to: socket.socket, data: bytes | memoryview) -> bytes | memoryview:

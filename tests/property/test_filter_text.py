@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fastscreen.control import protocol
 from fastscreen.control.filters import compiled
-from fastscreen.control.questions import Live
+from fastscreen.control.worker_rpc import Live
 from fastscreen.core import Filter
 
 WORDS = st.sampled_from(

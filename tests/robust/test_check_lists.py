@@ -15,7 +15,7 @@ from robust.fakedns import FakeDns, listed, not_listed, silent
 
 @pytest.fixture
 def configured(tmp_path: Path, dns: FakeDns, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("fastscreen.cli.check_dns.PATIENCE", 2.0)
+    monkeypatch.setattr("fastscreen.cli.check_dns.TIMEOUT", 2.0)
     dns.zones |= {
         "1.0.0.127.good.test": not_listed(),
         "1.0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.good.test": not_listed(),

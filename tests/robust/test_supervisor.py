@@ -17,7 +17,7 @@ from robust import harness
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import ADDRESS, PATIENCE, Screener, merge, wait_until
+from robust.harness import ADDRESS, TIMEOUT, Screener, merge, wait_until
 from robust.test_workers import KNOWN, TWO, address_of
 from robust.tlsclient import certificates
 
@@ -407,7 +407,7 @@ def test_sigquit_stops_at_once(start: Start, mta: FakeMta) -> None:
     client = screener.connect("127.1.0.1")
     client.socket.recv(4)
     screener.signal(signal.SIGQUIT)
-    assert screener.wait(PATIENCE) == 0
+    assert screener.wait(TIMEOUT) == 0
     screener.line("daemon stopped")
 
 
@@ -538,7 +538,7 @@ def test_ctrl_c_twice_leaves_no_folder_of_the_demo(folder: Path) -> None:
         try:
             wait_until(lambda: any(folder.iterdir()), "its folder")
             demo.send_signal(signal.SIGINT)
-            end = time.monotonic() + PATIENCE
+            end = time.monotonic() + TIMEOUT
             while demo.poll() is None and time.monotonic() < end:
                 demo.send_signal(signal.SIGINT)
                 time.sleep(0.05)

@@ -12,7 +12,7 @@ import pytest
 from fastscreen import config
 from fastscreen.cache.file_check import Inode, inode_of
 from fastscreen.daemon import spawn
-from fastscreen.daemon.resources import Holdings
+from fastscreen.daemon.resources import Resources
 from fastscreen.daemon.spawn import Steps
 from fastscreen.daemon.supervisor import Supervisor
 from fastscreen.process.ipc import Ready, Report
@@ -34,7 +34,7 @@ class Child:
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def tried(self, held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | None]:
+    def tried(self, held: Resources, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | None]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             yield
@@ -70,8 +70,8 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
     made = Deaths(path)
-    monkeypatch.setattr(made.supervisor._held, "warn", made.said.append)
-    monkeypatch.setattr(made.supervisor._held, "target", made.child, raising=False)
+    monkeypatch.setattr(made.supervisor._resources, "warn", made.said.append)
+    monkeypatch.setattr(made.supervisor._resources, "target", made.child, raising=False)
     monkeypatch.setattr(spawn, "tried", made.child.tried)
     return made
 

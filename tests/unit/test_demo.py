@@ -156,7 +156,7 @@ def test_a_long_place_for_temporary_files_is_not_used(tmp_path: Path, monkeypatc
         name = "/" + "x" * (length - 1)
         monkeypatch.setattr("tempfile.gettempdir", lambda name=name: name)
         assert stage.place() == (expected or name)
-    deepest = f"{'x' * stage.PLACE_MOST}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
+    deepest = f"{'x' * stage.MAX_PLACE}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
     assert len(deepest) < 108
 
 

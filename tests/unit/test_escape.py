@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen.escaping import MOST_TEXT, cleaned, escape_bytes, printable
+from fastscreen.escaping import MAX_TEXT, cleaned, escape_bytes, printable
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=40) | st.text(max_size=40)
 
@@ -34,8 +34,8 @@ def test_text_of_the_daemons_own() -> None:
 
 
 def test_bounds() -> None:
-    assert escape_bytes(b"x" * 2000) == "x" * MOST_TEXT + "..."
-    assert printable("x" * 2000) == "x" * MOST_TEXT + "..."
+    assert escape_bytes(b"x" * 2000) == "x" * MAX_TEXT + "..."
+    assert printable("x" * 2000) == "x" * MAX_TEXT + "..."
     deep: Any = "x"
     for _ in range(500):
         deep = [deep]

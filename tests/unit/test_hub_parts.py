@@ -16,7 +16,7 @@ from fastscreen.control.events import ListNames
 from fastscreen.control.list_state import ListStates
 from fastscreen.control.scoring import Score, filter_text, score, weight
 from fastscreen.dns.dnsbl_names import is_listing, question
-from fastscreen.process.warning_ring import SIZE, TEXT_MOST, WARNINGS, WarningBook
+from fastscreen.process.warning_ring import MAX_TEXT, SIZE, WARNINGS, WarningRing
 
 
 def test_frames() -> None:
@@ -26,7 +26,7 @@ def test_frames() -> None:
         2.5, "x", {"more": [1]}
     )
     with pytest.raises(protocol.RequestError, match="ask for less"):
-        protocol.packed({"ok": b"x" * protocol.MOST_OUT})
+        protocol.packed({"ok": b"x" * protocol.MAX_OUT})
     for head in (b"\0\0\0\0", b"\0\1\0\1", b"\xff\xff\xff\xff"):
         with pytest.raises(protocol.FrameError):
             protocol.body_length(head)
@@ -35,12 +35,12 @@ def test_frames() -> None:
 
 def test_warnings_are_kept_in_order_and_bounded() -> None:
     memory = memoryview(bytearray(SIZE))
-    book = WarningBook(memory)
+    book = WarningRing(memory)
     for number in range(WARNINGS + 50):
         book.write(b"warning: %d" % number)
     assert [text for _, text in book.read()] == [str(number) for number in range(50, WARNINGS + 50)]
-    successor = WarningBook(memory)
-    successor.write("ä".encode() * TEXT_MOST)
+    successor = WarningRing(memory)
+    successor.write("ä".encode() * MAX_TEXT)
     texts = [text for _, text in book.read()]
     assert texts[0] == "51"
     assert texts[-1].startswith("ää")
@@ -49,15 +49,15 @@ def test_warnings_are_kept_in_order_and_bounded() -> None:
 
 def test_a_half_written_warning_is_left_out() -> None:
     memory = memoryview(bytearray(SIZE))
-    WarningBook(memory).write(b"warning: one")
-    WarningBook(memory).write(b"warning: another one")
+    WarningRing(memory).write(b"warning: one")
+    WarningRing(memory).write(b"warning: another one")
     whole = bytes(memory)
     chance = random.Random(7)
     for _ in range(200):
         damaged = bytearray(whole)
         at = chance.randrange(640 * 3)
         damaged[at] ^= 1 + chance.randrange(255)
-        assert {text for _, text in WarningBook(memoryview(damaged)).read()} <= {"one", "another one"}
+        assert {text for _, text in WarningRing(memoryview(damaged)).read()} <= {"one", "another one"}
 
 
 def test_list_names_belong_to_a_time() -> None:

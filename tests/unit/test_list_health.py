@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from robust.fakedns import FakeDns, listed, looked_up
-from robust.harness import PATIENCE
+from robust.harness import TIMEOUT
 
 from fastscreen.config import Config, load
 from fastscreen.core import Lists
 from fastscreen.dns.dnsbl_names import question
 from fastscreen.dns.health import state
-from fastscreen.dns.health.monitor import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Watch
+from fastscreen.dns.health.monitor import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Monitor
 from fastscreen.dns.health.probe import Finding, Outcome, Prober, Reply, probe
-from fastscreen.dns.health.runner import Caretaker
+from fastscreen.dns.health.runner import HealthRunner
 from fastscreen.dns.health.state import HealthTable, State, Why
 from fastscreen.dns.resolver import Nameserver
 
@@ -238,7 +238,7 @@ class Ward:
         self.probed: list[tuple[float, str]] = []
         self.warnings: list[str] = []
         self.infos: list[str] = []
-        self.watch = Watch(
+        self.watch = Monitor(
             self.table, self._probe, lambda domain: f"<{domain}>", self.warnings.append, self.infos.append, interval,
             lambda: self.now, chance,
         )  # fmt: skip
@@ -368,7 +368,7 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
             result: Finding = await asyncio.shield(found)
             return result
 
-        watch = Watch(make("a.test", "b.test"), look, str, lines.append, lines.append, 300, lambda: now)
+        watch = Monitor(make("a.test", "b.test"), look, str, lines.append, lines.append, 300, lambda: now)
         watch.use(["a.test", "b.test"])
         turns = []
         for now in (0.0, EARLY - 1, EARLY, EARLY + 1):
@@ -387,7 +387,7 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
         now += 300
         await watch.turn()
 
-    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    asyncio.run(asyncio.wait_for(watched(), TIMEOUT))
     assert lines[0].startswith("no DNS list has answered its first probe for 5 s: the resolver does not work, or ")
     assert lines[1:] == ["DNS lists answer again"]
 
@@ -432,12 +432,12 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
 
     async def watched() -> None:
         nonlocal found, now
-        watch = Watch(table_, look, str, lines.append, lines.append, 300, lambda: now)
+        watch = Monitor(table_, look, str, lines.append, lines.append, 300, lambda: now)
         watch.use(["slow.test", "b.test"])
         first = asyncio.create_task(watch.turn())
         await asyncio.sleep(0)
         table_.set("b.test", State.SUSPECT)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while table_.get("b.test").state is State.SUSPECT:  # by the first turn, which is not over
                 await asyncio.sleep(0)
         for step in (AT_ONCE, 300):
@@ -450,7 +450,7 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
         await watch.turn()
         first.cancel()
 
-    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    asyncio.run(asyncio.wait_for(watched(), TIMEOUT))
     assert table_.get("b.test").state is State.OUT
     assert probed.count("slow.test") == 1
 
@@ -476,7 +476,7 @@ def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
                 await slow.wait()
             return Finding(tested=True)
 
-        watch = Watch(table_, look, str, lines.append, lines.append, 2, lambda: now, lambda: 1.0)
+        watch = Monitor(table_, look, str, lines.append, lines.append, 2, lambda: now, lambda: 1.0)
         watch.use(domains)
         await watch.turn()
         turns: list[asyncio.Task[None]] = []
@@ -490,7 +490,7 @@ def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
         slow.set()
         await asyncio.gather(*turns)
 
-    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    asyncio.run(asyncio.wait_for(watched(), TIMEOUT))
     assert [table_.get(domain).state for domain in domains] == [State.OUT, State.OUT, State.WELL]
     assert asked == {"first.test": 2, "second.test": 2}
 
@@ -576,12 +576,12 @@ def test_a_reload_that_matters_to_lists(tmp_path: Path, monkeypatch: pytest.Monk
         return load(tmp_path / "c.toml")
 
     async def until(number: int) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while len(probed) < number:
                 await asyncio.sleep(0.001)
 
     async def reloaded() -> None:
-        caretaker = Caretaker(make("a.test", "b.test"), print, print)
+        caretaker = HealthRunner(make("a.test", "b.test"), print, print)
         caretaker.configure(settings("127.0.0.1", "a.test"), {})
         await until(1)
         caretaker.configure(settings("127.0.0.1", "a.test", "b.test"), {})

@@ -32,7 +32,7 @@ def fill(manager: socket.socket) -> int:
 
 def test_one_that_is_slow(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A READY=1 that is lost costs the whole start."""
-    monkeypatch.setattr(systemd_notify, "PATIENCE", 20.0)
+    monkeypatch.setattr(systemd_notify, "TIMEOUT", 20.0)
     with manager:
         number = fill(manager)
         teller = threading.Thread(target=systemd_notify.tell, args=("READY=1", "STATUS=here"))
@@ -43,7 +43,7 @@ def test_one_that_is_slow(manager: socket.socket, monkeypatch: pytest.MonkeyPatc
 
 
 def test_one_that_hears_nothing(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(systemd_notify, "PATIENCE", 0.05)
+    monkeypatch.setattr(systemd_notify, "TIMEOUT", 0.05)
     with manager:
         number = fill(manager)
         systemd_notify.tell("READY=1")

@@ -40,7 +40,7 @@ def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pyte
             _config=settings,
             _mta_socket=lambda _: "",
             _log=SimpleNamespace(warning=print),
-            _seat=SimpleNamespace(share=None, health=None),
+            _args=SimpleNamespace(share=None, health=None),
             _stopping=False,
             _screener=SimpleNamespace(unlisten=print, use_policy=lambda _: None),
             _listen=lambda listener, _: listened.append(listener.fileno()),

@@ -49,7 +49,7 @@ class _List(Struct):
         return self.why in (Why.SILENT, Why.FAILS)
 
 
-class Watch:
+class Monitor:
     """The state of each list is in the table; what is here only says when it changes.
 
     probe: looks at one list. shown: a list's name as it may be told. warn, info: take a line for the log. interval: s.

@@ -16,7 +16,7 @@ from fastscreen.dns.dnsbl_names import is_listing, question
 from fastscreen.dns.health.state import Why
 from fastscreen.dns.resolver import Nameserver, asker
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 """s, for the answer to one question: what comes later comes too late for most greet waits."""
 
 LISTED, UNLISTED = "127.0.0.2", "127.0.0.1"
@@ -84,7 +84,7 @@ def _new_client() -> str:
 class Prober:
     """Asks name servers, again and again until one answers. seconds: how long for one question."""
 
-    def __init__(self, nameservers: Sequence[Nameserver], seconds: float = PATIENCE) -> None:
+    def __init__(self, nameservers: Sequence[Nameserver], seconds: float = TIMEOUT) -> None:
         self._seconds = seconds
         self._resolver = asker(nameservers, seconds)
 

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from fastscreen.config import Config
-from fastscreen.dns.health.monitor import Watch
-from fastscreen.dns.health.probe import PATIENCE, Finding, Prober, probe
+from fastscreen.dns.health.monitor import Monitor
+from fastscreen.dns.health.probe import TIMEOUT, Finding, Prober, probe
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, nameservers
 
 AT_A_TIME = 16  # lists that are probed: each costs c-ares a thread and some descriptors
 
 
-class Caretaker:
+class HealthRunner:
     """warn, info: take a line for the log."""
 
     def __init__(self, table: HealthTable, warn: Callable[[str], object], info: Callable[[str], object]) -> None:
@@ -22,7 +22,7 @@ class Caretaker:
         self._servers: list[Nameserver] = []
         self._shown: Mapping[str, str] = {}
         self._config: Config | None = None
-        self._watch: Watch | None = None
+        self._watch: Monitor | None = None
         self._interval = 0
         self._running: asyncio.Task[None] | None = None
         self._room = asyncio.Semaphore(AT_A_TIME)
@@ -38,7 +38,7 @@ class Caretaker:
         if not self._interval:
             return
         if self._watch is None:
-            self._watch = Watch(self._table, self._probe, self._name, self._warn, self._info, self._interval)
+            self._watch = Monitor(self._table, self._probe, self._name, self._warn, self._info, self._interval)
             self._running = asyncio.get_running_loop().create_task(self._watch.run())
         # With other resolvers nothing of what was found need be true.
         self._watch.use(config.dnsbl.domains, anew=before != self._servers)
@@ -53,7 +53,7 @@ class Caretaker:
 
     async def _probe(self, domain: str) -> Finding:
         async with self._room:
-            prober = Prober(self._servers, min(PATIENCE, self._interval))  # a new one each time: c-ares keeps answers
+            prober = Prober(self._servers, min(TIMEOUT, self._interval))  # a new one each time: c-ares keeps answers
             try:
                 return await probe(domain, prober.ask)
             finally:
