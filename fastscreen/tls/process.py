@@ -93,7 +93,7 @@ class TlsProcess:
         limiter: HandshakeLimiter[Session] = HandshakeLimiter(
             settings.handshakes, lambda session: loop.call_soon(session.begin), loop.time
         )
-        self._hall = TlsShared(
+        self._shared = TlsShared(
             loop,
             self._context,
             limiter,
@@ -135,7 +135,7 @@ class TlsProcess:
             if len(self._sessions) >= self._room:
                 # The others wait in the socket, or another process takes them; when it is full, they are told 454.
                 self._paused = True
-                self._hall.loop.remove_reader(self._args.clients.fileno())
+                self._shared.loop.remove_reader(self._args.clients.fileno())
                 return
             try:
                 name, descriptors, _ = fds.receive(self._args.clients, 128, 2, socket.MSG_DONTWAIT)
@@ -148,7 +148,7 @@ class TlsProcess:
             client, plain = (socket.socket(fileno=descriptor) for descriptor in descriptors)
             client.setblocking(False)
             plain.setblocking(False)
-            session = Session(self._hall, client, plain, name.decode("ascii", "replace"))
+            session = Session(self._shared, client, plain, name.decode("ascii", "replace"))
             self._sessions.add(session)
             session.start()
 
@@ -156,7 +156,7 @@ class TlsProcess:
         self._sessions.discard(session)
         if self._paused and not self._ended.is_set():
             self._paused = False
-            self._hall.loop.add_reader(self._args.clients.fileno(), self._take)
+            self._shared.loop.add_reader(self._args.clients.fileno(), self._take)
 
     # ---- the log
 
@@ -168,7 +168,7 @@ class TlsProcess:
         """One write for all lines of a turn."""
         if not self._flushing:
             self._flushing = True
-            self._hall.loop.call_soon(self._flush)
+            self._shared.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -200,7 +200,7 @@ class TlsProcess:
         while True:
             await asyncio.sleep(child.TICK)
             try:
-                self._hall.limiter.admit()
+                self._shared.limiter.admit()
                 if datetime.now(UTC) - self._expiry_told > DAY:
                     self._warn_of_expiry()
                 self._target.tick()
@@ -232,7 +232,7 @@ class TlsProcess:
             if len(copies) != len(settings.tls.certificates):
                 raise OSError("no descriptors for the certificates")
             context, found = prepared(settings, Certificates(settings.tls.certificates, copies))
-            shared = self._hall
+            shared = self._shared
             shared.context = context
             shared.handshake_time, shared.log_level = settings.tls.handshake_time, settings.tls.log_level
             shared.limiter.places = settings.tls.handshakes

@@ -47,7 +47,7 @@ class Session:
 
     def __init__(self, shared: TlsShared, client: socket.socket, plain: socket.socket, name: str) -> None:
         """name: `[address]:port`, for the log."""
-        self._hall = shared
+        self._shared = shared
         self._client, self._plain = client, plain
         self._name = name
         self._tunnel: Tunnel | None = None
@@ -62,7 +62,7 @@ class Session:
 
     def start(self) -> None:
         """Wait for the client's first octets: before them it costs next to nothing."""
-        shared = self._hall
+        shared = self._shared
         self._set_timer(shared.handshake_time, self._handshake_failed)
         self._watch()
 
@@ -73,12 +73,12 @@ class Session:
         try:
             step(*rest)
         except Exception as error:
-            self._hall.failed("a TLS session", error)
+            self._shared.failed("a TLS session", error)
             self.end()
 
     def _set_timer(self, seconds: float, step: Callable[..., object], *rest: Any) -> None:
         """Call later. When this process stood still meanwhile, what came in time comes first."""
-        loop = self._hall.loop
+        loop = self._shared.loop
         due = loop.time() + seconds
 
         def over() -> None:
@@ -91,7 +91,7 @@ class Session:
 
     def _client_ready(self) -> None:
         if self._tunnel is None:
-            shared = self._hall
+            shared = self._shared
             self._reading_client = False
             shared.loop.remove_reader(self._client.fileno())
             shared.limiter.enter(self)
@@ -100,7 +100,7 @@ class Session:
 
     def _read_client(self) -> bool:
         """Read once. False: there is no more now."""
-        tunnel, buffer = self._tunnel, self._hall.buffer
+        tunnel, buffer = self._tunnel, self._shared.buffer
         assert tunnel is not None
         try:
             got = self._client.recv_into(buffer)
@@ -122,7 +122,7 @@ class Session:
         for _ in range(READS):
             if self._over or not wanted() or not read():
                 return
-        self._hall.loop.call_soon(self._safely, self._read_on, wanted, read)
+        self._shared.loop.call_soon(self._safely, self._read_on, wanted, read)
 
     def _reads_client(self) -> bool:
         return self._reading_client
@@ -136,7 +136,7 @@ class Session:
 
     def _begin(self) -> None:
         if not self._over:
-            self._tunnel = Tunnel(self._hall.context)
+            self._tunnel = Tunnel(self._shared.context)
             self._watch()
             self._client_ready()
 
@@ -149,7 +149,7 @@ class Session:
 
     def _read_plain(self) -> bool:
         """Read once. False: there is no more now."""
-        tunnel, buffer = self._tunnel, self._hall.buffer
+        tunnel, buffer = self._tunnel, self._shared.buffer
         assert tunnel is not None
         try:
             got = self._plain.recv_into(buffer)
@@ -197,7 +197,7 @@ class Session:
 
     def _handshake(self, tunnel: Tunnel) -> bool:
         """False: not over yet, or failed."""
-        shared = self._hall
+        shared = self._shared
         if not tunnel.shake_hands():
             try:
                 self._outwards(tunnel)
@@ -218,7 +218,7 @@ class Session:
 
     def _inwards(self, tunnel: Tunnel) -> None:
         """From the client to the screener. OSError: the screener is gone."""
-        buffer = self._hall.buffer
+        buffer = self._shared.buffer
         while not self._plain_told:
             if self._to_plain:
                 self._to_plain = rest(self._plain, self._to_plain)
@@ -251,7 +251,7 @@ class Session:
 
     def _watch(self) -> None:
         """Let the loop call for what can go on, and for nothing else."""
-        loop = self._hall.loop
+        loop = self._shared.loop
         is_open = self._tunnel is not None and self._tunnel.open
         room = not self._to_client and not self._to_plain
         read_client = room and not self._client_ended and not self._closing and not (is_open and self._plain_told)
@@ -284,7 +284,7 @@ class Session:
     # ---- the end
 
     def _handshake_failed(self) -> None:
-        self._hall.say(f"TLS handshake failed for service=smtpd peer={self._name}")
+        self._shared.say(f"TLS handshake failed for service=smtpd peer={self._name}")
         self.end()
 
     def _lost(self) -> None:
@@ -319,7 +319,7 @@ class Session:
         if self._over:
             return
         self._over = True
-        shared = self._hall
+        shared = self._shared
         self._cancel_timer()
         try:
             for each in (self._client, self._plain):

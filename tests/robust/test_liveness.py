@@ -182,7 +182,7 @@ take, read = process.TlsProcess._take_some, session.Session._read_client
 def taking(self):
     if flag.exists() and "deaf" in flag.read_text():
         self._turns += 1
-        return self._hall.loop.remove_reader(self._seat.clients.fileno())
+        return self._shared.loop.remove_reader(self._args.clients.fileno())
     take(self)
 def reading(self):
     if flag.exists() and "client" in flag.read_text():

@@ -148,9 +148,9 @@ def test_a_malformed_report(start: Start, alter: Alter, folder: Path, mta: FakeM
         "from fastscreen.daemon import worker\n"
         "tick = worker.Worker._tick\n"
         "async def odd(self):\n"
-        f"    if self._seat.number == 0 and os.path.exists('{folder}/now'):\n"
+        f"    if self._args.number == 0 and os.path.exists('{folder}/now'):\n"
         f"        os.unlink('{folder}/now')\n"
-        "        end = self._seat.channel\n"
+        "        end = self._args.channel\n"
         f"        {packet}\n"
         "    await tick(self)\n"
         "worker.Worker._tick = odd\n"
@@ -182,8 +182,8 @@ def test_a_worker_that_closes_its_channel(start: Start, alter: Alter, folder: Pa
         "async def odd(self):\n"
         f"    if os.path.exists('{folder}/now'):\n"
         f"        os.unlink('{folder}/now')\n"
-        "        asyncio.get_running_loop().remove_reader(self._seat.channel.fileno())\n"
-        "        self._seat.channel.close()\n"
+        "        asyncio.get_running_loop().remove_reader(self._args.channel.fileno())\n"
+        "        self._args.channel.close()\n"
         "    await tick(self)\n"
         "worker.Worker._tick = odd\n"
     )
@@ -243,7 +243,7 @@ FAILING: dict[str, Callable[[dict[str, object]], str]] = {
     "fork": lambda _: (
         "import errno\nfrom fastscreen.daemon import reload\n"
         "def none(*_): raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
-        "reload.tried = none\n"
+        "reload.run_in_child = none\n"
     ),
     "anything": lambda _: (
         "from fastscreen.daemon import reload\ndef odd(*_): raise KeyError('injected')\n"

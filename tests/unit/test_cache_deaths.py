@@ -34,7 +34,9 @@ class Child:
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def tried(self, held: Resources, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | None]:
+    def run_in_child(
+        self, resources: Resources, work: Callable[[socket.socket], int], _: float
+    ) -> Steps[Report | None]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             yield
@@ -72,7 +74,7 @@ def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
     made = Deaths(path)
     monkeypatch.setattr(made.supervisor._resources, "warn", made.said.append)
     monkeypatch.setattr(made.supervisor._resources, "target", made.child, raising=False)
-    monkeypatch.setattr(spawn, "tried", made.child.tried)
+    monkeypatch.setattr(spawn, "run_in_child", made.child.run_in_child)
     return made
 
 

@@ -39,7 +39,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-class ControlArgs:
+class Daemon:
     """A supervisor with one worker, which has started nothing; `said` is its log."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +60,8 @@ class ControlArgs:
 
 
 @pytest.fixture
-def daemon(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> ControlArgs:
-    made = ControlArgs(monkeypatch)
+def daemon(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Daemon:
+    made = Daemon(monkeypatch)
 
     class Target:
         needs_tick = False
@@ -71,7 +71,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> ControlArgs:
 
 
 def test_a_fork_that_fails_is_tried_again_ever_later(
-    daemon: ControlArgs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the worker before had lived for long; and the log is not flooded."""
     (child,) = daemon.resources.children
@@ -93,7 +93,7 @@ def test_a_fork_that_fails_is_tried_again_ever_later(
     assert [one.kind for one in daemon.resources.conditions.read()] == [conditions.Kind.WORKER]
 
 
-def test_a_job_in_hand_does_not_make_the_loop_spin(daemon: ControlArgs, clock: Clock) -> None:
+def test_a_job_in_hand_does_not_make_the_loop_spin(daemon: Daemon, clock: Clock) -> None:
     """Nobody looks at table files then, so that is not due either."""
     (child,) = daemon.resources.children
     child.pid, child.state = 1, State.SERVING
@@ -129,7 +129,7 @@ class Unfinished:
 
     def __init__(
         self,
-        daemon: ControlArgs,
+        daemon: Daemon,
         monkeypatch: pytest.MonkeyPatch,
         failures: int,
         *numbers: int,
@@ -157,7 +157,7 @@ class Unfinished:
 
 
 def test_an_unfinished_restart_keeps_signals_and_feeds_the_watchdog(
-    daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restart = Unfinished(daemon, monkeypatch, 4, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2, signal.SIGCHLD)
     assert restart.found == (1, ())
@@ -166,7 +166,7 @@ def test_an_unfinished_restart_keeps_signals_and_feeds_the_watchdog(
     assert len(daemon.said) == 1
 
 
-def test_an_unfinished_restart_can_be_stopped(daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_restart_can_be_stopped(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """As any daemon: the loop stops what is there, and the exit code is 0."""
     restart = Unfinished(daemon, monkeypatch, 1000, signal.SIGTERM)
     assert restart.found == (1, ())
@@ -174,7 +174,7 @@ def test_an_unfinished_restart_can_be_stopped(daemon: ControlArgs, monkeypatch: 
 
 
 def test_an_unfinished_restart_takes_over_a_corrected_configuration(
-    daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for addresses, whose sockets were made already: a reload follows for these, one."""
     settings = daemon.resources.config
@@ -187,7 +187,7 @@ def test_an_unfinished_restart_takes_over_a_corrected_configuration(
 
 
 def test_an_unfinished_restart_does_not_wait_for_a_fifo(
-    daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A table may have become one since the trial."""
     os.mkfifo(tmp_path / "table")
@@ -205,7 +205,7 @@ def test_an_unfinished_restart_does_not_wait_for_a_fifo(
 
 
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_reload(
-    daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Its clients would wait in systemd's copy of the socket for nobody."""
     file = tmp_path / "fastscreen.toml"
@@ -229,7 +229,7 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_reload(
 
 
 @pytest.mark.parametrize(("problem", "tell", "lines"), [("", True, 1), ("", False, 0), ("full", True, 0)])
-def test_sigusr1_logs_one_line(daemon: ControlArgs, problem: str, tell: bool, lines: int) -> None:
+def test_sigusr1_logs_one_line(daemon: Daemon, problem: str, tell: bool, lines: int) -> None:
     """Not at SIGHUP, and not in addition to what the target says after a fault."""
     target = SimpleNamespace(problem=problem)
     target.reopen = lambda: setattr(target, "problem", "")
@@ -239,13 +239,13 @@ def test_sigusr1_logs_one_line(daemon: ControlArgs, problem: str, tell: bool, li
     assert daemon.said == ["log opened again"] * lines
 
 
-def refresh(daemon: ControlArgs) -> list[conditions.Condition]:
+def refresh(daemon: Daemon) -> list[conditions.Condition]:
     """The conditions that a refresh, or the supervisor in its place, has begun."""
     return Conditions(daemon.resources.condition_memory[-3]).read()
 
 
 @pytest.fixture
-def refreshing(daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch) -> ControlArgs:
+def refreshing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     """Its lists are to be refreshed; a refresh can be started, and is process 4711 then."""
     daemon.supervisor._turns._interval = 3600
     daemon.supervisor._turns.due = 0.0
@@ -258,7 +258,7 @@ def refreshing(daemon: ControlArgs, monkeypatch: pytest.MonkeyPatch) -> ControlA
 
 @pytest.mark.parametrize(("code", "how"), [(-signal.SIGKILL, "was killed by SIGKILL"), (70, "exit code 70")])
 def test_a_refresh_that_dies_is_shown_until_one_ends_well(
-    refreshing: ControlArgs, clock: Clock, code: int, how: str
+    refreshing: Daemon, clock: Clock, code: int, how: str
 ) -> None:
     supervisor, refresher = refreshing.supervisor, refreshing.resources.refresher
     supervisor._refresh(clock.now)
@@ -272,7 +272,7 @@ def test_a_refresh_that_dies_is_shown_until_one_ends_well(
     assert refresh(refreshing) == []
 
 
-def test_a_refresh_that_does_not_end_is_shown(refreshing: ControlArgs, clock: Clock) -> None:
+def test_a_refresh_that_does_not_end_is_shown(refreshing: Daemon, clock: Clock) -> None:
     supervisor = refreshing.supervisor
     supervisor._refresh(clock.now)
     clock.now += LONGEST
@@ -285,7 +285,7 @@ def test_a_refresh_that_does_not_end_is_shown(refreshing: ControlArgs, clock: Cl
 
 
 def test_a_refresh_without_a_process_is_shown(
-    refreshing: ControlArgs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    refreshing: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(_: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -295,7 +295,7 @@ def test_a_refresh_without_a_process_is_shown(
     assert "no process for the refresh" in refresh(refreshing)[0].text
 
 
-def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: ControlArgs, clock: Clock) -> None:
+def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: Daemon, clock: Clock) -> None:
     refreshing.supervisor._refresh(clock.now)
     refreshing.supervisor._give_up_refresh()
     refreshing.supervisor._bury_one(refreshing.resources.refresher, -signal.SIGKILL)
@@ -306,7 +306,7 @@ def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: ControlArgs, clock
     ("level", "paths", "kept"), [("none", (), False), ("none", ("/key.pem",), True), ("may", (), False)]
 )
 def test_certificates_that_nobody_needs_are_no_fault(
-    daemon: ControlArgs, level: str, paths: tuple[str, ...], kept: bool
+    daemon: Daemon, level: str, paths: tuple[str, ...], kept: bool
 ) -> None:
     resources = daemon.resources
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -326,7 +326,7 @@ def test_certificates_that_nobody_needs_are_no_fault(
 
 
 def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
-    daemon: ControlArgs, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor does the loop spin: each wait has a time."""
     waits: list[float] = []
@@ -352,7 +352,7 @@ def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
     assert daemon.said == ["hub did not end"]
 
 
-def test_a_stop_ends_the_job_in_hand(daemon: ControlArgs) -> None:
+def test_a_stop_ends_the_job_in_hand(daemon: Daemon) -> None:
     """Else it would open ports again while clients are refused."""
     steps: list[str] = []
 
@@ -374,7 +374,7 @@ def test_a_stop_ends_the_job_in_hand(daemon: ControlArgs) -> None:
 
 
 @pytest.mark.parametrize("kind", ["reload", "restart"])
-def test_a_job_that_a_stop_ends_is_reported(daemon: ControlArgs, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for a reload or a restart hears why it is over."""
 
     def waits(*_: object) -> Iterator[None]:
@@ -382,7 +382,7 @@ def test_a_job_that_a_stop_ends_is_reported(daemon: ControlArgs, kind: str, monk
         yield
 
     monkeypatch.setattr(reload, "hang_up", waits)
-    monkeypatch.setattr(restart, "tried", waits)
+    monkeypatch.setattr(restart, "run_in_child", waits)
     supervisor = daemon.supervisor
     supervisor._jobs[kind] = {"reload": supervisor._reload, "restart": supervisor._restart}[kind]
     supervisor._go_on()
