@@ -28,7 +28,7 @@ IMPATIENT = (
 # A Screener with faults; {run} and {run_relays} are what the loop calls. `due` is True once for each touch of the file.
 FAULTY = """
 import asyncio, pathlib
-from fastscreen import worker
+from fastscreen.daemon import worker
 flag = pathlib.Path("{flag}")
 def due():
     there = flag.exists()
