@@ -19,7 +19,7 @@ from bench.measure import started
 from bench.programs import BenchError
 from bench.rows import Attached
 
-HUB = "fastscreen-hub"
+CONTROL_SERVER = "fastscreen-ctl"
 _KNOWN = b": PASS OLD [127.1."
 _SETTLE_SECONDS = 1.5
 _WARM_CLIENTS = 5000
@@ -32,7 +32,7 @@ class Sample:
     """CPU, in µs a connection: of supervisor and workers, of the control socket's process, of the view."""
 
     screener: float
-    hub: float
+    control: float
     view: float
 
 
@@ -82,8 +82,8 @@ def _sample(row: Attached, screener: Fastscreen, programs: dict[str, Path], atta
     logged = screener.count_in_log(_KNOWN, log_size)
     if logged != row.clients:
         raise BenchError(f"{screener.name}: {logged} of {row.clients} clients were logged as PASS OLD")
-    hub = spent.pop(HUB)
-    return Sample(*(seconds * 1e6 / row.clients for seconds in (sum(spent.values()), hub, sum(viewed.values()))))
+    control = spent.pop(CONTROL_SERVER)
+    return Sample(*(seconds * 1e6 / row.clients for seconds in (sum(spent.values()), control, sum(viewed.values()))))
 
 
 @contextlib.contextmanager

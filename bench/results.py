@@ -109,11 +109,11 @@ def _flat(result: measure.Result) -> list[Figure]:
 
 def _view(result: attached.Result) -> Figure:
     def fastscreen(sample: attached.Sample) -> float:
-        return sample.screener + sample.hub
+        return sample.screener + sample.control
 
     ratios = [fastscreen(viewed) / fastscreen(alone) for alone, viewed in result.pairs]
     value = median(ratios)
-    hub, view = (median(getattr(viewed, name) for _, viewed in result.pairs) for name in ("hub", "view"))
+    control, view = (median(getattr(viewed, name) for _, viewed in result.pairs) for name in ("control", "view"))
     return Figure(
         name=result.row.name,
         title=f"fastscreen's CPU a known client at full load with {result.row.title} ÷ without",
@@ -123,7 +123,7 @@ def _view(result: attached.Result) -> Figure:
         met=value <= VIEW_AIM,
         detail=f"{min(ratios):.2f} to {max(ratios):.2f}; "
         f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs against "
-        f"{median(fastscreen(alone) for alone, _ in result.pairs):.1f}, of it {hub:.2f} in the control socket's "
+        f"{median(fastscreen(alone) for alone, _ in result.pairs):.1f}, of it {control:.2f} in the control socket's "
         f"process; the view itself used {view:.1f}",
     )
 

@@ -528,7 +528,7 @@ class EventReader:
     def counts(self) -> dict[str, int]:
         """How many events of each kind there were since the ring was made.
 
-        And `turned_away`: sessions that ended with a refusal, whatever the reason.
+        And `rejected`: sessions that were rejected, for any reason.
         """
 
     def details(self) -> dict[str, Any]:

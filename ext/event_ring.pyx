@@ -23,10 +23,10 @@ cdef enum:
 # By EventKind, Stage and TestBit: the names on the control socket.
 EVENTS = (
     "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", "pregreet", "listed",
-    "list_failed", "rank", "dialogue", "command", "pipelining", "non_smtp_command", "bare_newline", "limit", "reply",
-    "passed", "handed", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
-    "continue_failed", "relayed", "vetoed", "spared", "session")
-STAGES = ("greet", "dialogue", "mta", "handed", "continue", "relay", "gone")
+    "list_failed", "rank", "dialogue", "command", "pipelining", "non_smtp_command", "bare_newline", "command_limit",
+    "reply", "passed", "handed_off", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
+    "continue_failed", "relayed", "vetoed", "shadow_rejected", "session")
+STAGES = ("greet", "dialogue", "queued", "handoff", "continue", "relay", "gone")
 BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy", "connection_rate")
 LIMITS = ("", "time", "count", "length")
 cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]       # a bucket holds scores up to its bound
@@ -73,8 +73,9 @@ cdef class EventRing:
         self.mask = room - 1
         if self.header.version != RING_VERSION:
             bypass_until = self.header.bypass_until     # a restart may have set it already
-            memset(self.memory.buf, 0, self.memory.len)
-            self.header.bypass_until = bypass_until
+            if self.header.version != 0:        # new memory is empty, and not touched before it is needed
+                memset(self.memory.buf, 0, self.memory.len)
+                self.header.bypass_until = bypass_until
             self.header.capacity = room
             self.header.version = RING_VERSION
 
@@ -220,7 +221,7 @@ cdef class EventReader:
 
     def counts(self):
         found = {name: self.header.counts[at] for at, name in enumerate(EVENTS) if name and name != "session"}
-        found["turned_away"] = self.header.turned_away
+        found["rejected"] = self.header.turned_away
         return found
 
     def details(self):

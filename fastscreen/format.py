@@ -1,4 +1,4 @@
-"""Figures as people read them, and the one colour."""
+"""Numbers, sizes and times as people read them, and warnings in red."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from typing import TextIO
 
 _SPANS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
-_SIZES = ("octets", "kB", "MB", "GB", "TB")
+_SIZES = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def span(seconds: float) -> str:
@@ -20,17 +20,22 @@ def span(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
         elif parts:
-            break  # the next unit down would stand beside one that is no neighbour
+            break  # only adjacent units are shown together
     return " ".join(parts[:2])
 
 
-def size(octets: float) -> str:
+def size(number: float) -> str:
     """`3.2 MB`."""
     unit = 0
-    while octets >= 1000 and unit < len(_SIZES) - 1:
-        octets /= 1000
+    while number >= 1000 and unit < len(_SIZES) - 1:
+        number /= 1000
         unit += 1
-    return f"{octets:.1f} {_SIZES[unit]}" if unit else f"{octets:.0f} {_SIZES[unit]}"
+    return f"{number:.1f} {_SIZES[unit]}" if unit else f"{number:.0f} {_SIZES[unit]}"
+
+
+def plural(number: float, one: str, many: str = "") -> str:
+    """`1 list`, `2 lists`, `1,000 entries`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def moment(when: float) -> str:

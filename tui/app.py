@@ -33,12 +33,12 @@ from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
-    ("1-8", "the screens; also a click on their names"),
-    ("[ ]", "the daemon before, the next one"),
-    ("r", "try to connect now"),
+    ("1-8", "go to a screen; so does a click on its name"),
+    ("[ ]", "the previous or next daemon"),
+    ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
-    ("p", "picture of the screen, an SVG file here"),
-    ("t", "next theme; all of them: ctrl+p, Theme"),
+    ("p", "save the screen as an SVG file"),
+    ("t", "next theme; to choose one: ctrl+p, Theme"),
     (": ctrl+p", "command palette"),
     ("?", "this help"),
     ("q", "quit"),
@@ -51,10 +51,10 @@ class Viewer(App[None]):
 
     CSS_PATH = "app.tcss"
     TITLE = "fastscreen"
-    AUTO_FOCUS = None  # it would be the first line to type in, on a screen that is not seen
+    AUTO_FOCUS = None  # it would be the first input line, on a hidden screen
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
-        # Before any widget has them: keys typed ahead on a slow line would reach the screen that is being left.
+        # Before any widget: keys typed ahead on a slow line would reach the screen that is being left.
         *(Binding(str(at), f"go({at - 1})", show=False, priority=True) for at in range(1, len(VIEWS) + 1)),
         Binding("slash", "type", show=False, priority=True),
         Binding("enter", "typed(True)", show=False, priority=True),
@@ -71,7 +71,7 @@ class Viewer(App[None]):
     ]
 
     def __init__(self, paths: Sequence[str]) -> None:
-        """paths: the control sockets, one a tab."""
+        """paths: the control sockets, one for each tab."""
         super().__init__()
         self.links = [Link(path, self._changed) for path in paths]
         self._link = 0
@@ -86,12 +86,12 @@ class Viewer(App[None]):
 
     @property
     def link(self) -> Link:
-        """The daemon that is looked at."""
+        """The daemon that is shown."""
         return self.links[self._link]
 
     @property
     def view(self) -> View:
-        """The screen that is seen."""
+        """The current screen."""
         return self.views[self._view]
 
     def compose(self) -> ComposeResult:
@@ -103,7 +103,7 @@ class Viewer(App[None]):
         yield self._keys
 
     def on_mount(self) -> None:
-        self.theme = "ansi-dark" if few_colours(self.console) else FASTSCREEN.name
+        self.theme = "ansi-dark" if few_colors(self.console) else FASTSCREEN.name
         self._take_theme(self.current_theme)
         self.theme_changed_signal.subscribe(self, self._take_theme)
         for link in self.links:
@@ -111,10 +111,10 @@ class Viewer(App[None]):
         self._show_bars()
         self.action_view(0)
 
-    # What is shown around the screens
+    # The lines around the screens
 
     def _changed(self, link: Link) -> None:
-        if len(self.screen_stack) > 1:  # something is in front, and each change behind it would paint all of it anew
+        if len(self.screen_stack) > 1:  # a dialog is open, and each change behind it would repaint all of it
             return
         self._show_bars()
         if link is self.link and isinstance(self.view, OverviewView):
@@ -134,12 +134,15 @@ class Viewer(App[None]):
                 right += [Item(" SHADOW ", ALARM), Item(" ")]
             if status.bypass_until is not None and status.bypass_until > status.time:
                 right += [Item(f" BYPASS {duration(status.bypass_until - status.time)} ", ALARM), Item(" ")]
-            if status.lists_out:
-                right += [Item(f" {len(status.lists_out)} LISTS OUT ", ALARM, "app.view(4)"), Item(" ")]
+            if status.lists_unhealthy:
+                number = len(status.lists_unhealthy)
+                text = f" {number} LIST{'S' if number != 1 else ''} UNHEALTHY "
+                right += [Item(text, ALARM, "app.view(4)"), Item(" ")]
             if any(worker.stress for worker in status.workers):
                 right += [Item(" STRESS ", ALARM), Item(" ")]
-            if status.missing:
-                right += [Item(f" {len(status.missing)} WORKERS SILENT ", ALARM), Item(" ")]
+            if silent := len(status.missing_workers):
+                text = f" {silent} WORKER{'S DO' if silent != 1 else ' DOES'} NOT ANSWER "
+                right += [Item(text, ALARM), Item(" ")]
             right.append(Item(f"{status.version} up {duration(status.time - status.started)} ", MUTED))
             right.append(Item(f"{clock(status.time)} ", PLAIN if link.up else BAD))
         self._daemons.fill(items, right)
@@ -158,12 +161,12 @@ class Viewer(App[None]):
             self._faults.fill(faults.line(conditions, VIEWS.index(WarningsView)))
         self._trouble.display = not link.up
         if not link.up:
-            again = f" (again in {duration(link.retry_in)}, r: now)" if link.retry_in else ""
+            again = f" (retry in {duration(link.retry_in)}; r: now)" if link.retry_in else ""
             room = max(self._trouble.size.width - len(again) - 2, 20)
             self._trouble.show([Text(f" {link.trouble[:room]}{again} ", ALARM)])
 
     def _take_theme(self, theme: Theme) -> None:
-        """The roles of the lines, and all of them anew."""
+        """Set the roles, and repaint all lines."""
         if self._themed:
             self.console.pop_theme()
         self._themed = True
@@ -179,25 +182,25 @@ class Viewer(App[None]):
     # Screens
 
     def poll_now(self) -> None:
-        """Begin to poll for the screen that is seen; what was asked for another is given up."""
+        """Poll for the current screen; a request of another one is abandoned."""
         self._poll(self.view, self.link)
 
     @work(group="poll", exclusive=True)
     async def _poll(self, view: View, link: Link) -> None:
-        while not view.size.width:  # it has just become visible: there is no room yet to show anything in
+        while not view.size.width:  # it has just become visible, and has no size yet
             await asyncio.sleep(0.01)
         while True:
             if link.up and len(self.screen_stack) == 1:
                 try:
                     await view.poll(link)
                 except Unreachable:
-                    pass  # the link says so
+                    pass  # the link shows it
                 except ControlError as error:
                     view.complain(str(error))
             await asyncio.sleep(PERIOD)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Leave the keys that are looked at first to what is in front, and to the line that is typed in."""
+        """Leave the priority keys to an open dialog, and to a focused input line."""
         if action in ("go", "type"):
             return len(self.screen_stack) == 1 and not isinstance(self.focused, Input)
         if action == "typed":
@@ -205,7 +208,7 @@ class Viewer(App[None]):
         return super().check_action(action, parameters)
 
     async def action_typed(self, counts: bool) -> None:
-        """Leave the line to type in, once it has all that was typed before: what is typed next is not for it."""
+        """Leave the input line, once it has all that was typed before."""
         has_all = asyncio.Event()
         if self.focused is not None and self.focused.call_later(has_all.set):
             await has_all.wait()
@@ -215,7 +218,7 @@ class Viewer(App[None]):
             self.screen.set_focus(self.view.main)
 
     def action_type(self) -> None:
-        """Put the cursor into the screen's line to type in."""
+        """Put the cursor into the screen's input line."""
         if self.view.entry is not None:
             self.screen.set_focus(self.view.entry)
 
@@ -242,11 +245,11 @@ class Viewer(App[None]):
         self.action_view(VIEWS.index(kind))
 
     def go_back(self) -> None:
-        """From a story to where it was opened."""
+        """From a story to the screen where it was opened."""
         self.action_view(self._came_from)
 
     def open_story(self, address: str) -> None:
-        """Tell the story of an address."""
+        """Show the story of an address."""
         self.query_one(StoryView).tell(address)
         self.go_to(StoryView)
 
@@ -256,11 +259,11 @@ class Viewer(App[None]):
         self.go_to(EventsView)
 
     def action_daemon(self, by: int) -> None:
-        """The next daemon, or the one before."""
+        """The next or the previous daemon."""
         self.action_show_daemon((self._link + by) % len(self.links))
 
     def action_show_daemon(self, at: int) -> None:
-        """Look at a daemon."""
+        """Show a daemon."""
         if at == self._link or len(self.screen_stack) > 1:
             return
         self._link = at
@@ -273,7 +276,7 @@ class Viewer(App[None]):
         """Connect now."""
         self.link.retry()
 
-    # Keys of everywhere
+    # Keys of all screens
 
     def action_help(self) -> None:
         """The keys, and the filter language."""
@@ -293,18 +296,18 @@ class Viewer(App[None]):
         if len(self.screen_stack) > 1:
             return
         if table is None or not table.rows:
-            self.say("nothing to export here", bad=True)
+            self.say("this screen has nothing to export", bad=True)
             return
 
         def named(name: str | None) -> None:
             if name:
-                self._write(lambda: f"{export.write(table, name)} rows written to {name}")
+                self._write(lambda: _rows(export.write(table, name)) + f" written to {name}")
 
-        question = f"Export {len(table.rows)} rows to this file (.csv or .json):"
+        question = f"Export {_rows(len(table.rows))} to this file (.csv or .json):"
         self.push_screen(Ask(question, export.file_name(self.view.title, "csv")), named)
 
     def action_picture(self) -> None:
-        """Write the screen as it is to an SVG file."""
+        """Save the screen as an SVG file."""
         name = export.file_name(self.view.title, "svg")
 
         def write() -> str:
@@ -322,18 +325,22 @@ class Viewer(App[None]):
             self.say(f"{error.filename}: {error.strerror}", bad=True)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette has."""
+        """The commands of the palette."""
         for at, kind in enumerate(VIEWS):
             yield SystemCommand(kind.title, kind.about, lambda at=at: self.action_view(at))
         for at, link in enumerate(self.links[1:] and self.links):
-            yield SystemCommand(f"Daemon {at + 1}", f"Look at {link.name}", lambda at=at: self.action_show_daemon(at))
+            yield SystemCommand(f"Daemon {at + 1}", f"Show {link.name}", lambda at=at: self.action_show_daemon(at))
         yield SystemCommand("Export", "Write the table to a file, CSV or JSON", self.action_export)
-        yield SystemCommand("Picture", "Write the screen to an SVG file", self.action_picture)
-        yield SystemCommand("Theme", "Choose the colours", self.action_change_theme)
+        yield SystemCommand("Picture", "Save the screen as an SVG file", self.action_picture)
+        yield SystemCommand("Theme", "Choose the colors", self.action_change_theme)
         yield SystemCommand("Help", "The keys and the filter language", self.action_help)
         yield SystemCommand("Quit", "Leave", self.action_quit)
 
 
-def few_colours(console: Console) -> bool:
-    """Whether the terminal has 16 colours or fewer; then its own are used."""
+def _rows(number: int) -> str:
+    return f"{number} row{'s' if number != 1 else ''}"
+
+
+def few_colors(console: Console) -> bool:
+    """Whether the terminal has 16 colors or fewer; then its own are used."""
     return console.color_system in (None, "standard") or "NO_COLOR" in os.environ

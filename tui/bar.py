@@ -1,4 +1,4 @@
-"""One line of things that can be clicked: tabs, and the keys at the bottom."""
+"""One line of clickable items: tabs, and the keys at the bottom."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastscreen.tui.palette import PLAIN
 
 
 class Item(NamedTuple):
-    """action: Textual's name of it, done by a click."""
+    """action: Textual's name for what a click does."""
 
     text: str
     role: str = PLAIN
@@ -21,7 +21,7 @@ class Item(NamedTuple):
 
 
 class Bar(Lines):
-    """Items beside one another; what does not fit is left out, except `right`, which is at the end."""
+    """Items side by side; those that do not fit are omitted, except `right`, which is at the end."""
 
     DEFAULT_CSS = "Bar { height: 1; }"
 

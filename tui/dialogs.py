@@ -1,4 +1,4 @@
-"""What comes in front of a screen: a question, a line to type, the help."""
+"""Dialogs: a question, an input line, the help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOX_WIDTH = 70
 
 
 class Confirm(ModalScreen[bool]):
-    """A question; only `y` is a yes."""
+    """A question; only `y` means yes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("y", "answer(True)"), Binding("n,escape,enter,q", "answer(False)")]
 
@@ -45,7 +45,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class Ask(ModalScreen[str | None]):
-    """A line to type; Esc gives up."""
+    """An input line; Esc cancels."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", priority=True)]
 
@@ -76,24 +76,24 @@ FILTER_HELP = (
     ("192.0.2.1, 192.0.2.0/24", "client addresses, IPv6 too"),
     ("score>=3", "also = < <= >"),
     ("age>10", "sessions older than 10 s"),
-    ("stage:greet", "greet, dialogue, mta, handed"),
+    ("stage:greet", "greet, dialogue, queued, handoff, ..."),
     ("kind:pregreet,listed", "events of these kinds"),
-    ("failed:pipelining", "the tests they failed, with commas"),
+    ("failed:pipelining", "clients that failed this test"),
     ("list:zen.spamhaus.org", "events about a list"),
     ("session:17 port:51234", "one session, one port; also worker:1"),
-    ('ylmf "mail from"', "any other word: what was said"),
-    ("-stage:greet", "must not hold; all others must"),
+    ('ylmf "mail from"', "any other word: text of a client or reply"),
+    ("-stage:greet", "negates a term; all terms must match"),
 )
 
 
 class Help(ModalScreen[None]):
-    """The keys of the screen, those of everywhere, and the filter language."""
+    """The keys of the screen, those of all screens, and the filter language."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "leave")]
 
     def __init__(self, title: str, keys: Sequence[tuple[str, str]], everywhere: Sequence[tuple[str, str]]) -> None:
         super().__init__()
-        parts = ((title, keys), ("Everywhere", everywhere), ("Filter", FILTER_HELP))
+        parts = ((title, keys), ("All screens", everywhere), ("Filter", FILTER_HELP))
         self._parts = [part for part in parts if part[1]]
 
     def compose(self) -> ComposeResult:
@@ -101,7 +101,7 @@ class Help(ModalScreen[None]):
             yield ScrolledLines()
 
     def on_mount(self) -> None:
-        lines = [Text("arrow keys: more    Esc: back", MUTED)]
+        lines = [Text("arrow keys: scroll    Esc: back", MUTED)]
         for title, keys in self._parts:
             lines.append(Text(title, HEADING))
             wide = max((len(key) for key, _ in keys), default=0)

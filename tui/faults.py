@@ -1,4 +1,4 @@
-"""Faults that hold now: one red line on every screen, and all of them, with remedies, on the screen of warnings."""
+"""Current faults: one red line on every screen, and all of them, with remedies, on the screen of warnings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastscreen.tui.palette import ALARM, BAD, HEADING, MUTED, STRONG
 from fastscreen.tui.wording import wrapped
 
 IMPORTANT = ("listen", "mta", "descriptors", "worker", "disk", "cache", "config", "tables", "log", "resolver")
-"""Kinds, the most important first; any other comes after these."""
+"""Kinds, the most important first; all others come after these."""
 
 
 def ordered(conditions: Sequence[Condition]) -> list[Condition]:
@@ -23,14 +23,14 @@ def ordered(conditions: Sequence[Condition]) -> list[Condition]:
 
 
 def line(conditions: Sequence[Condition], screen: int) -> list[Item]:
-    """How many there are, and what the most important one is; a click shows all. screen: the number of theirs."""
+    """Their number and the most important one; a click shows all. screen: the number of the screen of warnings."""
     first = ordered(conditions)[0]
     number = f"{len(conditions)} fault{'s' if len(conditions) != 1 else ''} ({screen + 1})"
     return [Item(f" {number}  {first.kind.upper()}: {first.text} ", ALARM, f"app.view({screen})")]
 
 
 def lines(conditions: Sequence[Condition], now: float, width: int) -> list[Text]:
-    """All of them: since when, what is wrong, and below it what can be done."""
+    """All of them: since when, what is wrong, and below it the remedy."""
     shown: list[Text] = []
     for one in ordered(conditions):
         when = clock(one.since) if now - one.since < 86400 else date(one.since)
@@ -41,7 +41,7 @@ def lines(conditions: Sequence[Condition], now: float, width: int) -> list[Text]
         shown += [Text(" " * len(head)).append(piece, STRONG) for piece in wrapped(one.remedy, width - len(head))]
     if shown:
         shown = [
-            Text(" ").append("Faults that hold now", HEADING),
+            Text(" ").append("Current faults", HEADING),
             *shown,
             Text(),
             Text(" ").append("Warnings", HEADING),

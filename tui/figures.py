@@ -1,4 +1,4 @@
-"""Numbers and times as a person reads them. Durations are seconds, times seconds since 1970 in the reader's zone."""
+"""Numbers and times as people read them. Times are seconds since 1970, shown in the reader's time zone."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def brief(number: float) -> str:
 
 
 def rate(number: float) -> str:
-    """So many a second: 0.4, 12, 1,234."""
+    """A rate: 0.4, 12, 1,234."""
     return f"{number:.1f}" if 0 < number < 9.95 else count(number)
 
 
-def octets(number: float) -> str:
-    """Octets: 812 B, 1.4 MB."""
-    for size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(number) >= size:
-            return f"{number / size:.3g} {unit}"
+def size(number: float) -> str:
+    """Bytes: 812 B, 1.4 MB."""
+    for unit_size, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(number) >= unit_size:
+            return f"{number / unit_size:.3g} {unit}"
     return f"{number:.0f} B"
 
 
@@ -82,7 +82,7 @@ def bar(part: float, whole: float, width: int) -> str:
 
 
 def sparkline(values: list[float], width: int) -> str:
-    """The last `width` values, each a cell high; anything above nothing is seen."""
+    """The last `width` values, each one cell high; every value above 0 is visible."""
     values = values[-width:]
     top = max(values, default=0.0) or 1.0
     return "".join(BLOCKS[max(round(8 * value / top), 1) if value > 0 else 0] for value in values).rjust(width)

@@ -1,17 +1,15 @@
-"""One daemon: the connection to it, kept up, and what is asked of it every second whatever is on the screen."""
+"""One daemon: the connection to it, which is kept up, and its status, which is polled every second."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from fastscreen.control.client import Client, ControlError, Malformed, Refused, Subscription, Unreachable
-from fastscreen.control.messages import Hello, Status, record
+from fastscreen.control.messages import AnswerKind, EventsRequest, Hello, Request, Status, StatusRequest
 from fastscreen.escaping import printable
-
-Record = TypeVar("Record")
 
 PERIOD = 1.0  # s between two polls
 HISTORY = 600  # polls that are kept
@@ -19,19 +17,19 @@ FIRST_RETRY, LAST_RETRY = 1.0, 15.0  # s
 
 
 class Sample(NamedTuple):
-    """Rates between two polls, and what was held at the second. rates: events of a kind a second."""
+    """Rates between two polls, and the sessions at the second. rates: events per second, by kind."""
 
     time: float
     rates: dict[str, float]
     sessions: int
     handoffs: int
-    hits: float  # a second
+    hits: float  # per second
     misses: float
-    cpu: dict[int, float]  # by worker, seconds a second
+    cpu: dict[int, float]  # by worker, seconds per second
 
 
 class Link:
-    """A daemon at a path. `up` tells whether it answers, `trouble` why it does not."""
+    """A daemon at a path. `up`: it answers. `trouble`: why it does not."""
 
     def __init__(self, path: str, changed: Callable[[Link], None]) -> None:
         """changed: called when there is something new to show."""
@@ -51,7 +49,7 @@ class Link:
 
     @property
     def name(self) -> str:
-        """The daemon's name for itself, or the path while it has not told it."""
+        """The daemon's host name, or the path while that is unknown."""
         return self.hello.hostname or printable(self.path)
 
     @property
@@ -70,13 +68,13 @@ class Link:
             try:
                 client = await Client.connect(self.path)
                 try:
-                    self.hello = record(Hello, client.hello)
-                    self._take(record(Status, await client.request("status")))
+                    self.hello = client.hello
+                    self._take(await client.request(StatusRequest()))
                     self._client, self.trouble, wait = client, "", FIRST_RETRY
                     self._changed(self)
                     while True:
                         await asyncio.sleep(PERIOD)
-                        self._take(record(Status, await client.request("status")))
+                        self._take(await client.request(StatusRequest()))
                         self._changed(self)
                 finally:
                     self._client = None
@@ -95,23 +93,17 @@ class Link:
         """Connect now."""
         self._retry.set()
 
-    async def ask(self, kind: type[Record], verb: str, **arguments: Any) -> Record:
-        """An answer as a record. Raises ControlError; Refused carries fastscreen's words, escaped."""
+    async def ask(self, request: Request[AnswerKind]) -> AnswerKind:
+        """The answer to a request. Raises ControlError; Refused carries fastscreen's words."""
         if self._client is None:
             raise Unreachable(self.trouble)
-        try:
-            return record(kind, await self._client.request(verb, **arguments))
-        except Refused as error:
-            raise Refused(printable(str(error))) from None
+        return await self._client.request(request)
 
     async def subscribe(self, filter: str, recent: int) -> Subscription:
         """Follow events. Raises ControlError."""
         if self._client is None:
             raise Unreachable(self.trouble)
-        try:
-            return await self._client.subscribe(filter=filter, recent=recent)
-        except Refused as error:
-            raise Refused(printable(str(error))) from None
+        return await self._client.subscribe(EventsRequest(filter=filter, recent=recent))
 
     def _take(self, status: Status) -> None:
         before, self.status = self.status, status

@@ -1,4 +1,4 @@
-"""What colours mean. Screens name a role; the theme in use says what it looks like, in 16 colours as well."""
+"""The meaning of colors. Screens name a role; the theme in use says what it looks like, in 16 colors as well."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ FASTSCREEN = Theme(
 
 
 def roles(variables: dict[str, str], ansi: bool) -> RichTheme:
-    """Rich's styles for the roles, from a theme's variables. ansi: the terminal's own 16 colours."""
+    """Rich's styles for the roles, from a theme's variables. ansi: the terminal's own 16 colors."""
 
-    def colour(name: str) -> RichColor | None:
+    def color(name: str) -> RichColor | None:
         try:
             return Color.parse(variables.get(name, "")).rich_color
         except ColorParseError:
             return None
 
-    ok, warn, bad, accent = colour("success"), colour("warning"), colour("error"), colour("primary")
+    ok, warn, bad, accent = color("success"), color("warning"), color("error"), color("primary")
     inverse = Style(reverse=True)
     return RichTheme(
         {
@@ -55,11 +55,11 @@ def roles(variables: dict[str, str], ansi: bool) -> RichTheme:
             ACCENT: Style(color=accent),
             STRONG: Style(bold=True),
             HEADING: Style(color=accent, bold=True),
-            SELECTED: inverse if ansi else Style(bgcolor=colour("primary-muted") or colour("panel"), bold=True),
+            SELECTED: inverse if ansi else Style(bgcolor=color("primary-muted") or color("panel"), bold=True),
             ALARM: Style(color="white", bgcolor="red", bold=True)
             if ansi
             else Style(color="#ffffff", bgcolor=bad, bold=True),
-            CURRENT: inverse if ansi else Style(color=colour("background"), bgcolor=accent, bold=True),
+            CURRENT: inverse if ansi else Style(color=color("background"), bgcolor=accent, bold=True),
             REST: Style(color=warn),
             OK_ON_REST: Style(color=ok, bgcolor=warn),
         },

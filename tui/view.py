@@ -1,9 +1,9 @@
-"""What the screens have in common: a view is asked to poll once a second while it is the one that is seen."""
+"""The base of all screens: the one that is shown is polled once per second."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, cast
 
 from rich.text import Text
 from textual import events
@@ -18,22 +18,42 @@ from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED
 from fastscreen.tui.table import Column, Row, Table
 
-if TYPE_CHECKING:
-    from fastscreen.tui.app import Viewer
-
 Value = str | int | float | None
 Keys = tuple[tuple[str, str], ...]
 
 
+class Host(Protocol):
+    """What a screen uses of the application."""
+
+    @property
+    def link(self) -> Link:
+        """The daemon that is shown."""
+
+    def poll_now(self) -> None:
+        """Poll for the current screen at once."""
+
+    def go_back(self) -> None:
+        """From a story to the screen where it was opened."""
+
+    def open_story(self, address: str) -> None:
+        """Show the story of an address."""
+
+    def open_events(self, filter: str) -> None:
+        """Follow the events that match."""
+
+    def say(self, text: str, bad: bool = False) -> None:
+        """Show a short message in the corner."""
+
+
 class Export(NamedTuple):
-    """A table as data. What came from a client is escaped in it as on the screen."""
+    """A table as data. Text of clients is escaped as on the screen."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Value]]
 
 
 class Entry(Input):
-    """The one line in which something can be typed; Esc leaves it."""
+    """An input line; Esc leaves it."""
 
     DEFAULT_CSS = "Entry { height: 1; border: none; padding: 0 1; background: $panel; }"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -46,7 +66,7 @@ class Entry(Input):
         self.cursor_blink = False
 
     async def on_key(self, event: events.Key) -> None:
-        """Backspace and the like now: Textual would do them behind all letters that came with them on a slow line."""
+        """Handle Backspace and the like at once: on a slow line, Textual would do so after the letters behind them."""
         active = self.screen.active_bindings.get(event.key)
         if active is not None and active.node is self:
             event.stop()
@@ -66,43 +86,40 @@ class View(Vertical):
     keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
 
     @property
-    def viewer(self) -> Viewer:
+    def viewer(self) -> Host:
         """The application."""
-        from fastscreen.tui.app import Viewer
-
-        assert isinstance(self.app, Viewer)
-        return self.app
+        return cast(Host, self.app)
 
     @property
     def link(self) -> Link:
-        """The daemon that is looked at."""
+        """The daemon that is shown."""
         return self.viewer.link
 
     @property
     def main(self) -> Widget | None:
-        """What has the focus when the view is come to."""
+        """The widget that has the focus first."""
         return None
 
     @property
     def entry(self) -> Entry | None:
-        """The line to type in."""
+        """The input line."""
         return None
 
     async def poll(self, link: Link) -> None:
         """Ask and show; once a second. Raises ControlError."""
 
     def reset(self) -> None:
-        """Another daemon: forget what is shown."""
+        """Another daemon is shown: clear the screen."""
 
     def complain(self, trouble: str) -> None:
-        """The daemon has refused what was asked."""
+        """The daemon has refused the request."""
 
     def again(self) -> None:
-        """Poll now, because what is asked for has changed."""
+        """Poll now, because the request has changed."""
         self.viewer.poll_now()
 
     def submit(self) -> None:
-        """What stands in the line to type in counts from now on."""
+        """Use what the input line holds from now on."""
         self.screen.set_focus(self.main)
         self.again()
 
@@ -112,10 +129,10 @@ class View(Vertical):
 
 
 class TableView(View):
-    """A view of a table, with a line of notes and perhaps a line to type in above it."""
+    """A view of a table, with a line of notes above it, and perhaps an input line."""
 
     columns: ClassVar[Sequence[Column]] = ()
-    hint: ClassVar[str] = ""  # of the line to type in; empty: there is none
+    hint: ClassVar[str] = ""  # of the input line; empty: no input line
     tail: ClassVar[bool] = False
 
     def __init__(self, id: str | None = None) -> None:
@@ -140,11 +157,11 @@ class TableView(View):
 
     @property
     def typed(self) -> str:
-        """What the line to type in holds."""
+        """The text of the input line."""
         return self._entry.value.strip()
 
     def type_in(self, text: str) -> None:
-        """Put something into that line."""
+        """Set the text of the input line."""
         self._entry.value = text
 
     def note(self, *parts: tuple[str, str] | str) -> None:

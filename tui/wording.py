@@ -1,23 +1,23 @@
-"""How an event reads, and which role it has on the screen."""
+"""The words for events and cache entries, and their roles on the screen."""
 
 from __future__ import annotations
 
 import textwrap
 
-from fastscreen.control.messages import Event, Stamps
+from fastscreen.control.messages import Event, PassedUntil
 from fastscreen.tui.figures import count, date, duration
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
 
 ROLES = {
-    **dict.fromkeys(("allowlisted", "cached", "passed", "handed", "continued"), OK),
+    **dict.fromkeys(("allowlisted", "cached", "passed", "handed_off", "continued"), OK),
     **dict.fromkeys(("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline"), BAD),
-    **dict.fromkeys(("limit", "handoff_failed", "turned_away"), BAD),
-    **dict.fromkeys(("listed", "list_failed", "busy", "continue_failed", "vetoed", "spared"), WARN),
+    **dict.fromkeys(("command_limit", "handoff_failed", "rejected"), BAD),
+    **dict.fromkeys(("listed", "list_failed", "busy", "continue_failed", "vetoed", "shadow_rejected"), WARN),
     **dict.fromkeys(("bypassed", "stress_on"), ALARM),
     **dict.fromkeys(("command", "reply"), ACCENT),
     **dict.fromkeys(("connect", "greet", "hangup", "disconnect", "relayed"), MUTED),
 }
-STAGE_ROLES = {"greet": PLAIN, "dialogue": ACCENT, "mta": WARN, "handed": OK, "continue": WARN, "relay": OK}
+STAGE_ROLES = {"greet": PLAIN, "dialogue": ACCENT, "queued": WARN, "handoff": OK, "continue": WARN, "relay": OK}
 
 
 def seconds(number: object) -> str:
@@ -26,7 +26,7 @@ def seconds(number: object) -> str:
 
 
 def detail(event: Event) -> str:
-    """What an event says besides its kind."""
+    """What an event says beyond its kind."""
     number, text = event.number, event.text or ""
     match event.kind:
         case "command" | "continued":
@@ -36,11 +36,11 @@ def detail(event: Event) -> str:
         case "connect":
             return f"to port {number}" if number else text
         case "greet":
-            return f"waits {seconds(number)}"
+            return f"waits for {seconds(number)}"
         case "pregreet":
-            return f"{number} octets: {text}"
+            return f"{number} byte{'s' if number != 1 else ''}: {text}"
         case "listed":
-            return f"{event.zone} as {number}"
+            return f"{event.zone}: {number}"
         case "list_failed":
             return f"{event.zone}: {number}"
         case "rank":
@@ -49,30 +49,30 @@ def detail(event: Event) -> str:
             return {"new": "PASS NEW", "old": "PASS OLD"}.get(str(number), str(number or ""))
         case "cached":
             return "PASS OLD"
-        case "handed":
+        case "handed_off":
             return f"to the MTA in {seconds(number)}"
         case "relayed":
-            return f"{number} octets in, {text} out"
+            return f"{number} bytes in, {text} out"
         case "hangup" | "disconnect":
             return f"after {seconds(number)}"
-        case "limit":
-            return f"of {number}: {text}" if text else f"of {number}"
+        case "command_limit":
+            return f"{number}: {text}" if text else str(number)
         case "stress_on" | "stress_off":
-            return f"{count(number)} sessions" if isinstance(number, int | float) else ""
+            return f"{count(number)} session{'s' if number != 1 else ''}" if isinstance(number, int | float) else ""
     return text or (str(number) if number is not None else "")
 
 
 def stamp(value: float | str | None, now: float) -> tuple[str, str]:
-    """A stamp of the cache, `now` by the daemon's clock: text and role."""
+    """An expiry time of the cache, `now` by the daemon's clock: text and role."""
     if value is None or isinstance(value, str):
-        return value or "-", MUTED
+        return "not passed yet" if value == "new" else value or "-", MUTED
     if value <= now:
         return f"expired {duration(now - value)} ago", WARN
     return f"{duration(value - now)} left, until {date(value)}", OK
 
 
-def stamps(record: Stamps | None, now: float) -> str:
-    """A whole record in short: the test and the time left."""
+def stamps(record: PassedUntil | None, now: float) -> str:
+    """A whole entry in short: each test and the time left."""
     parts = []
     for test, value in (record or {}).items():
         if isinstance(value, int | float):
@@ -83,5 +83,5 @@ def stamps(record: Stamps | None, now: float) -> str:
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Text in pieces of a width, broken at blanks where there are some."""
+    """Text in pieces of a width, broken at spaces where possible."""
     return textwrap.wrap(text, max(width, 1)) or [""]

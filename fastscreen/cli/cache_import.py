@@ -1,4 +1,4 @@
-"""fastscreen cache import: entries that fastscreen exported, or postscreen's own cache."""
+"""fastscreen cache import: import exported entries, or postscreen's cache."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,20 +16,23 @@ from fastscreen import config
 from fastscreen.cache import merge
 from fastscreen.cli import control_socket
 from fastscreen.config import Config
-from fastscreen.control.messages import CacheEntry, Stored
+from fastscreen.control import client
+from fastscreen.control.messages import CacheEntry, CacheImportRequest, ImportedEntry
 from fastscreen.escaping import printable
+from fastscreen.format import plural
 from fastscreen.postfix import cachedump
 from fastscreen.process.privileges import PrivilegeError, become, give_folder, user_of
 
 EXAMPLES = f"""\
 examples:
-  fastscreen cache import < cache.jsonl                                       what fastscreen cache export wrote
+  fastscreen cache import < cache.jsonl                                       the output of fastscreen cache export
   fastscreen cache import lmdb:/var/lib/postfix/postscreen_cache              postscreen's cache
-  fastscreen cache import --dry-run btree:/var/lib/postfix/postscreen_cache   how much that would be
+  fastscreen cache import --dry-run btree:/var/lib/postfix/postscreen_cache   only count the entries
   ssh old postmap -s btree:/var/lib/postfix/postscreen_cache | fastscreen cache import
 
-JSON lines go to the running fastscreen. What postscreen knew goes into the file itself, whether fastscreen runs or
-not: name its configuration with -c, and be root or the user that screens. The later stamp of each test stays.
+JSON lines are sent to the running fastscreen. postscreen's entries are written to the cache file, whether fastscreen is
+running or not: name its configuration with -c, as root or the screening user. Where both caches know a test, the later
+expiry time is kept.
 
 {control_socket.EXIT_CODES}
 """
@@ -39,26 +41,26 @@ _BATCH = 200  # entries sent at a time: a frame to fastscreen has at most 64 KiB
 
 
 def add_import(ways: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `import` to the ways of `fastscreen cache`."""
+    """Add `import` to `fastscreen cache`."""
     parser = ways.add_parser(
         "import",
-        help="entries that export wrote, or postscreen's cache",
-        description="Read JSON lines, as export writes them, or KEY VALUE lines, as postmap -s does, from stdin; "
-        "or postscreen's cache itself.",
+        help="import exported entries, or postscreen's cache",
+        description="Read JSON lines (from `fastscreen cache export`) or KEY VALUE lines (from `postmap -s`) from "
+        "standard input, or read postscreen's cache itself.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "source", nargs="?", metavar="TYPE:PATH", help="postscreen's cache, as postscreen_cache_map has it"
+        "source", nargs="?", metavar="TYPE:PATH", help="postscreen's cache, in the form of postscreen_cache_map"
     )
-    parser.add_argument("--dry-run", action="store_true", help="read and count, store nothing")
+    parser.add_argument("--dry-run", action="store_true", help="read and count, but store nothing")
     control_socket.add_socket(parser)
     parser.set_defaults(run=run_import)
 
 
-@control_socket.told
+@control_socket.guarded
 def run_import(arguments: argparse.Namespace) -> int:
-    """What it is shows in its first line."""
+    """The first line shows which kind of input it is."""
     if arguments.source is not None:
         return _import_postscreen(arguments, cachedump.lines_of(arguments.source, cachedump.postmap_program()))
     lines = cachedump.bounded(sys.stdin)
@@ -75,23 +77,23 @@ def _import_json(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
     try:
         read = list(parsed(lines))
     except ValueError as error:
-        print(f"fastscreen: {printable(str(error))}; nothing is imported", file=sys.stderr)
+        print(f"fastscreen: {printable(str(error))}; nothing was imported", file=sys.stderr)
         return 1
     if arguments.dry_run:
-        print(f"{len(read):,} would be stored", file=sys.stderr)
+        print(f"{plural(len(read), 'entry', 'entries')} would be stored", file=sys.stderr)
         return 0
     stored = 0
     for first in range(0, len(read), _BATCH):
-        stored += control_socket.asked(path, "cache.import", Stored, entries=read[first : first + _BATCH]).stored
-    print(f"{stored:,} of {len(read):,} stored", file=sys.stderr)
+        stored += client.ask(path, CacheImportRequest(read[first : first + _BATCH])).stored
+    print(f"{stored:,} of {plural(len(read), 'entry', 'entries')} stored", file=sys.stderr)
     return 0
 
 
 def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
-    """Into the file, as the user that screens."""
+    """Into the file, as the screening user."""
     settings = _configuration(arguments)
     if not settings.cache.path:
-        print(f'fastscreen: {settings.source}: cache.path = "": there is no cache', file=sys.stderr)
+        print(f"fastscreen: {settings.source}: cache.path is empty, so the cache is disabled", file=sys.stderr)
         return 1
     try:
         taken = cachedump.parse(lines, time.time(), settings.cache.prefix, _progress("read"))
@@ -99,10 +101,10 @@ def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> i
         print(f"fastscreen: {printable(str(error))}", file=sys.stderr)
         return 1
     for line in taken.named:
-        print(f"fastscreen: damaged, left out: {printable(line)}", file=sys.stderr)
-    left_out = f"{taken.expired:,} expired, {taken.damaged:,} damaged"
+        print(f"fastscreen: skipped a damaged entry: {printable(line)}", file=sys.stderr)
+    skipped = f"{taken.expired:,} expired, {taken.damaged:,} damaged"
     if arguments.dry_run:
-        print(f"{len(taken.records):,} would be stored; left out: {left_out}", file=sys.stderr)
+        print(f"{plural(len(taken.records), 'entry', 'entries')} would be stored; skipped: {skipped}", file=sys.stderr)
         return 0
     path = Path(settings.cache.path)
     try:
@@ -117,8 +119,8 @@ def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> i
     except (PrivilegeError, merge.MergeError) as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
-    stored = f"{done.new:,} new, {done.later:,} made later, {done.same:,} known already"
-    print(f"{stored}; left out: {left_out}", file=sys.stderr)
+    stored = f"{done.new:,} added, {done.later:,} extended, {done.same:,} unchanged"
+    print(f"{stored}; skipped: {skipped}", file=sys.stderr)
     return 1 if taken.damaged and not taken.records else 0
 
 
@@ -127,27 +129,29 @@ def _configuration(arguments: argparse.Namespace) -> Config:
     if arguments.config is not None:
         return config.load(arguments.config)
     if arguments.socket is not None:
-        raise config.ConfigError("--socket: postscreen's records go into the file; name the configuration with -c FILE")
+        raise config.ConfigError(
+            "--socket: postscreen's entries are written to the cache file; expected -c FILE instead"
+        )
     return config.load(control_socket.USUAL_FILE) if control_socket.USUAL_FILE.exists() else config.default()
 
 
 def _progress(what: str) -> Callable[[int], None]:
-    """A line on a terminal that is written over; elsewhere nothing."""
+    """A progress line on a terminal; nothing elsewhere."""
     if not sys.stderr.isatty():
         return lambda done: None
 
-    def told(done: int) -> None:
+    def show(done: int) -> None:
         print(f"\r{done:,} {what}\r", end="", file=sys.stderr, flush=True)
 
-    return told
+    return show
 
 
 def _warn(text: str) -> None:
     print(f"fastscreen: warning: {printable(text)}", file=sys.stderr)
 
 
-def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Entries from JSON lines, checked. ValueError: which line, and what is wrong."""
+def parsed(lines: Iterable[str]) -> Iterator[ImportedEntry]:
+    """Entries from JSON lines, checked. Raises ValueError with the number of the line."""
     for number, line in enumerate(lines, 1):
         if len(line) > cachedump.LONGEST:
             raise ValueError(f"line {number}: longer than {cachedump.LONGEST} characters")
@@ -156,9 +160,9 @@ def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
         try:
             entry = msgspec.json.decode(line, type=CacheEntry)
             address = control_socket.network(entry.address)
-            for test, stamp in entry.stamps.items():
-                if isinstance(stamp, str) and stamp not in ("never", "disabled"):
-                    raise ValueError(f'{test}: "{stamp}" is no time, and not "never" or "disabled"')
+            for test, stamp in entry.passed_until.items():
+                if isinstance(stamp, str) and stamp not in ("new", "disabled"):
+                    raise ValueError(f'{test}: "{stamp}"; expected a time in seconds since 1970, "new" or "disabled"')
         except (msgspec.DecodeError, argparse.ArgumentTypeError, ValueError) as error:
             raise ValueError(f"line {number}: {error}") from None
-        yield {"address": address, "stamps": entry.stamps}
+        yield ImportedEntry(address, entry.passed_until)

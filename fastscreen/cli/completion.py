@@ -1,4 +1,4 @@
-"""fastscreen completion: the shell completes commands and options, from the same description that --help shows."""
+"""fastscreen completion: completion scripts for shells, from the same parser as --help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ examples:
   fastscreen completion bash > /usr/share/bash-completion/completions/fastscreen
   fastscreen completion zsh > /usr/local/share/zsh/site-functions/_fastscreen
   fastscreen completion fish > /etc/fish/completions/fastscreen.fish
-  eval "$(fastscreen completion bash)"         in the shell that you are in
+  eval "$(fastscreen completion bash)"         for the current shell
 """
 
 _FILES = frozenset(("FILE", "PATH"))
@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "completion",
         help="print a completion script for a shell",
-        description="Print a script with which the shell completes fastscreen's commands and options.",
+        description="Print a script that lets the shell complete fastscreen's commands and options.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""What the commands on the control socket share: which socket, typed answers, and how a failure is told."""
+"""What the commands on the control socket share: which socket, JSON, and how a failure is reported."""
 
 from __future__ import annotations
 
@@ -19,18 +19,17 @@ from fastscreen.config import ConfigError
 from fastscreen.config.socket_path import lenient_path
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError, Unreachable
-from fastscreen.control.messages import Record, record
 from fastscreen.escaping import cleaned, printable
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
-ANOTHER = "(another one: --socket PATH or -c FILE)"
-EXIT_CODES = "exit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage or configuration"
+ANOTHER = "(to choose another socket: --socket PATH or -c FILE)"
+EXIT_CODES = "exit codes: 0 done, 1 failed or no fastscreen answers, 2 wrong usage or configuration"
 
 
 def add_socket(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """The options that say which fastscreen is meant, or which ones."""
+    """Add the options that choose the control socket, or several."""
     action = "append" if several else "store"
-    more = "; more than once: several" if several else ""
+    more = "; may be repeated" if several else ""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--socket", metavar="PATH", action=action, help=f"the control socket{more}")
     which.add_argument(
@@ -39,28 +38,28 @@ def add_socket(parser: argparse.ArgumentParser, *, several: bool = False) -> Non
         metavar="FILE",
         type=Path,
         action=action,
-        help=f"take control.path of this configuration{more}",
+        help=f"use control.path of this configuration{more}",
     )
 
 
 def socket_path(arguments: argparse.Namespace) -> str:
-    """The socket to ask. Raises Unreachable."""
+    """The chosen socket. Raises Unreachable."""
     if arguments.socket is not None:
         return str(arguments.socket)
     return configured(arguments.config) if arguments.config is not None else usual_path()
 
 
 def socket_paths(arguments: argparse.Namespace) -> list[str]:
-    """The same where several may be meant."""
+    """The chosen sockets. Raises Unreachable."""
     if arguments.socket:
         return [str(path) for path in arguments.socket]
     return [configured(file) for file in arguments.config] if arguments.config else [usual_path()]
 
 
 def usual_path() -> str:
-    """The socket when none is named: that of the usual configuration; where there is none, a built-in one.
+    """The socket when none is named: that of the usual configuration, or a built-in one if that file is missing.
 
-    A configuration that may not be read is as good as none: members of control.group need no right to it.
+    A file that this user may not read counts as missing: members of control.group need no right to read it.
     """
     return configured(USUAL_FILE) if os.access(USUAL_FILE, os.R_OK) else _built_in_path()
 
@@ -68,23 +67,23 @@ def usual_path() -> str:
 def configured(file: Path) -> str:
     """control.path of a configuration, also of one with errors (a note on stderr says so). Raises Unreachable."""
     try:
-        if file.exists() and not file.is_file():  # opening a FIFO would wait for ever
+        if file.exists() and not file.is_file():  # opening a FIFO would block
             raise ConfigError(f"{file}: not a regular file; expected a TOML file")
         path = config.load(file).control.path
     except (ConfigError, OSError) as error:
         found = lenient_path(file)
         path = found if found is not None else _built_in_path()
-        where = f"; the control socket {path} is used all the same" if path else ""
+        where = f"; using the control socket {path}" if path else ""
         print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
     if not path:
-        raise Unreachable(f'{file}: control.path = "": this fastscreen has no control socket')
+        raise Unreachable(f"{file}: control.path is empty, so this fastscreen has no control socket")
     return path
 
 
 def _built_in_path() -> str:
-    """Where a daemon without control.path has its socket. Raises Absent."""
+    """The socket of a daemon without control.path. Raises Absent."""
     usual = [client.DEFAULT_PATH]
-    with contextlib.suppress(ConfigError):  # the machine's own name may not do
+    with contextlib.suppress(ConfigError):  # the host's name may not be a valid one
         usual.append(config.default().control.path)
     for path in usual:
         if path and is_there(path):
@@ -93,18 +92,18 @@ def _built_in_path() -> str:
 
 
 def is_there(path: str) -> bool:
-    """Whether something is there; also when this user may not look, so that whoever connects is told so."""
+    """Whether the path exists; also when this user may not look, so that connecting gives the reason."""
     try:
         return Path(path).exists()
     except OSError:
         return True
 
 
-def told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The same command with its failures as one line on stderr, and their exit code."""
+def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command, with its failures as one line on stderr and an exit code."""
 
     @functools.wraps(run)
-    def guarded(arguments: argparse.Namespace) -> int:
+    def wrapper(arguments: argparse.Namespace) -> int:
         try:
             return run(arguments)
         except ConfigError as error:
@@ -118,16 +117,11 @@ def told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespa
             # A filter that cannot be read is the caller's mistake, as a wrong option is.
             return 2 if str(error).startswith("filter: ") else 1
 
-    return guarded
-
-
-def asked(path: str, verb: str, kind: type[Record], **arguments: Any) -> Record:
-    """An answer, checked, with all text of it printable. Raises ControlError."""
-    return record(kind, client.ask(path, verb, **arguments))
+    return wrapper
 
 
 def as_json(value: Any, *, indent: int | None = None) -> str:
-    """JSON of an answer; octets are text with C escapes, as in the log."""
+    """JSON of an answer; bytes become text with C escapes, as in the log."""
     return json.dumps(cleaned(value), indent=indent)
 
 
@@ -136,7 +130,7 @@ def address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no IP address") from None
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is not an IP address") from None
 
 
 def network(text: str) -> str:

@@ -1,4 +1,4 @@
-"""fastscreen demo: all of it at work on loopback, with nothing else installed."""
+"""fastscreen demo: a complete demonstration on loopback, with nothing else installed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import sys
 from types import FrameType
 
 from fastscreen.cli import control_socket
-from fastscreen.control.messages import Status
+from fastscreen.control import client
+from fastscreen.control.messages import StatusRequest
 from fastscreen.demo import summary
 from fastscreen.demo.stage import ProcessError, Processes
 
 EXAMPLES = """\
 examples:
-  fastscreen demo                            the live view of a screener under visit; q ends it
+  fastscreen demo                            the terminal view of a busy fastscreen; q ends it
   fastscreen demo --headless --seconds 20    for scripts: a summary
 
-A screener with two workers on a free port of 127.0.0.1, DNSBL lists and a mail server of its own, and clients of every
-kind from 127.5.0.0 to 127.99.255.255. Works as any user, talks to nobody else, and leaves nothing behind.
+The demo runs fastscreen with two workers on a free port of 127.0.0.1, with its own DNSBLs and mail server, and clients
+of every kind from 127.5.0.0 to 127.99.255.255. Any user can run it; it uses no other network and leaves no files.
 
-exit codes: 0 all that was expected was seen, 1 something was not, or it failed, 2 wrong usage
+exit codes: 0 every expected event was seen, 1 one was not, or the demo failed, 2 wrong usage
 """
 
 SECONDS = 20
@@ -30,8 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="see it at work, with clients of every kind",
-        description="Show a screener at work on loopback, with clients of every kind, in the live view.",
+        help="demonstrate fastscreen with clients of every kind",
+        description="Demonstrate fastscreen on loopback with clients of every kind, in the terminal view.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -42,15 +43,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _seconds(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 3600:
-        raise argparse.ArgumentTypeError("a number from 1 to 3600 is expected")
+        raise argparse.ArgumentTypeError("expected a number from 1 to 3600")
     return int(text)
 
 
-@control_socket.told
+@control_socket.guarded
 def run(arguments: argparse.Namespace) -> int:
-    """Play, and return the exit code."""
+    """Run the demo, and return the exit code."""
     if arguments.seconds and not arguments.headless:
-        print("fastscreen: --seconds goes with --headless", file=sys.stderr)
+        print("fastscreen: --seconds: expected together with --headless", file=sys.stderr)
         return 2
     if not arguments.headless and not (sys.stdin.isatty() and sys.stdout.isatty()):
         print("fastscreen: the view needs a terminal; see --headless", file=sys.stderr)
@@ -66,22 +67,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _ended(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C: out of whatever is under way, and everything is tidied up."""
+    """As Ctrl-C: stop and tidy up."""
     raise SystemExit(128 + number)
 
 
 def view(stage: Processes) -> int:
-    """The live view, until the user leaves it."""
-    from fastscreen.tui.app import Viewer  # here: Textual takes long to import
+    """The terminal view, until the user quits."""
+    from fastscreen.tui.app import Viewer  # here, so that --headless does not import Textual
 
     Viewer([stage.control]).run()
     return 0
 
 
 def headless(stage: Processes, seconds: int) -> int:
-    """Let it run, and tell what was seen."""
+    """Let it run, and print what was seen."""
     stage.watch(seconds)
-    status = control_socket.asked(stage.control, "status", Status)
+    status = client.ask(stage.control, StatusRequest())
     print(f"{len(status.workers)} workers in {status.time - status.started:.0f} s:")
     print("\n".join(summary.lines(status.counts)))
     if missed := summary.missing(status.counts):

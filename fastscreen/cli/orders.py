@@ -15,7 +15,14 @@ from msgspec import Struct
 from fastscreen.cli import control_socket
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError, Unreachable
-from fastscreen.control.messages import Outcome, Status, record
+from fastscreen.control.messages import (
+    Begun,
+    Outcome,
+    Request,
+    RestartRequest,
+    StatusRequest,
+    StopRequest,
+)
 from fastscreen.escaping import printable
 
 PAUSE = 0.2  # s between two looks
@@ -34,20 +41,6 @@ class Order(Struct, frozen=True):
     """With the socket's path and the time limit (s, monotonic): whether it went well, and one line. ControlError."""
 
 
-class Number(Struct, frozen=True):
-    """Answer to `reload` and `reopen`: the number of the attempt to wait for."""
-
-    number: int
-
-
-class Daemon(Struct, frozen=True):
-    """Answer to `restart` and `stop`: the daemon that was asked. started: s since 1970. number: of the restart."""
-
-    pid: int
-    started: float
-    number: int = 0
-
-
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], order: Order) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser(
@@ -56,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         description=order.description,
         epilog=f"examples:\n{order.examples}\n\n"
         "Only root and the screening user may do this. Without a control socket:\n"
-        f"{order.without}\n\nexit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage",
+        f"{order.without}\n\nexit codes: 0 done, 1 failed or no fastscreen answers, 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     control_socket.add_socket(parser)
@@ -77,7 +70,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 86400:
-        raise argparse.ArgumentTypeError("expected a number of seconds, more than 0 and at most 86400")
+        raise argparse.ArgumentTypeError("expected a number of seconds above 0, at most 86400")
     return seconds
 
 
@@ -102,48 +95,49 @@ def _run(order: Order, arguments: argparse.Namespace) -> int:
 # ---- waiting
 
 
-def attempt(what: str, path: str, end: float) -> tuple[bool, str]:
+def attempt(request: Request[Begun], path: str, end: float) -> tuple[bool, str]:
     """Ask for `reload` or `reopen`, and wait until that very attempt is over."""
-    started = record(Status, client.ask(path, "status")).started
-    number = control_socket.asked(path, what, Number).number
+    what = request.verb
+    started = client.ask(path, StatusRequest()).started
+    number = client.ask(path, request).number
     while time.monotonic() < end:
         time.sleep(PAUSE)
         try:
-            status = record(Status, client.ask(path, "status"))
+            status = client.ask(path, StatusRequest())
         except Unreachable:
-            continue  # the control server is started again
+            continue  # the control server is being restarted
         if status.started != started:
-            return False, f"{what}: fastscreen was started again meanwhile"
+            return False, f"{what}: fastscreen was restarted meanwhile"
         last: Outcome | None = getattr(status, what)
         if last is not None and last.finished >= number:
             return last.ok, last.text
-    return False, f"{what}: no outcome in time; it may still be under way: see `fastscreen status` and the log"
+    return False, f"{what}: no outcome yet; it may still be under way: see `fastscreen status` and the log"
 
 
 def restarted(path: str, end: float) -> tuple[bool, str]:
     """Ask for `restart`, and wait until another daemon answers, or this one has refused."""
-    before = control_socket.asked(path, "restart", Daemon)
+    before = client.ask(path, RestartRequest())
     while time.monotonic() < end:
         time.sleep(PAUSE)
         try:
-            status = record(Status, client.ask(path, "status"))
+            status = client.ask(path, StatusRequest())
         except Unreachable:
             continue
         if status.started != before.started:
             return True, f"restarted: fastscreen {status.version}, process {status.pid}"
         if before.number and status.restart is not None and status.restart.finished >= before.number:
             return status.restart.ok, status.restart.text
-    return False, "restart: no new fastscreen answers in time: see the log"
+    return False, "restart: no new fastscreen has answered in time; see the log"
 
 
 def stopped(path: str, end: float) -> tuple[bool, str]:
-    """Ask for `stop`, and wait until nobody listens at the socket."""
-    before = control_socket.asked(path, "stop", Daemon)
+    """Ask for `stop`, and wait until nothing listens at the socket."""
+    before = client.ask(path, StopRequest())
     while time.monotonic() < end:
         time.sleep(PAUSE)
         if not _listens(path):
             return True, f"stopped: process {before.pid}"
-    return False, "stop: clients in hand are not finished yet; a second `fastscreen stop` ends them at once"
+    return False, "stop: some sessions have not ended yet; a second `fastscreen stop` ends them at once"
 
 
 def _listens(path: str) -> bool:

@@ -6,6 +6,7 @@ import argparse
 import functools
 
 from fastscreen.cli import orders
+from fastscreen.control.messages import ReloadRequest
 
 ORDER = orders.Order(
     name="reload",
@@ -19,7 +20,7 @@ and the previous one stays in use.""",
   fastscreen reload --json | jq -r .text        why it was refused""",
     without="systemctl reload fastscreen, or SIGHUP to the process of `fastscreen run`",
     seconds=90,
-    run=functools.partial(orders.attempt, "reload"),
+    run=functools.partial(orders.attempt, ReloadRequest()),
 )
 
 

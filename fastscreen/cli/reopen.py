@@ -6,6 +6,7 @@ import argparse
 import functools
 
 from fastscreen.cli import orders
+from fastscreen.control.messages import ReopenRequest
 
 ORDER = orders.Order(
     name="reopen",
@@ -17,7 +18,7 @@ configuration is not read.""",
   mv /var/log/fastscreen/fastscreen.log /var/log/fastscreen/fastscreen.log.1 && fastscreen reopen""",
     without="systemctl kill -s USR1 --kill-whom=main fastscreen, or SIGUSR1 to the process of `fastscreen run`",
     seconds=30,
-    run=functools.partial(orders.attempt, "reopen"),
+    run=functools.partial(orders.attempt, ReopenRequest()),
 )
 
 

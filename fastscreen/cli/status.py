@@ -1,4 +1,4 @@
-"""fastscreen status: what the front door is doing now, and what it has seen since the start."""
+"""fastscreen status: what fastscreen is doing now, and its counters since the start."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from collections.abc import Iterator
 
 from fastscreen.cli import control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import Status, record
-from fastscreen.format import moment, red, size, span
+from fastscreen.control.messages import Status, StatusRequest
+from fastscreen.format import moment, plural, red, size, span
 
 EXAMPLES = f"""\
 examples:
   fastscreen status
-  fastscreen status --watch              again every 2 s, with rates; Ctrl-C ends it
+  fastscreen status --watch              refresh every 2 s, with rates; Ctrl-C ends it
   fastscreen status --json | jq .counts.pregreet
 
-The fields of --json: docs/commands.md.
+The keys of --json are listed in docs/glossary.md.
 
 {control_socket.EXIT_CODES}
 """
@@ -29,49 +29,56 @@ _MIN_PAUSE = 0.2  # s
 _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
-    ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit")),
-    ("ends", ("passed", "handed", "continued", "handoff_failed", "turned_away", "spared", "hangup", "disconnect")),
+    ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "command_limit")),
+    ("results", ("passed", "handed_off", "continued", "handoff_failed", "rejected", "shadow_rejected", "hangup")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )
-_NAMES = {"rank": "clients scored", "listed": "listings", "turned_away": "turned away"}
+_NAMES = {
+    "rank": "clients scored",
+    "listed": "listings",
+    "list_failed": "failed queries",
+    "shadow_rejected": "rejected in shadow mode",
+}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "status",
-        help="what a running fastscreen is doing",
+        help="show what a running fastscreen is doing",
         description="Show what a running fastscreen is doing, and its counters since the start.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     control_socket.add_socket(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead (with --watch: one a line)")
     parser.add_argument(
-        "--watch", metavar="SECONDS", nargs="?", type=pause, const=2.0, help="show it again and again (default: 2 s)"
+        "--json", action="store_true", help="print one JSON object instead (with --watch: one per line)"
+    )
+    parser.add_argument(
+        "--watch", metavar="SECONDS", nargs="?", type=pause, const=2.0, help="refresh every SECONDS (default: 2)"
     )
     parser.set_defaults(run=run)
 
 
 def pause(text: str) -> float:
-    """The time between two looks."""
+    """The interval of --watch."""
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
     if not _MIN_PAUSE <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"a number of seconds is expected, at least {_MIN_PAUSE}")
+        raise argparse.ArgumentTypeError(f"expected a number of seconds, at least {_MIN_PAUSE}")
     return seconds
 
 
-@control_socket.told
+@control_socket.guarded
 def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and return the exit code."""
     path = control_socket.socket_path(arguments)
     before: Status | None = None
     while True:
-        answer = client.ask(path, "status")
-        status = record(Status, answer)
+        answer = client.ask_raw(path, StatusRequest())
+        status: Status = client.record(Status, answer)
         if arguments.json:
             print(control_socket.as_json(answer, indent=None if arguments.watch else 2), flush=True)
         else:
@@ -88,8 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def lines(status: Status, before: Status | None = None) -> Iterator[str]:
     """The status for people, in 80 columns; with rates since `before`."""
-    crew = f"{len(status.workers)} worker{'s' if len(status.workers) != 1 else ''}"
-    head = f"fastscreen {status.version}, process {status.pid}, up {span(status.time - status.started)}, {crew}"
+    workers = plural(len(status.workers), "worker")
+    head = f"fastscreen {status.version}, process {status.pid}, up {span(status.time - status.started)}, {workers}"
     if len(status.hostname) + 2 + len(head) <= WIDTH:
         yield f"{status.hostname}  {head}"
     else:
@@ -102,7 +109,7 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         for stage, count in worker.stages.items():
             stages[stage] = stages.get(stage, 0) + count
     held = sum(worker.sessions for worker in status.workers)
-    now = [f"{held:,} held"] + [f"{stage} {count:,}" for stage, count in stages.items() if count]
+    now = [plural(held, "session")] + [f"{stage} {count:,}" for stage, count in stages.items() if count]
     if in_tls := sum(worker.tls for worker in status.workers):
         now.append(f"in TLS {in_tls:,}")
     yield from row("now", now)
@@ -110,47 +117,52 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         yield from row("limits", [f"{name} {value:,}" for name, value in status.limits.items()])
     for title, kinds in _ROWS:
         yield from row(title, [counted(status, before, kind) for kind in kinds])
-    asked = sum(worker.dns.asked for worker in status.workers)
+    queries = sum(worker.dns.queries for worker in status.workers)
     flight = sum(worker.dns.in_flight for worker in status.workers)
-    yield from row("", [f"{status.lists} lists", f"asked {asked:,}", f"in flight {flight:,}"])
+    yield from row("", [plural(status.lists, "list"), f"queries {queries:,}", f"in flight {flight:,}"])
     if status.cache is not None and status.cache.path:
         cache = status.cache
         looked = cache.hits + cache.misses
         limit = f" of {size(cache.max_size)}" if cache.max_size else ""
         ratio = [f"hits {100 * cache.hits / looked:.1f} %"] if looked else []
-        yield from row("cache", [f"{cache.entries:,} entries", size(cache.size) + limit, *ratio])
+        yield from row("cache", [plural(cache.entries, "entry", "entries"), size(cache.size) + limit, *ratio])
     else:
-        yield from row("cache", ["none"])
+        yield from row("cache", ["disabled"])
     yield ""
-    yield "worker      pid     held handing on    accepted      handed    CPU s   memory"
+    yield "worker      pid sessions    handoffs   accepted  handed off    CPU s   memory"
     for worker in status.workers:
         yield (
-            f"{worker.number:>6} {worker.pid:>8} {worker.sessions:>8,} {worker.handoffs:>10,} {worker.accepted:>11,}"
-            f" {worker.handed:>11,} {worker.cpu:>8.1f} {size(worker.rss):>8}"
+            f"{worker.number:>6} {worker.pid:>8} {worker.sessions:>8,} {worker.handoffs:>11,} {worker.accepted:>10,}"
+            f" {worker.handed_off:>11,} {worker.cpu:>8.1f} {size(worker.rss):>8}"
         )
 
 
 def warnings(status: Status) -> Iterator[str]:
     """What must not be overlooked."""
     if status.mode == "shadow":
-        yield "SHADOW MODE: nobody is turned away"
+        yield "SHADOW MODE: no client is rejected"
     if status.bypass_until is not None and status.bypass_until > status.time:
         left = span(status.bypass_until - status.time)
-        yield f"BYPASS: every client is handed on untested, until {moment(status.bypass_until)} ({left} more)"
-    if status.lists_out:
-        yield f"DNS LISTS that are out or suspect: {', '.join(status.lists_out)}"
+        yield f"BYPASS: every client is handed off untested until {moment(status.bypass_until)} ({left} more)"
+    if status.lists_unhealthy:
+        which = "DNSBL" if len(status.lists_unhealthy) == 1 else "DNSBLS"
+        yield f"{which} disabled or suspect: {', '.join(status.lists_unhealthy)}"
     for one in status.conditions:
         text = f"{one.kind.upper()}: {one.text} (since {moment(one.since)})"
         yield from textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
         yield from textwrap.wrap(one.remedy, WIDTH, initial_indent="  ", subsequent_indent="  ")
     if stressed := [str(worker.number) for worker in status.workers if worker.stress]:
-        yield f"STRESS: worker {', '.join(stressed)}"
+        yield f"STRESS MODE: {_workers(stressed)}"
     if closed := [str(worker.number) for worker in status.workers if not worker.accepting]:
-        yield f"NOT ACCEPTING: worker {', '.join(closed)}"
-    if status.missing:
-        yield f"NO ANSWER from worker {', '.join(map(str, status.missing))}: it is not in these figures"
-    if lost := sum(worker.lost_log_lines for worker in status.workers):
-        yield f"LOG: {lost:,} lines lost"
+        yield f"NOT ACCEPTING: {_workers(closed)}"
+    if status.missing_workers:
+        yield f"NO ANSWER: {_workers(list(map(str, status.missing_workers)))}; these figures are incomplete"
+    if lost := sum(worker.log_lines_lost for worker in status.workers):
+        yield f"LOG: {plural(lost, 'line')} lost"
+
+
+def _workers(numbers: list[str]) -> str:
+    return f"worker{'s' if len(numbers) != 1 else ''} {', '.join(numbers)}"
 
 
 def counted(status: Status, before: Status | None, kind: str) -> str:
@@ -164,8 +176,8 @@ def counted(status: Status, before: Status | None, kind: str) -> str:
 
 
 def row(title: str, cells: list[str]) -> list[str]:
-    """A title and cells with room between them, on as many lines as it takes."""
-    # Blanks inside a cell are not for breaking at.
+    """A title and cells, on as many lines as necessary."""
+    # Lines are not broken inside a cell.
     text = "   ".join(cell.replace(" ", "\0") for cell in cells)
     wrapped = textwrap.wrap(text, WIDTH - 9, break_long_words=False, break_on_hyphens=False) or [""]
     return [f"{title if first == 0 else '':<9}{part}".replace("\0", " ") for first, part in enumerate(wrapped)]

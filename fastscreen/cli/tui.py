@@ -1,4 +1,4 @@
-"""fastscreen tui: see what the front door does, in a terminal."""
+"""fastscreen tui: watch a running fastscreen in a terminal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ examples:
   fastscreen tui -c /etc/fastscreen/mx1.toml -c /etc/fastscreen/mx2.toml        two, as tabs
   ssh -t mx.example.com fastscreen tui
 
-Without an option: the socket that {control_socket.USUAL_FILE} names, or {client.DEFAULT_PATH}. Members of its
-group may look; root and the screening user may also delete from the cache. ? shows the keys. Nothing that is looked at
-slows the front door down. When a fastscreen ends while it is watched, the view waits for it.
+Without an option, the socket is that of {control_socket.USUAL_FILE}, or {client.DEFAULT_PATH}. Members of
+control.group may watch; root and the screening user may also delete cache entries. Press ? for the keys. The view never
+slows fastscreen down. When the daemon ends, the view waits and connects again.
 
 {control_socket.EXIT_CODES}
 """
@@ -28,8 +28,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "tui",
-        help="watch it in a terminal",
-        description="Watch a running fastscreen in a terminal: who connects, what becomes of them, and why.",
+        help="watch a running fastscreen in a terminal",
+        description="Watch a running fastscreen in a terminal: which clients connect, what happens to them, and why.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -37,22 +37,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
-@control_socket.told
+@control_socket.guarded
 def run(arguments: argparse.Namespace) -> int:
-    """Exit code 0; 1 when nobody is there; 2 without a terminal (which Textual draws on by way of stderr)."""
+    """Exit code 0; 1 when no fastscreen answers; 2 without a terminal (Textual draws on stderr)."""
     paths = control_socket.socket_paths(arguments)
     look(paths)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        print("fastscreen: tui needs a terminal; for scripts there is the control socket itself", file=sys.stderr)
+        print("fastscreen: tui needs a terminal; scripts can use `status --json` and `events --json`", file=sys.stderr)
         return 2
-    from fastscreen.tui.app import Viewer  # here: other commands do not wait for Textual
+    from fastscreen.tui.app import Viewer  # here, so that other commands do not import Textual
 
     Viewer(paths).run()
     return 0
 
 
 def look(paths: Sequence[str]) -> None:
-    """Raises Absent when there is nobody at any of them: then it is a mistake, and not a daemon that is away."""
+    """Raises Absent when no fastscreen answers at any of the paths, which is probably a mistake."""
     absent: list[Absent] = []
     for path in paths:
         try:
@@ -60,6 +60,6 @@ def look(paths: Sequence[str]) -> None:
         except Absent as error:
             absent.append(error)
         except ControlError:
-            pass  # the view says so
+            pass  # the view shows it
     if len(absent) == len(paths):
         raise absent[0]

@@ -1,1 +1,1 @@
-"""The hub: the process that serves the control socket (docs/control.md), beside the workers and never in their way."""
+"""The control socket (docs/control.md): its server, a process that workers never wait for, and its clients."""

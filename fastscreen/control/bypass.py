@@ -1,4 +1,4 @@
-"""The panic switch: until a time, every client is handed on untested. It stands in the workers' rings."""
+"""The panic switch: until a time, every client is handed off untested. It stands in the workers' rings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_SECONDS = 86400.0
 
 
 class Bypass:
-    """The rings' time is not 0 until its end is logged, so that a hub that is started anew goes on with it."""
+    """The rings' time is not 0 until its end is logged, so that a restarted control server continues it."""
 
     def __init__(self, readers: Sequence[EventReader], warn: Callable[[str], object]) -> None:
         self._readers = readers
@@ -23,21 +23,21 @@ class Bypass:
 
     @property
     def until(self) -> float | None:
-        """s since 1970; None: it is off."""
+        """s since 1970; None: the bypass is off."""
         until = max(reader.bypass_until for reader in self._readers)
         return until if until > time.time() else None
 
-    def switch(self, seconds: float, uid: int) -> float:
-        """On for so many seconds, or off with 0. Return until when, in s since 1970."""
+    def switch(self, seconds: float, uid: int) -> float | None:
+        """On for so many seconds, or off with 0. Return until when (s since 1970); None: it is off."""
         was_on = self.until is not None
         until = time.time() + seconds if seconds else 0.0
         self._set(until)
         if seconds:
-            self._warn(f"bypass switched on by user {uid} until {_clock(until)}: every client is handed on untested")
+            self._warn(f"bypass switched on by user {uid} until {_clock(until)}: every client is handed off untested")
         elif was_on:
             self._warn(f"bypass switched off by user {uid}: clients are tested again")
         self._wait()
-        return self.until or 0.0
+        return self.until
 
     def _set(self, until: float) -> None:
         for reader in self._readers:

@@ -1,4 +1,4 @@
-"""The cache's file as the hub reads and changes it, in a thread of its own: a request takes a bounded time."""
+"""The cache file as the control server reads and changes it: in a thread of its own, each time within a time limit."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fastscreen.cache import keys, lmdb_file
 from fastscreen.cache.file_check import DamagedError, LockError, OpenFile, ReplacedError
 from fastscreen.cache.size_limit import MAX_SIZE
 from fastscreen.cache.writer import Stamps, pack_stamps, parse_stamps
+from fastscreen.control.messages import CacheStats, Expiring
 
 LIST_SECONDS = 0.5
 DELETE_SECONDS = 5.0
@@ -42,7 +43,7 @@ class Store:
         self.path = path
         self._max_size = max_size
         self._file: OpenFile | None = None
-        self._known: tuple[tuple[int, ...], float, list[dict[str, Any]]] | None = None  # tests, when, what
+        self._known: tuple[tuple[int, ...], float, list[Expiring]] | None = None  # tests, when, what
 
     def get(self, key: bytes) -> Stamps | None:
         def read(environment: Any) -> Stamps | None:
@@ -90,25 +91,25 @@ class Store:
 
         self._use(change)
 
-    def stats(self, enabled: tuple[int, ...], now: float) -> dict[str, Any]:
+    def stats(self, enabled: tuple[int, ...], now: float) -> CacheStats:
         """`cache.stats` but for hits and misses. enabled: the tests that are on, by index."""
 
-        def read(environment: Any) -> dict[str, Any]:
+        def read(environment: Any) -> CacheStats:
             with environment.begin() as transaction:
                 entries = environment.stat()["entries"]
                 entries -= sum(transaction.get(key) is not None for key in _HOUSEKEEPING)
-            return {
-                "path": str(self.path),
-                "entries": entries,
-                "size": self.path.stat().st_size,
-                "map_size": environment.info()["map_size"],
-                "max_size": self._max_size,
-                "expiring": self._expiring(environment, entries, enabled, now),
-            }
+            return CacheStats(
+                path=str(self.path),
+                entries=entries,
+                size=self.path.stat().st_size,
+                map_size=environment.info()["map_size"],
+                max_size=self._max_size,
+                expiring=self._expiring(environment, entries, enabled, now),
+            )
 
         return self._use(read)
 
-    def _expiring(self, environment: Any, entries: int, enabled: tuple[int, ...], now: float) -> list[dict[str, Any]]:
+    def _expiring(self, environment: Any, entries: int, enabled: tuple[int, ...], now: float) -> list[Expiring]:
         """Looked at anew every EXPIRING_SECONDS: it reads thousands of records, and who watches asks each second."""
         known = self._known
         small = entries <= _RUN  # costs nothing, and whoever tries it out sees it at once
@@ -131,7 +132,7 @@ class Store:
                 self.close()  # and open it in its new size
                 return work(self._open().environment)
         except FileNotFoundError:
-            raise StoreError(f"cache: {self.path}: there is no such file yet") from None
+            raise StoreError(f"cache: {self.path}: the file does not exist yet") from None
         except lmdb.MapFullError:
             raise StoreError(f"cache: {self.path}: full; raise cache.max_size") from None
         except lmdb.Error as error:
@@ -179,7 +180,7 @@ def _records(cursor: Any, most: int) -> Iterator[tuple[bytes, bytes]]:
         cursor.next()
 
 
-def _expiring(environment: Any, entries: int, enabled: tuple[int, ...], now: float) -> list[dict[str, Any]]:
+def _expiring(environment: Any, entries: int, enabled: tuple[int, ...], now: float) -> list[Expiring]:
     """How many records expire soon, by their first test: counted, or from a sample when there are many."""
     ends: Counter[int] = Counter()
     with environment.begin() as transaction, transaction.cursor() as cursor:
@@ -196,6 +197,6 @@ def _expiring(environment: Any, entries: int, enabled: tuple[int, ...], now: flo
                     ends[next((at for at, within in enumerate(_WITHIN) if left <= within), len(_WITHIN))] += 1
     share = entries / max(1, ends.total())
     return [
-        {"within": float(within), "entries": round(share * sum(ends[below] for below in range(at + 1)))}
+        Expiring(float(within), round(share * sum(ends[below] for below in range(at + 1))))
         for at, within in enumerate(_WITHIN)
     ]

@@ -1,7 +1,7 @@
-"""The control socket seen from the client (docs/control.md): `Client` for programs with a loop, `ask` for commands.
+"""The client's side of the control socket (docs/control.md): `Client` for programs with a loop, `ask` for commands.
 
-What comes is not believed: frames are bounded, and what is not the protocol ends the connection with a ControlError.
-What the values mean, and whether their octets may reach a terminal, is the caller's to check.
+Nothing that arrives is trusted: frames are bounded, what is not the protocol ends the connection with a ControlError,
+and `record` checks an answer and makes its text printable.
 """
 
 from __future__ import annotations
@@ -15,18 +15,27 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgspec
+from msgspec import UNSET
+
+from fastscreen.control import frames
+from fastscreen.control.frames import LENGTH, MAX_FROM_DAEMON, MAX_TO_DAEMON, Map
+from fastscreen.control.messages import (
+    PROTOCOL,
+    AnswerKind,
+    CancelRequest,
+    Event,
+    EventsRequest,
+    Hello,
+    Reply,
+    Request,
+)
+from fastscreen.escaping import cleaned, printable
 
 DEFAULT_PATH = "/run/fastscreen/control"
-PROTOCOL = 1
-LENGTH = 4  # octets in front of a frame
-MAX_FROM_DAEMON = 1 << 20  # octets of a frame
-MAX_TO_DAEMON = 64 << 10
-MAX_BATCHES = 40  # of events, kept for a subscriber that is slow: 10 s at 4 a second
+MAX_BATCHES = 40  # of events, kept for a subscriber that is slow: 10 s at 4 per second
 TIMEOUT = 10.0  # s to wait for the greeting or an answer
-FULL_PAUSE = 0.25  # s between two attempts while all places are in use
-
-Map = dict[str, Any]
+FULL_PAUSE = 0.25  # s between two attempts while too many connections are in use
 
 
 class ControlError(Exception):
@@ -34,19 +43,19 @@ class ControlError(Exception):
 
 
 class Unreachable(ControlError):
-    """Nobody is there, nobody answers, or the connection is lost."""
+    """No fastscreen answers, or the connection is lost."""
 
 
 class Absent(Unreachable):
-    """There is no socket, or nobody listens at it."""
+    """The socket is missing, or nothing listens at it."""
 
 
 class Forbidden(Unreachable):
-    """The socket is there, and not for this user."""
+    """This user may not use the socket."""
 
 
 class Malformed(ControlError):
-    """What came is not the protocol."""
+    """What arrived is not the protocol."""
 
 
 class Refused(ControlError):
@@ -54,64 +63,85 @@ class Refused(ControlError):
 
 
 class Full(Refused):
-    """There is no place for one more caller just now."""
+    """Too many connections are in use."""
 
 
-def packed(message: Map) -> bytes:
-    """A frame. Raises ControlError when it is too long to send."""
-    body: bytes = msgpack.packb(message)
-    if len(body) > MAX_TO_DAEMON:
-        raise ControlError(f"the request has {len(body)} octets, more than {MAX_TO_DAEMON}")
-    return len(body).to_bytes(LENGTH, "big") + body
+def record(kind: Any, answer: Any) -> Any:
+    """An answer as a record of this kind, with all text of it printable. Raises Malformed."""
+    try:
+        return msgspec.convert(cleaned(answer), kind)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"not fastscreen's protocol: {error!s:.200}") from None
+
+
+def event(answer: Any) -> Event:
+    """One event of a subscription, in the same way. Raises Malformed."""
+    found: Event = record(Event, answer)
+    return found
+
+
+def pack(number: int, request: Request[Any]) -> bytes:
+    """A request's frame. Raises ControlError when it is too long to send."""
+    message = {"id": number, "do": request.verb, **msgspec.to_builtins(request)}
+    try:
+        return frames.pack(message, MAX_TO_DAEMON)
+    except frames.TooLongError as error:
+        raise ControlError(f"the request has {error}") from None
 
 
 def body_length(head: bytes) -> int:
-    """The octets behind a frame's length. Raises Malformed."""
-    length = int.from_bytes(head, "big")
-    if not 0 < length <= MAX_FROM_DAEMON:
-        raise Malformed(f"not fastscreen's protocol: a frame of {length} octets")
-    return length
-
-
-def unpacked(body: bytes) -> Map:
-    """The map in a frame; text that is not UTF-8 is mended. Raises Malformed."""
+    """The number of bytes in a frame. Raises Malformed."""
     try:
-        message = msgpack.unpackb(body, unicode_errors="replace")
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
-        raise Malformed(f"not fastscreen's protocol: {type(error).__name__} in a frame") from None
-    if not isinstance(message, dict):
-        raise Malformed("not fastscreen's protocol: a frame without a map")
-    return message
+        return frames.body_length(head, MAX_FROM_DAEMON)
+    except frames.FrameError as error:
+        raise Malformed(f"not fastscreen's protocol: {error}") from None
 
 
-def greeting(message: Map) -> Map:
+def unpack(body: bytes) -> Map:
+    """The map in a frame. Raises Malformed."""
+    try:
+        return frames.unpack(body)
+    except frames.FrameError as error:
+        raise Malformed(f"not fastscreen's protocol: {error}") from None
+
+
+def reply(message: Map) -> Reply:
+    """A frame after the greeting. Raises Malformed."""
+    try:
+        return msgspec.convert(message, Reply)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"not fastscreen's protocol: {error!s:.200}") from None
+
+
+def greeting(message: Map) -> Hello:
     """The first frame, checked. Raises Malformed, Full."""
     if isinstance(message.get("error"), str):
-        raise Full(f"{message['error']:.500}")
+        raise Full(printable(f"{message['error']:.500}"))
     if not isinstance(message.get("fastscreen"), str):
         raise Malformed("not fastscreen's protocol: no greeting")
     if message.get("protocol") != PROTOCOL:
-        raise Malformed(f"protocol version {message.get('protocol')!r:.20}, this program speaks {PROTOCOL}")
-    return message
+        raise Malformed(f"protocol version {message.get('protocol')!r:.20}; this program speaks version {PROTOCOL}")
+    hello: Hello = record(Hello, message)
+    return hello
 
 
-def answer(message: Map) -> Any:
+def answer(message: Reply) -> Any:
     """What an answer says. Raises Refused, Malformed."""
-    if "error" in message:
-        raise Refused(f"{message['error']:.500}" if isinstance(message["error"], str) else "refused, without a reason")
-    if "ok" not in message:
-        raise Malformed("not fastscreen's protocol: an answer that is none")
-    return message["ok"]
+    if message.error is not UNSET:
+        raise Refused(printable(f"{message.error:.500}"))
+    if message.ok is UNSET:
+        raise Malformed("not fastscreen's protocol: an answer with neither ok nor error")
+    return message.ok
 
 
 def unreachable(path: str, error: OSError) -> Unreachable:
-    """The same in plain words."""
+    """A failure to connect, in plain words."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return Forbidden(f"{path}: no permission; root, the screening user and members of control.group may use it")
     if error.errno == errno.ENOENT:
-        return Absent(f"{path}: there is no such socket; is fastscreen running?")
+        return Absent(f"{path}: no such socket; is fastscreen running?")
     if error.errno == errno.ECONNREFUSED:
-        return Absent(f"{path}: nobody answers; fastscreen has stopped")
+        return Absent(f"{path}: connection refused; fastscreen has stopped")
     return Unreachable(f"{path}: {error.strerror or error}")
 
 
@@ -129,14 +159,14 @@ class Subscription:
         self._arrived = asyncio.Event()
         self._end: ControlError | None = None
 
-    def put(self, message: Map) -> None:
+    def put(self, message: Reply) -> None:
         """A frame for this subscription. Raises Malformed."""
-        if "error" in message:
-            self.finish(Refused(f"{message['error']!s:.500}"))
+        if message.error is not UNSET:
+            self.finish(Refused(printable(f"{message.error:.500}")))
             return
-        events, lost = message.get("events"), message.get("lost", 0)
-        if not isinstance(events, list) or not isinstance(lost, int) or lost < 0:
-            raise Malformed("not fastscreen's protocol: events that are none")
+        events, lost = message.events, 0 if message.lost is UNSET else message.lost
+        if events is UNSET or lost < 0:
+            raise Malformed("not fastscreen's protocol: no events for a subscription")
         if len(self._batches) == MAX_BATCHES:
             dropped, missed = self._batches.popleft()
             self._lost += len(dropped) + missed
@@ -153,7 +183,7 @@ class Subscription:
         self._client.forget(self._request)
         self.finish(Unreachable("cancelled"))
         with contextlib.suppress(ControlError):
-            await self._client.request("cancel", of=self._request)
+            await self._client.request(CancelRequest(of=self._request))
 
     def __aiter__(self) -> AsyncIterator[tuple[list[Any], int]]:
         return self
@@ -174,7 +204,7 @@ class Client:
     """One connection. Any number of requests may be under way."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> None:
-        self.hello: Map = {}
+        self.hello = Hello()
         self.path = path
         self._reader = reader
         self._writer = writer
@@ -203,19 +233,20 @@ class Client:
         client._task = asyncio.create_task(client._read())
         return client
 
-    async def request(self, verb: str, **arguments: Any) -> Any:
-        """What fastscreen answers to a verb. Raises ControlError."""
-        number, future = self._send(verb, arguments)
+    async def request(self, request: Request[AnswerKind]) -> AnswerKind:
+        """The answer to a request. Raises ControlError."""
+        number, future = self._send(request)
         try:
-            return await asyncio.wait_for(future, TIMEOUT)
+            found: AnswerKind = record(request.answer, await asyncio.wait_for(future, TIMEOUT))
+            return found
         except TimeoutError:
             raise Unreachable(f"{self.path}: no answer within {TIMEOUT:.0f} s") from None
         finally:
             self._waiting.pop(number, None)
 
-    async def subscribe(self, filter: str = "", rate: int = 200, recent: int = 100) -> Subscription:
+    async def subscribe(self, request: EventsRequest) -> Subscription:
         """Follow events. Raises ControlError, Refused when the filter is wrong."""
-        number, future = self._send("events", {"filter": filter, "rate": rate, "recent": recent})
+        number, future = self._send(request)
         subscription = self._subscriptions[number] = Subscription(self, number)
         try:
             await asyncio.wait_for(future, TIMEOUT)
@@ -234,16 +265,16 @@ class Client:
         self._subscriptions.pop(number, None)
 
     async def close(self) -> None:
-        """End the connection; whoever waits is told."""
+        """End the connection; requests under way raise Unreachable."""
         self._finish(Unreachable(f"{self.path}: closed"))
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _send(self, verb: str, arguments: Map) -> tuple[int, asyncio.Future[Any]]:
+    def _send(self, request: Request[Any]) -> tuple[int, asyncio.Future[Any]]:
         if self._end is not None:
             raise self._end
-        frame = packed({"id": self._last + 1, "do": verb, **arguments})
+        frame = pack(self._last + 1, request)
         self._last += 1
         future = self._waiting[self._last] = asyncio.get_running_loop().create_future()
         self._writer.write(frame)
@@ -252,7 +283,7 @@ class Client:
     async def _frame(self) -> Map:
         try:
             length = body_length(await self._reader.readexactly(LENGTH))
-            return unpacked(await self._reader.readexactly(length))
+            return unpack(await self._reader.readexactly(length))
         except asyncio.IncompleteReadError:
             raise Unreachable(f"{self.path}: fastscreen has closed the connection") from None
         except OSError as error:
@@ -261,14 +292,14 @@ class Client:
     async def _read(self) -> None:
         try:
             while True:
-                self._take(await self._frame())
+                self._take(reply(await self._frame()))
         except ControlError as error:
             self._finish(error)
 
-    def _take(self, message: Map) -> None:
-        number = message.get("id")
+    def _take(self, message: Reply) -> None:
+        number = message.id
         if not isinstance(number, int):
-            raise Malformed("not fastscreen's protocol: an answer to nothing")
+            raise Malformed("not fastscreen's protocol: an answer without a number")
         future = self._waiting.get(number)
         if future is not None and not future.done():
             try:
@@ -290,11 +321,17 @@ class Client:
             subscription.finish(error)
 
 
-def ask(path: str, verb: str, **arguments: Any) -> Any:
-    """What fastscreen answers to one request; blocks, at most `TIMEOUT` seconds for each step. Raises ControlError."""
+def ask(path: str, request: Request[AnswerKind]) -> AnswerKind:
+    """The answer to one request; blocks, at most `TIMEOUT` seconds for each step. Raises ControlError."""
+    found: AnswerKind = record(request.answer, ask_raw(path, request))
+    return found
+
+
+def ask_raw(path: str, request: Request[Any]) -> Any:
+    """The same as it came, with keys that this program does not know. Raises ControlError."""
     with _greeted(path) as control:
-        control.sendall(packed({"id": 1, "do": verb, **arguments}))
-        while (message := _read_frame(control, path)).get("id") != 1:
+        control.sendall(pack(1, request))
+        while (message := reply(_read_frame(control, path))).id != 1:
             pass
         return answer(message)
 
@@ -330,13 +367,13 @@ def _greeted(path: str) -> Iterator[socket.socket]:
 
 
 def _read_frame(control: socket.socket, path: str) -> Map:
-    return unpacked(_read_octets(control, body_length(_read_octets(control, LENGTH, path)), path))
+    return unpack(_read_bytes(control, body_length(_read_bytes(control, LENGTH, path)), path))
 
 
-def _read_octets(control: socket.socket, count: int, path: str) -> bytes:
-    octets = bytearray()
-    while len(octets) < count:
-        if not (more := control.recv(count - len(octets))):
+def _read_bytes(control: socket.socket, count: int, path: str) -> bytes:
+    found = bytearray()
+    while len(found) < count:
+        if not (more := control.recv(count - len(found))):
             raise Unreachable(f"{path}: fastscreen has closed the connection")
-        octets += more
-    return bytes(octets)
+        found += more
+    return bytes(found)

@@ -117,13 +117,13 @@ class ServerContext:
         return self.health.get(domain) if self.config.dnsbl.probe_interval else Health()
 
     @property
-    def lists_out(self) -> frozenset[str]:
-        """The domains that are out or suspect now."""
+    def lists_unhealthy(self) -> frozenset[str]:
+        """The domains of lists that are disabled or suspect now."""
         return frozenset(domain for domain in self.domains if self.list_health(domain).state is not State.WELL)
 
     @property
     def lists_suspect(self) -> frozenset[str]:
-        """Of these: the domains that are asked, and whose listings are unsure."""
+        """Of these: the domains that are queried, and whose listings are uncertain."""
         return frozenset(domain for domain in self.domains if self.list_health(domain).state is State.SUSPECT)
 
     def conditions(self) -> list[Condition]:
@@ -146,7 +146,7 @@ class ServerContext:
     async def cached(self, work: Callable[[Store], Result]) -> Result:
         """Do something with the cache's file, in its thread. RequestError."""
         if self.store is None:
-            raise RequestError("cache: cache.path is empty: there is none")
+            raise RequestError("cache: disabled (cache.path is empty)")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, self.store)
         except StoreError as error:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastscreen.control.events import Rings
 from fastscreen.control.filters import Chosen
+from fastscreen.control.messages import Event
 from fastscreen.core import Filter
 
-Map = dict[str, Any]
-
-MAX_RATE = 2000  # events a second
-MAX_RECENT = 2000
 A_SECOND = 4  # how often events are sent, at most
 
 
@@ -29,7 +24,7 @@ class Feed:
         self._at = heads
         self._allowance = float(rate)
 
-    def batch(self) -> tuple[list[Map], int]:
+    def batch(self) -> tuple[list[Event], int]:
         """The events since the last call, by time, and how many are missing. To be called A_SECOND times a second."""
         self._allowance = min(self._allowance + self._rate / A_SECOND, float(self._rate))
         allowed = int(self._allowance)

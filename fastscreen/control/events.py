@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastscreen.control.filters import Chosen
+from fastscreen.control.messages import Event
 from fastscreen.core import FINDINGS, EventReader, Filter
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 Map = dict[str, Any]
 
-_SECONDS = {"greet", "handed", "hangup", "disconnect"}  # their number is in µs
+_SECONDS = {"greet", "handed_off", "hangup", "disconnect"}  # their number is in µs
 _CLIENTS_OWN = {"pregreet", "command", "pipelining", "non_smtp_command", "bare_newline"}  # their text is the client's
 _PLAIN = {"connect", "pregreet", "rank", "stress_on", "stress_off"}
 _LIMITS = {1: "time", 2: "count", 3: "length"}
@@ -53,7 +54,7 @@ class Rings:
         return [reader.head for reader in self.readers]
 
     def counts(self) -> dict[str, int]:
-        """How many events of each kind there were since the start, and sessions `turned_away`."""
+        """How many events of each kind there were since the start, and sessions that were `rejected`."""
         total: Counter[str] = Counter()
         for reader in self.readers:
             total.update(reader.counts())
@@ -64,7 +65,7 @@ class Rings:
         total: Map = _sum([reader.details() for reader in self.readers])
         return total
 
-    async def recent(self, chosen: Chosen, wanted: Filter, most: int, heads: Sequence[int]) -> list[Map]:
+    async def recent(self, chosen: Chosen, wanted: Filter, most: int, heads: Sequence[int]) -> list[Event]:
         """The latest events up to `heads` that match, the oldest first."""
         found: list[tuple[EventTuple, int]] = []
         for worker, reader in enumerate(self.readers):
@@ -73,7 +74,7 @@ class Rings:
         found.sort(key=lambda pair: pair[0][1])
         return [self.shown(worker, event) for event, worker in found[len(found) - min(most, len(found)) :]]
 
-    def begins(self) -> float | None:
+    def complete_since(self) -> float | None:
         """From when on nothing is missing, in s since 1970; None: nothing has happened yet."""
         oldest: list[float] = []
         overtaken: list[float] = []
@@ -88,24 +89,24 @@ class Rings:
                 (overtaken if since else oldest).append(events[0][1])
         return max(overtaken) if overtaken else min(oldest, default=None)
 
-    def shown(self, worker: int, event: EventTuple) -> Map:
+    def shown(self, worker: int, event: EventTuple) -> Event:
         """An event as the socket has it. worker: from 0."""
         sequence, when, kind, session, address, port, stage, findings, score, index, number, text = event
-        return {
-            "worker": worker + 1,
-            "sequence": sequence,
-            "time": when,
-            "kind": kind,
-            "session": session,
-            "address": address,
-            "port": port,
-            "stage": stage if session and stage != "gone" else None,
-            "failed": failed(findings),
-            "score": score,
-            "list": self._names.name(index, when),
-            "number": _number(kind, number),
-            "text": _text(kind, text),
-        }
+        return Event(
+            worker=worker + 1,
+            sequence=sequence,
+            time=when,
+            kind=kind,
+            session=session,
+            address=address,
+            port=port,
+            stage=stage if session and stage != "gone" else None,
+            failed=failed(findings),
+            score=score,
+            zone=self._names.name(index, when),
+            number=_number(kind, number),
+            text=_text(kind, text),
+        )
 
 
 def _sum(parts: Sequence[Any]) -> Any:
@@ -132,7 +133,7 @@ def _number(kind: str, number: int) -> int | float | str | None:
         return ".".join(str(octet) for octet in (number & 0xFFFFFFFF).to_bytes(4, "little"))
     if kind == "list_failed":
         return "timeout" if number else "error"
-    if kind == "limit":
+    if kind == "command_limit":
         return _LIMITS.get(number)
     if kind == "passed":
         return "new" if number else "old"

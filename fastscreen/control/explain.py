@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.control import dnsbl_lookup, scoring
 from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.messages import AccessDecision, CachedAnswer, CachedTest, ExplainedList, Explanation, Site
 from fastscreen.control.mx_policy import Arrival
-from fastscreen.control.serializers import stamp_shown
+from fastscreen.control.protocol import expiry, list_state
 from fastscreen.control.verdict import TESTS, Facts, Limits, judge
 from fastscreen.core import cache_key_of
 from fastscreen.dns.resolver import nameservers
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import AccessList
-
-Map = dict[str, Any]
 
 MAX_SECONDS = 7.0  # s for the lists, so that the caller has not given up
 
@@ -45,7 +42,7 @@ class Known(Struct, frozen=True):
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
     arrival: Arrival, out: frozenset[str], suspect: frozenset[str],
-) -> Map:  # fmt: skip
+) -> Explanation:  # fmt: skip
     """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
     whose listings are unsure.
     """
@@ -76,19 +73,19 @@ async def explain(
         arrival=arrival,
     )
     verdict = judge(config, facts)
-    return {
-        "address": address,
-        "time": time.time(),
-        "verdict": verdict.verdict,
-        "reply": verdict.reply,
-        "wait": verdict.wait,
-        "tests": verdict.tests,
-        "steps": msgspec.to_builtins(verdict.steps),
-        "access": {"decision": found.decision, "step": found.step or None, "result": found.result},
-        "bypass_until": bypass_until,
-        "sessions": known.sessions,
-        "cache": _stamps(config, known.stamps, facts.now),
-        "lists": [
+    return Explanation(
+        address=address,
+        time=time.time(),
+        verdict=verdict.verdict,
+        reply=verdict.reply,
+        wait=verdict.wait,
+        tests=verdict.tests,
+        steps=verdict.steps,
+        access=AccessDecision(found.decision, found.step or None, found.result),
+        bypass_until=bypass_until,
+        sessions=known.sessions,
+        cache=_cached(config, known.stamps, facts.now),
+        lists=[
             _list(
                 config,
                 shown,
@@ -101,45 +98,41 @@ async def explain(
             )
             for domain in domains
         ],
-        "score": facts.score.total if facts.score is not None else None,
-        "threshold": config.dnsbl.threshold,
-        "allowlist_threshold": config.dnsbl.allowlist_threshold,
-    }
+        score=facts.score.total if facts.score is not None else None,
+        threshold=config.dnsbl.threshold,
+        allowlist_threshold=config.dnsbl.allowlist_threshold,
+    )
 
 
-def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | None:
+def _cached(config: Config, stamps: tuple[int, ...] | None, now: int) -> dict[str, CachedTest] | None:
     if stamps is None:
         return None
     enabled = policy.enabled_tests(config)
     return {
-        name: {"until": stamp_shown(stamp), "valid": now <= stamp, "on": on}
+        name: CachedTest(expiry(stamp), now <= stamp, on)
         for name, stamp, on in zip(TESTS, stamps, enabled, strict=True)
     }
 
 
 def _list(
     config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said, asked: bool, suspect: bool
-) -> Map:  # fmt: skip
-    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one. asked: the
-    list is not out. suspect: its listings are unsure.
+) -> ExplainedList:
+    """kept: a worker has an answer that it would use instead of a query; `used` is that, or the live one. asked: the
+    list is not disabled. suspect: its listings are uncertain.
     """
-    counts = asked and not (suspect and used.state == "listed")
-    return {
-        "list": shown.get(domain, domain),
-        "state": live.state,
-        "answers": list(live.addresses),
-        "took": live.took,
-        "sites": [
-            {
-                "filter": scoring.filter_text(site),
-                "weight": site.weight,
-                "matched": scoring.matches(site, used.addresses),
-            }
+    counted = asked and not (suspect and used.state == "listed")
+    return ExplainedList(
+        zone=shown.get(domain, domain),
+        state=list_state(live.state),
+        answers=list(live.addresses),
+        seconds=live.took,
+        sites=[
+            Site(scoring.filter_text(site), site.weight, scoring.matches(site, used.addresses))
             for site in config.dnsbl.sites
             if site.domain == domain
         ],
-        "weight": scoring.weight(config.dnsbl.sites, domain, used.addresses) if counts else 0,
-        "counts": counts,
-        "suspect": suspect,
-        "kept": {"state": used.state, "answers": list(used.addresses)} if kept else None,
-    }
+        weight=scoring.weight(config.dnsbl.sites, domain, used.addresses) if counted else 0,
+        counted=counted,
+        suspect=suspect,
+        cached=CachedAnswer(list_state(used.state), list(used.addresses)) if kept else None,
+    )

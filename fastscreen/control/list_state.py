@@ -1,4 +1,4 @@
-"""Whether a list is well just now: by what was counted in the last minute or so, not since the start."""
+"""The state of a DNSBL in about the last minute, from counters that run since the start."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class ListStates:
         self._seen.clear()
 
     def state(self, config: Config, name: str, total: Map, latency: Sequence[int]) -> str:
-        """How a list is just now. total, latency: since the start.
+        """The state of a list now. total, latency: since the start.
 
-        "unused": never asked. "failing": half of its answers do not come. "slow": one in twenty takes more than half of
-        the greet wait. Else "ok".
+        "unused": never queried. "failing": at least half of the queries have no valid answer. "slow": one answer in
+        twenty takes more than half of the greet wait. Else "ok".
         """
-        if not total["asked"]:
+        if not total["queries"]:
             return "unused"
         now = self._clock()
-        counted = (total["answered"], total["timed_out"] + total["errors"], list(latency))
+        counted = (total["answers"], total["timeouts"] + total["errors"], list(latency))
         seen = self._seen.setdefault(name, deque([(now, (0, 0, [0] * len(latency)))]))
         # The newest that is older than the window stays: what has happened since is counted.
         while len(seen) > 1 and seen[1][0] <= now - WINDOW:

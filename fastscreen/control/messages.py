@@ -1,60 +1,69 @@
-"""What docs/control.md says comes, as records, for every client of the control socket.
+"""The messages of the control protocol (docs/control.md), for the control server and for every client of it.
 
-A record must have what tells one thing from another; all else has a default, because a fastscreen may say less, or
-more, than this program knows. `zone` is the protocol's `list`, the name of a DNSBL. Times are s since 1970.
+First the answers, then the requests: a request knows its verb and the kind of its answer. In an answer only what
+identifies a thing is mandatory; all else has a default, because another version of fastscreen may say less or more.
+`zone` is the protocol's `list`, the name of a DNSBL. Times are seconds since 1970, durations seconds, sizes bytes.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-import msgspec
-from msgspec import Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from fastscreen.control.client import Malformed
-from fastscreen.escaping import cleaned
+PROTOCOL = 1
+MAX_RATE = 2000  # events per second and subscription
+MAX_RECENT = 2000  # events
+MAX_PAGE = 1000  # sessions, clients or cache entries of one answer
 
-Record = TypeVar("Record")
+AnswerKind = TypeVar("AnswerKind")
 
-Stamp = float | str
-"""Until when a test counts as passed, "never" or "disabled"."""
-Stamps = dict[str, Stamp]
-
-
-def record(kind: type[Record], answer: Any) -> Record:
-    """An answer, checked, with all text of it printable. Raises Malformed."""
-    try:
-        return msgspec.convert(cleaned(answer), kind)
-    except msgspec.ValidationError as error:
-        raise Malformed(f"not fastscreen's protocol: {error!s:.200}") from None
+ClientText = Any
+"""What a client sent: bytes on the wire, printable text with C escapes after `client.record`."""
+Expiry = float | str
+"""Until when a test counts as passed; "new" (not passed yet) or "disabled"."""
+PassedUntil = dict[str, Expiry]
+"""By test."""
 
 
 class Hello(Struct, frozen=True):
-    """The greeting. rights: "read", and "act" for those who may change something."""
+    """The greeting. rights: "read", and "act" for callers that may change something."""
 
     fastscreen: str = ""
+    protocol: int = PROTOCOL
     rights: list[str] = []
-    hostname: str = ""
-    workers: int = 0
     pid: int = 0
+    workers: int = 0
+    hostname: str = ""
+    started: float = 0.0
+
+
+class Reply(Struct, frozen=True):
+    """What follows a greeting: the answer to request `id` (`ok` or `error`), or events that it has subscribed to."""
+
+    id: int | float | UnsetType = UNSET
+    ok: Any = UNSET
+    error: str | UnsetType = UNSET
+    events: list[Any] | UnsetType = UNSET
+    lost: int | UnsetType = UNSET
 
 
 # ---- status
 
 
 class Dns(Struct, frozen=True):
-    """A worker's questions to DNSBL lists."""
+    """A worker's queries to DNSBLs. cached: clients whose answers are still valid."""
 
-    asked: int = 0
-    answered: int = 0
-    timed_out: int = 0
-    ignored: int = 0
+    queries: int = 0
+    answers: int = 0
+    timeouts: int = 0
+    ignored_packets: int = 0
     in_flight: int = 0
-    kept: int = 0
+    cached: int = 0
 
 
 class Worker(Struct, frozen=True):
-    """rss: octets. cpu: s."""
+    """One worker. rss: bytes. cpu: seconds. stale_events: of closed connections; each one is a bug."""
 
     number: int
     pid: int
@@ -63,19 +72,19 @@ class Worker(Struct, frozen=True):
     tls: int = 0
     clients: int = 0
     accepted: int = 0
-    handed: int = 0
+    handed_off: int = 0
     stress: bool = False
     accepting: bool = True
     stages: dict[str, int] = {}
     dns: Dns = Dns()
-    lost_log_lines: int = 0
+    log_lines_lost: int = 0
     stale_events: int = 0
     rss: int = 0
     cpu: float = 0.0
 
 
 class Expiring(Struct, frozen=True):
-    """So many entries expire within so many s."""
+    """How many entries expire within a time; 0.0: they have expired."""
 
     within: float
     entries: int
@@ -95,7 +104,7 @@ class CacheStats(Struct, frozen=True):
 
 
 class Condition(Struct, frozen=True):
-    """A fault that holds now. since: s since 1970. remedy: what the operator can do."""
+    """A fault that holds now. remedy: what the operator can do."""
 
     kind: str
     since: float = 0.0
@@ -104,8 +113,8 @@ class Condition(Struct, frozen=True):
 
 
 class Outcome(Struct, frozen=True):
-    """How the last reload, reopening of the log, or refused restart ended. begun, finished: their numbers since the
-    start; ok, text, time: of the last that is over; time None: there was none.
+    """How the last reload, reopening of the log or refused restart ended. begun, finished: their numbers since the
+    start. ok, text, time: of the last one that has ended; time is None before the first.
     """
 
     begun: int = 0
@@ -117,8 +126,8 @@ class Outcome(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """bypass_until: None when it is off. missing: workers that did not answer in time. lists_out: DNS lists that count
-    nothing now. conditions: faults that hold now, the earliest first.
+    """bypass_until: None while the bypass is off. missing_workers: those that did not answer in time.
+    lists_unhealthy: DNSBLs that are disabled or suspect. conditions: the earliest first.
     """
 
     time: float
@@ -131,10 +140,10 @@ class Status(Struct, frozen=True):
     limits: dict[str, int] = {}
     counts: dict[str, int] = {}
     workers: list[Worker] = []
-    missing: list[int] = []
+    missing_workers: list[int] = []
     cache: CacheStats | None = None
     lists: int = 0
-    lists_out: list[str] = []
+    lists_unhealthy: list[str] = []
     conditions: list[Condition] = []
     reload: Outcome | None = None
     reopen: Outcome | None = None
@@ -145,7 +154,7 @@ class Status(Struct, frozen=True):
 
 
 class Session(Struct, frozen=True):
-    """age: s. command: what the client said last, with C escapes. name: "" when it has none, or it is not known yet."""
+    """age: seconds. command: what the client said last. name: empty when it has none, or none is known yet."""
 
     address: str
     worker: int = 0
@@ -155,20 +164,21 @@ class Session(Struct, frozen=True):
     failed: list[str] = []
     score: int | None = None
     age: float = 0.0
-    command: str = ""
+    command: ClientText = ""
     name: str = ""
 
 
 class Sessions(Struct, frozen=True):
-    """total: all there are. matched: those that the filter chose, of which `sessions` are the first."""
+    """total: all sessions. matched: those that match the filter; `sessions` has the first of them."""
 
     total: int = 0
     matched: int = 0
     sessions: list[Session] = []
+    missing_workers: list[int] = []
 
 
 class Event(Struct, frozen=True):
-    """text: with C escapes."""
+    """What happened. session: 0 for an event of an address, not of a session. number, text: by kind."""
 
     time: float
     kind: str
@@ -182,11 +192,11 @@ class Event(Struct, frozen=True):
     score: int | None = None
     zone: str | None = field(default=None, name="list")
     number: int | float | str | None = None
-    text: str | None = None
+    text: ClientText = None
 
 
 class ListAnswer(Struct, frozen=True):
-    """What a list has said of a client. weight: what that adds to the score."""
+    """What a DNSBL answered about a client. weight: what that adds to the score."""
 
     zone: str = field(name="list")
     state: str = "unknown"
@@ -195,32 +205,32 @@ class ListAnswer(Struct, frozen=True):
 
 
 class Story(Struct, frozen=True):
-    """begins: the oldest event that the rings still hold."""
+    """One client. complete_since: events before that may be missing."""
 
     address: str
     name: str = ""
     events: list[Event] = []
-    begins: float | None = None
-    cache: Stamps | None = None
+    complete_since: float | None = None
+    cache: PassedUntil | None = None
     sessions: list[Session] = []
     lists: list[ListAnswer] = []
 
 
-class Talker(Struct, frozen=True):
-    """client: an address or a network."""
+class TopClient(Struct, frozen=True):
+    """client: an address or a network. failed: sessions that ended here after they had failed a test."""
 
     client: str
     connects: int = 0
     passed: int = 0
     failed: int = 0
-    handed: int = 0
+    handed_off: int = 0
 
 
 class Clients(Struct, frozen=True):
-    """begins: as in a story."""
+    """complete_since: as in a story."""
 
-    begins: float | None = None
-    clients: list[Talker] = []
+    complete_since: float | None = None
+    clients: list[TopClient] = []
 
 
 class Warning(Struct, frozen=True):
@@ -236,31 +246,38 @@ class Warnings(Struct, frozen=True):
     warnings: list[Warning] = []
 
 
-# ---- lists
+class Cancelled(Struct, frozen=True):
+    """Whether there was such a subscription."""
+
+    cancelled: bool = False
+
+
+# ---- DNSBLs
 
 
 class Site(Struct, frozen=True):
-    """filter: of the answers; None when every answer counts."""
+    """An entry of `dnsbl.sites`. filter: of the answers; None when every answer counts. matched: in `explain`."""
 
     filter: str | None = None
     weight: int = 0
+    matched: bool | UnsetType = UNSET
 
 
 class DnsblList(Struct, frozen=True):
-    """Counts since the start. p50, p95: s. why: it is out."""
+    """Counts since the start. unique: listings that no other list had. p50, p95: seconds. reason: it is disabled."""
 
     zone: str = field(name="list")
     sites: list[Site] = []
-    asked: int = 0
-    answered: int = 0
+    queries: int = 0
+    answers: int = 0
     listed: int = 0
     unique: int = 0
-    timed_out: int = 0
+    timeouts: int = 0
     errors: int = 0
     p50: float | None = None
     p95: float | None = None
     state: str = ""
-    why: str = ""
+    reason: str = ""
 
 
 class Dnsbl(Struct, frozen=True):
@@ -269,90 +286,315 @@ class Dnsbl(Struct, frozen=True):
     threshold: int = 0
     allowlist_threshold: int = 0
     lists: list[DnsblList] = []
+    missing_workers: list[int] = []
 
 
 # ---- explain
 
 
 class Step(Struct, frozen=True):
-    """What decides, and how."""
+    """One step of the decision, in words."""
 
     step: str
     text: str
 
 
-class Remembered(Struct, frozen=True):
-    """The cache on one test. on: the test is made."""
+class AccessDecision(Struct, frozen=True):
+    """decision: "permit", "reject" or None. step: the entry of `access.list` that decided. result: what it says."""
 
-    until: Stamp
+    decision: str | None = None
+    step: str | None = None
+    result: str | None = None
+
+
+class CachedTest(Struct, frozen=True):
+    """What the cache holds about one test. enabled: the test is made."""
+
+    until: Expiry
     valid: bool
-    on: bool = True
+    enabled: bool = True
 
 
-class Kept(Struct, frozen=True):
-    """What the screener would use instead of asking a list again."""
+class CachedAnswer(Struct, frozen=True):
+    """A list's earlier answer, which a worker uses instead of a query."""
 
     state: str
     answers: list[str] = []
 
 
-class ListSaid(Struct, frozen=True):
-    """A DNSBL list asked now. weight: what it adds to the score. took: s. counts: that answer does. suspect: its
-    listings are unsure until it has been probed.
+class ExplainedList(Struct, frozen=True):
+    """A DNSBL queried now. weight: what its answer adds to the score. seconds: until the answer came. counted: the
+    answer counts. suspect: its listings are uncertain until the list has been probed.
     """
 
     zone: str = field(name="list")
     state: str
     answers: list[str] = []
+    seconds: float | None = None
+    sites: list[Site] = []
     weight: int = 0
-    took: float | None = None
-    counts: bool = True
+    counted: bool = True
     suspect: bool = False
-    kept: Kept | None = None
+    cached: CachedAnswer | None = None
 
 
 class Explanation(Struct, frozen=True):
-    """What would happen to a client now. reply: what it would be told, None when the mail server gets it."""
+    """What would happen to a client now. reply: the final reply to it; None when the mail server gets the client.
+    wait: the longest time until it is greeted. tests: those that would be made.
+    """
 
     address: str
     verdict: str
     steps: list[Step]
-    reply: str | None = None
     name: str = ""
-    cache: dict[str, Remembered] | None = None
-    lists: list[ListSaid] = []
+    time: float = 0.0
+    reply: str | None = None
+    wait: int | None = None
+    tests: list[str] = []
+    access: AccessDecision = AccessDecision()
+    bypass_until: float | None = None
+    sessions: int = 0
+    cache: dict[str, CachedTest] | None = None
+    lists: list[ExplainedList] = []
+    score: int | None = None
+    threshold: int = 0
+    allowlist_threshold: int = 0
 
 
-# ---- the cache, and acting
+# ---- the cache
 
 
 class CacheEntry(Struct, frozen=True):
-    """A client in the cache."""
+    """A client, or a network of clients, in the cache."""
 
     address: str
-    stamps: Stamps
+    passed_until: PassedUntil
 
 
 class CacheEntries(Struct, frozen=True):
-    """Some entries, and whether there are more behind them."""
+    """Some entries, and whether more follow."""
 
     entries: list[CacheEntry]
     more: bool = False
+    time: float = 0.0
 
 
 class Deleted(Struct, frozen=True):
-    """How many entries."""
+    """The number of entries, and whether time ran out before all were deleted."""
 
     deleted: int
+    more: bool = False
 
 
 class Stored(Struct, frozen=True):
-    """How many entries."""
+    """The number of entries."""
 
     stored: int
 
 
-class Until(Struct, frozen=True):
-    """Of the panic switch: None when it is off."""
+# ---- commands that change something
+
+
+class Bypass(Struct, frozen=True):
+    """until: None when the bypass is off."""
 
     until: float | None = None
+
+
+class Begun(Struct, frozen=True):
+    """Answer to `reload` and `reopen`. number: of the attempt, as `Outcome.finished` counts them."""
+
+    number: int
+
+
+class Daemon(Struct, frozen=True):
+    """Answer to `restart` and `stop`: the daemon that was asked. number: of the attempt to restart."""
+
+    pid: int
+    started: float
+    number: int = 0
+
+
+# ---- requests
+
+Address = Annotated[str, Meta(max_length=100)]
+FilterText = Annotated[str, Meta(max_length=1024)]
+PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+
+
+class Request(Struct, Generic[AnswerKind], frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """verb: `do` in the frame. answer: the kind of `ok` in the answer."""
+
+    verb: ClassVar[str]
+    answer: ClassVar[Any]
+
+
+class StatusRequest(Request[Status], frozen=True):
+    """Counters, workers, limits, faults."""
+
+    verb: ClassVar[str] = "status"
+    answer: ClassVar[Any] = Status
+
+
+class SessionsRequest(Request[Sessions], frozen=True):
+    """The sessions that match a filter."""
+
+    verb: ClassVar[str] = "sessions"
+    answer: ClassVar[Any] = Sessions
+
+    filter: FilterText = ""
+    sort: Literal["age", "new", "score", "address"] = "age"
+    limit: PageSize = 200
+
+
+class EventsRequest(Request[dict[str, Any]], frozen=True):
+    """Subscribe to events. rate: at most so many per second. recent: begin with so many of the latest."""
+
+    verb: ClassVar[str] = "events"
+    answer: ClassVar[Any] = dict[str, Any]
+
+    filter: FilterText = ""
+    rate: Annotated[int, Meta(ge=1, le=MAX_RATE)] = 200
+    recent: Annotated[int, Meta(ge=0, le=MAX_RECENT)] = 100
+
+
+class CancelRequest(Request[Cancelled], frozen=True):
+    """End a subscription. of: the `id` of its request."""
+
+    verb: ClassVar[str] = "cancel"
+    answer: ClassVar[Any] = Cancelled
+
+    of: int | float
+
+
+class StoryRequest(Request[Story], frozen=True):
+    """All that is known about one client."""
+
+    verb: ClassVar[str] = "story"
+    answer: ClassVar[Any] = Story
+
+    address: Address
+
+
+class DnsblRequest(Request[Dnsbl], frozen=True):
+    """The state and the counters of each DNSBL."""
+
+    verb: ClassVar[str] = "dnsbl"
+    answer: ClassVar[Any] = Dnsbl
+
+
+class ClientsRequest(Request[Clients], frozen=True):
+    """The clients with most connections."""
+
+    verb: ClassVar[str] = "clients"
+    answer: ClassVar[Any] = Clients
+
+    by: Literal["address", "network"] = "address"
+    limit: PageSize = 50
+
+
+class WarningsRequest(Request[Warnings], frozen=True):
+    """The latest warnings."""
+
+    verb: ClassVar[str] = "warnings"
+    answer: ClassVar[Any] = Warnings
+
+
+class ExplainRequest(Request[Explanation], frozen=True):
+    """What would happen to a client. server: the address that it connects to; empty: one where it may pass."""
+
+    verb: ClassVar[str] = "explain"
+    answer: ClassVar[Any] = Explanation
+
+    address: Address
+    server: Address = ""
+
+
+class CacheStatsRequest(Request[CacheStats], frozen=True):
+    """The size of the cache, and what expires when."""
+
+    verb: ClassVar[str] = "cache.stats"
+    answer: ClassVar[Any] = CacheStats
+
+
+class CacheGetRequest(Request[CacheEntry | None], frozen=True):
+    """One client's entry, or None."""
+
+    verb: ClassVar[str] = "cache.get"
+    answer: ClassVar[Any] = CacheEntry | None
+
+    address: Address
+
+
+class CacheListRequest(Request[CacheEntries], frozen=True):
+    """The entries of a network, or all. after: go on after this address."""
+
+    verb: ClassVar[str] = "cache.list"
+    answer: ClassVar[Any] = CacheEntries
+
+    prefix: Address = ""
+    after: Address = ""
+    limit: PageSize = 200
+
+
+class CacheDeleteRequest(Request[Deleted], frozen=True):
+    """Delete one client's entry, or those of a network."""
+
+    verb: ClassVar[str] = "cache.delete"
+    answer: ClassVar[Any] = Deleted
+
+    address: Address = ""
+    prefix: Address = ""
+
+
+class ImportedEntry(Struct, frozen=True):
+    """An entry to store. passed_until: checked by the server."""
+
+    address: Address
+    passed_until: dict[str, Any]
+
+
+class CacheImportRequest(Request[Stored], frozen=True):
+    """Store entries."""
+
+    verb: ClassVar[str] = "cache.import"
+    answer: ClassVar[Any] = Stored
+
+    entries: list[ImportedEntry]
+
+
+class BypassRequest(Request[Bypass], frozen=True):
+    """Hand every client off untested for a time; 0 ends that."""
+
+    verb: ClassVar[str] = "bypass"
+    answer: ClassVar[Any] = Bypass
+
+    seconds: Annotated[float, Meta(ge=0)]
+
+
+class ReloadRequest(Request[Begun], frozen=True):
+    """Read the configuration and its tables again."""
+
+    verb: ClassVar[str] = "reload"
+    answer: ClassVar[Any] = Begun
+
+
+class ReopenRequest(Request[Begun], frozen=True):
+    """Open the log again."""
+
+    verb: ClassVar[str] = "reopen"
+    answer: ClassVar[Any] = Begun
+
+
+class RestartRequest(Request[Daemon], frozen=True):
+    """Replace the daemon by a new one, which takes over its sockets."""
+
+    verb: ClassVar[str] = "restart"
+    answer: ClassVar[Any] = Daemon
+
+
+class StopRequest(Request[Daemon], frozen=True):
+    """Stop the daemon."""
+
+    verb: ClassVar[str] = "stop"
+    answer: ClassVar[Any] = Daemon

@@ -1,60 +1,142 @@
-"""Frames of the control socket: 4 octets of length, and a msgpack map (docs/control.md)."""
+"""The server's side of the protocol: frames to requests, and how addresses, cache records and sessions are written."""
 
 from __future__ import annotations
 
-from typing import Any
+import ipaddress
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 
-LENGTH = 4  # octets
-MAX_IN = 64 << 10
-MAX_OUT = 1 << 20
+from fastscreen.cache import keys
+from fastscreen.cache.writer import DISABLED, NEW, TESTS, Stamps
+from fastscreen.config import Prefix
+from fastscreen.control import frames
+from fastscreen.control.events import failed
+from fastscreen.control.filters import network_of
+from fastscreen.control.frames import FrameError, Map
+from fastscreen.control.messages import Expiry, PassedUntil, Session
+from fastscreen.core import FINDINGS
 
-Map = dict[str, Any]
+if TYPE_CHECKING:
+    from fastscreen.core import EventTuple
 
-_decode = msgspec.msgpack.Decoder(dict[str, Any]).decode
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-
-class FrameError(ValueError):
-    """What came is not the protocol, and there is no going on; one line."""
+MAX_STAMP = 2**40  # s since 1970
+NAMES = FINDINGS[:TESTS]
 
 
 class RequestError(ValueError):
-    """What is asked cannot be answered; one line for a person."""
+    """The request cannot be answered; one line for a person."""
 
 
 class Request(Struct, frozen=True):
-    """id: the caller's own. arguments: what else is in the map."""
+    """id: the caller's own. arguments: the rest of the map."""
 
     id: int | float
     verb: str
     arguments: Map
 
 
-def packed(message: Map) -> bytes:
-    """A frame. RequestError: it would be too long."""
-    body = msgspec.msgpack.encode(message)
-    if len(body) > MAX_OUT:
-        raise RequestError(f"the answer has {len(body)} octets, more than {MAX_OUT}: ask for less")
-    return len(body).to_bytes(LENGTH, "big") + body
-
-
-def body_length(head: bytes) -> int:
-    """How many octets follow. FrameError."""
-    length = int.from_bytes(head, "big")
-    if not 0 < length <= MAX_IN:
-        raise FrameError(f"a frame of {length} octets; expected 1 to {MAX_IN}")
-    return length
+def pack(message: object) -> bytes:
+    """A frame to a caller. Raises RequestError."""
+    try:
+        return frames.pack(message, frames.MAX_FROM_DAEMON)
+    except frames.TooLongError as error:
+        raise RequestError(f"the answer has {error}: ask for less") from None
 
 
 def request(body: bytes) -> Request:
-    """FrameError: no map, or one without `id` and `do`."""
-    try:
-        message = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, TypeError) as error:
-        raise FrameError(f"a frame that is no msgpack map: {type(error).__name__}") from None
+    """Raises FrameError: not a map, or one without `id` and `do`."""
+    message = frames.unpack(body)
     number, verb = message.pop("id", None), message.pop("do", None)
     if isinstance(number, bool) or not isinstance(number, int | float) or not isinstance(verb, str):
-        raise FrameError("a request has an id, a number, and do, a verb")
+        raise FrameError("expected a request with a number as `id` and a verb as `do`")
     return Request(number, verb, message)
+
+
+# ---- values
+
+
+def address(text: str) -> str:
+    """An address in the core's form. RequestError."""
+    network = _network(text)
+    if network.num_addresses != 1:
+        raise RequestError(f"address: {text[:50]!a} is not one address; example: 192.0.2.1")
+    return str(network.network_address)
+
+
+def network(text: str) -> Network:
+    """RequestError: neither an address nor a network."""
+    return _network(text)
+
+
+def _network(text: str) -> Network:
+    try:
+        return network_of(text)
+    except ValueError:
+        raise RequestError(
+            f"address: {text[:50]!a} is not an address or a network; examples: 192.0.2.1, 2001:db8::/32"
+        ) from None
+
+
+def key(text: str) -> bytes:
+    """The key of a cache record, from the form that `keys.shown` gives it. RequestError."""
+    return keys.of_network(network(text))
+
+
+def client_key(text: str, prefix: Prefix) -> bytes:
+    """The key by which a client, or a network of no more than the prefix, is looked up. RequestError."""
+    try:
+        return keys.of_client(network(text), prefix)
+    except ValueError as error:
+        raise RequestError(f"address: {error}") from None
+
+
+def expiry(stamp: int) -> Expiry:
+    """A stamp of the cache: until when, or a word."""
+    return "new" if stamp == NEW else "disabled" if stamp == DISABLED else float(stamp)
+
+
+def passed_until(stamps: Stamps) -> PassedUntil:
+    """A record of the cache, by test."""
+    return {name: expiry(stamp) for name, stamp in zip(NAMES, stamps, strict=True)}
+
+
+def stamps(passed: Map) -> Stamps:
+    """The inverse; a test that is not named is "disabled". RequestError."""
+    if unknown := [name for name in passed if name not in NAMES]:
+        raise RequestError(f"passed_until: {unknown[0][:50]!a} is unknown; expected {', '.join(NAMES)}")
+    return tuple(_stamp(passed.get(name, "disabled")) for name in NAMES)
+
+
+def _stamp(value: object) -> int:
+    if value == "new":
+        return NEW
+    if value == "disabled":
+        return DISABLED
+    if isinstance(value, bool) or not isinstance(value, int | float) or not DISABLED < value <= MAX_STAMP:
+        raise RequestError('passed_until: expected a time in seconds since 1970, "new" or "disabled"')
+    return int(value)
+
+
+def list_state(state: str) -> str:
+    """What the core and `dnsbl_lookup` call a list's answer, as one word."""
+    return {"not listed": "not_listed", "asked": "pending"}.get(state, state)
+
+
+def session(worker: int, record: EventTuple, name: str = "") -> Session:
+    """A live session. worker: from 0."""
+    _, _, _, number, peer, port, stage, findings, score, _, age, command = record
+    return Session(
+        worker=worker + 1,
+        session=number,
+        address=peer,
+        port=port,
+        stage=stage,
+        failed=failed(findings),
+        score=score,
+        age=age / 1e6,
+        command=command,
+        name=name,
+    )

@@ -1,4 +1,4 @@
-"""The hub's process: serves the control socket beside the workers. It may end at any time and be started anew."""
+"""The control server's process: it serves the control socket. It may end at any time and be restarted."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from msgspec import Struct
 
 from fastscreen import __version__
 from fastscreen.config import Config
-from fastscreen.control import commands, metrics, protocol
+from fastscreen.control import commands, frames
 from fastscreen.control.callers import CALLERS_MAX, Callers
 from fastscreen.control.context import ServerContext
+from fastscreen.control.messages import Hello
 from fastscreen.control.protocol import Request
 from fastscreen.control.session import Caller
 from fastscreen.control.worker_rpc import WorkerRpc
@@ -32,8 +33,8 @@ from fastscreen.screening import policy
 _PR_SET_NAME = 15
 SWEEP_SECONDS = 0.5
 END_SECONDS = 2.0  # for the callers' connections to be over, at the end
-NAME = b"fastscreen-hub"  # as top and ps show it, at most 15 octets
-NICENESS = 10  # where there is not CPU enough, mail goes first
+NAME = b"fastscreen-ctl"  # as top and ps show it, at most 15 bytes
+NICENESS = 10  # when CPU time is short, mail goes first
 
 
 class ControlArgs(Struct, frozen=True):
@@ -59,8 +60,8 @@ class ControlArgs(Struct, frozen=True):
     reload_state: ReloadState
 
 
-class Hub:
-    """One hub from start to end, in a process of its own that is already the user without rights."""
+class ControlServer:
+    """The control server from start to end, in a process of its own that has already dropped its privileges."""
 
     def __init__(self, settings: Config, target: LogTarget, args: ControlArgs) -> None:
         self._config = settings
@@ -72,7 +73,7 @@ class Hub:
         self._served: set[Caller] = set()
 
     def run(self) -> int:
-        """Serve until the supervisor says so, or is gone."""
+        """Serve until the supervisor says so, or has ended."""
         os.nice(NICENESS)
         ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -84,7 +85,7 @@ class Hub:
         self._ended = asyncio.Event()
         args = self._args
         warning_rings = [WarningRing(memory) for memory in args.warning_rings]
-        self._house = ServerContext(
+        self._context = ServerContext(
             self._config,
             self._target.log,
             WorkerRpc(args.rpc),
@@ -103,9 +104,11 @@ class Hub:
         sweeping = loop.create_task(self._sweep())
         servers = []
         if args.control is not None:
-            servers.append(await asyncio.start_unix_server(self._called, sock=args.control, limit=protocol.MAX_IN))
+            servers.append(await asyncio.start_unix_server(self._called, sock=args.control, limit=frames.MAX_TO_DAEMON))
         if args.metrics is not None:
-            servers.append(await metrics.serve(self._house, args.metrics))
+            from fastscreen.control import metrics  # prometheus_client: only where it is used
+
+            servers.append(await metrics.serve(self._context, args.metrics))
         await self._ended.wait()
         for server in servers:
             server.close()
@@ -113,7 +116,7 @@ class Hub:
         end = loop.time() + END_SECONDS
         while self._served and loop.time() < end:
             await asyncio.sleep(0.01)
-        await self._house.close()
+        await self._context.close()
         beating.cancel()
         sweeping.cancel()
         self._target.close()
@@ -149,18 +152,17 @@ class Hub:
             await asyncio.sleep(SWEEP_SECONDS)
             self._callers.sweep(asyncio.get_running_loop().time())
 
-    def _hello(self) -> protocol.Map:
-        return {
-            "fastscreen": __version__,
-            "protocol": 1,
-            "pid": self._args.pid,
-            "workers": len(self._args.rings),
-            "hostname": self._config.hostname,
-            "started": self._args.started,
-        }
+    def _hello(self) -> Hello:
+        return Hello(
+            fastscreen=__version__,
+            pid=self._args.pid,
+            workers=len(self._args.rings),
+            hostname=self._config.hostname,
+            started=self._args.started,
+        )
 
     async def _answer(self, caller: Caller, request: Request) -> object:
-        return await commands.answer(self._house, caller, request)
+        return await commands.answer(self._context, caller, request)
 
     # ---- the supervisor's orders
 
@@ -171,10 +173,10 @@ class Hub:
             return
         match order:
             case ReopenLog():
-                self._target.reopen()  # what goes wrong, the supervisor tells
+                self._target.reopen()  # the supervisor reports failures
             case Reload():
                 self._config, _ = ipc.read_settings(descriptors[0])
-                self._house.configure(self._config)
+                self._context.configure(self._config)
             case _:
                 asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
                 self._ended.set()

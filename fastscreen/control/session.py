@@ -8,9 +8,13 @@ import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastscreen.control import protocol
+import msgspec
+
+from fastscreen.control import frames, protocol
 from fastscreen.control.event_feed import A_SECOND, Feed
-from fastscreen.control.protocol import FrameError, Request, RequestError
+from fastscreen.control.frames import FrameError
+from fastscreen.control.messages import Event, Hello, Reply
+from fastscreen.control.protocol import Request, RequestError
 
 AT_A_TIME = 8  # requests of one caller
 MAX_FEEDS = 8
@@ -22,7 +26,6 @@ CLOSE_SECONDS = 5.0  # for the last answers to be taken
 STUCK_SECONDS = 1.0  # after which a caller that takes nothing counts as one that does not read
 LOOK_SECONDS = 0.05  # between two looks whether a caller has taken its answers
 
-Map = dict[str, Any]
 Answer = Callable[["Caller", Request], Awaitable[Any]]
 
 
@@ -59,11 +62,11 @@ class Caller:
         self.may_act = self.uid in (0, own_uid)
         self.rank = 2 if self.uid == 0 else 1 if self.may_act else 0
 
-    async def serve(self, hello: Map, answer: Answer) -> None:
+    async def serve(self, hello: Hello, answer: Answer) -> None:
         """Talk until either side ends it, and return when the connection is over."""
         self._serving = asyncio.current_task()
         try:
-            self._send(hello | {"rights": ["read", "act"] if self.may_act else ["read"]})
+            self._send(msgspec.structs.replace(hello, rights=["read", "act"] if self.may_act else ["read"]))
             while True:
                 body = await self._frame()
                 await self._busy.acquire()
@@ -72,7 +75,7 @@ class Caller:
                 self._tasks.add(task)
                 task.add_done_callback(self._done)
         except FrameError as error:
-            self._send({"error": str(error)})
+            self._send(Reply(error=str(error)))
         except (asyncio.IncompleteReadError, OSError):
             pass  # the caller has left, or will say no more
         except asyncio.CancelledError:
@@ -106,7 +109,7 @@ class Caller:
 
     def refuse(self, why: str) -> None:
         """Say why in the place of a greeting. A new connection has room for it in the kernel, so nothing waits."""
-        self._send({"error": why})
+        self._send(Reply(error=why))
         self._writer.close()
         self._loop.call_later(CLOSE_SECONDS, self._writer.transport.abort)
 
@@ -114,8 +117,8 @@ class Caller:
         head = await self._reader.readexactly(1)
         if self._request_by is None:
             self._request_by = self._loop.time() + REQUEST_SECONDS
-        head += await self._reader.readexactly(protocol.LENGTH - 1)
-        body = await self._reader.readexactly(protocol.body_length(head))
+        head += await self._reader.readexactly(frames.LENGTH - 1)
+        body = await self._reader.readexactly(frames.body_length(head, frames.MAX_TO_DAEMON))
         self._request_by = None
         return body
 
@@ -129,18 +132,18 @@ class Caller:
         try:
             request = protocol.request(body)  # not earlier: decoded, it may be a hundred times as large
         except FrameError as error:
-            self._send({"error": str(error)})
+            self._send(Reply(error=str(error)))
             if self._serving is not None:
                 self._serving.cancel()
             return
         try:
-            frame = protocol.packed({"id": request.id, "ok": await answer(self, request)})
+            frame = protocol.pack(Reply(request.id, ok=await answer(self, request)))
         except RequestError as error:
-            frame = protocol.packed({"id": request.id, "error": str(error)})
+            frame = protocol.pack(Reply(request.id, error=str(error)))
         self._write(frame)
 
-    def _send(self, message: Map) -> None:
-        self._write(protocol.packed(message))
+    def _send(self, message: Hello | Reply) -> None:
+        self._write(protocol.pack(message))
 
     def _write(self, frame: bytes) -> None:
         if self.held > ANSWERS_HELD:
@@ -196,7 +199,7 @@ class Caller:
 
     # ---- subscriptions
 
-    def follow(self, number: int | float, feed: Feed, recent: list[Map]) -> None:
+    def follow(self, number: int | float, feed: Feed, recent: list[Event]) -> None:
         """Send events from now on, as those of request `number`. RequestError: too many, or the number is taken."""
         if number in self._feeds or len(self._feeds) >= MAX_FEEDS:
             raise RequestError(f"at most {MAX_FEEDS} subscriptions at a time, each with an id of its own")
@@ -215,6 +218,6 @@ class Caller:
                 if self.held < EVENTS_HELD:
                     self._send_events(number, *feed.batch())
 
-    def _send_events(self, number: int | float, events: list[Map], lost: int) -> None:
+    def _send_events(self, number: int | float, events: list[Event], lost: int) -> None:
         if number in self._feeds and (events or lost):
-            self._send({"id": number, "events": events, "lost": lost})
+            self._send(Reply(number, events=events, lost=lost))

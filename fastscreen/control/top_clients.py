@@ -5,30 +5,24 @@ from __future__ import annotations
 import asyncio
 import heapq
 import ipaddress
-from typing import Any
 
 from fastscreen.control.events import Rings
+from fastscreen.control.messages import Clients, TopClient
 from fastscreen.core import EVENTS, EventReader, Filter
 
-Map = dict[str, Any]
-
 _SLICE = 4096  # events between two looks at what else is to be done
-_COUNTED = ("connect", "passed", "cached", "disconnect", "handed")
-_COLUMN = {"connect": 0, "passed": 1, "cached": 1, "disconnect": 2, "handed": 3}
+_COUNTED = ("connect", "passed", "cached", "disconnect", "handed_off")
+_COLUMN = {"connect": 0, "passed": 1, "cached": 1, "disconnect": 2, "handed_off": 3}
 
 
-async def talkers(rings: Rings, by_network: bool, limit: int) -> Map:
+async def top_clients(rings: Rings, by_network: bool, limit: int) -> Clients:
     """`failed` counts sessions that ended here after they had failed a test."""
     wanted = Filter([("kind", "=", sum(1 << EVENTS.index(kind) for kind in _COUNTED), False)])
     found: dict[str, list[int]] = {}
     for reader in rings.readers:
         await _count(reader, wanted, found, by_network)
     top = heapq.nlargest(limit, found.items(), key=lambda one: one[1])
-    names = ("connects", "passed", "failed", "handed")
-    return {
-        "begins": rings.begins(),
-        "clients": [{"client": client, **dict(zip(names, row, strict=True))} for client, row in top],
-    }
+    return Clients(rings.complete_since(), [TopClient(client, *row) for client, row in top])
 
 
 async def _count(reader: EventReader, wanted: Filter, found: dict[str, list[int]], by_network: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct, field
 
 from fastscreen.config.model import Action, Config, Proxy
+from fastscreen.control.messages import Step
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.scoring import Score
 from fastscreen.core import FINDINGS
@@ -16,7 +17,7 @@ TESTS = FINDINGS[:5]
 PREGREET, DNSBL = 0, 1
 _NOW = "Service currently unavailable"
 LATER = f"450 4.3.2 {_NOW}"
-_SHADOW = "shadow mode: it would be told"
+_SHADOW = "shadow mode: without it, the reply would be"
 
 
 class Limits(Struct, frozen=True):
@@ -57,19 +58,9 @@ class Facts(Struct, frozen=True):
     arrival: Arrival
 
 
-class Step(Struct, frozen=True):
-    """step: "limits", "access", "bypass", "cache", "interface", "greet", "dnsbl", "dialogue" or "handoff".
-
-    text: for a person.
-    """
-
-    step: str
-    text: str
-
-
 class Verdict(Struct):
-    """verdict: see docs/control.md. reply: what the client is told in the end, None when the MTA gets it. wait: s that
-    the tests before the greeting take at most. tests: that would be made.
+    """verdict, and the words of `steps`: see docs/control.md. reply: the final one, None when the MTA gets the client.
+    wait: s that the tests before the greeting take at most. tests: that would be made.
     """
 
     verdict: str = ""
@@ -89,7 +80,7 @@ class Verdict(Struct):
 
 
 def judge(config: Config, facts: Facts) -> Verdict:
-    """Go the way of a connection that comes now."""
+    """Follow a connection that arrives now."""
     found = Verdict()
     limits = facts.limits
     most = config.limits.client_connection_count
@@ -97,49 +88,53 @@ def judge(config: Config, facts: Facts) -> Verdict:
         reply = "421 4.7.0 Error: too many connections"
         text = f"{facts.counted} sessions are open, and limits.client_connection_count is {most}"
         if not config.shadow:
-            return found.end("busy", "limits", f"turned away: {text}", reply)
+            return found.end("busy", "limits", f"rejected: {text}", reply)
         found.add("limits", f"{text}: {_SHADOW} {reply}")
     if limits.handoffs >= limits.post_queue:
         reply = "421 4.3.2 All server ports are busy"
-        return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
+        return found.end(
+            "busy", "limits", f"rejected: {limits.handoffs} hand-offs are under way (limits.post_queue)", reply
+        )
     if isinstance(config.handoff.to, Proxy) and limits.relays >= limits.relay:
         reply = "421 4.3.2 All server ports are busy"
-        return found.end("busy", "limits", f"turned away: {limits.relays} ways to MTAs in use (limits.relay)", reply)
+        return found.end(
+            "busy", "limits", f"rejected: {limits.relays} connections to MTAs are in use (limits.relay)", reply
+        )
     denied = facts.access.decision == REJECTED
     found.add("access", _access(facts.access))
     if facts.access.decision == PERMITTED:
-        return found.end("allowlisted", "handoff", "handed on at once")
+        return found.end("allowlisted", "handoff", "handed off at once")
     if denied:
         refused = _soft(config, f"550 5.3.2 {_NOW}")
-        _spared(config, found, "access.denylist_action", config.access.denylist_action, _521(config), refused)
+        _no_consequence(config, found, "access.denylist_action", config.access.denylist_action, _521(config), refused)
     action = config.follows(config.access.denylist_action)
     if denied and action is Action.DROP:
-        return found.end("denylisted", "access", "turned away at once (access.denylist_action is drop)", _521(config))
+        return found.end("denylisted", "access", "rejected at once (access.denylist_action is drop)", _521(config))
     enforced = denied and action is Action.ENFORCE
     if not denied and facts.bypassed:
-        return found.end("bypassed", "bypass", "handed on at once: the bypass is on")
+        return found.end("bypassed", "bypass", "handed off at once: the bypass is on")
     due = _due(config, facts, found, enforced)
     if not due and not enforced and facts.sessions == facts.relayed and facts.stamps is not None:
-        return found.end("cached", "handoff", "handed on at once (PASS OLD)")
+        return found.end("cached", "handoff", "handed off at once (PASS OLD)")
     if text := _too_often(config, facts):
         reply = "421 4.7.0 Error: too many connections"
         if not config.shadow:
-            return found.end("busy", "limits", f"turned away: {text}", reply)
+            return found.end("busy", "limits", f"rejected: {text}", reply)
         found.add("limits", f"{text}: {_SHADOW} {reply}")
     shut = not facts.arrival.open
     vetoed = shut and not config.shadow
     if shut:
-        found.add("interface", f"{facts.arrival.server} is not in access.allowlist_interfaces: nobody passes there")
+        found.add("interface", f"{facts.arrival.server} is not in access.allowlist_interfaces: no client passes there")
         if not vetoed:
             found.add("interface", f"{_SHADOW} {LATER}")
     elif facts.arrival.others:
-        found.add("interface", "at an address that is not in access.allowlist_interfaces it would be refused with 450")
+        found.add("interface", "at an address that is not in access.allowlist_interfaces it would be deferred with 450")
     if limits.sessions + 1 - limits.handoffs > limits.pre_queue:
-        text = f"{limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"
+        text = f"{limits.sessions - limits.handoffs} clients are under test, and limits.pre_queue allows no more"
         reply = "421 4.3.2 All screening ports are busy"
         if not config.shadow:
-            return found.end("busy", "limits", f"turned away: {text}", reply)
-        return found.end("untested", "limits", f"{text}: handed on at once; {_SHADOW} {reply}")
+            return found.end("busy", "limits", f"rejected: {text}", reply)
+        return found.end("untested", "limits", f"{text}: handed off at once; {_SHADOW} {reply}")
     found.tests = [TESTS[test] for test in due]
     reply = _soft(config, f"550 5.3.2 {_NOW}") if enforced else ""
     deep = [test for test in due if test > DNSBL]
@@ -154,37 +149,39 @@ def judge(config: Config, facts: Facts) -> Verdict:
                 found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
             if score.highest >= config.dnsbl.threshold:
                 dropped, refused = (_listed(config, facts, score, drop) for drop in (True, False))
-                _spared(config, found, "dnsbl.action", config.dnsbl.action, dropped, refused)
+                _no_consequence(config, found, "dnsbl.action", config.dnsbl.action, dropped, refused)
             action = config.follows(config.dnsbl.action)
             if score.highest >= config.dnsbl.threshold and action is not Action.IGNORE:
                 reply = dropped if action is Action.DROP else refused
                 if action is Action.DROP:
                     kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
-                    return found.end(kind, "dnsbl", "hung up on after the wait (dnsbl.action is drop)", reply)
+                    return found.end(kind, "dnsbl", "disconnected after the greet wait (dnsbl.action is drop)", reply)
     if config.tls.level == "encrypt" and (reply or vetoed or deep):
         found.add(
-            "dialogue", "it has to say STARTTLS first: MAIL and RCPT are told 530 without it (tls.level is encrypt)"
+            "dialogue", "STARTTLS is required: without it, the reply to MAIL and RCPT is 530 (tls.level is encrypt)"
         )
     if reply:
         unsure = reply.startswith("4") and not config.engine.soft_bounce
         kind = "deferred" if unsure else "rejected"
-        return found.end(kind, "dialogue", "greeted by the dummy engine, and every recipient is refused", reply)
+        return found.end(kind, "dialogue", "dummy SMTP engine: every recipient is rejected", reply)
     if vetoed:
-        text = "greeted by the dummy engine, refused for now, and has passed nothing"
+        text = "dummy SMTP engine: every recipient is deferred, and no test is passed"
         return found.end("vetoed", "dialogue", text, LATER)
     if deep:
-        names = ", ".join(TESTS[test] for test in deep) + (" finds" if len(deep) == 1 else " find")
+        names = ", ".join(TESTS[test] for test in deep)
         if config.handoff.continue_to is not None:
-            text = f"greeted by the dummy engine; if {names} nothing, goes on with the MTA at its first recipient"
+            text = (
+                f"greeted by the dummy SMTP engine; if it passes {names}, continued with the MTA at its first recipient"
+            )
             return found.end("continued", "dialogue", text)
-        text = f"greeted by the dummy engine; if {names} nothing, handed on when it comes again"
-        return found.end("deep", "dialogue", text, LATER)
+        text = f"greeted by the dummy SMTP engine; if it passes {names}, handed off when it connects again"
+        return found.end("reconnect", "dialogue", text, LATER)
     failed = DNSBL in due and facts.score is not None and facts.score.highest >= config.dnsbl.threshold
     if failed or shut:
-        return found.end("ignored", "handoff", "handed on if it is silent until greeted; it has not passed")
+        return found.end("ignored", "handoff", "handed off if it is silent until greeted; it has not passed")
     if found.tests:
-        return found.end("passed", "handoff", "handed on if it is silent until greeted")
-    return found.end("untested", "handoff", "handed on: no test is to be made")
+        return found.end("passed", "handoff", "handed off if it is silent until greeted")
+    return found.end("untested", "handoff", "handed off: no test is due")
 
 
 def _access(access: Found) -> str:
@@ -195,20 +192,20 @@ def _access(access: Found) -> str:
 
 
 def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[int]:
-    """The tests that are on and not passed; what the cache has to do with it goes into `found`."""
+    """The enabled tests that are not passed; adds the cache's part of the decision to `found`."""
     under_test = facts.sessions - facts.relayed
     stamps = (0,) * len(TESTS) if facts.stamps is None or (enforced and not under_test) else facts.stamps
     enabled = policy.enabled_tests(config)
     due = [test for test in range(len(TESTS)) if enabled[test] and facts.now > stamps[test]]
     shared = f"{facts.key}: " if facts.key != facts.address else ""
     if enforced:
-        found.add("cache", "not asked: the client is on the deny list")
+        found.add("cache", "not used: the client is on the deny list")
     elif under_test:
         sessions = "1 session is" if under_test == 1 else f"{under_test} sessions are"
-        found.add("cache", f"not asked: {sessions} open, the client shares what they know")
+        found.add("cache", f"not used: {sessions} open, and the client shares their results")
     elif facts.stamps is None:
         found.add(
-            "cache", f"{shared}no record: a new client" if config.cache.path else "cache.path is empty: a new client"
+            "cache", f"{shared}no entry: a new client" if config.cache.path else "cache.path is empty: a new client"
         )
     elif due:
         found.add("cache", f"{shared}no longer valid: " + ", ".join(TESTS[test] for test in due))
@@ -220,7 +217,7 @@ def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[i
 def _greet(facts: Facts, found: Verdict, due: list[int]) -> None:
     what = [f"{found.wait} s of silence" if PREGREET in due else f"at most {found.wait} s"]
     if DNSBL in due:
-        what.append("1 list is asked" if facts.asked == 1 else f"{facts.asked} lists are asked")
+        what.append("1 list is queried" if facts.asked == 1 else f"{facts.asked} lists are queried")
     found.add("greet", "greet wait: " + ", ".join(what))
 
 
@@ -239,15 +236,15 @@ def _too_often(config: Config, facts: Facts) -> str:
         ("client_network_rate", facts.network_rate, limits.client_network_rate),
     ):
         if 0 < most <= made:
-            return f"{made} connections came within a minute, and limits.{key} is {most}"
+            return f"{made} connections within a minute, and limits.{key} is {most}"
     return ""
 
 
-def _spared(config: Config, found: Verdict, key: str, action: Action, dropped: str, refused: str) -> None:
-    """Say of a failed test that nothing follows, if so, and what would."""
+def _no_consequence(config: Config, found: Verdict, key: str, action: Action, dropped: str, refused: str) -> None:
+    """Note that a failed test has no consequence, and the reply that it would have."""
     step = key.partition(".")[0]
     if action is Action.IGNORE:
-        found.add(step, f"nothing follows ({key} is ignore)")
+        found.add(step, f"no consequence: {key} is ignore")
     elif config.follows(action) is Action.IGNORE:
         found.add(step, f"{_SHADOW} {dropped if action is Action.DROP else refused}")
 
@@ -260,7 +257,7 @@ def _vouched(config: Config, score: Score) -> bool:
 
 
 def _listed(config: Config, facts: Facts, score: Score, dropped: bool) -> str:
-    """What a listed client is told; temporary when an allow list that said nothing could have saved it, or when only a
+    """The reply to a listed client; temporary when an allow list without an answer could have saved it, or when only a
     suspect list has it.
     """
     unsure = score.lowest < config.dnsbl.threshold

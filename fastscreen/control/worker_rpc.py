@@ -89,7 +89,7 @@ _answered = msgspec.msgpack.Decoder(Answered)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """The hub's end and the worker's. Nobody ever waits at one."""
+    """The control server's end and the worker's. Both are non-blocking."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setblocking(False)
@@ -124,12 +124,12 @@ def _receive(end: socket.socket) -> bytes:
 
 
 class WorkerRpc:
-    """ends: the hub's ends, by worker."""
+    """ends: the control server's ends, by worker."""
 
     def __init__(self, ends: Sequence[socket.socket]) -> None:
         self._ends = ends
         self._loop = asyncio.get_running_loop()
-        # Another hub's questions may still be on their way: their numbers are not ours.
+        # Requests of an earlier control server may still be on their way: their numbers differ from ours.
         self._last = secrets.randbits(40)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._recent: dict[tuple[int, bytes], tuple[float, asyncio.Future[Any]]] = {}
@@ -201,7 +201,7 @@ class RequestHandler:
         self._log = log
 
     def serve(self) -> None:
-        """Answer one question. What cannot be sent is lost: the hub asks again. Raises whatever is wrong with it."""
+        """Answer one request. An answer that cannot be sent is lost; the control server asks again. Raises errors."""
         asked = receive_question(self._end)
         if asked is not None:
             send(self._end, Answered(asked.number, self._answer(asked.question)))

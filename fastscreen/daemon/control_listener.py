@@ -1,4 +1,4 @@
-"""The control socket's place in the file system: made by the supervisor, so that it outlives the hub that serves it."""
+"""The control socket's place in the file system: made by the supervisor, so that it outlives the control server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ MODE = 0o660
 
 
 class ControlSocket:
-    """A listening socket and its name; None: it has none. `listener` is for the hub; `close` takes the name away.
+    """A listening socket and its name; None: it has none. `listener` is for the control server; `close` removes the
+    name.
 
     awaited: the name that it is to have once it is free; until then it has another one next to that. who: whose rights
     take the name away, as long as the process is root; None: its own.

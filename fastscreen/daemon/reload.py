@@ -314,7 +314,7 @@ def _hand_out(resources: Resources, memory: int, opened: dict[Endpoint, list[soc
     """Give every worker the new settings, and go on when all have them. One that cannot take them is replaced, and so
     is one that does not answer (the supervisor's loop sees to that).
 
-    The hub gets them, too; nobody waits for it.
+    The control server gets them as well; nothing waits for it.
     """
     by = time.monotonic() + RELOAD_SECONDS
     asked = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import mmap
 import socket
 import sys
@@ -50,9 +51,9 @@ class Resources:
     rings: list[memoryview]
     """Events, by worker."""
     rpc_pairs: list[tuple[socket.socket, socket.socket]]
-    """By worker: the hub's end and the worker's. Empty without a hub."""
+    """By worker: the control server's end and the worker's. Empty without a control server."""
     warning_rings: list[memoryview]
-    """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
+    """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the control server's."""
     condition_memory: list[memoryview]
     """Conditions of each process, in the order of `books`."""
     conditions: Conditions
@@ -76,7 +77,7 @@ class Resources:
         """Listening sockets, one for each worker."""
         self.children: list[Child] = []
         """The workers'."""
-        self.control_process = Child("hub")
+        self.control_process = Child("control server")
         self.refresher = Child("allowlist")
         """Where a refresh of the lists takes place, now and then."""
         self.tls: list[Child] = []
@@ -86,7 +87,7 @@ class Resources:
         """Reads renewed keys that only root may read; None: not needed, or not possible."""
         self.control: control_listener.ControlSocket | None = None
         self.metrics: control_listener.ControlSocket | None = None
-        """Where the hub serves /metrics."""
+        """Where the control server serves /metrics."""
         self.user = ""
         """The user that this process becomes; "": it stays as it is."""
         self.inboxes: list[tuple[socket.socket, socket.socket]] = []
@@ -186,6 +187,7 @@ class Resources:
                 warnings.append(f"control.path: {path}: {problem}: no control socket until it is free")
                 self.faults.append((Kind.CONTROL, warnings[-1]))
         if where is not None:
+            importlib.import_module("fastscreen.control.metrics")  # before the rights are dropped that it may take
             self.metrics, problem = self.make_door(Path(where) if isinstance(where, str) else where, user)
             if problem:
                 warnings.append(f"metrics.listen: {where}: {problem}: no metrics until it is free")
@@ -193,7 +195,7 @@ class Resources:
         return warnings
 
     def make_door(self, where: Path | Endpoint, user: str) -> tuple[control_listener.ControlSocket | None, str]:
-        """A socket for the hub, and what is wrong with it."""
+        """A socket for the control server, and what is wrong with it."""
         try:
             if isinstance(where, Endpoint):
                 (listener,) = listen(where, 1, self.key)
@@ -207,7 +209,7 @@ class Resources:
             return None, problem
 
     def retry_sockets(self) -> bool:
-        """Take over what was not free at the start. True: the hub has to be started again to serve it."""
+        """Take over what was not free at the start. True: the control server has to be restarted to serve it."""
         again = False
         path, where = self.config.control.path, self.config.metrics.listen
         if path:

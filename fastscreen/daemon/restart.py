@@ -56,8 +56,8 @@ _PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
 class Inherited(Struct, frozen=True):
-    """A process that goes on. kind: worker, tls or hub. told: to stop. channel: a descriptor; -1: closed, which told it
-    to stop. by: when it is killed (s, monotonic); inf: not yet known.
+    """A process that goes on. kind: worker, tls or control. told: to stop. channel: a descriptor; -1: closed, which
+    told it to stop. by: when it is killed (s, monotonic); inf: not yet known.
     """
 
     kind: str
@@ -70,7 +70,7 @@ class Inherited(Struct, frozen=True):
 
 
 class ServerSocket(Struct, frozen=True):
-    """A socket of the hub's. listener: a descriptor. path, awaited: as in `ControlSocket`; empty = None."""
+    """A socket of the control server's. listener: a descriptor. path, awaited: as in `ControlSocket`; empty = None."""
 
     listener: int
     path: str
@@ -135,7 +135,7 @@ class Former(Child):
         self.take(inherited.pid, socket.socket(fileno=inherited.channel) if inherited.channel >= 0 else None)
         self.expected = sys.maxsize  # its reports are ignored
         self.by = inherited.by
-        if inherited.told or inherited.kind == "hub" or inherited.channel < 0:
+        if inherited.told or inherited.kind == "control" or inherited.channel < 0:
             self.by = min(self.by, time.monotonic() + FORMER_STOP_SECONDS)
 
 
@@ -168,7 +168,7 @@ def replace(resources: Resources) -> None:
     children = [
         *_children("worker", resources.children),
         *_children("tls", resources.tls),
-        *_children("hub", [resources.control_process]),
+        *_children("control", [resources.control_process]),
         *(
             _child(each.kind, each, told=each.told, by=each.by)
             for each in resources.former
@@ -513,7 +513,7 @@ def retire(resources: Resources, now: float) -> None:
                     ipc.send(former.channel, Stop(successor=True))
                     former.told = True
                     former.by = now + FORMER_STOP_SECONDS
-        elif former.kind == "hub" and former.channel is not None:
+        elif former.kind == "control" and former.channel is not None:
             former.leave()  # it ends; callers come again, to its successor
             former.by = now + OTHERS_STOP_SECONDS
     if not any(former.kind == "worker" for former in formers):

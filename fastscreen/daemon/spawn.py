@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import NoReturn, TypeVar
 
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
-from fastscreen.control.server import ControlArgs, Hub
+from fastscreen.control.server import ControlArgs, ControlServer
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
 from fastscreen.process import ipc, signals
@@ -50,7 +51,7 @@ def start_tls(resources: Resources, child: Child) -> None:
 
 
 def start_control(resources: Resources) -> None:
-    """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
+    """Fork the control server. Nothing waits for it: clients are served without it as well. OSError: as above."""
     fork(resources, resources.control_process, lambda theirs: _control_main(resources, theirs))
 
 
@@ -67,6 +68,7 @@ def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int
     with theirs:
         try:
             with resources.oom.for_fork():
+                gc.freeze()  # see Supervisor.run
                 pid = os.fork()
                 if not pid:
                     ours.close()
@@ -203,7 +205,7 @@ def fresh(memory: memoryview) -> Conditions:
 
 
 def close_server_sockets(resources: Resources) -> None:
-    """The sockets that only the hub serves."""
+    """The sockets that only the control server serves."""
     for door in (resources.control, resources.metrics):
         if door is not None:
             door.listener.close()
@@ -216,7 +218,7 @@ def close_keys(resources: Resources) -> None:
 
 
 def _control_main(resources: Resources, theirs: socket.socket) -> int:
-    """What the hub does."""
+    """What the control server does."""
     for group in resources.groups.values():
         close_all(group)
     for ends in resources.inboxes:
@@ -243,4 +245,4 @@ def _control_main(resources: Resources, theirs: socket.socket) -> int:
         heartbeat=resources.heartbeat(resources.control_process),
         reload_state=resources.reload_state,
     )
-    return Hub(resources.config, target, daemon).run()
+    return ControlServer(resources.config, target, daemon).run()

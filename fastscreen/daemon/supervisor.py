@@ -2,8 +2,8 @@
 
 It serves no client and has no threads and no cache, so that hardly anything can befall it; and whatever befalls one
 worker leaves the others alone. One that dies is replaced; until then its clients wait in the socket, which lives on
-here. The TLS processes and the hub, which serves the control socket, are kept alive like a worker. Now and then one
-more is started, which refreshes the lists of [allowlist] and ends.
+here. The TLS processes and the control server are kept alive like a worker. Now and then one more is started, which
+refreshes the lists of [allowlist] and ends.
 
 Its loop waits for signals, reports of children and deadlines, all of them together, and never for one of them alone.
 What takes several steps, such as a reload, is a generator (`forks.Steps`) that the loop resumes. An unexpected
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import math
 import os
 import select
@@ -100,6 +101,10 @@ class Supervisor:
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
+        # Processes share what is in memory before they are forked, as long as none writes to it. Garbage collection
+        # would: it ignores frozen objects.
+        gc.collect()
+        gc.freeze()
         resources = self._resources
         count = policy.worker_count(resources.config)
         privileges.raise_descriptor_limit(
@@ -750,7 +755,7 @@ class Supervisor:
         _kill(late)
 
     def _end_others(self) -> None:
-        """They end when their channels do: the TLS processes pass on the workers' last words, the hub shows the end."""
+        """They end after the workers: TLS processes pass on the last bytes, the control server shows the end."""
         resources = self._resources
         others = [*resources.tls, resources.refresher, resources.control_process, *resources.trials]
         for child in others:

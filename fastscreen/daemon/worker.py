@@ -48,10 +48,10 @@ class WorkerArgs(Struct, frozen=True):
 
     number: from 0; count: how many there are. channel: to the supervisor. mark: shared memory (`cachemark`) that
     says which cache file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of
-    events, which outlives the worker. rpc: where the hub asks. look_over_cache: read the file with a process of
-    its own first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them.
-    crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core
-    works. conditions: of this process.
+    events, which outlives the worker. rpc: where the control server asks. look_over_cache: read the file with a
+    process of its own first. tls: where clients that said STARTTLS go; tls_ready: a byte for each TLS process, 1 while
+    it takes them. crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long
+    as the core works. conditions: of this process.
     """
 
     number: int
@@ -146,7 +146,9 @@ class Worker:
         loop.add_reader(self._args.channel.fileno(), guard("an order of the supervisor", self._ordered))
         if self._args.rpc is not None:
             handler = RequestHandler(self._args.rpc, self._screener, self._cache, self._config.cache.prefix, self._log)
-            loop.add_reader(self._args.rpc.fileno(), guard("a question of the hub", handler.serve, vital=False))
+            loop.add_reader(
+                self._args.rpc.fileno(), guard("a request of the control server", handler.serve, vital=False)
+            )
         self._ask_for_offers(built.offers, self._config)
         if self._args.number == 0:
             self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)

@@ -39,7 +39,7 @@ class WorkerConditions:
         def more(*kinds: str) -> int:
             return sum(events[kind] - self._events[kind] for kind in kinds)
 
-        if more("handed", "continued"):
+        if more("handed_off", "continued"):
             self._failures = 0
             self._conditions.end(Kind.MTA)
         elif failed := more("handoff_failed", "continue_failed"):

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from fastscreen.control import client
+from fastscreen.control.messages import StatusRequest
 from fastscreen.demo import settings
 
 START_SECONDS = 30.0
@@ -147,7 +148,7 @@ class Processes:
     def _await_control(self) -> None:
         for _ in self._waiting("the control socket does not answer"):
             with contextlib.suppress(client.Unreachable):
-                client.ask(self.control, "status")
+                client.ask(self.control, StatusRequest())
                 return
 
     def _last_words(self) -> str:

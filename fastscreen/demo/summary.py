@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 EXPECTED = {
     "connect": "connections",
-    "allowlisted": "of the allow list, handed on at once",
+    "allowlisted": "of the allow list, handed off at once",
     "denylisted": "of the deny list",
     "greet": "made to wait",
     "pregreet": "talked too soon",
@@ -15,10 +15,10 @@ EXPECTED = {
     "non_smtp_command": "spoke HTTP",
     "bare_newline": "ended lines with LF alone",
     "hangup": "left while they were tested",
-    "busy": "turned away by a limit",
+    "busy": "rejected by a limit",
     "passed": "passed every test",
     "cached": "came back and were known",
-    "handed": "handed on to the mail server",
+    "handed_off": "handed off to the mail server",
 }
 """What must appear, and what is said of it."""
 

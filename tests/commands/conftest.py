@@ -1,4 +1,4 @@
-"""A hub for a test, and the command line to ask it."""
+"""A server for a test, and the command line to ask it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from commands.fakehub import FakeHub
+from commands.fakeserver import FakeServer
 from fastscreen.cli import main
 
-Hub = Callable[..., FakeHub]
+Server = Callable[..., FakeServer]
 Ask = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Hub]:
-    """Start a hub with some answers."""
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Start a server with some answers."""
     with ExitStack() as stack:
 
-        def start(answers: dict[str, Any] | None = None, **more: Any) -> FakeHub:
-            return stack.enter_context(FakeHub(tmp_path / "control", answers, **more))
+        def start(answers: dict[str, Any] | None = None, **more: Any) -> FakeServer:
+            return stack.enter_context(FakeServer(tmp_path / "control", answers, **more))
 
         yield start
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from commands.conftest import Ask, Hub
-from commands.fakehub import Error
+from commands.conftest import Ask, Server
+from commands.fakeserver import Error
 
 NOW = 1763848061.0
-STAMPS = {"pregreet": NOW + 3600, "dnsbl": NOW - 60, "pipelining": "never", "bare_newline": "disabled"}
-ENTRY = {"address": "192.0.2.1", "stamps": STAMPS}
+STAMPS = {"pregreet": NOW + 3600, "dnsbl": NOW - 60, "pipelining": "new", "bare_newline": "disabled"}
+ENTRY = {"address": "192.0.2.1", "passed_until": STAMPS}
 
 
 @pytest.fixture(autouse=True)
@@ -22,64 +22,66 @@ def greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: NOW)
 
 
-def test_get(hub: Hub, ask: Ask) -> None:
-    daemon = hub({"cache.get": ENTRY})
+def test_get(server: Server, ask: Ask) -> None:
+    daemon = server({"cache.get": ENTRY})
     code, printed, _ = ask("cache", "get", "192.0.2.1")
     assert code == 0
     assert printed.splitlines() == [
         "192.0.2.1",
         "  pregreet          passed, valid until 2025-11-22 22:47:41 (1 h more)",
         "  dnsbl             expired 2025-11-22 21:46:41 (1 min ago)",
-        "  pipelining        never passed",
+        "  pipelining        not passed yet",
         "  bare_newline      disabled",
     ]
     assert json.loads(ask("cache", "get", "192.0.2.1", "--json")[1]) == ENTRY
     assert daemon.asked[0] == {"do": "cache.get", "address": "192.0.2.1"}
 
 
-def test_get_of_one_that_is_not_there(hub: Hub, ask: Ask) -> None:
-    hub({"cache.get": None})
+def test_get_of_one_that_is_not_there(server: Server, ask: Ask) -> None:
+    server({"cache.get": None})
     assert ask("cache", "get", "2001:DB8::1") == (1, "", "2001:db8::1 is not in the cache\n")
 
 
 def pages(request: dict[str, Any]) -> dict[str, Any]:
     """Three entries, two a page."""
     all_entries = [{**ENTRY, "address": f"192.0.2.{number}"} for number in (1, 2, 3)]
-    rest = [entry for entry in all_entries if str(entry["address"]) > request["after"]]
+    rest = [entry for entry in all_entries if str(entry["address"]) > request.get("after", "")]
     return {"entries": rest[:2], "more": len(rest) > 2}
 
 
-def test_list_goes_through_all_pages(hub: Hub, ask: Ask) -> None:
-    daemon = hub({"cache.list": pages})
+def test_list_goes_through_all_pages(server: Server, ask: Ask) -> None:
+    daemon = server({"cache.list": pages})
     code, printed, _ = ask("cache", "list", "192.0.2.0/24")
     assert code == 0
     assert printed.splitlines() == [
-        f"192.0.2.{number}        1 valid, the first (pregreet) for 1 h, 1 expired" for number in (1, 2, 3)
+        f"192.0.2.{number}        1 valid pass, pregreet expires first, in 1 h, 1 expired" for number in (1, 2, 3)
     ]
-    assert [(asked["prefix"], asked["after"]) for asked in daemon.asked] == [
+    assert [(asked["prefix"], asked.get("after", "")) for asked in daemon.asked] == [
         ("192.0.2.0/24", ""),
         ("192.0.2.0/24", "192.0.2.2"),
     ]
 
 
-def test_what_is_exported_can_be_imported(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    daemon = hub({"cache.list": pages, "cache.import": lambda request: {"stored": len(request["entries"])}})
+def test_what_is_exported_can_be_imported(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = server({"cache.list": pages, "cache.import": lambda request: {"stored": len(request["entries"])}})
     exported = ask("cache", "export")[1]
     assert exported == ask("cache", "list", "--json")[1]
     assert len(exported.splitlines()) == 3
     monkeypatch.setattr("sys.stdin", io.StringIO(exported + "\n"))
-    assert ask("cache", "import") == (0, "", "3 of 3 stored\n")
-    assert daemon.asked[-1]["entries"] == [{"address": f"192.0.2.{number}", "stamps": STAMPS} for number in (1, 2, 3)]
+    assert ask("cache", "import") == (0, "", "3 of 3 entries stored\n")
+    assert daemon.asked[-1]["entries"] == [
+        {"address": f"192.0.2.{number}", "passed_until": STAMPS} for number in (1, 2, 3)
+    ]
 
 
-def test_many_are_imported_in_frames_of_their_size(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub of the tests refuses a frame of more than 64 KiB."""
-    daemon = hub({"cache.import": lambda request: {"stored": len(request["entries"])}})
+def test_many_are_imported_in_frames_of_their_size(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of the tests refuses a frame of more than 64 KiB."""
+    daemon = server({"cache.import": lambda request: {"stored": len(request["entries"])}})
     names = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline")
-    one = {"stamps": dict.fromkeys(names, NOW)}
+    one = {"passed_until": dict.fromkeys(names, NOW)}
     lines = [json.dumps({"address": f"2001:db8::{number:x}:ffff:ffff:ffff:ffff", **one}) for number in range(1, 502)]
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines)))
-    assert ask("cache", "import") == (0, "", "501 of 501 stored\n")
+    assert ask("cache", "import") == (0, "", "501 of 501 entries stored\n")
     assert [len(asked["entries"]) for asked in daemon.asked] == [200, 200, 101]
 
 
@@ -87,30 +89,30 @@ def test_many_are_imported_in_frames_of_their_size(hub: Hub, ask: Ask, monkeypat
     ("line", "why"),
     [
         ("{", "line 2: "),
-        ('{"address": "192.0.2.999", "stamps": {}}', "IPv4 or IPv6 network"),
-        ('{"address": "192.0.2.1"}', "stamps"),
-        ('{"address": "192.0.2.1", "stamps": {"pregreet": "soon"}}', '"never" or "disabled"'),
-        ('{"address": "192.0.2.1", "stamps": {"pregreet": []}}', "got `array`"),
-        ('{"address": "\\u001b[2J", "stamps": {}}', "line 2: "),
+        ('{"address": "192.0.2.999", "passed_until": {}}', "IPv4 or IPv6 network"),
+        ('{"address": "192.0.2.1"}', "passed_until"),
+        ('{"address": "192.0.2.1", "passed_until": {"pregreet": "soon"}}', '"new" or "disabled"'),
+        ('{"address": "192.0.2.1", "passed_until": {"pregreet": []}}', "got `array`"),
+        ('{"address": "\\u001b[2J", "passed_until": {}}', "line 2: "),
         (" " * 5000 + "1", "longer than"),
     ],
 )
 def test_one_bad_line_and_nothing_is_imported(
-    line: str, why: str, hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch
+    line: str, why: str, server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon = hub()
+    daemon = server()
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{json.dumps(ENTRY)}\n{line}\n"))
     code, printed, said = ask("cache", "import")
     assert (code, printed, daemon.asked) == (1, "", [])
-    assert said.endswith("; nothing is imported\n")
+    assert said.endswith("; nothing was imported\n")
     assert "line 2: " in said
     assert why in said
     assert said[:-1].isprintable()
 
 
-def test_delete(hub: Hub, ask: Ask) -> None:
-    daemon = hub({"cache.delete": {"deleted": 1234}})
-    assert ask("cache", "delete", "192.0.2.0/24")[1] == "1,234 deleted\n"
+def test_delete(server: Server, ask: Ask) -> None:
+    daemon = server({"cache.delete": {"deleted": 1234}})
+    assert ask("cache", "delete", "192.0.2.0/24")[1] == "1,234 entries deleted\n"
     ask("cache", "delete", "192.0.2.7")
     ask("cache", "delete", "192.0.2.8/32")
     assert daemon.asked == [
@@ -120,8 +122,8 @@ def test_delete(hub: Hub, ask: Ask) -> None:
     ]
 
 
-def test_delete_without_the_right(hub: Hub, ask: Ask) -> None:
-    hub({"cache.delete": Error("cache.delete: only root and postfix may")})
+def test_delete_without_the_right(server: Server, ask: Ask) -> None:
+    server({"cache.delete": Error("cache.delete: only root and postfix may")})
     assert ask("cache", "delete", "192.0.2.1") == (1, "", "fastscreen: cache.delete: only root and postfix may\n")
 
 
@@ -133,7 +135,7 @@ def test_what_is_no_address(words: list[str], ask: Ask, capsys: pytest.CaptureFi
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_stats(hub: Hub, ask: Ask) -> None:
+def test_stats(server: Server, ask: Ask) -> None:
     stats = {
         "path": "/var/lib/fastscreen/cache",
         "entries": 55000,
@@ -144,13 +146,13 @@ def test_stats(hub: Hub, ask: Ask) -> None:
         "misses": 30,
         "expiring": [{"within": 0.0, "entries": 3}, {"within": 3600.0, "entries": 120}],
     }
-    hub({"cache.stats": stats})
+    server({"cache.stats": stats})
     assert ask("cache", "stats")[1].splitlines() == [
         "file      /var/lib/fastscreen/cache",
         "entries   55,000",
         "size      9.0 MB of at most 64.0 MB",
-        "look-ups  200, 85.0 % found",
-        "expiring  3 already",
-        "expiring  120 within 1 h",
+        "lookups   200, 85.0 % found",
+        "expiry    3 have expired",
+        "expiry    120 expire within 1 h",
     ]
     assert json.loads(ask("cache", "stats", "--json")[1]) == stats

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from commands.conftest import Ask, Hub
+from commands.conftest import Ask, Server
 
 EVENT: dict[str, Any] = {
     "worker": 1,
@@ -32,12 +32,12 @@ def greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
     time.tzset()
 
 
-def test_lines_and_marks_until_the_daemon_stops(hub: Hub, ask: Ask) -> None:
+def test_lines_and_marks_until_the_daemon_stops(server: Server, ask: Ask) -> None:
     listed = {**EVENT, "kind": "listed", "session": 0, "port": 0, "list": "dq.example", "number": None, "failed": []}
-    daemon = hub(batches=[([EVENT], 0), ([{**listed, "text": b"127.0.0.2"}], 1700)])
+    daemon = server(batches=[([EVENT], 0), ([{**listed, "text": b"127.0.0.2"}], 1700)])
     code, printed, said = ask("events", "--filter=192.0.2.0/24", "--recent", "5")
     assert printed.splitlines() == [
-        '21:47:41.204 192.0.2.1:51234       pregreet         11 octets "EHLO \\033]0;x\\a[red]\\r\\n" [pregreet]',
+        '21:47:41.204 192.0.2.1:51234       pregreet         11 bytes "EHLO \\033]0;x\\a[red]\\r\\n" [pregreet]',
         "--- 1,700 events lost ---",
         '21:47:41.204 192.0.2.1             listed           dq.example "127.0.0.2"',
     ]
@@ -46,21 +46,21 @@ def test_lines_and_marks_until_the_daemon_stops(hub: Hub, ask: Ask) -> None:
     assert daemon.asked == [{"do": "events", "filter": "192.0.2.0/24", "rate": 2000, "recent": 5}]
 
 
-def test_json_lines(hub: Hub, ask: Ask) -> None:
-    hub(batches=[([EVENT], 3)])
+def test_json_lines(server: Server, ask: Ask) -> None:
+    server(batches=[([EVENT], 3)])
     lines = [json.loads(line) for line in ask("events", "--json")[1].splitlines()]
     assert lines == [{"lost": 3}, {**EVENT, "text": "EHLO \\033]0;x\\a[red]\\r\\n"}]
 
 
-def test_it_ends_after_so_many(hub: Hub, ask: Ask) -> None:
-    hub(batches=[([EVENT, EVENT], 0), ([EVENT, EVENT], 0)])
+def test_it_ends_after_so_many(server: Server, ask: Ask) -> None:
+    server(batches=[([EVENT, EVENT], 0), ([EVENT, EVENT], 0)])
     code, printed, said = ask("events", "--count", "3")
     assert (code, len(printed.splitlines()), said) == (0, 3, "")
 
 
-@pytest.mark.parametrize("kind", ["greet", "handed", "hangup", "disconnect"])
-def test_durations(kind: str, hub: Hub, ask: Ask) -> None:
-    hub(batches=[([{**EVENT, "kind": kind, "number": 2.3456, "text": b"", "failed": []}], 0)])
+@pytest.mark.parametrize("kind", ["greet", "handed_off", "hangup", "disconnect"])
+def test_durations(kind: str, server: Server, ask: Ask) -> None:
+    server(batches=[([{**EVENT, "kind": kind, "number": 2.3456, "text": b"", "failed": []}], 0)])
     assert ask("events", "--count", "1")[1].endswith(f" {kind:<16} 2.35 s\n")
 
 
@@ -72,8 +72,8 @@ def test_durations(kind: str, hub: Hub, ask: Ask) -> None:
             "timeout dq.example",
         ),
         ({"kind": "passed", "number": "old"}, "old"),
-        ({"kind": "limit", "number": "time"}, "time"),
-        ({"kind": "handed", "number": 0.00042}, "0.4 ms"),
+        ({"kind": "command_limit", "number": "time"}, "time"),
+        ({"kind": "handed_off", "number": 0.00042}, "0.4 ms"),
         ({"kind": "rank", "number": 5}, "5"),
         ({"kind": "stress_on", "session": 0, "port": 0, "address": "", "stage": None, "number": 117}, "117"),
         ({"kind": "command", "number": None, "text": b"QUIT\r"}, '"QUIT\\r"'),
@@ -81,15 +81,15 @@ def test_durations(kind: str, hub: Hub, ask: Ask) -> None:
         ({"kind": "dialogue", "number": None}, ""),
     ],
 )
-def test_what_each_kind_tells(change: dict[str, Any], particulars: str, hub: Hub, ask: Ask) -> None:
-    hub(batches=[([{**EVENT, "text": None, "failed": [], **change}], 0)])
+def test_what_each_kind_tells(change: dict[str, Any], particulars: str, server: Server, ask: Ask) -> None:
+    server(batches=[([{**EVENT, "text": None, "failed": [], **change}], 0)])
     code, printed, _ = ask("events", "--count", "1")
     assert code == 0
     assert printed.rstrip("\n")[52:].strip() == particulars
 
 
-def test_events_that_are_none(hub: Hub, ask: Ask) -> None:
-    hub(batches=[([{"time": [], "kind": b"\x1b"}], 0)])
+def test_events_that_are_none(server: Server, ask: Ask) -> None:
+    server(batches=[([{"time": [], "kind": b"\x1b"}], 0)])
     code, printed, said = ask("events")
     assert (code, printed) == (1, "")
     assert "not fastscreen's protocol" in said

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from commands.conftest import Ask, Hub
+from commands.conftest import Ask, Server
 from fastscreen.cli.explain import VERDICTS
 from fastscreen.control import verdict
 
@@ -23,23 +23,30 @@ LISTED: dict[str, Any] = {
     "steps": [
         {"step": "access", "text": "access.list does not decide"},
         {"step": "cache", "text": "no longer valid: pregreet, dnsbl"},
-        {"step": "greet", "text": "greet wait: 6 s of silence, 2 lists are asked"},
+        {"step": "greet", "text": "greet wait: 6 s of silence, 2 lists are queried"},
         {"step": "dnsbl", "text": "score 5 reaches dnsbl.threshold 3"},
-        {"step": "dialogue", "text": "greeted by the dummy engine, and every recipient is refused"},
+        {"step": "dialogue", "text": "dummy SMTP engine: every recipient is rejected"},
     ],
     "cache": {
-        "pregreet": {"until": NOW - 3600, "valid": False, "on": True},
-        "dnsbl": {"until": "never", "valid": False, "on": True},
-        "bare_newline": {"until": NOW + 3600, "valid": True, "on": False},
+        "pregreet": {"until": NOW - 3600, "valid": False, "enabled": True},
+        "dnsbl": {"until": "new", "valid": False, "enabled": True},
+        "bare_newline": {"until": NOW + 3600, "valid": True, "enabled": False},
     },
     "lists": [
-        {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 5, "took": 0.01, "kept": None},
+        {
+            "list": "dq.example",
+            "state": "listed",
+            "answers": ["127.0.0.2"],
+            "weight": 5,
+            "seconds": 0.01,
+            "cached": None,
+        },
         {
             "list": "allow.example",
             "state": "failed",
             "answers": [],
             "weight": 0,
-            "kept": {"state": "not listed", "answers": []},
+            "cached": {"state": "not_listed", "answers": []},
         },
     ],
     "score": 5,
@@ -53,52 +60,52 @@ def greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time", lambda: NOW)
 
 
-def test_in_the_order_of_decision(hub: Hub, ask: Ask) -> None:
-    daemon = hub({"explain": LISTED})
+def test_in_the_order_of_decision(server: Server, ask: Ask) -> None:
+    daemon = server({"explain": LISTED})
     code, printed, _ = ask("explain", "192.0.2.1")
     assert code == 0
     assert (
         printed
         == """\
-192.0.2.1: refused for good
-  it is told: 550 5.7.1 Service unavailable; client [192.0.2.1] blocked using dq.example
+192.0.2.1: rejected
+  final reply: 550 5.7.1 Service unavailable; client [192.0.2.1] blocked using dq.example
 
 access    access.list does not decide
 cache     no longer valid: pregreet, dnsbl
           pregreet          expired 2025-11-22 20:47:41 (1 h ago)
-          dnsbl             never passed
-          bare_newline      passed, valid until 2025-11-22 22:47:41 (1 h more); the test is off
-greet     greet wait: 6 s of silence, 2 lists are asked
+          dnsbl             not passed yet
+          bare_newline      passed, valid until 2025-11-22 22:47:41 (1 h more); the test is disabled
+greet     greet wait: 6 s of silence, 2 lists are queried
 dnsbl     score 5 reaches dnsbl.threshold 3
           dq.example                  listed 127.0.0.2, +5
-          allow.example               failed; what counts is the answer still kept: not listed
-dialogue  greeted by the dummy engine, and every recipient is refused
+          allow.example               failed; fastscreen uses the earlier answer: not listed
+dialogue  dummy SMTP engine: every recipient is rejected
 """
     )
     assert daemon.asked == [{"do": "explain", "address": "192.0.2.1"}]
 
 
-def test_a_list_that_is_out_is_told_as_that(hub: Hub, ask: Ask) -> None:
+def test_a_list_that_is_out_is_told_as_that(server: Server, ask: Ask) -> None:
     """Else a score of 0 stands above a list that has the client."""
-    out = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counts": False}
-    hub({"explain": {**LISTED, "lists": [{**out, "kept": {"state": "not listed", "answers": []}}]}})
-    said = "listed 127.0.0.2; the list is out: it is not asked for clients and ignored"
+    out = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counted": False}
+    server({"explain": {**LISTED, "lists": [{**out, "cached": {"state": "not_listed", "answers": []}}]}})
+    said = "listed 127.0.0.2; the list is disabled: it is not queried for clients, and ignored"
     assert f"          dq.example                  {said}\n" in ask("explain", "192.0.2.1")[1]
 
 
-def test_a_suspect_list_is_told_as_that(hub: Hub, ask: Ask) -> None:
-    suspect = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counts": False}
-    hub({"explain": {**LISTED, "lists": [{**suspect, "suspect": True, "kept": None}]}})
+def test_a_suspect_list_is_told_as_that(server: Server, ask: Ask) -> None:
+    suspect = {"list": "dq.example", "state": "listed", "answers": ["127.0.0.2"], "weight": 0, "counted": False}
+    server({"explain": {**LISTED, "lists": [{**suspect, "suspect": True, "cached": None}]}})
     said = "listed 127.0.0.2; the list is suspect: clients that it lists are deferred until it has been probed"
     assert f"          dq.example                  {said}\n" in ask("explain", "192.0.2.1")[1]
 
 
-def test_what_was_not_looked_at_is_told_as_that(hub: Hub, ask: Ask) -> None:
-    steps = [{"step": "access", "text": "permit_mynetworks: permit"}, {"step": "handoff", "text": "handed on at once"}]
-    hub({"explain": {**LISTED, "verdict": "allowlisted", "reply": None, "steps": steps, "cache": None}})
+def test_what_was_not_looked_at_is_told_as_that(server: Server, ask: Ask) -> None:
+    steps = [{"step": "access", "text": "permit_mynetworks: permit"}, {"step": "handoff", "text": "handed off at once"}]
+    server({"explain": {**LISTED, "verdict": "allowlisted", "reply": None, "steps": steps, "cache": None}})
     printed = ask("explain", "192.0.2.1")[1].splitlines()
-    assert printed[0] == "192.0.2.1: handed on at once, untested"
-    assert printed[4] == "dnsbl     not looked at in this case; it would be:"
+    assert printed[0] == "192.0.2.1: handed off to the mail server at once, untested"
+    assert printed[4] == "dnsbl     not used in this case; its content:"
     assert printed[5].endswith("listed 127.0.0.2, +5")
     assert not any(line.startswith("cache") for line in printed)
 
@@ -112,14 +119,14 @@ def test_every_verdict_has_words() -> None:
     assert kinds == set(VERDICTS)
 
 
-def test_the_name_is_shown_where_there_is_one(hub: Hub, ask: Ask) -> None:
-    hub({"explain": {**LISTED, "name": "mx.example.test"}})
-    assert ask("explain", "192.0.2.1")[1].startswith("192.0.2.1 (mx.example.test): refused for good\n")
+def test_the_name_is_shown_where_there_is_one(server: Server, ask: Ask) -> None:
+    server({"explain": {**LISTED, "name": "mx.example.test"}})
+    assert ask("explain", "192.0.2.1")[1].startswith("192.0.2.1 (mx.example.test): rejected\n")
 
 
-def test_json_and_a_verdict_of_tomorrow(hub: Hub, ask: Ask) -> None:
+def test_json_and_a_verdict_of_tomorrow(server: Server, ask: Ask) -> None:
     new = {**LISTED, "verdict": "sent to \x1b[2J"}
-    hub({"explain": new})
+    server({"explain": new})
     assert json.loads(ask("explain", "192.0.2.1", "--json")[1]) == {**new, "verdict": "sent to \\033[2J"}
     assert ask("explain", "192.0.2.1")[1].startswith("192.0.2.1: sent to \\033[2J\n")
 

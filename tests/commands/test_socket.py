@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from commands.conftest import Ask, Hub
-from commands.fakehub import HELLO, Error, FakeHub
+from commands.conftest import Ask, Server
+from commands.fakeserver import HELLO, Error, FakeServer
 from commands.test_status import STATUS
 from fastscreen.cli import control_socket, main, tui
 from fastscreen.control import client
@@ -36,9 +36,9 @@ def failure(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 def test_the_configuration_names_the_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "fastscreen.toml").write_text(f'[control]\npath = "{tmp_path}/other"\n')
-    with FakeHub(tmp_path / "other", {"status": STATUS}) as hub:
+    with FakeServer(tmp_path / "other", {"status": STATUS}) as server:
         assert main(["status", "-c", str(tmp_path / "fastscreen.toml")]) == 0
-    assert hub.asked == [{"do": "status"}]
+    assert server.asked == [{"do": "status"}]
     assert "mx.example.test" in capsys.readouterr().out
 
 
@@ -51,9 +51,9 @@ def test_without_an_option_the_usual_places_are_looked_at(
     code, said = failure(capsys, "status")
     assert code == 1
     assert f"{tmp_path}/first or {tmp_path}/fastscreen/control" in said
-    with FakeHub(tmp_path / "fastscreen/control", {"status": STATUS}) as built_in:
+    with FakeServer(tmp_path / "fastscreen/control", {"status": STATUS}) as built_in:
         assert main(["status"]) == 0
-        with FakeHub(tmp_path / "first", {"status": STATUS}) as system:
+        with FakeServer(tmp_path / "first", {"status": STATUS}) as system:
             assert main(["status"]) == 0
     assert len(built_in.asked) == len(system.asked) == 1
 
@@ -64,13 +64,13 @@ def test_the_usual_configuration_names_the_socket(
     """Not the built-in one, though somebody is there."""
     monkeypatch.setattr(client, "DEFAULT_PATH", str(tmp_path / "first"))
     usual_file.write_text(f'[control]\npath = "{tmp_path}/other"\n')
-    with FakeHub(tmp_path / "first", {"status": STATUS}) as built_in:
-        with FakeHub(tmp_path / "other", {"status": STATUS}) as hub:
+    with FakeServer(tmp_path / "first", {"status": STATUS}) as built_in:
+        with FakeServer(tmp_path / "other", {"status": STATUS}) as server:
             assert main(["status"]) == 0
         capsys.readouterr()
         code, said = failure(capsys, "status")
-        assert (code, f"{tmp_path}/other: nobody answers" in said) == (1, True)
-    assert (len(hub.asked), len(built_in.asked)) == (1, 0)
+        assert (code, f"{tmp_path}/other: connection refused" in said) == (1, True)
+    assert (len(server.asked), len(built_in.asked)) == (1, 0)
 
 
 def test_a_usual_configuration_that_is_not_for_us_is_as_good_as_none(
@@ -79,9 +79,9 @@ def test_a_usual_configuration_that_is_not_for_us_is_as_good_as_none(
     monkeypatch.setattr(client, "DEFAULT_PATH", str(tmp_path / "first"))
     usual_file.write_text(f'[control]\npath = "{tmp_path}/other"\n')
     monkeypatch.setattr(os, "access", lambda path, mode: path != usual_file)
-    with FakeHub(tmp_path / "first", {"status": STATUS}) as hub:
+    with FakeServer(tmp_path / "first", {"status": STATUS}) as server:
         assert main(["status"]) == 0
-    assert len(hub.asked) == 1
+    assert len(server.asked) == 1
 
 
 def test_the_view_has_the_same_rule(
@@ -104,8 +104,8 @@ def test_the_view_has_the_same_rule(
         code, said = failure(capsys, "tui", *words)
         assert code == 1
         assert said == (
-            f"fastscreen: {first}: there is no such socket; is fastscreen running? "
-            "(another one: --socket PATH or -c FILE)\n"
+            f"fastscreen: {first}: no such socket; is fastscreen running? "
+            "(to choose another socket: --socket PATH or -c FILE)\n"
         )
     with monkeypatch.context() as patch:
         patch.setattr(tui, "look", stopped)
@@ -113,7 +113,7 @@ def test_the_view_has_the_same_rule(
             assert main(["tui", *words]) == 130
     assert shown == [[first], [first, second], [first, second]]
     monkeypatch.setattr("sys.stdin", io.StringIO())
-    with FakeHub(tmp_path / "second"):
+    with FakeServer(tmp_path / "second"):
         code, said = failure(capsys, "tui", *files)
         assert (code, "needs a terminal" in said) == (2, True)
 
@@ -161,11 +161,11 @@ def test_operators_are_not_locked_out_by_a_broken_file(
         case _:
             file.write_bytes(BROKEN[which].replace("PATH", str(socket_)).encode("latin-1"))
     words = () if usual else ("-c", str(file))
-    with FakeHub(socket_, {"status": STATUS, "bypass": {"until": 1e9}}) as hub:
+    with FakeServer(socket_, {"status": STATUS, "bypass": {"until": 1e9}}) as server:
         assert main(["bypass", "on", "--for", "1m", *words]) == 0
         said = capsys.readouterr().err
         assert main(["status", *words]) == 0
-    assert [one["do"] for one in hub.asked] == ["bypass", "status"]
+    assert [one["do"] for one in server.asked] == ["bypass", "status"]
     if not (usual and which == "missing"):
         (note,) = [line for line in said.splitlines() if "note" in line]
         assert note.startswith(f"fastscreen: note: {file}: ")
@@ -173,21 +173,21 @@ def test_operators_are_not_locked_out_by_a_broken_file(
         assert str(socket_) in note
 
 
-def test_with_a_socket_named_no_file_is_read(hub: Hub, ask: Ask, usual_file: Path) -> None:
+def test_with_a_socket_named_no_file_is_read(server: Server, ask: Ask, usual_file: Path) -> None:
     usual_file.write_text("=")
-    hub({"bypass": {"until": 0.0}})
-    assert ask("bypass", "off") == (0, "bypass is off: clients are tested\n", "")
+    server({"bypass": {"until": 0.0}})
+    assert ask("bypass", "off") == (0, "The bypass is off: clients are tested.\n", "")
 
 
 def test_nobody_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["status"], ["events"], ["cache", "stats"], ["bypass", "off"]):
         code, said = failure(capsys, *command, "--socket", str(tmp_path / "none"))
         assert code == 1
-        assert "there is no such socket" in said
+        assert "no such socket" in said
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left"))
     code, said = failure(capsys, "status", "--socket", str(tmp_path / "left"))
-    assert (code, "nobody answers" in said) == (1, True)
+    assert (code, "connection refused" in said) == (1, True)
 
 
 # Root may do all, so it becomes somebody else first; only then, as others may not be able to read this source tree.
@@ -207,28 +207,28 @@ def test_no_permission(mode: int, allowed: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="fastscreen-commands-") as made:
         folder = Path(made)
         folder.chmod(0o755)
-        with FakeHub(folder / "control", {"status": STATUS}) as hub:
-            hub.path.chmod(mode)
-            asked = [sys.executable, "-c", _AS_NOBODY, str(hub.path)]
+        with FakeServer(folder / "control", {"status": STATUS}) as server:
+            server.path.chmod(mode)
+            asked = [sys.executable, "-c", _AS_NOBODY, str(server.path)]
             done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
     if allowed:
         assert (done.returncode, done.stderr) == (0, "")
         assert "mx.example.test" in done.stdout
     else:
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(f"fastscreen: {hub.path}: no permission; ")
+        assert done.stderr.startswith(f"fastscreen: {server.path}: no permission; ")
         assert done.stderr.count("\n") == 1
 
 
-def test_another_protocol(hub: Hub, ask: Ask) -> None:
-    hub({"status": STATUS}, hello={**HELLO, "protocol": 2})
+def test_another_protocol(server: Server, ask: Ask) -> None:
+    server({"status": STATUS}, hello={**HELLO, "protocol": 2})
     code, _, said = ask("status")
     assert code == 1
     assert "protocol version 2" in said
 
 
-def test_an_answer_that_is_none(hub: Hub, ask: Ask) -> None:
-    hub({"status": {"time": "soon"}, "cache.get": [1, 2, 3]})
+def test_an_answer_that_is_none(server: Server, ask: Ask) -> None:
+    server({"status": {"time": "soon"}, "cache.get": [1, 2, 3]})
     for words in (["status"], ["cache", "get", "192.0.2.1"]):
         code, printed, said = ask(*words)
         assert (code, printed) == (1, "")
@@ -236,7 +236,7 @@ def test_an_answer_that_is_none(hub: Hub, ask: Ask) -> None:
         assert said.count("\n") == 1
 
 
-def test_an_error_is_told_in_the_daemons_words_and_a_filters_is_wrong_usage(hub: Hub, ask: Ask) -> None:
-    hub({"cache.stats": Error("no cache\x1b[2J"), "events": Error("filter: score>: a number is missing")})
+def test_an_error_is_told_in_the_daemons_words_and_a_filters_is_wrong_usage(server: Server, ask: Ask) -> None:
+    server({"cache.stats": Error("no cache\x1b[2J"), "events": Error("filter: score>: a number is missing")})
     assert ask("cache", "stats") == (1, "", "fastscreen: no cache\\033[2J\n")
     assert ask("events", "--filter=score>") == (2, "", "fastscreen: filter: score>: a number is missing\n")

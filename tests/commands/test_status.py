@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from commands.conftest import Ask, Hub
+from commands.conftest import Ask, Server
 from fastscreen import format
 from fastscreen.cli import status
 from fastscreen.control.messages import Status
@@ -21,12 +21,12 @@ WORKER = {
     "tls": 2,
     "clients": 70,
     "accepted": 12345,
-    "handed": 9000,
+    "handed_off": 9000,
     "stress": False,
     "accepting": True,
-    "stages": {"greet": 50, "dialogue": 20, "mta": 7, "handed": 3},
-    "dns": {"asked": 640, "answered": 600, "timed_out": 30, "ignored": 1, "in_flight": 10, "kept": 5},
-    "lost_log_lines": 0,
+    "stages": {"greet": 50, "dialogue": 20, "queued": 7, "handoff": 3},
+    "dns": {"queries": 640, "answers": 600, "timeouts": 30, "ignored_packets": 1, "in_flight": 10, "cached": 5},
+    "log_lines_lost": 0,
     "rss": 25_000_000,
     "cpu": 12.5,
 }
@@ -38,8 +38,8 @@ STATUS: dict[str, Any] = {
     "pid": 4711,
     "bypass_until": None,
     "limits": {"pre_queue": 1000, "post_queue": 100, "client_connection_count": 50},
-    "counts": {"connect": 24690, "cached": 17000, "pregreet": 1234, "passed": 400, "handed": 18000}
-    | {"turned_away": 1931, "rank": 500, "listed": 1300},
+    "counts": {"connect": 24690, "cached": 17000, "pregreet": 1234, "passed": 400, "handed_off": 18000}
+    | {"rejected": 1931, "rank": 500, "listed": 1300},
     "workers": [WORKER, {**WORKER, "number": 2, "pid": 4713}],
     "cache": {"path": "/var/lib/fastscreen/cache", "entries": 55000, "size": 9_000_000, "hits": 170, "misses": 30},
     "lists": 8,
@@ -47,19 +47,20 @@ STATUS: dict[str, Any] = {
 }
 
 
-def test_it_is_readable_in_80_columns(hub: Hub, ask: Ask) -> None:
-    hub({"status": STATUS})
+def test_it_is_readable_in_80_columns(server: Server, ask: Ask) -> None:
+    server({"status": STATUS})
     code, printed, _ = ask("status")
     assert code == 0
     assert all(len(line) <= 80 for line in printed.splitlines()), printed
     assert "mx.example.test  fastscreen 0.1.0, process 4711, up 1 h, 2 workers" in printed
-    assert "turned away 1,931" in printed
-    assert "160 held   greet 100   dialogue 40   mta 14   handed 6   in TLS 4" in printed
+    assert "rejected 1,931" in printed
+    assert "160 sessions   greet 100   dialogue 40   queued 14   handoff 6" in printed
+    assert "in TLS 4" in printed
     assert "connect 24,690   cached 17,000" in printed
     assert "clients scored 500   listings 1,300" in printed
-    assert "8 lists   asked 1,280   in flight 20" in printed
+    assert "8 lists   queries 1,280   in flight 20" in printed
     assert "55,000 entries   9.0 MB   hits 85.0 %" in printed
-    assert "     1     4712       80          3      12,345       9,000     12.5  25.0 MB" in printed
+    assert "     1     4712       80           3     12,345       9,000     12.5  25.0 MB" in printed
     assert "\x1b" not in printed
 
 
@@ -70,8 +71,8 @@ def test_large_figures_still_fit() -> None:
     assert max(map(len, status.lines(now, before))) <= 80
 
 
-def test_json_is_the_answer(hub: Hub, ask: Ask) -> None:
-    hub({"status": {**STATUS, "odd": b"\x1b]0;x\x07\xff", "text": "\u202e"}})
+def test_json_is_the_answer(server: Server, ask: Ask) -> None:
+    server({"status": {**STATUS, "odd": b"\x1b]0;x\x07\xff", "text": "\u202e"}})
     code, printed, _ = ask("status", "--json")
     found = json.loads(printed)
     assert code == 0
@@ -85,26 +86,28 @@ def test_json_is_the_answer(hub: Hub, ask: Ask) -> None:
     [
         (
             {"bypass_until": 1763852500.0},
-            "BYPASS: every client is handed on untested, until 2025-11-22 23:01:40 (15 min more)",
+            "BYPASS: every client is handed off untested until 2025-11-22 23:01:40 (15 min more)",
         ),
-        ({"missing": [2]}, "NO ANSWER from worker 2"),
-        ({"workers": [{**WORKER, "stress": True}]}, "STRESS: worker 1"),
+        ({"missing_workers": [2]}, "NO ANSWER: worker 2"),
+        ({"workers": [{**WORKER, "stress": True}]}, "STRESS MODE: worker 1"),
+        ({"missing_workers": [1, 2]}, "NO ANSWER: workers 1, 2"),
+        ({"lists_unhealthy": ["a.test"]}, "DNSBL disabled or suspect: a.test"),
         ({"workers": [{**WORKER, "accepting": False}]}, "NOT ACCEPTING: worker 1"),
-        ({"workers": [{**WORKER, "lost_log_lines": 1200}]}, "LOG: 1,200 lines lost"),
+        ({"workers": [{**WORKER, "log_lines_lost": 1200}]}, "LOG: 1,200 lines lost"),
     ],
 )
 def test_what_must_not_be_overlooked(
-    change: dict[str, Any], warning: str, monkeypatch: pytest.MonkeyPatch, hub: Hub, ask: Ask
+    change: dict[str, Any], warning: str, monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask
 ) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    hub({"status": {**STATUS, **change}})
+    server({"status": {**STATUS, **change}})
     _, printed, _ = ask("status")
     assert sum(line.startswith(warning) for line in printed.splitlines()) == 1
 
 
-def test_a_bypass_that_is_over_is_none(hub: Hub, ask: Ask) -> None:
-    hub({"status": {**STATUS, "bypass_until": STATUS["time"] - 1}})
+def test_a_bypass_that_is_over_is_none(server: Server, ask: Ask) -> None:
+    server({"status": {**STATUS, "bypass_until": STATUS["time"] - 1}})
     assert "BYPASS" not in ask("status")[1]
 
 
@@ -125,7 +128,7 @@ def test_red_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> N
     assert format.red("x", Terminal()) == "x"
 
 
-def test_watching_shows_rates_until_it_is_ended(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_shows_rates_until_it_is_ended(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter(range(2))
 
     def answer(request: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def test_watching_shows_rates_until_it_is_ended(hub: Hub, ask: Ask, monkeypatch:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", pause)
-    hub({"status": answer})
+    server({"status": answer})
     code, printed, _ = ask("status", "--watch", "2.5")
     assert code == 130
     assert pauses == [2.5, 2.5]
@@ -149,12 +152,12 @@ def test_watching_shows_rates_until_it_is_ended(hub: Hub, ask: Ask, monkeypatch:
     assert "connect 150 (25.0/s)" in second
 
 
-def test_watching_as_json_is_one_object_a_line(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_as_json_is_one_object_a_line(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(time, "sleep", stop)
-    hub({"status": STATUS})
+    server({"status": STATUS})
     assert json.loads(ask("status", "--watch", "--json")[1].rstrip("\n").split("\n")[0]) == STATUS
 
 
@@ -183,14 +186,14 @@ def test_spans(seconds: float, text: str) -> None:
 
 def test_sizes() -> None:
     assert [format.size(octets) for octets in (999, 1000, 3_210_000, 5e15)] == [
-        "999 octets",
+        "999 bytes",
         "1.0 kB",
         "3.2 MB",
         "5000.0 TB",
     ]
 
 
-def test_conditions_fit_into_80_columns(hub: Hub, ask: Ask) -> None:
+def test_conditions_fit_into_80_columns(server: Server, ask: Ask) -> None:
     """With start time and remedy, whole."""
     condition = {
         "kind": "config",
@@ -198,7 +201,7 @@ def test_conditions_fit_into_80_columns(hub: Hub, ask: Ask) -> None:
         "text": "configuration not taken over: " + "long " * 40 + "end; the previous configuration stays in use",
         "remedy": "run `fastscreen check`, correct the file, then `fastscreen reload`, " + "and so on " * 9,
     }
-    hub({"status": {**STATUS, "conditions": [condition]}})
+    server({"status": {**STATUS, "conditions": [condition]}})
     _, printed, _ = ask("status")
     assert all(len(line) <= 80 for line in printed.splitlines()), printed
     folded = " ".join(printed.split())

@@ -70,7 +70,7 @@ def test_each_query_of_the_board_has_an_answer(
     lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
     screener = begin(start, place, {"dnsbl": lists, "cache": {"path": str(folder / "cache")}})
     talk(screener)
-    wait_until(lambda: samples(scraped(place)).get(("fastscreen_dnsbl_answered_total", "bl.test")) == 1, "an answer")
+    wait_until(lambda: samples(scraped(place)).get(("fastscreen_dnsbl_answers_total", "bl.test")) == 1, "an answer")
     there = [one for family in text_string_to_metric_families(scraped(place)) for one in family.samples]
     labels = {one.name: set(one.labels) for one in there}
     board = json.loads((ROOT / "contrib/grafana.json").read_text())

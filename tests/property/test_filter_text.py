@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen.control import protocol
+from fastscreen.control import frames, protocol
 from fastscreen.control.filters import compiled
 from fastscreen.control.worker_rpc import Live
 from fastscreen.core import Filter
@@ -73,7 +73,7 @@ def test_a_filter_or_one_line(text: str) -> None:
 def test_a_frame_is_a_request_or_an_error(body: bytes) -> None:
     try:
         request = protocol.request(body)
-    except protocol.FrameError as error:
+    except frames.FrameError as error:
         assert str(error).isprintable()
     else:
         assert isinstance(request.id, int | float)

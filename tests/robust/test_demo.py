@@ -13,6 +13,7 @@ import pytest
 
 from fastscreen.cli import main
 from fastscreen.control.client import ask
+from fastscreen.control.messages import StatusRequest
 from fastscreen.demo import cast, settings, summary
 from fastscreen.demo.stage import Processes
 from robust.harness import COMMAND, TIMEOUT, wait_until
@@ -98,11 +99,11 @@ def asked(capsys: pytest.CaptureFixture[str], stage: Processes, *words: str) -> 
 
 def seen(stage: Processes, kind: str) -> bool:
     stage.check()
-    return bool(ask(stage.control, "status")["counts"].get(kind))
+    return bool(ask(stage.control, StatusRequest()).counts.get(kind))
 
 
 def test_status(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_until(lambda: seen(stage, "handed"), "a client to be handed on")
+    wait_until(lambda: seen(stage, "handed_off"), "a client to be handed off")
     code, printed, _ = asked(capsys, stage, "status")
     assert code == 0
     assert "2 workers" in printed
@@ -125,7 +126,7 @@ def test_events_of_a_client_that_is_expected(stage: Processes, capsys: pytest.Ca
 
 
 def test_events_of_every_kind_can_be_shown(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    for kind in ("cached", "handed", "denylisted", "list_failed", "hangup", "busy"):
+    for kind in ("cached", "handed_off", "denylisted", "list_failed", "hangup", "busy"):
         wait_until(partial(seen, stage, kind), kind)
     code, printed, said = asked(capsys, stage, "events", "--recent", "1000", "--count", "1000")
     assert (code, len(printed.splitlines()), said) == (0, 1000, "")
@@ -155,7 +156,7 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
     stage: Processes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     address = "192.0.2.77"  # nobody in the play: nothing changes it meanwhile
-    stamps = {"pregreet": 4102444800.0, "dnsbl": "never", "pipelining": "disabled"}
+    stamps = {"pregreet": 4102444800.0, "dnsbl": "new", "pipelining": "disabled"}
     lines = tmp_path / "cache.jsonl"
     lines.write_text(json.dumps({"address": address, "stamps": stamps}) + "\n")
     with lines.open() as opened:
@@ -167,7 +168,7 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
 
     wait_until(known, "the imported client")
     entry = json.loads(asked(capsys, stage, "cache", "get", address, "--json")[1])
-    assert entry["stamps"] | stamps == entry["stamps"]
+    assert entry["passed_until"] | stamps == entry["passed_until"]
     assert json.loads(asked(capsys, stage, "cache", "list", "192.0.2.0/24", "--json")[1]) == entry
     exported = asked(capsys, stage, "cache", "export")[1].splitlines()
     assert entry in [json.loads(line) for line in exported]

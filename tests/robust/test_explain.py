@@ -46,15 +46,15 @@ CONFIGURATIONS: list[Map] = [
 VERDICTS: list[set[str]] = [
     {"allowlisted", "cached", "deferred", "denylisted", "passed", "rejected"},
     {"allowlisted", "cached", "deferred", "passed", "rejected"},
-    {"allowlisted", "cached", "deep", "ignored", "passed"},
-    {"allowlisted", "cached", "deep", "deferred", "rejected"},
+    {"allowlisted", "cached", "reconnect", "ignored", "passed"},
+    {"allowlisted", "cached", "reconnect", "deferred", "rejected"},
     {"allowlisted", "dropped", "passed"},
-    {"allowlisted", "bypassed", "deep"},
+    {"allowlisted", "bypassed", "reconnect"},
     {"allowlisted", "cached", "denylisted", "untested"},
     {"allowlisted", "deferred", "rejected", "vetoed"},
     {"allowlisted", "cached", "deferred", "vetoed"},
     {"allowlisted", "cached", "ignored", "passed"},
-    {"allowlisted", "cached", "deep", "passed"},
+    {"allowlisted", "cached", "reconnect", "passed"},
 ]
 """What the situations of each configuration come to; their chance is always the same."""
 
@@ -95,7 +95,7 @@ def stamps(chance: random.Random) -> Map | None:
         return None
     if chance.random() < 0.25:
         return dict.fromkeys(TESTS, now + 3600)
-    return {test: chance.choice([now + 3600, now + 3600, now - 100, "never", "disabled"]) for test in TESTS}
+    return {test: chance.choice([now + 3600, now + 3600, now - 100, "new", "disabled"]) for test in TESTS}
 
 
 def visit(screener: Screener, source: str) -> tuple[str, bytes]:
@@ -132,7 +132,7 @@ def test_agrees(start: Start, folder: Path, dns: FakeDns, mta: FakeMta, number: 
     screener = start(settings_of(configuration, path, folder, dns.endpoint, number))
     with connected(path) as control:
         records = [
-            {"address": source, "stamps": record} for source in sources if (record := stamps(chance)) is not None
+            {"address": source, "passed_until": record} for source in sources if (record := stamps(chance)) is not None
         ]
         assert control.ok("cache.import", entries=records) == {"stored": len(records)}
         if configuration.get("bypass"):
@@ -171,7 +171,7 @@ def compare(screener: Screener, source: str, explained: Map, outcome: str, reply
         return "that it is hung up on"
     if verdict == "vetoed" and not screener.lines("ALLOWLIST VETO" + where):
         return "that it came in where nobody passes"
-    if verdict in ("rejected", "deep", "vetoed") and outcome != "told":
+    if verdict in ("rejected", "reconnect", "vetoed") and outcome != "told":
         return "that the dummy engine talks to it"
     if ("dnsbl" in explained["tests"]) != asked(screener, source, explained):
         return "whether lists are asked"

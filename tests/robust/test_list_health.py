@@ -128,9 +128,9 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     assert not asked & dns.asked.keys(), "a list that is out is not asked for clients"
     with connected(folder / "run" / "control") as control:
         shown = control.ok("dnsbl")["lists"]
-        assert [one["state"] for one in shown] == ["out"] * len(lists) + ["ok"]
-        assert all(one["why"] for one in shown[:-1])
-        assert control.ok("status")["lists_out"] == list(lists)
+        assert [one["state"] for one in shown] == ["disabled"] * len(lists) + ["ok"]
+        assert all(one["reason"] for one in shown[:-1])
+        assert control.ok("status")["lists_unhealthy"] == list(lists)
         explained = control.ok("explain", address="127.10.2.1")
         assert (explained["verdict"], explained["score"]) == ("passed", 0)
         (greet,) = (step["text"] for step in explained["steps"] if step["step"] == "greet")
@@ -216,7 +216,7 @@ def test_all_workers_go_by_it(start: Start, folder: Path, zones: FakeDns, mta: F
         screener.line(r"worker 1 \(process \d+\) was killed")
         assert set(crowd(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
         zones.zones["bl.test"] = well
-        eventually(control, "dnsbl", lambda answer: answer["lists"][0]["state"] != "out")
+        eventually(control, "dnsbl", lambda answer: answer["lists"][0]["state"] != "disabled")
 
 
 def test_probing_can_be_switched_off_and_on(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:

@@ -58,7 +58,7 @@ def samples(text: str) -> Samples:
 
 
 def there(place: str) -> bool:
-    """The daemon's start does not wait for the hub."""
+    """The daemon's start does not wait for the control server."""
     try:
         return ask(place).startswith(b"HTTP/1.0 200")
     except OSError:
@@ -128,7 +128,7 @@ def test_lists_of_one_name(start: Start, place: str, dns: FakeDns) -> None:
         found = samples(scraped(place))
         assert found["fastscreen_dnsbl_up", name] == found["fastscreen_dnsbl_in_score", name] == 1
         return (
-            found["fastscreen_dnsbl_listed_total", name] == 2 and found["fastscreen_dnsbl_asked_total", "c.test"] == 1
+            found["fastscreen_dnsbl_listed_total", name] == 2 and found["fastscreen_dnsbl_queries_total", "c.test"] == 1
         )
 
     wait_until(counted, lambda: scraped(place))

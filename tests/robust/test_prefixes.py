@@ -99,7 +99,7 @@ def test_the_cache_shows_networks(start: Start, folder: Path, mta: FakeMta) -> N
         assert len(control.ok("cache.list", prefix="127.1.0.0/16")["entries"]) == 1
         # What another host has learnt of clients, and of networks.
         learnt = [
-            {"address": address, "stamps": found["stamps"]}
+            {"address": address, "passed_until": found["passed_until"]}
             for address in ("192.0.2.7", "198.51.100.0/24", "2001:db8:1:2::3", "2001:db8:2::/48", "2001:db8:3:4::/64")
         ]
         assert control.ok("cache.import", entries=learnt) == {"stored": 5}
@@ -111,15 +111,15 @@ def test_the_cache_shows_networks(start: Start, folder: Path, mta: FakeMta) -> N
             pages += [entry["address"] for entry in page["entries"]]
             after = pages[-1]
         assert pages == shown
-        assert control.ok("cache.get", address="192.0.2.200")["stamps"] == found["stamps"]
+        assert control.ok("cache.get", address="192.0.2.200")["passed_until"] == found["passed_until"]
         # Nobody is looked up by a network that is wider.
-        wide = {"address": "10.0.0.0/16", "stamps": found["stamps"]}
+        wide = {"address": "10.0.0.0/16", "passed_until": found["passed_until"]}
         assert "10.0.0.0/16 is wider than cache.prefix_ipv4, 24" in control.error("cache.import", entries=[wide])
         # One of them is to be tested again: so are all that share its record.
         assert control.ok("cache.delete", address="127.1.0.55")["deleted"] == 1
         assert control.ok("cache.delete", prefix="2001:db8::/32")["deleted"] == 3
     assert passed(screener, "127.1.0.1") == "NEW"
-    assert re.search(r"deleted 127\.1\.0\.0/24: 1 entries", "\n".join(screener.lines("deleted")))
+    assert re.search(r"deleted 127\.1\.0\.0/24: 1 entry", "\n".join(screener.lines("deleted")))
 
 
 def test_a_change_waits_for_the_next_start(start: Start, folder: Path, mta: FakeMta) -> None:
@@ -197,7 +197,7 @@ def test_a_cache_from_before_is_still_good(start: Start, folder: Path, mta: Fake
     with connected(folder / "run" / "control") as control:
         assert control.ok("explain", address="2001:db8:1:2::1")["verdict"] == "cached"
         assert control.ok("explain", address="2001:db8:1:2::2")["verdict"] == "passed"
-        assert control.ok("cache.get", address="2001:db8:1:2::1")["stamps"]
+        assert control.ok("cache.get", address="2001:db8:1:2::1")["passed_until"]
     assert known6(screener, "2001:db8:1:2::1") == "OLD"
     # From here on the whole /64 has a record; to delete it deletes both.
     wait_until(lambda: known6(screener, "2001:db8:1:2::2") in ("NEW", "OLD"), "a pass of the /64")

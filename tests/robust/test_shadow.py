@@ -79,10 +79,10 @@ def test_listed(start: Start, folder: Path, mta: FakeMta, dns: FakeDns, action: 
         assert [kind for kind in kinds(screener, client) if kind != "addr"] == ["CONNECT", "DNSBL", "SHADOW"]
     with connected(folder / "run" / "control") as control:
         status = control.ok("status")
-        assert (status["mode"], status["counts"]["spared"], status["counts"]["turned_away"]) == ("shadow", 1, 0)
+        assert (status["mode"], status["counts"]["shadow_rejected"], status["counts"]["rejected"]) == ("shadow", 1, 0)
         explained = control.ok("explain", address="127.1.0.1")
         assert (explained["verdict"], explained["reply"]) == ("ignored", None)
-        assert f"shadow mode: it would be told {reply}" in [step["text"] for step in explained["steps"]]
+        assert f"shadow mode: without it, the reply would be {reply}" in [step["text"] for step in explained["steps"]]
 
 
 DEEP_FAILURES = {
@@ -165,7 +165,7 @@ def test_limits(start: Start, folder: Path, mta: FakeMta) -> None:
             assert told(screener, client) == ["421 4.3.2 All screening ports are busy"]
         with connected(folder / "run" / "control") as control:
             counts = control.ok("status")["counts"]
-            assert (counts["busy"], counts["turned_away"], counts["spared"]) == (0, 0, 2)
+            assert (counts["busy"], counts["rejected"], counts["shadow_rejected"]) == (0, 0, 2)
 
 
 def test_a_reload_ends_it(start: Start, mta: FakeMta) -> None:

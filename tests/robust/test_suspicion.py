@@ -176,11 +176,11 @@ def test_explain_says_so(start: Start, folder: Path, dns: FakeDns) -> None:
         screener.line("warning: list bl.test suddenly lists many more clients")
         explained = control.ok("explain", address=LISTED)
         assert (explained["verdict"], explained["reply"]) == ("deferred", UNSURE.decode())
-        assert [(one["counts"], one["suspect"]) for one in explained["lists"]] == [(False, True)]
+        assert [(one["counted"], one["suspect"]) for one in explained["lists"]] == [(False, True)]
         assert "score 0 is below dnsbl.threshold 1; 1 with lists that are suspect" in str(explained["steps"])
         assert control.ok("explain", address="127.1.1.200")["verdict"] == "passed"
         assert control.ok("dnsbl")["lists"][0]["state"] == "suspect"
-        assert control.ok("status")["lists_out"] == ["bl.test"]
+        assert control.ok("status")["lists_unhealthy"] == ["bl.test"]
         with screener.connect(LISTED) as client:
             assert client.read() == UNSURE + b"\r\n"
         screener.line(r"DNSBL UNSURE rank 1 for \[127\.2\.7\.1\]:\d+$")

@@ -195,7 +195,7 @@ class World:
         for pid in map(int, listed):
             with contextlib.suppress(OSError):
                 name = Path(f"/proc/{pid}/comm").read_text().strip()
-                kind = {"tls": "tls", "hub": "control", "control": "control"}.get(name.rpartition("-")[2], "worker")
+                kind = {"tls": "tls", "ctl": "control"}.get(name.rpartition("-")[2], "worker")
                 if kind == "worker" and name.rpartition("-")[2] not in ("fastscreen", "worker"):
                     continue
                 found[pid] = kind

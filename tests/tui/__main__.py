@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tui.hub import Hub
+from tui.server import FakeServer
 from tui.world import World
 
 STEP = 0.25  # s
@@ -16,11 +16,11 @@ async def live(path: Path, seconds: float) -> None:
     """Let time pass as it does, for so long."""
     world = World()
     world.advance(120)
-    async with Hub(path, world) as hub:
+    async with FakeServer(path, world) as server:
         for _ in range(round(seconds / STEP)):
             await asyncio.sleep(STEP)
             world.advance(STEP)
-            hub.push()
+            server.push()
 
 
 if __name__ == "__main__":

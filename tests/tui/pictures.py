@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from fastscreen.control.client import ask
+from fastscreen.control.messages import StoryRequest
 from fastscreen.demo import cast
 from fastscreen.demo.stage import Processes
 from fastscreen.tui.app import Viewer
@@ -39,15 +40,15 @@ async def take(stage: Processes, folder: Path) -> None:
         picture("connections")
         await pilot.resize_terminal(*TALL)
         app.open_story(refused(stage))
-        await seen(pilot, "Time line", "disconnect")
+        await seen(pilot, "Timeline", "disconnect")
         picture("story")
 
 
 def refused(stage: Processes) -> str:
     """A client on several lists that came once, and is gone."""
-    told = [ask(stage.control, "story", address=cast.LISTED.address(number)) for number in range(100)]
-    once = [story for story in told if [event["kind"] for event in story["events"]].count("disconnect") == 1]
-    return str(max(once, key=lambda story: sum(answer["state"] == "listed" for answer in story["lists"]))["address"])
+    told = [ask(stage.control, StoryRequest(cast.LISTED.address(number))) for number in range(100)]
+    once = [story for story in told if [event.kind for event in story.events].count("disconnect") == 1]
+    return max(once, key=lambda story: sum(answer.state == "listed" for answer in story.lists)).address
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from typing import Any
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
-from fastscreen.control.messages import Status, record
+from fastscreen.control.client import record
+from fastscreen.control.messages import Status
 from fastscreen.tui.app import Viewer
-from tui.hub import Hub
+from tui.server import FakeServer
 from tui.world import World
 
 TIMEOUT = 20.0  # s; only a test that fails waits so long
@@ -58,17 +59,17 @@ async def seen(pilot: Pilot[None], *words: str) -> None:
         raise AssertionError(f"{words} not on the screen:\n{text(app)}") from None
 
 
-def remember(app: Viewer, hub: Hub, seconds: int) -> None:
+def remember(app: Viewer, server: FakeServer, seconds: int) -> None:
     """Give the view a past: so many polls of the world, without waiting for them."""
     for _ in range(seconds):
-        hub.world.advance(1.0)
-        app.link._take(record(Status, hub._do_status({})))
+        server.world.advance(1.0)
+        app.link._take(record(Status, server._do_status({})))
 
 
 @asynccontextmanager
-async def viewing(*hubs: Hub, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[Viewer, Pilot[None]]]:
-    """The application on these hubs, connected to the first."""
-    app = Viewer([str(hub.path) for hub in hubs])
+async def viewing(*servers: FakeServer, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[Viewer, Pilot[None]]]:
+    """The application on these servers, connected to the first."""
+    app = Viewer([str(server.path) for server in servers])
     async with app.run_test(size=size, notifications=True) as pilot:
         await until(pilot, lambda: app.link.up)
         yield app, pilot
@@ -77,10 +78,10 @@ async def viewing(*hubs: Hub, size: tuple[int, int] = (80, 24)) -> AsyncIterator
 @asynccontextmanager
 async def front_door(
     folder: Path, world: World | None = None, size: tuple[int, int] = (80, 24), **named: Any
-) -> AsyncIterator[tuple[Viewer, Pilot[None], Hub]]:
-    """One hub with a world of two minutes, and the application on it."""
+) -> AsyncIterator[tuple[Viewer, Pilot[None], FakeServer]]:
+    """One server with a world of two minutes, and the application on it."""
     if world is None:
         world = World()
     world.advance(120)
-    async with Hub(folder / "control", world, **named) as hub, viewing(hub, size=size) as (app, pilot):
-        yield app, pilot, hub
+    async with FakeServer(folder / "control", world, **named) as server, viewing(server, size=size) as (app, pilot):
+        yield app, pilot, server

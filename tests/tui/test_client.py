@@ -1,4 +1,4 @@
-"""The protocol's client against a hub that behaves, and against peers that do not."""
+"""The protocol's client against a server that behaves, and against peers that do not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from fastscreen.control import client
 from fastscreen.control.client import Client, ControlError, Forbidden, Malformed, Refused, Unreachable, ask
-from tui.hub import Hub
+from fastscreen.control.messages import DnsblRequest, EventsRequest, SessionsRequest, StatusRequest, WarningsRequest
 from tui.pilot import driven
+from tui.server import FakeServer
 from tui.world import World
 
 HELLO = {"fastscreen": "0.1.0", "protocol": 1, "rights": ["read"]}
@@ -46,49 +47,49 @@ async def peer(path: Path, says: bytes, then: Callable[[bytes], bytes] = lambda 
 
 @driven
 async def test_request(tmp_path: Path) -> None:
-    async with Hub(tmp_path / "control", World()) as hub:
-        control = await Client.connect(str(hub.path))
-        assert control.hello["hostname"] == "mx1.example.com"
-        sessions = control.request("sessions", filter="", sort="age", limit=5)
-        both = await asyncio.gather(control.request("dnsbl"), sessions)
-        assert both[0]["threshold"] == 3
-        assert both[1]["total"] == 0
-        assert [request["do"] for request in hub.asked] == ["dnsbl", "sessions"]
+    async with FakeServer(tmp_path / "control", World()) as server:
+        control = await Client.connect(str(server.path))
+        assert control.hello.hostname == "mx1.example.com"
+        sessions = control.request(SessionsRequest(sort="age", limit=5))
+        both = await asyncio.gather(control.request(DnsblRequest()), sessions)
+        assert both[0].threshold == 3
+        assert both[1].total == 0
+        assert [request["do"] for request in server.asked] == ["dnsbl", "sessions"]
         await control.close()
         with pytest.raises(Unreachable, match="closed"):
-            await control.request("dnsbl")
+            await control.request(DnsblRequest())
 
 
 @driven
 async def test_error_is_refused(tmp_path: Path) -> None:
-    async with Hub(tmp_path / "control", World()) as hub:
-        control = await Client.connect(str(hub.path))
+    async with FakeServer(tmp_path / "control", World()) as server:
+        control = await Client.connect(str(server.path))
         with pytest.raises(Refused, match=r"^filter: score>: a number is missing"):
-            await control.request("sessions", filter="score>", sort="age", limit=5)
+            await control.request(SessionsRequest("score>", "age", 5))
         with pytest.raises(Refused, match="a number is missing"):
-            await control.subscribe("score>")
-        assert (await control.request("dnsbl"))["threshold"] == 3  # it goes on
+            await control.subscribe(EventsRequest("score>"))
+        assert (await control.request(DnsblRequest())).threshold == 3  # it goes on
         await control.close()
 
 
 @driven
 async def test_events(tmp_path: Path) -> None:
     world = World()
-    async with Hub(tmp_path / "control", world) as hub:
-        control = await Client.connect(str(hub.path))
+    async with FakeServer(tmp_path / "control", world) as server:
+        control = await Client.connect(str(server.path))
         world.visit("known", "192.0.2.1")
         world.advance(1)
-        events = await control.subscribe(filter="192.0.2.1", recent=2)
-        assert [event["kind"] for event in (await anext(events))[0]] == ["cached", "handed"]
+        events = await control.subscribe(EventsRequest("192.0.2.1", recent=2))
+        assert [event["kind"] for event in (await anext(events))[0]] == ["cached", "handed_off"]
         world.visit("denied", "192.0.2.1")
         world.advance(1)
-        hub.lost = 7
-        hub.push()
+        server.lost = 7
+        server.push()
         new, lost = await anext(events)
         assert [event["kind"] for event in new] == ["connect", "denylisted", "reply", "disconnect"]
         assert lost == 7
         await events.cancel()
-        assert hub.asked[-1] == {"id": 2, "do": "cancel", "of": 1}
+        assert server.asked[-1] == {"id": 2, "do": "cancel", "of": 1}
         with pytest.raises(Unreachable, match="cancelled"):
             await anext(events)
         await control.close()
@@ -100,9 +101,9 @@ async def test_slow_reader_is_told_what_it_lost(tmp_path: Path) -> None:
     answers = frame({"id": 1, "ok": {}}) + (client.MAX_BATCHES + 2) * batch + frame({"id": 1, "events": [], "lost": 0})
     async with peer(tmp_path / "control", frame(HELLO), lambda _: answers):
         control = await Client.connect(str(tmp_path / "control"))
-        events = await control.subscribe()
+        events = await control.subscribe(EventsRequest())
         with pytest.raises(Unreachable):
-            await control.request("status")  # by now all has been read, and the peer has gone
+            await control.request(StatusRequest())  # by now all has been read, and the peer has gone
         assert await anext(events) == ([1, 2, 3], 1 + 3 * 4)  # three batches did not fit any more
         rest = []
         with pytest.raises(Unreachable, match="has closed the connection"):
@@ -113,14 +114,14 @@ async def test_slow_reader_is_told_what_it_lost(tmp_path: Path) -> None:
 
 @driven
 async def test_lost_connection_ends_what_waits(tmp_path: Path) -> None:
-    async with Hub(tmp_path / "control", World()) as hub:
-        hub.silent.add("status")
-        control = await Client.connect(str(hub.path))
-        events = await control.subscribe()
+    async with FakeServer(tmp_path / "control", World()) as server:
+        server.silent.add("status")
+        control = await Client.connect(str(server.path))
+        events = await control.subscribe(EventsRequest())
         await anext(events)
-        waiting = asyncio.create_task(control.request("status"))
-        await control.request("dnsbl")
-        await hub.stop()
+        waiting = asyncio.create_task(control.request(StatusRequest()))
+        await control.request(DnsblRequest())
+        await server.stop()
         for lost in (waiting, anext(events)):
             with pytest.raises(Unreachable, match="fastscreen has closed the connection"):
                 await lost
@@ -129,15 +130,15 @@ async def test_lost_connection_ends_what_waits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("says", "why"),
     [
-        (b"220 mx.example.com ESMTP\r\n", "a frame of 842149920 octets"),
-        (b"\0\0\0\0", "a frame of 0 octets"),
-        (b"\0\x10\0\x01" + b"x" * 100, "a frame of 1048577 octets"),
-        (b"\0\0\0\x02\xc1\xc1", "in a frame"),
-        (b"\0\0\0\x01\x90", "a frame without a map"),
-        (b"\0\0\0\x03\x81\x90\x90", "in a frame"),  # a key that cannot be one
-        (b"\0\0\x10\0" + b"\x91" * 4096, "in a frame"),  # deep
+        (b"220 mx.example.com ESMTP\r\n", "a frame of 842149920 bytes"),
+        (b"\0\0\0\0", "a frame of 0 bytes"),
+        (b"\0\x10\0\x01" + b"x" * 100, "a frame of 1048577 bytes"),
+        (b"\0\0\0\x02\xc1\xc1", "a frame that is not a msgpack map"),
+        (b"\0\0\0\x01\x90", "a frame that is not a msgpack map"),
+        (b"\0\0\0\x03\x81\x90\x90", "a frame that is not a msgpack map"),  # a key that cannot be one
+        (b"\0\0\x10\0" + b"\x91" * 4096, "a frame that is not a msgpack map"),  # deep
         (frame({"hello": 1}), "no greeting"),
-        (frame({"fastscreen": "9", "protocol": 2}), "protocol version 2, this program speaks 1"),
+        (frame({"fastscreen": "9", "protocol": 2}), "protocol version 2; this program speaks version 1"),
     ],
 )
 def test_what_is_not_the_protocol(tmp_path: Path, says: bytes, why: str) -> None:
@@ -162,7 +163,7 @@ def test_answers_that_are_none(tmp_path: Path, answer: Any) -> None:
     async def run() -> None:
         async with peer(tmp_path / "control", frame(HELLO), lambda _: frame(answer)):
             control = await Client.connect(str(tmp_path / "control"))
-            await control.request("status")
+            await control.request(WarningsRequest())
 
     if answer.get("ok") == {}:
         asyncio.run(run())
@@ -174,12 +175,12 @@ def test_answers_that_are_none(tmp_path: Path, answer: Any) -> None:
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_map_or_malformed(octets: bytes) -> None:
     with suppress(Malformed):
-        assert isinstance(client.unpacked(octets), dict)
+        assert isinstance(client.unpack(octets), dict)
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    for call in (lambda path: asyncio.run(Client.connect(path)), lambda path: ask(path, "status")):
-        with pytest.raises(Unreachable, match="there is no such socket; is fastscreen running"):
+    for call in (lambda path: asyncio.run(Client.connect(path)), lambda path: ask(path, StatusRequest())):
+        with pytest.raises(Unreachable, match="no such socket; is fastscreen running"):
             call(str(tmp_path / "control"))
         with pytest.raises(Unreachable, match="too long"):
             call("/" + "x" * 200)
@@ -201,13 +202,13 @@ def test_no_permission(tmp_path: Path) -> None:
 
 @driven
 async def test_ask(tmp_path: Path) -> None:
-    async with Hub(tmp_path / "control", World()) as hub:
-        path = str(hub.path)
-        assert (await asyncio.to_thread(ask, path, "dnsbl"))["threshold"] == 3
+    async with FakeServer(tmp_path / "control", World()) as server:
+        path = str(server.path)
+        assert (await asyncio.to_thread(ask, path, DnsblRequest())).threshold == 3
         with pytest.raises(Refused, match="a number is missing"):
-            await asyncio.to_thread(ask, path, "events", filter="score>")
+            await asyncio.to_thread(ask, path, EventsRequest("score>"))
         with pytest.raises(ControlError, match="the request has 70"):
-            await asyncio.to_thread(ask, path, "sessions", filter="x" * 70_000)
+            await asyncio.to_thread(ask, path, SessionsRequest("x" * 70_000))
     async with peer(tmp_path / "mute", frame(HELLO)):
         with pytest.raises(Unreachable, match="has closed the connection"):
-            await asyncio.to_thread(ask, str(tmp_path / "mute"), "status")
+            await asyncio.to_thread(ask, str(tmp_path / "mute"), StatusRequest())

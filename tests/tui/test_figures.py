@@ -28,7 +28,7 @@ def test_brief_has_at_most_six_characters(number: int, shown: str) -> None:
 
 
 def test_octets_share_rate() -> None:
-    assert [figures.octets(n) for n in (812, 31_200_000)] == ["812 B", "31.2 MB"]
+    assert [figures.size(n) for n in (812, 31_200_000)] == ["812 B", "31.2 MB"]
     assert [figures.share(1, 3), figures.share(1, 0)] == ["33 %", "-"]
     assert [figures.rate(n) for n in (0, 0.44, 9.96, 1234.4)] == ["0", "0.4", "10", "1,234"]
 

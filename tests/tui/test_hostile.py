@@ -14,8 +14,8 @@ import pytest
 
 from fastscreen.tui.figures import BLOCKS, PARTS
 from fastscreen.tui.view import TableView
-from tui.hub import Hub
 from tui.pilot import driven, front_door, rows, seen, text, until
+from tui.server import FakeServer
 from tui.world import KNOWN, World
 
 HOSTILE = {
@@ -38,8 +38,8 @@ def test_every_screen(tmp_path: Path, what: str) -> None:
 
     @driven
     async def run() -> None:
-        async with front_door(tmp_path, world, size=(200, 50)) as (app, pilot, hub):
-            hub.refused["clients"] = world.bad
+        async with front_door(tmp_path, world, size=(200, 50)) as (app, pilot, server):
+            server.refused["clients"] = world.bad
             address = next(s["address"] for s in world.sessions.values() if s["command"])
             world.cache = {KNOWN[0]: {world.bad: world.bad}}
             for at, view in enumerate(app.views):
@@ -68,8 +68,8 @@ def test_every_screen(tmp_path: Path, what: str) -> None:
 
 @driven
 async def test_a_refused_filter_is_shown_as_typed(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as (_, pilot, hub):
-        hub.refused["sessions"] = "filter: [@click=app.quit]x[/]\x1b]0;x\x07: what is this?"
+    async with front_door(tmp_path) as (_, pilot, server):
+        server.refused["sessions"] = "filter: [@click=app.quit]x[/]\x1b]0;x\x07: what is this?"
         await pilot.press("2")
         await seen(pilot, r"filter: [@click=app.quit]x[/]\033]0;x\a: what is this?")
 
@@ -91,13 +91,13 @@ def test_a_real_terminal_of_16_colours(tmp_path: Path) -> None:
     async def run() -> None:
         nonlocal written
         world.advance(120)
-        async with Hub(tmp_path / "control", world) as hub:
+        async with FakeServer(tmp_path / "control", world) as server:
             process, terminal = pty.fork()
             if process == 0:
                 os.environ.update(TERM="xterm", LANG="C.UTF-8", COLUMNS="80", LINES="24")
                 for name in ("COLORTERM", "NO_COLOR", "TEXTUAL_COLOR_SYSTEM"):
                     os.environ.pop(name, None)
-                os.execv(sys.executable, [sys.executable, "-c", SCRIPT, str(hub.path)])
+                os.execv(sys.executable, [sys.executable, "-c", SCRIPT, str(server.path)])
             import asyncio
 
             def talk() -> bytes:

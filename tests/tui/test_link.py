@@ -9,51 +9,51 @@ import pytest
 
 from fastscreen.tui import link
 from fastscreen.tui.app import Viewer
-from tui.hub import Hub
 from tui.pilot import driven, front_door, remember, seen, text, until, viewing
+from tui.server import FakeServer
 from tui.world import World
 
 
 @driven
 async def test_not_there_then_there(tmp_path: Path) -> None:
-    hub = Hub(tmp_path / "control", World())
-    app = Viewer([str(hub.path)])
+    server = FakeServer(tmp_path / "control", World())
+    app = Viewer([str(server.path)])
     async with app.run_test(size=(120, 24)) as pilot:
-        await seen(pilot, "there is no such socket; is fastscreen running? (again in ", "nothing is known")
-        await hub.start()
+        await seen(pilot, "no such socket; is fastscreen running? (retry in ", "no data yet")
+        await server.start()
         await pilot.press("r")
         await seen(pilot, "● mx1.example.com", "Verdicts")
         assert "no such socket" not in text(app)
-        await hub.stop()
+        await server.stop()
 
 
 @driven
 async def test_lost_and_healed(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as (app, pilot, hub):
+    async with front_door(tmp_path) as (app, pilot, server):
         await pilot.press("2")
-        await seen(pilot, "by age", "EHLO ")
-        await hub.stop()
-        await seen(pilot, "again in ", "EHLO ")  # what was known stays
-        await hub.start()
+        await seen(pilot, "sorted by age", "EHLO ")
+        await server.stop()
+        await seen(pilot, "retry in ", "EHLO ")  # what was known stays
+        await server.start()
         await seen(pilot, "EHLO ")
         await until(pilot, lambda: app.link.up)
-        await until(pilot, lambda: "again in" not in text(app))
-        count = len([request for request in hub.asked if request["do"] == "sessions"])
-        await until(pilot, lambda: len([request for request in hub.asked if request["do"] == "sessions"]) > count)
+        await until(pilot, lambda: "retry in" not in text(app))
+        count = len([request for request in server.asked if request["do"] == "sessions"])
+        await until(pilot, lambda: len([request for request in server.asked if request["do"] == "sessions"]) > count)
 
 
 @driven
 async def test_events_go_on_after_a_lost_connection(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as (_app, pilot, hub):
+    async with front_door(tmp_path) as (_app, pilot, server):
         await pilot.press("4")
         await seen(pilot, "200 events")
-        await hub.stop()
-        await seen(pilot, "again in")
-        await hub.start()
-        await until(pilot, lambda: [request["do"] for request in hub.asked].count("events") == 2)
-        hub.world.visit("denied", "192.0.2.201")
-        hub.world.advance(0.01)
-        hub.push()
+        await server.stop()
+        await seen(pilot, "retry in")
+        await server.start()
+        await until(pilot, lambda: [request["do"] for request in server.asked].count("events") == 2)
+        server.world.visit("denied", "192.0.2.201")
+        server.world.advance(0.01)
+        server.push()
         await seen(pilot, "192.0.2.201")
 
 
@@ -73,10 +73,10 @@ async def test_not_fastscreen(tmp_path: Path) -> None:
 async def test_a_hub_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("fastscreen.control.client.TIMEOUT", 0.2)
-        async with front_door(tmp_path) as (app, pilot, hub):
-            hub.silent.add("status")
+        async with front_door(tmp_path) as (app, pilot, server):
+            server.silent.add("status")
             await seen(pilot, "no answer within")
-            hub.silent.clear()
+            server.silent.clear()
             await until(pilot, lambda: app.link.up)
 
 
@@ -85,7 +85,7 @@ async def test_several_daemons(tmp_path: Path) -> None:
     one, two = World(seed=1), World(seed=2)
     one.advance(20)
     two.advance(60)
-    first, second = Hub(tmp_path / "1", one), Hub(tmp_path / "2", two)
+    first, second = FakeServer(tmp_path / "1", one), FakeServer(tmp_path / "2", two)
     second.hostname = "mx2.example.com"
     async with first, second, viewing(first, second) as (app, pilot):
         await until(pilot, lambda: all(link.up for link in app.links))
@@ -99,24 +99,24 @@ async def test_several_daemons(tmp_path: Path) -> None:
         await pilot.click("#daemons", offset=(36, 0))
         assert app.link.name == "mx2.example.com"
         await second.stop()
-        await seen(pilot, "again in")
+        await seen(pilot, "retry in")
         await pilot.press("left_square_bracket")
         await seen(pilot, f"{len(one.sessions)} connections")
-        assert "again in" not in text(app)
+        assert "retry in" not in text(app)
 
 
 @driven
 async def test_history(tmp_path: Path) -> None:
-    async with front_door(tmp_path) as (app, _pilot, hub):
-        before = hub.world.counts["connect"]
-        remember(app, hub, 10)
+    async with front_door(tmp_path) as (app, _pilot, server):
+        before = server.world.counts["connect"]
+        remember(app, server, 10)
         history = app.link.history
         assert len(history) == 10
-        assert sum(sample.rates["connect"] for sample in history) == hub.world.counts["connect"] - before
-        hub.world.started += 5  # another process now
-        hub.world.counts["connect"] = 3
-        remember(app, hub, 1)
+        assert sum(sample.rates["connect"] for sample in history) == server.world.counts["connect"] - before
+        server.world.started += 5  # another process now
+        server.world.counts["connect"] = 3
+        remember(app, server, 1)
         assert len(history) == 0
-        remember(app, hub, 1)
+        remember(app, server, 1)
         assert all(rate >= 0 for rate in history[0].rates.values())
         assert history.maxlen == link.HISTORY

@@ -43,16 +43,18 @@ def test_screen(tmp_path: Path, at: int) -> None:
 
     @driven
     async def run() -> None:
-        async with front_door(tmp_path) as (app, pilot, hub):
-            remember(app, hub, 290)
-            hub.world.visit("pregreet", ADDRESS)
-            remember(app, hub, 10)
+        async with front_door(tmp_path) as (app, pilot, server):
+            remember(app, server, 290)
+            server.world.visit("pregreet", ADDRESS)
+            remember(app, server, 10)
             if title == "Story":
                 app.open_story(ADDRESS)
             else:
                 await pilot.press(str(at + 1))
             await seen(pilot, SIGNS[title])
-            await until(pilot, lambda: hub.asked[-1]["do"] == "status")  # and whatever else was asked has been answered
+            await until(
+                pilot, lambda: server.asked[-1]["do"] == "status"
+            )  # and whatever else was asked has been answered
             compare(title.lower(), rows(app))
 
     run()
@@ -64,7 +66,7 @@ def test_help(tmp_path: Path) -> None:
         async with front_door(tmp_path) as (app, pilot, _):
             await seen(pilot, "Verdicts", "failing")
             await pilot.press("question_mark")
-            await seen(pilot, "Everywhere", "mx1.example.com", "q quit")
+            await seen(pilot, "All screens", "mx1.example.com", "q quit")
             compare("help", rows(app))
 
     run()
@@ -93,18 +95,18 @@ def test_faults_are_on_every_screen(tmp_path: Path) -> None:
 
     @driven
     async def run() -> None:
-        async with front_door(tmp_path) as (app, pilot, hub):
-            hub.world.conditions = FAULTS
-            remember(app, hub, 300)
+        async with front_door(tmp_path) as (app, pilot, server):
+            server.world.conditions = FAULTS
+            remember(app, server, 300)
             await seen(pilot, "2 faults (8)  MTA: clients cannot be handed off", "4m59s ago", "failing")
             compare("overview-faults", rows(app))
             for at in range(len(VIEWS)):
                 await pilot.press(str(at + 1))
                 await seen(pilot, "2 faults (8)  MTA:")
                 assert "q quit" in rows(app)[-1]
-            hub.world.conditions = FAULTS[:1]
+            server.world.conditions = FAULTS[:1]
             await seen(pilot, "1 fault (8)  TABLES: tables not read again")
-            hub.world.conditions = []
+            server.world.conditions = []
             await until(pilot, lambda: "fault" not in "\n".join(rows(app)))
 
     run()
@@ -113,12 +115,12 @@ def test_faults_are_on_every_screen(tmp_path: Path) -> None:
 def test_all_faults_with_their_remedies(tmp_path: Path) -> None:
     @driven
     async def run() -> None:
-        async with front_door(tmp_path) as (app, pilot, hub):
-            hub.world.conditions = FAULTS
-            remember(app, hub, 300)
+        async with front_door(tmp_path) as (app, pilot, server):
+            server.world.conditions = FAULTS
+            remember(app, server, 300)
             await seen(pilot, "2 faults (8)")
             await pilot.click("#faults")
-            await seen(pilot, "Faults that hold now", "start the mail server", "it is read again", "greet wait")
+            await seen(pilot, "Current faults", "start the mail server", "it is read again", "greet wait")
             compare("warnings-faults", rows(app))
 
     run()

@@ -1,4 +1,4 @@
-"""A believable front door that never was: clients that come and go in a time of their own, for a hub that is not there.
+"""A simulated daemon: clients that come and go in a time of their own, for the fake control server.
 
 Nothing here waits or asks the clock: `advance` lets the time pass, and the same seed gives the same day.
 """
@@ -56,9 +56,9 @@ class World:
         self.missing: list[int] = []
         self.conditions: list[Map] = []
         self.counts: Counter[str] = Counter({"connect": 3_812_004, "cached": 2_204_118, "passed": 301_544})
-        self.counts.update(handed=2_460_377, pregreet=702_133, pipelining=21_877, non_smtp_command=9_120)
+        self.counts.update(handed_off=2_460_377, pregreet=702_133, pipelining=21_877, non_smtp_command=9_120)
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
-        self.counts.update(turned_away=924_317)
+        self.counts.update(rejected=924_317)
         self.events: list[Map] = []
         self.news: list[Map] = []  # those that followers have not been told
         self.sessions: dict[int, Map] = {}
@@ -148,8 +148,8 @@ class World:
         hello = self.said(f"EHLO {chance.choice(EHLO)}\r\n")
         later(0, "connect", number=25)
         if profile == "known":
-            later(0.0002, "cached", stage="mta")
-            later(0.001, "handed", number=0.0008, stage="handed")
+            later(0.0002, "cached", stage="queued")
+            later(0.001, "handed_off", number=0.0008, stage="handoff")
             later(chance.uniform(2, 20), "disconnect", number=9.1)
             return self._session
         if profile == "denied":
@@ -232,7 +232,7 @@ class World:
             )
             self.events.append(self.news[-1])
             if kind == "disconnect":
-                self.counts["turned_away"] += bool(session["failed"])
+                self.counts["rejected"] += bool(session["failed"])
                 del self.sessions[what["of"]]
 
 

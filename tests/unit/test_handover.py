@@ -208,7 +208,7 @@ def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.Mon
     """They were told to stop: the program after next still ends them at their time."""
     resources = Resources(default())
     by = time.monotonic() + 7.0
-    for number, (kind, channel) in enumerate((("tls", -1), ("hub", -1), ("worker", socket.socket().detach()))):
+    for number, (kind, channel) in enumerate((("tls", -1), ("control", -1), ("worker", socket.socket().detach()))):
         former = restart.Former(Inherited(kind, kind, 0, 4711 + number, channel, told=kind == "worker", by=by))
         resources.former.append(former)
     passed: list[Inherited] = []
@@ -219,7 +219,7 @@ def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.Mon
     restart.replace(resources)
     assert [(one.kind, one.pid, one.by, one.channel < 0) for one in passed] == [
         ("tls", 4711, by, True),
-        ("hub", 4712, by, True),
+        ("control", 4712, by, True),
         ("worker", 4713, by, False),
     ]
     assert -1 not in state(children=tuple(passed)).descriptors

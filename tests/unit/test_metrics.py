@@ -14,7 +14,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fastscreen.control import metrics
 from fastscreen.control.context import ServerContext
-from fastscreen.control.metric_families import Snapshot, Worker
+from fastscreen.control.messages import Dns, Dnsbl, DnsblList, Status
+from fastscreen.control.messages import Worker as WorkerStatus
+from fastscreen.control.metrics import Snapshot, Worker
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ASKED = b"GET /metrics HTTP/1.1\r\n\r\n"
@@ -217,18 +219,22 @@ def test_head_has_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 # ---- families
 
 
-def shown(lists: list[dict[str, Any]], workers: dict[str, Worker]) -> dict[tuple[str, ...], float]:
-    snapshot = Snapshot({}, {"lists": lists}, {}, workers)
+def shown(lists: list[DnsblList], workers: dict[str, Worker]) -> dict[tuple[str, ...], float]:
+    dns = Dns(queries=7, answers=7, timeouts=7, ignored_packets=7, in_flight=7, cached=7)
+    status = Status(
+        1.0, 0.0, "0.1.0", "mx.test", 1, workers=[WorkerStatus(int(number), 2, dns=dns) for number in workers]
+    )
+    snapshot = Snapshot(status, Dnsbl(lists=lists), {}, workers)
     return {(one.name, *one.labels.values()): one.value for family in snapshot._lists() for one in family.samples}
 
 
-def named(name: str, state: str, p95: float | None = None) -> dict[str, Any]:
-    return {"list": name, "state": state, "p50": p95, "p95": p95}
+def named(name: str, state: str, p95: float | None = None) -> DnsblList:
+    return DnsblList(name, state=state, p50=p95, p95=p95)
 
 
 @pytest.mark.parametrize(
     ("state", "up", "in_score"),
-    [("ok", 1, 1), ("slow", 1, 1), ("unused", 1, 1), ("failing", 0, 1), ("suspect", 1, 0), ("out", 0, 0)],
+    [("ok", 1, 1), ("slow", 1, 1), ("unused", 1, 1), ("failing", 0, 1), ("suspect", 1, 0), ("disabled", 0, 0)],
 )
 def test_states_of_a_list(state: str, up: int, in_score: int) -> None:
     found = shown([named("x", state)], {})
@@ -237,17 +243,19 @@ def test_states_of_a_list(state: str, up: int, in_score: int) -> None:
 
 
 def test_lists_of_one_name_are_as_well_as_the_least_well() -> None:
-    found = shown([named("x", "out", 0.1), named("x", "ok", 0.3), named("x", "ok")], {})
+    found = shown([named("x", "disabled", 0.1), named("x", "ok", 0.3), named("x", "ok")], {})
     assert (found["fastscreen_dnsbl_up", "x"], found["fastscreen_dnsbl_in_score", "x"]) == (0, 0)
     assert found["fastscreen_dnsbl_latency_seconds", "x", "0.95"] == 0.3
 
 
 def test_a_worker_that_does_not_answer_lowers_no_counter() -> None:
     """A sum that falls would be taken for a start from 0."""
-    stats = {f"dns_{field}": 7 for field in ("asked", "answered", "timed_out", "ignored", "in_flight", "kept")}
-    counts = dict.fromkeys(("asked", "answered", "listed", "unique", "timed_out", "errors"), 5)
-    both = {number: Worker(stats, {"x": counts}) for number in ("1", "2")}
+    counts = dict.fromkeys(("queries", "answers", "listed", "unique", "timeouts", "errors"), 5)
+    both = {number: Worker({}, {"x": counts}) for number in ("1", "2")}
     found = shown([], both)
-    assert (found["fastscreen_dnsbl_asked_total", "1", "x"], found["fastscreen_resolver_asked_total", "2"]) == (5, 7)
+    assert (found["fastscreen_dnsbl_queries_total", "1", "x"], found["fastscreen_resolver_queries_total", "2"]) == (
+        5,
+        7,
+    )
     one = {"2": both["2"]}
     assert shown([], one).items() < found.items()

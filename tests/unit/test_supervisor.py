@@ -349,7 +349,7 @@ def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
     assert killed
     assert min(waits) > 0
     assert sum(waits) < 30
-    assert daemon.said == ["hub did not end"]
+    assert daemon.said == ["control server did not end"]
 
 
 def test_a_stop_ends_the_job_in_hand(daemon: Daemon) -> None:

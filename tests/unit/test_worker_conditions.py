@@ -19,7 +19,7 @@ class Worker:
         self.config: Config = config.default()
         self.now = 1000.0
         self.stats: dict[str, Any] = {"dns_asked": 0, "dns_heard": 0, "descriptor_shortages": 0, "accepting": True}
-        self.events = {"handed": 7, "continued": 1, "handoff_failed": 9, "continue_failed": 2}
+        self.events = {"handed_off": 7, "continued": 1, "handoff_failed": 9, "continue_failed": 2}
         self.lasting = WorkerConditions(self.conditions, dict(self.events))
 
     def tick(self, **more: int) -> dict[Kind, str]:
@@ -37,7 +37,7 @@ def test_what_was_counted_before_is_no_news() -> None:
 
 
 @pytest.mark.parametrize("failed", ["handoff_failed", "continue_failed"])
-@pytest.mark.parametrize("success", ["handed", "continued"])
+@pytest.mark.parametrize("success", ["handed_off", "continued"])
 def test_mta(failed: str, success: str) -> None:
     worker = Worker()
     for _ in range(MTA_FAILURES - 1):

@@ -1,12 +1,12 @@
-"""Clients: who comes most often, by address or by network."""
+"""Clients: the clients with most connections, by address or by network."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.control.messages import Clients, Talker
+from fastscreen.control.messages import ClientsRequest, TopClient
 from fastscreen.tui.figures import bar, clock, count
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import ACCENT, BAD, MUTED, OK, PLAIN, STRONG
@@ -18,13 +18,13 @@ MAX_ROWS = 200
 
 class ClientsView(TableView):
     title = "Clients"
-    about = "Who comes most often"
+    about = "The clients with most connections"
     columns = (
         Column("client", 18, 43, give=True),
         Column("connects", 8, 10, right=True),
         Column("passed", 8, 10, right=True),
         Column("failed", 8, 10, right=True),
-        Column("handed on", 9, 10, right=True),
+        Column("handed off", 10, 10, right=True),
         Column("share", 10),
     )
     keys = (("n", "by network"), ("Enter", "story or events"), ("x", "export"))
@@ -32,20 +32,20 @@ class ClientsView(TableView):
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
-        self._by = "address"
-        self._clients: list[Talker] = []
+        self._by: Literal["address", "network"] = "address"
+        self._clients: list[TopClient] = []
 
     async def poll(self, link: Link) -> None:
-        found = await link.ask(Clients, "clients", by=self._by, limit=MAX_ROWS)
+        found = await link.ask(ClientsRequest(self._by, MAX_ROWS))
         self._clients = found.clients[:MAX_ROWS]
         self.note(
             (str(len(self._clients)), STRONG),
-            " clients that connect most, by ",
+            " client with most connections, by " if len(self._clients) == 1 else " clients with most connections, by ",
             ("address" if self._by == "address" else "network (/24, /64)", STRONG),
-            f", since {clock(found.begins)}" if found.begins is not None else "",
+            f", since {clock(found.complete_since)}" if found.complete_since is not None else "",
         )
-        most = max((talker.connects for talker in self._clients), default=0)
-        self.fill([row(talker, most) for talker in self._clients])
+        most = max((client.connects for client in self._clients), default=0)
+        self.fill([row(client, most) for client in self._clients])
 
     def reset(self) -> None:
         self._clients = []
@@ -65,21 +65,21 @@ class ClientsView(TableView):
 
     def exported(self) -> Export | None:
         return Export(
-            ("client", "connects", "passed", "failed", "handed"),
-            [(t.client, t.connects, t.passed, t.failed, t.handed) for t in self._clients],
+            ("client", "connects", "passed", "failed", "handed_off"),
+            [(c.client, c.connects, c.passed, c.failed, c.handed_off) for c in self._clients],
         )
 
 
-def row(talker: Talker, most: int) -> Row:
-    """A client's row, its bar beside the busiest one's."""
+def row(client: TopClient, most: int) -> Row:
+    """A client's row; its bar is relative to the busiest client."""
     return Row(
-        talker.client,
+        client.client,
         (
-            (talker.client, PLAIN),
-            (count(talker.connects), PLAIN),
-            (count(talker.passed), OK if talker.passed else MUTED),
-            (count(talker.failed), BAD if talker.failed else MUTED),
-            (count(talker.handed), OK if talker.handed else MUTED),
-            (bar(talker.connects, most, 20), ACCENT),
+            (client.client, PLAIN),
+            (count(client.connects), PLAIN),
+            (count(client.passed), OK if client.passed else MUTED),
+            (count(client.failed), BAD if client.failed else MUTED),
+            (count(client.handed_off), OK if client.handed_off else MUTED),
+            (bar(client.connects, most, 20), ACCENT),
         ),
     )

@@ -1,12 +1,12 @@
-"""Connections: who is connected now, and what is known of each."""
+"""Connections: the clients that are connected now."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, cast
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.control.messages import Session, Sessions
+from fastscreen.control.messages import Session, SessionsRequest
 from fastscreen.tui.figures import count, duration
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
@@ -14,13 +14,14 @@ from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView
 from fastscreen.tui.wording import STAGE_ROLES
 
-SORTS = ("age", "score", "address")
+Sort = Literal["age", "score", "address"]
+SORTS: tuple[Sort, ...] = ("age", "score", "address")
 MAX_ROWS = 200
 
 
 class ConnectionsView(TableView):
     title = "Connections"
-    about = "Who is connected now"
+    about = "The clients that are connected now"
     hint = "filter, such as: score>=3 stage:greet 192.0.2.0/24"
     columns = (
         Column("address", 15, 39, give=True, sort="address"),
@@ -28,7 +29,7 @@ class ConnectionsView(TableView):
         Column("stage", 8, 8),
         Column("age", 6, 6, right=True, sort="age"),
         Column("score", 6, 6, right=True, sort="score"),
-        Column("findings", 12, 40, give=True),
+        Column("failed tests", 12, 40, give=True),
         Column("last command", 12),
     )
     keys = (("/", "filter"), ("s", "sort"), ("space", "pause"), ("Enter", "story"), ("x", "export"))
@@ -41,17 +42,17 @@ class ConnectionsView(TableView):
         self._sessions: list[Session] = []
 
     async def poll(self, link: Link) -> None:
-        # A paused table still counts: one row is asked for, for the totals.
+        # A paused table still shows totals: one row is requested for them.
         limit = 1 if self._paused else MAX_ROWS
-        found = await link.ask(Sessions, "sessions", filter=self.typed, sort=self._sort, limit=limit)
+        found = await link.ask(SessionsRequest(self.typed, self._sort, limit))
         matched = f"{count(found.matched)} of {count(found.total)}" if self.typed else count(found.total)
         shown = len(self._sessions) if self._paused else min(len(found.sessions), MAX_ROWS)
         self.note(
             (matched, STRONG),
-            " connections",
+            " connection" if matched == "1" else " connections",
             f", {shown} shown" if shown < found.matched else "",
-            f", by {self._sort}",
-            ("   PAUSED: space goes on", WARN) if self._paused else "",
+            f", sorted by {self._sort}",
+            ("   PAUSED: press space to continue", WARN) if self._paused else "",
         )
         if not self._paused:
             self._sessions = found.sessions[:MAX_ROWS]
@@ -73,7 +74,7 @@ class ConnectionsView(TableView):
         self.again()
 
     def on_table_heading(self, message: Table.Heading) -> None:
-        self._sort = message.sort
+        self._sort = cast(Sort, message.sort)
         self.again()
 
     def on_table_chosen(self, message: Table.Chosen) -> None:

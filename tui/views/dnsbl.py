@@ -1,33 +1,33 @@
-"""DNSBL: what each list is worth, and whether it works."""
+"""DNSBL: weight, counters and state of each list."""
 
 from __future__ import annotations
 
-from fastscreen.control.messages import Dnsbl, DnsblList, Site
+from fastscreen.control.messages import DnsblList, DnsblRequest, Site
 from fastscreen.tui.figures import brief, duration, share
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView
 
-STATE_ROLES = {"ok": OK, "slow": WARN, "failing": BAD, "suspect": WARN, "out": BAD, "unused": MUTED}
-ILL = ("slow", "failing", "suspect", "out")
+STATE_ROLES = {"ok": OK, "slow": WARN, "failing": BAD, "suspect": WARN, "disabled": BAD, "unused": MUTED}
+UNHEALTHY = ("slow", "failing", "suspect", "disabled")
 MAX_ROWS = 200
 
 
 class DnsblView(TableView):
     title = "DNSBL"
-    about = "What each list is worth, and whether it works"
+    about = "Weight, counters and state of each list"
     columns = (
         Column("list", 14, 40, give=True),
         Column("wt", 3, 6, right=True),
-        Column("asked", 6, 6, right=True),
+        Column("queries", 7, 7, right=True),
         Column("hits", 6, 6, right=True),
         Column("unique", 6, 6, right=True),
         Column("overlap", 7, 7, right=True),
         Column("err", 5, 6, right=True),
         Column("p50", 5, 6, right=True),
         Column("p95", 5, 6, right=True),
-        Column("state", 7),
+        Column("state", 8),
     )
     keys = (("Enter", "events of the list"), ("x", "export"))
 
@@ -36,14 +36,14 @@ class DnsblView(TableView):
         self._lists: list[DnsblList] = []
 
     async def poll(self, link: Link) -> None:
-        dnsbl = await link.ask(Dnsbl, "dnsbl")
+        dnsbl = await link.ask(DnsblRequest())
         self._lists = dnsbl.lists[:MAX_ROWS]
-        ill = sum(item.state in ILL for item in self._lists)
+        unhealthy = sum(item.state in UNHEALTHY for item in self._lists)
         self.note(
             (str(len(self._lists)), STRONG),
-            f" lists, threshold {dnsbl.threshold}",
+            f" list{'s' if len(self._lists) != 1 else ''}, threshold {dnsbl.threshold}",
             f", allow list threshold {dnsbl.allowlist_threshold}",
-            (f", {ill} not well", BAD) if ill else "",
+            (f", {unhealthy} unhealthy", BAD) if unhealthy else "",
         )
         self.fill([row(at, item) for at, item in enumerate(self._lists)])
 
@@ -59,21 +59,21 @@ class DnsblView(TableView):
             (
                 "list",
                 "weight",
-                "asked",
-                "answered",
+                "queries",
+                "answers",
                 "listed",
                 "unique",
-                "timed_out",
+                "timeouts",
                 "errors",
                 "p50",
                 "p95",
                 "state",
-                "why",
+                "reason",
             ),
             [
                 (
-                    *(i.zone, weights(i.sites), i.asked, i.answered, i.listed, i.unique, i.timed_out, i.errors),
-                    *(i.p50, i.p95, i.state, i.why),
+                    *(i.zone, weights(i.sites), i.queries, i.answers, i.listed, i.unique, i.timeouts, i.errors),
+                    *(i.p50, i.p95, i.state, i.reason),
                 )
                 for i in self._lists
             ],
@@ -91,16 +91,16 @@ def weights(sites: list[Site]) -> str:
 def row(at: int, item: DnsblList) -> Row:
     """A list's row. at: its place, because masked names need not differ.
 
-    Overlap: the part of its hits that another list had as well. Errors: with time-outs.
+    Overlap: the share of its hits that another list had as well. Errors include timeouts.
     """
-    errors = item.errors + item.timed_out
+    errors = item.errors + item.timeouts
     slow = item.p95 is not None and item.p95 >= 1.0
     return Row(
         f"{at} {item.zone}",
         (
             (item.zone, PLAIN),
             (weights(item.sites), PLAIN),
-            (brief(item.asked), PLAIN),
+            (brief(item.queries), PLAIN),
             (brief(item.listed), PLAIN if item.listed else MUTED),
             (brief(item.unique), PLAIN if item.unique else MUTED),
             (share(item.listed - item.unique, item.listed), PLAIN),

@@ -1,4 +1,4 @@
-"""Events: what happens, as it happens, with a mark where some were lost."""
+"""Events as they happen, with a mark where some were lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.control.messages import Event, record
+from fastscreen.control import client
+from fastscreen.control.messages import Event
 from fastscreen.tui.figures import clock, count
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import ALARM, MUTED, PLAIN, STRONG, WARN
@@ -16,19 +17,19 @@ from fastscreen.tui.view import Export, TableView
 from fastscreen.tui.wording import ROLES, detail
 
 KEPT = 1000  # lines
-RECENT = 200  # asked for at the beginning
+RECENT = 200  # requested at the beginning
 
 
 class EventsView(TableView):
     title = "Events"
-    about = "What happens, as it happens"
+    about = "Events as they happen"
     hint = 'filter, such as: kind:pregreet,listed -192.0.2.0/24 "EHLO ylmf"'
     tail = True
     columns = (
         Column("time", 12, 12),
         Column("address", 15, 39, give=True),
         Column("kind", 10, 16),
-        Column("what", 12),
+        Column("details", 12),
     )
     keys = (("/", "filter"), ("space", "pause"), ("Enter", "story"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "pause", show=False)]
@@ -40,7 +41,7 @@ class EventsView(TableView):
         self._seen = self._lost = self._marks = 0
 
     async def poll(self, link: Link) -> None:
-        """Follows until something else is wanted."""
+        """Follow until the request changes."""
         subscription = await link.subscribe(self.typed, RECENT)
         self.reset()
         self._draw()
@@ -55,21 +56,22 @@ class EventsView(TableView):
         if lost:
             self._lost += lost
             self._marks += 1
-            text = f"{count(lost)} events were not shown: more than can be, or overwritten before they were read"
+            events_lost = "event is" if lost == 1 else "events are"
+            text = f"{count(lost)} {events_lost} missing: too many to show, or overwritten before they were read"
             self._kept.append(
                 (Row(f"lost {self._marks}", (("", MUTED), ("", MUTED), ("lost", ALARM), (text, WARN))), lost)
             )
         for answer in events:
-            event = record(Event, answer)
+            event = client.event(answer)
             self._seen += 1
             self._kept.append((row(event), event))
 
     def _draw(self) -> None:
         self.note(
             (count(self._seen), STRONG),
-            " events",
+            " event" if self._seen == 1 else " events",
             (f", {count(self._lost)} lost", WARN) if self._lost else "",
-            ("   PAUSED: space goes on", WARN) if self._paused else "",
+            ("   PAUSED: press space to continue", WARN) if self._paused else "",
         )
         if not self._paused:
             self.fill([line for line, _ in self._kept])
@@ -81,7 +83,7 @@ class EventsView(TableView):
         super().reset()
 
     def action_pause(self) -> None:
-        """Freeze the lines, or let them go on."""
+        """Pause, or continue."""
         self._paused = not self._paused
         self._draw()
 

@@ -1,4 +1,4 @@
-"""Overview: what is hitting us, what becomes of it, and whether what we lean on is well."""
+"""Overview: what connects, what happens to it, and the state of MTA, cache, lists and workers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 
-from fastscreen.control.messages import Dnsbl, DnsblList, Status
+from fastscreen.control.messages import DnsblList, DnsblRequest, Status
 from fastscreen.tui.chart import gathered, stacked
-from fastscreen.tui.figures import bar, count, duration, octets, rate, share, sparkline
+from fastscreen.tui.figures import bar, count, duration, rate, share, size, sparkline
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import ControlError, Link, Sample, Unreachable
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, HEADING, MUTED, OK, PLAIN, REST, STRONG, WARN
@@ -17,29 +17,29 @@ from fastscreen.tui.view import Export, View
 from fastscreen.tui.views.dnsbl import STATE_ROLES
 from fastscreen.tui.wording import ROLES, STAGE_ROLES
 
-WIDE = 120  # columns from which the parts stand beside one another in three
+WIDE = 120  # columns from which there are three parts side by side
 CHART_ROWS = (4, 20)  # at least, at most
 PARTS_ROWS = 14
 VERDICTS = (
     ("cached", "known, PASS OLD"),
     ("passed", "passed the tests"),
     ("allowlisted", "allowlisted"),
-    ("handed", "handed to the MTA"),
-    ("turned_away", "turned away"),
+    ("handed_off", "handed off to MTA"),
+    ("rejected", "rejected"),
     ("pregreet", "pregreet"),
     ("pipelining", "pipelining"),
     ("non_smtp_command", "non-SMTP command"),
     ("bare_newline", "bare newline"),
     ("denylisted", "denylisted"),
     ("hangup", "hung up"),
-    ("busy", "turned away: busy"),
-    ("handoff_failed", "MTA did not take"),
+    ("busy", "rejected: busy"),
+    ("handoff_failed", "hand-off failed"),
 )
 
 
 class OverviewView(View):
     title = "Overview"
-    about = "What is hitting us, and what becomes of it"
+    about = "Clients, verdicts, and the state of MTA, cache, lists and workers"
     keys = (("1-8", "screens"), ("p", "picture"), ("t", "theme"), (":", "commands"))
 
     def __init__(self, id: str | None = None) -> None:
@@ -52,10 +52,10 @@ class OverviewView(View):
 
     async def poll(self, link: Link) -> None:
         try:
-            self._lists = (await link.ask(Dnsbl, "dnsbl")).lists
+            self._lists = (await link.ask(DnsblRequest())).lists
         except Unreachable:
             raise
-        except ControlError:  # its own screen tells why
+        except ControlError:  # the DNSBL screen shows why
             self._lists = []
         self.draw()
 
@@ -68,7 +68,7 @@ class OverviewView(View):
         lines = self._lines
         status = self.link.status
         if status is None:
-            lines.show([Text(), Text(" ").append("nothing is known yet", MUTED)])
+            lines.show([Text(), Text(" ").append("no data yet", MUTED)])
             return
         lines.show(overview(status, list(self.link.history), self._lists, lines.size.width, lines.size.height))
 
@@ -115,15 +115,15 @@ def _beside(parts: Sequence[Sequence[Text]], each: int, rows: int) -> Iterable[T
 
 def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
     connects = [sample.rates.get("connect", 0.0) for sample in history]
-    handed = [sample.rates.get("handed", 0.0) for sample in history]
+    handed = [sample.rates.get("handed_off", 0.0) for sample in history]
     now, now_handed = (connects[-1], handed[-1]) if history else (0.0, 0.0)
     columns = gathered(connects, width - 1)
     top = max(columns, default=0.0)
     head = Text(" ").append(rate(now), STRONG).append(" connects/s   ", MUTED)
-    head.append("█ ", OK).append(rate(now_handed), STRONG).append(" handed to the MTA   ", MUTED)
-    away = history[-1].rates.get("turned_away", 0.0) if history else 0.0
-    head.append("█ ", REST).append("others, ", MUTED).append(rate(away), STRONG)
-    head.append(" turned away   ", MUTED).append(f"peak {rate(top)}", MUTED)
+    head.append("█ ", OK).append(rate(now_handed), STRONG).append(" handed off to the MTA   ", MUTED)
+    rejected = history[-1].rates.get("rejected", 0.0) if history else 0.0
+    head.append("█ ", REST).append("others, ", MUTED).append(rate(rejected), STRONG)
+    head.append(" rejected   ", MUTED).append(f"peak {rate(top)}", MUTED)
     lines = [head]
     lines += [
         Text(" ").append_text(line) for line in stacked(gathered(handed, width - 1), columns, top, width - 1, height)
@@ -133,7 +133,7 @@ def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
     begin, room = (
         f"└ {span} ago ",
         max(drawn - 4, 0),
-    )  # where the picture is too short for both, it is its end that counts
+    )  # where the chart is too short for both, its end is more important
     axis = Text(" " * (width - drawn)).append(f"{begin if len(begin) <= room else '└':<{room}}"[:room], MUTED)
     return [*lines, axis.append("now┘" if drawn >= 4 else "", MUTED)]
 
@@ -146,7 +146,7 @@ def _verdicts(status: Status, history: Sequence[Sample], width: int) -> list[Tex
         rows.append((kind, name, status.counts.get(kind, 0), lately))
     most = max(lately for *_, lately in rows)
     room = max(width - 37, 3)
-    lines = [Text().append(f"{'Verdicts':<17}", HEADING).append(f"{'since start':>11}{'a second':>9}", MUTED)]
+    lines = [Text().append(f"{'Verdicts':<17}", HEADING).append(f"{'since start':>11}{'per s':>9}", MUTED)]
     for kind, name, total, lately in rows:
         role = ROLES.get(kind, PLAIN) if total else MUTED
         line = Text().append(f"{name:<17}", role).append(f"{count(total):>11}", PLAIN if total else MUTED)
@@ -156,17 +156,17 @@ def _verdicts(status: Status, history: Sequence[Sample], width: int) -> list[Tex
 
 
 def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
-    stages: dict[str, int] = {"greet": 0, "dialogue": 0, "mta": 0, "handed": 0}
+    stages: dict[str, int] = {"greet": 0, "dialogue": 0, "queued": 0, "handoff": 0}
     for worker in status.workers:
         for stage, number in worker.stages.items():
             stages[stage] = stages.get(stage, 0) + number
     sessions = sum(worker.sessions for worker in status.workers) - stages.get("relay", 0)
     if not any(status.counts.get(kind) for kind in ("continued", "continue_failed", "relayed")):
-        for stage in ("continue", "relay"):  # nothing is relayed: the rows would only push others out
+        for stage in ("continue", "relay"):  # nothing is relayed: these rows would only displace others
             if not stages.get(stage):
                 stages.pop(stage, None)
     limit = status.limits.get("pre_queue")
-    line = Text().append(f"{'Held now':<10}", HEADING).append(f"{count(sessions):>8}", STRONG)
+    line = Text().append(f"{'Sessions':<10}", HEADING).append(f"{count(sessions):>8}", STRONG)
     lines = [line.append(f" of {count(limit)}" if limit else "", MUTED)]
     most = max(stages.values(), default=0)
     for stage, number in list(stages.items())[:6]:
@@ -179,40 +179,45 @@ def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
     cache = status.cache
     line = Text().append(f"{'Cache':<10}", HEADING)
     if cache is None:
-        return [*lines, line.append("     none", MUTED)]
+        return [*lines, line.append(" disabled", MUTED)]
     line.append(f"{share(cache.hits, cache.hits + cache.misses):>8} ", STRONG).append("hits, ", MUTED)
-    return [*lines, line.append(count(cache.entries)).append(" kept", MUTED)]
+    return [*lines, line.append(count(cache.entries)).append(" entry" if cache.entries == 1 else " entries", MUTED)]
 
 
 def _lists(lists: Sequence[DnsblList], width: int, rows: int) -> list[Text]:
-    well = sum(item.state in ("ok", "unused") for item in lists)
-    line = Text().append(f"{'DNSBL':<10}", HEADING).append(f"{len(lists):>8} ", STRONG).append("lists", MUTED)
-    if well < len(lists):
-        line.append(f", {len(lists) - well} not well", BAD)
+    healthy = sum(item.state in ("ok", "unused") for item in lists)
+    line = (
+        Text()
+        .append(f"{'DNSBL':<10}", HEADING)
+        .append(f"{len(lists):>8} ", STRONG)
+        .append("list" if len(lists) == 1 else "lists", MUTED)
+    )
+    if healthy < len(lists):
+        line.append(f", {len(lists) - healthy} unhealthy", BAD)
     lines = [line]
-    order = {"out": 0, "suspect": 1, "failing": 2, "slow": 3, "ok": 4}
-    name = max(width - 22, 8)
+    order = {"disabled": 0, "suspect": 1, "failing": 2, "slow": 3, "ok": 4}
+    name = max(width - 23, 8)
     for item in sorted(lists, key=lambda item: (order.get(item.state, 3), -(item.p95 or 0.0)))[:rows]:
         line = Text().append(f"{item.zone[:name]:<{name}} ")
         line.append(f"{duration(item.p50):>6}{duration(item.p95):>6} ", MUTED)
-        lines.append(line.append(f"{item.state:<7}", STATE_ROLES.get(item.state, PLAIN)))
+        lines.append(line.append(f"{item.state:<8}", STATE_ROLES.get(item.state, PLAIN)))
     return lines
 
 
 def _workers(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
-    line = Text().append("Workers   ", HEADING).append(f"{'held':>7}{'cpu':>6}{'memory':>8}", MUTED)
+    line = Text().append("Workers  ", HEADING).append(f"{'sessions':>8}{'cpu':>6}{'memory':>8}", MUTED)
     lines = [line]
     used = history[-1].cpu if history else {}
     for worker in status.workers:
         cpu = f"{100 * used[worker.number]:.0f} %" if worker.number in used else "-"
         line = Text().append(f"{worker.number:>2} {worker.pid:<7}")
-        line.append(f"{count(worker.sessions):>7}").append(f"{cpu:>6}{octets(worker.rss):>8}", MUTED)
+        line.append(f"{count(worker.sessions):>7}").append(f"{cpu:>6}{size(worker.rss):>8}", MUTED)
         if worker.stress:
             line.append(" ").append("STRESS", ALARM)
         elif not worker.accepting:
             line.append(" ").append("full", WARN)
-        elif worker.lost_log_lines:
+        elif worker.log_lines_lost:
             line.append(" log lost", BAD)
         lines.append(line)
-    lines += [Text().append(f"{number:>2} gives no answer", BAD) for number in status.missing]
+    lines += [Text().append(f"{number:>2} does not answer", BAD) for number in status.missing_workers]
     return lines

@@ -1,4 +1,4 @@
-"""Story: all that is known of one address, from the first event that the rings still hold."""
+"""Story: all that is known about one address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from fastscreen.control.messages import Event, ListAnswer, Story
+from fastscreen.control.messages import Event, ListAnswer, Story, StoryRequest
 from fastscreen.tui.figures import clock, duration
 from fastscreen.tui.lines import ScrolledLines
 from fastscreen.tui.link import Link
@@ -17,12 +17,12 @@ from fastscreen.tui.palette import ACCENT, BAD, HEADING, MUTED, OK, PLAIN, STRON
 from fastscreen.tui.view import Entry, Export, View
 from fastscreen.tui.wording import ROLES, detail, stamp, wrapped
 
-LIST_ROLES = {"listed": BAD, "not listed": OK, "asked": WARN, "failed": BAD}
+LIST_ROLES = {"listed": BAD, "not_listed": OK, "pending": WARN, "failed": BAD}
 
 
 class StoryView(View):
     title = "Story"
-    about = "All that is known of one address"
+    about = "All that is known about one address"
     keys = (("/", "address"), ("Esc", "back"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", show=False),
@@ -51,7 +51,7 @@ class StoryView(View):
         return self._entry.value.strip()
 
     def tell(self, address: str) -> None:
-        """Tell this client's story from now on."""
+        """Show this client's story from now on."""
         self._entry.value = address
         self._story = None
         self._lines.show([])
@@ -61,7 +61,7 @@ class StoryView(View):
         if not self.address:
             self._say("Press / and type an address, or choose a client on another screen and press Enter.", MUTED)
             return
-        self._story = await link.ask(Story, "story", address=self.address)
+        self._story = await link.ask(StoryRequest(self.address))
         self._lines.show(told(self._story, link.now, self._lines.room - 1))
 
     def reset(self) -> None:
@@ -75,7 +75,7 @@ class StoryView(View):
         self._lines.show([Text(), Text(" ").append(text, role)])
 
     def action_back(self) -> None:
-        """To the screen from where the story was opened."""
+        """Back to the screen where the story was opened."""
         self.viewer.go_back()
 
     def submit(self) -> None:
@@ -95,15 +95,13 @@ def told(story: Story, now: float, width: int) -> list[Text]:
     events = sorted(story.events, key=lambda event: event.time)
     lines = _head(story, events)
     if story.lists:
-        lines += [_heading("Lists")] + [_list(answer) for answer in story.lists]
+        lines += [_heading("DNSBLs")] + [_list(answer) for answer in story.lists]
     lines += [_heading("Cache"), *_cache(story, now)]
-    lines.append(_heading("Time line"))
-    if story.begins is not None:
-        lines.append(
-            Text(" ").append(f"the rings begin at {clock(story.begins)}; what was earlier is not known any more", MUTED)
-        )
+    lines.append(_heading("Timeline"))
+    if story.complete_since is not None:
+        lines.append(Text(" ").append(f"events are complete since {clock(story.complete_since)}", MUTED))
     if not events:
-        lines.append(Text(" ").append("no event of this client's in the rings", MUTED))
+        lines.append(Text(" ").append("no event of this client", MUTED))
     first = events[0].time if events else 0.0
     sessions: set[int] = {event.session for event in events if event.session}
     for event in events:
@@ -136,7 +134,7 @@ def _heading(text: str) -> Text:
 
 def _list(answer: ListAnswer) -> Text:
     line = Text("   ").append(f"{answer.zone:<32} ")
-    line.append(f"{answer.state:<11}", LIST_ROLES.get(answer.state, MUTED))
+    line.append(f"{answer.state.replace('_', ' '):<11}", LIST_ROLES.get(answer.state, MUTED))
     if answer.state == "listed":
         line.append(f"{answer.weight:>+4}  ", BAD if answer.weight > 0 else OK)
         line.append(" ".join(answer.answers), PLAIN)
@@ -145,15 +143,15 @@ def _list(answer: ListAnswer) -> Text:
 
 def _cache(story: Story, now: float) -> list[Text]:
     if story.cache is None:
-        return [Text("   ").append("no record: every test is due", MUTED)]
+        return [Text("   ").append("no entry: every test is due", MUTED)]
     return [Text("   ").append(f"{test:<18} ").append(*stamp(value, now)) for test, value in story.cache.items()]
 
 
 def _event(event: Event, first: float, width: int, several: bool) -> list[Text]:
-    """One event: time since the first, what, and the rest under one another if it is long."""
+    """One event: time since the first, kind and details, on several lines if it is long."""
     head = f" {event.time - first:>+10.3f} "
     kind = f"{event.kind:<17}"
-    number = f"#{event.session}" if event.session else ""  # a list's answer is about the address, not about a session
+    number = f"#{event.session}" if event.session else ""  # a list's answer is about the address, not a session
     session = f"{number:<5} " if several else ""
     indent = len(head) + len(kind) + len(session)
     pieces = wrapped(detail(event), width - indent)

@@ -1,4 +1,4 @@
-"""Warnings: faults that hold now, and the last warnings since the start, the newest first."""
+"""Warnings: current faults, and the latest warnings since the start, the newest first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.widget import Widget
 
-from fastscreen.control.messages import Warning, Warnings
+from fastscreen.control.messages import Warning, WarningsRequest
 from fastscreen.tui import faults
 from fastscreen.tui.figures import clock, date
 from fastscreen.tui.lines import ScrolledLines
@@ -20,7 +20,7 @@ MAX_ROWS = 200
 
 class WarningsView(View):
     title = "Warnings"
-    about = "Faults that hold now, and the last warnings"
+    about = "Current faults, and the latest warnings"
     keys = (("x", "export"),)
 
     def __init__(self, id: str | None = None) -> None:
@@ -36,12 +36,12 @@ class WarningsView(View):
         return self._lines
 
     async def poll(self, link: Link) -> None:
-        found = await link.ask(Warnings, "warnings")
+        found = await link.ask(WarningsRequest())
         self._warnings = sorted(found.warnings, key=lambda warning: -warning.time)[:MAX_ROWS]
         room = self._lines.room - 1
         held = faults.lines(link.status.conditions, link.now, room) if link.status is not None else []
         lines = [*held, *(line for warning in self._warnings for line in shown(warning, link.now, room))]
-        self._lines.show(lines if self._warnings else [*held, Text(" ").append("no warning since the start", OK)])
+        self._lines.show(lines if self._warnings else [*held, Text(" ").append("no warnings since the start", OK)])
 
     def reset(self) -> None:
         self._warnings = []
@@ -55,7 +55,7 @@ class WarningsView(View):
 
 
 def shown(warning: Warning, now: float, width: int) -> list[Text]:
-    """A warning as lines; older than a day, with its date."""
+    """A warning as lines, with its date when it is older than a day."""
     when = clock(warning.time) if now - warning.time < 86400 else date(warning.time)
     head = f" {when:<13}"
     pieces = wrapped(warning.text, width - len(head))

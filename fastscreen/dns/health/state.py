@@ -1,4 +1,4 @@
-"""How each list is, in memory that all processes share: workers score by it, one of them writes, the hub shows it."""
+"""The health of each list, in memory that all processes share: one worker writes it, all score by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of the hub that need no process: frames, warnings, list names, scores, a list's state."""
+"""Parts of the control server that need no process: frames, warnings, list names, scores, a list's state."""
 
 import random
 from pathlib import Path
@@ -9,28 +9,30 @@ import pytest
 from fastscreen.cache.writer import Cache
 from fastscreen.config import default
 from fastscreen.config.sites import parse_site
-from fastscreen.control import protocol, serializers
+from fastscreen.control import frames, protocol
 from fastscreen.control.cache_store import Store, StoreError
 from fastscreen.control.dnsbl_lookup import Said
 from fastscreen.control.events import ListNames
 from fastscreen.control.list_state import ListStates
+from fastscreen.control.messages import Expiring, Reply
 from fastscreen.control.scoring import Score, filter_text, score, weight
 from fastscreen.dns.dnsbl_names import is_listing, question
 from fastscreen.process.warning_ring import MAX_TEXT, SIZE, WARNINGS, WarningRing
 
 
 def test_frames() -> None:
-    frame = protocol.packed({"id": 1, "ok": {}})
+    frame = protocol.pack(Reply(1, ok={}))
+    assert msgspec.msgpack.decode(frame[4:]) == {"id": 1, "ok": {}}
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
     assert protocol.request(msgspec.msgpack.encode({"id": 2.5, "do": "x", "more": [1]})) == protocol.Request(
         2.5, "x", {"more": [1]}
     )
     with pytest.raises(protocol.RequestError, match="ask for less"):
-        protocol.packed({"ok": b"x" * protocol.MAX_OUT})
+        protocol.pack(Reply(1, ok=b"x" * frames.MAX_FROM_DAEMON))
     for head in (b"\0\0\0\0", b"\0\1\0\1", b"\xff\xff\xff\xff"):
-        with pytest.raises(protocol.FrameError):
-            protocol.body_length(head)
-    assert protocol.body_length(b"\0\1\0\0") == 65536
+        with pytest.raises(frames.FrameError):
+            frames.body_length(head, frames.MAX_TO_DAEMON)
+    assert frames.body_length(b"\0\1\0\0", frames.MAX_TO_DAEMON) == 65536
 
 
 def test_warnings_are_kept_in_order_and_bounded() -> None:
@@ -107,7 +109,7 @@ def test_a_lists_state_is_a_recent_one() -> None:
     config = default()
 
     def state(asked: int, answered: int, failed: int, slow: int = 0) -> str:
-        total = {"asked": asked, "answered": answered, "timed_out": failed, "errors": 0}
+        total = {"queries": asked, "answers": answered, "timeouts": failed, "errors": 0}
         latency = [0] * 96
         latency[0] = answered - slow
         latency[80] = slow  # s
@@ -127,16 +129,16 @@ def test_a_lists_state_is_a_recent_one() -> None:
 
 def test_stamps_there_and_back() -> None:
     stamps = (0, 1, 1795390250, 1, 0)
-    assert serializers.stamps_read(serializers.stamps_shown(stamps)) == stamps
+    assert protocol.stamps(protocol.passed_until(stamps)) == stamps
     for wrong in ({"pregreet": "soon"}, {"pregreet": True}, {"pregreet": -5}, {"colour": 1.0}):
         with pytest.raises(protocol.RequestError):
-            serializers.stamps_read(wrong)
+            protocol.stamps(wrong)
 
 
 def test_the_store_beside_a_cache(tmp_path: Path) -> None:
-    """The hub's own way into the file. Keys of both lengths, one prefix, what the worker has not written yet."""
+    """The control server's access to the file: keys of both lengths, one prefix, unwritten records."""
     path = tmp_path / "cache"
-    with pytest.raises(StoreError, match="no such file yet"):
+    with pytest.raises(StoreError, match="does not exist yet"):
         Store(path).get(b"\xc0\0\2\1")
     cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
     cache.open()
@@ -147,16 +149,16 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     cache.turn()
     cache.close()
     store = Store(path)
-    network = serializers.network("192.0.2.0/24")
+    network = protocol.network("192.0.2.0/24")
     entries, more = store.entries(network, b"", 100)
     assert ([key for key, _ in entries], more) == (keys[:10], False)
     entries, more = store.entries(None, b"", 5)
     assert ([key for key, _ in entries], more) == (sorted(keys)[:5], True)
     assert [key for key, _ in store.entries(None, entries[-1][0], 100)[0]] == sorted(keys)[5:]
-    assert store.stats((0,), 8.0)["expiring"][:2] == [{"within": 0.0, "entries": 0}, {"within": 3600.0, "entries": 12}]
+    assert store.stats((0,), 8.0).expiring[:2] == [Expiring(0.0, 0), Expiring(3600.0, 12)]
     assert store.delete(network) == (10, False)
     assert store.get(keys[0]) is None
-    assert store.stats((0,), 8.0)["entries"] == 2
+    assert store.stats((0,), 8.0).entries == 2
     store.put([(keys[0], (0, 1, 1, 1, 1))])
     assert store.get(keys[0]) == (0, 1, 1, 1, 1)
     store.close()

@@ -1,4 +1,4 @@
-"""A hub that is not fastscreen's: docs/control.md over an asyncio Unix server, with a World behind it."""
+"""A control server that is not fastscreen's: docs/control.md over an asyncio Unix server, with a World behind it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ import msgpack  # type: ignore[import-untyped]
 
 from tui.world import LISTS, Map, World
 
+DEFAULTS: dict[str, Map] = {
+    "sessions": {"filter": "", "sort": "age", "limit": 200},
+    "events": {"filter": "", "rate": 200, "recent": 100},
+    "clients": {"by": "address", "limit": 50},
+    "cache.list": {"prefix": "", "after": "", "limit": 200},
+}
+"""What a request may omit."""
+
 
 class Wrong(Exception):
     """A request that is answered with an error."""
 
 
-class Hub:
+class FakeServer:
     """Serves a world at a path. `asked` keeps what was asked; `refused` and `silent` name verbs that go wrong."""
 
     def __init__(self, path: Path, world: World, rights: tuple[str, ...] = ("read", "act")) -> None:
@@ -36,7 +44,7 @@ class Hub:
         self._writers: set[asyncio.StreamWriter] = set()
         self._followers: dict[tuple[asyncio.StreamWriter, int], Map] = {}
 
-    async def __aenter__(self) -> Hub:
+    async def __aenter__(self) -> FakeServer:
         await self.start()
         return self
 
@@ -84,6 +92,7 @@ class Hub:
 
     def _answer(self, writer: asyncio.StreamWriter, request: Map) -> None:
         verb, number = request["do"], request["id"]
+        request = {**DEFAULTS.get(verb, {}), **request}
         try:
             if verb in self.refused:
                 raise Wrong(self.refused[verb])
@@ -116,7 +125,9 @@ class Hub:
         workers = []
         for number in (1, 2):
             mine = [session for session in held if session["worker"] == number]
-            stages = {stage: sum(s["stage"] == stage for s in mine) for stage in ("greet", "dialogue", "mta", "handed")}
+            stages = {
+                stage: sum(s["stage"] == stage for s in mine) for stage in ("greet", "dialogue", "queued", "handoff")
+            }
             queue = int(world.time * 7) % 23 // 11
             workers.append(
                 {
@@ -126,12 +137,19 @@ class Hub:
                     "handoffs": queue,
                     "clients": len({s["address"] for s in mine}),
                     "accepted": world.counts["connect"] // 2,
-                    "handed": world.counts["handed"] // 2,
+                    "handed_off": world.counts["handed_off"] // 2,
                     "stress": world.stress,
                     "accepting": True,
                     "stages": stages,
-                    "dns": {"asked": 7, "answered": 6, "timed_out": 1, "ignored": 0, "in_flight": 3, "kept": 40},
-                    "lost_log_lines": 0,
+                    "dns": {
+                        "queries": 7,
+                        "answers": 6,
+                        "timeouts": 1,
+                        "ignored_packets": 0,
+                        "in_flight": 3,
+                        "cached": 40,
+                    },
+                    "log_lines_lost": 0,
                     "rss": 31_200_000 + 810_000 * number,
                     "cpu": (world.time - world.started) * 0.021 * number,
                 }
@@ -146,7 +164,7 @@ class Hub:
             "limits": {"pre_queue": 10_000, "post_queue": 10_000, "client_connection_count": 50},
             "counts": dict(world.counts),
             "workers": [w for w in workers if w["number"] not in world.missing],
-            "missing": world.missing,
+            "missing_workers": world.missing,
             "cache": self._do_cache_stats(request),
             "lists": len(LISTS),
             "conditions": world.conditions,
@@ -181,18 +199,18 @@ class Hub:
         lists = [
             {
                 "list": name,
-                "state": "listed" if name in answers else "failed" if name in failing else "not listed",
+                "state": "listed" if name in answers else "failed" if name in failing else "not_listed",
                 "answers": sorted(set(answers.get(name, []))),
                 "weight": weight if name in answers else 0,
             }
             for name, (weight, *_) in LISTS.items()
         ]
-        begins = self.world.events[0]["time"] if self.world.events else None
+        since = self.world.events[0]["time"] if self.world.events else None
         return {
             "address": address,
             "name": next((s["name"] for s in self.world.sessions.values() if s["address"] == address), ""),
             "events": events[-500:],
-            "begins": begins,
+            "complete_since": since,
             "cache": self.world.cache.get(address),
             "lists": lists if events else [],
             "sessions": [self._session(s) for s in self.world.sessions.values() if s["address"] == address],
@@ -206,11 +224,11 @@ class Hub:
                 {
                     "list": name if self.world.hostile is None else self.world.bad + name,
                     "sites": [{"filter": None, "weight": weight}],
-                    "asked": counter["asked"],
-                    "answered": counter["asked"] - counter["timed_out"],
+                    "queries": counter["asked"],
+                    "answers": counter["asked"] - counter["timed_out"],
                     "listed": counter["listed"],
                     "unique": counter["unique"],
-                    "timed_out": counter["timed_out"],
+                    "timeouts": counter["timed_out"],
                     "errors": 0,
                     "p50": p50,
                     "p95": p95,
@@ -225,13 +243,14 @@ class Hub:
             client = event["address"]
             if request["by"] == "network":
                 client = str(ipaddress.ip_network(f"{client}/{64 if ':' in client else 24}", strict=False))
-            talker = found.setdefault(client, {"client": client, "connects": 0, "passed": 0, "failed": 0, "handed": 0})
+            row = {"client": client, "connects": 0, "passed": 0, "failed": 0, "handed_off": 0}
+            talker = found.setdefault(client, row)
             talker["connects"] += event["kind"] == "connect"
             talker["passed"] += event["kind"] in ("passed", "cached")
             talker["failed"] += event["kind"] == "disconnect" and bool(event["failed"])
-            talker["handed"] += event["kind"] == "handed"
+            talker["handed_off"] += event["kind"] == "handed_off"
         clients = sorted(found.values(), key=lambda talker: (-talker["connects"], talker["client"]))
-        return {"begins": self.world.events[0]["time"], "clients": clients[: request["limit"]]}
+        return {"complete_since": self.world.events[0]["time"], "clients": clients[: request["limit"]]}
 
     def _do_cache_stats(self, request: Map) -> Map:
         steps = [(0.0, 412), (3600.0, 4_120), (86_400.0, 61_302), (604_800.0, 402_117), (2_592_000.0, 744_013)]
@@ -251,7 +270,7 @@ class Hub:
         addresses = sorted(address for address in self.world.cache if match({"address": address}))
         addresses = [address for address in addresses if address > request["after"]]
         limit = min(request["limit"], 12)
-        entries = [{"address": address, "stamps": self.world.cache[address]} for address in addresses[:limit]]
+        entries = [{"address": address, "passed_until": self.world.cache[address]} for address in addresses[:limit]]
         return {"entries": entries, "more": len(addresses) > limit}
 
     def _do_cache_delete(self, request: Map) -> Map:

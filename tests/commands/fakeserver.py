@@ -25,7 +25,7 @@ class Error(str):
     """An answer that is an error."""
 
 
-class FakeHub:
+class FakeServer:
     """Listens at `path`; `asked` is what came.
 
     answers: by verb a value, an Error, or a function of the request. batches: what follows a subscription to events,
