@@ -1,5 +1,5 @@
 """Keys of the cache's records: a client's packed address; or, with `cache.prefix_*`, its network's, and behind that the
-length of the prefix in one octet. The core makes the same (ext/prefix.pyx)."""
+length of the prefix in one octet. The core makes the same (ext/client_prefix.pyx)."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from fastscreen.worker import one_line
 STATE = "FASTSCREEN_HANDOVER"
 TRIAL = "FASTSCREEN_HANDOVER_TRIAL"
 FORMAT = 1
-"""Of `State`, and of what workers pass each other through their inboxes (`Passed` in ext/crew.pyx)."""
+"""Of `State`, and of what workers pass each other through their inboxes (`Passed` in ext/worker_routing.pyx)."""
 TRIAL_SECONDS = 30.0
 FORMER_STOP_SECONDS = 40.0  # a worker gives its clients 30
 OTHERS_STOP_SECONDS = 10.0

@@ -10,7 +10,7 @@ from fastscreen.config.model import Config, Proxy
 
 # Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
 RESERVED_DESCRIPTORS = 100
-PIPE_DESCRIPTORS = 128  # PIPES of ext/relay.pyx, two ends each
+PIPE_DESCRIPTORS = 128  # PIPES of ext/mta_relay.pyx, two ends each
 LEAST_PRE_QUEUE = 10  # postscreen's lower bound, too
 LEAST_RELAY = 10
 SAFE_HANDOFFS = 100  # hand-offs and relayed sessions: so many known clients pass even where descriptors are few

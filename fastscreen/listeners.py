@@ -134,7 +134,7 @@ def _leading(bits: int) -> int:
 
 
 def inbox() -> tuple[socket.socket, socket.socket]:
-    """The sending and the receiving end of one worker's inbox, for clients that came in at another (ext/crew.pyx)."""
+    """The sending and the receiving end of one worker's inbox, for clients that came in at another (ext/worker_routing.pyx)."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for end in ends:
         end.setblocking(False)

@@ -11,7 +11,7 @@ def question(address: str, domain: str) -> str:
 
 
 def is_listing(answer: str, domain: str) -> bool:
-    """False for an address that cannot mean 'listed' (the core's rule, ext/queries.pyx)."""
+    """False for an address that cannot mean 'listed' (the core's rule, ext/dns_queries.pyx)."""
     one, two, three, four = ipaddress.IPv4Address(answer).packed
     if one != 127 or (two, three) == (255, 255):
         return False

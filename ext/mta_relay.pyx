@@ -3,7 +3,7 @@
 # buffer or a pipe of it, and the other is not read meanwhile.
 #
 # Relays are in an epoll set of their own, which is a second reader of the event loop: what is relayed does not wait for
-# the pauses in which the screener gathers events (pace.pyx).
+# the pauses in which the screener gathers events (batching.pyx).
 
 cdef extern from "<fcntl.h>" nogil:
     Py_ssize_t splice(int source, int64_t* source_at, int sink, int64_t* sink_at, size_t size, unsigned int flags)
