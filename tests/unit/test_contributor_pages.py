@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.config.names import KEYS
+from fastscreen.config.keys import KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("CONTRIBUTING.md", "SECURITY.md")
