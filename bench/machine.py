@@ -33,6 +33,6 @@ def describe() -> dict[str, str]:
         "haproxy": haproxy.version(),
         "fastscreen": f"{importlib.metadata.version('fastscreen')} ({commit.stdout.strip() or 'no commit'})",
     }
-    for name in ("uvloop", "lmdb", "msgpack"):
+    for name in ("uvloop", "lmdb", "msgspec"):
         versions[name] = importlib.metadata.version(name)
     return versions

@@ -43,6 +43,15 @@ def moment(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
 
 
+def expiry(until: float | str, now: float) -> str:
+    """When a pass expires or has expired."""
+    if isinstance(until, str):
+        return "not passed yet" if until == "new" else until
+    if until >= now:
+        return f"passed, valid until {moment(until)} ({span(until - now)} more)"
+    return f"expired {moment(until)} ({span(now - until)} ago)"
+
+
 def clock(when: float) -> str:
     """Local time of day, to the millisecond."""
     thousandths = round(when * 1000)

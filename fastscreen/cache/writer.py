@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import lmdb
-import msgpack  # type: ignore[import-untyped]
 import msgspec
 
 from fastscreen.cache import keys, lmdb_file, use_mark
@@ -55,9 +54,8 @@ _DROP_BATCH = 4096  # records a write transaction, which makes other workers' wr
 
 _Stamp = Annotated[int, msgspec.Meta(ge=0, le=_STAMP_MAX)]
 
-_unpackb = msgpack.unpackb
-_packb = msgpack.packb
-# What we write ourselves is decoded and checked in one call, in less than half of msgpack's time.
+_decode_any = msgspec.msgpack.Decoder().decode
+# Our own records are decoded and checked in one call.
 _decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
 _encode = msgspec.msgpack.Encoder().encode  # of the loop's thread: an encoder is no thread's but one's
 
@@ -78,8 +76,8 @@ def parse_stamps(value: bytes) -> Stamps:
 
 def _parse_odd(value: bytes) -> Stamps:
     try:
-        fields = _unpackb(value)
-    except (ValueError, TypeError, msgpack.UnpackException):
+        fields = _decode_any(value)
+    except (ValueError, TypeError, RecursionError):  # msgspec.DecodeError is a ValueError
         return _ALL_DISABLED
     if not isinstance(fields, list):
         return _ALL_DISABLED
@@ -634,7 +632,7 @@ class Cache:
                 dropped += deleted
                 retained += len(victims) - deleted
             with self._begin_write() as transaction:
-                transaction.put(_CLEANED_KEY, _packb([int(self._clock())]))
+                transaction.put(_CLEANED_KEY, msgspec.msgpack.encode([int(self._clock())]))
             self._cleaning = False
         finally:
             kind = "partial" if self._cleaning else "full"

@@ -11,41 +11,69 @@ from collections.abc import Sequence
 from fastscreen import __version__
 from fastscreen.cli.output import allow_any_locale
 
-COMMANDS = (
-    *("run", "demo", "tui", "status", "explain", "events", "cache", "report"),
-    *("bypass", "reload", "reopen", "restart", "stop"),
-    *("allowlist", "import-postfix", "check", "completion"),
-)
+COMMANDS = {
+    "run": "run the daemon in the foreground",
+    "demo": "demonstrate fastscreen with clients of every kind",
+    "tui": "watch a running fastscreen in a terminal",
+    "status": "show what a running fastscreen is doing",
+    "explain": "show what would happen to a client now, and why",
+    "events": "show events as they happen",
+    "cache": "show, delete, export and import cached test results",
+    "report": "summarize what logs say about a period",
+    "bypass": "hand every client off untested, for a limited time",
+    "reload": "read the configuration and its tables again",
+    "reopen": "open the log again, as after its rotation",
+    "restart": "replace the running daemon, as after an upgrade",
+    "stop": "stop the running daemon",
+    "allowlist": "maintain lists of big senders' networks for the access list",
+    "import-postfix": "convert postscreen's configuration",
+    "check": "check a configuration and report problems",
+    "completion": "print a completion script for a shell",
+}
+"""Each command and its line in --help."""
 
 EXAMPLES = """\
 examples:
-  fastscreen demo                                    see it at work, with clients of every kind
-  fastscreen run                                     try it on 127.0.0.1:2525, without a configuration
+  fastscreen demo                                    a demonstration with clients of every kind
+  fastscreen run                                     a trial on 127.0.0.1:2525, without a configuration
   fastscreen check -c /etc/fastscreen/fastscreen.toml
   fastscreen run -c /etc/fastscreen/fastscreen.toml
-  fastscreen tui                                     watch it in a terminal
+  fastscreen tui                                     watch a running fastscreen in a terminal
   fastscreen status
   fastscreen explain 192.0.2.1
   fastscreen report -d yesterday
 
-exit codes: 0 all is well, 1 it failed, 2 wrong usage or configuration
+exit codes: 0 success, 1 failure, 2 wrong usage or configuration
 """
 
 
 def parser(*commands: str) -> argparse.ArgumentParser:
     """The parser with these of COMMANDS in it; with all when none is named."""
+    top, subparsers = _top()
+    for command in commands or COMMANDS:
+        importlib.import_module("fastscreen.cli." + command.replace("-", "_")).add_parser(subparsers)
+    return top
+
+
+def _outline() -> argparse.ArgumentParser:
+    """A parser that only names the commands: for --help, --version and mistakes. It imports none of them."""
+    top, subparsers = _top()
+    for command, about in COMMANDS.items():
+        subparsers.add_parser(command, help=about)
+    return top
+
+
+def _top() -> tuple[argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]]:
     top = argparse.ArgumentParser(
         prog="fastscreen",
-        description="Lets only those SMTP clients through to the mail server that behave like mail servers.",
+        description="A screening server in front of an MTA: lets SMTP clients pass that behave like mail servers.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"fastscreen {__version__}")
     subparsers = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in commands or COMMANDS:
-        importlib.import_module("fastscreen.cli." + command.replace("-", "_")).add_parser(subparsers)
-    return top
+    return top, subparsers
 
 
 def main(words: Sequence[str] | None = None, *, interruptible: bool = False) -> int:
@@ -55,9 +83,9 @@ def main(words: Sequence[str] | None = None, *, interruptible: bool = False) -> 
     """
     words = sys.argv[1:] if words is None else words
     allow_any_locale()
-    # only what the command needs is imported: some are run every minute, and run stays
-    wanted = [word for word in words[:1] if word in COMMANDS]
-    arguments = parser(*wanted).parse_args(words)
+    # Only the module of the command is imported: some commands are run every minute, and `run` stays in memory.
+    command = words[0] if words else ""
+    arguments = (parser(command) if command in COMMANDS else _outline()).parse_args(words)
     try:
         if interruptible:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -17,6 +17,7 @@ from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.cli import COMMANDS
 from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, load, providers
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "allowlist",
-        help="big senders' networks for the access list",
+        help=COMMANDS["allowlist"],
         description="Keep the networks of big senders, from their SPF records, in a table for the access list.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastscreen.cli import control_socket
+from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.config.kinds import Time
 from fastscreen.control import client
 from fastscreen.control.messages import BypassRequest
@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "bypass",
-        help="hand every client off untested, for a limited time",
+        help=COMMANDS["bypass"],
         description="An emergency switch: hand every client off to the mail server untested, for a limited time.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fastscreen.cli import cache_import, control_socket
+from fastscreen.cli import COMMANDS, cache_import, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import (
     MAX_PAGE,
@@ -19,9 +19,8 @@ from fastscreen.control.messages import (
     CacheGetRequest,
     CacheListRequest,
     CacheStatsRequest,
-    Expiry,
 )
-from fastscreen.format import moment, plural, size, span
+from fastscreen.format import expiry, plural, size, span
 
 EXAMPLES = f"""\
 examples:
@@ -40,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "cache",
-        help="show, delete, export and import cached test results",
+        help=COMMANDS["cache"],
         description="Show, delete, export and import the cached test results of clients.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -155,12 +154,3 @@ def summary(entry: CacheEntry, now: float) -> str:
     if len(passed) > len(valid):
         parts.append(f"{len(passed) - len(valid)} expired")
     return f"{entry.address:<15}  {', '.join(parts)}"
-
-
-def expiry(stamp: Expiry, now: float) -> str:
-    """When a pass expires or has expired."""
-    if isinstance(stamp, str):
-        return "not passed yet" if stamp == "new" else stamp
-    if stamp >= now:
-        return f"passed, valid until {moment(stamp)} ({span(stamp - now)} more)"
-    return f"expired {moment(stamp)} ({span(now - stamp)} ago)"

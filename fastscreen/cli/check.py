@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fastscreen.cli import COMMANDS
 from fastscreen.cli.check_access import checked_access
 from fastscreen.cli.check_allowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.check_dns import checked_lists, checked_resolvers
@@ -61,7 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "check",
-        help="try a configuration and say what is wrong",
+        help=COMMANDS["check"],
         description="Read everything that a configuration names, try the MTA and the resolvers, say what is wrong.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

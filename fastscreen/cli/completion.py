@@ -6,6 +6,7 @@ import argparse
 
 import shtab
 
+from fastscreen.cli import COMMANDS
 from fastscreen.cli import parser as every_command
 
 SHELLS = ("bash", "zsh", "fish")
@@ -26,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "completion",
-        help="print a completion script for a shell",
+        help=COMMANDS["completion"],
         description="Print a script that lets the shell complete fastscreen's commands and options.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

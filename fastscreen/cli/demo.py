@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from fastscreen.cli import control_socket
+from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import StatusRequest
 from fastscreen.demo import summary
@@ -31,7 +31,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "demo",
-        help="demonstrate fastscreen with clients of every kind",
+        help=COMMANDS["demo"],
         description="Demonstrate fastscreen on loopback with clients of every kind, in the terminal view.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from typing import Any
 
-from fastscreen.cli import control_socket
+from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.client import Client
 from fastscreen.control.messages import MAX_RATE, Event, EventsRequest
@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "events",
-        help="show events as they happen",
+        help=COMMANDS["events"],
         description="Show events as they happen. Text of clients is shown with C escapes, as in the log.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

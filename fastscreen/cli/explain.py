@@ -6,10 +6,10 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from fastscreen.cli import control_socket
-from fastscreen.cli.cache import expiry
+from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import CachedTest, ExplainedList, ExplainRequest, Explanation
+from fastscreen.format import expiry
 
 EXAMPLES = f"""\
 examples:
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "explain",
-        help="show what would happen to a client now, and why",
+        help=COMMANDS["explain"],
         description="Show what would happen to a client that connected now, and why, in the order of decision.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct, to_builtins
 
+from fastscreen.cli import COMMANDS
 from fastscreen.cli.output import print_utf8
 from fastscreen.config import ConfigError, parse
 from fastscreen.config.load import default_value
@@ -48,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "import-postfix",
-        help="make a configuration of postscreen's",
+        help=COMMANDS["import-postfix"],
         description="Make a fastscreen.toml of main.cf and master.cf, and say what changes in Postfix.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 
-from fastscreen.cli import orders
+from fastscreen.cli import COMMANDS, orders
 from fastscreen.control.messages import ReloadRequest
 
 ORDER = orders.Order(
     name="reload",
-    help="read the configuration and its tables again",
+    help=COMMANDS["reload"],
     description="""\
 Have a running fastscreen read its configuration and tables again, and open its
 log again. Clients notice nothing. A configuration with a mistake is refused,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 
-from fastscreen.cli import orders
+from fastscreen.cli import COMMANDS, orders
 from fastscreen.control.messages import ReopenRequest
 
 ORDER = orders.Order(
     name="reopen",
-    help="open the log again, as after its rotation",
+    help=COMMANDS["reopen"],
     description="""\
 Have a running fastscreen open its log again, as after its rotation. The
 configuration is not read.""",

@@ -19,6 +19,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from fastscreen.cli import COMMANDS
 from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
@@ -67,7 +68,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line. -h is pflogsumm's, so help is --help alone."""
     parser = subparsers.add_parser(
         "report",
-        help="what the logs say of a day",
+        help=COMMANDS["report"],
         description="Read logs of fastscreen or postscreen and say who came, what became of them, and if it was right.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from fastscreen.cli import orders
+from fastscreen.cli import COMMANDS, orders
 
 ORDER = orders.Order(
     name="restart",
-    help="replace the running daemon, as after an upgrade",
+    help=COMMANDS["restart"],
     description="""\
 Have a running fastscreen replace itself by a new process, as after an upgrade.
 The new one takes over the listening sockets, so no connection is refused;

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from fastscreen import config
+from fastscreen.cli import COMMANDS
 from fastscreen.cli.problems import print_problems
 from fastscreen.daemon import restart
 from fastscreen.daemon.supervisor import Supervisor
@@ -23,7 +24,7 @@ SIGQUIT, or a second SIGTERM: stop at once"""
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = subparsers.add_parser(
         "run",
-        help="run the daemon in the foreground",
+        help=COMMANDS["run"],
         description="Run the daemon in the foreground and screen the clients of the configured ports.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,7 +8,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 
-from fastscreen.cli import control_socket
+from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import Status, StatusRequest
 from fastscreen.format import moment, plural, red, size, span
@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "status",
-        help="show what a running fastscreen is doing",
+        help=COMMANDS["status"],
         description="Show what a running fastscreen is doing, and its counters since the start.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from fastscreen.cli import orders
+from fastscreen.cli import COMMANDS, orders
 
 ORDER = orders.Order(
     name="stop",
-    help="stop the running daemon",
+    help=COMMANDS["stop"],
     description="""\
 Have a running fastscreen stop, and wait until it has. Clients in hand may
 finish, which takes at most 30 s; a second stop ends them at once.""",

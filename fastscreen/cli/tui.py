@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fastscreen.cli import control_socket
+from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError
 
@@ -28,7 +28,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "tui",
-        help="watch a running fastscreen in a terminal",
+        help=COMMANDS["tui"],
         description="Watch a running fastscreen in a terminal: which clients connect, what happens to them, and why.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

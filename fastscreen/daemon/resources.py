@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import mmap
 import socket
 import sys
@@ -187,7 +186,6 @@ class Resources:
                 warnings.append(f"control.path: {path}: {problem}: no control socket until it is free")
                 self.faults.append((Kind.CONTROL, warnings[-1]))
         if where is not None:
-            importlib.import_module("fastscreen.control.metrics")  # before the rights are dropped that it may take
             self.metrics, problem = self.make_door(Path(where) if isinstance(where, str) else where, user)
             if problem:
                 warnings.append(f"metrics.listen: {where}: {problem}: no metrics until it is free")

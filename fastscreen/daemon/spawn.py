@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import signal
@@ -17,7 +16,7 @@ from fastscreen.cache import use_mark
 from fastscreen.control.server import ControlArgs, ControlServer
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
-from fastscreen.process import ipc, signals
+from fastscreen.process import ipc, memory, signals
 from fastscreen.process.child import Child, State
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Report
@@ -68,7 +67,7 @@ def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int
     with theirs:
         try:
             with resources.oom.for_fork():
-                gc.freeze()  # see Supervisor.run
+                memory.freeze()
                 pid = os.fork()
                 if not pid:
                     ours.close()

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 import math
 import os
 import select
@@ -35,11 +34,12 @@ from fastscreen.cache import lmdb_file, use_mark
 from fastscreen.cache.file_check import Inode
 from fastscreen.config import Config, ConfigError
 from fastscreen.daemon import reload, restart, spawn, systemd_notify, systemd_sockets, tls_reload
+from fastscreen.daemon.preload import preload
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.spawn import Steps
 from fastscreen.daemon.supervisor_errors import Faults
 from fastscreen.daemon.worker import one_line
-from fastscreen.process import descriptor_limits, ipc, privileges, signals
+from fastscreen.process import descriptor_limits, ipc, memory, privileges, signals
 from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Child, Heartbeat, State
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
@@ -101,11 +101,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong (told on stderr)."""
-        # Processes share what is in memory before they are forked, as long as none writes to it. Garbage collection
-        # would: it ignores frozen objects.
-        gc.collect()
-        gc.freeze()
         resources = self._resources
+        preload(resources.config)
+        memory.clean_up_and_freeze()
         count = policy.worker_count(resources.config)
         privileges.raise_descriptor_limit(
             descriptor_limits.wanted_descriptors(resources.config, descriptor_limits.Share(0, count))

@@ -9,6 +9,7 @@ import errno
 import itertools
 import socket
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import uvloop
 from msgspec import Struct
@@ -24,13 +25,15 @@ from fastscreen.dns.health.runner import HealthRunner
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.mta.capabilities import MtaCapabilities
-from fastscreen.mta.sink import Sink
 from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.screening import policy
+
+if TYPE_CHECKING:
+    from fastscreen.mta.sink import Sink
 
 RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
 TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
@@ -209,6 +212,10 @@ class Worker:
         if isinstance(settings.handoff.to, Proxy):
             return ""
         if self._sink is None:
+            try:  # here, because its library is large and rarely needed; see daemon/preload.py
+                from fastscreen.mta.sink import Sink
+            except ImportError as error:
+                raise ConfigError(f"handoff.to: the sink cannot be loaded: {error}; restart fastscreen") from None
             self._sink = Sink(self._log.warning)
             self._sink_path = str(self._sink.start(settings.hostname))
         return self._sink_path

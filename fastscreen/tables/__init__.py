@@ -9,7 +9,6 @@ from __future__ import annotations
 from fastscreen.config.kinds import check_table_type
 from fastscreen.escaping import escape_text
 from fastscreen.tables.cidr import Cidr
-from fastscreen.tables.patterns import Patterns
 from fastscreen.tables.plain import Inline, Static, TextHash
 from fastscreen.tables.table import Table, TableError
 
@@ -45,4 +44,8 @@ def _open(spec: str) -> Table:
         case "static":
             return Static(spec, name)
         case _:
+            try:  # here, because its library is large and rarely needed; see daemon/preload.py
+                from fastscreen.tables.patterns import Patterns
+            except ImportError as error:
+                raise TableError(f"{escape_text(spec)}: cannot be loaded: {error}; restart fastscreen") from None
             return Patterns(spec, name)

@@ -158,10 +158,10 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
     address = "192.0.2.77"  # nobody in the play: nothing changes it meanwhile
     stamps = {"pregreet": 4102444800.0, "dnsbl": "new", "pipelining": "disabled"}
     lines = tmp_path / "cache.jsonl"
-    lines.write_text(json.dumps({"address": address, "stamps": stamps}) + "\n")
+    lines.write_text(json.dumps({"address": address, "passed_until": stamps}) + "\n")
     with lines.open() as opened:
         monkeypatch.setattr("sys.stdin", opened)
-        assert asked(capsys, stage, "cache", "import")[2] == "1 of 1 stored\n"
+        assert asked(capsys, stage, "cache", "import")[2] == "1 of 1 entry stored\n"
 
     def known() -> bool:
         return asked(capsys, stage, "cache", "get", address)[0] == 0
@@ -172,7 +172,7 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
     assert json.loads(asked(capsys, stage, "cache", "list", "192.0.2.0/24", "--json")[1]) == entry
     exported = asked(capsys, stage, "cache", "export")[1].splitlines()
     assert entry in [json.loads(line) for line in exported]
-    assert asked(capsys, stage, "cache", "delete", address)[1] == "1 deleted\n"
+    assert asked(capsys, stage, "cache", "delete", address)[1] == "1 entry deleted\n"
     wait_until(lambda: not known(), "the client to be forgotten")
     code, printed, _ = asked(capsys, stage, "cache", "stats")
     assert code == 0
@@ -181,7 +181,7 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
 
 def test_bypass(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(capsys, stage, "bypass", "on", "--for", "1h")[0] == 0
-    assert "BYPASS: every client is handed on untested" in asked(capsys, stage, "status")[1]
+    assert "BYPASS: every client is handed off untested" in asked(capsys, stage, "status")[1]
     wait_until(lambda: seen(stage, "bypassed"), "a client that is handed on untested")
     assert asked(capsys, stage, "bypass", "off")[0] == 0
     assert "BYPASS" not in asked(capsys, stage, "status")[1]

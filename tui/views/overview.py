@@ -180,7 +180,7 @@ def _held(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
     line = Text().append(f"{'Cache':<10}", HEADING)
     if cache is None:
         return [*lines, line.append(" disabled", MUTED)]
-    line.append(f"{share(cache.hits, cache.hits + cache.misses):>8} ", STRONG).append("hits, ", MUTED)
+    line.append(f"{share(cache.hits, cache.hits + cache.misses):>8} ", STRONG).append("hit, ", MUTED)
     return [*lines, line.append(count(cache.entries)).append(" entry" if cache.entries == 1 else " entries", MUTED)]
 
 
@@ -196,7 +196,7 @@ def _lists(lists: Sequence[DnsblList], width: int, rows: int) -> list[Text]:
         line.append(f", {len(lists) - healthy} unhealthy", BAD)
     lines = [line]
     order = {"disabled": 0, "suspect": 1, "failing": 2, "slow": 3, "ok": 4}
-    name = max(width - 23, 8)
+    name = max(width - 22, 8)
     for item in sorted(lists, key=lambda item: (order.get(item.state, 3), -(item.p95 or 0.0)))[:rows]:
         line = Text().append(f"{item.zone[:name]:<{name}} ")
         line.append(f"{duration(item.p50):>6}{duration(item.p95):>6} ", MUTED)
