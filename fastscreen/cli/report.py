@@ -16,7 +16,6 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 from msgspec import Struct
 
 from fastscreen.cli import COMMANDS
@@ -29,6 +28,7 @@ from fastscreen.escaping import printable
 from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
 from fastscreen.report.days import Days, days
 from fastscreen.report.files import LogError, LogFile, in_order, usual_files
+from fastscreen.report.json_keys import as_builtins
 from fastscreen.report.lines import reader
 from fastscreen.report.mail import MailError, recipient, send
 from fastscreen.report.masking import Masking
@@ -263,7 +263,7 @@ def show(summary: Summary, arguments: argparse.Namespace) -> None:
         about = f", {summary.period}" if summary.period else ""
         send(as_text(summary, style), f"Front door of {summary.host}{about}", arguments.mail_to, summary.host)
     if arguments.json:
-        print(json.dumps(msgspec.to_builtins(summary), indent=2))
+        print(json.dumps(as_builtins(summary), indent=2))
     elif not arguments.html and not arguments.mail_to:
         print(as_text(summary, style), end="")
 

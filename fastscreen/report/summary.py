@@ -26,7 +26,35 @@ SPANS = ((60, "under 1 min"), (300, "1–5 min"), (1800, "5–30 min"), (7200, "
 """Columns of the histograms of delays: less than so many seconds, and what that is called."""
 
 
-class Period(Struct, frozen=True):
+JSON_KEYS: dict[str, dict[str, str]] = {
+    "Period": {"handed": "handed_off", "turned": "rejected"},
+    "ListFigures": {"alone": "unique", "with_others": "also_listed_by"},
+    "NetworkFigures": {"handed": "handed_off", "refused": "rejected", "away": "deferred", "back": "returned"},
+    "Away": {
+        "times": "deferrals",
+        "back": "returned",
+        "neighbour": "same_network",
+        "neighbour_delays": "same_network_delays",
+        "elsewhere": "other_network",
+        "elsewhere_delays": "other_network_delays",
+        "never": "never_returned",
+        "recent": "recently_deferred",
+        "instead": "returned_as",
+        "lost": "lost_clients",
+    },
+    "Reject": {"who": "clients"},
+    "Shadow": {"times": "sessions", "handed": "handed_off"},
+    "Summary": {
+        "refusals": "rejected",
+        "in_spite": "failed_but_handed_off",
+        "away": "deferred",
+        "said": "client_texts",
+    },
+}
+"""Of --json, where they differ from a record's fields."""
+
+
+class Period(Struct, frozen=True, rename=JSON_KEYS["Period"]):
     """Some time. name: `14` (an hour, of all days) or `2026-11-22`. handed: sessions that began then and were handed
     on. turned: turned away then, by why."""
 
@@ -36,7 +64,7 @@ class Period(Struct, frozen=True):
     turned: dict[str, int]
 
 
-class ListFigures(Struct, frozen=True):
+class ListFigures(Struct, frozen=True, rename=JSON_KEYS["ListFigures"]):
     """A DNS list. answers: lines. clients: whom it listed. alone: whom no other list did. with_others: clients that
     another list had as well. replies: lines by the answer."""
 
@@ -48,7 +76,7 @@ class ListFigures(Struct, frozen=True):
     replies: dict[str, int]
 
 
-class NetworkFigures(Struct, frozen=True):
+class NetworkFigures(Struct, frozen=True, rename=JSON_KEYS["NetworkFigures"]):
     """A network: sessions of its clients, and what became of them. away: told 450. back: of these, came again."""
 
     name: str
@@ -75,7 +103,7 @@ class Instead(Struct, frozen=True):
     after: int
 
 
-class Away(Struct, frozen=True):
+class Away(Struct, frozen=True, rename=JSON_KEYS["Away"]):
     """Who was told 450 at a recipient, each time from then until it came again.
 
     back: the same address came again, after delays of median seconds. neighbour: it did not, but another address of its
@@ -111,7 +139,7 @@ class Suspect(Struct, frozen=True):
     network: NetworkFigures
 
 
-class Reject(Struct, frozen=True):
+class Reject(Struct, frozen=True, rename=JSON_KEYS["Reject"]):
     """Refused recipients with one reply. who: client, sender (where it was asked for), how often; the first ones."""
 
     reply: str
@@ -126,7 +154,7 @@ class Named(Struct, frozen=True):
     count: int
 
 
-class Shadow(Struct, frozen=True):
+class Shadow(Struct, frozen=True, rename=JSON_KEYS["Shadow"]):
     """Sessions that shadow mode would have turned away. handed: those that the MTA got."""
 
     test: str
@@ -134,7 +162,7 @@ class Shadow(Struct, frozen=True):
     handed: int
 
 
-class Summary(Struct, frozen=True):
+class Summary(Struct, frozen=True, rename=JSON_KEYS["Summary"]):
     """All of a report. first, last: s since 1970 of lines that were counted, 0: none."""
 
     host: str

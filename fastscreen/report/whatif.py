@@ -31,7 +31,19 @@ class Rejudged(Struct, frozen=True):
     rank: int
 
 
-class WhatIf(Struct, frozen=True):
+JSON_KEYS = {
+    "still": "still_rejected",
+    "no_longer": "no_longer_rejected",
+    "newly": "newly_rejected",
+    "neither": "not_rejected",
+    "allowed": "passed_by_allowlist",
+    "no_longer_clients": "no_longer_rejected_clients",
+    "newly_clients": "newly_rejected_clients",
+}
+"""Of --json, where they differ from the fields."""
+
+
+class WhatIf(Struct, frozen=True, rename=JSON_KEYS):
     """Sessions that were tested, by what was and what would be. unknown: refused, but no list's answer is in the log.
 
     no_longer, newly: the session would no longer be refused, or newly. allowed: would pass all tests, by allow lists.

@@ -100,8 +100,8 @@ def test_json(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", log, "--json", "--what-if", "threshold=4", "site=zen.example*3"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["totals"]["connect"] == 4
-    assert found["away"]["back"] == 1
-    assert found["what_if"]["no_longer"] == 1
+    assert found["deferred"]["returned"] == 1
+    assert found["what_if"]["no_longer_rejected"] == 1
     assert found["lists"][0]["replies"] == {"127.0.0.2": 1}
 
 

@@ -208,7 +208,7 @@ def test_the_report_tells_what_would_have_happened(
         log.write(f"{hour_later} mx postfix/postscreen[1]: CONNECT from [127.1.9.9]:9 to [127.9.0.1]:25\n")
     assert main(["report", "--json", str(screener.log)]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {each["test"]: (each["times"], each["handed"]) for each in found["shadow"]} == {
+    assert {each["test"]: (each["sessions"], each["handed_off"]) for each in found["shadow"]} == {
         "denylist": (1, 1),
         "pregreet": (1, 1),
     }
