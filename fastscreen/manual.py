@@ -12,11 +12,10 @@ from pathlib import Path
 
 from fastscreen import __version__
 from fastscreen.cli import parser
-from fastscreen.config.names import KEYS, TABLES, Key
+from fastscreen.config.document import linked, spans
+from fastscreen.config.names import KEYS, TABLES, Key, Restart
 
 FOLDER = Path(__file__).resolve().parents[1] / "contrib/man"
-_LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
-_MARK = re.compile(r"(``? ?)(.+?)( ?\1)|\*\*(.+?)\*\*")
 
 
 def command_page() -> str:
@@ -30,7 +29,7 @@ def command_page() -> str:
         ".B fastscreen",
         r"[\fB\-\-version\fR] \fICOMMAND\fR \&...",
         ".SH DESCRIPTION",
-        roff(top.description or ""),
+        prose(top.description or ""),
         ".SH COMMANDS",
     ]
     lines += _commands(top, "fastscreen")
@@ -48,12 +47,12 @@ def key_page() -> str:
         ".SH NAME",
         r"fastscreen.toml \- configuration of fastscreen",
         ".SH DESCRIPTION",
-        "One TOML file. Every key may be left out; it then has the default shown here. Times are whole numbers with a",
-        r"unit, as \(dq90s\(dq, \(dq10m\(dq, \(dq12h\(dq, \(dq30d\(dq; sizes are octets.",
-        r"\fBfastscreen check \-c\fR \fIFILE\fR says what is wrong with it.",
+        "The configuration is one TOML file. Every key may be omitted; it then has the default shown here. Times are",
+        r"whole numbers with a unit, such as \(dq90s\(dq, \(dq10m\(dq, \(dq12h\(dq or \(dq30d\(dq. Sizes are in bytes.",
+        r"\fBfastscreen check \-c\fR \fIFILE\fR reports what is wrong with the file.",
     ]
     for table, keys in groupby(KEYS, lambda key: key.table):
-        lines += [f".SH {roff(f'[{table}]' if table else 'AT THE TOP OF THE FILE')}", roff(_plain(TABLES[table]))]
+        lines += [f".SH {roff(f'[{table}]' if table else 'AT THE TOP OF THE FILE')}", prose(TABLES[table])]
         for key in keys:
             lines += _key(key)
     lines += [".SH SEE ALSO", ".BR fastscreen (1)"]
@@ -61,10 +60,12 @@ def key_page() -> str:
 
 
 def _key(key: Key) -> list[str]:
-    lines = [".TP", rf"\fB{roff(key.name)}\fR = {roff(key.default)}", _sentences(key.about), ".br"]
-    lines.append(f"Allowed: {roff(_plain(key.kind.allowed))}")
+    lines = [".TP", rf"\fB{roff(key.name)}\fR = {roff(key.default)}", prose(key.about), ".br"]
+    lines.append(f"Expected: {prose(key.kind.expected)}")
     if key.parameters:
         lines += [".br", f"In Postfix: {roff(', '.join(key.parameters))}"]
+    if key.restart is not Restart.NOT_NEEDED:
+        lines += [".br", prose(key.restart)]
     return lines
 
 
@@ -73,7 +74,7 @@ def _commands(parent: argparse.ArgumentParser, path: str) -> list[str]:
     for action in parent._actions:
         if isinstance(action, argparse._SubParsersAction):
             for name, inner in action.choices.items():
-                lines += [f".SS {roff(f'{path} {name}')}", roff(inner.description or "")]
+                lines += [f".SS {roff(f'{path} {name}')}", prose(inner.description or "")]
                 lines += _options(inner)
                 lines += _as_it_stands(_body(inner.epilog or ""))
                 lines += _commands(inner, f"{path} {name}")
@@ -92,7 +93,7 @@ def _options(of: argparse.ArgumentParser) -> list[str]:
         else:
             words = rf"\fI{roff(value)}\fR"
         about = (action.help or "") % {**vars(action), "prog": of.prog}
-        lines += [".TP", words, roff(about) or r"\&"]
+        lines += [".TP", words, prose(about) or r"\&"]
     return lines
 
 
@@ -117,23 +118,33 @@ def _body(epilog: str) -> str:
 
 
 def _as_it_stands(text: str) -> list[str]:
-    return [".PP", ".nf", *(roff(line) or r"\&" for line in text.split("\n")), ".fi"] if text else []
+    return [".PP", ".nf", *(prose(line) or r"\&" for line in text.split("\n")), ".fi"] if text else []
 
 
-def _sentences(markdown: str) -> str:
-    return roff(_plain(markdown))
-
-
-def _plain(markdown: str) -> str:
-    return _MARK.sub(lambda found: found[2] or found[4], _LINK.sub(r"\1", markdown))
+def prose(text: str) -> str:
+    """Markdown as roff: code is bold, a link is the path of the page."""
+    found = []
+    for kind, part in spans(text):
+        shown = _characters(linked(part) if kind == "link" else part)
+        found.append(rf"\fB{shown}\fR" if kind == "code" else shown)
+    return _lines("".join(found))
 
 
 def roff(text: str) -> str:
-    """Text as it is to be seen: no character of it is roff's own. Lines that would be requests are none."""
+    """Text that is shown exactly as it is."""
+    return _lines(_characters(text))
+
+
+def _characters(text: str) -> str:
+    """No character has a meaning for roff."""
     text = (
         text.replace("\\", "\\e").replace("-", "\\-").replace("~", "\\(ti").replace("^", "\\(ha").replace("`", "\\(ga")
     )
-    text = text.replace("'", "\\(aq").replace("…", "...").replace("–", "\\(en")
+    return text.replace("'", "\\(aq").replace("…", "...").replace("–", "\\(en")
+
+
+def _lines(text: str) -> str:
+    """No line is a request, even if it begins like one."""
     return "\n".join(rf"\&{line}" if line[:1] == "." else line.rstrip() for line in text.split("\n"))
 
 

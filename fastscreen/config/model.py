@@ -213,7 +213,7 @@ class Deep(Struct, frozen=True):
 
 
 class Engine(Struct, frozen=True):
-    """The dummy SMTP engine. Tables and templates stay text here; expansion_filter: the allowed octets."""
+    """The dummy SMTP engine. Tables and templates stay text here; expansion_filter: the bytes that are allowed."""
 
     forbidden_commands: tuple[str, ...]
     command_count_limit: int

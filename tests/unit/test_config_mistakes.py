@@ -99,7 +99,7 @@ def test_what_is_no_toml(text: str, said: str) -> None:
         ("[greet]\ntreshold = 3", 'greet.treshold: unknown name, did you mean "dnsbl.threshold"?'),
         ("[dnsbl]\ntreshold = 3", 'dnsbl.treshold: unknown name, did you mean "threshold"?'),
         ('[greet]\nlevel = "verbose"', "greet.level: unknown name; expected banner, wait"),
-        ('[greet]\nwait = "6 s"', 'greet.wait: bad time "6 s"; expected a whole number with a unit'),
+        ('[greet]\nwait = "6 s"', 'greet.wait: bad time "6 s"; expected a whole number with the unit'),
     ],
 )
 def test_a_name_or_value_that_is_wrong(text: str, said: str) -> None:
