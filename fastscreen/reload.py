@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
 from fastscreen import activation, channel, config, policy
 from fastscreen.allowlist import lists
 from fastscreen.channel import Failed, Ready, Reload, ReopenLog
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
+from fastscreen.config.changes import Change, kept
 from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint
+from fastscreen.config.names import Restart
 from fastscreen.forks import Silent, Steps, tried, without_keys
 from fastscreen.holdings import Holdings, close_all, warnings_of
 from fastscreen.listeners import choose_by_client, choose_freely
@@ -53,11 +53,11 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
     try:
         yield from _try(held, str(path), lambda: config.load(path))
         with bounded(READ_SECONDS, f"{path}: it, or a table that it names,"):
-            settings, warnings = with_what_is_fixed(held, config.load(path))
+            settings, waiting = with_what_is_fixed(held, config.load(path))
             activation.check_kept(held.activated, settings)
             versions = lists.versions(settings)
             tables = policy.Tables(settings)
-            warnings += warnings_of(tables, count)
+            warnings = (*map(waiting_text, waiting), *warnings_of(tables, count))
         added = {address: port for address, port in settings.listen.ports.items() if address not in held.groups}
         opened, omitted = held.open_ports(added, count, others=len(settings.listen.ports) - len(added))
         memory = channel.settings_memory(settings, tuple(opened))
@@ -93,7 +93,7 @@ def hang_up(held: Holdings, path: Path | None) -> Steps[None]:
     finally:
         os.close(memory)
     held.info("configuration reloaded")
-    held.reload_state.accepted(held.conditions, "configuration reloaded")
+    held.reload_state.accepted(held.conditions, _outcome(waiting))
 
 
 def reopen_log(held: Holdings, *, tell: bool = False) -> None:
@@ -159,6 +159,20 @@ def read_tables_again(held: Holdings, changed: Sequence[str] = ()) -> Steps[bool
     names = ", ".join(escaped(path) for path in changed[:NAMED_MAX]) + (", ..." if len(changed) > NAMED_MAX else "")
     held.info(f"tables read again{': ' if names else ''}{names}")
     return True
+
+
+def waiting_text(change: Change) -> str:
+    """The log line about a key that needs more than a reload."""
+    return f"{change.key} changed: the old value stays in use; to apply the new one, {change.remedy}"
+
+
+def _outcome(waiting: Sequence[Change]) -> str:
+    """What `fastscreen reload` prints when it succeeded."""
+    parts = ["configuration reloaded"]
+    for restart, what in ((Restart.NEEDED, "a restart"), (Restart.STOP_AND_START, "a stop and a start")):
+        if keys := [change.key for change in waiting if change.restart is restart]:
+            parts.append(f"{what} of fastscreen is needed to apply {', '.join(keys)}")
+    return "; ".join(parts)
 
 
 def _refused(held: Holdings, text: str) -> None:
@@ -253,55 +267,9 @@ def _read(held: Holdings, load: Callable[[], Config], answer: socket.socket) -> 
     return 0
 
 
-def _network_rate(now: Config, wanted: Config) -> int:
-    """The limit from now on. Whether there is one decides which worker serves a client: no reload changes that."""
-    before, after = now.limits.client_network_rate, wanted.limits.client_network_rate
-    return before if now.listen.workers != 1 and bool(before) != bool(after) else after
-
-
-def with_what_is_fixed(held: Holdings, settings: Config) -> tuple[Config, tuple[str, ...]]:
-    """The new settings, but for those that only a new start can change; warnings about these."""
-    now = held.config
-    replace = msgspec.structs.replace
-    fixed = replace(
-        settings,
-        user=now.user,
-        log=now.log,
-        cache=replace(
-            settings.cache,
-            path=now.cache.path,
-            prefix_ipv4=now.cache.prefix_ipv4,
-            prefix_ipv6=now.cache.prefix_ipv6,
-        ),
-        limits=replace(
-            settings.limits,
-            client_connection_prefix_ipv4=now.limits.client_connection_prefix_ipv4,
-            client_connection_prefix_ipv6=now.limits.client_connection_prefix_ipv6,
-            client_network_rate=_network_rate(now, settings),
-        ),
-        control=replace(now.control, names=settings.control.names),
-        metrics=now.metrics,
-        listen=replace(settings.listen, workers=now.listen.workers),
-        tls=replace(settings.tls, processes=now.tls.processes),
-    )
-    changed = (
-        ("user", settings.user, fixed.user),
-        ("log", settings.log, fixed.log),
-        ("cache.path", settings.cache.path, fixed.cache.path),
-        ("cache.prefix_ipv4 or _ipv6", settings.cache.prefix, fixed.cache.prefix),
-        ("limits.client_connection_prefix_ipv4 or _ipv6", settings.limits.prefix, fixed.limits.prefix),
-        ("limits.client_network_rate", settings.limits.client_network_rate, fixed.limits.client_network_rate),
-        ("control", settings.control, fixed.control),
-        ("metrics", settings.metrics, fixed.metrics),
-        ("listen.workers", settings.listen, fixed.listen),
-        ("tls.processes", settings.tls, fixed.tls),
-    )
-    warnings = (
-        f"{name} changed: it takes effect when fastscreen is started again"
-        for name, wanted, kept in changed
-        if wanted != kept
-    )
-    return fixed, tuple(warnings)
+def with_what_is_fixed(held: Holdings, settings: Config) -> tuple[Config, list[Change]]:
+    """The new settings, except for those that need a restart; and the keys of these."""
+    return kept(held.config, settings)
 
 
 def _hand_out(held: Holdings, memory: int, opened: dict[Endpoint, list[socket.socket]]) -> Steps[None]:

@@ -18,6 +18,7 @@ from fastscreen.access import load_access, load_networks, member
 from fastscreen.cli.checkaccess import checked_access
 from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.checkdns import checked_lists, checked_resolvers
+from fastscreen.cli.checkrunning import checked_running
 from fastscreen.cli.checktls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
 from fastscreen.commands import CommandFilter, ForbiddenCommands
@@ -99,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
+    checks += [Check(*found) for found in checked_running(config)]
     well = all(check.ok for check in checks)
     if arguments.json:
         found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from fastscreen import cachekey
+from fastscreen.config.changes import fingerprints
+from fastscreen.config.load import BUILT_IN
 from fastscreen.core import read_records
 from fastscreen.hub import explain, figures, scoring, shapes, talkers
 from fastscreen.hub.connection import Caller
@@ -72,6 +75,15 @@ class CacheList(Struct, forbid_unknown_fields=True):
 
 async def status(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:
     return await figures.status(house)
+
+
+async def config(house: House, wanted: Nothing, caller: Caller, request: Request) -> Map:
+    """The configuration in force, so that a file can be compared with it; no value can be read from the answer."""
+    source = house.config.source
+    return {
+        "source": source if source == BUILT_IN else str(Path(source).absolute()),
+        "fingerprints": fingerprints(house.config),
+    }
 
 
 async def sessions(house: House, wanted: Sessions, caller: Caller, request: Request) -> Map:
