@@ -1,6 +1,7 @@
 """Writes the manual pages, from what --help shows and from the table of keys: `python -m fastscreen.manual`.
 
-fastscreen.1 has every command in one page; fastscreen.toml.5 every key. roff as man(7) has it.
+fastscreen.1 has every command in one page; fastscreen.toml.5 every key. roff as man(7) has it. The table of options in
+docs/commands.md is written with them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from fastscreen.config.document import linked, spans
 from fastscreen.config.names import KEYS, TABLES, Key, Restart
 
 FOLDER = Path(__file__).resolve().parents[1] / "contrib/man"
+COMMANDS_PAGE = Path(__file__).resolve().parents[1] / "docs/commands.md"
+_OPTIONS_BEGIN, _OPTIONS_END = "<!-- options: written by `make man` -->\n", "<!-- end of options -->\n"
 
 
 def command_page() -> str:
@@ -24,7 +27,7 @@ def command_page() -> str:
     lines = [
         _head("FASTSCREEN", 1),
         ".SH NAME",
-        r"fastscreen \- lets only those SMTP clients through that behave like mail servers",
+        r"fastscreen \- screens SMTP clients in front of a mail server",
         ".SH SYNOPSIS",
         ".B fastscreen",
         r"[\fB\-\-version\fR] \fICOMMAND\fR \&...",
@@ -33,7 +36,7 @@ def command_page() -> str:
         ".SH COMMANDS",
     ]
     lines += _commands(top, "fastscreen")
-    lines += [".SH EXIT STATUS", "0 all is well, 1 it failed, 2 wrong usage or configuration."]
+    lines += [".SH EXIT STATUS", "0: success. 1: failure. 2: incorrect usage or configuration."]
     lines += [".SH FILES", *_files()]
     lines += [".SH EXAMPLES", *_as_it_stands(_body(top.epilog or ""))[1:]]
     lines += [".SH SEE ALSO", r".BR fastscreen.toml (5)"]
@@ -97,6 +100,43 @@ def _options(of: argparse.ArgumentParser) -> list[str]:
     return lines
 
 
+# ---- docs/commands.md
+
+
+def with_options(page: str) -> str:
+    """The page of commands, with its table of options as the parser has them."""
+    before, rest = page.split(_OPTIONS_BEGIN)
+    rows = ["| command | arguments and options |", "| --- | --- |", *_option_rows(parser(), "fastscreen")]
+    return before + _OPTIONS_BEGIN + "\n".join(rows) + "\n" + _OPTIONS_END + rest.split(_OPTIONS_END)[1]
+
+
+def _option_rows(of: argparse.ArgumentParser, path: str) -> list[str]:
+    shown = ", ".join(f"`{words}`" for action in of._actions for words in _words(action)).replace("|", r"\|")
+    inner = [action for action in of._actions if isinstance(action, argparse._SubParsersAction)]
+    rows = [f"| `{path}` | {shown} |"] if shown or not inner else []
+    return rows + [
+        row
+        for action in inner
+        for name, command in action.choices.items()
+        for row in _option_rows(command, f"{path} {name}")
+    ]
+
+
+def _words(action: argparse.Action) -> list[str]:
+    """An argument, or an option in all its forms; none of --help."""
+    if isinstance(action, argparse._SubParsersAction | argparse._HelpAction) or action.help == argparse.SUPPRESS:
+        return []
+    value = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    if action.nargs == "?":
+        value = f"[{value}]"
+    elif action.nargs in ("*", "+"):
+        value = f"{value} ..." if action.nargs == "+" else f"[{value} ...]"
+    if not action.option_strings:
+        return [value]
+    *others, last = action.option_strings
+    return [*others, last if action.nargs == 0 else f"{last} {value}"]
+
+
 def _files() -> list[str]:
     found = []
     for path, about in (
@@ -149,10 +189,11 @@ def _lines(text: str) -> str:
 
 
 def main() -> None:
-    """Write both."""
+    """Write all of them."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "fastscreen.1").write_text(command_page())
     (FOLDER / "fastscreen.toml.5").write_text(key_page())
+    COMMANDS_PAGE.write_text(with_options(COMMANDS_PAGE.read_text()))
 
 
 if __name__ == "__main__":

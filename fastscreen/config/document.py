@@ -99,8 +99,13 @@ def spans(markdown: str) -> Iterator[tuple[str, str]]:
 
 
 def plain(markdown: str) -> str:
-    """As text for readers of a file, with no marks; a link is the path of the page in the source tree."""
-    return "".join(linked(text) if kind == "link" else text for kind, text in spans(markdown))
+    """As text without marks: a link is the path of the page in the source tree, and a word of code is in quotes, as
+    otherwise it could be taken for a word of the sentence.
+    """
+    return "".join(
+        linked(text) if kind == "link" else f'"{text}"' if kind == "code" and re.fullmatch("[a-z]+", text) else text
+        for kind, text in spans(markdown)
+    )
 
 
 def linked(target: str) -> str:

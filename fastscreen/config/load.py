@@ -20,7 +20,7 @@ from fastscreen.config.values import BANNER_MOST, Address, Hostname, SeveralErro
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
 BUILT_IN = "built-in settings"
-"""The source of a configuration that has no file."""
+"""The source of the configuration that `fastscreen run` has without a file."""
 
 _BUILT_IN = {
     "listen.addresses": ["127.0.0.1:2525"],
@@ -143,7 +143,7 @@ def _flatten(raw: dict[str, object], found: _Problems) -> dict[str, object]:
 
 
 def _add_unknown(found: _Problems, table: str, name: str, hint: str, names: list[str]) -> None:
-    """A name that is none of `names`. hint: what was probably meant, or what to write instead."""
+    """A name that is not one of `names`. hint: what was probably meant, or what to write instead."""
     shown = (f"{table}." if table else "") + (escaped(name) or quoted(name))
     expected = f"; expected {one_of(filter(None, names))}" if "expected" not in hint else ""
     what = f"unknown name{', ' if hint else ''}{escaped(hint, 1000)}{expected}"
@@ -151,7 +151,7 @@ def _add_unknown(found: _Problems, table: str, name: str, hint: str, names: list
 
 
 def machine_name() -> str:
-    """The machine's full name where the resolver knows one, else its own name; "localhost" only if it has no other."""
+    """The full name of the machine if the resolver knows it, else its short name; "localhost" only as a last resort."""
     full = socket.getfqdn()
     return full if "." in full and not full.startswith("localhost") else socket.gethostname()
 

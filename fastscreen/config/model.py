@@ -320,7 +320,7 @@ class Log(Struct, frozen=True):
 class Config(Struct, frozen=True):
     """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`.
 
-    mode: "screen", or "shadow": nobody is turned away.
+    mode: "screen", or "shadow": no client is rejected.
     """
 
     source: str

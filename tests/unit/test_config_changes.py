@@ -129,6 +129,7 @@ def test_every_description_shows_the_mark() -> None:
 def test_a_description_is_rendered_for_each_page() -> None:
     text = r"Use `*x`, [proxy.md](proxy.md) and [a page](https://example.org/); 2*3*4 stays, ``a`b`` too."
     assert document.plain(text) == "Use *x, docs/proxy.md and https://example.org/; 2*3*4 stays, a`b too."
+    assert document.plain("`off` is not `0`.") == '"off" is not 0.'
     assert manual.prose(text) == (
         r"Use \fB*x\fR, docs/proxy.md and https://example.org/; 2*3*4 stays, \fBa\(gab\fR too."
     )
