@@ -26,6 +26,7 @@ from fastscreen import activation, channel, config, forks, policy, privileges, r
 from fastscreen.channel import Failed, Ready, Report, Stop
 from fastscreen.conditions import Kind
 from fastscreen.config import Config, ConfigError
+from fastscreen.config.changes import kept
 from fastscreen.config.model import Endpoint
 from fastscreen.controlsocket import ControlSocket, check_group
 from fastscreen.core import EventReader
@@ -336,6 +337,9 @@ def adopt(held: Holdings, state: State, *, strict: bool) -> list[str]:
     held.key = state.key
     held.user = ""
     held.activated = set(state.activated)
+    with contextlib.suppress(msgspec.MsgspecError):  # another version's configuration
+        held.config, waiting = kept(msgspec.msgpack.decode(state.config, type=Config), settings, at_restart=True)
+        warnings += [reload.waiting_text(change) for change in waiting if change.key != "listen.workers"]
     if policy.worker_count(settings) != state.workers:
         warnings.append(
             f"listen.workers changed: {state.workers} workers stay until fastscreen is stopped and started again"

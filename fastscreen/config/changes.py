@@ -66,11 +66,12 @@ def _needed(key: Key, before: str, after: str, *, single: bool) -> Restart:
     return Restart.NEEDED if switched and not single else Restart.NOT_NEEDED
 
 
-def kept(now: Config, wanted: Config) -> tuple[Config, list[Change]]:
-    """What a reload puts in force: `wanted`, but for keys that need a restart, which stay as they are in `now`; and
-    these keys.
+def kept(now: Config, wanted: Config, *, at_restart: bool = False) -> tuple[Config, list[Change]]:
+    """What a reload, or a restart, puts in force: `wanted`, except for keys that need more than that, which stay as
+    they are in `now`; and these keys.
     """
-    waiting = [one for one in changes(fingerprints(now), fingerprints(wanted)) if one.restart]
+    stay = (Restart.STOP_AND_START,) if at_restart else (Restart.NEEDED, Restart.STOP_AND_START)
+    waiting = [one for one in changes(fingerprints(now), fingerprints(wanted)) if one.restart in stay]
     tables: dict[str, dict[str, Any]] = {}
     for key in KEYS:
         if any(one.key == key.key for one in waiting):

@@ -456,7 +456,7 @@ KEYS = (
         '["CONNECT", "GET", "POST", "regexp:{{/^[^A-Z]/ Bogus}}"]',
         values.ListOf(values.Word()),
         "Words that fail the non-SMTP command test when a client sends them as a command. A command that the dummy "
-        "SMTP engine implements never fails the test.",
+        "SMTP engine knows never fails the test.",
         ("postscreen_forbidden_commands",),
         ("smtpd_forbidden_commands",),
     ),

@@ -76,6 +76,14 @@ def test_several_at_once() -> None:
     assert [change.remedy for change in waiting] == ["stop and start fastscreen", "run `fastscreen restart`"]
 
 
+def test_a_restart_takes_over_all_but_what_needs_a_stop_and_a_start() -> None:
+    now = default()
+    wanted = replaced(replaced(replaced(now, "cache.path", "/new"), "user", "other"), "control.group", "mail")
+    taken, waiting = kept(now, wanted, at_restart=True)
+    assert (taken.cache.path, taken.user, taken.control.group) == ("/new", now.user, now.control.group)
+    assert [change.key for change in waiting] == ["user", "control.group"]
+
+
 @pytest.mark.parametrize(
     ("workers", "before", "after", "waits"),
     [(1, 0, 5, False), (2, 0, 5, True), (2, 5, 0, True), (0, 0, 5, True), (2, 5, 6, False)],
