@@ -75,7 +75,7 @@ cdef class NetworkTable:
     cdef int32_t find(self, const Address* address) noexcept nogil
 
 
-# ---- dns.pyx
+# ---- dns_packet.pyx
 
 cdef enum:
     DNS_ADDRESSES = 32      # kept of one answer: a datagram of 512 octets has no room for more
@@ -99,7 +99,7 @@ cdef struct DnsAnswer:
     int32_t negative_ttl    # the smaller of that and SOA MINIMUM (RFC 2308 5)
 
 
-# ---- proxyheader.pyx
+# ---- proxy_header.pyx
 
 cdef enum ProxyState:
     PROXY_INCOMPLETE        # all right so far
@@ -170,7 +170,7 @@ cdef struct WatchSlot:
     uint32_t next_free
 
 
-# ---- lines.pyx
+# ---- smtp_lines.pyx
 
 cdef enum Finding:
     FOUND_BARE_NEWLINE = 0x01       # LF without CR before it
@@ -331,7 +331,7 @@ cdef enum HealthState:
     HEALTH_OUT              # not asked, and counts nothing
 
 
-# How a list is, in memory that all processes share (fastscreen/listhealth/table.py).
+# How a list is, in memory that all processes share (fastscreen/dns/health/state.py).
 cdef struct Health:
     uint64_t key            # of its domain; 0: nobody's
     uint32_t state          # HealthState
@@ -370,7 +370,7 @@ cdef struct List:
     Share* shares           # SHARES of them, by the hash of the network
     Share* round_head       # networks that have a question waiting and may ask it, in turn
     Share* round_tail
-    uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see live.pyx
+    uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see snapshot.pyx
 
 
 cdef struct Score:
@@ -516,7 +516,7 @@ cdef struct Dialogue:
     bint esmtp
 
 
-# ---- relay.pyx and continue.pyx
+# ---- mta_relay.pyx and mta_continue.pyx
 
 # Where octets come from; that side's descriptor.
 cdef enum Side:
@@ -584,16 +584,16 @@ cdef struct Listener:
     int64_t header_time     # µs for that header
 
 
-# ---- events.pyx
+# ---- event_ring.pyx
 
-# What an event is; events.pyx has the names that the control socket uses.
+# What an event is; event_ring.pyx has the names that the control socket uses.
 cdef enum EventKind:
     EVENT_NONE
     EVENT_CONNECT           # number: the server's port
     EVENT_ALLOWLISTED
     EVENT_DENYLISTED
     EVENT_CACHED            # every pass is still valid: handed on at once
-    EVENT_BUSY              # turned away; number: see BUSY in events.pyx; text: the same
+    EVENT_BUSY              # turned away; number: see BUSY in event_ring.pyx; text: the same
     EVENT_BYPASSED          # handed on untested: the panic switch
     EVENT_GREET             # the greet wait begins; number: µs
     EVENT_PREGREET          # number: octets; text: their beginning

@@ -1,5 +1,5 @@
 # The way of a connection, top to bottom: accept, checks at connect, tests before the SMTP handshake, (the dummy engine,
-# in engine.pyx,) conclusion, hand-off (in handoff.pyx) or farewell. Section numbers are the reference's.
+# in smtp_engine.pyx,) conclusion, hand-off (in mta_handoff.pyx) or farewell. Section numbers are the reference's.
 
 # ---- accept
 

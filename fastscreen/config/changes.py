@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from fastscreen.config.keys import KEYS, Key, Restart
 from fastscreen.config.model import Config
-from fastscreen.config.names import KEYS, Key, Restart
 
 REMEDIES = {
     Restart.NOT_NEEDED: "run `fastscreen reload`",

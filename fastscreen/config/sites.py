@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fastscreen.config.escape import quoted
 from fastscreen.config.model import Site
+from fastscreen.escaping import quoted
 
 FORM = "domain[=d.d.d.d][*weight], where each d is a number from 0 to 255 or a set such as [2;4..7]"
 GRAMMAR = f"expected {FORM}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastscreen.hub.verbs import VERBS
+from fastscreen.control.commands import VERBS
 from robust.conftest import Start
 from robust.fakedns import FakeDns, listed
 from robust.harness import TEASER

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from fastscreen import manual
-from fastscreen.config import Config, default, document
+from fastscreen.config import Config, default
 from fastscreen.config.changes import Change, changes, fingerprints, kept
-from fastscreen.config.names import KEYS, Key, Restart
+from fastscreen.config.keys import KEYS, Key, Restart
+from tools import config_docs, man_pages
 
 MARKED = {
     "user": Restart.STOP_AND_START,
@@ -120,15 +120,15 @@ def sections(text: str, before: str) -> list[str]:
 
 
 def test_every_description_shows_the_mark() -> None:
-    page = sections(document.page(), r"\n### `[a-z_.0-9]+`\n")[1:]
-    man = sections(manual.key_page(), r"(?m)^\\fB[a-z_0-9]+\\fR = .*$")[1:]
-    example = sections(document.example(), r"(?m)^#[a-z_0-9]+ = .*$")[:-1]
+    page = sections(config_docs.page(), r"\n### `[a-z_.0-9]+`\n")[1:]
+    man = sections(man_pages.key_page(), r"(?m)^\\fB[a-z_0-9]+\\fR = .*$")[1:]
+    example = sections(config_docs.example(), r"(?m)^#[a-z_0-9]+ = .*$")[:-1]
     for key, in_page, in_man, in_example in zip(KEYS, page, man, example, strict=True):
         for mark in filter(None, Restart):
             shown = mark is key.restart
             assert (f"* *{mark}*" in in_page) == shown, key.key
-            assert (manual.prose(mark) in in_man) == shown, key.key
-            assert (document.plain(mark) in in_example) == shown, key.key
+            assert (man_pages.prose(mark) in in_man) == shown, key.key
+            assert (config_docs.plain(mark) in in_example) == shown, key.key
 
 
 # ---- one renderer for each form of text
@@ -136,27 +136,27 @@ def test_every_description_shows_the_mark() -> None:
 
 def test_a_description_is_rendered_for_each_page() -> None:
     text = r"Use `*x`, [proxy.md](proxy.md) and [a page](https://example.org/); 2*3*4 stays, ``a`b`` too."
-    assert document.plain(text) == "Use *x, docs/proxy.md and https://example.org/; 2*3*4 stays, a`b too."
-    assert document.plain("`off` is not `0`.") == '"off" is not 0.'
-    assert manual.prose(text) == (
+    assert config_docs.plain(text) == "Use *x, docs/proxy.md and https://example.org/; 2*3*4 stays, a`b too."
+    assert config_docs.plain("`off` is not `0`.") == '"off" is not 0.'
+    assert man_pages.prose(text) == (
         r"Use \fB*x\fR, docs/proxy.md and https://example.org/; 2*3*4 stays, \fBa\(gab\fR too."
     )
-    assert manual.prose(".TH is no request here\n`a-b`") == "\\&.TH is no request here\n\\fBa\\-b\\fR"
-    assert document.escaped_markdown(r"a[*weight] or \\, as `fastscreen x*` shows") == (
+    assert man_pages.prose(".TH is no request here\n`a-b`") == "\\&.TH is no request here\n\\fBa\\-b\\fR"
+    assert config_docs.escaped_markdown(r"a[*weight] or \\, as `fastscreen x*` shows") == (
         r"a[\*weight] or \\\\, as `fastscreen x*` shows"
     )
 
 
 def test_no_markdown_is_left_in_the_example() -> None:
-    for line in document.example().splitlines():
+    for line in config_docs.example().splitlines():
         if line.startswith("##"):
             assert not re.search(r"`|\]\(|\*\*", line), line
 
 
 @pytest.mark.parametrize("page", ["fastscreen.1", "fastscreen.toml.5"])
 def test_no_markdown_is_left_in_the_manual_pages(page: str) -> None:
-    text = manual.command_page() if page == "fastscreen.1" else manual.key_page()
-    assert text == (Path(manual.FOLDER) / page).read_text()
+    text = man_pages.command_page() if page == "fastscreen.1" else man_pages.key_page()
+    assert text == (Path(man_pages.FOLDER) / page).read_text()
     for line in text.splitlines():
         if not re.match(r"\\fB[a-z0-9_]+\\fR = ", line):  # a default is a value, and one of them has a backtick
             assert not re.search(r"`|\\\(ga|\]\(|\*\*", line), line

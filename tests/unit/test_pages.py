@@ -18,15 +18,16 @@ import pytest
 from prometheus_client.core import Metric
 from textual.binding import Binding
 
-from fastscreen import answers, manual
 from fastscreen.cli import parser
-from fastscreen.conditions import Kind
+from fastscreen.control import messages
+from fastscreen.control.commands import VERBS
+from fastscreen.control.metric_families import Snapshot, Worker
 from fastscreen.core import EVENTS, FINDINGS, STAGES
-from fastscreen.hub.families import Snapshot, Worker
-from fastscreen.hub.verbs import VERBS
+from fastscreen.process.conditions import Kind
 from fastscreen.tui import dialogs, table, view
 from fastscreen.tui.app import Viewer
 from fastscreen.tui.views import VIEWS
+from tools import man_pages
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -71,7 +72,7 @@ COMMANDS = dict(commands(parser()))
 
 
 def test_the_table_of_options_is_up_to_date() -> None:
-    assert manual.with_options(page("commands.md")) == page("commands.md"), "run: make man"
+    assert man_pages.with_options(page("commands.md")) == page("commands.md"), "run: make man"
 
 
 def test_the_table_of_options_has_every_option() -> None:
@@ -162,20 +163,20 @@ def test_every_kind_of_condition_is_listed() -> None:
 
 
 ANSWERS: dict[str, Any] = {
-    "status": answers.Status,
-    "config": answers.RunningConfig,
-    "sessions": answers.Sessions,
-    "story": answers.Story,
-    "dnsbl": answers.Dnsbl,
-    "clients": answers.Clients,
-    "warnings": answers.Warnings,
-    "explain": answers.Explanation,
-    "cache.stats": answers.CacheStats,
-    "cache.get": answers.CacheEntry,
-    "cache.list": answers.CacheEntries,
-    "cache.delete": answers.Deleted,
-    "cache.import": answers.Stored,
-    "bypass": answers.Until,
+    "status": messages.Status,
+    "config": messages.RunningConfig,
+    "sessions": messages.Sessions,
+    "story": messages.Story,
+    "dnsbl": messages.Dnsbl,
+    "clients": messages.Clients,
+    "warnings": messages.Warnings,
+    "explain": messages.Explanation,
+    "cache.stats": messages.CacheStats,
+    "cache.get": messages.CacheEntry,
+    "cache.list": messages.CacheEntries,
+    "cache.delete": messages.Deleted,
+    "cache.import": messages.Stored,
+    "bypass": messages.Until,
 }
 
 
