@@ -44,6 +44,8 @@ examples:
 
 Nothing is changed. The MTA behind handoff.to gets one connection from 127.0.0.1 and is told QUIT; each resolver is
 asked for the test entry of the first list. Run as root, it becomes the user of the configuration first.
+If a fastscreen answers at control.path, each key whose value differs from the one in use is shown, with the command
+that applies it.
 
 exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be used
 """
