@@ -14,6 +14,7 @@ from robust.conftest import Start
 from robust.control import Map
 from robust.fakemta import FakeMta
 from robust.harness import TEASER, merge, wait_until
+from robust.reachable import wrap
 from robust.test_control import connected, eventually
 from robust.test_metrics import samples, scraped, there
 
@@ -74,9 +75,10 @@ def test_a_refused_reload_stays_visible(start: Start, path: Path, settings: Map,
 
 
 def test_what_a_reload_cannot_change_is_named_until_a_restart(
-    start: Start, path: Path, settings: Map, folder: Path
+    start: Start, path: Path, settings: Map, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`check` compares the file with the running daemon before and after; the log has one line for each key."""
+    monkeypatch.setattr(harness, "COMMAND", wrap(harness.COMMAND, folder))
     cache = {"cache": {"path": str(folder / "cache")}}
     settings = merge(settings, cache, {"access": {"list": ["permit"]}})
     screener = start(settings)
