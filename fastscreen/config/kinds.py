@@ -541,7 +541,7 @@ class Network:
         if item.startswith("/") and item.isprintable():
             return text
         if ":" in item and _TABLE.fullmatch(item) and not item[0].isdigit() and item.partition(":")[0] in TABLE_TYPES:
-            raise ValueError(f"{quoted(text)} is a table, which belongs into access.list; expected {self.expected}")
+            raise ValueError(f"{quoted(text)} is a table, which belongs in access.list; expected {self.expected}")
         bare = re.sub(r"\A\[([^]]*)\]", r"\1", item)
         try:
             if "%" in bare:  # a zone is of one machine's interfaces, and no client's address has one
