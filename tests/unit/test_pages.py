@@ -191,12 +191,17 @@ def fields(kind: Any, *, deep: bool = True) -> set[str]:
 
 
 def entries(text: str) -> dict[str, str]:
-    """What the page says of each verb: one item of a list, which may name several."""
+    """What the page says of each verb: a section of its own, or an item in a list of several."""
     found: dict[str, str] = {}
-    for item in re.split(r"(?m)^\* |^\||^## |; (?=`cache)", text[text.index("## Verbs") :]):
-        heads = re.match(r"((?:`[a-z.]+`(?:, )?)+)[^`]*(?:`|→)", item)
-        for verb in code(heads[1]) if heads else ():
-            found.setdefault(verb, item)
+    for section in re.split(r"(?m)^##", text[text.index("## Commands for reading") :]):
+        head, _, body = section.partition("\n")
+        verbs = code(head)
+        if len(verbs) == 1:
+            found[verbs[0]] = body
+        else:
+            for item in re.split(r"(?m)^\* ", body)[1:]:
+                names = re.match(r"(?:`[a-z.]+`(?:, )?)+ ", item)
+                found |= dict.fromkeys(code(names[0]) if names else (), item)
     return found
 
 
