@@ -18,7 +18,7 @@ from tools.config_docs import linked, spans
 
 FOLDER = Path(__file__).resolve().parents[1] / "contrib/man"
 COMMANDS_PAGE = Path(__file__).resolve().parents[1] / "docs/commands.md"
-_OPTIONS_BEGIN, _OPTIONS_END = "<!-- options: written by `make man` -->\n", "<!-- end of options -->\n"
+_OPTIONS_BEGIN, _OPTIONS_END = "<!-- options: written by `make docs` -->\n", "<!-- end of options -->\n"
 
 
 def command_page() -> str:

@@ -72,7 +72,7 @@ COMMANDS = dict(commands(parser()))
 
 
 def test_the_table_of_options_is_up_to_date() -> None:
-    assert man_pages.with_options(page("commands.md")) == page("commands.md"), "run: make man"
+    assert man_pages.with_options(page("commands.md")) == page("commands.md"), "run: make docs"
 
 
 def test_the_table_of_options_has_every_option() -> None:
