@@ -220,6 +220,23 @@ def test_every_argument_and_field_of_a_verb_is_described(verb: str) -> None:
         assert f'"{name}"' in text, name
 
 
+@pytest.mark.parametrize("kind", [messages.Hello, messages.Event])
+def test_every_field_of_the_greeting_and_of_an_event_is_described(kind: Any) -> None:
+    for name in fields(kind):
+        assert f'"{name}"' in page("control.md"), name
+
+
+def test_no_field_or_value_is_described_that_the_code_does_not_have() -> None:
+    """Whatever stands in quotation marks is a field of a record or a text in the code."""
+    words = set(re.findall(r'"([a-z_]+)"', page("control.md")))
+    words -= set().union(
+        *(fields(kind) for kind in vars(messages).values()), *(fields(verb.takes) for verb in VERBS.values())
+    )
+    sources = [*(DOCS.parent / "fastscreen/control").glob("*.py"), *(DOCS.parent / "ext").glob("*.pyx")]
+    texts = set(re.findall(r'"([a-z_]+)"', "\n".join(source.read_text() for source in sources)))
+    assert words - texts == set()
+
+
 def test_every_kind_of_event_is_listed_and_no_other() -> None:
     assert sorted(first_cells(page("control.md"), "kind")) == sorted(set(EVENTS) - {"", "session"})
 
