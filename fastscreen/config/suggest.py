@@ -17,8 +17,8 @@ _MAX_ITEMS = 100
 
 # Words from other programs, which none of the rules below would lead to the right place.
 _HINTS = {
-    "log.level": "there are no log levels; tls.log_level = 1 logs TLS handshakes",
-    "log.verbose": "there are no log levels; tls.log_level = 1 logs TLS handshakes",
+    "log.level": "log levels do not exist; expected log_level = 1 in [tls] to log TLS handshakes, or nothing",
+    "log.verbose": "log levels do not exist; expected log_level = 1 in [tls] to log TLS handshakes, or nothing",
     "log.file": 'expected to = "file:/PATH"',
     "log.path": 'expected to = "file:/PATH"',
     "log.facility": "the facility is always mail",
