@@ -76,7 +76,7 @@ def assignment(key: str, value: object) -> str:
 
 
 def for_unknown(table: str, name: str, given: object, names: Sequence[str]) -> str:
-    """What to write instead of an unknown name in a table ("": at the top); empty: there is no telling.
+    """What to write instead of an unknown name in a table ("": at the top); empty: unknown.
 
     names: those that may stand there.
     """
