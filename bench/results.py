@@ -97,7 +97,7 @@ def _flat(result: measure.Result) -> list[Figure]:
     return [
         Figure(
             name=f"flat-{result.row.name}",
-            title=f"fastscreen's CPU a known client with {result.row.held:,} held ÷ with none",
+            title=f"fastscreen's CPU per known client: with {result.row.held:,} held clients ÷ with none",
             value=value,
             unit="",
             aim=f"≤ {FLAT_AIM}",
@@ -116,15 +116,14 @@ def _view(result: attached.Result) -> Figure:
     hub, view = (median(getattr(viewed, name) for _, viewed in result.pairs) for name in ("hub", "view"))
     return Figure(
         name=result.row.name,
-        title=f"fastscreen's CPU a known client at full load with {result.row.title} ÷ without",
+        title=f"fastscreen's CPU per known client at full load: with {result.row.title} ÷ without",
         value=value,
         unit="",
         aim=f"≤ {VIEW_AIM}",
         met=value <= VIEW_AIM,
         detail=f"{min(ratios):.2f} to {max(ratios):.2f}; "
-        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs against "
-        f"{median(fastscreen(alone) for alone, _ in result.pairs):.1f}, of it {hub:.2f} in the control socket's "
-        f"process; the view itself used {view:.1f}",
+        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs ({hub:.2f} of it in the control server) "
+        f"compared with {median(fastscreen(alone) for alone, _ in result.pairs):.1f}; the view itself used {view:.1f}",
     )
 
 

@@ -50,8 +50,8 @@ def figures(folder: Path, handshakes: int = HANDSHAKES) -> list[Figure]:
             for resumed in (False, True) if key == "P-256" else (False,):
                 cost = _measured(folder, paths, number, resumed, handshakes)
                 name = f"tls-{key}-{version}{'-resumed' if resumed else ''}".lower().replace(" ", "-")
-                title = f"TLS: a handshake, {key}, {version}{', resumed' if resumed else ''}"
-                detail = f"{1 / cost.cpu:,.0f} a second and core; a session that stays: {cost.memory / 1000:.0f} kB"
+                title = f"TLS: one handshake, {key}, {version}{', resumed' if resumed else ''}"
+                detail = f"{1 / cost.cpu:,.0f} per second and core; an open session takes {cost.memory / 1000:.0f} kB"
                 made.append(Figure(name, title, cost.cpu * 1e6, "µs", "", None, detail))
     return made
 

@@ -31,7 +31,7 @@ def test_lookup(measure: Measure, networks: int) -> None:
     if lines:
         clients[::2] = [source.choice(lines).partition("/")[0] for _ in clients[::2]]
     found = measure(
-        f"access table of {networks:,} networks: a look-up, address as text",
+        f"access table of {networks:,} networks: lookup of an address in text form",
         COUNT,
         lambda: list(map(table.lookup, clients)),
     )

@@ -11,7 +11,7 @@ def test_dialogue(measure: Measure) -> None:
     """Runs in C and without the GIL, so the compiler has seen to it that no Python object is made."""
     data = b"".join(commands(COUNT))
     states = LineStates()
-    assert measure("line states: a command of a dialogue", COUNT, lambda: states.count(data), aim=5e6) == COUNT
+    assert measure("line parser: a command of a dialogue", COUNT, lambda: states.count(data), aim=5e6) == COUNT
 
 
 def test_dialogue_in_pieces(measure: Measure) -> None:
@@ -20,7 +20,7 @@ def test_dialogue_in_pieces(measure: Measure) -> None:
     pieces = [data[at : at + 100] for at in range(0, len(data), 100)]
     states = LineStates()
     count = measure(
-        "line states: a command, fed in pieces of 100 octets", COUNT, lambda: sum(map(states.count, pieces))
+        "line parser: a command, input in pieces of 100 bytes", COUNT, lambda: sum(map(states.count, pieces))
     )
     assert count == COUNT
 
@@ -29,5 +29,5 @@ def test_one_command_a_feed(measure: Measure) -> None:
     """As from a client that waits for each reply. The call from Python is included."""
     lines = commands(COUNT)
     states = LineStates()
-    count = measure("line states: a command, one a feed", COUNT, lambda: sum(map(states.count, lines)))
+    count = measure("line parser: a command, one per piece of input", COUNT, lambda: sum(map(states.count, lines)))
     assert count == COUNT
