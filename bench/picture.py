@@ -10,7 +10,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-# Each has a contrast of at least 3 both on white and on the dark grey of GitHub's night.
+# Each has a contrast of at least 3 on white and on the dark gray of GitHub's dark theme.
 _TEXT, _THEIRS, _OURS = "#768390", "#d9730d", "#2f8f5b"
 _TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 

@@ -1,4 +1,4 @@
-"""All that was measured, as JSON: medians, extremes, ratios, whether the aims were met. CPU in µs a connection."""
+"""All results as JSON: medians, extremes, ratios, and whether goals were met. CPU is in µs per connection."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ Result = measure.Result | memory.Result | attached.Result | burst.Result | compa
 def as_json(
     results: Sequence[Result], figures: Sequence[Figure], problems: dict[str, str], machine: dict[str, str], rounds: int
 ) -> dict[str, Any]:
-    """`problems` are those of figures that have no row: why they are missing, by name."""
+    """`problems` gives, by name, the reason why figures without a row are missing."""
     rows = [_row(result) for result in results if isinstance(result, measure.Result)]
     flat = [figure for result in results if isinstance(result, measure.Result) for figure in _flat(result)]
     views = [result for result in results if isinstance(result, attached.Result)]
@@ -68,7 +68,7 @@ def _row(result: measure.Result) -> dict[str, Any]:
 
 
 def _ratios(result: measure.Result, one: str, other: str) -> list[float]:
-    """Of each round's two samples, which were taken one after the other."""
+    """The ratios of the two samples of each round, which were taken one after the other."""
     pairs = zip(result.samples[one], result.samples[other], strict=True)
     return [ours.total / theirs.total for ours, theirs in pairs]
 
@@ -138,7 +138,7 @@ def _memory(result: memory.Result) -> dict[str, Any]:
 
 
 def _compared(result: compared.Result) -> dict[str, Any]:
-    """The first side is fastscreen's; `ratio` is of it and the cheapest of the others."""
+    """The first side is fastscreen's; `ratio` compares it with the cheapest of the others."""
     row = result.row
     entry: dict[str, Any] = {
         "name": row.name,

@@ -1,4 +1,4 @@
-"""The cache at full size: files of 10,000 to 10 million clients, each measured by a process of its own."""
+"""The cache at full size: files of 10,000 to 10 million clients, each measured by a separate process."""
 
 import json
 import math
@@ -29,7 +29,7 @@ FLAT_MB = 2.0
 def figures(
     folder: Path, sizes: Sequence[int] = SIZES, lookups: int = LOOKUPS, storing_seconds: int = STORING_SECONDS
 ) -> list[Figure]:
-    """Build the files in `folder`, one at a time, and measure. What cannot be measured says why."""
+    """Build the files in `folder`, one at a time, and measure. What cannot be measured has the reason."""
     made: list[Figure] = []
     write_clients(folder / "known", present(), lookups)
     write_clients(folder / "unknown", absent(), lookups)
@@ -55,7 +55,7 @@ def _failed(entries: int, why: str) -> Figure:
 
 
 def _run(module: str, *arguments: object) -> dict[str, Any]:
-    """Run a measuring program in a process of its own; return what it prints."""
+    """Run a measuring program as a separate process; return what it prints."""
     command = [sys.executable, "-m", f"bench.micro.{module}", *map(str, arguments)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     if result.returncode:
@@ -65,7 +65,7 @@ def _run(module: str, *arguments: object) -> dict[str, Any]:
 
 
 def _forget(path: Path) -> None:
-    """Let the kernel drop what it has of a file in memory, as after a start of the machine. BenchError: it does not."""
+    """Make the kernel drop a file from its page cache, as after a reboot. BenchError: it does not."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
@@ -73,12 +73,12 @@ def _forget(path: Path) -> None:
         except BlockingIOError:
             return  # it would have to be read from the disk
         except OSError as error:
-            raise BenchError(f"whether the file is in memory cannot be told: {error.strerror}") from error
+            raise BenchError(f"cannot determine whether the file is in memory: {error.strerror}") from error
     raise BenchError("the file stays in memory")
 
 
 def _read(path: Path) -> None:
-    """Have all of a file in memory, as on a machine that has run for a while."""
+    """Load all of a file into memory, as on a machine that has run for a while."""
     with path.open("rb") as file:
         while file.read(1 << 20):
             pass

@@ -1,4 +1,4 @@
-"""The access table. The core looks up an address that it has as octets; here the text of one is read first.
+"""The access table. The core looks up an address that it has as bytes; here its text form is parsed first.
 
 The table without a network shows what that reading costs.
 """

@@ -1,4 +1,4 @@
-"""The cache as the core calls it, and its records. Files of all sizes, in processes of their own: see cache.py."""
+"""The cache as the core calls it, and its records. cache.py measures files of all sizes, in separate processes."""
 
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ COUNT = 160 * BATCH
 @pytest.mark.parametrize("entries", [10_000, 1_000_000])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 def test_lookup(measure: Measure, tmp_path: Path, entries: int, known: bool) -> None:
-    """Sixteen look-ups a read transaction, which is begun and ended in the same time."""
+    """Sixteen lookups per read transaction, including its begin and end."""
     path = tmp_path / "cache"
     cachefile.build(path, entries)
     cache = Cache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)

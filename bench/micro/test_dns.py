@@ -26,7 +26,7 @@ def _listed(query: bytes) -> bytes:
 
 
 def _not_listed(query: bytes) -> bytes:
-    """NXDOMAIN, with the SOA that says how long it is true (RFC 2308 3)."""
+    """NXDOMAIN, with the SOA that says how long it is valid (RFC 2308 3)."""
     number = HEADER.unpack_from(query)[0]
     data = b"\2ns\0" + b"\4root\0" + struct.pack("!5I", 1, 3600, 600, 86400, 150)
     record = RECORD.pack(NAME_AT, 6, 1, 900, len(data)) + data

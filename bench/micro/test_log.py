@@ -30,7 +30,7 @@ def test_line(measure: Measure, rfc3339: bool) -> None:
 
 
 def test_hostile_line(measure: Measure) -> None:
-    """An escape sequence in every tenth octet."""
+    """An escape character in every tenth byte."""
     log = Log("postfix/postscreen", host="mx", pid=os.getpid())
     text = "NOQUEUE: \x1b" * 20
 
