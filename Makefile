@@ -84,7 +84,7 @@ bench: .venv/tools
 
 # contrib/man: the pages that packages install, from --help and the table of keys
 man: build
-	$(BIN)/python -m fastscreen.manual
+	$(BIN)/python -m tools.man_pages
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bench.programs import BenchError
 from bench.server import Server
 
-_PATIENCE = 60  # s
+_TIMEOUT = 60  # s
 _LINE = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n"
 _BODY = memoryview(_LINE * 4096)
 _END = b"\r\n.\r\n"
@@ -42,7 +42,7 @@ def load(server: Server, first: str, count: int, together: int, size: int, *, se
 
 def _talk(server: Server, source: str, size: int, context: ssl.SSLContext | None) -> None:
     with socket.socket() as plain:
-        plain.settimeout(_PATIENCE)
+        plain.settimeout(_TIMEOUT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.bind((source, 0))
         plain.connect((server.address, server.port))

@@ -9,7 +9,7 @@ import lmdb
 
 from bench.micro.samples import present, records
 from bench.programs import BenchError
-from fastscreen.cachefile import FORMAT, FORMAT_KEY
+from fastscreen.cache.lmdb_file import FORMAT, FORMAT_KEY
 
 _BATCH = 500_000  # records a transaction
 _ROOM = 250  # octets of disk a record, with what LMDB leaves free: more than any file here took

@@ -19,13 +19,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from bench.figures import Figure
-from fastscreen import channel, conditions
-from fastscreen.channel import Ready
-from fastscreen.conditions import Conditions
 from fastscreen.config import Config, LogFile, default
-from fastscreen.logs import LogTarget
-from fastscreen.starttls import certificates
-from fastscreen.starttls.process import Seat, TlsProcess
+from fastscreen.process import conditions, ipc
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Ready
+from fastscreen.process.log_output import LogTarget
+from fastscreen.tls import certificates
+from fastscreen.tls.process import TlsArgs, TlsProcess
 
 HANDSHAKES = 100  # a round
 ROUNDS = 10
@@ -68,7 +68,7 @@ def _measured(folder: Path, paths: list[str], version: ssl.TLSVersion, resumed: 
     log = replace(config.log, to=LogFile(str(folder / "log")), ident="postfix/postscreen")
     config = replace(config, log=log, tls=replace(config.tls, level="may", certificates=tuple(paths)))
     clients, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours, orders = channel.pair()
+    ours, orders = ipc.pair()
     pid = os.fork()
     if not pid:
         ours.close()
@@ -78,7 +78,7 @@ def _measured(folder: Path, paths: list[str], version: ssl.TLSVersion, resumed: 
         orders.close()
         theirs.close()
         try:
-            if not select.select([ours], [], [], 20.0)[0] or not isinstance(channel.receive_report(ours), Ready):
+            if not select.select([ours], [], [], 20.0)[0] or not isinstance(ipc.receive_report(ours), Ready):
                 raise OSError("the TLS process does not start")
             return _load(pid, clients, version, resumed, handshakes)
         finally:
@@ -90,7 +90,7 @@ def _serve(config: Config, orders: socket.socket, clients: socket.socket) -> Non
     code = 1
     try:
         found = certificates.read(config.tls.certificates)
-        seat = Seat(
+        args = TlsArgs(
             0,
             orders,
             clients,
@@ -99,7 +99,7 @@ def _serve(config: Config, orders: socket.socket, clients: socket.socket) -> Non
             memoryview(bytearray(1)),
             Conditions(memoryview(bytearray(conditions.SIZE))),
         )
-        code = TlsProcess(config, LogTarget(config), seat).run()
+        code = TlsProcess(config, LogTarget(config), args).run()
     finally:
         os._exit(code)
 

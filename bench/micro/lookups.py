@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.micro.samples import present
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 
 BATCH = 16  # look-ups a read transaction: clients of one batch of events
 _SLOT = 17  # octets of a client in a buffer: the size of its key, the key

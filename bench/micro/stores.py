@@ -17,7 +17,7 @@ import uvloop
 
 from bench.micro.lookups import clock_ns, quantiles
 from bench.micro.samples import absent, present
-from fastscreen.cache import DISABLED, Cache
+from fastscreen.cache.writer import DISABLED, Cache
 
 RATE = 1000  # events a second
 LOOKUPS, STORES = 4, 5  # an event

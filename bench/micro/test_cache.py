@@ -9,7 +9,7 @@ from bench.micro import cachefile
 from bench.micro.conftest import Measure
 from bench.micro.lookups import BATCH
 from bench.micro.samples import absent, present, records
-from fastscreen.cache import Cache, Stamps, pack_stamps, parse_stamps
+from fastscreen.cache.writer import Cache, Stamps, pack_stamps, parse_stamps
 
 COUNT = 160 * BATCH
 

@@ -13,10 +13,10 @@ import msgspec
 
 from fastscreen.config import suggest, syntax
 from fastscreen.config.errors import ConfigError
-from fastscreen.config.escape import escaped, quoted
+from fastscreen.config.keys import KEYS, TABLES, Key
+from fastscreen.config.kinds import MAX_BANNER, Address, Hostname, SeveralErrors
 from fastscreen.config.model import Config, Endpoint, ProxyPort
-from fastscreen.config.names import KEYS, TABLES, Key
-from fastscreen.config.values import BANNER_MOST, Address, Hostname, SeveralErrors
+from fastscreen.escaping import escape_text, quoted
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
 _BUILT_IN = {
@@ -31,7 +31,7 @@ _BUILT_IN = {
 
 def load(path: Path) -> Config:
     """Read and check a file. Raises ConfigError with all its mistakes; what the file names is not opened."""
-    source = escaped(str(path), 4096)
+    source = escape_text(str(path), 4096)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -141,9 +141,9 @@ def _flatten(raw: dict[str, object], found: _Problems) -> dict[str, object]:
 
 def _add_unknown(found: _Problems, table: str, name: str, hint: str, names: list[str]) -> None:
     """A name that is none of `names`. hint: what was probably meant, or what to write instead."""
-    shown = (f"{table}." if table else "") + (escaped(name) or quoted(name))
+    shown = (f"{table}." if table else "") + (escape_text(name) or quoted(name))
     allowed = f"; expected {', '.join(filter(None, names))}" if "expected" not in hint else ""
-    what = f"unknown name{', ' if hint else ''}{escaped(hint, 1000)}{allowed}"
+    what = f"unknown name{', ' if hint else ''}{escape_text(hint, 1000)}{allowed}"
     found.add(shown, what, at=f"{table}.{name}" if table else name)
 
 
@@ -206,6 +206,6 @@ def _expand(text: str, names: Mapping[str, str]) -> str:
         return names[name]
 
     expanded = _NAME.sub(one, text)
-    if len(expanded) > BANNER_MOST:
-        raise ValueError(f"{len(expanded)} characters; expected at most {BANNER_MOST}")
+    if len(expanded) > MAX_BANNER:
+        raise ValueError(f"{len(expanded)} characters; expected at most {MAX_BANNER}")
     return expanded

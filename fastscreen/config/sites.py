@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from fastscreen.config.escape import quoted
 from fastscreen.config.model import Site
+from fastscreen.escaping import quoted
 
 GRAMMAR = "expected domain[=d.d.d.d][*weight], each d a number 0..255 or a [n;n..n] set"
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from fastscreen.config.names import KEYS, Key
+from fastscreen.config.keys import KEYS, Key
 from fastscreen.config.postfix_names import key_meant
 
 _BY_NAME = {key.key: key for key in KEYS}

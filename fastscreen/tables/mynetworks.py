@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fastscreen.config.escape import quoted
-from fastscreen.config.values import Network
+from fastscreen.config.kinds import Network
 from fastscreen.core import NetworkTable
+from fastscreen.escaping import quoted
 from fastscreen.tables.matchlist import expanded
 from fastscreen.tables.table import TableError
 

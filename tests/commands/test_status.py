@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from commands.conftest import Ask, Hub
-from fastscreen.answers import Status
-from fastscreen.cli import status, words
+from fastscreen import format
+from fastscreen.cli import status
+from fastscreen.control.messages import Status
 
 WORKER = {
     "number": 1,
@@ -115,13 +116,13 @@ class Terminal(io.StringIO):
 def test_red_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert words.red("x", Terminal()) == "\x1b[1;31mx\x1b[0m"
-    assert words.red("x", io.StringIO()) == "x"
+    assert format.red("x", Terminal()) == "\x1b[1;31mx\x1b[0m"
+    assert format.red("x", io.StringIO()) == "x"
     monkeypatch.setenv("TERM", "dumb")
-    assert words.red("x", Terminal()) == "x"
+    assert format.red("x", Terminal()) == "x"
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert words.red("x", Terminal()) == "x"
+    assert format.red("x", Terminal()) == "x"
 
 
 def test_watching_shows_rates_until_it_is_ended(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +178,11 @@ def test_a_pause_that_is_none(pause: str, ask: Ask) -> None:
     ],
 )
 def test_spans(seconds: float, text: str) -> None:
-    assert words.span(seconds) == text
+    assert format.span(seconds) == text
 
 
 def test_sizes() -> None:
-    assert [words.size(octets) for octets in (999, 1000, 3_210_000, 5e15)] == [
+    assert [format.size(octets) for octets in (999, 1000, 3_210_000, 5e15)] == [
         "999 octets",
         "1.0 kB",
         "3.2 MB",

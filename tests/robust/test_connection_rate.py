@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen import core, policy
-from fastscreen.cache import pack_stamps
+from fastscreen import core
+from fastscreen.cache.writer import pack_stamps
+from fastscreen.screening import policy
 from robust.conftest import Start
 from robust.control import Map
 from robust.fakedns import FakeDns, silent

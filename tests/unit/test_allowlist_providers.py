@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.allowlist import providers
-from fastscreen.allowlist.providers import Source, chosen
-from fastscreen.config import ConfigError, load
-from fastscreen.config.listvalues import Domain
+from fastscreen.config import ConfigError, load, providers
+from fastscreen.config.list_kinds import Domain
+from fastscreen.config.providers import Source, chosen
 
 
 def test_the_data_are_in_order() -> None:

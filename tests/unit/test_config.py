@@ -21,7 +21,7 @@ from fastscreen.config import (
     default,
     load,
 )
-from fastscreen.config.values import Octets
+from fastscreen.config.kinds import Octets
 
 ISSUE = """
 hostname = "mx.example.test"
