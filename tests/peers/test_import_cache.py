@@ -79,9 +79,9 @@ def test_a_large_cache_is_taken_over(kind: str, postmap: bool, made: tuple[Path,
     state = source.parent / f"{kind}-{postmap}"
     settings = source.parent / f"{kind}-{postmap}.toml"
     settings.write_text(f'user = "postfix"\ncontrol.path = ""\ncache.path = "{state}/cache"\n')
-    code = "import sys; from fastscreen.postfix import cachedump; from fastscreen.cli import main\n"
+    code = "import sys; from fastscreen.postfix import cache_dump; from fastscreen.cli import main\n"
     if not postmap:
-        code += "cachedump.postmap_program = lambda: None\n"
+        code += "cache_dump.postmap_program = lambda: None\n"
     code += "sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [str(COMMAND.parent / "python"), "-c", code, "cache", "import", "-c", str(settings), f"{kind}:{source}"],
