@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from fastscreen.report.lines import VERBS, Kind, pattern
-from fastscreen.report.stamps import Clock
 from fastscreen.report.tally import Tally
+from fastscreen.report.timestamps import Clock
 
 READ = pattern().findall
 ADDRESSES = some.ip_addresses().map(str)

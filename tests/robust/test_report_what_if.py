@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastscreen.cli.report import read
 from fastscreen.report.tally import Tally
-from fastscreen.report.whatif import Settings, WhatIf, rejudge, settings_of
+from fastscreen.report.what_if import Settings, WhatIf, rejudge, settings_of
 from robust.conftest import Start
 from robust.fakedns import FakeDns, listed, not_listed
 from robust.fakemta import FakeMta

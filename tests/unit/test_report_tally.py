@@ -152,7 +152,7 @@ def test_pairs_of_sender_and_recipient_are_bounded(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("fastscreen.report.tally.MAILS", 1)
     found = summary(same_mail(0, A, "x@y"), same_mail(9, "[203.0.113.1]:1", "q@y"), same_mail(99, STRANGER, "q@y"))
     assert found.away.elsewhere == 0
-    assert any(note.startswith("2 pairs of sender and recipient") for note in found.notes)
+    assert any("pairs of sender and recipient that were deferred: 2 not listed" in note for note in found.notes)
 
 
 def test_a_clock_that_is_put_back() -> None:
@@ -266,7 +266,7 @@ def test_clients_are_bounded() -> None:
     tally = tallied([known(0), known(1, NEIGHBOUR), known(2, STRANGER), known(3)], clients=2)
     found = summarize(tally, host="", period="")
     assert (found.clients, found.totals["connect"], found.outcomes["handed"]) == (2, 4, 3)
-    assert any("1 connections are of clients beyond the first 2" in note for note in found.notes)
+    assert any("in totals and hours only: 1 connection of clients after the first 2" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("text", ["DISCONNECT [999.1.1.1]:1", "PASS NEW [1:2]:3", "DISCONNECT [192.0.2.1]:1"])
@@ -281,11 +281,11 @@ def test_nothing() -> None:
     other = summary(b"Nov 22 08:06:46 mx1 postfix/smtpd[7]: connect from x\n")
     assert other.empty
     assert other.notes == (
-        "1 lines, and none is a screener's: is --syslog-name needed, or are they in a form that is not read "
+        "not from postscreen or fastscreen: 1 line; is --syslog-name needed, or is the format not supported "
         "(docs/report.md)?",
     )
     elsewhen = summarize(tallied([known(0)], since=2_000_000_000), host="", period="")
-    assert elsewhen.notes == ("2 lines of a screener are in the log, of other days",)
+    assert elsewhen.notes == ("from other days: 2 lines of postscreen or fastscreen",)
 
 
 def test_a_session_whose_mail_the_mta_refused() -> None:
