@@ -387,7 +387,9 @@ def test_cache(part: client_kinds.ClientKind, known: bool, demo: Terminal) -> No
         return [row.split() for row in rows if re.match(r" 127\.\d+\.\d+\.\d+ ", row)]
 
     demo.until(
-        lambda rows: (found := entries(rows)) and all(of(entry[0], part) and entry[1] == "pregreet" for entry in found),
+        lambda rows: (
+            (found := entries(rows)) and all(is_kind(entry[0], part) and entry[1] == "pregreet" for entry in found)
+        ),
         f"entries of {network(part)} and no other",
     )
 
