@@ -193,7 +193,7 @@ def test_the_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
         f"{tmp_path}/closed",
         f'path = "{tmp_path}/closed/run/control"': f"control.path: {tmp_path}/closed/run/control: user 54321 may not "
         f"write to {tmp_path}/closed",
-        f'path = "{tmp_path}/control"\ngroup = "no-such-group"': 'control.group: the group "no-such-group" does not exist',
+        f'path = "{tmp_path}/control"\ngroup = "no-such"': 'control.group: the group "no-such" does not exist',
         f'path = "{tmp_path}/control"\ngroup = "{group}"': f'control.group: user 54321 is not in group "{group}"',
     }.items():
         file = config(tmp_path, f'handoff = {{to = "sink:"}}\ncache = {{path = ""}}\n[control]\n{text}\n')
