@@ -1,9 +1,9 @@
-# `make run` and `make test` do their whole set-up in a fresh clone; nothing outside .venv is touched.
+# Every target does its whole set-up in a fresh clone. Nothing is installed outside of .venv.
 PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo test lint fuzz sanitize soak bench man clean
+.PHONY: build run demo quick test lint coverage fuzz sanitize soak bench docs clean
 
 build: .venv/built
 
@@ -28,6 +28,14 @@ lint: .venv/tools
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PATH="$(BIN):$$PATH" cython-lint --max-line-length 120 ext/*.pyx ext/*.pxd
+
+# Less than a minute, for use while you work: the linters, and the tests that need no other program
+quick: .venv/tools
+	$(MAKE) --no-print-directory -j2 lint quick-tests
+
+.PHONY: quick-tests
+quick-tests:
+	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 
 test: .venv/tools
 	$(MAKE) -j2 lint build/sanitizer/built
@@ -82,9 +90,16 @@ soak: .venv/tools
 bench: .venv/tools
 	$(BIN)/python -m bench
 
-# contrib/man: the pages that packages install, from --help and the table of keys
-man: build
+# The pages that are generated from the code: docs/configuration.md, contrib/fastscreen.toml and contrib/man
+docs: build
+	$(BIN)/python -m tools.config_docs
 	$(BIN)/python -m tools.man_pages
+
+# How much of fastscreen/ and ext/ the tests execute, in build/coverage/html; `make coverage COVERAGE_TESTS=tests/unit`
+COVERAGE_TESTS ?=
+
+coverage: .venv/tools
+	$(BIN)/python -m tools.measure_coverage $(COVERAGE_TESTS)
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

@@ -1,4 +1,4 @@
-"""A plug-in for coverage.py that supports the files included by ext/core.pyx. Cython's plug-in needs a C file for each."""
+"""A plug-in for coverage.py that supports the files included by ext/core.pyx; Cython's needs a C file for each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ C_FILE = "FASTSCREEN_CORE_C"  # environment variable with the path of the genera
 EXT = Path(__file__).resolve().parents[1] / "ext"
 
 
-class CorePlugin(Plugin):  # type: ignore[misc]  # Cython has no types
+class CorePlugin(Plugin):
     """Maps every file in ext/ to the C file of the core."""
 
     def _find_source_files(self, filename: str) -> tuple[str | None, str | None]:
