@@ -90,7 +90,8 @@ soak: .venv/tools
 bench: .venv/tools
 	$(BIN)/python -m bench
 
-# The pages that are generated from the code: docs/configuration.md, contrib/fastscreen.toml and contrib/man
+# The pages that are generated from the table of keys and from --help: docs/configuration.md, the table of options in docs/commands.md,
+# contrib/fastscreen.toml and contrib/man
 docs: build
 	$(BIN)/python -m tools.config_docs
 	$(BIN)/python -m tools.man_pages

@@ -17,6 +17,7 @@ from fastscreen.cli.check_access import checked_access
 from fastscreen.cli.check_allowlist import checked_allowlists, without_missing_tables
 from fastscreen.cli.check_dns import checked_lists, checked_resolvers
 from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
+from fastscreen.cli.check_running import checked_running
 from fastscreen.cli.check_tls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
@@ -44,6 +45,8 @@ examples:
 Nothing is changed. The MTA of handoff.to receives one connection from 127.0.0.1, which ends with QUIT. Each resolver is
 asked for the test entry of the first list. When run as root, the command first switches to the user of the
 configuration.
+If fastscreen is running and answers at control.path, keys whose values differ from those in use are shown, with the
+command that applies them.
 
 exit codes: 0 no problems, 1 problems were found, 2 the configuration cannot be used
 """
@@ -105,6 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
+    checks += [Check(*found) for found in checked_running(config)]
     ok = all(check.ok for check in checks)
     if arguments.json:
         found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]
