@@ -38,7 +38,7 @@ is not.
 
 _COMPARED = {
     "relayed": """\
-## Relay to an MTA, compared with HAProxy
+## Relayed to an MTA, compared with HAProxy
 
 Known clients (PASS OLD from the cache) are relayed with `to = "proxy:..."`. Debian's HAProxy does the same in TCP mode
 with `send-proxy-v2`: as installed with `nbthread 1` (fastscreen has one worker), and with `option splice-auto` too. The
