@@ -1,4 +1,4 @@
-"""What all tests share: the peers of tests/peers, started once a session, and the list of those that were missing."""
+"""Shared by all tests: the peers of tests/peers, started once per session, and the list of missing peers."""
 
 import functools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A real Postfix, rbldnsd and fastscreen processes in a namespace of their own."""
+    """A real Postfix, rbldnsd and fastscreen processes in a separate namespace."""
     peers = Lab()
     try:
         yield peers
@@ -30,7 +30,7 @@ def _uses_lab(file: str) -> bool:
 
 
 def _scope(file: str) -> str:
-    """What runs in one process, one after the other; "": each test of the file is for itself."""
+    """The group of a file, whose tests run one after the other in one process; "" if every test is independent."""
     if file.startswith("tests/soak/") or file == "tests/peers/test_bench.py":
         return "long"
     if file.startswith("tests/peers/"):
@@ -70,12 +70,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabTogether:
-    """Whatever --dist says."""
+    """Use this scheduler for every --dist."""
     return LabTogether(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that prints the summary what was missing in this one."""
+    """Send the missing peers of this process to the one that prints the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["missed"] = needs.missed
@@ -83,15 +83,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Gather what was missing in the other processes."""
+    """Collect the missing peers of the other processes."""
     needs.missed += [
         reason for reason in getattr(node, "workeroutput", {}).get("missed", []) if reason not in needs.missed
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name every peer that was missing, and the one command that installs them."""
+    """List all missing peers, and the command that installs them."""
     if lines := needs.summary():
-        terminalreporter.section("left out")
+        terminalreporter.section("skipped because of missing peers")
         for line in lines:
             terminalreporter.write_line(line)

@@ -34,7 +34,7 @@ def come_again(second: int, client: str = A) -> bytes:
 
 
 def known(second: int, client: str = A) -> bytes:
-    """A client that is handed on at once."""
+    """A client that is handed off at once."""
     return connect(second, client) + line(second, f"PASS OLD {client}")
 
 

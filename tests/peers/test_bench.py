@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], said: str) -> None
 
 
 def test_what_is_published_is_what_was_measured() -> None:
-    """The page and README's table are made from the JSON beside them, not by hand (`bench.publish`)."""
+    """The page and README's table are generated from the JSON file by `bench.publish`."""
     data = json.loads((ROOT / "docs" / "benchmark.json").read_text())
     assert (ROOT / "docs" / "benchmark.md").read_text() == report.as_markdown(data)
     assert report.summary(data) in (ROOT / "README.md").read_text()

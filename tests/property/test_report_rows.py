@@ -1,4 +1,4 @@
-"""The expression that reads logs, against lines that are put together from their parts, and against any octets."""
+"""The expression for log lines, with generated lines and with random bytes."""
 
 from hypothesis import given
 from hypothesis import strategies as some

@@ -1,9 +1,9 @@
-"""Many relayed sessions from both ends, in a process of its own: `python relayload.py COUNT`.
+"""A separate process with both ends of many relayed sessions: `python relayload.py COUNT`.
 
 It prints "port N", where it is an MTA that reads PROXY headers, version 2: it greets with the address that the header
 names, and repeats each line with "250 " before it. Then it takes one line at a time and answers it:
 
-    hold HOST PORT    connect COUNT clients, each from an address of its own in 127.20.0.0/14: "held N", how many have
+    hold HOST PORT    connect COUNT clients, each from a different address in 127.20.0.0/14: "held N", how many have
                       been greeted with their own address
     talk              each says a line that only it says, of some hundred octets: "talked N", how many got that back
     end               each ends its side, and waits for the other's: "ended N"

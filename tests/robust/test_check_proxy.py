@@ -13,7 +13,7 @@ from robust.proxymta import ProxyMta
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 

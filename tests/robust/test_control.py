@@ -51,7 +51,7 @@ def connected(path: Path) -> Control:
 
 
 def eventually(control: Control, verb: str, wanted: Any, **arguments: Any) -> Map:
-    """Ask until `wanted(answer)`; the hub may give an answer half a second long."""
+    """Ask until `wanted(answer)`; the control server may return the same answer for half a second."""
     answers: list[Map] = []
 
     def right() -> bool:
@@ -63,7 +63,7 @@ def eventually(control: Control, verb: str, wanted: Any, **arguments: Any) -> Ma
 
 
 def hub_of(screener: Screener, control: Control) -> int:
-    """The pid of the hub: the child that is no worker."""
+    """The pid of the control server: the child that is not a worker."""
     workers = {worker["pid"] for worker in control.ok("status")["workers"]}
     (hub,) = set(screener.workers()) - workers
     return hub
@@ -335,7 +335,7 @@ def test_without_a_cache(start: Start, path: Path) -> None:
 
 
 def test_explain_goes_by_the_limits_of_the_clients_worker(start: Start, path: Path, mta: FakeMta) -> None:
-    """Also of a client that nobody has seen yet: one worker has no room, the other has."""
+    """Also for an unknown client, if one worker is full and the other is not."""
     screener = start({"control": {"path": str(path)}, "greet": {"wait": "100s"}, "limits": {"pre_queue": 10}}, TWO)
     with connected(path) as control, contextlib.ExitStack() as held:
         full = 0  # the worker that five clients fill
@@ -391,7 +391,7 @@ def test_a_new_hub_knows_the_tables_as_the_workers_do(
 
 @WORKERS
 def test_bypass(start: Start, path: Path, settings: Map, workers: int, mta: FakeMta) -> None:
-    """On for everybody in every worker, over the death of a worker and of the hub; it ends by itself."""
+    """A bypass applies to all workers, survives the death of a worker and of the control server, and expires."""
     listen = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}}
     denied = {"access": {"list": ["inline:{127.3.0.1=reject}"], "denylist_action": "drop"}}
     screener = start(settings, listen, denied)
@@ -628,7 +628,7 @@ def rss_of(pid: int) -> int:
 
 
 def test_the_hub_is_killed(start: Start, path: Path, settings: Map) -> None:
-    """Callers see the end and come again; the front door does not notice."""
+    """Callers see the end and reconnect; SMTP clients are not affected."""
     screener = start(settings, KNOWN, TWO)
     screener.may_lose_workers = True
     for turn in range(2):

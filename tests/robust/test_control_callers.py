@@ -107,7 +107,7 @@ def start_of(control: Control) -> Any:
 
 
 def fill(screener: Screener, count: int) -> None:
-    """So many clients that talk too soon."""
+    """Connect many clients that send before the greeting."""
     for number in range(count):
         with screener.connect(f"127.9.{number // 200}.{number % 200 + 1}") as client:
             client.send(b"x" * 200)

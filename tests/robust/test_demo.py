@@ -102,7 +102,7 @@ def seen(processes: Processes, kind: str) -> bool:
 
 
 def test_status(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_until(lambda: seen(processes, "handed"), "a client to be handed on")
+    wait_until(lambda: seen(processes, "handed"), "a client to be handed off")
     code, printed, _ = asked(capsys, processes, "status")
     assert code == 0
     assert "2 workers" in printed
@@ -183,6 +183,6 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
 def test_bypass(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(capsys, processes, "bypass", "on", "--for", "1h")[0] == 0
     assert "BYPASS: every client is handed on untested" in asked(capsys, processes, "status")[1]
-    wait_until(lambda: seen(processes, "bypassed"), "a client that is handed on untested")
+    wait_until(lambda: seen(processes, "bypassed"), "a client that bypasses the tests")
     assert asked(capsys, processes, "bypass", "off")[0] == 0
     assert "BYPASS" not in asked(capsys, processes, "status")[1]

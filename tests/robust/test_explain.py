@@ -164,9 +164,9 @@ def compare(screener: Screener, source: str, explained: Map, outcome: str, reply
         return "what it is told"
     where = rf" \[{source}\]:\d+$"
     if verdict in HANDED and not screener.lines(HANDED[verdict] + where):
-        return "why it is handed on"
+        return "why it is handed off"
     if verdict in ("untested", "ignored") and screener.lines("(PASS NEW|PASS OLD|LISTED)" + where):
-        return "that it is handed on and has not passed"
+        return "that it is handed off and has not passed"
     if verdict in ("denylisted", "dropped") and outcome != "ended":
         return "that it is hung up on"
     if verdict == "vetoed" and not screener.lines("ALLOWLIST VETO" + where):

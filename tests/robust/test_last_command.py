@@ -75,7 +75,7 @@ def door(tmp_path: Path) -> Iterator[Door]:
 
 
 def test_nothing_then_the_line_with_its_arguments(door: Door) -> None:
-    """Whatever octets it has; as much of it as an event holds. A filter finds it."""
+    """With any bytes, truncated to the size of an event. A filter finds it."""
     with door.client(CLIENT) as client:
         assert door.said() == {CLIENT: b""}
         for line in (b"EHLO client.example", b"RCPT TO:<\x1b]0;x\x07\xff@example>", b"NOOP " + b"x" * 100):

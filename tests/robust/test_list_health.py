@@ -1,4 +1,4 @@
-"""Dying lists: each kind is recognised, from then on nobody is turned away because of it, and it comes back."""
+"""Every kind of unhealthy list is recognized, is then excluded from the score, and is included again afterwards."""
 
 import contextlib
 import itertools
@@ -27,11 +27,11 @@ from robust.test_metrics import samples, scraped
 
 INTERVAL = 2
 CLIENTS = (f"127.{100 + number // 256}.{number % 256}.{1 + number % 2}" for number in range(30000))
-"""Each from a network of its own."""
+"""Each client is in a different network."""
 
 
 def well(question: Question) -> list[Answer]:
-    """Its test entry, and whoever has an even last octet."""
+    """The test entry, and clients whose last octet is even."""
     client = question.name.split(".")[0]
     hit = question.name.startswith("2.0.0.127.") or (client.isdigit() and int(client) % 2 == 0)
     return (listed("127.0.0.2") if hit and "1.0.0.127." not in question.name[:10] else not_listed())(question)
@@ -96,7 +96,7 @@ def clients() -> Iterator[str]:
 
 
 def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> None:
-    """`list-health`: one of each kind, and one that is well. Each list has clients of its own, 127.NUMBER.0.0/16."""
+    """`list-health`: one list of each kind, and a healthy one. Each list has separate clients, 127.NUMBER.0.0/16."""
     lists = {name: 10 + at for at, name in enumerate(DYING)}
     sound = {name: one_of(number) for name, number in lists.items()}
     dns.zones |= sound | {"other.test": one_of(9)}
@@ -203,7 +203,7 @@ def crowd(screener: Screener, sources: Iterable[str]) -> list[bytes]:
 
 
 def test_all_workers_go_by_it(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
-    """The first worker probes; when it is killed, the list stays out, and is looked after by its successor."""
+    """The first worker probes; when it is killed, the list stays excluded, and the new worker monitors it."""
     screener = start(settings(folder, zones), {"listen": {"workers": 2}})
     wait_until(lambda: zones.count("bl.test") >= 4, "the first probe")
     zones.zones["bl.test"] = listed("127.0.0.2")

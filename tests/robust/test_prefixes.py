@@ -61,7 +61,7 @@ def test_without_it_each_address_passes_for_itself(start: Start, folder: Path, m
 
 @pytest.mark.parametrize("cache", [32, 24, 16])
 def test_connections_are_counted_by_network(start: Start, folder: Path, cache: int) -> None:
-    """Whatever the cache goes by; and those of another network are not touched."""
+    """With every prefix length of the cache; other networks are not affected."""
     limits = {"client_connection_count": 3, "client_connection_prefix_ipv4": 24}
     screener = start(settings(folder, {"limits": limits, "cache": {"prefix_ipv4": cache}}))
     for network in range(4):

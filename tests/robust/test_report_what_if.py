@@ -1,4 +1,4 @@
-"""fastscreen report --what-if, beside what the screener does when it is run with those settings."""
+"""fastscreen report --what-if predicts what fastscreen does with those settings."""
 
 import itertools
 import threading
@@ -28,7 +28,7 @@ def settings(words: tuple[str, ...]) -> dict[str, object]:
 
 
 def refused(screener: Screener, sources: list[str]) -> set[str]:
-    """Have all clients come at once; who was not handed on."""
+    """Connect all clients at once, and return those that were not handed off."""
     found: set[str] = set()
 
     def come(source: str) -> None:

@@ -69,7 +69,7 @@ def test_whom_a_suspect_list_lists(worker: Make, health: HealthTable) -> None:
 
 
 def test_nothing_is_stored_of_other_tests_either(worker: Make, health: HealthTable) -> None:
-    """What it passed beside is not remembered, as of any client that failed."""
+    """Other passed tests are not stored, as for any client that failed."""
     made = worker(settings='[deep]\nbare_newline = "enforce"\n')
     health.set("bl.test", State.SUSPECT)
     assert made.told(LISTED) == UNSURE

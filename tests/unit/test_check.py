@@ -26,7 +26,7 @@ MTA_GREETING = b"220-mx.test one moment\r\n220 mx.test ESMTP\r\n"
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
     monkeypatch.setattr("fastscreen.cli.check_access._bridges", list)
 

@@ -83,7 +83,7 @@ def test_the_default_route_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_bridges_are_found_in_a_namespace() -> None:
-    """A real one, in a network of its own."""
+    """A real bridge, in a separate network namespace."""
     program = "from fastscreen.cli import check_access; print([(b.address, b.what) for b in check_access._bridges()])"
     script = (
         "mount -t sysfs none /sys && ip link add br-test type bridge && ip address add 10.9.8.1/24 dev br-test && "

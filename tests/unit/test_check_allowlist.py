@@ -18,7 +18,7 @@ from fastscreen.config import load
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 
@@ -34,7 +34,7 @@ def config(folder: Path, *, named: bool = True, interval: str = "1d") -> Path:
 
 
 def test_a_table_that_the_daemon_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The systemd unit checks before it starts: what the daemon can do without is no error."""
+    """The systemd unit runs the check before start, so what the daemon can do without must not be an error."""
     file = config(tmp_path)
     assert main(["check", "-c", str(file)]) == 0
     path = tmp_path / "allowlist.cidr"

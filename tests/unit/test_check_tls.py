@@ -18,7 +18,7 @@ from fastscreen.cli import main
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 

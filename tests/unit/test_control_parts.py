@@ -72,7 +72,7 @@ def test_list_names_belong_to_a_time() -> None:
 
 
 def test_scores() -> None:
-    """The core's rule: a filter that no answer passes counts nothing; silent allow lists make it unsure."""
+    """As in the core: a filter without a matching answer counts 0; allow lists that do not answer make it unsure."""
     sites = [parse_site(text) for text in ("a.test*2", "a.test=127.0.0.[4..9]*3", "b.test*2", "wl.test*-4")]
     said = {"a.test": Said("listed", ("127.0.0.4",)), "b.test": Said("failed"), "wl.test": Said("not listed")}
     assert score(sites, said) == Score(5, 5, 5, "a.test")

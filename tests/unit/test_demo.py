@@ -168,7 +168,7 @@ def test_what_is_missing_is_told() -> None:
 
 @pytest.mark.parametrize("words", [["--seconds", "5"], [], ["--headless", "--seconds", "0"]])
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The tests' own standard input is no terminal."""
+    """The standard input of the tests is not a terminal."""
     try:
         code = main(["demo", *words])
     except SystemExit as stopped:

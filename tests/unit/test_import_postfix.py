@@ -242,7 +242,7 @@ def test_several_postscreens(folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_postscreens_that_differ_in_their_ports_come_into_one_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The balancer's port needs a postscreen of its own in Postfix; fastscreen has both."""
+    """In Postfix the balancer's port needs a separate postscreen service; fastscreen has both ports."""
     (folder / "master.cf").write_text(
         "10025 inet n - y - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy -o syslog_name=postfix/lb\n"
         "  -o postscreen_upstream_proxy_timeout=7s -o postscreen_cache_map=lmdb:/x/of-balancers\n"
@@ -541,7 +541,7 @@ def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: p
 
 @pytest.mark.parametrize("action", ["ignore", "enforce"])
 def test_what_comes_before_a_look_up_goes(action: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Else nothing would turn away any more what it turned away."""
+    """Otherwise clients would be accepted that were rejected before."""
     made = Made(
         folder,
         capsys,

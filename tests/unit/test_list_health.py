@@ -229,7 +229,7 @@ def test_the_names_of_rfc_5782() -> None:
 
 
 class Ward:
-    """A watch over lists whose probes find what the test says, with a clock of its own."""
+    """A monitor of lists with simulated probe results and a simulated clock."""
 
     def __init__(self, *domains: str, interval: float = 300.0, chance: Callable[[], float] = lambda: 0.5) -> None:
         self.now = 1000.0
@@ -252,7 +252,7 @@ class Ward:
         return found
 
     def passes(self, seconds: float) -> None:
-        """Time passes, a second each turn."""
+        """Let time pass in steps of one second."""
         asyncio.run(self._pass(seconds))
 
     async def _pass(self, seconds: float) -> None:
@@ -393,7 +393,7 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
 
 
 def test_many_at_once_are_told_once_each() -> None:
-    """No list counts any more: one line a list, however long."""
+    """No list is used any more: one line per list, however long."""
     ward = Ward(*(f"{number}.test" for number in range(8)))
     ward.passes(10)
     ward.found |= dict.fromkeys(ward.found, Finding(Why.REFUSES))
@@ -503,7 +503,7 @@ def test_a_single_silent_list_is_out() -> None:
 
 
 def test_a_list_without_test_entries_counts() -> None:
-    """It is a list of one's own; that it lists everybody would be seen all the same."""
+    """The operator's own list; if it listed every address, this would still be noticed."""
     ward = Ward("a.test")
     ward.found["a.test"] = Finding(Why.EMPTY)
     ward.passes(2000)

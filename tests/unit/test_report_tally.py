@@ -289,7 +289,7 @@ def test_nothing() -> None:
 
 
 def test_a_session_whose_mail_the_mta_refused() -> None:
-    """The MTA has answered it, so it is handed on once, whatever comes of its next transaction and however it ends."""
+    """The MTA has replied, so it counts once as handed off, whatever the result of its next transaction."""
     refused = line(7, f"CONTINUE from {A} to 127.0.0.1:25: MAIL refused: 452 4.3.1 no room")
     went_on = line(8, f"CONTINUE from {A} to 127.0.0.1:25: 250 2.1.5 Ok: MAIL refused: 5")
     begun = connect(0) + line(7, f"PASS NEW {A}")

@@ -120,7 +120,7 @@ def with_log(path: Path) -> Config:
 
 
 def test_a_log_that_was_never_open_and_cannot_be_opened(tmp_path: Path) -> None:
-    """The trial refuses the restart; after it there is no way back: lines are kept, and opening is tried again."""
+    """The trial refuses the restart; after it, lines are kept and opening is retried."""
     resources = Resources(with_log(tmp_path / "missing" / "log"))
     before = state(log=-1, config=msgspec.msgpack.encode(resources.config))
     with pytest.raises(OSError, match=r"log\.to"):
