@@ -1,6 +1,7 @@
 """The pages for people: the index lists every page, and every link leads to a file and a heading that exist."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,11 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_the_index_lists_every_page() -> None:
     linked = {link.partition("#")[0] for link in _LINK.findall((DOCS / "README.md").read_text())}
     assert sorted(path.name for path in DOCS.glob("*.md") if path.name not in {*linked, "README.md"}) == []
+
+
+def test_the_files_that_architecture_names_exist() -> None:
+    """By the end of their paths: `restart.py`, `control/context.py`, `ext/session.pyx`."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    named = set(re.findall(r"[a-z_/0-9]*[a-z_0-9]+\.pyx?\b", (DOCS / "architecture.md").read_text()))
+    assert len(named) > 50
+    assert [name for name in sorted(named) if not any(f"/{path}".endswith(f"/{name}") for path in listed)] == []
