@@ -37,9 +37,14 @@ quick: .venv/tools
 quick-tests:
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 
+# Nearly all tests mostly wait, so there are more processes than processors; tests/conftest.py distributes the tests. The
+# linters run next to them, and so does the build for tests/sanitizer.
 test: .venv/tools
-	$(MAKE) -j2 lint build/sanitizer/built
-	$(BIN)/python -m pytest -n 4   # tests/conftest.py says what goes where; nearly all of it is waiting
+	$(MAKE) --no-print-directory -j2 lint all-tests
+
+.PHONY: all-tests
+all-tests:
+	$(BIN)/python -m pytest -n 6
 
 # The core with AddressSanitizer and UndefinedBehaviorSanitizer: tests/sanitizer/build.py has the details. `make test`
 # runs tests/sanitizer with it.

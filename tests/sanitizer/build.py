@@ -31,7 +31,7 @@ def build_variant(folder: Path, variant: str, environment: dict[str, str]) -> Pa
         fcntl.flock(lock, fcntl.LOCK_EX)
         wanted, stamp = _state(variant), folder / "sources"
         if not stamp.exists() or stamp.read_text() != wanted:
-            command = [sys.executable, "setup.py", "--quiet", "build_ext", "--force"]
+            command = ["nice", sys.executable, "setup.py", "--quiet", "build_ext", "--force"]
             folders = ["--build-temp", str(folder / "temp"), "--build-lib", str(folder / "built")]
             subprocess.run([*command, *folders], cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
             stamp.write_text(wanted)
