@@ -45,7 +45,7 @@ class Mta:
         return True
 
 
-class Herd:
+class RelayedClients:
     """Both ends."""
 
     def __init__(self, count: int) -> None:
@@ -117,16 +117,16 @@ class Herd:
 def main(count: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    herd = Herd(count)
-    print("port", herd.listener.getsockname()[1], flush=True)
+    clients = RelayedClients(count)
+    print("port", clients.listener.getsockname()[1], flush=True)
     for line in sys.stdin:
         match line.split():
             case ["hold", host, port]:
-                print("held", herd.hold(host, int(port)), flush=True)
+                print("held", clients.hold(host, int(port)), flush=True)
             case ["talk"]:
-                print("talked", herd.talk(), flush=True)
+                print("talked", clients.talk(), flush=True)
             case ["end"]:
-                print("ended", herd.end(), flush=True)
+                print("ended", clients.end(), flush=True)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def test_a_client_beyond_its_rate(start: Start, folder: Path, mta: FakeMta) -> N
             found: Map = control.ok("explain", address="127.1.0.1")
             return found
 
-        wait_until(lambda: explained()["verdict"] == "busy", "the hub to ask the worker again")
+        wait_until(lambda: explained()["verdict"] == "busy", "the control server to ask the worker again")
         assert explained()["reply"] == TOO_MANY.decode().strip()
         text = "turned away: 3 connections came within a minute, and limits.client_connection_rate is 3"
         assert text in str(explained()["steps"])

@@ -98,7 +98,7 @@ def stamps(chance: random.Random) -> Map | None:
     return {test: chance.choice([now + 3600, now + 3600, now - 100, "never", "disabled"]) for test in TESTS}
 
 
-def visit(screener: Screener, source: str) -> tuple[str, bytes]:
+def connect_once(screener: Screener, source: str) -> tuple[str, bytes]:
     """Behave; return what has become of it, and the last reply."""
     with screener.connect(source) as client:
         reply = b""
@@ -143,7 +143,7 @@ def test_agrees(start: Start, folder: Path, dns: FakeDns, mta: FakeMta, number: 
     outcomes: dict[str, tuple[str, bytes]] = {}
 
     def one(source: str) -> None:
-        outcomes[source] = visit(screener, source)
+        outcomes[source] = connect_once(screener, source)
 
     threads = [threading.Thread(target=one, args=(source,)) for source in sources]
     for thread in threads:

@@ -403,7 +403,7 @@ NO_LISTINGS = [
 
 @pytest.mark.parametrize("address", NO_LISTINGS)
 def test_answer_that_is_no_listing_never_scores(start: Start, mta: FakeMta, dns: FakeDns, address: str) -> None:
-    """Nor for a list to allow: a resolver that lies would open the door to everybody."""
+    """Nor for a list to allow: a resolver that lies would let every client pass."""
     dns.zones["deny.test"] = listed(address)
     dns.zones["allow.test"] = listed(address)
     dns.zones["true.test"] = listed("127.0.0.2", address)

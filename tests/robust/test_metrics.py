@@ -58,7 +58,7 @@ def samples(text: str) -> Samples:
 
 
 def there(place: str) -> bool:
-    """The daemon's start does not wait for the hub."""
+    """The daemon's start does not wait for the control server."""
     try:
         return ask(place).startswith(b"HTTP/1.0 200")
     except OSError:

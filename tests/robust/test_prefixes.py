@@ -29,7 +29,7 @@ def settings(folder: Path, *others: Map, workers: int = 2) -> Map:
 
 
 def passed(screener: Screener, source: str) -> str:
-    """Visit and behave; return the word of the pass that is logged."""
+    """Connect and behave; return the word of the pass that is logged."""
     with screener.connect(source) as client:
         assert client.read().endswith(FROM_MTA)
         line = screener.line(rf"PASS (NEW|OLD) {client.pattern}")
@@ -137,7 +137,7 @@ def from_ipv6(screener: Screener, address: str, port: int = 5000) -> Client:
 
 
 def known6(screener: Screener, address: str) -> str:
-    """Visit from an IPv6 address and behave; return the word of the pass that is logged."""
+    """Connect from an IPv6 address and behave; return the word of the pass that is logged."""
     before = len(screener.lines(rf"PASS (NEW|OLD) \[{address}\]"))
     with from_ipv6(screener, address) as client:
         assert client.read().endswith(FROM_MTA)

@@ -506,7 +506,7 @@ def test_missing(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    """No worker and no hub has them; where tests run as root, a key that root alone may read will do."""
+    """Neither a worker nor the control server has them. As root, a key that only root may read is used."""
     needs.root("looks into other users' processes")
     key, chain = certificate.make(folder, "roots")
     screener = start(
@@ -514,8 +514,8 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
     )
     with secured(screener) as client:
         assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
-    crew = ["fastscreen", "fastscreen-hub", "fastscreen-keys", "fastscreen-tls"]
-    wait_until(lambda: sorted(processes(screener).values()) == crew, "the hub")
+    expected = ["fastscreen", "fastscreen-hub", "fastscreen-keys", "fastscreen-tls"]
+    wait_until(lambda: sorted(processes(screener).values()) == expected, "the control server")
     names = processes(screener)
     secret = key.read_bytes().splitlines()[1]
     for pid in (screener.pid, *names):
@@ -531,10 +531,10 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
 
 
 def test_a_tls_process_has_no_sockets_of_workers(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    """Nor of the hub: no listening socket, no inbox, no channel."""
+    """Nor of the control server: no listening socket, no inbox, no channel."""
     needs.root("looks into other users' processes")
     screener = start(tls, {"listen": {"workers": 2}, "control": {"path": str(folder / "control")}})
-    wait_until(lambda: "fastscreen-hub" in processes(screener).values(), "the hub")
+    wait_until(lambda: "fastscreen-hub" in processes(screener).values(), "the control server")
 
     def sockets(pid: int) -> set[str]:
         links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}

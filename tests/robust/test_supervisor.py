@@ -428,7 +428,7 @@ def test_the_supervisor_is_the_last_that_memory_is_taken_from(start: Start, fold
         assert len(children) == 3
         assert {score(pid) for pid in children} == {min(1000, max(inherited, 0) + 100)}
 
-    wait_until(lambda: len(screener.workers()) == 3, "the hub")
+    wait_until(lambda: len(screener.workers()) == 3, "the control server")
     check()
     os.kill(screener.workers()[0], signal.SIGKILL)
     screener.line("worker 1 is process .* now")

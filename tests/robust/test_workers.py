@@ -117,7 +117,7 @@ def load(screener: Screener, sources: list[str], outcomes: dict[str, int]) -> It
     def serve(mine: list[str]) -> None:
         while not done.is_set():
             for source in mine:
-                seen = visit(screener, source)
+                seen = connect_once(screener, source)
                 with counting:
                     outcomes[seen] = outcomes.get(seen, 0) + 1
 
@@ -132,7 +132,7 @@ def load(screener: Screener, sources: list[str], outcomes: dict[str, int]) -> It
             thread.join()
 
 
-def visit(screener: Screener, source: str) -> str:
+def connect_once(screener: Screener, source: str) -> str:
     try:
         client = screener.connect(source)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Parts of the hub that need no process: frames, warnings, list names, scores, a list's state."""
+"""Parts of the control server that need no process: frames, warnings, list names, scores, a list's state."""
 
 import random
 from pathlib import Path
@@ -134,7 +134,7 @@ def test_stamps_there_and_back() -> None:
 
 
 def test_the_store_beside_a_cache(tmp_path: Path) -> None:
-    """The hub's own way into the file. Keys of both lengths, one prefix, what the worker has not written yet."""
+    """The control server's access to the file: keys of both lengths, one prefix, records that are not written yet."""
     path = tmp_path / "cache"
     with pytest.raises(StoreError, match="no such file yet"):
         Store(path).get(b"\xc0\0\2\1")
