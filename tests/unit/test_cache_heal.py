@@ -81,7 +81,7 @@ def test_overwritten_meta_pages_that_a_look_up_meets_first(fixture: Fixture) -> 
 
 @pytest.mark.parametrize("place", [136, 4096 + 136])
 def test_a_meta_page_that_promises_too_many_pages_is_damage(fixture: Fixture, place: int) -> None:
-    """LMDB would make a map of that size, and say that there is no memory for it, for ever."""
+    """LMDB would create a map of that size, and always fail because of insufficient memory."""
     opened(fixture).close()
     overwrite(fixture.path, place, struct.pack("=QQ", 1 << 45, 1 << 40))
     cache = fixture.cache()
