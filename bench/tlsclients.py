@@ -1,4 +1,4 @@
-"""Clients that say STARTTLS, each with a full handshake: threads of this process, whose CPU time is nobody's."""
+"""Clients that use STARTTLS, each with a full handshake: threads of this process, whose CPU is not counted."""
 
 import ipaddress
 import socket
@@ -9,14 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from bench.programs import BenchError
 from bench.server import Server
 
-_PATIENCE = 60  # s
+_TIMEOUT = 60  # s
 _LINE = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n"
 _BODY = memoryview(_LINE * 4096)
 _END = b"\r\n.\r\n"
 
 
 class _Wrong(Exception):
-    """The conversation went another way."""
+    """The conversation took an unexpected course."""
 
 
 def load(server: Server, first: str, count: int, together: int, size: int, *, secure: bool) -> float:
@@ -42,7 +42,7 @@ def load(server: Server, first: str, count: int, together: int, size: int, *, se
 
 def _talk(server: Server, source: str, size: int, context: ssl.SSLContext | None) -> None:
     with socket.socket() as plain:
-        plain.settimeout(_PATIENCE)
+        plain.settimeout(_TIMEOUT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         plain.bind((source, 0))
         plain.connect((server.address, server.port))
@@ -77,7 +77,7 @@ def _say(session: socket.socket, line: bytes, code: bytes) -> None:
 
 
 def _expect(session: socket.socket, code: bytes) -> None:
-    """Read one reply; nobody sends more than that at once."""
+    """Read one reply; the servers never send more than one at a time."""
     said = b""
     while not said.endswith(b"\n") or said[said.rfind(b"\n", 0, -1) + 1 :][3:4] == b"-":
         got = session.recv(4096)

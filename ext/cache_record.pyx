@@ -1,5 +1,5 @@
 # The cache's records (reference 7.1): five stamps as a msgpack array. Read and written here in the one form that
-# fastscreen writes; whatever else a record may be is fastscreen/cache.py's affair.
+# fastscreen writes; whatever else a record may be is fastscreen/cache/writer.py's affair.
 
 cdef enum:
     RECORD_SIZE = 1 + TESTS * 9     # octets, at most

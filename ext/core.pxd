@@ -331,7 +331,7 @@ cdef enum HealthState:
     HEALTH_OUT              # not asked, and counts nothing
 
 
-# How a list is, in memory that all processes share (fastscreen/listhealth/table.py).
+# How a list is, in memory that all processes share (fastscreen/dns/health/state.py).
 cdef struct Health:
     uint64_t key            # of its domain; 0: nobody's
     uint32_t state          # HealthState

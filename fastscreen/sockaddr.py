@@ -7,25 +7,21 @@ import os
 import socket
 import struct
 
-from fastscreen.config.model import Endpoint
-
-_INDEX_MOST = 2**32 - 1  # sin6_scope_id
+_MAX_INDEX = 2**32 - 1  # sin6_scope_id
 
 
-def packed(where: Endpoint | str) -> bytes:
-    """struct sockaddr_in, sockaddr_in6, or (a path) sockaddr_un. OSError: there is no such interface."""
-    if isinstance(where, str):
-        return struct.pack("=H", socket.AF_UNIX) + os.fsencode(where) + b"\0"
-    return packed_ip(where.host, where.port)
+def packed_path(path: str) -> bytes:
+    """struct sockaddr_un."""
+    return struct.pack("=H", socket.AF_UNIX) + os.fsencode(path) + b"\0"
 
 
 def packed_ip(address: str, port: int) -> bytes:
-    """The same for an IP address; an IPv6 one may have a scope (fe80::1%eth0)."""
+    """struct sockaddr_in or sockaddr_in6; IPv6 may have a scope (fe80::1%eth0). OSError: there is no such interface."""
     host, _, scope = address.partition("%")
     if ":" not in host:
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
     index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
-    if index > _INDEX_MOST:
+    if index > _MAX_INDEX:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
     head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0)
     return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)

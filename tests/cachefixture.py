@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fastscreen.cache import DISABLED, Cache, Stamps
-from fastscreen.conditions import SIZE as CONDITIONS_SIZE
-from fastscreen.conditions import Conditions
+from fastscreen.cache.writer import DISABLED, Cache, Stamps
+from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
+from fastscreen.process.conditions import Conditions
 
 NOW = 1_800_000_000
 DAY = 86400

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from fastscreen.answers import Condition
+from fastscreen.control.messages import Condition
 from fastscreen.tui.bar import Item
 from fastscreen.tui.figures import clock, date
 from fastscreen.tui.palette import ALARM, BAD, HEADING, MUTED, STRONG

@@ -11,7 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.widget import Widget
 
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 
 Cells = list[tuple[str, object]]
 

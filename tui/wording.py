@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from fastscreen.answers import Event, Stamps
+from fastscreen.control.messages import Event, Stamps
 from fastscreen.tui.figures import count, date, duration
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
 

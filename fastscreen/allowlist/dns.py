@@ -9,9 +9,9 @@ import aiodns
 import pycares
 
 from fastscreen.allowlist.spf import SpfError
-from fastscreen.config.escape import escaped
 from fastscreen.config.model import Config
-from fastscreen.resolver import Nameserver, asker, system_nameservers
+from fastscreen.dns.resolver import Nameserver, asker, system_nameservers
+from fastscreen.escaping import escape_text
 
 _DEADLINE_SECONDS = 15.0
 _ABSENT = (aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA)
@@ -70,4 +70,4 @@ class Dns:
             why = "no answer"
         except ValueError:
             why = "not a name that can be asked for"
-        raise SpfError("temperror", f"{escaped(name)} {kind}: {why}")
+        raise SpfError("temperror", f"{escape_text(name)} {kind}: {why}")

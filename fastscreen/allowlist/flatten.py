@@ -17,12 +17,12 @@ from msgspec import Struct
 from fastscreen.allowlist import spf
 from fastscreen.allowlist.networks import Covered, Network
 from fastscreen.allowlist.spf import Mechanism, SpfError
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 
-LOOKUPS_MOST = 10  # RFC 7208 section 4.6.4: terms that ask the DNS
-VOIDS_MOST = 2  # the same: questions without an answer
-EXCHANGES_MOST = 10  # the same: names of one mx
-NETWORKS_MOST = 10_000  # of one domain; the largest senders have some hundreds
+MAX_LOOKUPS = 10  # RFC 7208 section 4.6.4: terms that ask the DNS
+MAX_VOIDS = 2  # the same: questions without an answer
+MAX_EXCHANGES = 10  # the same: names of one mx
+MAX_NETWORKS = 10_000  # of one domain; the largest senders have some hundreds
 
 
 class Questions(Protocol):
@@ -70,9 +70,9 @@ class _Walk:
     async def passing(self, domain: str, path: tuple[str, ...]) -> list[Network]:
         """The networks whose check_host() for a domain is "pass". path: the domains that led here."""
         if domain in path:
-            raise SpfError("permerror", f"loop: {escaped(' -> '.join((*path, domain)), 500)}")
+            raise SpfError("permerror", f"loop: {escape_text(' -> '.join((*path, domain)), 500)}")
         path = (*path, domain)
-        record = spf.parse(spf.select(await self._ask.texts(domain), escaped(domain)), domain)
+        record = spf.parse(spf.select(await self._ask.texts(domain), escape_text(domain)), domain)
         passed: list[Network] = []
         decided = Covered()  # by a mechanism with another result
         for mechanism in record.mechanisms:
@@ -110,9 +110,9 @@ class _Walk:
         exchanges = await self._ask.exchanges(name)
         if not exchanges:
             self._count_void(name)
-        if len(exchanges) > EXCHANGES_MOST:
-            why = f"{len(exchanges)} MX records; at most {EXCHANGES_MOST} may be"
-            raise SpfError("permerror", f"{escaped(domain)}: {escaped(mechanism.text)}: {why}")
+        if len(exchanges) > MAX_EXCHANGES:
+            why = f"{len(exchanges)} MX records; at most {MAX_EXCHANGES} may be"
+            raise SpfError("permerror", f"{escape_text(domain)}: {escape_text(mechanism.text)}: {why}")
         return await self._hosts([exchange for exchange in exchanges if exchange != "."], mechanism, domain)
 
     async def _other(self, mechanism: Mechanism, path: tuple[str, ...]) -> list[Network]:
@@ -136,30 +136,30 @@ class _Walk:
 
     def _count(self, mechanism: Mechanism, domain: str) -> None:
         self.lookups += 1
-        if self.lookups > LOOKUPS_MOST:
-            where = f"{escaped(domain)}: {escaped(mechanism.text)}"
-            raise SpfError("permerror", f"more than {LOOKUPS_MOST} look-ups (RFC 7208 4.6.4), at {where}")
+        if self.lookups > MAX_LOOKUPS:
+            where = f"{escape_text(domain)}: {escape_text(mechanism.text)}"
+            raise SpfError("permerror", f"more than {MAX_LOOKUPS} look-ups (RFC 7208 4.6.4), at {where}")
 
     def _count_void(self, name: str) -> None:
         self.voids += 1
-        if self.voids > VOIDS_MOST:
-            why = f"more than {VOIDS_MOST} look-ups without an answer (RFC 7208 4.6.4), the last of {escaped(name)}"
+        if self.voids > MAX_VOIDS:
+            why = f"more than {MAX_VOIDS} look-ups without an answer (RFC 7208 4.6.4), the last of {escape_text(name)}"
             raise SpfError("permerror", why)
 
     def _add(self, passed: list[Network], more: Iterable[Network], domain: str) -> None:
-        passed += islice(more, NETWORKS_MOST + 1)
-        if len(passed) > NETWORKS_MOST:
+        passed += islice(more, MAX_NETWORKS + 1)
+        if len(passed) > MAX_NETWORKS:
             raise self._too_many(domain)
 
     def _counted(self, networks: list[Network], domain: str) -> list[Network]:
         self._networks += len(networks)
-        if self._networks > NETWORKS_MOST:
+        if self._networks > MAX_NETWORKS:
             raise self._too_many(domain)
         return networks
 
     def _too_many(self, domain: str) -> SpfError:
-        return SpfError("permerror", f"{escaped(domain)}: more than {NETWORKS_MOST:,} networks")
+        return SpfError("permerror", f"{escape_text(domain)}: more than {MAX_NETWORKS:,} networks")
 
     def _leave_out(self, mechanism: Mechanism, domain: str) -> list[Network]:
-        self.left_out.append(f"{escaped(mechanism.text)} in {escaped(domain)}")
+        self.left_out.append(f"{escape_text(mechanism.text)} in {escape_text(domain)}")
         return []

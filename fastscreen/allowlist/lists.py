@@ -11,12 +11,12 @@ from msgspec import Struct, structs
 
 from fastscreen.allowlist import state, table
 from fastscreen.allowlist.flatten import Questions
-from fastscreen.allowlist.providers import Source, chosen
 from fastscreen.allowlist.refresh import Change, refresh
-from fastscreen.allowlist.replace import replace_file, sole_writer
 from fastscreen.allowlist.state import State
 from fastscreen.allowlist.table import PERMIT, REJECT
+from fastscreen.atomicfile import replace_file, sole_writer
 from fastscreen.config.model import Config
+from fastscreen.config.providers import Source, chosen
 
 
 class List(Struct, frozen=True):

@@ -10,7 +10,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 WIDEST = {4: 8, 6: 19}
 """Bits of the widest network that is taken. Nobody was ever given more: /8 in IPv4's first years, /19 of IPv6."""
-MOST_WIDEST = 2
+MAX_WIDEST = 2
 """How many of the widest networks a provider may have in all."""
 
 # IANA's special-purpose registries (RFC 6890 and later), multicast, and what was never given out.
@@ -144,4 +144,4 @@ def extent(networks: Iterable[Network]) -> tuple[int, int]:
 def too_much(networks: Iterable[Network]) -> bool:
     """Whether aggregated networks hold more than one provider may have, however finely they are cut."""
     ipv4, ipv6 = extent(networks)
-    return ipv4 > MOST_WIDEST << (32 - WIDEST[4]) or ipv6 > MOST_WIDEST << (64 - WIDEST[6])
+    return ipv4 > MAX_WIDEST << (32 - WIDEST[4]) or ipv6 > MAX_WIDEST << (64 - WIDEST[6])

@@ -11,9 +11,9 @@ from enum import IntEnum
 from fastscreen.allowlist import wording
 from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import Renewal, lists_of, renew
-from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import Config
-from fastscreen.logs import LogTarget
+from fastscreen.process.conditions import Conditions, Kind
+from fastscreen.process.log_output import LogTarget
 
 _PR_SET_NAME = 15
 NAME = b"fastscreen-list"  # as top and ps show it, at most 15 octets

@@ -10,16 +10,16 @@ from msgspec import Struct, structs
 from fastscreen.allowlist import networks
 from fastscreen.allowlist.flatten import Questions, flatten
 from fastscreen.allowlist.networks import Network
-from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
-from fastscreen.config.escape import escaped
+from fastscreen.config.providers import Source
+from fastscreen.escaping import escape_text
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
 PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
 LIST_SECONDS = 780.0  # for all providers: both lists end by themselves before the daemon ends them (`turns.LONGEST`)
 FEW = (256, 65536)  # IPv4 addresses and IPv6 networks of /64: a /24 and a /48
-_WHY_MOST = 3  # reasons in a line
+_MAX_WHY = 3  # reasons in a line
 REFUSED_SHOWN = 50  # networks a provider; a record that is all wrong need not be repeated
 
 
@@ -107,7 +107,7 @@ async def look_up(source: Source, ask: Questions, end: float) -> Looked:
         within = f"{PROVIDER_SECONDS:g} s" if own_end <= end else f"the {LIST_SECONDS:g} s of a whole list"
         return Looked(problem=f"not looked up within {within}", unreachable=True)
     except Exception as error:  # one provider's records, whatever is in them, keep no other from being refreshed
-        return Looked(problem=f"{type(error).__name__}: {escaped(str(error))}")
+        return Looked(problem=f"{type(error).__name__}: {escape_text(str(error))}")
     objections = {network: networks.objection(network) for network in dict.fromkeys(found)}
     kept = networks.aggregated(network for network, objection in objections.items() if not objection)
     refused = [f"{network} ({objection})" for network, objection in objections.items() if objection]
@@ -119,7 +119,7 @@ async def look_up(source: Source, ask: Questions, end: float) -> Looked:
         problem = f"{ipv4:,} IPv4 addresses and {ipv6:,} IPv6 networks of /64 are too much for one provider"
     elif not kept:
         why = [*(f"refused {text}" for text in refused), *(f"left out {text}" for text in left_out)]
-        problem = "its records have no network that can be used" + (f": {', '.join(why[:_WHY_MOST])}" if why else "")
+        problem = "its records have no network that can be used" + (f": {', '.join(why[:_MAX_WHY])}" if why else "")
     return Looked(tuple(str(network) for network in kept), tuple(left_out), tuple(refused), problem)
 
 

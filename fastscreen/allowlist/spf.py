@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from fastscreen.allowlist.networks import Network
-from fastscreen.config.escape import escaped, quoted
+from fastscreen.escaping import escape_text, quoted
 
 MECHANISMS = ("all", "include", "a", "mx", "ptr", "ip4", "ip6", "exists")
 
@@ -155,4 +155,4 @@ def _domain(text: str, term: str, domain: str) -> tuple[str, bool]:
 
 
 def _bad(term: str, domain: str, why: str) -> SpfError:
-    return SpfError("permerror", f"{escaped(domain)}: {quoted(term)}: {why}")
+    return SpfError("permerror", f"{escape_text(domain)}: {quoted(term)}: {why}")

@@ -9,12 +9,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fastscreen.allowlist import networks
-from fastscreen.allowlist.replace import replace_file
-from fastscreen.config.escape import escaped
+from fastscreen.atomicfile import replace_file
+from fastscreen.escaping import escape_text
 
 VERSION = 1
 Moment = Annotated[float, Meta(ge=0, le=1e11)]
-_SIZE_MOST = 64 << 20  # octets
+_MAX_SIZE = 64 << 20  # octets
 
 
 class Entry(Struct, frozen=True):
@@ -54,18 +54,18 @@ def load(table: Path) -> tuple[State, str]:
     path = path_of(table)
     try:
         with path.open("rb") as file:
-            data = file.read(_SIZE_MOST)
+            data = file.read(_MAX_SIZE)
     except FileNotFoundError:
         return State(), ""
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if version != VERSION:
-            return State(), f"{escaped(str(path))}: version {version} is not read here, begun anew"
+            return State(), f"{escape_text(str(path))}: version {version} is not read here, begun anew"
         state = msgspec.json.decode(data, type=State)
         for entry in state.providers.values():
             networks.parsed(entry.networks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
-        return State(), f"{escaped(str(path))}: damaged, begun anew"
+        return State(), f"{escape_text(str(path))}: damaged, begun anew"
     return state, ""
 
 
@@ -76,7 +76,7 @@ def is_of(table: Path, configuration: str) -> bool:
         if not path.is_file():
             return False
         with path.open("rb") as file:
-            return msgspec.json.decode(file.read(_SIZE_MOST), type=_Owned).configuration == configuration
+            return msgspec.json.decode(file.read(_MAX_SIZE), type=_Owned).configuration == configuration
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from fastscreen.allowlist import networks
 from fastscreen.allowlist.networks import Covered
-from fastscreen.allowlist.providers import Source
-from fastscreen.allowlist.replace import replace_file
 from fastscreen.allowlist.state import State
+from fastscreen.atomicfile import replace_file
+from fastscreen.config.providers import Source
 
 PERMIT, REJECT = "permit", "reject"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from fastscreen.allowlist.lists import Renewal
 from fastscreen.allowlist.refresh import Change
 
-_NAMED_MOST = 5  # providers in a line of the log
+_MAX_NAMED = 5  # providers in a line of the log
 
 
 def sum_of(renewal: Renewal) -> str:
@@ -58,5 +58,5 @@ def _networks(count: int) -> str:
 
 
 def _some(items: Sequence[str]) -> str:
-    more = f", and {len(items) - _NAMED_MOST} more" if len(items) > _NAMED_MOST else ""
-    return ", ".join(items[:_NAMED_MOST]) + more
+    more = f", and {len(items) - _MAX_NAMED} more" if len(items) > _MAX_NAMED else ""
+    return ", ".join(items[:_MAX_NAMED]) + more

@@ -12,19 +12,18 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from fastscreen import privileges
-from fastscreen.allowlist import providers, state, wording
+from fastscreen.allowlist import state, wording
 from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.lists import List, Renewal, lists_of, renew
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.state import Entry, State
-from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
-from fastscreen.cli.words import moment, red, span
-from fastscreen.config import Config, ConfigError, load
-from fastscreen.config.escape import escaped
-from fastscreen.escape import printable
-from fastscreen.privileges import PrivilegeError
+from fastscreen.config import Config, ConfigError, load, providers
+from fastscreen.escaping import escape_text, printable
+from fastscreen.format import moment, red, span
+from fastscreen.process import privileges
+from fastscreen.process.privileges import PrivilegeError
 
 EXAMPLES = """\
 examples:
@@ -94,7 +93,7 @@ def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namesp
 
 
 def _why(error: OSError) -> str:
-    return (f"{escaped(str(error.filename), 4096)}: " if error.filename else "") + str(error.strerror)
+    return (f"{escape_text(str(error.filename), 4096)}: " if error.filename else "") + str(error.strerror)
 
 
 # ---- refresh
@@ -177,7 +176,7 @@ def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
         yield from (f"  - {network}" for network in change.removed)
         yield from (f"  refused: {text}" for text in change.refused)
         yield from (f"  left out: {text}" for text in change.left_out)
-    path = escaped(str(renewal.of.path), 4096)
+    path = escape_text(str(renewal.of.path), 4096)
     if not renewal.written:
         yield f"{path}: no change"
     elif dry_run:
@@ -235,7 +234,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         return 0
     now = time.time()
     for each, known in found:
-        path = escaped(str(each.path), 4096)
+        path = escape_text(str(each.path), 4096)
         when = f"refreshed {moment(known.refreshed)} ({span(now - known.refreshed)} ago)" if known.refreshed else "new"
         print(f"{each.name}  {path}  {when}")
         for source in each.sources:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fastscreen.answers import Until
-from fastscreen.cli import control
-from fastscreen.cli.words import moment, red, span
-from fastscreen.config.values import Time
+from fastscreen.cli import control_socket
+from fastscreen.config.kinds import Time
+from fastscreen.control.messages import Until
+from fastscreen.format import moment, red, span
 
 EXAMPLES = f"""\
 examples:
@@ -18,10 +18,10 @@ examples:
 Only root and the user that screens may do this. Clients that the access list rejects are still turned away.
 Everything that shows fastscreen shows it in red meanwhile, and the log has a line for each client.
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
-MOST = 24 * 3600  # s
+MAX_SECONDS = 24 * 3600  # s
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     off = ways.add_parser("off", help="test clients again")
     off.set_defaults(seconds=0)
     for way in (on, off):
-        control.add_socket(way)
+        control_socket.add_socket(way)
         way.set_defaults(run=run)
 
 
@@ -48,16 +48,16 @@ def _time(text: str) -> int:
         seconds = Time().parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if seconds > MOST:
+    if seconds > MAX_SECONDS:
         raise argparse.ArgumentTypeError("at most 24h")
     return seconds
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Switch, say what was done, and return the exit code."""
-    path = control.socket_path(arguments)
-    answer = control.asked(path, "bypass", Until, seconds=arguments.seconds)
+    path = control_socket.socket_path(arguments)
+    answer = control_socket.asked(path, "bypass", Until, seconds=arguments.seconds)
     if not arguments.seconds:
         print("bypass is off: clients are tested")
         return 0

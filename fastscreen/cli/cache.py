@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fastscreen import client
-from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, record
-from fastscreen.cli import cacheimport, control
-from fastscreen.cli.words import moment, size, span
+from fastscreen.cli import cache_import, control_socket
+from fastscreen.control import client
+from fastscreen.control.messages import CacheEntries, CacheEntry, CacheStats, Deleted, Stamp, record
+from fastscreen.format import moment, size, span
 
 EXAMPLES = f"""\
 examples:
@@ -24,7 +24,7 @@ examples:
   fastscreen cache import lmdb:/var/lib/postfix/postscreen_cache        what postscreen knew
   fastscreen cache stats --json | jq .entries
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 _PAGE = 1000  # entries asked for at a time
@@ -41,30 +41,30 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     ways = parser.add_subparsers(metavar="get|list|delete|export|import|stats", required=True)
     get = ways.add_parser("get", help="one client; exit code 1 when it is not known")
-    get.add_argument("address", type=control.address, metavar="IP")
+    get.add_argument("address", type=control_socket.address, metavar="IP")
     get.set_defaults(run=run_get)
     listing = ways.add_parser("list", help="the clients of a network, or all")
-    listing.add_argument("prefix", type=control.network, nargs="?", metavar="NETWORK")
+    listing.add_argument("prefix", type=control_socket.network, nargs="?", metavar="NETWORK")
     listing.set_defaults(run=run_list)
     delete = ways.add_parser("delete", help="forget a client, or all of a network")
-    delete.add_argument("prefix", type=control.network, metavar="IP|NETWORK")
+    delete.add_argument("prefix", type=control_socket.network, metavar="IP|NETWORK")
     delete.set_defaults(run=run_delete)
     export = ways.add_parser("export", help="write all as JSON lines to standard output")
     export.set_defaults(run=run_export)
-    cacheimport.add_import(ways)
+    cache_import.add_import(ways)
     stats = ways.add_parser("stats", help="size, hits, what expires when")
     stats.set_defaults(run=run_stats)
     for way in (get, listing, delete, export, stats):
-        control.add_socket(way)
+        control_socket.add_socket(way)
     get.add_argument("--json", action="store_true", help="print one JSON object instead")
     listing.add_argument("--json", action="store_true", help="print one JSON object a line")
     stats.add_argument("--json", action="store_true", help="print one JSON object instead")
 
 
-@control.told
+@control_socket.told
 def run_get(arguments: argparse.Namespace) -> int:
     """Print one entry; exit code 1: there is none."""
-    answer = client.ask(control.socket_path(arguments), "cache.get", address=arguments.address)
+    answer = client.ask(control_socket.socket_path(arguments), "cache.get", address=arguments.address)
     if answer is None:
         print(f"{arguments.address} is not in the cache", file=sys.stderr)
         return 1
@@ -74,36 +74,36 @@ def run_get(arguments: argparse.Namespace) -> int:
     return 0
 
 
-@control.told
+@control_socket.told
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the entries of a network."""
     now = time.time()
-    for entry in entries(control.socket_path(arguments), arguments.prefix or ""):
+    for entry in entries(control_socket.socket_path(arguments), arguments.prefix or ""):
         print(json.dumps(msgspec.to_builtins(entry)) if arguments.json else summary(entry, now))
     return 0
 
 
-@control.told
+@control_socket.told
 def run_delete(arguments: argparse.Namespace) -> int:
     """Delete, and say how many there were."""
     wanted = {"prefix" if "/" in arguments.prefix else "address": arguments.prefix}
-    answer = control.asked(control.socket_path(arguments), "cache.delete", Deleted, **wanted)
+    answer = control_socket.asked(control_socket.socket_path(arguments), "cache.delete", Deleted, **wanted)
     print(f"{answer.deleted:,} deleted")
     return 0
 
 
-@control.told
+@control_socket.told
 def run_export(arguments: argparse.Namespace) -> int:
     """Write every entry as a line."""
-    for entry in entries(control.socket_path(arguments), ""):
+    for entry in entries(control_socket.socket_path(arguments), ""):
         print(json.dumps(msgspec.to_builtins(entry)))
     return 0
 
 
-@control.told
+@control_socket.told
 def run_stats(arguments: argparse.Namespace) -> int:
     """Print the figures of the cache."""
-    stats = control.asked(control.socket_path(arguments), "cache.stats", CacheStats)
+    stats = control_socket.asked(control_socket.socket_path(arguments), "cache.stats", CacheStats)
     if arguments.json:
         print(json.dumps(msgspec.to_builtins(stats), indent=2))
         return 0
@@ -122,7 +122,7 @@ def entries(path: str, prefix: str) -> Iterator[CacheEntry]:
     """All entries of a network, page by page. Raises ControlError."""
     after = ""
     while True:
-        page = control.asked(path, "cache.list", CacheEntries, prefix=prefix, after=after, limit=_PAGE)
+        page = control_socket.asked(path, "cache.list", CacheEntries, prefix=prefix, after=after, limit=_PAGE)
         yield from page.entries
         if not page.more or not page.entries:
             return

@@ -13,23 +13,27 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import limits, listeners, policy
-from fastscreen.access import load_access, load_networks, member
-from fastscreen.cli.checkaccess import checked_access
-from fastscreen.cli.checkallowlist import checked_allowlists, without_tables_to_come
-from fastscreen.cli.checkdns import checked_lists, checked_resolvers
-from fastscreen.cli.checktls import checked_certificates, checked_renewal
+from fastscreen.cli.check_access import checked_access
+from fastscreen.cli.check_allowlist import checked_allowlists, without_tables_to_come
+from fastscreen.cli.check_dns import checked_lists, checked_resolvers
+from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
+from fastscreen.cli.check_running import checked_running
+from fastscreen.cli.check_tls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
-from fastscreen.commands import CommandFilter, ForbiddenCommands
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
-from fastscreen.config.escape import escaped, quoted
-from fastscreen.controlsocket import PATH_MOST
-from fastscreen.ehlo import Ehlo, Keyword, keyword_words
-from fastscreen.footer import Footer
-from fastscreen.logs import SYSLOG_SOCKET
-from fastscreen.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
-from fastscreen.probe import ProbeError, try_pass, try_proxy
-from fastscreen.safe_open import will_be_given
+from fastscreen.daemon import listeners
+from fastscreen.daemon.control_listener import MAX_PATH
+from fastscreen.escaping import escape_text, quoted
+from fastscreen.mta.ehlo_keywords import Keyword, keyword_words
+from fastscreen.process import descriptor_limits
+from fastscreen.process.log_output import SYSLOG_SOCKET
+from fastscreen.process.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
+from fastscreen.process.safe_open import will_be_given
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import load_access, load_networks, member
+from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
+from fastscreen.screening.ehlo_reply import Ehlo
+from fastscreen.screening.reject_footer import Footer
 from fastscreen.tables import TableError, open_table
 
 EXAMPLES = """\
@@ -40,6 +44,8 @@ examples:
 
 Nothing is changed. The MTA behind handoff.to gets one connection from 127.0.0.1 and is told QUIT; each resolver is
 asked for the test entry of the first list. Run as root, it becomes the user of the configuration first.
+If a fastscreen answers at control.path, each key whose value differs from the one in use is shown, with the command
+that applies it.
 
 exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be used
 """
@@ -74,7 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
     root = os.geteuid() == 0
     try:
         config = load(arguments.config)
-        raise_descriptor_limit(limits.wanted_descriptors(config, limits.Share(0, policy.worker_count(config))))
+        raise_descriptor_limit(
+            descriptor_limits.wanted_descriptors(config, descriptor_limits.Share(0, policy.worker_count(config)))
+        )
         # As root, as `run` does both.
         certificates = list(checked_certificates(config, user_of(config)))
         gives_log = root and _gives_log(config)
@@ -99,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
+    checks += [Check(*found) for found in checked_running(config)]
     well = all(check.ok for check in checks)
     if arguments.json:
         found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]
@@ -122,11 +131,13 @@ def checked_user(config: Config) -> Iterator[Check]:
     except PrivilegeError as error:
         yield Check("user", False, str(error).removeprefix("user: "))
     else:
-        yield Check("user", True, f"{escaped(user)}; all else was tried as this user")
+        yield Check("user", True, f"{escape_text(user)}; all else was tried as this user")
     try:
         Path(config.source).read_bytes()
     except OSError as error:
-        yield Check("user", False, f"{escaped(user)} cannot read {escaped(config.source)} at SIGHUP: {error.strerror}")
+        yield Check(
+            "user", False, f"{escape_text(user)} cannot read {escape_text(config.source)} at SIGHUP: {error.strerror}"
+        )
 
 
 def checked_tables(config: Config) -> Iterator[Check]:
@@ -169,7 +180,7 @@ def _table(what: str, items: object, warnings: list[str]) -> Iterator[Check]:
     assert isinstance(items, list | tuple)
     yield from (Check(what, False, warning) for warning in warnings)
     if not warnings:
-        yield Check(what, True, escaped(", ".join(items) or "nothing", 500))
+        yield Check(what, True, escape_text(", ".join(items) or "nothing", 500))
 
 
 def _gives_log(config: Config) -> bool:
@@ -197,20 +208,20 @@ def _looked(what: str, path: Path, look: Callable[[Path, bool], Check], more: bo
     try:
         return look(path, more)
     except OSError as error:
-        return Check(what, False, f"{escaped(str(path))}: {_user()}: {error.strerror}")
+        return Check(what, False, f"{escape_text(str(path))}: {_user()}: {error.strerror}")
 
 
 def _cache(path: Path, root: bool) -> Check:
     if root and not path.parent.exists() and _nearest(path.parent).is_dir():
-        return Check("cache.path", True, f"{escaped(str(path))}: its folder will be made")
+        return Check("cache.path", True, f"{escape_text(str(path))}: its folder will be made")
     if path.is_symlink():
-        return Check("cache.path", False, f"{escaped(str(path))} is a symbolic link, which is not followed")
+        return Check("cache.path", False, f"{escape_text(str(path))} is a symbolic link, which is not followed")
     return _writable("cache.path", path, also=path.parent)  # LMDB makes a lock file beside it
 
 
 def _log(path: Path, given: bool) -> Check:
     if path.parent.is_dir() and given:
-        return Check("log.to", True, f"{escaped(str(path))} will be the user's")
+        return Check("log.to", True, f"{escape_text(str(path))} will be the user's")
     return _writable("log.to", Path(os.path.realpath(path)) if path.is_symlink() else path)
 
 
@@ -219,17 +230,17 @@ def checked_control(config: Config, root: bool) -> Iterator[Check]:
     if not config.control.path:
         yield Check("control.path", True, "empty: no control socket")
         return
-    path, name = Path(config.control.path), escaped(config.control.path, 200)
+    path, name = Path(config.control.path), escape_text(config.control.path, 200)
     try:
         folder = _nearest(path.parent)
-        if (octets := len(os.fsencode(path))) > PATH_MOST:
-            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {PATH_MOST}")
+        if (octets := len(os.fsencode(path))) > MAX_PATH:
+            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {MAX_PATH}")
         elif not folder.is_dir():
-            yield Check("control.path", False, f"{name}: {escaped(str(folder))} is no folder")
+            yield Check("control.path", False, f"{name}: {escape_text(str(folder))} is no folder")
         elif path.exists() and not path.is_socket():
             yield Check("control.path", False, f"{name}: there is a file of this name, and it is no socket")
         elif not root and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-            yield Check("control.path", False, f"{name}: {_user()} may not write to {escaped(str(folder))}")
+            yield Check("control.path", False, f"{name}: {_user()} may not write to {escape_text(str(folder))}")
         else:
             more = "" if folder == path.parent else ", and its folder"
             yield Check("control.path", True, f"{name} will be made{more}")
@@ -248,7 +259,7 @@ def _group(group: str, root: bool) -> Check:
         return Check("control.group", False, f"there is no group {quoted(group)} on this system")
     if not root and gid not in (os.getegid(), *os.getgroups()):
         return Check("control.group", False, f"{_user()} is not in group {quoted(group)}")
-    return Check("control.group", True, f"{escaped(group)} may read")
+    return Check("control.group", True, f"{escape_text(group)} may read")
 
 
 def _nearest(path: Path) -> Path:
@@ -260,7 +271,7 @@ def _nearest(path: Path) -> Path:
 
 def checked_limits(config: Config) -> Iterator[Check]:
     """Whether there are descriptors for as many clients as are allowed."""
-    room = limits.room(config, limits.Share(0, policy.worker_count(config)))
+    room = descriptor_limits.room(config, descriptor_limits.Share(0, policy.worker_count(config)))
     for warning in room.warnings:
         key, _, what = warning.partition(": ")
         yield Check(key.partition(" ")[0], False, what)
@@ -296,7 +307,7 @@ def checked_proxy(config: Config) -> Iterator[Check]:
         elif all(ipaddress.ip_address(address.host).is_loopback for address in port.addresses) and not local:
             yield Check("listen.proxy", False, f"{where}: only this machine can connect, and it is not trusted")
         else:
-            yield Check("listen.proxy", True, f"{where}: trusts {escaped(', '.join(port.trusted), 500)}")
+            yield Check("listen.proxy", True, f"{where}: trusts {escape_text(', '.join(port.trusted), 500)}")
 
 
 def _reached_locally(host: str, local: list[str]) -> bool:
@@ -309,16 +320,16 @@ def _reached_locally(host: str, local: list[str]) -> bool:
 
 def _writable(what: str, path: Path, also: Path | None = None) -> Check:
     """Whether a file can be written, or be made if it is not there; and whether files can be made in `also`."""
-    name = escaped(str(path))
+    name = escape_text(str(path))
     try:
         found = path.exists()
         if found and not path.is_file():
             return Check(what, False, f"{name} is not a file")
         if not path.parent.is_dir():
-            return Check(what, False, f"{name}: there is no folder {escaped(str(path.parent))}")
+            return Check(what, False, f"{name}: there is no folder {escape_text(str(path.parent))}")
         for place in (path if found else path.parent, also):
             if place and not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0), effective_ids=True):
-                return Check(what, False, f"{name}: {_user()} may not write to {escaped(str(place))}")
+                return Check(what, False, f"{name}: {_user()} may not write to {escape_text(str(place))}")
     except OSError as error:
         return Check(what, False, f"{name}: {error.strerror}")
     return Check(what, True, name if found else f"{name} will be made")
@@ -336,7 +347,7 @@ def checked_handoff(config: Config) -> Iterator[Check]:
     handoff = config.handoff
     if isinstance(handoff.to, Pass):
         try:
-            yield Check("handoff.to", True, f"{escaped(handoff.to.path)}: {try_pass(handoff.to.path)}")
+            yield Check("handoff.to", True, f"{escape_text(handoff.to.path)}: {try_pass(handoff.to.path)}")
         except (ProbeError, OSError) as error:
             yield Check("handoff.to", False, str(error))
     elif isinstance(handoff.to, Proxy):
@@ -349,7 +360,7 @@ def checked_handoff(config: Config) -> Iterator[Check]:
 
 def _checked_proxy(what: str, proxy: Proxy, config: Config) -> Iterator[Check]:
     for target in proxy.targets:
-        name = escaped(str(target))
+        name = escape_text(str(target))
         try:
             offer = try_proxy(target, config.handoff.proxy_version, config.hostname)
         except ProbeError as error:

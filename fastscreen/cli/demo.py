@@ -7,10 +7,10 @@ import signal
 import sys
 from types import FrameType
 
-from fastscreen.answers import Status
-from fastscreen.cli import control
+from fastscreen.cli import control_socket
+from fastscreen.control.messages import Status
 from fastscreen.demo import summary
-from fastscreen.demo.stage import Stage, StageError
+from fastscreen.demo.stage import ProcessError, Processes
 
 EXAMPLES = """\
 examples:
@@ -46,7 +46,7 @@ def _seconds(text: str) -> int:
     return int(text)
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Play, and return the exit code."""
     if arguments.seconds and not arguments.headless:
@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _ended)
     try:
-        with Stage() as stage:
+        with Processes() as stage:
             return headless(stage, arguments.seconds or SECONDS) if arguments.headless else view(stage)
-    except StageError as error:
+    except ProcessError as error:
         print(f"fastscreen: demo: {error}", file=sys.stderr)
         return 1
 
@@ -70,7 +70,7 @@ def _ended(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def view(stage: Stage) -> int:
+def view(stage: Processes) -> int:
     """The live view, until the user leaves it."""
     from fastscreen.tui.app import Viewer  # here: Textual takes long to import
 
@@ -78,10 +78,10 @@ def view(stage: Stage) -> int:
     return 0
 
 
-def headless(stage: Stage, seconds: int) -> int:
+def headless(stage: Processes, seconds: int) -> int:
     """Let it run, and tell what was seen."""
     stage.watch(seconds)
-    status = control.asked(stage.control, "status", Status)
+    status = control_socket.asked(stage.control, "status", Status)
     print(f"{len(status.workers)} workers in {status.time - status.started:.0f} s:")
     print("\n".join(summary.lines(status.counts)))
     if missed := summary.missing(status.counts):

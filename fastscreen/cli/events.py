@@ -6,10 +6,10 @@ import argparse
 import asyncio
 from typing import Any
 
-from fastscreen.answers import Event, record
-from fastscreen.cli import control
-from fastscreen.cli.words import clock
-from fastscreen.client import Client
+from fastscreen.cli import control_socket
+from fastscreen.control.client import Client
+from fastscreen.control.messages import Event, record
+from fastscreen.format import clock
 
 EXAMPLES = f"""\
 examples:
@@ -21,11 +21,11 @@ examples:
 Terms of a filter have blanks between them and must all hold; - in front of one: must not. All of them: docs/control.md.
 A line "--- 17 events lost ---" says that so many that matched are missing there (--json: {{"lost": 17}}).
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 _RATE = 2000  # events a second, the most that the protocol gives
-_MOST_RECENT = 65536  # events; no ring of a worker's holds more
+_MAX_RECENT = 65536  # events; no ring of a worker's holds more
 _TIMED = frozenset(("greet", "handed", "hangup", "disconnect"))
 
 
@@ -38,7 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    control.add_socket(parser)
+    control_socket.add_socket(parser)
     parser.add_argument("--filter", default="", metavar="TERMS", help="only events that match")
     parser.add_argument("--recent", type=_count, default=0, metavar="N", help="begin with the latest N (default: none)")
     parser.add_argument("--count", type=_count, default=0, metavar="N", help="end after N events")
@@ -47,15 +47,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MOST_RECENT:
-        raise argparse.ArgumentTypeError(f"a number from 1 to {_MOST_RECENT} is expected")
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MAX_RECENT:
+        raise argparse.ArgumentTypeError(f"a number from 1 to {_MAX_RECENT} is expected")
     return int(text)
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Follow, print, and return the exit code."""
-    return asyncio.run(_follow(control.socket_path(arguments), arguments))
+    return asyncio.run(_follow(control_socket.socket_path(arguments), arguments))
 
 
 async def _follow(path: str, arguments: argparse.Namespace) -> int:
@@ -65,9 +65,9 @@ async def _follow(path: str, arguments: argparse.Namespace) -> int:
         following = await client.subscribe(arguments.filter, _RATE, arguments.recent)
         async for events, lost in following:
             if lost:
-                print(control.as_json({"lost": lost}) if arguments.json else f"--- {lost:,} events lost ---")
+                print(control_socket.as_json({"lost": lost}) if arguments.json else f"--- {lost:,} events lost ---")
             for event in events:
-                print(control.as_json(event) if arguments.json else line(event))
+                print(control_socket.as_json(event) if arguments.json else line(event))
                 printed += 1
                 if printed == arguments.count:
                     return 0

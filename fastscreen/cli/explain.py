@@ -6,10 +6,10 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from fastscreen import client
-from fastscreen.answers import Explanation, ListSaid, Remembered, record
-from fastscreen.cli import control
+from fastscreen.cli import control_socket
 from fastscreen.cli.cache import expiry
+from fastscreen.control import client
+from fastscreen.control.messages import Explanation, ListSaid, Remembered, record
 
 EXAMPLES = f"""\
 examples:
@@ -20,7 +20,7 @@ examples:
 The DNSBL lists are asked anew, which may take as long as the greet wait. The client is taken for one that behaves:
 whether it would talk too soon, nobody can say. Verdicts and fields of --json: docs/commands.md.
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 VERDICTS = {
@@ -51,22 +51,22 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("address", type=control.address, metavar="IP")
+    parser.add_argument("address", type=control_socket.address, metavar="IP")
     parser.add_argument(
-        "--at", type=control.address, metavar="IP", help="where it comes in, one of the server's addresses"
+        "--at", type=control_socket.address, metavar="IP", help="where it comes in, one of the server's addresses"
     )
-    control.add_socket(parser)
+    control_socket.add_socket(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.set_defaults(run=run)
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and return the exit code."""
     wanted = {"address": arguments.address} | ({"server": arguments.at} if arguments.at else {})
-    answer = client.ask(control.socket_path(arguments), "explain", **wanted)
+    answer = client.ask(control_socket.socket_path(arguments), "explain", **wanted)
     found = record(Explanation, answer)
-    print(control.as_json(answer, indent=2) if arguments.json else "\n".join(lines(found, time.time())))
+    print(control_socket.as_json(answer, indent=2) if arguments.json else "\n".join(lines(found, time.time())))
     return 0
 
 

@@ -15,8 +15,8 @@ from msgspec import Struct, to_builtins
 
 from fastscreen.cli.output import print_utf8
 from fastscreen.config import ConfigError, parse
-from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
+from fastscreen.escaping import escape_text
 from fastscreen.postfix import output, services, settings
 from fastscreen.postfix.advice import Advice, Work, advise, lines
 from fastscreen.postfix.files import ReadError, Service
@@ -25,7 +25,7 @@ from fastscreen.postfix.settings import Postfix
 from fastscreen.postfix.settle import settle
 from fastscreen.postfix.translate import Note, Translated, translate
 from fastscreen.postfix.verify import verify
-from fastscreen.privileges import user_of
+from fastscreen.process.privileges import user_of
 
 EXAMPLES = """\
 examples:
@@ -122,8 +122,10 @@ def imported(postfix: Postfix, name: str | None) -> Made | str:
     translated = translate(seen, tlsproxy, found, at_port, others)
     listening = next(entry for entry in translated.entries if entry.key.key == "listen.addresses")
     listening.notes += [Note(text, todo=True) for text in picked.todo]
-    origin = escaped(str(postfix.folder), 300)
-    origin += f", service {' and '.join(escaped(each.full_name) for each in at_port)}" if found else ", main.cf alone"
+    origin = escape_text(str(postfix.folder), 300)
+    origin += (
+        f", service {' and '.join(escape_text(each.full_name) for each in at_port)}" if found else ", main.cf alone"
+    )
 
     def written(translated: Translated) -> str:
         return output.toml(translated, origin, _is_deep(translated))
@@ -151,7 +153,7 @@ def unreadable_for(user: str, path: Path) -> list[str]:
     if file.st_uid == entry.pw_uid or (file.st_gid in groups and file.st_mode & 0o040):
         return []
     group = grp.getgrgid(entry.pw_gid).gr_name
-    name = escaped(str(path), 500)
+    name = escape_text(str(path), 500)
     return [f"{name}: user {user} cannot read it at SIGHUP: chgrp {group} {name} && chmod 0640 {name}"]
 
 
@@ -195,30 +197,33 @@ def report(made: Made) -> dict[str, object]:
 def summary(made: Made, path: Path | None) -> list[str]:
     """For people, on standard error."""
     service, translated, advice = made.service, made.translated, made.advice
-    told = [f"Imported: {escaped(service.full_name) if service else 'no postscreen in master.cf; main.cf alone'}"]
+    told = [f"Imported: {escape_text(service.full_name) if service else 'no postscreen in master.cf; main.cf alone'}"]
     set_there = [(source.name, entry) for entry in translated.entries for source in entry.sources]
     left = max((len(name) for name, _ in set_there), default=0)
     right = max((len(entry.key.key) for _, entry in set_there), default=0)
     for name, entry in set_there:
         became = "left at its default" if entry.value is None else output.value(entry.value)
-        told.append(f"  {name:<{left}} -> {entry.key.key:<{right}} {escaped(' '.join(became.split()), 60)}")
+        told.append(f"  {name:<{left}} -> {entry.key.key:<{right}} {escape_text(' '.join(became.split()), 60)}")
     if translated.without:
         told += ["", "Without a counterpart:"]
         told += [f"  {source.name} ({source.where}): {why}" for source, why in translated.without]
     todo = [(entry.key.key, note.text) for entry in translated.entries for note in entry.notes if note.todo]
     if todo or made.notes:
-        told += ["", "To do:", *(f"  {escaped(text, 1000)}" for text in made.notes)]
-        told += [f"  {key}: {escaped(text, 1000)}" for key, text in todo]
+        told += ["", "To do:", *(f"  {escape_text(text, 1000)}" for text in made.notes)]
+        told += [f"  {key}: {escape_text(text, 1000)}" for key, text in todo]
     told += ["", "master.cf (- out, + in), then: postfix reload"]
     told += [f"  {line}" for line in lines(advice.changes, back=False)]
     told += ["The way back: stop fastscreen, then the same the other way round, then: postfix reload"]
     told += [f"  {line}" for line in lines(advice.changes, back=True)]
     if advice.go:
         told += ["", "What should go from Postfix, once fastscreen is at work:"]
-        told += [f"  {each.parameter}: {escaped(each.item, 200)}: {each.why}" for each in advice.go]
+        told += [f"  {each.parameter}: {escape_text(each.item, 200)}: {each.why}" for each in advice.go]
     if advice.stay:
         told += ["", "What should stay:"]
-        told += [f"  {each.parameter}: {escaped(each.item, 200)}: {each.why}" for each in advice.stay]
+        told += [f"  {each.parameter}: {escape_text(each.item, 200)}: {each.why}" for each in advice.stay]
     if path is not None:
-        told += ["", f"Written to {escaped(str(path), 500)}. Next: fastscreen check -c {escaped(str(path), 500)}"]
+        told += [
+            "",
+            f"Written to {escape_text(str(path), 500)}. Next: fastscreen check -c {escape_text(str(path), 500)}",
+        ]
     return told

@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from fastscreen import client
-from fastscreen.answers import Outcome, Status, record
-from fastscreen.cli import control
-from fastscreen.client import Absent, ControlError, Unreachable
-from fastscreen.escape import printable
+from fastscreen.cli import control_socket
+from fastscreen.control import client
+from fastscreen.control.client import Absent, ControlError, Unreachable
+from fastscreen.control.messages import Outcome, Status, record
+from fastscreen.escaping import printable
 
 PAUSE = 0.2  # s between two looks
 
@@ -59,7 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         f"{order.without}\n\nexit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    control.add_socket(parser)
+    control_socket.add_socket(parser)
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
@@ -83,10 +83,10 @@ def _seconds(text: str) -> float:
 
 def _run(order: Order, arguments: argparse.Namespace) -> int:
     try:
-        path = control.socket_path(arguments)
+        path = control_socket.socket_path(arguments)
         ok, text = order.run(path, time.monotonic() + arguments.timeout)
     except Unreachable as error:
-        where = f" {control.ANOTHER}" if isinstance(error, Absent) else ""
+        where = f" {control_socket.ANOTHER}" if isinstance(error, Absent) else ""
         ok, text = False, f"{error}{where}; without the control socket: {order.without}"
     except ControlError as error:
         ok, text = False, str(error)
@@ -105,7 +105,7 @@ def _run(order: Order, arguments: argparse.Namespace) -> int:
 def attempt(what: str, path: str, end: float) -> tuple[bool, str]:
     """Ask for `reload` or `reopen`, and wait until that very attempt is over."""
     started = record(Status, client.ask(path, "status")).started
-    number = control.asked(path, what, Number).number
+    number = control_socket.asked(path, what, Number).number
     while time.monotonic() < end:
         time.sleep(PAUSE)
         try:
@@ -122,7 +122,7 @@ def attempt(what: str, path: str, end: float) -> tuple[bool, str]:
 
 def restarted(path: str, end: float) -> tuple[bool, str]:
     """Ask for `restart`, and wait until another daemon answers, or this one has refused."""
-    before = control.asked(path, "restart", Daemon)
+    before = control_socket.asked(path, "restart", Daemon)
     while time.monotonic() < end:
         time.sleep(PAUSE)
         try:
@@ -138,7 +138,7 @@ def restarted(path: str, end: float) -> tuple[bool, str]:
 
 def stopped(path: str, end: float) -> tuple[bool, str]:
     """Ask for `stop`, and wait until nobody listens at the socket."""
-    before = control.asked(path, "stop", Daemon)
+    before = control_socket.asked(path, "stop", Daemon)
     while time.monotonic() < end:
         time.sleep(PAUSE)
         if not _listens(path):

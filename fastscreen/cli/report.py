@@ -19,13 +19,12 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from fastscreen.cli.control import USUAL_FILE
+from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
 from fastscreen.config.model import Config, LogStderr, LogSyslog
 from fastscreen.config.model import LogFile as ToFile
-from fastscreen.escape import printable
-from fastscreen.policy import shown_names
+from fastscreen.escaping import printable
 from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
 from fastscreen.report.days import Days, days
 from fastscreen.report.files import LogError, LogFile, in_order, usual_files
@@ -37,6 +36,7 @@ from fastscreen.report.summary import Summary, summarize
 from fastscreen.report.tally import Tally
 from fastscreen.report.text import Style, as_text
 from fastscreen.report.whatif import Settings, rejudge, settings_of
+from fastscreen.screening.policy import shown_names
 from fastscreen.tables import TableError
 
 EXAMPLES = """\

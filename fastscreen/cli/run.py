@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from fastscreen import config, handover
+from fastscreen import config
 from fastscreen.cli.problems import print_problems
-from fastscreen.supervisor import Supervisor
+from fastscreen.daemon import restart
+from fastscreen.daemon.supervisor import Supervisor
 
 EXAMPLE = """examples:
   fastscreen run                                  try it: 127.0.0.1:2525, passed clients to an embedded sink
@@ -33,13 +34,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 1 when it failed, 2 for a wrong configuration."""
-    state, answer = handover.take()
+    state, answer = restart.take()
     if state is not None and answer >= 0:
-        return handover.try_out(state, arguments.config, answer)
+        return restart.try_out(state, arguments.config, answer)
     problem = ""
     try:
         if state is not None:
-            settings, problem = handover.settings_of(state, arguments.config)
+            settings, problem = restart.settings_of(state, arguments.config)
         else:
             settings = config.default() if arguments.config is None else config.load(arguments.config)
     except config.ConfigError as error:

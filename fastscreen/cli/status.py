@@ -8,10 +8,10 @@ import textwrap
 import time
 from collections.abc import Iterator
 
-from fastscreen import client
-from fastscreen.answers import Status, record
-from fastscreen.cli import control
-from fastscreen.cli.words import moment, red, size, span
+from fastscreen.cli import control_socket
+from fastscreen.control import client
+from fastscreen.control.messages import Status, record
+from fastscreen.format import moment, red, size, span
 
 EXAMPLES = f"""\
 examples:
@@ -21,11 +21,11 @@ examples:
 
 The fields of --json: docs/commands.md.
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 WIDTH = 80
-_LEAST_PAUSE = 0.2  # s
+_MIN_PAUSE = 0.2  # s
 _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
@@ -45,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    control.add_socket(parser)
+    control_socket.add_socket(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead (with --watch: one a line)")
     parser.add_argument(
         "--watch", metavar="SECONDS", nargs="?", type=pause, const=2.0, help="show it again and again (default: 2 s)"
@@ -59,21 +59,21 @@ def pause(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not _LEAST_PAUSE <= seconds <= 86400:
-        raise argparse.ArgumentTypeError(f"a number of seconds is expected, at least {_LEAST_PAUSE}")
+    if not _MIN_PAUSE <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"a number of seconds is expected, at least {_MIN_PAUSE}")
     return seconds
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Ask, show, and return the exit code."""
-    path = control.socket_path(arguments)
+    path = control_socket.socket_path(arguments)
     before: Status | None = None
     while True:
         answer = client.ask(path, "status")
         status = record(Status, answer)
         if arguments.json:
-            print(control.as_json(answer, indent=None if arguments.watch else 2), flush=True)
+            print(control_socket.as_json(answer, indent=None if arguments.watch else 2), flush=True)
         else:
             if arguments.watch and sys.stdout.isatty():
                 sys.stdout.write(_CLEAR)
@@ -108,6 +108,7 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
     yield from row("now", now)
     if status.limits:
         yield from row("limits", [f"{name} {value:,}" for name, value in status.limits.items()])
+    yield from _reload(status)
     for title, kinds in _ROWS:
         yield from row(title, [counted(status, before, kind) for kind in kinds])
     asked = sum(worker.dns.asked for worker in status.workers)
@@ -128,6 +129,15 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
             f"{worker.number:>6} {worker.pid:>8} {worker.sessions:>8,} {worker.handoffs:>10,} {worker.accepted:>11,}"
             f" {worker.handed:>11,} {worker.cpu:>8.1f} {size(worker.rss):>8}"
         )
+
+
+def _reload(status: Status) -> Iterator[str]:
+    """The last reload, which may have left values that need a restart. One that failed is among the conditions."""
+    last = status.reload
+    if last is not None and last.ok and last.time is not None:
+        text = f"{moment(last.time)}: {last.text}"
+        for number, part in enumerate(textwrap.wrap(text, WIDTH - 9, break_on_hyphens=False)):
+            yield f"{'reload' if number == 0 else '':<9}{part}"
 
 
 def warnings(status: Status) -> Iterator[str]:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fastscreen import client
-from fastscreen.cli import control
-from fastscreen.client import Absent, ControlError
+from fastscreen.cli import control_socket
+from fastscreen.control import client
+from fastscreen.control.client import Absent, ControlError
 
 EXAMPLES = f"""\
 examples:
@@ -16,11 +16,11 @@ examples:
   fastscreen tui -c /etc/fastscreen/mx1.toml -c /etc/fastscreen/mx2.toml        two, as tabs
   ssh -t mx.example.com fastscreen tui
 
-Without an option: the socket that {control.USUAL_FILE} names, or {client.DEFAULT_PATH}. Members of its
+Without an option: the socket that {control_socket.USUAL_FILE} names, or {client.DEFAULT_PATH}. Members of its
 group may look; root and the screening user may also delete from the cache. ? shows the keys. Nothing that is looked at
 slows the front door down. When a fastscreen ends while it is watched, the view waits for it.
 
-{control.EXIT_CODES}
+{control_socket.EXIT_CODES}
 """
 
 
@@ -33,14 +33,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    control.add_socket(parser, several=True)
+    control_socket.add_socket(parser, several=True)
     parser.set_defaults(run=run)
 
 
-@control.told
+@control_socket.told
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 0; 1 when nobody is there; 2 without a terminal (which Textual draws on by way of stderr)."""
-    paths = control.socket_paths(arguments)
+    paths = control_socket.socket_paths(arguments)
     look(paths)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         print("fastscreen: tui needs a terminal; for scripts there is the control socket itself", file=sys.stderr)

@@ -139,7 +139,7 @@ class Handoff(Struct, frozen=True):
 
 
 class Access(Struct, frozen=True):
-    """`list`, `mynetworks`, `allowlist_interfaces` stay text here: `fastscreen.access` opens what they name."""
+    """`list`, `mynetworks`, `allowlist_interfaces` are text here: `screening.access_list` opens what they name."""
 
     list: tuple[str, ...]
     mynetworks: tuple[str, ...]
@@ -148,7 +148,7 @@ class Access(Struct, frozen=True):
 
 
 class Allowlist(Struct, frozen=True):
-    """groups, providers, exclude: see `fastscreen.allowlist.providers`. path: empty = none. interval: 0 = never."""
+    """groups, providers, exclude: see `fastscreen.config.providers`. path: empty = none. interval: 0 = never."""
 
     groups: tuple[str, ...]
     providers: tuple[str, ...]
@@ -213,7 +213,7 @@ class Deep(Struct, frozen=True):
 
 
 class Engine(Struct, frozen=True):
-    """The dummy SMTP engine. Tables and templates stay text here; expansion_filter: the allowed octets."""
+    """The dummy SMTP engine. Tables and templates stay text here; expansion_filter: the bytes that are allowed."""
 
     forbidden_commands: tuple[str, ...]
     command_count_limit: int
@@ -318,9 +318,9 @@ class Log(Struct, frozen=True):
 
 
 class Config(Struct, frozen=True):
-    """Everything. source: the file's name for messages. user: empty = the default rule of `fastscreen.privileges`.
+    """Everything. source: the file's name for messages. user: empty = the default of `process.privileges`.
 
-    mode: "screen", or "shadow": nobody is turned away.
+    mode: "screen", or "shadow": no client is rejected.
     """
 
     source: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastscreen.config.names import KEYS
+from fastscreen.config.keys import KEYS
 
 TLS_PREFIXES = ("postscreen_tls_", "tlsproxy_tls_", "smtpd_tls_")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import tomllib
 
-from fastscreen.config.escape import escaped
-from fastscreen.config.names import TABLES
+from fastscreen.config.keys import TABLES
 from fastscreen.config.suggest import assignment, key_named, toml, value_for
+from fastscreen.escaping import escape_text
 
 MAX_PROBLEMS = 20  # each costs another reading of the file
 _LOOK_BACK = 50  # lines of a value that does not end
@@ -82,21 +82,21 @@ def _mend(lines: list[str], error: str) -> tuple[int, str]:
             else:  # Postfix's name: told here, and not a second time
                 lines[first - 1] = ""
                 mended = assignment(key.key, value)
-            return first, f"{shown}{_why(sign, rest, value)}; expected {escaped(mended, _MENDED)}"
+            return first, f"{shown}{_why(sign, rest, value)}; expected {escape_text(mended, _MENDED)}"
     if first < at and _LIST.match(line) and (item := _ITEM.fullmatch(lines[at - 1])):
         shown = _shown(lines, at)
         lines[at - 1] = f"{toml(item[1])},"
-        return at, f"{shown}text needs quotes; expected {escaped(lines[at - 1], _MENDED)}"
+        return at, f"{shown}text needs quotes; expected {escape_text(lines[at - 1], _MENDED)}"
     last = at - 1 if found and found[2] else len(lines)
     for place in range(first - 1, max(first, last)):
         lines[place] = ""
     ended = "" if at == first else f" in line {at}, or this does not end"
-    problem = f"{shown}{escaped(what)}{ended}; expected {_expected(table, line)}"
+    problem = f"{shown}{escape_text(what)}{ended}; expected {_expected(table, line)}"
     return (0 if not line.strip() else first), problem
 
 
 def _shown(lines: list[str], number: int) -> str:
-    return f"line {number}: {escaped(lines[number - 1].strip(), _LINE)}: "
+    return f"line {number}: {escape_text(lines[number - 1].strip(), _LINE)}: "
 
 
 def _table(lines: list[str], number: int) -> str:
@@ -109,9 +109,9 @@ def _mend_header(lines: list[str], number: int, name: str, what: str) -> tuple[i
     shown = _shown(lines, number)
     if _is_toml(lines[number - 1]):  # alone it is right: it is there twice
         lines[number - 1] = f'["{_AGAIN}{number}"]'
-        return number, f"{shown}{escaped(what)}; expected each table once"
+        return number, f"{shown}{escape_text(what)}; expected each table once"
     lines[number - 1] = f"[{name}]" if name in TABLES else f'["{_AGAIN}{number}"]'
-    return number, f"{shown}{escaped(what)}; expected [{escaped(name)}]"
+    return number, f"{shown}{escape_text(what)}; expected [{escape_text(name)}]"
 
 
 def _beginning(lines: list[str], at: int) -> int:
@@ -149,4 +149,4 @@ def _why(sign: str, given: str, value: object) -> str:
 def _expected(table: str, line: str) -> str:
     given = _ASSIGNMENT.fullmatch(line)
     key = key_named(table, given[1]) if given else None
-    return key.kind.allowed if key is not None else "a TOML file"
+    return key.kind.expected if key is not None else "a TOML file"

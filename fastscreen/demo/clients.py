@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from fastscreen.demo import cast
-from fastscreen.demo.talk import Talk
+from fastscreen.demo.talk import SmtpClient
 
 Server = tuple[str, int]
 Behaviour = Callable[[Server, str, Random], Awaitable[None]]
@@ -29,7 +29,7 @@ async def sender(server: Server, address: str, random: Random) -> None:
     name = b"mail%d.good.example" % int(address.rpartition(".")[2])
     recipient = random.choice(_RECIPIENTS)
     for wait in (random.uniform(0.5, 2.0), random.uniform(2.0, 5.0), 0.0):
-        async with Talk(server, address) as talk:
+        async with SmtpClient(server, address) as talk:
             if not (await talk.greeted()).startswith(b"220"):
                 return
             await talk.ask(b"EHLO " + name)
@@ -46,7 +46,7 @@ async def sender(server: Server, address: str, random: Random) -> None:
 
 async def pregreeter(server: Server, address: str, random: Random) -> None:
     """Talks before it is greeted, and then goes on with its script."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         await talk.teased()
         await asyncio.sleep(random.uniform(0.0, 0.6))
         early = random.choice(_EARLY)
@@ -62,7 +62,7 @@ async def pregreeter(server: Server, address: str, random: Random) -> None:
 
 async def pipeliner(server: Server, address: str, random: Random) -> None:
     """Waits for the greeting, and for nothing after it."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         await talk.greeted()
         recipient = random.choice(_RECIPIENTS)
         talk.say(b"EHLO bulk.example\r\nMAIL FROM:<offer@bulk.example>\r\nRCPT TO:<" + recipient + b">\r\nDATA\r\n")
@@ -71,7 +71,7 @@ async def pipeliner(server: Server, address: str, random: Random) -> None:
 
 async def bare_newline(server: Server, address: str, random: Random) -> None:
     """A script that ends its lines with LF alone."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         await talk.greeted()
         for command in (b"EHLO script.example", b"MAIL FROM:<cron@script.example>", b"RCPT TO:<ann@mx.demo.example>"):
             talk.say(command + b"\n")
@@ -82,7 +82,7 @@ async def bare_newline(server: Server, address: str, random: Random) -> None:
 
 async def listed(server: Server, address: str, random: Random) -> None:
     """A spammer with manners: only lists know it."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         if not (await talk.greeted()).startswith(b"220"):
             return
         await talk.ask(b"EHLO pharm%d.spam.example" % random.randrange(100))
@@ -94,7 +94,7 @@ async def listed(server: Server, address: str, random: Random) -> None:
 
 async def http_probe(server: Server, address: str, random: Random) -> None:
     """Looks for a web server or an open proxy, half of them without waiting for anything."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         if int(address.rpartition(".")[2]) % 2:
             await talk.greeted()
         else:
@@ -112,7 +112,7 @@ async def http_probe(server: Server, address: str, random: Random) -> None:
 
 async def slow(server: Server, address: str, random: Random) -> None:
     """Types with one finger, and falls asleep."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         await talk.greeted()
         for letter in b"EHLO tarpit.example":
             talk.say(bytes((letter,)))
@@ -124,7 +124,7 @@ async def slow(server: Server, address: str, random: Random) -> None:
 
 async def impatient(server: Server, address: str, random: Random) -> None:
     """Hangs up when it is not served at once."""
-    async with Talk(server, address) as talk:
+    async with SmtpClient(server, address) as talk:
         await talk.teased()
         await asyncio.sleep(random.uniform(0.1, 1.5))
 

@@ -22,7 +22,7 @@ SEED = 25
 RATE = 20.0  # connections/s, as they come by chance
 WAVE_FIRST, WAVE_EVERY = 3.0, 30.0  # s
 WAVE_SIZE, WAVE_LENGTH = 200, 1.0  # clients, s
-MOST = 600  # clients at a time; whoever would be more stays away
+MAX_CLIENTS = 600  # clients at a time; whoever would be more stays away
 
 
 def arrivals(random: Random) -> Iterator[tuple[float, cast.Part, str]]:
@@ -38,7 +38,7 @@ def arrivals(random: Random) -> Iterator[tuple[float, cast.Part, str]]:
         yield random.expovariate(RATE), part, part.address(random.randrange(part.members))
 
 
-class Crowd:
+class Load:
     """Clients on their way."""
 
     def __init__(self, server: Server) -> None:
@@ -68,7 +68,7 @@ class Crowd:
             await asyncio.sleep(WAVE_EVERY)
 
     def _begin(self, part: cast.Part, address: str) -> None:
-        if len(self._tasks) < MOST:
+        if len(self._tasks) < MAX_CLIENTS:
             task = asyncio.create_task(self._one(part, address))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -88,7 +88,7 @@ async def _main() -> None:
     host, _, port = (await orders.readline()).decode().strip().rpartition(" ")
     if not port:
         return
-    playing = asyncio.create_task(Crowd((host, int(port))).play())
+    playing = asyncio.create_task(Load((host, int(port))).play())
     await orders.read()
     playing.cancel()
 

@@ -17,17 +17,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fastscreen import client
+from fastscreen.control import client
 from fastscreen.demo import settings
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
-PLACE_MOST = 50  # octets: the sink's socket lies two folders further down
+MAX_PLACE = 50  # octets: the sink's socket lies two folders further down
 _LISTENING = re.compile(rb"daemon started -- .* listening on ([0-9.]+):([0-9]+)")
 _PR_SET_PDEATHSIG = 1
 
 
-class StageError(Exception):
+class ProcessError(Exception):
     """The demo cannot go on; the text is for a person."""
 
 
@@ -41,8 +41,8 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-class Stage:
-    """A demo that runs as long as the `with` block. StageError: a process does not start, or has ended."""
+class Processes:
+    """A demo that runs as long as the `with` block. ProcessError: a process does not start, or has ended."""
 
     def __init__(self) -> None:
         self._end = contextlib.ExitStack()
@@ -81,7 +81,7 @@ class Stage:
         return str(self.folder / settings.CONTROL)
 
     def watch(self, seconds: float) -> None:
-        """Let it run for so long. StageError: a process has ended."""
+        """Let it run for so long. ProcessError: a process has ended."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             self.check()
@@ -89,10 +89,10 @@ class Stage:
         self.check()
 
     def check(self) -> None:
-        """StageError: a process has ended."""
+        """ProcessError: a process has ended."""
         for name, process in (("the screener", self._screener), ("the crowd", self._crowd)):
             if process.poll() is not None:
-                raise StageError(f"{name} has ended with exit code {process.returncode}{self._last_words()}")
+                raise ProcessError(f"{name} has ended with exit code {process.returncode}{self._last_words()}")
 
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a process that ends with us. Ctrl-C at the terminal does not reach it: its end is in our hands."""
@@ -123,18 +123,18 @@ class Stage:
         readable, _, _ = select.select([process.stdout], [], [], START_SECONDS)
         line = process.stdout.readline() if readable else b""
         if not line.strip():
-            raise StageError(f"the crowd does not start{self._last_words()}")
+            raise ProcessError(f"the crowd does not start{self._last_words()}")
         return line
 
     def _waiting(self, what: str) -> Iterator[None]:
-        """Rounds of waiting for the screener. StageError: it has ended, or it takes too long."""
+        """Rounds of waiting for the screener. ProcessError: it has ended, or it takes too long."""
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self._screener.poll() is not None:
-                raise StageError(f"the screener does not start{self._last_words()}")
+                raise ProcessError(f"the screener does not start{self._last_words()}")
             yield
             time.sleep(0.02)
-        raise StageError(f"{what}, after {START_SECONDS:.0f} s{self._last_words()}")
+        raise ProcessError(f"{what}, after {START_SECONDS:.0f} s{self._last_words()}")
 
     def _listening(self) -> tuple[str, int]:
         """Where the screener listens: only its log tells, as the port is any that was free."""
@@ -162,7 +162,7 @@ class Stage:
 def place() -> str:
     """Where the folder is made: $TMPDIR, unless that is too long for the sockets in it (108 octets, unix(7))."""
     usual = tempfile.gettempdir()
-    return usual if len(os.fsencode(usual)) <= PLACE_MOST else "/tmp"
+    return usual if len(os.fsencode(usual)) <= MAX_PLACE else "/tmp"
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

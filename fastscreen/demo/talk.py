@@ -6,11 +6,11 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-PATIENCE = 30.0  # s for a reply
-_LINE_MOST = 4096  # octets
+TIMEOUT = 30.0  # s for a reply
+_MAX_LINE = 4096  # octets
 
 
-class Talk:
+class SmtpClient:
     """Connects from an address of its own. OSError, EOFError: the other side would not, or has hung up."""
 
     def __init__(self, server: tuple[str, int], source: str) -> None:
@@ -19,7 +19,7 @@ class Talk:
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection(
-            *self._server, local_addr=(self._source, 0), limit=_LINE_MOST
+            *self._server, local_addr=(self._source, 0), limit=_MAX_LINE
         )
         return self
 
@@ -34,7 +34,7 @@ class Talk:
 
     async def hear(self) -> bytes:
         """The last line of one reply. EOFError: there is none any more."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 line = await self._reader.readline()
                 if not line:
@@ -53,12 +53,12 @@ class Talk:
 
     async def teased(self) -> None:
         """The first line, whichever it is."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             if not await self._reader.readline():
                 raise EOFError
 
     async def closed(self) -> None:
         """Wait until the other side has hung up."""
-        async with asyncio.timeout(PATIENCE):
-            while await self._reader.read(_LINE_MOST):
+        async with asyncio.timeout(TIMEOUT):
+            while await self._reader.read(_MAX_LINE):
                 pass

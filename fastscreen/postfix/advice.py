@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped
-from fastscreen.macros import MacroError, words
+from fastscreen.escaping import escape_text
 from fastscreen.postfix.files import ReadError, Service, commented
 from fastscreen.postfix.settings import Postfix, Settings
+from fastscreen.screening.macros import MacroError, words
 
 RESTRICTIONS = tuple(
     f"smtpd_{name}_restrictions" for name in ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
@@ -164,6 +164,6 @@ def lines(changes: list[Change], back: bool) -> list[str]:
     told: list[str] = []
     for change in changes:
         before, after = (change.after, change.before) if back else (change.before, change.after)
-        told += [f"-{escaped(line, 500)}" for line in before]
-        told += [f"+{escaped(line, 500)}" for line in after]
+        told += [f"-{escape_text(line, 500)}" for line in before]
+        told += [f"+{escape_text(line, 500)}" for line in after]
     return told

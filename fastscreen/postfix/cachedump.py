@@ -18,10 +18,10 @@ from typing import IO
 import lmdb
 from msgspec import Struct
 
-from fastscreen import cachefile, cachekey
-from fastscreen.cache import DISABLED, TESTS, Stamps, merged
-from fastscreen.config.escape import escaped, quoted
+from fastscreen.cache import keys, lmdb_file
+from fastscreen.cache.writer import DISABLED, TESTS, Stamps, merged
 from fastscreen.config.model import Prefix
+from fastscreen.escaping import escape_text, quoted
 
 HOUSEKEEPING = "_LAST_CACHE_CLEANUP_COMPLETED_"
 LONGEST = 4096  # characters of a line
@@ -71,7 +71,7 @@ def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[
         if max(stamps) <= max(now, DISABLED):
             taken.expired += 1
             continue
-        place = cachekey.of_client(ipaddress.ip_network(address), prefix)
+        place = keys.of_client(ipaddress.ip_network(address), prefix)
         known = taken.records.get(place)
         taken.records[place] = merged(known, stamps) if known else stamps
     return taken
@@ -100,16 +100,16 @@ def lines_of(source: str, postmap: str | None) -> Iterator[str]:
     source = source.removeprefix("proxy:")  # proxymap lists nothing; the file itself can be read
     kind, colon, name = source.partition(":")
     if not colon or not name:
-        raise SourceError(f"{escaped(source)}: no cache; example: lmdb:/var/lib/postfix/postscreen_cache")
+        raise SourceError(f"{escape_text(source)}: no cache; example: lmdb:/var/lib/postfix/postscreen_cache")
     if kind == "memcache":
         raise SourceError(
-            f"{escaped(source)}: memcache cannot list what it has; import the table that its file names as backup, "
+            f"{escape_text(source)}: memcache cannot list what it has; import the table that its file names as backup, "
             "if there is one"
         )
     path = Path(f"{name}{_SUFFIXES.get(kind, '')}")
     with contextlib.suppress(OSError):  # told by what opens it
         if path.is_fifo():  # who opens that waits for somebody to write
-            raise SourceError(f"{escaped(str(path), 500)}: is a pipe; postmap -s lines can come on standard input")
+            raise SourceError(f"{escape_text(str(path), 500)}: is a pipe; postmap -s lines can come on standard input")
     if kind in ("btree", "hash"):
         _check_free(path, source)
     if postmap is not None:
@@ -128,8 +128,8 @@ def lines_of(source: str, postmap: str | None) -> Iterator[str]:
         yield from _of_lmdb(path)
     else:
         raise SourceError(
-            f"{escaped(source)}: there is no postmap here to read it; where Postfix is: postmap -s {escaped(source)} "
-            "> dump, and here: fastscreen cache import < dump"
+            f"{escape_text(source)}: there is no postmap here to read it; where Postfix is: "
+            f"postmap -s {escape_text(source)} > dump, and here: fastscreen cache import < dump"
         )
 
 
@@ -142,11 +142,11 @@ def _check_free(path: Path, source: str) -> None:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SourceError(
-            f"{escaped(source)}: postscreen is using it; take it out of master.cf first (postfix reload), or import a "
-            "copy of the file"
+            f"{escape_text(source)}: postscreen is using it; take it out of master.cf first (postfix reload), or "
+            "import a copy of the file"
         ) from None
     except OSError as error:
-        raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
+        raise SourceError(f"{escape_text(str(path), 500)}: {error.strerror}") from None
 
 
 def bounded(stream: IO[str]) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _of_postmap(postmap: str, source: str) -> Iterator[str]:
         told = errors.read().decode("utf-8", "replace").strip().splitlines()
     if code:
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise SourceError(escaped(told[-1] if told else f"{source}: postmap ended with {ended}", 500))
+        raise SourceError(escape_text(told[-1] if told else f"{source}: postmap ended with {ended}", 500))
 
 
 def _of_lmdb(path: Path) -> Iterator[str]:
@@ -187,13 +187,13 @@ def _of_lmdb(path: Path) -> Iterator[str]:
     try:
         while found := _slice_of_lmdb(path, last):
             if found[-1][0] <= last:
-                raise SourceError(f"{escaped(str(path), 500)}: damaged: its keys are in no order")
+                raise SourceError(f"{escape_text(str(path), 500)}: damaged: its keys are in no order")
             last = found[-1][0]
             yield from (f"{_text(key)}\t{_text(value)}" for key, value in found)
     except lmdb.Error as error:
-        raise SourceError(f"{escaped(str(path), 500)}: {cachefile.reason(error)}") from None
+        raise SourceError(f"{escape_text(str(path), 500)}: {lmdb_file.reason(error)}") from None
     except OSError as error:
-        raise SourceError(f"{escaped(str(path), 500)}: {error.strerror}") from None
+        raise SourceError(f"{escape_text(str(path), 500)}: {error.strerror}") from None
 
 
 def _slice_of_lmdb(path: Path, last: bytes) -> list[tuple[bytes, bytes]]:
@@ -204,7 +204,7 @@ def _slice_of_lmdb(path: Path, last: bytes) -> list[tuple[bytes, bytes]]:
         # Closing any descriptor of the file ends the first lock: nothing else may open it until the slice is read.
         with contextlib.closing(lmdb.open(str(path), subdir=False, readonly=True, lock=False)) as environment:
             if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > os.fstat(file.fileno()).st_size:
-                raise SourceError(f"{escaped(str(path), 500)}: truncated")
+                raise SourceError(f"{escape_text(str(path), 500)}: truncated")
             with environment.begin() as transaction, transaction.cursor() as cursor:
                 if not cursor.set_range(last) or (cursor.key() == last and not cursor.next()):
                     return []

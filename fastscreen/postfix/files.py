@@ -7,8 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped
-from fastscreen.macros import MacroError, closing
+from fastscreen.escaping import escape_text
+from fastscreen.screening.macros import MacroError, closing
 
 _SPACE = " \t\r\f\v"
 _FIELDS = 8  # of a service, in front of its arguments
@@ -48,7 +48,7 @@ def read(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8", "replace")
     except OSError as error:
-        raise ReadError(f"{escaped(str(path), 500)}: cannot be read: {error.strerror}") from None
+        raise ReadError(f"{escape_text(str(path), 500)}: cannot be read: {error.strerror}") from None
 
 
 def logical_lines(text: str) -> list[Line]:
@@ -76,7 +76,7 @@ def parameters(text: str, where: str) -> dict[str, str]:
     for line in logical_lines(text):
         name, equals, value = line.text.partition("=")
         if not equals or not _NAME.fullmatch(name.strip()):
-            raise ReadError(f"{where}: line {line.number}: {escaped(line.text)}: not of the form NAME = VALUE")
+            raise ReadError(f"{where}: line {line.number}: {escape_text(line.text)}: not of the form NAME = VALUE")
         found[name.strip()] = value.strip()
     return found
 
@@ -87,7 +87,7 @@ def services(text: str, where: str) -> list[Service]:
     for line in logical_lines(text):
         fields = line.text.split(None, _FIELDS)
         if len(fields) < _FIELDS:
-            raise ReadError(f"{where}: line {line.number}: {escaped(line.text)}: fewer than {_FIELDS} fields")
+            raise ReadError(f"{where}: line {line.number}: {escape_text(line.text)}: fewer than {_FIELDS} fields")
         name, kind, _, _, chroot, _, _, command, *rest = fields
         try:
             options = _options(rest[0] if rest else "")

@@ -6,7 +6,7 @@ import ipaddress
 import re
 import socket
 
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 from fastscreen.postfix.files import Service
 
 _NAME = re.compile(r"(?:\[([^\]]*)\]:|([^\[\]]*):)?([^:\[\]]+)")
@@ -33,13 +33,13 @@ def addresses(service: Service | None, interfaces: list[str], protocols: list[st
     problems: list[str] = []
     port = _port(found[3]) if found else None
     if found is None or port is None:
-        return [], [f"{escaped(service.name) if service else 'smtp'}: which port is that?"]
+        return [], [f"{escape_text(service.name) if service else 'smtp'}: which port is that?"]
     host = found[1] if found[1] is not None else found[2]
     wanted = [host] if host else interfaces
     versions = _versions(protocols)
     unknown = [name for name in protocols if name.lower() not in _PROTOCOLS]
     if unknown:
-        problems.append(f"inet_protocols = {escaped(unknown[0])} is omitted: refused by Postfix, too")
+        problems.append(f"inet_protocols = {escape_text(unknown[0])} is omitted: refused by Postfix, too")
         versions = versions or {4, 6}
     listed: list[str] = []
     if wanted == [] and found:
@@ -79,7 +79,9 @@ def _addresses(name: str, versions: set[int], problems: list[str]) -> list[Addre
             try:
                 texts = [str(answer[4][0]) for answer in socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)]
             except (OSError, UnicodeError):
-                problems.append(f"{escaped(bare)}: no address of this name is found here: write its addresses yourself")
+                problems.append(
+                    f"{escape_text(bare)}: no address of this name is found here: write its addresses yourself"
+                )
                 return []
     found = [ipaddress.ip_address(text.partition("%")[0]) for text in texts]
     return [address for address in found if address.version in versions]

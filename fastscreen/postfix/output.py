@@ -13,8 +13,8 @@ import textwrap
 from itertools import groupby
 from pathlib import Path
 
-from fastscreen.allowlist.replace import sync_folder
-from fastscreen.config.escape import escaped
+from fastscreen.atomicfile import sync_folder
+from fastscreen.escaping import escape_text
 from fastscreen.postfix.settings import Parameter
 from fastscreen.postfix.translate import Entry, Toml, Translated
 
@@ -62,11 +62,11 @@ def _entry(entry: Entry, deep: bool) -> list[str]:
 
 def shown(source: Parameter) -> str:
     """`postscreen_greet_wait = 3s (main.cf)`."""
-    return f"{source.name} = {escaped(' '.join(source.text.split()), 300)} ({source.where})"
+    return f"{source.name} = {escape_text(' '.join(source.text.split()), 300)} ({source.where})"
 
 
 def _comment(text: str) -> list[str]:
-    printable = escaped(text, 2000)
+    printable = escape_text(text, 2000)
     wrapped = textwrap.wrap(printable, _WIDTH - 2, break_long_words=False, break_on_hyphens=False) or [""]
     return [f"# {wrapped[0]}", *(f"#   {line}" for line in wrapped[1:])]
 

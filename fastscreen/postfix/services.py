@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 from fastscreen.postfix import listening
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Postfix, Settings
@@ -31,13 +31,14 @@ def pick(postfix: Postfix, name: str | None) -> Picked | str:
     if name is not None:
         named = [each for each in found if name in (each.name, each.full_name)]
         if not named:
-            names = ", ".join(escaped(each.name) for each in found)
-            return f"master.cf has no postscreen service {escaped(name)}; it has: {names or 'none'}"
+            names = ", ".join(escape_text(each.name) for each in found)
+            return f"master.cf has no postscreen service {escape_text(name)}; it has: {names or 'none'}"
         rest = [each for each in found if each != named[0]]
         return Picked(
             named[0],
             todo=[
-                f"{escaped(each.full_name)} is not in this file: only {escaped(name)} was asked for" for each in rest
+                f"{escape_text(each.full_name)} is not in this file: only {escape_text(name)} was asked for"
+                for each in rest
             ],
         )
     if not found:
@@ -50,20 +51,20 @@ def pick(postfix: Postfix, name: str | None) -> Picked | str:
     )
     values = _values(postfix, first)
     others: list[Other] = []
-    todo = [f"{escaped(name)} is not in this file: {why}" for name, why in broken.items()]
+    todo = [f"{escape_text(name)} is not in this file: {why}" for name, why in broken.items()]
     for each in found:
         if each == first:
             continue
-        shown = escaped(each.full_name)
+        shown = escape_text(each.full_name)
         differ = [key for key, value in _values(postfix, each).items() if value != values[key]]
         if any(key not in _OF_A_PORT for key in differ):
             keys = ", ".join(key for key in differ if key not in _OF_A_PORT)
-            again = f"fastscreen import-postfix --service {escaped(each.name)}"
+            again = f"fastscreen import-postfix --service {escape_text(each.name)}"
             todo.append(f"{shown} is not in this file, for it has settings of its own ({keys}): {again} makes another")
             continue
         others.append(Other(each, postfix.settings(each)))
         if "log.ident" in differ:
-            todo.append(f"{shown} logged under another name; log.ident is {escaped(first.full_name)}'s")
+            todo.append(f"{shown} logged under another name; log.ident is {escape_text(first.full_name)}'s")
     return Picked(first, others, todo)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped
-from fastscreen.macros import MacroError, Parameters, expand
+from fastscreen.escaping import escape_text
 from fastscreen.postfix import files
 from fastscreen.postfix.defaults import DEFAULTS, RAW
 from fastscreen.postfix.files import ReadError, Service
+from fastscreen.screening.macros import MacroError, Parameters, expand
 
 _ONE_NAME = re.compile(r"\$(?:\{([A-Za-z0-9_]+)\}|\(([A-Za-z0-9_]+)\)|([A-Za-z0-9_]+))")
 _COMMENT = re.compile(r"(?:\A|\s+)#", re.ASCII)  # main.cf has none behind a value; people write them all the same
@@ -77,7 +77,7 @@ class Settings:
         except MacroError as error:
             if asked is not None:
                 return asked
-            raise ReadError(f"{name} = {escaped(raw.get(name, ''))}: {error}") from None
+            raise ReadError(f"{name} = {escape_text(raw.get(name, ''))}: {error}") from None
         # postconf makes one space of any white space, so where both say the same ours is exact.
         if asked is not None and name not in RAW and own.split() != asked.split():
             return asked
@@ -129,10 +129,10 @@ class Postconf:
                 [*self._command, *words], capture_output=True, stdin=subprocess.DEVNULL, timeout=_SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise ReadError(f"postconf: {escaped(str(error), 500)}") from None
+            raise ReadError(f"postconf: {escape_text(str(error), 500)}") from None
         if done.returncode:
             told = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise ReadError(escaped(told[-1] if told else f"postconf: exit code {done.returncode}", 500))
+            raise ReadError(escape_text(told[-1] if told else f"postconf: exit code {done.returncode}", 500))
         return done.stdout.decode("utf-8", "replace")
 
 
@@ -175,8 +175,8 @@ class Postfix(Struct, frozen=True):
 def read(folder: Path, postconf: str | None) -> Postfix:
     """Read main.cf and master.cf. postconf: the program, None: without it. Raises ReadError."""
     main_path, master_path = folder / "main.cf", folder / "master.cf"
-    main = files.parameters(files.read(main_path), escaped(str(main_path), 500))
-    services = files.services(files.read(master_path), escaped(str(master_path), 500))
+    main = files.parameters(files.read(main_path), escape_text(str(main_path), 500))
+    services = files.services(files.read(master_path), escape_text(str(master_path), 500))
     # Of master.cf postconf makes something else where an option is written -oNAME=VALUE, which every daemon reads.
     program = Postconf(postconf, folder.absolute()) if postconf else None
     return Postfix(folder, main, services, program)

@@ -8,9 +8,9 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fastscreen.config.escape import escaped
 from fastscreen.config.load import default_value
 from fastscreen.config.suggest import toml
+from fastscreen.escaping import escape_text
 from fastscreen.postfix.translate import Entry, Note, Toml, Translated, no_tls_without_certificates
 from fastscreen.postfix.verify import Problem, Verify
 
@@ -155,7 +155,7 @@ def _kept(entry: Entry, items: Sequence[object], assign: Callable[[list[object]]
 
 
 def _omit(entry: Entry, value: object, why: str) -> None:
-    entry.notes.append(Note(f"omitted: {escaped(toml(value), _SHOWN)}: {why}", todo=True))
+    entry.notes.append(Note(f"omitted: {escape_text(toml(value), _SHOWN)}: {why}", todo=True))
 
 
 def _as_toml(items: list[object]) -> Toml:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped
-from fastscreen.config.values import TABLE_TYPES, TableName
+from fastscreen.config.kinds import TABLE_TYPES, TableName
+from fastscreen.escaping import escape_text
 
 _INDEXED = ("hash", "btree", "lmdb", "cdb", "dbm", "sdbm")  # made by postmap from a text file
 
@@ -22,7 +22,7 @@ class Renamed(Struct, frozen=True):
 
 def renamed(spec: str) -> Renamed:
     """What becomes of `TYPE:TABLE`."""
-    shown = escaped(spec, 300)
+    shown = escape_text(spec, 300)
     bare = spec.removeprefix("proxy:")
     kind, _, name = bare.partition(":")
     if kind in TABLE_TYPES:
@@ -39,12 +39,12 @@ def renamed(spec: str) -> Renamed:
             )
         return Renamed(
             f"texthash:{name}.txt",
-            f"{shown}: make the file first: postmap -s {escaped(bare)} > {escaped(name)}.txt",
+            f"{shown}: make the file first: postmap -s {escape_text(bare)} > {escape_text(name)}.txt",
             todo=True,
         )
     return Renamed(
         "",
-        f"{shown} is omitted, as tables of type {escaped(kind)} are not read: keep what it answers in a cidr: or "
+        f"{shown} is omitted, as tables of type {escape_text(kind)} are not read: keep what it answers in a cidr: or "
         "texthash: file and name that",
         todo=True,
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from fastscreen.config.escape import escaped
-from fastscreen.config.tlsvalues import VERSIONS
-from fastscreen.macros import words
+from fastscreen.config.tls_kinds import VERSIONS
+from fastscreen.escaping import escape_text
 from fastscreen.postfix.settings import Settings
+from fastscreen.screening.macros import words
 
 _ENCRYPT = ("fingerprint", "verify", "secure")
 _PAIRS = ("eccert_file", "eckey_file"), ("cert_file", "key_file"), ("dcert_file", "dkey_file")
@@ -38,7 +38,7 @@ def level(settings: Settings, tlsproxy: Settings) -> tuple[str, Notes]:
         on = {name: settings.value(f"postscreen_{name}").lower() == "yes" for name in ("enforce_tls", "use_tls")}
         said = "encrypt" if on["enforce_tls"] else "may" if on["use_tls"] else "none"
     if said not in ("none", "may", "encrypt"):
-        raise ValueError(f"postscreen_tls_security_level = {escaped(said)} is refused by Postfix, too")
+        raise ValueError(f"postscreen_tls_security_level = {escape_text(said)} is refused by Postfix, too")
     if said != "none" and not certificates(settings, tlsproxy)[0]:
         notes.append((f"{said} in Postfix, but tlsproxy has no certificate: STARTTLS would be 454 there", False))
         said = "none"
@@ -83,7 +83,7 @@ def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes
     names = list(_BY_NAME)
     unknown = [item for item in (excluded | included) if item not in (*names, *_OLD)]
     if unknown:
-        raise ValueError(f"unknown TLS version {escaped(unknown[0])}")
+        raise ValueError(f"unknown TLS version {escape_text(unknown[0])}")
     low, high = (_place(bounds.get(sign, ""), end) for sign, end in ((">=", 0), ("<=", len(names) - 1)))
     allowed = [
         name
@@ -91,7 +91,7 @@ def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes
         if low <= at <= high and name not in excluded and (not included or name in included)
     ]
     if not allowed:
-        raise ValueError(f"{escaped(text)} allows no version")
+        raise ValueError(f"{escape_text(text)} allows no version")
     first, last = allowed[0], allowed[-1]
     between = names[names.index(first) : names.index(last) + 1]
     notes: Notes = []
@@ -110,7 +110,7 @@ def _place(version: str, otherwise: int) -> int:
     if version in _OLD:
         return 0
     if version not in _BY_NAME:
-        raise ValueError(f"unknown TLS version {escaped(version)}")
+        raise ValueError(f"unknown TLS version {escape_text(version)}")
     return list(_BY_NAME).index(version)
 
 
@@ -125,6 +125,6 @@ def ciphers(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes]:
     if not chosen and not out:
         return None, []
     if chosen and grade not in _GRADES:
-        return None, [(f"the grade {escaped(grade)} is omitted: OpenSSL's own list is right for mail", True)]
+        return None, [(f"the grade {escape_text(grade)} is omitted: OpenSSL's own list is right for mail", True)]
     base = tlsproxy.value(listed) if chosen else "DEFAULT"
     return ":".join([base, *(f"!{item}" for item in out)]), []

@@ -1,6 +1,6 @@
 """From a postscreen's settings to fastscreen's keys, one by one, each with where it is from and what is to be known.
 
-What the keys are and what postscreen calls them is `fastscreen.config.names`; here is only how a value is rewritten
+What the keys are and what postscreen calls them is `fastscreen.config.keys`; here is only how a value is rewritten
 where its form differs.
 """
 
@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from fastscreen.config import values
-from fastscreen.config.escape import escaped
+from fastscreen.config import kinds
+from fastscreen.config.keys import KEYS, Key
 from fastscreen.config.load import default_value
-from fastscreen.config.names import KEYS, Key
 from fastscreen.config.postfix_names import USED
-from fastscreen.macros import MacroError, words
+from fastscreen.escaping import escape_text
 from fastscreen.postfix import listening, tlssettings
 from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Parameter, Settings
 from fastscreen.postfix.tablenames import renamed
 from fastscreen.postfix.without import WITHOUT
+from fastscreen.screening.macros import MacroError, words
 
 _YES = {"yes": True, "no": False}
 _BY_NAME = {key.key: key for key in KEYS}
@@ -123,7 +123,7 @@ class _Importer:
         except (ValueError, ReadError) as error:
             value = self._without_comment(key, str(error))
         for name in sorted(self.settings.unknown | self.tlsproxy.unknown):
-            self.note(f"${escaped(name)} is set nowhere here: nothing is put in its place", todo=True)
+            self.note(f"${escape_text(name)} is set nowhere here: nothing is put in its place", todo=True)
         return Entry(key, value, self._sources(key), self.notes)
 
     def _forget_unknown(self) -> None:
@@ -165,7 +165,7 @@ class _Importer:
         items = _items(name, text)
         at = next((place for place, item in enumerate(items) if item.startswith("#")), len(items))
         if at < len(items):
-            dropped = escaped(" ".join(items[at:]), 200)
+            dropped = escape_text(" ".join(items[at:]), 200)
             self.note(f"Postfix knows no comments behind a value: {_COMMENT_DROPPED}: {dropped}", todo=True)
         return items[:at]
 
@@ -201,20 +201,20 @@ class _Importer:
         if not key.parameters:
             return None
         kind = key.kind
-        if isinstance(kind, values.ActionOf):
+        if isinstance(kind, kinds.ActionOf):
             return self._action(key)
-        if isinstance(kind, values.Time):
+        if isinstance(kind, kinds.Time):
             return self._time(key)
-        if isinstance(kind, values.ListOf):
+        if isinstance(kind, kinds.ListOf):
             return self._list(key, kind.kind)
         text = self._text(key)
-        if isinstance(kind, values.Flag):
+        if isinstance(kind, kinds.Flag):
             return self._flag(key.parameters[0], text)
-        if isinstance(kind, values.Number):
+        if isinstance(kind, kinds.Number):
             return self._number(key, kind, text)
-        if isinstance(kind, values.TableName):
+        if isinstance(kind, kinds.TableName):
             return self._table(text) if text else ""
-        if isinstance(kind, values.Choice):
+        if isinstance(kind, kinds.Choice):
             return text.lower()
         return text
 
@@ -234,12 +234,12 @@ class _Importer:
 
     def _flag(self, name: str, text: str) -> bool:
         if text.lower() not in _YES:
-            raise ValueError(f"{name} = {escaped(text)} is neither yes nor no")
+            raise ValueError(f"{name} = {escape_text(text)} is neither yes nor no")
         return _YES[text.lower()]
 
-    def _number(self, key: Key, kind: values.Number, text: str) -> int:
+    def _number(self, key: Key, kind: kinds.Number, text: str) -> int:
         if not _NUMBER.fullmatch(text.strip()):
-            raise ValueError(f"{_name(key)} = {escaped(text)} is no number")
+            raise ValueError(f"{_name(key)} = {escape_text(text)} is no number")
         number = int(text)
         nearest = min(max(number, kind.least), kind.most)
         if nearest != number and number != kind.also:
@@ -252,25 +252,25 @@ class _Importer:
         text = self.settings.value(_name(key), stress=stress)
         found = _TIME.match(text)
         if found is None:
-            raise ValueError(f"{_name(key)} = {escaped(text)} is no time")
-        assert isinstance(key.kind, values.Time)
+            raise ValueError(f"{_name(key)} = {escape_text(text)} is no time")
+        assert isinstance(key.kind, kinds.Time)
         if found[3].strip():
             self.note(f'what stands behind "{found[1]}{found[2]}" has no effect in Postfix and is omitted')
         return f"{int(found[1])}{found[2] or key.kind.unit}"
 
-    def _list(self, key: Key, kind: values.Kind) -> list[str]:
+    def _list(self, key: Key, kind: kinds.Kind) -> list[str]:
         """A list; an item that cannot be taken over is omitted and named."""
         taken: list[str] = []
         for item in self._items(_name(key), self._text(key)):
-            if isinstance(kind, values.SitePattern) and "." not in re.split("[=*]", item)[0]:
-                self.note(f"{escaped(item)} is omitted: no DNS list, for there is no dot in its name", todo=True)
+            if isinstance(kind, kinds.SitePattern) and "." not in re.split("[=*]", item)[0]:
+                self.note(f"{escape_text(item)} is omitted: no DNS list, for there is no dot in its name", todo=True)
                 continue
-            spec = self._table(item) if _names_table(item) and not isinstance(kind, values.SitePattern) else item
+            spec = self._table(item) if _names_table(item) and not isinstance(kind, kinds.SitePattern) else item
             try:
                 kind.parse(spec)
             except ValueError as error:
                 if spec:
-                    self.note(f"{escaped(item)} is omitted: {error}", todo=True)
+                    self.note(f"{escape_text(item)} is omitted: {error}", todo=True)
             else:
                 taken.append(spec)
         return taken
@@ -280,7 +280,7 @@ class _Importer:
         kind, colon, name = bare.rpartition(":") if "{" not in bare else ("", "", "")
         if colon and name[:1] not in ("", "/") and kind.removeprefix("proxy:") in _OF_FILES:
             bare = f"{kind}:{self.settings.value('queue_directory')}/{name}"
-            self.note(f"{escaped(text)}: daemons of Postfix run in the queue directory")
+            self.note(f"{escape_text(text)}: daemons of Postfix run in the queue directory")
         found = renamed(bare)
         if found.note:
             self.note(found.note, todo=found.todo)
@@ -363,7 +363,7 @@ class _Importer:
             try:
                 found.append(self._proxy_port(protocol, other.settings, listening_there))
             except ValueError as error:
-                self.note(f"{escaped(other.service.full_name)} is omitted: {error}", todo=True)
+                self.note(f"{escape_text(other.service.full_name)} is omitted: {error}", todo=True)
         ports = [port for port in found if port is not None]
         if ports:
             self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
@@ -376,15 +376,15 @@ class _Importer:
         if not protocol:
             return None
         if protocol != "haproxy":
-            raise ValueError(f"upstream_proxy_protocol = {escaped(protocol)} is unknown in Postfix, too")
+            raise ValueError(f"upstream_proxy_protocol = {escape_text(protocol)} is unknown in Postfix, too")
         text = settings.value("postscreen_upstream_proxy_timeout")
         timeout = _TIME.match(text)
         shown = f"{timeout[1]}{timeout[2] or 's'}" if timeout else ""
         try:
-            values.Time().parse(shown)
+            kinds.Time().parse(shown)
         except ValueError:  # no reason to take a PROXY header for a client's words
             self.note(
-                f"postscreen_upstream_proxy_timeout = {escaped(text)} is omitted: not a time; 5s instead", todo=True
+                f"postscreen_upstream_proxy_timeout = {escape_text(text)} is omitted: not a time; 5s instead", todo=True
             )
             shown = "5s"
         return {"addresses": listening_there(), "trusted": list(_EVERYWHERE), "timeout": shown}
@@ -401,10 +401,10 @@ class _Importer:
                 spec = self._table(item)
                 if spec:
                     taken.append(spec)
-            elif item.lower() in values.AccessItem.words:
+            elif item.lower() in kinds.AccessItem.words:
                 taken.append(item.lower())
             else:
-                self.note(f"{escaped(item)}: unknown in Postfix, too, where the list ends here", todo=True)
+                self.note(f"{escape_text(item)}: unknown in Postfix, too, where the list ends here", todo=True)
                 taken.append("dunno")
                 break
         return taken
@@ -430,14 +430,14 @@ class _Importer:
                 continue
             if _names_table(bare):
                 self.note(
-                    f"{escaped(item)} is omitted: write its networks into a file, one a line, and name it as /FILE",
+                    f"{escape_text(item)} is omitted: write its networks into a file, one a line, and name it as /FILE",
                     todo=True,
                 )
                 continue
             try:
-                values.Network().parse(item)
+                kinds.Network().parse(item)
             except ValueError as error:
-                self.note(f"{escaped(item)} is omitted: {error}", todo=True)
+                self.note(f"{escape_text(item)} is omitted: {error}", todo=True)
             else:
                 taken.append(item)
         return taken
@@ -451,7 +451,7 @@ class _Importer:
         if self.settings.origin(*key.parameters, *key.parents) is None:
             self.note("not set in Postfix, where it is 100; here as many as the open files allow")
             return None
-        assert isinstance(key.kind, values.Number)
+        assert isinstance(key.kind, kinds.Number)
         return self._number(key, key.kind, self._text(key))
 
     def _cache(self, key: Key) -> str | None:
@@ -461,7 +461,9 @@ class _Importer:
             return ""
         caches = [cache, *(other.settings.value("postscreen_cache_map") for other in self.others)]
         for each in dict.fromkeys(filter(None, caches)):
-            known = f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escaped(each, 300)}"
+            known = (
+                f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escape_text(each, 300)}"
+            )
             self.note(known, todo=self.service is not None)  # where there is no postscreen, nothing is known
         return None
 
@@ -500,7 +502,7 @@ class _Importer:
     def _tls_log_level(self, key: Key) -> int | None:
         text = tlssettings.of_tlsproxy(self.settings, self.tlsproxy, "loglevel")
         if not _NUMBER.fullmatch(text):
-            raise ValueError(f"tls_loglevel = {escaped(text)} is no number")
+            raise ValueError(f"tls_loglevel = {escape_text(text)} is no number")
         return min(1, max(0, int(text)))
 
 

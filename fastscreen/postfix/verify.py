@@ -20,14 +20,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fastscreen import policy, privileges
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, parse
-from fastscreen.config.escape import escaped
-from fastscreen.config.names import KEYS
-from fastscreen.logs import SYSLOG_SOCKET
-from fastscreen.privileges import PrivilegeError, user_of
-from fastscreen.starttls import certificates
-from fastscreen.starttls.context import ContextError, chains, new_context
+from fastscreen.config.keys import KEYS
+from fastscreen.escaping import escape_text
+from fastscreen.process import privileges
+from fastscreen.process.log_output import SYSLOG_SOCKET
+from fastscreen.process.privileges import PrivilegeError, user_of
+from fastscreen.screening import policy
+from fastscreen.tls import certificates
+from fastscreen.tls.context import ContextError, chains, new_context
 
 TIMEOUT = 10.0  # seconds for reading all tables
 MAX_REPORT = 1 << 20  # bytes
@@ -84,7 +85,7 @@ def _told(text: str) -> Verdict:
     try:
         return _tried(text)
     except Exception as error:
-        return Verdict([Problem("", escaped(f"{type(error).__name__}: {error}", 500))])
+        return Verdict([Problem("", escape_text(f"{type(error).__name__}: {error}", 500))])
 
 
 def _report(descriptor: int, verdict: Verdict) -> None:
@@ -125,7 +126,7 @@ def _tried(text: str) -> Verdict:
     except ConfigError as error:
         return Verdict([*problems, *(_problem(line) for line in error.problems)])
     except (OSError, ValueError, OverflowError) as error:
-        return Verdict([*problems, Problem("", escaped(str(error), 500))])
+        return Verdict([*problems, Problem("", escape_text(str(error), 500))])
     return Verdict(problems, [_warning(line, config) for line in tables.warnings])
 
 
@@ -152,7 +153,7 @@ def _warning(line: str, config: Config) -> Problem:
         "dnsbl.reply_map": (config.dnsbl.reply_map,),
     }
     for key, specs in named.items():
-        if any((name := spec.partition(":")[2]) and escaped(name) in line for spec in specs):
+        if any((name := spec.partition(":")[2]) and escape_text(name) in line for spec in specs):
             return Problem(key, line)
     return Problem("access.list", line)
 
@@ -164,7 +165,7 @@ def _certificates(config: Config) -> Iterator[Problem]:
     try:
         files = certificates.read(config.tls.certificates)
     except OSError as error:
-        text = f"{escaped(str(error.filename), 500)}: {error.strerror}"
+        text = f"{escape_text(str(error.filename), 500)}: {error.strerror}"
         yield Problem("tls.certificates", text, error.errno == errno.EACCES)
         return
     try:
@@ -202,13 +203,13 @@ def _log(config: Config) -> Iterator[Problem]:
     try:
         found = path.lstat().st_mode if os.path.lexists(path) else None
         if found is not None and not stat.S_ISREG(found):
-            yield Problem("log.to", f"{escaped(to.path)} is not a file")
+            yield Problem("log.to", f"{escape_text(to.path)} is not a file")
         elif not path.parent.is_dir():
-            yield Problem("log.to", f"{escaped(to.path)}: there is no folder {escaped(str(path.parent))}")
+            yield Problem("log.to", f"{escape_text(to.path)}: there is no folder {escape_text(str(path.parent))}")
         elif not os.access(path.parent if found is None else path, os.W_OK):
-            yield Problem("log.to", f"{escaped(to.path)} cannot be written", denied=os.geteuid() != 0)
+            yield Problem("log.to", f"{escape_text(to.path)} cannot be written", denied=os.geteuid() != 0)
     except OSError as error:
-        yield Problem("log.to", f"{escaped(to.path)}: {error.strerror}", error.errno == errno.EACCES)
+        yield Problem("log.to", f"{escape_text(to.path)}: {error.strerror}", error.errno == errno.EACCES)
 
 
 def _user(config: Config) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 from fastscreen.report.forms import usual
 from fastscreen.report.lines import FIRST_STAMP
 from fastscreen.report.stamps import Clock

@@ -18,7 +18,7 @@ STAMP = rb"([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)
 PRIORITY = rb"(?:[a-z]\w{1,9}\.[a-z]{3,7} )?+"
 """Facility and severity in front of the ident: `mail.info`, as BusyBox's syslogd and OpenWrt's logread write them."""
 
-MOST_REPEATED = 1_000
+MAX_REPEATED = 1_000
 """A line that the daemon has counted is counted so often at most: a block of such lines has to fit into memory."""
 
 _HEAD = rb"%b \S{1,255}+ %b[^\s\[]{1,200}+\[\d{1,10}\]: " % (STAMP, PRIORITY)
@@ -139,5 +139,5 @@ def _of_rfc5424(line: re.Match[bytes]) -> bytes:
 
 def _of_repeated(line: re.Match[bytes]) -> bytes:
     """So often as it says: the first of them was written before."""
-    times = min(int(line[4]), MOST_REPEATED)
+    times = min(int(line[4]), MAX_REPEATED)
     return b"\n".join([line[1] + line[5]] * times)

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fastscreen import __version__
-from fastscreen.cli.words import span
+from fastscreen.format import span
 from fastscreen.report import charts
 from fastscreen.report.summary import Period, Summary
 from fastscreen.report.text import unknowns

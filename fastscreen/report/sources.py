@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 
 from fastscreen.config.model import LogFile as ToFile
 from fastscreen.config.model import LogStderr, LogSyslog
-from fastscreen.escape import printable
+from fastscreen.escaping import printable
 from fastscreen.report.files import LogError, LogFile
 
 JOURNALCTL = "journalctl"

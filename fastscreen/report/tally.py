@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from fastscreen.escape import MOST_TEXT, printable
+from fastscreen.escaping import MAX_TEXT, printable
 from fastscreen.report.counts import Counts
 from fastscreen.report.lines import VERBS, Kind, Row
 from fastscreen.report.networks import prefix_of
@@ -595,6 +595,6 @@ def _reason(reply: bytes, client: Client) -> bytes:
 
 def text_of(octets: bytes) -> str:
     """Text of the log as printable ASCII."""
-    if octets.isascii() and (text := octets.decode("ascii")).isprintable() and len(text) <= MOST_TEXT:
+    if octets.isascii() and (text := octets.decode("ascii")).isprintable() and len(text) <= MAX_TEXT:
         return text
     return printable(octets.decode("utf-8", "backslashreplace"))

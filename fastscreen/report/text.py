@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
-from fastscreen.cli.words import span
+from fastscreen.format import span
 from fastscreen.report.summary import NetworkFigures, Period, Span, Summary
 from fastscreen.report.whatif import Rejudged, WhatIf
 

@@ -6,8 +6,8 @@ regexp_table(5), pcre_table(5), DATABASE_README.
 
 from __future__ import annotations
 
-from fastscreen.config.escape import escaped
-from fastscreen.config.values import check_table_type
+from fastscreen.config.kinds import check_table_type
+from fastscreen.escaping import escape_text
 from fastscreen.tables.cidr import Cidr
 from fastscreen.tables.patterns import Patterns
 from fastscreen.tables.plain import Inline, Static, TextHash
@@ -32,9 +32,9 @@ def _open(spec: str) -> Table:
     try:
         check_table_type(spec)
     except ValueError as error:
-        raise TableError(f"{escaped(spec)}: {error}") from None
+        raise TableError(f"{escape_text(spec)}: {error}") from None
     if not name:
-        raise TableError(f"{escaped(spec)}: no name after the type; expected TYPE:NAME")
+        raise TableError(f"{escape_text(spec)}: no name after the type; expected TYPE:NAME")
     match kind:
         case "cidr":
             return Cidr(spec, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastscreen.config.escape import escaped
+from fastscreen.escaping import escape_text
 from fastscreen.tables.table import TableError
 
 _SEPARATORS = " \t\r\n,"
@@ -15,9 +15,9 @@ def inside(spec: str, name: str) -> str:
     """What stands between the outer braces. Raises TableError."""
     end = _close(name, 0)
     if end < 0:
-        raise TableError(f"{escaped(spec)}: missing '}}'")
+        raise TableError(f"{escape_text(spec)}: missing '}}'")
     if name[end + 1 :].strip(_SPACE):
-        raise TableError(f"{escaped(spec)}: syntax error after '}}'")
+        raise TableError(f"{escape_text(spec)}: syntax error after '}}'")
     return name[1:end]
 
 
@@ -32,9 +32,9 @@ def items(spec: str, content: str) -> Iterator[tuple[bool, str]]:
         if content[at] == "{":
             end = _close(content, at)
             if end < 0:
-                raise TableError(f"{escaped(spec)}: missing '}}'")
+                raise TableError(f"{escape_text(spec)}: missing '}}'")
             if end + 1 < len(content) and content[end + 1] not in _SEPARATORS:
-                raise TableError(f"{escaped(spec)}: syntax error after '}}'")
+                raise TableError(f"{escape_text(spec)}: syntax error after '}}'")
             yield True, content[at + 1 : end].strip(_SPACE)
             at = end + 1
         else:
@@ -49,7 +49,7 @@ def rules(spec: str, name: str) -> str:
     lines = []
     for braced, text in items(spec, inside(spec, name)):
         if not braced:
-            raise TableError(f"{escaped(spec)}: no '{{' at start of text in {escaped(text)}")
+            raise TableError(f"{escape_text(spec)}: no '{{' at start of text in {escape_text(text)}")
         lines.append(text)
     return "".join(f"{line}\n" for line in lines)
 

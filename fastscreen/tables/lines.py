@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from fastscreen.config.escape import escaped, quoted
-from fastscreen.table_watch import Version, version_of
+from fastscreen.escaping import escape_text, quoted
+from fastscreen.tables.file_watch import Version, version_of
 from fastscreen.tables.table import TableError
 
 _SPACE = " \t\n\v\f\r"
@@ -20,7 +20,7 @@ _recorded: ContextVar[dict[str, Version] | None] = ContextVar("recorded", defaul
 
 @contextlib.contextmanager
 def recorded_files() -> Iterator[dict[str, Version]]:
-    """Collect every regular file that is read meanwhile, with its version as it was read (`fastscreen.table_watch`)."""
+    """Collect every regular file that is read meanwhile, with its version as it was read (see `file_watch`)."""
     files: dict[str, Version] = {}
     before = _recorded.set(files)
     try:
@@ -39,7 +39,7 @@ def read_text(spec: str, path: str) -> str:
             return file.read().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a file name"
-        raise TableError(f"{escaped(spec)}: cannot be read: {why}") from None
+        raise TableError(f"{escape_text(spec)}: cannot be read: {why}") from None
 
 
 def logical_lines(text: str, where: str, warnings: list[str]) -> Iterator[tuple[int, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from fastscreen.config.escape import escaped, quoted
+from fastscreen.escaping import escape_text, quoted
 from fastscreen.tables.lines import logical_lines, read_text
 from fastscreen.tables.table import TableError
 
@@ -29,13 +29,13 @@ def expanded(
             yield negated, pattern, place
             continue
         if depth == _DEPTH:
-            raise TableError(f"{escaped(where)}: {escaped(pattern)}: files nested more than {_DEPTH} deep")
-        for number, line in logical_lines(read_text(pattern, pattern), escaped(pattern), warnings):
+            raise TableError(f"{escape_text(where)}: {escape_text(pattern)}: files nested more than {_DEPTH} deep")
+        for number, line in logical_lines(read_text(pattern, pattern), escape_text(pattern), warnings):
             inner = [word for word in re.split(r"[\s,]+", line) if word]
             end = next((at for at, word in enumerate(inner) if word.startswith("#")), len(inner))
             if end < len(inner):
                 comment = quoted(" ".join(inner[end:]), 60)
-                warnings.append(f"{escaped(pattern)}, line {number}: a comment behind an entry, {comment}: dropped")
-            inside = f"{escaped(pattern)}, line {number}"
+                warnings.append(f"{escape_text(pattern)}, line {number}: a comment behind an entry, {comment}: dropped")
+            inside = f"{escape_text(pattern)}, line {number}"
             for other, text, at in expanded(inner[:end], pattern, warnings, depth + 1, inside):
                 yield negated != other, text, at

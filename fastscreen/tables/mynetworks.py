@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fastscreen.config.escape import quoted
-from fastscreen.config.values import Network
+from fastscreen.config.kinds import Network
 from fastscreen.core import NetworkTable
+from fastscreen.escaping import quoted
 from fastscreen.tables.matchlist import expanded
 from fastscreen.tables.table import TableError
 
@@ -65,4 +65,4 @@ def _check(pattern: str, key: str) -> None:
     Network().parse(pattern)
     table = NetworkTable(_line(False, pattern).encode("utf-8", "surrogateescape"), key)
     if table.warnings or len(table) != 1:
-        raise ValueError(f"bad network {quoted(pattern)}; expected {Network.allowed}")
+        raise ValueError(f"bad network {quoted(pattern)}; expected {Network.expected}")

@@ -9,7 +9,7 @@ from time import monotonic
 import regex
 from msgspec import Struct
 
-from fastscreen.config.escape import escaped, quoted
+from fastscreen.escaping import escape_text, quoted
 from fastscreen.tables import braces, dialect
 from fastscreen.tables.lines import logical_lines, read_text
 
@@ -40,7 +40,7 @@ class Patterns:
         self.spec = spec
         self.warnings: list[str] = []
         self._perl = spec.startswith("pcre:")
-        self._title = f"{'pcre' if self._perl else 'regexp'} map {escaped(name)}"
+        self._title = f"{'pcre' if self._perl else 'regexp'} map {escape_text(name)}"
         self._slow: set[int] = set()
         text = braces.rules(spec, name) if name.startswith("{") else read_text(spec, name)
         # Postfix matches octets, so octets are what the characters of a pattern and of a key are here.
@@ -116,7 +116,7 @@ class Patterns:
                         warn("no replacement text: using empty string")
                     rules.append(_Rule(number, pattern, negated, _replacement(rest, groups, negated)))
             except (ValueError, regex.error, OverflowError, RecursionError) as error:
-                warn(f"{escaped(str(error))}: skipping this rule")
+                warn(f"{escape_text(str(error))}: skipping this rule")
         while open_ifs:
             start = open_ifs.pop()
             self.warnings.append(f"{self._title}, line {rules[start].number}: IF has no matching ENDIF")

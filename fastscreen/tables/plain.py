@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fastscreen.config.escape import escaped, quoted
+from fastscreen.escaping import escape_text, quoted
 from fastscreen.tables import braces
 from fastscreen.tables.lines import logical_lines, read_text
 from fastscreen.tables.table import TableError
@@ -21,7 +21,7 @@ class TextHash:
         self.spec = spec
         self.warnings: list[str] = []
         self._values: dict[str, str] = {}
-        where = escaped(path)
+        where = escape_text(path)
         for number, line in logical_lines(read_text(spec, path), where, self.warnings):
             found = _ENTRY.fullmatch(line)
             if not found:
@@ -55,16 +55,16 @@ class Inline:
         self.warnings: list[str] = []
         self._values: dict[str, str] = {}
         if not name.startswith("{"):
-            raise TableError(f'{escaped(spec)}: bad syntax; expected "inline:{{name=value...}}"')
+            raise TableError(f'{escape_text(spec)}: bad syntax; expected "inline:{{name=value...}}"')
         for _, text in braces.items(spec, braces.inside(spec, name)):
             found = _PAIR.fullmatch(text)
             if not found or not found[1]:
                 raise TableError(
-                    f"{escaped(spec)}: missing '=' after attribute name; expected \"inline:{{name=value...}}\""
+                    f"{escape_text(spec)}: missing '=' after attribute name; expected \"inline:{{name=value...}}\""
                 )
             self._values[fold(found[1])] = found[2]
         if not self._values:
-            raise TableError(f'{escaped(spec)}: bad syntax; expected "inline:{{name=value...}}"')
+            raise TableError(f'{escape_text(spec)}: bad syntax; expected "inline:{{name=value...}}"')
 
     @property
     def results(self) -> list[str]:
@@ -82,7 +82,7 @@ class Static:
         self.warnings: list[str] = []
         self._value = braces.inside(spec, name).strip() if name.startswith("{") else name
         if not self._value:
-            raise TableError(f'{escaped(spec)}: no value; expected "static:VALUE"')
+            raise TableError(f'{escape_text(spec)}: no value; expected "static:VALUE"')
 
     @property
     def results(self) -> list[str]:

@@ -18,7 +18,7 @@ HELLO = {
     "hostname": "mx.example.test",
     "started": 1763848000.0,
 }
-PATIENCE = 20.0  # s: a bound on hanging, not on speed
+TIMEOUT = 20.0  # s: a bound on hanging, not on speed
 
 
 class Error(str):
@@ -56,7 +56,7 @@ class FakeHub:
 
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join(PATIENCE)
+        self._thread.join(TIMEOUT)
         self._listener.close()
         assert not self._thread.is_alive()
 
@@ -67,7 +67,7 @@ class FakeHub:
             except OSError:
                 return
             with control, contextlib.suppress(ConnectionError, EOFError):
-                control.settimeout(PATIENCE)
+                control.settimeout(TIMEOUT)
                 self._send(control, dict(self._hello))
                 while True:
                     self._answer(control, self._receive(control))

@@ -10,7 +10,7 @@ import pytest
 
 from commands.conftest import Ask, Hub
 from fastscreen.cli.explain import VERDICTS
-from fastscreen.hub import verdict
+from fastscreen.control import verdict
 
 NOW = 1763848061.0
 LISTED: dict[str, Any] = {

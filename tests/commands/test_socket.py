@@ -13,15 +13,15 @@ import pytest
 from commands.conftest import Ask, Hub
 from commands.fakehub import HELLO, Error, FakeHub
 from commands.test_status import STATUS
-from fastscreen import client
-from fastscreen.cli import control, main, tui
+from fastscreen.cli import control_socket, main, tui
+from fastscreen.control import client
 
 
 @pytest.fixture(autouse=True)
 def usual_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the usual configuration would be; there is none."""
     file = tmp_path / "usual.toml"
-    monkeypatch.setattr(control, "USUAL_FILE", file)
+    monkeypatch.setattr(control_socket, "USUAL_FILE", file)
     return file
 
 

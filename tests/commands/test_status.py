@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from commands.conftest import Ask, Hub
-from fastscreen.answers import Status
-from fastscreen.cli import status, words
+from fastscreen import format
+from fastscreen.cli import status
+from fastscreen.control.messages import Status
 
 WORKER = {
     "number": 1,
@@ -102,6 +103,26 @@ def test_what_must_not_be_overlooked(
     assert sum(line.startswith(warning) for line in printed.splitlines()) == 1
 
 
+def test_the_last_reload_and_what_still_needs_a_restart(monkeypatch: pytest.MonkeyPatch, hub: Hub, ask: Ask) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    text = "configuration reloaded; a restart of fastscreen is needed to apply cache.path, cache.prefix_ipv4"
+    outcome = {"begun": 1, "finished": 1, "ok": True, "text": text, "time": 1763851600.0}
+    hub({"status": {**STATUS, "reload": outcome}})
+    _, printed, _ = ask("status")
+    assert "reload   2025-11-22 22:46:40: configuration reloaded; a restart" in printed
+    assert text in " ".join(printed.split())
+    assert all(len(line) <= 80 for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("outcome", [{"ok": True, "time": None}, {"ok": False, "time": 1763851600.0}])
+def test_no_reload_is_shown_before_the_first_or_where_a_condition_is(
+    outcome: dict[str, Any], hub: Hub, ask: Ask
+) -> None:
+    hub({"status": {**STATUS, "reload": {"text": "what happened", **outcome}}})
+    assert "what happened" not in ask("status")[1]
+
+
 def test_a_bypass_that_is_over_is_none(hub: Hub, ask: Ask) -> None:
     hub({"status": {**STATUS, "bypass_until": STATUS["time"] - 1}})
     assert "BYPASS" not in ask("status")[1]
@@ -115,13 +136,13 @@ class Terminal(io.StringIO):
 def test_red_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert words.red("x", Terminal()) == "\x1b[1;31mx\x1b[0m"
-    assert words.red("x", io.StringIO()) == "x"
+    assert format.red("x", Terminal()) == "\x1b[1;31mx\x1b[0m"
+    assert format.red("x", io.StringIO()) == "x"
     monkeypatch.setenv("TERM", "dumb")
-    assert words.red("x", Terminal()) == "x"
+    assert format.red("x", Terminal()) == "x"
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    assert words.red("x", Terminal()) == "x"
+    assert format.red("x", Terminal()) == "x"
 
 
 def test_watching_shows_rates_until_it_is_ended(hub: Hub, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +198,11 @@ def test_a_pause_that_is_none(pause: str, ask: Ask) -> None:
     ],
 )
 def test_spans(seconds: float, text: str) -> None:
-    assert words.span(seconds) == text
+    assert format.span(seconds) == text
 
 
 def test_sizes() -> None:
-    assert [words.size(octets) for octets in (999, 1000, 3_210_000, 5e15)] == [
+    assert [format.size(octets) for octets in (999, 1000, 3_210_000, 5e15)] == [
         "999 octets",
         "1.0 kB",
         "3.2 MB",

@@ -15,7 +15,7 @@ from peers.logbook import Line
 from peers.namespace import Namespace
 from peers.sides import Side
 
-PATIENCE = 15.0  # how long an expected line or close may take; a dialogue that is right never waits so long
+TIMEOUT = 15.0  # how long an expected line or close may take; a dialogue that is right never waits so long
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 SETTLE = 8.0  # how long the log may take to end a session; longer is no failure, the transcript shows it
 
@@ -89,7 +89,7 @@ class Connection:
         return await self._until(lambda: bool(self.handshake or self.end)) and self.handshake == "done"
 
     async def _until(self, condition: Callable[[], bool]) -> bool:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not condition():
             self._news.clear()
             try:
@@ -134,7 +134,7 @@ class Connection:
 
     async def _send(self, data: bytes) -> None:
         try:
-            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._socket, data), PATIENCE)
+            await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self._socket, data), TIMEOUT)
         except (OSError, TimeoutError):
             return
 

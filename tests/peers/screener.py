@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from fastscreen.config import Prefix
 from fastscreen.core import cache_key_of
 from peers import nameserver, postfix, processes, profiles

@@ -13,8 +13,8 @@ import pytest
 from robust.harness import COMMAND
 
 from fastscreen.allowlist import state
-from fastscreen.allowlist.replace import sole_writer
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.atomicfile import sole_writer
 from fastscreen.cli import main
 from fastscreen.core import NetworkTable
 from peers import needs

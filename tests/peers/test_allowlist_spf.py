@@ -14,7 +14,7 @@ from fastscreen.allowlist.dns import Dns
 from fastscreen.allowlist.flatten import Flat, flatten
 from fastscreen.allowlist.networks import Network, aggregated
 from fastscreen.allowlist.spf import SpfError
-from fastscreen.resolver import Nameserver
+from fastscreen.dns.resolver import Nameserver
 from peers.nsd import ADDRESS, ZONES, Nsd
 
 with warnings.catch_warnings():

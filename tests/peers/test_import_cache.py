@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from peers import dialogue, needs
 from peers.lab import Lab
 from peers.playing import play

@@ -9,7 +9,7 @@ import pytest
 
 from fastscreen.config.model import Prefix
 from fastscreen.core import worker_of
-from fastscreen.listeners import WHOLE
+from fastscreen.daemon.listeners import WHOLE
 from peers.lab import Lab
 from peers.processes import wait_until
 
@@ -19,7 +19,7 @@ KEY = 0xFEDCBA9876543210
 CHOSEN = f"""
 import select, socket, sys
 from fastscreen.config.model import Endpoint, Prefix
-from fastscreen.listeners import listen
+from fastscreen.daemon.listeners import listen
 listeners = listen(Endpoint("2001:db8::2:1", 0), 3, {KEY}, Prefix(32, int(sys.argv[1])))
 for source in sys.argv[2:]:
     with socket.socket(socket.AF_INET6) as client:

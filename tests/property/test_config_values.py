@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastscreen.config import ConfigError, load
-from fastscreen.config.escape import escaped
-from fastscreen.config.names import KEYS, TABLES
+from fastscreen.config.keys import KEYS, TABLES
+from fastscreen.config.kinds import UNITS, Address, Octets, Time
 from fastscreen.config.sites import parse_site
-from fastscreen.config.values import UNITS, Address, Octets, Time
+from fastscreen.escaping import escape_text
 
 TOML = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.dates(),
@@ -121,8 +121,8 @@ def test_any_file_is_read_or_refused_in_one_line(tmp_path: Path, lines: list[str
 
 @given(text=st.text())
 def test_escaped_text_is_one_printable_line(text: str) -> None:
-    assert escaped(text).isprintable()
-    assert len(escaped(text)) <= 1003
+    assert escape_text(text).isprintable()
+    assert len(escape_text(text)) <= 1003
 
 
 @given(octets=st.binary())

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from fastscreen.control.filters import compiled
 from fastscreen.core import EVENTS, FINDINGS, STAGES, read_records
-from fastscreen.hub.filters import compiled
 
 LISTS = ("zen.spamhaus.org", "bl.example", "zen.spamhaus.org", *(f"l{number}.example" for number in range(300)))
 NO_SCORE = -0x7FFFFFFF

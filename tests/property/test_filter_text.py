@@ -4,10 +4,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastscreen.control import protocol
+from fastscreen.control.filters import compiled
+from fastscreen.control.worker_rpc import Live
 from fastscreen.core import Filter
-from fastscreen.hub import frames
-from fastscreen.hub.filters import compiled
-from fastscreen.hub.questions import Live
 
 WORDS = st.sampled_from(
     [
@@ -72,8 +72,8 @@ def test_a_filter_or_one_line(text: str) -> None:
 @given(st.binary(max_size=200) | WHATEVER.map(msgspec.msgpack.encode))
 def test_a_frame_is_a_request_or_an_error(body: bytes) -> None:
     try:
-        request = frames.request(body)
-    except frames.FrameError as error:
+        request = protocol.request(body)
+    except protocol.FrameError as error:
         assert str(error).isprintable()
     else:
         assert isinstance(request.id, int | float)

@@ -6,17 +6,18 @@ from pathlib import Path
 from hypothesis import given
 from postfixfiles import Files, files, folder_with
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.cli import import_postfix
-from fastscreen.config.escape import escaped
 from fastscreen.config.model import Endpoint, LogFile, LogSyslog
-from fastscreen.macros import MacroError, words
+from fastscreen.escaping import escape_text
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.files import ReadError
 from fastscreen.postfix.output import shown
-from fastscreen.privileges import user_of
-from fastscreen.starttls import certificates
-from fastscreen.starttls.context import chains, new_context
+from fastscreen.process.privileges import user_of
+from fastscreen.screening import policy
+from fastscreen.screening.macros import MacroError, words
+from fastscreen.tls import certificates
+from fastscreen.tls.context import chains, new_context
 
 EVERYWHERE = ("0.0.0.0", "::")
 
@@ -62,7 +63,7 @@ def omissions_are_told(made: import_postfix.Made) -> None:
                 name = item.lstrip("!").partition(":")[2] or item
                 if "$" not in source.text and item.strip("!"):
                     said = f"{entry.value} {todo}"
-                    assert escaped(name, 80) in said or name in said or "static:" in item, (item, entry)
+                    assert escape_text(name, 80) in said or name in said or "static:" in item, (item, entry)
 
 
 @given(files())

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from fastscreen.allowlist import table
 from fastscreen.allowlist.networks import Covered, Network, aggregated, objection
-from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.config.providers import Source
 from fastscreen.core import NetworkTable
 
 # All within 8.8.8.0/24 and 2a00::/120, so that every address can be looked at.

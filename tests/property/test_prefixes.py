@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from fastscreen import cachekey
+from fastscreen.cache import keys
 from fastscreen.config.model import Prefix
 from fastscreen.core import cache_key_of, worker_of
 
@@ -28,11 +28,11 @@ def network(address: Address, prefix: Prefix) -> Network:
 def test_the_key_is_the_networks(address: Address, prefix: Prefix) -> None:
     model = network(address, prefix)
     key = cache_key_of(str(address), prefix)
-    assert key == cachekey.of_network(model)
-    assert cachekey.is_record(key)
+    assert key == keys.of_network(model)
+    assert keys.is_record(key)
     whole = model.prefixlen == model.max_prefixlen
-    assert ipaddress.ip_network(cachekey.shown(key)) == model
-    assert ("/" in cachekey.shown(key)) == (not whole)
+    assert ipaddress.ip_network(keys.shown(key)) == model
+    assert ("/" in keys.shown(key)) == (not whole)
 
 
 @given(IPV4 | IPV6, IPV4 | IPV6, PREFIXES)
@@ -73,15 +73,15 @@ def test_what_lies_within_a_network(address: Address, of_record: Prefix, asked: 
     """A record is in all networks that its own is part of, and in no smaller one."""
     record, wanted = network(address, of_record), network(address, asked)
     first, last = wanted.network_address.packed, wanted.broadcast_address.packed
-    assert cachekey.within(cachekey.of_network(record), first, last) == (record.prefixlen >= wanted.prefixlen)
-    assert cachekey.widened(record, asked).prefixlen == min(record.prefixlen, wanted.prefixlen)
+    assert keys.within(keys.of_network(record), first, last) == (record.prefixlen >= wanted.prefixlen)
+    assert keys.widened(record, asked).prefixlen == min(record.prefixlen, wanted.prefixlen)
 
 
 @given(IPV4 | IPV6, IPV4 | IPV6, PREFIXES)
 def test_what_lies_elsewhere(address: Address, other: Address, prefix: Prefix) -> None:
     record, wanted = network(address, prefix), network(other, prefix)
     first, last = wanted.network_address.packed, wanted.broadcast_address.packed
-    assert cachekey.within(cachekey.of_network(record), first, last) == (record == wanted)
+    assert keys.within(keys.of_network(record), first, last) == (record == wanted)
 
 
 @given(IPV4 | IPV6, PREFIXES, PREFIXES)
@@ -89,6 +89,6 @@ def test_a_networks_clients_have_one_key_or_it_is_refused(address: Address, own:
     named = network(address, own)
     if named.prefixlen < network(address, prefix).prefixlen:
         with pytest.raises(ValueError, match="is wider than cache"):
-            cachekey.of_client(named, prefix)
+            keys.of_client(named, prefix)
     else:
-        assert cachekey.of_client(named, prefix) == cache_key_of(str(address), prefix)
+        assert keys.of_client(named, prefix) == cache_key_of(str(address), prefix)

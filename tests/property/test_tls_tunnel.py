@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from peers import certificate
 
 from fastscreen.config import default
-from fastscreen.starttls.context import chains, new_context
-from fastscreen.starttls.tunnel import Tunnel
+from fastscreen.tls.context import chains, new_context
+from fastscreen.tls.tunnel import Tunnel
 
 ROOM = memoryview(bytearray(65536))
 VERSIONS = st.sampled_from([ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

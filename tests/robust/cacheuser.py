@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 
 NOBODY = 65534
 

@@ -22,14 +22,14 @@ ADDRESS = "127.9.0.1"
 HOSTNAME = "mx.example.test"
 TEASER = b"220-mx.example.test ESMTP Postfix\r\n"
 GREETING = b"220 mx.example.test ESMTP Postfix\r\n"
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """How long a test waits for what must come, in s: a bound on hanging, not on speed."""
 
 _PR_CAPBSET_DROP = _CAP_SYS_RESOURCE = 24  # prctl(2), capabilities(7)
 USER = "nobody" if os.geteuid() == 0 else ""
 
 
-def wait_until(condition: Callable[[], bool], what: Callable[[], str] | str, seconds: float = PATIENCE) -> None:
+def wait_until(condition: Callable[[], bool], what: Callable[[], str] | str, seconds: float = TIMEOUT) -> None:
     """Poll until the condition holds; AssertionError names `what`."""
     end = time.monotonic() + seconds
     while not condition():
@@ -128,7 +128,7 @@ class Screener:
         self.signal(signal.SIGHUP)
         return self.line(expected, count + 1)
 
-    def wait(self, seconds: float = PATIENCE) -> int:
+    def wait(self, seconds: float = TIMEOUT) -> int:
         assert self.process is not None
         return self.process.wait(seconds)
 
@@ -144,7 +144,7 @@ class Screener:
                 except subprocess.TimeoutExpired:
                     continue
         try:
-            code = self.process.wait(PATIENCE)
+            code = self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -176,7 +176,7 @@ class Screener:
         found = re.compile(pattern)
         return [line for line in whole if found.search(line)]
 
-    def line(self, pattern: str, number: int = 1, seconds: float = PATIENCE) -> str:
+    def line(self, pattern: str, number: int = 1, seconds: float = TIMEOUT) -> str:
         """Wait for the line of this number with the pattern in it."""
         wait_until(
             lambda: len(self.lines(pattern)) >= number,
@@ -220,7 +220,7 @@ class Client:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT)
         self.socket.bind((source, 0))
         self.socket.connect(address)
         self.name = "[{}]:{}".format(*self.socket.getsockname())

@@ -8,9 +8,10 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from fastscreen import core, policy
+from fastscreen import core
 from fastscreen.config import load
-from fastscreen.listhealth.table import HealthTable
+from fastscreen.dns.health.state import HealthTable
+from fastscreen.screening import policy
 from robust.fakedns import FakeDns
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import wait_until

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import AccessStep, Log, Screener
+from fastscreen.screening import policy
 from robust.harness import HOSTNAME, wait_until
 
 

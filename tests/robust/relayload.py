@@ -17,7 +17,7 @@ import sys
 
 HEADER = 28  # octets, of IPv4
 AT_A_TIME = 200  # no more are on their way than a listen queue has room for
-PATIENCE = 60.0  # s
+TIMEOUT = 60.0  # s
 
 
 class Mta:
@@ -61,7 +61,7 @@ class Herd:
 
     def serve(self) -> None:
         """Everything that is ready."""
-        for descriptor, _ in self.poll.poll(PATIENCE, 1024) or sys.exit("nothing happens"):
+        for descriptor, _ in self.poll.poll(TIMEOUT, 1024) or sys.exit("nothing happens"):
             if descriptor == self.listener.fileno():
                 with contextlib.suppress(BlockingIOError):
                     while True:

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from fastscreen.cli import main
-from fastscreen.cli.checkdns import checked_lists, checked_resolvers
+from fastscreen.cli.check_dns import checked_lists, checked_resolvers
 from fastscreen.config import load
-from fastscreen.listhealth import known
-from fastscreen.listhealth.watch import NONE_HAS_ENTRIES
+from fastscreen.dns.health import known_lists
+from fastscreen.dns.health.monitor import NONE_HAS_ENTRIES
 from robust.fakedns import FakeDns, listed, not_listed, silent
 
 
 @pytest.fixture
 def configured(tmp_path: Path, dns: FakeDns, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("fastscreen.cli.checkdns.PATIENCE", 2.0)
+    monkeypatch.setattr("fastscreen.cli.check_dns.TIMEOUT", 2.0)
     dns.zones |= {
         "1.0.0.127.good.test": not_listed(),
         "1.0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.good.test": not_listed(),
@@ -76,7 +76,7 @@ def test_a_public_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     file = tmp_path / "fastscreen.toml"
     sites = ["zen.spamhaus.org", "bl.test", "list.dnswl.org*-2"]
     file.write_text(f'hostname = "mx.test"\n[dnsbl]\nsites = {sites!r}\nresolvers = ["9.9.9.9"]\n')
-    monkeypatch.setattr("fastscreen.cli.checkdns.try_resolver", lambda resolver, domain: "1 record")
+    monkeypatch.setattr("fastscreen.cli.check_dns.try_resolver", lambda resolver, domain: "1 record")
     details = [detail for _, ok, detail, *_ in checked_resolvers(load(file)) if not ok]
     assert details == [
         "9.9.9.9:53: is a public resolver, whose questions zen.spamhaus.org, list.dnswl.org refuse; run one of your own"
@@ -84,15 +84,15 @@ def test_a_public_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_known() -> None:
-    assert known.obituary("dnsbl.SORBS.net.") == "closed in June 2024"
-    assert known.obituary("sorbs.net.example") == ""
-    assert known.obituary("notsorbs.net") == ""
-    assert known.registry("b.barracudacentral.org")
-    assert not known.registry("zen.spamhaus.org")
-    assert known.refused(["zen.spamhaus.org"], "127.0.0.1") == []
+    assert known_lists.obituary("dnsbl.SORBS.net.") == "closed in June 2024"
+    assert known_lists.obituary("sorbs.net.example") == ""
+    assert known_lists.obituary("notsorbs.net") == ""
+    assert known_lists.registry("b.barracudacentral.org")
+    assert not known_lists.registry("zen.spamhaus.org")
+    assert known_lists.refused(["zen.spamhaus.org"], "127.0.0.1") == []
 
 
 def test_public_resolvers_are_addresses() -> None:
-    for resolver in known._KNOWN.refuses_public_resolvers.resolvers:
+    for resolver in known_lists._KNOWN.refuses_public_resolvers.resolvers:
         family = socket.AF_INET6 if ":" in resolver else socket.AF_INET
         assert socket.inet_ntop(family, socket.inet_pton(family, resolver)) == resolver

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastscreen.hub.reverse import Reverse
-from fastscreen.resolver import Nameserver
+from fastscreen.control.ptr import Reverse
+from fastscreen.dns.resolver import Nameserver
 from robust.conftest import Start
 from robust.control import Control, Map
 from robust.fakedns import AAAA, Answer, Behaviour, FakeDns, failing, listed, not_listed, pointing, record, reply

@@ -117,7 +117,7 @@ def test_callers_that_never_read(
     alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack
 ) -> None:
     """Eight large subscriptions each, nothing read, half-closed: none stays, memory is bounded, others are served."""
-    alter("from fastscreen.hub import connection as it\nit.TAKE_SECONDS = it.CLOSE_SECONDS = 4.0")
+    alter("from fastscreen.control import connection as it\nit.TAKE_SECONDS = it.CLOSE_SECONDS = 4.0")
     screener = start(settings)
     with connected(path) as control:
         hub = hub_of(screener, control)
@@ -140,7 +140,9 @@ def test_callers_that_never_read(
 
 def test_time_limits(alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack) -> None:
     """No request, half a request, an answer that is not read, half closed: each ends. A subscriber that reads stays."""
-    alter("from fastscreen.hub import connection as it\nit.REQUEST_SECONDS = it.TAKE_SECONDS = it.CLOSE_SECONDS = 1.5")
+    alter(
+        "from fastscreen.control import connection as it\nit.REQUEST_SECONDS = it.TAKE_SECONDS = it.CLOSE_SECONDS = 1.5"
+    )
     screener = start(settings)
     with connected(path) as control, connected(path) as subscriber:
         hub = hub_of(screener, control)
@@ -185,7 +187,7 @@ def test_requests_that_wait_are_small(
     alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack
 ) -> None:
     """64 KiB may become megabytes when they are decoded: they are not before their turn."""
-    alter("from fastscreen.hub import connection as it\nit.EVENTS_HELD = 10_000")
+    alter("from fastscreen.control import connection as it\nit.EVENTS_HELD = 10_000")
     screener = start(settings)
     with connected(path) as control:
         hub = hub_of(screener, control)

@@ -6,7 +6,8 @@ import sys
 PROGRAM = """
 import gc, socket, sys, time
 from pathlib import Path
-from fastscreen import config, policy
+from fastscreen import config
+from fastscreen.screening import policy
 from fastscreen.core import Log, Screener
 
 Path(sys.argv[1]).write_text(

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from fastscreen.cli import main
-from fastscreen.client import ask
+from fastscreen.control.client import ask
 from fastscreen.demo import cast, settings, summary
-from fastscreen.demo.stage import Stage
-from robust.harness import COMMAND, PATIENCE, wait_until
+from fastscreen.demo.stage import Processes
+from robust.harness import COMMAND, TIMEOUT, wait_until
 from robust.leftovers import processes_of
 
 START = 90.0  # s
@@ -77,7 +77,7 @@ def test_nothing_is_left_whatever_ends_it(number: signal.Signals, code: int, beg
     wait_until(lambda: any(folder.glob(control)) or process.poll() is not None, "the demo to start", START)
     wait_until(lambda: len(processes_of(folder)) > 3, "its processes", START)
     process.send_signal(number)
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=TIMEOUT)
     assert process.returncode == code
     wait_until(lambda: processes_of(folder) == [], lambda: f"the end of {processes_of(folder)}", 60)
     if number != signal.SIGKILL:
@@ -85,23 +85,23 @@ def test_nothing_is_left_whatever_ends_it(number: signal.Signals, code: int, beg
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with Stage() as made:
+def stage() -> Iterator[Processes]:
+    with Processes() as made:
         yield made
 
 
-def asked(capsys: pytest.CaptureFixture[str], stage: Stage, *words: str) -> tuple[int, str, str]:
+def asked(capsys: pytest.CaptureFixture[str], stage: Processes, *words: str) -> tuple[int, str, str]:
     code = main([*words, "--socket", stage.control])
     printed = capsys.readouterr()
     return code, printed.out, printed.err
 
 
-def seen(stage: Stage, kind: str) -> bool:
+def seen(stage: Processes, kind: str) -> bool:
     stage.check()
     return bool(ask(stage.control, "status")["counts"].get(kind))
 
 
-def test_status(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     wait_until(lambda: seen(stage, "handed"), "a client to be handed on")
     code, printed, _ = asked(capsys, stage, "status")
     assert code == 0
@@ -112,7 +112,7 @@ def test_status(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     assert {worker["number"] for worker in found["workers"]} == {1, 2}
 
 
-def test_events_of_a_client_that_is_expected(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_of_a_client_that_is_expected(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     wait_until(lambda: seen(stage, "non_smtp_command"), "an HTTP probe")
     probe = cast.HTTP_PROBE.address(0)
     words = ("events", f"--filter=kind:non_smtp_command {probe}", "--recent", "1", "--count", "1")
@@ -124,7 +124,7 @@ def test_events_of_a_client_that_is_expected(stage: Stage, capsys: pytest.Captur
     assert asked(capsys, stage, "events", "--filter=score>")[0] == 2
 
 
-def test_events_of_every_kind_can_be_shown(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_of_every_kind_can_be_shown(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("cached", "handed", "denylisted", "list_failed", "hangup", "busy"):
         wait_until(partial(seen, stage, kind), kind)
     code, printed, said = asked(capsys, stage, "events", "--recent", "1000", "--count", "1000")
@@ -141,7 +141,7 @@ def test_events_of_every_kind_can_be_shown(stage: Stage, capsys: pytest.CaptureF
         (cast.LARGE_SENDER, {"passed", "cached", "busy"}),
     ],
 )
-def test_explain(part: cast.Part, verdicts: set[str], stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain(part: cast.Part, verdicts: set[str], stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     """`busy` while a wave is under way."""
     code, printed, _ = asked(capsys, stage, "explain", part.address(part.members - 1), "--json")
     assert code == 0
@@ -152,7 +152,7 @@ def test_explain(part: cast.Part, verdicts: set[str], stage: Stage, capsys: pyte
 
 
 def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
-    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    stage: Processes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     address = "192.0.2.77"  # nobody in the play: nothing changes it meanwhile
     stamps = {"pregreet": 4102444800.0, "dnsbl": "never", "pipelining": "disabled"}
@@ -178,7 +178,7 @@ def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
     assert "entries" in printed
 
 
-def test_bypass(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bypass(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     assert asked(capsys, stage, "bypass", "on", "--for", "1h")[0] == 0
     assert "BYPASS: every client is handed on untested" in asked(capsys, stage, "status")[1]
     wait_until(lambda: seen(stage, "bypassed"), "a client that is handed on untested")

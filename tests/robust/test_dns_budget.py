@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from fastscreen import core, policy
-from fastscreen.cache import pack_stamps
+from fastscreen import core
+from fastscreen.cache.writer import pack_stamps
+from fastscreen.screening import policy
 from robust.conftest import Start
 from robust.fakedns import Answer, FakeDns, Question, listed, not_listed, reply, silent
 from robust.fakemta import GREETING as FROM_MTA

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import EVENTS, EventReader, Filter, Log, Screener
+from fastscreen.screening import policy
 
 ROOM = 16
 SIZE = 4096 + 128 * ROOM

@@ -10,7 +10,7 @@ import pytest
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import GREETING, PATIENCE, TEASER, Client, Screener, wait_until
+from robust.harness import GREETING, TEASER, TIMEOUT, Client, Screener, wait_until
 
 DEEP = {"deep": {"pipelining": "ignore", "non_smtp_command": "ignore", "bare_newline": "ignore"}}
 NEIGHBOUR = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.7.7"]}}
@@ -261,7 +261,7 @@ def test_last_word_arrives_before_the_reset(start: Start) -> None:
         with socket.socket() as client:
             client.bind((f"127.1.3.{number}", 0))
             client.connect(screener.address)
-            client.settimeout(PATIENCE)
+            client.settimeout(TIMEOUT)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
             client.sendall(b"EHLO early\r\n")
             screener.line(rf"DISCONNECT \[127\.1\.3\.{number}\]")

@@ -321,7 +321,7 @@ def resolv_conf(folder: Path, dns: FakeDns, alter: Alter) -> Path:
     """What screeners of this test take for the system's, with the port of `dns`, and look at again every second."""
     made = folder / "resolv.conf"
     alter(
-        "from pathlib import Path\nfrom fastscreen import resolver, worker\n"
+        "from pathlib import Path\nfrom fastscreen.daemon import worker\nfrom fastscreen.dns import resolver\n"
         f"resolver.RESOLV_CONF = Path({str(made)!r})\n"
         f"resolver.PORT, worker.RESOLVERS_TICKS = {dns.endpoint.rpartition(':')[2]}, 1"
     )

@@ -4,9 +4,10 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import AccessStep, Log, Policy, Screener, worker_of
-from fastscreen.listeners import inbox
+from fastscreen.daemon.listeners import inbox
+from fastscreen.screening import policy
 from robust.harness import HOSTNAME, wait_until
 
 KEY = 7

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import Filter, Log, Screener, read_records
+from fastscreen.screening import policy
 
 ROOM = 16
-PATIENCE = 20.0  # s: a bound on hanging
+TIMEOUT = 20.0  # s: a bound on hanging
 CLIENT = "127.1.0.1"
 
 
@@ -37,7 +38,7 @@ class Door:
         self._screener.listen(self.listener.fileno())
 
     def until(self, condition: Callable[[], object]) -> None:
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not condition():
             assert time.monotonic() < end, self.said()
             select.select([self._screener.fileno()], [], [], 0.1)
@@ -54,7 +55,7 @@ class Door:
     @contextlib.contextmanager
     def client(self, address: str) -> Iterator[socket.socket]:
         """A client that the dummy engine has greeted."""
-        with socket.create_connection(self.listener.getsockname(), PATIENCE, (address, 0)) as client:
+        with socket.create_connection(self.listener.getsockname(), TIMEOUT, (address, 0)) as client:
             self.until(lambda: address in self.said(("stage", "=", 1 << 1, False)))
             assert client.recv(1000).startswith(b"220 ")
             yield client

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import pytest
 
-from fastscreen.listhealth import table
-from fastscreen.listhealth.table import HealthTable, State
+from fastscreen.dns.health import state
+from fastscreen.dns.health.state import HealthTable, State
 from robust.conftest import Start
 from robust.control import Map
 from robust.fakedns import Answer, Behaviour, FakeDns, Question, failing, listed, not_listed, reply, silent
@@ -242,7 +242,7 @@ def next_second() -> None:
 
 @pytest.fixture
 def health() -> HealthTable:
-    return HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
+    return HealthTable(memoryview(mmap.mmap(-1, state.SIZE)))
 
 
 def test_who_comes_during_a_suspicion_is_tested_again(

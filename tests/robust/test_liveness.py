@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.core import Log, Screener
+from fastscreen.screening import policy
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
@@ -19,12 +20,15 @@ from robust.test_relay import greet
 from robust.tlsclient import begin, certificates, secure
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
-IMPATIENT = "from fastscreen import place, supervisor\nplace.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\n"
+IMPATIENT = (
+    "from fastscreen.daemon import supervisor\nfrom fastscreen.process import child\n"
+    "child.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\n"
+)
 
 # A Screener with faults; {run} and {run_relays} are what the loop calls. `due` is True once for each touch of the file.
 FAULTY = """
 import asyncio, pathlib
-from fastscreen import worker
+from fastscreen.daemon import worker
 flag = pathlib.Path("{flag}")
 def due():
     there = flag.exists()
@@ -114,7 +118,9 @@ def test_error_in_a_pause(start: Start, alter: Alter, folder: Path, mta: FakeMta
 
 def test_worker_that_only_fails_is_replaced(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:
     run = "if flag.exists(): raise RuntimeError('injected')\n        return self.core.run()"
-    alter(faulty(folder / "now", run) + "from fastscreen import loop_errors\nloop_errors.FAILING_SECONDS = 0.3\n")
+    alter(
+        faulty(folder / "now", run) + "from fastscreen.process import loop_errors\nloop_errors.FAILING_SECONDS = 0.3\n"
+    )
     daemon = start(KNOWN)
     daemon.may_lose_workers = True
     assert_served(daemon)
@@ -170,13 +176,13 @@ def test_relay_that_fails_once(start: Start, alter: Alter, folder: Path) -> None
 
 TLS_FAULTS = """
 import os, pathlib
-from fastscreen.starttls import process, session
+from fastscreen.tls import process, session
 flag = pathlib.Path("{flag}")
 take, read = process.TlsProcess._take_some, session.Session._read_client
 def taking(self):
     if flag.exists() and "deaf" in flag.read_text():
         self._turns += 1
-        return self._hall.loop.remove_reader(self._seat.clients.fileno())
+        return self._shared.loop.remove_reader(self._args.clients.fileno())
     take(self)
 def reading(self):
     if flag.exists() and "client" in flag.read_text():

@@ -22,7 +22,7 @@ from robust.conftest import Start
 from robust.control import conditions
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import COMMAND, PATIENCE, USER, Client, Screener, wait_until
+from robust.harness import COMMAND, TIMEOUT, USER, Client, Screener, wait_until
 
 CLIENTS = 3500
 LIMIT = 1 << 20
@@ -317,7 +317,7 @@ def test_start_with_a_fifo_that_nobody_reads(start: Start, folder: Path, mta: Fa
         wait_until(lambda: conditions(control) == {}, "the end of the condition")
         os.close(reading)
         screener.process.terminate()
-        assert screener.process.wait(PATIENCE) == 0
+        assert screener.process.wait(TIMEOUT) == 0
     finally:
         screener.process.stderr.close()
         screener.process.kill()

@@ -17,7 +17,7 @@ from robust.harness import GREETING, TEASER, Client, Screener, wait_until
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.7.0/24"]}}
 CLIENTS = min(15000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 500)
-LOAD_PATIENCE = 120.0
+LOAD_TIMEOUT = 120.0
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def said(load: "subprocess.Popen[str]") -> int:
 def ended(screener: Screener, count: int) -> None:
     """Wait until every session has ended that was not handed on."""
     wait_until(
-        lambda: screener.text().count(b": DISCONNECT ") == count, f"{count} sessions to end", seconds=LOAD_PATIENCE
+        lambda: screener.text().count(b": DISCONNECT ") == count, f"{count} sessions to end", seconds=LOAD_TIMEOUT
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from robust.conftest import Start
-from robust.harness import GREETING, PATIENCE, TEASER, Client, Screener, merge, refuses, wait_until
+from robust.harness import GREETING, TEASER, TIMEOUT, Client, Screener, merge, refuses, wait_until
 from robust.proxymta import Connection, ProxyMta
 from robust.test_control import connected
 
@@ -163,7 +163,7 @@ def test_a_side_that_stops_reading_stops_the_other(start: Start) -> None:
     go = threading.Event()
 
     def serve(connection: Connection, _: int) -> None:
-        assert go.wait(PATIENCE)
+        assert go.wait(TIMEOUT)
         heard.append(connection.rest())
         connection.send(content)
 
@@ -175,7 +175,7 @@ def test_a_side_that_stops_reading_stops_the_other(start: Start) -> None:
             assert 0 < sent < BIG
             assert screener.status("VmRSS") - before < 4096
             go.set()
-            client.socket.settimeout(PATIENCE)
+            client.socket.settimeout(TIMEOUT)
             client.send(content[sent:])
             client.half_close()
             wait_until(lambda: heard != [], "the MTA to have all")
@@ -204,7 +204,7 @@ def test_bulk_in_many_sessions_uses_no_more_pipes_than_there_are(start: Start) -
     go = threading.Event()
 
     def serve(connection: Connection, _: int) -> None:
-        assert go.wait(PATIENCE)
+        assert go.wait(TIMEOUT)
         heard.append(connection.rest())
 
     with ProxyMta(serve) as mta:

@@ -18,7 +18,7 @@ from robust import harness
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta, fill
-from robust.harness import ADDRESS, COMMAND, PATIENCE, TEASER, Client, Screener, merge, wait_until
+from robust.harness import ADDRESS, COMMAND, TEASER, TIMEOUT, Client, Screener, merge, wait_until
 from robust.reachable import wrap
 from robust.test_starttls import secured, shown
 from robust.test_supervisor import conditions, free_port, serves, sockets
@@ -49,7 +49,7 @@ def restart(screener: Screener, expected: str = " daemon restarted -- ") -> str:
     """SIGUSR2; return the line that tells how it went."""
     count = len(screener.lines(expected))
     screener.signal(signal.SIGUSR2)
-    return screener.line(expected, count + 1, 3 * PATIENCE)
+    return screener.line(expected, count + 1, 3 * TIMEOUT)
 
 
 Outcomes = collections.Counter[str]
@@ -119,7 +119,7 @@ def test_under_load_nobody_is_refused(start: Start, folder: Path, mta: FakeMta) 
         for _ in range(30):  # also while one is under way, and while the program is being replaced
             screener.signal(signal.SIGUSR2)
             time.sleep(0.1)
-        screener.line(" daemon restarted -- ", 3, 3 * PATIENCE)
+        screener.line(" daemon restarted -- ", 3, 3 * TIMEOUT)
         wait_until(lambda: len(screener.lines(" daemon restarted -- |restarting: ")) % 2 == 0, "the last restart")
         time.sleep(0.5)
     served, relayed = outcomes.pop(FROM_MTA.decode(), 0), through.pop(FROM_MTA.decode(), 0)
@@ -239,7 +239,7 @@ def test_a_broken_configuration(start: Start, folder: Path, mta: FakeMta, what: 
     [
         ("raise RuntimeError('a broken upgrade')", "the new program does not start; its output has the reason"),
         ("import os; os._exit(3)", "the new program does not start; its output has the reason"),
-        ("from fastscreen import handover; handover.FORMAT = 99", "stop and start it"),
+        ("from fastscreen.daemon import restart; restart.FORMAT = 99", "stop and start it"),
     ],
 )
 def test_a_broken_upgrade(
@@ -285,7 +285,7 @@ def test_a_table_that_breaks_at_the_last_moment(
     spoil = "os.mkfifo(table)" if kind == "fifo" else "None"
     alter_program(
         "import os\n"
-        "from fastscreen import reload\n"
+        "from fastscreen.daemon import reload\n"
         "reload.READ_SECONDS = 1.0\n"
         f"table = {str(table)!r}\n"
         "if 'FASTSCREEN_HANDOVER' in os.environ and 'FASTSCREEN_HANDOVER_TRIAL' not in os.environ:\n"
@@ -303,8 +303,8 @@ def test_a_table_that_breaks_at_the_last_moment(
         return
     screener.signal(signal.SIGHUP)
     Path(f"{table}.aside").replace(table)
-    screener.line(" daemon restarted -- ", 1, 3 * PATIENCE)
-    screener.line(" configuration reloaded", 1, 3 * PATIENCE)
+    screener.line(" daemon restarted -- ", 1, 3 * TIMEOUT)
+    screener.line(" configuration reloaded", 1, 3 * TIMEOUT)
     serves(screener, "127.7.0.2")
 
 
@@ -312,7 +312,7 @@ def test_workers_that_cannot_start_after_all(start: Start, alter_program: Alter,
     """Those before go on serving until their successors do."""
     alter_program(
         "import os\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "serve = worker.Worker._serve\n"
         "async def failing(self):\n"
         f"    if os.path.exists('{folder}/fail'): raise OSError(5, 'injected')\n"
@@ -328,7 +328,7 @@ def test_workers_that_cannot_start_after_all(start: Start, alter_program: Alter,
     for number in range(1, 21):
         serves(screener, f"127.7.0.{number}")
     (folder / "fail").unlink()
-    screener.line(" daemon restarted -- ", 1, 3 * PATIENCE)
+    screener.line(" daemon restarted -- ", 1, 3 * TIMEOUT)
     wait_until(lambda: len(screener.workers()) == 2, "the former workers to end")
     serves(screener, "127.7.0.1")
 
@@ -403,7 +403,7 @@ def test_a_restart_while_a_reload_waits(start: Start, folder: Path, mta: FakeMta
     assert not screener.lines("restarting")
     os.kill(hanging, signal.SIGCONT)
     screener.line(" configuration reloaded")
-    screener.line(" daemon restarted -- ", 1, 3 * PATIENCE)
+    screener.line(" daemon restarted -- ", 1, 3 * TIMEOUT)
     serves(screener, "127.7.0.1")
 
 
@@ -420,7 +420,7 @@ def test_a_stop_while_former_workers_finish(start: Start, mta: FakeMta) -> None:
 
 
 def test_a_former_worker_that_hangs(start: Start, alter_program: Alter, mta: FakeMta) -> None:
-    alter_program("from fastscreen import handover\nhandover.FORMER_STOP_SECONDS = 1.0")
+    alter_program("from fastscreen.daemon import restart\nrestart.FORMER_STOP_SECONDS = 1.0")
     screener = start(KNOWN, TWO)
     hanging = screener.workers()[0]
     os.kill(hanging, signal.SIGSTOP)
@@ -595,7 +595,7 @@ def test_a_crash_right_after_the_program_was_replaced(
         waiting = screener.connect("127.1.0.1")
         assert waiting.socket.recv(len(TEASER)) == TEASER
         screener.signal(signal.SIGUSR2)
-        assert screener.wait(3 * PATIENCE) == 1
+        assert screener.wait(3 * TIMEOUT) == 1
         screener.line("the supervising process is gone: stopping", 2)
         later = screener.connect("127.7.0.1")
         store.start(screener)

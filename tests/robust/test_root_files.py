@@ -16,7 +16,7 @@ import pytest
 from peers import certificate, needs
 
 from robust.conftest import Start
-from robust.harness import COMMAND, PATIENCE, USER, Screener, wait_until
+from robust.harness import COMMAND, TIMEOUT, USER, Screener, wait_until
 from robust.tlsclient import certificates
 
 SECRET = "root:secret\n"
@@ -76,7 +76,7 @@ def run(folder: Path, settings: dict[str, object], log: Path | None = None) -> t
                 continue
     said = process.stderr.read()
     process.stderr.close()
-    return process.wait(PATIENCE), said
+    return process.wait(TIMEOUT), said
 
 
 def whose(path: Path) -> str:

@@ -17,7 +17,7 @@ from robust import harness
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
-from robust.harness import ADDRESS, PATIENCE, Screener, merge, wait_until
+from robust.harness import ADDRESS, TIMEOUT, Screener, merge, wait_until
 from robust.test_workers import KNOWN, TWO, address_of
 from robust.tlsclient import certificates
 
@@ -83,7 +83,7 @@ def test_four_deaths_while_starts_take_long(start: Start, alter: Alter, mta: Fak
     """All successors start at a time, each of which takes 3 s here: not one after the other."""
     alter(
         "import os, time\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "serve, parent = worker.Worker._serve, os.getpid()\n"
         "async def slowly(self):\n"
         "    if os.path.exists(os.environ['SLOW']): time.sleep(3)\n"
@@ -110,7 +110,7 @@ def test_four_deaths_while_starts_take_long(start: Start, alter: Alter, mta: Fak
 def test_sigterm_while_a_successor_does_not_start(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:
     alter(
         "import os, time\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "serve = worker.Worker._serve\n"
         "async def hanging(self):\n"
         f"    if os.path.exists('{folder}/hang'): time.sleep(1000)\n"
@@ -145,12 +145,12 @@ def test_a_malformed_report(start: Start, alter: Alter, folder: Path, mta: FakeM
     """The worker that sent it is replaced, with one line; the supervisor loses nothing."""
     alter(
         "import os, socket\n"
-        "from fastscreen import worker\n"
+        "from fastscreen.daemon import worker\n"
         "tick = worker.Worker._tick\n"
         "async def odd(self):\n"
-        f"    if self._seat.number == 0 and os.path.exists('{folder}/now'):\n"
+        f"    if self._args.number == 0 and os.path.exists('{folder}/now'):\n"
         f"        os.unlink('{folder}/now')\n"
-        "        end = self._seat.channel\n"
+        "        end = self._args.channel\n"
         f"        {packet}\n"
         "    await tick(self)\n"
         "worker.Worker._tick = odd\n"
@@ -176,14 +176,14 @@ def test_a_worker_that_closes_its_channel(start: Start, alter: Alter, folder: Pa
     """It cannot be given orders any more: it is replaced within seconds."""
     alter(
         "import asyncio, os\n"
-        "from fastscreen import place, worker\n"
-        "place.END_SECONDS = 0.5\n"
+        "from fastscreen.daemon import worker\nfrom fastscreen.process import child\n"
+        "child.END_SECONDS = 0.5\n"
         "tick = worker.Worker._tick\n"
         "async def odd(self):\n"
         f"    if os.path.exists('{folder}/now'):\n"
         f"        os.unlink('{folder}/now')\n"
-        "        asyncio.get_running_loop().remove_reader(self._seat.channel.fileno())\n"
-        "        self._seat.channel.close()\n"
+        "        asyncio.get_running_loop().remove_reader(self._args.channel.fileno())\n"
+        "        self._args.channel.close()\n"
         "    await tick(self)\n"
         "worker.Worker._tick = odd\n"
     )
@@ -204,7 +204,7 @@ def test_an_unexpected_exception_is_no_end(start: Start, alter: Alter, folder: P
     """One part of the loop fails at every turn: it is logged once, the rest works, and the CPU stays idle."""
     alter(
         "import os\n"
-        "from fastscreen import supervisor\n"
+        "from fastscreen.daemon import supervisor\n"
         "look = supervisor.Supervisor._look_after\n"
         "def odd(self, now):\n"
         f"    if os.path.exists('{folder}/now'): raise RuntimeError('injected')\n"
@@ -236,20 +236,21 @@ def test_an_unexpected_exception_is_no_end(start: Start, alter: Alter, folder: P
 
 FAILING: dict[str, Callable[[dict[str, object]], str]] = {
     "memory": lambda _: (
-        "import errno\nfrom fastscreen import channel\n"
+        "import errno\nfrom fastscreen.process import ipc\n"
         "def full(*_): raise OSError(errno.ENOSPC, 'No space left on device')\n"
-        "channel.os.memfd_create = full\n"
+        "ipc.os.memfd_create = full\n"
     ),
     "fork": lambda _: (
-        "import errno\nfrom fastscreen import reload\n"
+        "import errno\nfrom fastscreen.daemon import reload\n"
         "def none(*_): raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
-        "reload.tried = none\n"
+        "reload.run_in_child = none\n"
     ),
     "anything": lambda _: (
-        "from fastscreen import reload\ndef odd(*_): raise KeyError('injected')\nreload.with_what_is_fixed = odd\n"
+        "from fastscreen.daemon import reload\ndef odd(*_): raise KeyError('injected')\n"
+        "reload.with_what_is_fixed = odd\n"
     ),
     "setsockopt": lambda _: (
-        "import errno\nfrom fastscreen import reload\n"
+        "import errno\nfrom fastscreen.daemon import reload\n"
         "def odd(*_): raise OSError(errno.ENOPROTOOPT, 'Protocol not available')\n"
         "reload.choose_freely = odd\n"
     ),
@@ -261,7 +262,7 @@ def test_a_reload_that_raises(start: Start, alter: Alter, folder: Path, mta: Fak
     """The configuration before stays whole, what was opened is closed, and the next good reload ends the condition."""
     alter(
         "import os\n"
-        "from fastscreen import supervisor\n"
+        "from fastscreen.daemon import supervisor\n"
         "reload_, done = supervisor.Supervisor._reload, []\n"
         "def odd(self):\n"
         f"    if os.path.exists('{folder}/now'):\n"
@@ -333,7 +334,7 @@ def test_a_worker_that_dies_again_and_again_is_a_condition(
     start: Start, alter: Alter, folder: Path, mta: FakeMta
 ) -> None:
     """It ends when the worker has lived for a while."""
-    alter("from fastscreen import supervisor\nsupervisor.SHORT_LIFE_SECONDS = 4.0")
+    alter("from fastscreen.daemon import supervisor\nsupervisor.SHORT_LIFE_SECONDS = 4.0")
     screener = start(KNOWN, TWO, {"control": {"path": str(folder / "control")}})
     screener.may_lose_workers = True
     victim = screener.workers()[0]
@@ -349,8 +350,8 @@ def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, 
     """Mail goes on without it, and it is tried until it works."""
     alter(
         "import os\n"
-        "from fastscreen import supervisor\n"
-        "from fastscreen.starttls import process\n"
+        "from fastscreen.daemon import supervisor\n"
+        "from fastscreen.tls import process\n"
         "supervisor.SHORT_LIFE_SECONDS = 1.0\n"
         "prepared = process.prepared\n"
         "def failing(*arguments):\n"
@@ -406,7 +407,7 @@ def test_sigquit_stops_at_once(start: Start, mta: FakeMta) -> None:
     client = screener.connect("127.1.0.1")
     client.socket.recv(4)
     screener.signal(signal.SIGQUIT)
-    assert screener.wait(PATIENCE) == 0
+    assert screener.wait(TIMEOUT) == 0
     screener.line("daemon stopped")
 
 
@@ -479,19 +480,21 @@ def test_a_kernel_without_ipv6_and_no_other_address(folder: Path, alter: Alter) 
 # ---- Ctrl-C
 
 
-@pytest.mark.parametrize("moment", ["fastscreen.cli", "fastscreen.supervisor", "fastscreen.hub.process", "exit"])
+@pytest.mark.parametrize(
+    "moment", ["fastscreen.cli", "fastscreen.daemon.supervisor", "fastscreen.control.server", "exit"]
+)
 def test_ctrl_c_at_any_moment(tmp_path: Path, moment: str) -> None:
     """While this module is imported, or when all is over: no word, and an end that a shell shows as 130."""
     interrupt = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     program = tmp_path / "program"
     program.write_text(
-        f"import sys, atexit\nimport fastscreen.entry\n"
+        f"import sys, atexit\nimport fastscreen.__main__\n"
         f"class Finder:\n"
         f"    def find_spec(self, name, path, target=None):\n"
         f"        if name == {moment!r}:\n"
         f"            {interrupt}\n"
         f"sys.meta_path.insert(0, Finder())\n"
-        f"code = fastscreen.entry.main()\n" + (f"{interrupt}\n" if moment == "exit" else "") + "sys.exit(code)\n"
+        f"code = fastscreen.__main__.main()\n" + (f"{interrupt}\n" if moment == "exit" else "") + "sys.exit(code)\n"
     )
     words = ["--help"] if moment == "exit" else ["run", "-c", str(tmp_path / "missing")]
     command = [sys.executable, str(program), *(["status", "--socket", "/nonexistent"] if moment == "exit" else words)]
@@ -506,7 +509,7 @@ def test_ctrl_c_where_nothing_can_be_raised(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text(
         "import os, signal, sys, time\n"
-        "import fastscreen.entry\n"
+        "import fastscreen.__main__\n"
         "from fastscreen import cli\n"
         "class Odd:\n"
         "    def __del__(self):\n"
@@ -521,7 +524,7 @@ def test_ctrl_c_where_nothing_can_be_raised(tmp_path: Path) -> None:
         "        return 130\n"
         "    return 0\n"
         "cli.main = command\n"
-        "sys.exit(fastscreen.entry.main())\n"
+        "sys.exit(fastscreen.__main__.main())\n"
     )
     ended = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (130, "")
@@ -535,7 +538,7 @@ def test_ctrl_c_twice_leaves_no_folder_of_the_demo(folder: Path) -> None:
         try:
             wait_until(lambda: any(folder.iterdir()), "its folder")
             demo.send_signal(signal.SIGINT)
-            end = time.monotonic() + PATIENCE
+            end = time.monotonic() + TIMEOUT
             while demo.poll() is None and time.monotonic() < end:
                 demo.send_signal(signal.SIGINT)
                 time.sleep(0.05)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fastscreen.cache import pack_stamps
+from fastscreen.cache.writer import pack_stamps
 from fastscreen.core import read_record
-from fastscreen.listhealth import table
-from fastscreen.listhealth.table import HealthTable, State
+from fastscreen.dns.health import state
+from fastscreen.dns.health.state import HealthTable, State
 from robust.conftest import Start
 from robust.fakedns import Answer, FakeDns, Question, listed, not_listed, silent
 from robust.fakemta import GREETING as FROM_MTA
@@ -35,7 +35,7 @@ def of_127_2(question: Question) -> list[Answer]:
 
 @pytest.fixture
 def health() -> HealthTable:
-    return HealthTable(memoryview(mmap.mmap(-1, table.SIZE)))
+    return HealthTable(memoryview(mmap.mmap(-1, state.SIZE)))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 from peers import certificate
 
-from robust.harness import PATIENCE, USER, Client
+from robust.harness import TIMEOUT, USER, Client
 
 
 def certificates(folder: Path, name: str = "mx") -> list[str]:
@@ -38,6 +38,6 @@ def begin(client: Client) -> None:
 def secure(client: Client, **settings: Any) -> ssl.SSLSocket:
     """Make the handshake; from now on the client talks TLS."""
     wrapped = context(**settings).wrap_socket(client.socket, server_hostname="mx.example.test")
-    wrapped.settimeout(PATIENCE)
+    wrapped.settimeout(TIMEOUT)
     client.socket = wrapped
     return wrapped

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 BALANCER = "127.36.0.9"
 THREADS = 12
-PATIENCE = 8.0  # s: a bound on hanging
+TIMEOUT = 8.0  # s: a bound on hanging
 
 
 class Left(Exception):
@@ -36,7 +36,7 @@ class Client:
     def __init__(self, where: tuple[str, int], dice: random.Random, known: bool) -> None:
         self.dice = dice
         self.socket = socket.socket()
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT)
         self.socket.bind((BALANCER, 0))
         self.socket.connect(where)
         address = bytes((127, 37 if known else 36, 10 + dice.randrange(100), 1 + dice.randrange(250)))

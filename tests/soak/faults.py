@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from soak.world import World
 
-Holding = Callable[[World], AbstractAsyncContextManager[str]]
+Resources = Callable[[World], AbstractAsyncContextManager[str]]
 
 
 class Fault(Struct, frozen=True):
@@ -20,7 +20,7 @@ class Fault(Struct, frozen=True):
 
     name: str
     row: str
-    holding: Holding
+    holding: Resources
     least: float
     most: float
     grace: float = 15.0

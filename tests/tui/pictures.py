@@ -6,9 +6,9 @@ import asyncio
 import sys
 from pathlib import Path
 
-from fastscreen.client import ask
+from fastscreen.control.client import ask
 from fastscreen.demo import cast
-from fastscreen.demo.stage import Stage
+from fastscreen.demo.stage import Processes
 from fastscreen.tui.app import Viewer
 from fastscreen.tui.palette import FASTSCREEN
 from fastscreen.tui.picture import standalone
@@ -20,7 +20,7 @@ TALL = (100, 38)  # a whole story
 HISTORY = 95  # s: until the chart is full
 
 
-async def take(stage: Stage, folder: Path) -> None:
+async def take(stage: Processes, folder: Path) -> None:
     """Look at the demo for a while, then take the pictures."""
     app = Viewer([stage.control])
 
@@ -43,7 +43,7 @@ async def take(stage: Stage, folder: Path) -> None:
         picture("story")
 
 
-def refused(stage: Stage) -> str:
+def refused(stage: Processes) -> str:
     """A client on several lists that came once, and is gone."""
     told = [ask(stage.control, "story", address=cast.LISTED.address(number)) for number in range(100)]
     once = [story for story in told if [event["kind"] for event in story["events"]].count("disconnect") == 1]
@@ -51,5 +51,5 @@ def refused(stage: Stage) -> str:
 
 
 if __name__ == "__main__":
-    with Stage() as made:
+    with Processes() as made:
         asyncio.run(take(made, Path(sys.argv[1])))

@@ -12,12 +12,12 @@ from typing import Any
 from textual._context import visible_screen_stack
 from textual.pilot import Pilot
 
-from fastscreen.answers import Status, record
+from fastscreen.control.messages import Status, record
 from fastscreen.tui.app import Viewer
 from tui.hub import Hub
 from tui.world import World
 
-PATIENCE = 20.0  # s; only a test that fails waits so long
+TIMEOUT = 20.0  # s; only a test that fails waits so long
 
 
 def driven(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -42,7 +42,7 @@ def text(app: Viewer) -> str:
 
 async def until(pilot: Pilot[None], condition: Callable[[], object]) -> None:
     """Wait for something that is on its way."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await pilot.pause(0.01)
     await pilot.pause()

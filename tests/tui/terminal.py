@@ -13,7 +13,7 @@ from typing import Self
 
 from peers import needs
 
-PATIENCE = 60.0  # s: a bound on hanging, not on speed
+TIMEOUT = 60.0  # s: a bound on hanging, not on speed
 
 # The terminal's settings before and after; then the pane stays, to be looked at.
 _SHELL = """
@@ -77,10 +77,10 @@ class Terminal:
 
     def until(self, found: Callable[[list[str]], object], what: str) -> list[str]:
         """Wait until what is seen is as it should be; return that. AssertionError: it never was."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + TIMEOUT
         while not found(rows := self.rows()):
             if time.monotonic() > end:
-                raise AssertionError(f"after {PATIENCE:g} s still no {what} in:\n" + "\n".join(rows))
+                raise AssertionError(f"after {TIMEOUT:g} s still no {what} in:\n" + "\n".join(rows))
             time.sleep(0.05)
         return rows
 

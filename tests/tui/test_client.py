@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen import client
-from fastscreen.client import Client, ControlError, Forbidden, Malformed, Refused, Unreachable, ask
+from fastscreen.control import client
+from fastscreen.control.client import Client, ControlError, Forbidden, Malformed, Refused, Unreachable, ask
 from tui.hub import Hub
 from tui.pilot import driven
 from tui.world import World
@@ -97,7 +97,7 @@ async def test_events(tmp_path: Path) -> None:
 @driven
 async def test_slow_reader_is_told_what_it_lost(tmp_path: Path) -> None:
     batch = frame({"id": 1, "events": [1, 2, 3], "lost": 1})
-    answers = frame({"id": 1, "ok": {}}) + (client.MOST_BATCHES + 2) * batch + frame({"id": 1, "events": [], "lost": 0})
+    answers = frame({"id": 1, "ok": {}}) + (client.MAX_BATCHES + 2) * batch + frame({"id": 1, "events": [], "lost": 0})
     async with peer(tmp_path / "control", frame(HELLO), lambda _: answers):
         control = await Client.connect(str(tmp_path / "control"))
         events = await control.subscribe()
@@ -108,7 +108,7 @@ async def test_slow_reader_is_told_what_it_lost(tmp_path: Path) -> None:
         with pytest.raises(Unreachable, match="has closed the connection"):
             async for _, lost in events:
                 rest.append(lost)
-        assert rest == [1] * (client.MOST_BATCHES - 2) + [0]
+        assert rest == [1] * (client.MAX_BATCHES - 2) + [0]
 
 
 @driven

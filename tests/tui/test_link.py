@@ -72,7 +72,7 @@ async def test_not_fastscreen(tmp_path: Path) -> None:
 @driven
 async def test_a_hub_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastscreen.client.PATIENCE", 0.2)
+        patch.setattr("fastscreen.control.client.TIMEOUT", 0.2)
         async with front_door(tmp_path) as (app, pilot, hub):
             hub.silent.add("status")
             await seen(pilot, "no answer within")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.access import AccessList, Ask, Networks, Word, load_access
 from fastscreen.config import ConfigError, load
+from fastscreen.screening.access_list import AccessList, Ask, Networks, Word, load_access
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fastscreen.allowlist import dns as asking
 from fastscreen.allowlist.dns import Dns, nameservers_of
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.config import load
-from fastscreen.resolver import Nameserver
+from fastscreen.dns.resolver import Nameserver
 
 MX, TXT = 15, 16
 

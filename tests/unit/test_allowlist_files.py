@@ -13,10 +13,10 @@ from peers import needs
 
 from fastscreen.allowlist import state, table
 from fastscreen.allowlist.lists import begin, is_refreshed, lists_of
-from fastscreen.allowlist.providers import Source
-from fastscreen.allowlist.replace import replace_file, sole_writer
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.atomicfile import replace_file, sole_writer
 from fastscreen.config import Config, load
+from fastscreen.config.providers import Source
 from fastscreen.tables import open_table
 
 SOURCES = [

@@ -4,15 +4,7 @@ import ipaddress
 
 import pytest
 
-from fastscreen.allowlist.networks import (
-    Covered,
-    aggregated,
-    extent,
-    objection,
-    of_version,
-    parsed,
-    too_much,
-)
+from fastscreen.allowlist.networks import Covered, aggregated, extent, objection, of_version, parsed, too_much
 
 
 @pytest.mark.parametrize(

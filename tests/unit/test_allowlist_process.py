@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastscreen import conditions
 from fastscreen.allowlist import process
 from fastscreen.allowlist.process import End
-from fastscreen.conditions import Conditions, Kind
 from fastscreen.config import default
+from fastscreen.process import conditions
+from fastscreen.process.conditions import Conditions, Kind
 
 
 class Refresh:

@@ -10,10 +10,10 @@ import pytest
 from fastscreen.allowlist import flatten, refresh, turns, wording
 from fastscreen.allowlist.lists import List, Renewal
 from fastscreen.allowlist.networks import aggregated
-from fastscreen.allowlist.providers import Source
 from fastscreen.allowlist.refresh import Change
 from fastscreen.allowlist.spf import SpfError
 from fastscreen.allowlist.state import Entry, State
+from fastscreen.config.providers import Source
 
 NOW = 1_800_000_000.0
 
@@ -69,7 +69,7 @@ def error(answers: Answers) -> str:
 
 
 def test_a_record_of_too_many_networks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flatten, "NETWORKS_MOST", 100)
+    monkeypatch.setattr(flatten, "MAX_NETWORKS", 100)
     hundred = " ".join(f"ip4:8.8.{each}.0/24" for each in range(100))
     assert flat(Answers({"a.example": f"v=spf1 {hundred} -all"}))
     many = f"v=spf1 {hundred} include:b.example -all"
@@ -79,7 +79,7 @@ def test_a_record_of_too_many_networks_is_refused(monkeypatch: pytest.MonkeyPatc
 
 def test_holes_cannot_make_networks_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hole in an IPv6 network costs up to 128 networks."""
-    monkeypatch.setattr(flatten, "NETWORKS_MOST", 100)
+    monkeypatch.setattr(flatten, "MAX_NETWORKS", 100)
     record = "v=spf1 -ip6:2a00::1 -ip6:2a00:8000::1 ip6:2a00::/19 -all"
     assert error(Answers({"a.example": record})) == "permerror: a.example: more than 100 networks"
 

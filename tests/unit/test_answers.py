@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fastscreen import answers
-from fastscreen.client import Malformed
+from fastscreen.control import messages
+from fastscreen.control.client import Malformed
 
 
 def test_record_says_what_is_wrong() -> None:
     with pytest.raises(Malformed, match=r"not fastscreen's protocol: .*`int`"):
-        answers.record(answers.Sessions, {"total": "many"})
-    assert answers.record(answers.Sessions, {"total": 3, "later": [1]}).total == 3
+        messages.record(messages.Sessions, {"total": "many"})
+    assert messages.record(messages.Sessions, {"total": 3, "later": [1]}).total == 3

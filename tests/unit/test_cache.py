@@ -17,8 +17,8 @@ import pytest
 from cachefixture import CLIENT, CLIENT6, DAY, NOW, WEEK, Fixture, stamps
 from peers import needs
 
-from fastscreen import cachefile
-from fastscreen.cache import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
+from fastscreen.cache import lmdb_file
+from fastscreen.cache.writer import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_the_thread_writes_and_its_lines_come_through_wake(tmp_path: Path) -> No
 
 _STORE = """
 import sys
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call())
 cache.open()
 cache.store(bytes.fromhex(sys.argv[2]), (int(sys.argv[3]), 1, 1, 1, 1))
@@ -125,7 +125,7 @@ cache.close()
 # Writes on and on; says the number of each record that is committed.
 _WRITE_ON = """
 import sys
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
 cache.open()
 number = 0
@@ -297,7 +297,7 @@ def test_a_folder_or_a_fifo_in_the_files_place_is_left_alone(tmp_path: Path) -> 
 
 _AS_NOBODY = """
 import os, sys
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call())
@@ -391,7 +391,7 @@ def test_another_process_that_grew_the_map_is_followed(fixture: Fixture) -> None
 
 _GROW = """
 import sys
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 24)
 cache.open()
 for number in range(60_000):
@@ -514,12 +514,12 @@ def test_what_ends_the_process_that_looks_the_file_over(
 ) -> None:
     """A crash is the file's fault. That somebody stops the whole service is not, and must not cost the cache."""
     path = tmp_path / "cache"
-    cachefile.open_file(path, 1 << 20, time.time, print).close()
+    lmdb_file.open_file(path, 1 << 20, time.time, print).close()
     reader = tmp_path / "reader"
     reader.write_text(f"#!/bin/sh\nkill -{number} $$\n")
     reader.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(reader))
     said: list[str] = []
-    cachefile.open_file(path, 1 << 20, time.time, said.append).close()
+    lmdb_file.open_file(path, 1 << 20, time.time, said.append).close()
     assert len(said) == damaged
     assert bool(list(tmp_path.glob("cache.damaged-*"))) == damaged

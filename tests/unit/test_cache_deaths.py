@@ -9,12 +9,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen import config, forks
-from fastscreen.cachecheck import Inode, inode_of
-from fastscreen.channel import Ready, Report
-from fastscreen.forks import Steps
-from fastscreen.holdings import Holdings
-from fastscreen.supervisor import Supervisor
+from fastscreen import config
+from fastscreen.cache.file_check import Inode, inode_of
+from fastscreen.daemon import spawn
+from fastscreen.daemon.resources import Resources
+from fastscreen.daemon.spawn import Steps
+from fastscreen.daemon.supervisor import Supervisor
+from fastscreen.process.ipc import Ready, Report
 
 
 class Child:
@@ -33,7 +34,9 @@ class Child:
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def tried(self, held: Holdings, work: Callable[[socket.socket], int], seconds: float) -> Steps[Report | None]:
+    def run_in_child(
+        self, resources: Resources, work: Callable[[socket.socket], int], _: float
+    ) -> Steps[Report | None]:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             yield
@@ -69,9 +72,9 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
     made = Deaths(path)
-    monkeypatch.setattr(made.supervisor._held, "warn", made.said.append)
-    monkeypatch.setattr(made.supervisor._held, "target", made.child, raising=False)
-    monkeypatch.setattr(forks, "tried", made.child.tried)
+    monkeypatch.setattr(made.supervisor._resources, "warn", made.said.append)
+    monkeypatch.setattr(made.supervisor._resources, "target", made.child, raising=False)
+    monkeypatch.setattr(spawn, "run_in_child", made.child.run_in_child)
     return made
 
 

@@ -18,11 +18,11 @@ import lmdb
 import pytest
 from cachefixture import CLIENT, NOW, Fixture, stamps
 
-from fastscreen import cachefile, cachemark
-from fastscreen.cache import Cache
-from fastscreen.cachecheck import Inode, inode_of, lock_path
-from fastscreen.conditions import Kind
-from fastscreen.hub.store import Store, StoreError
+from fastscreen.cache import lmdb_file, use_mark
+from fastscreen.cache.file_check import Inode, inode_of, lock_path
+from fastscreen.cache.writer import Cache
+from fastscreen.control.cache_store import Store, StoreError
+from fastscreen.process.conditions import Kind
 
 OTHER = bytes([192, 0, 2, 2])
 
@@ -188,9 +188,9 @@ def test_attempts_follow_each_other_soon_at_first_and_never_late(
 
     def refuse(*arguments: object, **named: object) -> None:
         turns.append(turn)
-        raise cachefile.UnusableError("no memory")
+        raise lmdb_file.UnusableError("no memory")
 
-    monkeypatch.setattr(cachefile, "open_file", refuse)
+    monkeypatch.setattr(lmdb_file, "open_file", refuse)
     while turn < 60:
         turn += 1
         cache.turn()
@@ -200,7 +200,7 @@ def test_attempts_follow_each_other_soon_at_first_and_never_late(
 
 
 def test_what_is_kept_in_memory_is_bounded(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscreen.cache._UNWRITTEN_MAX", 100)
+    monkeypatch.setattr("fastscreen.cache.writer._UNWRITTEN_MAX", 100)
     cache = opened(fixture)
     fixture.path.unlink()
     fixture.path.mkdir()
@@ -229,11 +229,11 @@ def test_the_file_that_another_process_made_is_not_moved_aside_for_the_damage_in
     fixture.path.rename(fixture.path.with_name("old"))
     opened(fixture).close()  # as another worker does that was faster
     said: list[str] = []
-    cachefile.open_file(fixture.path, 1 << 20, time.time, said.append, damaged=(old, "overwritten")).close()
+    lmdb_file.open_file(fixture.path, 1 << 20, time.time, said.append, damaged=(old, "overwritten")).close()
     assert fixture.aside() == []
     assert said == []
     new = inode_of(fixture.path.stat())
-    cachefile.open_file(fixture.path, 1 << 20, time.time, said.append, damaged=(new, "overwritten")).close()
+    lmdb_file.open_file(fixture.path, 1 << 20, time.time, said.append, damaged=(new, "overwritten")).close()
     assert len(fixture.aside()) == len(said) == 1
 
 
@@ -244,9 +244,9 @@ def test_only_the_file_that_was_meant_is_moved_aside(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"two")
     other.rename(path)
-    assert cachefile.move_aside(path, killed) is None
+    assert lmdb_file.move_aside(path, killed) is None
     assert path.read_bytes() == b"two"
-    aside = cachefile.move_aside(path, inode_of(path.stat()))
+    aside = lmdb_file.move_aside(path, inode_of(path.stat()))
     assert aside is not None
     assert aside.read_bytes() == b"two"
 
@@ -260,25 +260,25 @@ def test_files_that_are_moved_aside_again_and_again_do_not_fill_the_disk(fixture
 
 
 def test_the_mark_names_the_file_that_is_in_use(fixture: Fixture) -> None:
-    mark = memoryview(bytearray(b"\xff" * cachemark.SIZE))
-    cachemark.clear(mark)
-    assert cachemark.file_in_use(mark) is None
+    mark = memoryview(bytearray(b"\xff" * use_mark.SIZE))
+    use_mark.clear(mark)
+    assert use_mark.file_in_use(mark) is None
     seen: list[Inode | None] = []
 
     def look(text: object) -> None:
-        seen.append(cachemark.file_in_use(mark))
+        seen.append(use_mark.file_in_use(mark))
 
     cache = Cache(fixture.path, warn=look, log=look, wake=lambda call: None, mark=mark)
     cache.open()
-    assert cachemark.file_in_use(mark) is None
-    mark[cachemark.WRITER] = 1
-    assert cachemark.file_in_use(mark) == inode_of(fixture.path.stat())
+    assert use_mark.file_in_use(mark) is None
+    mark[use_mark.WRITER] = 1
+    assert use_mark.file_in_use(mark) == inode_of(fixture.path.stat())
     # A look-up leaves its mark while it reads, and no longer.
     cache._environment = Broken(cache._environment, "begin", ZeroDivisionError("killed there"))
-    mark[cachemark.WRITER] = 0
+    mark[use_mark.WRITER] = 0
     with pytest.raises(ZeroDivisionError):
         cache.lookup(CLIENT)
-    assert cachemark.file_in_use(mark) == inode_of(fixture.path.stat())
+    assert use_mark.file_in_use(mark) == inode_of(fixture.path.stat())
 
 
 def test_a_lost_lock_file_is_made_again_when_no_other_process_writes_under_the_old_one(fixture: Fixture) -> None:
@@ -333,9 +333,9 @@ def test_a_locked_folder_does_not_hold_up_the_start(fixture: Fixture, monkeypatc
 
     def refuse(*arguments: object, lock_seconds: float, **named: object) -> None:
         waited.append(lock_seconds)
-        raise cachefile.UnusableError("another process holds the lock on its folder")
+        raise lmdb_file.UnusableError("another process holds the lock on its folder")
 
-    monkeypatch.setattr(cachefile, "open_file", refuse)
+    monkeypatch.setattr(lmdb_file, "open_file", refuse)
     fixture.cache()
     assert waited == [3.0]
 
@@ -391,12 +391,12 @@ def test_only_sound_files_are_opened_by_the_hub(fixture: Fixture) -> None:
 
 def test_a_child_that_looks_the_file_over_says_no_more_than_its_parent(fixture: Fixture) -> None:
     opened(fixture).close()
-    file = cachefile.open_file(fixture.path, 1 << 20, time.time, print)
+    file = lmdb_file.open_file(fixture.path, 1 << 20, time.time, print)
     try:
         # Not in this process: closing the file would drop LMDB's lock on it.
         overwriting = "import sys; open(sys.argv[1], 'r+b').write(bytes(16))"
         subprocess.run([sys.executable, "-c", overwriting, str(lock_path(fixture.path))], check=True, timeout=60)
-        command = [sys.executable, "-m", "fastscreen.cachefile", str(fixture.path), str(1 << 20)]
+        command = [sys.executable, "-m", "fastscreen.cache.lmdb_file", str(fixture.path), str(1 << 20)]
         child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     finally:
         file.close()

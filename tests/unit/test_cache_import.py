@@ -17,8 +17,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from fastscreen.cache import Cache, merged
-from fastscreen.cachemerge import SETTLED_SECONDS, Merged, merge
+from fastscreen.cache.merge import SETTLED_SECONDS, Merged, merge
+from fastscreen.cache.writer import Cache, merged
 from fastscreen.cli import main
 from fastscreen.config.model import Prefix
 from fastscreen.postfix import cachedump

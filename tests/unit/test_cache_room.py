@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cachefixture import NOW, Fixture, stamps
 
-from fastscreen.cache import Cache
-from fastscreen.conditions import Kind
+from fastscreen.cache.writer import Cache
+from fastscreen.process.conditions import Kind
 
 SMALL = 1 << 20
 

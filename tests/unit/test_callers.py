@@ -1,6 +1,6 @@
 """Who gets a place at the control socket, who makes room, and how much all callers may hold."""
 
-from fastscreen.hub.callers import BUSY_SECONDS, CALLERS_MAX, HELD_MAX, QUIET_SECONDS, RESERVED, USER_MAX, Callers
+from fastscreen.control.callers import BUSY_SECONDS, CALLERS_MAX, HELD_MAX, QUIET_SECONDS, RESERVED, USER_MAX, Callers
 
 NOW = 1000.0
 ROOT, OWN, MEMBER, OTHER = 0, 990, 1001, 1002

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen import channel, descriptors
-from fastscreen.channel import Failed, MalformedError, Ready, Stop
 from fastscreen.config import default
+from fastscreen.process import fd_passing, ipc
+from fastscreen.process.ipc import Failed, MalformedError, Ready, Stop
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = channel.pair()
+    ours, theirs = ipc.pair()
     with ours, theirs:
         yield ours, theirs
 
@@ -28,13 +28,13 @@ def opened() -> int:
 def test_reports(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
     with pytest.raises(BlockingIOError):
-        channel.receive_report(ours)
-    channel.send(theirs, Ready())
-    channel.send(theirs, Failed("x" * 1000, 2))
-    assert channel.receive_report(ours) == Ready()
-    assert channel.receive_report(ours) == Failed("x" * 1000, 2)
+        ipc.receive_report(ours)
+    ipc.send(theirs, Ready())
+    ipc.send(theirs, Failed("x" * 1000, 2))
+    assert ipc.receive_report(ours) == Ready()
+    assert ipc.receive_report(ours) == Failed("x" * 1000, 2)
     theirs.close()
-    assert channel.receive_report(ours) is None
+    assert ipc.receive_report(ours) is None
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_packets_that_are_no_reports(ends: tuple[socket.socket, socket.socket], 
     ours, theirs = ends
     theirs.send(packet)
     with pytest.raises(MalformedError):
-        channel.receive_report(ours)
-    channel.send(theirs, Ready())
-    assert channel.receive_report(ours) == Ready()
+        ipc.receive_report(ours)
+    ipc.send(theirs, Ready())
+    assert ipc.receive_report(ours) == Ready()
 
 
 @pytest.mark.parametrize("count", [1, 3, 16, 17, 250])
@@ -63,9 +63,9 @@ def test_descriptors_that_no_report_has(ends: tuple[socket.socket, socket.socket
     """However many they are, none stays open."""
     ours, theirs = ends
     before = opened()
-    descriptors.send(theirs, msgspec.msgpack.encode(Ready()), [0] * count)
+    fd_passing.send(theirs, msgspec.msgpack.encode(Ready()), [0] * count)
     with pytest.raises(MalformedError, match="descriptors"):
-        channel.receive_report(ours)
+        ipc.receive_report(ours)
     assert opened() == before
 
 
@@ -74,23 +74,23 @@ def test_a_full_channel(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, _ = ends
     with pytest.raises(BlockingIOError):
         for _ in range(100_000):
-            channel.send(ours, Stop(), [0])
+            ipc.send(ours, Stop(), [0])
 
 
 def test_received_descriptors_end_with_exec(ends: tuple[socket.socket, socket.socket]) -> None:
     ours, theirs = ends
-    channel.send_reload(ours, default(), {})
-    order, found = channel.receive_order(theirs)
-    assert isinstance(order, channel.Reload)
+    ipc.send_reload(ours, default(), {})
+    order, found = ipc.receive_order(theirs)
+    assert isinstance(order, ipc.Reload)
     assert [os.get_inheritable(one) for one in found] == [False]
-    assert channel.read_settings(found[0]) == (default(), ())
+    assert ipc.read_settings(found[0]) == (default(), ())
 
 
 def test_several_read_the_same_settings(ends: tuple[socket.socket, socket.socket]) -> None:
     """From one file, whose position they share."""
-    memory = channel.settings_memory(default(), ())
+    memory = ipc.settings_memory(default(), ())
     os.lseek(memory, 10, os.SEEK_SET)
-    assert channel.read_settings(os.dup(memory)) == (default(), ())
+    assert ipc.read_settings(os.dup(memory)) == (default(), ())
     assert os.lseek(memory, 0, os.SEEK_CUR) == 10
     os.close(memory)
 
@@ -99,16 +99,16 @@ def test_an_order_of_a_newer_program(ends: tuple[socket.socket, socket.socket]) 
     """After a restart the former workers get the new program's orders: what they do not know is ignored."""
     ours, theirs = ends
     ours.send(msgspec.msgpack.encode({"type": "stop", "successor": True, "new": 1}))
-    assert channel.receive_order(theirs)[0] == Stop(successor=True)
+    assert ipc.receive_order(theirs)[0] == Stop(successor=True)
     ours.send(msgspec.msgpack.encode({"type": "stop"}))
-    assert channel.receive_order(theirs)[0] == Stop()
+    assert ipc.receive_order(theirs)[0] == Stop()
 
 
 @pytest.mark.parametrize("packet", [b"\xc1", b"", msgspec.msgpack.encode(1), msgspec.msgpack.encode(Stop())])
 def test_descriptors_of_what_takes_none_are_closed(ends: tuple[socket.socket, socket.socket], packet: bytes) -> None:
     ours, theirs = ends
     before = opened()
-    descriptors.send(ours, packet, [0, 0, 0])
+    fd_passing.send(ours, packet, [0, 0, 0])
     with contextlib.suppress(msgspec.MsgspecError):
-        assert channel.receive_order(theirs)[1] == []
+        assert ipc.receive_order(theirs)[1] == []
     assert opened() == before

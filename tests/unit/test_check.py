@@ -19,7 +19,7 @@ import pytest
 
 from fastscreen import __version__
 from fastscreen.cli import main
-from fastscreen.probe import ProbeError, try_pass
+from fastscreen.cli.check_mta import ProbeError, try_pass
 
 MTA_GREETING = b"220-mx.test one moment\r\n220 mx.test ESMTP\r\n"
 
@@ -28,7 +28,7 @@ MTA_GREETING = b"220-mx.test one moment\r\n220 mx.test ESMTP\r\n"
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing here makes this process another user: there is no way back."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
-    monkeypatch.setattr("fastscreen.cli.checkaccess._bridges", list)
+    monkeypatch.setattr("fastscreen.cli.check_access._bridges", list)
 
 
 class Mta:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.cli import checkaccess
-from fastscreen.cli.checkaccess import Bridge, Found, checked_access
+from fastscreen.cli import check_access
+from fastscreen.cli.check_access import Bridge, Found, checked_access
 from fastscreen.config import load
 
 
@@ -77,14 +77,14 @@ def test_the_default_route_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     table = tmp_path / "route"
     gateway = int.from_bytes(socket.inet_aton("172.18.0.1"), "little" if sys.byteorder == "little" else "big")
     table.write_text(f"Iface Destination Gateway\neth0 00000000 {gateway:08X} 0003\neth0 000012AC 00000000 0001\n")
-    monkeypatch.setattr(checkaccess, "Path", lambda name: table if name == "/proc/net/route" else Path(name))
-    assert checkaccess._gateways() == ["172.18.0.1"]
+    monkeypatch.setattr(check_access, "Path", lambda name: table if name == "/proc/net/route" else Path(name))
+    assert check_access._gateways() == ["172.18.0.1"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_bridges_are_found_in_a_namespace() -> None:
     """A real one, in a network of its own."""
-    program = "from fastscreen.cli import checkaccess; print([(b.address, b.what) for b in checkaccess._bridges()])"
+    program = "from fastscreen.cli import check_access; print([(b.address, b.what) for b in check_access._bridges()])"
     script = (
         "mount -t sysfs none /sys && ip link add br-test type bridge && ip address add 10.9.8.1/24 dev br-test && "
         f"{sys.executable} -c '{program}'"

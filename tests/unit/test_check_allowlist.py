@@ -12,7 +12,7 @@ import pytest
 from peers import needs
 
 from fastscreen.cli import main
-from fastscreen.cli.checkallowlist import checked_allowlists
+from fastscreen.cli.check_allowlist import checked_allowlists
 from fastscreen.config import load
 
 

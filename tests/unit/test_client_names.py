@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastscreen.hub.clientnames import AT_A_TIME, KNOWN_SECONDS, REMEMBERED, UNKNOWN_SECONDS, ClientNames
-from fastscreen.hub.reverse import is_hostname
+from fastscreen.control.client_names import AT_A_TIME, KNOWN_SECONDS, REMEMBERED, UNKNOWN_SECONDS, ClientNames
+from fastscreen.control.ptr import is_hostname
 
 
 @pytest.mark.parametrize("name", ["mx.example.test", "localhost", "a_b.Example-1.x", "1.2.3.4.in-addr.arpa", "x" * 63])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.commands import CommandFilter, ForbiddenCommands
+from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
 from fastscreen.tables import TableError
 
 DEFAULT = ("CONNECT", "GET", "POST", "regexp:{{/^[^A-Z]/ Bogus}}")

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fastscreen.conditions import SIZE, TEXT_MAX, Condition, Conditions, Kind
+from fastscreen.process.conditions import SIZE, TEXT_MAX, Condition, Conditions, Kind
 
 
 class Clock:

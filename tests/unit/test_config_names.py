@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen.config import Config, document, load
+from fastscreen.config import Config, load
+from fastscreen.config.keys import KEYS, TABLES
 from fastscreen.config.load import default_value
-from fastscreen.config.names import KEYS, TABLES
+from tools import config_docs
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,14 +81,14 @@ def test_docs_hold_every_key_and_default() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("docs/configuration.md", document.page()), ("contrib/fastscreen.toml", document.example())],
+    [("docs/configuration.md", config_docs.page()), ("contrib/fastscreen.toml", config_docs.example())],
 )
 def test_generated_files_are_up_to_date(name: str, text: str) -> None:
-    assert (ROOT / name).read_text() == text, "run: python -m fastscreen.config.document"
+    assert (ROOT / name).read_text() == text, "run: python -m tools.config_docs"
 
 
 def test_the_first_try_of_the_docs_loads(tmp_path: Path) -> None:
-    example = re.search(r"```toml\n(.+?)```", document.INTRODUCTION, re.DOTALL)
+    example = re.search(r"```toml\n(.+?)```", config_docs.INTRODUCTION, re.DOTALL)
     assert example
     (tmp_path / "fastscreen.toml").write_text(example[1])
     assert load(tmp_path / "fastscreen.toml").user == "postfix"
@@ -97,3 +98,12 @@ def test_no_parameter_of_postscreen_is_forgotten() -> None:
     """Reference 1.2, without what later issues bring (TLS, PROXY, MX policy) and what has no meaning here."""
     names = {name for key in KEYS for name in key.parameters}
     assert {f"postscreen_{name}" for name in PARAMETERS.split()} <= names
+
+
+@pytest.mark.parametrize("text", [*TABLES.values(), *(key.about for key in KEYS)])
+def test_a_description_is_whole_sentences(text: str) -> None:
+    """STYLE: each can be read alone, and a special value is a sentence."""
+    assert re.fullmatch(r"[A-Z`].+\.", text)
+    assert "\n" not in text
+    assert not re.match(r"And |The same|As ", text)
+    assert not re.search(r"[;:] (empty|`?\d+`?|left out|false|true):|left out|allowed:|any case", text)

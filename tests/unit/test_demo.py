@@ -14,10 +14,11 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.cli import main
 from fastscreen.demo import cast, crowd, lists, names, nameserver, settings, stage, summary
 from fastscreen.demo.clients import BEHAVIOURS
+from fastscreen.screening import policy
 
 
 def test_its_configuration_is_one_and_what_it_names_opens_without_a_warning(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_a_long_place_for_temporary_files_is_not_used(tmp_path: Path, monkeypatc
         name = "/" + "x" * (length - 1)
         monkeypatch.setattr("tempfile.gettempdir", lambda name=name: name)
         assert stage.place() == (expected or name)
-    deepest = f"{'x' * stage.PLACE_MOST}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
+    deepest = f"{'x' * stage.MAX_PLACE}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
     assert len(deepest) < 108
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fastscreen.config import load
-from fastscreen.ehlo import Ehlo, Keyword, keyword_words, parse_keywords
+from fastscreen.mta.ehlo_keywords import Keyword, keyword_words, parse_keywords
+from fastscreen.screening.ehlo_reply import Ehlo
 
 
 def ehlo(folder: Path, text: str = "") -> Ehlo:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen.escape import MOST_TEXT, cleaned, escaped, printable
+from fastscreen.escaping import MAX_TEXT, cleaned, escape_bytes, printable
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=40) | st.text(max_size=40)
 
@@ -22,7 +22,7 @@ def texts(value: Any) -> list[str]:
 
 
 def test_c_escapes_as_in_the_log() -> None:
-    assert escaped(b'EHLO \x1b]0;x\x07 \\ "\x00\x7f\xc3\xa9\r\n\t\b\v\f') == (
+    assert escape_bytes(b'EHLO \x1b]0;x\x07 \\ "\x00\x7f\xc3\xa9\r\n\t\b\v\f') == (
         r'EHLO \033]0;x\a \\ "\000\177\303\251\r\n\t\b\v\f'
     )
 
@@ -34,8 +34,8 @@ def test_text_of_the_daemons_own() -> None:
 
 
 def test_bounds() -> None:
-    assert escaped(b"x" * 2000) == "x" * MOST_TEXT + "..."
-    assert printable("x" * 2000) == "x" * MOST_TEXT + "..."
+    assert escape_bytes(b"x" * 2000) == "x" * MAX_TEXT + "..."
+    assert printable("x" * 2000) == "x" * MAX_TEXT + "..."
     deep: Any = "x"
     for _ in range(500):
         deep = [deep]

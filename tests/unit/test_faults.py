@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastscreen.faults import KINDS_MOST, LOG_SECONDS, PAUSE_SECONDS, Faults
+from fastscreen.daemon.supervisor_errors import LOG_SECONDS, MAX_KINDS, PAUSE_SECONDS, Faults
 
 
 def fail(text: str) -> None:
@@ -45,9 +45,9 @@ def test_a_log_that_fails_is_no_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_memory_is_bounded() -> None:
     lines: list[str] = []
     faults = Faults(lines.append, lambda: 0.0)
-    for number in range(3 * KINDS_MOST):
+    for number in range(3 * MAX_KINDS):
         faults.guard(f"part {number}", fail, "x")
-    assert len(faults._logged) <= KINDS_MOST
+    assert len(faults._logged) <= MAX_KINDS
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

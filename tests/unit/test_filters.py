@@ -2,8 +2,8 @@
 
 import pytest
 
+from fastscreen.control.filters import compiled, network_of
 from fastscreen.core import EVENTS, FINDINGS, STAGES, Filter
-from fastscreen.hub.filters import compiled, network_of
 
 LISTS = ("zen.spamhaus.org", "bl.example", "zen.spamhaus.org")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.config import load
-from fastscreen.footer import Footer
+from fastscreen.screening.reject_footer import Footer
 
 NOW = 1795334806.0
 BUSY = b"421 4.3.2 All server ports are busy\r\n"

@@ -11,18 +11,18 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from fastscreen import handover
-from fastscreen.conditions import Kind
 from fastscreen.config import Config, default
 from fastscreen.config.model import Endpoint, LogFile
-from fastscreen.handover import Child, Door, Reader, State
-from fastscreen.holdings import Holdings
-from fastscreen.starttls import certificates
+from fastscreen.daemon import restart
+from fastscreen.daemon.resources import Resources
+from fastscreen.daemon.restart import Inherited, Reader, ServerSocket, State
+from fastscreen.process.conditions import Kind
+from fastscreen.tls import certificates
 
 
 def state(**fields: object) -> State:
     made = State(
-        format=handover.FORMAT,
+        format=restart.FORMAT,
         dumpable=1,
         config=msgspec.msgpack.encode(default()),
         workers=2,
@@ -34,7 +34,7 @@ def state(**fields: object) -> State:
         certificate_files=(18,),
         certificate_stamps=((1, 2, 3, 4),),
         key_reader=None,
-        control=Door(19, "/run/control", ""),
+        control=ServerSocket(19, "/run/control", ""),
         metrics=None,
         log=20,
         health=b"",
@@ -42,14 +42,14 @@ def state(**fields: object) -> State:
         oom_inherited=0,
         oom_own=-500,
         oom=-1,
-        children=(Child("worker", "worker 1", 0, 4711, 21, told=False),),
+        children=(Inherited("worker", "worker 1", 0, 4711, 21, told=False),),
     )
     return msgspec.structs.replace(made, **fields)
 
 
 def test_every_descriptor_is_passed_on() -> None:
     assert sorted(state().descriptors) == list(range(10, 22))
-    assert 22 in state(metrics=Door(22, "", "")).descriptors
+    assert 22 in state(metrics=ServerSocket(22, "", "")).descriptors
     assert 23 in state(key_reader=Reader(4712, 23, ("/key.pem",))).descriptors
     assert -1 not in state(log=-1, oom=-1).descriptors
 
@@ -72,42 +72,42 @@ def test_a_script_is_executed_itself(monkeypatch: pytest.MonkeyPatch, script: Pa
     """Its first line may name another interpreter since the upgrade."""
     monkeypatch.setattr(sys, "argv", [str(script), "run", "-c", "x"])
     monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3.11", str(script), "run", "-c", "x"])
-    assert handover.command() == [str(script), "run", "-c", "x"]
+    assert restart.command() == [str(script), "run", "-c", "x"]
     script.chmod(0o644)
     if os.geteuid() != 0 or not os.access(script, os.X_OK):
-        assert handover.command() == [sys.executable, str(script), "run", "-c", "x"]
+        assert restart.command() == [sys.executable, str(script), "run", "-c", "x"]
 
 
 @pytest.mark.parametrize("words", [["-m", "fastscreen", "run"], ["-I", "-X", "dev", "-m", "fastscreen", "run"]])
 def test_a_module_is_run_as_before(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["/lib/fastscreen/__main__.py", "run"])
     monkeypatch.setattr(sys, "orig_argv", ["python3", *words])
-    assert handover.command() == [sys.executable, *words]
+    assert restart.command() == [sys.executable, *words]
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "99999999", "1e3"])
 def test_a_variable_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, capsys: object, value: str) -> None:
     """Whatever somebody sets: a usual start."""
-    monkeypatch.setenv(handover.STATE, value)
-    monkeypatch.setenv(handover.TRIAL, value)
-    assert handover.take() == (None, -1)
-    assert handover.STATE not in os.environ
-    assert handover.TRIAL not in os.environ
+    monkeypatch.setenv(restart.STATE, value)
+    monkeypatch.setenv(restart.TRIAL, value)
+    assert restart.take() == (None, -1)
+    assert restart.STATE not in os.environ
+    assert restart.TRIAL not in os.environ
 
 
 def test_a_file_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xc1 odd")
-    monkeypatch.setenv(handover.STATE, str(os.open(tmp_path / "file", os.O_RDONLY)))
-    assert handover.take() == (None, -1)
+    monkeypatch.setenv(restart.STATE, str(os.open(tmp_path / "file", os.O_RDONLY)))
+    assert restart.take() == (None, -1)
 
 
 def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "command", lambda: ["/nonexistent/fastscreen"])
+    monkeypatch.setattr(restart, "command", lambda: ["/nonexistent/fastscreen"])
     reading, writing = os.pipe2(os.O_CLOEXEC)
     before = len(list(Path("/proc/self/fd").iterdir()))
     left = {"groups": (), "inboxes": (), "certificate_files": (), "control": None, "children": ()}
     with pytest.raises(FileNotFoundError):
-        handover._execute(state(log=reading, **left), writing)
+        restart._execute(state(log=reading, **left), writing)
     assert not os.get_inheritable(reading)
     assert not os.get_inheritable(writing)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
@@ -121,18 +121,18 @@ def with_log(path: Path) -> Config:
 
 def test_a_log_that_was_never_open_and_cannot_be_opened(tmp_path: Path) -> None:
     """The trial refuses the restart; after it there is no way back: lines are kept, and opening is tried again."""
-    held = Holdings(with_log(tmp_path / "missing" / "log"))
-    before = state(log=-1, config=msgspec.msgpack.encode(held.config))
+    resources = Resources(with_log(tmp_path / "missing" / "log"))
+    before = state(log=-1, config=msgspec.msgpack.encode(resources.config))
     with pytest.raises(OSError, match=r"log\.to"):
-        handover._take_log(held, before, strict=True)
-    (warning,) = handover._take_log(held, before, strict=False)
+        restart._take_log(resources, before, strict=True)
+    (warning,) = restart._take_log(resources, before, strict=False)
     assert "No such file or directory" in warning
-    held.target.log.info("kept")
-    held.target.tick()
+    resources.target.log.info("kept")
+    resources.target.tick()
     (tmp_path / "missing").mkdir()
-    held.target.tick()
+    resources.target.tick()
     assert "kept" in (tmp_path / "missing" / "log").read_text()
-    held.target.close()
+    resources.target.close()
 
 
 class Files:
@@ -149,7 +149,7 @@ class Files:
             raise PermissionError(errno.EACCES, "Permission denied", str(self.path))
 
         self.before = certificates.read([str(self.path)])
-        monkeypatch.setattr(handover, "read_files", refused)
+        monkeypatch.setattr(restart, "read_files", refused)
 
     def state(self, reader: Reader | None) -> State:
         return state(
@@ -170,26 +170,47 @@ def reader() -> Reader:
 
 
 def test_old_certificates_after_the_key_readers_end_are_no_secret(files: Files) -> None:
-    held = Holdings(files.settings)
-    (warning,) = handover._take_certificates(held, files.state(None), strict=False)
+    resources = Resources(files.settings)
+    (warning,) = restart._take_certificates(resources, files.state(None), strict=False)
     assert warning.endswith("stay in use; to renew them, stop and start fastscreen")
-    assert held.faults == [(Kind.CERTIFICATES, warning)]
-    assert held.certificates is not None
-    assert held.certificates.contents() == [(str(files.path), b"key")]
-    held.certificates.close()
+    assert resources.faults == [(Kind.CERTIFICATES, warning)]
+    assert resources.certificates is not None
+    assert resources.certificates.contents() == [(str(files.path), b"key")]
+    resources.certificates.close()
 
 
 @pytest.mark.parametrize("renewed", [False, True])
 def test_old_certificates_are_told_when_the_files_are_newer(files: Files, renewed: bool) -> None:
     if renewed:
         files.path.write_text("another key")
-    held = Holdings(files.settings)
-    warnings = handover._take_certificates(held, files.state(reader()), strict=False)
-    assert (len(warnings), len(held.faults)) == ((1, 1) if renewed else (0, 0))
-    assert held.certificates is not None
-    assert held.key_reader is not None
-    held.certificates.close()
-    held.key_reader.close()
+    resources = Resources(files.settings)
+    warnings = restart._take_certificates(resources, files.state(reader()), strict=False)
+    assert (len(warnings), len(resources.faults)) == ((1, 1) if renewed else (0, 0))
+    assert resources.certificates is not None
+    assert resources.key_reader is not None
+    resources.certificates.close()
+    resources.key_reader.close()
+
+
+def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the settings in force would not be what `fastscreen check` compares a file with. All else is taken over."""
+    for name in ("_take_log", "_take_ports", "_take_certificates"):
+        monkeypatch.setattr(restart, name, lambda *_: [])
+    before = default()
+    wanted = msgspec.structs.replace(
+        before,
+        control=msgspec.structs.replace(before.control, group="root"),
+        listen=msgspec.structs.replace(before.listen, workers=3),
+        cache=msgspec.structs.replace(before.cache, path="/elsewhere"),
+    )
+    resources = Resources(wanted)
+    warnings = restart.adopt(resources, state(workers=1), strict=True)
+    assert (resources.config.control.group, resources.config.listen.workers) == ("", 1)
+    assert resources.config.cache.path == "/elsewhere"
+    assert [warning.partition(" changed: ")[0] for warning in warnings] == ["control.group", "listen.workers"]
+    other = Resources(wanted)
+    restart.adopt(other, state(workers=1, config=msgspec.msgpack.encode({"of": "another version"})), strict=True)
+    assert other.config == wanted
 
 
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
@@ -197,32 +218,32 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: 
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
     before = state(activated=(Endpoint("127.0.0.1", 2525),))
-    settings, problem = handover.settings_of(before, file)
+    settings, problem = restart.settings_of(before, file)
     assert settings == default()
     assert "127.0.0.1:2525 missing, which systemd's socket unit listens on" in problem
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526", "127.0.0.1:2525"]\n')
-    assert handover.settings_of(before, file)[1] == ""
+    assert restart.settings_of(before, file)[1] == ""
 
 
 def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """They were told to stop: the program after next still ends them at their time."""
-    held = Holdings(default())
+    resources = Resources(default())
     by = time.monotonic() + 7.0
     for number, (kind, channel) in enumerate((("tls", -1), ("hub", -1), ("worker", socket.socket().detach()))):
-        former = handover.Former(Child(kind, kind, 0, 4711 + number, channel, told=kind == "worker", by=by))
-        held.former.append(former)
-    passed: list[Child] = []
-    monkeypatch.setattr(held.refresher, "kill", lambda: None)
-    held.target = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))  # type: ignore[assignment]
-    monkeypatch.setattr(handover, "_state", lambda _, children: passed.extend(children))
-    monkeypatch.setattr(handover, "_execute", lambda _: 0)
-    handover.replace(held)
+        former = restart.Former(Inherited(kind, kind, 0, 4711 + number, channel, told=kind == "worker", by=by))
+        resources.former.append(former)
+    passed: list[Inherited] = []
+    monkeypatch.setattr(resources.refresher, "kill", lambda: None)
+    resources.target = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))  # type: ignore[assignment]
+    monkeypatch.setattr(restart, "_state", lambda _, children: passed.extend(children))
+    monkeypatch.setattr(restart, "_execute", lambda _: 0)
+    restart.replace(resources)
     assert [(one.kind, one.pid, one.by, one.channel < 0) for one in passed] == [
         ("tls", 4711, by, True),
         ("hub", 4712, by, True),
         ("worker", 4713, by, False),
     ]
     assert -1 not in state(children=tuple(passed)).descriptors
-    assert [former.by for former in map(handover.Former, passed[:2])] == [by, by]
-    for each in held.former:
+    assert [former.by for former in map(restart.Former, passed[:2])] == [by, by]
+    for each in resources.former:
         each.leave()

@@ -6,41 +6,41 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen.cache import Cache
+from fastscreen.cache.writer import Cache
 from fastscreen.config import default
 from fastscreen.config.sites import parse_site
-from fastscreen.hub import frames, shapes
-from fastscreen.hub.liststate import ListStates
-from fastscreen.hub.lookups import Said
-from fastscreen.hub.rings import ListNames
-from fastscreen.hub.scoring import Score, filter_text, score, weight
-from fastscreen.hub.store import Store, StoreError
-from fastscreen.rfc5782 import is_listing, question
-from fastscreen.warningbook import SIZE, TEXT_MOST, WARNINGS, WarningBook
+from fastscreen.control import protocol, serializers
+from fastscreen.control.cache_store import Store, StoreError
+from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.events import ListNames
+from fastscreen.control.list_state import ListStates
+from fastscreen.control.scoring import Score, filter_text, score, weight
+from fastscreen.dns.dnsbl_names import is_listing, question
+from fastscreen.process.warning_ring import MAX_TEXT, SIZE, WARNINGS, WarningRing
 
 
 def test_frames() -> None:
-    frame = frames.packed({"id": 1, "ok": {}})
+    frame = protocol.packed({"id": 1, "ok": {}})
     assert int.from_bytes(frame[:4], "big") == len(frame) - 4
-    assert frames.request(msgspec.msgpack.encode({"id": 2.5, "do": "x", "more": [1]})) == frames.Request(
+    assert protocol.request(msgspec.msgpack.encode({"id": 2.5, "do": "x", "more": [1]})) == protocol.Request(
         2.5, "x", {"more": [1]}
     )
-    with pytest.raises(frames.RequestError, match="ask for less"):
-        frames.packed({"ok": b"x" * frames.MOST_OUT})
+    with pytest.raises(protocol.RequestError, match="ask for less"):
+        protocol.packed({"ok": b"x" * protocol.MAX_OUT})
     for head in (b"\0\0\0\0", b"\0\1\0\1", b"\xff\xff\xff\xff"):
-        with pytest.raises(frames.FrameError):
-            frames.body_length(head)
-    assert frames.body_length(b"\0\1\0\0") == 65536
+        with pytest.raises(protocol.FrameError):
+            protocol.body_length(head)
+    assert protocol.body_length(b"\0\1\0\0") == 65536
 
 
 def test_warnings_are_kept_in_order_and_bounded() -> None:
     memory = memoryview(bytearray(SIZE))
-    book = WarningBook(memory)
+    book = WarningRing(memory)
     for number in range(WARNINGS + 50):
         book.write(b"warning: %d" % number)
     assert [text for _, text in book.read()] == [str(number) for number in range(50, WARNINGS + 50)]
-    successor = WarningBook(memory)
-    successor.write("ä".encode() * TEXT_MOST)
+    successor = WarningRing(memory)
+    successor.write("ä".encode() * MAX_TEXT)
     texts = [text for _, text in book.read()]
     assert texts[0] == "51"
     assert texts[-1].startswith("ää")
@@ -49,15 +49,15 @@ def test_warnings_are_kept_in_order_and_bounded() -> None:
 
 def test_a_half_written_warning_is_left_out() -> None:
     memory = memoryview(bytearray(SIZE))
-    WarningBook(memory).write(b"warning: one")
-    WarningBook(memory).write(b"warning: another one")
+    WarningRing(memory).write(b"warning: one")
+    WarningRing(memory).write(b"warning: another one")
     whole = bytes(memory)
     chance = random.Random(7)
     for _ in range(200):
         damaged = bytearray(whole)
         at = chance.randrange(640 * 3)
         damaged[at] ^= 1 + chance.randrange(255)
-        assert {text for _, text in WarningBook(memoryview(damaged)).read()} <= {"one", "another one"}
+        assert {text for _, text in WarningRing(memoryview(damaged)).read()} <= {"one", "another one"}
 
 
 def test_list_names_belong_to_a_time() -> None:
@@ -127,10 +127,10 @@ def test_a_lists_state_is_a_recent_one() -> None:
 
 def test_stamps_there_and_back() -> None:
     stamps = (0, 1, 1795390250, 1, 0)
-    assert shapes.stamps_read(shapes.stamps_shown(stamps)) == stamps
+    assert serializers.stamps_read(serializers.stamps_shown(stamps)) == stamps
     for wrong in ({"pregreet": "soon"}, {"pregreet": True}, {"pregreet": -5}, {"colour": 1.0}):
-        with pytest.raises(frames.RequestError):
-            shapes.stamps_read(wrong)
+        with pytest.raises(protocol.RequestError):
+            serializers.stamps_read(wrong)
 
 
 def test_the_store_beside_a_cache(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     cache.turn()
     cache.close()
     store = Store(path)
-    network = shapes.network("192.0.2.0/24")
+    network = serializers.network("192.0.2.0/24")
     entries, more = store.entries(network, b"", 100)
     assert ([key for key, _ in entries], more) == (keys[:10], False)
     entries, more = store.entries(None, b"", 5)
@@ -159,6 +159,21 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     assert store.stats((0,), 8.0)["entries"] == 2
     store.put([(keys[0], (0, 1, 1, 1, 1))])
     assert store.get(keys[0]) == (0, 1, 1, 1, 1)
+    store.close()
+
+
+def test_the_store_follows_a_reload_of_max_size(tmp_path: Path) -> None:
+    """What `cache stats` shows, and how much the file takes."""
+    path = tmp_path / "cache"
+    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache.open()
+    cache.turn()
+    cache.close()
+    store = Store(path, 1 << 20)
+    assert store.stats((0,), 8.0)["map_size"] == 1 << 20
+    store.max_size = 1 << 22
+    found = store.stats((0,), 8.0)
+    assert (found["max_size"], found["map_size"]) == (1 << 22, 1 << 22)
     store.close()
 
 

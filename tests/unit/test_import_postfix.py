@@ -14,7 +14,7 @@ import pytest
 
 from fastscreen import config
 from fastscreen.cli import import_postfix, main
-from fastscreen.config.names import KEYS
+from fastscreen.config.keys import KEYS
 from fastscreen.config.postfix_names import USED
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix.verify import Verdict

@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from fastscreen import config, policy
+from fastscreen import config
 from fastscreen.cli import import_postfix, main
 from fastscreen.config import Config
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix import verify
 from fastscreen.postfix.verify import Problem, Verdict
+from fastscreen.screening import policy
 
 MASTER = "smtp inet n - n - 1 postscreen\n"
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

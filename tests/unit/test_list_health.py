@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 from robust.fakedns import FakeDns, listed, looked_up
-from robust.harness import PATIENCE
+from robust.harness import TIMEOUT
 
 from fastscreen.config import Config, load
 from fastscreen.core import Lists
-from fastscreen.listhealth import table
-from fastscreen.listhealth.caretaker import Caretaker
-from fastscreen.listhealth.probe import Finding, Outcome, Prober, Reply, probe
-from fastscreen.listhealth.table import HealthTable, State, Why
-from fastscreen.listhealth.watch import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Watch
-from fastscreen.resolver import Nameserver
-from fastscreen.rfc5782 import question
+from fastscreen.dns.dnsbl_names import question
+from fastscreen.dns.health import state
+from fastscreen.dns.health.monitor import AT_ONCE, EARLY, NONE_HAS_ENTRIES, Monitor
+from fastscreen.dns.health.probe import Finding, Outcome, Prober, Reply, probe
+from fastscreen.dns.health.runner import HealthRunner
+from fastscreen.dns.health.state import HealthTable, State, Why
+from fastscreen.dns.resolver import Nameserver
 
 ABSENT, SILENT, FAILED = Reply(Outcome.ABSENT), Reply(Outcome.SILENT), Reply(Outcome.FAILED)
 
@@ -32,7 +32,7 @@ def answered(*addresses: str) -> Reply:
 
 
 def make(*domains: str, clock: Callable[[], float] = time.monotonic) -> HealthTable:
-    made = HealthTable(memoryview(bytearray(table.SIZE)), clock)
+    made = HealthTable(memoryview(bytearray(state.SIZE)), clock)
     made.claim(domains)
     return made
 
@@ -41,8 +41,8 @@ def test_places_stay_and_are_found_by_others() -> None:
     ours = make("a.test", "b.test", clock=lambda: 100.9)
     ours.set("b.test", State.OUT, Why.SILENT)
     theirs = HealthTable(ours.memory)
-    assert theirs.get("b.test") == table.Health(State.OUT, Why.SILENT, 100)
-    assert theirs.get("a.test") == table.Health()
+    assert theirs.get("b.test") == state.Health(State.OUT, Why.SILENT, 100)
+    assert theirs.get("a.test") == state.Health()
     places = theirs.slots(["a.test", "b.test", "c.test"])
     assert set(places) == {"a.test", "b.test"}
     theirs.claim(["c.test", "b.test"])
@@ -51,14 +51,14 @@ def test_places_stay_and_are_found_by_others() -> None:
 
 
 def test_places_of_lists_that_are_gone_are_taken() -> None:
-    made = make(*(f"{number}.test" for number in range(table.SLOTS)))
+    made = make(*(f"{number}.test" for number in range(state.SLOTS)))
     made.set("7.test", State.OUT)
-    others = [f"{number}.other" for number in range(table.SLOTS - 1)]
+    others = [f"{number}.other" for number in range(state.SLOTS - 1)]
     made.claim(others, in_use=["7.test"])
     assert made.get("7.test").state is State.OUT
-    assert len(made.slots(others)) == table.SLOTS - 1
+    assert len(made.slots(others)) == state.SLOTS - 1
     assert not made.slots(["8.test"])
-    assert made.get("8.test") == table.Health()
+    assert made.get("8.test") == state.Health()
     made.set("0.other", State.OUT)
     assert made.get("0.other").state is State.OUT
     assert HealthTable(made.memory).get("0.other").state is State.OUT
@@ -74,7 +74,7 @@ def test_a_place_is_found_at_once() -> None:
             self.looked += 1
             return super()._key_at(at)
 
-    made = Counting(memoryview(bytearray(table.SIZE)))
+    made = Counting(memoryview(bytearray(state.SIZE)))
     domains = [f"{number}.test" for number in range(256)]
     made.claim(domains)
     made.slots(domains)
@@ -88,7 +88,7 @@ def test_without_a_place_a_list_counts() -> None:
     made = make()
     made.set("a.test", State.OUT)
     made.note_well("a.test")
-    assert made.get("a.test") == table.Health()
+    assert made.get("a.test") == state.Health()
 
 
 def test_when_answers_count_again() -> None:
@@ -105,9 +105,9 @@ def test_when_answers_count_again() -> None:
 
 
 def test_the_core_takes_only_places_in_the_memory() -> None:
-    memory = memoryview(bytearray(table.SIZE))
-    Lists([("a.test", None, 1)], {}, memory, {"a.test": table.SIZE - 32})
-    for place in (table.SIZE - 8, table.SIZE, 4):
+    memory = memoryview(bytearray(state.SIZE))
+    Lists([("a.test", None, 1)], {}, memory, {"a.test": state.SIZE - 32})
+    for place in (state.SIZE - 8, state.SIZE, 4):
         with pytest.raises(ValueError, match="no place"):
             Lists([("a.test", None, 1)], {}, memory, {"a.test": place})
 
@@ -238,7 +238,7 @@ class Ward:
         self.probed: list[tuple[float, str]] = []
         self.warnings: list[str] = []
         self.infos: list[str] = []
-        self.watch = Watch(
+        self.watch = Monitor(
             self.table, self._probe, lambda domain: f"<{domain}>", self.warnings.append, self.infos.append, interval,
             lambda: self.now, chance,
         )  # fmt: skip
@@ -368,7 +368,7 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
             result: Finding = await asyncio.shield(found)
             return result
 
-        watch = Watch(make("a.test", "b.test"), look, str, lines.append, lines.append, 300, lambda: now)
+        watch = Monitor(make("a.test", "b.test"), look, str, lines.append, lines.append, 300, lambda: now)
         watch.use(["a.test", "b.test"])
         turns = []
         for now in (0.0, EARLY - 1, EARLY, EARLY + 1):
@@ -387,7 +387,7 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
         now += 300
         await watch.turn()
 
-    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    asyncio.run(asyncio.wait_for(watched(), TIMEOUT))
     assert lines[0].startswith("no DNS list has answered its first probe for 5 s: the resolver does not work, or ")
     assert lines[1:] == ["DNS lists answer again"]
 
@@ -432,12 +432,12 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
 
     async def watched() -> None:
         nonlocal found, now
-        watch = Watch(table_, look, str, lines.append, lines.append, 300, lambda: now)
+        watch = Monitor(table_, look, str, lines.append, lines.append, 300, lambda: now)
         watch.use(["slow.test", "b.test"])
         first = asyncio.create_task(watch.turn())
         await asyncio.sleep(0)
         table_.set("b.test", State.SUSPECT)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while table_.get("b.test").state is State.SUSPECT:  # by the first turn, which is not over
                 await asyncio.sleep(0)
         for step in (AT_ONCE, 300):
@@ -450,7 +450,7 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
         await watch.turn()
         first.cancel()
 
-    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    asyncio.run(asyncio.wait_for(watched(), TIMEOUT))
     assert table_.get("b.test").state is State.OUT
     assert probed.count("slow.test") == 1
 
@@ -476,7 +476,7 @@ def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
                 await slow.wait()
             return Finding(tested=True)
 
-        watch = Watch(table_, look, str, lines.append, lines.append, 2, lambda: now, lambda: 1.0)
+        watch = Monitor(table_, look, str, lines.append, lines.append, 2, lambda: now, lambda: 1.0)
         watch.use(domains)
         await watch.turn()
         turns: list[asyncio.Task[None]] = []
@@ -490,7 +490,7 @@ def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
         slow.set()
         await asyncio.gather(*turns)
 
-    asyncio.run(asyncio.wait_for(watched(), PATIENCE))
+    asyncio.run(asyncio.wait_for(watched(), TIMEOUT))
     assert [table_.get(domain).state for domain in domains] == [State.OUT, State.OUT, State.WELL]
     assert asked == {"first.test": 2, "second.test": 2}
 
@@ -567,8 +567,8 @@ def test_a_reload_that_matters_to_lists(tmp_path: Path, monkeypatch: pytest.Monk
         probed.append(domain)
         return Finding(tested=True)
 
-    monkeypatch.setattr("fastscreen.listhealth.caretaker.probe", look)
-    monkeypatch.setattr("fastscreen.listhealth.watch.TICK", 0.001)
+    monkeypatch.setattr("fastscreen.dns.health.runner.probe", look)
+    monkeypatch.setattr("fastscreen.dns.health.monitor.TICK", 0.001)
 
     def settings(resolver: str, *sites: str) -> Config:
         text = f'hostname = "mx.test"\n[dnsbl]\nresolvers = ["{resolver}"]\nsites = {list(sites)!r}\n'
@@ -576,12 +576,12 @@ def test_a_reload_that_matters_to_lists(tmp_path: Path, monkeypatch: pytest.Monk
         return load(tmp_path / "c.toml")
 
     async def until(number: int) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while len(probed) < number:
                 await asyncio.sleep(0.001)
 
     async def reloaded() -> None:
-        caretaker = Caretaker(make("a.test", "b.test"), print, print)
+        caretaker = HealthRunner(make("a.test", "b.test"), print, print)
         caretaker.configure(settings("127.0.0.1", "a.test"), {})
         await until(1)
         caretaker.configure(settings("127.0.0.1", "a.test", "b.test"), {})

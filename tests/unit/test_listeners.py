@@ -7,7 +7,7 @@ import pytest
 
 from fastscreen.config.model import Endpoint, Prefix
 from fastscreen.core import worker_of
-from fastscreen.listeners import WHOLE, listen
+from fastscreen.daemon.listeners import WHOLE, listen
 
 KEY = 0x9E3779B97F4A7C15
 

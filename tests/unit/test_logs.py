@@ -8,11 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen import config, logs
-from fastscreen.conditions import SIZE, Conditions, Kind
+from fastscreen import config
 from fastscreen.config import Config
 from fastscreen.config.model import LogFile, LogSyslog
-from fastscreen.logs import LogTarget
+from fastscreen.process import log_output
+from fastscreen.process.conditions import SIZE, Conditions, Kind
+from fastscreen.process.log_output import LogTarget
 
 Shown = Callable[[], list[str]]
 
@@ -154,7 +155,7 @@ def test_what_waiting_does_not_mend_is_an_error_at_the_start(tmp_path: Path) -> 
 
 def test_log_daemon_that_is_not_there_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "log"
-    monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(path))
+    monkeypatch.setattr(log_output, "SYSLOG_SOCKET", str(path))
     target = LogTarget(settings_for(LogSyslog()))
     shown = watched(target)
     target.log.info("kept")

@@ -7,9 +7,9 @@ from typing import NoReturn
 
 import pytest
 
-from fastscreen import loop_errors
 from fastscreen.core import Log
-from fastscreen.loop_errors import LoopErrors
+from fastscreen.process import loop_errors
+from fastscreen.process.loop_errors import LoopErrors
 
 
 class Lab:

@@ -12,9 +12,9 @@ import pytest
 import uvloop
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from fastscreen.hub import metrics
-from fastscreen.hub.families import Snapshot, Worker
-from fastscreen.hub.house import House
+from fastscreen.control import metrics
+from fastscreen.control.context import ServerContext
+from fastscreen.control.metric_families import Snapshot, Worker
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 ASKED = b"GET /metrics HTTP/1.1\r\n\r\n"
@@ -49,16 +49,16 @@ class Scrapers:
 
 
 def served(path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, try_it: Callable[[Scrapers], Awaitable[None]],
-           snapshot: Callable[[House], Awaitable[Any]]) -> None:  # fmt: skip
+           snapshot: Callable[[ServerContext], Awaitable[Any]]) -> None:  # fmt: skip
     """Serve at a socket while something is tried."""
-    monkeypatch.setattr(metrics, "PATIENCE", patience)
+    monkeypatch.setattr(metrics, "TIMEOUT", patience)
     monkeypatch.setattr(metrics, "_snapshot", snapshot)
 
     async def run() -> None:
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen()
-        server = await metrics.serve(cast(House, None), listener)
+        server = await metrics.serve(cast(ServerContext, None), listener)
         scrapers = Scrapers(path)
         try:
             async with asyncio.timeout(60):
@@ -70,7 +70,7 @@ def served(path: Path, monkeypatch: pytest.MonkeyPatch, patience: float, try_it:
     uvloop.run(run())
 
 
-async def page(_: House) -> Page:
+async def page(_: ServerContext) -> Page:
     return Page()
 
 
@@ -107,11 +107,11 @@ def test_one_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """It is cut off, and its place is another's, though it has asked."""
     big = 4 << 20
 
-    async def snapshot(_: House) -> Page:
+    async def snapshot(_: ServerContext) -> Page:
         return Page(big)
 
     async def try_it(scrapers: Scrapers) -> None:
-        deaf = [socket.socket(socket.AF_UNIX) for _ in range(metrics.SCRAPERS_MOST)]
+        deaf = [socket.socket(socket.AF_UNIX) for _ in range(metrics.MAX_SCRAPERS)]
         hung_up = select.poll()
         for one in deaf:
             one.connect(str(tmp_path / "s"))
@@ -133,7 +133,7 @@ def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     go_on = asyncio.Event()
     asked = 0
 
-    async def snapshot(_: House) -> Page:
+    async def snapshot(_: ServerContext) -> Page:
         nonlocal asked
         asked += 1
         await go_on.wait()
@@ -143,18 +143,18 @@ def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         first, _ = await scrapers.one(ASKED)
         while asked < 1:
             await asyncio.sleep(0)
-        silent = [await scrapers.one() for _ in range(metrics.SCRAPERS_MOST - 1)]
+        silent = [await scrapers.one() for _ in range(metrics.MAX_SCRAPERS - 1)]
         others = [await scrapers.one(ASKED) for _ in silent]
         for reader, _ in silent:
             assert await rest(reader) == b""
-        while asked < metrics.SCRAPERS_MOST:
+        while asked < metrics.MAX_SCRAPERS:
             await asyncio.sleep(0)
         beyond, _ = await scrapers.one(ASKED)
         assert await rest(beyond) == b""
         go_on.set()
         for reader in (first, *(reader for reader, _ in others)):
             assert (await rest(reader)).startswith(b"HTTP/1.0 200 OK\r\n")
-        assert asked == metrics.SCRAPERS_MOST
+        assert asked == metrics.MAX_SCRAPERS
 
     served(tmp_path / "s", monkeypatch, 60, try_it, snapshot)
 
@@ -163,11 +163,11 @@ def test_those_that_do_not_read_make_room(tmp_path: Path, monkeypatch: pytest.Mo
     """At once, for their time is not over: whoever asks and never reads keeps nobody out."""
     big = 4 << 20
 
-    async def snapshot(_: House) -> Page:
+    async def snapshot(_: ServerContext) -> Page:
         return Page(big)
 
     async def try_it(scrapers: Scrapers) -> None:
-        deaf = [socket.socket(socket.AF_UNIX) for _ in range(metrics.SCRAPERS_MOST)]
+        deaf = [socket.socket(socket.AF_UNIX) for _ in range(metrics.MAX_SCRAPERS)]
         answering = select.poll()
         for one in deaf:
             one.connect(str(tmp_path / "s"))
@@ -196,7 +196,7 @@ def test_what_is_no_scrape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requ
     async def try_it(scrapers: Scrapers) -> None:
         reader, _ = await scrapers.one(request_)
         # One that has more to say than we listen to may see a reset instead.
-        assert (await rest(reader)).startswith(b"HTTP/1.0 " + status) or len(request_) > metrics.REQUEST_MOST
+        assert (await rest(reader)).startswith(b"HTTP/1.0 " + status) or len(request_) > metrics.MAX_REQUEST
         reader, _ = await scrapers.one(ASKED)
         assert (await rest(reader)).startswith(b"HTTP/1.0 200 ")
 

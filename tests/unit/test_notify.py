@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen import notify
+from fastscreen.daemon import systemd_notify
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def fill(manager: socket.socket) -> int:
 
 def test_one_that_is_slow(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """A READY=1 that is lost costs the whole start."""
-    monkeypatch.setattr(notify, "PATIENCE", 20.0)
+    monkeypatch.setattr(systemd_notify, "TIMEOUT", 20.0)
     with manager:
         number = fill(manager)
-        teller = threading.Thread(target=notify.tell, args=("READY=1", "STATUS=here"))
+        teller = threading.Thread(target=systemd_notify.tell, args=("READY=1", "STATUS=here"))
         teller.start()
         heard = [manager.recv(100) for _ in range(number + 1)]
         teller.join()
@@ -43,25 +43,25 @@ def test_one_that_is_slow(manager: socket.socket, monkeypatch: pytest.MonkeyPatc
 
 
 def test_one_that_hears_nothing(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notify, "PATIENCE", 0.05)
+    monkeypatch.setattr(systemd_notify, "TIMEOUT", 0.05)
     with manager:
         number = fill(manager)
-        notify.tell("READY=1")
+        systemd_notify.tell("READY=1")
         assert [manager.recv(100) for _ in range(number)] == [b"x"] * number
 
 
 def test_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for path in ("", "relative", "vsock:2:3", str(tmp_path / "nobody")):
         monkeypatch.setenv("NOTIFY_SOCKET", path)
-        notify.tell("READY=1")
+        systemd_notify.tell("READY=1")
 
 
 def test_watchdog_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
-    assert notify.Watchdog().interval == 30.0
+    assert systemd_notify.Watchdog().interval == 30.0
     monkeypatch.setenv("WATCHDOG_PID", "1")
-    assert notify.Watchdog().interval == 0.0
+    assert systemd_notify.Watchdog().interval == 0.0
     monkeypatch.delenv("WATCHDOG_PID")
     for odd in ("", "-1", "x", "1e6"):
         monkeypatch.setenv("WATCHDOG_USEC", odd)
-        assert notify.Watchdog().interval == 0.0
+        assert systemd_notify.Watchdog().interval == 0.0

@@ -6,10 +6,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from fastscreen import config, offers
+from fastscreen import config
 from fastscreen.config.model import Endpoint, Proxy, Target
-from fastscreen.ehlo import Ehlo, Keyword
-from fastscreen.offers import Offer, Offers, own_header, parse_offer
+from fastscreen.mta import capabilities
+from fastscreen.mta.capabilities import Capabilities, MtaCapabilities, own_header, parse_capabilities
+from fastscreen.mta.ehlo_keywords import Keyword
+from fastscreen.screening.ehlo_reply import Ehlo
 
 POSTFIX = (
     b"250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n250-STARTTLS\r\n"
@@ -29,11 +31,11 @@ POSTFIX = (
     ],
 )
 def test_parse(reply: bytes, keywords: Keyword, size: int | None) -> None:
-    assert parse_offer(reply) == Offer(keywords, size)
+    assert parse_capabilities(reply) == Capabilities(keywords, size)
 
 
 def test_parse_a_real_one() -> None:
-    offer = parse_offer(POSTFIX)
+    offer = parse_capabilities(POSTFIX)
     assert offer.size == 10240000
     assert Keyword.STARTTLS | Keyword.CHUNKING | Keyword.SMTPUTF8 in offer.keywords
     assert Keyword.AUTH not in offer.keywords
@@ -55,14 +57,14 @@ def test_a_connection_of_our_own_is_said_to_be_so(own: object, mta: object, head
 
 
 def test_clients_are_told_what_all_have() -> None:
-    used: list[Offer] = []
+    used: list[Capabilities] = []
     two = Proxy((Target(Endpoint("192.0.2.1", 25)), Target(Endpoint("192.0.2.2", 25))))
-    offers = Offers(two, 2, used.append)
+    offers = MtaCapabilities(two, 2, used.append)
     keywords = offers.learn(0, POSTFIX)
-    assert keywords == int(parse_offer(POSTFIX).keywords)
+    assert keywords == int(parse_capabilities(POSTFIX).keywords)
     offers.learn(1, b"250-b\r\n250-SIZE\r\n250 CHUNKING\r\n")
     offers.learn(1, b"250-c\r\n250-SIZE\r\n250 CHUNKING\r\n")  # another name is no news
-    assert used[1:] == [Offer(Keyword.SIZE | Keyword.CHUNKING, 10240000)]
+    assert used[1:] == [Capabilities(Keyword.SIZE | Keyword.CHUNKING, 10240000)]
 
 
 @pytest.mark.parametrize(
@@ -77,9 +79,9 @@ def test_clients_are_told_what_all_have() -> None:
 )
 def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """Until it has announced something; then it may hang up without a word."""
-    monkeypatch.setattr(offers, "RETRY", 0.0)
+    monkeypatch.setattr(capabilities, "RETRY", 0.0)
     answers = [first, [b"220 x\r\n", POSTFIX]]
-    used: list[Offer] = []
+    used: list[Capabilities] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(16)
@@ -91,10 +93,10 @@ def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch:
     async def ask() -> None:
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             target = Target(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
-            await Offers(Proxy((target,)), 2, used.append).ask("mx.test")
+            await MtaCapabilities(Proxy((target,)), 2, used.append).ask("mx.test")
 
     asyncio.run(asyncio.wait_for(ask(), 20))
-    assert used == [parse_offer(POSTFIX)]
+    assert used == [parse_capabilities(POSTFIX)]
     assert answers == []
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen import oom
+from fastscreen.process import oom
 
 
 @pytest.mark.parametrize(

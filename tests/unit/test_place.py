@@ -4,32 +4,32 @@ import time
 
 import pytest
 
-from fastscreen.place import Place, Pulse
+from fastscreen.process.child import Child, Heartbeat
 
 
 def test_pauses_grow_and_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first time at once, then 1 s, 2, 4 ... up to 30; and for ever so, however often."""
-    place = Place("worker 1", 0)
+    child = Child("worker 1", 0)
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    place.started = 999.0
+    child.started = 999.0
     pauses = []
     for _ in range(2000):
-        place.ended()
-        pauses.append(place.start_at - 1000.0)
+        child.ended()
+        pauses.append(child.start_at - 1000.0)
     assert pauses[:8] == [0, 1, 2, 4, 8, 16, 30, 30]
     assert pauses[-1] == 30
 
 
 def test_a_long_life_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place("worker 1", 0)
-    place.short_lives = 7
+    child = Child("worker 1", 0)
+    child.short_lives = 7
     monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    place.started = 900.0
-    place.ended()
-    assert (place.start_at, place.short_lives, place.pid) == (1000.0, 0, 0)
+    child.started = 900.0
+    child.ended()
+    assert (child.start_at, child.short_lives, child.pid) == (1000.0, 0, 0)
 
 
 def test_a_pulse() -> None:
     """Only looks in a row count that find the octet as it was, whatever it is."""
-    pulse = Pulse()
-    assert [pulse.missed(octet) for octet in (0, 0, 0, 1, 0, 255, 255, 0, 0)] == [0, 1, 2, 0, 0, 0, 1, 0, 1]
+    heartbeat = Heartbeat()
+    assert [heartbeat.missed(octet) for octet in (0, 0, 0, 1, 0, 255, 255, 0, 0)] == [0, 1, 2, 0, 0, 0, 1, 0, 1]

@@ -6,9 +6,8 @@ import time
 
 import pytest
 
-from fastscreen import place
-from fastscreen.channel import Failed, Ready
-from fastscreen.place import Place, State
+from fastscreen.process.child import END_SECONDS, Child, State
+from fastscreen.process.ipc import Failed, Ready
 
 
 @pytest.fixture
@@ -19,13 +18,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def child(clock: list[float]) -> Place:
-    made = Place("worker 1", 0)
+def child(clock: list[float]) -> Child:
+    made = Child("worker 1", 0)
     made.take(12345, socket.socket())
     return made
 
 
-def test_a_start(child: Place, clock: list[float]) -> None:
+def test_a_start(child: Child, clock: list[float]) -> None:
     child.expect(State.STARTING, 1040.0)
     assert (child.state, child.by, child.serving_since) == (State.STARTING, 1040.0, math.inf)
     clock[0] = 1003.0
@@ -34,16 +33,16 @@ def test_a_start(child: Place, clock: list[float]) -> None:
     child.leave()
 
 
-def test_a_start_that_fails(child: Place, clock: list[float]) -> None:
+def test_a_start_that_fails(child: Child, clock: list[float]) -> None:
     """It ends by itself, or is killed soon."""
     child.expect(State.STARTING, 1040.0)
     child.reported(Failed("no cache"))
-    assert (child.state, child.by) == (State.ENDING, 1000.0 + place.END_SECONDS)
+    assert (child.state, child.by) == (State.ENDING, 1000.0 + END_SECONDS)
     assert child.answer == Failed("no cache")
     child.leave()
 
 
-def test_a_reload_while_it_starts(child: Place) -> None:
+def test_a_reload_while_it_starts(child: Child) -> None:
     """Two reports are to come: the first is for the start, the second for the reload."""
     child.expect(State.STARTING, 1040.0)
     child.expect(State.RELOADING, 1030.0)
@@ -55,7 +54,7 @@ def test_a_reload_while_it_starts(child: Place) -> None:
     child.leave()
 
 
-def test_a_report_that_was_not_expected(child: Place) -> None:
+def test_a_report_that_was_not_expected(child: Child) -> None:
     with pytest.raises(ValueError, match="not expected"):
         child.reported(Ready())
     child.expect(State.RELOADING, 1030.0)
@@ -65,7 +64,7 @@ def test_a_report_that_was_not_expected(child: Place) -> None:
     child.leave()
 
 
-def test_its_end_forgets_everything(child: Place) -> None:
+def test_its_end_forgets_everything(child: Child) -> None:
     child.expect(State.STARTING, 1040.0)
     child.ended()
     assert (child.pid, child.state, child.by, child.expected) == (0, State.EMPTY, math.inf, 0)

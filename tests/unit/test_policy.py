@@ -7,8 +7,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen import config, limits, policy, privileges
+from fastscreen import config
 from fastscreen.config.model import Endpoint, Limits, Listen
+from fastscreen.process import descriptor_limits, privileges
+from fastscreen.screening import policy
 
 TWO_ADDRESSES = Listen(addresses=(Endpoint("0.0.0.0", 25), Endpoint("::", 25)), proxy=(), workers=1)
 
@@ -34,7 +36,7 @@ def test_limits_follow_from_the_descriptors_there_are(
     """Neither many hand-offs nor many silent clients leave nothing to the others."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     settings = msgspec.structs.replace(config.default(), limits=queued, listen=TWO_ADDRESSES)
-    room = limits.room(settings)
+    room = descriptor_limits.room(settings)
     assert (room.pre_queue, room.post_queue) == allowed
     assert [warning.partition(": the limit")[0] for warning in room.warnings] == ([warned] if warned else [])
 
@@ -43,7 +45,7 @@ def test_a_workers_part_of_few_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """No lower bound gives all workers together more than was asked for."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
     settings = msgspec.structs.replace(config.default(), limits=queues(10, 5), listen=TWO_ADDRESSES)
-    rooms = [limits.room(settings, limits.Share(number, 2)) for number in range(2)]
+    rooms = [descriptor_limits.room(settings, descriptor_limits.Share(number, 2)) for number in range(2)]
     assert [(room.pre_queue, room.post_queue) for room in rooms] == [(5, 3), (5, 2)]
 
 
@@ -52,23 +54,26 @@ def test_the_remedy_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     files = 256
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     settings = msgspec.structs.replace(config.default(), limits=queues(3000, 1000), listen=TWO_ADDRESSES)
-    for share in (limits.WHOLE, limits.Share(0, 3)):
+    for share in (descriptor_limits.WHOLE, descriptor_limits.Share(0, 3)):
         files = 256
-        found = {re.findall(r"LimitNOFILE=([0-9]+)", warning)[0] for warning in limits.room(settings, share).warnings}
+        found = {
+            re.findall(r"LimitNOFILE=([0-9]+)", warning)[0]
+            for warning in descriptor_limits.room(settings, share).warnings
+        }
         (needed,) = found
         files = int(needed)
-        room = limits.room(settings, share)
+        room = descriptor_limits.room(settings, share)
         assert room.warnings == []
         assert (room.pre_queue, room.post_queue) == (share.of(3000), share.of(1000))
         files -= 1
-        assert limits.room(settings, share).warnings
+        assert descriptor_limits.room(settings, share).warnings
 
 
 def test_relayed_sessions_have_their_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('[handoff]\nto = "proxy:127.0.0.1:10025"\n[limits]\npost_queue = 100\n')
     monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
-    room = limits.room(config.load(path))
+    room = descriptor_limits.room(config.load(path))
     free = 20000 - 100 - 128 - 2
     assert room.warnings == []
     assert room.post_queue == 100
@@ -95,6 +100,6 @@ def test_an_unknown_user_is_a_mistake_in_the_configuration(tmp_path: Path) -> No
 def test_the_shares_of_all_workers_add_up() -> None:
     for limit in (1, 7, 100, 101, 5000):
         for count in (1, 2, 3, 8):
-            shares = [limits.Share(number, count).of(limit) for number in range(count)]
+            shares = [descriptor_limits.Share(number, count).of(limit) for number in range(count)]
             assert sum(shares) == max(limit, count)
             assert max(shares) - min(shares) <= 1

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from fastscreen import privileges
+from fastscreen.process import privileges
 
 _BECOME = """
 import json, os, sys
-from fastscreen import privileges
+from fastscreen.process import privileges
 try:
     privileges.become(sys.argv[1])
 except privileges.PrivilegeError as error:

@@ -1,8 +1,8 @@
 """How the last reload ended, as another process reads it."""
 
-from fastscreen.conditions import SIZE as CONDITIONS_SIZE
-from fastscreen.conditions import Conditions, Kind
-from fastscreen.reload_state import SIZE, TEXT_MAX, Attempts, Outcome, ReloadState
+from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
+from fastscreen.process.conditions import Conditions, Kind
+from fastscreen.process.reload_state import SIZE, TEXT_MAX, Attempts, Outcome, ReloadState
 
 
 def test_an_attempt_begins_and_ends() -> None:

@@ -7,7 +7,7 @@ import pytest
 from reportlog import NOON
 
 from fastscreen.report.files import in_order
-from fastscreen.report.forms import MOST_REPEATED, usual
+from fastscreen.report.forms import MAX_REPEATED, usual
 from fastscreen.report.lines import reader
 from fastscreen.report.stamps import Clock
 from fastscreen.report.summary import summarize
@@ -158,7 +158,7 @@ def test_a_line_that_was_counted_instead_of_written() -> None:
 
 def test_how_often_is_bounded() -> None:
     line = b"Nov 27 08:00:01 mx1 postfix/dnsblog[811]: message repeated 999999999 times: [ x]\n"
-    assert usual(line).count(b"\n") == MOST_REPEATED
+    assert usual(line).count(b"\n") == MAX_REPEATED
 
 
 def test_they_are_put_in_order(tmp_path: Path) -> None:

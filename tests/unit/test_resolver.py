@@ -12,8 +12,8 @@ import dns.rrset
 import pytest
 from robust.fakedns import FakeDns, listed
 
-from fastscreen.listhealth.probe import Prober, Reply
-from fastscreen.resolver import Answer, Nameserver, TcpResolver, askable, system_nameservers
+from fastscreen.dns.health.probe import Prober, Reply
+from fastscreen.dns.resolver import Answer, Nameserver, TcpResolver, askable, system_nameservers
 
 
 @pytest.mark.parametrize(

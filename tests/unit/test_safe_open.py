@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peers import needs
 
-from fastscreen import safe_open
-from fastscreen.safe_open import Account, acting_as, located, may_others_write, may_write, open_to_read
+from fastscreen.process import safe_open
+from fastscreen.process.safe_open import Account, acting_as, located, may_others_write, may_write, open_to_read
 
 NOBODY = Account(65534, 65534, frozenset({65534}))
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from fastscreen import signals
-from fastscreen.signals import SignalReader
+from fastscreen.process import signals
+from fastscreen.process.signals import SignalReader
 
 NUMBERS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGRTMIN + 4)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.sink import Sink
+from fastscreen.mta.sink import Sink
 
 ATTRIBUTES = (
     b"client_address\x00192.0.2.25\0client_port\x0051234\0server_address\x00198.51.100.7\0server_port\x0025\0\0"
@@ -126,7 +126,7 @@ def test_it_is_started_again_when_it_dies_and_clients_wait_for_it() -> None:
 
 _PARENT = """
 import asyncio
-from fastscreen.sink import Sink
+from fastscreen.mta.sink import Sink
 async def main():
     sink = Sink(print)
     print(sink.start("mx.example.test"), sink.pid, flush=True)

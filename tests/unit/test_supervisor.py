@@ -13,16 +13,17 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from fastscreen import conditions, config, forks, handover, reload, reload_state
+from fastscreen import config
 from fastscreen.allowlist import lists
 from fastscreen.allowlist.turns import LONGEST
-from fastscreen.conditions import Conditions
 from fastscreen.config.model import Endpoint
-from fastscreen.place import Place, State
-from fastscreen.reload_state import ReloadState
-from fastscreen.starttls import renewal
-from fastscreen.starttls.certificates import Certificates
-from fastscreen.supervisor import Supervisor
+from fastscreen.daemon import reload, restart, spawn, tls_reload
+from fastscreen.daemon.supervisor import Supervisor
+from fastscreen.process import conditions, reload_state
+from fastscreen.process.child import Child, State
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.reload_state import ReloadState
+from fastscreen.tls.certificates import Certificates
 
 
 class Clock:
@@ -43,14 +44,14 @@ class Daemon:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.supervisor = Supervisor(None, config.default())
-        self.held = held = self.supervisor._held
-        held.places = [Place("worker 1", 0)]
-        held.condition_memory = [memoryview(bytearray(conditions.SIZE)) for _ in range(5)]
-        held.conditions = Conditions(held.condition_memory[-2])
-        held.reload_state = ReloadState(memoryview(bytearray(reload_state.SIZE)))
+        self.resources = resources = self.supervisor._resources
+        resources.children = [Child("worker 1", 0)]
+        resources.condition_memory = [memoryview(bytearray(conditions.SIZE)) for _ in range(5)]
+        resources.conditions = Conditions(resources.condition_memory[-2])
+        resources.reload_state = ReloadState(memoryview(bytearray(reload_state.SIZE)))
         self.said: list[str] = []
-        monkeypatch.setattr(held, "warn", self.said.append)
-        monkeypatch.setattr(held, "info", self.said.append)
+        monkeypatch.setattr(resources, "warn", self.said.append)
+        monkeypatch.setattr(resources, "info", self.said.append)
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
         self.supervisor._starting = False
 
@@ -65,7 +66,7 @@ def daemon(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Daemon:
     class Target:
         needs_tick = False
 
-    made.held.target = Target()  # type: ignore[assignment]
+    made.resources.target = Target()  # type: ignore[assignment]
     return made
 
 
@@ -73,29 +74,29 @@ def test_a_fork_that_fails_is_tried_again_ever_later(
     daemon: Daemon, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though the worker before had lived for long; and the log is not flooded."""
-    (place,) = daemon.held.places
-    place.started = clock.now - 5000.0
+    (child,) = daemon.resources.children
+    child.started = clock.now - 5000.0
 
     def fails(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(daemon.supervisor, "_start", fails)
-    place.ended()
+    child.ended()
     pauses = []
     for _ in range(8):
-        clock.now = max(clock.now, place.start_at)
-        daemon.supervisor._replace(place)
-        pauses.append(place.start_at - clock.now)
+        clock.now = max(clock.now, child.start_at)
+        daemon.supervisor._replace(child)
+        pauses.append(child.start_at - clock.now)
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
     assert 1 <= len(daemon.said) <= 3
     assert "no process for worker 1" in daemon.said[0]
-    assert [one.kind for one in daemon.held.conditions.read()] == [conditions.Kind.WORKER]
+    assert [one.kind for one in daemon.resources.conditions.read()] == [conditions.Kind.WORKER]
 
 
 def test_a_job_in_hand_does_not_make_the_loop_spin(daemon: Daemon, clock: Clock) -> None:
     """Nobody looks at table files then, so that is not due either."""
-    (place,) = daemon.held.places
-    place.pid, place.state = 1, State.SERVING
+    (child,) = daemon.resources.children
+    child.pid, child.state = 1, State.SERVING
     assert daemon.due(clock.now) <= clock.now
 
     def job() -> Iterator[None]:
@@ -134,14 +135,14 @@ class Unfinished:
         *numbers: int,
         corrected: config.Config | None = None,
     ) -> None:
-        self.supervisor, self.held, self.fed = daemon.supervisor, daemon.held, 0
+        self.supervisor, self.resources, self.fed = daemon.supervisor, daemon.resources, 0
         self.failures = failures
-        self.held.signals = Signals(*numbers)  # type: ignore[assignment]
-        del self.held.conditions  # they are made after that
-        monkeypatch.setattr(handover, "adopt", lambda *_, **__: [])
-        monkeypatch.setattr(handover, "settings_of", lambda *_: (corrected or self.held.config, ""))
-        monkeypatch.setattr(self.held, "read", self.read)
-        monkeypatch.setattr(self.held.watchdog, "feed", self.feed)
+        self.resources.signals = Signals(*numbers)  # type: ignore[assignment]
+        del self.resources.conditions  # they are made after that
+        monkeypatch.setattr(restart, "adopt", lambda *_, **__: [])
+        monkeypatch.setattr(restart, "settings_of", lambda *_: (corrected or self.resources.config, ""))
+        monkeypatch.setattr(self.resources, "read", self.read)
+        monkeypatch.setattr(self.resources.watchdog, "feed", self.feed)
         state = SimpleNamespace(workers=1)
         self.found = self.supervisor._take_over(state)  # type: ignore[arg-type]
 
@@ -176,12 +177,12 @@ def test_an_unfinished_restart_takes_over_a_corrected_configuration(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for addresses, whose sockets were made already: a reload follows for these, one."""
-    settings = daemon.held.config
+    settings = daemon.resources.config
     addresses = (Endpoint("127.0.0.1", 2599),)
     listen = msgspec.structs.replace(settings.listen, addresses=addresses)
     corrected = msgspec.structs.replace(settings, listen=listen, hostname="other.example")
     restart = Unfinished(daemon, monkeypatch, 3, corrected=corrected)
-    assert daemon.held.config == msgspec.structs.replace(settings, hostname="other.example")
+    assert daemon.resources.config == msgspec.structs.replace(settings, hostname="other.example")
     assert list(restart.supervisor._postponed) == [signal.SIGHUP]
 
 
@@ -210,21 +211,63 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_reload(
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2525"]\n')
     where = Endpoint("127.0.0.1", 2526)
-    daemon.held.activated = {where}
+    daemon.resources.activated = {where}
     group = [socket.socket()]
-    daemon.held.groups = {where: group}
+    daemon.resources.groups = {where: group}
 
     def read_in_child(*_: object) -> Iterator[None]:
         yield from ()
 
     monkeypatch.setattr(reload, "_try", read_in_child)
     monkeypatch.setattr(reload, "reopen_log", lambda *_: None)
-    list(reload.hang_up(daemon.held, file))
+    list(reload.hang_up(daemon.resources, file))
     (said,) = daemon.said
     assert "127.0.0.1:2526 missing, which systemd's socket unit listens on" in said
-    assert daemon.held.groups == {where: group}
-    assert [one.kind for one in daemon.held.conditions.read()] == [conditions.Kind.CONFIG]
+    assert daemon.resources.groups == {where: group}
+    assert [one.kind for one in daemon.resources.conditions.read()] == [conditions.Kind.CONFIG]
     group[0].close()
+
+
+def test_a_reload_names_each_key_that_needs_more(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the log, one line for each, and in what `fastscreen reload` prints. The keys keep their values."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(
+        'user = "other"\n[greet]\nwait = "3s"\n[cache]\npath = "/elsewhere"\nprefix_ipv4 = 24\n'
+        f'[control]\npath = "{daemon.resources.config.control.path}"\ngroup = "mail"\nnames = false\n'
+    )
+    before = daemon.resources.config
+
+    def nothing(*_: object) -> Iterator[None]:
+        yield from ()
+
+    daemon.resources.target = SimpleNamespace(log=SimpleNamespace(warning=daemon.said.append))  # type: ignore[assignment]
+    monkeypatch.setattr(daemon.resources, "open_ports", lambda *_, **__: ({}, {}))
+    for name, instead in (("_try", nothing), ("_hand_out", nothing), ("_take_ports", lambda *_: None)):
+        monkeypatch.setattr(reload, name, instead)
+    monkeypatch.setattr(reload, "reopen_log", lambda *_: None)
+    monkeypatch.setattr(daemon.resources, "health", SimpleNamespace(claim=lambda *_, **__: None), raising=False)
+    daemon.resources.groups = {}
+    list(reload.hang_up(daemon.resources, file))
+    stays = "changed: the old value stays in use; to apply the new one,"
+    assert daemon.said == [
+        f"user {stays} stop and start fastscreen",
+        f"cache.path {stays} run `fastscreen restart`",
+        f"cache.prefix_ipv4 {stays} run `fastscreen restart`",
+        f"control.group {stays} stop and start fastscreen",
+        "configuration reloaded",
+    ]
+    now = daemon.resources.config
+    assert (now.user, now.control.group) == (before.user, before.control.group)
+    assert (now.cache.path, now.cache.prefix) == (before.cache.path, before.cache.prefix)
+    assert (now.greet.wait, now.control.names) == (3, False)
+    outcome = daemon.resources.reload_state.reload.read()
+    assert outcome is not None
+    assert outcome.text == (
+        "configuration reloaded; a restart of fastscreen is needed to apply cache.path, cache.prefix_ipv4; "
+        "a stop and a start of fastscreen is needed to apply user, control.group"
+    )
 
 
 @pytest.mark.parametrize(("problem", "tell", "lines"), [("", True, 1), ("", False, 0), ("full", True, 0)])
@@ -232,15 +275,15 @@ def test_sigusr1_logs_one_line(daemon: Daemon, problem: str, tell: bool, lines: 
     """Not at SIGHUP, and not in addition to what the target says after a fault."""
     target = SimpleNamespace(problem=problem)
     target.reopen = lambda: setattr(target, "problem", "")
-    daemon.held.target = target  # type: ignore[assignment]
-    daemon.held.tls, daemon.held.places = [], []
-    reload.reopen_log(daemon.held, tell=tell)
+    daemon.resources.target = target  # type: ignore[assignment]
+    daemon.resources.tls, daemon.resources.children = [], []
+    reload.reopen_log(daemon.resources, tell=tell)
     assert daemon.said == ["log opened again"] * lines
 
 
 def refresh(daemon: Daemon) -> list[conditions.Condition]:
     """The conditions that a refresh, or the supervisor in its place, has begun."""
-    return Conditions(daemon.held.condition_memory[-3]).read()
+    return Conditions(daemon.resources.condition_memory[-3]).read()
 
 
 @pytest.fixture
@@ -248,10 +291,10 @@ def refreshing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     """Its lists are to be refreshed; a refresh can be started, and is process 4711 then."""
     daemon.supervisor._turns._interval = 3600
     daemon.supervisor._turns.due = 0.0
-    daemon.held.list_versions = {}
+    daemon.resources.list_versions = {}
     monkeypatch.setattr(lists, "versions", lambda _: {})
-    monkeypatch.setattr(Place, "kill", lambda _: None)
-    monkeypatch.setattr(forks, "start_refresh", lambda held: held.refresher.take(4711, None))
+    monkeypatch.setattr(Child, "kill", lambda _: None)
+    monkeypatch.setattr(spawn, "start_refresh", lambda resources: resources.refresher.take(4711, None))
     return daemon
 
 
@@ -259,7 +302,7 @@ def refreshing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
 def test_a_refresh_that_dies_is_shown_until_one_ends_well(
     refreshing: Daemon, clock: Clock, code: int, how: str
 ) -> None:
-    supervisor, refresher = refreshing.supervisor, refreshing.held.refresher
+    supervisor, refresher = refreshing.supervisor, refreshing.resources.refresher
     supervisor._refresh(clock.now)
     assert refresher.pid == 4711
     supervisor._bury_one(refresher, code)
@@ -277,7 +320,7 @@ def test_a_refresh_that_does_not_end_is_shown(refreshing: Daemon, clock: Clock) 
     clock.now += LONGEST
     supervisor._refresh(clock.now)
     assert refresh(refreshing) == []  # it may be writing still
-    supervisor._bury_one(refreshing.held.refresher, -signal.SIGKILL)
+    supervisor._bury_one(refreshing.resources.refresher, -signal.SIGKILL)
     assert [one.text for one in refresh(refreshing)] == [
         "the last refresh did not end and was killed; the lists stay as they are"
     ]
@@ -289,7 +332,7 @@ def test_a_refresh_without_a_process_is_shown(
     def fails(_: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(forks, "start_refresh", fails)
+    monkeypatch.setattr(spawn, "start_refresh", fails)
     refreshing.supervisor._refresh(clock.now)
     assert "no process for the refresh" in refresh(refreshing)[0].text
 
@@ -297,7 +340,7 @@ def test_a_refresh_without_a_process_is_shown(
 def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: Daemon, clock: Clock) -> None:
     refreshing.supervisor._refresh(clock.now)
     refreshing.supervisor._give_up_refresh()
-    refreshing.supervisor._bury_one(refreshing.held.refresher, -signal.SIGKILL)
+    refreshing.supervisor._bury_one(refreshing.resources.refresher, -signal.SIGKILL)
     assert refresh(refreshing) == []
 
 
@@ -307,16 +350,16 @@ def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: Daemon, clock: Clo
 def test_certificates_that_nobody_needs_are_no_fault(
     daemon: Daemon, level: str, paths: tuple[str, ...], kept: bool
 ) -> None:
-    held = daemon.held
+    resources = daemon.resources
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.close(writing)
-    held.certificates = Certificates(("/key.pem",), (reading,))
-    held.conditions.begin(conditions.Kind.CERTIFICATES, "not renewed")
-    tls = msgspec.structs.replace(held.config.tls, level=level, certificates=paths)
-    held.config = msgspec.structs.replace(held.config, tls=tls)
-    assert list(renewal.renew(held, held.config.tls)) == []
-    assert held.conditions.read() == []
-    assert (held.certificates is not None) == kept
+    resources.certificates = Certificates(("/key.pem",), (reading,))
+    resources.conditions.begin(conditions.Kind.CERTIFICATES, "not renewed")
+    tls = msgspec.structs.replace(resources.config.tls, level=level, certificates=paths)
+    resources.config = msgspec.structs.replace(resources.config, tls=tls)
+    assert list(tls_reload.renew(resources, resources.config.tls)) == []
+    assert resources.conditions.read() == []
+    assert (resources.certificates is not None) == kept
     if kept:
         os.close(reading)
     else:
@@ -337,13 +380,13 @@ def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
             raise AssertionError(waits)
         return [], [], []
 
-    monkeypatch.setattr("fastscreen.supervisor.select.select", select)
+    monkeypatch.setattr("fastscreen.daemon.supervisor.select.select", select)
     monkeypatch.setattr(daemon.supervisor, "_bury", lambda: None)
-    killed: list[Place] = []
-    monkeypatch.setattr(Place, "kill", lambda place: killed.append(place))
-    daemon.held.signals = Signals()  # type: ignore[assignment]
-    daemon.held.tls = []
-    daemon.held.hub.pid = 4711
+    killed: list[Child] = []
+    monkeypatch.setattr(Child, "kill", lambda child: killed.append(child))
+    daemon.resources.signals = Signals()  # type: ignore[assignment]
+    daemon.resources.tls = []
+    daemon.resources.control_process.pid = 4711
     daemon.supervisor._end_others()
     assert killed
     assert min(waits) > 0
@@ -377,16 +420,16 @@ def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypat
     """Whoever waits for a reload or a restart hears why it is over."""
 
     def waits(*_: object) -> Iterator[None]:
-        daemon.held.reload_state.reload.begin()
+        daemon.resources.reload_state.reload.begin()
         yield
 
     monkeypatch.setattr(reload, "hang_up", waits)
-    monkeypatch.setattr(handover, "tried", waits)
+    monkeypatch.setattr(restart, "run_in_child", waits)
     supervisor = daemon.supervisor
     supervisor._jobs[kind] = {"reload": supervisor._reload, "restart": supervisor._restart}[kind]
     supervisor._go_on()
     supervisor._stop()
-    last = getattr(daemon.held.reload_state, kind).read()
+    last = getattr(daemon.resources.reload_state, kind).read()
     assert (last.begun, last.finished, last.ok) == (1, 1, False)
     assert last.text.endswith("fastscreen is being stopped")
     assert len([line for line in daemon.said if "not taken over" in line]) == (kind == "reload")

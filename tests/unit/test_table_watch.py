@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fastscreen.table_watch import LOOK_SECONDS, RESTLESS_SECONDS, RETRY_SECONDS, TableWatch, Version, look_at
 from fastscreen.tables import open_table
+from fastscreen.tables.file_watch import LOOK_SECONDS, RESTLESS_SECONDS, RETRY_SECONDS, TableWatch, Version, look_at
 from fastscreen.tables.lines import recorded_files
 from fastscreen.tables.mynetworks import read_networks
 

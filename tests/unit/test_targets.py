@@ -4,15 +4,14 @@ from collections import Counter
 
 import pytest
 
-from fastscreen.config.model import Endpoint
 from fastscreen.core import Targets, proxy_header_for
-from fastscreen.sockaddr import packed
+from fastscreen.sockaddr import packed_ip
 
 SECOND = 1_000_000  # µs
 
 
 def targets(*weights: int) -> Targets:
-    return Targets([(f"mta{at}", packed(Endpoint("192.0.2.1", 25 + at)), weight) for at, weight in enumerate(weights)])
+    return Targets([(f"mta{at}", packed_ip("192.0.2.1", 25 + at), weight) for at, weight in enumerate(weights)])
 
 
 def test_in_order_the_first_has_all() -> None:

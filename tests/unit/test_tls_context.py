@@ -15,9 +15,9 @@ from peers import certificate, needs
 
 from fastscreen.config import default
 from fastscreen.config.model import Tls
-from fastscreen.starttls import certificates
-from fastscreen.starttls.context import ContextError, chains, new_context
-from fastscreen.starttls.validity import not_after
+from fastscreen.tls import certificates
+from fastscreen.tls.context import ContextError, chains, new_context
+from fastscreen.tls.expiry import not_after
 
 SETTINGS = default().tls
 
@@ -164,7 +164,7 @@ def test_what_is_no_file(tmp_path: Path, what: str) -> None:
     elif what == "fifo":
         os.mkfifo(path)
     elif what == "large":
-        path.write_bytes(bytes(certificates.MOST + 1))
+        path.write_bytes(bytes(certificates.MAX_SIZE + 1))
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with pytest.raises(OSError, match=what) as caught:
         certificates.read([str(good), str(path)])

@@ -1,6 +1,6 @@
 """Who makes a handshake, who waits, and who gives up a place."""
 
-from fastscreen.starttls.gate import TURN_SECONDS, Gate
+from fastscreen.tls.handshake_limiter import TURN_SECONDS, HandshakeLimiter
 
 
 class Clock:
@@ -11,14 +11,14 @@ class Clock:
         return self.now
 
 
-def gate(places: int) -> tuple[Gate[int], list[int], Clock]:
+def limiter(places: int) -> tuple[HandshakeLimiter[int], list[int], Clock]:
     begun: list[int] = []
     clock = Clock()
-    return Gate(places, begun.append, clock), begun, clock
+    return HandshakeLimiter(places, begun.append, clock), begun, clock
 
 
 def test_in_the_order_of_their_coming() -> None:
-    made, begun, _ = gate(2)
+    made, begun, _ = limiter(2)
     for who in range(5):
         made.enter(who)
     assert (begun, made.waiting) == ([0, 1], 3)
@@ -35,7 +35,7 @@ def test_in_the_order_of_their_coming() -> None:
 
 def test_who_takes_long_gives_up_the_place() -> None:
     """But only to those who wait, and the first to come is the first to go, whatever its client does."""
-    made, begun, clock = gate(2)
+    made, begun, clock = limiter(2)
     made.enter(0)
     clock.now += TURN_SECONDS / 2
     made.enter(1)

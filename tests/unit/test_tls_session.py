@@ -15,11 +15,11 @@ import uvloop
 from peers import certificate
 
 from fastscreen.config import default
-from fastscreen.starttls.context import chains, new_context
-from fastscreen.starttls.gate import TURN_SECONDS, Gate
-from fastscreen.starttls.session import CHUNK, Hall, Session
+from fastscreen.tls.context import chains, new_context
+from fastscreen.tls.handshake_limiter import TURN_SECONDS, HandshakeLimiter
+from fastscreen.tls.session import CHUNK, Session, TlsShared
 
-PATIENCE = 20.0  # s: a bound on hanging
+TIMEOUT = 20.0  # s: a bound on hanging
 NAME = "[192.0.2.1]:51234"
 
 
@@ -32,19 +32,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 class Lab:
     """One session; `client` and `screener` are the test's ends. `said`: its log."""
 
-    def __init__(self, server: ssl.SSLContext, places: int = 10, handshake_time: float = PATIENCE) -> None:
+    def __init__(self, server: ssl.SSLContext, places: int = 10, handshake_time: float = TIMEOUT) -> None:
         self.loop = asyncio.get_running_loop()
         self.said: list[str] = []
         self.over = asyncio.Event()
         self.sockets: list[socket.socket] = []
         self.later = 0.0  # s, put on top of the gate's clock
-        gate: Gate[Session] = Gate(places, lambda who: self.loop.call_soon(who.begin), lambda: self.later)
+        limiter: HandshakeLimiter[Session] = HandshakeLimiter(
+            places, lambda who: self.loop.call_soon(who.begin), lambda: self.later
+        )
         buffer = memoryview(bytearray(CHUNK))
         self.failures: list[BaseException] = []
-        self.hall = Hall(
+        self.shared = TlsShared(
             self.loop,
             server,
-            gate,
+            limiter,
             handshake_time,
             1,
             self.said.append,
@@ -63,7 +65,7 @@ class Lab:
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
         self.sockets += [client, screener]
-        Session(self.hall, theirs, plain, NAME).start()
+        Session(self.shared, theirs, plain, NAME).start()
         return client, screener
 
     def close(self) -> None:
@@ -75,7 +77,7 @@ def run(server: ssl.SSLContext, body: Callable[[Lab], Awaitable[None]], places: 
     async def whole() -> Lab:
         lab = Lab(server, places, time)
         try:
-            await asyncio.wait_for(body(lab), PATIENCE)
+            await asyncio.wait_for(body(lab), TIMEOUT)
         finally:
             lab.close()
         return lab
@@ -280,9 +282,9 @@ def test_handshake_that_fails(server: ssl.SSLContext, what: str) -> None:
             lab.screener.send(b"421 too late\r\n")
         assert await receive(lab, lab.screener, 1) == b""
         await lab.over.wait()
-        assert lab.hall.gate.waiting == 0
+        assert lab.shared.limiter.waiting == 0
 
-    said = run(server, body, time=0.01 if what in ("nothing", "half") else PATIENCE).said
+    said = run(server, body, time=0.01 if what in ("nothing", "half") else TIMEOUT).said
     failed = f"TLS handshake failed for service=smtpd peer={NAME}"
     reasons = [line for line in said if line.startswith(f"SSL_accept error from {NAME}: ")]
     assert len(reasons) == (what in ("garbage", "hangup"))
@@ -300,14 +302,14 @@ def test_turns(server: ssl.SSLContext) -> None:
             halfway.tls.do_handshake()
         hello = halfway.outgoing.read()
         half.send(hello[:50])
-        await until(lambda: bool(lab.hall.gate._inside))
+        await until(lambda: bool(lab.shared.limiter._inside))
         client = Client(lab, lab.client)
         shaking = lab.loop.create_task(client.shake_hands())
-        await until(lambda: lab.hall.gate.waiting == 1)
-        lab.hall.gate.admit()
-        assert lab.hall.gate.waiting == 1
+        await until(lambda: lab.shared.limiter.waiting == 1)
+        lab.shared.limiter.admit()
+        assert lab.shared.limiter.waiting == 1
         lab.later = TURN_SECONDS
-        lab.hall.gate.admit()
+        lab.shared.limiter.admit()
         await shaking
         half.send(hello[50:])
         halfway.incoming.write(await lab.loop.sock_recv(half, 65536))

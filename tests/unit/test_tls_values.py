@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fastscreen.config.tlsvalues import PemFile, Protocols
+from fastscreen.config.tls_kinds import PemFile, Protocols
 
 
 @pytest.mark.parametrize(

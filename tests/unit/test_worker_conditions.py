@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from fastscreen import config
-from fastscreen.conditions import SIZE, Conditions, Kind
 from fastscreen.config import Config
-from fastscreen.worker_conditions import MTA_FAILURES, RESOLVER_UNKNOWN_SECONDS, WorkerConditions
+from fastscreen.daemon.worker_conditions import MTA_FAILURES, RESOLVER_UNKNOWN_SECONDS, WorkerConditions
+from fastscreen.process.conditions import SIZE, Conditions, Kind
 
 
 class Worker:

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from fastscreen import channel, config, policy
-from fastscreen.worker import Worker
+from fastscreen import config
+from fastscreen.daemon.worker import Worker
+from fastscreen.process import ipc
+from fastscreen.screening import policy
 
 
 class Tables:
@@ -38,7 +40,7 @@ def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pyte
             _config=settings,
             _mta_socket=lambda _: "",
             _log=SimpleNamespace(warning=print),
-            _seat=SimpleNamespace(share=None, health=None),
+            _args=SimpleNamespace(share=None, health=None),
             _stopping=False,
             _screener=SimpleNamespace(unlisten=print, use_policy=lambda _: None),
             _listen=lambda listener, _: listened.append(listener.fileno()),
@@ -49,7 +51,7 @@ def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pyte
             _caretaker=None,
         )
         again = os.dup(own.fileno())
-        memory = channel.settings_memory(settings, (address,))
+        memory = ipc.settings_memory(settings, (address,))
         asyncio.run(Worker._reload(worker, [memory, again]))  # type: ignore[arg-type]
         assert worker._listeners == {address: own}
     assert listened == []

@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from fastscreen.answers import CacheEntries, CacheEntry, CacheStats, Deleted
+from fastscreen.control.messages import CacheEntries, CacheEntry, CacheStats, Deleted
 from fastscreen.tui.dialogs import Confirm
 from fastscreen.tui.figures import bar, count, duration, octets, share
 from fastscreen.tui.lines import Lines

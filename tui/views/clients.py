@@ -6,14 +6,14 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.answers import Clients, Talker
+from fastscreen.control.messages import Clients, Talker
 from fastscreen.tui.figures import bar, clock, count
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import ACCENT, BAD, MUTED, OK, PLAIN, STRONG
 from fastscreen.tui.table import Column, Row, Table
 from fastscreen.tui.view import Export, TableView
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
 class ClientsView(TableView):
@@ -36,8 +36,8 @@ class ClientsView(TableView):
         self._clients: list[Talker] = []
 
     async def poll(self, link: Link) -> None:
-        found = await link.ask(Clients, "clients", by=self._by, limit=MOST_ROWS)
-        self._clients = found.clients[:MOST_ROWS]
+        found = await link.ask(Clients, "clients", by=self._by, limit=MAX_ROWS)
+        self._clients = found.clients[:MAX_ROWS]
         self.note(
             (str(len(self._clients)), STRONG),
             " clients that connect most, by ",

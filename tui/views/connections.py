@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.answers import Session, Sessions
+from fastscreen.control.messages import Session, Sessions
 from fastscreen.tui.figures import count, duration
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
@@ -15,7 +15,7 @@ from fastscreen.tui.view import Export, TableView
 from fastscreen.tui.wording import STAGE_ROLES
 
 SORTS = ("age", "score", "address")
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
 class ConnectionsView(TableView):
@@ -42,10 +42,10 @@ class ConnectionsView(TableView):
 
     async def poll(self, link: Link) -> None:
         # A paused table still counts: one row is asked for, for the totals.
-        limit = 1 if self._paused else MOST_ROWS
+        limit = 1 if self._paused else MAX_ROWS
         found = await link.ask(Sessions, "sessions", filter=self.typed, sort=self._sort, limit=limit)
         matched = f"{count(found.matched)} of {count(found.total)}" if self.typed else count(found.total)
-        shown = len(self._sessions) if self._paused else min(len(found.sessions), MOST_ROWS)
+        shown = len(self._sessions) if self._paused else min(len(found.sessions), MAX_ROWS)
         self.note(
             (matched, STRONG),
             " connections",
@@ -54,7 +54,7 @@ class ConnectionsView(TableView):
             ("   PAUSED: space goes on", WARN) if self._paused else "",
         )
         if not self._paused:
-            self._sessions = found.sessions[:MOST_ROWS]
+            self._sessions = found.sessions[:MAX_ROWS]
             self.table.sort = self._sort
             self.fill([row(session) for session in self._sessions])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastscreen.answers import Dnsbl, DnsblList, Site
+from fastscreen.control.messages import Dnsbl, DnsblList, Site
 from fastscreen.tui.figures import brief, duration, share
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED, OK, PLAIN, STRONG, WARN
@@ -11,7 +11,7 @@ from fastscreen.tui.view import Export, TableView
 
 STATE_ROLES = {"ok": OK, "slow": WARN, "failing": BAD, "suspect": WARN, "out": BAD, "unused": MUTED}
 ILL = ("slow", "failing", "suspect", "out")
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
 class DnsblView(TableView):
@@ -37,7 +37,7 @@ class DnsblView(TableView):
 
     async def poll(self, link: Link) -> None:
         dnsbl = await link.ask(Dnsbl, "dnsbl")
-        self._lists = dnsbl.lists[:MOST_ROWS]
+        self._lists = dnsbl.lists[:MAX_ROWS]
         ill = sum(item.state in ILL for item in self._lists)
         self.note(
             (str(len(self._lists)), STRONG),

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 
-from fastscreen.answers import Event, record
+from fastscreen.control.messages import Event, record
 from fastscreen.tui.figures import clock, count
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import ALARM, MUTED, PLAIN, STRONG, WARN

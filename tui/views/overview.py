@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 
-from fastscreen.answers import Dnsbl, DnsblList, Status
+from fastscreen.control.messages import Dnsbl, DnsblList, Status
 from fastscreen.tui.chart import gathered, stacked
 from fastscreen.tui.figures import bar, count, duration, octets, rate, share, sparkline
 from fastscreen.tui.lines import Lines

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from fastscreen.answers import Event, ListAnswer, Story
+from fastscreen.control.messages import Event, ListAnswer, Story
 from fastscreen.tui.figures import clock, duration
 from fastscreen.tui.lines import ScrolledLines
 from fastscreen.tui.link import Link

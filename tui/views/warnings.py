@@ -6,7 +6,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.widget import Widget
 
-from fastscreen.answers import Warning, Warnings
+from fastscreen.control.messages import Warning, Warnings
 from fastscreen.tui import faults
 from fastscreen.tui.figures import clock, date
 from fastscreen.tui.lines import ScrolledLines
@@ -15,7 +15,7 @@ from fastscreen.tui.palette import BAD, MUTED, OK, WARN
 from fastscreen.tui.view import Export, View
 from fastscreen.tui.wording import wrapped
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 
 
 class WarningsView(View):
@@ -37,7 +37,7 @@ class WarningsView(View):
 
     async def poll(self, link: Link) -> None:
         found = await link.ask(Warnings, "warnings")
-        self._warnings = sorted(found.warnings, key=lambda warning: -warning.time)[:MOST_ROWS]
+        self._warnings = sorted(found.warnings, key=lambda warning: -warning.time)[:MAX_ROWS]
         room = self._lines.room - 1
         held = faults.lines(link.status.conditions, link.now, room) if link.status is not None else []
         lines = [*held, *(line for warning in self._warnings for line in shown(warning, link.now, room))]

@@ -1,0 +1,148 @@
+"""What the commands on the control socket share: which socket, typed answers, and how a failure is told."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import ipaddress
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastscreen import config
+from fastscreen.cli.problems import print_problems
+from fastscreen.config import ConfigError
+from fastscreen.config.socket_path import lenient_path
+from fastscreen.control import client
+from fastscreen.control.client import Absent, ControlError, Unreachable
+from fastscreen.control.messages import Record, record
+from fastscreen.escaping import cleaned, printable
+
+USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
+ANOTHER = "(another one: --socket PATH or -c FILE)"
+EXIT_CODES = "exit codes: 0 done, 1 it failed or nobody is there, 2 wrong usage or configuration"
+
+
+def add_socket(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The options that say which fastscreen is meant, or which ones."""
+    action = "append" if several else "store"
+    more = "; more than once: several" if several else ""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--socket", metavar="PATH", action=action, help=f"the control socket{more}")
+    which.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        action=action,
+        help=f"take control.path of this configuration{more}",
+    )
+
+
+def socket_path(arguments: argparse.Namespace) -> str:
+    """The socket to ask. Raises Unreachable."""
+    if arguments.socket is not None:
+        return str(arguments.socket)
+    return configured(arguments.config) if arguments.config is not None else usual_path()
+
+
+def socket_paths(arguments: argparse.Namespace) -> list[str]:
+    """The same where several may be meant."""
+    if arguments.socket:
+        return [str(path) for path in arguments.socket]
+    return [configured(file) for file in arguments.config] if arguments.config else [usual_path()]
+
+
+def usual_path() -> str:
+    """The socket when none is named: that of the usual configuration; where there is none, a built-in one.
+
+    A configuration that may not be read is as good as none: members of control.group need no right to it.
+    """
+    return configured(USUAL_FILE) if os.access(USUAL_FILE, os.R_OK) else _built_in_path()
+
+
+def configured(file: Path) -> str:
+    """control.path of a configuration, also of one with errors (a note on stderr says so). Raises Unreachable."""
+    try:
+        if file.exists() and not file.is_file():  # opening a FIFO would wait for ever
+            raise ConfigError(f"{file}: not a regular file; expected a TOML file")
+        path = config.load(file).control.path
+    except (ConfigError, OSError) as error:
+        found = lenient_path(file)
+        path = found if found is not None else _built_in_path()
+        where = f"; the control socket {path} is used all the same" if path else ""
+        print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
+    if not path:
+        raise Unreachable(f'{file}: control.path = "": this fastscreen has no control socket')
+    return path
+
+
+def _built_in_path() -> str:
+    """Where a daemon without control.path has its socket. Raises Absent."""
+    usual = [client.DEFAULT_PATH]
+    with contextlib.suppress(ConfigError):  # the machine's own name may not do
+        usual.append(config.default().control.path)
+    for path in usual:
+        if path and is_there(path):
+            return path
+    raise Absent(f"no control socket at {' or '.join(dict.fromkeys(usual))}; is fastscreen running?")
+
+
+def is_there(path: str) -> bool:
+    """Whether something is there; also when this user may not look, so that whoever connects is told so."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return True
+
+
+def told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The same command with its failures as one line on stderr, and their exit code."""
+
+    @functools.wraps(run)
+    def guarded(arguments: argparse.Namespace) -> int:
+        try:
+            return run(arguments)
+        except ConfigError as error:
+            print_problems(error)
+            return 2
+        except Absent as error:
+            print(f"fastscreen: {printable(str(error))} {ANOTHER}", file=sys.stderr)
+            return 1
+        except ControlError as error:
+            print(f"fastscreen: {printable(str(error))}", file=sys.stderr)
+            # A filter that cannot be read is the caller's mistake, as a wrong option is.
+            return 2 if str(error).startswith("filter: ") else 1
+
+    return guarded
+
+
+def asked(path: str, verb: str, kind: type[Record], **arguments: Any) -> Record:
+    """An answer, checked, with all text of it printable. Raises ControlError."""
+    return record(kind, client.ask(path, verb, **arguments))
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """JSON of an answer; octets are text with C escapes, as in the log."""
+    return json.dumps(cleaned(value), indent=indent)
+
+
+def address(text: str) -> str:
+    """An IP address as argparse reads it, in its usual form."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{printable(text)!r} is no IP address") from None
+
+
+def network(text: str) -> str:
+    """A network, or an address, as argparse reads it."""
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{printable(str(error))}; example: 192.0.2.0/24") from None
+    return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)

@@ -1,0 +1,222 @@
+"""What the verbs work with: the settings, the workers, their rings, the cache's file, the warnings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastscreen.config import Config, ConfigError, Prefix
+from fastscreen.control.bypass import Bypass
+from fastscreen.control.cache_store import Store, StoreError
+from fastscreen.control.client_names import ClientNames
+from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.events import ListNames, Rings
+from fastscreen.control.explain import Known
+from fastscreen.control.list_state import ListStates
+from fastscreen.control.protocol import RequestError
+from fastscreen.control.ptr import Reverse
+from fastscreen.control.verdict import Limits
+from fastscreen.control.worker_rpc import About, WorkerRpc
+from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
+from fastscreen.dns.health.state import Health, HealthTable, State
+from fastscreen.dns.resolver import Nameserver, nameservers
+from fastscreen.process.conditions import Condition, Conditions
+from fastscreen.process.reload_state import ReloadState
+from fastscreen.process.warning_ring import WarningRing
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import AccessList, load_access, load_networks
+from fastscreen.tables import TableError
+
+Result = TypeVar("Result")
+
+LARGE_AT_A_TIME = 2  # large answers that are made at a time
+
+
+class ServerContext:
+    """One control server's. pid, started: the supervisor's, s since 1970. warning_rings: the warnings of every process.
+    tables: as the workers have them, even if the files changed. key: chooses a client's worker. health: of DNS lists.
+    """
+
+    def __init__(
+        self, config: Config, log: Log, worker_rpc: WorkerRpc, memory: Sequence[memoryview],
+        warning_rings: Sequence[WarningRing], pid: int, started: float, tables: policy.Tables, key: int,
+        health: HealthTable, conditions: Sequence[Conditions], reload_state: ReloadState,
+    ) -> None:  # fmt: skip
+        self.log = log
+        self.worker_rpc = worker_rpc
+        self.warning_rings = warning_rings
+        self.pid = pid
+        self.health = health
+        self._conditions = conditions
+        self.reload_state = reload_state
+        self.started = started
+        self.names = ListNames(())
+        self.rings = Rings(memory, self.names)
+        self.bypass = Bypass(self.rings.readers, self.warn)
+        self.store: Store | None = None
+        self._thread = ThreadPoolExecutor(1, "cache")
+        self.recent = ListStates()
+        self._reverse = Reverse(())
+        self._client_names = ClientNames(self._reverse.name)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._key = key
+        self.turns = {may_act: asyncio.Semaphore(LARGE_AT_A_TIME) for may_act in (False, True)}
+        """For large answers: callers that may act do not wait for those that may only read."""
+        self.trouble = ""
+        self._use(config, tables.shown, tables.access, tables.interfaces)
+
+    def warn(self, text: str) -> None:
+        self.log.warning(text)
+        self.log.flush()
+
+    # ---- settings
+
+    def configure(self, config: Config) -> None:
+        """Take over settings, as each worker does: by a look of its own at the tables. One that cannot be read
+        is told to those who ask for what needs it.
+        """
+        shown: dict[str, str] = {}
+        access = AccessList()
+        interfaces = self.interfaces
+        self.trouble = ""
+        try:
+            shown, _ = policy.shown_names(config.dnsbl)
+            access = load_access(config)
+            interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces).table
+        except (ConfigError, TableError) as error:
+            self.trouble = str(error)
+        self._use(config, shown, access, interfaces)
+
+    def _use(self, config: Config, shown: dict[str, str], access: AccessList, interfaces: NetworkTable) -> None:
+        self.config = config
+        self.interfaces = interfaces
+        self.shown = shown
+        self.access = access
+        self.domains = list(config.dnsbl.domains)
+        self.recent.forget()
+        self.names.change(time.time(), [self.shown.get(domain, domain) for domain in self.domains])
+        # cache.path takes effect after a restart, and then this process is another one.
+        if self.store is not None:
+            self.store.max_size = config.cache.max_size
+        elif config.cache.path:
+            self.store = Store(Path(config.cache.path), config.cache.max_size)
+        self.enabled = tuple(at for at, on in enumerate(policy.enabled_tests(config)) if on)
+        self._ask_names_of(nameservers(config))
+
+    def masked(self, text: str) -> str:
+        """A text without the secret parts of DNSBL names, as far as `dnsbl.reply_map` hides them."""
+        for domain, shown in self.shown.items():
+            text = text.replace(domain, shown)
+        return text
+
+    def list_health(self, domain: str) -> Health:
+        """As the workers go by it."""
+        return self.health.get(domain) if self.config.dnsbl.probe_interval else Health()
+
+    @property
+    def lists_out(self) -> frozenset[str]:
+        """The domains that are out or suspect now."""
+        return frozenset(domain for domain in self.domains if self.list_health(domain).state is not State.WELL)
+
+    @property
+    def lists_suspect(self) -> frozenset[str]:
+        """Of these: the domains that are asked, and whose listings are unsure."""
+        return frozenset(domain for domain in self.domains if self.list_health(domain).state is State.SUSPECT)
+
+    def conditions(self) -> list[Condition]:
+        """What holds now in any process: one for each kind and text, the earliest first."""
+        found: dict[tuple[int, str], Condition] = {}
+        for one in (each for process in self._conditions for each in process.read()):
+            before = found.setdefault((one.kind, one.text), one)
+            if one.since < before.since:
+                found[one.kind, one.text] = one
+        return sorted(found.values(), key=lambda one: one.since)
+
+    def share(self, worker: int) -> policy.Share:
+        return policy.Share(worker, len(self.worker_rpc))
+
+    def pre_queue(self, worker: int) -> int:
+        return policy.room(self.config, self.share(worker)).pre_queue
+
+    # ---- the cache's file
+
+    async def cached(self, work: Callable[[Store], Result]) -> Result:
+        """Do something with the cache's file, in its thread. RequestError."""
+        if self.store is None:
+            raise RequestError("cache: cache.path is empty: there is none")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self.store)
+        except StoreError as error:
+            raise RequestError(str(error)) from None
+
+    async def stamps(self, address: str, about: Sequence[Any]) -> tuple[int, ...] | None:
+        """A client's record, as a worker would see it. about: the workers' answers."""
+        for answer in about:
+            if answer is not None and answer["record"] is not None:
+                return tuple(answer["record"])
+        if self.store is None:
+            return None
+        key = cache_key_of(address, self.config.cache.prefix)
+        whole = cache_key_of(address, Prefix())  # of a time when the cache went by whole addresses
+        with contextlib.suppress(RequestError):
+            found = await self.cached(lambda store: store.get(key))
+            return found if found is not None or key == whole else await self.cached(lambda store: store.get(whole))
+        return None
+
+    async def about(self, address: str) -> list[Any]:
+        return await self.worker_rpc.ask_all(About(address))
+
+    async def known(self, address: str, stats: Sequence[Any]) -> Known:
+        """What is known of a client. stats: the workers' counters."""
+        about = await self.about(address)
+        worker = worker_of(address, len(self.worker_rpc), self._key, self.config.worker_prefix)
+        here = about[worker]
+        sessions, shared, relayed, counted = (here["client"] or (0, None, 0, 0)) if here else (0, None, 0, 0)
+        rates = here["rates"] if here else (0, 0)
+        kept: dict[str, Said] = {}
+        for domain, (_, state, answers, seconds) in zip(self.domains, here["lists"] if here else (), strict=False):
+            if state in ("listed", "not listed") and (seconds > 0 or sessions):
+                kept[domain] = Said(state, tuple(answers))
+        stamps = tuple(max(0, stamp) for stamp in shared) if shared else await self.stamps(address, about)
+        return Known(sessions, relayed, counted, rates[0], rates[1], stamps, kept, self._limits(worker, stats[worker]))
+
+    def _limits(self, worker: int, answer: Any) -> Limits:
+        """Of a worker. answer: its counters; None: it gave none, so it counts as one that has just started."""
+        if answer is None:
+            answer = {"sessions": 0, "handoffs": 0, "relayed": 0, "relays": 0, "stress": False}
+        sessions, handoffs, relays = answer["sessions"] - answer["relayed"], answer["handoffs"], answer["relays"]
+        room = policy.room(self.config, self.share(worker))
+        return Limits(sessions, handoffs, relays, room.pre_queue, room.post_queue, room.relay, answer["stress"])
+
+    # ---- clients' names
+
+    def _ask_names_of(self, servers: Sequence[Nameserver]) -> None:
+        if list(servers) == self._reverse.nameservers:
+            return
+        self._client_names.close()
+        self._closing.add(closing := asyncio.ensure_future(self._reverse.close()))
+        closing.add_done_callback(self._closing.discard)
+        self._reverse = Reverse(servers)
+        self._client_names = ClientNames(self._reverse.name)
+
+    def name(self, address: str) -> str:
+        """A client's name as far as it is known; to ask for it is to have it looked up."""
+        return self._client_names.name(address) if self.config.control.names else ""
+
+    async def name_found(self, address: str, seconds: float) -> str:
+        """The same, after waiting so long for it."""
+        return await self._client_names.found(address, seconds) if self.config.control.names else ""
+
+    # ----
+
+    async def close(self) -> None:
+        self._client_names.close()
+        await asyncio.gather(self._reverse.close(), *self._closing)
+        self.bypass.close()
+        self.worker_rpc.close()
+        self._thread.shutdown(wait=False, cancel_futures=True)

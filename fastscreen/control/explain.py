@@ -1,0 +1,145 @@
+"""The verb `explain`: gathers what a verdict about an address depends on, and says what would happen to it now."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from fastscreen.cache import keys
+from fastscreen.config import Config
+from fastscreen.control import dnsbl_lookup, scoring
+from fastscreen.control.dnsbl_lookup import Said
+from fastscreen.control.mx_policy import Arrival
+from fastscreen.control.serializers import stamp_shown
+from fastscreen.control.verdict import TESTS, Facts, Limits, judge
+from fastscreen.core import cache_key_of
+from fastscreen.dns.resolver import nameservers
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import AccessList
+
+Map = dict[str, Any]
+
+MAX_SECONDS = 7.0  # s for the lists, so that the caller has not given up
+
+
+class Known(Struct, frozen=True):
+    """What the workers and the cache's file know of an address. sessions: that share its stamps. relayed: so many of
+    these are. counted: that count for its limit. rate, network_rate: connections within the minute, of the client and
+    its network. kept: lists' answers that they would use again.
+    """
+
+    sessions: int
+    relayed: int
+    counted: int
+    rate: int
+    network_rate: int
+    stamps: tuple[int, ...] | None
+    kept: dict[str, Said]
+    limits: Limits
+
+
+async def explain(
+    config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
+    arrival: Arrival, out: frozenset[str], suspect: frozenset[str],
+) -> Map:  # fmt: skip
+    """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
+    whose listings are unsure.
+    """
+    sites = config.dnsbl.sites
+    domains = config.dnsbl.domains
+    wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
+    seconds = min(MAX_SECONDS, config.dnsbl.timeout, wait)
+    live = await dnsbl_lookup.ask_lists(address, domains, nameservers(config), seconds)
+    found = await asyncio.get_running_loop().run_in_executor(None, access.find, address)
+    used = live | {domain: said for domain, said in known.kept.items() if domain in live}
+    counting = {domain: said for domain, said in used.items() if domain not in out}
+    facts = Facts(
+        address=address,
+        now=int(time.time()),
+        access=found,
+        bypassed=bypass_until is not None,
+        sessions=known.sessions,
+        relayed=known.relayed,
+        counted=known.counted,
+        rate=known.rate,
+        network_rate=known.network_rate,
+        stamps=known.stamps,
+        score=scoring.score(sites, counting, suspect) if sites else None,
+        asked=len(counting),
+        shown=shown,
+        limits=known.limits,
+        key=keys.shown(cache_key_of(address, config.cache.prefix)),
+        arrival=arrival,
+    )
+    verdict = judge(config, facts)
+    return {
+        "address": address,
+        "time": time.time(),
+        "verdict": verdict.verdict,
+        "reply": verdict.reply,
+        "wait": verdict.wait,
+        "tests": verdict.tests,
+        "steps": msgspec.to_builtins(verdict.steps),
+        "access": {"decision": found.decision, "step": found.step or None, "result": found.result},
+        "bypass_until": bypass_until,
+        "sessions": known.sessions,
+        "cache": _stamps(config, known.stamps, facts.now),
+        "lists": [
+            _list(
+                config,
+                shown,
+                domain,
+                live[domain],
+                domain in known.kept,
+                used[domain],
+                domain not in out,
+                domain in suspect,
+            )
+            for domain in domains
+        ],
+        "score": facts.score.total if facts.score is not None else None,
+        "threshold": config.dnsbl.threshold,
+        "allowlist_threshold": config.dnsbl.allowlist_threshold,
+    }
+
+
+def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | None:
+    if stamps is None:
+        return None
+    enabled = policy.enabled_tests(config)
+    return {
+        name: {"until": stamp_shown(stamp), "valid": now <= stamp, "on": on}
+        for name, stamp, on in zip(TESTS, stamps, enabled, strict=True)
+    }
+
+
+def _list(
+    config: Config, shown: dict[str, str], domain: str, live: Said, kept: bool, used: Said, asked: bool, suspect: bool
+) -> Map:  # fmt: skip
+    """kept: a worker has an answer that it would use instead of asking; `used` is that, or the live one. asked: the
+    list is not out. suspect: its listings are unsure.
+    """
+    counts = asked and not (suspect and used.state == "listed")
+    return {
+        "list": shown.get(domain, domain),
+        "state": live.state,
+        "answers": list(live.addresses),
+        "took": live.took,
+        "sites": [
+            {
+                "filter": scoring.filter_text(site),
+                "weight": site.weight,
+                "matched": scoring.matches(site, used.addresses),
+            }
+            for site in config.dnsbl.sites
+            if site.domain == domain
+        ],
+        "weight": scoring.weight(config.dnsbl.sites, domain, used.addresses) if counts else 0,
+        "counts": counts,
+        "suspect": suspect,
+        "kept": {"state": used.state, "answers": list(used.addresses)} if kept else None,
+    }

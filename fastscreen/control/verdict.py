@@ -1,0 +1,281 @@
+"""What the screener would do with a client that behaves: the steps of ext/session.pyx, in its order, with reasons."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from fastscreen.config.model import Action, Config, Proxy
+from fastscreen.control.mx_policy import Arrival
+from fastscreen.control.scoring import Score
+from fastscreen.core import FINDINGS
+from fastscreen.escaping import quoted
+from fastscreen.screening import policy
+from fastscreen.screening.access_list import PERMITTED, REJECTED, Found
+
+TESTS = FINDINGS[:5]
+PREGREET, DNSBL = 0, 1
+_NOW = "Service currently unavailable"
+LATER = f"450 4.3.2 {_NOW}"
+_SHADOW = "shadow mode: it would be told"
+
+
+class Limits(Struct, frozen=True):
+    """Of one worker: what there is now, and what may be. sessions: those that are not relayed. relays: ways to
+    MTAs, in use or being made."""
+
+    sessions: int
+    handoffs: int
+    relays: int
+    pre_queue: int
+    post_queue: int
+    relay: int
+    stress: bool
+
+
+class Facts(Struct, frozen=True):
+    """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
+    for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or
+    shared by its sessions; None: there is none. score: None when no list is configured. asked: how many lists are;
+    those that are out are not. limits: of its worker. key: by which the cache knows it. arrival: where it comes in.
+    """
+
+    address: str
+    now: int  # s since 1970
+    access: Found
+    bypassed: bool
+    sessions: int
+    relayed: int
+    counted: int
+    rate: int
+    network_rate: int
+    stamps: tuple[int, ...] | None
+    score: Score | None
+    asked: int
+    shown: dict[str, str]
+    limits: Limits
+    key: str
+    arrival: Arrival
+
+
+class Step(Struct, frozen=True):
+    """step: "limits", "access", "bypass", "cache", "interface", "greet", "dnsbl", "dialogue" or "handoff".
+
+    text: for a person.
+    """
+
+    step: str
+    text: str
+
+
+class Verdict(Struct):
+    """verdict: see docs/control.md. reply: what the client is told in the end, None when the MTA gets it. wait: s that
+    the tests before the greeting take at most. tests: that would be made.
+    """
+
+    verdict: str = ""
+    reply: str | None = None
+    wait: int | None = None
+    tests: list[str] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, step: str, text: str) -> None:
+        self.steps.append(Step(step, text))
+
+    def end(self, verdict: str, step: str, text: str, reply: str | None = None) -> Verdict:
+        self.verdict = verdict
+        self.reply = reply
+        self.add(step, text)
+        return self
+
+
+def judge(config: Config, facts: Facts) -> Verdict:
+    """Go the way of a connection that comes now."""
+    found = Verdict()
+    limits = facts.limits
+    most = config.limits.client_connection_count
+    if 0 < most <= facts.counted:
+        reply = "421 4.7.0 Error: too many connections"
+        text = f"{facts.counted} sessions are open, and limits.client_connection_count is {most}"
+        if not config.shadow:
+            return found.end("busy", "limits", f"turned away: {text}", reply)
+        found.add("limits", f"{text}: {_SHADOW} {reply}")
+    if limits.handoffs >= limits.post_queue:
+        reply = "421 4.3.2 All server ports are busy"
+        return found.end("busy", "limits", f"turned away: {limits.handoffs} hand-offs are under way", reply)
+    if isinstance(config.handoff.to, Proxy) and limits.relays >= limits.relay:
+        reply = "421 4.3.2 All server ports are busy"
+        return found.end("busy", "limits", f"turned away: {limits.relays} ways to MTAs in use (limits.relay)", reply)
+    denied = facts.access.decision == REJECTED
+    found.add("access", _access(facts.access))
+    if facts.access.decision == PERMITTED:
+        return found.end("allowlisted", "handoff", "handed on at once")
+    if denied:
+        refused = _soft(config, f"550 5.3.2 {_NOW}")
+        _spared(config, found, "access.denylist_action", config.access.denylist_action, _521(config), refused)
+    action = config.follows(config.access.denylist_action)
+    if denied and action is Action.DROP:
+        return found.end("denylisted", "access", "turned away at once (access.denylist_action is drop)", _521(config))
+    enforced = denied and action is Action.ENFORCE
+    if not denied and facts.bypassed:
+        return found.end("bypassed", "bypass", "handed on at once: the bypass is on")
+    due = _due(config, facts, found, enforced)
+    if not due and not enforced and facts.sessions == facts.relayed and facts.stamps is not None:
+        return found.end("cached", "handoff", "handed on at once (PASS OLD)")
+    if text := _too_often(config, facts):
+        reply = "421 4.7.0 Error: too many connections"
+        if not config.shadow:
+            return found.end("busy", "limits", f"turned away: {text}", reply)
+        found.add("limits", f"{text}: {_SHADOW} {reply}")
+    shut = not facts.arrival.open
+    vetoed = shut and not config.shadow
+    if shut:
+        found.add("interface", f"{facts.arrival.server} is not in access.allowlist_interfaces: nobody passes there")
+        if not vetoed:
+            found.add("interface", f"{_SHADOW} {LATER}")
+    elif facts.arrival.others:
+        found.add("interface", "at an address that is not in access.allowlist_interfaces it would be refused with 450")
+    if limits.sessions + 1 - limits.handoffs > limits.pre_queue:
+        text = f"{limits.sessions - limits.handoffs} clients are under test, limits.pre_queue allows no more"
+        reply = "421 4.3.2 All screening ports are busy"
+        if not config.shadow:
+            return found.end("busy", "limits", f"turned away: {text}", reply)
+        return found.end("untested", "limits", f"{text}: handed on at once; {_SHADOW} {reply}")
+    found.tests = [TESTS[test] for test in due]
+    reply = _soft(config, f"550 5.3.2 {_NOW}") if enforced else ""
+    deep = [test for test in due if test > DNSBL]
+    if PREGREET in due or DNSBL in due:
+        found.wait = config.greet.stress_wait if limits.stress else config.greet.wait
+        _greet(facts, found, due)
+        score = facts.score or Score()
+        if DNSBL in due:
+            found.add("dnsbl", _scored(config, score))
+            if _vouched(config, score) and not enforced and not shut:
+                deep = []
+                found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
+            if score.highest >= config.dnsbl.threshold:
+                dropped, refused = (_listed(config, facts, score, drop) for drop in (True, False))
+                _spared(config, found, "dnsbl.action", config.dnsbl.action, dropped, refused)
+            action = config.follows(config.dnsbl.action)
+            if score.highest >= config.dnsbl.threshold and action is not Action.IGNORE:
+                reply = dropped if action is Action.DROP else refused
+                if action is Action.DROP:
+                    kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
+                    return found.end(kind, "dnsbl", "hung up on after the wait (dnsbl.action is drop)", reply)
+    if config.tls.level == "encrypt" and (reply or vetoed or deep):
+        found.add(
+            "dialogue", "it has to say STARTTLS first: MAIL and RCPT are told 530 without it (tls.level is encrypt)"
+        )
+    if reply:
+        unsure = reply.startswith("4") and not config.engine.soft_bounce
+        kind = "deferred" if unsure else "rejected"
+        return found.end(kind, "dialogue", "greeted by the dummy engine, and every recipient is refused", reply)
+    if vetoed:
+        text = "greeted by the dummy engine, refused for now, and has passed nothing"
+        return found.end("vetoed", "dialogue", text, LATER)
+    if deep:
+        names = ", ".join(TESTS[test] for test in deep) + (" finds" if len(deep) == 1 else " find")
+        if config.handoff.continue_to is not None:
+            text = f"greeted by the dummy engine; if {names} nothing, goes on with the MTA at its first recipient"
+            return found.end("continued", "dialogue", text)
+        text = f"greeted by the dummy engine; if {names} nothing, handed on when it comes again"
+        return found.end("deep", "dialogue", text, LATER)
+    failed = DNSBL in due and facts.score is not None and facts.score.highest >= config.dnsbl.threshold
+    if failed or shut:
+        return found.end("ignored", "handoff", "handed on if it is silent until greeted; it has not passed")
+    if found.tests:
+        return found.end("passed", "handoff", "handed on if it is silent until greeted")
+    return found.end("untested", "handoff", "handed on: no test is to be made")
+
+
+def _access(access: Found) -> str:
+    if not access.step:
+        return "access.list does not decide"
+    what = access.decision or "dunno"
+    return f"{access.step}: {what}" + (f" ({quoted(access.result)})" if access.result is not None else "")
+
+
+def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[int]:
+    """The tests that are on and not passed; what the cache has to do with it goes into `found`."""
+    under_test = facts.sessions - facts.relayed
+    stamps = (0,) * len(TESTS) if facts.stamps is None or (enforced and not under_test) else facts.stamps
+    enabled = policy.enabled_tests(config)
+    due = [test for test in range(len(TESTS)) if enabled[test] and facts.now > stamps[test]]
+    shared = f"{facts.key}: " if facts.key != facts.address else ""
+    if enforced:
+        found.add("cache", "not asked: the client is on the deny list")
+    elif under_test:
+        sessions = "1 session is" if under_test == 1 else f"{under_test} sessions are"
+        found.add("cache", f"not asked: {sessions} open, the client shares what they know")
+    elif facts.stamps is None:
+        found.add(
+            "cache", f"{shared}no record: a new client" if config.cache.path else "cache.path is empty: a new client"
+        )
+    elif due:
+        found.add("cache", f"{shared}no longer valid: " + ", ".join(TESTS[test] for test in due))
+    else:
+        found.add("cache", f"{shared}every pass is valid")
+    return due
+
+
+def _greet(facts: Facts, found: Verdict, due: list[int]) -> None:
+    what = [f"{found.wait} s of silence" if PREGREET in due else f"at most {found.wait} s"]
+    if DNSBL in due:
+        what.append("1 list is asked" if facts.asked == 1 else f"{facts.asked} lists are asked")
+    found.add("greet", "greet wait: " + ", ".join(what))
+
+
+def _scored(config: Config, score: Score) -> str:
+    threshold = config.dnsbl.threshold
+    what = "is below" if score.total < threshold else "reaches"
+    unsure = f"; {score.highest} with lists that are suspect" if score.highest > score.total else ""
+    return f"score {score.total} {what} dnsbl.threshold {threshold}{unsure}"
+
+
+def _too_often(config: Config, facts: Facts) -> str:
+    """Which rate the next connection would exceed, or nothing."""
+    limits = config.limits
+    for key, made, most in (
+        ("client_connection_rate", facts.rate, limits.client_connection_rate),
+        ("client_network_rate", facts.network_rate, limits.client_network_rate),
+    ):
+        if 0 < most <= made:
+            return f"{made} connections came within a minute, and limits.{key} is {most}"
+    return ""
+
+
+def _spared(config: Config, found: Verdict, key: str, action: Action, dropped: str, refused: str) -> None:
+    """Say of a failed test that nothing follows, if so, and what would."""
+    step = key.partition(".")[0]
+    if action is Action.IGNORE:
+        found.add(step, f"nothing follows ({key} is ignore)")
+    elif config.follows(action) is Action.IGNORE:
+        found.add(step, f"{_SHADOW} {dropped if action is Action.DROP else refused}")
+
+
+def _vouched(config: Config, score: Score) -> bool:
+    dnsbl = config.dnsbl
+    return (
+        dnsbl.allowlist_threshold < 0 and score.highest <= dnsbl.allowlist_threshold and score.highest < dnsbl.threshold
+    )
+
+
+def _listed(config: Config, facts: Facts, score: Score, dropped: bool) -> str:
+    """What a listed client is told; temporary when an allow list that said nothing could have saved it, or when only a
+    suspect list has it.
+    """
+    unsure = score.lowest < config.dnsbl.threshold
+    code = ("421 4.7.1" if dropped else "450 4.7.1") if unsure else ("521 5.7.1" if dropped else "550 5.7.1")
+    top = score.top if score.total >= config.dnsbl.threshold else score.doubtful
+    name = facts.shown.get(top, top)
+    return _soft(config, f"{code} Service unavailable; client [{facts.address}] blocked using {name}")
+
+
+def _521(config: Config) -> str:
+    return _soft(config, f"521 5.3.2 {_NOW}")
+
+
+def _soft(config: Config, reply: str) -> str:
+    """engine.soft_bounce."""
+    if not config.engine.soft_bounce or not reply.startswith("5"):
+        return reply
+    return f"4{reply[1:4]}{'4' if reply[4] == '5' else reply[4]}{reply[5:]}"

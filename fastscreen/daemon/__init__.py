@@ -1,0 +1,1 @@
+"""The supervisor, its workers, and everything that happens to them: start, reload, restart, stop."""

@@ -1,0 +1,344 @@
+"""What the supervisor holds, and every process that it forks is given: sockets, shared memory, tables, the log."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from fastscreen.allowlist import lists
+from fastscreen.cache import use_mark
+from fastscreen.config import Config
+from fastscreen.config.model import Endpoint, ProxyPort
+from fastscreen.control import worker_rpc
+from fastscreen.daemon import control_listener, systemd_notify, systemd_sockets
+from fastscreen.daemon.listeners import inbox, listen, new_key
+from fastscreen.dns.health import state
+from fastscreen.dns.health.state import HealthTable
+from fastscreen.process import conditions, ipc, oom, privileges, reload_state, warning_ring
+from fastscreen.process.child import Child
+from fastscreen.process.conditions import Conditions, Kind
+from fastscreen.process.ipc import ReopenLog
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.reload_state import ReloadState
+from fastscreen.process.signals import SignalReader
+from fastscreen.process.warning_ring import WarningRing
+from fastscreen.screening import policy
+from fastscreen.tls import key_reader
+from fastscreen.tls.certificates import Certificates
+from fastscreen.tls.key_reader import KeyReader
+
+RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
+
+
+class Resources:
+    """One daemon's, from start to end. Made in the order of the methods: `bind` as root, `read`, `share`."""
+
+    target: LogTarget
+    tables: policy.Tables
+    list_versions: dict[Path, tuple[int, int, int]]
+    """Of the lists' tables, as they were when `tables` read them."""
+    marks: memoryview
+    """`cachemark.SIZE` bytes for each worker: which cache file it is in just now."""
+    pulses: memoryview
+    """An octet for each of `watched`, which it changes every second."""
+    rings: list[memoryview]
+    """Events, by worker."""
+    rpc_pairs: list[tuple[socket.socket, socket.socket]]
+    """By worker: the hub's end and the worker's. Empty without a hub."""
+    warning_rings: list[memoryview]
+    """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the hub's."""
+    condition_memory: list[memoryview]
+    """Conditions of each process, in the order of `books`."""
+    conditions: Conditions
+    """The supervisor's own."""
+    reload_state: ReloadState
+    """How the last reload ended."""
+    health: HealthTable
+    """How the DNS lists are."""
+    tls_pair: tuple[socket.socket, socket.socket]
+    """Where clients that said STARTTLS go: the workers' end and the TLS processes', each for all of them."""
+    tls_ready: memoryview
+    """An octet a TLS process: whether it takes clients."""
+
+    def __init__(self, settings: Config) -> None:
+        self.config = settings
+        self.started = time.time()
+        self.watchdog = systemd_notify.Watchdog()
+        self.key = new_key()
+        """By which a client's worker is chosen."""
+        self.groups: dict[Endpoint, list[socket.socket]] = {}
+        """Listening sockets, one for each worker."""
+        self.children: list[Child] = []
+        """The workers'."""
+        self.control_process = Child("hub")
+        self.refresher = Child("allowlist")
+        """Where a refresh of the lists takes place, now and then."""
+        self.tls: list[Child] = []
+        """The TLS processes'."""
+        self.certificates: Certificates | None = None
+        self.key_reader: KeyReader | None = None
+        """Reads renewed keys that only root may read; None: not needed, or not possible."""
+        self.control: control_listener.ControlSocket | None = None
+        self.metrics: control_listener.ControlSocket | None = None
+        """Where the hub serves /metrics."""
+        self.user = ""
+        """The user that this process becomes; "": it stays as it is."""
+        self.inboxes: list[tuple[socket.socket, socket.socket]] = []
+        """By worker: where its clients are passed to it, the sending and the receiving end. Empty with one worker."""
+        self.trials: list[Child] = []
+        """Children that try something and report how it went."""
+        self.former: list[Child] = []
+        """Processes of the program before a restart, which let their clients finish."""
+        self.oom = oom.opened()
+        self.signals: SignalReader | None = None
+        """Where the supervisor's signals arrive."""
+        self.faults: list[tuple[Kind, str]] = []
+        """Conditions that hold from the start."""
+        self.activated: set[Endpoint] = set()
+        """Addresses whose sockets a service manager made."""
+
+    def bind(self, user: str, count: int) -> list[str]:
+        """What only root can do: ports, log, cache folder, control socket. Return warnings. OSError, PrivilegeError."""
+        config = self.config
+        self.target = LogTarget(config, user)
+        if self.target.problem:
+            print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
+        self.user = user
+        given = systemd_sockets.take(config.listen.ports, count)
+        self.activated = given.units
+        systemd_sockets.check(given.groups, config.listen.ports, count)
+        for address, group in given.groups.items():
+            by_client = config.listen.ports[address] is None
+            systemd_sockets.prepare(group, self.key, config.worker_prefix, by_client=by_client)
+        self.groups = dict(given.groups)
+        wanted = {address: port for address, port in config.listen.ports.items() if address not in self.groups}
+        opened, odd = self.open_ports(wanted, count, others=len(self.groups))
+        self.groups = {
+            address: (self.groups | opened)[address] for address in config.listen.ports if address not in odd
+        }
+        if config.cache.path:
+            privileges.give_folder(Path(config.cache.path).parent, user)
+        control_listener.check_group(config)
+        if config.tls.certificates:
+            try:
+                self.certificates = key_reader.read_files(config.tls.certificates, user)
+            except OSError as error:
+                raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
+            self.key_reader = key_reader.start(config.tls.certificates, user)
+        self.faults += [(Kind.LISTEN, "; ".join(odd.values()))] if odd else []
+        return [*odd.values(), *self._make_folders(user), *self._make_control(user)]
+
+    def open_ports(
+        self, ports: Mapping[Endpoint, ProxyPort | None], count: int, *, others: int = 0
+    ) -> tuple[dict[Endpoint, list[socket.socket]], dict[Endpoint, str]]:
+        """Listen on these addresses, or on none of them: OSError. Return the sockets, and what is wrong with addresses
+        that were omitted: where the kernel has no IPv6, fastscreen serves IPv4 only, as Postfix does.
+
+        others: how many further addresses are served.
+        """
+        opened: dict[Endpoint, list[socket.socket]] = {}
+        omitted: dict[Endpoint, str] = {}
+        try:
+            for address, port in ports.items():
+                try:
+                    opened[address] = self.listen(address, port, count)
+                except OSError as error:
+                    if error.errno != errno.EAFNOSUPPORT or len(omitted) + 1 >= len(ports) + others:
+                        raise
+                    omitted[address] = f"listen: {address} is omitted: the kernel does not support IPv6"
+        except BaseException:
+            for group in opened.values():
+                close_all(group)
+            raise
+        return opened, omitted
+
+    def listen(self, address: Endpoint, port: ProxyPort | None, count: int) -> list[socket.socket]:
+        """Sockets for `count` workers. port: None for clients themselves. OSError: with the address in its text."""
+        return listen(address, count, self.key, self.config.worker_prefix, by_client=port is None)
+
+    def _make_folders(self, user: str) -> list[str]:
+        """For the lists that are refreshed. What goes wrong is a warning: mail does not depend on it."""
+        warnings = []
+        for each in lists.lists_of(self.config) if lists.is_refreshed(self.config) else []:
+            try:
+                privileges.give_folder(each.path.parent, user, f"{each.name}.path")
+            except OSError as error:
+                warnings.append(f"{error.strerror}: the list is not refreshed")
+        return warnings
+
+    def _make_control(self, user: str) -> list[str]:
+        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it.
+
+        Where another process answers, as the predecessor that still lets its clients finish, the name is taken over
+        later (`retry_sockets`).
+        """
+        path, where = self.config.control.path, self.config.metrics.listen
+        warnings = []
+        if path:
+            self.control, problem = self.make_door(Path(path), user)
+            if problem:
+                warnings.append(f"control.path: {path}: {problem}: no control socket until it is free")
+                self.faults.append((Kind.CONTROL, warnings[-1]))
+        if where is not None:
+            self.metrics, problem = self.make_door(Path(where) if isinstance(where, str) else where, user)
+            if problem:
+                warnings.append(f"metrics.listen: {where}: {problem}: no metrics until it is free")
+                self.faults.append((Kind.METRICS, warnings[-1]))
+        return warnings
+
+    def make_door(self, where: Path | Endpoint, user: str) -> tuple[control_listener.ControlSocket | None, str]:
+        """A socket for the hub, and what is wrong with it."""
+        try:
+            if isinstance(where, Endpoint):
+                (listener,) = listen(where, 1, self.key)
+                return control_listener.ControlSocket(None, listener), ""
+            return control_listener.make(where, user, self.config.control.group), ""
+        except OSError as error:
+            problem = error.strerror or str(error)
+            if isinstance(where, Path) and error.errno in (errno.EADDRINUSE, errno.EAGAIN):
+                with contextlib.suppress(OSError):
+                    return control_listener.make_waiting(where, user, self.config.control.group), problem
+            return None, problem
+
+    def retry_sockets(self) -> bool:
+        """Take over what was not free at the start. True: the hub has to be started again to serve it."""
+        again = False
+        path, where = self.config.control.path, self.config.metrics.listen
+        if path:
+            self.control, news = self._retry(self.control, Path(path), Kind.CONTROL, "control.path")
+            again = again or news
+        if where is not None:
+            child = Path(where) if isinstance(where, str) else where
+            self.metrics, news = self._retry(self.metrics, child, Kind.METRICS, "metrics.listen")
+            again = again or news
+        return again
+
+    def _retry(
+        self, door: control_listener.ControlSocket | None, where: Path | Endpoint, kind: Kind, key: str
+    ) -> tuple[control_listener.ControlSocket | None, bool]:
+        news = door is None
+        if door is None:
+            door, problem = self.make_door(where, "")
+            if door is None:
+                return None, False
+            if problem:
+                return door, True
+        else:
+            try:
+                door.take_over()
+            except OSError:
+                return door, False
+        if self.conditions.end(kind):
+            self.info(f"{key}: {where} is free now and taken over")
+        return door, news
+
+    @property
+    def lacks_sockets(self) -> bool:
+        """Whether `retry_sockets` has something to do."""
+        wanted = ((self.config.control.path, self.control), (self.config.metrics.listen, self.metrics))
+        return any(where and (door is None or door.awaited is not None) for where, door in wanted)
+
+    @property
+    def wants_control(self) -> bool:
+        return self.control is not None or self.metrics is not None
+
+    @property
+    def may_want_control(self) -> bool:
+        """Now or later."""
+        return bool(self.config.control.path) or self.config.metrics.listen is not None
+
+    def read(self, count: int) -> tuple[str, ...]:
+        """Open the tables, as the user, as it will be at a reload. Return warnings. ConfigError, ValueError."""
+        lists.begin(self.config)
+        self.list_versions = lists.versions(self.config)
+        self.tables = policy.Tables(self.config)
+        return warnings_of(self.tables, count)
+
+    def share(self, count: int) -> None:
+        """Make the workers' places and the memory that outlives each of them."""
+        self.children = [Child(f"worker {number + 1}", number) for number in range(count)]
+        self.marks = memoryview(mmap.mmap(-1, use_mark.SIZE * count))
+        self.health = HealthTable(memoryview(mmap.mmap(-1, state.SIZE)))
+        self.health.claim(self.config.dnsbl.domains)
+        self.rings = [memoryview(mmap.mmap(-1, RING_SIZE)) for _ in range(count)]
+        if not self.inboxes and count > 1:  # a restart keeps them
+            self.inboxes = [inbox() for _ in range(count)]
+        self.rpc_pairs = [worker_rpc.pair() for _ in range(count)] if self.may_want_control else []
+        processes = self.config.tls.processes
+        self.tls = [Child(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
+        self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.tls_ready = memoryview(mmap.mmap(-1, processes))
+        self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
+        self.warning_rings = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 3)]
+        self.target.log.on_warning = WarningRing(self.warning_rings[-2]).write
+        self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.warning_rings]
+        self.conditions = Conditions(self.condition_memory[-2])
+        self.target.watch(self.conditions)
+        self.reload_state = ReloadState(memoryview(mmap.mmap(-1, reload_state.SIZE)))
+        for kind, text in self.faults:
+            self.conditions.begin(kind, text)
+
+    @property
+    def everyone(self) -> list[Child]:
+        """All places, whether somebody is in them or not."""
+        return [*self.children, *self.tls, self.refresher, self.control_process]
+
+    @property
+    def watched(self) -> list[Child]:
+        """Those that serve until they are told to stop: whose loop stands still is of no use to anybody."""
+        return [*self.children, *self.tls, self.control_process]
+
+    def heartbeat(self, child: Child) -> memoryview:
+        """The octet of one of these."""
+        at = self.watched.index(child)
+        return self.pulses[at : at + 1]
+
+    @property
+    def wants_tls(self) -> bool:
+        return self.config.tls.level != "none" and self.certificates is not None
+
+    def mark(self, child: Child) -> memoryview:
+        """A worker's part of `marks`."""
+        return self.marks[use_mark.SIZE * child.number : use_mark.SIZE * (child.number + 1)]
+
+    def order(self, order: ipc.Order) -> None:
+        """Tell the workers, and the others what is for them, too."""
+        for child in [*self.everyone, *self.former] if isinstance(order, ReopenLog) else self.children:
+            if child.pid and child.channel is not None:
+                with contextlib.suppress(OSError):  # it has ended, and SIGCHLD tells
+                    ipc.send(child.channel, order)
+
+    def close_control(self) -> None:
+        for door in (self.control, self.metrics):
+            if door is not None:
+                door.close()
+        self.control = self.metrics = None
+
+    # ---- the log
+
+    def info(self, text: str) -> None:
+        self._say(self.target.log.info, text)
+
+    def warn(self, text: str) -> None:
+        self._say(self.target.log.warning, text)
+
+    def _say(self, say: Callable[[str], object], text: str) -> None:
+        """There is no loop that would write later, or find a log daemon that was restarted."""
+        say(text)
+        self.target.tick()
+
+
+def warnings_of(tables: policy.Tables, count: int) -> tuple[str, ...]:
+    """What is odd in the tables: every worker finds the same, so it is told once. ValueError: no policy."""
+    return tables.policy("", lambda text: None, policy.Share(0, count)).warnings
+
+
+def close_all(sockets: Iterable[socket.socket]) -> None:
+    for each in sockets:
+        each.close()

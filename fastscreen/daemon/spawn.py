@@ -1,0 +1,246 @@
+"""How a process under the supervisor begins: forked, without what is another's, and what each kind does."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Callable, Generator
+from typing import NoReturn, TypeVar
+
+from fastscreen.allowlist import process as refresh
+from fastscreen.cache import use_mark
+from fastscreen.control.server import ControlArgs, Hub
+from fastscreen.daemon.resources import Resources, close_all
+from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
+from fastscreen.process import ipc, signals
+from fastscreen.process.child import Child, State
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Report
+from fastscreen.process.warning_ring import WarningRing
+from fastscreen.tls.process import TlsArgs, TlsProcess
+
+START_SECONDS = 40.0  # opening the cache may wait for another process
+
+_Result = TypeVar("_Result")
+Steps = Generator[None, None, _Result]
+"""Work of the supervisor in steps: at each `yield` its loop serves everything else, and goes on at the next event."""
+
+
+class Silent:
+    """A process did not report in time."""
+
+
+def start_worker(resources: Resources, child: Child, *, look_over_cache: bool) -> None:
+    """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
+    mark = resources.mark(child)
+    use_mark.clear(mark)
+    fork(resources, child, lambda theirs: _worker_main(resources, child, theirs, mark, look_over_cache))
+    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
+
+
+def start_tls(resources: Resources, child: Child) -> None:
+    """Fork a TLS process. OSError: as above."""
+    resources.tls_ready[child.number] = 0
+    fork(resources, child, lambda theirs: _tls_main(resources, child, theirs))
+    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
+
+
+def start_control(resources: Resources) -> None:
+    """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
+    fork(resources, resources.control_process, lambda theirs: _control_main(resources, theirs))
+
+
+def start_refresh(resources: Resources) -> None:
+    """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
+    fork(resources, resources.refresher, lambda theirs: _refresh_main(resources))
+
+
+def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int]) -> None:
+    """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
+    child.leave()
+    ours, theirs = ipc.pair()
+    resources.target.log.flush()  # what is still to be written is not the child's
+    with theirs:
+        try:
+            with resources.oom.for_fork():
+                pid = os.fork()
+                if not pid:
+                    ours.close()
+                    _child_main(resources, lambda: work(theirs))
+        except OSError:
+            ours.close()
+            raise
+        child.take(pid, ours)
+
+
+def run_in_child(
+    resources: Resources, work: Callable[[socket.socket], int], seconds: float
+) -> Steps[Report | Silent | None]:
+    """Let a child do what may fail or never end, and return its report; None: it ended without one. OSError: as above.
+
+    Nobody waits: the supervisor's loop goes on meanwhile, and buries the child.
+    """
+    child = Child("trial")
+    fork(resources, child, work)
+    child.expect(State.STARTING, time.monotonic() + seconds)
+    resources.trials.append(child)
+    try:
+        while child.pid and child.answer is None:
+            if time.monotonic() >= child.by:
+                return Silent()
+            yield
+        return child.answer
+    finally:
+        child.leave()
+        child.kill()
+        child.by = math.inf
+        if not child.pid and child in resources.trials:
+            resources.trials.remove(child)
+
+
+def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
+    """In the child: do this, and end."""
+    code = 70  # EX_SOFTWARE
+    try:
+        # Not SIG_IGN, which the child's own children would inherit.
+        for number in signals.FOR_SUPERVISOR:
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.BLOCKED)
+        if resources.signals is not None:
+            resources.signals.close()
+        if resources.oom.fd >= 0:
+            os.close(resources.oom.fd)
+        for child in [*resources.everyone, *resources.former, *resources.trials]:
+            child.leave()
+        if resources.key_reader is not None:
+            resources.key_reader.close()
+        code = whatever()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _worker_main(
+    resources: Resources, child: Child, theirs: socket.socket, mark: memoryview, look_over_cache: bool
+) -> int:
+    """What a worker does, with nothing in its hands that is another's."""
+    number = child.number
+    close_server_sockets(resources)
+    own = {}
+    for address, group in resources.groups.items():
+        own[address] = group[number]
+        close_all(listener for listener in group if listener is not own[address])
+    close_all(receiving for at, (_, receiving) in enumerate(resources.inboxes) if at != number)
+    close_all(server_ends for server_ends, _ in resources.rpc_pairs)
+    close_all(workers for at, (_, workers) in enumerate(resources.rpc_pairs) if at != number)
+    close_keys(resources)
+    resources.tls_pair[1].close()
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[number]).write
+    args = WorkerArgs(
+        number,
+        len(resources.children),
+        theirs,
+        mark,
+        resources.rings[number],
+        resources.rpc_pairs[number][1] if resources.rpc_pairs else None,
+        look_over_cache,
+        resources.tls_pair[0],
+        resources.tls_ready,
+        PeerWorkers(resources.key, resources.inboxes),
+        resources.health,
+        resources.heartbeat(child),
+        fresh(resources.condition_memory[number]),
+    )
+    target.watch(args.conditions)
+    return Worker(resources.config, resources.tables, own, target, args).run()
+
+
+def _tls_main(resources: Resources, child: Child, theirs: socket.socket) -> int:
+    """What a TLS process does."""
+    number = child.number
+    close_server_sockets(resources)
+    for group in resources.groups.values():
+        close_all(group)
+    for pair in (*resources.inboxes, *resources.rpc_pairs):
+        close_all(pair)
+    resources.tls_pair[0].close()
+    target = resources.target.for_child("tlsproxy")
+    target.log.on_warning = WarningRing(resources.warning_rings[len(resources.children) + number]).write
+    assert resources.certificates is not None
+    ready = resources.tls_ready[number : number + 1]
+    conditions = fresh(resources.condition_memory[len(resources.children) + number])
+    args = TlsArgs(
+        number, theirs, resources.tls_pair[1], ready, resources.certificates, resources.heartbeat(child), conditions
+    )
+    target.watch(args.conditions)
+    return TlsProcess(resources.config, target, args).run()
+
+
+def _refresh_main(resources: Resources) -> int:
+    """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
+    close_server_sockets(resources)
+    for group in resources.groups.values():
+        close_all(group)
+    for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
+        close_all(pair)
+    close_keys(resources)
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[-3]).write
+    return refresh.run(resources.config, target, Conditions(resources.condition_memory[-3]))
+
+
+def fresh(memory: memoryview) -> Conditions:
+    """The conditions of a process that starts: those of its predecessor ended with it."""
+    conditions = Conditions(memory)
+    conditions.clear()
+    return conditions
+
+
+def close_server_sockets(resources: Resources) -> None:
+    """The sockets that only the hub serves."""
+    for door in (resources.control, resources.metrics):
+        if door is not None:
+            door.listener.close()
+
+
+def close_keys(resources: Resources) -> None:
+    """A process that talks to strangers has no private key in reach."""
+    if resources.certificates is not None:
+        resources.certificates.close()
+
+
+def _control_main(resources: Resources, theirs: socket.socket) -> int:
+    """What the hub does."""
+    for group in resources.groups.values():
+        close_all(group)
+    for ends in resources.inboxes:
+        close_all(ends)
+    close_all(workers for _, workers in resources.rpc_pairs)
+    close_keys(resources)
+    close_all(resources.tls_pair)
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[-1]).write
+    target.watch(fresh(resources.condition_memory[-1]))
+    daemon = ControlArgs(
+        pid=os.getppid(),
+        started=resources.started,
+        channel=theirs,
+        control=resources.control.listener if resources.control is not None else None,
+        metrics=resources.metrics.listener if resources.metrics is not None else None,
+        rpc=[server_ends for server_ends, _ in resources.rpc_pairs],
+        rings=resources.rings,
+        warning_rings=resources.warning_rings,
+        condition_memory=resources.condition_memory,
+        tables=resources.tables,
+        key=resources.key,
+        health=resources.health,
+        heartbeat=resources.heartbeat(resources.control_process),
+        reload_state=resources.reload_state,
+    )
+    return Hub(resources.config, target, daemon).run()

@@ -1,0 +1,435 @@
+"""A screening process: loop, cache, resolvers, orders from the supervisor. The core does the screening; this gives it
+what it needs and nothing more runs while mail flows."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import socket
+from collections.abc import Sequence
+
+import uvloop
+from msgspec import Struct
+
+from fastscreen.cache.writer import Cache
+from fastscreen.config import Config, ConfigError
+from fastscreen.config.model import Endpoint, Pass, Proxy
+from fastscreen.control.worker_rpc import RequestHandler
+from fastscreen.core import AccessStep, EventReader, Screener
+from fastscreen.daemon.worker_conditions import WorkerConditions
+from fastscreen.dns import resolver
+from fastscreen.dns.health.runner import HealthRunner
+from fastscreen.dns.health.state import HealthTable
+from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
+from fastscreen.mta.capabilities import MtaCapabilities
+from fastscreen.mta.sink import Sink
+from fastscreen.process import child, ipc
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.loop_errors import LoopErrors
+from fastscreen.screening import policy
+
+RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
+TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
+
+
+class PeerWorkers(Struct, frozen=True):
+    """key: by which a client's worker is chosen. inboxes: by worker, the sending and (one's own) the receiving end."""
+
+    key: int
+    inboxes: Sequence[tuple[socket.socket, socket.socket]]
+
+
+class WorkerArgs(Struct, frozen=True):
+    """What makes one worker different from the others.
+
+    number: from 0; count: how many there are. channel: to the supervisor. mark: shared memory (`cachemark`) that
+    says which cache file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of
+    events, which outlives the worker. rpc: where the hub asks. look_over_cache: read the file with a process of
+    its own first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them.
+    crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core
+    works. conditions: of this process.
+    """
+
+    number: int
+    count: int
+    channel: socket.socket
+    mark: memoryview
+    events: memoryview
+    rpc: socket.socket | None
+    look_over_cache: bool
+    tls: socket.socket
+    tls_ready: memoryview
+    crew: PeerWorkers
+    health: HealthTable
+    heartbeat: memoryview
+    conditions: Conditions
+
+    @property
+    def share(self) -> policy.Share:
+        return policy.Share(self.number, self.count)
+
+
+class Worker:
+    """One worker from start to end, in a process of its own that is already the user without rights."""
+
+    def __init__(
+        self,
+        settings: Config,
+        tables: policy.Tables,
+        listeners: dict[Endpoint, socket.socket],
+        target: LogTarget,
+        args: WorkerArgs,
+    ) -> None:
+        self._config = settings
+        self._tables = tables
+        self._listeners = listeners
+        self._target = target
+        self._log = target.log
+        self._args = args
+        self._sink: Sink | None = None
+        self._stopping = self._hurrying = False
+        self._reloading: asyncio.Task[None] | None = None
+        self._pause: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._caretaker: HealthRunner | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._exit_code = 0
+        self._errors = LoopErrors(self._log, self._give_up)
+        self._screen = self._errors.guard("screening", self._batch)
+        self._own_events = EventReader(args.events)
+        self._lasting = WorkerConditions(args.conditions, self._own_events.counts())
+
+    def run(self) -> int:
+        """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(self._serve())
+        except (OSError, ConfigError, ValueError) as error:
+            code = 2 if isinstance(error, ConfigError) else 1
+            with contextlib.suppress(OSError):
+                ipc.send(self._args.channel, Failed(one_line(error)[:1000], code))
+            return code
+
+    # ---- while it runs
+
+    async def _serve(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._errors.install(loop)
+        self._drained = asyncio.Event()
+        mta = self._mta_socket(self._config)
+        built = self._tables.policy(mta, self._log.warning, self._args.share, self._args.health)
+        self._cache = self._open_cache(loop)
+        self._screener = Screener(
+            built.policy,
+            self._log,
+            self._cache,
+            on_truncated=self._ask_over_tcp,
+            on_drained=self._drained.set,
+            events=self._args.events,
+        )
+        self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
+        self._use_resolvers(self._config)
+        if crew := self._args.crew.inboxes:
+            sending = [end.fileno() for end, _ in crew]
+            prefix = self._config.worker_prefix
+            inbox = crew[self._args.number][1].fileno()
+            self._screener.join_crew(self._args.number, self._args.crew.key, prefix, sending, inbox)
+        for address, listener in self._listeners.items():
+            self._listen(listener, built.proxies.get(address))
+        guard = self._errors.guard
+        loop.add_reader(self._screener.fileno(), self._screen)
+        loop.add_reader(self._screener.relay_fileno(), guard("relaying", self._screener.run_relays))
+        loop.add_reader(self._args.channel.fileno(), guard("an order of the supervisor", self._ordered))
+        if self._args.rpc is not None:
+            handler = RequestHandler(self._args.rpc, self._screener, self._cache, self._config.cache.prefix, self._log)
+            loop.add_reader(self._args.rpc.fileno(), guard("a question of the hub", handler.serve, vital=False))
+        self._ask_for_offers(built.offers, self._config)
+        if self._args.number == 0:
+            self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)
+            self._caretaker.configure(self._config, self._tables.shown)
+        ipc.send(self._args.channel, Ready())
+        ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
+        await self._drained.wait()
+        for tick in ticks:
+            tick.cancel()
+        loop.remove_reader(self._screener.fileno())
+        loop.remove_reader(self._screener.relay_fileno())
+        if self._pause is not None:
+            self._pause.cancel()
+        self._ask_for_offers(None, self._config)
+        if self._caretaker is not None:
+            self._caretaker.stop()
+        await self._resolver.close()
+        if self._cache is not None:
+            self._cache.close()
+        if self._sink is not None:
+            self._sink.stop()
+        self._target.close()
+        return self._exit_code
+
+    def _batch(self) -> None:
+        """One batch of events. The next begins with the next event, or after the pause that the core wants; with the
+        next event, too, when this one fails."""
+        loop = asyncio.get_running_loop()
+        paused = self._pause is not None
+        self._pause = None
+        pause = 0.0
+        try:
+            pause = self._screener.run()
+        finally:
+            if pause:
+                self._pause = loop.call_later(pause, self._screen)
+            if pause and not paused:
+                loop.remove_reader(self._screener.fileno())
+            elif paused and not pause:
+                loop.add_reader(self._screener.fileno(), self._screen)
+
+    def _give_up(self) -> None:
+        """What this process is there for does nothing but fail: the supervisor starts another."""
+        self._exit_code = 1
+        self._drained.set()
+
+    def _listen(self, listener: socket.socket, proxy: tuple[AccessStep, int] | None) -> None:
+        """proxy: who may send a PROXY header, and the time for it; None: no header is sent there."""
+        if proxy is None:
+            self._screener.listen(listener.fileno())
+        else:
+            self._screener.listen(listener.fileno(), trusted=proxy[0], header_time=proxy[1])
+
+    def _mta_socket(self, settings: Config) -> str:
+        """Where clients go by descriptor: the configuration's socket, or that of the embedded sink; "": nowhere."""
+        if isinstance(settings.handoff.to, Pass):
+            return settings.handoff.to.path
+        if isinstance(settings.handoff.to, Proxy):
+            return ""
+        if self._sink is None:
+            self._sink = Sink(self._log.warning)
+            self._sink_path = str(self._sink.start(settings.hostname))
+        return self._sink_path
+
+    def _open_cache(self, loop: asyncio.AbstractEventLoop) -> Cache | None:
+        """The cache, or None when the configuration wants none. What is wrong with its file is its own affair."""
+        settings = self._config.cache
+        if not settings.path:
+            return None
+        cache = Cache(
+            settings.path,
+            warn=self._log.warning,
+            log=self._log.info,
+            wake=loop.call_soon_threadsafe,
+            enabled=policy.enabled_tests(self._config),
+            cleanup_interval=self._cleanup_interval(self._config),
+            retention=settings.retention,
+            max_size=settings.max_size,
+            keep_free=settings.keep_free,
+            mark=self._args.mark,
+            look_over=self._args.look_over_cache,
+            first=self._args.number == 0,
+            conditions=self._args.conditions,
+        )
+        cache.open()
+        cache.start()
+        return cache
+
+    def _cleanup_interval(self, settings: Config) -> int:
+        """One worker cleans up for all."""
+        return settings.cache.cleanup_interval if self._args.number == 0 else 0
+
+    async def _beat(self) -> None:
+        """Tell the supervisor that this worker works: that the loop's readers were called, and that the core has
+        completed a batch and looked at its relays since the last beat. An idle core is woken for that."""
+        while True:
+            await asyncio.sleep(child.TICK)
+            if self._screener.probe():
+                child.beat(self._args.heartbeat)
+
+    async def _tick(self) -> None:
+        """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
+        for number in itertools.count(1):
+            await asyncio.sleep(child.TICK)
+            try:
+                self._look_at_conditions()
+                if number % RESOLVERS_TICKS == 0:
+                    await self._follow_system()
+                self._target.tick()
+            except Exception as error:
+                self._errors.tell("the worker's housekeeping", error)
+
+    def _look_at_conditions(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self._lasting.look(now, self._config, self._screener.stats(), self._own_events.counts())
+
+    def _warn_at_once(self, text: str) -> None:
+        """Not with the core's next line, nor at the next tick."""
+        self._log.warning(text)
+        self._log.flush()
+
+    # ---- DNS beyond the core's own queries
+
+    def _use_resolvers(self, settings: Config) -> None:
+        """Ask the configuration's resolvers, or the system's."""
+        self._follows_system = not settings.dnsbl.resolvers
+        servers, problems = askable(nameservers(settings))
+        for problem in problems if self._args.number == 0 else ():  # the others see the same
+            self._log.warning(problem)
+        # None that can be asked: as when none is named. What is refused there is told as any list's silence is.
+        self._ask(servers or askable([Nameserver("127.0.0.1")])[0])
+
+    def _ask(self, servers: dict[Nameserver, bytes]) -> None:
+        self._asked = servers
+        self._resolver = TcpResolver(list(servers))
+        self._screener.use_resolvers(servers.values())
+
+    async def _follow_system(self) -> None:
+        """The system may learn of its resolvers when this runs already. A file that names none may just be written."""
+        if not self._follows_system:
+            return
+        servers, _ = askable(named_in(resolver.RESOLV_CONF))
+        if not servers or servers == self._asked:
+            return
+        before = self._resolver
+        self._ask(servers)
+        if self._caretaker is not None:
+            self._log.info(f"resolvers of {resolver.RESOLV_CONF} now: {', '.join(map(str, servers))}")
+            self._caretaker.look_again()
+        await before.close()
+
+    def _ask_over_tcp(self, token: int, name: str) -> None:
+        """A DNSBL answer did not fit a datagram."""
+        if len(self._tasks) >= TCP_QUESTIONS:
+            raise RuntimeError(f"more than {TCP_QUESTIONS} truncated DNSBL answers at a time")
+        task = asyncio.get_running_loop().create_task(self._answer_over_tcp(token, name))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer_over_tcp(self, token: int, name: str) -> None:
+        addresses, ttl = None, -1
+        try:
+            answer = await self._resolver.query_a(name)
+            if answer.outcome != "failed":
+                addresses = [socket.inet_aton(text) for text in answer.addresses]
+            ttl = -1 if answer.ttl is None else answer.ttl
+        except Exception as error:  # as good as no answer, and the client is not kept waiting for it
+            self._errors.tell("DNS over TCP", error)
+        self._screener.tcp_answer(token, addresses, ttl, ttl)
+
+    # ---- what MTAs announce
+
+    def _ask_for_offers(self, offers: MtaCapabilities | None, settings: Config) -> None:
+        """Ask these MTAs, and those before no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
+        if offers is not None:
+            self._asking = asyncio.get_running_loop().create_task(offers.ask(settings.hostname))
+
+    # ---- the supervisor's orders
+
+    def _ordered(self) -> None:
+        try:
+            order, descriptors = ipc.receive_order(self._args.channel)
+        except BlockingIOError:
+            return
+        match order:
+            case Stop(successor):
+                self._stop(hurry=not successor, successor=successor)
+            case ReopenLog():
+                self._target.reopen()  # what goes wrong, the supervisor has told
+            case Reload():
+                # One at a time: the supervisor waits for the answer, but not for ever.
+                self._reloading = asyncio.get_running_loop().create_task(
+                    self._answer_reload(self._reloading, descriptors)
+                )
+            case None:
+                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
+                if not self._stopping:
+                    self._log.warning("the supervising process is gone: stopping")
+                    self._stop()
+        self._log.flush()
+
+    def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:
+        """First: no new clients, those in hand finish (see `Screener.drain`). Again, without more hurry: end."""
+        if self._stopping and (self._hurrying or not hurry):
+            self._drained.set()
+            return
+        self._stopping, self._hurrying = True, hurry
+        self._screener.drain(hurry=hurry, successor=successor)
+        # Closed, they refuse: a client that only waited in the kernel would not try another MX.
+        for listener in self._listeners.values():
+            listener.close()
+        self._listeners.clear()
+
+    async def _answer_reload(self, before: asyncio.Task[None] | None, descriptors: list[int]) -> None:
+        if before is not None:
+            await before
+        report: ipc.Report = Ready()
+        try:
+            await self._reload(descriptors)
+        except Exception as error:  # whatever it is: the old one stays
+            report = Failed(one_line(error)[:1000])
+        self._log.flush()
+        with contextlib.suppress(OSError):
+            ipc.send(self._args.channel, report)
+
+    async def _reload(self, descriptors: list[int]) -> None:
+        """Take over new settings, or keep the old ones whole. Clients under test notice nothing."""
+        loop = asyncio.get_running_loop()
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors[1:]]
+        try:
+            settings, addresses = ipc.read_settings(descriptors[0])
+            if len(addresses) != len(sockets):
+                raise OSError(errno.EMFILE, "no descriptors for the new addresses")
+            mta = self._mta_socket(settings)
+            tables = await loop.run_in_executor(None, policy.Tables, settings)
+            built = tables.policy(mta, self._log.warning, self._args.share, self._args.health)
+        except BaseException:
+            for listener in sockets:
+                listener.close()
+            raise
+        if self._stopping:
+            for listener in sockets:
+                listener.close()
+            return
+        before, now = self._config.listen.ports, settings.listen.ports
+        for address in set(self._listeners) - set(now):
+            self._screener.unlisten(self._listeners[address].fileno())
+            self._listeners.pop(address).close()
+        for address, listener in self._listeners.items():
+            # With PROXY, the trusted may stand in a file, and that may have changed.
+            if before[address] is not None or now[address] is not None:
+                self._screener.unlisten(listener.fileno())
+                self._listen(listener, built.proxies.get(address))
+        for address, listener in zip(addresses, sockets, strict=True):
+            if address in self._listeners:  # forked during this reload, it has had this one from the start
+                listener.close()
+                continue
+            self._listeners[address] = listener
+            self._listen(listener, built.proxies.get(address))
+        if settings.dnsbl.resolvers != self._config.dnsbl.resolvers or not settings.dnsbl.resolvers:
+            asked = self._resolver
+            self._use_resolvers(settings)
+            await asked.close()
+        if self._cache is not None:
+            self._cache.configure(
+                policy.enabled_tests(settings),
+                self._cleanup_interval(settings),
+                settings.cache.retention,
+                settings.cache.max_size,
+                settings.cache.keep_free,
+            )
+        self._screener.use_policy(built.policy)
+        self._ask_for_offers(built.offers, settings)
+        if self._caretaker is not None:
+            self._caretaker.configure(settings, tables.shown)
+        self._config = settings
+
+
+def one_line(error: Exception) -> str:
+    """An error as the operator reads it: what, and where."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,1 @@
+"""Resolvers, names of DNS lists, and the health of those lists."""

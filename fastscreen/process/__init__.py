@@ -1,0 +1,1 @@
+"""What every process of the daemon shares: messages between processes, privileges, the log, lasting faults."""

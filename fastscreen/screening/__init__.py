@@ -1,0 +1,1 @@
+"""Settings and tables compiled for the core."""
