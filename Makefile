@@ -38,7 +38,7 @@ test: .venv/tools
 SUITES ?= trixie sid
 POSTFIX_TESTS ?= $(addprefix tests/peers/test_,dialogues.py imported.py chosen_differences.py cache_stamps.py delivery.py)
 
-build/postfix/%/usr/sbin/postconf:
+build/postfix/%/usr/sbin/postconf: | .venv/tools
 	$(BIN)/python tests/peers/postfixroot.py build $* build/postfix/$*
 
 test-postfix: .venv/tools $(SUITES:%=build/postfix/%/usr/sbin/postconf)
