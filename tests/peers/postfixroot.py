@@ -93,6 +93,7 @@ def build(suite: str, folder: Path) -> None:
             return
         print(*done.stderr.splitlines()[-10:], f"{suite}: attempt {attempt} failed", sep="\n", file=sys.stderr)
         time.sleep(PAUSE_SECONDS * (attempt < ATTEMPTS))
+    shutil.rmtree(unfinished, ignore_errors=True)
     raise RuntimeError(f"mmdebstrap cannot build {suite}")
 
 
