@@ -1,4 +1,4 @@
-"""`make bench`: fastscreen beside postscreen and HAProxy on this machine."""
+"""`make bench`: fastscreen compared with postscreen and HAProxy on this machine."""
 
 import argparse
 import importlib
@@ -12,22 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import (
-    attached,
     burst,
-    continued,
+    continue_,
     machine,
     measure,
     memory,
+    netns,
     programs,
     publish,
-    relayed,
+    relay,
     report,
     results,
-    room,
-    secured,
+    tls,
+    viewer,
 )
 from bench.figures import Figure
-from bench.rows import ROWS, AnyRow, Attached, Continued, Memory, Relayed, Row, Secured
+from bench.rows import ROWS, AnyRow, Continue, Memory, Relay, Row, Tls, Viewer
 
 RESULTS = Path(__file__).parent / "results"
 MICRO = "micro"  # the figures of the core's parts alone, bench/micro
@@ -38,22 +38,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, epilog="example: python -m bench --rounds 3 known"
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows ({', '.join(names)})")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each screener is loaded (default 5)")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure (default: all): {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, default=5, help="number of times each screener is loaded (default: 5)")
     parser.add_argument(
-        "--clients", type=int, help="at most so many clients each time, and so many held: a quick check"
+        "--clients", type=int, help="upper limit for the clients of each round and for held clients: a quick check"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for latest.md and latest.json")
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write docs/benchmark.* and the README's table as well; of some rows, only these are replaced there",
+        help="also write docs/benchmark.* and the table in README; if rows are named, only these are replaced there",
     )
     options = parser.parse_args()
     if unknown := set(options.rows) - set(names):
-        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown row: {', '.join(sorted(unknown))}; expected {', '.join(names)}")
     if options.publish and options.clients is not None:
-        parser.error("--publish is for a run in full size")
+        parser.error("--publish needs a run at full size; omit --clients")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # nothing that was started stays behind
     described = machine.describe()
     began = time.monotonic()
@@ -64,7 +64,7 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)
         try:
-            room.enter(folder)
+            netns.enter(folder)
             built = programs.build(folder)
         except programs.BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
@@ -103,14 +103,14 @@ def _run(row: AnyRow, folder: Path, built: dict[str, Path], rounds: int) -> resu
         return measure.run(row, folder, built, rounds)
     if isinstance(row, Memory):
         return memory.run(row, folder, built, rounds)
-    if isinstance(row, Attached):
-        return attached.run(row, folder, built, rounds)
-    if isinstance(row, Relayed):
-        return relayed.run(row, folder, built, rounds)
-    if isinstance(row, Continued):
-        return continued.run(row, folder, built, rounds)
-    if isinstance(row, Secured):
-        return secured.run(row, folder, built, rounds)
+    if isinstance(row, Viewer):
+        return viewer.run(row, folder, built, rounds)
+    if isinstance(row, Relay):
+        return relay.run(row, folder, built, rounds)
+    if isinstance(row, Continue):
+        return continue_.run(row, folder, built, rounds)
+    if isinstance(row, Tls):
+        return tls.run(row, folder, built, rounds)
     return burst.run(row, folder, built, rounds)
 
 

@@ -1,11 +1,11 @@
-"""A burst of new clients: who gets the teaser, and when."""
+"""A burst of new clients: which of them get the teaser, and when."""
 
 import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import clients
-from bench.clients import Crowd
+from bench.clients import ClientGroup
 from bench.fastscreen import Fastscreen
 from bench.measure import need_descriptors, started
 from bench.postscreen import Postscreen
@@ -31,7 +31,7 @@ class Sample:
 
 @dataclass
 class Result:
-    """The bursts by screener; or why there are none."""
+    """The bursts by screener, or the reason why they are missing."""
 
     row: Burst
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Result:
 
 
 def run(row: Burst, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure: each screener in turn gets one burst a round."""
+    """Measure: each screener in turn gets one burst per round."""
     result = Result(row)
     tuned = replace(row.settings, process_limit=row.tuned_process_limit)
     sides: dict[str, Screener] = {
@@ -66,17 +66,17 @@ def run(row: Burst, folder: Path, programs: dict[str, Path], rounds: int) -> Res
 
 
 def _sample(row: Burst, screener: Screener, programs: dict[str, Path]) -> Sample:
-    """One burst of clients with addresses of their own, then silence until the screener has seen them leave."""
-    crowd = Crowd(
+    """One burst of clients, each with its own address; then wait until the screener has seen them leave."""
+    group = ClientGroup(
         "silent",
         row.clients,
-        together=row.clients,
+        concurrent=row.clients,
         rate=row.clients,
         sources=row.clients,
         first=_FIRST,
         seconds=row.seconds,
     )
-    outcome = clients.load(crowd, screener, programs["load"])
+    outcome = clients.load(group, screener, programs["load"])
     if outcome["failed"]:
         raise BenchError(f"load generator: {outcome['failed']} of {row.clients} clients could not connect")
     screener.wait_until_idle()

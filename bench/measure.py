@@ -1,4 +1,4 @@
-"""Runs the rows: both screeners side by side, loaded in turn."""
+"""Runs the rows: both screeners run at the same time and are loaded in turn."""
 
 import contextlib
 import resource
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import clients, cpu, lists
-from bench.clients import Crowd
+from bench.clients import ClientGroup
 from bench.fastscreen import Fastscreen
 from bench.postscreen import Postscreen
 from bench.programs import BenchError
@@ -17,10 +17,10 @@ from bench.rows import Row
 from bench.screener import Screener
 
 UNHELD = "fastscreen, none held"
-"""The key of the samples of a third screener, beside those that hold clients: is the cost flat?"""
+"""The key for the samples of a third screener that holds no clients: is the cost of held clients flat?"""
 
-# After the last client is gone: its log line, the MTA's closing of the channel, fastscreen's commit of new passes (once
-# a second) and the DNS server's statistics (too) are still to come.
+# After the last client has left, these are still to come: its log line, the MTA's closing of the channel, fastscreen's
+# commit of new passes (once per second), and the DNS server's statistics (once per second).
 _SETTLE_SECONDS = 1.5
 _WARM_CLIENTS = 500
 _HOLD_WAIT = 1800  # greet wait of the silent clients, in s: longer than a row takes
@@ -32,7 +32,7 @@ _OTHER_DESCRIPTORS = 2000  # of a screener that holds clients: hand-offs, and it
 
 @dataclass
 class Sample:
-    """One loading of one screener. CPU is in µs a connection, by process name; times to the client in µs."""
+    """One sample of one screener. CPU is in µs per connection, by process name; times for the client are in µs."""
 
     cpu: dict[str, float]
     rate: float
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass
 class Result:
-    """A row's samples by screener, in the order in which they were taken; or why there are none."""
+    """A row's samples by screener, in the order in which they were taken, or the reason why they are missing."""
 
     row: Row
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Result:
 
 @dataclass
 class Side:
-    """One screener of a row. key: of its samples. held: silent clients that it holds all the time."""
+    """One screener of a row. key: for its samples. held: silent clients that it holds all the time."""
 
     key: str
     screener: Screener
@@ -63,17 +63,17 @@ class Side:
 
 
 def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure one row, A B A B ...; a row that cannot be measured says why."""
+    """Measure one row, A B A B ...; a row that cannot be measured has the reason."""
     sides = [
         Side("postscreen", Postscreen(folder / f"{row.name}-postscreen", row.settings), row.held),
         Side("fastscreen", Fastscreen(folder / f"{row.name}-fastscreen", row.settings), row.held),
     ]
     if row.held:
         sides.append(Side(UNHELD, Fastscreen(folder / f"{row.name}-unheld", row.settings), 0))
-    return in_turn(row, sides, folder, programs, rounds)
+    return alternating(row, sides, folder, programs, rounds)
 
 
-def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+def alternating(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure these screeners with the clients of one row, each once in every round."""
     result = Result(row)
     try:
@@ -91,8 +91,8 @@ def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Pat
             time.sleep(_SETTLE_SECONDS)
             for side in sides:
                 if side.held:
-                    crowd = clients.held("silent", side.held)
-                    stack.enter_context(clients.holding(crowd, side.screener, programs["load"]))
+                    group = clients.held("silent", side.held)
+                    stack.enter_context(clients.holding(group, side.screener, programs["load"]))
             for _ in range(rounds):
                 for side in sides:
                     sample = _sample(row, side.screener, programs, asked)
@@ -104,7 +104,7 @@ def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Pat
 
 
 def smaller(row: Row, clients: int | None) -> Row:
-    """The row with at most so many clients, for a quick check."""
+    """The row with at most this many clients, for a quick check."""
     if clients is None:
         return row
     return replace(row, clients=min(row.clients, clients), held=min(row.held, clients))
@@ -112,44 +112,44 @@ def smaller(row: Row, clients: int | None) -> Row:
 
 @contextlib.contextmanager
 def started(screener: Screener, programs: dict[str, Path]) -> Iterator[None]:
-    """A screener, prepared, running, with a receiver of hand-offs behind it."""
+    """A screener, prepared and running, with a receiver for its hand-offs."""
     screener.configure()
     with clients.receiver(programs["receiver"], screener.mta_socket), screener.running():
         yield
 
 
 def need_descriptors(held: int) -> None:
-    """BenchError unless a process may hold so many clients."""
+    """BenchError unless a process may hold this many clients."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if held and hard < held + _OTHER_DESCRIPTORS:
         raise BenchError(f"the limit of open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
 
 
-def _crowd(row: Row, screener: Screener, count: int) -> Crowd:
+def _group(row: Row, screener: Screener, count: int) -> ClientGroup:
     if row.new:
-        return clients.new(screener, row.kind, count, row.together, row.rate)
-    return Crowd(row.kind, count, row.together, row.rate, row.sources)
+        return clients.new(screener, row.kind, count, row.concurrent, row.rate)
+    return ClientGroup(row.kind, count, row.concurrent, row.rate, row.sources)
 
 
 def _make_known(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
-    """Let every address pass once. The screener is ended then, with its cache written."""
+    """Let every address pass once, then stop the screener, so that its cache is written."""
     with started(screener, programs):
-        crowd = Crowd("pass", row.sources, row.sources, sources=row.sources)
-        clients.check(clients.load(crowd, screener, programs["load"]), screener)
+        group = ClientGroup("pass", row.sources, row.sources, sources=row.sources)
+        clients.check(clients.load(group, screener, programs["load"]), screener)
 
 
 def _warm(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
     """Load once without counting."""
-    crowd = _crowd(row, screener, min(_WARM_CLIENTS, row.clients))
-    outcome = clients.load(crowd, screener, programs["load"])
-    clients.check(outcome, screener, crowd.count if row.refused else 0)
+    group = _group(row, screener, min(_WARM_CLIENTS, row.clients))
+    outcome = clients.load(group, screener, programs["load"])
+    clients.check(outcome, screener, group.count if row.refused else 0)
 
 
 def _sample(row: Row, screener: Screener, programs: dict[str, Path], asked: lists.Lists | None) -> Sample:
     log_size = screener.log_size()
     questions = asked.asked() if asked else 0
     before = screener.read_cpu()
-    outcome = clients.load(_crowd(row, screener, row.clients), screener, programs["load"])
+    outcome = clients.load(_group(row, screener, row.clients), screener, programs["load"])
     time.sleep(_SETTLE_SECONDS)
     spent = cpu.used(before, screener.read_cpu())
     clients.check(outcome, screener, row.clients if row.refused else 0)

@@ -1,26 +1,26 @@
-"""All that was measured, as JSON: medians, extremes, ratios, whether the aims were met. CPU in µs a connection."""
+"""All results as JSON: medians, extremes, ratios, and whether goals were met. CPU is in µs per connection."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from bench import attached, burst, compared, measure, memory
+from bench import burst, compared, measure, memory, viewer
 from bench.figures import Figure
-from bench.rows import FLAT_AIM, VIEW_AIM, Relayed, Secured
+from bench.rows import FLAT_AIM, VIEW_GOAL, Relay, Tls
 
 SCREENERS = ("postscreen", "fastscreen")
 
-Result = measure.Result | memory.Result | attached.Result | burst.Result | compared.Result
+Result = measure.Result | memory.Result | viewer.Result | burst.Result | compared.Result
 
 
 def as_json(
     results: Sequence[Result], figures: Sequence[Figure], problems: dict[str, str], machine: dict[str, str], rounds: int
 ) -> dict[str, Any]:
-    """`problems` are those of figures that have no row: why they are missing, by name."""
+    """`problems` gives, by name, the reason why figures without a row are missing."""
     rows = [_row(result) for result in results if isinstance(result, measure.Result)]
     flat = [figure for result in results if isinstance(result, measure.Result) for figure in _flat(result)]
-    views = [result for result in results if isinstance(result, attached.Result)]
+    views = [result for result in results if isinstance(result, viewer.Result)]
     problems |= {result.row.title: result.problem for result in views if result.problem}
     return {
         "machine": machine,
@@ -53,7 +53,7 @@ def _row(result: measure.Result) -> dict[str, Any]:
         "title": row.title,
         "main": row.main,
         "clients": row.clients,
-        "together": row.together,
+        "concurrent": row.concurrent,
         "rate": row.rate,
         "sources": row.clients if row.new else row.sources,
         "held": row.held,
@@ -68,7 +68,7 @@ def _row(result: measure.Result) -> dict[str, Any]:
 
 
 def _ratios(result: measure.Result, one: str, other: str) -> list[float]:
-    """Of each round's two samples, which were taken one after the other."""
+    """The ratios of the two samples of each round, which were taken one after the other."""
     pairs = zip(result.samples[one], result.samples[other], strict=True)
     return [ours.total / theirs.total for ours, theirs in pairs]
 
@@ -97,7 +97,7 @@ def _flat(result: measure.Result) -> list[Figure]:
     return [
         Figure(
             name=f"flat-{result.row.name}",
-            title=f"fastscreen's CPU a known client with {result.row.held:,} held ÷ with none",
+            title=f"fastscreen's CPU per known client: with {result.row.held:,} held clients ÷ with none",
             value=value,
             unit="",
             aim=f"≤ {FLAT_AIM}",
@@ -107,8 +107,8 @@ def _flat(result: measure.Result) -> list[Figure]:
     ]
 
 
-def _view(result: attached.Result) -> Figure:
-    def fastscreen(sample: attached.Sample) -> float:
+def _view(result: viewer.Result) -> Figure:
+    def fastscreen(sample: viewer.Sample) -> float:
         return sample.screener + sample.control
 
     ratios = [fastscreen(viewed) / fastscreen(alone) for alone, viewed in result.pairs]
@@ -116,15 +116,15 @@ def _view(result: attached.Result) -> Figure:
     control, view = (median(getattr(viewed, name) for _, viewed in result.pairs) for name in ("control", "view"))
     return Figure(
         name=result.row.name,
-        title=f"fastscreen's CPU a known client at full load with {result.row.title} ÷ without",
+        title=f"fastscreen's CPU per known client at full load: with {result.row.title} ÷ without",
         value=value,
         unit="",
-        aim=f"≤ {VIEW_AIM}",
-        met=value <= VIEW_AIM,
+        aim=f"≤ {VIEW_GOAL}",
+        met=value <= VIEW_GOAL,
         detail=f"{min(ratios):.2f} to {max(ratios):.2f}; "
-        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs against "
-        f"{median(fastscreen(alone) for alone, _ in result.pairs):.1f}, of it {control:.2f} in the control socket's "
-        f"process; the view itself used {view:.1f}",
+        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs ({control:.2f} of it in the control "
+        f"server) compared with {median(fastscreen(alone) for alone, _ in result.pairs):.1f}; the view itself used "
+        f"{view:.1f}",
     )
 
 
@@ -139,16 +139,16 @@ def _memory(result: memory.Result) -> dict[str, Any]:
 
 
 def _compared(result: compared.Result) -> dict[str, Any]:
-    """The first side is fastscreen's; `ratio` is of it and the cheapest of the others."""
+    """The first side is fastscreen's; `ratio` compares it with the cheapest of the others."""
     row = result.row
     entry: dict[str, Any] = {
         "name": row.name,
         "title": row.title,
-        "part": "relayed" if isinstance(row, Relayed) else "secured" if isinstance(row, Secured) else "continued",
+        "part": "relayed" if isinstance(row, Relay) else "secured" if isinstance(row, Tls) else "continued",
         "per": row.per,
         "main": row.main,
         "clients": row.clients,
-        "together": row.together,
+        "concurrent": row.concurrent,
         "aim": row.aim,
     }
     if result.problem:

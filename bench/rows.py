@@ -1,4 +1,4 @@
-"""What is measured, as data. docs/benchmark.md says it for readers."""
+"""What is measured, as data. docs/benchmark.md explains it to readers."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from bench.screener import Settings
 
 @dataclass(frozen=True)
 class Row:
-    """CPU of a connection, of one kind of client (kinds.h).
+    """CPU per connection of one kind of client (kinds.h).
 
-    `clients` connect in each round, `together` are open at a time, `rate` begin a second (0: as fast as there is room).
-    Known ones come from `sources` addresses that have passed before; new ones each from one never used in the run.
-    `held` silent clients are there all the time. `line` is what the log must say of every client. `main` rows are in
-    the README and the picture.
+    `clients` connect in each round, `concurrent` is how many are open at a time, and `rate` how many connect per second
+    (0: as fast as `concurrent` permits). Known clients use `sources` addresses that have passed before; each new client
+    uses an address that was never used in the run. `held` silent clients are connected all the time. `line` is what
+    the log must have for every client. `main` rows are in README and the picture.
     """
 
     name: str
@@ -24,17 +24,17 @@ class Row:
     new: bool = True
     refused: bool = False
     clients: int = 20_000
-    together: int = 32
+    concurrent: int = 32
     rate: int = 0
     sources: int = 200
     held: int = 0
     main: bool = False
-    aim: float | None = None  # of the ratio fastscreen / postscreen
+    aim: float | None = None  # for the ratio fastscreen / postscreen
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a held client, of one kind that stays. `aim` is for fastscreen, in kB."""
+    """Memory per held client, for one kind of client that stays connected. `aim` is for fastscreen, in kB."""
 
     name: str
     title: str
@@ -46,10 +46,10 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Attached:
+class Viewer:
     """What the live view costs the screener at full load: known clients, with the view attached and without, in turn.
 
-    The view shows the screen that this `key` brings up; it is there once it has drawn `shows`.
+    The view shows the screen that `key` opens; it is ready when it has drawn `shows`.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Attached:
     shows: bytes
     settings: Settings
     clients: int = 120_000
-    together: int = 32
+    concurrent: int = 32
     sources: int = 200
 
 
 @dataclass(frozen=True)
 class Burst:
-    """So many connects within one second, each by a new client that waits for the teaser, at most `seconds`."""
+    """`clients` connections within one second, each by a new client that waits at most `seconds` for the teaser."""
 
     name: str
     title: str
@@ -75,24 +75,24 @@ class Burst:
     rounds: int = 3  # at most
 
 
-OURS, HAPROXY, HAPROXY_SPLICE = "fastscreen", "HAProxy", "HAProxy, splice-auto"
+FASTSCREEN, HAPROXY, HAPROXY_SPLICE = "fastscreen", "HAProxy", "HAProxy, splice-auto"
 CONTINUES, COMES_BACK, POSTSCREEN = "fastscreen, Continue", "fastscreen, 450", "postscreen, 450"
 TLS, PLAINTEXT = "fastscreen, TLS", "fastscreen, plaintext"
 
 
 @dataclass(frozen=True)
-class Relayed:
-    """CPU of known clients that are connected through to an MTA, beside HAProxy.
+class Relay:
+    """CPU of known clients that are relayed to an MTA, compared with HAProxy.
 
-    Each sends `messages` of `size` octets, and CPU is that of an MB; or none, and it is that of a connection. `aim` is
-    of the ratio fastscreen / the cheaper of HAProxy's settings.
+    Each client sends `messages` of `size` bytes, and CPU is per MB; or none, and CPU is per connection. `aim` is for
+    the ratio of fastscreen to the cheaper of HAProxy's settings.
     """
 
     name: str
     title: str
     kind: str
     clients: int
-    together: int
+    concurrent: int
     size: int = 0
     messages: int = 0
     sources: int = 200
@@ -105,8 +105,8 @@ class Relayed:
 
 
 @dataclass(frozen=True)
-class Continued:
-    """CPU of a new client until an MTA has its mail, of `size` octets: in one session, or refused and back again."""
+class Continue:
+    """CPU per new client until an MTA has its mail of `size` bytes: in one session, or in a second one after a 450."""
 
     name: str
     title: str
@@ -114,20 +114,20 @@ class Continued:
     clients: int
     rate: int
     size: int
-    together: int = 8000
+    concurrent: int = 8000
     main: bool = False
     aim: float | None = None
     per: str = "client"
 
 
 @dataclass(frozen=True)
-class Secured:
-    """CPU of clients under test that go on in TLS: of one, beside postscreen, or of an MB that is relayed (`size`)."""
+class Tls:
+    """CPU of clients under test in TLS: per connection, compared with postscreen, or per relayed MB (`size`)."""
 
     name: str
     title: str
     clients: int
-    together: int
+    concurrent: int
     size: int = 0
     main: bool = False
     aim: float | None = None
@@ -137,26 +137,26 @@ class Secured:
         return "MB" if self.size else "connection"
 
 
-Compared = Relayed | Continued | Secured
-AnyRow = Row | Memory | Attached | Burst | Compared
+Compared = Relay | Continue | Tls
+AnyRow = Row | Memory | Viewer | Burst | Compared
 
 
-# postscreen's listen queue, and dnsblog's. The default of 100 overflows as soon as postscreen waits for its disk (it
-# syncs each new pass), and loses clients or their look-ups; a row of clients that must all come through cannot have it.
+# Length of the listen queues of postscreen and dnsblog. The default of 100 overflows as soon as postscreen waits for
+# its disk (it syncs each new pass). Clients or their lookups are then lost, and a row that expects all of them fails.
 _TUNED = 10_000
 _KNOWN = b": PASS OLD [127.1."
 _NEW = b": PASS NEW [127."
-# At nine tenths of the limit stress mode would begin, and cut the greet waits short. New clients wait for 6 s, the
-# default of both.
+# Stress mode would begin at nine tenths of the limit and shorten the greet wait. New clients wait for 6 s, the default
+# of both.
 _HOLDING = Settings(greet_wait=1, limit=16_000)
 _VIEWED = Settings(greet_wait=1, control=True)
-VIEW_AIM = 1.03  # fastscreen's CPU a connection with the view attached / without
-FLAT_AIM = 1.15  # fastscreen's CPU with held clients / without
+VIEW_GOAL = 1.03  # fastscreen's CPU per connection: with the view attached / without
+FLAT_AIM = 1.15  # fastscreen's CPU: with held clients / without
 
 ROWS: tuple[AnyRow, ...] = (
     Row(
         name="known",
-        title="known client (cached), handed on by descriptor",
+        title="known client (cached), handed off by descriptor",
         kind="pass",
         settings=Settings(greet_wait=1),
         line=_KNOWN,
@@ -180,7 +180,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=1),
         line=_KNOWN,
         new=False,
-        together=1,
+        concurrent=1,
     ),
     Row(
         name="known-workers",
@@ -193,7 +193,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="held-8000",
-        title="known client while 8,000 silent ones are held",
+        title="known client while 8,000 silent clients are held",
         kind="pass",
         settings=_HOLDING,
         line=_KNOWN,
@@ -204,7 +204,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="held-14000",
-        title="known client while 14,000 silent ones are held",
+        title="known client while 14,000 silent clients are held",
         kind="pass",
         settings=_HOLDING,
         line=_KNOWN,
@@ -216,12 +216,12 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="new-dnsbl",
-        title="new client, asked of 8 DNS lists, passes",
+        title="new client, checked against 8 DNS lists, passes",
         kind="pass",
         settings=Settings(greet_wait=6, limit=12_000, lists=ZONES, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=4000,
-        together=4000,
+        concurrent=4000,
         rate=400,
         main=True,
         aim=1 / 10,
@@ -233,19 +233,19 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=6, limit=12_000, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=8000,
-        together=8000,
+        concurrent=8000,
         rate=1000,
         main=True,
         aim=1 / 5,
     ),
     Row(
         name="new-greet-few",
-        title="the same, only 100 a second",
+        title="the same, only 100 per second",
         kind="pass",
         settings=Settings(greet_wait=6, limit=12_000, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=1000,
-        together=1000,
+        concurrent=1000,
         rate=100,
     ),
     Row(
@@ -255,7 +255,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=6, limit=12_000, deep=True, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=8000,
-        together=8000,
+        concurrent=8000,
         rate=1000,
         main=True,
         aim=1 / 4,
@@ -271,16 +271,16 @@ ROWS: tuple[AnyRow, ...] = (
         main=True,
         aim=1 / 3,
     ),
-    Attached(
+    Viewer(
         name="view-overview",
-        title="the view attached, Overview",
+        title="the live view attached (Overview)",
         key=b"1",
         shows=b"Verdicts",
         settings=_VIEWED,
     ),
-    Attached(
+    Viewer(
         name="view-events",
-        title="the view attached, Events",
+        title="the live view attached (Events)",
         key=b"4",
         shows=b"PASS OLD",
         settings=_VIEWED,
@@ -293,48 +293,48 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Memory(
         name="memory-deep",
-        title="in deep tests, after EHLO and MAIL",
+        title="in the deep tests, after EHLO and MAIL",
         kind="talking",
         settings=Settings(greet_wait=1, deep=True, limit=16_000, process_limit=_TUNED),
     ),
     Memory(
         name="memory-pregreet",
-        title="pregreeter, enforce: goes on in the dialogue",
+        title="pregreeter with action enforce, continues in the dialogue",
         kind="early",
         settings=Settings(limit=16_000, process_limit=_TUNED),
     ),
     Burst(
         name="burst",
-        title="connects within one second",
+        title="connections within one second",
         settings=Settings(greet_wait=1800, limit=16_000),
         tuned_process_limit=_TUNED,
     ),
-    Relayed(
+    Relay(
         name="relay-known",
-        title="known client (cached), connected through; banner, QUIT",
+        title="known client (cached), relayed: banner, QUIT",
         kind="quit",
         clients=20_000,
-        together=32,
+        concurrent=32,
     ),
-    Relayed(
+    Relay(
         name="relay-dialogue",
-        title="sessions of 10 messages of 10 kB each",
+        title="sessions with 10 messages of 10 kB each",
         kind="message",
         clients=2000,
-        together=32,
+        concurrent=32,
         size=10_000,
         messages=10,
     ),
-    Relayed(
+    Relay(
         name="relay-bulk",
         title="messages of 10 MB",
         kind="message",
         clients=200,
-        together=4,
+        concurrent=4,
         size=10_000_000,
         messages=1,
     ),
-    Continued(
+    Continue(
         name="continue",
         title="new client, all deep tests, sends a message of 10 kB",
         settings=Settings(greet_wait=6, limit=12_000, deep=True, handoffs=6000, process_limit=_TUNED),
@@ -342,17 +342,17 @@ ROWS: tuple[AnyRow, ...] = (
         rate=500,
         size=10_000,
     ),
-    Secured(
+    Tls(
         name="tls-handshake",
         title="client under test: EHLO, STARTTLS, full handshake, EHLO, QUIT",
         clients=2000,
-        together=16,
+        concurrent=16,
     ),
-    Secured(
+    Tls(
         name="tls-bulk",
         title="message of 10 MB, relayed after all deep tests (Continue)",
         clients=20,
-        together=4,
+        concurrent=4,
         size=10_000_000,
     ),
 )

@@ -20,7 +20,7 @@ from fastscreen.control import client
 from fastscreen.control.messages import CacheEntry, CacheImportRequest, ImportedEntry
 from fastscreen.escaping import printable
 from fastscreen.format import plural
-from fastscreen.postfix import cachedump
+from fastscreen.postfix import cache_dump
 from fastscreen.process.privileges import PrivilegeError, become, give_folder, user_of
 
 EXAMPLES = f"""\
@@ -62,8 +62,8 @@ def add_import(ways: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run_import(arguments: argparse.Namespace) -> int:
     """The first line shows which kind of input it is."""
     if arguments.source is not None:
-        return _import_postscreen(arguments, cachedump.lines_of(arguments.source, cachedump.postmap_program()))
-    lines = cachedump.bounded(sys.stdin)
+        return _import_postscreen(arguments, cache_dump.read_lines(arguments.source, cache_dump.postmap_program()))
+    lines = cache_dump.truncated_lines(sys.stdin)
     first = next((line for line in lines if line.strip()), "")
     everything = itertools.chain([first] if first else [], lines)
     if first.startswith("{") or not first:
@@ -96,11 +96,11 @@ def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> i
         print(f"fastscreen: {settings.source}: cache.path is empty, so the cache is disabled", file=sys.stderr)
         return 1
     try:
-        taken = cachedump.parse(lines, time.time(), settings.cache.prefix, _progress("read"))
-    except cachedump.SourceError as error:
+        taken = cache_dump.parse(lines, time.time(), settings.cache.prefix, _progress("read"))
+    except cache_dump.SourceError as error:
         print(f"fastscreen: {printable(str(error))}", file=sys.stderr)
         return 1
-    for line in taken.named:
+    for line in taken.examples:
         print(f"fastscreen: skipped a damaged entry: {printable(line)}", file=sys.stderr)
     skipped = f"{taken.expired:,} expired, {taken.damaged:,} damaged"
     if arguments.dry_run:
@@ -153,8 +153,8 @@ def _warn(text: str) -> None:
 def parsed(lines: Iterable[str]) -> Iterator[ImportedEntry]:
     """Entries from JSON lines, checked. Raises ValueError with the number of the line."""
     for number, line in enumerate(lines, 1):
-        if len(line) > cachedump.LONGEST:
-            raise ValueError(f"line {number}: longer than {cachedump.LONGEST} characters")
+        if len(line) > cache_dump.MAX_LINE:
+            raise ValueError(f"line {number}: longer than {cache_dump.MAX_LINE} characters")
         if not line.strip():
             continue
         try:

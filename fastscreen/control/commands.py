@@ -8,12 +8,15 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from fastscreen.cache import keys
+from fastscreen.config.changes import fingerprints
+from fastscreen.config.load import BUILT_IN
 from fastscreen.control import explain, messages, protocol, scoring, stats, top_clients
 from fastscreen.control.bypass import MAX_SECONDS
 from fastscreen.control.context import ServerContext
@@ -91,6 +94,14 @@ def _one_line(error: Exception) -> str:
 
 async def status(call: Call, wanted: messages.StatusRequest) -> messages.Status:
     return await stats.status(call.context)
+
+
+async def config(call: Call, wanted: messages.ConfigRequest) -> messages.RunningConfig:
+    """The configuration in force, so that a file can be compared with it; no value can be read from the answer."""
+    source = call.context.config.source
+    return messages.RunningConfig(
+        source if source == BUILT_IN else str(Path(source).absolute()), fingerprints(call.context.config)
+    )
 
 
 async def sessions(call: Call, wanted: messages.SessionsRequest) -> messages.Sessions:
@@ -339,6 +350,7 @@ COMMANDS = {
     command.request.verb: command
     for command in (
         Command(messages.StatusRequest, status),
+        Command(messages.ConfigRequest, config),
         Command(messages.SessionsRequest, sessions, large=True),
         Command(messages.EventsRequest, events, large=True),
         Command(messages.CancelRequest, cancel),

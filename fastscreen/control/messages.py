@@ -150,6 +150,13 @@ class Status(Struct, frozen=True):
     restart: Outcome | None = None
 
 
+class RunningConfig(Struct, frozen=True):
+    """The configuration in force. source: its file. fingerprints: of each key's value."""
+
+    source: str = ""
+    fingerprints: dict[str, str] = {}
+
+
 # ---- sessions and events
 
 
@@ -434,6 +441,13 @@ class StatusRequest(Request[Status], frozen=True):
 
     verb: ClassVar[str] = "status"
     answer: ClassVar[Any] = Status
+
+
+class ConfigRequest(Request[RunningConfig], frozen=True):
+    """The configuration in force, as fingerprints."""
+
+    verb: ClassVar[str] = "config"
+    answer: ClassVar[Any] = RunningConfig
 
 
 class SessionsRequest(Request[Sessions], frozen=True):

@@ -106,6 +106,28 @@ def test_what_must_not_be_overlooked(
     assert sum(line.startswith(warning) for line in printed.splitlines()) == 1
 
 
+def test_the_last_reload_and_what_still_needs_a_restart(
+    monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    text = "configuration reloaded; a restart of fastscreen is needed to apply cache.path, cache.prefix_ipv4"
+    outcome = {"begun": 1, "finished": 1, "ok": True, "text": text, "time": 1763851600.0}
+    server({"status": {**STATUS, "reload": outcome}})
+    _, printed, _ = ask("status")
+    assert "reload   2025-11-22 22:46:40: configuration reloaded; a restart" in printed
+    assert text in " ".join(printed.split())
+    assert all(len(line) <= 80 for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("outcome", [{"ok": True, "time": None}, {"ok": False, "time": 1763851600.0}])
+def test_no_reload_is_shown_before_the_first_or_where_a_condition_is(
+    outcome: dict[str, Any], server: Server, ask: Ask
+) -> None:
+    server({"status": {**STATUS, "reload": {"text": "what happened", **outcome}}})
+    assert "what happened" not in ask("status")[1]
+
+
 def test_a_bypass_that_is_over_is_none(server: Server, ask: Ask) -> None:
     server({"status": {**STATUS, "bypass_until": STATUS["time"] - 1}})
     assert "BYPASS" not in ask("status")[1]

@@ -75,7 +75,7 @@ def test_a_network_beyond_its_rate(start: Start, folder: Path, workers: int) -> 
 
 
 def test_a_known_client_has_no_rate(start: Start, folder: Path, mta: FakeMta) -> None:
-    """The MTA has limits of its own for those that it is given."""
+    """The MTA has its own limits for clients that are handed off."""
     screener = start(limits(folder, client_connection_rate=1, client_network_rate=1), {"greet": {"wait": "1s"}})
     with screener.connect("127.1.0.1") as client:
         assert client.read() == TEASER + FROM_MTA
@@ -108,17 +108,17 @@ def test_ipv6_by_64_and_48(start: Start, folder: Path) -> None:
 
 
 def test_switched_by_a_reload(start: Start, folder: Path) -> None:
-    """With several workers a network's rate waits for the next start: it decides who serves a client."""
+    """With several workers a network's rate waits for a restart: it decides who serves a client."""
     screener = start(limits(folder, workers=2))
     screener.reload(limits(folder, workers=2, client_connection_rate=1, client_network_rate=1))
-    assert screener.lines("limits.client_network_rate changed: it takes effect when fastscreen is started again")
+    assert screener.lines("limits.client_network_rate changed: the old value stays in use")
     assert [first_word(screener, "127.1.0.1") for _ in range(2)] == [TEASER, TOO_MANY]
     assert first_word(screener, "127.1.0.2") == TEASER
 
 
 @pytest.fixture
 def short(folder: Path, dns: FakeDns, mta: FakeMta, monkeypatch: pytest.MonkeyPatch) -> Iterator[Core]:
-    """A core whose minute lasts a second."""
+    """A core in which the minute of the rate limit lasts one second."""
     dns.zones["bl.test"] = silent
     monkeypatch.setattr(policy, "Policy", functools.partial(core.Policy, rate_time=1))
     made = Core(folder, dns, settings="client_connection_rate = 2\nclient_network_rate = 3\n", wait="30s")
@@ -127,7 +127,7 @@ def short(folder: Path, dns: FakeDns, mta: FakeMta, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_minute_ends(short: Core) -> None:
-    """It begins with the first connection, and does not begin anew with each that is refused."""
+    """It begins with the first connection, and is not extended by rejected ones."""
     refused: list[int] = []
 
     def accepted() -> bool:

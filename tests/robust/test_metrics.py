@@ -149,7 +149,7 @@ def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Pa
 
 
 def test_idle_scrapers_keep_out_nobody_and_hold_no_mail_up(start: Start, place: str) -> None:
-    """They lose their places to whoever comes later."""
+    """New connections replace them."""
     screener = begin(start, place)
     held = []
     for _ in range(12):

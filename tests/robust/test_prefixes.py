@@ -29,7 +29,7 @@ def settings(folder: Path, *others: Map, workers: int = 2) -> Map:
 
 
 def passed(screener: Screener, source: str) -> str:
-    """Visit and behave; return the word of the pass that is logged."""
+    """Connect and behave; return the word of the pass that is logged."""
     with screener.connect(source) as client:
         assert client.read().endswith(FROM_MTA)
         line = screener.line(rf"PASS (NEW|OLD) {client.pattern}")
@@ -61,7 +61,7 @@ def test_without_it_each_address_passes_for_itself(start: Start, folder: Path, m
 
 @pytest.mark.parametrize("cache", [32, 24, 16])
 def test_connections_are_counted_by_network(start: Start, folder: Path, cache: int) -> None:
-    """Whatever the cache goes by; and those of another network are not touched."""
+    """With every prefix length of the cache; other networks are not affected."""
     limits = {"client_connection_count": 3, "client_connection_prefix_ipv4": 24}
     screener = start(settings(folder, {"limits": limits, "cache": {"prefix_ipv4": cache}}))
     for network in range(4):
@@ -122,11 +122,12 @@ def test_the_cache_shows_networks(start: Start, folder: Path, mta: FakeMta) -> N
     assert re.search(r"deleted 127\.1\.0\.0/24: 1 entry", "\n".join(screener.lines("deleted")))
 
 
-def test_a_change_waits_for_the_next_start(start: Start, folder: Path, mta: FakeMta) -> None:
+def test_a_change_waits_for_a_restart(start: Start, folder: Path, mta: FakeMta) -> None:
     screener = start(settings(folder))
     prefix = {"limits": {"client_connection_prefix_ipv4": 24}, "cache": {"prefix_ipv4": 24}}
     screener.reload(settings(folder, prefix))
-    assert len(screener.lines("prefix_ipv4 or _ipv6 changed: it takes effect when fastscreen is started again")) == 2
+    for key in ("limits.client_connection_prefix_ipv4", "cache.prefix_ipv4"):
+        assert len(screener.lines(f"{key} changed: the old value stays in use")) == 1
     assert [passed(screener, f"127.1.0.{number}") for number in (1, 2)] == ["NEW", "NEW"]
 
 
@@ -136,7 +137,7 @@ def from_ipv6(screener: Screener, address: str, port: int = 5000) -> Client:
 
 
 def known6(screener: Screener, address: str) -> str:
-    """Visit from an IPv6 address and behave; return the word of the pass that is logged."""
+    """Connect from an IPv6 address and behave; return the word of the pass that is logged."""
     before = len(screener.lines(rf"PASS (NEW|OLD) \[{address}\]"))
     with from_ipv6(screener, address) as client:
         assert client.read().endswith(FROM_MTA)

@@ -56,7 +56,7 @@ Outcomes = collections.Counter[str]
 
 
 @contextlib.contextmanager
-def load(visit: Callable[[str], str], sources: list[str], outcomes: Outcomes, threads: int = 6) -> Iterator[None]:
+def load(run_client: Callable[[str], str], sources: list[str], outcomes: Outcomes, threads: int = 6) -> Iterator[None]:
     """Clients from these addresses, again and again, until the end of the block; what they saw is counted."""
     done = threading.Event()
     counting = threading.Lock()
@@ -65,7 +65,7 @@ def load(visit: Callable[[str], str], sources: list[str], outcomes: Outcomes, th
         while not done.is_set():
             for source in mine:
                 try:
-                    seen = visit(source)
+                    seen = run_client(source)
                 except OSError as error:
                     seen = type(error).__name__
                 with counting:

@@ -377,7 +377,7 @@ def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, 
 
 
 def test_signals_that_mean_nothing(start: Start, mta: FakeMta) -> None:
-    """Each would end a process that has no use for it; sent to all processes, they end none."""
+    """By default each of these signals ends a process, but they do not end any of ours."""
     screener = start(KNOWN, TWO)
     workers = screener.workers()
     for count, number in enumerate(SIGNALS_IGNORED, 1):

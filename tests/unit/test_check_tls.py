@@ -18,7 +18,7 @@ from fastscreen.cli import main
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 
@@ -69,7 +69,10 @@ def test_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str], tls: 
 def test_level_without_certificates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = config(tmp_path, "")
     assert main(["check", "-c", str(file)]) == 2
-    assert f"fastscreen: {file}: tls.certificates: none, but tls.level is on" in capsys.readouterr().err
+    assert (
+        f"fastscreen: {file}: tls.certificates: the list is empty, but tls.level is may; expected"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.fixture
@@ -90,6 +93,6 @@ def test_keys_that_only_root_may_read(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"ok: tls.certificates: {key} and {chain}: expires on 20" in done.stdout
-    only = "only root may read it: a process that keeps the right to reads a new one at SIGHUP"
+    only = "only root may read this file; a process with that right reads a new file at SIGHUP"
     assert f"ok: tls.certificates: {key}: {only}\n" in done.stdout
     assert f"{chain}: {only}" not in done.stdout

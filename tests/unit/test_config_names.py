@@ -95,6 +95,15 @@ def test_the_first_try_of_the_docs_loads(tmp_path: Path) -> None:
 
 
 def test_no_parameter_of_postscreen_is_forgotten() -> None:
-    """Reference 1.2, without what later issues bring (TLS, PROXY, MX policy) and what has no meaning here."""
+    """Reference 1.2, without TLS, PROXY and MX policy, and without parameters that are meaningless here."""
     names = {name for key in KEYS for name in key.parameters}
     assert {f"postscreen_{name}" for name in PARAMETERS.split()} <= names
+
+
+@pytest.mark.parametrize("text", [*TABLES.values(), *(key.about for key in KEYS)])
+def test_a_description_is_whole_sentences(text: str) -> None:
+    """STYLE: each can be read alone, and a special value is a sentence."""
+    assert re.fullmatch(r"[A-Z`].+\.", text)
+    assert "\n" not in text
+    assert not re.match(r"And |The same|As ", text)
+    assert not re.search(r"[;:] (empty|`?\d+`?|left out|false|true):|left out|allowed:|any case", text)

@@ -74,7 +74,7 @@ def test_list_names_belong_to_a_time() -> None:
 
 
 def test_scores() -> None:
-    """The core's rule: a filter that no answer passes counts nothing; silent allow lists make it unsure."""
+    """As in the core: a filter without a matching answer counts 0; allow lists that do not answer make it unsure."""
     sites = [parse_site(text) for text in ("a.test*2", "a.test=127.0.0.[4..9]*3", "b.test*2", "wl.test*-4")]
     said = {"a.test": Said("listed", ("127.0.0.4",)), "b.test": Said("failed"), "wl.test": Said("not listed")}
     assert score(sites, said) == Score(5, 5, 5, "a.test")
@@ -136,7 +136,7 @@ def test_stamps_there_and_back() -> None:
 
 
 def test_the_store_beside_a_cache(tmp_path: Path) -> None:
-    """The control server's access to the file: keys of both lengths, one prefix, unwritten records."""
+    """The control server's access to the file: keys of both lengths, one prefix, records that are not written yet."""
     path = tmp_path / "cache"
     with pytest.raises(StoreError, match="does not exist yet"):
         Store(path).get(b"\xc0\0\2\1")
@@ -161,6 +161,21 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     assert store.stats((0,), 8.0).entries == 2
     store.put([(keys[0], (0, 1, 1, 1, 1))])
     assert store.get(keys[0]) == (0, 1, 1, 1, 1)
+    store.close()
+
+
+def test_the_store_follows_a_reload_of_max_size(tmp_path: Path) -> None:
+    """What `cache stats` shows, and how much the file takes."""
+    path = tmp_path / "cache"
+    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache.open()
+    cache.turn()
+    cache.close()
+    store = Store(path, 1 << 20)
+    assert store.stats((0,), 8.0).map_size == 1 << 20
+    store.max_size = 1 << 22
+    found = store.stats((0,), 8.0)
+    assert (found.max_size, found.map_size) == (1 << 22, 1 << 22)
     store.close()
 
 
