@@ -134,7 +134,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
         explained = control.ok("explain", address="127.10.2.1")
         assert (explained["verdict"], explained["score"]) == ("passed", 0)
         (greet,) = (step["text"] for step in explained["steps"] if step["step"] == "greet")
-        assert greet.endswith(", 1 list is asked")
+        assert greet.endswith(", 1 list is queried")
     up = {name: number for (what, name), number in samples(scraped(place)).items() if what == "fastscreen_dnsbl_up"}
     assert up == dict.fromkeys(lists, 0) | {"other.test": 1}
     dns.zones |= sound
