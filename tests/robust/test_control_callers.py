@@ -140,9 +140,7 @@ def test_callers_that_never_read(
 
 def test_time_limits(alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack) -> None:
     """No request, half a request, an answer that is not read, half closed: each ends. A subscriber that reads stays."""
-    alter(
-        "from fastscreen.control import session as it\nit.REQUEST_SECONDS = it.TAKE_SECONDS = it.CLOSE_SECONDS = 1.5"
-    )
+    alter("from fastscreen.control import session as it\nit.REQUEST_SECONDS = it.TAKE_SECONDS = it.CLOSE_SECONDS = 1.5")
     screener = start(settings)
     with connected(path) as control, connected(path) as subscriber:
         control_server = control_server_of(screener, control)
