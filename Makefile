@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo quick test lint coverage fuzz sanitize soak bench docs clean
+.PHONY: build run demo quick test test-postfix lint coverage fuzz sanitize soak bench docs clean
 
 build: .venv/built
 
@@ -45,6 +45,19 @@ test: .venv/tools
 .PHONY: all-tests
 all-tests:
 	$(BIN)/python -m pytest -n 6
+
+# The differential tests against newer postscreens than the installed one, as root: those of Debian 13 (Postfix 3.10) and of
+# sid (3.11), each in a folder that mmdebstrap fills from apt's mirror. `rm -r build/postfix/sid` for a newer one.
+SUITES ?= trixie sid
+POSTFIX_TESTS ?= $(addprefix tests/peers/test_,dialogues.py imported.py chosen_differences.py cache_stamps.py delivery.py)
+
+build/postfix/%/usr/sbin/postconf: | .venv/tools
+	$(BIN)/python tests/peers/postfixroot.py build $* build/postfix/$*
+
+test-postfix: .venv/tools $(SUITES:%=build/postfix/%/usr/sbin/postconf)
+	for suite in $(SUITES); do \
+	    FASTSCREEN_TEST_POSTFIX=build/postfix/$$suite $(BIN)/python -m pytest $(POSTFIX_TESTS) || exit 1; \
+	done
 
 # The core with AddressSanitizer and UndefinedBehaviorSanitizer: tests/sanitizer/build.py has the details. `make test`
 # runs tests/sanitizer with it.

@@ -67,13 +67,15 @@ def played(lab: Lab) -> dict[str, tuple[Result, dict[int, Result]]]:
 
 @pytest.mark.parametrize("workers", postfix.WORKERS)
 @pytest.mark.parametrize("each", CHOSEN, ids=lambda each: str(each.name))
-def test_same_as_postscreen(each: Dialogue, workers: int, played: dict[str, tuple[Result, dict[int, Result]]]) -> None:
+def test_same_as_postscreen(
+    lab: Lab, each: Dialogue, workers: int, played: dict[str, tuple[Result, dict[int, Result]]]
+) -> None:
     """The client gets the same replies and the log has the same lines, apart from the stated differences."""
     theirs, ours = played[each.name]
     if theirs.missing:
         shown = "\n".join(theirs.transcript)
         pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
-    if difference := compare(each, theirs.transcript, ours[workers].transcript):
+    if difference := compare(each, theirs.transcript, ours[workers].transcript, lab.postfix.version):
         pytest.fail(f"postscreen (-) and fastscreen, workers: {workers} (+), differ:\n{difference}", pytrace=False)
 
 

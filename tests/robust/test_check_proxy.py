@@ -32,7 +32,7 @@ def test_what_the_mta_announces(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main(["check", "-v", "-c", str(configured(tmp_path, mta.target, mta.target, version))]) == 0
     out = capsys.readouterr().out
     for key in ("to", "continue_to"):
-        assert f"ok: handoff.{key}: 127.0.0.1:{mta.port}: announces 8BITMIME SIZE DSN" in out
+        assert f"ok: handoff.{key}: 127.0.0.1:{mta.port}: announces 8BITMIME, SIZE, DSN" in out
     assert (mta.came, mta.locals) == (0, 2)
 
 
