@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from coverage.plugin import FileTracer
 from coverage.plugin_support import Plugins
 from Cython.Coverage import Plugin
 
@@ -16,6 +17,14 @@ EXT = Path(__file__).resolve().parents[1] / "ext"
 
 class CorePlugin(Plugin):
     """Maps every file in ext/ to the C file of the core."""
+
+    def file_tracer(self, filename: str) -> FileTracer | None:
+        """Code objects of the core have relative names, which do not depend on the current folder of a process."""
+        path = EXT.parent / filename
+        tracer: FileTracer | None = super().file_tracer(  # type: ignore[no-untyped-call]
+            str(path) if path.parent == EXT else filename
+        )
+        return tracer
 
     def _find_source_files(self, filename: str) -> tuple[str | None, str | None]:
         if Path(filename).parent == EXT:

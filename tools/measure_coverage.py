@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "coverage"
-TESTS = ("tests/unit", "tests/property", "tests/commands", "tests/robust")
+TESTS = ("tests/unit", "tests/property", "tests/commands", "tests/tui", "tests/robust")
 # These measure memory or time, which line tracing changes.
 EXCLUDED = ("many_clients", "many_relayed", "micro")
 

@@ -25,7 +25,7 @@ def played(lab: Lab, request: pytest.FixtureRequest) -> dict[str, Both]:
 
 @pytest.mark.parametrize(("name", "workers"), PLAYED)
 def test_same_as_postscreen(lab: Lab, name: str, workers: int, played: dict[str, Both]) -> None:
-    """The client sees the same, the log says the same, apart from the differences the file states."""
+    """The client gets the same replies and the log has the same lines, apart from the stated differences."""
     both = played[name]
     if both.theirs.missing:
         shown = "\n".join(both.theirs.transcript)

@@ -1,4 +1,4 @@
-"""The peers leave nothing behind, and change nothing of the host while they run."""
+"""The peers do not change the host while they run, and leave nothing behind."""
 
 from pathlib import Path
 

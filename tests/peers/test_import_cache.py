@@ -1,4 +1,4 @@
-"""postscreen's own cache, taken over: whom it knew, fastscreen knows."""
+"""Import of postscreen's own cache: fastscreen knows the same clients."""
 
 import dataclasses
 import ipaddress

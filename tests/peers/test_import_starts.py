@@ -1,4 +1,4 @@
-"""What import-postfix makes of any main.cf is checked and run for real; it serves where the real postscreen does."""
+"""Configurations imported from any main.cf pass the check and run, wherever the real postscreen does."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What the import makes of a main.cf screens as the postscreen with that main.cf does."""
+"""An imported configuration behaves like postscreen with the same main.cf."""
 
 import dataclasses
 
@@ -70,7 +70,7 @@ def played(lab: Lab) -> dict[str, tuple[Result, dict[int, Result]]]:
 def test_same_as_postscreen(
     lab: Lab, each: Dialogue, workers: int, played: dict[str, tuple[Result, dict[int, Result]]]
 ) -> None:
-    """The client sees the same, the log says the same, apart from the differences the file states."""
+    """The client gets the same replies and the log has the same lines, apart from the stated differences."""
     theirs, ours = played[each.name]
     if theirs.missing:
         shown = "\n".join(theirs.transcript)

@@ -126,7 +126,7 @@ def test_fail2ban(logs: tuple[Path, Path], mode: str) -> None:
 
 
 def test_fastscreen_report(logs: tuple[Path, Path]) -> None:
-    """What the report says of sessions is the same, and every line of a real postscreen's counts as what it is."""
+    """The report has the same sessions for both, and recognizes every line of a real postscreen."""
     command = [sys.executable, "-m", "fastscreen", "report", "--json"]
     theirs, ours = (json.loads(_run([*command, str(path)])) for path in logs)
     for path, found in zip(logs, (theirs, ours), strict=True):

@@ -1,4 +1,4 @@
-"""Whatever bytes a record holds, five stamps are read from it."""
+"""Five stamps are read from a record with any bytes."""
 
 import msgpack  # type: ignore[import-untyped]
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Values of the configuration: times, addresses, sites, and that no input gets past a one-line error."""
+"""Values of the configuration: times, addresses, sites; any invalid input causes a one-line error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DNS answers: what dnspython builds is read as dnspython reads it; nothing at all harms."""
+"""DNS answers are parsed like dnspython does, and random bytes do no harm."""
 
 import ipaddress
 

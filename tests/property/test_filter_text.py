@@ -1,4 +1,4 @@
-"""Whatever is typed as a filter: a Filter of the core's, or one line for a person."""
+"""Any text is either compiled to a Filter, or causes a one-line error."""
 
 import msgspec
 from hypothesis import given

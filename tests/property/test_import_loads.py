@@ -1,4 +1,4 @@
-"""What import-postfix writes starts, whatever Postfix's files say; what it omits is in its list of what is to do."""
+"""The output of import-postfix starts for any Postfix configuration; omitted values are in the to-do list."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The line states: the same lines and findings for every split of the input."""
+"""The line parser finds the same lines and violations for every split of the input."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Sets of networks against sets of addresses: nothing is gained or lost."""
+"""Sets of networks, compared with sets of addresses."""
 
 import ipaddress
 from collections.abc import Iterable

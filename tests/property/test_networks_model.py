@@ -1,4 +1,4 @@
-"""Network tables against a plain model, and against anything at all."""
+"""Network tables, compared with a simple model, and with random input."""
 
 import ipaddress
 

@@ -1,4 +1,4 @@
-"""Networks that count as one client, against the standard library's."""
+"""Networks that count as one client, compared with the standard library."""
 
 import ipaddress
 

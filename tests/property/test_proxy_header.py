@@ -1,4 +1,4 @@
-"""The PROXY header against a model: every header that can be made is read back, at any cut, and nothing else is."""
+"""The PROXY header, compared with a model: all valid headers are parsed at any split, and nothing else is."""
 
 import ipaddress
 import socket

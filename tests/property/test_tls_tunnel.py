@@ -1,4 +1,4 @@
-"""The TLS of one client: the same at any split of what comes, and nothing that comes raises."""
+"""The TLS of one client: the same at any split of the input, and without exceptions for any input."""
 
 import contextlib
 import ssl

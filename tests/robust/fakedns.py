@@ -1,4 +1,4 @@
-"""A name server that answers what a test tells it to, for each zone, over UDP and TCP."""
+"""A name server with configurable answers for each zone, over UDP and TCP."""
 
 import contextlib
 import heapq

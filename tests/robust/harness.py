@@ -1,4 +1,4 @@
-"""A real `fastscreen run -c FILE` for the tests that attack it, and the clients that do."""
+"""A real `fastscreen run -c FILE` for tests, and SMTP clients."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""A worker's core in the test's own process, over lists whose state the test sets. Nobody probes them."""
+"""A worker's core in the test process, with lists whose state the test sets and that are not probed."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""What a demo may have left behind."""
+"""Finds processes that a demo has left."""
 
 from pathlib import Path
 

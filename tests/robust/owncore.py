@@ -1,4 +1,4 @@
-"""A screener in the test's own process, for what a test must hold in its hands: batches, descriptors, counters."""
+"""A core in the test process, for tests that need its batches, descriptors or counters."""
 
 import os
 import select

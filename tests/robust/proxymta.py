@@ -1,4 +1,4 @@
-"""An MTA that reads the PROXY protocol, and does with each connection what the test says."""
+"""An MTA that reads the PROXY protocol, and handles each connection as defined by the test."""
 
 import contextlib
 import socket

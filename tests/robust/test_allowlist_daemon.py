@@ -1,4 +1,4 @@
-"""The running daemon refreshes its lists, and nothing that befalls a refresh reaches a client."""
+"""The running daemon refreshes its lists, and a failed refresh never affects clients."""
 
 import os
 import signal

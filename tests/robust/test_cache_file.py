@@ -1,4 +1,4 @@
-"""Whatever lies where the cache should be: it is told once, and clients are served."""
+"""Anything else at the path of the cache is logged once, and clients are served."""
 
 import os
 import random

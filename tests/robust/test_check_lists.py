@@ -1,4 +1,4 @@
-"""`fastscreen check` looks at every DNS list, and knows the dead."""
+"""`fastscreen check` queries every DNS list, and knows which ones are closed."""
 
 import socket
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_what_the_resolver_said(configured: Path) -> None:
 
 
 def test_a_resolver_that_takes_listings_out(tmp_path: Path, dns: FakeDns) -> None:
-    """All lists have lost their test entries at once."""
+    """The test entries of all lists are missing."""
     file = tmp_path / "fastscreen.toml"
     file.write_text(f'hostname = "mx.test"\n[dnsbl]\nsites = ["a.test", "b.test"]\nresolvers = ["{dns.endpoint}"]\n')
     assert list(checked_lists(load(file)))[2:] == [("dnsbl.resolvers", True, NONE_HAS_ENTRIES, True)]

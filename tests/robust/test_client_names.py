@@ -1,4 +1,4 @@
-"""Names of clients in the view: checked forward, never hostile, and looked up for a reader only."""
+"""Names of clients in the view: confirmed by a forward lookup, escaped, and looked up only for a reader."""
 
 import asyncio
 import ipaddress
@@ -71,7 +71,7 @@ def test_a_name_of_an_ipv6_address(dns: FakeDns) -> None:
     ],
 )
 def test_a_hostile_name_is_none_and_not_even_asked_for(dns: FakeDns, labels: tuple[bytes, ...]) -> None:
-    """Its owner would confirm it."""
+    """Its owner could confirm it."""
     dns.zones = {"in-addr.arpa": pointing(*labels), "test": listed(GOOD)}
     assert name_of(dns, GOOD) == ""
     assert list(dns.asked) == ["1.0.1.127.in-addr.arpa"]
@@ -123,7 +123,7 @@ def pointers_asked(dns: FakeDns) -> int:
 
 
 def test_a_name_comes_to_those_who_look(start: Start, path: Path, settings: Map, dns: FakeDns) -> None:
-    """And nothing is looked up before."""
+    """Nothing is looked up before."""
     screener = start(settings)
     with connected(path) as control, screener.connect(GOOD), screener.connect(LIAR):
         eventually(control, "status", lambda answer: answer["counts"]["greet"] == 2)

@@ -39,7 +39,7 @@ def first_word(screener: Screener, source: str) -> bytes:
 
 
 def test_a_client_beyond_its_rate(start: Start, folder: Path, mta: FakeMta) -> None:
-    """One line and one event each, as for other limits; others are not touched, and nor is a permitted client."""
+    """One line and one event each, as for other limits. Other clients and permitted clients are not affected."""
     place = str(folder / "run" / "metrics")
     allowed = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
     screener = start(limits(folder, client_connection_rate=3), allowed, {"metrics": {"listen": f"unix:{place}"}})
@@ -67,7 +67,7 @@ def test_a_client_beyond_its_rate(start: Start, folder: Path, mta: FakeMta) -> N
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_network_beyond_its_rate(start: Start, folder: Path, workers: int) -> None:
-    """Whichever of its addresses they come from; with several workers, it is one worker's."""
+    """From any of its addresses. With several workers, one worker serves the network."""
     screener = start(limits(folder, workers=workers, client_network_rate=4))
     for network in range(3):
         words = [first_word(screener, f"127.1.{network}.{host}") for host in range(1, 8)]
@@ -151,7 +151,7 @@ def test_the_cache_is_asked_first(short: Core) -> None:
 
 
 def test_a_balancers_own_checks_do_not_count(start: Start, folder: Path, mta: FakeMta) -> None:
-    """They come from one address again and again: refused, they would take every server out of service."""
+    """They all come from one address. If they were rejected, the balancer would disable every server."""
     screener = start(merge(limits(folder, client_connection_rate=2), with_proxy_port()))
     for _ in range(5):
         with through(screener, LOCAL) as check:

@@ -1,4 +1,4 @@
-"""`handoff.continue_to`: a client that ends the deep tests well goes on with an MTA, whatever that does."""
+"""`handoff.continue_to`: a client that passes the deep tests continues with an MTA, however that behaves."""
 
 import contextlib
 import re
@@ -33,7 +33,7 @@ def until_rcpt(client: Client, *, mail: bytes = b"MAIL FROM:<a@client.test>") ->
 
 
 def played(connection: Connection, rcpt: bytes, mail: bytes = b"250 2.1.0 Ok") -> None:
-    """The MTA's side up to RCPT, with these answers."""
+    """The MTA's side up to RCPT, with these replies."""
     connection.send(b"220 mta ESMTP\r\n")
     connection.expect(b"EHLO client.test", OFFER)
     connection.expect(b"MAIL FROM:<a@client.test>", mail)
@@ -127,7 +127,7 @@ def test_an_mta_that_answers_421_has_hung_up(start: Start, to: str) -> None:
 
 
 def up_to(*answers: bytes) -> Callable[[Connection, int], None]:
-    """The MTA gives these answers, each to what comes next, then breaks off."""
+    """The MTA sends these replies, one per command, and then disconnects."""
 
     def serve(connection: Connection, _: int) -> None:
         for number, answer in enumerate(answers):
@@ -139,7 +139,7 @@ def up_to(*answers: bytes) -> Callable[[Connection, int], None]:
 
 
 def then_silent(*answers: bytes) -> Callable[[Connection, int], None]:
-    """The same, and then it says nothing more."""
+    """The same, but then the MTA is silent."""
 
     def serve(connection: Connection, number: int) -> None:
         up_to(*answers)(connection, number)
@@ -176,7 +176,7 @@ FAILING: dict[str, tuple[Callable[[Connection, int], None], str]] = {
 
 @pytest.mark.parametrize("how", FAILING)
 def test_without_an_mta_the_session_is_as_before(start: Start, how: str, folder: Path) -> None:
-    """450 to this RCPT and the next; the pass is stored; nothing is left open."""
+    """450 to this RCPT and the next one; the pass is stored, and no connection stays open."""
     serve, why = FAILING[how]
     with ProxyMta(serve) as mta:
         screener = start(going_on(mta.target, continue_time_limit="1s"), {"cache": {"path": str(folder / "cache")}})
@@ -213,7 +213,7 @@ def test_a_recipient_in_pieces_is_answered_once(start: Start) -> None:
 
 
 def unread(client: Client) -> int:
-    """Octets that the other side has not read yet."""
+    """The number of bytes that the other side has not read yet."""
     host, port = client.socket.getsockname()
     number = "".join(f"{octet:02X}" for octet in reversed(socket.inet_aton(host))) + f":{port:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -267,7 +267,7 @@ def test_a_greeting_in_pieces_and_late(start: Start) -> None:
 
 @pytest.mark.parametrize("answering", [True, False])
 def test_what_the_client_sends_meanwhile_comes_in_order(start: Start, answering: bool) -> None:
-    """Some of it with the RCPT, some after it; to the MTA, or else to the dummy engine."""
+    """Part of it with the RCPT and part after it, for the MTA or the dummy engine."""
     asked = threading.Event()
     go = threading.Event()
 
@@ -422,7 +422,7 @@ def test_no_more_is_announced_than_the_mta_has(start: Start) -> None:
 
 
 def announced(screener: Screener, until: bytes = b"") -> set[bytes]:
-    """What a client is told, once `until` is among it."""
+    """The output for a client, once it contains `until`."""
     while True:
         with screener.connect("127.1.0.8") as client:
             client.read()
@@ -441,7 +441,7 @@ def test_without_an_mta_at_the_start_chunking_is_not_announced(start: Start) -> 
 
 
 def test_both_exits_at_once(start: Start, folder: Path) -> None:
-    """`to` for who is known, `continue_to` for who has just passed; a reload takes the second away."""
+    """`to` for known clients, `continue_to` for those that have just passed; a reload removes the second one."""
 
     def serve(connection: Connection, _: int) -> None:
         played(connection, b"250 gone on")

@@ -1,4 +1,4 @@
-"""Continue, when the MTA refuses MAIL: the client was told 250 to it, so its whole transaction gets the MTA's reply."""
+"""Continue if the MTA rejects MAIL: the client already got 250, so its whole transaction gets the MTA's reply."""
 
 import contextlib
 import time
@@ -51,7 +51,7 @@ class Refusing:
 
 
 def goes_on(client: Client) -> None:
-    """A new transaction of the same session is the MTA's."""
+    """A new transaction of the same session is handled by the MTA."""
     assert client.ask(b"MAIL FROM:<good@client.test>") == b"250 2.1.0 Ok\r\n"
     for number in range(3):
         assert client.ask(b"RCPT TO:<%d@here.test>" % number) == b"250 2.0.0 the MTA says so\r\n"
@@ -62,7 +62,7 @@ def goes_on(client: Client) -> None:
 @pytest.mark.parametrize("recipients", [1, 2, 50])
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_every_recipient_gets_the_reply_to_mail(start: Start, refusal: bytes, recipients: int) -> None:
-    """As many as there are, and DATA; then the session goes on with the MTA, which has heard each line once."""
+    """All recipients, and DATA; then the session continues with the MTA, which has received each line once."""
     mta = Refusing(refusal)
     with ProxyMta(mta) as listening:
         screener = start(going_on(listening.target))
@@ -89,7 +89,7 @@ def test_every_recipient_gets_the_reply_to_mail(start: Start, refusal: bytes, re
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 def test_pipelined(start: Start, refusal: bytes) -> None:
-    """With the recipients in the first packet and after it, in front of a DATA that must not be told 354."""
+    """With recipients in the first packet and after it, before a DATA that must not get 354."""
     with ProxyMta(Refusing(refusal)) as mta:
         screener = start(going_on(mta.target), NO_PIPELINING)
         with screener.connect() as client:
@@ -184,7 +184,7 @@ def test_a_large_refused_chunk(start: Start) -> None:
 
 @pytest.mark.parametrize("size", [b"", b"x", b"-1", b"1x", b"99999999999999999999", b"1" * 40, b"LAST"])
 def test_a_chunk_without_a_size_ends_the_session(start: Start, size: bytes) -> None:
-    """Nobody can tell where the message ends and commands begin."""
+    """The end of the message and the beginning of commands are unknown."""
     with ProxyMta(Refusing(REFUSALS[0])) as mta:
         screener = start(going_on(mta.target))
         with screener.connect() as client:
@@ -233,7 +233,7 @@ def test_bounded_in_time(start: Start) -> None:
 
 
 def test_a_client_that_does_not_read_is_left(start: Start) -> None:
-    """What it is told is long, and it asks for more and more of it."""
+    """The replies are long, and it keeps sending commands."""
     refusal = b"".join(b"550-" + b"x" * 500 + b"\r\n" for _ in range(14)) + b"550 x"
     with ProxyMta(Refusing(refusal)) as mta:
         screener = start(going_on(mta.target), NO_PIPELINING)
@@ -246,7 +246,7 @@ def test_a_client_that_does_not_read_is_left(start: Start) -> None:
 
 
 def test_the_reply_is_the_mtas_word_for_word(start: Start) -> None:
-    """soft_bounce and the footer are for what the screener itself says."""
+    """soft_bounce and the footer only apply to fastscreen's own replies."""
     with ProxyMta(Refusing(REFUSALS[2])) as mta:
         screener = start(going_on(mta.target), {"engine": {"soft_bounce": True, "reject_footer": "call us"}})
         with screener.connect() as client:
@@ -256,7 +256,7 @@ def test_the_reply_is_the_mtas_word_for_word(start: Start) -> None:
 
 
 def test_hostile_text_of_an_mta(start: Start) -> None:
-    """NUL, escape sequences, a line that ends in LF alone: the client is told it, the log is not."""
+    """NUL, escape sequences, a bare LF: forwarded to the client, but escaped in the log."""
     with ProxyMta(lambda mta, _: played(mta, b"", b"450-\x1b[31m\0red\n450 x")) as mta:
         screener = start(going_on(mta.target))
         with screener.connect() as client:
@@ -267,7 +267,7 @@ def test_hostile_text_of_an_mta(start: Start) -> None:
 
 
 def test_an_mta_that_says_421_to_mail_and_stays(start: Start) -> None:
-    """The client is told so, and its connection ends: it comes back with all its recipients."""
+    """The client gets the reply and its connection ends, so it comes back with all recipients."""
 
     def serve(connection: Connection, _: int) -> None:
         played(connection, b"", b"421 4.3.2 later")
@@ -285,7 +285,7 @@ def test_an_mta_that_says_421_to_mail_and_stays(start: Start) -> None:
 
 @pytest.mark.parametrize("how", ["closes after greeting", "no slots", "is silent", "refuses EHLO"])
 def test_an_mta_that_fails_in_the_next_transaction(start: Start, how: str) -> None:
-    """It is asked again, and the client gets its 450."""
+    """Another connection is tried, and the client gets 450."""
     fails: Callable[[Connection, int], None] = FAILING[how][0]
     refuses = Refusing(REFUSALS[2])
     with ProxyMta(lambda connection, number: (fails if number else refuses)(connection, number)) as mta:
@@ -300,7 +300,7 @@ def test_an_mta_that_fails_in_the_next_transaction(start: Start, how: str) -> No
 
 
 def test_a_client_that_leaves(start: Start, folder: Path) -> None:
-    """After a refusal: nothing is left open, and its pass is stored."""
+    """After a rejection: no connection stays open, and the pass is stored."""
     with ProxyMta(Refusing(REFUSALS[0])) as mta:
         screener = start(going_on(mta.target), {"cache": {"path": str(folder / "cache")}})
         wait_until(lambda: mta.locals == 1, "the MTA to be asked what it announces")
@@ -315,7 +315,7 @@ def test_a_client_that_leaves(start: Start, folder: Path) -> None:
 
 
 def test_a_recipient_is_refused_and_the_next_is_not(start: Start) -> None:
-    """Then both sides have the transaction, and it is the MTA's."""
+    """Both sides have the transaction, which the MTA handles."""
 
     def serve(connection: Connection, _: int) -> None:
         played(connection, b"550 5.1.1 no such user")

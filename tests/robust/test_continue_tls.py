@@ -1,4 +1,4 @@
-"""Continue behind STARTTLS: the MTA is given what was said inside TLS, and the client what the MTA says."""
+"""Continue after STARTTLS: the MTA gets the commands sent inside TLS, and the client the replies of the MTA."""
 
 import contextlib
 import os
@@ -129,7 +129,7 @@ def test_what_was_said_before_tls_is_not_played(start: Start, settings: dict[str
 
 @pytest.mark.parametrize("how", ["reset", "cut", "told"])
 def test_a_client_that_leaves_in_the_middle_of_a_message(start: Start, settings: dict[str, Any], how: str) -> None:
-    """The MTA sees the end behind what came, and no dot."""
+    """The MTA sees the end after the received data, without a final dot."""
     rest: list[bytes] = []
 
     def serve(connection: Connection, _: int) -> None:
@@ -172,7 +172,7 @@ def test_an_mta_that_hangs_up(start: Start, settings: dict[str, Any]) -> None:
 
 
 def test_an_mta_that_stops_reading_stops_the_client(start: Start, settings: dict[str, Any]) -> None:
-    """Through both processes; when it reads on, nothing is missing."""
+    """Through both processes. When it continues to read, no data is missing."""
     go_on = threading.Event()
     total = [0]
 
@@ -229,7 +229,7 @@ def test_a_client_that_stops_reading_stops_the_mta(start: Start, settings: dict[
 
 
 def test_a_tls_process_that_dies(start: Start, settings: dict[str, Any]) -> None:
-    """In the middle of a message: the client is cut off, the MTA sees no dot, and others go on."""
+    """In the middle of a message: the client is disconnected, the MTA sees no final dot, and others continue."""
     rest: list[bytes] = []
 
     def serve(connection: Connection, number: int) -> None:
@@ -255,7 +255,7 @@ def test_a_tls_process_that_dies(start: Start, settings: dict[str, Any]) -> None
 
 
 def test_relayed_mail_in_tls_may_finish_at_sigterm(start: Start, settings: dict[str, Any]) -> None:
-    """The TLS process outlives the worker, and the client hears the MTA's last word."""
+    """The TLS process outlives the worker, and the client gets the last reply of the MTA."""
     got: list[bytes] = []
 
     def serve(connection: Connection, _: int) -> None:
@@ -281,7 +281,7 @@ def test_relayed_mail_in_tls_may_finish_at_sigterm(start: Start, settings: dict[
 
 
 def test_no_mta_in_tls(start: Start, settings: dict[str, Any]) -> None:
-    """The 450 after all, and the session goes on."""
+    """A 450 reply instead, and the session continues."""
     with ProxyMta(lambda connection, _: None) as mta:
         screener = start(settings, to(mta))
         with secured(screener) as client:

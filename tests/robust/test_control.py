@@ -1,4 +1,4 @@
-"""The control socket of a real fastscreen: what it says, who may do what, and what hostile callers cannot do."""
+"""The control socket of a real fastscreen: answers, rights, and hostile callers."""
 
 import contextlib
 import itertools
@@ -133,7 +133,7 @@ def test_all_of_it_is_seen(start: Start, path: Path, settings: Map, dns: FakeDns
 
 
 def test_two_lists_that_are_shown_alike(start: Start, path: Path, settings: Map, dns: FakeDns) -> None:
-    """Each has its own weight and its own counts."""
+    """Each has its own weight and counts."""
     dns.zones = {"one.bl.test": listed("127.0.0.2"), "two.bl.test": listed("127.0.0.3")}
     lists = {
         "sites": ["one.bl.test*3", "two.bl.test*1"],
@@ -150,7 +150,7 @@ def test_two_lists_that_are_shown_alike(start: Start, path: Path, settings: Map,
 
 
 def test_turned_away(start: Start, path: Path, settings: Map, mta: FakeMta) -> None:
-    """Once for each client that was refused, whatever the reason and whether it waited to hear it; no other."""
+    """Once for each rejected client, for any reason, even if it did not wait for the reply; never for others."""
     access = {"access": {"list": ["inline:{127.3.0.1=reject, 127.7.0.1=permit}"], "denylist_action": "drop"}}
     limits = {"limits": {"client_connection_count": 1}, "deep": {"pipelining": "enforce"}}
     screener = start(settings, access, limits)
@@ -197,7 +197,7 @@ def test_turned_away(start: Start, path: Path, settings: Map, mta: FakeMta) -> N
 
 @WORKERS
 def test_events_as_they_happen(start: Start, path: Path, settings: Map, workers: int) -> None:
-    """Those before, those that come, the filter, and the end of the subscription."""
+    """Earlier events, new events, the filter, and the end of the subscription."""
     listen = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}}
     screener = start(settings, listen, KNOWN)
     with connected(path) as control:
@@ -367,7 +367,7 @@ def test_explain_goes_by_the_limits_of_the_clients_worker(start: Start, path: Pa
 def test_a_new_hub_knows_the_tables_as_the_workers_do(
     start: Start, path: Path, settings: Map, folder: Path, mta: FakeMta, workers: int
 ) -> None:
-    """A table that has changed since, or is gone, counts from the next reload on."""
+    """A changed or missing table is only used after the next reload."""
     table = folder / "access.cidr"
     table.write_text("127.3.0.1 reject\n")
     listen = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}}
@@ -432,7 +432,7 @@ def test_bypass(start: Start, path: Path, settings: Map, workers: int, mta: Fake
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
 def test_reading_and_acting_are_separate_rights(start: Start, path: Path, settings: Map) -> None:
-    """Root and the screening user act, the group reads, others do not get in."""
+    """Root and the daemon's user have full rights, the group can read, others are rejected."""
     start(merge(settings, {"control": {"group": "daemon"}}))
     connected(path).socket.close()
     found = path.stat()
@@ -469,7 +469,7 @@ def test_reading_and_acting_are_separate_rights(start: Start, path: Path, settin
 
 
 def as_somebody(uid: int, gid: int, work: Any) -> int:
-    """Do it in a process of this user; its exit code."""
+    """Run a function in a process of this user, and return the exit code."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -501,7 +501,7 @@ HOSTILE = {
 
 
 def test_hostile_frames(start: Start, path: Path, settings: Map) -> None:
-    """An error or the end of the connection, for this caller alone."""
+    """An error or the end of the connection, only for this caller."""
     screener = start(settings)
     with connected(path) as bystander:
         for name, body in HOSTILE.items():
@@ -548,7 +548,7 @@ WRONG: list[tuple[str, Map, str]] = [
 
 
 def test_wrong_arguments(start: Start, path: Path, settings: Map) -> None:
-    """One line for a person, and the connection goes on."""
+    """A one-line error, and the connection stays open."""
     screener = start(settings)
     with connected(path) as control:
         for verb, arguments, expected in WRONG:
@@ -558,7 +558,7 @@ def test_wrong_arguments(start: Start, path: Path, settings: Map) -> None:
 
 
 def test_32_callers_and_no_more(start: Start, path: Path, settings: Map) -> None:
-    """Those that follow events stay: the 33rd is told so, and gets the first place that becomes free."""
+    """Subscribers of events stay. The 33rd caller gets an error, and the first place that becomes free."""
     start(settings)
     connected(path).socket.close()
     callers: list[Control] = []
@@ -587,7 +587,7 @@ def _greeted(path: Path, callers: list[Control]) -> bool:
 
 
 def test_a_caller_that_does_not_read(start: Start, path: Path, settings: Map) -> None:
-    """Its answers have a bound, then it is dropped; events wait in the ring; memory stays; others are served."""
+    """Its unread answers are limited, then it is closed. Events stay in the ring, memory is constant."""
     screener = start(settings, KNOWN)
     with connected(path) as control, Control(path) as slow, Control(path) as greedy:
         control_server = control_server_of(screener, control)
@@ -649,7 +649,7 @@ def test_the_hub_is_killed(start: Start, path: Path, settings: Map) -> None:
 
 
 def test_a_worker_is_killed(start: Start, path: Path, settings: Map) -> None:
-    """The same connection shows its successor, the counts go on."""
+    """The same connection shows the new worker, and the counts continue."""
     screener = start(settings, KNOWN, TWO)
     screener.may_lose_workers = True
     with connected(path) as control:
@@ -669,7 +669,7 @@ def test_a_worker_is_killed(start: Start, path: Path, settings: Map) -> None:
 
 
 def test_a_worker_that_stands_still(start: Start, path: Path, settings: Map) -> None:
-    """It is named as missing; the others' figures are there, in time."""
+    """It is shown as missing, and the data of the others arrives in time."""
     start(settings, TWO)
     with connected(path) as control:
         victim = control.ok("status")["workers"][1]["pid"]

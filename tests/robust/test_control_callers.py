@@ -1,4 +1,4 @@
-"""Callers of the control socket that sit idle or never read: they shut nobody out and hold little memory."""
+"""Callers of the control socket that are idle or never read do not block others, and use little memory."""
 
 import contextlib
 import os
@@ -40,7 +40,7 @@ def callers() -> Iterator[contextlib.ExitStack]:
 
 
 def call(path: Path, callers: contextlib.ExitStack, uid: int = 0) -> socket.socket:
-    """A connection, as root or as another user, with next to no room for what it does not read."""
+    """A connection, as root or another user, with small buffers."""
     control = callers.enter_context(socket.socket(socket.AF_UNIX))
     control.settimeout(20)
     control.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -58,7 +58,7 @@ def frame(message: Map) -> bytes:
 
 
 def is_ended(control: socket.socket) -> bool:
-    """Whether the other side has closed it; what it said before is thrown away."""
+    """Whether the server has closed the connection; earlier data is discarded."""
     control.settimeout(0.05)
     with contextlib.suppress(TimeoutError, BlockingIOError):
         try:
@@ -80,7 +80,7 @@ def descriptors(pid: int) -> int:
 
 
 def test_idle_callers_shut_nobody_out(start: Start, path: Path, settings: Map, callers: contextlib.ExitStack) -> None:
-    """Forty that say nothing, and `status` and `bypass` work as ever; those before have made room."""
+    """With forty silent callers `status` and `bypass` still work, because older callers are closed."""
     start(settings)
     with connected(path) as watching:
         control_server = control_server_of(start_of(watching), watching)
@@ -184,7 +184,7 @@ def test_members_of_the_group_shut_out_neither_root_nor_each_other(
 def test_requests_that_wait_are_small(
     alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack
 ) -> None:
-    """64 KiB may become megabytes when they are decoded: they are not before their turn."""
+    """64 KiB may become megabytes when decoded, so a request is only decoded when it is handled."""
     alter("from fastscreen.control import session as it\nit.EVENTS_HELD = 10_000")
     screener = start(settings)
     with connected(path) as control:

@@ -1,4 +1,4 @@
-"""A screener that Python takes apart while it holds clients: each is freed once, with what it belongs to."""
+"""A Screener object that Python deallocates while it holds clients: each is freed once, with its resources."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""fastscreen demo for real, the commands against it, and that it leaves nothing behind however it ends."""
+"""The real fastscreen demo, commands that use it, and its clean-up however it ends."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ Begin = Callable[..., "subprocess.Popen[str]"]
 
 @pytest.fixture
 def begin(folder: Path) -> Iterator[Begin]:
-    """Start a demo. One that a failed test leaves is killed, which ends all of it."""
+    """Start a demo. After a failed test it is killed, which ends all its processes."""
     with contextlib.ExitStack() as stack:
 
         def start(*words: str) -> subprocess.Popen[str]:
@@ -60,7 +60,7 @@ def test_headless_it_sees_all_that_belongs_to_the_play(begin: Begin, folder: Pat
 
 
 def test_what_did_not_appear_is_named(begin: Begin, folder: Path) -> None:
-    """In one second nobody can pass a greet wait of two."""
+    """In one second no client can pass a greet wait of two."""
     process = begin("--headless", "--seconds", "1")
     _, said = process.communicate(timeout=START)
     assert process.returncode == 1

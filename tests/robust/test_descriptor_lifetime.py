@@ -86,7 +86,7 @@ def test_connect_that_an_mta_refuses_late(tmp_path: Path, opened: ExitStack) -> 
 
 
 def test_hand_off_socket(tmp_path: Path, opened: ExitStack) -> None:
-    """Its set is asked only while there are hand-offs: the second client is one, and of the first nothing is told."""
+    """Its epoll set is only polled during hand-offs: for the second client, no stale event of the first is reported."""
     core = Core(tmp_path, opened, known=True)
     core.hold(core.made(lambda: core.connect(core.port), lambda: core.screener.handoffs == 1, "the hand-off"))
     core.mta.accept()[0].close()
@@ -98,7 +98,7 @@ def test_hand_off_socket(tmp_path: Path, opened: ExitStack) -> None:
 
 
 def test_socket_for_dns_questions(tmp_path: Path, opened: ExitStack) -> None:
-    """Retired with the resolvers of before; a late answer to it is nobody's."""
+    """Closed with the previous resolvers; a late answer to it is ignored."""
     core = Core(tmp_path, opened, 'dnsbl = {sites = ["a.test"]}\n')
     resolver = core.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     resolver.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Room for questions: each list has its own, networks share it, and nobody passes because there was none."""
+"""The limit of queries: each list has its own, networks share it, and clients do not pass because of it."""
 
 import contextlib
 import functools
@@ -60,7 +60,7 @@ def one_network(question: Question) -> list[Answer]:
 
 
 def test_a_silent_list_and_a_flood(start: Start, dns: FakeDns) -> None:
-    """`starve`: clients that leave at once fill the room of a list that says nothing; the other list has its own."""
+    """`starve`: clients that leave at once exhaust the queries of a silent list, but not those of the other list."""
     dns.zones |= {"dead.test": silent, "good.test": one_network}
     sites = {"sites": ["dead.test", "good.test"], "action": "drop", "resolvers": [dns.endpoint], "probe_interval": 0}
     screener = start({"dnsbl": sites, "greet": {"banner": "", "wait": "3s"}, "limits": {"pre_queue": 5000}})
@@ -102,7 +102,7 @@ def test_a_client_that_comes_back_while_its_question_changes_resolvers(
 
 
 def test_questions_of_clients_that_left(worker: Make, dns: FakeDns) -> None:
-    """They take nobody's room, and are never sent again."""
+    """They do not use up the limit, and are never sent again."""
     dns.zones["bl.test"] = silent
     made = worker(wait="30s")
     left = [f"127.1.{network}.1" for network in range(4)]
@@ -114,7 +114,7 @@ def test_questions_of_clients_that_left(worker: Make, dns: FakeDns) -> None:
 
 
 def test_a_client_that_comes_back_is_asked_about_again(worker: Make, dns: FakeDns) -> None:
-    """And has the room that it needs for that."""
+    """And within the limit."""
     dns.zones["bl.test"] = silent
     made = worker(wait="30s")
     made.hang_up(made.hold(["127.1.1.1"]))
@@ -124,7 +124,7 @@ def test_a_client_that_comes_back_is_asked_about_again(worker: Make, dns: FakeDn
 
 
 def test_an_answer_that_comes_late_is_kept(worker: Make, dns: FakeDns) -> None:
-    """The client left after its question was sent: the answer costs nothing, and is there when it comes back."""
+    """The client left after its query was sent. The answer is kept for its next connection."""
     dns.zones["bl.test"] = listed("127.0.0.2", delay=0.3)
     made = worker(wait="30s")
     held = made.hold(["127.1.1.1"])
@@ -136,7 +136,7 @@ def test_an_answer_that_comes_late_is_kept(worker: Make, dns: FakeDns) -> None:
 
 
 def test_what_was_not_asked_is_not_kept(worker: Make, dns: FakeDns) -> None:
-    """A flood of clients whose questions were not even sent costs no memory."""
+    """A flood of clients whose queries were not sent does not use memory."""
     dns.zones["bl.test"] = silent
     made = worker(wait="30s")
     made.hold(f"127.1.{network}.1" for network in range(4))
@@ -147,7 +147,7 @@ def test_what_was_not_asked_is_not_kept(worker: Make, dns: FakeDns) -> None:
 
 
 def test_one_network_does_not_take_all(worker: Make, dns: FakeDns) -> None:
-    """However many addresses it comes from: others are asked about at once."""
+    """However many addresses it uses, queries for others are sent at once."""
     dns.zones["bl.test"] = silent
     made = worker(wait="30s")
     many = [f"127.1.1.{host}" for host in range(1, 60)]
@@ -159,7 +159,7 @@ def test_one_network_does_not_take_all(worker: Make, dns: FakeDns) -> None:
 
 
 def test_networks_have_their_turn(worker: Make, dns: FakeDns) -> None:
-    """All room is taken: what becomes free goes to the network that waits, not to the first who came."""
+    """At the limit, the next free query goes to a waiting network instead of the oldest client."""
     dns.zones["bl.test"] = silent
     made = worker(wait="30s")
     networks = [[f"127.1.{network}.{host}" for host in range(1, 30)] for network in range(4)]
@@ -179,7 +179,7 @@ def test_networks_have_their_turn(worker: Make, dns: FakeDns) -> None:
 
 @pytest.mark.parametrize("action", ["drop", "enforce"])
 def test_who_could_not_be_asked_about_does_not_pass(worker: Make, dns: FakeDns, action: str) -> None:
-    """`deferred-when-not-asked`: nor is anything stored; a known client passes as always, and the operator is told."""
+    """`deferred-when-not-asked`: nothing is stored, known clients still pass, and the log has a warning."""
     dns.zones["bl.test"] = silent
     made = worker(action=action)
     made.stored[bytes([127, 3, 1, 1])] = pack_stamps((2**31, 2**31, 2**31, 2**31, 2**31))
@@ -209,7 +209,7 @@ def test_who_could_not_be_asked_about_does_not_pass(worker: Make, dns: FakeDns, 
 
 
 def test_the_rest_is_asked_when_there_is_room(worker: Make, dns: FakeDns) -> None:
-    """More clients than room, and a list that answers: everybody gets what it says."""
+    """More clients than the limit, and a list that answers: every client gets its answer."""
     dns.zones["bl.test"] = listed("127.0.0.2")
     made = worker(wait="30s")
     for client in made.hold(f"127.1.{host % 7}.{host}" for host in range(1, 150)):
@@ -226,7 +226,7 @@ def test_one_list_does_not_take_anothers_room(worker: Make, dns: FakeDns) -> Non
 
 
 def test_too_many_truncated_answers(worker: Make, dns: FakeDns) -> None:
-    """More than are asked for again over TCP: what the list says is not known."""
+    """More than are repeated over TCP: the answer of the list is unknown."""
     dns.zones["bl.test"] = lambda question: [Answer(reply(question, flags=0x8380))]
     made = worker()
     assert made.told("127.1.1.1") == LATER
@@ -237,7 +237,7 @@ def test_too_many_truncated_answers(worker: Make, dns: FakeDns) -> None:
     ("threshold", "told"), [(1, LATER), (3, FROM_MTA.strip())], ids=["it could decide", "it could not"]
 )
 def test_only_what_could_decide_matters(worker: Make, dns: FakeDns, threshold: int, told: bytes) -> None:
-    """A list that was not asked defers nobody whom it could not have brought to the threshold."""
+    """A list that was not queried only defers clients that it could have brought to the threshold."""
     dns.zones["bl.test"] = silent
     made = worker(sites=("bl.test*2",), dnsbl=f"threshold = {threshold}, ")
     made.hold([f"127.1.{network}.1" for network in range(4)])

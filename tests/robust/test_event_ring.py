@@ -1,4 +1,4 @@
-"""The ring of events under a writer in another process: whatever is read is whole, and what is lost is counted."""
+"""The ring of events with a writer in another process: events are complete, and lost ones are counted."""
 
 import contextlib
 import mmap

@@ -1,4 +1,4 @@
-"""The configuration that must work as it stands, with addresses and paths changed only."""
+"""The example configuration must work, with other addresses and paths."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`explain` agrees with what the screener then does: generated situations, each explained, then connected."""
+"""`explain` predicts what fastscreen does, in generated situations."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""Clients that attack: nothing of them may crash, hang, grow or confuse the screener, nor reach the log raw."""
+"""Hostile clients must not crash, hang, grow or confuse fastscreen, and their text is escaped in the log."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""Name servers that lie, stutter, or say nothing: what they may do to a client's score, and what not."""
+"""Hostile, slow and silent name servers, and their effect on the score of a client."""
 
 import itertools
 import struct

@@ -1,4 +1,4 @@
-"""The log as JSON, of a real fastscreen that hostile clients talk to."""
+"""The JSON log of a real fastscreen with hostile clients."""
 
 import json
 import subprocess

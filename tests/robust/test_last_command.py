@@ -1,4 +1,4 @@
-"""What a live session said last: it stands in the ring of events, and no session keeps a copy."""
+"""The last command of a session is taken from the ring of events; sessions do not store it."""
 
 import contextlib
 import mmap

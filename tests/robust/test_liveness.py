@@ -1,4 +1,4 @@
-"""A worker is alive when its core completes batches of events; an error leaves it at work or ends it, never deaf."""
+"""A worker is alive if its core handles events. After an error it still works or ends, but never hangs."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A log that nobody reads, a full disk, a syslog that comes and goes: nobody waits, and lost lines are counted."""
+"""A pipe without a reader, a full disk, a restarting syslogd: fastscreen never waits, and counts lost lines."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""Masses: thousands of clients that say nothing, and a process with too few descriptors for all."""
+"""Thousands of silent clients, and a process with too few descriptors."""
 
 import resource
 import subprocess

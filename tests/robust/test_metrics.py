@@ -1,4 +1,4 @@
-"""/metrics of a real fastscreen: what it counts, and what hostile scrapers cannot do."""
+"""/metrics of a real fastscreen: the values, and hostile scrapers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The micro-benchmarks still run, and measure what they say. Their figures are judged by people, not here."""
+"""The micro-benchmarks still run, and measure the right thing. Their results are not checked here."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A file of networks with a bad entry: the daemon starts, reloads, and says which."""
+"""A file of networks with a bad entry: the daemon starts and reloads, and logs the entry."""
 
 from pathlib import Path
 

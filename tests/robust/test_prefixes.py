@@ -1,4 +1,4 @@
-"""Networks that count as one client: a pass that is shared, connections counted together, and what is shown."""
+"""Networks that count as one client: shared passes, connection limits, and how they are shown."""
 
 import ipaddress
 import re

@@ -1,4 +1,4 @@
-"""`handoff.to = "proxy:..."`: clients that passed are relayed to an MTA that may refuse, stop, stall or break off."""
+"""`handoff.to = "proxy:..."`: relaying to an MTA that may refuse, stop, stall or disconnect."""
 
 import contextlib
 import os

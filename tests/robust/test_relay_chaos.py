@@ -1,4 +1,4 @@
-"""Clients and MTAs that break off, stop, or talk nonsense at any step, many at a time: nothing is left of them."""
+"""Many clients and MTAs that disconnect, stop, or send nonsense at any step: all resources are freed."""
 
 import contextlib
 import random

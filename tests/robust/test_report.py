@@ -1,4 +1,4 @@
-"""fastscreen report on a large log, against a plain count of its lines; and its page in a real browser."""
+"""fastscreen report on a large log, compared with a simple count of lines, and its page in a real browser."""
 
 import functools
 import html

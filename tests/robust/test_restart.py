@@ -1,4 +1,4 @@
-"""A restart refuses no connection: under load, twice in a row, during a reload, and when it must not happen."""
+"""A restart does not refuse connections: under load, twice in a row, during a reload, and if it is refused."""
 
 import collections
 import contextlib

@@ -1,4 +1,4 @@
-"""Root opens, makes and gives away files where an unprivileged user may plant links, and is led nowhere by them."""
+"""Root opens and creates files in folders where an unprivileged user can create links, and never follows these."""
 
 import grp
 import os

@@ -1,4 +1,4 @@
-"""Shadow mode: whatever a client does, it gets to the MTA, and the log tells who would not have."""
+"""Shadow mode: every client reaches the MTA, and the log has the would-be rejections."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""STARTTLS with a real process: the handshake goes to a TLS process, the session goes on inside."""
+"""STARTTLS with a real daemon: a TLS process makes the handshake, and the session continues inside TLS."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""The supervisor under faults: it neglects nobody while it waits for somebody, and survives what children send."""
+"""Faults in the supervisor: it handles all children concurrently, and survives malformed messages."""
 
 import json
 import os

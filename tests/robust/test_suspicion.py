@@ -1,4 +1,4 @@
-"""A list that suddenly lists many more clients: whom it lists is deferred until it was probed, and nobody else."""
+"""A list that suddenly lists many more clients: until it is probed, listed clients are deferred."""
 
 import itertools
 import mmap

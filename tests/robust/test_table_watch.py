@@ -1,4 +1,4 @@
-"""Tables that change on disk are read again by a running daemon; a broken edit keeps the old one and is told."""
+"""Tables that change on disk are read again by a running daemon; after a broken edit the old one stays in use."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Lasting faults of a worker's neighbors are conditions in `status` until they are over."""
+"""Lasting problems with the MTA, resolver or descriptors are conditions in `status` until they end."""
 
 import socket
 import time

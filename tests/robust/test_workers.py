@@ -1,4 +1,4 @@
-"""Several workers behind one address: who serves whom, what happens when one dies, and that all do as they are told."""
+"""Several workers on one address: which worker serves a client, deaths of workers, and commands for all workers."""
 
 import contextlib
 import os

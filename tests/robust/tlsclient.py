@@ -1,4 +1,4 @@
-"""A client that goes on in TLS after STARTTLS."""
+"""A client that continues in TLS after STARTTLS."""
 
 import shutil
 import ssl

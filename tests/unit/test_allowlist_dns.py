@@ -1,4 +1,4 @@
-"""The questions of a refresh where nobody answers well; with a real name server: tests/peers/test_allowlist_spf.py."""
+"""The queries of a refresh if name servers fail. tests/peers/test_allowlist_spf.py uses a real name server."""
 
 import asyncio
 import socket

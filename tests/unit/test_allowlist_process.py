@@ -1,4 +1,4 @@
-"""What a refresh shows: which lists failed, though others did not. Nothing is looked up."""
+"""The result of a refresh: which lists failed. Nothing is queried."""
 
 from __future__ import annotations
 

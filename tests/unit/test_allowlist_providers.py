@@ -1,4 +1,4 @@
-"""The providers that there are, whom a configuration means, and its keys."""
+"""The known providers, which of them a configuration selects, and the keys."""
 
 from pathlib import Path
 

@@ -85,7 +85,7 @@ def test_holes_cannot_make_networks_without_end(monkeypatch: pytest.MonkeyPatch)
 
 
 def steps(answers: Answers) -> int:
-    """Calls that it takes to flatten a record."""
+    """The number of calls that flattening a record needs."""
     counted = 0
 
     def count(*_: object) -> None:
@@ -102,7 +102,7 @@ def steps(answers: Answers) -> int:
 
 @pytest.mark.parametrize("order", [0, 1])
 def test_a_hostile_record_costs_no_more_than_its_length(order: int) -> None:
-    """64 kB of holes took a minute of CPU, in which nobody else's questions were asked."""
+    """64 kB of exclusions took a minute of CPU time, during which no other record was queried."""
 
     def record(count: int) -> str:
         by_turns = [f"{'-' if at % 2 else ''}ip4:{8 + at % 2}.{at >> 8}.{at & 255}.1" for at in range(count)]
@@ -253,7 +253,7 @@ def test_a_list_that_shrinks_suddenly_is_not_taken(before: str, record: str, shr
     ],
 )
 def test_a_denied_domain_that_grows_suddenly_is_not_taken(record: str, grown: bool) -> None:
-    """Its owner may name the networks of a provider that everybody needs."""
+    """The owner could add the networks of an important provider."""
     texts: dict[str, str | list[str] | None] = {
         "good.example": f"v=spf1 {record} -all",
         "big.example": "v=spf1 ip4:9.0.0.0/16 -all",
@@ -350,7 +350,7 @@ def test_a_provider_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_slow_providers_take_no_more_time_than_a_list_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the daemon would end the refresh, and what was looked up would be lost."""
+    """Otherwise the daemon would kill the refresh, and all results would be lost."""
 
     class Silent(Answers):
         async def texts(self, name: str) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Pace: batches are gathered when they come often with little, and only if that gathers any."""
+"""Batching: frequent small batches of events are collected, if that makes them larger."""
 
 from fastscreen.core import Pace
 

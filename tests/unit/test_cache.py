@@ -512,7 +512,7 @@ def test_a_new_policy_rules_the_next_cleanup(fixture: Fixture) -> None:
 def test_what_ends_the_process_that_looks_the_file_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, damaged: bool
 ) -> None:
-    """A crash is the file's fault. That somebody stops the whole service is not, and must not cost the cache."""
+    """A crash is caused by the file. A stop of the whole service is not, and must not discard the cache."""
     path = tmp_path / "cache"
     lmdb_file.open_file(path, 1 << 20, time.time, print).close()
     reader = tmp_path / "reader"

@@ -1,4 +1,4 @@
-"""Workers that crash in the cache: deaths are held against the file in which they happened, and no other one."""
+"""Workers that crash in the cache: deaths are counted for the file in which they happened."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Child:
 
 
 class Deaths:
-    """A supervisor that starts nothing, and what it says."""
+    """A supervisor that does not start processes, and its log."""
 
     def __init__(self, path: Path) -> None:
         settings = config.default()

@@ -1,4 +1,4 @@
-"""The cache is closed and opened again after any failure, soon after the damage is gone. Sound files stay."""
+"""After any failure the cache is reopened soon after the damage is gone. Undamaged files stay."""
 
 from __future__ import annotations
 

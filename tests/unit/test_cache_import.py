@@ -205,7 +205,7 @@ def test_an_lmdb_file_is_read_in_slices(size: int, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
 def test_an_lmdb_file_is_not_read_while_postscreen_writes(lock: Callable[..., None], tmp_path: Path) -> None:
-    """Another process has Postfix's lock, and writes once it sees that somebody waits for it."""
+    """Another process holds Postfix's lock, and writes when it sees that the lock is waited for."""
     path = tmp_path / "x.lmdb"
     made_lmdb(path, "a")
     ready = os.pipe()

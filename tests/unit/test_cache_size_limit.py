@@ -1,4 +1,4 @@
-"""The cache's size is bounded by configuration and by the disk; what is dropped first is what is worth least."""
+"""The configuration and the disk limit the size of the cache; the least valuable records are dropped first."""
 
 from __future__ import annotations
 

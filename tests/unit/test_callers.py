@@ -1,4 +1,4 @@
-"""Who gets a place at the control socket, who makes room, and how much all callers may hold."""
+"""The limits of the control socket: which callers are accepted, which are closed, and how much memory all may use."""
 
 from fastscreen.control.callers import BUSY_SECONDS, CALLERS_MAX, HELD_MAX, QUIET_SECONDS, RESERVED, USER_MAX, Callers
 
@@ -7,7 +7,7 @@ ROOT, OWN, MEMBER, OTHER = 0, 990, 1001, 1002
 
 
 class Fake:
-    """A caller. reads: it follows events and takes them; busy: a request of its is under way."""
+    """A caller. reads: it reads a stream of events. busy: one of its requests is in progress."""
 
     def __init__(self, uid: int, last_active: float = NOW, *, reads: bool = False, held: int = 0) -> None:
         self.uid = uid

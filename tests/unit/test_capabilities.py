@@ -1,4 +1,4 @@
-"""What MTAs announce, and what clients are told of it."""
+"""What MTAs announce, and what is announced to clients."""
 
 import asyncio
 from asyncio import StreamWriter
@@ -78,7 +78,7 @@ def test_clients_are_told_what_all_have() -> None:
     ],
 )
 def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Until it has announced something; then it may hang up without a word."""
+    """Until it has announced something; afterwards it may hang up without a reply."""
     monkeypatch.setattr(capabilities, "RETRY", 0.0)
     answers = [first, [b"220 x\r\n", POSTFIX]]
     used: list[Capabilities] = []

@@ -32,7 +32,7 @@ def stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Mta:
-    """Takes one hand-off (reference 8) and answers with some bytes."""
+    """Receives one hand-off (reference 8), and replies with some bytes."""
 
     def __init__(self, path: Path, says: bytes) -> None:
         self.path = path
@@ -117,7 +117,7 @@ def config(folder: Path, text: str) -> Path:
 
 
 def whole(folder: Path, resolver: str = "", handoff: str = "") -> Path:
-    """A configuration whose files are all well."""
+    """A configuration with valid files."""
     (folder / "access").write_text("192.0.2.0/24 permit\n")
     dnsbl = f'[dnsbl]\nsites = ["bl.test"]\nresolvers = ["{resolver}"]\n' if resolver else ""
     return config(
@@ -165,7 +165,7 @@ def test_one_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`check` takes itself for a user without rights, of no group but its own, who may write to no `closed` folder."""
+    """Simulate a user without rights, who cannot write to folders named `closed`."""
     access = os.access
     monkeypatch.setattr(os, "geteuid", lambda: 54321)
     monkeypatch.setattr(os, "getegid", lambda: 54321)
@@ -381,7 +381,7 @@ def test_wrong_usage_is_code_2(words: list[str], capsys: pytest.CaptureFixture[s
 def test_a_proxy_port_on_loopback_trusts_everybody_here(
     port: str, trusted: str, line: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is told also when all is well, and does not make it wrong: a balancer may be on the same machine."""
+    """A notice, but not a problem, because a balancer may run on the same machine."""
     file = tmp_path / "fastscreen.toml"
     file.write_text(
         f'[[listen.proxy]]\naddresses = ["{port}"]\ntrusted = ["{trusted}"]\n[handoff]\nto = "sink:"\n'

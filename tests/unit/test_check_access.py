@@ -1,4 +1,4 @@
-"""What `fastscreen check` says of an access list that lets everyone through."""
+"""`fastscreen check` reports access lists that permit every client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""fastscreen check on [tls]: what is loaded, how long it is good, and who may read it."""
+"""fastscreen check on [tls]: which files are loaded, when certificates expire, and who can read the files."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_keys_that_only_root_may_read(folder: Path) -> None:
-    """They serve from start to end; who will read a new one is said."""
+    """They can be used; the output says which process reads a new file."""
     key, chain = certificate.make(folder)
     file = config(folder, f'certificates = ["{key}", "{chain}"]', "nobody")
     command = [str(Path(sys.executable).parent / "fastscreen"), "check", "-v", "-c", str(file)]

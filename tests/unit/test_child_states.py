@@ -1,4 +1,4 @@
-"""What the supervisor knows of a child: which reports are to come, by when, and what follows from them."""
+"""The state of a child in the supervisor: expected reports, their deadlines, and the consequences."""
 
 import math
 import socket

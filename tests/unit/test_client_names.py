@@ -1,4 +1,4 @@
-"""The names of clients that somebody looks at: what may be shown, and how many are looked up and kept."""
+"""The names of clients in the view: which names are shown, and how many are looked up and kept."""
 
 import asyncio
 from collections.abc import Callable, Coroutine

@@ -1,4 +1,4 @@
-"""Conditions: faults that last, in shared memory."""
+"""Conditions: lasting problems, in shared memory."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Which keys a reload takes over, by their marks in the table, and how a file is compared with a running daemon."""
+"""Which keys a reload applies, by their marks in the table, and how a file is compared with a running daemon."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def replaced(config: Config, key: str, value: Any) -> Config:
 
 
 def test_the_marked_keys_are_those_that_processes_use_at_their_start_only() -> None:
-    """Each was looked up in the code; whoever changes one of them there changes its mark, too."""
+    """This list was made from the code. A change of the code requires a change of the mark."""
     assert {key.key: key.restart for key in KEYS if key.restart} == MARKED
 
 
@@ -115,7 +115,7 @@ def test_keys_of_another_version_are_not_compared() -> None:
 
 
 def sections(text: str, before: str) -> list[str]:
-    """What a text says of each key, with single spaces. before: what begins it, a regular expression."""
+    """The text about each key, with single spaces. before: a regular expression for its beginning."""
     return [" ".join(part.replace("\n## ", " ").split()) for part in re.split(before, text)]
 
 

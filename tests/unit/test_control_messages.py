@@ -1,4 +1,4 @@
-"""An answer becomes a record, or an error that says what is wrong with it."""
+"""An answer is decoded to a record, or causes an error that describes the problem."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
 
 
 def test_the_store_follows_a_reload_of_max_size(tmp_path: Path) -> None:
-    """What `cache stats` shows, and how much the file takes."""
+    """As shown by `cache stats`, and as applied to the file."""
     path = tmp_path / "cache"
     cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
     cache.open()

@@ -60,7 +60,7 @@ def test_the_same_come_in_every_run_and_the_first_of_each_kind_at_once() -> None
 
 
 def ask(name: str) -> dns.message.Message | None:
-    """What the name server says, as another program reads it."""
+    """The answer of the name server, parsed by dnspython."""
     question = dns.message.make_query(name, "A", use_edns=False)
     packet = question.to_wire()
     read = nameserver.read_question(packet)

@@ -32,7 +32,7 @@ def soa(ttl: int, minimum: int, names: bytes = b"\x02ns\xc0\x17\x00") -> bytes:
 def packet(
     *records: bytes, answers: int | None = None, authorities: int = 0, flags: int = 0x8180, query: bytes = QUERY
 ) -> bytes:
-    """Build an answer; answers and authorities are what the header says, by default that all are answers."""
+    """Build an answer. answers, authorities: the counts in the header; by default all records are answers."""
     if answers is None:
         answers = len(records) - authorities
     return query[:2] + struct.pack("!5H", flags, 1, answers, authorities, 0) + query[12:] + b"".join(records)

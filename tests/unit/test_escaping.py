@@ -1,4 +1,4 @@
-"""Nothing gets from the socket to the terminal but printable ASCII."""
+"""Text from the network reaches a terminal only as printable ASCII."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When changed table files are read again, with the clock and the files of the test's."""
+"""When changed table files are read again, with a simulated clock and simulated files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The filter language: what it means, in the core's own terms, and what people are told."""
+"""The filter language: the compiled terms, and the error messages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Who makes a handshake, who waits, and who gives up a place."""
+"""The limit of concurrent handshakes: which clients start, which wait, and which are interrupted."""
 
 from fastscreen.tls.handshake_limiter import TURN_SECONDS, HandshakeLimiter
 
@@ -34,7 +34,7 @@ def test_in_the_order_of_their_coming() -> None:
 
 
 def test_who_takes_long_gives_up_the_place() -> None:
-    """But only to those who wait, and the first to come is the first to go, whatever its client does."""
+    """Only if others wait, and the oldest handshake first, whatever its client does."""
     made, begun, clock = limiter(2)
     made.enter(0)
     clock.now += TURN_SECONDS / 2

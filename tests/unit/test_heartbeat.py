@@ -1,4 +1,4 @@
-"""How long a worker that keeps dying is waited for."""
+"""The delay before a worker that keeps dying is restarted."""
 
 import time
 

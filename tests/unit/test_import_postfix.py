@@ -1,4 +1,4 @@
-"""fastscreen import-postfix: what becomes of each parameter, and what is said of it."""
+"""fastscreen import-postfix: how each parameter is converted, and the notes about it."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ def test_one_postscreen_that_cannot_be_read_leaves_the_others(folder: Path, caps
 
 
 def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The folder's own name is known; of others it is said that nothing is in their place."""
+    """The name of the folder is known; a note says that other names are replaced with nothing."""
     made = Made(
         folder,
         capsys,
@@ -319,7 +319,7 @@ def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.Captu
 
 
 def test_the_proxy_protocol_of_an_smtpd_at_the_port(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """To take the header for early talk would turn everybody away."""
+    """Otherwise the header would be a pregreet violation, and every client would be rejected."""
     smtpd = "smtp inet n - y - - smtpd -o smtpd_upstream_proxy_protocol=haproxy\n"
     (folder / "master.cf").write_text(smtpd)
     made = Made(folder, capsys, "")
@@ -459,7 +459,7 @@ def test_tlsproxy_stays_for_a_service_with_its_own_option(folder: Path, capsys: 
 
 
 def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nobody ran postscreen there: smtpd moves behind fastscreen, in the same chroot."""
+    """Without postscreen, smtpd is moved behind fastscreen, with the same chroot setting."""
     (folder / "master.cf").write_text("smtp inet n - y - - smtpd\n")
     report = json.loads(Made(folder, capsys, "", "--json").out)
     assert [change["after"][0].split() for change in report["master"]] == [
@@ -583,7 +583,7 @@ def test_output_is_written_at_once_and_never_over_another(folder: Path, capsys: 
 
 
 def test_an_old_name_beside_the_new_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of every line it is said what it became."""
+    """The report explains the result of both lines."""
     main_cf = "postscreen_dnsbl_allowlist_threshold = -1\npostscreen_dnsbl_whitelist_threshold = -5\n"
     made = Made(folder, capsys, main_cf)
     assert made.get("dnsbl.allowlist_threshold") == -1

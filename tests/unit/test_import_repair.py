@@ -57,7 +57,7 @@ class Made:
         assert verify.verify(self.path.read_text()).problems == []
 
     def says(self, key: str, *parts: str) -> bool:
-        """Whether one line of what is to do has all of these."""
+        """Whether one to-do line contains all of these."""
         return any(line.startswith(f"{key}: ") and all(part in line for part in parts) for line in self.todo)
 
 
@@ -305,7 +305,7 @@ def test_no_log_daemon(folder: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_a_table_that_is_never_read_to_its_end(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that only a file names: which key it is, is found out by leaving out one after the other."""
+    """The table is only named in a file, so the key is found by omitting one key after the other."""
     monkeypatch.setattr(verify, "TIMEOUT", 2.0)
     os.mkfifo(folder / "pipe")
     (folder / "nets").write_text(f"10.0.0.0/8\n{folder}/pipe\n")
@@ -318,7 +318,7 @@ def test_a_table_that_is_never_read_to_its_end(
 def test_what_this_user_may_not_look_at_stays(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The daemon starts as root; somebody else who only looks cannot tell."""
+    """The daemon starts as root, so an unprivileged user cannot check this."""
     denied = Problem("access.list", "cidr:/secret: cannot be read: Permission denied", denied=True)
     monkeypatch.setattr(import_postfix, "verify", lambda text: Result([denied]))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -409,7 +409,7 @@ def test_descriptors_are_not_left_open(folder: Path) -> None:
 
 
 def test_python_needs_no_module_after_it_became_the_user() -> None:
-    """As the user Python's own files may be out of reach."""
+    """That user may be unable to read Python's files."""
     program = (
         "import sys\nfrom fastscreen.postfix import verify\n"
         "before = set(sys.modules)\nverify._check('')\n"

@@ -1,4 +1,4 @@
-"""What goes between the supervisor and its children: bounded, checked, and never waited for."""
+"""Messages between the supervisor and its children: limited, checked, and never waited for."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ def test_descriptors_that_no_report_has(ends: tuple[socket.socket, socket.socket
 
 
 def test_a_full_channel(ends: tuple[socket.socket, socket.socket]) -> None:
-    """The process at the other end hangs: nobody waits for it."""
+    """The process at the other end hangs, and is not waited for."""
     ours, _ = ends
     with pytest.raises(BlockingIOError):
         for _ in range(100_000):

@@ -161,7 +161,7 @@ def test_probe(listed: Reply, unlisted: Reply, unlisted6: Reply, why: Why, detai
     ],
 )
 def test_what_a_resolver_kept_is_not_what_the_list_says(said: Reply, why: Why) -> None:
-    """The test entries are as they were when it was well; so something is asked that nobody has kept."""
+    """The resolver has cached old test entries, so the probe also queries a name that cannot be cached."""
     kept = {question(client, "bl.test"): ABSENT for client in ("127.0.0.1", "::ffff:7f00:2", "::ffff:7f00:1")}
     kept[question("127.0.0.2", "bl.test")] = answered("127.0.0.2")
     new: list[str] = []
@@ -288,7 +288,7 @@ def test_one_proof_is_enough(why: Why) -> None:
 
 @pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS, Why.EMPTY])
 def test_silence_takes_two(why: Why) -> None:
-    """Well within two intervals all the same."""
+    """Still within two intervals."""
     monitor = MonitorUnderTest("a.test", "b.test")
     monitor.passes(10)
     monitor.found["a.test"] = Finding(why)
@@ -356,7 +356,7 @@ def test_nor_when_they_are_probed_at_other_times(why: Why) -> None:
 
 
 def test_no_answer_to_the_first_probes_is_told_early() -> None:
-    """Before they are given up, and once; the same fault is not told again when they are."""
+    """Before they time out, and only once: the same problem is not logged again at the time-out."""
     now = 0.0
     lines: list[str] = []
 
@@ -403,7 +403,7 @@ def test_many_at_once_are_told_once_each() -> None:
 
 
 def test_a_probe_that_breaks_ends_nothing() -> None:
-    """Descriptors may have run out. That is told once, and a suspicion waits until it can be looked into."""
+    """For example without free descriptors. It is logged once, and a suspect list is probed later."""
     monitor = MonitorUnderTest("a.test", "b.test")
     monitor.passes(10)
     monitor.table.set("a.test", State.SUSPECT)
@@ -456,7 +456,7 @@ def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
 
 
 def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
-    """One that is slow to probe keeps two waiting, the second of which was a probe behind."""
+    """One slow probe delays two lists, and the second one had already missed a probe."""
     domains = ("first.test", "second.test", "slow.test")
     table_ = make(*domains)
     now = 0.0
@@ -516,7 +516,7 @@ def test_a_list_without_test_entries_counts() -> None:
 
 
 def test_when_no_list_has_test_entries_it_is_the_resolver() -> None:
-    """It is told once, and again when it was otherwise meanwhile."""
+    """It is logged once, and again after it was different in between."""
     monitor = MonitorUnderTest("a.test", "b.test")
     monitor.found = dict.fromkeys(monitor.found, Finding(Why.EMPTY))
     monitor.passes(2000)

@@ -1,4 +1,4 @@
-"""Log lines as JSON objects: valid whatever a client said, with stable names, within a pipe's chunk."""
+"""Log lines as JSON objects: always valid, with stable names, and at most as long as an atomic write to a pipe."""
 
 import json
 import re

@@ -36,7 +36,7 @@ def fill(target: LogTarget, lines: int) -> None:
 
 
 def test_fifo_without_a_reader_is_opened_later(tmp_path: Path) -> None:
-    """Lines are kept, and it is told once, as soon as it can be."""
+    """Lines are kept, and the problem is logged once, as soon as possible."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     target = LogTarget(settings_for(LogFile(str(fifo))))
@@ -104,7 +104,7 @@ def test_what_is_lost_at_the_end_is_told(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_the_old_file_stays_until_the_new_one_can_be_opened(tmp_path: Path) -> None:
-    """It is told once, in the old one; then the new one is found without being asked for."""
+    """It is logged once, in the old file; later the new file is opened automatically."""
     log, old = tmp_path / "log", tmp_path / "old"
     target = LogTarget(settings_for(LogFile(str(log))))
     shown = watched(target)

@@ -131,7 +131,7 @@ def test_one_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who has asked keeps the place; who has not, the oldest first, loses it; when all have, the newest is cut off."""
+    """Connections with a request stay. Others are closed, oldest first; if all have one, the newest is closed."""
     go_on = asyncio.Event()
     asked = 0
 

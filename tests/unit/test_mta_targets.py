@@ -1,4 +1,4 @@
-"""Which MTA is next: in order, by weight, and not one that just failed."""
+"""The choice of the next MTA: in order, by weight, and without those that just failed."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""From configuration to policy: what only this step can refuse, and limits that the descriptors do not allow."""
+"""From configuration to policy: errors that only this step finds, and limits that need more descriptors."""
 
 import re
 import resource

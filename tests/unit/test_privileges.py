@@ -1,4 +1,4 @@
-"""Becoming another user cannot be undone, and says in one line why it does not work."""
+"""Switching to another user cannot be undone, and errors are one line."""
 
 import json
 import os

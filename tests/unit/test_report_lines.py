@@ -1,4 +1,4 @@
-"""Every line that postscreen and fastscreen write, and what only looks like one."""
+"""All log lines of postscreen and fastscreen, and lines that only look like them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Query keys of DNS lists do not get out."""
+"""Query keys of DNS lists are never shown."""
 
 import pytest
 

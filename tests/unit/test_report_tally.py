@@ -27,7 +27,7 @@ def test_handed_on() -> None:
 
 
 def test_without_a_disconnect_a_session_was_handed_on_once_it_cannot_be_in_the_tests_any_more() -> None:
-    """With concurrent sessions or an ignored test, no PASS line says so."""
+    """With concurrent sessions or an ignored test there is not always a PASS line."""
     assert outcomes(connect(0)) == {"open": 1}
     assert outcomes(connect(0), line(2 * HOURS + 1, "warning: x")) == {"handed": 1}
     assert outcomes(connect(0), known(3 * HOURS, OTHER_NETWORK)) == {"handed": 2}
@@ -35,7 +35,7 @@ def test_without_a_disconnect_a_session_was_handed_on_once_it_cannot_be_in_the_t
 
 
 def test_a_known_client_whose_tests_were_due_again() -> None:
-    """It was told 450 as a new one, only that its PASS line says OLD."""
+    """It is deferred like a new client, but its PASS line says OLD."""
     texts = (line.replace(b"PASS NEW", b"PASS OLD") for line in come_again(0).splitlines(keepends=True))
     found = summary(*texts, known(67))
     assert {name: count for name, count in found.outcomes.items() if count} == {"away": 1, "handed": 1}

@@ -41,7 +41,7 @@ def test_no_resolv_conf(tmp_path: Path) -> None:
 
 
 def test_a_resolver_on_the_link() -> None:
-    """c-ares has the scope behind the port, and took none of the others either."""
+    """c-ares expects the scope after the port; otherwise it ignored the other resolvers as well."""
 
     async def ask() -> Reply:
         host, _, port = server.endpoint.rpartition(":")

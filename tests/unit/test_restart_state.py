@@ -88,7 +88,7 @@ def test_a_module_is_run_as_before(monkeypatch: pytest.MonkeyPatch, words: list[
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "99999999", "1e3"])
 def test_a_variable_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, capsys: object, value: str) -> None:
-    """Whatever somebody sets: a usual start."""
+    """Any other value causes a normal start."""
     monkeypatch.setenv(restart.STATE, value)
     monkeypatch.setenv(restart.TRIAL, value)
     assert restart.take() == (None, -1)
@@ -216,7 +216,7 @@ def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.Monke
 
 
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
-    """The configuration before stays, and the reason is told."""
+    """The old configuration stays in use, and the reason is logged."""
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
     before = state(activated=(Endpoint("127.0.0.1", 2525),))
@@ -228,7 +228,7 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: 
 
 
 def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were told to stop: the program after next still ends them at their time."""
+    """They were told to stop, and a later program still kills them at their time limit."""
     resources = Resources(default())
     by = time.monotonic() + 7.0
     for number, (kind, channel) in enumerate((("tls", -1), ("control", -1), ("worker", socket.socket().detach()))):

@@ -1,4 +1,4 @@
-"""Who may have changed where a path leads."""
+"""Which users may have changed the target of a path."""
 
 import os
 import stat
@@ -47,7 +47,7 @@ def test_what_the_user_may_write_to_others_may(mode: int, uid: int, gid: int) ->
 
 @pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of root's that everybody may look into."""
+    """A folder of root's that all users can read."""
     needs.root("files of several owners")
     made = tmp_path_factory.mktemp("roots")
     opened = [each for each in (made, *made.parents) if each.stat().st_uid == 0 and each.stat().st_mode & 0o77 == 0]
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def told(path: Path, who: Account | None = NOBODY) -> str:
-    """What is known of a path, in words."""
+    """What is known about a path, as text."""
     with located(str(path), who) as location:
         words = [word for word in ("root_only", "closed", "linked", "misled") if getattr(location, word)]
         return " ".join(["there" if location.found is not None else "new", *words])
@@ -95,7 +95,7 @@ def test_paths_that_another_user_may_have_changed(folder: Path) -> None:
 
 
 def test_sticky_folders(folder: Path) -> None:
-    """In /tmp everybody may make files, but only the owner may replace one."""
+    """In /tmp all users can create files, but only the owner can replace one."""
     folder.chmod(0o1777)
     for name, uid in (("roots", 0), ("users", 65534), ("thirds", 1)):
         (folder / name).touch()

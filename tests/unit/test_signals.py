@@ -1,4 +1,4 @@
-"""Signals from a descriptor. The process of the tests itself blocks them for that long."""
+"""Signals from a descriptor. The test process blocks the signals meanwhile."""
 
 import os
 import select

@@ -1,4 +1,4 @@
-"""The embedded MTA: receives a client as smtpd does, takes a message, ends and is restarted as it should."""
+"""The embedded MTA: receives a client as smtpd does, accepts a message, ends and is restarted."""
 
 import asyncio
 import contextlib

@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Daemon:
-    """A supervisor with one worker, which has started nothing; `said` is its log."""
+    """A supervisor with one worker, which does not start processes. `said` is its log."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.supervisor = Supervisor(None, config.default())
@@ -94,7 +94,7 @@ def test_a_fork_that_fails_is_tried_again_ever_later(
 
 
 def test_a_job_in_hand_does_not_make_the_loop_spin(daemon: Daemon, clock: Clock) -> None:
-    """Nobody looks at table files then, so that is not due either."""
+    """Table files are not checked during that time, so that check is not due."""
     (child,) = daemon.resources.children
     child.pid, child.state = 1, State.SERVING
     assert daemon.due(clock.now) <= clock.now
@@ -207,7 +207,7 @@ def test_an_unfinished_restart_does_not_wait_for_a_fifo(
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_reload(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its clients would wait in systemd's copy of the socket for nobody."""
+    """Its clients would wait in systemd's copy of the socket, and never be served."""
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2525"]\n')
     where = Endpoint("127.0.0.1", 2526)
@@ -272,7 +272,7 @@ def test_a_reload_names_each_key_that_needs_more(
 
 @pytest.mark.parametrize(("problem", "tell", "lines"), [("", True, 1), ("", False, 0), ("full", True, 0)])
 def test_sigusr1_logs_one_line(daemon: Daemon, problem: str, tell: bool, lines: int) -> None:
-    """Not at SIGHUP, and not in addition to what the target says after a fault."""
+    """Not at SIGHUP, and not in addition to the line after an error of the log target."""
     target = SimpleNamespace(problem=problem)
     target.reopen = lambda: setattr(target, "problem", "")
     daemon.resources.target = target  # type: ignore[assignment]
@@ -395,7 +395,7 @@ def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
 
 
 def test_a_stop_ends_the_job_in_hand(daemon: Daemon) -> None:
-    """Else it would open ports again while clients are refused."""
+    """Otherwise it would open ports again during the shutdown."""
     steps: list[str] = []
 
     def job() -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Unexpected exceptions in the supervisor's loop: logged, not too often, and paid for with a short pause."""
+"""Unexpected exceptions in the supervisor's loop are logged, with a rate limit, and cause a short pause."""
 
 import pytest
 

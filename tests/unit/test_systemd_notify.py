@@ -1,4 +1,4 @@
-"""What a service manager is told, also one that is slow to hear it."""
+"""Notifications to a service manager, also if it reads slowly."""
 
 import contextlib
 import socket
@@ -20,7 +20,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> socket.socket:
 
 
 def fill(manager: socket.socket) -> int:
-    """Until its queue takes no more; how many messages that were."""
+    """Fill the queue; return the number of messages."""
     number = 0
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, contextlib.suppress(BlockingIOError):
         other.setblocking(False)

@@ -1,4 +1,4 @@
-"""Sockets that a service manager passes: taken as they are, or refused with what is allowed."""
+"""Sockets from a service manager: used unchanged, or rejected with what is expected."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Lookup tables: what each type finds, and the one line for what it cannot read. Postfix as judge: tests/peers."""
+"""Lookup tables: results of each type, and one-line errors. tests/peers compares with Postfix."""
 
 from __future__ import annotations
 

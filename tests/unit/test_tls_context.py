@@ -1,4 +1,4 @@
-"""PEM files to a context: keys and certificates find each other, and what is wrong is told in one line."""
+"""PEM files to a context: keys and certificates are matched, and errors are one line."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_no_certificate_after_all(folder: Path) -> None:
 
 
 def test_files_are_copied(tmp_path: Path) -> None:
-    """What the files hold later does not matter, nor that they are gone."""
+    """Later changes or removal of the files do not matter."""
     file = tmp_path / "key"
     content = bytes(range(256)) * 1000
     file.write_bytes(content)
@@ -156,7 +156,7 @@ def test_files_are_copied(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["missing", "folder", "fifo", "large"])
 def test_what_is_no_file(tmp_path: Path, what: str) -> None:
-    """A FIFO holds nobody up. No copy is left behind."""
+    """A FIFO does not block, and no copy is left."""
     good, path = tmp_path / "good", tmp_path / what
     good.write_text("x")
     if what == "folder":

@@ -30,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 
 
 class Lab:
-    """One session; `client` and `screener` are the test's ends. `said`: its log."""
+    """One session. `client` and `screener` are sockets of the test, `said` is its log."""
 
     def __init__(self, server: ssl.SSLContext, places: int = 10, handshake_time: float = TIMEOUT) -> None:
         self.loop = asyncio.get_running_loop()
@@ -292,7 +292,7 @@ def test_handshake_that_fails(server: ssl.SSLContext, what: str) -> None:
 
 
 def test_turns(server: ssl.SSLContext) -> None:
-    """One place: who lingers in the middle of a handshake holds up nobody for long; who says nothing, not at all."""
+    """With one place, a slow handshake delays others only briefly, and a silent client does not delay them."""
 
     async def body(lab: Lab) -> None:
         silent, _ = lab.another()

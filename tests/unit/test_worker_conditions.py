@@ -1,4 +1,4 @@
-"""Which counters of a worker make a condition, and what ends it."""
+"""Which counters of a worker cause a condition, and when it ends."""
 
 from typing import Any
 
@@ -81,7 +81,7 @@ def test_nothing_is_known_of_resolvers_that_nobody_asks() -> None:
 
 
 def test_descriptors() -> None:
-    """It begins with a shortage, lasts while accepting is paused, and ends after two looks without either."""
+    """It begins with a shortage, lasts while accepting is paused, and ends after two checks without either."""
     worker = Worker()
     assert Kind.DESCRIPTORS in worker.tick(descriptor_shortages=1)
     assert Kind.DESCRIPTORS in worker.tick()

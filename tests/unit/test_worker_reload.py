@@ -1,4 +1,4 @@
-"""What a worker does with the sockets that a reload brings; the core and everything else are stand-ins."""
+"""How a worker handles the sockets of a reload. The core and everything else are mocks."""
 
 from __future__ import annotations
 
