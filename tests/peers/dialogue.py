@@ -97,7 +97,7 @@ class Dialogue:
 
     @property
     def service(self) -> str:
-        """The screener it is played against: the profile's, or one of its own when it changes a setting."""
+        """The service it is played against: the profile's, or a separate one if it changes a setting."""
         return f"{self.profile}-{self.number}" if self.alone or self.settings else self.profile
 
     def address(self, client: str, index: int = 0) -> str:

@@ -231,7 +231,7 @@ def _option(name: str, value: str) -> str:
 
 
 def _full_socket(path: Path) -> list[socket.socket]:
-    """Make a listening socket whose backlog has no room, and which nobody serves."""
+    """Make a listening socket whose backlog is full, and that never accepts."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     path.chmod(0o666)

@@ -34,7 +34,7 @@ _NUMBERS = range(254, 239, -1)
 
 
 def chosen() -> list[Dialogue]:
-    """All of them, each at addresses of its own."""
+    """All dialogues, each with different addresses."""
     others = {each.name: each for each in dialogue.load(profiles.DIALOGUES)}
     found = dialogue.load(imported.FOLDER)
     for profile, names in ALSO.items():
@@ -80,6 +80,6 @@ def test_same_as_postscreen(
 
 
 def test_numbers_are_free() -> None:
-    """The addresses of these dialogues are no others'."""
+    """Other tests do not use the addresses of these dialogues."""
     assert len(dialogue.load(profiles.DIALOGUES)) < min(_NUMBERS) - 1
     assert {each.settings == {} and each.profile in imported.names() for each in CHOSEN} == {True}

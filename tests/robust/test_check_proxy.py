@@ -13,7 +13,7 @@ from robust.proxymta import ProxyMta
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 
@@ -60,10 +60,10 @@ def says(what: bytes) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize(
     ("serve", "problem"),
     [
-        (closes, "does the port read the PROXY protocol?"),
-        (says(b"554 \x1b[31mno\r\n"), "the MTA answered 554 instead of 220"),
-        (says(b"HTTP/1.1 400\r\n"), "the MTA answered no reply"),
-        (says(b"220-" + b"x" * 70_000), "the MTA answered a line without an end"),
+        (closes, "does the port accept the PROXY protocol?"),
+        (says(b"554 \x1b[31mno\r\n"), "the MTA sent 554 instead of 220"),
+        (says(b"HTTP/1.1 400\r\n"), "the MTA sent no reply"),
+        (says(b"220-" + b"x" * 70_000), "the MTA sent a line without an end"),
     ],
 )
 def test_what_is_no_mta_behind_proxy(

@@ -17,7 +17,7 @@ def test_each_part_is_logged_once_a_minute() -> None:
         assert not faults.guard("one", fail, "x")
         assert not faults.guard("other", fail, "y")
     assert len(lines) == 2
-    assert lines[0].startswith("internal error in one: RuntimeError: x (test_faults.py, line ")
+    assert lines[0].startswith("internal error in one: RuntimeError: x (test_supervisor_errors.py, line ")
     assert lines[0].endswith("; the supervisor goes on")
     now[0] = LOG_SECONDS
     faults.guard("one", fail, "z")

@@ -30,6 +30,6 @@ def test_a_long_life_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_pulse() -> None:
-    """Only looks in a row count that find the octet as it was, whatever it is."""
+    """Only consecutive checks count that find the byte unchanged, whatever its value."""
     heartbeat = Heartbeat()
     assert [heartbeat.missed(octet) for octet in (0, 0, 0, 1, 0, 255, 255, 0, 0)] == [0, 1, 2, 0, 0, 0, 1, 0, 1]
