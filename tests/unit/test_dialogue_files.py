@@ -68,7 +68,7 @@ def test_every_setting_has_a_counterpart() -> None:
     known, _ = profiles.load()
     for settings in known.values():
         assert profiles.to_postscreen(settings)["smtpd_banner"] == "mx.example.test ESMTP Postfix"
-    with pytest.raises(ValueError, match="no postscreen parameter"):
+    with pytest.raises(ValueError, match="lacks a postscreen parameter"):
         profiles.to_postscreen({"greet": {"wat": "1s"}})
 
 
