@@ -23,7 +23,7 @@ MAIL_DOMAIN = "delivered.test"
 # every service a postscreen and the delivery of one message need; no chroot
 _MASTER = """\
 postlog   unix-dgram n - n - 1 postlogd
-dnsblog   unix  -  -  n  -  0  dnsblog
+dnsblog   unix  -  -  n  -  0  dnsblog -o max_idle=1000s
 tlsproxy  unix  -  -  n  -  0  tlsproxy
 cleanup   unix  n  -  n  -  0  cleanup -o message_size_limit={size}
 qmgr      unix  n  -  n  300 1 qmgr
@@ -57,10 +57,14 @@ _TURNED_AWAY = "{{/^mail4/ 452 4.3.1 no room}, {/^mail5/ 552 5.3.1 no room}}"
 _QUEUES = ("active", "bounce", "corrupt", "defer", "deferred", "flush", "hold", "incoming", "maildrop", "saved")
 _OTHERS = ("trace", "private", "public")
 
+START_SECONDS = 60.0
 PAGE = "mta-postfix.md"
 PROXIED = "127.0.0.1:10025"  # an smtpd that reads the PROXY protocol, as in the page; so do the other MTAs
 MOST = 100_000_000  # octets of a message there
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
+
+DNSBLOGS = 60
+"""Processes that are started before any dialogue: hundreds begin at once, and master starts one after the other."""
 
 WORKERS = (1, 2)
 """With how many workers fastscreen is played."""
@@ -168,6 +172,18 @@ class Postfix:
             return self.ours[1].exists() and self.log.exists() and "daemon started" in self.log.read_text()
 
         processes.wait_until(started, "Postfix")
+        if services:
+            self._start_dnsblogs()
+
+    def _start_dnsblogs(self) -> None:
+        """Keep them busy, each with a connection without a request, until there are so many."""
+        with contextlib.ExitStack() as held:
+            for _ in range(DNSBLOGS):
+                client = held.enter_context(socket.socket(socket.AF_UNIX))
+                client.connect(str(self.queue / "private" / "dnsblog"))
+            processes.wait_until(
+                lambda: processes.children(self._master.pid, "dnsblog") >= DNSBLOGS, "dnsblog", START_SECONDS
+            )
 
     def cache(self, service: str) -> Path:
         """Return the path of a service's cache, without `.lmdb`."""

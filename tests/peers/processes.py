@@ -26,6 +26,18 @@ def stop(process: subprocess.Popen[bytes], patience: float = 5.0) -> int:
     return process.wait()
 
 
+def children(parent: int, name: str) -> int:
+    """Return how many children of a process have this name."""
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            head, _, rest = path.read_text(errors="replace").rpartition(") ")
+        except OSError:  # it has ended
+            continue
+        count += head.partition("(")[2] == name and rest.split()[1] == str(parent)
+    return count
+
+
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     """Poll until the condition holds. RuntimeError names `what` when it does not within `seconds`."""
     end = time.monotonic() + seconds
