@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol, cast
 
 from rich.text import Text
 from textual import events
@@ -18,9 +18,6 @@ from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED
 from fastscreen.tui.table import Column, Row, Table
 
-if TYPE_CHECKING:
-    from fastscreen.tui.app import Viewer
-
 Value = str | int | float | None
 Keys = tuple[tuple[str, str], ...]
 
@@ -30,6 +27,18 @@ class Export(NamedTuple):
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Value]]
+
+
+class Application(Protocol):
+    """What a screen needs of the application around it: `fastscreen.tui.app.Viewer`."""
+
+    @property
+    def link(self) -> Link: ...
+    def poll_now(self) -> None: ...
+    def open_story(self, address: str) -> None: ...
+    def open_events(self, filter: str) -> None: ...
+    def go_back(self) -> None: ...
+    def say(self, text: str, bad: bool = False) -> None: ...
 
 
 class Entry(Input):
@@ -66,12 +75,9 @@ class View(Vertical):
     keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
 
     @property
-    def viewer(self) -> Viewer:
+    def viewer(self) -> Application:
         """The application."""
-        from fastscreen.tui.app import Viewer
-
-        assert isinstance(self.app, Viewer)
-        return self.app
+        return cast(Application, self.app)
 
     @property
     def link(self) -> Link:
