@@ -25,6 +25,7 @@ import msgspec
 from fastscreen.cache import keys, lmdb_file, use_mark
 from fastscreen.cache.file_check import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
 from fastscreen.cache.size_limit import MAX_SIZE, Room
+from fastscreen.escaping import unexpected
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
 from fastscreen.process.conditions import Conditions, Kind
 
@@ -316,7 +317,7 @@ class Cache:
             try:
                 self.turn()
             except Exception as error:
-                self._give_up(f"{type(error).__name__}: {error}")
+                self._give_up(unexpected(error))
             self._mark[use_mark.WRITER] = 0
             self._flush_lines()
         self._last_turn()

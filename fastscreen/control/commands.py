@@ -12,6 +12,7 @@ from fastscreen.control import acting, reading
 from fastscreen.control.context import ServerContext
 from fastscreen.control.protocol import Request, RequestError
 from fastscreen.control.session import Caller
+from fastscreen.escaping import one_line, unexpected
 
 Handler = Callable[[ServerContext, Any, Caller, Request], Awaitable[Any]]
 
@@ -57,7 +58,7 @@ async def answer(context: ServerContext, caller: Caller, request: Request) -> An
     try:
         arguments = msgspec.convert(request.arguments, verb.takes)
     except msgspec.ValidationError as error:
-        raise RequestError(f"{request.verb}: {_one_line(error)}") from None
+        raise RequestError(f"{request.verb}: {one_line(error)}") from None
     try:
         if not verb.large:
             return await verb.handler(context, arguments, caller, request)
@@ -66,11 +67,7 @@ async def answer(context: ServerContext, caller: Caller, request: Request) -> An
     except RequestError:
         raise
     except ValueError as error:
-        raise RequestError(_one_line(error)) from None
+        raise RequestError(one_line(error)) from None
     except Exception as error:  # whatever it is: the others are served on
-        context.warn(f"control socket: {request.verb}: {type(error).__name__}: {_one_line(error)}")
+        context.warn(f"control socket: {request.verb}: {unexpected(error)}")
         raise RequestError(f"{request.verb}: failed, and the log says why") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__

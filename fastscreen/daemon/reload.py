@@ -25,8 +25,7 @@ from fastscreen.daemon import systemd_sockets, tls_reload
 from fastscreen.daemon.listeners import choose_by_client, choose_freely
 from fastscreen.daemon.resources import Resources, close_all, warnings_of
 from fastscreen.daemon.spawn import Silent, Steps, close_keys, run_in_child
-from fastscreen.daemon.worker import one_line
-from fastscreen.escaping import escape_text
+from fastscreen.escaping import escape_text, one_line, unexpected
 from fastscreen.process import ipc
 from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
@@ -84,7 +83,7 @@ def hang_up(resources: Resources, path: Path | None) -> Steps[None]:
             _take_ports(resources, opened, omitted)
             yield from tls_reload.renew(resources, before.tls)
         except Exception as error:
-            resources.warn(f"[tls] not taken over: {type(error).__name__}: {one_line(error)}; what is in use stays")
+            resources.warn(f"[tls] not taken over: {unexpected(error)}; what is in use stays")
         if resources.config != settings:
             with contextlib.suppress(OSError):  # then [tls] alone, which workers do not use, is not as it is in force
                 renewed = ipc.settings_memory(resources.config, tuple(opened))
@@ -92,7 +91,7 @@ def hang_up(resources: Resources, path: Path | None) -> Steps[None]:
                 memory = renewed
         yield from _hand_out(resources, memory, opened)
     except Exception as error:
-        _refused(resources, f"configuration not given to every process: {type(error).__name__}: {one_line(error)}")
+        _refused(resources, f"configuration not given to every process: {unexpected(error)}")
         return
     finally:
         os.close(memory)
@@ -253,7 +252,7 @@ def _read(resources: Resources, load: Callable[[], Config], answer: socket.socke
         lists.begin(settings)
         warnings_of(policy.Tables(settings), len(resources.children))
     except Exception as error:
-        ipc.send(answer, Failed(one_line(error)[:1000]))
+        ipc.send(answer, Failed(one_line(error)))
         return 1
     ipc.send(answer, Ready())
     return 0

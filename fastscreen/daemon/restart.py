@@ -30,7 +30,7 @@ from fastscreen.daemon import reload, spawn, systemd_sockets
 from fastscreen.daemon.control_listener import ControlSocket, check_group
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.spawn import Silent, Steps
-from fastscreen.daemon.worker import one_line
+from fastscreen.escaping import one_line, unexpected
 from fastscreen.process import ipc, privileges
 from fastscreen.process.child import Child
 from fastscreen.process.child import State as ChildState
@@ -300,9 +300,9 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
         if resources.wants_tls and resources.certificates is not None:
             prepared(resources.config, resources.certificates)
     except (OSError, ConfigError, ContextError, ValueError, privileges.PrivilegeError) as error:
-        report = Failed(one_line(error)[:1000])
+        report = Failed(one_line(error))
     except Exception as error:
-        report = Failed(f"{type(error).__name__}: {error}"[:1000])
+        report = Failed(unexpected(error))
     with socket.socket(fileno=answer) as end, contextlib.suppress(OSError):
         ipc.send(end, report)
     return 0

@@ -37,7 +37,7 @@ from fastscreen.daemon import reload, restart, spawn, systemd_notify, systemd_so
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.spawn import Steps
 from fastscreen.daemon.supervisor_errors import Faults
-from fastscreen.daemon.worker import one_line
+from fastscreen.escaping import one_line, unexpected
 from fastscreen.process import descriptor_limits, ipc, privileges, signals
 from fastscreen.process.child import END_SECONDS, SHORT_LIFE_SECONDS, TICK, Child, Heartbeat, State
 from fastscreen.process.conditions import Conditions, Kind
@@ -416,7 +416,7 @@ class Supervisor:
             try:
                 yield from reload.hang_up(resources, self._path)
             except Exception as error:  # whatever it is: whoever waits for this reload hears how it ended
-                text = f"configuration not taken over: {type(error).__name__}: {one_line(error)}"
+                text = f"configuration not taken over: {unexpected(error)}"
                 resources.warn(text)
                 resources.reload_state.refused(resources.conditions, text)
             now = resources.config
@@ -453,7 +453,7 @@ class Supervisor:
             resources.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")
             raise
         except Exception as error:  # whatever it is: this program goes on
-            why = f"{type(error).__name__}: {one_line(error)}"
+            why = f"{unexpected(error)}"
         text = f"restart refused: {why}"
         resources.warn(f"{text}; the running daemon goes on")
         resources.conditions.begin(Kind.CONFIG, f"{text}; the program before stays in use")

@@ -7,6 +7,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from fastscreen.escaping import unexpected
+
 LOG_SECONDS = 60.0  # between two lines about the same part
 MAX_KINDS = 100  # parts of which the last line is remembered
 PAUSE_SECONDS = 0.1  # after a turn with a fault
@@ -58,4 +60,4 @@ class Faults:
         more = f", {often} more times since the last such line" if often else ""
         where = traceback.extract_tb(error.__traceback__)[-1]
         child = f"{where.filename.rpartition('/')[2]}, line {where.lineno}"
-        self._log(f"internal error in {part}: {type(error).__name__}: {error} ({child}){more}; the supervisor goes on")
+        self._log(f"internal error in {part}: {unexpected(error)} ({child}){more}; the supervisor goes on")

@@ -23,6 +23,7 @@ from fastscreen.dns import resolver
 from fastscreen.dns.health.runner import HealthRunner
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
+from fastscreen.escaping import one_line
 from fastscreen.mta.capabilities import MtaCapabilities
 from fastscreen.mta.sink import Sink
 from fastscreen.process import child, ipc
@@ -111,7 +112,7 @@ class Worker:
         except (OSError, ConfigError, ValueError) as error:
             code = 2 if isinstance(error, ConfigError) else 1
             with contextlib.suppress(OSError):
-                ipc.send(self._args.channel, Failed(one_line(error)[:1000], code))
+                ipc.send(self._args.channel, Failed(one_line(error), code))
             return code
 
     # ---- while it runs
@@ -370,7 +371,7 @@ class Worker:
         try:
             await self._reload(descriptors)
         except Exception as error:  # whatever it is: the old one stays
-            report = Failed(one_line(error)[:1000])
+            report = Failed(one_line(error))
         self._log.flush()
         with contextlib.suppress(OSError):
             ipc.send(self._args.channel, report)
@@ -426,10 +427,3 @@ class Worker:
         if self._caretaker is not None:
             self._caretaker.configure(settings, tables.shown)
         self._config = settings
-
-
-def one_line(error: Exception) -> str:
-    """An error as the operator reads it: what, and where."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__

@@ -17,6 +17,7 @@ from pathlib import PurePath
 from typing import Any
 
 from fastscreen.core import Log
+from fastscreen.escaping import unexpected
 
 TOLD_SECONDS = 60.0  # each kind of error is logged once in this time
 KINDS_MAX = 100
@@ -80,7 +81,7 @@ class LoopErrors:
                 if len(self._told) >= KINDS_MAX:
                     return
             self._told[kind] = now
-            self._say(f"internal error in {what}: {type(error).__name__}: {_text(error)}{place}")
+            self._say(f"internal error in {what}: {unexpected(error, TEXT_MAX)}{place}")
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(Exception):
@@ -97,13 +98,6 @@ class LoopErrors:
         with contextlib.suppress(Exception):  # the loop is closed
             assert self._loop is not None
             self._loop.call_soon_threadsafe(self.tell, what, error)
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return " ".join(str(error).split())[:TEXT_MAX]
-    except Exception:
-        return "?"
 
 
 def _place(error: BaseException) -> str:

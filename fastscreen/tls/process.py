@@ -16,6 +16,7 @@ import uvloop
 from msgspec import Struct
 
 from fastscreen.config import Config
+from fastscreen.escaping import one_line
 from fastscreen.process import child, ipc
 from fastscreen.process import fd_passing as fds
 from fastscreen.process.conditions import Conditions
@@ -240,7 +241,7 @@ class TlsProcess:
             self._chains = found
             self._warn_of_expiry()
         except Exception as error:  # whatever it is: the old one stays
-            report = Failed((str(error) or type(error).__name__)[:1000])
+            report = Failed(one_line(error))
         for copy in copies:
             os.close(copy)
         with contextlib.suppress(OSError):

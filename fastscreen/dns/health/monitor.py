@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from fastscreen.dns.health.probe import Finding
 from fastscreen.dns.health.state import HealthTable, State, Why
+from fastscreen.escaping import unexpected
 
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
@@ -137,7 +138,7 @@ class Monitor:
             one.last = self._clock()
             one.due = one.last + min(self._interval, SOON)
             if not self._told_problem:
-                self._warn(f"list {self._shown(one.domain)} cannot be probed: {type(error).__name__}: {error}")
+                self._warn(f"list {self._shown(one.domain)} cannot be probed: {unexpected(error)}")
             self._told_problem = True
         else:
             one.broken = self._told_problem = False
