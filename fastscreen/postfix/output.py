@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import pwd
 import stat
-import tempfile
 import textwrap
 from itertools import groupby
 from pathlib import Path
 
-from fastscreen.atomicfile import sync_folder
+from fastscreen.atomicfile import replace_file
 from fastscreen.escaping import escape_text
 from fastscreen.postfix.settings import Parameter
 from fastscreen.postfix.translate import Entry, Toml, Translated
@@ -102,24 +100,10 @@ def write(path: Path, text: str, *, force: bool, user: str = "") -> None:
     if before is not None and not stat.S_ISREG(before.st_mode):
         what = "a symbolic link; name the file itself" if stat.S_ISLNK(before.st_mode) else "not a regular file"
         raise OSError(errno.EINVAL, what, str(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if before is not None:
-                with contextlib.suppress(PermissionError):  # root alone may give a file away
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            elif user and os.geteuid() == 0:
-                os.fchown(file.fileno(), 0, pwd.getpwnam(user).pw_gid)
-            os.fchmod(file.fileno(), MODE & (before.st_mode if before is not None else MODE))
-            os.fsync(file.fileno())
-        if force:
-            Path(name).replace(path)
-        else:
-            os.link(name, path)  # unlike rename, never takes another's place
-            Path(name).unlink()
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    owner = None
+    if before is not None:
+        owner = before.st_uid, before.st_gid
+    elif user and os.geteuid() == 0:
+        owner = 0, pwd.getpwnam(user).pw_gid
+    mode = MODE & (before.st_mode if before is not None else MODE)
+    replace_file(path, text.encode(), mode=mode, owner=owner, overwrite=force)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +13,6 @@ from peers import needs
 from fastscreen.allowlist import state, table
 from fastscreen.allowlist.lists import begin, is_refreshed, lists_of
 from fastscreen.allowlist.state import Entry, State
-from fastscreen.atomicfile import replace_file, sole_writer
 from fastscreen.config import Config, load
 from fastscreen.config.providers import Source
 from fastscreen.tables import open_table
@@ -94,38 +92,6 @@ def test_a_table_with_the_same_rules_stays(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\n")
     assert table.write(path, TEXT)
     assert path.read_text() == TEXT
-
-
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("before")
-    path.chmod(0o600)
-    with path.open() as reader:
-        replace_file(path, b"after")
-        assert reader.read() == "before"  # whoever has it open keeps the one that was
-    assert path.read_bytes() == b"after"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
-
-
-def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    (tmp_path / ".file.new").symlink_to("/etc/passwd")
-    replace_file(path, b"after")
-    assert path.read_bytes() == b"after" and not path.is_symlink()
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file or directory") as caught:
-        replace_file(tmp_path / "none" / "file", b"x")
-    assert caught.value.filename == str(tmp_path / "none" / "file")
-
-
-def test_one_refresh_at_a_time(tmp_path: Path) -> None:
-    with sole_writer(tmp_path), pytest.raises(BlockingIOError), sole_writer(tmp_path):
-        pass
-    with sole_writer(tmp_path):
-        pass
 
 
 def test_the_state_is_read_back(tmp_path: Path) -> None:
