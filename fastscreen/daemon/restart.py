@@ -10,7 +10,6 @@ What is inherited is described by `State`, in a file in memory whose descriptor 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import socket
@@ -31,7 +30,7 @@ from fastscreen.daemon.control_listener import ControlSocket, check_group
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.spawn import Silent, Steps
 from fastscreen.escaping import one_line, unexpected
-from fastscreen.process import ipc, privileges
+from fastscreen.process import ipc, prctl, privileges
 from fastscreen.process.child import Child
 from fastscreen.process.child import State as ChildState
 from fastscreen.process.conditions import Kind
@@ -52,7 +51,6 @@ FORMAT = 1
 TRIAL_SECONDS = 30.0
 FORMER_STOP_SECONDS = 40.0  # a worker gives its clients 30
 OTHERS_STOP_SECONDS = 10.0
-_PR_GET_DUMPABLE, _PR_SET_DUMPABLE = 3, 4
 
 
 class Inherited(Struct, frozen=True):
@@ -198,7 +196,7 @@ def _state(resources: Resources, children: Sequence[Inherited] | None = None) ->
     own = resources.certificates
     return State(
         format=FORMAT,
-        dumpable=ctypes.CDLL(None).prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0),
+        dumpable=prctl.dumpable(),
         config=msgspec.msgpack.encode(resources.config),
         workers=len(resources.children),
         key=resources.key,
@@ -280,7 +278,7 @@ def take() -> tuple[State | None, int]:
         print(f"fastscreen: nothing to take over from a program before: {one_line(error)}", file=sys.stderr)
         return None, -1
     if state.dumpable != 1:  # execve made it so: others of the same user could look into this process
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        prctl.forbid_tracing()
     for descriptor in state.descriptors:
         os.set_inheritable(descriptor, False)
     return state, int(answer) if answer.isascii() and answer.isdigit() else -1

@@ -4,17 +4,14 @@ what it needs and nothing more runs while mail flows."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import itertools
 import socket
 from collections.abc import Sequence
 
-import uvloop
 from msgspec import Struct
 
 from fastscreen.cache.writer import Cache
-from fastscreen.config import Config, ConfigError
+from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.control.worker_rpc import RequestHandler
 from fastscreen.core import AccessStep, EventReader, Screener
@@ -26,11 +23,11 @@ from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, 
 from fastscreen.escaping import one_line
 from fastscreen.mta.capabilities import MtaCapabilities
 from fastscreen.mta.sink import Sink
-from fastscreen.process import child, ipc
+from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions
-from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
+from fastscreen.process.ipc import Failed, Ready
 from fastscreen.process.log_output import LogTarget
-from fastscreen.process.loop_errors import LoopErrors
+from fastscreen.process.startup import ForkedProcess
 from fastscreen.screening import policy
 
 RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
@@ -74,22 +71,20 @@ class WorkerArgs(Struct, frozen=True):
         return policy.Share(self.number, self.count)
 
 
-class Worker:
-    """One worker from start to end, in a process of its own that is already the user without rights."""
+class Worker(ForkedProcess):
+    """One worker from start to end."""
 
     def __init__(
         self,
-        settings: Config,
+        config: Config,
         tables: policy.Tables,
         listeners: dict[Endpoint, socket.socket],
         target: LogTarget,
         args: WorkerArgs,
     ) -> None:
-        self._config = settings
+        super().__init__(config, target, args.channel, args.heartbeat)
         self._tables = tables
         self._listeners = listeners
-        self._target = target
-        self._log = target.log
         self._args = args
         self._sink: Sink | None = None
         self._stopping = self._hurrying = False
@@ -98,29 +93,12 @@ class Worker:
         self._asking: asyncio.Task[None] | None = None
         self._caretaker: HealthRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._exit_code = 0
-        self._errors = LoopErrors(self._log, self._give_up)
         self._screen = self._errors.guard("screening", self._batch)
         self._own_events = EventReader(args.events)
         self._lasting = WorkerConditions(args.conditions, self._own_events.counts())
 
-    def run(self) -> int:
-        """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(self._serve())
-        except (OSError, ConfigError, ValueError) as error:
-            code = 2 if isinstance(error, ConfigError) else 1
-            with contextlib.suppress(OSError):
-                ipc.send(self._args.channel, Failed(one_line(error), code))
-            return code
-
-    # ---- while it runs
-
-    async def _serve(self) -> int:
+    async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._errors.install(loop)
-        self._drained = asyncio.Event()
         mta = self._mta_socket(self._config)
         built = self._tables.policy(mta, self._log.warning, self._args.share, self._args.health)
         self._cache = self._open_cache(loop)
@@ -129,7 +107,7 @@ class Worker:
             self._log,
             self._cache,
             on_truncated=self._ask_over_tcp,
-            on_drained=self._drained.set,
+            on_drained=self.end,
             events=self._args.events,
         )
         self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
@@ -144,7 +122,6 @@ class Worker:
         guard = self._errors.guard
         loop.add_reader(self._screener.fileno(), self._screen)
         loop.add_reader(self._screener.relay_fileno(), guard("relaying", self._screener.run_relays))
-        loop.add_reader(self._args.channel.fileno(), guard("an order of the supervisor", self._ordered))
         if self._args.rpc is not None:
             handler = RequestHandler(self._args.rpc, self._screener, self._cache, self._config.cache.prefix, self._log)
             loop.add_reader(self._args.rpc.fileno(), guard("a question of the hub", handler.serve, vital=False))
@@ -152,11 +129,10 @@ class Worker:
         if self._args.number == 0:
             self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)
             self._caretaker.configure(self._config, self._tables.shown)
-        ipc.send(self._args.channel, Ready())
-        ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
-        await self._drained.wait()
-        for tick in ticks:
-            tick.cancel()
+        self.report(Ready())
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
         loop.remove_reader(self._screener.fileno())
         loop.remove_reader(self._screener.relay_fileno())
         if self._pause is not None:
@@ -169,8 +145,6 @@ class Worker:
             self._cache.close()
         if self._sink is not None:
             self._sink.stop()
-        self._target.close()
-        return self._exit_code
 
     def _batch(self) -> None:
         """One batch of events. The next begins with the next event, or after the pause that the core wants; with the
@@ -188,11 +162,6 @@ class Worker:
                 loop.remove_reader(self._screener.fileno())
             elif paused and not pause:
                 loop.add_reader(self._screener.fileno(), self._screen)
-
-    def _give_up(self) -> None:
-        """What this process is there for does nothing but fail: the supervisor starts another."""
-        self._exit_code = 1
-        self._drained.set()
 
     def _listen(self, listener: socket.socket, proxy: tuple[AccessStep, int] | None) -> None:
         """proxy: who may send a PROXY header, and the time for it; None: no header is sent there."""
@@ -240,25 +209,18 @@ class Worker:
         """One worker cleans up for all."""
         return settings.cache.cleanup_interval if self._args.number == 0 else 0
 
-    async def _beat(self) -> None:
-        """Tell the supervisor that this worker works: that the loop's readers were called, and that the core has
-        completed a batch and looked at its relays since the last beat. An idle core is woken for that."""
-        while True:
-            await asyncio.sleep(child.TICK)
-            if self._screener.probe():
-                child.beat(self._args.heartbeat)
+    def makes_progress(self) -> bool:
+        """Since the last heartbeat, the loop has called its readers, and the core has completed a batch and checked its
+        relays. An idle core is woken up for that.
+        """
+        return self._screener.probe()
 
-    async def _tick(self) -> None:
-        """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
-        for number in itertools.count(1):
-            await asyncio.sleep(child.TICK)
-            try:
-                self._look_at_conditions()
-                if number % RESOLVERS_TICKS == 0:
-                    await self._follow_system()
-                self._target.tick()
-            except Exception as error:
-                self._errors.tell("the worker's housekeeping", error)
+    async def housekeeping(self, second: int) -> None:
+        if self._ended.is_set():
+            return
+        self._look_at_conditions()
+        if second % RESOLVERS_TICKS == 0:
+            await self._follow_system()
 
     def _look_at_conditions(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -330,32 +292,22 @@ class Worker:
 
     # ---- the supervisor's orders
 
-    def _ordered(self) -> None:
-        try:
-            order, descriptors = ipc.receive_order(self._args.channel)
-        except BlockingIOError:
-            return
-        match order:
-            case Stop(successor):
-                self._stop(hurry=not successor, successor=successor)
-            case ReopenLog():
-                self._target.reopen()  # what goes wrong, the supervisor has told
-            case Reload():
-                # One at a time: the supervisor waits for the answer, but not for ever.
-                self._reloading = asyncio.get_running_loop().create_task(
-                    self._answer_reload(self._reloading, descriptors)
-                )
-            case None:
-                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
-                if not self._stopping:
-                    self._log.warning("the supervising process is gone: stopping")
-                    self._stop()
-        self._log.flush()
+    def reload(self, descriptors: list[int]) -> None:
+        """One at a time. The supervisor waits for the report, but not for ever."""
+        self._reloading = asyncio.get_running_loop().create_task(self._answer_reload(self._reloading, descriptors))
+
+    def stop(self, *, successor: bool) -> None:
+        self._stop(hurry=not successor, successor=successor)
+
+    def supervisor_ended(self) -> None:
+        if not self._stopping:
+            self._log.warning("the supervising process is gone: stopping")
+            self._stop()
 
     def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:
         """First: no new clients, those in hand finish (see `Screener.drain`). Again, without more hurry: end."""
         if self._stopping and (self._hurrying or not hurry):
-            self._drained.set()
+            self.end()
             return
         self._stopping, self._hurrying = True, hurry
         self._screener.drain(hurry=hurry, successor=successor)
@@ -373,8 +325,7 @@ class Worker:
         except Exception as error:  # whatever it is: the old one stays
             report = Failed(one_line(error))
         self._log.flush()
-        with contextlib.suppress(OSError):
-            ipc.send(self._args.channel, report)
+        self.report(report)
 
     async def _reload(self, descriptors: list[int]) -> None:
         """Take over new settings, or keep the old ones whole. Clients under test notice nothing."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import select
@@ -19,12 +18,12 @@ from typing import Self
 
 from fastscreen.control import client
 from fastscreen.demo import settings
+from fastscreen.process import prctl
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 MAX_PLACE = 50  # octets: the sink's socket lies two folders further down
 _LISTENING = re.compile(rb"daemon started -- .* listening on ([0-9.]+):([0-9]+)")
-_PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(Exception):
@@ -97,10 +96,9 @@ class Processes:
     def _started(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a process that ends with us. Ctrl-C at the terminal does not reach it: its end is in our hands."""
         ours = os.getpid()
-        libc = ctypes.CDLL(None)
 
         def die_with_us() -> None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            prctl.die_with_parent(signal.SIGTERM)
             if os.getppid() != ours:
                 os._exit(0)
 

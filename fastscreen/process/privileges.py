@@ -1,6 +1,5 @@
 """Becoming the unprivileged user for good, and taking all descriptors that the process may have."""
 
-import ctypes
 import encodings.idna  # noqa: F401  (getaddrinfo wants it: as the user, Python's own files may be out of reach)
 import os
 import pwd
@@ -8,9 +7,8 @@ import resource
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError, Pass
+from fastscreen.process import prctl
 from fastscreen.process.safe_open import make_folder
-
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 class PrivilegeError(Exception):
@@ -68,9 +66,10 @@ def become(user: str) -> None:
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
         _verify(entry)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise PrivilegeError(f"user: prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
+    try:
+        prctl.forbid_new_privileges()
+    except OSError as error:
+        raise PrivilegeError(f"user: PR_SET_NO_NEW_PRIVS: {error.strerror}") from None
 
 
 def _is_named(uid: int) -> bool:
