@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fastscreen import config
 from fastscreen.cli.problems import print_problems
-from fastscreen.daemon import restart
+from fastscreen.daemon import handover, takeover
 from fastscreen.daemon.supervisor import Supervisor
 
 EXAMPLE = """examples:
@@ -34,13 +34,13 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def run(arguments: argparse.Namespace) -> int:
     """Exit code 0 after SIGTERM, 1 when it failed, 2 for a wrong configuration."""
-    state, answer = restart.take()
+    state, answer = handover.receive()
     if state is not None and answer >= 0:
-        return restart.try_out(state, arguments.config, answer)
+        return takeover.try_out(state, arguments.config, answer)
     problem = ""
     try:
         if state is not None:
-            settings, problem = restart.settings_of(state, arguments.config)
+            settings, problem = takeover.settings_of(state, arguments.config)
         else:
             settings = config.default() if arguments.config is None else config.load(arguments.config)
     except config.ConfigError as error:

@@ -8,16 +8,17 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Generator
-from typing import NoReturn, TypeVar
+from collections.abc import Callable
+from typing import NoReturn
 
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
 from fastscreen.control.server import ControlArgs, Hub
 from fastscreen.daemon.resources import Resources, close_all
+from fastscreen.daemon.tasks import Steps
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
 from fastscreen.process import ipc, signals
-from fastscreen.process.child import Child, State
+from fastscreen.process.child import Child, ChildState
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Report
 from fastscreen.process.warning_ring import WarningRing
@@ -25,12 +26,8 @@ from fastscreen.tls.process import TlsArgs, TlsProcess
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
 
-_Result = TypeVar("_Result")
-Steps = Generator[None, None, _Result]
-"""Work of the supervisor in steps: at each `yield` its loop serves everything else, and goes on at the next event."""
 
-
-class Silent:
+class NoReport:
     """A process did not report in time."""
 
 
@@ -39,18 +36,18 @@ def start_worker(resources: Resources, child: Child, *, look_over_cache: bool) -
     mark = resources.mark(child)
     use_mark.clear(mark)
     fork(resources, child, lambda theirs: _worker_main(resources, child, theirs, mark, look_over_cache))
-    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
+    child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_tls(resources: Resources, child: Child) -> None:
     """Fork a TLS process. OSError: as above."""
     resources.tls_ready[child.number] = 0
     fork(resources, child, lambda theirs: _tls_main(resources, child, theirs))
-    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
+    child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_control(resources: Resources) -> None:
-    """Fork the hub. Nothing waits for it: the front door is open whether it comes up or not. OSError: as above."""
+    """Fork the control server. Nothing waits for it: mail does not depend on it. OSError: as above."""
     fork(resources, resources.control_process, lambda theirs: _control_main(resources, theirs))
 
 
@@ -61,7 +58,7 @@ def start_refresh(resources: Resources) -> None:
 
 def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int]) -> None:
     """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
-    child.leave()
+    child.close_channel()
     ours, theirs = ipc.pair()
     resources.target.log.flush()  # what is still to be written is not the child's
     with theirs:
@@ -74,30 +71,30 @@ def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int
         except OSError:
             ours.close()
             raise
-        child.take(pid, ours)
+        child.assign(pid, ours)
 
 
 def run_in_child(
     resources: Resources, work: Callable[[socket.socket], int], seconds: float
-) -> Steps[Report | Silent | None]:
+) -> Steps[Report | NoReport | None]:
     """Let a child do what may fail or never end, and return its report; None: it ended without one. OSError: as above.
 
     Nobody waits: the supervisor's loop goes on meanwhile, and buries the child.
     """
     child = Child("trial")
     fork(resources, child, work)
-    child.expect(State.STARTING, time.monotonic() + seconds)
+    child.expect(ChildState.STARTING, time.monotonic() + seconds)
     resources.trials.append(child)
     try:
-        while child.pid and child.answer is None:
-            if time.monotonic() >= child.by:
-                return Silent()
+        while child.pid and child.last_report is None:
+            if time.monotonic() >= child.deadline:
+                return NoReport()
             yield
-        return child.answer
+        return child.last_report
     finally:
-        child.leave()
+        child.close_channel()
         child.kill()
-        child.by = math.inf
+        child.deadline = math.inf
         if not child.pid and child in resources.trials:
             resources.trials.remove(child)
 
@@ -115,7 +112,7 @@ def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
         if resources.oom.fd >= 0:
             os.close(resources.oom.fd)
         for child in [*resources.everyone, *resources.former, *resources.trials]:
-            child.leave()
+            child.close_channel()
         if resources.key_reader is not None:
             resources.key_reader.close()
         code = whatever()
@@ -204,9 +201,9 @@ def fresh(memory: memoryview) -> Conditions:
 
 def close_server_sockets(resources: Resources) -> None:
     """The sockets that only the hub serves."""
-    for door in (resources.control, resources.metrics):
-        if door is not None:
-            door.listener.close()
+    for bound in (resources.control, resources.metrics):
+        if bound is not None:
+            bound.listener.close()
 
 
 def close_keys(resources: Resources) -> None:

@@ -14,9 +14,10 @@ import msgspec
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
 from fastscreen.daemon.resources import Resources
-from fastscreen.daemon.spawn import Silent, Steps, run_in_child
+from fastscreen.daemon.spawn import NoReport, run_in_child
+from fastscreen.daemon.tasks import Steps
 from fastscreen.process import ipc
-from fastscreen.process.child import State
+from fastscreen.process.child import ChildState
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready
 from fastscreen.tls.certificates import Certificates
@@ -98,7 +99,7 @@ def _problem(resources: Resources, config: Config, found: Certificates) -> Steps
     match report:
         case Failed(why):
             return why
-        case Silent():
+        case NoReport():
             return f"tls.certificates: not loaded in {ANSWER_SECONDS:g} s"
         case None:
             return "trying it was cut short"
@@ -126,7 +127,7 @@ def _hand_out(resources: Resources, found: Certificates) -> None:
         except OSError:
             child.kill()
         else:
-            child.expect(State.RELOADING, by)
+            child.expect(ChildState.RELOADING, by)
 
 
 def _warn(resources: Resources, problem: str) -> None:

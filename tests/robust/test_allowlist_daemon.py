@@ -165,7 +165,7 @@ def test_what_it_wrote_before_it_died_is_read(start: Start, folder: Path, dns: F
 def test_a_refresh_that_does_not_end_is_killed(
     start: Start, folder: Path, dns: FakeDns, lists: Path, alter: Alter
 ) -> None:
-    alter("from fastscreen.allowlist import turns\nturns.LONGEST = 1.0")
+    alter("from fastscreen.allowlist import schedule\nschedule.MAX_SECONDS = 1.0")
     dns.zones["big.example"] = silent
     screener = start(listing(folder, dns, "big.example"))
     screener.line("warning: allowlist: the refresh does not end: killed$")

@@ -215,7 +215,7 @@ def test_two_deaths_in_the_cache(start: Start, folder: Path, mta: FakeMta) -> No
         screener.line("worker 1 is process .* now", death)
         assert len(screener.lines("two workers died")) == (death == 2)
     line = screener.line(
-        "warning: cache lmdb:.*: two workers died while they used it: moved to .*, a new one is started"
+        "warning: cache lmdb:.*: two workers crashed while they used it: moved to .*; a new file is created"
     )
     aside = Path(line.partition("moved to ")[2].partition(",")[0])
     assert stored(aside) == 1

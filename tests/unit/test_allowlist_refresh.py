@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.allowlist import flatten, refresh, turns, wording
+from fastscreen.allowlist import flatten, refresh, schedule, wording
 from fastscreen.allowlist.lists import List, Renewal
 from fastscreen.allowlist.networks import aggregated
 from fastscreen.allowlist.refresh import Change
@@ -367,7 +367,7 @@ def test_slow_providers_take_no_more_time_than_a_list_has(monkeypatch: pytest.Mo
 
 
 def test_two_lists_end_before_they_are_ended() -> None:
-    assert 2 * refresh.LIST_SECONDS < turns.LONGEST
+    assert 2 * refresh.LIST_SECONDS < schedule.MAX_SECONDS
 
 
 def test_a_mistake_of_ours_is_one_providers_problem() -> None:
