@@ -6,7 +6,7 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from fastscreen.cache import keys
-from fastscreen.cache.writer import DISABLED, NEW, TESTS, Stamps
+from fastscreen.cache.stamps import DISABLED, NEW, TESTS, Stamps
 from fastscreen.config import Prefix
 from fastscreen.control.events import failed
 from fastscreen.control.filters import network_of

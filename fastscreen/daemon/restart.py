@@ -75,7 +75,7 @@ def run_trial(resources: Resources) -> Steps[str]:
             return why
         case NoReport():
             return f"the new program gives no report within {TRIAL_SECONDS:g} s"
-    return "the new program does not start; see its output"
+    return "the new program does not start; its output has the reason"
 
 
 def _become_trial(resources: Resources, channel: socket.socket) -> int:

@@ -147,7 +147,7 @@ def adopt(resources: Resources, state: State, *, strict: bool) -> list[str]:
     resources.activated = set(state.activated)
     if policy.worker_count(settings) != state.workers:
         warnings.append(
-            f"listen.workers: not changed by a restart, {state.workers} workers go on; stop and start fastscreen"
+            f"listen.workers changed: {state.workers} workers stay until fastscreen is stopped and started again"
         )
     warnings += _take_log(resources, state, strict)
     warnings += _take_ports(resources, state, strict)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.interfaces import StampCache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.control.worker_rpc import RequestHandler
@@ -181,12 +182,12 @@ class Worker(ForkedProcess):
             self._sink_path = str(self._sink.start(settings.hostname))
         return self._sink_path
 
-    def _open_cache(self, loop: asyncio.AbstractEventLoop) -> Cache | None:
+    def _open_cache(self, loop: asyncio.AbstractEventLoop) -> StampCache | None:
         """The cache, or None when the configuration wants none. What is wrong with its file is its own affair."""
         settings = self._config.cache
         if not settings.path:
             return None
-        cache = Cache(
+        cache = LmdbCache(
             settings.path,
             warn=self._log.warning,
             log=self._log.info,

@@ -56,11 +56,11 @@ def test_what_breaks_them_is_named(tree: Path, module: str, imported: str, contr
 
 def test_a_cycle_inside_a_folder(tree: Path) -> None:
     with (tree / "fastscreen" / "cache" / "keys.py").open("a") as file:
-        file.write("\nimport fastscreen.cache.writer\n")
+        file.write("\nimport fastscreen.cache.lmdb_cache\n")
     found = lint(tree)
     assert found.returncode == 1
     assert "No cycles are allowed in fastscreen.cache." in found.stdout
-    assert ".writer -> .keys" in found.stdout
+    assert ".lmdb_cache -> .keys" in found.stdout
 
 
 def test_a_new_folder_needs_a_place(tree: Path) -> None:
