@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo test lint fuzz sanitize soak bench man clean
+.PHONY: build run demo test lint fuzz sanitize soak bench docs clean
 
 build: .venv/built
 
@@ -83,8 +83,10 @@ soak: .venv/tools
 bench: .venv/tools
 	$(BIN)/python -m bench
 
-# contrib/man: the pages that packages install, from --help and the table of keys
-man: build
+# What is written from the table of keys and from --help: docs/configuration.md, the table of options in docs/commands.md,
+# contrib/fastscreen.toml and contrib/man
+docs: build
+	$(BIN)/python -m tools.config_docs
 	$(BIN)/python -m tools.man_pages
 
 clean:

@@ -2,44 +2,57 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from fastscreen.config.keys import KEYS, TABLES, Key
+from fastscreen.config.keys import KEYS, TABLES, Key, Restart
 
 INTRODUCTION = """\
 # Configuration
 
-The configuration is one TOML file: `fastscreen run -c FILE`. Every key may be left out; it then has the default shown
-here, which is postscreen's. `fastscreen check -c FILE` reads the file and everything it names and says what is wrong.
-`contrib/fastscreen.toml` shows every key with its default. After a change: SIGHUP. If the file has mistakes, the
-running daemon keeps its old settings, and its log names the first one. Every command that reads the file shows all of
-them, one line each, with the line of the file and what is expected there:
+The configuration is one TOML file, which `fastscreen run -c FILE` reads. Every key may be omitted; it then has the
+default shown here, which is postscreen's. `contrib/fastscreen.toml` shows every key with its default.
+
+`fastscreen check -c FILE` reads the file and everything that it names, and reports what is wrong. If fastscreen is
+running, it also reports how the file differs from the configuration in use.
+
+To apply a change, run `fastscreen reload` or send SIGHUP. If the file has errors, the running daemon keeps its
+configuration and logs the first error. A few keys take effect only after a restart ([restart.md](restart.md)). They are
+marked below, and each of them that has changed is named in the log and in the output of `fastscreen reload`.
+
+Every command that reads the file reports all errors at once. Each error is one line that names the key, the line of the
+file, and what is expected there:
 
 ```
 fastscreen: FILE: line 8: action = enforce: text needs quotes; expected action = "enforce"
-fastscreen: FILE: dnsbl.threshold: 0 is out of bounds; expected a whole number from 1 (line 9)
+fastscreen: FILE: dnsbl.threshold: 0 is out of range; expected a whole number of at least 1 (line 9)
 fastscreen: FILE: postscreen_greet_wait: unknown name, this is Postfix's name; expected wait = "3s" in [greet] (line 2)
 ```
 
-* Times are whole numbers with a unit: `"90s"`, `"10m"`, `"12h"`, `"30d"`, `"1w"`. A number alone has the unit that
-  stands with the key, as in Postfix.
-* Sizes are bytes; where a key says so, also with a unit: `"512M"`, `"1G"`.
-* Actions: `ignore` only logs and lets the client on (and tests it again next time), `shadow` does the same and logs
-  what `enforce` would have replied ([shadow.md](shadow.md)), `enforce` answers every recipient with 550 after the
-  other tests were made, `drop` hangs up with 521 at once. In any case; `continue` is `ignore`.
-* Tables are `TYPE:NAME` as in Postfix, with the types `cidr`, `texthash`, `inline`, `static`, `regexp` and `pcre`.
-  Postfix's hash, btree and lmdb files are binary; `postmap -s hash:/etc/postfix/x > x.txt` makes a `texthash:` of them.
-  In a `regexp` or `pcre` table one search may take 50 ms at most; then the rule does not match, and the log says so.
-* A bad line in a table, or a bad entry in a file of networks, is skipped with a warning at start and reload. A table or
-  file that cannot be read is a mistake in the configuration.
-* Open files: each session under test, hand-off and relayed session needs one or two. Started as root, fastscreen raises
-  the limit as far as the configuration needs it, where the system allows that; else `LimitNOFILE=` in the unit does.
-  If there are fewer, `limits.pre_queue`, `limits.post_queue` and `limits.relay` share them: each gets what it asks for
-  or an equal part of the rest, and a warning names the setting and the number that is needed.
+* **Times** are whole numbers with a unit: `"90s"`, `"10m"`, `"12h"`, `"30d"`, `"1w"`. A number without a unit has the
+  unit that is given for the key, as in Postfix.
+* **Sizes** are in bytes. Where the description of a key says so, they can have a unit: `"512M"`, `"1G"`.
+* **Actions** say what happens to a client that fails a test. `ignore` logs the failure and lets the client continue;
+  the test is repeated at its next connection. `shadow` does the same and also logs what `enforce` would have replied
+  ([shadow.md](shadow.md)). `enforce` completes the other tests and rejects every recipient with a 550 reply. `drop`
+  disconnects the client immediately with a 521 reply. Actions can be written in uppercase or lowercase, and `continue`
+  is accepted as a synonym of `ignore`, as in Postfix.
+* **Tables** are written `TYPE:NAME`, as in Postfix. The types are `cidr`, `texthash`, `inline`, `static`, `regexp` and
+  `pcre`. Postfix's hash, btree and lmdb files are binary; `postmap -s hash:/etc/postfix/x > x.txt` converts one for use
+  with `texthash:`. One search in a `regexp` or `pcre` table may take at most 50 ms; after that the rule does not match,
+  and a warning is logged.
+* **Errors in tables:** a bad line in a table, or a bad entry in a file of networks, is skipped with a warning at
+  startup and reload. A table or file that cannot be read is an error in the configuration.
+* **Open files:** each session under test, hand-off and relayed session needs one or two file descriptors. If it is
+  started as root, fastscreen raises the limit on open files as far as the configuration needs and the system allows;
+  otherwise set `LimitNOFILE=` in the systemd unit. If the limit is too low, `limits.pre_queue`, `limits.post_queue` and
+  `limits.relay` share it: each gets what it asks for or an equal part of the rest, and a warning names the setting and
+  the limit that it needs.
 
-A file for a first try beside Postfix:
+A configuration for a first test next to Postfix:
 
 ```toml
 hostname = "mx.example.com"
@@ -62,8 +75,47 @@ to = "syslog"
 ident = "postfix/postscreen"
 ```
 
-This page is made from the table in `fastscreen/config/keys.py`; change that, not this.
+This page is generated from the table in `fastscreen/config/keys.py`. Change that table instead of this page.
 """
+
+# ---- one renderer for each form of text
+
+_INLINE = re.compile(r"(?P<code>`+)(?P<text> ?.+? ?)(?P=code)|\[(?P<label>[^\]]+)\]\((?P<target>[^)]+)\)", re.DOTALL)
+
+
+def spans(markdown: str) -> Iterator[tuple[str, str]]:
+    """The parts of a text: ("text", ...), ("code", ...) and ("link", TARGET). Other marks are ordinary characters."""
+    at = 0
+    for found in _INLINE.finditer(markdown):
+        if found.start() > at:
+            yield "text", markdown[at : found.start()]
+        if found["code"]:
+            yield "code", found["text"].strip(" ")
+        else:
+            yield "link", found["target"]
+        at = found.end()
+    if at < len(markdown):
+        yield "text", markdown[at:]
+
+
+def plain(markdown: str) -> str:
+    """As text without marks: a link is the path of the page in the source tree, and a word of code is in quotes, as
+    otherwise it could be taken for a word of the sentence.
+    """
+    return "".join(
+        linked(text) if kind == "link" else f'"{text}"' if kind == "code" and re.fullmatch("[a-z]+", text) else text
+        for kind, text in spans(markdown)
+    )
+
+
+def linked(target: str) -> str:
+    """A link's target as text; pages are named from the top of the source tree."""
+    return target if "/" in target else f"docs/{target}"
+
+
+def escaped_markdown(text: str) -> str:
+    """A text with no marks but those of code, as Markdown."""
+    return "".join(f"`{part}`" if kind == "code" else re.sub(r"([\\*])", r"\\\1", part) for kind, part in spans(text))
 
 
 def page() -> str:
@@ -76,13 +128,16 @@ def page() -> str:
 
 
 def _entry(key: Key) -> str:
-    lines = [f"### `{key.key}`", "", key.about, "", f"* Default: `` {key.default} ``", f"* Allowed: {key.kind.allowed}"]
+    lines = [f"### `{key.key}`", "", key.about, "", f"* Default: `` {key.default} ``"]
+    lines.append(f"* Expected: {escaped_markdown(key.kind.expected)}")
     if key.parameters:
         new, *old = (f"`{name}`" for name in key.parameters)
         both = "" if _is_alias(key) else "and "
         others = f" ({both}{', '.join(old)})" if old else ""
         parents = f", which defaults to `{key.parents[0]}`" if key.parents else ""
         lines.append(f"* In Postfix: {new}{others}{parents}")
+    if key.restart is not Restart.NOT_NEEDED:
+        lines.append(f"* *{key.restart}*")
     return "\n".join(lines) + "\n"
 
 
@@ -92,15 +147,15 @@ def _is_alias(key: Key) -> bool:
 
 
 def example() -> str:
-    """contrib/fastscreen.toml: with the first # taken off each line, it loads to the defaults."""
+    """contrib/fastscreen.toml: with the first # of each line removed, it loads to the defaults."""
     lines = [
-        "## fastscreen: every key with its default. Take the # off what you change.",
-        "## What each key means, and what postscreen calls it: docs/configuration.md",
+        "## fastscreen: every key with its default. To change a value, remove the # in front of its line.",
+        "## docs/configuration.md also lists the values that each key accepts and the name that Postfix has for it.",
     ]
     for table, keys in groupby(KEYS, lambda key: key.table):
         lines += ["", f"#[{table}]"] if table else []
         for key in keys:
-            text = key.about.replace("`", "").replace("**", "")
+            text = plain(f"{key.about} {key.restart}".rstrip())
             lines += ["", *(f"## {line}" for line in textwrap.wrap(text, 110, break_long_words=False))]
             lines.append(f"#{key.name} = {key.default}")
     return "\n".join(lines) + "\n"

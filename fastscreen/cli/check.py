@@ -17,6 +17,7 @@ from fastscreen.cli.check_access import checked_access
 from fastscreen.cli.check_allowlist import checked_allowlists, without_tables_to_come
 from fastscreen.cli.check_dns import checked_lists, checked_resolvers
 from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
+from fastscreen.cli.check_running import checked_running
 from fastscreen.cli.check_tls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
@@ -43,6 +44,8 @@ examples:
 
 Nothing is changed. The MTA behind handoff.to gets one connection from 127.0.0.1 and is told QUIT; each resolver is
 asked for the test entry of the first list. Run as root, it becomes the user of the configuration first.
+If a fastscreen answers at control.path, each key whose value differs from the one in use is shown, with the command
+that applies it.
 
 exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be used
 """
@@ -104,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
+    checks += [Check(*found) for found in checked_running(config)]
     well = all(check.ok for check in checks)
     if arguments.json:
         found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]

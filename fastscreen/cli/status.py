@@ -108,6 +108,7 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
     yield from row("now", now)
     if status.limits:
         yield from row("limits", [f"{name} {value:,}" for name, value in status.limits.items()])
+    yield from _reload(status)
     for title, kinds in _ROWS:
         yield from row(title, [counted(status, before, kind) for kind in kinds])
     asked = sum(worker.dns.asked for worker in status.workers)
@@ -128,6 +129,15 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
             f"{worker.number:>6} {worker.pid:>8} {worker.sessions:>8,} {worker.handoffs:>10,} {worker.accepted:>11,}"
             f" {worker.handed:>11,} {worker.cpu:>8.1f} {size(worker.rss):>8}"
         )
+
+
+def _reload(status: Status) -> Iterator[str]:
+    """The last reload, which may have left values that need a restart. One that failed is among the conditions."""
+    last = status.reload
+    if last is not None and last.ok and last.time is not None:
+        text = f"{moment(last.time)}: {last.text}"
+        for number, part in enumerate(textwrap.wrap(text, WIDTH - 9, break_on_hyphens=False)):
+            yield f"{'reload' if number == 0 else '':<9}{part}"
 
 
 def warnings(status: Status) -> Iterator[str]:

@@ -1,15 +1,15 @@
-"""What is wrong with a configuration: every mistake at once, one line for each."""
+"""What is wrong with a configuration: all errors at once, one line for each."""
 
 from __future__ import annotations
 
-MAX_PROBLEMS = 50  # a file that is no configuration at all must not flood a terminal
+MAX_PROBLEMS = 50  # a file that is not a configuration at all must not flood a terminal
 
 
 class ConfigError(Exception):
     """The configuration cannot be used.
 
-    problems: one printable line for each mistake: `FILE: table.key: problem; expected ...`, or `FILE: line N: ...`
-    where the file is not TOML. str() is one line in any case: the first problem and how many more there are.
+    problems: one printable line for each error: `FILE: table.key: problem; expected ...`, or `FILE: line N: ...` if the
+    file is not TOML. str() is always one line: the first problem and the number of the others.
     """
 
     def __init__(self, *problems: str) -> None:

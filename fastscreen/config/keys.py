@@ -1,9 +1,12 @@
 """The one table of configuration keys: default, kind of value, and postscreen's names for the same thing.
 
-The loader, `docs/configuration.md`, `contrib/fastscreen.toml` and the import of a main.cf all read it.
+The loader, the reload, `docs/configuration.md`, `contrib/fastscreen.toml`, the man page and the import of a main.cf all
+read it.
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 from msgspec import Struct
 
@@ -19,15 +22,26 @@ _FILTER = (
 )
 
 
+class Restart(StrEnum):
+    """What it takes for a new value of a key to take effect. The text is Markdown; empty: a reload is enough."""
+
+    NOT_NEEDED = ""
+    IF_SWITCHED = "With several workers, a change between `0` and another value takes effect after a restart."
+    """Any other change takes effect after a reload."""
+    NEEDED = "Takes effect after a restart."
+    STOP_AND_START = "Takes effect after a stop and a start; `fastscreen restart` is not enough."
+
+
 class Key(Struct, frozen=True):
     """One key.
 
     key: `table.key`, or the key alone at the top of the file.
-    default: the default as TOML; it loads to what a left-out key gives.
+    default: the default as TOML; it loads to the value that an omitted key has.
     kind: how the value is read; for a time, `kind.unit` is the unit of a number without one.
-    about: one sentence (Markdown).
+    about: one or two complete sentences, and one for each special value (Markdown).
     parameters: postscreen's names, today's first, then the old ones; empty when postscreen has none.
     parents: what these default to in main.cf, nearest first.
+    restart: whether a reload keeps the old value.
     """
 
     key: str
@@ -36,6 +50,7 @@ class Key(Struct, frozen=True):
     about: str
     parameters: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
+    restart: Restart = Restart.NOT_NEEDED
 
     @property
     def table(self) -> str:
@@ -48,21 +63,24 @@ class Key(Struct, frozen=True):
 
 
 TABLES = {
-    "": "The server's name and user.",
-    "listen": "Where clients come in.",
-    "handoff": "Where clients go that passed.",
-    "access": "Permanent allow and deny list, by client address only.",
-    "allowlist": "The networks of big senders, from their SPF records, in a file for `access.list` "
+    "": "Name, mode and user of the server.",
+    "listen": "Where clients connect.",
+    "handoff": "Where clients go after they have passed the tests.",
+    "access": "Permanent allow and deny rules, by client address only.",
+    "allowlist": "Networks of large senders, which fastscreen takes from their SPF records and writes to a file for "
+    "`access.list` ([allowlist.md](allowlist.md)).",
+    "denylist": "Networks of domains whose mail is unwanted, also taken from SPF records "
     "([allowlist.md](allowlist.md)).",
-    "denylist": "The same for domains whose networks are to be turned away.",
-    "greet": "The pregreet test: a client that talks before it was greeted.",
-    "dnsbl": "DNS block and allow lists.",
-    "deep": "The tests after the greeting. Without `handoff.continue_to` they cost a good new client one 450.",
-    "engine": "The dummy SMTP engine that talks to clients under deep tests and to those that failed.",
-    "tls": "STARTTLS in the dummy engine ([tls.md](tls.md)). Clients that are handed on talk TLS with the MTA.",
-    "cache": "What is remembered of clients that passed.",
-    "limits": "How much at a time.",
-    "control": "The socket where `fastscreen tui`, `status` and others ask ([control.md](control.md)).",
+    "greet": "The pregreet test, which finds clients that talk before the server has greeted them.",
+    "dnsbl": "DNS block lists and allow lists.",
+    "deep": "Tests after the greeting. Without `handoff.continue_to`, a new client that passes them gets a 450 reply "
+    "and has to connect again.",
+    "engine": "The dummy SMTP engine, which talks to clients during deep tests and after they have failed a test.",
+    "tls": "STARTTLS in the dummy SMTP engine ([tls.md](tls.md)). Clients that are handed off use TLS with the MTA.",
+    "cache": "The record of clients that have passed.",
+    "limits": "Limits on connections and sessions.",
+    "control": "The control socket, which `fastscreen tui`, `status` and other commands connect to "
+    "([control.md](control.md)).",
     "metrics": "Counters for Prometheus ([metrics.md](metrics.md)).",
     "log": "The log.",
 }
@@ -72,180 +90,192 @@ KEYS = (
         "mode",
         '"screen"',
         kinds.Choice("screen", "shadow"),
-        "`shadow`: everything is measured and logged as always, but nobody is turned away; a `SHADOW` line tells who "
-        "would have been ([shadow.md](shadow.md)).",
+        "With `screen`, clients that fail a test are treated as configured. With `shadow`, clients are tested and "
+        "logged as usual, but none is rejected for a failed test; a `SHADOW` line in the log shows the reply that was "
+        "withheld ([shadow.md](shadow.md)).",
     ),
     Key(
         "hostname",
         '""',
         kinds.Hostname(),
-        "Name of this server in replies; empty: the machine's full name.",
+        "Name of this server in SMTP replies. If the value is empty, the full host name of the machine is used.",
         ("myhostname",),
     ),
     Key(
         "banner",
         '"$hostname ESMTP Postfix"',
         kinds.Banner("$hostname"),
-        "Text of the dummy engine's `220`.",
+        "Text of the `220` greeting that the dummy SMTP engine sends.",
         ("smtpd_banner",),
     ),
     Key(
         "user",
         '""',
         kinds.Ident(empty=True),
-        "User to become once the sockets are bound, when started as root; empty: `postfix` when `handoff.to` is "
-        "`pass:` and such a user exists, else no change.",
+        "User that fastscreen changes to after it has opened its sockets, if it was started as root. If the value is "
+        "empty, this is `postfix` where `handoff.to` is `pass:` and such a user exists; otherwise the user stays the "
+        "same.",
         ("mail_owner",),
+        restart=Restart.STOP_AND_START,
     ),
     Key(
         "listen.addresses",
         '["0.0.0.0:25", "[::]:25"]',
         kinds.ListOf(kinds.Address(), most=100, distinct=True),
-        "Addresses and ports to listen on; port 0: any free one. Empty only with `listen.proxy`.",
+        "Addresses and ports that fastscreen listens on. Port `0` selects any free port. The list may be empty only "
+        "if `listen.proxy` has an address.",
     ),
     Key(
         "listen.proxy",
         "[]",
         kinds.ListOf(kinds.ProxyPort(), most=100),
-        "Ports of load balancers: whoever connects there sends a PROXY header first, v1 or v2, which names the client. "
-        "Written as a table `[[listen.proxy]]` for each ([proxy.md](proxy.md)).",
+        "Ports for load balancers, which send the client's address in a PROXY protocol header (version 1 or 2) before "
+        "any other data. Each entry is a separate `[[listen.proxy]]` table ([proxy.md](proxy.md)).",
         ("postscreen_upstream_proxy_protocol", "postscreen_upstream_proxy_timeout"),
     ),
     Key(
         "listen.workers",
         "1",
         kinds.Workers(),
-        "Screening processes; `auto`: one for each core. A client's address (IPv6: its /64, or as much as the prefixes "
-        "of `cache` and `limits` say) always falls to the same one, so that all that is kept of a client stays exact. "
-        "`limits.pre_queue` and `limits.post_queue` are divided among them.",
+        "Number of screening processes, among which `limits.pre_queue` and `limits.post_queue` are divided. All "
+        "connections from one address (IPv6: from one /64, or from a shorter prefix set in `cache` or `limits`) go to "
+        "the same process, so the limits for each client stay exact. `auto` starts one process for each CPU core.",
+        restart=Restart.STOP_AND_START,
     ),
     Key(
         "handoff.to",
         '"pass:/var/spool/postfix/private/smtpd"',
         kinds.HandoffTo(),
-        "`pass:` and Postfix's socket of the service `smtpd pass`; `proxy:` and an MTA's port that reads the PROXY "
-        "protocol ([continue.md](continue.md)), or several; or `sink:`, the embedded server that accepts and discards.",
+        "Destination of clients that passed the tests. `pass:` takes the path of the socket of Postfix's `smtpd pass` "
+        "service. `proxy:` takes a port of an MTA that reads the PROXY protocol, or several of them "
+        "([continue.md](continue.md)). `sink:` is the built-in server, which accepts and discards all mail.",
         ("smtpd_service_name",),
     ),
     Key(
         "handoff.continue_to",
         '""',
-        kinds.ProxyTo(),
-        "An MTA's port that reads the PROXY protocol, or several: a client that ends the deep tests well goes on with "
-        "it in the same session ([continue.md](continue.md)); empty: it gets a 450 and must come again.",
+        kinds.ProxyTo(optional=True),
+        "Port of an MTA that reads the PROXY protocol, or several of them; a client that passes the deep tests "
+        "continues there in the same session ([continue.md](continue.md)). If the value is empty, such a client gets "
+        "a 450 reply and has to connect again.",
     ),
     Key(
         "handoff.proxy_version",
         "2",
         kinds.Number(1, 2),
-        "Version of the PROXY header that is sent.",
+        "Version of the PROXY protocol header that fastscreen sends to MTAs.",
     ),
     Key(
         "handoff.relay_idle_limit",
         '"11m"',
         kinds.Time(),
-        "A relayed session ends when nothing moved for so long. A client waits up to 10 minutes for the answer to its "
-        "message (RFC 5321 4.5.3.2.6).",
+        "A relayed session ends after this time without data in either direction. The default leaves room for clients "
+        "that wait 10 minutes for the reply to their message (RFC 5321, section 4.5.3.2.6).",
     ),
     Key(
         "handoff.relay_time_limit",
         '"6h"',
         kinds.Time("h"),
-        "And when it has lasted so long.",
+        "Maximum duration of a relayed session.",
     ),
     Key(
         "handoff.continue_time_limit",
         '"120s"',
         kinds.Time(),
-        "How long MTAs may take, all in all, until one has answered the RCPT of a session that is to go on; then 450. "
-        "A client waits 5 minutes (RFC 5321 4.5.3.2.3).",
+        "Time limit for the MTAs in `handoff.continue_to`, all together, to answer the RCPT command of a session that "
+        "continues there; after that, the client gets a 450 reply. Clients wait 5 minutes for this reply (RFC 5321, "
+        "section 4.5.3.2.3).",
     ),
     Key(
         "access.list",
         '["permit_mynetworks"]',
         kinds.ListOf(kinds.AccessItem()),
-        "First decision wins; a table's result is such a list itself, without tables. A client that is permitted is "
-        "handed on at once.",
+        "Permanent allow and deny rules for client addresses; the first rule that decides wins, and a permitted "
+        "client is handed off without tests. The result of a table lookup may itself be a list of rules, but without "
+        "tables.",
         ("postscreen_access_list",),
     ),
     Key(
         "access.mynetworks",
         "[]",
         kinds.ListOf(kinds.Network()),
-        "What `permit_mynetworks` permits. Postfix's default is the machine's own addresses; here nobody is trusted "
-        "unasked. An entry of a `/FILE` that is not a network is skipped with a warning.",
+        "Networks that `permit_mynetworks` permits; unlike Postfix, fastscreen trusts no network by default. An entry "
+        "in a `/FILE` that is not a network is skipped with a warning.",
         ("mynetworks",),
     ),
     Key(
         "access.allowlist_interfaces",
         '["0.0.0.0/0", "::/0"]',
         kinds.ListOf(kinds.Network(), least=1),
-        "The server's addresses where a client may pass (MX policy). A client that is not known yet and comes in at "
-        "another one, such as that of a backup MX, is tested, refused with 450, and has passed nothing.",
+        "Addresses of this server where a new client can pass the tests (MX policy). A new client that connects to "
+        "another address, such as that of a backup MX, is tested, rejected with a 450 reply, and gets no pass.",
         ("postscreen_allowlist_interfaces", "postscreen_whitelist_interfaces"),
     ),
     Key(
         "access.denylist_action",
         '"ignore"',
         _TEST,
-        "What a client gets that the list rejects.",
+        "Action for clients that `access.list` rejects.",
         ("postscreen_denylist_action", "postscreen_blacklist_action"),
     ),
     Key(
         "allowlist.groups",
         "[]",
         kinds.ListOf(list_kinds.Group(), distinct=True),
-        "Groups of providers, all of each; `fastscreen allowlist list` shows who is in which.",
+        "Groups of providers whose networks are allowed. `fastscreen allowlist list` shows the members of each group.",
     ),
     Key(
         "allowlist.providers",
         "[]",
         kinds.ListOf(list_kinds.Provider(), distinct=True),
-        "Single providers, by name.",
+        "Individual providers whose networks are allowed.",
     ),
     Key(
         "allowlist.domains",
         "[]",
         kinds.ListOf(list_kinds.Domain(), most=500, distinct=True),
-        "Other domains.",
+        "Other domains whose networks are allowed.",
     ),
     Key(
         "allowlist.exclude",
         "[]",
         kinds.ListOf(list_kinds.Provider(domains=True), distinct=True),
-        "Providers and domains that are left out, whatever names them.",
+        "Providers and domains that are excluded, even if another key of this table selects them.",
     ),
     Key(
         "allowlist.path",
         '"/var/lib/fastscreen/allowlist.cidr"',
         kinds.FilePath(),
-        "The file, in a folder that fastscreen's user may write to; empty: none. `access.list` has to name it as "
-        "`cidr:` and this path.",
+        "File that the networks are written to, in a directory that belongs to fastscreen's user. It takes effect "
+        "only if `access.list` names it as `cidr:` followed by this path. An empty value disables the file.",
     ),
     Key(
         "allowlist.interval",
         '"1d"',
         kinds.Time("h", 0),
-        "Time between two refreshes of the running daemon, here and of `denylist`, up to a tenth longer at random; 0: "
-        "none, `fastscreen allowlist refresh` does it.",
+        "Interval between refreshes of this file and that of `denylist` by the running daemon, plus up to 10 % random "
+        "jitter. `0` disables these refreshes; `fastscreen allowlist refresh` is then the only way to update the "
+        "files.",
     ),
     Key(
         "denylist.domains",
         "[]",
         kinds.ListOf(list_kinds.Domain(), most=500, distinct=True),
-        "Domains.",
+        "Domains whose networks are denied.",
     ),
     Key(
         "denylist.path",
         '"/var/lib/fastscreen/denylist.cidr"',
         kinds.FilePath(),
-        "The file, as `allowlist.path`.",
+        "File that the networks are written to, in a directory that belongs to fastscreen's user. It takes effect "
+        "only if `access.list` names it as `cidr:` followed by this path. An empty value disables the file.",
     ),
     Key(
         "greet.banner",
         '"$banner"',
         kinds.Banner("$hostname and $banner", empty=True),
-        "Text of the teaser, `220-`; empty: no pregreet test.",
+        "Text of the teaser, a first `220-` line after which a correct client waits for the rest of the greeting. An "
+        "empty value disables the pregreet test.",
         ("postscreen_greet_banner",),
         ("smtpd_banner",),
     ),
@@ -253,167 +283,180 @@ KEYS = (
         "greet.wait",
         '"6s"',
         kinds.Time(),
-        "How long a client must be silent, and how long DNS lists may take.",
+        "Time that a new client must stay silent before fastscreen completes the greeting. This is also the time "
+        "limit for DNS lists to answer.",
         ("postscreen_greet_wait",),
     ),
     Key(
         "greet.stress_wait",
         '"2s"',
         kinds.Time(),
-        "The same under stress (when nine tenths of `limits.pre_queue` are used).",
+        "Time that a new client must stay silent under stress, in place of `greet.wait`. Stress begins when nine "
+        "tenths of `limits.pre_queue` are in use.",
         ("postscreen_greet_wait",),
     ),
     Key(
         "greet.action",
         '"ignore"',
         _TEST,
-        "What a client gets that talks too soon.",
+        "Action for clients that fail the pregreet test because they send data too early.",
         ("postscreen_greet_action",),
     ),
     Key(
         "greet.ttl",
         '"1d"',
         kinds.Time("d"),
-        "How long a pass is valid.",
+        "How long a pass of the pregreet test stays valid.",
         ("postscreen_greet_ttl",),
     ),
     Key(
         "dnsbl.sites",
         "[]",
-        kinds.ListOf(kinds.SitePattern(), empty="[] is no DNSBL test"),
-        "Lists to ask: `domain[=filter][*weight]`; a negative weight is for allow lists.",
+        kinds.ListOf(kinds.SitePattern()),
+        "DNS lists to query, each written as `domain[=filter][*weight]`. Use a negative weight for an allow list. An "
+        "empty list disables the DNSBL test.",
         ("postscreen_dnsbl_sites",),
     ),
     Key(
         "dnsbl.threshold",
         "1",
         kinds.Number(1),
-        "A client with this score or more fails.",
+        "Clients with this DNSBL score or a higher one fail the test.",
         ("postscreen_dnsbl_threshold",),
     ),
     Key(
         "dnsbl.allowlist_threshold",
         "0",
         kinds.Number(-kinds.MAX_INT),
-        "When negative: a client with this score or less skips all other tests.",
+        "If this is negative, clients with this DNSBL score or a lower one skip all other tests. `0` or a higher "
+        "value disables this.",
         ("postscreen_dnsbl_allowlist_threshold", "postscreen_dnsbl_whitelist_threshold"),
     ),
     Key(
         "dnsbl.action",
         '"ignore"',
         _TEST,
-        "What a client gets that fails.",
+        "Action for clients that fail the DNSBL test.",
         ("postscreen_dnsbl_action",),
     ),
     Key(
         "dnsbl.reply_map",
         '""',
         kinds.TableName(optional=True),
-        "Table from a list's domain to the name shown in replies, to keep query keys secret.",
+        "Table that maps the domain of a DNS list to the name shown in SMTP replies, to keep query keys secret. If "
+        "the value is empty, replies show the domain itself.",
         ("postscreen_dnsbl_reply_map",),
     ),
     Key(
         "dnsbl.timeout",
         '"10s"',
         kinds.Time(),
-        "How long one answer may take.",
+        "Time limit for a single DNSBL lookup.",
         ("postscreen_dnsbl_timeout",),
     ),
     Key(
         "dnsbl.min_ttl",
         '"60s"',
         kinds.Time(),
-        "A pass is valid at least this long, whatever the DNS says.",
+        "Lower limit for how long a DNSBL pass stays valid, whatever the TTL of the DNS answers is.",
         ("postscreen_dnsbl_min_ttl",),
     ),
     Key(
         "dnsbl.max_ttl",
         '"1h"',
         kinds.Time("h"),
-        "And at most this long.",
+        "Upper limit for how long a DNSBL pass stays valid, whatever the TTL of the DNS answers is.",
         ("postscreen_dnsbl_max_ttl", "postscreen_dnsbl_ttl"),
     ),
     Key(
         "dnsbl.resolvers",
         "[]",
-        kinds.ListOf(kinds.Address(53), empty="[] is those of /etc/resolv.conf"),
-        "DNS resolvers to ask, in order; empty: those of `/etc/resolv.conf`, which is looked at every 10 s.",
+        kinds.ListOf(kinds.Address(53)),
+        "DNS resolvers to query, in order of preference. An empty list selects those in `/etc/resolv.conf`, which is "
+        "read again every 10 seconds.",
     ),
     Key(
         "dnsbl.probe_interval",
         '"5m"',
         kinds.Time("s", 0),
-        "Interval between probes of each list's test entries. A list that is not healthy is not asked, and ignored, "
-        "until it is; clients that a suspect list has are deferred ([lists.md](lists.md)). `0` disables probing.",
+        "Interval between probes of the test entries of each DNS list. A list that fails them is neither queried nor "
+        "counted until it is healthy again, and clients that only a suspect list would reject are deferred "
+        "([lists.md](lists.md)). `0` disables probing.",
     ),
     Key(
         "deep.pipelining",
         '"off"',
         _DEEP,
-        "A client that sends a command before it has the answer to the one before.",
+        "Action for clients that send a command before they have received the reply to the previous one. `off` "
+        "disables the test.",
         ("postscreen_pipelining_enable", "postscreen_pipelining_action"),
     ),
     Key(
         "deep.pipelining_after_fail",
         '"enforce"',
         _TEST,
-        "Action of this test when it is off, on a client that failed another test.",
+        "Action for clients that fail the pipelining test after they have failed another test. It applies only while "
+        "`deep.pipelining` is `off`.",
         ("postscreen_pipelining_action",),
     ),
     Key(
         "deep.pipelining_ttl",
         '"30d"',
         kinds.Time("d"),
-        "How long a pass is valid.",
+        "How long a pass of the pipelining test stays valid.",
         ("postscreen_pipelining_ttl",),
     ),
     Key(
         "deep.non_smtp_command",
         '"off"',
         _DEEP,
-        "A client that sends what is not SMTP: HTTP, message headers, forbidden commands.",
+        "Action for clients that send something other than SMTP, such as HTTP requests, message headers, or the words "
+        "in `engine.forbidden_commands`. `off` disables the test.",
         ("postscreen_non_smtp_command_enable", "postscreen_non_smtp_command_action"),
     ),
     Key(
         "deep.non_smtp_command_after_fail",
         '"drop"',
         _TEST,
-        "Action of this test when it is off, on a client that failed another test.",
+        "Action for clients that fail the non-SMTP command test after they have failed another test. It applies only "
+        "while `deep.non_smtp_command` is `off`.",
         ("postscreen_non_smtp_command_action",),
     ),
     Key(
         "deep.non_smtp_command_ttl",
         '"30d"',
         kinds.Time("d"),
-        "How long a pass is valid.",
+        "How long a pass of the non-SMTP command test stays valid.",
         ("postscreen_non_smtp_command_ttl",),
     ),
     Key(
         "deep.bare_newline",
         '"off"',
         _DEEP,
-        "A client that ends a line with LF alone.",
+        "Action for clients that end a line with LF alone instead of CR LF. `off` disables the test.",
         ("postscreen_bare_newline_enable", "postscreen_bare_newline_action"),
     ),
     Key(
         "deep.bare_newline_after_fail",
         '"ignore"',
         _TEST,
-        "Action of this test when it is off, on a client that failed another test.",
+        "Action for clients that fail the bare newline test after they have failed another test. It applies only "
+        "while `deep.bare_newline` is `off`.",
         ("postscreen_bare_newline_action",),
     ),
     Key(
         "deep.bare_newline_ttl",
         '"30d"',
         kinds.Time("d"),
-        "How long a pass is valid.",
+        "How long a pass of the bare newline test stays valid.",
         ("postscreen_bare_newline_ttl",),
     ),
     Key(
         "engine.forbidden_commands",
         '["CONNECT", "GET", "POST", "regexp:{{/^[^A-Z]/ Bogus}}"]',
         kinds.ListOf(kinds.Word()),
-        "Words that are no SMTP command: of those that the engine does not know, these fail the non-SMTP test.",
+        "Words that fail the non-SMTP command test when a client sends them as a command. A command that the dummy "
+        "SMTP engine knows never fails the test.",
         ("postscreen_forbidden_commands",),
         ("smtpd_forbidden_commands",),
     ),
@@ -421,42 +464,43 @@ KEYS = (
         "engine.command_count_limit",
         "20",
         kinds.Number(1),
-        "Commands in a session.",
+        "Maximum number of commands in one session with the dummy SMTP engine.",
         ("postscreen_command_count_limit",),
     ),
     Key(
         "engine.command_time_limit",
         '"300s"',
         kinds.Time(),
-        "Time for one command line.",
+        "Time limit for a client to send one command line.",
         ("postscreen_command_time_limit",),
     ),
     Key(
         "engine.stress_command_time_limit",
         '"10s"',
         kinds.Time(),
-        "The same under stress.",
+        "Time limit for a client to send one command line under stress, in place of `engine.command_time_limit`. "
+        "Stress begins when nine tenths of `limits.pre_queue` are in use.",
         ("postscreen_command_time_limit",),
     ),
     Key(
         "engine.line_length_limit",
         "2048",
         kinds.Number(512, 16384),
-        "Octets in a command line.",
+        "Maximum length of a command line, in bytes.",
         ("line_length_limit",),
     ),
     Key(
         "engine.command_filter",
         '""',
         kinds.TableName(optional=True),
-        "Table that rewrites command lines.",
+        "Table that rewrites command lines before they are interpreted. An empty value disables rewriting.",
         ("postscreen_command_filter",),
     ),
     Key(
         "engine.helo_required",
         "false",
         kinds.Flag(),
-        "Whether MAIL and ETRN need a HELO or EHLO before.",
+        "Whether clients must send HELO or EHLO before MAIL or ETRN.",
         ("postscreen_helo_required",),
         ("smtpd_helo_required",),
     ),
@@ -464,7 +508,7 @@ KEYS = (
         "engine.disable_vrfy_command",
         "false",
         kinds.Flag(),
-        "Answer VRFY with 502.",
+        "Whether VRFY is rejected with a 502 reply.",
         ("postscreen_disable_vrfy_command",),
         ("disable_vrfy_command",),
     ),
@@ -472,14 +516,16 @@ KEYS = (
         "engine.announce_vrfy",
         "true",
         kinds.Flag(),
-        "Whether EHLO shows VRFY; left out: unless `disable_vrfy_command`.",
+        "Whether the reply to EHLO announces VRFY. If the key is omitted, VRFY is announced unless "
+        "`engine.disable_vrfy_command` is true.",
         ("disable_vrfy_command",),
     ),
     Key(
         "engine.discard_ehlo_keywords",
         "[]",
         kinds.ListOf(kinds.Text()),
-        "EHLO keywords not to announce; `silent-discard`: without a log line.",
+        "Keywords that are omitted from the reply to EHLO. The special keyword `silent-discard` suppresses the log "
+        "line about that.",
         ("postscreen_discard_ehlo_keywords",),
         ("smtpd_discard_ehlo_keywords",),
     ),
@@ -487,7 +533,8 @@ KEYS = (
         "engine.discard_ehlo_keyword_address_maps",
         "[]",
         kinds.ListOf(kinds.TableName()),
-        "Tables from the client's address to such keywords, in place of `discard_ehlo_keywords`.",
+        "Tables that map a client address to keywords that are omitted from the reply to EHLO. A match replaces "
+        "`engine.discard_ehlo_keywords` for that client.",
         ("postscreen_discard_ehlo_keyword_address_maps",),
         ("smtpd_discard_ehlo_keyword_address_maps",),
     ),
@@ -495,29 +542,32 @@ KEYS = (
         "engine.message_size_limit",
         "10240000",
         kinds.Number(0, 2**63 - 1),
-        "Octets in the EHLO SIZE line; 0: SIZE alone.",
+        "Maximum message size, in bytes, that the reply to EHLO announces. `0` announces the SIZE keyword without a "
+        "limit.",
         ("message_size_limit",),
     ),
     Key(
         "engine.smtputf8",
         "true",
         kinds.Flag(),
-        "Announce SMTPUTF8, and treat command words that are not UTF-8 as non-SMTP.",
+        "Whether the reply to EHLO announces SMTPUTF8 and command names that are not valid UTF-8 fail the non-SMTP "
+        "command test.",
         ("smtputf8_enable",),
     ),
     Key(
         "engine.soft_bounce",
         "false",
         kinds.Flag(),
-        "Turn every 5xx into 4xx.",
+        "Whether every 5xx reply is changed to a 4xx reply.",
         ("soft_bounce",),
     ),
     Key(
         "engine.reject_footer",
         '""',
         kinds.Text(),
-        r"Text added to 4xx and 5xx replies; `\n` begins a line, `\c` at the start continues the reply's own, "
-        "`$client_address`, `$client_port`, `$localtime`, `$server_name` are replaced.",
+        r"Text that is appended to 4xx and 5xx replies. `\n` starts a new line, and `\c` at the beginning continues "
+        "the last line of the reply; `$client_address`, `$client_port`, `$localtime` and `$server_name` are replaced "
+        "with their kinds.",
         ("postscreen_reject_footer",),
         ("smtpd_reject_footer",),
     ),
@@ -525,7 +575,7 @@ KEYS = (
         "engine.reject_footer_maps",
         "[]",
         kinds.ListOf(kinds.TableName()),
-        "Tables from the reply's text to a footer, in place of `reject_footer` when one matches.",
+        "Tables that map the text of a reply to a footer. A match replaces `engine.reject_footer` for that reply.",
         ("postscreen_reject_footer_maps",),
         ("smtpd_reject_footer_maps",),
     ),
@@ -533,7 +583,7 @@ KEYS = (
         "engine.expansion_filter",
         _FILTER,
         kinds.Octets(),
-        "Characters allowed in what a footer's `$name` becomes; others become `_`.",
+        "Characters that are allowed in the values that replace `$name` in a footer. All other characters become `_`.",
         ("postscreen_expansion_filter",),
         ("smtpd_expansion_filter",),
     ),
@@ -541,7 +591,8 @@ KEYS = (
         "tls.level",
         '"none"',
         kinds.Choice("none", "may", "encrypt"),
-        "Whether clients under test are offered STARTTLS; `encrypt`: whether they must use it.",
+        "Whether clients under test can use STARTTLS: `none` does not offer it, `may` offers it, and `encrypt` "
+        "requires it.",
         ("postscreen_tls_security_level",),
         ("smtpd_tls_security_level",),
     ),
@@ -549,8 +600,9 @@ KEYS = (
         "tls.certificates",
         "[]",
         kinds.ListOf(tls_kinds.PemFile(), most=20),
-        "PEM files with private keys and certificate chains, in the order in which Postfix wants them: a key, then its "
-        "chain. Read as root at the start; at SIGHUP as the user, or by a process that may still read root's files.",
+        "PEM files with private keys and their certificate chains, each key before its chain. They are read as root "
+        "at startup; a reload reads them as fastscreen's user, or with the help of a process that may still read "
+        "root's files.",
         ("postscreen_tls_chain_files", "tlsproxy_tls_chain_files"),
         ("smtpd_tls_chain_files",),
     ),
@@ -558,34 +610,35 @@ KEYS = (
         "tls.protocols",
         '">=TLSv1.2"',
         tls_kinds.Protocols(),
-        "TLS versions that are spoken. The system's OpenSSL may allow less.",
+        "TLS versions that are accepted. The system's OpenSSL configuration may restrict them further.",
         ("postscreen_tls_protocols", "tlsproxy_tls_protocols"),
         ("smtpd_tls_protocols",),
     ),
     Key(
         "tls.ciphers",
         '"DEFAULT"',
-        kinds.Text("a cipher list as OpenSSL has it (`man openssl-ciphers`)", 1000),
-        "Ciphers of TLS 1.2 and older; those of TLS 1.3 are OpenSSL's.",
+        kinds.Text("a cipher list in OpenSSL's format (see `man openssl-ciphers`)", 1000),
+        "Ciphers for TLS 1.2 and older versions. The ciphers for TLS 1.3 are always those of OpenSSL.",
         ("tls_medium_cipherlist",),
     ),
     Key(
         "tls.sessions",
         "1000",
         kinds.Number(1, 100000),
-        "Sessions in TLS at a time, relayed ones included; further ones are told `454`. Divided among the workers.",
+        "Maximum number of simultaneous TLS sessions, including relayed ones, divided among the workers. Further "
+        "clients get a `454` reply to STARTTLS.",
     ),
     Key(
         "tls.handshakes",
         "100",
         kinds.Number(1, 10000),
-        "Handshakes at a time in one process; further clients wait for their turn.",
+        "Maximum number of simultaneous TLS handshakes in one TLS process. Further clients wait.",
     ),
     Key(
         "tls.handshake_time",
         '"30s"',
         kinds.Time(),
-        "Time for a handshake, waiting for its turn included.",
+        "Time limit for a TLS handshake, including the time that the client waits for it to begin.",
         ("postscreen_starttls_timeout",),
         ("smtpd_starttls_timeout",),
     ),
@@ -593,13 +646,15 @@ KEYS = (
         "tls.processes",
         "1",
         kinds.Number(1, 64),
-        "TLS processes. They run at a lower priority than the screening itself.",
+        "Number of TLS processes. They run at a lower priority than the screening processes.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "tls.log_level",
         "0",
         kinds.Number(0, 1),
-        "1: a line with protocol and cipher of each handshake, or why it failed.",
+        "With `1`, the log shows the protocol and cipher of each TLS handshake, or the reason for its failure. `0` "
+        "disables these lines.",
         ("postscreen_tls_loglevel", "tlsproxy_tls_loglevel"),
         ("smtpd_tls_loglevel",),
     ),
@@ -607,57 +662,63 @@ KEYS = (
         "cache.path",
         '"/var/lib/fastscreen/cache"',
         kinds.FilePath(),
-        "File of the cache; its folder is made when it is missing; empty: no cache, everyone is new each time.",
+        "File of the cache; its directory is created if it does not exist. An empty value disables the cache, so that "
+        "clients are tested each time they connect.",
         ("postscreen_cache_map",),
+        restart=Restart.NEEDED,
     ),
     Key(
         "cache.cleanup_interval",
         '"12h"',
         kinds.Time("h", 0),
-        "Time between two searches for expired entries; 0: never.",
+        "Interval between removals of expired entries. `0` disables them.",
         ("postscreen_cache_cleanup_interval",),
     ),
     Key(
         "cache.retention",
         '"7d"',
         kinds.Time("d"),
-        "How long an expired entry is kept, so that its client is not new again.",
+        "How long an expired entry stays in the cache. When the client returns in this time, the log does not show it "
+        "as a new client.",
         ("postscreen_cache_retention_time",),
     ),
     Key(
         "cache.max_size",
         '"1G"',
         kinds.Size("1M", "1024G"),
-        "Upper limit for the size of the cache's file, in bytes or with a unit `K`, `M` or `G` (1024³ bytes). When the "
-        "file is nearly full, expired entries are dropped first, then those that expire first; 1 GiB holds about 7 "
-        "million clients. The file never shrinks: the space of dropped entries is used again.",
+        "Upper limit for the size of the cache file, in bytes or with the unit `K`, `M` or `G` (powers of 1024); 1 "
+        "GiB holds about 7 million clients. When the file is nearly full, expired entries are dropped first, then "
+        "those that expire first. The file never shrinks, but the space of dropped entries is reused.",
     ),
     Key(
         "cache.keep_free",
         "5",
         kinds.Number(0, 90),
-        "Percentage of the file system that the cache leaves free, for example for the mail queue. With less free, "
-        "the file does not grow: entries are dropped as with `max_size`. `0` disables this limit.",
+        "Percentage of the file system that the cache leaves free, for example for the mail queue. When less space is "
+        "free, the file does not grow; entries are dropped as with `cache.max_size`. `0` disables this limit.",
     ),
     Key(
         "cache.prefix_ipv4",
         "32",
         kinds.Number(8, 32),
-        "Bits of a client's IPv4 address that the cache goes by: with 24, all of a /24 share what one of them passed, "
-        "so that a sender's pool is not tested address by address. A change takes effect at the next start.",
+        "Number of leading bits of an IPv4 address that identify a client in the cache. With `24`, all addresses of a "
+        "/24 network share one entry, so that a sender with many addresses is not tested for each of them.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "cache.prefix_ipv6",
         "64",
         kinds.Number(16, 128),
-        "The same for IPv6. A host may use any address of its /64, so all of them are one client by default. With "
-        "`128` each address is tested by itself, as postscreen does.",
+        "Number of leading bits of an IPv6 address that identify a client in the cache. The default treats a /64 "
+        "network as one client, because a host can use any address in it. `128` identifies each address separately, "
+        "as postscreen does.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "limits.client_connection_count",
         "50",
         kinds.Number(0),
-        "Sessions of one client address at a time; 0: any number.",
+        "Maximum number of simultaneous connections from one client. `0` disables the limit.",
         ("postscreen_client_connection_count_limit",),
         ("smtpd_client_connection_count_limit",),
     ),
@@ -665,37 +726,40 @@ KEYS = (
         "limits.client_connection_prefix_ipv4",
         "32",
         kinds.Number(8, 32),
-        "Bits of an IPv4 address that make one client for `client_connection_count`. A change takes effect at the next "
-        "start.",
+        "Number of leading bits of an IPv4 address that identify a client for `limits.client_connection_count` and "
+        "`limits.client_connection_rate`.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "limits.client_connection_prefix_ipv6",
         "64",
         kinds.Number(16, 128),
-        "The same for IPv6. With `128` each address is counted by itself, as postscreen does; a host that changes its "
-        "address within its /64 then evades the limit.",
+        "Number of leading bits of an IPv6 address that identify a client for `limits.client_connection_count` and "
+        "`limits.client_connection_rate`. `128` identifies each address separately, as postscreen does; a host can "
+        "then evade the limits by changing its address within a /64.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "limits.client_connection_rate",
         "0",
         kinds.Number(0, 1000000),
-        "Connections per minute that one client may make; further ones get a 421. A client is an address, or a network "
-        "by `client_connection_prefix_ipv4` and `_ipv6`. Clients that the access list permits, and clients that the "
-        "cache knows, are neither counted nor limited. `0` disables the limit.",
+        "Maximum number of connections per minute from one client; further ones get a 421 reply. Clients that "
+        "`access.list` permits or that the cache knows are neither counted nor limited. `0` disables the limit.",
     ),
     Key(
         "limits.client_network_rate",
         "0",
         kinds.Number(0, 1000000),
-        "Connections per minute that all clients of one network may make together: an IPv4 /24, an IPv6 /48. The "
-        "exceptions are those of `client_connection_rate`. `0` disables the limit. With several workers, switching it "
-        "on or off takes effect after a restart.",
+        "Maximum number of connections per minute from all clients of one network (IPv4 /24 or IPv6 /48) together; "
+        "further ones get a 421 reply. Clients that `access.list` permits or that the cache knows are neither counted "
+        "nor limited. `0` disables the limit.",
+        restart=Restart.IF_SWITCHED,
     ),
     Key(
         "limits.pre_queue",
         "0",
         kinds.Number(10, also=0),
-        "Sessions under test at a time. `0` takes what the limit of open files leaves.",
+        "Maximum number of simultaneous sessions under test. `0` derives it from the limit on open files.",
         ("postscreen_pre_queue_limit",),
         ("default_process_limit",),
     ),
@@ -703,7 +767,7 @@ KEYS = (
         "limits.post_queue",
         "100",
         kinds.Number(5),
-        "Hand-offs in flight at a time.",
+        "Maximum number of simultaneous hand-offs to the MTA.",
         ("postscreen_post_queue_limit",),
         ("default_process_limit",),
     ),
@@ -711,79 +775,93 @@ KEYS = (
         "limits.relay",
         "0",
         kinds.Number(1, also=0),
-        "Relayed sessions at a time, those included for which an MTA is being asked; 0: from the limit of open files, "
-        "of which each takes two.",
+        "Maximum number of simultaneous relayed sessions, including those that wait for an MTA to answer. `0` derives "
+        "it from the limit on open files, of which each session needs two.",
     ),
     Key(
         "control.path",
         '"/run/fastscreen/control"',
         kinds.FilePath(),
-        "The control socket; its folder is made when it is missing; empty: none.",
+        "Path of the control socket; its directory is created if it does not exist. An empty value disables the "
+        "control socket.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "control.group",
         '""',
         kinds.Ident(empty=True),
-        "Group whose members may read at the control socket; root and the screening user may read and act.",
+        "Group whose members may read from the control socket; only root and fastscreen's user may also act. If the "
+        "value is empty, no group has access.",
+        restart=Restart.STOP_AND_START,
     ),
     Key(
         "control.names",
         "true",
         kinds.Flag(),
-        "Whether the names of clients are looked up (PTR, and back) while somebody looks at them.",
+        "Whether the host names of clients are looked up (PTR records, verified by their addresses) while somebody "
+        "views these clients.",
     ),
     Key(
         "metrics.listen",
         '""',
         kinds.ListenAt(),
-        "Where `/metrics` is served; empty: nowhere. A change takes effect at the next start.",
+        "Address and port, or path of a Unix socket, where `/metrics` is served. An empty value disables it.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "log.to",
         '"stderr"',
         kinds.LogTo(),
-        "Where the log goes. A file is opened again at SIGHUP and by `fastscreen reopen`.",
+        "Destination of the log. A log file is opened again on SIGHUP and by `fastscreen reopen`.",
         ("maillog_file",),
+        restart=Restart.NEEDED,
     ),
     Key(
         "log.ident",
         '"fastscreen"',
         kinds.Ident(),
-        "Name in front of each line; with `postfix/postscreen`, tools that read postscreen's log read this one.",
+        "Program name at the beginning of each log line. With `postfix/postscreen`, tools that read postscreen's log "
+        "can read this one too.",
         ("syslog_name",),
+        restart=Restart.NEEDED,
     ),
     Key(
         "log.stamps",
         '"traditional"',
         kinds.Choice("traditional", "rfc3339"),
-        "Form of the time stamps in a file or on standard error.",
+        "Format of the time stamps in a log file or on standard error.",
+        restart=Restart.NEEDED,
     ),
     Key(
         "log.format",
         '"text"',
         kinds.Choice("text", "json"),
-        "Form of the lines: postscreen's, or a JSON object each ([logs.md](logs.md)). A change takes effect at the "
-        "next start.",
+        "Format of the log lines: `text` is postscreen's own, and `json` writes one JSON object per line "
+        "([logs.md](logs.md)).",
+        restart=Restart.NEEDED,
     ),
     Key(
         "log.respectful",
         "true",
         kinds.Flag(),
-        "`ALLOWLISTED`, `DENYLISTED`; false: `WHITELISTED`, `BLACKLISTED`.",
+        "Whether log lines say `ALLOWLISTED` and `DENYLISTED`. If this is false, they say `WHITELISTED` and "
+        "`BLACKLISTED`.",
         ("respectful_logging",),
     ),
     Key(
         "log.delay_resolution",
         "2",
         kinds.Number(0, 6),
-        "Decimals of delays in `PREGREET` and `HANGUP` lines, at most.",
+        "Maximum number of decimal places of the delays in `PREGREET` and `HANGUP` lines.",
         ("delay_logging_resolution_limit",),
+        restart=Restart.NEEDED,
     ),
     Key(
         "log.address_format",
         '"external"',
         kinds.Choice("external", "internal"),
-        "Form of `from=` and `to=`: with quotes where mail needs them, or without.",
+        "Format of the mail addresses in `from=` and `to=`: `external` has quotes where mail requires them, and "
+        "`internal` has none.",
         ("info_log_address_format",),
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from fastscreen.config import providers
-from fastscreen.config.kinds import Text
+from fastscreen.config.kinds import Text, one_of
 from fastscreen.escaping import quoted
 
 _DOMAIN = re.compile(
@@ -16,24 +16,24 @@ _DOMAIN = re.compile(
 class Domain:
     """A domain whose SPF record is looked up."""
 
-    allowed = 'a domain, as "example.com"; one with other letters as "xn--..."'
+    expected = 'a domain, such as "example.com", in its ASCII form ("xn--...")'
 
     def parse(self, value: object) -> str:
-        text = Text(self.allowed).parse(value).lower().removesuffix(".")
+        text = Text(self.expected).parse(value).lower().removesuffix(".")
         if not _DOMAIN.fullmatch(text):
-            raise ValueError(f"bad domain {quoted(text)}; expected {self.allowed}")
+            raise ValueError(f"bad domain {quoted(text)}; expected {self.expected}")
         return text
 
 
 class Group:
     """A group of providers."""
 
-    allowed = ", ".join(f'"{group}"' for group in providers.groups())
+    expected = one_of(f'"{group}"' for group in providers.groups())
 
     def parse(self, value: object) -> str:
-        text = Text(self.allowed).parse(value).lower()
+        text = Text(self.expected).parse(value).lower()
         if text not in providers.groups():
-            raise ValueError(f"unknown group {quoted(text)}; expected {self.allowed}")
+            raise ValueError(f"unknown group {quoted(text)}; expected {self.expected}")
         return text
 
 
@@ -42,12 +42,12 @@ class Provider:
 
     def __init__(self, domains: bool = False) -> None:
         self.domains = domains
-        self.allowed = "a name that `fastscreen allowlist list` shows" + (", or a domain" if domains else "")
+        self.expected = "a name that `fastscreen allowlist list` shows" + (", or a domain" if domains else "")
 
     def parse(self, value: object) -> str:
-        text = Text(self.allowed).parse(value).lower()
+        text = Text(self.expected).parse(value).lower()
         if any(text == source.name for source in providers.known()):
             return text
         if self.domains and "." in text:
             return Domain().parse(text)
-        raise ValueError(f"unknown provider {quoted(text)}; expected {self.allowed}")
+        raise ValueError(f"unknown provider {quoted(text)}; expected {self.expected}")

@@ -14,11 +14,14 @@ import msgspec
 from fastscreen.config import suggest, syntax
 from fastscreen.config.errors import ConfigError
 from fastscreen.config.keys import KEYS, TABLES, Key
-from fastscreen.config.kinds import MAX_BANNER, Address, Hostname, SeveralErrors
+from fastscreen.config.kinds import MAX_BANNER, Address, Hostname, SeveralErrors, one_of
 from fastscreen.config.model import Config, Endpoint, ProxyPort
 from fastscreen.escaping import escape_text, quoted
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
+BUILT_IN = "built-in settings"
+"""The source of the configuration that `fastscreen run` has without a file."""
+
 _BUILT_IN = {
     "listen.addresses": ["127.0.0.1:2525"],
     "handoff.to": "sink:",
@@ -68,7 +71,7 @@ def default() -> Config:
         section = raw.setdefault(table, {})
         assert isinstance(section, dict)
         section[name] = value
-    return _build(raw, "built-in settings")
+    return _build(raw, BUILT_IN)
 
 
 def _build(
@@ -140,15 +143,15 @@ def _flatten(raw: dict[str, object], found: _Problems) -> dict[str, object]:
 
 
 def _add_unknown(found: _Problems, table: str, name: str, hint: str, names: list[str]) -> None:
-    """A name that is none of `names`. hint: what was probably meant, or what to write instead."""
+    """A name that is not one of `names`. hint: what was probably meant, or what to write instead."""
     shown = (f"{table}." if table else "") + (escape_text(name) or quoted(name))
-    allowed = f"; expected {', '.join(filter(None, names))}" if "expected" not in hint else ""
-    what = f"unknown name{', ' if hint else ''}{escape_text(hint, 1000)}{allowed}"
+    expected = f"; expected {one_of(filter(None, names))}" if "expected" not in hint else ""
+    what = f"unknown name{', ' if hint else ''}{escape_text(hint, 1000)}{expected}"
     found.add(shown, what, at=f"{table}.{name}" if table else name)
 
 
 def machine_name() -> str:
-    """The machine's full name where the resolver knows one, else its own name; "localhost" only if it has no other."""
+    """The full name of the machine if the resolver knows it, else its short name; "localhost" only as a last resort."""
     full = socket.getfqdn()
     return full if "." in full and not full.startswith("localhost") else socket.gethostname()
 
@@ -160,7 +163,7 @@ def _complete(parsed: dict[str, object], given: dict[str, object], found: _Probl
         try:
             parsed["hostname"] = Hostname().parse(name)
         except ValueError as error:
-            found.add("hostname", f"omitted, and the machine's name cannot be used: {error}")
+            found.add("hostname", f"missing, and the name of the machine cannot be used: {error}")
     if not found.refused & {"listen.addresses", "listen.proxy"}:
         _check_addresses(parsed, found)
     names = {"hostname": str(parsed["hostname"])}
@@ -171,9 +174,11 @@ def _complete(parsed: dict[str, object], given: dict[str, object], found: _Probl
             found.add(key, str(error))
             names[key] = ""
     if parsed["tls.level"] != "none" and not parsed["tls.certificates"] and "tls.certificates" not in found.refused:
-        found.add("tls.certificates", "none, but tls.level is on; expected at least one file")
+        found.add(
+            "tls.certificates", f"the list is empty, but tls.level is {parsed['tls.level']}; expected at least one file"
+        )
     if parsed["denylist.path"] and parsed["denylist.path"] == parsed["allowlist.path"]:
-        found.add("denylist.path", "the same as allowlist.path; expected a file of its own")
+        found.add("denylist.path", "this is also allowlist.path; expected another file")
     if "engine.announce_vrfy" not in given:
         parsed["engine.announce_vrfy"] = not parsed["engine.disable_vrfy_command"]
 
@@ -183,14 +188,14 @@ def _check_addresses(parsed: dict[str, object], found: _Problems) -> None:
     plain: tuple[Endpoint, ...] = msgspec.convert(parsed["listen.addresses"], tuple[Endpoint, ...])
     ports: tuple[ProxyPort, ...] = msgspec.convert(parsed["listen.proxy"], tuple[ProxyPort, ...])
     if not plain and not ports:
-        allowed = f"a list of: {Address().allowed}, or none where listen.proxy has one"
-        found.add("listen.addresses", f"an empty list; expected {allowed}")
+        what = "the list is empty, and so is listen.proxy"
+        found.add("listen.addresses", f"{what}; expected a list in which each item is {Address().expected}")
     everyone = [*plain, *(address for port in ports for address in port.addresses)]
     if len(everyone) > 100:
         found.add("listen", f"{len(everyone)} addresses; expected at most 100")
     for place, address in enumerate(everyone):
         if address in everyone[:place] and place >= len(plain):
-            found.add("listen.proxy", f"{address} is there twice; expected each address once")
+            found.add("listen.proxy", f"{address} occurs twice; expected each address once")
 
 
 def _expand(text: str, names: Mapping[str, str]) -> str:
@@ -201,8 +206,8 @@ def _expand(text: str, names: Mapping[str, str]) -> str:
         if found[3]:
             return "$"
         if name not in names:
-            allowed = ", ".join(f"${known}" for known in names)
-            raise ValueError(f"unknown name {quoted(found[0])}; expected {allowed}, $$ for a $")
+            known = one_of([*(f"${each}" for each in names), "$$ for a $ sign"])
+            raise ValueError(f"unknown name {quoted(found[0])}; expected {known}")
         return names[name]
 
     expanded = _NAME.sub(one, text)

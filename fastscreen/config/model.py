@@ -213,7 +213,7 @@ class Deep(Struct, frozen=True):
 
 
 class Engine(Struct, frozen=True):
-    """The dummy SMTP engine. Tables and templates stay text here; expansion_filter: the allowed octets."""
+    """The dummy SMTP engine. Tables and templates stay text here; expansion_filter: the bytes that are allowed."""
 
     forbidden_commands: tuple[str, ...]
     command_count_limit: int
@@ -320,7 +320,7 @@ class Log(Struct, frozen=True):
 class Config(Struct, frozen=True):
     """Everything. source: the file's name for messages. user: empty = the default of `process.privileges`.
 
-    mode: "screen", or "shadow": nobody is turned away.
+    mode: "screen", or "shadow": no client is rejected.
     """
 
     source: str

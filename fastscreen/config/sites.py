@@ -7,7 +7,8 @@ import re
 from fastscreen.config.model import Site
 from fastscreen.escaping import quoted
 
-GRAMMAR = "expected domain[=d.d.d.d][*weight], each d a number 0..255 or a [n;n..n] set"
+FORM = "domain[=d.d.d.d][*weight], where each d is a number from 0 to 255 or a set such as [2;4..7]"
+GRAMMAR = f"expected {FORM}"
 
 _WEIGHT = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", re.ASCII)
@@ -16,7 +17,7 @@ _EVERY = b"\xff" * 32
 
 
 def parse_site(text: str) -> Site:
-    """Read one site. Raises ValueError with the reference's wording and what is allowed."""
+    """Read one site. Raises ValueError with postscreen's wording and the expected form."""
     rest, star, factor = text.partition("*")
     domain, equals, pattern = rest.partition("=")
     weight = 1

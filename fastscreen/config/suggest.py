@@ -17,8 +17,8 @@ _MAX_ITEMS = 100
 
 # Words from other programs, which none of the rules below would lead to the right place.
 _HINTS = {
-    "log.level": "there are no log levels; tls.log_level = 1 logs TLS handshakes",
-    "log.verbose": "there are no log levels; tls.log_level = 1 logs TLS handshakes",
+    "log.level": "log levels do not exist; expected log_level = 1 in [tls] to log TLS handshakes, or nothing",
+    "log.verbose": "log levels do not exist; expected log_level = 1 in [tls] to log TLS handshakes, or nothing",
     "log.file": 'expected to = "file:/PATH"',
     "log.path": 'expected to = "file:/PATH"',
     "log.facility": "the facility is always mail",
@@ -76,7 +76,7 @@ def assignment(key: str, value: object) -> str:
 
 
 def for_unknown(table: str, name: str, given: object, names: Sequence[str]) -> str:
-    """What to write instead of an unknown name in a table ("": at the top); empty: there is no telling.
+    """What to write instead of an unknown name in a table ("": at the top); empty: unknown.
 
     names: those that may stand there.
     """

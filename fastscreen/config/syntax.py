@@ -149,4 +149,4 @@ def _why(sign: str, given: str, value: object) -> str:
 def _expected(table: str, line: str) -> str:
     given = _ASSIGNMENT.fullmatch(line)
     key = key_named(table, given[1]) if given else None
-    return key.kind.allowed if key is not None else "a TOML file"
+    return key.kind.expected if key is not None else "a TOML file"

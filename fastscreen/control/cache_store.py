@@ -36,11 +36,12 @@ class StoreError(Exception):
 
 
 class Store:
-    """All methods are called in one thread, and raise StoreError."""
+    """All methods are called in one thread, and raise StoreError. max_size: of the file, in bytes; may be changed."""
 
     def __init__(self, path: Path, max_size: int = MAX_SIZE) -> None:
         self.path = path
-        self._max_size = max_size
+        self.max_size = max_size
+        self._map_size = max_size  # that the file was opened with
         self._file: OpenFile | None = None
         self._known: tuple[tuple[int, ...], float, list[dict[str, Any]]] | None = None  # tests, when, what
 
@@ -102,7 +103,7 @@ class Store:
                 "entries": entries,
                 "size": self.path.stat().st_size,
                 "map_size": environment.info()["map_size"],
-                "max_size": self._max_size,
+                "max_size": self.max_size,
                 "expiring": self._expiring(environment, entries, enabled, now),
             }
 
@@ -142,13 +143,16 @@ class Store:
 
     def _open(self) -> OpenFile:
         """The file as it is now: never one that was replaced, and never a map of one that is damaged."""
+        if self._map_size != self.max_size:
+            self.close()
         if self._file is not None:
             try:
                 self._file.check()
                 return self._file
             except (ReplacedError, LockError, DamagedError):
                 self.close()
-        self._file = lmdb_file.open_existing(self.path, self._max_size)
+        self._map_size = self.max_size
+        self._file = lmdb_file.open_existing(self.path, self._map_size)
         return self._file
 
 

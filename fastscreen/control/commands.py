@@ -27,6 +27,7 @@ class Verb(Struct, frozen=True):
 
 VERBS = {
     "status": Verb(reading.Nothing, reading.status),
+    "config": Verb(reading.Nothing, reading.config),
     "sessions": Verb(reading.Sessions, reading.sessions, large=True),
     "events": Verb(reading.Events, reading.events, large=True),
     "cancel": Verb(reading.Cancel, reading.cancel),

@@ -100,8 +100,10 @@ class ServerContext:
         self.domains = list(config.dnsbl.domains)
         self.recent.forget()
         self.names.change(time.time(), [self.shown.get(domain, domain) for domain in self.domains])
-        # The cache's path takes effect when the daemon is started again, and then this process is another one.
-        if self.store is None and config.cache.path:
+        # cache.path takes effect after a restart, and then this process is another one.
+        if self.store is not None:
+            self.store.max_size = config.cache.max_size
+        elif config.cache.path:
             self.store = Store(Path(config.cache.path), config.cache.max_size)
         self.enabled = tuple(at for at, on in enumerate(policy.enabled_tests(config)) if on)
         self._ask_names_of(nameservers(config))

@@ -141,6 +141,13 @@ class Status(Struct, frozen=True):
     restart: Outcome | None = None
 
 
+class RunningConfig(Struct, frozen=True):
+    """The configuration in force. source: its file. fingerprints: of each key's value."""
+
+    source: str = ""
+    fingerprints: dict[str, str] = {}
+
+
 # ---- sessions and events
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
 from fastscreen.cache import keys
+from fastscreen.config.changes import fingerprints
+from fastscreen.config.load import BUILT_IN
 from fastscreen.control import explain, scoring, serializers, stats, top_clients
 from fastscreen.control.context import ServerContext
 from fastscreen.control.event_feed import MAX_RATE, MAX_RECENT, Feed
@@ -72,6 +75,15 @@ class CacheList(Struct, forbid_unknown_fields=True):
 
 async def status(context: ServerContext, wanted: Nothing, caller: Caller, request: Request) -> Map:
     return await stats.status(context)
+
+
+async def config(context: ServerContext, wanted: Nothing, caller: Caller, request: Request) -> Map:
+    """The configuration in force, so that a file can be compared with it; no value can be read from the answer."""
+    source = context.config.source
+    return {
+        "source": source if source == BUILT_IN else str(Path(source).absolute()),
+        "fingerprints": fingerprints(context.config),
+    }
 
 
 async def sessions(context: ServerContext, wanted: Sessions, caller: Caller, request: Request) -> Map:

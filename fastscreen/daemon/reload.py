@@ -17,11 +17,11 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from fastscreen import config
 from fastscreen.allowlist import lists
 from fastscreen.config import Config
+from fastscreen.config.changes import Change, kept
+from fastscreen.config.keys import Restart
 from fastscreen.config.model import Endpoint
 from fastscreen.daemon import systemd_sockets, tls_reload
 from fastscreen.daemon.listeners import choose_by_client, choose_freely
@@ -63,11 +63,11 @@ def _reload(resources: Resources, path: Path | None) -> Steps[None]:
     try:
         yield from try_in_child(resources, str(path), lambda: config.load(path))
         with time_limit(f"{path}: it, or a table that it names,"):
-            settings, warnings = with_what_is_fixed(resources, config.load(path))
+            settings, waiting = with_what_is_fixed(resources, config.load(path))
             systemd_sockets.check_kept(resources.activated, settings)
             versions = lists.versions(settings)
             tables = policy.Tables(settings)
-            warnings += warnings_of(tables, count)
+            warnings = (*map(waiting_text, waiting), *warnings_of(tables, count))
         added = {address: port for address, port in settings.listen.ports.items() if address not in resources.groups}
         opened, omitted = resources.open_ports(added, count, others=len(settings.listen.ports) - len(added))
         memory = ipc.settings_memory(settings, tuple(opened))
@@ -103,7 +103,7 @@ def _reload(resources: Resources, path: Path | None) -> Steps[None]:
     finally:
         os.close(memory)
     resources.info("configuration reloaded")
-    resources.reload_state.accepted(resources.conditions, "configuration reloaded")
+    resources.reload_state.accepted(resources.conditions, _outcome(waiting))
 
 
 def reopen_log(resources: Resources, *, tell: bool = False) -> None:
@@ -116,6 +116,20 @@ def reopen_log(resources: Resources, *, tell: bool = False) -> None:
         resources.info("log opened again")
     resources.reload_state.reopen.end(not why, f"log not opened again: {why}" if why else "log reopened")
     resources.order(ReopenLog())
+
+
+def waiting_text(change: Change) -> str:
+    """The log line about a key that needs more than a reload."""
+    return f"{change.key} changed: the old value stays in use; to apply the new one, {change.remedy}"
+
+
+def _outcome(waiting: Sequence[Change]) -> str:
+    """What `fastscreen reload` prints when it succeeded."""
+    parts = ["configuration reloaded"]
+    for restart, what in ((Restart.NEEDED, "a restart"), (Restart.STOP_AND_START, "a stop and a start")):
+        if keys := [change.key for change in waiting if change.restart is restart]:
+            parts.append(f"{what} of fastscreen is needed to apply {', '.join(keys)}")
+    return "; ".join(parts)
 
 
 def _refused(resources: Resources, text: str) -> None:
@@ -166,52 +180,6 @@ def _choose(resources: Resources, group: Sequence[socket.socket], *, by_client: 
         choose_freely(group[0])
 
 
-def _network_rate(now: Config, wanted: Config) -> int:
-    """The limit from now on. Whether there is one decides which worker serves a client: no reload changes that."""
-    before, after = now.limits.client_network_rate, wanted.limits.client_network_rate
-    return before if now.listen.workers != 1 and bool(before) != bool(after) else after
-
-
-def with_what_is_fixed(resources: Resources, settings: Config) -> tuple[Config, tuple[str, ...]]:
-    """The new settings, but for those that only a new start can change; warnings about these."""
-    now = resources.config
-    replace = msgspec.structs.replace
-    fixed = replace(
-        settings,
-        user=now.user,
-        log=now.log,
-        cache=replace(
-            settings.cache,
-            path=now.cache.path,
-            prefix_ipv4=now.cache.prefix_ipv4,
-            prefix_ipv6=now.cache.prefix_ipv6,
-        ),
-        limits=replace(
-            settings.limits,
-            client_connection_prefix_ipv4=now.limits.client_connection_prefix_ipv4,
-            client_connection_prefix_ipv6=now.limits.client_connection_prefix_ipv6,
-            client_network_rate=_network_rate(now, settings),
-        ),
-        control=replace(now.control, names=settings.control.names),
-        metrics=now.metrics,
-        listen=replace(settings.listen, workers=now.listen.workers),
-        tls=replace(settings.tls, processes=now.tls.processes),
-    )
-    changed = (
-        ("user", settings.user, fixed.user),
-        ("log", settings.log, fixed.log),
-        ("cache.path", settings.cache.path, fixed.cache.path),
-        ("cache.prefix_ipv4 or _ipv6", settings.cache.prefix, fixed.cache.prefix),
-        ("limits.client_connection_prefix_ipv4 or _ipv6", settings.limits.prefix, fixed.limits.prefix),
-        ("limits.client_network_rate", settings.limits.client_network_rate, fixed.limits.client_network_rate),
-        ("control", settings.control, fixed.control),
-        ("metrics", settings.metrics, fixed.metrics),
-        ("listen.workers", settings.listen, fixed.listen),
-        ("tls.processes", settings.tls, fixed.tls),
-    )
-    warnings = (
-        f"{name} changed: it takes effect when fastscreen is started again"
-        for name, wanted, kept in changed
-        if wanted != kept
-    )
-    return fixed, tuple(warnings)
+def with_what_is_fixed(resources: Resources, settings: Config) -> tuple[Config, list[Change]]:
+    """The new settings, except for those that need a restart; and the keys of these."""
+    return kept(resources.config, settings)

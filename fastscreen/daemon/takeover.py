@@ -19,6 +19,7 @@ import msgspec
 
 from fastscreen import config
 from fastscreen.config import Config, ConfigError
+from fastscreen.config.changes import kept
 from fastscreen.config.model import Endpoint
 from fastscreen.core import EventReader
 from fastscreen.daemon import reload, restart, server_sockets, systemd_sockets
@@ -145,6 +146,9 @@ def adopt(resources: Resources, state: State, *, strict: bool) -> list[str]:
     resources.key = state.key
     resources.user = ""
     resources.activated = set(state.activated)
+    with contextlib.suppress(msgspec.MsgspecError):  # another version's configuration
+        resources.config, waiting = kept(msgspec.msgpack.decode(state.config, type=Config), settings, at_restart=True)
+        warnings += [reload.waiting_text(change) for change in waiting if change.key != "listen.workers"]
     if policy.worker_count(settings) != state.workers:
         warnings.append(
             f"listen.workers changed: {state.workers} workers stay until fastscreen is stopped and started again"

@@ -65,4 +65,4 @@ def _check(pattern: str, key: str) -> None:
     Network().parse(pattern)
     table = NetworkTable(_line(False, pattern).encode("utf-8", "surrogateescape"), key)
     if table.warnings or len(table) != 1:
-        raise ValueError(f"bad network {quoted(pattern)}; expected {Network.allowed}")
+        raise ValueError(f"bad network {quoted(pattern)}; expected {Network.expected}")

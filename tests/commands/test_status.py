@@ -103,6 +103,26 @@ def test_what_must_not_be_overlooked(
     assert sum(line.startswith(warning) for line in printed.splitlines()) == 1
 
 
+def test_the_last_reload_and_what_still_needs_a_restart(monkeypatch: pytest.MonkeyPatch, hub: Hub, ask: Ask) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    text = "configuration reloaded; a restart of fastscreen is needed to apply cache.path, cache.prefix_ipv4"
+    outcome = {"begun": 1, "finished": 1, "ok": True, "text": text, "time": 1763851600.0}
+    hub({"status": {**STATUS, "reload": outcome}})
+    _, printed, _ = ask("status")
+    assert "reload   2025-11-22 22:46:40: configuration reloaded; a restart" in printed
+    assert text in " ".join(printed.split())
+    assert all(len(line) <= 80 for line in printed.splitlines())
+
+
+@pytest.mark.parametrize("outcome", [{"ok": True, "time": None}, {"ok": False, "time": 1763851600.0}])
+def test_no_reload_is_shown_before_the_first_or_where_a_condition_is(
+    outcome: dict[str, Any], hub: Hub, ask: Ask
+) -> None:
+    hub({"status": {**STATUS, "reload": {"text": "what happened", **outcome}}})
+    assert "what happened" not in ask("status")[1]
+
+
 def test_a_bypass_that_is_over_is_none(hub: Hub, ask: Ask) -> None:
     hub({"status": {**STATUS, "bypass_until": STATUS["time"] - 1}})
     assert "BYPASS" not in ask("status")[1]

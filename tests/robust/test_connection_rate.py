@@ -108,10 +108,10 @@ def test_ipv6_by_64_and_48(start: Start, folder: Path) -> None:
 
 
 def test_switched_by_a_reload(start: Start, folder: Path) -> None:
-    """With several workers a network's rate waits for the next start: it decides who serves a client."""
+    """With several workers a network's rate waits for a restart: it decides who serves a client."""
     screener = start(limits(folder, workers=2))
     screener.reload(limits(folder, workers=2, client_connection_rate=1, client_network_rate=1))
-    assert screener.lines("limits.client_network_rate changed: it takes effect when fastscreen is started again")
+    assert screener.lines("limits.client_network_rate changed: the old value stays in use")
     assert [first_word(screener, "127.1.0.1") for _ in range(2)] == [TEASER, TOO_MANY]
     assert first_word(screener, "127.1.0.2") == TEASER
 

@@ -14,6 +14,7 @@ from robust.conftest import Start
 from robust.control import Map
 from robust.fakemta import FakeMta
 from robust.harness import TEASER, merge, wait_until
+from robust.reachable import wrap
 from robust.test_control import connected, eventually
 from robust.test_metrics import samples, scraped, there
 
@@ -71,6 +72,60 @@ def test_a_refused_reload_stays_visible(start: Start, path: Path, settings: Map,
         assert after["fastscreen_config_last_reload_successful", ""] == 1
         assert after["fastscreen_config_last_reload_success_timestamp_seconds", ""] > began
     assert len(screener.lines("reload requested by user 0")) == 2
+
+
+def test_what_a_reload_cannot_change_is_named_until_a_restart(
+    start: Start, path: Path, settings: Map, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`check` compares the file with the running daemon before and after; the log has one line for each key."""
+    monkeypatch.setattr(harness, "COMMAND", wrap(harness.COMMAND, folder))
+    cache = {"cache": {"path": str(folder / "cache")}}
+    settings = merge(settings, cache, {"access": {"list": ["permit"]}})
+    screener = start(settings)
+    connected(path).socket.close()
+
+    def differences() -> list[tuple[str, str]]:
+        words = [str(harness.COMMAND), "check", "--json", "-c", str(screener.config)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+        found = json.loads(done.stdout)["checks"]
+        return [
+            (one["what"], one["detail"].rpartition("to apply it, ")[2])
+            for one in found
+            if "differs from the running fastscreen" in one["detail"]
+        ]
+
+    assert differences() == []
+    other = {
+        "greet": {"wait": "2s"},
+        "cache": {"path": str(folder / "other"), "retention": "5d"},
+        "listen": {"workers": 2},
+        "log": {"respectful": False},
+    }
+    screener.configure(merge(settings, other))
+    assert differences() == [
+        ("listen.workers", "stop and start fastscreen"),
+        ("greet.wait", "run `fastscreen reload`"),
+        ("cache.path", "run `fastscreen restart`"),
+        ("cache.retention", "run `fastscreen reload`"),
+        ("log.respectful", "run `fastscreen reload`"),
+    ]
+    done = command(path, "reload")
+    outcome = (
+        "configuration reloaded; a restart of fastscreen is needed to apply cache.path; "
+        "a stop and a start of fastscreen is needed to apply listen.workers"
+    )
+    assert (done.returncode, done.stdout) == (0, f"{outcome}\n")
+    assert outcome in " ".join(command(path, "status").stdout.split())
+    assert len(screener.lines("cache.path changed: the old value stays in use")) == 1
+    assert len(screener.lines("listen.workers changed: the old value stays in use")) == 1
+    assert len(screener.lines("changed: ")) == 2
+    assert [key for key, _ in differences()] == ["listen.workers", "cache.path"]
+    with screener.connect("127.1.0.1"):
+        screener.line(r"WHITELISTED \[127\.1\.0\.1\]")
+    assert not (folder / "other").exists()
+    assert command(path, "restart").returncode == 0
+    wait_until(lambda: (folder / "other").exists(), "the new cache")
+    assert [key for key, _ in differences()] == ["listen.workers"]
 
 
 def test_reopen_writes_to_the_new_file(start: Start, path: Path, settings: Map, folder: Path) -> None:

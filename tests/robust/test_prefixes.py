@@ -122,11 +122,12 @@ def test_the_cache_shows_networks(start: Start, folder: Path, mta: FakeMta) -> N
     assert re.search(r"deleted 127\.1\.0\.0/24: 1 entries", "\n".join(screener.lines("deleted")))
 
 
-def test_a_change_waits_for_the_next_start(start: Start, folder: Path, mta: FakeMta) -> None:
+def test_a_change_waits_for_a_restart(start: Start, folder: Path, mta: FakeMta) -> None:
     screener = start(settings(folder))
     prefix = {"limits": {"client_connection_prefix_ipv4": 24}, "cache": {"prefix_ipv4": 24}}
     screener.reload(settings(folder, prefix))
-    assert len(screener.lines("prefix_ipv4 or _ipv6 changed: it takes effect when fastscreen is started again")) == 2
+    for key in ("limits.client_connection_prefix_ipv4", "cache.prefix_ipv4"):
+        assert len(screener.lines(f"{key} changed: the old value stays in use")) == 1
     assert [passed(screener, f"127.1.0.{number}") for number in (1, 2)] == ["NEW", "NEW"]
 
 

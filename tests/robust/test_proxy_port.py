@@ -266,7 +266,7 @@ def test_a_port_becomes_a_balancers_at_reload(start: Start, mta: FakeMta) -> Non
     addresses = {"addresses": ["127.9.0.2:0"], "workers": 2}
     here = {"addresses": [f"{host}:{port}"], "trusted": ["127.60.0.0/16"]}
     screener.configure(merge(KNOWN, {"listen": {**plain["listen"], "proxy": [here]}}))
-    screener.reload(expected="configuration not taken over: .* is there twice")
+    screener.reload(expected="configuration not taken over: .* occurs twice")
     screener.reload(merge(KNOWN, {"listen": {**addresses, "proxy": [here]}}))
     with Client((host, port), BALANCER) as waiting:
         waiting.send(b"PROXY TCP4 203.0.113.1 ")

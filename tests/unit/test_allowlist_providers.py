@@ -56,7 +56,7 @@ def test_exclude_has_the_last_word() -> None:
         ),
         ('[allowlist]\nproviders = ["a.example"]', 'unknown provider "a.example"'),
         ('[allowlist]\ndomains = ["example"]', 'allowlist.domains: item 1: bad domain "example"; expected a domain'),
-        ('[allowlist]\ndomains = ["a.example", "A.Example."]', "is there twice"),
+        ('[allowlist]\ndomains = ["a.example", "A.Example."]', "occurs twice; expected each item once"),
         ('[allowlist]\ndomains = ["a..example"]', "bad domain"),
         ('[allowlist]\ndomains = ["a.example;x"]', "bad domain"),
         ('[allowlist]\ndomains = ["bücher.example"]', "bad domain"),
@@ -65,7 +65,10 @@ def test_exclude_has_the_last_word() -> None:
         ('[allowlist]\ninterval = "-1d"', "allowlist.interval: bad time"),
         ('[allowlist]\npath = "here"', "allowlist.path: bad path"),
         ('[denylist]\ndomains = ["google"]', "denylist.domains: item 1: bad domain"),
-        ('[denylist]\npath = "/var/lib/fastscreen/allowlist.cidr"', "denylist.path: the same as allowlist.path"),
+        (
+            '[denylist]\npath = "/var/lib/fastscreen/allowlist.cidr"',
+            "denylist.path: this is also allowlist.path; expected another file",
+        ),
     ],
 )
 def test_mistakes_in_the_configuration(tmp_path: Path, lines: str, error: str) -> None:

@@ -95,11 +95,14 @@ def test_what_is_no_toml(text: str, said: str) -> None:
         ('smtpd_tls_cert_file = "/c.pem"', 'expected certificates = ["/c.pem"] in [tls]'),
         ('[tls]\ncert_file = "/c.pem"', 'expected certificates = ["/c.pem"] in [tls]'),
         ('greet_wait = "3s"', 'expected wait = "3s" in [greet]'),
-        ('[log]\nlevel = "info"', "log.level: unknown name, there are no log levels; tls.log_level = 1 logs TLS"),
+        (
+            '[log]\nlevel = "info"',
+            "log.level: unknown name, log levels do not exist; expected log_level = 1 in [tls] to log TLS",
+        ),
         ("[greet]\ntreshold = 3", 'greet.treshold: unknown name, did you mean "dnsbl.threshold"?'),
         ("[dnsbl]\ntreshold = 3", 'dnsbl.treshold: unknown name, did you mean "threshold"?'),
         ('[greet]\nlevel = "verbose"', "greet.level: unknown name; expected banner, wait"),
-        ('[greet]\nwait = "6 s"', 'greet.wait: bad time "6 s"; expected a whole number with a unit'),
+        ('[greet]\nwait = "6 s"', 'greet.wait: bad time "6 s"; expected a whole number with the unit'),
     ],
 )
 def test_a_name_or_value_that_is_wrong(text: str, said: str) -> None:

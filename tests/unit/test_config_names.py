@@ -98,3 +98,12 @@ def test_no_parameter_of_postscreen_is_forgotten() -> None:
     """Reference 1.2, without what later issues bring (TLS, PROXY, MX policy) and what has no meaning here."""
     names = {name for key in KEYS for name in key.parameters}
     assert {f"postscreen_{name}" for name in PARAMETERS.split()} <= names
+
+
+@pytest.mark.parametrize("text", [*TABLES.values(), *(key.about for key in KEYS)])
+def test_a_description_is_whole_sentences(text: str) -> None:
+    """STYLE: each can be read alone, and a special value is a sentence."""
+    assert re.fullmatch(r"[A-Z`].+\.", text)
+    assert "\n" not in text
+    assert not re.match(r"And |The same|As ", text)
+    assert not re.search(r"[;:] (empty|`?\d+`?|left out|false|true):|left out|allowed:|any case", text)

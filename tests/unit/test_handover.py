@@ -192,6 +192,27 @@ def test_old_certificates_are_told_when_the_files_are_newer(files: Files, renewe
     resources.key_reader.close()
 
 
+def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the settings in force would not be what `fastscreen check` compares a file with. All else is taken over."""
+    for name in ("_take_log", "_take_ports", "_take_certificates"):
+        monkeypatch.setattr(takeover, name, lambda *_: [])
+    before = default()
+    wanted = msgspec.structs.replace(
+        before,
+        control=msgspec.structs.replace(before.control, group="root"),
+        listen=msgspec.structs.replace(before.listen, workers=3),
+        cache=msgspec.structs.replace(before.cache, path="/elsewhere"),
+    )
+    resources = Resources(wanted)
+    warnings = takeover.adopt(resources, state(workers=1), strict=True)
+    assert (resources.config.control.group, resources.config.listen.workers) == ("", 1)
+    assert resources.config.cache.path == "/elsewhere"
+    assert [warning.partition(" changed: ")[0] for warning in warnings] == ["control.group", "listen.workers"]
+    other = Resources(wanted)
+    takeover.adopt(other, state(workers=1, config=msgspec.msgpack.encode({"of": "another version"})), strict=True)
+    assert other.config == wanted
+
+
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
     """The configuration before stays, and the reason is told."""
     file = tmp_path / "fastscreen.toml"

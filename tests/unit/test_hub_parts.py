@@ -162,6 +162,21 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     store.close()
 
 
+def test_the_store_follows_a_reload_of_max_size(tmp_path: Path) -> None:
+    """What `cache stats` shows, and how much the file takes."""
+    path = tmp_path / "cache"
+    cache = LmdbCache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache.open()
+    cache.turn()
+    cache.close()
+    store = Store(path, 1 << 20)
+    assert store.stats((0,), 8.0)["map_size"] == 1 << 20
+    store.max_size = 1 << 22
+    found = store.stats((0,), 8.0)
+    assert (found["max_size"], found["map_size"]) == (1 << 22, 1 << 22)
+    store.close()
+
+
 def test_what_is_not_written_yet_can_be_taken_back(tmp_path: Path) -> None:
     cache = LmdbCache(tmp_path / "cache", warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
     cache.open()

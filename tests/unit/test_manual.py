@@ -8,7 +8,7 @@ from tools import man_pages
 
 
 def test_they_are_up_to_date() -> None:
-    """`make man` writes them."""
+    """`make docs` writes them."""
     assert (man_pages.FOLDER / "fastscreen.1").read_text() == man_pages.command_page()
     assert (man_pages.FOLDER / "fastscreen.toml.5").read_text() == man_pages.key_page()
 

@@ -228,6 +228,48 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_reload(
     group[0].close()
 
 
+def test_a_reload_names_each_key_that_needs_more(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the log, one line for each, and in what `fastscreen reload` prints. The keys keep their values."""
+    file = tmp_path / "fastscreen.toml"
+    file.write_text(
+        'user = "other"\n[greet]\nwait = "3s"\n[cache]\npath = "/elsewhere"\nprefix_ipv4 = 24\n'
+        f'[control]\npath = "{daemon.resources.config.control.path}"\ngroup = "mail"\nnames = false\n'
+    )
+    before = daemon.resources.config
+
+    def nothing(*_: object) -> Iterator[None]:
+        yield from ()
+
+    daemon.resources.target = SimpleNamespace(log=SimpleNamespace(warning=daemon.said.append))  # type: ignore[assignment]
+    monkeypatch.setattr(daemon.resources, "open_ports", lambda *_, **__: ({}, {}))
+    for name, instead in (("try_in_child", nothing), ("send_to_workers", nothing), ("_take_ports", lambda *_: None)):
+        monkeypatch.setattr(reload, name, instead)
+    monkeypatch.setattr(reload, "reopen_log", lambda *_: None)
+    monkeypatch.setattr(daemon.resources, "health", SimpleNamespace(claim=lambda *_, **__: None), raising=False)
+    daemon.resources.groups = {}
+    list(reload.reload(daemon.resources, file))
+    stays = "changed: the old value stays in use; to apply the new one,"
+    assert daemon.said == [
+        f"user {stays} stop and start fastscreen",
+        f"cache.path {stays} run `fastscreen restart`",
+        f"cache.prefix_ipv4 {stays} run `fastscreen restart`",
+        f"control.group {stays} stop and start fastscreen",
+        "configuration reloaded",
+    ]
+    now = daemon.resources.config
+    assert (now.user, now.control.group) == (before.user, before.control.group)
+    assert (now.cache.path, now.cache.prefix) == (before.cache.path, before.cache.prefix)
+    assert (now.greet.wait, now.control.names) == (3, False)
+    outcome = daemon.resources.reload_state.reload.read()
+    assert outcome is not None
+    assert outcome.text == (
+        "configuration reloaded; a restart of fastscreen is needed to apply cache.path, cache.prefix_ipv4; "
+        "a stop and a start of fastscreen is needed to apply user, control.group"
+    )
+
+
 @pytest.mark.parametrize(("problem", "tell", "lines"), [("", True, 1), ("", False, 0), ("full", True, 0)])
 def test_sigusr1_logs_one_line(daemon: Daemon, problem: str, tell: bool, lines: int) -> None:
     """Not at SIGHUP, and not in addition to what the target says after a fault."""

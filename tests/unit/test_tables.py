@@ -209,11 +209,11 @@ def test_mynetworks_negated_file(tmp_path: Path) -> None:
     [
         ("smarthost.example.net", 'bad network "smarthost.example.net"'),
         ("192.0.2.1/24", 'perhaps you should use "192.0.2.0/24"'),
-        ("192.0.2.0/255.255.255.0", 'a netmask in "192.0.2.0/255.255.255.0"; expected "192.0.2.0/24"'),
+        ("192.0.2.0/255.255.255.0", '"192.0.2.0/255.255.255.0" has a netmask; expected "192.0.2.0/24"'),
         ("fe80::1%eth0", 'bad network "fe80::1%eth0"'),
         ("10.0.0.0/33", 'bad network "10.0.0.0/33"'),
         ("hash:/etc/postfix/nets", 'bad network "hash:/etc/postfix/nets"'),
-        ("cidr:/etc/postfix/nets", "tables are not read here"),
+        ("cidr:/etc/postfix/nets", "is a table, which belongs in access.list"),
         ("if", 'bad network "if"'),
         ("endif", 'bad network "endif"'),
         ("\x1b[31m", r'bad network "\x1b[31m"'),

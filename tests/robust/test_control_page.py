@@ -1,0 +1,56 @@
+"""docs/control.md against a real daemon: every field of every answer and event is on the page."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastscreen.control.commands import VERBS
+from robust.conftest import Start
+from robust.fakedns import FakeDns, listed
+from robust.harness import TEASER
+from robust.test_control import connected, eventually
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/control.md"
+ACTING = {"cache.delete", "cache.import", "bypass", "reload", "reopen", "restart", "stop"}
+
+
+def names(answer: Any) -> set[str]:
+    """The keys of all maps in an answer, but for those that are data: a kind of event, a stage, a test, a key."""
+    if isinstance(answer, list):
+        return set().union(*map(names, answer))
+    if not isinstance(answer, dict):
+        return set()
+    inner = {key: value for key, value in answer.items() if key not in ("counts", "stages", "fingerprints")}
+    return set(answer) | set().union(*map(names, inner.values()))
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    return folder / "run" / "control"
+
+
+def test_every_field_is_on_the_page(start: Start, path: Path, folder: Path, dns: FakeDns) -> None:
+    dns.zones["bl.test"] = listed("127.0.0.2")
+    lists = {"sites": ["bl.test=127.0.0.2*3"], "threshold": 9, "resolvers": [dns.endpoint]}
+    screener = start({"control": {"path": str(path)}, "cache": {"path": str(folder / "cache")}, "dnsbl": lists})
+    with connected(path) as control:
+        with screener.connect("127.1.0.1"):
+            screener.line(r"PASS NEW \[127\.1\.0\.1\]")
+        eventually(control, "cache.stats", lambda answer: answer["entries"] == 1)
+        found = {"": names(control.hello)}
+        with screener.connect("127.1.0.2") as other:
+            assert other.socket.recv(len(TEASER)) == TEASER
+            for verb in set(VERBS) - ACTING - {"events", "cancel"}:
+                address = {"address": "127.1.0.1"} if verb in ("story", "explain", "cache.get") else {}
+                found[verb] = names(control.ok(verb, **address))
+        found["bypass"] = names(control.ok("bypass", seconds=0))
+        found["cache.delete"] = names(control.ok("cache.delete", address="127.1.0.1"))
+        found["reload"] = names(control.ok("reload"))
+    assert {"score", "kept"} <= found["explain"]
+    assert "score" in found["sessions"]
+    assert "kind" in found["story"]
+    page = PAGE.read_text()
+    missing = {verb: {name for name in keys if not re.search(rf'["`]{name}["`]', page)} for verb, keys in found.items()}
+    assert {verb: keys for verb, keys in missing.items() if keys} == {}
