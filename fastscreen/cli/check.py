@@ -238,7 +238,7 @@ def checked_control(config: Config, root: bool) -> Iterator[Check]:
         elif not folder.is_dir():
             yield Check("control.path", False, f"{name}: {escape_text(str(folder))} is no folder")
         elif path.exists() and not path.is_socket():
-            yield Check("control.path", False, f"{name}: there is a file of this name, and it is no socket")
+            yield Check("control.path", False, f"{name}: a file that is not a socket is in its place")
         elif not root and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             yield Check("control.path", False, f"{name}: {_user()} may not write to {escape_text(str(folder))}")
         else:

@@ -64,7 +64,7 @@ def _move(resources: Resources, path: Path, file: Inode, channel: socket.socket)
         return 1
     if aside is not None:
         log.warning(
-            f"cache lmdb:{path}: two workers crashed while they used it: moved to {aside}; a new file is created and "
+            f"cache lmdb:{path}: two workers crashed while they used it: moved to {aside}, a new file is created and "
             "clients are tested again"
         )
         log.flush()

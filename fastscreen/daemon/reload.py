@@ -53,9 +53,7 @@ def _reload(resources: Resources, path: Path | None) -> Steps[None]:
     resources.reload_state.reload.begin()
     reopen_log(resources)
     if path is None:
-        resources.reload_state.accepted(
-            resources.conditions, "built-in settings: there is no file to read; the log is reopened"
-        )
+        resources.reload_state.accepted(resources.conditions, "built-in settings: no file to read; the log is reopened")
         return
     count = len(resources.children)
     opened: dict[Endpoint, list[socket.socket]] = {}

@@ -114,7 +114,7 @@ class Resources:
         config = self.config
         self.target = LogTarget(config, user)
         if self.target.problem:
-            print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
+            print(f"fastscreen: warning: {self.target.problem}; retried every second", file=sys.stderr)
         self.user = user
         given = systemd_sockets.take(config.listen.ports, count)
         self.activated = given.units

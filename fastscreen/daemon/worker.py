@@ -125,7 +125,9 @@ class Worker(ForkedProcess):
         loop.add_reader(self._screener.relay_fileno(), guard("relaying", self._screener.run_relays))
         if self._args.rpc is not None:
             handler = RequestHandler(self._args.rpc, self._screener, self._cache, self._config.cache.prefix, self._log)
-            loop.add_reader(self._args.rpc.fileno(), guard("a question of the hub", handler.serve, vital=False))
+            loop.add_reader(
+                self._args.rpc.fileno(), guard("a request of the control server", handler.serve, vital=False)
+            )
         self._ask_for_offers(built.offers, self._config)
         if self._args.number == 0:
             self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)
@@ -302,7 +304,7 @@ class Worker(ForkedProcess):
 
     def supervisor_ended(self) -> None:
         if not self._stopping:
-            self._log.warning("the supervising process is gone: stopping")
+            self._log.warning("the supervisor has ended: stopping")
             self._stop()
 
     def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:

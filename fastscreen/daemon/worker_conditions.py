@@ -46,7 +46,8 @@ class WorkerConditions:
             self._failures += failed
             if self._failures >= MTA_FAILURES:
                 self._conditions.begin(
-                    Kind.MTA, f"clients cannot be handed off to {_target(config)}; they are replied 4xx and come again"
+                    Kind.MTA,
+                    f"clients cannot be handed off to {_target(config)}; they get 4xx replies and retry",
                 )
 
     def _look_at_resolvers(self, now: float, config: Config, stats: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class WorkerConditions:
         if self._silent_since is not None and now >= self._silent_since + config.greet.wait:
             named = ", ".join(map(str, config.dnsbl.resolvers)) or "those of resolv.conf"
             self._conditions.begin(
-                Kind.RESOLVER, f"no resolver answers DNS questions ({named}); without answers, DNS lists count nothing"
+                Kind.RESOLVER, f"no resolver answers DNS questions ({named}); until one does, DNS lists are ignored"
             )
 
     def _look_at_descriptors(self, stats: Mapping[str, Any]) -> None:
@@ -70,7 +71,7 @@ class WorkerConditions:
         short = more or (self._short and not stats["accepting"])
         if short:
             self._conditions.begin(
-                Kind.DESCRIPTORS, "out of file descriptors; new clients wait in the kernel until another leaves"
+                Kind.DESCRIPTORS, "out of file descriptors; new clients wait in the kernel until a session ends"
             )
         elif not self._short:
             self._conditions.end(Kind.DESCRIPTORS)

@@ -74,8 +74,8 @@ def room(config: Config, share: Share = WHOLE) -> Room:
         if got < wanted:
             key = f"limits.{name} {configured}" if configured else f"limits.{name}"
             each = " in each worker" if share.count > 1 else ""
-            remedy = f"raise that to {needed} (systemd: LimitNOFILE={needed}), or ask for less"
-            warnings.append(f"{key}: only {got} {what}{each}: the limit of open files is {soft}; {remedy}")
+            remedy = f"raise that to {needed} (systemd: LimitNOFILE={needed}), or lower this key"
+            warnings.append(f"{key}: only {got} {what}{each}: the limit on open files is {soft}; {remedy}")
     return Room(pre_queue, post_queue, relay, warnings)
 
 

@@ -61,7 +61,7 @@ class LogTarget:
         try:
             self._open()
         except OSError as error:
-            why = "nobody reads this FIFO" if self._is_fifo(error) else error.strerror
+            why = "no process reads this FIFO" if self._is_fifo(error) else error.strerror
             raise OSError(error.errno, f"log.to: {error.filename or SYSLOG_SOCKET}: {why}") from None
         self.problem = ""
 
@@ -76,7 +76,7 @@ class LogTarget:
                 self.log.warning(f"log not opened again: {self.problem}: {self._meanwhile}")
         else:
             if self._tells and before:
-                self.log.info(f"log opened again, after: {before}")
+                self.log.info(f"log opened again; it had failed: {before}")
         self.log.flush()
         self._show()
 
@@ -124,7 +124,7 @@ class LogTarget:
         if self.log.problem:
             return os.strerror(self.log.problem)
         if self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode):
-            return "waiting for another process, whose line found no room"
+            return "waiting for another process to complete its line"
         return "the reader is too slow"
 
     @property

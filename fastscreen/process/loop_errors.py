@@ -61,7 +61,7 @@ class LoopErrors:
                 failures += 1
                 self.tell(what, error)
                 if vital and failures >= FAILURES and now - since >= FAILING_SECONDS:
-                    self._say(f"{what} has failed {failures} times in a row: this process ends")
+                    self._say(f"{what} has failed {failures} times in a row: this process ends and is started again")
                     self._give_up()
             else:
                 failures = 0

@@ -61,7 +61,7 @@ def become(user: str) -> None:
             raise PrivilegeError(f"user: only root can become {user!r}, this is {name!r}")
     else:
         if entry.pw_uid == 0:
-            raise PrivilegeError(f"user: {user!r} is root: name a user without rights, such as 'postfix'")
+            raise PrivilegeError(f"user: {user!r} is root: expected an unprivileged user, such as 'postfix'")
         os.initgroups(user, entry.pw_gid)
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
@@ -82,13 +82,13 @@ def _is_named(uid: int) -> bool:
 
 def _verify(entry: pwd.struct_passwd) -> None:
     if os.getresuid() != (entry.pw_uid,) * 3 or os.getresgid() != (entry.pw_gid,) * 3:
-        raise PrivilegeError(f"user: the system did not make this process {entry.pw_name!r}")
+        raise PrivilegeError(f"user: the system did not change the user to {entry.pw_name!r}")
     for regain in (os.seteuid, os.setuid, os.setegid, os.setgid):
         try:
             regain(0)
         except PermissionError:
             continue
-        raise PrivilegeError("user: root could be regained")
+        raise PrivilegeError("user: the process could become root again")
 
 
 def raise_descriptor_limit(wanted: int = 0) -> int:

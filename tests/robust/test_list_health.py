@@ -54,9 +54,9 @@ class Dying(NamedTuple):
 
 DYING = {
     "world": Dying(listed("127.0.0.2"), "lists 127.0.0.1, which no list does that works"),
-    "open-resolver": Dying(listed("127.255.255.254"), "refuses this resolver's questions"),
-    "over-quota": Dying(listed("127.255.255.255"), "refuses this resolver's questions, or is over quota"),
-    "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's questions, or is over quota"),
+    "open-resolver": Dying(listed("127.255.255.254"), "refuses this resolver's queries"),
+    "over-quota": Dying(listed("127.255.255.255"), "refuses this resolver's queries, or is over quota"),
+    "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's queries, or is over quota"),
     "parked": Dying(listed("192.0.2.80"), r"gives answers outside 127\.0\.0\.0/8"),
     "silent": Dying(silent, "does not answer"),
     "gibberish": Dying(gibberish, "(does not answer|has no working name server)"),
@@ -139,7 +139,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     assert up == dict.fromkeys(lists, 0) | {"other.test": 1}
     dns.zones |= sound
     for name in lists:
-        screener.line(rf"warning: list {re.escape(name)} is well again: it counts$", seconds=60)
+        screener.line(rf"warning: list {re.escape(name)} is healthy again: it is enabled$", seconds=60)
     # Those, too, whose answers from before were kept: these do not count, so the lists are asked again.
     for source in [*known.values(), *(f"127.{number}.3.1" for number in lists.values())]:
         wait_until(lambda source=source: not passes(screener, source), f"{source} to be refused again")  # type: ignore[misc]
@@ -188,7 +188,7 @@ def test_a_leap_that_is_none(start: Start, folder: Path, zones: FakeDns, mta: Fa
     wave = [source for source in every if int(source.rpartition(".")[2]) % 2 == 0]
     crowd(screener, wave[:40])
     screener.line(r"warning: list bl\.test suddenly lists many more clients")
-    screener.line(r"list bl\.test has been probed and is well: it counts again$")
+    screener.line(r"list bl\.test has passed its probe: it is enabled again$")
     wait_until(lambda: not passes(screener, wave.pop()), "a listed client to be refused again")
 
 

@@ -125,7 +125,7 @@ def test_worker_that_only_fails_is_replaced(start: Start, alter: Alter, folder: 
     daemon.may_lose_workers = True
     assert_served(daemon)
     (folder / "now").touch()
-    daemon.line(r"warning: screening has failed \d+ times in a row: this process ends$")
+    daemon.line(r"warning: screening has failed \d+ times in a row: this process ends and is started again$")
     daemon.line(r"warning: worker 1 .* ended with exit code 1: it is started again$")
     (folder / "now").unlink()
     assert_served(daemon)

@@ -596,7 +596,7 @@ def test_a_crash_right_after_the_program_was_replaced(
         assert waiting.socket.recv(len(TEASER)) == TEASER
         screener.signal(signal.SIGUSR2)
         assert screener.wait(3 * TIMEOUT) == 1
-        screener.line("the supervising process is gone: stopping", 2)
+        screener.line("the supervisor has ended: stopping", 2)
         later = screener.connect("127.7.0.1")
         store.start(screener)
         assert waiting.read() == FROM_MTA

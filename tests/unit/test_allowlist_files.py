@@ -30,7 +30,7 @@ KNOWN = State(
     },
 )
 TEXT = """\
-# Written by fastscreen allowlist refresh at 2027-01-15 08:00:01 UTC; what is changed here is lost at the next one.
+# Written by fastscreen allowlist refresh at 2027-01-15 08:00:01 UTC; changes are lost at the next refresh.
 # one (webmail: one.example, uno.example): 2 networks, looked up 2027-01-15 08:00:00 UTC
 8.8.8.0/24\tpermit
 2a00::/32\tpermit
@@ -111,13 +111,13 @@ def test_the_state_is_read_back(tmp_path: Path) -> None:
 def test_a_damaged_state_begins_anew(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "allowlist.cidr"
     state.path_of(path).write_bytes(damaged)
-    assert state.load(path) == (State(), f"{path}.state: damaged, begun anew")
+    assert state.load(path) == (State(), f"{path}.state: damaged; starting without it")
 
 
 def test_another_version_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "allowlist.cidr"
     state.path_of(path).write_bytes(b'{"version": 2, "providers": "something else"}')
-    assert state.load(path) == (State(), f"{path}.state: version 2 is not read here, begun anew")
+    assert state.load(path) == (State(), f"{path}.state: version 2 is not read by this version; starting without it")
 
 
 # ---- which lists there are

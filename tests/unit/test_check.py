@@ -187,8 +187,7 @@ def test_the_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
         'path = ""': None,
         f'path = "{tmp_path}/{"x" * (106 - len(str(tmp_path)))}"': None,
         f'path = "{long}"': f"control.path: {long}: {len(long)} octets; expected at most 107",
-        f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: there is a file of this name, "
-        "and it is no socket",
+        f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: a file that is not a socket is in its place",
         f'path = "{tmp_path}/file/control"': f"control.path: {tmp_path}/file/control: {tmp_path}/file is no folder",
         f'path = "{tmp_path}/closed/control"': f"control.path: {tmp_path}/closed/control: user 54321 may not write to "
         f"{tmp_path}/closed",

@@ -281,7 +281,7 @@ def test_one_proof_is_enough(why: Why) -> None:
     ward.passes(300)
     assert ward.states() == [State.OUT, State.WELL]
     (line,) = ward.warnings
-    assert line == f"list <a.test> {why.text} (so and so): it is not asked and counts nothing until it is well"
+    assert line == f"list <a.test> {why.text} (so and so): it is disabled until a probe succeeds"
     ward.passes(3000)
     assert len(ward.warnings) == 1  # it stays out, and that is not told again
 
@@ -318,7 +318,7 @@ def test_it_comes_back_when_it_was_well_twice() -> None:
     assert ward.states()[0] is State.OUT
     ward.passes(40)
     assert ward.states()[0] is State.WELL
-    assert ward.warnings[1:] == ["list <a.test> is well again: it counts"]
+    assert ward.warnings[1:] == ["list <a.test> is healthy again: it is enabled"]
 
 
 def test_when_no_list_answers_it_is_not_the_lists() -> None:
@@ -535,7 +535,7 @@ def test_a_suspicion_is_looked_into_at_once(after: int) -> None:
     ward.table.set("a.test", State.SUSPECT)
     ward.passes(1)
     assert ward.states() == [State.WELL, State.WELL]
-    assert ward.infos == ["list <a.test> has been probed and is well: it counts again"]
+    assert ward.infos == ["list <a.test> has passed its probe: it is enabled again"]
     assert ward.probed[-1] == (1000 + after, "a.test")
 
 

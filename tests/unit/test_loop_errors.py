@@ -73,7 +73,7 @@ def test_a_callback_that_only_fails_ends_the_process(lab: Lab) -> None:
     lab.clock = 5.0
     guarded()
     assert lab.gave_up == 1
-    assert lab.lines()[-1] == "warning: screening has failed 5 times in a row: this process ends"
+    assert lab.lines()[-1] == "warning: screening has failed 5 times in a row: this process ends and is started again"
 
 
 def test_not_for_few_failures_far_apart(lab: Lab) -> None:

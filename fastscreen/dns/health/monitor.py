@@ -18,8 +18,8 @@ SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
 EARLY = 5.0  # s: nothing came back from any list at the start: that is told before the probes are given up
 AT_ONCE = 5.0  # s: between two probes that one suspicion asks for
 NONE_HAS_ENTRIES = (
-    "no DNS list has its test entry 127.0.0.2: does the resolver take answers in 127.0.0.0/8 out, as with unbound's "
-    "private-address or dnsmasq's stop-dns-rebind? Then nobody is ever listed"
+    "no DNS list has its test entry 127.0.0.2, so no client may ever be listed: check whether the resolver removes "
+    "answers in 127.0.0.0/8 (unbound's private-address, dnsmasq's stop-dns-rebind)"
 )
 _SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 """What one probe proves. What else fails may be the way, and takes two in succession."""
@@ -193,7 +193,7 @@ class Monitor:
             self._told_early = True
             self._warn(
                 f"no DNS list has answered its first probe for {EARLY:.0f} s: the resolver does not work, or this host "
-                "has no network; clients pass as if no list had them; check dnsbl.resolvers"
+                "has no network; clients pass as if no list contained them; check dnsbl.resolvers"
             )
 
     def _tell_deaf(self) -> None:
@@ -221,12 +221,12 @@ class Monitor:
             sure = one.why in _SURE or (one.ill >= 2 and not (one.deaf and self._no_list_answers()))
             if sure and health.state is not State.OUT:
                 detail = f" ({one.detail})" if one.detail else ""
-                self._warn(f"list {name} {one.why.text}{detail}: it is not asked and counts nothing until it is well")
+                self._warn(f"list {name} {one.why.text}{detail}: it is disabled until a probe succeeds")
             if sure:
                 self._table.set(one.domain, State.OUT, one.why)
         elif health.state is State.SUSPECT:
             self._table.set(one.domain, State.WELL)
-            self._info(f"list {name} has been probed and is well: it counts again")
+            self._info(f"list {name} has passed its probe: it is enabled again")
         elif health.state is State.OUT and one.well >= 2:
             self._table.set(one.domain, State.WELL)
-            self._warn(f"list {name} is well again: it counts")
+            self._warn(f"list {name} is healthy again: it is enabled")
