@@ -1,4 +1,4 @@
-"""`make bench`: fastscreen beside postscreen and HAProxy on this machine."""
+"""`make bench`: fastscreen compared with postscreen and HAProxy on this machine."""
 
 import argparse
 import importlib
@@ -38,22 +38,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, epilog="example: python -m bench --rounds 3 known"
     )
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows ({', '.join(names)})")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each screener is loaded (default 5)")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure (default: all): {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, default=5, help="number of times each screener is loaded (default: 5)")
     parser.add_argument(
-        "--clients", type=int, help="at most so many clients each time, and so many held: a quick check"
+        "--clients", type=int, help="upper limit for the clients of each round and for held clients: a quick check"
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for latest.md and latest.json")
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write docs/benchmark.* and the README's table as well; of some rows, only these are replaced there",
+        help="also write docs/benchmark.* and the table in README; if rows are named, only these are replaced there",
     )
     options = parser.parse_args()
     if unknown := set(options.rows) - set(names):
-        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+        parser.error(f"unknown row: {', '.join(sorted(unknown))}; expected {', '.join(names)}")
     if options.publish and options.clients is not None:
-        parser.error("--publish is for a run in full size")
+        parser.error("--publish needs a run at full size; omit --clients")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))  # nothing that was started stays behind
     described = machine.describe()
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the live view costs the screener at full load: pairs of loadings, with the view attached and without."""
+"""What the live view costs the screener at full load: pairs of samples, with the view attached and without."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ _SIZE = {"COLUMNS": "120", "LINES": "36", "TERM": "xterm-256color", "LANG": "C.U
 
 @dataclass(frozen=True)
 class Sample:
-    """CPU, in µs a connection: of supervisor and workers, of the control socket's process, of the view."""
+    """CPU in µs per connection: of supervisor and workers, of the control server, and of the view."""
 
     screener: float
     hub: float
@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass
 class Result:
-    """Pairs (without, with); or why there are none."""
+    """Pairs (without, with), or the reason why they are missing."""
 
     row: Attached
     pairs: list[tuple[Sample, Sample]] = field(default_factory=list)
@@ -46,7 +46,7 @@ class Result:
 
 
 def run(row: Attached, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure one screen of the view; every second pair begins with the view, so that what drifts favours neither."""
+    """Measure one screen of the view; every second pair begins with the view, so that drift favors neither."""
     result = Result(row)
     screener = Fastscreen(folder / row.name, row.settings)
     try:
@@ -88,7 +88,7 @@ def _sample(row: Attached, screener: Fastscreen, programs: dict[str, Path], atta
 
 @contextlib.contextmanager
 def _view(row: Attached, screener: Fastscreen) -> Iterator[int]:
-    """`fastscreen tui` on a terminal whose output is read and forgotten. Yields its pid once it shows the screen."""
+    """`fastscreen tui` on a terminal whose output is discarded. Yields its PID once it shows the screen."""
     command = [str(Path(sys.executable).with_name("fastscreen")), "tui", "--socket", str(screener.control_socket)]
     ours, theirs = pty.openpty()
     drawn = bytearray()
@@ -105,7 +105,7 @@ def _view(row: Attached, screener: Fastscreen) -> Iterator[int]:
                 os.write(ours, row.key)
             yield process.pid
             if process.poll() is not None:
-                raise BenchError("the view ended by itself")
+                raise BenchError("the view exited unexpectedly")
         finally:
             process.terminate()
             process.wait(10)
@@ -114,7 +114,7 @@ def _view(row: Attached, screener: Fastscreen) -> Iterator[int]:
 
 
 def _read(terminal: int, drawn: bytearray, wanted: bytes, shown: threading.Event) -> None:
-    """Until nobody writes any more."""
+    """Read until all writers have closed it."""
     while True:
         select.select([terminal], [], [])
         try:

@@ -1,4 +1,4 @@
-"""A burst of new clients: who gets the teaser, and when."""
+"""A burst of new clients: which of them get the teaser, and when."""
 
 import contextlib
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ class Sample:
 
 @dataclass
 class Result:
-    """The bursts by screener; or why there are none."""
+    """The bursts by screener, or the reason why they are missing."""
 
     row: Burst
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Result:
 
 
 def run(row: Burst, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure: each screener in turn gets one burst a round."""
+    """Measure: each screener in turn gets one burst per round."""
     result = Result(row)
     tuned = replace(row.settings, process_limit=row.tuned_process_limit)
     sides: dict[str, Screener] = {
@@ -66,7 +66,7 @@ def run(row: Burst, folder: Path, programs: dict[str, Path], rounds: int) -> Res
 
 
 def _sample(row: Burst, screener: Screener, programs: dict[str, Path]) -> Sample:
-    """One burst of clients with addresses of their own, then silence until the screener has seen them leave."""
+    """One burst of clients, each with its own address; then wait until the screener has seen them leave."""
     crowd = Crowd(
         "silent",
         row.clients,

@@ -1,4 +1,4 @@
-"""The compiled load and the receiver of hand-offs, as processes of one row."""
+"""The load generator and the receiver of hand-offs, as processes of one row."""
 
 import contextlib
 import ipaddress
@@ -22,7 +22,7 @@ _HOLD_SECONDS = 900
 
 @dataclass(frozen=True)
 class Crowd:
-    """Clients of one kind: `count` of them, `together` on their way at a time, `rate` begun a second (0: no limit).
+    """Clients of one kind: `count` of them, `together` open at a time, `rate` started per second (0: no limit).
 
     Those that send mail send `messages` of `size` octets each.
     """
@@ -46,12 +46,12 @@ def new(screener: Server, kind: str, count: int, together: int, rate: int) -> Cr
 
 
 def held(kind: str, count: int) -> Crowd:
-    """Clients that stay, each with an address of its own; no more on their way than a listen queue has room for."""
+    """Clients that stay, each with its own address; no more connect at a time than a listen queue can hold."""
     return Crowd(kind, count, 64 if kind == "silent" else count, 4000, sources=count, first=_HELD_FIRST)
 
 
 def load(crowd: Crowd, screener: Server, program: Path) -> dict[str, Any]:
-    """Run the crowd until all have ended or its time is over; return what the load counted. BenchError: it failed."""
+    """Run the clients until all have ended or time is over; return what was counted. BenchError: it failed."""
     try:
         result = subprocess.run(
             _command(crowd, screener, program, hold=0),
@@ -61,7 +61,7 @@ def load(crowd: Crowd, screener: Server, program: Path) -> dict[str, Any]:
             timeout=crowd.seconds + 30,
         )
     except subprocess.TimeoutExpired:
-        raise BenchError("load generator: hangs") from None
+        raise BenchError("load generator: no result in time") from None
     if result.returncode != 0:
         raise BenchError(f"load generator: {result.stderr.strip()}")
     outcome: dict[str, Any] = json.loads(result.stdout)
@@ -82,7 +82,7 @@ def check(outcome: dict[str, Any], screener: Server, refused: int = 0) -> None:
 
 @contextlib.contextmanager
 def holding(crowd: Crowd, screener: Server, program: Path) -> Iterator[None]:
-    """Hold the crowd. BenchError: not all came as far as they should, or some were gone at the end."""
+    """Hold the clients. BenchError: not all got as far as they should, or some had left at the end."""
     command = _command(crowd, screener, program, hold=_HOLD_SECONDS)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
@@ -102,7 +102,7 @@ def holding(crowd: Crowd, screener: Server, program: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def receiver(program: Path, path: Path) -> Iterator[None]:
-    """Stand behind the screener. BenchError: a hand-off was malformed, or its client gone before it was greeted."""
+    """Receive hand-offs. BenchError: a hand-off was malformed, or its client had left before it was greeted."""
     process = subprocess.Popen([program, path], stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 5

@@ -1,4 +1,4 @@
-"""What the rows have in common that compare ways of bringing a client to an MTA that reads the PROXY protocol."""
+"""Common code of the rows that compare ways to connect a client to an MTA that reads the PROXY protocol."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ SETTLE_SECONDS = 1.5  # as in measure.py
 
 @dataclass
 class Sample:
-    """One loading of one side. CPU is in µs a connection or an MB, by process name; rate: of connections, a second."""
+    """One sample of one side. CPU is in µs per connection or MB, by process name; rate: connections per second."""
 
     cpu: dict[str, float]
     rate: float
@@ -26,7 +26,7 @@ class Sample:
 
 @dataclass
 class Result:
-    """A row's samples by side, in the order in which they were taken; or why there are none."""
+    """A row's samples by side, in the order in which they were taken, or the reason why they are missing."""
 
     row: Relayed | Continued | Secured
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Result:
 
 
 def take(result: Result, rounds: int, sides: Mapping[str, Callable[[], Sample]]) -> None:
-    """Load each side in turn; who is first changes, so that what drifts favours none."""
+    """Load each side in turn. The order changes, so that drift favors none."""
     names = list(sides)
     for number in range(rounds):
         first = number % len(names)
@@ -43,7 +43,7 @@ def take(result: Result, rounds: int, sides: Mapping[str, Callable[[], Sample]])
 
 
 def counted(server: Server, load: Callable[[], float], connections: int, units: float) -> Sample:
-    """Load a side. `load` returns how many seconds it took; `units` are what CPU is shown of, in all."""
+    """Load a side. `load` returns how many seconds it took; CPU is shown per unit, and `units` is their number."""
     before = server.read_cpu()
     seconds = load()
     time.sleep(SETTLE_SECONDS)
@@ -53,7 +53,7 @@ def counted(server: Server, load: Callable[[], float], connections: int, units: 
 
 @contextmanager
 def ready(server: Server) -> Iterator[None]:
-    """A server, from nothing, with no MTA of its own."""
+    """A newly prepared server, without its own MTA."""
     server.folder.mkdir()
     server.prepare()
     server.configure()

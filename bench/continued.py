@@ -1,4 +1,4 @@
-"""A new client until an MTA has its mail: in one session (Continue), or refused with 450 and back again."""
+"""A new client until an MTA has its mail: in one session (Continue), or in a second one after a 450."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ _NEW, _OLD, _CONTINUED = b": PASS NEW [127.", b": PASS OLD [127.", b": CONTINUE 
 
 
 def run(row: Continued, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure the three ways, in turn. Who comes back is handed on by descriptor: the cheapest way there is."""
+    """Measure the three ways, in turn. A client that comes back is handed off by descriptor, the cheapest way."""
     result = Result(row)
     try:
         with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""The CPU time of a tree of processes, user and system, by each process's own clock; those that ended count too.
+"""The CPU time of a tree of processes, user and system, by each process's own clock, including ended processes.
 
 A process that ended is in its parent's sum of waited-for children, in ticks of 10 ms. So what ended between two
 readings is that sum's growth, less what those processes had used before the first reading.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ENDED = "ended"
-"""The name under which processes are counted that ended between two readings."""
+"""The name for processes that ended between two readings."""
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -38,7 +38,7 @@ def tree(root: int) -> dict[int, str]:
 
 
 def read(root: int) -> Reading:
-    """What the tree under `root` has used until now."""
+    """The CPU time that the tree under `root` has used so far."""
     reading = Reading()
     for pid, process in _tree(root).items():
         try:

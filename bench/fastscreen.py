@@ -1,4 +1,4 @@
-"""fastscreen as it is installed, with the settings of the postscreen beside it."""
+"""fastscreen as installed, with the same settings as the postscreen that it is compared with."""
 
 import os
 import pwd
@@ -78,7 +78,7 @@ class Fastscreen(Screener):
         try:
             self._user = pwd.getpwnam("postfix")
         except KeyError:
-            raise BenchError("there is no user postfix: install Debian's package postfix") from None
+            raise BenchError("the user postfix does not exist: install Debian's package postfix") from None
         state = self.folder / "state"
         state.mkdir()
         os.chown(state, self._user.pw_uid, self._user.pw_gid)

@@ -1,11 +1,11 @@
-"""One figure beside the side-by-side rows: what it is, what was aimed at, whether that was met."""
+"""A single figure that is not a comparison: what it is, its goal, and whether the goal was met."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. `met` is None when nothing was aimed at; `name` is unique and made for JSON."""
+    """One measured value. `met` is None if there is no goal; `name` is unique, for JSON."""
 
     name: str
     title: str

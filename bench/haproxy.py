@@ -1,4 +1,4 @@
-"""HAProxy as it stands before an MTA that reads the PROXY protocol: TCP mode, one thread, no log."""
+"""HAProxy in front of an MTA that reads the PROXY protocol: TCP mode, one thread, no log."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 from bench.programs import BenchError
 from bench.server import Server
 
-# Nothing of `tune.*`: what Debian built is what a postmaster has. The time limits are those of docs/configuration.md.
+# No `tune.*` settings: postmasters use HAProxy as built by Debian. The time limits are those of docs/configuration.md.
 _CONFIGURATION = """\
 global
     nbthread 1
@@ -25,7 +25,7 @@ listen smtp
 
 
 class Haproxy(Server):
-    """Debian's HAProxy. `splice`: with the option that its manual has for bulk, which is off by default."""
+    """Debian's HAProxy. `splice`: with the option that its manual recommends for bulk data; it is off by default."""
 
     name = "haproxy"
 
@@ -35,7 +35,7 @@ class Haproxy(Server):
         self._splice = splice
         program = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         if program is None:
-            raise BenchError("there is no haproxy: install Debian's package haproxy")
+            raise BenchError("haproxy is not installed: install Debian's package haproxy")
         self._program = program
 
     @property
@@ -64,7 +64,7 @@ class Haproxy(Server):
 
 
 def version() -> str:
-    """HAProxy's version, or empty."""
+    """HAProxy's version, or an empty string."""
     try:
         result = subprocess.run(["haproxy", "-v"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -1,4 +1,4 @@
-"""A real rbldnsd with DNS lists on which no client of the bench is."""
+"""A real rbldnsd whose DNS lists contain none of the benchmark's clients."""
 
 import contextlib
 import shutil
@@ -20,13 +20,13 @@ $TTL 300
 
 
 class Lists:
-    """The running server. Its CPU time is nobody's."""
+    """The running server. Its CPU time is not counted."""
 
     def __init__(self, statistics: Path) -> None:
         self._statistics = statistics
 
     def asked(self) -> int:
-        """How many questions it has had, as of the last full second."""
+        """The number of queries that it has received, as of the last full second."""
         lines = [line for line in self._statistics.read_text().splitlines() if ".rbl.test:" in line]
         return sum(int(zone.split(":")[1]) for zone in lines[-1].split() if ".rbl.test:" in zone) if lines else 0
 
@@ -35,12 +35,12 @@ class Lists:
 def running(folder: Path) -> Iterator[Lists]:
     program = shutil.which("rbldnsd", path="/usr/sbin:/usr/local/sbin")
     if program is None:
-        raise BenchError("there is no rbldnsd: install Debian's package rbldnsd")
+        raise BenchError("rbldnsd is not installed: install Debian's package rbldnsd")
     folder.mkdir()
     folder.chmod(0o777)  # it becomes a user of its own before it writes
     (folder / "zone").write_text(_ZONE)
     zones = [f"{zone}:ip4trie:zone" for zone in ZONES]
-    # before everyone else: a question lost in its socket's buffer is work that a screener does not do
+    # Higher priority than all others: a query that is lost in its socket's buffer would spare a screener work.
     command = [
         "nice",
         "-n",

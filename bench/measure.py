@@ -1,4 +1,4 @@
-"""Runs the rows: both screeners side by side, loaded in turn."""
+"""Runs the rows: both screeners run at the same time and are loaded in turn."""
 
 import contextlib
 import resource
@@ -17,10 +17,10 @@ from bench.rows import Row
 from bench.screener import Screener
 
 UNHELD = "fastscreen, none held"
-"""The key of the samples of a third screener, beside those that hold clients: is the cost flat?"""
+"""The key for the samples of a third screener that holds no clients: is the cost of held clients flat?"""
 
-# After the last client is gone: its log line, the MTA's closing of the channel, fastscreen's commit of new passes (once
-# a second) and the DNS server's statistics (too) are still to come.
+# After the last client has left, these are still to come: its log line, the MTA's closing of the channel, fastscreen's
+# commit of new passes (once per second), and the DNS server's statistics (once per second).
 _SETTLE_SECONDS = 1.5
 _WARM_CLIENTS = 500
 _HOLD_WAIT = 1800  # greet wait of the silent clients, in s: longer than a row takes
@@ -32,7 +32,7 @@ _OTHER_DESCRIPTORS = 2000  # of a screener that holds clients: hand-offs, and it
 
 @dataclass
 class Sample:
-    """One loading of one screener. CPU is in µs a connection, by process name; times to the client in µs."""
+    """One sample of one screener. CPU is in µs per connection, by process name; times for the client are in µs."""
 
     cpu: dict[str, float]
     rate: float
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass
 class Result:
-    """A row's samples by screener, in the order in which they were taken; or why there are none."""
+    """A row's samples by screener, in the order in which they were taken, or the reason why they are missing."""
 
     row: Row
     samples: dict[str, list[Sample]] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Result:
 
 @dataclass
 class Side:
-    """One screener of a row. key: of its samples. held: silent clients that it holds all the time."""
+    """One screener of a row. key: for its samples. held: silent clients that it holds all the time."""
 
     key: str
     screener: Screener
@@ -63,7 +63,7 @@ class Side:
 
 
 def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure one row, A B A B ...; a row that cannot be measured says why."""
+    """Measure one row, A B A B ...; a row that cannot be measured has the reason."""
     sides = [
         Side("postscreen", Postscreen(folder / f"{row.name}-postscreen", row.settings), row.held),
         Side("fastscreen", Fastscreen(folder / f"{row.name}-fastscreen", row.settings), row.held),
@@ -104,7 +104,7 @@ def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Pat
 
 
 def smaller(row: Row, clients: int | None) -> Row:
-    """The row with at most so many clients, for a quick check."""
+    """The row with at most this many clients, for a quick check."""
     if clients is None:
         return row
     return replace(row, clients=min(row.clients, clients), held=min(row.held, clients))
@@ -112,14 +112,14 @@ def smaller(row: Row, clients: int | None) -> Row:
 
 @contextlib.contextmanager
 def started(screener: Screener, programs: dict[str, Path]) -> Iterator[None]:
-    """A screener, prepared, running, with a receiver of hand-offs behind it."""
+    """A screener, prepared and running, with a receiver for its hand-offs."""
     screener.configure()
     with clients.receiver(programs["receiver"], screener.mta_socket), screener.running():
         yield
 
 
 def need_descriptors(held: int) -> None:
-    """BenchError unless a process may hold so many clients."""
+    """BenchError unless a process may hold this many clients."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if held and hard < held + _OTHER_DESCRIPTORS:
         raise BenchError(f"the limit on open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
@@ -132,7 +132,7 @@ def _crowd(row: Row, screener: Screener, count: int) -> Crowd:
 
 
 def _make_known(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
-    """Let every address pass once. The screener is ended then, with its cache written."""
+    """Let every address pass once, then stop the screener, so that its cache is written."""
     with started(screener, programs):
         crowd = Crowd("pass", row.sources, row.sources, sources=row.sources)
         clients.check(clients.load(crowd, screener, programs["load"]), screener)

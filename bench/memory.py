@@ -1,4 +1,4 @@
-"""Memory of held clients: the growth of RssAnon of the processes that hold them, in screeners started for it."""
+"""Memory of held clients: the growth of RssAnon of the processes that hold them, in newly started screeners."""
 
 import contextlib
 import time
@@ -13,13 +13,13 @@ from bench.programs import BenchError
 from bench.rows import Memory
 from bench.screener import Screener
 
-# What a process allocates once, with its first clients, is not theirs. Few: their own memory is used again.
+# What a process allocates once, with its first clients, is not counted. Few clients: their own memory is reused.
 _WARM = 10
 
 
 @dataclass
 class Result:
-    """kB a client by screener, one value a round; or why there are none."""
+    """kB per client by screener, one value per round, or the reason why they are missing."""
 
     row: Memory
     samples: dict[str, list[float]] = field(default_factory=dict)

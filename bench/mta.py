@@ -1,4 +1,4 @@
-"""The MTA's stand-in behind a relay, as a process of one row. Its CPU time is nobody's."""
+"""The stand-in for the MTA that receives relayed sessions, a process of one row. Its CPU time is not counted."""
 
 import contextlib
 import json
@@ -17,14 +17,14 @@ _START_SECONDS = 5
 
 @contextlib.contextmanager
 def running(program: Path) -> Iterator[int]:
-    """Yield its port. BenchError: somebody came without a PROXY header."""
+    """Yield its port. BenchError: a connection came without a PROXY header."""
     port = free_port("127.0.0.1")
     process = subprocess.Popen([program, str(port)], stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + _START_SECONDS
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise BenchError(f"the MTA's stand-in does not listen on port {port}")
+                raise BenchError(f"the stand-in for the MTA does not listen on port {port}")
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The README's picture: CPU a connection of both screeners. The scale is logarithmic: equal ratios are equally wide."""
+"""The README's picture: both screeners' CPU per connection, on a logarithmic scale: equal ratios have equal widths."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-# Each has a contrast of at least 3 both on white and on the dark grey of GitHub's night.
+# Each has a contrast of at least 3 on white and on the dark gray of GitHub's dark theme.
 _TEXT, _THEIRS, _OURS = "#768390", "#d9730d", "#2f8f5b"
 _TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
@@ -76,7 +76,7 @@ def write(report: dict[str, Any], path: Path) -> None:
         axes.grid(axis="x", which="major", color=_TEXT, alpha=0.25)
         for side in axes.spines.values():
             side.set_visible(False)
-        axes.set_xlabel("µs of CPU a connection, all processes of the screener; logarithmic")
+        axes.set_xlabel("µs of CPU per connection, all processes of the screener; logarithmic scale")
         for name, colour in (("fastscreen", _OURS), ("postscreen", _THEIRS)):
             axes.plot([], [], "o", color=colour, markersize=9, label=name)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, labelcolor="linecolor")

@@ -62,18 +62,18 @@ smtpd_tls_chain_files = {}"""
 
 
 class Postscreen(Screener):
-    """Postfix's screener. All processes of the instance are counted: master, postscreen, postlogd, dnsblog."""
+    """postscreen. All processes of the Postfix instance are counted: master, postscreen, postlogd, dnsblog."""
 
     name = "postscreen"
 
     def __init__(self, folder: Path, settings: Settings) -> None:
         super().__init__(folder, settings)
         if os.geteuid() != 0:
-            raise BenchError("Postfix's master needs root")
+            raise BenchError("Postfix's master must be started as root")
         places = ("/usr/lib/postfix/sbin", "/usr/libexec/postfix")
         self._daemons = next((place for place in places if Path(place, "postscreen").exists()), "")
         if not self._daemons:
-            raise BenchError("no postscreen on this machine: install Debian's package postfix")
+            raise BenchError("postscreen is not installed: install Debian's package postfix")
 
     @property
     def mta_socket(self) -> Path:
@@ -145,7 +145,7 @@ class Postscreen(Screener):
 
 
 def version() -> str:
-    """Postfix's version, or empty."""
+    """Postfix's version, or an empty string."""
     try:
         result = subprocess.run(["postconf", "-d", "-h", "mail_version"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

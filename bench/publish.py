@@ -1,4 +1,4 @@
-"""Puts a run into docs/ and the README: a whole one, or some rows into the last whole one."""
+"""Publishes a run in docs/ and README: a complete run, or some rows into the last complete one."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ _ORDER = [row.name for row in ROWS]
 
 
 def write(data: dict[str, Any], root: Path, *, whole: bool) -> None:
-    """Write docs/benchmark.{md,json,svg} and the README's part between two comments. ValueError: they are missing.
+    """Write docs/benchmark.{md,json,svg} and the part of README between two comments. ValueError: they are missing.
 
-    whole: everything was measured; else the rows of `data` take the places of those that were published before.
+    whole: everything was measured. Otherwise the rows of `data` replace those that were published before.
     """
     readme = root / "README.md"
     before, begin, rest = readme.read_text().partition(_BEGIN)
@@ -31,7 +31,7 @@ def write(data: dict[str, Any], root: Path, *, whole: bool) -> None:
 
 
 def put_into(published: dict[str, Any], measured: dict[str, Any]) -> dict[str, Any]:
-    """The published run with the rows of another, each marked with when and with what that was made."""
+    """The published run with rows of another run, each marked with the time and the machine of that run."""
     mark = {key: measured["machine"][key] for key in ("time", "processor", "load before")}
     merged = dict(published)
     for part in report.PARTS:
@@ -51,6 +51,6 @@ def _made(data: dict[str, Any]) -> str:
     names = {"postfix": "Postfix", "haproxy": "HAProxy"}
     programs = [f"{name} {machine[key]}" for key, name in names.items() if key in machine]
     days = sorted({entry["apart"]["time"][:10] for entry in report.apart(data)})
-    others = f"; some rows apart, {', '.join(days)} ([which](docs/benchmark.md#the-machine))" if days else ""
+    others = f"; measured separately: {', '.join(days)} ([rows](docs/benchmark.md#the-machine))" if days else ""
     made = f"{machine['processor']}, {', '.join(programs)}, {data['rounds']} rounds, {machine['time'][:10]}"
     return f"{made}{others}."

@@ -1,4 +1,4 @@
-"""Known clients connected through to an MTA, beside HAProxy: CPU of a connection, or of an MB of messages."""
+"""Known clients relayed to an MTA, compared with HAProxy: CPU per connection, or per MB of messages."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ _WARM_CLIENTS = 500
 
 
 def run(row: Relayed, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
-    """Measure one row: fastscreen, HAProxy as it comes, HAProxy with splice, in turn; one MTA behind all."""
+    """Measure one row: fastscreen, HAProxy as installed, HAProxy with splice, in turn, all with the same MTA."""
     result = Result(row)
     try:
         with contextlib.ExitStack() as stack:

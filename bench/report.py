@@ -1,4 +1,4 @@
-"""The results for reading, as Markdown: median (minimum to maximum)."""
+"""The results as Markdown for readers: median (minimum to maximum)."""
 
 from typing import Any
 
@@ -9,61 +9,67 @@ from bench.rows import OURS
 _COUNTED = """\
 ## What is counted
 
-CPU is the user and system time of every process that a screener needs: of Postfix its master, postscreen, dnsblog and
-the log daemon, as fastscreen writes its log itself; dnsblog processes that ended during a round are "ended". The
-kernel's work for the network that it does in the name of no process is nobody's; the load generator, the MTA's
-stand-in behind the hand-off and the DNS server are not counted. Both screeners run at once, the one that is not
-loaded is idle; the ratio is that of two samples taken one after the other. All of it shares the cores, so rates and
-times to the client say less than the CPU does.
+**CPU** is the user and system time of every process that a screener needs. For Postfix these are master, postscreen,
+dnsblog and the log daemon, because fastscreen writes its log itself. dnsblog processes that ended during a round appear
+as "ended". Not counted are: work for the network that the kernel does outside any process, the load generator, the
+stand-in for the MTA that receives the hand-offs, and the DNS server.
 
-Of every client the load generator has seen the whole conversation and the log has the expected line; a round in which
-one is missing is no result. Log lines, DNS lists, limits and tests are set alike. Known clients are handed on by
-descriptor to a receiver that greets them. New ones come from addresses never used before in the run, at a steady
-rate that both keep up with, and wait for 6 s, the default of both, so that thousands are held. postscreen's process
-limit, which is the length of its listen queue and dnsblog's, is raised where the default would lose questions.
+**Rounds.** Both screeners run at the same time, and the one that is not loaded is idle. The ratio compares two samples
+taken one after the other. Everything shares the same cores, so rates and the times that clients see are less meaningful
+than the CPU.
 
-Few clients cost more each: every one is a wake-up of its own, of the screener and of who waits for it on the other
-processor, and that costs either screener as much. Two rows show it, one known client at a time and 100 new ones a
-second; they have no aim.
+**Checks.** The load generator checks the whole conversation of every client, and the log must have the expected line
+for each of them. If one is missing, the measurement is not used. Log lines, DNS lists, limits and tests are configured
+alike.
 
-The view is `fastscreen tui` on a terminal of 120 × 36, attached and left alone in turn while one screener is loaded as
-fast as it can take. All processes of the daemon are counted, that of the control socket too; the view is not.
+**Clients.** Known clients are handed off by descriptor to a receiver that greets them. New clients use addresses that
+were never used before in the run, arrive at a steady rate that both screeners keep up with, and wait for 6 s, the
+default of both. Thousands of them are therefore held at a time. postscreen's process limit also sets the length of its
+listen queue and of dnsblog's; it is raised where the default would lose queries.
+
+**Low rates.** With few clients, each of them costs more in both screeners: every client wakes up the screener, and
+then a process on the other processor that waits for it. Two rows show this: one known client at a time, and 100 new
+clients per second. They have no goal.
+
+**The live view** is `fastscreen tui` on a terminal of 120 × 36. Rounds with and without it alternate, while one
+screener is loaded at full speed. All processes of the daemon are counted, including the control server; the view itself
+is not.
 """
 
 _COMPARED = {
     "relayed": """\
-## Connected through to an MTA, beside HAProxy
+## Relayed to an MTA, compared with HAProxy
 
-Known clients (PASS OLD from the cache), `to = "proxy:..."`, and Debian's HAProxy in TCP mode with `send-proxy-v2`, as
-it comes with `nbthread 1` (one worker of fastscreen) and with `option splice-auto` as well; the ratio is that with the
-cheaper of the two. One and the same stand-in for the MTA is behind all of them; its CPU and the clients' is not
-counted. HAProxy writes no log and tests nobody; fastscreen looks each client up and writes its usual lines.
-An MB is 10^6 octets of messages; its share of connecting and of the dialogue is in it.
+Known clients (PASS OLD from the cache) are relayed with `to = "proxy:..."`. Debian's HAProxy does the same in TCP mode
+with `send-proxy-v2`: as installed with `nbthread 1` (fastscreen has one worker), and with `option splice-auto` too. The
+ratio refers to the cheaper of these two. All use the same stand-in for the MTA; its CPU and that of the clients are not
+counted. HAProxy writes no log and tests no client; fastscreen looks up each client and writes its usual lines. 1 MB is
+10^6 bytes of messages, including their share of the connection and the dialogue.
 """,
     "continued": """\
 ## Continue
 
-CPU for a new client until an MTA has its message: in one session, all of it relayed, or refused with 450 and back in a
-second one, which is handed on by descriptor, so that nothing of it is relayed. That the one costs more than the other
-is what sparing the client its second session costs.
+CPU per new client until an MTA has its message. With Continue, the client needs one session, and all of it is relayed.
+With 450, the client comes back for a second session, which is handed off by descriptor, so nothing is relayed. Continue
+costs more CPU; in return, the client does not need a second session.
 """,
     "secured": """\
 ## STARTTLS
 
-Clients under test, without a greet wait; TLS 1.3, a key on P-256, a full handshake each. The clients are a Python
-program on the same cores, so connections a second say what came, not what is possible. A tlsproxy ends after some
-clients and is "ended" then, as a dnsblog is. MB as above: its session passes the deep tests in TLS, goes on with
-Continue and is relayed from there; beside it the same without TLS.
+Clients under test, without a greet wait: TLS 1.3, a P-256 key, a full handshake each. The clients are a Python program
+on the same cores, so connections/s is the rate at which they arrived, not the highest possible one. A tlsproxy process
+ends after some clients and then appears as "ended", like dnsblog. In the rows per MB, the session passes the deep tests
+in TLS, continues with the MTA (Continue) and is relayed from there; the second of them is the same without TLS.
 """,
 }
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     lines = [
-        "# fastscreen beside postscreen",
+        "# fastscreen compared with postscreen",
         "",
-        f"Loaded in turn on one machine, {report['rounds']} rounds (memory and burst: at most 3); median (minimum to",
-        "maximum). `make bench` measures all of it anew.",
+        f"Both were loaded in turn on one machine, in {report['rounds']} rounds (memory and burst: at most 3). Values",
+        "are medians (minimum to maximum). `make bench` repeats all measurements.",
         "",
         *_cpu(report["rows"]),
         *_figures(report),
@@ -85,22 +91,22 @@ PARTS = ("rows", "memory", "burst", "compared", "figures")
 
 
 def apart(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was not measured with the others."""
+    """The entries that were measured in a separate run."""
     return [entry for part in PARTS for entry in report[part] if "apart" in entry]
 
 
 def _apart(report: dict[str, Any]) -> list[str]:
     return [
-        f"* measured apart, {entry['apart']['time']}, {entry['apart']['processor']}, load before "
+        f"* measured separately, {entry['apart']['time']}, {entry['apart']['processor']}, load before "
         f"{entry['apart']['load before']}: {entry['title']}"
         for entry in apart(report)
     ]
 
 
 def summary(report: dict[str, Any]) -> str:
-    """The README's table."""
+    """The tables in README."""
     lines = [
-        "| CPU of all of a screener's processes, µs a connection | postscreen | fastscreen | ratio | aim |",
+        "| CPU of all processes of a screener, µs per connection | postscreen | fastscreen | ratio | goal |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in report["rows"]:
@@ -113,7 +119,7 @@ def summary(report: dict[str, Any]) -> str:
             )
     lines += [
         "",
-        "| memory of a held client, kB | postscreen | fastscreen | ratio | aim |",
+        "| memory per held client, kB | postscreen | fastscreen | ratio | goal |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in report["memory"]:
@@ -125,7 +131,7 @@ def summary(report: dict[str, Any]) -> str:
                 f"| {row['title']} | {theirs:.2f} | {ours:.2f} | **{ours / theirs:.2f}** | {_memory_aim(row)} |"
             )
     for row in report["burst"]:
-        lines += ["", f"| {row['clients']:,} {row['title']} | greeted within 1 s | lost or turned away | slowest |"]
+        lines += ["", f"| {row['clients']:,} {row['title']} | greeted within 1 s | lost or rejected | slowest |"]
         lines.append("| --- | --- | --- | --- |")
         if "problem" in row:
             lines.append(f"| not measured: {row['problem']} | | | |")
@@ -136,10 +142,10 @@ def summary(report: dict[str, Any]) -> str:
             )
     relayed = [row for row in report["compared"] if row["main"]]
     if relayed:
-        lines += ["", "| CPU of what is connected through, µs | HAProxy | fastscreen | ratio | aim |"]
+        lines += ["", "| CPU of relayed sessions, µs | HAProxy | fastscreen | ratio | goal |"]
         lines.append("| --- | --- | --- | --- | --- |")
     for row in relayed:
-        title = f"{row['title']}: a {row['per']}"
+        title = f"{row['title']}; per {row['per']}"
         if "problem" in row:
             lines.append(f"| {title} | not measured: {row['problem']} | | | |")
         else:
@@ -154,9 +160,9 @@ def _cpu(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     lines = [
-        "## CPU, in µs a connection",
+        "## CPU, in µs per connection",
         "",
-        "| clients | postscreen | fastscreen | ratio | aim | met |",
+        "| clients | postscreen | fastscreen | ratio | goal | met |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -172,7 +178,7 @@ def _cpu(rows: list[dict[str, Any]]) -> list[str]:
 def _figures(report: dict[str, Any]) -> list[str]:
     if not report["figures"] and not report["problems"]:
         return []
-    lines = ["## Single figures", "", "| figure | value | aim | met | |", "| --- | --- | --- | --- | --- |"]
+    lines = ["## Single figures", "", "| figure | value | goal | met | details |", "| --- | --- | --- | --- | --- |"]
     for figure in report["figures"]:
         value = f"{figure['value']:,.3g}" if abs(figure["value"]) < 1000 else f"{figure['value']:,.0f}"
         lines.append(
@@ -187,11 +193,12 @@ def _memory(rows: list[dict[str, Any]]) -> list[str]:
     if not rows:
         return []
     lines = [
-        "## Memory of a held client, in kB",
+        "## Memory per held client, in kB",
         "",
-        "Growth of RssAnon ÷ clients: of postscreen's own process, of all of fastscreen's; a new process each time.",
+        "Growth of RssAnon ÷ number of clients: of postscreen's own process, and of all of fastscreen's processes.",
+        "Each measurement uses new processes.",
         "",
-        "| held clients | postscreen | fastscreen | aim | met |",
+        "| held clients | postscreen | fastscreen | goal | met |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -210,7 +217,7 @@ def _compared(rows: list[dict[str, Any]]) -> list[str]:
         among = [row for row in rows if row["part"] == part]
         if not among:
             continue
-        lines += [text, "| clients | side | CPU, µs | ratio | aim | met | µs by process | connections/s |"]
+        lines += [text, "| clients | program | CPU, µs | ratio | goal | met | µs by process | connections/s |"]
         lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for row in among:
             if "problem" in row:
@@ -221,7 +228,7 @@ def _compared(rows: list[dict[str, Any]]) -> list[str]:
                     f"**{_range(row['ratio'], 3)}** | {_at_most(row)} | {_met(row['met'])}" if not number else "| |"
                 )
                 lines.append(
-                    f"| {row['title']} | {name} | {_range(side['cpu_us'], 1)} a {row['per']} | {verdict} "
+                    f"| {row['title']} | {name} | {_range(side['cpu_us'], 1)} per {row['per']} | {verdict} "
                     f"| {processes} | {side['rate']['median']:,.0f} |"
                 )
         lines.append("")
@@ -240,10 +247,12 @@ def _burst(rows: list[dict[str, Any]]) -> list[str]:
             lines += [f"Not measured: {row['problem']}", ""]
             continue
         lines += [
-            "Each from an address of its own, evenly over the second. From connect to the teaser, in ms; lost: without",
-            f"a teaser after {row['seconds']} s, and not told 421. All of them may be held: no limit turns any away.",
+            "Each client has its own address, and the connections are spread evenly over the second. Times are in ms,",
+            "from the connection to the teaser. Lost clients had neither a teaser nor a 421 after "
+            f"{row['seconds']} s. The limits",
+            "permit all of them to be held.",
             "",
-            "| screener | within 1 s | lost | 421 | p50 | p99 | slowest | connects took |",
+            "| screener | greeted within 1 s | lost | 421 | p50 | p99 | slowest | connecting took |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
         for name, side in row["sides"].items():
@@ -253,19 +262,19 @@ def _burst(rows: list[dict[str, Any]]) -> list[str]:
                 f"| {name} | {_range(side['within_second'], 0)} | {lost:,.0f} "
                 f"| {side['turned_away']['median']:,.0f} | {times} | {side['begun_in_s']['median']:.2f} s |"
             )
-        lines += ["", f"Aim: all within 1 s, none lost. Met: {_met(row['met'])}.", ""]
+        lines += ["", f"Goal: all within 1 s, none lost. Met: {_met(row['met'])}.", ""]
     return lines
 
 
 def _processes(rows: list[dict[str, Any]]) -> list[str]:
-    """By process; and what the client sees."""
+    """CPU by process, and what clients see."""
     lines = []
     for row in rows:
         for name in (*SCREENERS, UNHELD):
             if name in row:
                 one = row[name]
                 parts = ", ".join(f"{process} {used:.1f}" for process, used in one["cpu_us_by_process"].items())
-                load = f"{row['rate']:,} a second" if row["rate"] else f"{row['together']} together"
+                load = f"{row['rate']:,} per second" if row["rate"] else f"{row['together']} at a time"
                 lines.append(
                     f"| {row['title']} | {name} | {parts} | {row['clients']:,}, {load} | {one['rate']['median']:,.0f} "
                     f"| {_milliseconds(one['first_byte_us'])} | {_milliseconds(one['end_us'])} |"
@@ -273,10 +282,10 @@ def _processes(rows: list[dict[str, Any]]) -> list[str]:
     if not lines:
         return []
     return [
-        "## By process, and what the client sees",
+        "## By process, and what clients see",
         "",
-        "Times are ms from connect, p50 / p99: to the first line (a known client's is the MTA's banner, others' the",
-        "teaser), and to the end of the connection.",
+        "Times are in ms from the connection, p50 / p99: until the first line (for a known client the MTA's banner,",
+        "for others the teaser), and until the end of the connection.",
         "",
         "| clients | screener | µs by process | load | connections/s | first line | end |",
         "| --- | --- | --- | --- | --- | --- | --- |",

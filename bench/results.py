@@ -1,4 +1,4 @@
-"""All that was measured, as JSON: medians, extremes, ratios, whether the aims were met. CPU in µs a connection."""
+"""All results as JSON: medians, extremes, ratios, and whether goals were met. CPU is in µs per connection."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +17,7 @@ Result = measure.Result | memory.Result | attached.Result | burst.Result | compa
 def as_json(
     results: Sequence[Result], figures: Sequence[Figure], problems: dict[str, str], machine: dict[str, str], rounds: int
 ) -> dict[str, Any]:
-    """`problems` are those of figures that have no row: why they are missing, by name."""
+    """`problems` gives, by name, the reason why figures without a row are missing."""
     rows = [_row(result) for result in results if isinstance(result, measure.Result)]
     flat = [figure for result in results if isinstance(result, measure.Result) for figure in _flat(result)]
     views = [result for result in results if isinstance(result, attached.Result)]
@@ -68,7 +68,7 @@ def _row(result: measure.Result) -> dict[str, Any]:
 
 
 def _ratios(result: measure.Result, one: str, other: str) -> list[float]:
-    """Of each round's two samples, which were taken one after the other."""
+    """The ratios of the two samples of each round, which were taken one after the other."""
     pairs = zip(result.samples[one], result.samples[other], strict=True)
     return [ours.total / theirs.total for ours, theirs in pairs]
 
@@ -97,7 +97,7 @@ def _flat(result: measure.Result) -> list[Figure]:
     return [
         Figure(
             name=f"flat-{result.row.name}",
-            title=f"fastscreen's CPU a known client with {result.row.held:,} held ÷ with none",
+            title=f"fastscreen's CPU per known client: with {result.row.held:,} held clients ÷ with none",
             value=value,
             unit="",
             aim=f"≤ {FLAT_AIM}",
@@ -116,15 +116,14 @@ def _view(result: attached.Result) -> Figure:
     hub, view = (median(getattr(viewed, name) for _, viewed in result.pairs) for name in ("hub", "view"))
     return Figure(
         name=result.row.name,
-        title=f"fastscreen's CPU a known client at full load with {result.row.title} ÷ without",
+        title=f"fastscreen's CPU per known client at full load: with {result.row.title} ÷ without",
         value=value,
         unit="",
         aim=f"≤ {VIEW_AIM}",
         met=value <= VIEW_AIM,
         detail=f"{min(ratios):.2f} to {max(ratios):.2f}; "
-        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs against "
-        f"{median(fastscreen(alone) for alone, _ in result.pairs):.1f}, of it {hub:.2f} in the control socket's "
-        f"process; the view itself used {view:.1f}",
+        f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs ({hub:.2f} of it in the control server) "
+        f"compared with {median(fastscreen(alone) for alone, _ in result.pairs):.1f}; the view itself used {view:.1f}",
     )
 
 
@@ -139,7 +138,7 @@ def _memory(result: memory.Result) -> dict[str, Any]:
 
 
 def _compared(result: compared.Result) -> dict[str, Any]:
-    """The first side is fastscreen's; `ratio` is of it and the cheapest of the others."""
+    """The first side is fastscreen's; `ratio` compares it with the cheapest of the others."""
     row = result.row
     entry: dict[str, Any] = {
         "name": row.name,

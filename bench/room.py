@@ -1,4 +1,4 @@
-"""A mount and network namespace for the run: every 127.x address and port is free in it, the host sees nothing of it.
+"""A mount and network namespace for the run: every 127.x address and port is free there, and the host is not affected.
 
 Its resolv.conf names the bench's own DNS server, because postscreen's dnsblog asks whom the system asks.
 """
@@ -17,9 +17,9 @@ _CLONE_NEWNET = 0x40000000
 
 
 def enter(folder: Path) -> None:
-    """Move this process and its future children there for good. BenchError: not root, or the kernel refuses."""
+    """Move this process and its future children there permanently. BenchError: not root, or the kernel refuses."""
     if os.geteuid() != 0:
-        raise BenchError("needs root: for Postfix's master and a network namespace")
+        raise BenchError("must be run as root, for Postfix's master and a network namespace")
     if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS | _CLONE_NEWNET) != 0:
         raise BenchError(f"cannot make a namespace: {os.strerror(ctypes.get_errno())}")
     resolv_conf = folder / "resolv.conf"
@@ -33,6 +33,6 @@ def _do(*command: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:
-        raise BenchError(f"there is no {command[0]}: install Debian's iproute2 and util-linux") from None
+        raise BenchError(f"{command[0]} is not installed: install Debian's packages iproute2 and util-linux") from None
     except subprocess.CalledProcessError as error:
         raise BenchError(f"{' '.join(command)}: {error.stderr.strip()}") from None

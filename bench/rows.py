@@ -1,4 +1,4 @@
-"""What is measured, as data. docs/benchmark.md says it for readers."""
+"""What is measured, as data. docs/benchmark.md explains it to readers."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from bench.screener import Settings
 
 @dataclass(frozen=True)
 class Row:
-    """CPU of a connection, of one kind of client (kinds.h).
+    """CPU per connection of one kind of client (kinds.h).
 
-    `clients` connect in each round, `together` are open at a time, `rate` begin a second (0: as fast as there is room).
-    Known ones come from `sources` addresses that have passed before; new ones each from one never used in the run.
-    `held` silent clients are there all the time. `line` is what the log must say of every client. `main` rows are in
-    the README and the picture.
+    `clients` connect in each round, `together` is how many are open at a time, and `rate` how many connect per second
+    (0: as fast as `together` permits). Known clients use `sources` addresses that have passed before; each new client
+    uses an address that was never used in the run. `held` silent clients are connected all the time. `line` is what
+    the log must have for every client. `main` rows are in README and the picture.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Row:
     sources: int = 200
     held: int = 0
     main: bool = False
-    aim: float | None = None  # of the ratio fastscreen / postscreen
+    aim: float | None = None  # for the ratio fastscreen / postscreen
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a held client, of one kind that stays. `aim` is for fastscreen, in kB."""
+    """Memory per held client, for one kind of client that stays connected. `aim` is for fastscreen, in kB."""
 
     name: str
     title: str
@@ -49,7 +49,7 @@ class Memory:
 class Attached:
     """What the live view costs the screener at full load: known clients, with the view attached and without, in turn.
 
-    The view shows the screen that this `key` brings up; it is there once it has drawn `shows`.
+    The view shows the screen that `key` opens; it is ready when it has drawn `shows`.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Attached:
 
 @dataclass(frozen=True)
 class Burst:
-    """So many connects within one second, each by a new client that waits for the teaser, at most `seconds`."""
+    """`clients` connections within one second, each by a new client that waits at most `seconds` for the teaser."""
 
     name: str
     title: str
@@ -82,10 +82,10 @@ TLS, PLAINTEXT = "fastscreen, TLS", "fastscreen, plaintext"
 
 @dataclass(frozen=True)
 class Relayed:
-    """CPU of known clients that are connected through to an MTA, beside HAProxy.
+    """CPU of known clients that are relayed to an MTA, compared with HAProxy.
 
-    Each sends `messages` of `size` octets, and CPU is that of an MB; or none, and it is that of a connection. `aim` is
-    of the ratio fastscreen / the cheaper of HAProxy's settings.
+    Each client sends `messages` of `size` bytes, and CPU is per MB; or none, and CPU is per connection. `aim` is for
+    the ratio of fastscreen to the cheaper of HAProxy's settings.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Relayed:
 
 @dataclass(frozen=True)
 class Continued:
-    """CPU of a new client until an MTA has its mail, of `size` octets: in one session, or refused and back again."""
+    """CPU per new client until an MTA has its mail of `size` bytes: in one session, or in a second one after a 450."""
 
     name: str
     title: str
@@ -122,7 +122,7 @@ class Continued:
 
 @dataclass(frozen=True)
 class Secured:
-    """CPU of clients under test that go on in TLS: of one, beside postscreen, or of an MB that is relayed (`size`)."""
+    """CPU of clients under test in TLS: per connection, compared with postscreen, or per relayed MB (`size`)."""
 
     name: str
     title: str
@@ -141,22 +141,22 @@ Compared = Relayed | Continued | Secured
 AnyRow = Row | Memory | Attached | Burst | Compared
 
 
-# postscreen's listen queue, and dnsblog's. The default of 100 overflows as soon as postscreen waits for its disk (it
-# syncs each new pass), and loses clients or their look-ups; a row of clients that must all come through cannot have it.
+# Length of the listen queues of postscreen and dnsblog. The default of 100 overflows as soon as postscreen waits for
+# its disk (it syncs each new pass). Clients or their lookups are then lost, and a row that expects all of them fails.
 _TUNED = 10_000
 _KNOWN = b": PASS OLD [127.1."
 _NEW = b": PASS NEW [127."
-# At nine tenths of the limit stress mode would begin, and cut the greet waits short. New clients wait for 6 s, the
-# default of both.
+# Stress mode would begin at nine tenths of the limit and shorten the greet wait. New clients wait for 6 s, the default
+# of both.
 _HOLDING = Settings(greet_wait=1, limit=16_000)
 _VIEWED = Settings(greet_wait=1, control=True)
-VIEW_AIM = 1.03  # fastscreen's CPU a connection with the view attached / without
-FLAT_AIM = 1.15  # fastscreen's CPU with held clients / without
+VIEW_AIM = 1.03  # fastscreen's CPU per connection: with the view attached / without
+FLAT_AIM = 1.15  # fastscreen's CPU: with held clients / without
 
 ROWS: tuple[AnyRow, ...] = (
     Row(
         name="known",
-        title="known client (cached), handed on by descriptor",
+        title="known client (cached), handed off by descriptor",
         kind="pass",
         settings=Settings(greet_wait=1),
         line=_KNOWN,
@@ -193,7 +193,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="held-8000",
-        title="known client while 8,000 silent ones are held",
+        title="known client while 8,000 silent clients are held",
         kind="pass",
         settings=_HOLDING,
         line=_KNOWN,
@@ -204,7 +204,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="held-14000",
-        title="known client while 14,000 silent ones are held",
+        title="known client while 14,000 silent clients are held",
         kind="pass",
         settings=_HOLDING,
         line=_KNOWN,
@@ -216,7 +216,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="new-dnsbl",
-        title="new client, asked of 8 DNS lists, passes",
+        title="new client, checked against 8 DNS lists, passes",
         kind="pass",
         settings=Settings(greet_wait=6, limit=12_000, lists=ZONES, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
@@ -240,7 +240,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Row(
         name="new-greet-few",
-        title="the same, only 100 a second",
+        title="the same, only 100 per second",
         kind="pass",
         settings=Settings(greet_wait=6, limit=12_000, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
@@ -273,14 +273,14 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Attached(
         name="view-overview",
-        title="the view attached, Overview",
+        title="the live view attached (Overview)",
         key=b"1",
         shows=b"Verdicts",
         settings=_VIEWED,
     ),
     Attached(
         name="view-events",
-        title="the view attached, Events",
+        title="the live view attached (Events)",
         key=b"4",
         shows=b"PASS OLD",
         settings=_VIEWED,
@@ -293,32 +293,32 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Memory(
         name="memory-deep",
-        title="in deep tests, after EHLO and MAIL",
+        title="in the deep tests, after EHLO and MAIL",
         kind="talking",
         settings=Settings(greet_wait=1, deep=True, limit=16_000, process_limit=_TUNED),
     ),
     Memory(
         name="memory-pregreet",
-        title="pregreeter, enforce: goes on in the dialogue",
+        title="pregreeter with action enforce, continues in the dialogue",
         kind="early",
         settings=Settings(limit=16_000, process_limit=_TUNED),
     ),
     Burst(
         name="burst",
-        title="connects within one second",
+        title="connections within one second",
         settings=Settings(greet_wait=1800, limit=16_000),
         tuned_process_limit=_TUNED,
     ),
     Relayed(
         name="relay-known",
-        title="known client (cached), connected through; banner, QUIT",
+        title="known client (cached), relayed: banner, QUIT",
         kind="quit",
         clients=20_000,
         together=32,
     ),
     Relayed(
         name="relay-dialogue",
-        title="sessions of 10 messages of 10 kB each",
+        title="sessions with 10 messages of 10 kB each",
         kind="message",
         clients=2000,
         together=32,

@@ -1,4 +1,4 @@
-"""What both screeners have in common: settings, a way to the MTA, a log."""
+"""What both screeners have in common: settings, a socket for hand-offs, a log."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from bench.server import Server
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for both in one row, and a few that only one knows. Times are s."""
+    """Settings that both have in one row, and a few that only one of them has. Times are in s."""
 
     greet_action: str = "enforce"
     greet_wait: int = 2
@@ -38,14 +38,14 @@ class Screener(Server):
     @property
     @abstractmethod
     def mta_socket(self) -> Path:
-        """Where it hands clients over."""
+        """The socket to which it hands off clients."""
 
     @abstractmethod
     def held_memory(self) -> int:
         """RssAnon, in kB, of the processes that hold clients."""
 
     def count_in_log(self, text: bytes, since: int = 0) -> int:
-        """How many lines have `text`, from byte `since` on."""
+        """The number of lines with `text`, from byte `since` on."""
         with self.log_path.open("rb") as log:
             log.seek(since)
             return sum(text in line for line in log)
@@ -55,7 +55,7 @@ class Screener(Server):
 
 
 def rss_anon(pid: int) -> int:
-    """Anonymous memory of one process, in kB; 0 when it is gone."""
+    """Anonymous memory of one process, in kB; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:

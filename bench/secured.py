@@ -1,4 +1,4 @@
-"""Clients under test that go on in TLS: CPU of a handshake beside postscreen with tlsproxy, and of an MB relayed."""
+"""Clients under test in TLS: CPU per handshake, compared with postscreen and tlsproxy, and per relayed MB."""
 
 import contextlib
 import subprocess
@@ -57,7 +57,7 @@ def _sample(row: Secured, name: str, server: Screener) -> Sample:
 
 
 def _certificate(folder: Path) -> tuple[Path, Path]:
-    """A key on P-256 and a certificate of its own, readable for every user."""
+    """A P-256 key and a self-signed certificate, readable for every user."""
     folder.mkdir()
     key, chain = folder / "key.pem", folder / "chain.pem"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
@@ -65,6 +65,6 @@ def _certificate(folder: Path) -> tuple[Path, Path]:
     try:
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        raise BenchError("no certificate can be made: install Debian's package openssl") from None
+        raise BenchError("cannot create a certificate: install Debian's package openssl") from None
     key.chmod(0o644)
     return key, chain

@@ -1,4 +1,4 @@
-"""What all programs under test have in common: a folder, a port, a start, an end, CPU time."""
+"""What all measured programs have in common: a folder, a port, start and stop, CPU time."""
 
 import contextlib
 import socket
@@ -13,7 +13,7 @@ from bench.programs import BenchError
 
 
 class Server(ABC):
-    """One program under test, with a folder of its own."""
+    """One measured program, with its own folder."""
 
     name: str
 
@@ -30,11 +30,11 @@ class Server(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the folders, in one of its own."""
+        """Create its folders inside its own folder."""
 
     @abstractmethod
     def configure(self) -> None:
-        """Write the configuration that the next start reads."""
+        """Write the configuration for the next start."""
 
     @abstractmethod
     def launch(self) -> subprocess.Popen[bytes]: ...
@@ -58,7 +58,7 @@ class Server(ABC):
             self.end(process)
 
     def wait_until_idle(self, seconds: float = 60) -> None:
-        """Until it has used less than a hundredth of a core for half a second."""
+        """Wait until it has used less than a hundredth of a core for half a second."""
         deadline = time.monotonic() + seconds
         used = 1.0
         before = self.read_cpu()
@@ -83,7 +83,7 @@ class Server(ABC):
             time.sleep(0.05)
         said = (self.folder / "stderr").read_text(errors="replace").strip().rpartition("\n")[2]
         log = self.log_path.read_text(errors="replace")[-500:] if self.log_path.exists() else ""
-        raise BenchError(f"{self.name} did not start: {said or log or 'it says nothing'}")
+        raise BenchError(f"{self.name} did not start: {said or log or 'no output'}")
 
 
 def free_port(address: str) -> int:

@@ -1,4 +1,4 @@
-"""Clients that say STARTTLS, each with a full handshake: threads of this process, whose CPU time is nobody's."""
+"""Clients that use STARTTLS, each with a full handshake: threads of this process, whose CPU is not counted."""
 
 import ipaddress
 import socket
@@ -16,7 +16,7 @@ _END = b"\r\n.\r\n"
 
 
 class _Wrong(Exception):
-    """The conversation went another way."""
+    """The conversation took an unexpected course."""
 
 
 def load(server: Server, first: str, count: int, together: int, size: int, *, secure: bool) -> float:
@@ -77,7 +77,7 @@ def _say(session: socket.socket, line: bytes, code: bytes) -> None:
 
 
 def _expect(session: socket.socket, code: bytes) -> None:
-    """Read one reply; nobody sends more than that at once."""
+    """Read one reply; the servers never send more than one at a time."""
     said = b""
     while not said.endswith(b"\n") or said[said.rfind(b"\n", 0, -1) + 1 :][3:4] == b"-":
         got = session.recv(4096)

@@ -37,7 +37,7 @@ def _small(folder: Path) -> list[Figure]:
 
 
 def _figure(benchmark: dict[str, Any]) -> Figure:
-    """The median of the rounds, as ns for each, or with an aim as millions a second."""
+    """The median of the rounds in ns per item, or, if there is a goal, in millions per second."""
     about, stats = benchmark["extra_info"], benchmark["stats"]
     name = benchmark["fullname"].rpartition("/")[2].replace("test_", "").replace(".py::", "-")
     name = name.replace("[", "-").rstrip("]").replace("_", "-")
@@ -45,6 +45,6 @@ def _figure(benchmark: dict[str, Any]) -> Figure:
     spread = f"median of {stats['rounds']} rounds; {shortest:.1f} to {longest:.1f} ns each"
     if about["aim"] is None:
         return Figure(name, about["title"], median, "ns", "", None, spread)
-    rate = 1000 / median  # millions a second
+    rate = 1000 / median  # millions per second
     aim = about["aim"] / 1e6
     return Figure(name, about["title"], rate, "million/s", f"≥ {aim:g} million/s", rate >= aim, spread)

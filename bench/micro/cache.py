@@ -1,4 +1,4 @@
-"""The cache at full size: files of 10,000 to 10 million clients, each measured by a process of its own."""
+"""The cache at full size: files of 10,000 to 10 million clients, each measured by a separate process."""
 
 import json
 import math
@@ -29,7 +29,7 @@ FLAT_MB = 2.0
 def figures(
     folder: Path, sizes: Sequence[int] = SIZES, lookups: int = LOOKUPS, storing_seconds: int = STORING_SECONDS
 ) -> list[Figure]:
-    """Build the files in `folder`, one at a time, and measure. What cannot be measured says why."""
+    """Build the files in `folder`, one at a time, and measure. What cannot be measured has the reason."""
     made: list[Figure] = []
     write_clients(folder / "known", present(), lookups)
     write_clients(folder / "unknown", absent(), lookups)
@@ -49,11 +49,13 @@ def figures(
 
 
 def _failed(entries: int, why: str) -> Figure:
-    return Figure(f"cache-{entries}", f"cache of {entries:,}", math.nan, "", "measured", False, f"not measured: {why}")
+    return Figure(
+        f"cache-{entries}", f"cache of {entries:,} clients", math.nan, "", "measured", False, f"not measured: {why}"
+    )
 
 
 def _run(module: str, *arguments: object) -> dict[str, Any]:
-    """Run a measuring program in a process of its own; return what it prints."""
+    """Run a measuring program as a separate process; return what it prints."""
     command = [sys.executable, "-m", f"bench.micro.{module}", *map(str, arguments)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     if result.returncode:
@@ -63,7 +65,7 @@ def _run(module: str, *arguments: object) -> dict[str, Any]:
 
 
 def _forget(path: Path) -> None:
-    """Let the kernel drop what it has of a file in memory, as after a start of the machine. BenchError: it does not."""
+    """Make the kernel drop a file from its page cache, as after a reboot. BenchError: it does not."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         try:
@@ -71,12 +73,12 @@ def _forget(path: Path) -> None:
         except BlockingIOError:
             return  # it would have to be read from the disk
         except OSError as error:
-            raise BenchError(f"whether the file is in memory cannot be told: {error.strerror}") from error
+            raise BenchError(f"cannot determine whether the file is in memory: {error.strerror}") from error
     raise BenchError("the file stays in memory")
 
 
 def _read(path: Path) -> None:
-    """Have all of a file in memory, as on a machine that has run for a while."""
+    """Load all of a file into memory, as on a machine that has run for a while."""
     with path.open("rb") as file:
         while file.read(1 << 20):
             pass
@@ -85,11 +87,11 @@ def _read(path: Path) -> None:
 def _opened(path: Path, entries: int) -> list[Figure]:
     made = []
     states: tuple[tuple[str, str, Callable[[Path], None]], ...] = (
-        ("start-cold", "start-up, none of the file in memory", _forget),
-        ("start", "start-up", _read),
+        ("start-cold", "start-up, file not in memory", _forget),
+        ("start", "start-up, file in memory", _read),
     )
     for suffix, what, prepare in states:
-        name, title, aim = f"cache-{entries}-{suffix}", f"cache of {entries:,}: {what}", f"≤ {START_S:g} s"
+        name, title, aim = f"cache-{entries}-{suffix}", f"cache of {entries:,} clients: {what}", f"≤ {START_S:g} s"
         try:
             prepare(path)
         except BenchError as error:
@@ -97,8 +99,8 @@ def _opened(path: Path, entries: int) -> list[Figure]:
             continue
         seconds = _run("lookups", path, entries, 0)["start_s"]
         detail = (
-            "Cache.open and start in a new process, a child's check of the file included; "
-            f"file of {path.stat().st_size / 1e6:,.1f} MB"
+            "Cache.open and start in a new process, including the check of the file by a child; "
+            f"the file has {path.stat().st_size / 1e6:,.1f} MB"
         )
         made.append(Figure(name, title, seconds, "s", aim, seconds <= START_S, detail))
     return made
@@ -115,25 +117,25 @@ def _looked_up(path: Path, entries: int, lookups: int) -> list[Figure]:
         made.append(
             Figure(
                 f"cache-{entries}-{name}",
-                f"cache of {entries:,}: look-up of {title}",
+                f"cache of {entries:,} clients: lookup of {title}",
                 microseconds,
                 "µs",
                 f"≤ {LOOKUP_US:g} µs",
                 microseconds <= LOOKUP_US,
-                f"median of {lookups:,} through Cache.lookup, 16 a read transaction, record decoded; "
-                f"p99 {quantiles['p99'] / 1000:.1f} µs; {seen['clock_ns']} ns for the clock are taken off",
+                f"median of {lookups:,} calls of Cache.lookup, 16 per read transaction, including decoding; "
+                f"p99 {quantiles['p99'] / 1000:.1f} µs; {seen['clock_ns']} ns for reading the clock are subtracted",
             )
         )
     megabytes = seen["rss_growth"] / 1e6
     made.append(
         Figure(
             f"cache-{entries}-memory",
-            f"cache of {entries:,}: growth of RssAnon",
+            f"cache of {entries:,} clients: growth of RssAnon",
             megabytes,
             "MB",
             f"flat: < {FLAT_MB:g} MB",
             megabytes < FLAT_MB,
-            f"from before it is opened until after {2 * lookups:,} look-ups",
+            f"from before the file is opened until after {2 * lookups:,} lookups",
         )
     )
     return made
@@ -145,21 +147,24 @@ def _stored(path: Path, entries: int, seconds: int) -> list[Figure]:
         raise BenchError(
             f"{seen['not_in_file']} of {seen['stored']} stored clients are not in the file; {seen['said']}"
         )
-    during = f"while {seen['stores_per_s']:,.0f} stores a second are committed"
+    during = f"while {seen['stores_per_s']:,.0f} records per second are stored"
     made = []
-    for name, title in (("lookup", "p99 of a look-up"), ("wait", "p99 from an event to its four clients' records")):
+    for name, title in (
+        ("lookup", "p99 of a lookup"),
+        ("wait", "p99 from an event to its four clients' records"),
+    ):
         busy, quiet = seen[f"{name}_ns"], seen[f"quiet_{name}_ns"]
         made.append(
             Figure(
                 f"cache-{entries}-storing-{name}",
-                f"cache of {entries:,}: {title} {during}",
+                f"cache of {entries:,} clients: {title} {during}",
                 busy["p99"] / 1000,
                 "µs",
                 "",
                 None,
                 f"median {busy['median'] / 1000:.1f} µs, maximum {busy['max'] / 1000:,.0f} µs; without stores: median "
                 f"{quiet['median'] / 1000:.1f}, p99 {quiet['p99'] / 1000:.1f}, maximum {quiet['max'] / 1000:,.0f} µs; "
-                f"all {seen['stored']:,} were in the file afterwards",
+                f"all {seen['stored']:,} records were in the file afterwards",
             )
         )
     return made

@@ -17,7 +17,7 @@ _SECONDS = 120  # to build a file
 
 
 def build(path: Path, entries: int) -> None:
-    """Write a file with so many clients, in random order, so that its pages are as full as those of a real one.
+    """Write a file with this many clients, in random order, so that its pages are as full as those of a real one.
 
     BenchError: no room for it, or it takes too long.
     """
@@ -29,7 +29,7 @@ def build(path: Path, entries: int) -> None:
         )
     deadline = time.monotonic() + _SECONDS
     values = records()
-    # Made with what makes the building short: nothing is on the disk before the end.
+    # Options that make building fast: nothing is on the disk before the end.
     environment = lmdb.open(str(path), subdir=False, map_size=1 << 34, sync=False, metasync=False, meminit=False)
     try:
         clients = present()

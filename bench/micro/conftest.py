@@ -1,4 +1,4 @@
-"""How a micro-benchmark says what it measures."""
+"""The fixture with which a micro-benchmark describes what it measures."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar

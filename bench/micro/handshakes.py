@@ -35,7 +35,7 @@ VERSIONS = {"TLS 1.3": ssl.TLSVersion.TLSv1_3, "TLS 1.2": ssl.TLSVersion.TLSv1_2
 
 @dataclass(frozen=True)
 class Cost:
-    """cpu: s for each handshake. memory: octets for each session that stays."""
+    """cpu: s per handshake. memory: bytes per open session."""
 
     cpu: float
     memory: float
@@ -50,8 +50,8 @@ def figures(folder: Path, handshakes: int = HANDSHAKES) -> list[Figure]:
             for resumed in (False, True) if key == "P-256" else (False,):
                 cost = _measured(folder, paths, number, resumed, handshakes)
                 name = f"tls-{key}-{version}{'-resumed' if resumed else ''}".lower().replace(" ", "-")
-                title = f"TLS: a handshake, {key}, {version}{', resumed' if resumed else ''}"
-                detail = f"{1 / cost.cpu:,.0f} a second and core; a session that stays: {cost.memory / 1000:.0f} kB"
+                title = f"TLS: one handshake, {key}, {version}{', resumed' if resumed else ''}"
+                detail = f"{1 / cost.cpu:,.0f} per second and core; an open session takes {cost.memory / 1000:.0f} kB"
                 made.append(Figure(name, title, cost.cpu * 1e6, "µs", "", None, detail))
     return made
 
@@ -144,7 +144,7 @@ def _load(pid: int, clients: socket.socket, version: ssl.TLSVersion, resumed: bo
 
 
 def _memory(pid: int, visit: Callable[[], tuple[ssl.SSLSocket, socket.socket]], count: int) -> float:
-    """What a session takes that stays."""
+    """The memory that an open session takes."""
     staying = []
     before = _own(pid)
     for _ in range(count):
@@ -162,7 +162,7 @@ def _cpu(pid: int) -> float:
 
 
 def _own(pid: int) -> int:
-    """Octets that a process has written to: what it shares with its parent from the start is not its own."""
+    """Bytes that a process has written to; memory that it still shares with its parent is not included."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_Dirty:"))
 

@@ -24,7 +24,7 @@ _SLOT = 17  # octets of a client in a buffer: the size of its key, the key
 
 
 def rss_anon() -> int:
-    """This process's memory that no file backs, in octets (proc(5), RssAnon)."""
+    """This process's memory that is not backed by a file, in bytes (proc(5), RssAnon)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -38,7 +38,7 @@ def write_clients(path: Path, clients: Iterable[bytes], count: int) -> None:
 
 
 def look_up(cache: LmdbCache, clients: mmap.mmap, number: int, times: "memoryview[int]") -> int:
-    """Look up the first `number` clients, again and again; note the ns of each look-up; return how many were known.
+    """Look up the first `number` clients, again and again; record the ns of each lookup; return how many were known.
 
     As in the core, the key is cut out of a buffer and the record is taken apart. That the core then makes five C
     integers of it is not in the time: nothing in Python does that without costing many times as much.
@@ -64,7 +64,7 @@ def look_up(cache: LmdbCache, clients: mmap.mmap, number: int, times: "memoryvie
 
 
 def times_for(count: int) -> "memoryview[int]":
-    """Room for so many times, all of it in memory already."""
+    """An array for this many times, with all its pages already in memory."""
     octets = mmap.mmap(-1, 8 * count)
     for _ in range(count):
         octets.write(b"\1" * 8)

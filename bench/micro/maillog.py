@@ -1,4 +1,4 @@
-"""A mail server's log to measure and test `fastscreen report` with: what a front door logs, and the MTA behind it.
+"""A mail server's log to measure and test `fastscreen report` with: the lines of a screener and of its MTA.
 
 All of it is random with a fixed seed. Sessions overlap, as they do; clients that are told 450 come again, some from
 another address of their network. A part of the clients say what looks like log lines.
@@ -50,7 +50,7 @@ def lines(seed: int, stamp: Callable[[int], str] = traditional, rate: int = LINE
 
 
 def write(path: Path, size: int, seed: int = 1, stamp: Callable[[int], str] = traditional) -> None:
-    """Write a log of about `size` octets."""
+    """Write a log of about `size` bytes."""
     with path.open("w", encoding="ascii", buffering=1 << 20) as file:
         left = size
         for line in lines(seed, stamp):
@@ -61,7 +61,7 @@ def write(path: Path, size: int, seed: int = 1, stamp: Callable[[int], str] = tr
 
 
 class _World:
-    """Clients, and what they will do in seconds to come."""
+    """Clients, and what they will do in the next seconds."""
 
     def __init__(self, source: random.Random, rate: int) -> None:
         self._random = source
@@ -71,7 +71,7 @@ class _World:
         self._known = [self._address() for _ in range(5000)]
 
     def second(self, second: int) -> list[str]:
-        """What is logged in this second."""
+        """The lines of this second."""
         source = self._random
         for address in self._again.pop(second, ()):
             self._known_client(second, address)
@@ -81,7 +81,7 @@ class _World:
         return self._coming.pop(second, [])
 
     def _bot(self) -> str:
-        """One of many, each of which comes again and again."""
+        """One of many clients, each of which comes back repeatedly."""
         number = self._random.randrange(_BOTS) * 2_654_435_761 % (1 << 32)
         return f"{1 + (number >> 24) % 223}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -212,7 +212,7 @@ class _World:
         self._say(second + 7, f"CONTINUE from {client} to 127.0.0.1:10025: 250 2.1.5 Ok")
 
     def house(self, second: int) -> None:
-        """What the programs say of themselves."""
+        """Lines of the programs that are not about clients."""
         text, program = self._random.choice(
             (
                 ("warning: dnsblog reply timeout 10s for zen.example", "postscreen[811]"),

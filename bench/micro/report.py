@@ -39,11 +39,11 @@ def _reported(log: Path) -> Figure:
     aim = AIM_S * size / SIZE
     return Figure(
         "report",
-        f"report: a log of {size / 1e9:g} GB, of a front door and the MTA behind it",
+        f"fastscreen report: a log of {size / 1e9:g} GB, of a screener and its MTA",
         cpu,
         "s of CPU",
         f"≤ {aim:g} s",
         cpu <= aim,
-        f"{took:.1f} s in all; {found['lines']:,} lines, {found['clients']:,} clients kept apart, at most"
-        f" {after.ru_maxrss / 1024:,.0f} MB of memory in it or in what was measured before",
+        f"{took:.1f} s elapsed; {found['lines']:,} lines, {found['clients']:,} distinct clients; peak memory of this"
+        f" and earlier measurements: {after.ru_maxrss / 1024:,.0f} MB",
     )

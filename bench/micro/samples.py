@@ -1,4 +1,4 @@
-"""Addresses, records and dialogues to measure with. All of it is random with a fixed seed, so that runs compare."""
+"""Addresses, records and dialogues to measure with. All of it is random with a fixed seed, so runs can be compared."""
 
 import random
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def commands(number: int) -> list[bytes]:
 
 
 def keys(seed: int, number: int) -> Iterator[bytes]:
-    """Packed addresses as the cache has them: 4 octets, one in ten 16. A few come twice."""
+    """Packed addresses as in the cache: 4 bytes, one in ten 16 bytes. A few appear twice."""
     octets = random.Random(seed).randbytes(number * 12)
     for at in range(number):
         if at % _SHARE6:
@@ -49,7 +49,7 @@ def present() -> Iterator[bytes]:
 
 
 def absent() -> Iterator[bytes]:
-    """Clients that the cache files do not have, but for a few in a thousand."""
+    """Clients that are not in the cache files, except a few in a thousand."""
     return chain.from_iterable(keys(seed, _CHUNK) for seed in count(_ABSENT_SEED))
 
 

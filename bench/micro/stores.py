@@ -24,7 +24,7 @@ RATE = 1000  # events a second
 LOOKUPS, STORES = 4, 5  # an event
 _STAMP = 8  # octets
 
-# Runs without imports of ours: it shall take as little as it can of two cores.
+# Imports none of our modules, so that it uses as little of the two cores as possible.
 _SENDER = f"""
 import os, sys, time
 due = time.monotonic_ns()
@@ -36,7 +36,7 @@ for _ in range(int(sys.argv[1])):
 
 
 class Arrivals:
-    """What happened: ns of each look-up, ns from each event to its answers; first without stores, then with them."""
+    """The results: ns of each lookup, and ns from each event to its answers; first without stores, then with."""
 
     def __init__(self, cache: LmdbCache, events: int) -> None:
         self._cache = cache
@@ -115,7 +115,7 @@ def main(path: str, seconds: int) -> dict[str, object]:
 
 
 def missing(path: str, clients: list[bytes]) -> int:
-    """How many of them a new look into the file does not find."""
+    """How many of them are not in the file when it is read again."""
     cache = LmdbCache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 34)
     cache.open()
     lost = sum(cache.lookup(key) is None for key in clients)

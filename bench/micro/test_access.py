@@ -1,4 +1,4 @@
-"""The access table. The core looks up an address that it has as octets; here the text of one is read first.
+"""The access table. The core looks up an address that it has as bytes; here its text form is parsed first.
 
 The table without a network shows what that reading costs.
 """
@@ -31,7 +31,7 @@ def test_lookup(measure: Measure, networks: int) -> None:
     if lines:
         clients[::2] = [source.choice(lines).partition("/")[0] for _ in clients[::2]]
     found = measure(
-        f"access table of {networks:,} networks: a look-up, address as text",
+        f"access table of {networks:,} networks: lookup of an address in text form",
         COUNT,
         lambda: list(map(table.lookup, clients)),
     )

@@ -1,4 +1,4 @@
-"""The cache as the core calls it, and its records. Files of all sizes, in processes of their own: see cache.py."""
+"""The cache as the core calls it, and its records. cache.py measures files of all sizes, in separate processes."""
 
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ COUNT = 160 * BATCH
 @pytest.mark.parametrize("entries", [10_000, 1_000_000])
 @pytest.mark.parametrize("known", [True, False], ids=["known", "unknown"])
 def test_lookup(measure: Measure, tmp_path: Path, entries: int, known: bool) -> None:
-    """Sixteen look-ups a read transaction, which is begun and ended in the same time."""
+    """Sixteen lookups per read transaction, including its begin and end."""
     path = tmp_path / "cache"
     cachefile.build(path, entries)
     cache = LmdbCache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
@@ -33,7 +33,7 @@ def test_lookup(measure: Measure, tmp_path: Path, entries: int, known: bool) -> 
             cache.end_batch()
         return found
 
-    title = f"cache of {entries:,}: a look-up, {'known' if known else 'unknown'} client"
+    title = f"cache of {entries:,} clients: one lookup, {'known' if known else 'unknown'} client"
     found = measure(title, COUNT, look_up)
     cache.close()
     missing = found.count(None)
@@ -42,11 +42,11 @@ def test_lookup(measure: Measure, tmp_path: Path, entries: int, known: bool) -> 
 
 def test_decode(measure: Measure) -> None:
     values = records()
-    decoded = measure("cache: a record decoded", len(values), lambda: list(map(parse_stamps, values)))
+    decoded = measure("cache: decoding a record", len(values), lambda: list(map(parse_stamps, values)))
     assert list(map(pack_stamps, decoded)) == values
 
 
 def test_encode(measure: Measure) -> None:
     values = records()
     stamps = list(map(parse_stamps, values))
-    assert measure("cache: a record encoded", len(values), lambda: list(map(pack_stamps, stamps))) == values
+    assert measure("cache: encoding a record", len(values), lambda: list(map(pack_stamps, stamps))) == values

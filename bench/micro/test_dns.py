@@ -26,7 +26,7 @@ def _listed(query: bytes) -> bytes:
 
 
 def _not_listed(query: bytes) -> bytes:
-    """NXDOMAIN, with the SOA that says how long it is true (RFC 2308 3)."""
+    """NXDOMAIN, with the SOA that says how long it is valid (RFC 2308 3)."""
     number = HEADER.unpack_from(query)[0]
     data = b"\2ns\0" + b"\4root\0" + struct.pack("!5I", 1, 3600, 600, 86400, 150)
     record = RECORD.pack(NAME_AT, 6, 1, 900, len(data)) + data
@@ -36,7 +36,7 @@ def _not_listed(query: bytes) -> bytes:
 def test_encode(measure: Measure) -> None:
     clients = addresses(2, COUNT)
     queries = measure(
-        "DNS: a query put together, address as text",
+        "DNS: building a query from an address in text form",
         COUNT,
         lambda: list(map(dns_query, range(COUNT), clients, repeat(ZONE))),
     )
@@ -46,12 +46,12 @@ def test_encode(measure: Measure) -> None:
 def test_decode_listed(measure: Measure) -> None:
     queries = _queries()
     answers = list(map(_listed, queries))
-    replies = measure("DNS: an answer read, listed", COUNT, lambda: list(map(dns_answer, answers, queries)))
+    replies = measure("DNS: parsing an answer, listed", COUNT, lambda: list(map(dns_answer, answers, queries)))
     assert all(reply is not None and reply.addresses == ("127.0.0.2",) and reply.ttl == 300 for reply in replies)
 
 
 def test_decode_not_listed(measure: Measure) -> None:
     queries = _queries()
     answers = list(map(_not_listed, queries))
-    replies = measure("DNS: an answer read, not listed", COUNT, lambda: list(map(dns_answer, answers, queries)))
+    replies = measure("DNS: parsing an answer, not listed", COUNT, lambda: list(map(dns_answer, answers, queries)))
     assert all(reply is not None and reply.rcode == 3 and reply.negative_ttl == 150 for reply in replies)

@@ -24,13 +24,13 @@ def test_line(measure: Measure, rfc3339: bool) -> None:
             log.info(text)
         return log.lines()
 
-    stamp = "microseconds and zone" if rfc3339 else "traditional stamp"
-    lines = measure(f"log: a line formatted, {stamp}", COUNT, write).splitlines()
+    stamp = "RFC 3339 time stamp" if rfc3339 else "traditional time stamp"
+    lines = measure(f"log: formatting a line, {stamp}", COUNT, write).splitlines()
     assert [line.partition(b"]: ")[2].decode() for line in lines] == texts
 
 
 def test_hostile_line(measure: Measure) -> None:
-    """An escape sequence in every tenth octet."""
+    """An escape character in every tenth byte."""
     log = Log("postfix/postscreen", host="mx", pid=os.getpid())
     text = "NOQUEUE: \x1b" * 20
 
@@ -39,6 +39,6 @@ def test_hostile_line(measure: Measure) -> None:
             log.info(text)
         return log.lines()
 
-    lines = measure("log: a line with control characters", COUNT, write).splitlines()
+    lines = measure("log: formatting a line with control characters", COUNT, write).splitlines()
     assert len(lines) == COUNT
     assert all(b"\x1b" not in line and line.endswith(b"NOQUEUE: ?" * 20) for line in lines)

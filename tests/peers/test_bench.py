@@ -141,8 +141,8 @@ def test_a_row_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nonsense"], "no such row: nonsense"),
-        (["--publish", "--clients", "10"], "--publish is for a run in full size"),
+        (["nonsense"], "unknown row: nonsense; expected known, "),
+        (["--publish", "--clients", "10"], "--publish needs a run at full size"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], said: str) -> None:
