@@ -14,7 +14,7 @@ import lmdb
 import msgpack  # type: ignore[import-untyped]
 
 from fastscreen.cache import lmdb_file
-from fastscreen.cache.size_limit import Room
+from fastscreen.cache.size_limit import SizeLimit
 from fastscreen.cache.stamps import first_expiry, is_retained, parse_stamps
 
 CLEANED_KEY = b"_LAST_CACHE_CLEANUP_COMPLETED_"
@@ -39,9 +39,9 @@ class FileAccess(Protocol):
 class Cleanup:
     """clock: s since 1970. first: this process cleans up for all."""
 
-    def __init__(self, access: FileAccess, room: Room, clock: Callable[[], float], first: bool) -> None:
+    def __init__(self, access: FileAccess, size_limit: SizeLimit, clock: Callable[[], float], first: bool) -> None:
         self._access = access
-        self._room = room
+        self._size_limit = size_limit
         self._clock = clock
         self._first = first
         self.enabled: tuple[int, ...] = ()
@@ -137,19 +137,19 @@ class Cleanup:
     def make_room(self) -> None:
         """Drop records before the file is full, for part of this turn. One process does it for all."""
         deadline = time.monotonic() + ROOM_SECONDS
-        while self._first and self._room.is_wanted(self._access.environment) and time.monotonic() < deadline:
+        while self._first and self._size_limit.is_wanted(self._access.environment) and time.monotonic() < deadline:
             if not self.drop_chunk():
                 return
 
     def drop_chunk(self, share: int = 8) -> int:
         """Of the next records in the file, drop the expired ones and those that expire first. Return how many."""
         now = self._clock()
-        chunk = self._room.next_chunk(self._access.environment, lambda: self._access.pause(SLICE_PAUSE), SLICE)
-        victims = self._room.choose(
+        chunk = self._size_limit.next_chunk(self._access.environment, lambda: self._access.pause(SLICE_PAUSE), SLICE)
+        victims = self._size_limit.choose(
             [(key, first_expiry(value, self.enabled)) for key, value in chunk], now, share=share
         )
         dropped = self._delete(victims)
-        self._room.dropped(dropped)
+        self._size_limit.dropped(dropped)
         if dropped:
             self._access.note_full()
         return dropped

@@ -85,13 +85,13 @@ class LmdbCache:
         keep_free: int | None = None,
     ) -> None:
         """Take over the settings of a reload; None: unchanged."""
-        cleanup, room = self._writer.cleanup, self._writer.room
+        cleanup, size_limit = self._writer.cleanup, self._writer.size_limit
         cleanup.enabled = tuple(index for index, is_on in enumerate(enabled) if is_on)
         cleanup.interval, cleanup.retention = cleanup_interval, retention
         if max_size is not None:
-            room.max_size = max_size
+            size_limit.max_size = max_size
         if keep_free is not None:
-            room.keep_free = keep_free
+            size_limit.keep_free = keep_free
 
     def open(self) -> None:
         """Open the file. Never fails: without a usable file every client is new, and it is tried again later."""

@@ -25,7 +25,7 @@ from fastscreen.cache.cleanup import Cleanup
 from fastscreen.cache.file_check import DamagedError, LockError, ReplacedError, identity
 from fastscreen.cache.pending import DELETED, PendingRecords
 from fastscreen.cache.shared_file import SharedFile
-from fastscreen.cache.size_limit import Room
+from fastscreen.cache.size_limit import SizeLimit
 from fastscreen.escaping import unexpected
 from fastscreen.process.conditions import Conditions, Kind
 
@@ -101,9 +101,9 @@ class CacheWriter:
         self._look_over = look_over
         self._first = first
         self._conditions = conditions
-        self.room = Room(shared.path, max_size, keep_free, disk)
+        self.size_limit = SizeLimit(shared.path, max_size, keep_free, disk)
         self._map_size = max_size
-        self.cleanup = Cleanup(self, self.room, clock, first)
+        self.cleanup = Cleanup(self, self.size_limit, clock, first)
         self._written_at = 0.0  # s, monotonic
         self._trouble: str | None = None
         self._attempts = 0  # that failed, in a row
@@ -228,7 +228,7 @@ class CacheWriter:
         """Make the map as large as the file may become now, or follow another process that made the file larger."""
         assert self._shared.file is not None
         self._look_at_disk(self._shared.file.size)
-        if self._shared.was_resized or self._map_size != self.room.limit:
+        if self._shared.was_resized or self._map_size != self.size_limit.limit:
             try:
                 self._resize()
             except lmdb.Error as error:
@@ -236,14 +236,14 @@ class CacheWriter:
 
     def _look_at_disk(self, size: int) -> None:
         """size: bytes of the file; 0: there is none."""
-        before = self.room.is_short
-        self.room.look(size)
-        if before == self.room.is_short:
+        before = self.size_limit.is_short
+        self.size_limit.update(size)
+        if before == self.size_limit.is_short:
             return
-        if self.room.is_short:
+        if self.size_limit.is_short:
             text = (
-                f"less than {self.room.keep_free} % of the file system of {self._path} is free: the cache does not "
-                "grow, and drops the clients whose pass expires first"
+                f"less than {self.size_limit.keep_free} % of the file system of {self._path} is free: the cache does "
+                "not grow, and drops the clients whose pass expires first"
             )
             if self._conditions.begin(Kind.DISK, text) and self._first:
                 self._lines.warn(text)
@@ -258,7 +258,7 @@ class CacheWriter:
         try:
             file = lmdb_file.open_file(
                 self._path,
-                self.room.limit,
+                self.size_limit.limit,
                 self._clock,
                 self._lines.warn,
                 damaged=damaged,
@@ -271,7 +271,7 @@ class CacheWriter:
             self._fail(f"cannot be opened: {error}; {meanwhile}; retried automatically")
             return
         self._look_over = True
-        self._map_size = self.room.limit
+        self._map_size = self.size_limit.limit
         shared.was_resized = False
         self._retry_in = 0
         shared.use(file)
@@ -299,8 +299,8 @@ class CacheWriter:
         except (DamagedError, LockError, ReplacedError, OSError) as error:
             raise lmdb.Error(str(error)) from error
         with shared.reading:
-            shared.environment.set_mapsize(self.room.limit)
-            self._map_size = self.room.limit
+            shared.environment.set_mapsize(self.size_limit.limit)
+            self._map_size = self.size_limit.limit
             shared.was_resized = False
 
     def _give_up(self, text: str) -> None:
@@ -399,7 +399,7 @@ class CacheWriter:
         """Records were dropped because the file is full: show that until none was dropped for a while."""
         self._full_for = FULL_TURNS
         text = f"cache lmdb:{self._path}: nearly full: clients whose pass expires first go; raise cache.max_size"
-        if not self.room.is_short and self._conditions.begin(Kind.CACHE, text) and self._first:
+        if not self.size_limit.is_short and self._conditions.begin(Kind.CACHE, text) and self._first:
             self._lines.warn(text)
 
     def _count_full_turns(self) -> None:

@@ -35,39 +35,39 @@ def start_worker(resources: Resources, child: Child, *, look_over_cache: bool) -
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = resources.mark(child)
     use_mark.clear(mark)
-    fork(resources, child, lambda theirs: _worker_main(resources, child, theirs, mark, look_over_cache))
+    fork(resources, child, lambda channel: _worker_main(resources, child, channel, mark, look_over_cache))
     child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_tls(resources: Resources, child: Child) -> None:
     """Fork a TLS process. OSError: as above."""
     resources.tls_ready[child.number] = 0
-    fork(resources, child, lambda theirs: _tls_main(resources, child, theirs))
+    fork(resources, child, lambda channel: _tls_main(resources, child, channel))
     child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_control(resources: Resources) -> None:
     """Fork the control server. Nothing waits for it: mail does not depend on it. OSError: as above."""
-    fork(resources, resources.control_process, lambda theirs: _control_main(resources, theirs))
+    fork(resources, resources.control_process, lambda channel: _control_main(resources, channel))
 
 
 def start_refresh(resources: Resources) -> None:
     """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
-    fork(resources, resources.refresher, lambda theirs: _refresh_main(resources))
+    fork(resources, resources.refresher, lambda channel: _refresh_main(resources))
 
 
 def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int]) -> None:
     """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
     child.close_channel()
-    ours, theirs = ipc.pair()
+    ours, channel = ipc.pair()
     resources.target.log.flush()  # what is still to be written is not the child's
-    with theirs:
+    with channel:
         try:
             with resources.oom.for_fork():
                 pid = os.fork()
                 if not pid:
                     ours.close()
-                    _child_main(resources, lambda: work(theirs))
+                    _child_main(resources, lambda: work(channel))
         except OSError:
             ours.close()
             raise
@@ -99,7 +99,7 @@ def run_in_child(
             resources.trials.remove(child)
 
 
-def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
+def _child_main(resources: Resources, work: Callable[[], int]) -> NoReturn:
     """In the child: do this, and end."""
     code = 70  # EX_SOFTWARE
     try:
@@ -115,7 +115,7 @@ def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
             child.close_channel()
         if resources.key_reader is not None:
             resources.key_reader.close()
-        code = whatever()
+        code = work()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -123,7 +123,7 @@ def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
 
 
 def _worker_main(
-    resources: Resources, child: Child, theirs: socket.socket, mark: memoryview, look_over_cache: bool
+    resources: Resources, child: Child, channel: socket.socket, mark: memoryview, look_over_cache: bool
 ) -> int:
     """What a worker does, with nothing in its hands that is another's."""
     number = child.number
@@ -142,7 +142,7 @@ def _worker_main(
     args = WorkerArgs(
         number,
         len(resources.children),
-        theirs,
+        channel,
         mark,
         resources.rings[number],
         resources.rpc_pairs[number][1] if resources.rpc_pairs else None,
@@ -152,13 +152,13 @@ def _worker_main(
         PeerWorkers(resources.key, resources.inboxes),
         resources.health,
         resources.heartbeat(child),
-        fresh(resources.condition_memory[number]),
+        new_conditions(resources.condition_memory[number]),
     )
     target.watch(args.conditions)
     return Worker(resources.config, resources.tables, own, target, args).run()
 
 
-def _tls_main(resources: Resources, child: Child, theirs: socket.socket) -> int:
+def _tls_main(resources: Resources, child: Child, channel: socket.socket) -> int:
     """What a TLS process does."""
     number = child.number
     close_server_sockets(resources)
@@ -171,9 +171,9 @@ def _tls_main(resources: Resources, child: Child, theirs: socket.socket) -> int:
     target.log.on_warning = WarningRing(resources.warning_rings[len(resources.children) + number]).write
     assert resources.certificates is not None
     ready = resources.tls_ready[number : number + 1]
-    conditions = fresh(resources.condition_memory[len(resources.children) + number])
+    conditions = new_conditions(resources.condition_memory[len(resources.children) + number])
     args = TlsArgs(
-        number, theirs, resources.tls_pair[1], ready, resources.certificates, resources.heartbeat(child), conditions
+        number, channel, resources.tls_pair[1], ready, resources.certificates, resources.heartbeat(child), conditions
     )
     target.watch(args.conditions)
     return TlsProcess(resources.config, target, args).run()
@@ -192,7 +192,7 @@ def _refresh_main(resources: Resources) -> int:
     return refresh.run(resources.config, target, Conditions(resources.condition_memory[-3]))
 
 
-def fresh(memory: memoryview) -> Conditions:
+def new_conditions(memory: memoryview) -> Conditions:
     """The conditions of a process that starts: those of its predecessor ended with it."""
     conditions = Conditions(memory)
     conditions.clear()
@@ -212,7 +212,7 @@ def close_keys(resources: Resources) -> None:
         resources.certificates.close()
 
 
-def _control_main(resources: Resources, theirs: socket.socket) -> int:
+def _control_main(resources: Resources, channel: socket.socket) -> int:
     """What the hub does."""
     for group in resources.groups.values():
         close_all(group)
@@ -223,11 +223,11 @@ def _control_main(resources: Resources, theirs: socket.socket) -> int:
     close_all(resources.tls_pair)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[-1]).write
-    target.watch(fresh(resources.condition_memory[-1]))
+    target.watch(new_conditions(resources.condition_memory[-1]))
     daemon = ControlArgs(
         pid=os.getppid(),
         started=resources.started,
-        channel=theirs,
+        channel=channel,
         control=resources.control.listener if resources.control is not None else None,
         metrics=resources.metrics.listener if resources.metrics is not None else None,
         rpc=[server_ends for server_ends, _ in resources.rpc_pairs],

@@ -1,5 +1,5 @@
-"""A screening process: loop, cache, resolvers, orders from the supervisor. The core does the screening; this gives it
-what it needs and nothing more runs while mail flows."""
+"""A worker: it gives the core, which does the screening, its sockets, cache, resolvers and settings. While mail flows
+nothing else runs in Python."""
 
 from __future__ import annotations
 
@@ -31,26 +31,28 @@ from fastscreen.process.log_output import LogTarget
 from fastscreen.process.startup import ForkedProcess
 from fastscreen.screening import policy
 
-RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
-TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
+RESOLVERS_SECONDS = 10  # between two checks of resolv.conf
+MAX_TCP_QUERIES = 200  # at a time: a truncated answer costs 30 times as much as another
 
 
 class PeerWorkers(Struct, frozen=True):
-    """key: by which a client's worker is chosen. inboxes: by worker, the sending and (one's own) the receiving end."""
+    """How clients reach the worker that they belong to. key: chooses a client's worker. inboxes: by worker, the sending
+    end and the receiving end, of which a worker uses its own.
+    """
 
     key: int
     inboxes: Sequence[tuple[socket.socket, socket.socket]]
 
 
 class WorkerArgs(Struct, frozen=True):
-    """What makes one worker different from the others.
+    """What a worker is started with.
 
-    number: from 0; count: how many there are. channel: to the supervisor. mark: shared memory (`cachemark`) that
-    says which cache file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of
-    events, which outlives the worker. rpc: where the hub asks. look_over_cache: read the file with a process of
-    its own first. tls: where clients that said STARTTLS go; tls_ready: an octet a TLS process, 1 while it takes them.
-    crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long as the core
-    works. conditions: of this process.
+    number: from 0, of `count` workers. channel: to the supervisor. mark: shared memory (`use_mark`) that says which
+    cache file is in use, so that the supervisor knows where a worker crashed. events: memory for the ring of events,
+    which outlives the worker. rpc: requests of the control server. look_over_cache: read the file in a child first.
+    tls: where clients go after STARTTLS; tls_ready: one byte for each TLS process, 1 while it accepts clients. peers:
+    the other workers. health: of the DNS lists. heartbeat: a byte that changes every second while the core works.
+    conditions: of this process.
     """
 
     number: int
@@ -62,7 +64,7 @@ class WorkerArgs(Struct, frozen=True):
     look_over_cache: bool
     tls: socket.socket
     tls_ready: memoryview
-    crew: PeerWorkers
+    peers: PeerWorkers
     health: HealthTable
     heartbeat: memoryview
     conditions: Conditions
@@ -91,12 +93,12 @@ class Worker(ForkedProcess):
         self._stopping = self._hurrying = False
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._caretaker: HealthRunner | None = None
+        self._capability_query: asyncio.Task[None] | None = None
+        self._list_health: HealthRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._screen = self._errors.guard("screening", self._batch)
+        self._screen = self._errors.guard("screening", self._run_batch)
         self._own_events = EventReader(args.events)
-        self._lasting = WorkerConditions(args.conditions, self._own_events.counts())
+        self._conditions = WorkerConditions(args.conditions, self._own_events.counts())
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
@@ -107,17 +109,17 @@ class Worker(ForkedProcess):
             built.policy,
             self._log,
             self._cache,
-            on_truncated=self._ask_over_tcp,
+            on_truncated=self._query_over_tcp,
             on_drained=self.end,
             events=self._args.events,
         )
         self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
         self._use_resolvers(self._config)
-        if crew := self._args.crew.inboxes:
-            sending = [end.fileno() for end, _ in crew]
+        if inboxes := self._args.peers.inboxes:
+            sending = [end.fileno() for end, _ in inboxes]
             prefix = self._config.worker_prefix
-            inbox = crew[self._args.number][1].fileno()
-            self._screener.join_crew(self._args.number, self._args.crew.key, prefix, sending, inbox)
+            inbox = inboxes[self._args.number][1].fileno()
+            self._screener.join_crew(self._args.number, self._args.peers.key, prefix, sending, inbox)
         for address, listener in self._listeners.items():
             self._listen(listener, built.proxies.get(address))
         guard = self._errors.guard
@@ -128,10 +130,10 @@ class Worker(ForkedProcess):
             loop.add_reader(
                 self._args.rpc.fileno(), guard("a request of the control server", handler.serve, vital=False)
             )
-        self._ask_for_offers(built.offers, self._config)
+        self._query_capabilities(built.offers, self._config)
         if self._args.number == 0:
-            self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)
-            self._caretaker.configure(self._config, self._tables.shown)
+            self._list_health = HealthRunner(self._args.health, self._warn_and_flush, self._log.info)
+            self._list_health.configure(self._config, self._tables.shown)
         self.report(Ready())
 
     async def close(self) -> None:
@@ -140,16 +142,16 @@ class Worker(ForkedProcess):
         loop.remove_reader(self._screener.relay_fileno())
         if self._pause is not None:
             self._pause.cancel()
-        self._ask_for_offers(None, self._config)
-        if self._caretaker is not None:
-            self._caretaker.stop()
+        self._query_capabilities(None, self._config)
+        if self._list_health is not None:
+            self._list_health.stop()
         await self._resolver.close()
         if self._cache is not None:
             self._cache.close()
         if self._sink is not None:
             self._sink.stop()
 
-    def _batch(self) -> None:
+    def _run_batch(self) -> None:
         """One batch of events. The next begins with the next event, or after the pause that the core wants; with the
         next event, too, when this one fails."""
         loop = asyncio.get_running_loop()
@@ -185,7 +187,7 @@ class Worker(ForkedProcess):
         return self._sink_path
 
     def _open_cache(self, loop: asyncio.AbstractEventLoop) -> StampCache | None:
-        """The cache, or None when the configuration wants none. What is wrong with its file is its own affair."""
+        """The cache, or None if the configuration disables it. It deals with problems of its file itself."""
         settings = self._config.cache
         if not settings.path:
             return None
@@ -221,16 +223,16 @@ class Worker(ForkedProcess):
     async def housekeeping(self, second: int) -> None:
         if self._ended.is_set():
             return
-        self._look_at_conditions()
-        if second % RESOLVERS_TICKS == 0:
-            await self._follow_system()
+        self._update_conditions()
+        if second % RESOLVERS_SECONDS == 0:
+            await self._follow_resolv_conf()
 
-    def _look_at_conditions(self) -> None:
+    def _update_conditions(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._lasting.look(now, self._config, self._screener.stats(), self._own_events.counts())
+        self._conditions.update(now, self._config, self._screener.stats(), self._own_events.counts())
 
-    def _warn_at_once(self, text: str) -> None:
-        """Not with the core's next line, nor at the next tick."""
+    def _warn_and_flush(self, text: str) -> None:
+        """Write the line now, neither with the core's next line nor at the next tick."""
         self._log.warning(text)
         self._log.flush()
 
@@ -238,41 +240,41 @@ class Worker(ForkedProcess):
 
     def _use_resolvers(self, settings: Config) -> None:
         """Ask the configuration's resolvers, or the system's."""
-        self._follows_system = not settings.dnsbl.resolvers
+        self._follows_resolv_conf = not settings.dnsbl.resolvers
         servers, problems = askable(nameservers(settings))
         for problem in problems if self._args.number == 0 else ():  # the others see the same
             self._log.warning(problem)
         # None that can be asked: as when none is named. What is refused there is told as any list's silence is.
-        self._ask(servers or askable([Nameserver("127.0.0.1")])[0])
+        self._use_servers(servers or askable([Nameserver("127.0.0.1")])[0])
 
-    def _ask(self, servers: dict[Nameserver, bytes]) -> None:
-        self._asked = servers
+    def _use_servers(self, servers: dict[Nameserver, bytes]) -> None:
+        self._servers = servers
         self._resolver = TcpResolver(list(servers))
         self._screener.use_resolvers(servers.values())
 
-    async def _follow_system(self) -> None:
+    async def _follow_resolv_conf(self) -> None:
         """The system may learn of its resolvers when this runs already. A file that names none may just be written."""
-        if not self._follows_system:
+        if not self._follows_resolv_conf:
             return
         servers, _ = askable(named_in(resolver.RESOLV_CONF))
-        if not servers or servers == self._asked:
+        if not servers or servers == self._servers:
             return
         before = self._resolver
-        self._ask(servers)
-        if self._caretaker is not None:
+        self._use_servers(servers)
+        if self._list_health is not None:
             self._log.info(f"resolvers of {resolver.RESOLV_CONF} now: {', '.join(map(str, servers))}")
-            self._caretaker.look_again()
+            self._list_health.probe_again()
         await before.close()
 
-    def _ask_over_tcp(self, token: int, name: str) -> None:
+    def _query_over_tcp(self, token: int, name: str) -> None:
         """A DNSBL answer did not fit a datagram."""
-        if len(self._tasks) >= TCP_QUESTIONS:
-            raise RuntimeError(f"more than {TCP_QUESTIONS} truncated DNSBL answers at a time")
-        task = asyncio.get_running_loop().create_task(self._answer_over_tcp(token, name))
+        if len(self._tasks) >= MAX_TCP_QUERIES:
+            raise RuntimeError(f"more than {MAX_TCP_QUERIES} truncated DNSBL answers at a time")
+        task = asyncio.get_running_loop().create_task(self._run_tcp_query(token, name))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer_over_tcp(self, token: int, name: str) -> None:
+    async def _run_tcp_query(self, token: int, name: str) -> None:
         addresses, ttl = None, -1
         try:
             answer = await self._resolver.query_a(name)
@@ -280,18 +282,18 @@ class Worker(ForkedProcess):
                 addresses = [socket.inet_aton(text) for text in answer.addresses]
             ttl = -1 if answer.ttl is None else answer.ttl
         except Exception as error:  # as good as no answer, and the client is not kept waiting for it
-            self._errors.tell("DNS over TCP", error)
+            self._errors.report("DNS over TCP", error)
         self._screener.tcp_answer(token, addresses, ttl, ttl)
 
-    # ---- what MTAs announce
+    # ---- capabilities of the MTAs
 
-    def _ask_for_offers(self, offers: MtaCapabilities | None, settings: Config) -> None:
-        """Ask these MTAs, and those before no more."""
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking = None
+    def _query_capabilities(self, offers: MtaCapabilities | None, settings: Config) -> None:
+        """Query these MTAs instead of the previous ones."""
+        if self._capability_query is not None:
+            self._capability_query.cancel()
+            self._capability_query = None
         if offers is not None:
-            self._asking = asyncio.get_running_loop().create_task(offers.ask(settings.hostname))
+            self._capability_query = asyncio.get_running_loop().create_task(offers.ask(settings.hostname))
 
     # ---- the supervisor's orders
 
@@ -377,7 +379,7 @@ class Worker(ForkedProcess):
                 settings.cache.keep_free,
             )
         self._screener.use_policy(built.policy)
-        self._ask_for_offers(built.offers, settings)
-        if self._caretaker is not None:
-            self._caretaker.configure(settings, tables.shown)
+        self._query_capabilities(built.offers, settings)
+        if self._list_health is not None:
+            self._list_health.configure(settings, tables.shown)
         self._config = settings

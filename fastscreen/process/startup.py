@@ -137,7 +137,7 @@ class ForkedProcess:
                 await self.housekeeping(second)
                 self._target.tick()
             except Exception as error:
-                self._errors.tell("housekeeping", error)
+                self._errors.report("housekeeping", error)
 
     def _take_order(self) -> None:
         try:

@@ -84,8 +84,8 @@ class TlsProcess(ForkedProcess):
             limiter,
             settings.handshake_time,
             settings.log_level,
-            self._say,
-            self._errors.tell,
+            self._log_line,
+            self._errors.report,
             self._left,
             memoryview(bytearray(CHUNK)),
         )
@@ -137,7 +137,7 @@ class TlsProcess(ForkedProcess):
 
     # ---- the log
 
-    def _say(self, text: str) -> None:
+    def _log_line(self, text: str) -> None:
         self._log.info(text)
         self._flush_soon()
 
