@@ -53,7 +53,7 @@ class Dying(NamedTuple):
 
 
 DYING = {
-    "world": Dying(listed("127.0.0.2"), "lists 127.0.0.1, which no list does that works"),
+    "world": Dying(listed("127.0.0.2"), "lists 127.0.0.1, which a working list does not"),
     "open-resolver": Dying(listed("127.255.255.254"), "refuses this resolver's queries"),
     "over-quota": Dying(listed("127.255.255.255"), "refuses this resolver's queries, or is over quota"),
     "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's queries, or is over quota"),
@@ -106,7 +106,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     wait_until(lambda: all(dns.count(name) >= 4 for name in lists), "the first probes")
     known = {name: f"127.{number}.0.2" for name, number in lists.items()}
     assert FROM_MTA not in crowd(screener, known.values())
-    ill = {name: rf"warning: list {re.escape(name)} {how.words}.*: it is not asked and " for name, how in DYING.items()}
+    ill = {name: rf"warning: list {re.escape(name)} {how.words}.*: it is disabled " for name, how in DYING.items()}
     probes: dict[str, set[bytes]] = {name: set() for name in lists}
 
     def dying(name: str) -> Behaviour:
@@ -119,7 +119,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
 
     dns.zones |= {name: dying(name) for name in lists}
     for line in ill.values():
-        screener.line(line + "counts nothing until it is well$", seconds=60)
+        screener.line(line + "until a probe succeeds$", seconds=60)
     assert {name for name in lists if len(probes[name]) > 2} == set(), "within two intervals"
     strangers = [f"127.{number}.1.{host}" for number in lists.values() for host in range(1, 6)]
     # What a list said before counts no more, either.
@@ -176,7 +176,7 @@ def test_a_leap_is_looked_into_at_once(start: Start, folder: Path, zones: FakeDn
     zones.zones["bl.test"] = listed("127.0.0.2")
     crowd(screener, few[250:290])
     screener.line(r"warning: list bl\.test suddenly lists many more clients than the \d+% that it did")
-    screener.line(r"warning: list bl\.test lists 127\.0\.0\.1, which no list does that works")
+    screener.line(r"warning: list bl\.test lists 127\.0\.0\.1, which a working list does not")
     assert set(crowd(screener, few[290:310])) == {FROM_MTA}
 
 

@@ -686,7 +686,7 @@ def test_keys_that_cannot_be_read_for_now(start: Start, folder: Path, tls: dict[
         (lambda: os.mkfifo(key), "not a file"),
         (key.mkdir, "not a file"),
         (lambda: None, "No such file or directory"),
-        (lambda: key.write_bytes(bytes(1 << 21)), "larger than 1048576 octets"),
+        (lambda: key.write_bytes(bytes(1 << 21)), "larger than 1048576 bytes"),
     ):
         if key.is_dir():
             key.rmdir()
@@ -879,7 +879,7 @@ def test_turned_on_and_off_at_sighup(start: Start, tls: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("own", "what"),
     [
-        ({"certificates": []}, "tls.certificates: none, but tls.level is on"),
+        ({"certificates": []}, "tls.certificates: the list is empty, but tls.level is may"),
         ({"certificates": ["/nonexistent/mx.pem"]}, "tls.certificates: /nonexistent/mx.pem: No such file"),
         ({"ciphers": "NONSENSE"}, "tls.ciphers: OpenSSL knows no cipher in 'NONSENSE'"),
         (
