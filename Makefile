@@ -1,9 +1,9 @@
-# `make run` and `make test` do their whole set-up in a fresh clone; nothing outside .venv is touched.
+# Every target does its whole set-up in a fresh clone. Nothing is installed outside of .venv.
 PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo test lint fuzz sanitize soak bench docs clean
+.PHONY: build run demo quick test test-postfix lint coverage fuzz sanitize soak bench docs clean
 
 build: .venv/built
 
@@ -30,9 +30,35 @@ lint: .venv/tools
 	$(BIN)/lint-imports --no-cache --no-logo
 	PATH="$(BIN):$$PATH" cython-lint --max-line-length 120 ext/*.pyx ext/*.pxd
 
+# Less than a minute, for use while you work: the linters, and the tests that need no other program
+quick: .venv/tools
+	$(MAKE) --no-print-directory -j2 lint quick-tests
+
+.PHONY: quick-tests
+quick-tests:
+	$(BIN)/python -m pytest -n 3 tests/unit tests/property
+
+# Nearly all tests mostly wait, so there are more processes than processors; tests/conftest.py distributes the tests. The
+# linters run next to them, and so does the build for tests/sanitizer.
 test: .venv/tools
-	$(MAKE) -j2 lint build/sanitizer/built
-	$(BIN)/python -m pytest -n 4   # tests/conftest.py says what goes where; nearly all of it is waiting
+	$(MAKE) --no-print-directory -j2 lint all-tests
+
+.PHONY: all-tests
+all-tests:
+	$(BIN)/python -m pytest -n 6
+
+# The differential tests against newer postscreens than the installed one, as root: those of Debian 13 (Postfix 3.10) and of
+# sid (3.11), each in a folder that mmdebstrap fills from apt's mirror. `rm -r build/postfix/sid` for a newer one.
+SUITES ?= trixie sid
+POSTFIX_TESTS ?= $(addprefix tests/peers/test_,dialogues.py imported.py chosen_differences.py cache_stamps.py delivery.py)
+
+build/postfix/%/usr/sbin/postconf: | .venv/tools
+	$(BIN)/python tests/peers/postfixroot.py build $* build/postfix/$*
+
+test-postfix: .venv/tools $(SUITES:%=build/postfix/%/usr/sbin/postconf)
+	for suite in $(SUITES); do \
+	    FASTSCREEN_TEST_POSTFIX=build/postfix/$$suite $(BIN)/python -m pytest $(POSTFIX_TESTS) || exit 1; \
+	done
 
 # The core with AddressSanitizer and UndefinedBehaviorSanitizer: tests/sanitizer/build.py has the details. `make test`
 # runs tests/sanitizer with it.
@@ -83,11 +109,17 @@ soak: .venv/tools
 bench: .venv/tools
 	$(BIN)/python -m bench
 
-# What is written from the table of keys and from --help: docs/configuration.md, the table of options in docs/commands.md,
+# The pages that are generated from the table of keys and from --help: docs/configuration.md, the table of options in docs/commands.md,
 # contrib/fastscreen.toml and contrib/man
 docs: build
 	$(BIN)/python -m tools.config_docs
 	$(BIN)/python -m tools.man_pages
+
+# How much of fastscreen/ and ext/ the tests execute, in build/coverage/html; `make coverage COVERAGE_TESTS=tests/unit`
+COVERAGE_TESTS ?=
+
+coverage: .venv/tools
+	$(BIN)/python -m tools.measure_coverage $(COVERAGE_TESTS)
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

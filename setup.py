@@ -8,7 +8,10 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SANITIZE = os.environ.get("FASTSCREEN_SANITIZE")  # "address,undefined": the build of `make fuzz`
-OPTIMIZE = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O2"]  # what a packager wants comes before ours
+TRACE = os.environ.get("FASTSCREEN_TRACE")  # a folder for C files: the build of `make coverage`, which traces lines
+OPTIMIZE = (
+    [] if "-O" in os.environ.get("CFLAGS", "") else ["-O0" if TRACE else "-O2"]
+)  # a packager's choice has priority
 
 core = Extension(
     "fastscreen.core",
@@ -16,18 +19,21 @@ core = Extension(
     depends=[str(path) for path in sorted(Path("ext").glob("*.p[yx]*"))],
     extra_compile_args=[*OPTIMIZE, "-Wall", "-Wno-unused-function"]
     + ([f"-fsanitize={SANITIZE}", "-g", "-O1", "-fno-omit-frame-pointer"] if SANITIZE else []),  # -O2 takes minutes
+    define_macros=[("CYTHON_TRACE_NOGIL", "1")] if TRACE else [],
     extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
 )
 
 
 class BuildCore(build_ext):
-    """Cython runs when something is built, and not for a source archive or metadata."""
+    """Runs Cython only if something is built, and not for a source archive or metadata."""
 
     def build_extensions(self) -> None:
-        (made,) = cythonize(
+        (built,) = cythonize(
             [core],
             include_path=[".", "ext"],
+            build_dir=TRACE,
             compiler_directives={
+                "linetrace": bool(TRACE),
                 "language_level": "3",
                 "boundscheck": False,
                 "wraparound": False,
@@ -36,7 +42,7 @@ class BuildCore(build_ext):
                 "embedsignature": False,
             },
         )
-        core.sources = made.sources
+        core.sources = built.sources
         super().build_extensions()
 
 

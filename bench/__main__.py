@@ -12,22 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import (
-    attached,
     burst,
-    continued,
+    continue_,
     machine,
     measure,
     memory,
+    netns,
     programs,
     publish,
-    relayed,
+    relay,
     report,
     results,
-    room,
-    secured,
+    tls,
+    viewer,
 )
 from bench.figures import Figure
-from bench.rows import ROWS, AnyRow, Attached, Continued, Memory, Relayed, Row, Secured
+from bench.rows import ROWS, AnyRow, Continue, Memory, Relay, Row, Tls, Viewer
 
 RESULTS = Path(__file__).parent / "results"
 MICRO = "micro"  # the figures of the core's parts alone, bench/micro
@@ -64,7 +64,7 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)
         try:
-            room.enter(folder)
+            netns.enter(folder)
             built = programs.build(folder)
         except programs.BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
@@ -103,14 +103,14 @@ def _run(row: AnyRow, folder: Path, built: dict[str, Path], rounds: int) -> resu
         return measure.run(row, folder, built, rounds)
     if isinstance(row, Memory):
         return memory.run(row, folder, built, rounds)
-    if isinstance(row, Attached):
-        return attached.run(row, folder, built, rounds)
-    if isinstance(row, Relayed):
-        return relayed.run(row, folder, built, rounds)
-    if isinstance(row, Continued):
-        return continued.run(row, folder, built, rounds)
-    if isinstance(row, Secured):
-        return secured.run(row, folder, built, rounds)
+    if isinstance(row, Viewer):
+        return viewer.run(row, folder, built, rounds)
+    if isinstance(row, Relay):
+        return relay.run(row, folder, built, rounds)
+    if isinstance(row, Continue):
+        return continue_.run(row, folder, built, rounds)
+    if isinstance(row, Tls):
+        return tls.run(row, folder, built, rounds)
     return burst.run(row, folder, built, rounds)
 
 

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from bench import measure, programs, room
+from bench import measure, netns, programs
 from bench.fastscreen import COMMAND, Fastscreen
 from bench.programs import BenchError
 from bench.rows import ROWS, Row
@@ -41,7 +41,7 @@ def main() -> int:
         folder = Path(name)
         folder.chmod(0o755)
         try:
-            room.enter(folder)
+            netns.enter(folder)
             built = programs.build(folder)
         except BenchError as error:
             print(f"bench: {error}", file=sys.stderr)
@@ -53,7 +53,7 @@ def main() -> int:
                 measure.Side(THIS, Fastscreen(folder / f"{row.name}-this", row.settings, COMMAND), row.held),
                 measure.Side(OTHER, Fastscreen(folder / f"{row.name}-other", row.settings, command), row.held),
             ]
-            result = measure.in_turn(row, sides, folder, built, options.rounds)
+            result = measure.alternating(row, sides, folder, built, options.rounds)
             if result.problem:
                 print(f"bench: {row.name}: {result.problem}", file=sys.stderr)
                 code = 1

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench import clients
-from bench.clients import Crowd
+from bench.clients import ClientGroup
 from bench.fastscreen import Fastscreen
 from bench.measure import need_descriptors, started
 from bench.postscreen import Postscreen
@@ -67,16 +67,16 @@ def run(row: Burst, folder: Path, programs: dict[str, Path], rounds: int) -> Res
 
 def _sample(row: Burst, screener: Screener, programs: dict[str, Path]) -> Sample:
     """One burst of clients, each with its own address; then wait until the screener has seen them leave."""
-    crowd = Crowd(
+    group = ClientGroup(
         "silent",
         row.clients,
-        together=row.clients,
+        concurrent=row.clients,
         rate=row.clients,
         sources=row.clients,
         first=_FIRST,
         seconds=row.seconds,
     )
-    outcome = clients.load(crowd, screener, programs["load"])
+    outcome = clients.load(group, screener, programs["load"])
     if outcome["failed"]:
         raise BenchError(f"load generator: {outcome['failed']} of {row.clients} clients could not connect")
     screener.wait_until_idle()

@@ -21,15 +21,15 @@ _HOLD_SECONDS = 900
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """Clients of one kind: `count` of them, `together` open at a time, `rate` started per second (0: no limit).
+class ClientGroup:
+    """Clients of one kind: `count` of them, `concurrent` open at a time, `rate` started per second (0: no limit).
 
     Those that send mail send `messages` of `size` octets each.
     """
 
     kind: str
     count: int
-    together: int
+    concurrent: int
     rate: int = 0
     sources: int = 200
     first: str = KNOWN_FIRST
@@ -38,27 +38,27 @@ class Crowd:
     messages: int = 0
 
 
-def new(screener: Server, kind: str, count: int, together: int, rate: int) -> Crowd:
+def new(screener: Server, kind: str, count: int, concurrent: int, rate: int) -> ClientGroup:
     """Clients with addresses that the screener has not seen before."""
     first = str(_NEW_FIRST + screener.new)
     screener.new += count
-    return Crowd(kind, count, together, rate, sources=count, first=first)
+    return ClientGroup(kind, count, concurrent, rate, sources=count, first=first)
 
 
-def held(kind: str, count: int) -> Crowd:
+def held(kind: str, count: int) -> ClientGroup:
     """Clients that stay, each with its own address; no more connect at a time than a listen queue can hold."""
-    return Crowd(kind, count, 64 if kind == "silent" else count, 4000, sources=count, first=_HELD_FIRST)
+    return ClientGroup(kind, count, 64 if kind == "silent" else count, 4000, sources=count, first=_HELD_FIRST)
 
 
-def load(crowd: Crowd, screener: Server, program: Path) -> dict[str, Any]:
+def load(group: ClientGroup, screener: Server, program: Path) -> dict[str, Any]:
     """Run the clients until all have ended or time is over; return what was counted. BenchError: it failed."""
     try:
         result = subprocess.run(
-            _command(crowd, screener, program, hold=0),
+            _command(group, screener, program, hold=0),
             capture_output=True,
             text=True,
             check=False,
-            timeout=crowd.seconds + 30,
+            timeout=group.seconds + 30,
         )
     except subprocess.TimeoutExpired:
         raise BenchError("load generator: no result in time") from None
@@ -81,9 +81,9 @@ def check(outcome: dict[str, Any], screener: Server, refused: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def holding(crowd: Crowd, screener: Server, program: Path) -> Iterator[None]:
+def holding(group: ClientGroup, screener: Server, program: Path) -> Iterator[None]:
     """Hold the clients. BenchError: not all got as far as they should, or some had left at the end."""
-    command = _command(crowd, screener, program, hold=_HOLD_SECONDS)
+    command = _command(group, screener, program, hold=_HOLD_SECONDS)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -119,18 +119,18 @@ def receiver(program: Path, path: Path) -> Iterator[None]:
         raise BenchError(f"{taken['bad']} hand-offs were malformed")
 
 
-def _command(crowd: Crowd, screener: Server, program: Path, *, hold: int) -> list[str]:
+def _command(group: ClientGroup, screener: Server, program: Path, *, hold: int) -> list[str]:
     values = {
         "port": screener.port,
-        "kind": crowd.kind,
-        "count": crowd.count,
-        "together": crowd.together,
-        "first": crowd.first,
-        "sources": crowd.sources,
-        "rate": crowd.rate,
-        "seconds": crowd.seconds,
+        "kind": group.kind,
+        "count": group.count,
+        "concurrent": group.concurrent,
+        "first": group.first,
+        "sources": group.sources,
+        "rate": group.rate,
+        "seconds": group.seconds,
         "hold": hold,
-        "size": crowd.size,
-        "messages": crowd.messages,
+        "size": group.size,
+        "messages": group.messages,
     }
     return [str(program), *(f"{name}={value}" for name, value in values.items())]

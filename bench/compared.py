@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bench import cpu
-from bench.rows import Continued, Relayed, Secured
+from bench.rows import Continue, Relay, Tls
 from bench.server import Server
 
 SETTLE_SECONDS = 1.5  # as in measure.py
@@ -28,7 +28,7 @@ class Sample:
 class Result:
     """A row's samples by side, in the order in which they were taken, or the reason why they are missing."""
 
-    row: Relayed | Continued | Secured
+    row: Relay | Continue | Tls
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     problem: str = ""
 

@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.netns import RESOLVER
 from bench.programs import BenchError
-from bench.room import RESOLVER
 
 ZONES = tuple(f"list{number}.rbl.test" for number in range(1, 9))
 

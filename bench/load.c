@@ -1,8 +1,8 @@
 /* The load: SMTP clients of one kind, from many loopback addresses, bounded in number, concurrency, rate and time.
  *
- * load port=P kind=K count=N together=N first=ADDRESS sources=N rate=N seconds=N hold=N [size=N messages=N]
+ * load port=P kind=K count=N concurrent=N first=ADDRESS sources=N rate=N seconds=N hold=N [size=N messages=N]
  *
- * `count` clients connect to 127.0.0.1 port P; at most `together` are on their way at a time, at most `rate` begin a
+ * `count` clients connect to 127.0.0.1 port P; at most `concurrent` are on their way at a time, at most `rate` begin a
  * second (0: as fast as there is room). They come from `sources` addresses in turn, from `first` on. The kinds are in
  * kinds.h. One that sends messages sends `messages` of `size` octets each.
  *
@@ -44,7 +44,7 @@ struct client {
 };
 
 static const struct kind *kind;
-static long port, count, together, sources, rate, seconds, hold, size, messages;
+static long port, count, concurrent, sources, rate, seconds, hold, size, messages;
 static uint32_t first;
 
 static int epoll;
@@ -241,7 +241,7 @@ static int begin_due(int64_t since)
 {
     int batch = 32; /* then those that have begun are looked after */
 
-    while (started < count && under_way < together) {
+    while (started < count && under_way < concurrent) {
         int64_t due = rate > 0 ? since + started * SECOND / rate - now() : 0;
         if (due > 0)
             return (int) (due / 1000);
@@ -315,13 +315,13 @@ static int understand(int argc, char **argv)
         } else if (strncmp(argv[at], "first=", 6) == 0 && inet_pton(AF_INET, argv[at] + 6, &address) == 1)
             first = ntohl(address.s_addr);
         else if (!number(argv[at], "port", 65535, &port) && !number(argv[at], "count", 1000000, &count)
-                 && !number(argv[at], "together", 50000, &together) && !number(argv[at], "rate", 100000, &rate)
+                 && !number(argv[at], "concurrent", 50000, &concurrent) && !number(argv[at], "rate", 100000, &rate)
                  && !number(argv[at], "sources", 1000000, &sources) && !number(argv[at], "seconds", 600, &seconds)
                  && !number(argv[at], "hold", 1800, &hold) && !number(argv[at], "size", 100000000, &size)
                  && !number(argv[at], "messages", 10000, &messages))
             return 0;
     }
-    return kind != NULL && port > 0 && count > 0 && together > 0 && sources > 0 && seconds > 0 && (size == 0 || size >= BODY_END)
+    return kind != NULL && port > 0 && count > 0 && concurrent > 0 && sources > 0 && seconds > 0 && (size == 0 || size >= BODY_END)
            && first >> 24 == 127
            && (first + (uint32_t) sources) >> 24 == 127;
 }
@@ -343,9 +343,9 @@ int main(int argc, char **argv)
     }
     for (size_t at = 0; at < sizeof body; at++)
         body[at] = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd\r\n"[at % 64];
-    if (together > count)
-        together = count;
-    places = kind->stays ? count : together;
+    if (concurrent > count)
+        concurrent = count;
+    places = kind->stays ? count : concurrent;
     clients = calloc((size_t) places, sizeof *clients);
     spare = calloc((size_t) places, sizeof(struct client *));
     first_byte = malloc((size_t) count * sizeof *first_byte);

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import clients, cpu, lists
-from bench.clients import Crowd
+from bench.clients import ClientGroup
 from bench.fastscreen import Fastscreen
 from bench.postscreen import Postscreen
 from bench.programs import BenchError
@@ -70,10 +70,10 @@ def run(row: Row, folder: Path, programs: dict[str, Path], rounds: int) -> Resul
     ]
     if row.held:
         sides.append(Side(UNHELD, Fastscreen(folder / f"{row.name}-unheld", row.settings), 0))
-    return in_turn(row, sides, folder, programs, rounds)
+    return alternating(row, sides, folder, programs, rounds)
 
 
-def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+def alternating(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure these screeners with the clients of one row, each once in every round."""
     result = Result(row)
     try:
@@ -91,8 +91,8 @@ def in_turn(row: Row, sides: list["Side"], folder: Path, programs: dict[str, Pat
             time.sleep(_SETTLE_SECONDS)
             for side in sides:
                 if side.held:
-                    crowd = clients.held("silent", side.held)
-                    stack.enter_context(clients.holding(crowd, side.screener, programs["load"]))
+                    group = clients.held("silent", side.held)
+                    stack.enter_context(clients.holding(group, side.screener, programs["load"]))
             for _ in range(rounds):
                 for side in sides:
                     sample = _sample(row, side.screener, programs, asked)
@@ -125,31 +125,31 @@ def need_descriptors(held: int) -> None:
         raise BenchError(f"the limit on open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
 
 
-def _crowd(row: Row, screener: Screener, count: int) -> Crowd:
+def _group(row: Row, screener: Screener, count: int) -> ClientGroup:
     if row.new:
-        return clients.new(screener, row.kind, count, row.together, row.rate)
-    return Crowd(row.kind, count, row.together, row.rate, row.sources)
+        return clients.new(screener, row.kind, count, row.concurrent, row.rate)
+    return ClientGroup(row.kind, count, row.concurrent, row.rate, row.sources)
 
 
 def _make_known(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
     """Let every address pass once, then stop the screener, so that its cache is written."""
     with started(screener, programs):
-        crowd = Crowd("pass", row.sources, row.sources, sources=row.sources)
-        clients.check(clients.load(crowd, screener, programs["load"]), screener)
+        group = ClientGroup("pass", row.sources, row.sources, sources=row.sources)
+        clients.check(clients.load(group, screener, programs["load"]), screener)
 
 
 def _warm(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
     """Load once without counting."""
-    crowd = _crowd(row, screener, min(_WARM_CLIENTS, row.clients))
-    outcome = clients.load(crowd, screener, programs["load"])
-    clients.check(outcome, screener, crowd.count if row.refused else 0)
+    group = _group(row, screener, min(_WARM_CLIENTS, row.clients))
+    outcome = clients.load(group, screener, programs["load"])
+    clients.check(outcome, screener, group.count if row.refused else 0)
 
 
 def _sample(row: Row, screener: Screener, programs: dict[str, Path], asked: lists.Lists | None) -> Sample:
     log_size = screener.log_size()
     questions = asked.asked() if asked else 0
     before = screener.read_cpu()
-    outcome = clients.load(_crowd(row, screener, row.clients), screener, programs["load"])
+    outcome = clients.load(_group(row, screener, row.clients), screener, programs["load"])
     time.sleep(_SETTLE_SECONDS)
     spent = cpu.used(before, screener.read_cpu())
     clients.check(outcome, screener, row.clients if row.refused else 0)

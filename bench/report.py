@@ -4,7 +4,7 @@ from typing import Any
 
 from bench.measure import UNHELD
 from bench.results import SCREENERS
-from bench.rows import OURS
+from bench.rows import FASTSCREEN
 
 _COUNTED = """\
 ## What is counted
@@ -149,7 +149,7 @@ def summary(report: dict[str, Any]) -> str:
         if "problem" in row:
             lines.append(f"| {title} | not measured: {row['problem']} | | | |")
         else:
-            theirs, ours = (row["sides"][name]["cpu_us"]["median"] for name in (row["cheapest"], OURS))
+            theirs, ours = (row["sides"][name]["cpu_us"]["median"] for name in (row["cheapest"], FASTSCREEN))
             lines.append(
                 f"| {title} | {theirs:,.1f} | {ours:,.1f} | **{row['ratio']['median']:.2f}** | {_at_most(row)} |"
             )
@@ -274,7 +274,7 @@ def _processes(rows: list[dict[str, Any]]) -> list[str]:
             if name in row:
                 one = row[name]
                 parts = ", ".join(f"{process} {used:.1f}" for process, used in one["cpu_us_by_process"].items())
-                load = f"{row['rate']:,} per second" if row["rate"] else f"{row['together']} at a time"
+                load = f"{row['rate']:,} per second" if row["rate"] else f"{row['concurrent']} at a time"
                 lines.append(
                     f"| {row['title']} | {name} | {parts} | {row['clients']:,}, {load} | {one['rate']['median']:,.0f} "
                     f"| {_milliseconds(one['first_byte_us'])} | {_milliseconds(one['end_us'])} |"

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from bench import attached, burst, compared, measure, memory
+from bench import burst, compared, measure, memory, viewer
 from bench.figures import Figure
-from bench.rows import FLAT_AIM, VIEW_AIM, Relayed, Secured
+from bench.rows import FLAT_AIM, VIEW_GOAL, Relay, Tls
 
 SCREENERS = ("postscreen", "fastscreen")
 
-Result = measure.Result | memory.Result | attached.Result | burst.Result | compared.Result
+Result = measure.Result | memory.Result | viewer.Result | burst.Result | compared.Result
 
 
 def as_json(
@@ -20,7 +20,7 @@ def as_json(
     """`problems` gives, by name, the reason why figures without a row are missing."""
     rows = [_row(result) for result in results if isinstance(result, measure.Result)]
     flat = [figure for result in results if isinstance(result, measure.Result) for figure in _flat(result)]
-    views = [result for result in results if isinstance(result, attached.Result)]
+    views = [result for result in results if isinstance(result, viewer.Result)]
     problems |= {result.row.title: result.problem for result in views if result.problem}
     return {
         "machine": machine,
@@ -53,7 +53,7 @@ def _row(result: measure.Result) -> dict[str, Any]:
         "title": row.title,
         "main": row.main,
         "clients": row.clients,
-        "together": row.together,
+        "concurrent": row.concurrent,
         "rate": row.rate,
         "sources": row.clients if row.new else row.sources,
         "held": row.held,
@@ -107,8 +107,8 @@ def _flat(result: measure.Result) -> list[Figure]:
     ]
 
 
-def _view(result: attached.Result) -> Figure:
-    def fastscreen(sample: attached.Sample) -> float:
+def _view(result: viewer.Result) -> Figure:
+    def fastscreen(sample: viewer.Sample) -> float:
         return sample.screener + sample.hub
 
     ratios = [fastscreen(viewed) / fastscreen(alone) for alone, viewed in result.pairs]
@@ -119,8 +119,8 @@ def _view(result: attached.Result) -> Figure:
         title=f"fastscreen's CPU per known client at full load: with {result.row.title} ÷ without",
         value=value,
         unit="",
-        aim=f"≤ {VIEW_AIM}",
-        met=value <= VIEW_AIM,
+        aim=f"≤ {VIEW_GOAL}",
+        met=value <= VIEW_GOAL,
         detail=f"{min(ratios):.2f} to {max(ratios):.2f}; "
         f"{median(fastscreen(viewed) for _, viewed in result.pairs):.1f} µs ({hub:.2f} of it in the control server) "
         f"compared with {median(fastscreen(alone) for alone, _ in result.pairs):.1f}; the view itself used {view:.1f}",
@@ -143,11 +143,11 @@ def _compared(result: compared.Result) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": row.name,
         "title": row.title,
-        "part": "relayed" if isinstance(row, Relayed) else "secured" if isinstance(row, Secured) else "continued",
+        "part": "relayed" if isinstance(row, Relay) else "secured" if isinstance(row, Tls) else "continued",
         "per": row.per,
         "main": row.main,
         "clients": row.clients,
-        "together": row.together,
+        "concurrent": row.concurrent,
         "aim": row.aim,
     }
     if result.problem:

@@ -10,8 +10,8 @@ from bench.screener import Settings
 class Row:
     """CPU per connection of one kind of client (kinds.h).
 
-    `clients` connect in each round, `together` is how many are open at a time, and `rate` how many connect per second
-    (0: as fast as `together` permits). Known clients use `sources` addresses that have passed before; each new client
+    `clients` connect in each round, `concurrent` is how many are open at a time, and `rate` how many connect per second
+    (0: as fast as `concurrent` permits). Known clients use `sources` addresses that have passed before; each new client
     uses an address that was never used in the run. `held` silent clients are connected all the time. `line` is what
     the log must have for every client. `main` rows are in README and the picture.
     """
@@ -24,7 +24,7 @@ class Row:
     new: bool = True
     refused: bool = False
     clients: int = 20_000
-    together: int = 32
+    concurrent: int = 32
     rate: int = 0
     sources: int = 200
     held: int = 0
@@ -46,7 +46,7 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Attached:
+class Viewer:
     """What the live view costs the screener at full load: known clients, with the view attached and without, in turn.
 
     The view shows the screen that `key` opens; it is ready when it has drawn `shows`.
@@ -58,7 +58,7 @@ class Attached:
     shows: bytes
     settings: Settings
     clients: int = 120_000
-    together: int = 32
+    concurrent: int = 32
     sources: int = 200
 
 
@@ -75,13 +75,13 @@ class Burst:
     rounds: int = 3  # at most
 
 
-OURS, HAPROXY, HAPROXY_SPLICE = "fastscreen", "HAProxy", "HAProxy, splice-auto"
+FASTSCREEN, HAPROXY, HAPROXY_SPLICE = "fastscreen", "HAProxy", "HAProxy, splice-auto"
 CONTINUES, COMES_BACK, POSTSCREEN = "fastscreen, Continue", "fastscreen, 450", "postscreen, 450"
 TLS, PLAINTEXT = "fastscreen, TLS", "fastscreen, plaintext"
 
 
 @dataclass(frozen=True)
-class Relayed:
+class Relay:
     """CPU of known clients that are relayed to an MTA, compared with HAProxy.
 
     Each client sends `messages` of `size` bytes, and CPU is per MB; or none, and CPU is per connection. `aim` is for
@@ -92,7 +92,7 @@ class Relayed:
     title: str
     kind: str
     clients: int
-    together: int
+    concurrent: int
     size: int = 0
     messages: int = 0
     sources: int = 200
@@ -105,7 +105,7 @@ class Relayed:
 
 
 @dataclass(frozen=True)
-class Continued:
+class Continue:
     """CPU per new client until an MTA has its mail of `size` bytes: in one session, or in a second one after a 450."""
 
     name: str
@@ -114,20 +114,20 @@ class Continued:
     clients: int
     rate: int
     size: int
-    together: int = 8000
+    concurrent: int = 8000
     main: bool = False
     aim: float | None = None
     per: str = "client"
 
 
 @dataclass(frozen=True)
-class Secured:
+class Tls:
     """CPU of clients under test in TLS: per connection, compared with postscreen, or per relayed MB (`size`)."""
 
     name: str
     title: str
     clients: int
-    together: int
+    concurrent: int
     size: int = 0
     main: bool = False
     aim: float | None = None
@@ -137,8 +137,8 @@ class Secured:
         return "MB" if self.size else "connection"
 
 
-Compared = Relayed | Continued | Secured
-AnyRow = Row | Memory | Attached | Burst | Compared
+Compared = Relay | Continue | Tls
+AnyRow = Row | Memory | Viewer | Burst | Compared
 
 
 # Length of the listen queues of postscreen and dnsblog. The default of 100 overflows as soon as postscreen waits for
@@ -150,7 +150,7 @@ _NEW = b": PASS NEW [127."
 # of both.
 _HOLDING = Settings(greet_wait=1, limit=16_000)
 _VIEWED = Settings(greet_wait=1, control=True)
-VIEW_AIM = 1.03  # fastscreen's CPU per connection: with the view attached / without
+VIEW_GOAL = 1.03  # fastscreen's CPU per connection: with the view attached / without
 FLAT_AIM = 1.15  # fastscreen's CPU: with held clients / without
 
 ROWS: tuple[AnyRow, ...] = (
@@ -180,7 +180,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=1),
         line=_KNOWN,
         new=False,
-        together=1,
+        concurrent=1,
     ),
     Row(
         name="known-workers",
@@ -221,7 +221,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=6, limit=12_000, lists=ZONES, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=4000,
-        together=4000,
+        concurrent=4000,
         rate=400,
         main=True,
         aim=1 / 10,
@@ -233,7 +233,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=6, limit=12_000, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=8000,
-        together=8000,
+        concurrent=8000,
         rate=1000,
         main=True,
         aim=1 / 5,
@@ -245,7 +245,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=6, limit=12_000, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=1000,
-        together=1000,
+        concurrent=1000,
         rate=100,
     ),
     Row(
@@ -255,7 +255,7 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=6, limit=12_000, deep=True, handoffs=6000, process_limit=_TUNED),
         line=_NEW,
         clients=8000,
-        together=8000,
+        concurrent=8000,
         rate=1000,
         main=True,
         aim=1 / 4,
@@ -271,14 +271,14 @@ ROWS: tuple[AnyRow, ...] = (
         main=True,
         aim=1 / 3,
     ),
-    Attached(
+    Viewer(
         name="view-overview",
         title="the live view attached (Overview)",
         key=b"1",
         shows=b"Verdicts",
         settings=_VIEWED,
     ),
-    Attached(
+    Viewer(
         name="view-events",
         title="the live view attached (Events)",
         key=b"4",
@@ -309,32 +309,32 @@ ROWS: tuple[AnyRow, ...] = (
         settings=Settings(greet_wait=1800, limit=16_000),
         tuned_process_limit=_TUNED,
     ),
-    Relayed(
+    Relay(
         name="relay-known",
         title="known client (cached), relayed: banner, QUIT",
         kind="quit",
         clients=20_000,
-        together=32,
+        concurrent=32,
     ),
-    Relayed(
+    Relay(
         name="relay-dialogue",
         title="sessions with 10 messages of 10 kB each",
         kind="message",
         clients=2000,
-        together=32,
+        concurrent=32,
         size=10_000,
         messages=10,
     ),
-    Relayed(
+    Relay(
         name="relay-bulk",
         title="messages of 10 MB",
         kind="message",
         clients=200,
-        together=4,
+        concurrent=4,
         size=10_000_000,
         messages=1,
     ),
-    Continued(
+    Continue(
         name="continue",
         title="new client, all deep tests, sends a message of 10 kB",
         settings=Settings(greet_wait=6, limit=12_000, deep=True, handoffs=6000, process_limit=_TUNED),
@@ -342,17 +342,17 @@ ROWS: tuple[AnyRow, ...] = (
         rate=500,
         size=10_000,
     ),
-    Secured(
+    Tls(
         name="tls-handshake",
         title="client under test: EHLO, STARTTLS, full handshake, EHLO, QUIT",
         clients=2000,
-        together=16,
+        concurrent=16,
     ),
-    Secured(
+    Tls(
         name="tls-bulk",
         title="message of 10 MB, relayed after all deep tests (Continue)",
         clients=20,
-        together=4,
+        concurrent=4,
         size=10_000_000,
     ),
 )

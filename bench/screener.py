@@ -17,7 +17,7 @@ class Settings:
     deep: bool = False  # the three tests after the banner
     lists: tuple[str, ...] = ()  # DNS lists to ask
     limit: int = 5000  # sessions under test; stress mode begins at nine tenths
-    handoffs: int = 3000  # under way: postscreen ends the greet waits of a whole second together
+    handoffs: int = 3000  # under way: postscreen ends the greet waits of a whole second concurrent
     address: str = "127.0.0.1"
     tls: tuple[Path, ...] = ()  # files of a key and its chain: STARTTLS is offered
     postscreen_cache: str = "btree"

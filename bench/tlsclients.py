@@ -15,11 +15,11 @@ _BODY = memoryview(_LINE * 4096)
 _END = b"\r\n.\r\n"
 
 
-class _Wrong(Exception):
+class _UnexpectedReply(Exception):
     """The conversation took an unexpected course."""
 
 
-def load(server: Server, first: str, count: int, together: int, size: int, *, secure: bool) -> float:
+def load(server: Server, first: str, count: int, concurrent: int, size: int, *, secure: bool) -> float:
     """Let `count` clients, from addresses that begin with `first`, have their conversation; how many seconds it took.
 
     With a size they send one message of so many octets. BenchError: one did not come to its end.
@@ -29,18 +29,20 @@ def load(server: Server, first: str, count: int, together: int, size: int, *, se
     context.verify_mode = ssl.CERT_NONE
     base = ipaddress.IPv4Address(first)
     began = time.monotonic()
-    with ThreadPoolExecutor(together) as pool:
-        talks = [pool.submit(_talk, server, str(base + at), size, context if secure else None) for at in range(count)]
-        for talk in talks:
+    with ThreadPoolExecutor(concurrent) as pool:
+        sessions = [
+            pool.submit(_session, server, str(base + at), size, context if secure else None) for at in range(count)
+        ]
+        for session in sessions:
             try:
-                talk.result()
-            except (OSError, _Wrong) as error:
+                session.result()
+            except (OSError, _UnexpectedReply) as error:
                 pool.shutdown(cancel_futures=True)
                 raise BenchError(f"{server.name}: a client with STARTTLS: {error}") from None
     return time.monotonic() - began
 
 
-def _talk(server: Server, source: str, size: int, context: ssl.SSLContext | None) -> None:
+def _session(server: Server, source: str, size: int, context: ssl.SSLContext | None) -> None:
     with socket.socket() as plain:
         plain.settimeout(_TIMEOUT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -82,7 +84,7 @@ def _expect(session: socket.socket, code: bytes) -> None:
     while not said.endswith(b"\n") or said[said.rfind(b"\n", 0, -1) + 1 :][3:4] == b"-":
         got = session.recv(4096)
         if not got:
-            raise _Wrong(f"connection closed after {said!r}")
+            raise _UnexpectedReply(f"connection closed after {said!r}")
         said += got
     if not said.startswith(code):
-        raise _Wrong(f"{said!r} instead of {code.decode()}")
+        raise _UnexpectedReply(f"{said!r} instead of {code.decode()}")

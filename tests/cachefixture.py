@@ -1,4 +1,4 @@
-"""Caches for unit tests, with a clock, a disk and conditions of the tests' own."""
+"""Caches for unit tests, with a simulated clock, disk and conditions."""
 
 from __future__ import annotations
 

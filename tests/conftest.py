@@ -1,4 +1,4 @@
-"""What all tests share: the peers of tests/peers, started once a session, and the list of those that were missing."""
+"""Shared by all tests: the peers of tests/peers, started once per session, and the list of missing peers."""
 
 import functools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A real Postfix, rbldnsd and fastscreen processes in a namespace of their own."""
+    """A real Postfix, rbldnsd and fastscreen processes in a separate namespace."""
     peers = Lab()
     try:
         yield peers
@@ -30,52 +30,60 @@ def _uses_lab(file: str) -> bool:
 
 
 def _scope(file: str) -> str:
-    """What runs in one process, one after the other; "": each test of the file is for itself."""
-    if file.startswith("tests/soak/") or file == "tests/peers/test_bench.py":
-        return "long"
+    """The group of a file, whose tests run one after the other in one process; "" if every test is independent."""
+    for folder in ("tests/soak/", "tests/sanitizer/"):
+        if file.startswith(folder):
+            return folder
     if file.startswith("tests/peers/"):
         return "lab" if _uses_lab(file) else file
-    return "tests/sanitizer" if file.startswith("tests/sanitizer/") else ""
+    return ""
 
 
-class LabTogether(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """With several pytest processes, the lab is started in one of them only; every other file of tests/peers stays in
-    one, for what it has started itself. Loads that take all of the machine come one after the other: those of
-    tests/sanitizer, and the soak test and the benchmarks, which take minutes. Every other test is for itself.
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """Runs groups of tests in one process each: all tests that use the lab, every other file of tests/peers, the soak
+    test, and the loads of tests/sanitizer. All other tests are distributed one by one.
 
-    xdist's own groups (--dist loadgroup) are written into the tests' names, which pytest 9.2 does not let it.
+    xdist's own groups (--dist loadgroup) cannot be used, because they change the names of tests, which pytest 9.2 does
+    not allow.
     """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         super().__init__(config, log)
-        config.option.loadscopereorder = False  # by number of tests: the soak test, which is one, would come last
+        config.option.loadscopereorder = False  # it sorts by number of tests, and would start the soak test last
 
     def _split_scope(self, nodeid: str) -> str:
         return _scope(nodeid.partition("::")[0]) or nodeid
 
 
+_LONGEST = ("tests/peers/test_bench.py", "tests/soak/", "lab", "tests/sanitizer/")
+"""Groups that take minutes. Each is started first, in its own process."""
+_FOLDERS = ("tests/peers", "tests/robust", "tests/tui", "tests/property")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several pytest processes, begin with what takes longest, so that no process is left alone with it."""
+    """With several pytest processes, start the longest tests first, so that all processes end at the same time."""
     if not hasattr(config, "workerinput"):
         return
-    first = {"long": 0, "lab": 1, "tests/sanitizer": 2}
-    scopes = {file: _scope(file) for file in {item.nodeid.partition("::")[0] for item in items}}
 
-    def turn(item: pytest.Item) -> int:
-        scope = scopes[item.nodeid.partition("::")[0]]
-        return first.get(scope, 3 if scope else 4)
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        file = item.nodeid.partition("::")[0]
+        group, folder = _scope(file), file.rpartition("/")[0]
+        return (
+            _LONGEST.index(group) if group in _LONGEST else len(_LONGEST),
+            _FOLDERS.index(folder) if folder in _FOLDERS else len(_FOLDERS),
+        )
 
-    items.sort(key=turn)
+    items.sort(key=rank)
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LabTogether:
-    """Whatever --dist says."""
-    return LabTogether(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    """Use this scheduler for every --dist."""
+    return GroupScheduling(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Tell the process that prints the summary what was missing in this one."""
+    """Send the missing peers of this process to the one that prints the summary."""
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["missed"] = needs.missed
@@ -83,15 +91,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object) -> None:
-    """Gather what was missing in the other processes."""
+    """Collect the missing peers of the other processes."""
     needs.missed += [
         reason for reason in getattr(node, "workeroutput", {}).get("missed", []) if reason not in needs.missed
     ]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name every peer that was missing, and the one command that installs them."""
+    """List all missing peers, and the command that installs them."""
     if lines := needs.summary():
-        terminalreporter.section("left out")
+        terminalreporter.section("skipped because of missing peers")
         for line in lines:
             terminalreporter.write_line(line)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fastscreen.report.lines import pattern
-from fastscreen.report.stamps import Clock
 from fastscreen.report.tally import Tally
+from fastscreen.report.timestamps import Clock
 
 NOON = 1_795_348_800  # 2026-11-22 12:00:00 UTC
 A = "[192.0.2.1]:1111"
@@ -34,7 +34,7 @@ def come_again(second: int, client: str = A) -> bytes:
 
 
 def known(second: int, client: str = A) -> bytes:
-    """A client that is handed on at once."""
+    """A client that is handed off at once."""
     return connect(second, client) + line(second, f"PASS OLD {client}")
 
 

@@ -111,7 +111,7 @@ def _load(pid: int, clients: socket.socket, version: ssl.TLSVersion, resumed: bo
     session: Any = None
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def visit() -> tuple[ssl.SSLSocket, socket.socket]:
+        def connection() -> tuple[ssl.SSLSocket, socket.socket]:
             client = socket.create_connection(listener.getsockname())
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             server, _ = listener.accept()
@@ -126,29 +126,29 @@ def _load(pid: int, clients: socket.socket, version: ssl.TLSVersion, resumed: bo
             return secured, screener
 
         for at in range(20):  # so that nothing is done for the first time
-            secured, screener = visit()
+            secured, screener = connection()
             session = secured.session if resumed else None
             assert not resumed or not at or secured.session_reused
             secured.close()
             screener.close()
-        memory = _memory(pid, visit, 4 * handshakes)
+        memory = _memory(pid, connection, 4 * handshakes)
         rounds = []
         for _ in range(ROUNDS):
             before = _cpu(pid)
             for _ in range(handshakes):
-                secured, screener = visit()
+                secured, screener = connection()
                 secured.close()
                 screener.close()
             rounds.append((_cpu(pid) - before) / handshakes)
         return Cost(min(rounds), memory)
 
 
-def _memory(pid: int, visit: Callable[[], tuple[ssl.SSLSocket, socket.socket]], count: int) -> float:
+def _memory(pid: int, connection: Callable[[], tuple[ssl.SSLSocket, socket.socket]], count: int) -> float:
     """The memory that an open session takes."""
     staying = []
     before = _own(pid)
     for _ in range(count):
-        staying.append(visit())
+        staying.append(connection())
     held = _own(pid) - before
     for ends in staying:
         for end in ends:

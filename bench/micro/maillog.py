@@ -200,7 +200,7 @@ class _World:
         self._say(second + 7, finding)
         self._say(second + 7, f"DISCONNECT {client}")
 
-    def crowd(self, second: int) -> None:
+    def group(self, second: int) -> None:
         client = self._connect(second, self._bot())
         why = self._random.choice(("too many connections", "all server ports busy"))
         self._say(second, f"NOQUEUE: reject: CONNECT from {client}: {why}")
@@ -235,7 +235,7 @@ _SHARES_OF: dict[Callable[[_World, int], None], float] = {
     _World.denied: 2,
     _World.permitted: 5,
     _World.rough: 2,
-    _World.crowd: 1,
+    _World.group: 1,
     _World.continued: 1,
     _World.house: 1,
 }

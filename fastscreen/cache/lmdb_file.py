@@ -44,6 +44,11 @@ _DAMAGE = (
     lmdb.PageNotFoundError,
     lmdb.BadTxnError,
     lmdb.BadDbiError,
+    # a node that is larger than its page, a tree that is deeper than any: LMDB calls these internal errors
+    lmdb.PageFullError,
+    lmdb.CursorFullError,
+    lmdb.ProblemError,
+    lmdb.PanicError,
 )
 
 

@@ -19,7 +19,7 @@ from fastscreen.cli import control_socket
 from fastscreen.config import Config
 from fastscreen.control.messages import CacheEntry, Stored
 from fastscreen.escaping import printable
-from fastscreen.postfix import cachedump
+from fastscreen.postfix import cache_dump
 from fastscreen.process.privileges import PrivilegeError, become, give_folder, user_of
 
 EXAMPLES = f"""\
@@ -60,8 +60,8 @@ def add_import(ways: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def run_import(arguments: argparse.Namespace) -> int:
     """What it is shows in its first line."""
     if arguments.source is not None:
-        return _import_postscreen(arguments, cachedump.lines_of(arguments.source, cachedump.postmap_program()))
-    lines = cachedump.bounded(sys.stdin)
+        return _import_postscreen(arguments, cache_dump.read_lines(arguments.source, cache_dump.postmap_program()))
+    lines = cache_dump.truncated_lines(sys.stdin)
     first = next((line for line in lines if line.strip()), "")
     everything = itertools.chain([first] if first else [], lines)
     if first.startswith("{") or not first:
@@ -94,11 +94,11 @@ def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> i
         print(f'fastscreen: {settings.source}: cache.path = "": there is no cache', file=sys.stderr)
         return 1
     try:
-        taken = cachedump.parse(lines, time.time(), settings.cache.prefix, _progress("read"))
-    except cachedump.SourceError as error:
+        taken = cache_dump.parse(lines, time.time(), settings.cache.prefix, _progress("read"))
+    except cache_dump.SourceError as error:
         print(f"fastscreen: {printable(str(error))}", file=sys.stderr)
         return 1
-    for line in taken.named:
+    for line in taken.examples:
         print(f"fastscreen: damaged, left out: {printable(line)}", file=sys.stderr)
     left_out = f"{taken.expired:,} expired, {taken.damaged:,} damaged"
     if arguments.dry_run:
@@ -149,8 +149,8 @@ def _warn(text: str) -> None:
 def parsed(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Entries from JSON lines, checked. ValueError: which line, and what is wrong."""
     for number, line in enumerate(lines, 1):
-        if len(line) > cachedump.LONGEST:
-            raise ValueError(f"line {number}: longer than {cachedump.LONGEST} characters")
+        if len(line) > cache_dump.MAX_LINE:
+            raise ValueError(f"line {number}: longer than {cache_dump.MAX_LINE} characters")
         if not line.strip():
             continue
         try:

@@ -1,4 +1,4 @@
-"""fastscreen check: reads all that a configuration names, tries the MTA and the resolvers, says what is wrong."""
+"""fastscreen check: reads everything that a configuration names, tries the MTA and the resolvers, reports problems."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from fastscreen.cli.check_access import checked_access
-from fastscreen.cli.check_allowlist import checked_allowlists, without_tables_to_come
+from fastscreen.cli.check_allowlist import checked_allowlists, without_missing_tables
 from fastscreen.cli.check_dns import checked_lists, checked_resolvers
 from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
 from fastscreen.cli.check_running import checked_running
@@ -38,39 +38,40 @@ from fastscreen.tables import TableError, open_table
 
 EXAMPLES = """\
 examples:
-  fastscreen check -c /etc/fastscreen/fastscreen.toml       silent when all is well
-  fastscreen check -v -c fastscreen.toml                    also what is well
+  fastscreen check -c /etc/fastscreen/fastscreen.toml       prints problems only
+  fastscreen check -v -c fastscreen.toml                    also prints successful checks
   fastscreen check --json -c fastscreen.toml | jq '.checks[] | select(.ok | not)'
 
-Nothing is changed. The MTA behind handoff.to gets one connection from 127.0.0.1 and is told QUIT; each resolver is
-asked for the test entry of the first list. Run as root, it becomes the user of the configuration first.
-If a fastscreen answers at control.path, each key whose value differs from the one in use is shown, with the command
-that applies it.
+Nothing is changed. The MTA of handoff.to receives one connection from 127.0.0.1, which ends with QUIT. Each resolver is
+asked for the test entry of the first list. When run as root, the command first switches to the user of the
+configuration.
+If fastscreen is running and answers at control.path, keys whose values differ from those in use are shown, with the
+command that applies them.
 
-exit codes: 0 all is well, 1 something is wrong, 2 the configuration cannot be used
+exit codes: 0 no problems, 1 problems were found, 2 the configuration cannot be used
 """
 
 
 class Check(Struct, frozen=True):
-    """One thing that was looked at. what: the key. detail: what was found. told: also when all is well."""
+    """The result of a check. what: the key. detail: what was found. notice: whether to print it even if it is ok."""
 
     what: str
     ok: bool
     detail: str
-    told: bool = False
+    notice: bool = False
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "check",
-        help="try a configuration and say what is wrong",
-        description="Read everything that a configuration names, try the MTA and the resolvers, say what is wrong.",
+        help="check a configuration and report problems",
+        description="Read everything that a configuration names, try the MTA and the resolvers, and report problems.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-c", "--config", metavar="FILE", type=Path, required=True, help="the configuration")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show also what is well")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print successful checks")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of lines")
     parser.set_defaults(run=run)
 
@@ -83,12 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise_descriptor_limit(
             descriptor_limits.wanted_descriptors(config, descriptor_limits.Share(0, policy.worker_count(config)))
         )
-        # As root, as `run` does both.
+        # Both as root, like `run`.
         certificates = list(checked_certificates(config, user_of(config)))
-        gives_log = root and _gives_log(config)
+        log_changes_owner = root and _log_changes_owner(config)
         checks = list(checked_user(config))
-        at_start = without_tables_to_come(config)
-        policy.build(at_start, "", lambda warning: None)  # first: it names every table that cannot be read
+        at_start = without_missing_tables(config)
+        policy.build(at_start, "", lambda warning: None)  # first, because it reports all tables that cannot be read
         checks += checked_tables(at_start)
         checks += [Check(*found) for found in checked_access(at_start)]
     except ConfigError as error:
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
     checks += [Check(*found) for found in (*certificates, *checked_renewal(config, root))]
     checks += [Check(*found) for found in checked_allowlists(config, root)]
-    checks += checked_files(config, root, gives_log)
+    checks += checked_files(config, root, log_changes_owner)
     checks += checked_control(config, root)
     checks += checked_addresses(config)
     checks += checked_proxy(config)
@@ -108,21 +109,21 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
     checks += [Check(*found) for found in checked_running(config)]
-    well = all(check.ok for check in checks)
+    ok = all(check.ok for check in checks)
     if arguments.json:
         found = [{"what": check.what, "ok": check.ok, "detail": check.detail} for check in checks]
-        print(json.dumps({"ok": well, "checks": found}, indent=2))
+        print(json.dumps({"ok": ok, "checks": found}, indent=2))
     else:
         for check in checks:
-            if not check.ok or check.told:
+            if not check.ok or check.notice:
                 print(f"{config.source}: {check.what}: {check.detail}")
             elif arguments.verbose:
                 print(f"ok: {check.what}: {check.detail}")
-    return 0 if well else 1
+    return 0 if ok else 1
 
 
 def checked_user(config: Config) -> Iterator[Check]:
-    """Become the user that the daemon becomes, for good: what only root may read does not help the daemon."""
+    """Switch to the user of the daemon permanently, because everything must be readable for that user."""
     user = user_of(config)
     if not user:
         return
@@ -131,7 +132,7 @@ def checked_user(config: Config) -> Iterator[Check]:
     except PrivilegeError as error:
         yield Check("user", False, str(error).removeprefix("user: "))
     else:
-        yield Check("user", True, f"{escape_text(user)}; all else was tried as this user")
+        yield Check("user", True, f"{escape_text(user)}; all other checks were made as this user")
     try:
         Path(config.source).read_bytes()
     except OSError as error:
@@ -141,7 +142,7 @@ def checked_user(config: Config) -> Iterator[Check]:
 
 
 def checked_tables(config: Config) -> Iterator[Check]:
-    """Open every table. A rule that is skipped is a problem; ConfigError: a table that cannot be opened."""
+    """Open every table. A skipped rule is a problem. Raises ConfigError if a table cannot be opened."""
     access = load_access(config)
     yield from _table("access.list", config.access.list, access.warnings)
     engine = config.engine
@@ -163,7 +164,9 @@ def checked_tables(config: Config) -> Iterator[Check]:
             )
         if engine.reject_footer or engine.reject_footer_maps:
             footer = Footer(engine, config.hostname)
-            footer.apply(b"550 5.7.1 x\r\n", "192.0.2.1", 25, 0)  # the template's own mistakes show when it is used
+            footer.apply(
+                b"550 5.7.1 x\r\n", "192.0.2.1", 25, 0
+            )  # mistakes in the template are only found when it is used
             texts = [text for text in (engine.reject_footer, *engine.reject_footer_maps) if text]
             yield from _table("engine.reject_footer", texts, footer.warnings)
         if config.dnsbl.reply_map:
@@ -171,7 +174,7 @@ def checked_tables(config: Config) -> Iterator[Check]:
             unmapped = [site.domain for site in config.dnsbl.sites if table.lookup(site.domain) is None]
             yield from _table("dnsbl.reply_map", [config.dnsbl.reply_map], table.warnings)
             if unmapped and len(unmapped) < len(config.dnsbl.sites):
-                yield Check("dnsbl.reply_map", True, f"no name for {', '.join(unmapped)}: shown as it is")
+                yield Check("dnsbl.reply_map", True, f"no entry for {', '.join(unmapped)}, so replies show this name")
     except TableError as error:
         raise ConfigError(f"{config.source}: {error}") from None
 
@@ -183,71 +186,73 @@ def _table(what: str, items: object, warnings: list[str]) -> Iterator[Check]:
         yield Check(what, True, escape_text(", ".join(items) or "nothing", 500))
 
 
-def _gives_log(config: Config) -> bool:
+def _log_changes_owner(config: Config) -> bool:
     try:
         return isinstance(config.log.to, LogFile) and will_be_given(config.log.to.path, user_of(config))
     except OSError:
-        return False  # the user's own look tells why
+        return False  # the check as the daemon's user reports why
 
 
-def checked_files(config: Config, root: bool, gives_log: bool) -> Iterator[Check]:
-    """Whether the cache and the log can be written by the user that this process is.
+def checked_files(config: Config, root: bool, log_changes_owner: bool) -> Iterator[Check]:
+    """Whether this process's user can write the cache and the log.
 
-    root: `run` starts as root, and makes the cache's folder for the user. gives_log: it makes the log the user's.
+    root: whether `run` starts as root, and creates the cache's folder. log_changes_owner: whether it gives the log to
+    the user.
     """
     if config.cache.path:
-        yield _looked("cache.path", Path(config.cache.path), _cache, root)
+        yield _check_file("cache.path", Path(config.cache.path), _cache, root)
     if isinstance(config.log.to, LogFile):
-        yield _looked("log.to", Path(config.log.to.path), _log, gives_log)
+        yield _check_file("log.to", Path(config.log.to.path), _log, log_changes_owner)
     if isinstance(config.log.to, LogSyslog) and not Path(SYSLOG_SOCKET).is_socket():
-        yield Check("log.to", False, f"{SYSLOG_SOCKET}: there is no log daemon's socket")
+        yield Check("log.to", False, f"{SYSLOG_SOCKET}: syslogd is not listening")
 
 
-def _looked(what: str, path: Path, look: Callable[[Path, bool], Check], more: bool) -> Check:
-    """A check of a file, when even looking may be forbidden."""
+def _check_file(what: str, path: Path, check: Callable[[Path, bool], Check], root: bool) -> Check:
+    """Check a file, also if this user may not access its folder."""
     try:
-        return look(path, more)
+        return check(path, root)
     except OSError as error:
         return Check(what, False, f"{escape_text(str(path))}: {_user()}: {error.strerror}")
 
 
 def _cache(path: Path, root: bool) -> Check:
     if root and not path.parent.exists() and _nearest(path.parent).is_dir():
-        return Check("cache.path", True, f"{escape_text(str(path))}: its folder will be made")
+        return Check("cache.path", True, f"{escape_text(str(path))}: its folder will be created")
     if path.is_symlink():
-        return Check("cache.path", False, f"{escape_text(str(path))} is a symbolic link, which is not followed")
-    return _writable("cache.path", path, also=path.parent)  # LMDB makes a lock file beside it
+        return Check("cache.path", False, f"{escape_text(str(path))} is a symbolic link; expected the file itself")
+    return _writable("cache.path", path, also=path.parent)  # LMDB creates a lock file in the same folder
 
 
 def _log(path: Path, given: bool) -> Check:
     if path.parent.is_dir() and given:
-        return Check("log.to", True, f"{escape_text(str(path))} will be the user's")
+        return Check("log.to", True, f"{escape_text(str(path))} will belong to the daemon's user")
     return _writable("log.to", Path(os.path.realpath(path)) if path.is_symlink() else path)
 
 
 def checked_control(config: Config, root: bool) -> Iterator[Check]:
-    """Whether `run` can make the control socket, and give it to its group. root: it starts as root."""
+    """Whether `run` can create the control socket, and set its group. root: whether it starts as root."""
     if not config.control.path:
-        yield Check("control.path", True, "empty: no control socket")
+        yield Check("control.path", True, "empty: the control socket is disabled")
         return
     path, name = Path(config.control.path), escape_text(config.control.path, 200)
     try:
         folder = _nearest(path.parent)
-        if (octets := len(os.fsencode(path))) > MAX_PATH:
-            yield Check("control.path", False, f"{name}: {octets} octets; expected at most {MAX_PATH}")
+        if (length := len(os.fsencode(path))) > MAX_PATH:
+            yield Check("control.path", False, f"{name}: {length} bytes; expected at most {MAX_PATH}")
         elif not folder.is_dir():
-            yield Check("control.path", False, f"{name}: {escape_text(str(folder))} is no folder")
+            yield Check("control.path", False, f"{name}: {escape_text(str(folder))} is not a folder")
         elif path.exists() and not path.is_socket():
-            yield Check("control.path", False, f"{name}: a file that is not a socket is in its place")
+            yield Check("control.path", False, f"{name}: exists, but is not a socket")
         elif not root and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             yield Check("control.path", False, f"{name}: {_user()} may not write to {escape_text(str(folder))}")
         else:
-            more = "" if folder == path.parent else ", and its folder"
-            yield Check("control.path", True, f"{name} will be made{more}")
+            with_folder = "" if folder == path.parent else ", and its folder"
+            yield Check("control.path", True, f"{name} will be created{with_folder}")
     except OSError as error:
-        # This process may not look any more, and the daemon makes the socket while it is root.
-        well = root and isinstance(error, PermissionError)
-        yield Check("control.path", well, f"{name} will be made by root" if well else f"{name}: {error.strerror}")
+        # This process may lack the rights by now, but the daemon creates the socket while it is root.
+        by_root = root and isinstance(error, PermissionError)
+        detail = f"{name} will be created by root" if by_root else f"{name}: {error.strerror}"
+        yield Check("control.path", by_root, detail)
     if config.control.group:
         yield _group(config.control.group, root)
 
@@ -256,21 +261,21 @@ def _group(group: str, root: bool) -> Check:
     try:
         gid = grp.getgrnam(group).gr_gid
     except KeyError:
-        return Check("control.group", False, f"there is no group {quoted(group)} on this system")
+        return Check("control.group", False, f"the group {quoted(group)} does not exist")
     if not root and gid not in (os.getegid(), *os.getgroups()):
         return Check("control.group", False, f"{_user()} is not in group {quoted(group)}")
-    return Check("control.group", True, f"{escape_text(group)} may read")
+    return Check("control.group", True, f"members of {escape_text(group)} may read")
 
 
 def _nearest(path: Path) -> Path:
-    """The first folder upwards that is there."""
+    """The nearest existing folder, from this one upwards."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path
 
 
 def checked_limits(config: Config) -> Iterator[Check]:
-    """Whether there are descriptors for as many clients as are allowed."""
+    """Whether there are enough file descriptors for the configured number of clients."""
     room = descriptor_limits.room(config, descriptor_limits.Share(0, policy.worker_count(config)))
     for warning in room.warnings:
         key, _, what = warning.partition(": ")
@@ -280,20 +285,20 @@ def checked_limits(config: Config) -> Iterator[Check]:
 
 
 def checked_addresses(config: Config) -> Iterator[Check]:
-    """Without IPv6 in the kernel the daemon serves IPv4 only, unless nothing is left then."""
+    """Without IPv6 in the kernel, the daemon only serves IPv4 addresses, and fails if there are none."""
     addresses = [address for address in config.listen.ports if ":" in address.host]
     if not addresses or listeners.has_ipv6():
         return
     listed = ", ".join(str(address) for address in addresses)
     only = len(addresses) == len(config.listen.ports)
-    served = "no address is left" if only else "IPv4 only"
+    served = "no address remains" if only else "only IPv4 is served"
     yield Check(
-        "listen.addresses", not only, f"the kernel does not support IPv6: {listed} omitted, {served}", told=True
+        "listen.addresses", not only, f"the kernel does not support IPv6, so {listed} is omitted; {served}", notice=True
     )
 
 
 def checked_proxy(config: Config) -> Iterator[Check]:
-    """Who may name any client's address. ConfigError: a list of networks cannot be read."""
+    """Which hosts may claim any client address. Raises ConfigError if a list of networks cannot be read."""
     for port in config.listen.proxy:
         networks = load_networks(config, "listen.proxy: trusted", port.trusted)
         trusted = networks.table
@@ -301,17 +306,15 @@ def checked_proxy(config: Config) -> Iterator[Check]:
         yield from (Check("listen.proxy", False, warning) for warning in networks.warnings)
         local = [address for address in ("127.0.0.1", "::1") if member(trusted, address)]
         if local and any(_reached_locally(address.host, local) for address in port.addresses):
-            yield Check(
-                "listen.proxy", True, f"{where}: every user of this machine may name any client there", told=True
-            )
+            yield Check("listen.proxy", True, f"{where}: every local user can claim any client address", notice=True)
         elif all(ipaddress.ip_address(address.host).is_loopback for address in port.addresses) and not local:
-            yield Check("listen.proxy", False, f"{where}: only this machine can connect, and it is not trusted")
+            yield Check("listen.proxy", False, f"{where}: only this machine can connect, but it is not in trusted")
         else:
             yield Check("listen.proxy", True, f"{where}: trusts {escape_text(', '.join(port.trusted), 500)}")
 
 
 def _reached_locally(host: str, local: list[str]) -> bool:
-    """Whether one connects from a trusted loopback address to this address of ours."""
+    """Whether connections to this address come from a trusted loopback address."""
     address = ipaddress.ip_address(host)
     return (address.is_loopback or address.is_unspecified) and any(
         ipaddress.ip_address(source).version == address.version for source in local
@@ -319,20 +322,20 @@ def _reached_locally(host: str, local: list[str]) -> bool:
 
 
 def _writable(what: str, path: Path, also: Path | None = None) -> Check:
-    """Whether a file can be written, or be made if it is not there; and whether files can be made in `also`."""
+    """Whether a file can be written or created, and whether files can be created in `also`."""
     name = escape_text(str(path))
     try:
         found = path.exists()
         if found and not path.is_file():
             return Check(what, False, f"{name} is not a file")
         if not path.parent.is_dir():
-            return Check(what, False, f"{name}: there is no folder {escape_text(str(path.parent))}")
-        for place in (path if found else path.parent, also):
-            if place and not os.access(place, os.W_OK | (os.X_OK if place.is_dir() else 0), effective_ids=True):
-                return Check(what, False, f"{name}: {_user()} may not write to {escape_text(str(place))}")
+            return Check(what, False, f"{name}: the folder {escape_text(str(path.parent))} does not exist")
+        for target in (path if found else path.parent, also):
+            if target and not os.access(target, os.W_OK | (os.X_OK if target.is_dir() else 0), effective_ids=True):
+                return Check(what, False, f"{name}: {_user()} may not write to {escape_text(str(target))}")
     except OSError as error:
         return Check(what, False, f"{name}: {error.strerror}")
-    return Check(what, True, name if found else f"{name} will be made")
+    return Check(what, True, name if found else f"{name} will be created")
 
 
 def _user() -> str:
@@ -343,7 +346,7 @@ def _user() -> str:
 
 
 def checked_handoff(config: Config) -> Iterator[Check]:
-    """Hand a connection to each MTA and read what it says."""
+    """Hand off a connection to each MTA, and read its greeting."""
     handoff = config.handoff
     if isinstance(handoff.to, Pass):
         try:
@@ -362,12 +365,14 @@ def _checked_proxy(what: str, proxy: Proxy, config: Config) -> Iterator[Check]:
     for target in proxy.targets:
         name = escape_text(str(target))
         try:
-            offer = try_proxy(target, config.handoff.proxy_version, config.hostname)
+            capabilities = try_proxy(target, config.handoff.proxy_version, config.hostname)
         except ProbeError as error:
             yield Check(what, False, f"{name}: {error}")
             continue
-        if what == "handoff.continue_to" and Keyword.STARTTLS in offer.keywords:
-            detail = "offers STARTTLS, which cannot follow what was said without TLS; turn it off at this port"
+        if what == "handoff.continue_to" and Keyword.STARTTLS in capabilities.keywords:
+            detail = (
+                "offers STARTTLS, which must be disabled on this port, because it would discard the earlier commands"
+            )
             yield Check(what, False, f"{name}: {detail} (Postfix: -o smtpd_tls_security_level=none)")
         else:
-            yield Check(what, True, f"{name}: announces {keyword_words(offer.keywords) or 'nothing'}")
+            yield Check(what, True, f"{name}: announces {keyword_words(capabilities.keywords) or 'no extensions'}")

@@ -1,4 +1,4 @@
-"""What `fastscreen check` says of [allowlist] and [denylist]."""
+"""Checks of [allowlist] and [denylist]."""
 
 from __future__ import annotations
 
@@ -13,38 +13,43 @@ from fastscreen.allowlist.table import REJECT
 from fastscreen.config import Config, ConfigError
 from fastscreen.escaping import escape_text
 
-Found = tuple[str, bool, str, bool]  # the key, whether it is well, what was found, whether it is told also when well
+Found = tuple[str, bool, str, bool]  # the fields of check.Check
 
 
-def without_tables_to_come(config: Config) -> Config:
-    """The configuration without the tables that the daemon makes at its start. ConfigError: one that nobody makes."""
+def without_missing_tables(config: Config) -> Config:
+    """The configuration without missing tables that the daemon creates at start. Raises ConfigError for other ones."""
     missing = [f"cidr:{each.path}" for each in lists_of(config) if _is_missing(each, config)]
     if missing and not is_refreshed(config):
         key, path = next((each.name, str(each.path)) for each in lists_of(config) if f"cidr:{each.path}" == missing[0])
-        how = f"`fastscreen allowlist refresh -c {config.source}` makes it"
-        raise ConfigError(f"{config.source}: {key}.path: {escape_text(path)} is not there yet; {how}")
+        how = f"create it with `fastscreen allowlist refresh -c {config.source}`"
+        raise ConfigError(f"{config.source}: {key}.path: {escape_text(path)} is missing; {how}")
     left = tuple(item for item in config.access.list if item not in missing)
     return msgspec.structs.replace(config, access=msgspec.structs.replace(config.access, list=left))
 
 
 def checked_allowlists(config: Config, root: bool) -> Iterator[Found]:
-    """As the user that refreshes them. root: the daemon starts as root, and makes their folders for the user."""
+    """The configuration without missing tables that the daemon creates at start. Raises ConfigError for others."""
     for each in lists_of(config):
         key, path, folder = f"{each.name}.path", escape_text(str(each.path)), escape_text(str(each.path.parent))
         if is_refreshed(config) and not _may_write(each.path.parent, root):
-            yield key, False, f"{path}: no right to make files in {folder}, or there is no such folder", False
+            yield key, False, f"{path}: cannot create files in {folder}, or the folder does not exist", False
         elif f"cidr:{each.path}" not in config.access.list:
-            yield key, True, f'{path}: access.list does not name it, as "cidr:{path}"', True
-        elif each.result == REJECT and _is_above_the_other(config):
-            yield key, True, f"{path}: above the allowlist in access.list: it may turn away whom that lets in", True
+            yield key, True, f'{path}: not used; access.list does not contain "cidr:{path}"', True
+        elif each.result == REJECT and _denylist_is_first(config):
+            yield (
+                key,
+                True,
+                f"{path}: before the allowlist in access.list, so it may reject clients that are on the allowlist",
+                True,
+            )
         elif _is_missing(each, config):
-            yield key, True, f"{path}: not there yet: fastscreen makes it at its start", True
+            yield key, True, f"{path}: does not exist yet; fastscreen creates it at start", True
         else:
             yield key, True, path, False
 
 
-def _is_above_the_other(config: Config) -> bool:
-    """Whoever is denied writes the record himself, and may name the networks of a provider that is allowed."""
+def _denylist_is_first(config: Config) -> bool:
+    """A denied domain controls its own SPF record, and could add the networks of an allowed provider."""
     order = [
         item for item in config.access.list if item in (f"cidr:{config.allowlist.path}", f"cidr:{config.denylist.path}")
     ]
@@ -56,7 +61,7 @@ def _is_missing(each: List, config: Config) -> bool:
 
 
 def _may_write(folder: Path, root: bool) -> bool:
-    """In the folder, or where it will be made."""
+    """Whether this user can write to the folder, or create it."""
     nearest = folder
     while not is_there(nearest) and nearest != nearest.parent:
         nearest = nearest.parent

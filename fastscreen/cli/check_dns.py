@@ -1,4 +1,4 @@
-"""What `fastscreen check` tries of DNS: the resolvers, and whether the lists are well."""
+"""Checks of DNS: the resolvers, and the health of the lists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fastscreen.dns.health.state import Why
 from fastscreen.dns.resolver import nameservers, system_nameservers
 
 Found = tuple[str, bool, str] | tuple[str, bool, str, bool]
-"""Key, whether it is well, what was found; and whether that is told also when it is well."""
+"""The fields of check.Check."""
 
 
 def checked_resolvers(config: Config) -> Iterator[Found]:
@@ -25,29 +25,29 @@ def checked_resolvers(config: Config) -> Iterator[Found]:
     origin = ""
     if not resolvers:
         resolvers = tuple(Endpoint(server.address, server.port) for server in system_nameservers())
-        origin = " of resolv.conf"
+        origin = " (resolv.conf)"
     for resolver in resolvers:
         name = f"{resolver}{origin}"
         if refusing := known_lists.refused(config.dnsbl.domains, resolver.host):
-            detail = f"{name}: is a public resolver, whose questions {', '.join(refusing)} refuse; run one of your own"
+            detail = f"{name}: is a public resolver, and is refused by {', '.join(refusing)}; use your own resolver"
             yield ("dnsbl.resolvers", False, detail)
         try:
-            said = try_resolver(resolver, config.dnsbl.sites[0].domain)
+            answer = try_resolver(resolver, config.dnsbl.sites[0].domain)
         except ProbeError as error:
             yield ("dnsbl.resolvers", False, f"{name}: {error}")
         else:
-            yield ("dnsbl.resolvers", True, f"{name}: {said}")
+            yield ("dnsbl.resolvers", True, f"{name}: {answer}")
 
 
 def checked_lists(config: Config) -> Iterator[Found]:
-    """Look at each list as the daemon does, and at what is known of it."""
+    """Check each list like the daemon, and compare it with what is known about it."""
     domains = config.dnsbl.domains
     findings = asyncio.run(_probed(domains, config))
     for domain, finding in zip(domains, findings, strict=True):
         if closed := known_lists.obituary(domain):
-            yield ("dnsbl.sites", False, f"{domain}: {closed}; take it out")
+            yield ("dnsbl.sites", False, f"{domain}: {closed}; remove it")
         elif finding.why is Why.EMPTY:
-            detail = f"{domain}: has no test entry 127.0.0.2 (RFC 5782): whether it is well cannot be told"
+            detail = f"{domain}: the test entry 127.0.0.2 (RFC 5782) is missing, so the health of the list is unknown"
             yield ("dnsbl.sites", not known_lists.registry(domain), detail + _registration(domain), True)
         elif finding.why is not Why.NOTHING:
             detail = f" ({finding.detail})" if finding.detail else ""
@@ -59,8 +59,8 @@ def checked_lists(config: Config) -> Iterator[Found]:
 
 
 def _registration(domain: str) -> str:
-    place = known_lists.registry(domain)
-    return f"; it answers only resolvers whose address was registered: {place}" if place else ""
+    url = known_lists.registry(domain)
+    return f"; it only answers registered resolvers: {url}" if url else ""
 
 
 async def _probed(domains: Iterable[str], config: Config) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""Tries of what a configuration names, from outside: the MTA behind the hand-off, a DNS resolver."""
+"""Connects to what a configuration names: an MTA, a DNS resolver."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _MAX_REPLY = 4096
 
 
 class ProbeError(Exception):
-    """What went wrong, in one printable line."""
+    """A probe failed. The message is one printable line."""
 
 
 def try_pass(path: str, timeout: float = 10.0) -> str:
-    """Hand one end of a loopback connection to an MTA (reference 8) and return its `220` line. Raises ProbeError.
+    """Hand off one end of a loopback connection to an MTA (reference 8), and return its `220` line. Raises ProbeError.
 
-    timeout: seconds for all of it. The MTA is told QUIT in the end, so that its log shows a session that ended well.
+    timeout: total, in s. The session ends with QUIT, so that the MTA does not log an error.
     """
     end = time.monotonic() + timeout
     with socket.socket() as listener:
@@ -42,25 +42,25 @@ def try_pass(path: str, timeout: float = 10.0) -> str:
                 _read_reply(client, end, may_close=True)
                 return escape_text(reply.decode("ascii", "backslashreplace"), 500)
     if not reply:
-        raise ProbeError("the MTA closed the connection without a greeting; its log says why")
-    raise ProbeError(f"the MTA answered {escape_text(reply.decode('ascii', 'backslashreplace'), 500)} instead of 220")
+        raise ProbeError("the MTA closed the connection without a greeting; see the log of the MTA")
+    raise ProbeError(f"the MTA replied {escape_text(reply.decode('ascii', 'backslashreplace'), 500)}; expected 220")
 
 
 def try_proxy(target: Target, version: int, hostname: str, timeout: float = 10.0) -> Capabilities:
-    """Connect to an MTA behind a PROXY header that names no client; return what it announces. Raises ProbeError.
+    """Connect to an MTA with a PROXY header without a client, and return what it announces. Raises ProbeError.
 
-    timeout: seconds for all of it. The MTA is told QUIT in the end.
+    timeout: total, in s. The session ends with QUIT.
     """
     try:
         return parse_capabilities(asyncio.run(asyncio.wait_for(asked(target, version, hostname), timeout)))
     except TimeoutError:
-        raise ProbeError(f"no answer within {timeout:g} s; does the port read the PROXY protocol?") from None
+        raise ProbeError(f"no reply within {timeout:g} s; does the port accept the PROXY protocol?") from None
     except EOFError:
         raise ProbeError(
-            "the MTA closed the connection; does the port read the PROXY protocol? Its log says more"
+            "the MTA closed the connection; does the port accept the PROXY protocol? See the log of the MTA"
         ) from None
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else f"the MTA answered {error}"
+        why = error.strerror if isinstance(error, OSError) else f"the MTA sent {error}"
         raise ProbeError(escape_text(why or str(error), 500)) from None
 
 
@@ -80,14 +80,14 @@ def _hand_over(path: str, server: socket.socket, client: tuple[str, int], own: t
             channel.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
             channel.sendall(attributes)
         except OSError as error:
-            raise ProbeError(_socket_trouble(path, error)) from None
+            raise ProbeError(_socket_problem(path, error)) from None
 
 
-def _socket_trouble(path: str, error: OSError) -> str:
+def _socket_problem(path: str, error: OSError) -> str:
     why = error.strerror or str(error)
     match error.errno:
         case errno.ENOENT:
-            hint = "is a `smtpd pass` service in master.cf, and Postfix running?"
+            hint = "is Postfix running, with the service `smtpd pass` in master.cf?"
         case errno.ECONNREFUSED:
             hint = "is Postfix running?"
         case errno.EACCES | errno.EPERM:
@@ -95,12 +95,12 @@ def _socket_trouble(path: str, error: OSError) -> str:
         case errno.EAGAIN | errno.ETIMEDOUT:
             hint = "its queue is full"
         case _:
-            hint = "is it Postfix's socket?"
+            hint = "is this a socket of Postfix?"
     return f"{escape_text(path)}: {why}; {hint}"
 
 
 def _read_reply(client: socket.socket, end: float, may_close: bool = False) -> bytes:
-    """The last line of a reply, without CRLF; empty when the connection was closed."""
+    """The last line of a reply, without CRLF; empty if the connection was closed."""
     data = b""
     while len(data) < _MAX_REPLY:
         lines = data.split(b"\n")
@@ -113,31 +113,31 @@ def _read_reply(client: socket.socket, end: float, may_close: bool = False) -> b
         except TimeoutError:
             if may_close:
                 return b""
-            raise ProbeError("the MTA took the connection, but no greeting came in time") from None
+            raise ProbeError("the MTA accepted the connection, but did not send a greeting in time") from None
         except OSError:
             some = b""
         if not some:
             return b""
         data += some
-    raise ProbeError("the MTA's greeting does not end")
+    raise ProbeError("the greeting of the MTA is too long")
 
 
 def try_resolver(resolver: Endpoint, domain: str, timeout: float = 5.0) -> str:
-    """Ask a resolver for a list's test entry (RFC 5782 section 5) and return what it said. Raises ProbeError.
+    """Ask a resolver for the test entry of a list (RFC 5782 section 5), and describe the answer. Raises ProbeError.
 
-    `no such name` is an answer too: what is tried is the resolver, not the list.
+    `no such name` is a valid answer, because this checks the resolver and not the list.
     """
     return asyncio.run(_ask(resolver, f"2.0.0.127.{domain}", timeout))
 
 
 async def _ask(resolver: Endpoint, name: str, timeout: float) -> str:
     try:
-        asking = asker([Nameserver(resolver.host, resolver.port)], timeout)
+        client = asker([Nameserver(resolver.host, resolver.port)], timeout)
     except aiodns.error.DNSError as error:
-        raise ProbeError(f"cannot ask: {error.args[-1]}") from None
+        raise ProbeError(f"query failed: {error.args[-1]}") from None
     try:
         async with asyncio.timeout(timeout):
-            answer = await asking.query_dns(name, "A")
+            answer = await client.query_dns(name, "A")
         count = len(answer.answer)
         return "1 record" if count == 1 else f"{count} records"
     except TimeoutError:
@@ -149,11 +149,11 @@ async def _ask(resolver: Endpoint, name: str, timeout: float) -> str:
             case aiodns.error.ARES_ETIMEOUT:
                 raise ProbeError(f"no answer in {timeout:g} s") from None
             case aiodns.error.ARES_ECONNREFUSED:
-                raise ProbeError("nobody answers there (connection refused)") from None
+                raise ProbeError("connection refused; is a resolver running there?") from None
             case aiodns.error.ARES_ESERVFAIL:
                 raise ProbeError(f"answered SERVFAIL for {name}") from None
             case aiodns.error.ARES_EREFUSED:
                 raise ProbeError(f"refused to answer for {name} (REFUSED)") from None
         raise ProbeError(f"no usable answer for {name}: {error.args[-1]}") from None
     finally:
-        await asking.close()
+        await client.close()

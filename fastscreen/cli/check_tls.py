@@ -1,4 +1,4 @@
-"""What `fastscreen check` says of [tls]."""
+"""Checks of [tls]."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from fastscreen.tls.context import ContextError, chains, new_context
 from fastscreen.tls.expiry import validity
 from fastscreen.tls.key_reader import read_files
 
-Found = tuple[str, bool, str]  # the key, whether it is well, what was found
+Found = tuple[str, bool, str]  # the first fields of check.Check
 
 
 def checked_certificates(config: Config, user: str) -> Iterator[Found]:
-    """Load what `run` would load, as the user that it starts as. user: whom it becomes."""
+    """Load what `run` would load, as the user that starts it. user: the user that it switches to."""
     settings = config.tls
     if not settings.certificates:
         if settings.level == "none":
-            yield "tls.level", True, "none: no STARTTLS"
+            yield "tls.level", True, "none: STARTTLS is disabled"
         return
     try:
         files = read_files(settings.certificates, user)
@@ -41,13 +41,13 @@ def checked_certificates(config: Config, user: str) -> Iterator[Found]:
 
 
 def checked_renewal(config: Config, root: bool) -> Iterator[Found]:
-    """Who will read new certificates at SIGHUP. root: `run` starts as root, too."""
+    """Whether new certificates can be read at SIGHUP. root: whether `run` starts as root."""
     for path in config.tls.certificates:
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
         except PermissionError:
             if root:
-                who = "a process that keeps the right to reads a new one at SIGHUP"
-                yield "tls.certificates", True, f"{escape_text(path)}: only root may read it: {who}"
-        except OSError:  # told already
+                who = "a process with that right reads a new file at SIGHUP"
+                yield "tls.certificates", True, f"{escape_text(path)}: only root may read this file; {who}"
+        except OSError:  # already reported
             continue

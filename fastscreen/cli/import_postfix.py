@@ -1,4 +1,4 @@
-"""fastscreen import-postfix: makes a configuration of a postscreen's, and says what changes in Postfix."""
+"""fastscreen import-postfix: converts postscreen's configuration, and shows what to change in Postfix."""
 
 from __future__ import annotations
 
@@ -18,48 +18,52 @@ from fastscreen.config import ConfigError, parse
 from fastscreen.config.load import default_value
 from fastscreen.escaping import escape_text
 from fastscreen.postfix import output, services, settings
-from fastscreen.postfix.advice import Advice, Work, advise, lines
+from fastscreen.postfix.advice import Advice, Screening, advise, diff
 from fastscreen.postfix.files import ReadError, Service
-from fastscreen.postfix.listening import doors
+from fastscreen.postfix.listening import smtpd_listeners
+from fastscreen.postfix.repair import repair
 from fastscreen.postfix.settings import Postfix
-from fastscreen.postfix.settle import settle
 from fastscreen.postfix.translate import Note, Translated, translate
 from fastscreen.postfix.verify import verify
 from fastscreen.process.privileges import user_of
 
 EXAMPLES = """\
 examples:
-  fastscreen import-postfix                                          look at it first: the file, and what is to be done
+  fastscreen import-postfix                                          show the configuration and the report
   fastscreen import-postfix --output /etc/fastscreen/fastscreen.toml
   fastscreen import-postfix --config-dir /srv/old/etc/postfix --service 192.0.2.1:smtp
   fastscreen import-postfix --json | jq '.keys[] | select(.notes | length > 0)'
 
-Postfix's files are read, never changed. The configuration goes to standard output or a file, the report to standard
-error. What fastscreen would refuse on this machine is omitted and listed under "To do": run this as root, on the
-machine that will screen. docs/import.md has the whole move, and the way back.
+Postfix's files are read, never changed. The configuration is written to standard output or a file, the report to
+standard error. Settings that fastscreen would reject on this machine are omitted and listed under "To do", so run this
+as root, on the machine that will run fastscreen. docs/import.md describes the whole migration, and how to undo it.
 
-exit codes: 0 done, 1 Postfix's files cannot be read or the output cannot be written, 2 wrong usage
+exit codes: 0 success, 1 Postfix's files cannot be read or the output cannot be written, 2 wrong usage
 """
 
-USUAL_FOLDER = Path("/etc/postfix")
+DEFAULT_FOLDER = Path("/etc/postfix")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser(
         "import-postfix",
-        help="make a configuration of postscreen's",
-        description="Make a fastscreen.toml of main.cf and master.cf, and say what changes in Postfix.",
+        help="convert postscreen's configuration",
+        description="Convert main.cf and master.cf to a fastscreen.toml, and show what to change in Postfix.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config-dir", metavar="DIR", type=Path, default=USUAL_FOLDER, help=f"with main.cf ({USUAL_FOLDER})"
+        "--config-dir",
+        metavar="DIR",
+        type=Path,
+        default=DEFAULT_FOLDER,
+        help=f"folder that contains main.cf (default: {DEFAULT_FOLDER})",
     )
-    parser.add_argument("--service", metavar="NAME", help="import this postscreen of master.cf alone")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the configuration there")
-    parser.add_argument("--force", action="store_true", help="write it over a file that is there")
-    parser.add_argument("--json", action="store_true", help="print the report as one JSON object instead")
+    parser.add_argument("--service", metavar="NAME", help="import only this postscreen service of master.cf")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="write the configuration to FILE")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing FILE")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object, on standard output")
     parser.set_defaults(run=run)
 
 
@@ -68,38 +72,38 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.config_dir
     try:
         postfix = settings.read(folder, settings.postconf_program())
-        made = imported(postfix, arguments.service)
+        result = imported(postfix, arguments.service)
     except ReadError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
-    if isinstance(made, str):
-        print(f"fastscreen: {made}", file=sys.stderr)
+    if isinstance(result, str):
+        print(f"fastscreen: {result}", file=sys.stderr)
         return 2
     if arguments.output is not None:
         try:
-            output.write(arguments.output, made.text, force=arguments.force, user=made.user)
+            output.write(arguments.output, result.text, force=arguments.force, user=result.user)
         except FileExistsError:
-            print(f"fastscreen: {arguments.output}: is there already; --force writes over it", file=sys.stderr)
+            print(f"fastscreen: {arguments.output}: exists already; use --force to overwrite it", file=sys.stderr)
             return 1
         except OSError as error:
             print(f"fastscreen: {arguments.output}: cannot be written: {error.strerror}", file=sys.stderr)
             return 1
-        made.notes += unreadable_for(made.user, arguments.output)
+        result.notes += unreadable_for(result.user, arguments.output)
     elif not arguments.json:
-        print_utf8(made.text)
+        print_utf8(result.text)
         sys.stdout.flush()
     if arguments.json:
-        print(json.dumps(report(made), indent=2))
+        print(json.dumps(report(result), indent=2))
     else:
-        for line in summary(made, arguments.output):
+        for line in summary(result, arguments.output):
             print(line, file=sys.stderr)
     return 0
 
 
-class Made(Struct):
-    """service: the postscreen; None: there is none. text: of the configuration file. user: the daemon's, or empty.
+class Result(Struct):
+    """service: the postscreen service, or None. text: the configuration file. user: the daemon's user, or empty.
 
-    notes: what has to be known beside the keys' own.
+    notes: those that are not about a key.
     """
 
     service: Service | None
@@ -110,34 +114,34 @@ class Made(Struct):
     notes: list[str]
 
 
-def imported(postfix: Postfix, name: str | None) -> Made | str:
-    """Translate, try, and put right. name: of the postscreen. A text: what is wrong with that. Raises ReadError."""
-    picked = services.pick(postfix, name)
-    if isinstance(picked, str):
-        return picked
-    found, others = picked.service, picked.others
-    at_port = [found, *(other.service for other in others)] if found else doors(postfix.services)
-    seen = postfix.settings(at_port[0] if at_port else None)
+def imported(postfix: Postfix, name: str | None) -> Result | str:
+    """Translate, check and repair. name: a service. Returns an error text if it does not exist. Raises ReadError."""
+    selection = services.select(postfix, name)
+    if isinstance(selection, str):
+        return selection
+    found, others = selection.service, selection.others
+    listeners = [found, *(other.service for other in others)] if found else smtpd_listeners(postfix.services)
+    seen = postfix.settings(listeners[0] if listeners else None)
     tlsproxy = services.tlsproxy(postfix, seen)
-    translated = translate(seen, tlsproxy, found, at_port, others)
+    translated = translate(seen, tlsproxy, found, listeners, others)
     listening = next(entry for entry in translated.entries if entry.key.key == "listen.addresses")
-    listening.notes += [Note(text, todo=True) for text in picked.todo]
+    listening.notes += [Note(text, todo=True) for text in selection.todo]
     origin = escape_text(str(postfix.folder), 300)
     origin += (
-        f", service {' and '.join(escape_text(each.full_name) for each in at_port)}" if found else ", main.cf alone"
+        f", service {' and '.join(escape_text(each.full_name) for each in listeners)}" if found else ", only main.cf"
     )
 
     def written(translated: Translated) -> str:
         return output.toml(translated, origin, _is_deep(translated))
 
-    settle(translated, written, verify)
-    advice = advise(postfix, seen, found, at_port, _work(translated, _is_deep(translated)))
+    repair(translated, written, verify)
+    advice = advise(postfix, seen, found, listeners, _screening(translated, _is_deep(translated)))
     text = written(translated)
-    return Made(found, translated, advice, text, daemon_user(text), list(postfix.notes))
+    return Result(found, translated, advice, text, daemon_user(text), list(postfix.notes))
 
 
 def daemon_user(text: str) -> str:
-    """The user that the daemon becomes with this configuration; empty: none."""
+    """The user that the daemon switches to with this configuration, or empty."""
     try:
         return user_of(parse(text, "import"))
     except ConfigError:
@@ -145,7 +149,7 @@ def daemon_user(text: str) -> str:
 
 
 def unreadable_for(user: str, path: Path) -> list[str]:
-    """A warning where the daemon cannot read its configuration at SIGHUP."""
+    """A warning if the daemon cannot read its configuration at SIGHUP."""
     if not user:
         return []
     entry, file = pwd.getpwnam(user), path.stat()
@@ -154,27 +158,27 @@ def unreadable_for(user: str, path: Path) -> list[str]:
         return []
     group = grp.getgrgid(entry.pw_gid).gr_name
     name = escape_text(str(path), 500)
-    return [f"{name}: user {user} cannot read it at SIGHUP: chgrp {group} {name} && chmod 0640 {name}"]
+    return [f"{name}: user {user} cannot read it at SIGHUP; run: chgrp {group} {name} && chmod 0640 {name}"]
 
 
 def _is_deep(translated: Translated) -> bool:
-    """Whether deep tests are on."""
+    """Whether any deep test is enabled."""
     return any(
         entry.key.table == "deep" and entry.key.parameters[0].endswith("_enable") and entry.value not in ("off", None)
         for entry in translated.entries
     )
 
 
-def _work(translated: Translated, deep: bool) -> Work:
+def _screening(translated: Translated, deep: bool) -> Screening:
     entries = {entry.key.key: entry for entry in translated.entries}
     sites, action = entries["dnsbl.sites"].value, entries["dnsbl.action"]
     lists = [re.split("[=*]", str(site))[0].lower() for site in sites] if isinstance(sites, list) else []
-    return Work(deep, str(action.value or default_value(action.key)), frozenset(lists))
+    return Screening(deep, str(action.value or default_value(action.key)), frozenset(lists))
 
 
-def report(made: Made) -> dict[str, object]:
-    """All that is said, as data."""
-    service, translated, advice = made.service, made.translated, made.advice
+def report(result: Result) -> dict[str, object]:
+    """The report for --json."""
+    service, translated, advice = result.service, result.translated, result.advice
     return {
         "service": service.full_name if service else None,
         "keys": [
@@ -186,44 +190,45 @@ def report(made: Made) -> dict[str, object]:
             }
             for entry in translated.entries
         ],
-        "notes": made.notes,
+        "notes": result.notes,
         "without": [{**to_builtins(source), "why": why} for source, why in translated.without],
         "master": to_builtins(advice.changes),
-        "go": to_builtins(advice.go),
-        "stay": to_builtins(advice.stay),
+        "go": to_builtins(advice.remove),
+        "stay": to_builtins(advice.keep),
     }
 
 
-def summary(made: Made, path: Path | None) -> list[str]:
-    """For people, on standard error."""
-    service, translated, advice = made.service, made.translated, made.advice
-    told = [f"Imported: {escape_text(service.full_name) if service else 'no postscreen in master.cf; main.cf alone'}"]
+def summary(result: Result, path: Path | None) -> list[str]:
+    """The report as text."""
+    service, translated, advice = result.service, result.translated, result.advice
+    name = escape_text(service.full_name) if service else "only main.cf, because master.cf does not run postscreen"
+    lines = [f"Imported: {name}"]
     set_there = [(source.name, entry) for entry in translated.entries for source in entry.sources]
     left = max((len(name) for name, _ in set_there), default=0)
     right = max((len(entry.key.key) for _, entry in set_there), default=0)
     for name, entry in set_there:
-        became = "left at its default" if entry.value is None else output.value(entry.value)
-        told.append(f"  {name:<{left}} -> {entry.key.key:<{right}} {escape_text(' '.join(became.split()), 60)}")
+        became = "fastscreen's default" if entry.value is None else output.value(entry.value)
+        lines.append(f"  {name:<{left}} -> {entry.key.key:<{right}} {escape_text(' '.join(became.split()), 60)}")
     if translated.without:
-        told += ["", "Without a counterpart:"]
-        told += [f"  {source.name} ({source.where}): {why}" for source, why in translated.without]
+        lines += ["", "Without a counterpart in fastscreen:"]
+        lines += [f"  {source.name} ({source.where}): {why}" for source, why in translated.without]
     todo = [(entry.key.key, note.text) for entry in translated.entries for note in entry.notes if note.todo]
-    if todo or made.notes:
-        told += ["", "To do:", *(f"  {escape_text(text, 1000)}" for text in made.notes)]
-        told += [f"  {key}: {escape_text(text, 1000)}" for key, text in todo]
-    told += ["", "master.cf (- out, + in), then: postfix reload"]
-    told += [f"  {line}" for line in lines(advice.changes, back=False)]
-    told += ["The way back: stop fastscreen, then the same the other way round, then: postfix reload"]
-    told += [f"  {line}" for line in lines(advice.changes, back=True)]
-    if advice.go:
-        told += ["", "What should go from Postfix, once fastscreen is at work:"]
-        told += [f"  {each.parameter}: {escape_text(each.item, 200)}: {each.why}" for each in advice.go]
-    if advice.stay:
-        told += ["", "What should stay:"]
-        told += [f"  {each.parameter}: {escape_text(each.item, 200)}: {each.why}" for each in advice.stay]
+    if todo or result.notes:
+        lines += ["", "To do:", *(f"  {escape_text(text, 1000)}" for text in result.notes)]
+        lines += [f"  {key}: {escape_text(text, 1000)}" for key, text in todo]
+    lines += ["", "In master.cf, remove the lines with - and add those with +, then: postfix reload"]
+    lines += [f"  {line}" for line in diff(advice.changes, reverse=False)]
+    lines += ["To undo this: stop fastscreen, change master.cf as follows, then: postfix reload"]
+    lines += [f"  {line}" for line in diff(advice.changes, reverse=True)]
+    if advice.remove:
+        lines += ["", "Remove from main.cf once fastscreen is running:"]
+        lines += [f"  {each.parameter}: {escape_text(each.item, 200)}: {each.why}" for each in advice.remove]
+    if advice.keep:
+        lines += ["", "Keep in main.cf:"]
+        lines += [f"  {each.parameter}: {escape_text(each.item, 200)}: {each.why}" for each in advice.keep]
     if path is not None:
-        told += [
+        lines += [
             "",
             f"Written to {escape_text(str(path), 500)}. Next: fastscreen check -c {escape_text(str(path), 500)}",
         ]
-    return told
+    return lines

@@ -1,4 +1,4 @@
-"""fastscreen report: what the logs say of a day: who came, what became of them, and whether any of it was wrong."""
+"""fastscreen report: summarizes logs: which clients connected, the results, and possibly wrong rejections."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from fastscreen.config import ConfigError, load
 from fastscreen.config.model import Config, LogStderr, LogSyslog
 from fastscreen.config.model import LogFile as ToFile
 from fastscreen.escaping import printable
-from fastscreen.report.days import ALLOWED as DAYS_ALLOWED
+from fastscreen.report.days import EXPECTED as DAYS_EXPECTED
 from fastscreen.report.days import Days, days
-from fastscreen.report.files import LogError, LogFile, in_order, usual_files
+from fastscreen.report.files import LogError, LogFile, default_files, open_sorted
 from fastscreen.report.lines import reader
 from fastscreen.report.mail import MailError, recipient, send
 from fastscreen.report.masking import Masking
@@ -35,40 +35,40 @@ from fastscreen.report.sources import Journal, journal_idents, own_files
 from fastscreen.report.summary import Summary, summarize
 from fastscreen.report.tally import Tally
 from fastscreen.report.text import Style, as_text
-from fastscreen.report.whatif import Settings, rejudge, settings_of
+from fastscreen.report.what_if import Settings, rejudge, settings_of
 from fastscreen.screening.policy import shown_names
 from fastscreen.tables import TableError
 
 EXAMPLES = """\
 examples:
-  fastscreen report -d yesterday                       from the daemon's log, else the journal, else /var/log/mail.log*
+  fastscreen report -d yesterday                       from the daemon's log file, the journal, or /var/log/mail.log*
   fastscreen report --problems-first /var/log/mail.log.1 /var/log/mail.log.2.gz
   fastscreen report -d week --html /var/www/report.html
-  fastscreen report -d yesterday -q --mail-to postmaster@example.com    for a daily timer: no lines, no mail
+  fastscreen report -d yesterday -q --mail-to postmaster@example.com    for a daily timer
   fastscreen report --what-if threshold=4 site=bl2.example*1 -c /etc/fastscreen/fastscreen.toml
   journalctl -o short-iso -t postfix/postscreen -t postfix/dnsblog | fastscreen report -
 
-exit codes: 0 done, 1 a log cannot be read to its end, or the report not be written or sent,
+exit codes: 0 success, 1 a log cannot be read to its end, or the report cannot be written or sent,
 2 wrong usage or configuration
 """
 
 LOGS = Path("/var/log")
 MARKS = b"postscreen[", b"fastscreen["
 UNKNOWN_FORM = (
-    "has lines of postscreen or fastscreen, and none could be read; expected one of the forms in docs/report.md, or "
-    "--syslog-name with their ident"
+    "contains lines of postscreen or fastscreen in an unknown format; expected a format listed in docs/report.md, or "
+    "--syslog-name with the ident"
 )
-LONG = 50_000_000  # octets: from here on a terminal is shown how far it has come
+MIN_PROGRESS = 50_000_000  # bytes of logs from which a progress bar is shown on a terminal
 
 Read = TypeVar("Read")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line. -h is pflogsumm's, so help is --help alone."""
+    """Add the command to the command line. -h has pflogsumm's meaning, so only --help shows the help."""
     parser = subparsers.add_parser(
         "report",
-        help="what the logs say of a day",
-        description="Read logs of fastscreen or postscreen and say who came, what became of them, and if it was right.",
+        help="summarize logs of a day",
+        description="Summarize logs of fastscreen or postscreen: clients, results, and possibly wrong rejections.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -77,35 +77,37 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "files",
         nargs="*",
         metavar="FILE",
-        help="logs, plain, .gz, .xz or .bz2, in any order; - is standard input (default: the file of log.to, else the "
-        "journal, else mail.log or maillog)",
+        help="logs, as text, .gz, .xz or .bz2, in any order; - is standard input (default: the file of log.to, "
+        "otherwise the journal, otherwise mail.log or maillog)",
     )
     parser.add_argument("--help", action="help", help="show this help message and exit")
-    parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only of these days: {DAYS_ALLOWED}")
+    parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only these days: {DAYS_EXPECTED}")
     parser.add_argument(
-        "--syslog-name", default="", metavar="NAME", help="an ident of fastscreen's (log.ident) that is in these logs"
+        "--syslog-name", default="", metavar="NAME", help="another ident of fastscreen (log.ident) in these logs"
     )
-    shown = parser.add_argument_group("what is shown, as with pflogsumm")
-    shown.add_argument("-h", dest="hosts", metavar="N", type=_count, default=20, help="top N of clients; 0: none (20)")
+    shown = parser.add_argument_group("contents, with pflogsumm's options")
     shown.add_argument(
-        "-u", dest="users", metavar="N", type=_count, default=20, help="top N of mailboxes; 0: none (20)"
+        "-h", dest="hosts", metavar="N", type=_count, default=20, help="show the top N clients; 0: omit (20)"
     )
     shown.add_argument(
-        "--reject-detail", metavar="N", type=_count, default=20, help="top N of each reply; 0: no such section (20)"
+        "-u", dest="users", metavar="N", type=_count, default=20, help="show the top N mailboxes; 0: omit (20)"
     )
-    shown.add_argument("-q", dest="quiet", action="store_true", help="no headings where there is nothing to show")
-    shown.add_argument("--problems-first", action="store_true", help="problems before the other sections")
-    shown.add_argument("--verbose-msg-detail", action="store_true", help="replies and lists in full")
-    shown.add_argument("--rej-add-from", action="store_true", help="the sender beside each refused client")
-    shown.add_argument("--iso-date-time", action="store_true", help="dates as 2026-11-22")
-    shown.add_argument("--zero-fill", action="store_true", help="hours without a connection, too")
-    where = parser.add_argument_group("where to; standard output if nothing is said")
+    shown.add_argument(
+        "--reject-detail", metavar="N", type=_count, default=20, help="show the top N of each reply; 0: omit (20)"
+    )
+    shown.add_argument("-q", dest="quiet", action="store_true", help="omit the headings of empty sections")
+    shown.add_argument("--problems-first", action="store_true", help="show problems before the other sections")
+    shown.add_argument("--verbose-msg-detail", action="store_true", help="show replies and lists in full")
+    shown.add_argument("--rej-add-from", action="store_true", help="show the sender next to each rejected client")
+    shown.add_argument("--iso-date-time", action="store_true", help="show dates as 2026-11-22")
+    shown.add_argument("--zero-fill", action="store_true", help="show hours without connections")
+    where = parser.add_argument_group("output; by default text on standard output")
     where.add_argument("--json", action="store_true", help="print one JSON object (docs/report.md)")
-    where.add_argument("--html", metavar="FILE", type=Path, help="write a page that needs nothing beside it")
+    where.add_argument("--html", metavar="FILE", type=Path, help="write an HTML page in a single file")
     where.add_argument(
-        "--mail-to", metavar="ADDRESS", type=_argument(recipient), help="send it; nothing logged: no mail"
+        "--mail-to", metavar="ADDRESS", type=_argument(recipient), help="mail the report, unless the log is empty"
     )
-    other = parser.add_argument_group("judge the log by other settings")
+    other = parser.add_argument_group("other DNSBL settings")
     other.add_argument(
         "--what-if",
         nargs="+",
@@ -117,13 +119,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--config",
         metavar="FILE",
         type=Path,
-        help=f"the settings that --what-if changes; also log.to, log.ident and dnsbl.reply_map (default: {USUAL_FILE})",
+        help=f"configuration with log.to, log.ident and dnsbl.reply_map, and for --what-if (default: {USUAL_FILE})",
     )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read, sum up, show; return the exit code."""
+    """Read the logs, show the report, and return the exit code."""
     period: Days | None = arguments.days
     try:
         daemon = _daemon(arguments.config)
@@ -167,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def logs(names: list[str], daemon: Daemon, since: float) -> Iterator[list[LogFile]]:
-    """Open the logs that are named; if none is, the daemon's own file, else the journal, else the usual files.
+    """Open the named logs, or by default the daemon's file, the journal, or the default files.
 
     since: s since 1970; older files are not opened. Raises LogError.
     """
@@ -180,7 +182,7 @@ def logs(names: list[str], daemon: Daemon, since: float) -> Iterator[list[LogFil
         finally:
             journal.close()
         return
-    files = in_order(names or usual_files(LOGS, since))
+    files = open_sorted(names or default_files(LOGS, since))
     try:
         yield files
     finally:
@@ -189,21 +191,21 @@ def logs(names: list[str], daemon: Daemon, since: float) -> Iterator[list[LogFil
 
 
 def read(names: list[str], tally: Tally, *idents: str) -> list[LogError]:
-    """`count` for files of these names. Raises LogError: a file cannot be opened."""
+    """`count` for files with these names. Raises LogError if a file cannot be opened."""
     with logs(names, Daemon(), 0) as files:
         return count(files, tally, *idents)
 
 
 def count(files: list[LogFile], tally: Tally, *idents: str) -> list[LogError]:
-    """Count the lines of all files. idents: more idents, as of `lines.pattern`.
+    """Count the lines of all files. idents: more idents, as for `lines.pattern`.
 
-    Returned are the files that could not be read to their end (what comes before that is counted), and those that hold
-    a screener's lines in a form of which nothing could be read.
+    Returns errors for files that could not be read to their end (the readable part is counted), and for files with
+    lines of postscreen or fastscreen in an unknown format.
     """
     rows = reader(*idents)
     failed: list[LogError] = []
     collecting = gc.isenabled()
-    gc.disable()  # what is counted has no cycles, and to look for them again and again takes seconds
+    gc.disable()  # the tally never has reference cycles, and searching for them takes seconds
     try:
         with progress(files) as advance:
             for file in files:
@@ -228,10 +230,10 @@ def count(files: list[LogFile], tally: Tally, *idents: str) -> list[LogError]:
 
 @contextmanager
 def progress(files: list[LogFile]) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal's standard error when there is much to read."""
+    """Show a progress bar if standard error is a terminal and the files are large."""
     total = sum(file.size for file in files)
-    if total < LONG or not sys.stderr.isatty():
-        yield lambda octets: None
+    if total < MIN_PROGRESS or not sys.stderr.isatty():
+        yield lambda count: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -239,7 +241,7 @@ def progress(files: list[LogFile]) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("reading"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading", total=total)
-        yield lambda octets: bar.advance(task, octets)
+        yield lambda count: bar.advance(task, count)
 
 
 def show(summary: Summary, arguments: argparse.Namespace) -> None:
@@ -260,7 +262,7 @@ def show(summary: Summary, arguments: argparse.Namespace) -> None:
         write_page(arguments.html, as_page(summary))
     if arguments.mail_to and not summary.empty:
         about = f", {summary.period}" if summary.period else ""
-        send(as_text(summary, style), f"Front door of {summary.host}{about}", arguments.mail_to, summary.host)
+        send(as_text(summary, style), f"Screening report of {summary.host}{about}", arguments.mail_to, summary.host)
     if arguments.json:
         print(json.dumps(msgspec.to_builtins(summary), indent=2))
     elif not arguments.html and not arguments.mail_to:
@@ -268,7 +270,7 @@ def show(summary: Summary, arguments: argparse.Namespace) -> None:
 
 
 def write_page(path: Path, text: str) -> None:
-    """Replace a file, or write to a device. OSError."""
+    """Replace a file atomically, or write to a device. OSError."""
     if path.exists() and not path.is_file():  # /dev/stdout
         path.write_text(text, encoding="utf-8")
         return
@@ -277,7 +279,7 @@ def write_page(path: Path, text: str) -> None:
 
 
 class Daemon(Struct, frozen=True):
-    """What the configuration says of the daemon's log, and of how its lists are shown. config: None without one."""
+    """The daemon's log settings, and the names for its DNS lists. config: None without a configuration."""
 
     config: Config | None = None
     to: ToFile | LogSyslog | LogStderr = LogSyslog()
@@ -286,9 +288,10 @@ class Daemon(Struct, frozen=True):
 
 
 def _daemon(named: Path | None) -> Daemon:
-    """The named configuration, else the usual one if this user can read it.
+    """The settings of the named configuration, or of the default one if this user can read it.
 
-    Raises ConfigError, TableError. The usual one is read without being asked for: when it is wrong, that is a warning.
+    Raises ConfigError, TableError. Mistakes in the default configuration only cause a warning, because it was not
+    requested.
     """
     file = named if named is not None else USUAL_FILE
     if named is None and not os.access(file, os.R_OK):
@@ -299,12 +302,12 @@ def _daemon(named: Path | None) -> Daemon:
     except (ConfigError, TableError) as error:
         if named is not None:
             raise
-        print(f"fastscreen: warning: {error}: log.to and dnsbl.reply_map are ignored", file=sys.stderr)
+        print(f"fastscreen: warning: {error}; log.to, log.ident and dnsbl.reply_map are ignored", file=sys.stderr)
         return Daemon()
 
 
 def _settings(arguments: argparse.Namespace, daemon: Daemon) -> Settings | None:
-    """What --what-if judges by. Raises ValueError."""
+    """The settings for --what-if. Raises ValueError."""
     if arguments.what_if is None:
         return None
     base = Settings()
@@ -312,21 +315,21 @@ def _settings(arguments: argparse.Namespace, daemon: Daemon) -> Settings | None:
         dnsbl = daemon.config.dnsbl
         base = Settings(dnsbl.sites, dnsbl.threshold, dnsbl.allowlist_threshold)
     settings = settings_of(arguments.what_if, base)
-    if not settings.sites:  # nobody would be refused any more: a figure that is true and tells nothing
-        raise ValueError("--what-if: no list counts: name the configuration with -c, or lists with site=")
+    if not settings.sites:  # no client would be rejected, which is not useful to know
+        raise ValueError("--what-if: without lists; expected a configuration with -c, or lists with site=")
     return settings
 
 
 def _argument(read_it: Callable[[str], Read]) -> Callable[[str], Read]:
-    """A reader of an argument whose ValueError is told as it is."""
+    """A parser of an argument that shows the message of a ValueError unchanged."""
 
-    def told(text: str) -> Read:
+    def parse(text: str) -> Read:
         try:
             return read_it(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
-    return told
+    return parse
 
 
 def _days(text: str) -> Days:
@@ -335,5 +338,5 @@ def _days(text: str) -> Days:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number; expected 0 and more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; expected a whole number from 0")
     return int(text)

@@ -1,1 +1,1 @@
-"""fastscreen demo: a screener on loopback, clients of every kind, lists that know them, and the view on top."""
+"""fastscreen demo: runs fastscreen on loopback with simulated clients, DNS lists and the live view."""

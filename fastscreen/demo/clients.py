@@ -1,4 +1,4 @@
-"""What each kind of client in the demo does. All of it ends by itself; what is random is seeded."""
+"""What each kind of client in the demo does. Every session ends automatically. Random values are seeded."""
 
 from __future__ import annotations
 
@@ -6,100 +6,100 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
-from fastscreen.demo import cast
-from fastscreen.demo.talk import SmtpClient
+from fastscreen.demo import client_kinds
+from fastscreen.demo.smtp import SmtpClient
 
 Server = tuple[str, int]
-Behaviour = Callable[[Server, str, Random], Awaitable[None]]
-"""Where to connect to, the client's own address, and its luck."""
+Behavior = Callable[[Server, str, Random], Awaitable[None]]
+"""Arguments: the server, the client's address, and a random number generator."""
 
-GREEDY_AT_ONCE = 14
+GREEDY_CONNECTIONS = 14
 _RECIPIENTS = (b"ann@mx.demo.example", b"info@mx.demo.example", b"sales@mx.demo.example", b"joe.smith@mx.demo.example")
-_EARLY = (
+_EARLY_TEXTS = (
     b"EHLO win-4f2k.drone.example\r\n",
     b"HELO 127.0.0.1\r\nMAIL FROM:<prize@lottery.example>\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS on the wrong port
-    b"EHLO \x1b]0;x\x07[@click=app.quit]x[/]\r\n",  # aims at whoever looks at the log
+    b"EHLO \x1b]0;x\x07[@click=app.quit]x[/]\r\n",  # an attack on terminals that show the log
     b"SSH-2.0-Go\r\n",
 )
 
 
 async def sender(server: Server, address: str, random: Random) -> None:
-    """A mail server: when told to come back, it does."""
+    """A mail server, which comes back when it is deferred."""
     name = b"mail%d.good.example" % int(address.rpartition(".")[2])
     recipient = random.choice(_RECIPIENTS)
     for wait in (random.uniform(0.5, 2.0), random.uniform(2.0, 5.0), 0.0):
-        async with SmtpClient(server, address) as talk:
-            if not (await talk.greeted()).startswith(b"220"):
+        async with SmtpClient(server, address) as smtp:
+            if not (await smtp.greeting()).startswith(b"220"):
                 return
-            await talk.ask(b"EHLO " + name)
-            await talk.ask(b"MAIL FROM:<news@good.example>")
-            told = await talk.ask(b"RCPT TO:<" + recipient + b">")
-            if told.startswith(b"250"):
-                await talk.ask(b"DATA")
-                await talk.ask(b"Subject: hello\r\nFrom: news@good.example\r\n\r\nHello.\r\n.")
-            await talk.ask(b"QUIT")
-        if not told.startswith(b"4"):
+            await smtp.ask(b"EHLO " + name)
+            await smtp.ask(b"MAIL FROM:<news@good.example>")
+            reply = await smtp.ask(b"RCPT TO:<" + recipient + b">")
+            if reply.startswith(b"250"):
+                await smtp.ask(b"DATA")
+                await smtp.ask(b"Subject: hello\r\nFrom: news@good.example\r\n\r\nHello.\r\n.")
+            await smtp.ask(b"QUIT")
+        if not reply.startswith(b"4"):
             return
         await asyncio.sleep(wait)
 
 
 async def pregreeter(server: Server, address: str, random: Random) -> None:
-    """Talks before it is greeted, and then goes on with its script."""
-    async with SmtpClient(server, address) as talk:
-        await talk.teased()
+    """Sends before the greeting, and then continues its script."""
+    async with SmtpClient(server, address) as smtp:
+        await smtp.teaser()
         await asyncio.sleep(random.uniform(0.0, 0.6))
-        early = random.choice(_EARLY)
-        talk.say(early)
-        if not early.endswith(b"\n"):  # no command, so no answer to it ever comes
+        early = random.choice(_EARLY_TEXTS)
+        smtp.send(early)
+        if not early.endswith(b"\n"):  # not a complete command, so there is never a reply
             await asyncio.sleep(random.uniform(2.0, 5.0))
             return
-        await talk.hear()
-        await talk.ask(b"MAIL FROM:<prize@lottery.example>")
-        await talk.ask(b"RCPT TO:<" + random.choice(_RECIPIENTS) + b">")
+        await smtp.read_reply()
+        await smtp.ask(b"MAIL FROM:<prize@lottery.example>")
+        await smtp.ask(b"RCPT TO:<" + random.choice(_RECIPIENTS) + b">")
         await asyncio.sleep(random.uniform(0.0, 1.0))
 
 
 async def pipeliner(server: Server, address: str, random: Random) -> None:
-    """Waits for the greeting, and for nothing after it."""
-    async with SmtpClient(server, address) as talk:
-        await talk.greeted()
+    """Waits for the greeting, but not for replies."""
+    async with SmtpClient(server, address) as smtp:
+        await smtp.greeting()
         recipient = random.choice(_RECIPIENTS)
-        talk.say(b"EHLO bulk.example\r\nMAIL FROM:<offer@bulk.example>\r\nRCPT TO:<" + recipient + b">\r\nDATA\r\n")
-        await talk.closed()
+        smtp.send(b"EHLO bulk.example\r\nMAIL FROM:<offer@bulk.example>\r\nRCPT TO:<" + recipient + b">\r\nDATA\r\n")
+        await smtp.wait_closed()
 
 
 async def bare_newline(server: Server, address: str, random: Random) -> None:
-    """A script that ends its lines with LF alone."""
-    async with SmtpClient(server, address) as talk:
-        await talk.greeted()
+    """Ends its lines with a bare LF."""
+    async with SmtpClient(server, address) as smtp:
+        await smtp.greeting()
         for command in (b"EHLO script.example", b"MAIL FROM:<cron@script.example>", b"RCPT TO:<ann@mx.demo.example>"):
-            talk.say(command + b"\n")
-            await talk.hear()
-        talk.say(b"QUIT\n")
-        await talk.closed()
+            smtp.send(command + b"\n")
+            await smtp.read_reply()
+        smtp.send(b"QUIT\n")
+        await smtp.wait_closed()
 
 
 async def listed(server: Server, address: str, random: Random) -> None:
-    """A spammer with manners: only lists know it."""
-    async with SmtpClient(server, address) as talk:
-        if not (await talk.greeted()).startswith(b"220"):
+    """A spammer that follows the protocol: only the DNS lists detect it."""
+    async with SmtpClient(server, address) as smtp:
+        if not (await smtp.greeting()).startswith(b"220"):
             return
-        await talk.ask(b"EHLO pharm%d.spam.example" % random.randrange(100))
-        await talk.ask(b"MAIL FROM:<pills@spam.example>")
+        await smtp.ask(b"EHLO pharm%d.spam.example" % random.randrange(100))
+        await smtp.ask(b"MAIL FROM:<pills@spam.example>")
         for recipient in random.sample(_RECIPIENTS, 2):
-            await talk.ask(b"RCPT TO:<" + recipient + b">")
-        await talk.ask(b"QUIT")
+            await smtp.ask(b"RCPT TO:<" + recipient + b">")
+        await smtp.ask(b"QUIT")
 
 
 async def http_probe(server: Server, address: str, random: Random) -> None:
-    """Looks for a web server or an open proxy, half of them without waiting for anything."""
-    async with SmtpClient(server, address) as talk:
+    """Looks for a web server or an open proxy. Half of these clients do not wait for the greeting."""
+    async with SmtpClient(server, address) as smtp:
         if int(address.rpartition(".")[2]) % 2:
-            await talk.greeted()
+            await smtp.greeting()
         else:
-            await talk.teased()
-        talk.say(
+            await smtp.teaser()
+        smtp.send(
             random.choice(
                 (
                     b"GET / HTTP/1.1\r\nHost: mx.demo.example\r\nUser-Agent: scan/2\r\n\r\n",
@@ -107,50 +107,52 @@ async def http_probe(server: Server, address: str, random: Random) -> None:
                 )
             )
         )
-        await talk.closed()
+        await smtp.wait_closed()
 
 
 async def slow(server: Server, address: str, random: Random) -> None:
-    """Types with one finger, and falls asleep."""
-    async with SmtpClient(server, address) as talk:
-        await talk.greeted()
+    """Sends one byte at a time, and then pauses."""
+    async with SmtpClient(server, address) as smtp:
+        await smtp.greeting()
         for letter in b"EHLO tarpit.example":
-            talk.say(bytes((letter,)))
+            smtp.send(bytes((letter,)))
             await asyncio.sleep(random.uniform(0.2, 0.6))
-        await talk.ask(b"")
+        await smtp.ask(b"")
         await asyncio.sleep(random.uniform(10.0, 30.0))
-        await talk.ask(b"QUIT")
+        await smtp.ask(b"QUIT")
 
 
 async def impatient(server: Server, address: str, random: Random) -> None:
-    """Hangs up when it is not served at once."""
-    async with SmtpClient(server, address) as talk:
-        await talk.teased()
+    """Hangs up during the greet wait."""
+    async with SmtpClient(server, address) as smtp:
+        await smtp.teaser()
         await asyncio.sleep(random.uniform(0.1, 1.5))
 
 
 async def greedy(server: Server, address: str, random: Random) -> None:
-    """More connections at a time than one client may have."""
-    await asyncio.gather(*(impatient(server, address, random) for _ in range(GREEDY_AT_ONCE)), return_exceptions=True)
+    """Opens more simultaneous connections than allowed."""
+    await asyncio.gather(
+        *(impatient(server, address, random) for _ in range(GREEDY_CONNECTIONS)), return_exceptions=True
+    )
 
 
 async def bot(server: Server, address: str, random: Random) -> None:
-    """One of a wave: the half of them in a hurry."""
+    """A member of a botnet: half of them are pregreeters."""
     await (pregreeter if random.random() < 0.5 else listed)(server, address, random)
 
 
-BEHAVIOURS: dict[cast.Part, Behaviour] = {
-    cast.SENDER: sender,
-    cast.LARGE_SENDER: sender,
-    cast.OWN: sender,
-    cast.BANNED: listed,
-    cast.PREGREETER: pregreeter,
-    cast.PIPELINER: pipeliner,
-    cast.BARE_NEWLINE: bare_newline,
-    cast.LISTED: listed,
-    cast.HTTP_PROBE: http_probe,
-    cast.SLOW: slow,
-    cast.IMPATIENT: impatient,
-    cast.GREEDY: greedy,
-    cast.BOTNET: bot,
+BEHAVIORS: dict[client_kinds.ClientKind, Behavior] = {
+    client_kinds.SENDER: sender,
+    client_kinds.LARGE_SENDER: sender,
+    client_kinds.OWN: sender,
+    client_kinds.BANNED: listed,
+    client_kinds.PREGREETER: pregreeter,
+    client_kinds.PIPELINER: pipeliner,
+    client_kinds.BARE_NEWLINE: bare_newline,
+    client_kinds.LISTED: listed,
+    client_kinds.HTTP_PROBE: http_probe,
+    client_kinds.SLOW: slow,
+    client_kinds.IMPATIENT: impatient,
+    client_kinds.GREEDY: greedy,
+    client_kinds.BOTNET: bot,
 }

@@ -1,4 +1,4 @@
-"""The demo's name server, over UDP: A questions of `1.0.50.127.LIST`, PTR and A questions for the names of clients."""
+"""The demo's name server, over UDP. It answers A queries for `1.0.50.127.LIST`, and PTR and A queries for clients."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TTL = 120  # s
 
 
 class NameServer(asyncio.DatagramProtocol):
-    """One socket that is authoritative for some lists."""
+    """A name server for the demo's lists and clients."""
 
     def __init__(self, lists: Sequence[List]) -> None:
         self._rules = {each.domain: each.rule for each in lists}
@@ -32,13 +32,13 @@ class NameServer(asyncio.DatagramProtocol):
         return port
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """A question."""
+        """Answer a query."""
         question = read_question(data)
         if question is None:
             return
         name, end, kind = question
         if kind == _PTR:
-            self._send(pointer(data, end, names.pointed(name)), addr)
+            self._send(pointer(data, end, names.pointer_of(name)), addr)
             return
         reply = self._reply(name)
         if reply is None:
@@ -47,7 +47,7 @@ class NameServer(asyncio.DatagramProtocol):
         asyncio.get_running_loop().call_later(reply.delay, self._send, packet, addr)
 
     def _reply(self, name: str) -> Reply | None:
-        """What is said; None: nothing, or the name is no list's and no client's."""
+        """The answer; None if the list does not answer, or the name is unknown."""
         host = names.address(name)
         if host is not None:
             return Reply((host,))
@@ -67,7 +67,7 @@ class NameServer(asyncio.DatagramProtocol):
 
 
 def read_question(packet: bytes) -> tuple[str, int, int] | None:
-    """Name in lower case, where the question ends, and the kind of records; None: not a question for A or PTR."""
+    """The name in lower case, the end of the question, and the record type; None if it is not a query for A or PTR."""
     if len(packet) < _HEAD.size or _HEAD.unpack_from(packet)[2] != 1 or packet[2] & 0x80:
         return None
     labels = []
@@ -84,7 +84,7 @@ def read_question(packet: bytes) -> tuple[str, int, int] | None:
 
 
 def pointer(packet: bytes, end: int, name: str | None) -> bytes:
-    """The datagram that says `name`, or that there is none, to a PTR question."""
+    """The answer to a PTR query: `name`, or that the name does not exist."""
     if name is None:
         return answer(packet, end, Reply(()))
     data = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".")) + b"\0"
@@ -93,14 +93,14 @@ def pointer(packet: bytes, end: int, name: str | None) -> bytes:
 
 
 def answer(packet: bytes, end: int, reply: Reply) -> bytes:
-    """The datagram that says `reply` to the question in `packet`."""
+    """The answer to the query in `packet`."""
     if reply.addresses:
         records = b"".join(
             b"\xc0\x0c" + struct.pack("!HHIH", _A, _IN, _TTL, 4) + ipaddress.IPv4Address(each).packed
             for each in reply.addresses
         )
         counts, flags = (1, len(reply.addresses), 0, 0), _ANSWER
-    else:  # an SOA record says how long "no such name" holds (RFC 2308)
+    else:  # the SOA record defines how long the negative answer is valid (RFC 2308)
         soa = b"\0\0" + struct.pack("!5I", 1, 3600, 600, 86400, _TTL)
         records = b"\0" + struct.pack("!HHIH", 6, _IN, _TTL, len(soa)) + soa
         counts, flags = (1, 0, 1, 0), _NO_SUCH_NAME

@@ -1,24 +1,24 @@
-"""The configuration of the demo's screener."""
+"""The configuration of fastscreen in the demo."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from fastscreen.demo import cast
+from fastscreen.demo import client_kinds
 from fastscreen.demo.lists import ALLOWLIST_THRESHOLD, LISTS, SECRET, THRESHOLD
 
 WORKERS = 2
-GREET_WAIT = 2  # s; postscreen's 6 would make one wait for the first verdict
-PER_CLIENT = 8  # connections of one client at a time
-PRE_QUEUE = 220  # so that a wave of the botnet brings stress, for a moment
+GREET_WAIT = 2  # s; with postscreen's 6 s the first results would take too long
+MAX_PER_CLIENT = 8  # simultaneous connections of one client
+PRE_QUEUE = 220  # so that each wave of the botnet causes stress for a moment
 
 CONTROL, LOG, ACCESS = "control", "log", "access.cidr"
 """Files in the demo's folder."""
 
 
 def configuration(folder: Path, resolver: int) -> str:
-    """fastscreen.toml. folder: the demo's own. resolver: the name server's port on 127.0.0.1."""
+    """The configuration file. folder: of the demo. resolver: the port of the name server on 127.0.0.1."""
     masks = " ".join(f"{each.domain}={each.domain.removeprefix(SECRET + '.')}" for each in LISTS)
     values: dict[str, dict[str, object]] = {
         "": {"hostname": "mx.demo.example", "banner": "mx.demo.example ESMTP"},
@@ -38,17 +38,17 @@ def configuration(folder: Path, resolver: int) -> str:
         },
         "deep": {"pipelining": "enforce", "non_smtp_command": "drop", "bare_newline": "enforce"},
         "cache": {"path": str(folder / "cache")},
-        "limits": {"client_connection_count": PER_CLIENT, "pre_queue": PRE_QUEUE},
+        "limits": {"client_connection_count": MAX_PER_CLIENT, "pre_queue": PRE_QUEUE},
         "log": {"to": f"file:{folder / LOG}", "ident": "fastscreen"},
     }
     lines = []
     for table, keys in values.items():
         lines += [f"[{table}]"] if table else []
-        # What is text, a number or a list of text in JSON is the same in TOML.
+        # Strings, numbers and lists of strings are written the same in JSON and TOML.
         lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()]
     return "\n".join(lines) + "\n"
 
 
 def access_list() -> str:
-    """The table that access.list names."""
-    return f"{cast.OWN.network}.0.0/16 permit\n{cast.BANNED.network}.0.0/16 reject\n"
+    """The table in access.list."""
+    return f"{client_kinds.OWN.network}.0.0/16 permit\n{client_kinds.BANNED.network}.0.0/16 reject\n"

@@ -1,4 +1,4 @@
-"""What a demo without a view has seen, and whether that is all that it had to see."""
+"""The summary of a demo without the live view, and a check for missing events."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterator, Mapping
 
 EXPECTED = {
     "connect": "connections",
-    "allowlisted": "of the allow list, handed on at once",
-    "denylisted": "of the deny list",
-    "greet": "made to wait",
-    "pregreet": "talked too soon",
-    "listed": "answers of lists against or for a client",
+    "allowlisted": "on the allow list, handed off at once",
+    "denylisted": "on the deny list",
+    "greet": "waited for the greeting",
+    "pregreet": "sent before the greeting",
+    "listed": "answers from DNS block and allow lists",
     "pipelining": "did not wait for replies",
-    "non_smtp_command": "spoke HTTP",
-    "bare_newline": "ended lines with LF alone",
-    "hangup": "left while they were tested",
-    "busy": "turned away by a limit",
+    "non_smtp_command": "sent HTTP instead of SMTP",
+    "bare_newline": "ended lines with a bare LF",
+    "hangup": "hung up during the tests",
+    "busy": "rejected because of a limit",
     "passed": "passed every test",
-    "cached": "came back and were known",
-    "handed": "handed on to the mail server",
+    "cached": "came back, known from the cache",
+    "handed": "handed off to the mail server",
 }
-"""What must appear, and what is said of it."""
+"""The expected events, and their meaning."""
 
 
 def lines(counts: Mapping[str, int]) -> Iterator[str]:
-    """The summary for people."""
+    """The lines of the summary."""
     for kind, meaning in EXPECTED.items():
         yield f"{counts.get(kind, 0):>7,}  {kind:<17} {meaning}"
 
 
 def missing(counts: Mapping[str, int]) -> list[str]:
-    """The kinds of events that must appear and did not."""
+    """The expected kinds of events that are missing."""
     return [kind for kind in EXPECTED if not counts.get(kind, 0)]

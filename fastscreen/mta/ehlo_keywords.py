@@ -43,4 +43,4 @@ def parse_keywords(items: Iterable[str]) -> Keyword:
 
 def keyword_words(discard: Keyword) -> str:
     """The words of a set as they are logged."""
-    return " ".join(word for word, keyword in _WORDS.items() if keyword in discard)
+    return ", ".join(word for word, keyword in _WORDS.items() if keyword in discard)

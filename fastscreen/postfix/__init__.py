@@ -1,1 +1,1 @@
-"""Postfix's own configuration and cache, read so that fastscreen can take postscreen's place."""
+"""Reads the configuration and cache of postscreen, so that fastscreen can replace it."""

@@ -1,4 +1,4 @@
-"""What changes in Postfix when fastscreen takes postscreen's place: master.cf, and checks that a screener has done."""
+"""What changes in Postfix when fastscreen replaces postscreen: master.cf, and checks that fastscreen already makes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RESTRICTIONS = tuple(
 )
 _GREYLISTING = re.compile(r"grey|gray|sqlgrey|gld\b|:10023\b|:60000\b|:2501\b", re.IGNORECASE)
 _BY_ADDRESS = ("reject_rbl_client", "permit_dnswl_client")
-_REFUSING = ("enforce", "drop")
+_REJECTING = ("enforce", "drop")
 _BY_DOMAIN = re.compile(r"(?:reject_rhsbl|permit_rhswl)_\w+")
 
 
 class Change(Struct, frozen=True):
-    """A service in master.cf. before and after: its lines; before is empty when the service is to be added."""
+    """A change of a service in master.cf. before and after are its lines; before is empty if the service is added."""
 
     service: str
     why: str
@@ -31,7 +31,7 @@ class Change(Struct, frozen=True):
 
 
 class Finding(Struct, frozen=True):
-    """Something in a restriction list. parameter: which, and of which service when it is not main.cf's."""
+    """An item of a restriction list. parameter: the list, with the service if the list is set in master.cf."""
 
     parameter: str
     item: str
@@ -39,44 +39,44 @@ class Finding(Struct, frozen=True):
 
 
 class Advice(Struct, frozen=True):
-    """changes: of master.cf. go: what should leave the restrictions, stay: what looks like it and should not."""
+    """changes: of master.cf. remove, keep: items that should and should not be removed from the restrictions."""
 
     changes: list[Change]
-    go: list[Finding]
-    stay: list[Finding]
+    remove: list[Finding]
+    keep: list[Finding]
 
 
-class Work(Struct, frozen=True):
-    """What the screener will do. deep: whether deep tests are on, which end with a 450 or Continue for a new client.
-    action: dnsbl.action. lists: the domains of dnsbl.sites.
+class Screening(Struct, frozen=True):
+    """The tests of the imported configuration. deep_tests: whether any is enabled; a new client that passes them gets a
+    450 reply or continues. dnsbl_action: dnsbl.action. domains: those of dnsbl.sites.
     """
 
-    deep: bool
-    action: str
-    lists: frozenset[str]
+    deep_tests: bool
+    dnsbl_action: str
+    domains: frozenset[str]
 
 
 def advise(
-    postfix: Postfix, settings: Settings, service: Service | None, doors: Sequence[Service], work: Work
+    postfix: Postfix, settings: Settings, service: Service | None, listeners: Sequence[Service], screening: Screening
 ) -> Advice:
-    """service: the postscreen, if there is one. doors: what has the port: that, else smtpds."""
-    go: list[Finding] = []
-    stay: list[Finding] = []
-    handed = postfix.called(settings.value("smtpd_service_name"), "pass")
-    of_all = postfix.settings(None)
-    restrictions = dict.fromkeys((*RESTRICTIONS, *_words(_value(of_all, "smtpd_restriction_classes"))))
-    seen = [("", of_all, list(restrictions))]
-    if handed is not None:
-        own = [name for name in restrictions if name in handed.options]
-        seen.append((f" (-o of {handed.full_name})", postfix.settings(handed), own))
-    for where, of, names in seen:
+    """service: the postscreen service, if any. listeners: the services on the port: postscreen, otherwise smtpd."""
+    remove: list[Finding] = []
+    keep: list[Finding] = []
+    smtpd = postfix.service(settings.value("smtpd_service_name"), "pass")
+    main = postfix.settings(None)
+    restrictions = dict.fromkeys((*RESTRICTIONS, *_words(_value(main, "smtpd_restriction_classes"))))
+    lists = [("", main, list(restrictions))]
+    if smtpd is not None:
+        own = [name for name in restrictions if name in smtpd.options]
+        lists.append((f" (-o of {smtpd.full_name})", postfix.settings(smtpd), own))
+    for where, values, names in lists:
         for name in names:
-            _look(f"{name}{where}", _value(of, name), work, go, stay)
-    return Advice(_changes(postfix, settings, service, doors, handed), go, stay)
+            _review(f"{name}{where}", _value(values, name), screening, remove, keep)
+    return Advice(_changes(postfix, settings, service, listeners, smtpd), remove, keep)
 
 
 def _value(settings: Settings, name: str) -> str:
-    """Of a parameter that postscreen does not read: it starts whatever that says."""
+    """The value of a parameter that postscreen does not read, and that cannot keep it from starting."""
     try:
         return settings.value(name)
     except ReadError:
@@ -90,63 +90,63 @@ def _words(text: str) -> list[str]:
         return []
 
 
-def _look(parameter: str, text: str, work: Work, go: list[Finding], stay: list[Finding]) -> None:
+def _review(parameter: str, text: str, screening: Screening, remove: list[Finding], keep: list[Finding]) -> None:
     items = _words(text)
     for at, item in enumerate(items):
         following = items[at + 1] if at + 1 < len(items) else ""
         if item.lower() in _BY_ADDRESS:
-            why = _instead(work, following, rejects=item.lower() == "reject_rbl_client")
-            go.append(Finding(parameter, f"{item} {following}".strip(), why))
+            why = _condition(screening, following, rejects=item.lower() == "reject_rbl_client")
+            remove.append(Finding(parameter, f"{item} {following}".strip(), why))
         elif _BY_DOMAIN.fullmatch(item.lower()):
-            why = "a list of domains: a screener sees addresses only"
-            stay.append(Finding(parameter, f"{item} {following}".strip(), why))
+            why = "this list contains domains, and fastscreen only queries addresses"
+            keep.append(Finding(parameter, f"{item} {following}".strip(), why))
         elif item.lower() == "check_policy_service" and _GREYLISTING.search(following):
-            if work.deep:
+            if screening.deep_tests:
                 why = (
-                    "greylisting: the deep tests have made new clients come again already, or let them on with Continue"
+                    "greylisting: the deep tests have already made new clients come back, or Continue was used instead"
                 )
-                go.append(Finding(parameter, f"{item} {following}", why))
+                remove.append(Finding(parameter, f"{item} {following}", why))
             else:
-                why = "greylisting: needed no more once deep tests are on"
-                stay.append(Finding(parameter, f"{item} {following}", why))
+                why = "greylisting: not needed once deep tests are enabled"
+                keep.append(Finding(parameter, f"{item} {following}", why))
 
 
-def _instead(work: Work, asked: str, *, rejects: bool) -> str:
-    """Why a look-up can go, or what comes first: until then nothing else does what it does."""
+def _condition(screening: Screening, site: str, *, rejects: bool) -> str:
+    """Why a lookup can be removed, or what has to be done before that."""
     first = []
-    if asked.strip("{} ").partition("=")[0].lower() not in work.lists:
-        first.append("put this list into dnsbl.sites" + ("" if rejects else ", with a weight below 0"))
-    if rejects and work.action not in _REFUSING:
-        first.append(f'set dnsbl.action to "enforce" ("{work.action}" turns nobody away)')
-    return f"first {', and '.join(first)}" if first else "fastscreen has asked this list already"
+    if site.strip("{} ").partition("=")[0].lower() not in screening.domains:
+        first.append("add this list to dnsbl.sites" + ("" if rejects else ", with a negative weight"))
+    if rejects and screening.dnsbl_action not in _REJECTING:
+        first.append(f'set dnsbl.action to "enforce" ("{screening.dnsbl_action}" rejects no clients)')
+    return f"first {', and '.join(first)}" if first else "fastscreen already queries this list"
 
 
 def _changes(
-    postfix: Postfix, settings: Settings, service: Service | None, doors: Sequence[Service], handed: Service | None
+    postfix: Postfix, settings: Settings, service: Service | None, listeners: Sequence[Service], smtpd: Service | None
 ) -> list[Change]:
-    """The port goes; dnsblog and tlsproxy go with the last postscreen; `smtpd pass` stays, or comes."""
-    changes = [_off(door, "fastscreen has its port") for door in doors]
-    others = [each for each in postfix.postscreens() if each not in doors]
-    reuse = _is_reused(postfix, settings)
+    """Free the port; remove dnsblog and tlsproxy with the last postscreen service; keep or add `smtpd pass`."""
+    changes = [_commented_out(listener, "fastscreen uses its port") for listener in listeners]
+    others = [each for each in postfix.postscreens() if each not in listeners]
+    reuse = _reuses_connections(postfix, settings)
     for each in postfix.services:
         if others or each.command not in ("dnsblog", "tlsproxy") or (each.command == "tlsproxy" and reuse):
             continue
-        changes.append(_off(each, "postscreen's helper, of no use without it"))
-    if handed is None:
+        changes.append(_commented_out(each, "only used by postscreen"))
+    if smtpd is None:
         name = settings.value("smtpd_service_name")
-        chroot = doors[0].chroot if doors else "-"
+        chroot = listeners[0].chroot if listeners else "-"
         added = [f"{name:<9} pass  -       -       {chroot:<7} -       -       smtpd"]
-        if doors and service is None:  # its options are smtpd's; those of a postscreen are not
-            added += map(_option, doors[0].options.items())
-        changes.append(Change(f"{name}/pass", "takes the clients that fastscreen hands on", [], added))
+        if listeners and service is None:  # then these are options of smtpd, not of postscreen
+            added += map(_option, listeners[0].options.items())
+        changes.append(Change(f"{name}/pass", "receives the clients that fastscreen hands off", [], added))
     return changes
 
 
-def _is_reused(postfix: Postfix, settings: Settings) -> bool:
-    """Whether mail goes out through tlsproxy, in main.cf or by a service's own option."""
+def _reuses_connections(postfix: Postfix, settings: Settings) -> bool:
+    """Whether outgoing mail uses tlsproxy, according to main.cf or an option of a service."""
     names = ("smtp_tls_connection_reuse", "lmtp_tls_connection_reuse")
     own = [each.options[name] for each in postfix.services for name in names if name in each.options]
-    return any(said.lower() != "no" for said in [*(_value(settings, name) for name in names), *own])
+    return any(value.lower() != "no" for value in [*(_value(settings, name) for name in names), *own])
 
 
 def _option(option: tuple[str, str]) -> str:
@@ -155,15 +155,15 @@ def _option(option: tuple[str, str]) -> str:
     return f"  -o {name}={value}" if plain or not value else f"  -o {{ {name} = {value} }}"
 
 
-def _off(service: Service, why: str) -> Change:
+def _commented_out(service: Service, why: str) -> Change:
     return Change(service.full_name, why, list(service.line.physical), commented(service.line))
 
 
-def lines(changes: list[Change], back: bool) -> list[str]:
-    """For people: what to make of which lines; back: the other way round."""
-    told: list[str] = []
+def diff(changes: list[Change], *, reverse: bool) -> list[str]:
+    """The changed lines with - and +. reverse: how to undo the changes."""
+    lines: list[str] = []
     for change in changes:
-        before, after = (change.after, change.before) if back else (change.before, change.after)
-        told += [f"-{escape_text(line, 500)}" for line in before]
-        told += [f"+{escape_text(line, 500)}" for line in after]
-    return told
+        before, after = (change.after, change.before) if reverse else (change.before, change.after)
+        lines += [f"-{escape_text(line, 500)}" for line in before]
+        lines += [f"+{escape_text(line, 500)}" for line in after]
+    return lines

@@ -1,12 +1,12 @@
-"""Postfix's defaults, as main.cf would have them, of every parameter that the import reads (reference 1.2 to 1.4).
+"""Postfix's defaults, written as in main.cf, for every parameter that the import reads (reference 1.2 to 1.4).
 
-Used where there is no `postconf`; what depends on the machine or the build (`myhostname`, `mynetworks`,
-`mail_version`) is left out or empty here.
+Used if `postconf` is missing. Values that depend on the machine or the build (`myhostname`, `mynetworks`,
+`mail_version`) are omitted or empty here.
 """
 
 from __future__ import annotations
 
-# The parts of smtpd_tls_NAME, and what they are; postscreen_tls_NAME (3.12) and tlsproxy_tls_NAME default to them.
+# The values of smtpd_tls_NAME, by NAME; postscreen_tls_NAME (Postfix 3.12) and tlsproxy_tls_NAME default to them.
 TLS = {
     "CAfile": "",
     "CApath": "",
@@ -48,7 +48,7 @@ RENAMED = {
 
 
 def _renamed(name: str, otherwise: str) -> str:
-    """The default of a parameter that had another name before: the value of that one, where it has any."""
+    """The default of a renamed parameter: the value of the old name, if that is set."""
     old = RENAMED[name]
     return f"${{{old}?{{${old}}}:{{{otherwise}}}}}"
 
@@ -157,7 +157,7 @@ DEFAULTS = {
     **{f"postscreen_tls_{name}": f"$smtpd_tls_{name}" for name in TLS},
 }
 
-# "$name" in these is not expanded when they are read: their text has names of its own (reference 1.1, "raw").
+# "$name" in these is not expanded when they are read, because it is expanded when they are used (reference 1.1, "raw").
 RAW = {
     "postscreen_reject_footer",
     "smtpd_reject_footer",

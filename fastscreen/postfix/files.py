@@ -11,16 +11,16 @@ from fastscreen.escaping import escape_text
 from fastscreen.screening.macros import MacroError, closing
 
 _SPACE = " \t\r\f\v"
-_FIELDS = 8  # of a service, in front of its arguments
-_NAME = re.compile(r"[^\s=]+")  # not only parameters': `policyd-spf_time_limit` has a service's name in it
+_FIELDS = 8  # of a service, before its arguments
+_NAME = re.compile(r"[^\s=]+")  # any characters: `policyd-spf_time_limit` contains the name of a service
 
 
 class ReadError(Exception):
-    """What cannot be read, where and why; one printable line."""
+    """What could not be read, where and why, as one printable line."""
 
 
 class Line(Struct, frozen=True):
-    """A logical line. number: of its first physical line, from 1. physical: as they stand in the file, comments too."""
+    """A logical line. number: of its first physical line, from 1. physical: the lines of the file, with comments."""
 
     number: int
     text: str
@@ -28,7 +28,7 @@ class Line(Struct, frozen=True):
 
 
 class Service(Struct, frozen=True):
-    """A line of master.cf. options: `-o`, the last of equal names. line: where it stands."""
+    """A service in master.cf. options: `-o`, the last of equal names. line: the logical line that defines it."""
 
     name: str
     kind: str
@@ -39,7 +39,7 @@ class Service(Struct, frozen=True):
 
     @property
     def full_name(self) -> str:
-        """As `postconf -M` wants it."""
+        """The name as `postconf -M` expects it."""
         return f"{self.name}/{self.kind}"
 
 
@@ -52,7 +52,7 @@ def read(path: Path) -> str:
 
 
 def logical_lines(text: str) -> list[Line]:
-    """A line that starts with white space continues the one before; comments and empty lines may stand between."""
+    """A line that starts with white space continues the previous one; comments and empty lines may be in between."""
     found: list[tuple[int, list[str], list[str]]] = []  # number, parts of the text, physical lines
     between: list[str] = []
     for number, physical in enumerate(text.split("\n"), 1):
@@ -71,7 +71,7 @@ def logical_lines(text: str) -> list[Line]:
 
 
 def parameters(text: str, where: str) -> dict[str, str]:
-    """main.cf: name to value as written, the last of equal names. Raises ReadError."""
+    """The parameters of main.cf by name, unexpanded; the last of equal names. Raises ReadError."""
     found: dict[str, str] = {}
     for line in logical_lines(text):
         name, equals, value = line.text.partition("=")
@@ -82,7 +82,7 @@ def parameters(text: str, where: str) -> dict[str, str]:
 
 
 def services(text: str, where: str) -> list[Service]:
-    """master.cf; of a service that is there twice, the last, as master has it. Raises ReadError."""
+    """The services of master.cf; of a service that is defined twice, the last, as in Postfix. Raises ReadError."""
     found: dict[tuple[str, str], Service] = {}
     for line in logical_lines(text):
         fields = line.text.split(None, _FIELDS)
@@ -114,13 +114,13 @@ def _options(text: str) -> dict[str, str]:
                 at += 1
             words.append(text[start:at])
     options: dict[str, str] = {}
-    place = 0
-    while place < len(words):
-        word = words[place]
-        place += 1
-        if word == "-o" and place < len(words):
-            word = words[place]
-            place += 1
+    at = 0
+    while at < len(words):
+        word = words[at]
+        at += 1
+        if word == "-o" and at < len(words):
+            word = words[at]
+            at += 1
         elif word.startswith("-o"):
             word = word[2:]
         else:
@@ -131,5 +131,5 @@ def _options(text: str) -> dict[str, str]:
 
 
 def commented(line: Line) -> list[str]:
-    """A service's physical lines with a # before each that has none."""
+    """The physical lines of a service, each one commented out."""
     return [each if not each.strip() or each.lstrip().startswith("#") else f"#{each}" for each in line.physical]

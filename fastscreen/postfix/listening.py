@@ -1,4 +1,4 @@
-"""Where a service of master.cf listens: its name, inet_interfaces and inet_protocols together."""
+"""Where a service of master.cf listens, from its name, inet_interfaces and inet_protocols."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ _PROTOCOLS = ("all", "ipv4", "ipv6")
 _WELL_KNOWN = {"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
 
 
-def doors(services: list[Service]) -> list[Service]:
-    """The smtpd services that have the port, whatever it and their addresses are written like."""
+def smtpd_listeners(services: list[Service]) -> list[Service]:
+    """The smtpd services on the SMTP port, however the port and the addresses are written."""
     smtpds = [each for each in services if (each.kind, each.command) == ("inet", "smtpd")]
     names = [(each, _NAME.fullmatch(each.name)) for each in smtpds]
     return [each for each, found in names if found and _port(found[3]) == _WELL_KNOWN["smtp"]]
 
 
 def is_smtp(service: Service) -> bool:
-    """Whether a service is at the port that mail comes in at."""
+    """Whether a service listens on the SMTP port."""
     found = _NAME.fullmatch(service.name)
     return found is not None and _port(found[3]) == _WELL_KNOWN["smtp"]
 
 
 def addresses(service: Service | None, interfaces: list[str], protocols: list[str]) -> tuple[list[str], list[str]]:
-    """`IP:PORT` of each address, and what could not be found out, a line each. service: None is `smtp inet`."""
+    """`IP:PORT` of each address, and a list of problems. service: None stands for `smtp inet`."""
     found = _NAME.fullmatch(service.name if service else "smtp")
     problems: list[str] = []
     port = _port(found[3]) if found else None
     if found is None or port is None:
-        return [], [f"{escape_text(service.name) if service else 'smtp'}: which port is that?"]
+        return [], [f"{escape_text(service.name) if service else 'smtp'}: unknown port; add the addresses yourself"]
     host = found[1] if found[1] is not None else found[2]
     wanted = [host] if host else interfaces
     versions = _versions(protocols)
     unknown = [name for name in protocols if name.lower() not in _PROTOCOLS]
     if unknown:
-        problems.append(f"inet_protocols = {escape_text(unknown[0])} is omitted: refused by Postfix, too")
+        problems.append(f"inet_protocols = {escape_text(unknown[0])} is omitted: Postfix rejects it as well")
         versions = versions or {4, 6}
     listed: list[str] = []
     if wanted == [] and found:
-        problems.append("inet_interfaces is empty, which Postfix refuses, too: all addresses instead")
+        problems.append("inet_interfaces is empty, which Postfix rejects as well: all addresses are used instead")
     for name in wanted:
         for address in _addresses(name, versions, problems):
             listed.append(f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}")
@@ -68,7 +68,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _addresses(name: str, versions: set[int], problems: list[str]) -> list[Address]:
-    """The addresses of `all`, `loopback-only`, an address or a host name, in the versions that are on."""
+    """The addresses of `all`, `loopback-only`, an address or a host name, in the enabled IP versions."""
     special = {"all": ("0.0.0.0", "::"), "loopback-only": ("127.0.0.1", "::1")}
     texts: list[str] = list(special.get(name.lower(), ()))
     if not texts:
@@ -80,7 +80,7 @@ def _addresses(name: str, versions: set[int], problems: list[str]) -> list[Addre
                 texts = [str(answer[4][0]) for answer in socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)]
             except (OSError, UnicodeError):
                 problems.append(
-                    f"{escape_text(bare)}: no address of this name is found here: write its addresses yourself"
+                    f"{escape_text(bare)}: this name does not resolve on this machine; add the addresses yourself"
                 )
                 return []
     found = [ipaddress.ip_address(text.partition("%")[0]) for text in texts]

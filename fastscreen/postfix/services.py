@@ -1,4 +1,4 @@
-"""Which postscreen services of master.cf come into one configuration."""
+"""Selects the postscreen services of master.cf that become one configuration."""
 
 from __future__ import annotations
 
@@ -8,41 +8,43 @@ from fastscreen.escaping import escape_text
 from fastscreen.postfix import listening
 from fastscreen.postfix.files import ReadError, Service
 from fastscreen.postfix.settings import Postfix, Settings
-from fastscreen.postfix.translate import Other, Translated, translate
+from fastscreen.postfix.translate import OtherService, Translated, translate
 
-# What may differ: one file has all ports, one name in the log and one cache.
-_OF_A_PORT = {"listen.addresses", "listen.proxy", "log.ident", "cache.path"}
+# Keys in which merged services may differ: the file contains the ports of all, and one log name and cache.
+_PER_SERVICE = {"listen.addresses", "listen.proxy", "log.ident", "cache.path"}
 
 
-class Picked(Struct, frozen=True):
-    """service: the one whose settings count; None: there is no postscreen. others: whose ports come into the same file.
-
-    todo: what becomes of the rest.
+class Selection(Struct, frozen=True):
+    """service: the one whose settings are imported; None without a postscreen service. others: those whose ports
+    are added. todo: notes about the remaining ones.
     """
 
     service: Service | None
-    others: list[Other] = []
+    others: list[OtherService] = []
     todo: list[str] = []
 
 
-def pick(postfix: Postfix, name: str | None) -> Picked | str:
-    """name: the one that is asked for, alone. A text: there is none of this name. Raises ReadError."""
+def select(postfix: Postfix, name: str | None) -> Selection | str:
+    """Select all services that fit together, or only `name`. Returns an error text if `name` does not exist.
+
+    Raises ReadError.
+    """
     found = postfix.postscreens()
     if name is not None:
         named = [each for each in found if name in (each.name, each.full_name)]
         if not named:
             names = ", ".join(escape_text(each.name) for each in found)
-            return f"master.cf has no postscreen service {escape_text(name)}; it has: {names or 'none'}"
+            return f"--service {escape_text(name)}: not a postscreen service in master.cf; expected {names or 'none'}"
         rest = [each for each in found if each != named[0]]
-        return Picked(
+        return Selection(
             named[0],
             todo=[
-                f"{escape_text(each.full_name)} is not in this file: only {escape_text(name)} was asked for"
+                f"{escape_text(each.full_name)} is not in this file, because of --service {escape_text(name)}"
                 for each in rest
             ],
         )
     if not found:
-        return Picked(None)
+        return Selection(None)
     broken = {each.full_name: why for each in found if (why := _why_unreadable(postfix, each))}
     if len(broken) < len(found):
         found = [each for each in found if each.full_name not in broken]
@@ -50,26 +52,26 @@ def pick(postfix: Postfix, name: str | None) -> Picked | str:
         found, key=lambda each: (bool(_protocol(postfix, each)), not listening.is_smtp(each), found.index(each))
     )
     values = _values(postfix, first)
-    others: list[Other] = []
+    others: list[OtherService] = []
     todo = [f"{escape_text(name)} is not in this file: {why}" for name, why in broken.items()]
     for each in found:
         if each == first:
             continue
         shown = escape_text(each.full_name)
         differ = [key for key, value in _values(postfix, each).items() if value != values[key]]
-        if any(key not in _OF_A_PORT for key in differ):
-            keys = ", ".join(key for key in differ if key not in _OF_A_PORT)
+        if any(key not in _PER_SERVICE for key in differ):
+            keys = ", ".join(key for key in differ if key not in _PER_SERVICE)
             again = f"fastscreen import-postfix --service {escape_text(each.name)}"
-            todo.append(f"{shown} is not in this file, for it has settings of its own ({keys}): {again} makes another")
+            todo.append(f"{shown} is not in this file, because other settings differ ({keys}): use {again}")
             continue
-        others.append(Other(each, postfix.settings(each)))
+        others.append(OtherService(each, postfix.settings(each)))
         if "log.ident" in differ:
-            todo.append(f"{shown} logged under another name; log.ident is {escape_text(first.full_name)}'s")
-    return Picked(first, others, todo)
+            todo.append(f"{shown} used another name in the log; log.ident is that of {escape_text(first.full_name)}")
+    return Selection(first, others, todo)
 
 
 def _why_unreadable(postfix: Postfix, service: Service) -> str:
-    """What is wrong with a value without which nothing can be made of a service; empty: nothing."""
+    """What is wrong with a value that is needed to import a service; empty if nothing is."""
     try:
         _protocol(postfix, service)
         tlsproxy(postfix, postfix.settings(service))
@@ -79,8 +81,8 @@ def _why_unreadable(postfix: Postfix, service: Service) -> str:
 
 
 def tlsproxy(postfix: Postfix, settings: Settings) -> Settings:
-    """What the service sees that makes a postscreen's handshakes. Raises ReadError."""
-    return postfix.settings(postfix.called(settings.value("tlsproxy_service_name"), "unix"))
+    """The settings of the tlsproxy service that a postscreen service uses. Raises ReadError."""
+    return postfix.settings(postfix.service(settings.value("tlsproxy_service_name"), "unix"))
 
 
 def _protocol(postfix: Postfix, service: Service) -> str:

@@ -1,7 +1,7 @@
-"""From a postscreen's settings to fastscreen's keys, one by one, each with where it is from and what is to be known.
+"""Translates postscreen's settings to fastscreen's keys, each with its origin and with notes for the operator.
 
-What the keys are and what postscreen calls them is `fastscreen.config.keys`; here is only how a value is rewritten
-where its form differs.
+`fastscreen.config.keys` defines the keys and their names in postscreen. This module only converts values whose form
+differs.
 """
 
 from __future__ import annotations
@@ -17,41 +17,41 @@ from fastscreen.config.keys import KEYS, Key
 from fastscreen.config.load import default_value
 from fastscreen.config.postfix_names import USED
 from fastscreen.escaping import escape_text
-from fastscreen.postfix import listening, tlssettings
+from fastscreen.postfix import listening, tls_settings
 from fastscreen.postfix.defaults import RENAMED
 from fastscreen.postfix.files import ReadError, Service
+from fastscreen.postfix.no_counterpart import NO_COUNTERPART
 from fastscreen.postfix.settings import Parameter, Settings
-from fastscreen.postfix.tablenames import renamed
-from fastscreen.postfix.without import WITHOUT
+from fastscreen.postfix.table_names import convert
 from fastscreen.screening.macros import MacroError, words
 
 _YES = {"yes": True, "no": False}
 _BY_NAME = {key.key: key for key in KEYS}
-_OF_FILES = ("cidr", "texthash", "regexp", "pcre", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm")
-_EVERYWHERE = ["0.0.0.0/0", "::/0"]
+_FILE_TYPES = ("cidr", "texthash", "regexp", "pcre", "hash", "btree", "lmdb", "cdb", "dbm", "sdbm")
+_ANY_NETWORK = ["0.0.0.0/0", "::/0"]
 _TIME = re.compile(r"\s*([0-9]+)([smhdw]?)(.*)", re.ASCII | re.DOTALL)
 _NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
-_COMMENT_DROPPED = "the # and all that follows it is dropped"
+_COMMENT_DROPPED = "Postfix does not allow comments after a value: the # and everything after it is omitted"
 
 Toml = str | int | bool | list[str] | list[dict[str, object]]
 
 
 class Note(Struct, frozen=True):
-    """Something to be known about a line. todo: somebody has to do something."""
+    """A note for the operator about a key. todo: whether it asks for action."""
 
     text: str
     todo: bool = False
 
 
-class Other(Struct, frozen=True):
-    """Another postscreen that differs in where and how clients come in, at most."""
+class OtherService(Struct, frozen=True):
+    """Another postscreen service, which differs at most in its addresses and in its PROXY protocol."""
 
     service: Service
     settings: Settings
 
 
 class Entry(Struct):
-    """One key. value: None when fastscreen's default stands. sources: what was set in Postfix for it."""
+    """One key. value: None for fastscreen's default. sources: the parameters that were set in Postfix."""
 
     key: Key
     value: Toml | None
@@ -60,27 +60,29 @@ class Entry(Struct):
 
 
 class Translated(Struct):
-    """entries: of every key, in the table's order. without: what is set and has no counterpart, and why."""
+    """entries: every key, in the order of the table. without: parameters that are set, without a counterpart here,
+    with the reason.
+    """
 
     entries: list[Entry]
     without: list[tuple[Parameter, str]]
 
 
 class _Importer:
-    """One run. `note` is told what is to be known about the key in hand."""
+    """One run. `note` adds a note about the key that is being translated."""
 
     def __init__(
         self,
         settings: Settings,
         tlsproxy: Settings,
         service: Service | None,
-        doors: Sequence[Service],
-        others: Sequence[Other],
+        listeners: Sequence[Service],
+        others: Sequence[OtherService],
     ) -> None:
         self.settings = settings
         self.tlsproxy = tlsproxy
         self.service = service
-        self.doors: Sequence[Service | None] = [service] if service else doors or [None]
+        self.listeners: Sequence[Service | None] = [service] if service else listeners or [None]
         self.others = others
         self.notes: list[Note] = []
         self._special: dict[str, Callable[[Key], Toml | None]] = {
@@ -98,9 +100,9 @@ class _Importer:
             "engine.stress_command_time_limit": lambda key: self._time(key, stress=True),
             "engine.announce_vrfy": self._announce_vrfy,
             "tls.level": self._tls_level,
-            "tls.certificates": lambda key: self._tls(tlssettings.certificates),
-            "tls.protocols": lambda key: self._tls(tlssettings.protocols),
-            "tls.ciphers": lambda key: self._tls(tlssettings.ciphers),
+            "tls.certificates": lambda key: self._tls(tls_settings.certificates),
+            "tls.protocols": lambda key: self._tls(tls_settings.protocols),
+            "tls.ciphers": lambda key: self._tls(tls_settings.ciphers),
             "tls.handshake_time": self._handshake_time,
             "tls.log_level": self._tls_log_level,
             "cache.path": self._cache,
@@ -115,7 +117,7 @@ class _Importer:
         self.notes.append(Note(text, todo))
 
     def entry(self, key: Key) -> Entry:
-        """One key's value, checked as the loader checks it; what it would refuse is left out and named."""
+        """The value of one key. A value that the loader would reject is omitted with a note."""
         self.notes = []
         self._forget_unknown()
         try:
@@ -123,7 +125,7 @@ class _Importer:
         except (ValueError, ReadError) as error:
             value = self._without_comment(key, str(error))
         for name in sorted(self.settings.unknown | self.tlsproxy.unknown):
-            self.note(f"${escape_text(name)} is set nowhere here: nothing is put in its place", todo=True)
+            self.note(f"${escape_text(name)} is not set on this machine, and is replaced with nothing", todo=True)
         return Entry(key, value, self._sources(key), self.notes)
 
     def _forget_unknown(self) -> None:
@@ -140,7 +142,7 @@ class _Importer:
         return value
 
     def _without_comment(self, key: Key, problem: str) -> Toml | None:
-        """What is left of a value when a comment that does not belong there is dropped; None: that does not help."""
+        """The value without a comment that Postfix does not allow there; None if it is not valid either."""
         notes, self.notes = self.notes, []
         cut = [seen for seen in (self.settings, self.tlsproxy) if any("#" in each.text for each in self._sources(key))]
         self._forget_unknown()
@@ -149,7 +151,7 @@ class _Importer:
         try:
             if cut:
                 value = self._checked(key)
-                self.note(f"Postfix knows no comments behind a value: {_COMMENT_DROPPED} ({problem})", todo=True)
+                self.note(f"{_COMMENT_DROPPED} ({problem})", todo=True)
                 return value
         except (ValueError, ReadError):
             pass
@@ -161,16 +163,16 @@ class _Importer:
         return None
 
     def _items(self, name: str, text: str) -> list[str]:
-        """The items of a list, up to a comment, which main.cf has no place for."""
+        """The items of a list, up to a comment, which Postfix does not allow there."""
         items = _items(name, text)
-        at = next((place for place, item in enumerate(items) if item.startswith("#")), len(items))
+        at = next((index for index, item in enumerate(items) if item.startswith("#")), len(items))
         if at < len(items):
             dropped = escape_text(" ".join(items[at:]), 200)
-            self.note(f"Postfix knows no comments behind a value: {_COMMENT_DROPPED}: {dropped}", todo=True)
+            self.note(f"{_COMMENT_DROPPED}: {dropped}", todo=True)
         return items[:at]
 
     def _sources(self, key: Key) -> list[Parameter]:
-        """What was set for a key: of a parameter with an old name, or a parent, the one that counts."""
+        """The parameters that were set for a key; of old names and parents, the one that is used."""
         names = key.parameters
         if key.key.startswith("deep.") and names[0].endswith("_enable"):
             found = [self.settings.origin(name) for name in names]
@@ -224,7 +226,7 @@ class _Importer:
     # ---- kinds of value
 
     def _action(self, key: Key) -> str:
-        """A deep test that is off has an action for clients that failed another test; both are keys."""
+        """The action of a test. A disabled deep test also has an action, for clients that failed another test."""
         if key.parameters[0].endswith("_enable") and not self._flag(
             key.parameters[0], self.settings.value(key.parameters[0])
         ):
@@ -239,31 +241,33 @@ class _Importer:
 
     def _number(self, key: Key, kind: kinds.Number, text: str) -> int:
         if not _NUMBER.fullmatch(text.strip()):
-            raise ValueError(f"{_name(key)} = {escape_text(text)} is no number")
+            raise ValueError(f"{_name(key)} = {escape_text(text)} is not a number")
         number = int(text)
         nearest = min(max(number, kind.least), kind.most)
         if nearest != number and number != kind.also:
-            self.note(f"{number} is out of bounds here, {nearest} is next to it", todo=True)
+            self.note(f"{number} is out of bounds in fastscreen; {nearest} is used instead", todo=True)
             return nearest
         return number
 
     def _time(self, key: Key, *, stress: bool = False) -> str:
-        """With its unit written; Postfix looks at one letter only, and ours refuses what follows it (reference 1.1)."""
+        """A time with its unit. Postfix ignores what follows the unit, which fastscreen rejects (reference 1.1)."""
         text = self.settings.value(_name(key), stress=stress)
         found = _TIME.match(text)
         if found is None:
-            raise ValueError(f"{_name(key)} = {escape_text(text)} is no time")
+            raise ValueError(f"{_name(key)} = {escape_text(text)} is not a time")
         assert isinstance(key.kind, kinds.Time)
         if found[3].strip():
-            self.note(f'what stands behind "{found[1]}{found[2]}" has no effect in Postfix and is omitted')
+            self.note(f'the text after "{found[1]}{found[2]}" is ignored by Postfix and omitted')
         return f"{int(found[1])}{found[2] or key.kind.unit}"
 
     def _list(self, key: Key, kind: kinds.Kind) -> list[str]:
-        """A list; an item that cannot be taken over is omitted and named."""
+        """A list. Items that cannot be used are omitted with a note."""
         taken: list[str] = []
         for item in self._items(_name(key), self._text(key)):
             if isinstance(kind, kinds.SitePattern) and "." not in re.split("[=*]", item)[0]:
-                self.note(f"{escape_text(item)} is omitted: no DNS list, for there is no dot in its name", todo=True)
+                self.note(
+                    f"{escape_text(item)} is omitted: not a DNS list, because the dot is missing in its name", todo=True
+                )
                 continue
             spec = self._table(item) if _names_table(item) and not isinstance(kind, kinds.SitePattern) else item
             try:
@@ -278,18 +282,20 @@ class _Importer:
     def _table(self, text: str) -> str:
         bare = text.removeprefix("!")
         kind, colon, name = bare.rpartition(":") if "{" not in bare else ("", "", "")
-        if colon and name[:1] not in ("", "/") and kind.removeprefix("proxy:") in _OF_FILES:
+        if colon and name[:1] not in ("", "/") and kind.removeprefix("proxy:") in _FILE_TYPES:
             bare = f"{kind}:{self.settings.value('queue_directory')}/{name}"
-            self.note(f"{escape_text(text)}: daemons of Postfix run in the queue directory")
-        found = renamed(bare)
+            self.note(f"{escape_text(text)}: relative to the queue directory, as in Postfix")
+        found = convert(bare)
         if found.note:
             self.note(found.note, todo=found.todo)
         return f"!{found.spec}" if text.startswith("!") and found.spec else found.spec
 
-    # ---- keys with rules of their own
+    # ---- keys with special rules
 
     def _prefix(self, key: Key) -> None:
-        self.note("postscreen takes each IPv6 address for a client, fastscreen each /64; 128 is postscreen's way")
+        self.note(
+            "postscreen treats each IPv6 address as a client, fastscreen each /64; 128 gives postscreen's behavior"
+        )
 
     def _hostname(self, key: Key) -> str | None:
         return self.settings.value("myhostname") or None
@@ -302,9 +308,9 @@ class _Importer:
     def _teaser(self, key: Key) -> str:
         text = self.settings.value("postscreen_greet_banner")
         if not text:
-            self.note("empty: no pregreet test, as in postscreen")
+            self.note("empty: disables the pregreet test, as in postscreen")
         if text == self.settings.value("smtpd_banner"):
-            self.settings.unknown.clear()  # told of `banner`
+            self.settings.unknown.clear()  # already noted for `banner`
             return "$banner"
         return text.replace("$", "$$")
 
@@ -313,15 +319,15 @@ class _Importer:
         return owner if owner != "postfix" else None
 
     def _listening(self) -> list[str]:
-        return self._listening_of(self.doors, self.settings)
+        return self._listening_of(self.listeners, self.settings)
 
-    def _listening_of(self, doors: Sequence[Service | None], settings: Settings) -> list[str]:
+    def _listening_of(self, listeners: Sequence[Service | None], settings: Settings) -> list[str]:
         interfaces = self._items("inet_interfaces", settings.value("inet_interfaces"))
         protocols = self._items("inet_protocols", settings.value("inet_protocols"))
         found: list[str] = []
-        for door in doors:
-            here, problems = listening.addresses(door, interfaces, protocols)
-            found += here
+        for listener in listeners:
+            addresses, problems = listening.addresses(listener, interfaces, protocols)
+            found += addresses
             for problem in problems:
                 self.note(problem, todo=True)
         return list(dict.fromkeys(found))
@@ -332,13 +338,13 @@ class _Importer:
         for other in plain:
             found += self._listening_of([other.service], other.settings)
         if not found and self._is_balanced():
-            self.note("all of them are the balancer's, in listen.proxy")
+            self.note("all addresses accept the PROXY protocol and are in listen.proxy")
             return []
         return list(dict.fromkeys(found)) or None
 
     def _is_balanced(self) -> bool:
-        """Whether the addresses will be in listen.proxy: a file needs one of the two."""
-        kept, self.notes = self.notes, []  # what there is to say, listen.proxy says itself
+        """Whether the addresses will be in listen.proxy; if not, they have to be in listen.addresses."""
+        kept, self.notes = self.notes, []  # the notes are added for listen.proxy
         try:
             ports = self._proxy_port(self._protocol(), self.settings, self._listening)
             return ports is not None and bool(_BY_NAME["listen.proxy"].kind.parse([ports]))
@@ -348,7 +354,7 @@ class _Importer:
             self.notes = kept
 
     def _protocol(self) -> str:
-        """What a balancer speaks; where no postscreen is at the port, to the smtpd there."""
+        """The PROXY protocol of postscreen, or of smtpd without a postscreen service."""
         smtpds = "" if self.service else self.settings.value("smtpd_upstream_proxy_protocol")
         return self.settings.value("postscreen_upstream_proxy_protocol") or smtpds
 
@@ -357,7 +363,7 @@ class _Importer:
         for other in self.others:
             protocol = other.settings.value("postscreen_upstream_proxy_protocol")
 
-            def listening_there(other: Other = other) -> list[str]:
+            def listening_there(other: OtherService = other) -> list[str]:
                 return self._listening_of([other.service], other.settings)
 
             try:
@@ -366,35 +372,36 @@ class _Importer:
                 self.note(f"{escape_text(other.service.full_name)} is omitted: {error}", todo=True)
         ports = [port for port in found if port is not None]
         if ports:
-            self.note("Postfix believes whoever connects; name your balancers in trusted, and nobody else", todo=True)
+            self.note("Postfix trusts every client; set trusted to the addresses of your load balancers", todo=True)
         return ports or None
 
     def _proxy_port(
         self, protocol: str, settings: Settings, listening_there: Callable[[], list[str]]
     ) -> dict[str, object] | None:
-        """A table of listen.proxy; None: no header is expected there. Raises ValueError."""
+        """A table of listen.proxy; None if the port does not use the PROXY protocol. Raises ValueError."""
         if not protocol:
             return None
         if protocol != "haproxy":
-            raise ValueError(f"upstream_proxy_protocol = {escape_text(protocol)} is unknown in Postfix, too")
+            raise ValueError(f"upstream_proxy_protocol = {escape_text(protocol)} is not known to Postfix either")
         text = settings.value("postscreen_upstream_proxy_timeout")
         timeout = _TIME.match(text)
         shown = f"{timeout[1]}{timeout[2] or 's'}" if timeout else ""
         try:
             kinds.Time().parse(shown)
-        except ValueError:  # no reason to take a PROXY header for a client's words
+        except ValueError:  # the port must be kept, or PROXY headers would be read as SMTP commands
             self.note(
-                f"postscreen_upstream_proxy_timeout = {escape_text(text)} is omitted: not a time; 5s instead", todo=True
+                f"postscreen_upstream_proxy_timeout = {escape_text(text)} is omitted: not a time; 5s is used instead",
+                todo=True,
             )
             shown = "5s"
-        return {"addresses": listening_there(), "trusted": list(_EVERYWHERE), "timeout": shown}
+        return {"addresses": listening_there(), "trusted": list(_ANY_NETWORK), "timeout": shown}
 
     def _handoff(self, key: Key) -> str:
         queue, service = self.settings.value("queue_directory"), self.settings.value("smtpd_service_name")
         return f"pass:{queue}/private/{service}"
 
     def _access(self, key: Key) -> list[str]:
-        """The first item that Postfix does not know ends its list without a decision."""
+        """In Postfix, an unknown item ends the list without a decision."""
         taken: list[str] = []
         for item in self._items("postscreen_access_list", self.settings.value("postscreen_access_list")):
             if _names_table(item):
@@ -404,7 +411,7 @@ class _Importer:
             elif item.lower() in kinds.AccessItem.words:
                 taken.append(item.lower())
             else:
-                self.note(f"{escape_text(item)}: unknown in Postfix, too, where the list ends here", todo=True)
+                self.note(f"{escape_text(item)}: unknown in Postfix, which ignores the rest of the list", todo=True)
                 taken.append("dunno")
                 break
         return taken
@@ -412,7 +419,7 @@ class _Importer:
     def _mynetworks(self, key: Key) -> list[str] | None:
         text = self.settings.value("mynetworks")
         if not text and self.settings.origin("mynetworks") is None:
-            self.note("not set, and there is no postconf to ask what Postfix takes: the machine's own", todo=True)
+            self.note("not set, and postconf is missing; fastscreen uses the addresses of this machine", todo=True)
             return None
         return self._networks("mynetworks", text)
 
@@ -420,17 +427,17 @@ class _Importer:
         return self._networks(_name(key), self.settings.value(_name(key)))
 
     def _networks(self, name: str, text: str) -> list[str]:
-        """Addresses, networks and files; of tables only `static:` can be said so."""
+        """Addresses, networks and files. Of the table types, only `static:` can be converted."""
         taken: list[str] = []
         for item in self._items(name, text):
             bare = item.lstrip("!").strip()
             mark = "!" if item.count("!") % 2 else ""
             if bare.startswith("static:"):
-                taken += [mark + network for network in _EVERYWHERE]
+                taken += [mark + network for network in _ANY_NETWORK]
                 continue
             if _names_table(bare):
                 self.note(
-                    f"{escape_text(item)} is omitted: write its networks into a file, one a line, and name it as /FILE",
+                    f"{escape_text(item)} is omitted: write its networks to a file, one per line, and use /FILE",
                     todo=True,
                 )
                 continue
@@ -449,7 +456,7 @@ class _Importer:
 
     def _limit(self, key: Key) -> int | None:
         if self.settings.origin(*key.parameters, *key.parents) is None:
-            self.note("not set in Postfix, where it is 100; here as many as the open files allow")
+            self.note("not set in Postfix, where the default is 100; here it depends on the limit of open files")
             return None
         assert isinstance(key.kind, kinds.Number)
         return self._number(key, key.kind, self._text(key))
@@ -457,14 +464,12 @@ class _Importer:
     def _cache(self, key: Key) -> str | None:
         cache = self.settings.value("postscreen_cache_map")
         if not cache:
-            self.note("postscreen_cache_map is empty: no cache")
+            self.note("postscreen_cache_map is empty: the cache is disabled")
             return ""
         caches = [cache, *(other.settings.value("postscreen_cache_map") for other in self.others)]
         for each in dict.fromkeys(filter(None, caches)):
-            known = (
-                f"a file of fastscreen's own; what postscreen knows: fastscreen cache import {escape_text(each, 300)}"
-            )
-            self.note(known, todo=self.service is not None)  # where there is no postscreen, nothing is known
+            text = f"fastscreen has its own file; import postscreen's: fastscreen cache import {escape_text(each, 300)}"
+            self.note(text, todo=self.service is not None)  # without postscreen there is nothing to copy
         return None
 
     def _log_to(self, key: Key) -> str:
@@ -472,8 +477,8 @@ class _Importer:
         if path in ("/dev/stdout", "/dev/stderr"):
             return "stderr"
         if path:
-            why = "`postfix logrotate` makes the file anew as root's: what fastscreen logs from then on is lost"
-            self.note(f"{why}; name a file of its own (contrib/logrotate rotates it) or syslog", todo=True)
+            why = "`postfix logrotate` creates this file again as root's, and fastscreen's log is lost from then on"
+            self.note(f"{why}; use a separate file (contrib/logrotate rotates it) or syslog", todo=True)
         return f"file:{path}" if path else "syslog"
 
     def _log_ident(self, key: Key) -> str:
@@ -482,12 +487,12 @@ class _Importer:
     # ---- TLS
 
     def _tls_level(self, key: Key) -> str:
-        level, notes = tlssettings.level(self.settings, self.tlsproxy)
+        level, notes = tls_settings.level(self.settings, self.tlsproxy)
         for text, todo in notes:
             self.note(text, todo=todo)
         return level
 
-    def _tls(self, rule: Callable[[Settings, Settings], tuple[Toml | None, tlssettings.Notes]]) -> Toml | None:
+    def _tls(self, rule: Callable[[Settings, Settings], tuple[Toml | None, tls_settings.Notes]]) -> Toml | None:
         value, notes = rule(self.settings, self.tlsproxy)
         for text, todo in notes:
             self.note(text, todo=todo)
@@ -495,14 +500,14 @@ class _Importer:
 
     def _handshake_time(self, key: Key) -> str | None:
         if self.settings.origin(*key.parameters, *key.parents) is None:
-            self.note("not set in Postfix, where it is 300 s (10 s under stress)")
+            self.note("not set in Postfix, where the default is 300 s (10 s under stress)")
             return None
         return self._time(key)
 
     def _tls_log_level(self, key: Key) -> int | None:
-        text = tlssettings.of_tlsproxy(self.settings, self.tlsproxy, "loglevel")
+        text = tls_settings.of_tlsproxy(self.settings, self.tlsproxy, "loglevel")
         if not _NUMBER.fullmatch(text):
-            raise ValueError(f"tls_loglevel = {escape_text(text)} is no number")
+            raise ValueError(f"tls_loglevel = {escape_text(text)} is not a number")
         return min(1, max(0, int(text)))
 
 
@@ -510,25 +515,26 @@ def translate(
     settings: Settings,
     tlsproxy: Settings,
     service: Service | None,
-    doors: Sequence[Service] = (),
-    others: Sequence[Other] = (),
+    listeners: Sequence[Service] = (),
+    others: Sequence[OtherService] = (),
 ) -> Translated:
-    """All keys of a postscreen service. tlsproxy: what the service `tlsproxy` sees, which has postscreen's TLS.
-    doors: where there is no postscreen, what has the port. others: postscreens whose ports come into the same file.
+    """Translate the settings of a postscreen service. tlsproxy: the settings of the service tlsproxy, which handles
+    postscreen's TLS. listeners: the smtpd services on the port, without a postscreen service. others: other postscreen
+    services whose ports are added to the same file.
     """
-    importer = _Importer(settings, tlsproxy, service, doors, others)
+    importer = _Importer(settings, tlsproxy, service, listeners, others)
     translated = Translated([importer.entry(key) for key in KEYS], _without(settings, tlsproxy))
-    no_tls_without_certificates(translated)
+    disable_tls_without_certificates(translated)
     return translated
 
 
-def no_tls_without_certificates(translated: Translated) -> None:
-    """Put tls.level right when there is nothing to make handshakes with."""
+def disable_tls_without_certificates(translated: Translated) -> None:
+    """Set tls.level to none if the certificates are missing."""
     found = {entry.key.key: entry for entry in translated.entries}
     level = found["tls.level"]
     if level.value not in (None, "none") and not found["tls.certificates"].value:
         level.value = "none"
-        level.notes.append(Note("without its certificates there can be no STARTTLS", todo=True))
+        level.notes.append(Note("STARTTLS is disabled, because it needs certificates", todo=True))
 
 
 def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:
@@ -537,14 +543,14 @@ def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, st
     for name, old in RENAMED.items():
         source = settings.origin(old)
         if source is not None and settings.origin(name) is not None:
-            found[old] = (source, f"{name} is set as well, and counts")
+            found[old] = (source, f"ignored, because {name} is set as well")
     for seen in (settings, tlsproxy):
         for name in seen.set_names():
-            why = WITHOUT.get(name)
+            why = NO_COUNTERPART.get(name)
             if why is None and name.startswith("tlsproxy_client_"):
-                why = "of mail that goes out"
+                why = "only for outgoing mail"
             if why is None and name not in known and name.startswith(("postscreen_", "dnsblog_", "tlsproxy_")):
-                why = "unknown to this import: mistyped, or of a newer Postfix"
+                why = "unknown: mistyped, or from a newer Postfix"
             source = seen.origin(name)
             if why is not None and source is not None and (not name.startswith("smtpd_")):
                 found[name] = (source, why)
@@ -552,7 +558,7 @@ def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, st
 
 
 def _name(key: Key) -> str:
-    """The parameter of a key by its newest name."""
+    """The newest parameter name of a key."""
     return key.parameters[0]
 
 

@@ -1,7 +1,7 @@
-"""Whether a configuration would start here: loaded, and everything that it names opened, as `fastscreen run` does it.
+"""Checks that fastscreen would start with a configuration on this machine: loads it and opens everything it names.
 
-It is tried in a child process, which becomes the daemon's user where this one is root, and which is killed when a file
-is never read to its end.
+This happens in a child process, which switches to the daemon's user if it is root, and which is killed if reading a
+file does not end.
 """
 
 from __future__ import annotations
@@ -32,73 +32,73 @@ from fastscreen.tls.context import ContextError, chains, new_context
 
 TIMEOUT = 10.0  # seconds for reading all tables
 MAX_REPORT = 1 << 20  # bytes
-SOURCE = "import"  # the configuration's name in messages, which are taken apart again
+SOURCE = "import"  # the name of the configuration in messages, which are parsed again
 
 _KEYS = {key.key for key in KEYS}
 _PROBLEM = re.compile(r"([a-z_]+(?:\.[a-z0-9_]+)?): (.*)", re.DOTALL)
-_EVERYWHERE = ("0.0.0.0", "::")
-_ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+_ANY_ADDRESS = ("0.0.0.0", "::")
+_NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class Problem(Struct, frozen=True):
-    """key: the one at fault; empty: there is no telling. denied: only that this user may not look."""
+    """key: the key with the problem; empty if unknown. denied: whether only this user lacks the right to check it."""
 
     key: str
     text: str
     denied: bool = False
 
 
-class Verdict(Struct, frozen=True):
-    """problems: why it would not start. warnings: what it would start without, such as a line of a table."""
+class Result(Struct, frozen=True):
+    """problems: why fastscreen would not start. warnings: what it would skip, such as a line of a table."""
 
     problems: list[Problem]
     warnings: list[Problem] = []
 
 
-def verify(text: str) -> Verdict:
-    """Try the text of a configuration file."""
-    reading, writing = os.pipe()
+def verify(text: str) -> Result:
+    """Check the text of a configuration file."""
+    read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
-            os.close(reading)
-            _report(writing, _told(text))
+            os.close(read_end)
+            _report(write_end, _checked(text))
             code = 0
         finally:
             os._exit(code)
-    os.close(writing)
+    os.close(write_end)
     try:
-        report = _read(reading, time.monotonic() + TIMEOUT)
+        report = _read(read_end, time.monotonic() + TIMEOUT)
     finally:
-        os.close(reading)
+        os.close(read_end)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     if report is None:
-        return Verdict([Problem("", f"cannot be read in {TIMEOUT:g} s")])
+        return Result([Problem("", f"cannot be read in {TIMEOUT:g} s")])
     found = json.loads(report)
-    return Verdict(*([Problem(**each) for each in part] for part in found))
+    return Result(*([Problem(**each) for each in part] for part in found))
 
 
-def _told(text: str) -> Verdict:
-    """In the child: whatever goes wrong is a problem, too."""
+def _checked(text: str) -> Result:
+    """Runs in the child. An unexpected exception is a problem as well."""
     try:
-        return _tried(text)
+        return _check(text)
     except Exception as error:
-        return Verdict([Problem("", escape_text(f"{type(error).__name__}: {error}", 500))])
+        return Result([Problem("", escape_text(f"{type(error).__name__}: {error}", 500))])
 
 
-def _report(descriptor: int, verdict: Verdict) -> None:
+def _report(descriptor: int, result: Result) -> None:
     parts = [
         [{"key": each.key, "text": each.text, "denied": each.denied} for each in part]
-        for part in (verdict.problems, verdict.warnings)
+        for part in (result.problems, result.warnings)
     ]
     with os.fdopen(descriptor, "wb") as file:
         file.write(json.dumps(parts).encode())
 
 
 def _read(descriptor: int, end: float) -> bytes | None:
-    """What the child says; None: it did not end in time, or ended without a word."""
+    """The report of the child; None if it did not end in time or reported nothing."""
     content = b""
     while len(content) < MAX_REPORT:
         ready, _, _ = select.select([descriptor], [], [], max(0.0, end - time.monotonic()))
@@ -111,12 +111,12 @@ def _read(descriptor: int, end: float) -> bytes | None:
     return None
 
 
-def _tried(text: str) -> Verdict:
-    """In the child."""
+def _check(text: str) -> Result:
+    """Runs in the child."""
     try:
         config = parse(text, SOURCE)
     except ConfigError as error:
-        return Verdict([_problem(line) for line in error.problems])
+        return Result([_problem(line) for line in error.problems])
     problems: list[Problem] = []
     for check in (_certificates, _addresses, _log, _user):
         problems += check(config)
@@ -124,14 +124,14 @@ def _tried(text: str) -> Verdict:
         tables = policy.Tables(config)
         tables.policy("", lambda warning: None)
     except ConfigError as error:
-        return Verdict([*problems, *(_problem(line) for line in error.problems)])
+        return Result([*problems, *(_problem(line) for line in error.problems)])
     except (OSError, ValueError, OverflowError) as error:
-        return Verdict([*problems, Problem("", escape_text(str(error), 500))])
-    return Verdict(problems, [_warning(line, config) for line in tables.warnings])
+        return Result([*problems, Problem("", escape_text(str(error), 500))])
+    return Result(problems, [_warning(line, config) for line in tables.warnings])
 
 
 def _problem(line: str) -> Problem:
-    """A line of a ConfigError, taken apart."""
+    """Parse a line of a ConfigError."""
     found = _PROBLEM.fullmatch(line.removeprefix(f"{SOURCE}: "))
     key, text = (found[1], found[2]) if found else ("", line.removeprefix(f"{SOURCE}: "))
     key = "listen.addresses" if key == "listen" else key
@@ -140,7 +140,7 @@ def _problem(line: str) -> Problem:
 
 
 def _warning(line: str, config: Config) -> Problem:
-    """A table's warning, with the key that names the table, as far as the text tells."""
+    """The warning of a table, with the key that names the table if it can be found."""
     found = _problem(line)
     if found.key:
         return found
@@ -159,7 +159,7 @@ def _warning(line: str, config: Config) -> Problem:
 
 
 def _certificates(config: Config) -> Iterator[Problem]:
-    """As the user that the daemon starts as."""
+    """Checked as the user that starts the daemon."""
     if not config.tls.certificates:
         return
     try:
@@ -177,26 +177,26 @@ def _certificates(config: Config) -> Iterator[Problem]:
 
 
 def _addresses(config: Config) -> Iterator[Problem]:
-    """Whether they are this machine's. That another server has the port is no problem: it will give it up."""
-    everywhere = {(":" in each.host, each.port) for each in config.listen.ports if each.host in _EVERYWHERE}
+    """Whether this machine has these addresses. A port that is in use is fine, because Postfix will release it."""
+    everywhere = {(":" in each.host, each.port) for each in config.listen.ports if each.host in _ANY_ADDRESS}
     for address, port in config.listen.ports.items():
         key = "listen.addresses" if port is None else "listen.proxy"
-        if address.host not in _EVERYWHERE and (":" in address.host, address.port) in everywhere:
-            yield Problem(key, f"{address} is covered by all addresses at this port")
+        if address.host not in _ANY_ADDRESS and (":" in address.host, address.port) in everywhere:
+            yield Problem(key, f"{address} is included in the wildcard address for this port")
             continue
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_STREAM) as probe:
                 probe.bind((address.host, 0))
         except OSError as error:
-            if error.errno in _ABSENT and address.host != "::":  # a kernel without IPv6 is told at the start
+            if error.errno in _NO_SUCH_ADDRESS and address.host != "::":  # the daemon logs at start if IPv6 is missing
                 yield Problem(key, f"{address.host} is not an address of this machine")
 
 
 def _log(config: Config) -> Iterator[Problem]:
     to = config.log.to
     if isinstance(to, LogSyslog) and not Path(SYSLOG_SOCKET).is_socket():
-        yield Problem("log.to", f"{SYSLOG_SOCKET}: no log daemon listens there")
+        yield Problem("log.to", f"{SYSLOG_SOCKET}: syslogd is not listening")
     if not isinstance(to, LogFile):
         return
     path = Path(to.path)
@@ -205,7 +205,9 @@ def _log(config: Config) -> Iterator[Problem]:
         if found is not None and not stat.S_ISREG(found):
             yield Problem("log.to", f"{escape_text(to.path)} is not a file")
         elif not path.parent.is_dir():
-            yield Problem("log.to", f"{escape_text(to.path)}: there is no folder {escape_text(str(path.parent))}")
+            yield Problem(
+                "log.to", f"{escape_text(to.path)}: the folder {escape_text(str(path.parent))} does not exist"
+            )
         elif not os.access(path.parent if found is None else path, os.W_OK):
             yield Problem("log.to", f"{escape_text(to.path)} cannot be written", denied=os.geteuid() != 0)
     except OSError as error:
@@ -213,7 +215,7 @@ def _log(config: Config) -> Iterator[Problem]:
 
 
 def _user(config: Config) -> Iterator[Problem]:
-    """Become it, where this is root: what only root may read is no table for the daemon."""
+    """Switch to the daemon's user if this is root: tables must be readable for that user."""
     try:
         if (user := user_of(config)) and os.geteuid() == 0:
             privileges.become(user)
@@ -223,4 +225,4 @@ def _user(config: Config) -> Iterator[Problem]:
         yield Problem("user", str(error).removeprefix("user: "))
 
 
-Verify = Callable[[str], Verdict]
+Verify = Callable[[str], Result]

@@ -1,1 +1,1 @@
-"""fastscreen report: what a front door's log says of a day. Lines become a tally, a tally becomes records to show."""
+"""fastscreen report: summarizes logs. Log lines are counted in a tally, from which the records of a report are made."""

@@ -1,4 +1,4 @@
-"""Counting what clients choose, in bounded memory."""
+"""Counts values that clients choose, in limited memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Counts(Generic[Key]):
-    """How often each of at most `most` different keys came; the first ones that came are those that are kept.
+    """Counts the first `max_keys` different keys separately. others: the count of all other keys."""
 
-    others: how often any other key came.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_keys: int) -> None:
+        self._max_keys = max_keys
         self._counts: dict[Key, int] = {}
         self.others = 0
 
@@ -24,13 +21,13 @@ class Counts(Generic[Key]):
         counts = self._counts
         if key in counts:
             counts[key] += times
-        elif len(counts) < self._most:
+        elif len(counts) < self._max_keys:
             counts[key] = times
         else:
             self.others += times
 
     def top(self, number: int | None = None) -> list[tuple[Key, int]]:
-        """The most frequent ones first, equal ones in order of their text."""
+        """The most frequent keys first; keys with equal counts in the order of their text."""
         return sorted(self._counts.items(), key=lambda item: (-item[1], str(item[0])))[:number]
 
     def __iter__(self) -> Iterator[tuple[Key, int]]:

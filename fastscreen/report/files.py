@@ -1,4 +1,4 @@
-"""Log files: which ones, in what order, and their content in blocks of whole lines."""
+"""Finds and sorts log files, and reads them in blocks of whole lines."""
 
 from __future__ import annotations
 
@@ -17,56 +17,58 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from fastscreen.escaping import printable
-from fastscreen.report.forms import usual
+from fastscreen.report.formats import normalize
 from fastscreen.report.lines import FIRST_STAMP
-from fastscreen.report.stamps import Clock
+from fastscreen.report.timestamps import Clock
 
-USUAL = ("mail.log*", "maillog*")
-"""Debian's and Red Hat's names, in /var/log; rotated ones too."""
+DEFAULT_NAMES = ("mail.log*", "maillog*")
+"""The names in /var/log on Debian and Red Hat, with rotated files."""
 
 STANDARD_INPUT = "-"
-BLOCK = 1 << 17  # what is made of it is ten times as much, and should stay in the processor's cache
-LONGEST = 1 << 16  # octets of a line; what is longer is no log line
+BLOCK = 1 << 17  # bytes; the rows parsed from it take ten times as much and should stay in the processor's cache
+MAX_LINE = 1 << 16  # bytes; longer lines are not log lines
 
-_PACKED: tuple[tuple[bytes, Callable[[BinaryIO], BinaryIO]], ...] = (
+_COMPRESSIONS: tuple[tuple[bytes, Callable[[BinaryIO], BinaryIO]], ...] = (
     (b"\x1f\x8b", lambda file: cast(BinaryIO, gzip.GzipFile(fileobj=file))),
     (b"\xfd7zXZ\0", lambda file: cast(BinaryIO, lzma.LZMAFile(file))),  # noqa: SIM115
     (b"BZh", lambda file: cast(BinaryIO, bz2.BZ2File(file))),
 )
-"""What a compressed file begins with, and what reads it."""
+"""The first bytes of a compressed file, and the function that decompresses it."""
 
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_LONGEST_MARK = 6
+_MAX_MAGIC = 6
 _ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 Report = Callable[[int], None]
 
 
 class LogError(Exception):
-    """A file that cannot be read. The text is one line: which, why."""
+    """A file cannot be read. The message is one line with the file and the reason."""
 
 
-def usual_files(folder: Path, since: float) -> list[str]:
-    """The log files of a folder that were written to after `since`. LogError: there is none at all."""
+def default_files(folder: Path, since: float) -> list[str]:
+    """The log files of a folder that were written after `since`. Raises LogError if all are missing."""
     found: dict[str, float] = {}
-    for path in (path for name in USUAL for path in sorted(folder.glob(name))):
-        with suppress(FileNotFoundError):  # it was rotated away since
+    for path in (path for name in DEFAULT_NAMES for path in sorted(folder.glob(name))):
+        with suppress(FileNotFoundError):  # rotated in the meantime
             known = path.stat()
             if stat.S_ISREG(known.st_mode):
                 found[str(path)] = known.st_mtime
     if not found:
-        raise LogError(f"no {' or '.join(USUAL)} in {folder}; name the log files, or - for standard input")
+        raise LogError(
+            f"{folder}: {' and '.join(DEFAULT_NAMES)} are missing; name the log files, or - for standard input"
+        )
     return [name for name, written in found.items() if written >= since]
 
 
 class LogFile:
-    """One file, or standard input; a compressed one is known by its first octets. Open it, read its blocks, close it.
+    """A log file or standard input. Compressed files are recognized by their first bytes.
 
-    identity: device and inode of a regular file; None for any other.
+    identity: device and inode of a regular file, otherwise None.
     """
 
     def __init__(self, name: str, stream: BinaryIO | None = None) -> None:
-        """stream: what to read, when it is no file of that name. Raises LogError."""
+        """stream: what to read instead of the file. Raises LogError."""
         self.name = name
         try:
             if name == STANDARD_INPUT and sys.stdin is None:
@@ -78,49 +80,51 @@ class LogFile:
             raise self._wrong(error) from error
         if stat.S_ISDIR(known.st_mode):
             opened.close()
-            raise LogError(f"{printable(name)}: is a folder")
+            raise LogError(f"{printable(name)}: is a folder; expected a log file")
         regular = stat.S_ISREG(known.st_mode)
         self.identity = (known.st_dev, known.st_ino) if regular else None
         self.size = known.st_size if regular else 0
         self.written = known.st_mtime if regular else time.time()
         self.clock = Clock(self.written)
         self._first = b""
-        self._failed: LogError | None = None  # told by blocks: the other files are worth a report
-        mark = b""
+        self._failed: LogError | None = None  # raised by blocks(), so that other files can still be read
+        magic = b""
         self._read: Callable[[int], bytes] = opened.read
         try:
-            mark = opened.read(_LONGEST_MARK)
-            unpack = next((unpack for begin, unpack in _PACKED if mark.startswith(begin)), None)
+            magic = opened.read(_MAX_MAGIC)
+            unpack = next((unpack for begin, unpack in _COMPRESSIONS if magic.startswith(begin)), None)
             if unpack is None:
-                self._first = mark
+                self._first = magic
             else:
-                self._read = unpack(cast(BinaryIO, io.BufferedReader(_Beginning(mark, opened)))).read
+                self._read = unpack(cast(BinaryIO, io.BufferedReader(_Prefixed(magic, opened)))).read
             self._first += self._read(BLOCK)
         except _ERRORS as error:
             self._failed = self._wrong(error)
-        if mark.startswith(_ZSTD):
-            self._failed = LogError(f"{printable(name)}: is compressed by zstd: zstdcat it, and - for standard input")
+        if magic.startswith(_ZSTD):
+            self._failed = LogError(
+                f"{printable(name)}: is compressed with zstd; use zstdcat, and - for standard input"
+            )
             self._first = b""
 
     def begins(self) -> float:
-        """When its first log line was written, s since 1970; infinity when its first block has none."""
-        for found in FIRST_STAMP.finditer(usual(self._first)):
+        """The time of the first log line, s since 1970; infinity if the first block does not contain any."""
+        for found in FIRST_STAMP.finditer(normalize(self._first)):
             second = self.clock.second(found[1], found[2] or b"")
             if second is not None:
                 return second
         return float("inf")
 
     def blocks(self, read: Report) -> Iterator[bytes]:
-        """Its lines, a BLOCK at a time, each block ended by a newline. Raises LogError behind what could be read.
+        """The lines, in blocks that end with a newline. Raises LogError after the readable part.
 
-        read: is told of octets of the file that were read (of a compressed one: compressed). A line longer than LONGEST
-        is left out, so that what is no log takes no memory.
+        read: called with the number of bytes read from the file, before decompression. Lines longer than MAX_LINE are
+        omitted, to limit memory.
         """
         rest = b""
         dropping = False
         block = self._first
         self._first = b""
-        told = 0
+        reported = 0
         while block:
             end = block.rfind(b"\n") + 1
             if dropping:
@@ -134,13 +138,13 @@ class LogFile:
                 rest = block[end:]
             else:
                 rest += block
-            if len(rest) > LONGEST:
+            if len(rest) > MAX_LINE:
                 rest = b""
                 dropping = True
             if self.size:
                 at = min(self._raw.tell(), self.size)
-                read(at - told)
-                told = at
+                read(at - reported)
+                reported = at
             try:
                 block = b"" if self._failed else self._read(BLOCK)
             except _ERRORS as error:
@@ -152,7 +156,7 @@ class LogFile:
             raise self._failed
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the file."""
         if self.name != STANDARD_INPUT:
             self._raw.close()
 
@@ -161,8 +165,8 @@ class LogFile:
         return LogError(f"{printable(self.name)}: cannot be read: {why}")
 
 
-class _Beginning(io.RawIOBase):
-    """A file of which some octets were read already, from its beginning."""
+class _Prefixed(io.RawIOBase):
+    """A file whose first bytes were already read, from its beginning."""
 
     def __init__(self, first: bytes, rest: BinaryIO) -> None:
         self._first = first
@@ -178,8 +182,8 @@ class _Beginning(io.RawIOBase):
         return len(data)
 
 
-def in_order(names: Sequence[str]) -> list[LogFile]:
-    """Open files, the one with the oldest line first: what became of a client is told by lines in their order.
+def open_sorted(names: Sequence[str]) -> list[LogFile]:
+    """Open files in the order of their first lines, because the tally needs the lines of a client in order.
 
     A file that has two names (a link) is read once.
     """

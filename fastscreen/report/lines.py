@@ -1,8 +1,8 @@
-"""Log lines of a screener, its DNS look-ups and its TLS process (reference 6): whole blocks become rows.
+"""Parses the log lines of postscreen or fastscreen, dnsblog and tlsproxy (reference 6): blocks of lines become rows.
 
-One regular expression reads a block in one call. Each of its parts is anchored to the part before it, from the start of
-the line, so that nothing that a client sent, further on in a line, can pass for an event of its own. Repetitions are
-possessive where they can be (`+` behind them): what does not match is given up at once.
+One regular expression parses a block in one call. Each of its parts is anchored to the previous part, from the start of
+the line, so that text from a client, which comes later in a line, cannot fake an event. Repetitions are possessive
+where possible (with a `+` after them), so that lines that do not match fail fast.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TypeAlias
 
-from fastscreen.report.forms import PRIORITY, STAMP, usual
+from fastscreen.report.formats import PRIORITY, STAMP, normalize
 
 Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
-"""A line: stamp, zone, program (empty for an ident without one), then one of
-verb, number, `[ADDRESS]:PORT`, address, what follows;
-address, `DOMAIN as ANSWER` of a list's answer;
+"""A line: time stamp, zone, program (empty for an ident without one), then one of
+verb, number, `[ADDRESS]:PORT`, address, rest of the line;
+address, `DOMAIN as ANSWER` of a DNS list's answer;
 severity and text; any other text.
-All is empty for a line of any other program, and for what is no log line. What is not there is empty."""
+Missing parts are empty. All parts are empty for lines of other programs and for text that is not a log line."""
 
 
 class Kind(IntEnum):
-    """What a line tells."""
+    """The kind of event in a line."""
 
     CONNECT = 0
     DISCONNECT = 1
@@ -89,18 +89,18 @@ _VERBS: dict[bytes, Kind] = {
     b"RELAY TIME LIMIT": Kind.RELAY_LIMIT,
     b"SHADOW": Kind.SHADOW,
 }
-VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are quicker
-"""What a line about a client begins with, and its Kind."""
+VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are faster
+"""The beginning of a line about a client, and its Kind."""
 
 FIRST_STAMP = re.compile(rb"^(?:\{\"time\":\")?" + STAMP + rb"[ \"]", re.MULTILINE)
 _CLIENT = rb"(\[([0-9a-fA-F.:]{2,45}+)\]:\d{1,5}+)"
 
 
 def pattern(*names: str) -> re.Pattern[bytes]:
-    """The expression that reads a block of whole lines: `findall` gives a Row for each.
+    """The expression for a block of whole lines; `findall` returns a Row for each line.
 
-    Read are NAME/postscreen with its dnsblog and tlsproxy, whatever the name is (Postfix: `syslog_name`, which may be a
-    `multi_instance_name`, and may have a service's name in it), and `fastscreen`. names: more idents, such as the
+    It accepts NAME/postscreen, NAME/dnsblog and NAME/tlsproxy with any name (in Postfix `syslog_name`, which may be a
+    `multi_instance_name` and may contain the name of a service), and `fastscreen`. names: more idents, such as
     `log.ident` of a configuration.
     """
     idents = b"|".join(re.escape(each.encode()) for each in ("fastscreen", *names) if each)
@@ -117,6 +117,6 @@ def pattern(*names: str) -> re.Pattern[bytes]:
 
 
 def reader(*names: str) -> Callable[[bytes], list[Row]]:
-    """What makes rows of a block of whole lines, in all forms as they come. names: as of `pattern`."""
+    """A function that parses a block of whole lines in any known format. names: as for `pattern`."""
     rows = pattern(*names).findall
-    return lambda block: rows(usual(block))
+    return lambda block: rows(normalize(block))

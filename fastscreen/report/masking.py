@@ -1,7 +1,7 @@
-"""Query keys in the names of DNS lists, which nobody but their subscriber may know: masked in all that a report shows.
+"""Masks secret query keys in the names of DNS lists, everywhere in a report.
 
-`dnsbl.reply_map` says how a list is shown. A log may hold lists that it does not name, so the forms in which providers
-put keys into names are masked as well.
+`dnsbl.reply_map` defines how a list is shown. A log may contain lists that are missing there, so the known forms of
+query keys are masked as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BEFORE = r"(?<![\w.@+=-])"
 _FORMS = re.compile(
     # Spamhaus DQS: KEY.zen.dq.spamhaus.net; Abusix: KEY.combined.mail.abusix.zone; URIBL: KEY.df.uribl.com
     rf"{_BEFORE}[\w-]+(?=\.[\w-]+\.dq\.spamhaus\.net\b|\.[\w-]+\.mail\.abusix\.zone\b|\.df\.uribl\.com\b)"
-    # any other: a label as long as a key, and no list's own name is, in front of a name of two labels or more
+    # any other: a label as long as a key, which list names never are, before a name of two or more labels
     rf"|{_BEFORE}(?=[\w]*[a-z])\w{{20,63}}(?=\.[\w-]+\.[a-z][\w-]+)",
     re.IGNORECASE | re.ASCII,
 )
@@ -27,22 +27,22 @@ Record = TypeVar("Record")
 
 
 class Masking:
-    """Masks texts. reply_map: a list's domain to the name that it is shown by."""
+    """Masks texts. reply_map: the domain of a list, and the name to show instead."""
 
     def __init__(self, reply_map: Mapping[str, str]) -> None:
-        # the longest first: one may be the end of another
+        # the longest first, because one name may be the end of another
         self._shown = sorted(
             ((domain, shown) for domain, shown in reply_map.items() if domain != shown), key=lambda pair: -len(pair[0])
         )
 
     def text(self, text: str) -> str:
-        """The same text without keys."""
+        """The text without keys."""
         for domain, shown in self._shown:
             text = text.replace(domain, shown)
         return _FORMS.sub(MASK, text) if "." in text else text
 
     def record(self, record: Record) -> Record:
-        """The same record, masked wherever it has text. Counts of names that become one are added up."""
+        """The record with all texts masked. The counts of names that become equal are added."""
         return msgspec.convert(self._value(msgspec.to_builtins(record)), type(record))
 
     def _value(self, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The network that a client belongs to: its /24, for IPv6 its /64."""
+"""The network of a client: its /24, or its /64 for IPv6."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from socket import AF_INET, AF_INET6, inet_pton
 
 
 def prefix_of(address: bytes) -> bytes | None:
-    """The first 3 or 8 octets of an address; None for what is no address."""
+    """The first 3 or 8 bytes of an address; None if the text is not an address."""
     try:
         text = address.decode("ascii")
         return inet_pton(AF_INET6, text)[:8] if ":" in text else inet_pton(AF_INET, text)[:3]

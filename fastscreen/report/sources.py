@@ -1,4 +1,4 @@
-"""Which logs `fastscreen report` reads when none is named: the daemon's own, else the journal, else the usual files."""
+"""The logs that `fastscreen report` reads by default: the daemon's file, otherwise the journal, otherwise mail.log."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from fastscreen.escaping import printable
 from fastscreen.report.files import LogError, LogFile
 
 JOURNALCTL = "journalctl"
-TIMEOUT = 120.0  # s to list the journal's idents, and to end after its output has
+TIMEOUT = 120.0  # s for listing the idents of the journal, and for journalctl to exit after its output has ended
 FIELDS = "MESSAGE,SYSLOG_IDENTIFIER,SYSLOG_PID,_PID,_HOSTNAME"
-_OURS = re.compile(r"[^\s\[]{1,200}/(?:postscreen|dnsblog|tlsproxy)")
+_POSTSCREEN_IDENT = re.compile(r"[^\s\[]{1,200}/(?:postscreen|dnsblog|tlsproxy)")
 _MAX_IDENTS = 200
 
 
 def own_files(to: ToFile | LogSyslog | LogStderr, since: float) -> list[str]:
-    """The file of `log.to` with its rotated predecessors that were written to after `since` (s since 1970).
+    """The file of `log.to` and its rotated predecessors that were written after `since` (s since 1970).
 
-    Empty when the daemon does not log to a file. LogError: it does, and there is none.
+    Empty if the daemon does not log to a file. Raises LogError if the file is missing.
     """
     if not isinstance(to, ToFile):
         return []
@@ -35,17 +35,19 @@ def own_files(to: ToFile | LogSyslog | LogStderr, since: float) -> list[str]:
         for each in sorted(path.parent.iterdir()):
             rest = each.name.removeprefix(path.name)
             if rest != each.name and (not rest or rest[0] in ".-"):
-                with suppress(FileNotFoundError):  # rotated away since
+                with suppress(FileNotFoundError):  # rotated in the meantime
                     known = each.stat()
                     if stat.S_ISREG(known.st_mode):
                         found[str(each)] = known.st_mtime
     if not found:
-        raise LogError(f"{printable(to.path)} (log.to): missing; expected the daemon's log, or name the log files")
+        raise LogError(
+            f"log.to: {printable(to.path)} is missing; expected the daemon's log file, or name the log files"
+        )
     return [name for name, written in found.items() if written >= since]
 
 
 class Journal:
-    """journald's entries of all idents that a screener has, as a log to read. Start it, read it, close it."""
+    """The entries of the journal with the given idents, read through journalctl."""
 
     def __init__(self, idents: list[str], since: float) -> None:
         """Raises LogError."""
@@ -57,11 +59,11 @@ class Journal:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
-            raise LogError(f"the journal: {JOURNALCTL} cannot be started: {error.strerror}") from error
-        self.log = LogFile("the journal", cast(BinaryIO, self._process.stdout))
+            raise LogError(f"journal: {JOURNALCTL} cannot be started: {error.strerror}") from error
+        self.log = LogFile("journal", cast(BinaryIO, self._process.stdout))
 
     def close(self) -> None:
-        """End it. Raises LogError: it failed, or does not end."""
+        """Stop journalctl. Raises LogError if it failed or does not exit."""
         if self._process.stdout is not None:
             self._process.stdout.close()
         try:
@@ -69,15 +71,15 @@ class Journal:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-            raise LogError(f"the journal: {JOURNALCTL} does not end") from None
+            raise LogError(f"journal: {JOURNALCTL} does not exit") from None
         if code > 0:
-            raise LogError(f"the journal: {JOURNALCTL} ended with exit code {code}")
+            raise LogError(f"journal: {JOURNALCTL} failed with exit code {code}")
 
 
 def journal_idents(*names: str) -> list[str]:
-    """The idents of a screener that the journal has entries of. Empty: none, or there is no journal.
+    """The idents in the journal that belong to postscreen or fastscreen. Empty if there are none or journalctl fails.
 
-    names: whole idents of fastscreen's.
+    names: idents of fastscreen, as in `log.ident`.
     """
     if shutil.which(JOURNALCTL) is None:
         return []
@@ -92,5 +94,5 @@ def journal_idents(*names: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     idents = listed.stdout.decode(errors="replace").splitlines()
-    ours = {"fastscreen", *names}
-    return sorted({ident for ident in idents if ident in ours or _OURS.fullmatch(ident)})[:_MAX_IDENTS]
+    own = {"fastscreen", *names}
+    return sorted({ident for ident in idents if ident in own or _POSTSCREEN_IDENT.fullmatch(ident)})[:_MAX_IDENTS]

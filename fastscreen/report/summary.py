@@ -1,4 +1,4 @@
-"""What a report shows, as records: made of a tally, printed as text, as JSON or as a page."""
+"""The records of a report: made from a tally, and shown as text, JSON or an HTML page."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from msgspec import Struct
 from fastscreen.report.lines import Kind
 from fastscreen.report.networks import network_name, prefix_of
 from fastscreen.report.tally import HOUR, SLOT, TESTS, Client, Network, Tally, text_of
-from fastscreen.report.whatif import WhatIf
+from fastscreen.report.what_if import WhatIf
 
 Item = TypeVar("Item")
 Order = TypeVar("Order", bound=tuple[object, ...])
 
 RECENT = HOUR
-"""s: whoever was told 450 so shortly before the end of the log may still come."""
+"""s: clients that were deferred so shortly before the end of the log may still come back."""
 
 SPANS = ((60, "under 1 min"), (300, "1–5 min"), (1800, "5–30 min"), (7200, "30 min–2 h"), (21600, "2–6 h"),
          (86400, "6–24 h"), (float("inf"), "over 24 h"))  # fmt: skip
-"""Columns of the histograms of delays: less than so many seconds, and what that is called."""
+"""The columns of the histograms of delays: upper limit in seconds, and label."""
 
 
 class Period(Struct, frozen=True):
-    """Some time. name: `14` (an hour, of all days) or `2026-11-22`. handed: sessions that began then and were handed
-    on. turned: turned away then, by why."""
+    """An hour or a day. name: `14` (an hour, of all days) or `2026-11-22`. handed: sessions that began in it and were
+    handed off. turned: sessions that were rejected in it, by reason."""
 
     name: str
     connections: int
@@ -37,8 +37,8 @@ class Period(Struct, frozen=True):
 
 
 class ListFigures(Struct, frozen=True):
-    """A DNS list. answers: lines. clients: whom it listed. alone: whom no other list did. with_others: clients that
-    another list had as well. replies: lines by the answer."""
+    """A DNS list. answers: number of log lines. clients: listed clients. alone: those that no other list had listed.
+    with_others: those that another list had listed as well. replies: log lines by answer."""
 
     name: str
     answers: int
@@ -49,7 +49,7 @@ class ListFigures(Struct, frozen=True):
 
 
 class NetworkFigures(Struct, frozen=True):
-    """A network: sessions of its clients, and what became of them. away: told 450. back: of these, came again."""
+    """A network: sessions of its clients by result. away: deferred. back: how many of these came back."""
 
     name: str
     clients: int
@@ -68,7 +68,7 @@ class Span(Struct, frozen=True):
 
 
 class Instead(Struct, frozen=True):
-    """A client that was told 450, the other address that came in its stead, and how many seconds later."""
+    """A deferred client, the other address that came back instead, and after how many seconds."""
 
     client: str
     by: str
@@ -76,11 +76,11 @@ class Instead(Struct, frozen=True):
 
 
 class Away(Struct, frozen=True):
-    """Who was told 450 at a recipient, each time from then until it came again.
+    """Clients that were deferred with 450 at a recipient. A client counts again after it came back.
 
-    back: the same address came again, after delays of median seconds. neighbour: it did not, but another address of its
-    network did. elsewhere: neither did, but a client of another network was told 450 for the same sender and recipient.
-    never: nobody came; recent: part of these, within the last hour of the log.
+    back: the same address came back; median: of the delays, in seconds. neighbour: only another address of its network
+    came back. elsewhere: a client of another network was deferred for the same sender and recipient. never: none of
+    these; recent: those that were deferred within the last hour of the log.
     """
 
     times: int
@@ -99,7 +99,7 @@ class Away(Struct, frozen=True):
 
 
 class Suspect(Struct, frozen=True):
-    """A client that may have been turned away wrongly. why: `passed later`, `lowest rank` or `network passes`.
+    """A client that may have been rejected wrongly. why: `passed later`, `lowest rank` or `network passes`.
     after: seconds until it passed; null if it did not."""
 
     client: str
@@ -112,7 +112,7 @@ class Suspect(Struct, frozen=True):
 
 
 class Reject(Struct, frozen=True):
-    """Refused recipients with one reply. who: client, sender (where it was asked for), how often; the first ones."""
+    """Recipients rejected with the same reply. who: client, sender (if requested), how often; only the first ones."""
 
     reply: str
     total: int
@@ -120,14 +120,14 @@ class Reject(Struct, frozen=True):
 
 
 class Named(Struct, frozen=True):
-    """Something that was counted."""
+    """A text and how often it was counted."""
 
     name: str
     count: int
 
 
 class Shadow(Struct, frozen=True):
-    """Sessions that shadow mode would have turned away. handed: those that the MTA got."""
+    """Sessions that would have been rejected without shadow mode. handed: those that were handed off to the MTA."""
 
     test: str
     times: int
@@ -135,7 +135,7 @@ class Shadow(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """All of a report. first, last: s since 1970 of lines that were counted, 0: none."""
+    """The whole report. first, last: times of the first and last counted line, s since 1970; 0 without such lines."""
 
     host: str
     period: str
@@ -169,7 +169,7 @@ class Summary(Struct, frozen=True):
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was logged."""
+        """Whether the log contains no events."""
         return not any(self.totals.values())
 
 
@@ -184,8 +184,8 @@ def summarize(
     what_if: WhatIf | None = None,
     failed: Iterable[str] = (),
 ) -> Summary:
-    """Make records of a finished tally. hosts, users, details: how many clients, mailboxes, details; None: all.
-    failed: which files could not be read to their end, and why."""
+    """Make records from a finished tally. hosts, users, details: maximum number of clients, mailboxes, details; None
+    for all. failed: files that could not be read to their end, with the reason."""
     totals = Counter[str]()
     for slot in tally.slots.values():
         for kind, count in zip(Kind, slot, strict=True):
@@ -306,7 +306,7 @@ def _figures(prefix: bytes, network: Network) -> NetworkFigures:
 
 
 def _networks(tally: Tally, number: int | None) -> tuple[NetworkFigures, ...]:
-    """Those with the most connections."""
+    """The networks with the most connections."""
 
     def order(item: tuple[bytes, Network]) -> tuple[int, bytes]:
         return -item[1].connections, item[0]
@@ -384,7 +384,7 @@ def _median(delays: Counter[int]) -> float | None:
 
 
 def _suspects(tally: Tally, number: int | None) -> tuple[tuple[Suspect, ...], dict[str, int]]:
-    """Clients that a test turned away and that may be good after all, the most likely ones first."""
+    """Rejected clients that may be legitimate, the most likely ones first."""
     lowest = min(tally.ranks, default=0)
     found: dict[str, list[Client]] = {"passed later": [], "network passes": [], "lowest rank": []}
     for client in tally.clients.values():
@@ -434,7 +434,7 @@ def _same(item: tuple[int, bytes, bytes]) -> tuple[int, bytes, bytes]:
 
 
 def _smallest(number: int | None, items: Iterable[Item], key: Callable[[Item], Order]) -> list[Item]:
-    """The first `number` in order; None: all."""
+    """The first `number` items in order; None for all."""
     if number is None:
         return sorted(items, key=key)
     return heapq.nsmallest(number, items, key=key)
@@ -445,7 +445,7 @@ def _named(counted: Iterable[tuple[bytes, int]]) -> tuple[Named, ...]:
 
 
 def _said(tally: Tally, number: int | None) -> dict[str, tuple[Named, ...]]:
-    """What clients said too soon, or that is no SMTP."""
+    """What clients sent before the greeting, and non-SMTP commands."""
     made: dict[str, list[Named]] = {}
     for (test, text), count in tally.words.top():
         named = made.setdefault(test, [])
@@ -455,33 +455,37 @@ def _said(tally: Tally, number: int | None) -> dict[str, tuple[Named, ...]]:
 
 
 def _notes(tally: Tally) -> Iterator[str]:
-    """What the figures leave out, and why."""
+    """What the figures do not include, and why."""
     if tally.lines and not tally.slots and not tally.undated:
         if tally.other_days:
-            yield f"{tally.other_days:,} lines of a screener are in the log, of other days"
+            yield f"from other days: {_counted(tally.other_days, 'line')} of postscreen or fastscreen"
         else:
             yield (
-                f"{tally.lines:,} lines, and none is a screener's: is --syslog-name needed, or are they in a form that "
-                "is not read (docs/report.md)?"
+                f"not from postscreen or fastscreen: {_counted(tally.lines, 'line')}; is --syslog-name needed, or "
+                "is the format not supported (docs/report.md)?"
             )
     if tally.beyond:
         known = f"{len(tally.clients):,}"
-        yield f"{tally.beyond:,} connections are of clients beyond the first {known}: they are in totals and hours only"
+        yield f"in totals and hours only: {_counted(tally.beyond, 'connection')} of clients after the first {known}"
     if tally.begun_before:
-        yield f"{tally.begun_before:,} sessions ended whose beginning is not in the log: they are in the totals only"
+        yield f"in totals only: {_counted(tally.begun_before, 'session')} that began before the log"
     if tally.cut_short:
-        yield f"{tally.cut_short:,} sessions have no end in the log yet"
+        yield f"not finished at the end of the log: {_counted(tally.cut_short, 'session')}"
     if tally.undated:
-        yield f"{tally.undated:,} lines have a date that there is not: left out"
+        yield f"ignored: {_counted(tally.undated, 'line')} with a date that does not exist"
     for what, others in (
-        ("refused recipients, by client,", tally.details.others),
-        ("pairs of sender and recipient that were told 450", tally.unnamed_mails),
+        ("rejected recipients by client", tally.details.others),
+        ("pairs of sender and recipient that were deferred", tally.unnamed_mails),
         ("senders", tally.senders.others),
         ("recipients", tally.recipients.others),
         ("warnings", tally.warnings.others),
-        ("words of clients", tally.words.others),
+        ("texts from clients", tally.words.others),
         ("answers of lists", tally.unnamed_answers),
         ("sets of answers", tally.judgements.others),
     ):
         if others:
-            yield f"{others:,} {what} are not named: there were too many different ones"
+            yield f"too many different {what}: {others:,} not listed"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

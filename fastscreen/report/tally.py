@@ -1,7 +1,7 @@
-"""The tally of log lines: totals by hour, and what became of each client and session.
+"""The tally of log lines: totals by hour, and the results of clients and sessions.
 
-Everything is bounded: beyond CLIENTS clients, lines of further ones count in the totals only; `beyond` says how many
-connections that were. A client takes 0.6 kB at most, with a network of its own.
+Memory is limited: after CLIENTS clients, lines of other clients only count in the totals, and `beyond` is the number of
+their connections. A client takes at most 0.6 kB, including its network.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from fastscreen.escaping import MAX_TEXT, printable
 from fastscreen.report.counts import Counts
 from fastscreen.report.lines import VERBS, Kind, Row
 from fastscreen.report.networks import prefix_of
-from fastscreen.report.stamps import Clock
+from fastscreen.report.timestamps import Clock
 
 CLIENTS = 1_000_000
-OPEN = 200_000  # sessions without an end yet
-LONGEST = 7200  # s: no session in the tests lasts longer (300 s a command, 20 commands)
-SETTLED = 600  # s: at the end of the log, a session that began longer ago and has no end is with the MTA
+MAX_OPEN = 200_000  # sessions that have not ended
+MAX_DURATION = 7200  # s: no session under test lasts longer (20 commands of at most 300 s)
+SETTLED = 600  # s: at the end of the log, an older session that has not ended was handed off to the MTA
 TEXTS = 10_000  # different texts of each kind
 MAILBOXES = 100_000  # different senders, and recipients
-MAILS = 100_000  # different pairs of sender and recipient that were told 450
+MAILS = 100_000  # different pairs of sender and recipient that were deferred
 DETAILS = 200_000  # different pairs of reason and client
 ANSWERS = 4096  # different answers of lists
-JUDGEMENTS = 100_000  # different sets of answers
-AT_ONCE = 1  # s: a known client of whom no test is due is handed on within it
-TOGETHER = 10  # s: the answers of one look-up come within it
-HOUR = 3600
-SLOT = 900  # s; hours are made of these, in zones of whole quarters
+ANSWER_SETS = 100_000  # different sets of answers
+MAX_UNTESTED = 1  # s: a known client without due tests is handed off within this time
+LOOKUP_TIME = 10  # s: the answers for one session arrive within this time
+HOUR = 3600  # s
+SLOT = 900  # s; a fraction of an hour, because time zones may differ by quarters of an hour
 
 _KINDS = len(Kind)
 _CONNECT, _LISTED = int(Kind.CONNECT), int(Kind.LISTED)
@@ -48,17 +48,17 @@ _FINDINGS = {
     Kind.LENGTH_LIMIT: "command length limit",
 }
 TESTS = ("denylist", "pregreet", "dnsbl", "pipelining", "non-SMTP command", "bare newline")
-"""The tests whose findings turn a client away."""
+"""The tests for which a client is rejected."""
 
 LIMITS = ("command time limit", "command count limit", "command length limit", "connections", "server busy")
-FIRST_VISIT = "come again"
-"""Why a client gets 450: it has just passed the deep tests, or came in where nobody passes."""
+DEFERRED = "come again"
+"""The reason of a 450 reply: the client passed the deep tests, or connected to an address where clients cannot pass."""
 
-# Replies that say by themselves why; others (`5.5.1 Protocol error`) are of the test that found something.
+# Replies that contain the reason. For others, such as `5.5.1 Protocol error`, it is the failed test.
 _REPLIES = (
     (b" blocked using ", "dnsbl"),
     (b" 5.3.2 ", "denylist"),
-    (b"450 4.3.2 ", FIRST_VISIT),
+    (b"450 4.3.2 ", DEFERRED),
     (b" too many connections", "connections"),
     (b" ports are busy", "server busy"),
 )
@@ -74,10 +74,10 @@ _ENVELOPE = re.compile(rb"; from=<%b>, to=<%b>, proto=" % (_MAILBOX, _MAILBOX))
 
 
 class Network(Struct, eq=False, gc=False):
-    """What is kept of a network.
+    """The state of a network.
 
-    away: how often one of its clients was told 450. back: how often that one came again itself. waiting: those that
-    nobody of the network has come again for.
+    away: how often one of its clients was deferred. back: how often that client came back itself. waiting: deferred
+    clients since the last connection from the network.
     """
 
     away: int = 0
@@ -90,15 +90,14 @@ class Network(Struct, eq=False, gc=False):
 
 
 class Client(Struct, eq=False, gc=False):
-    """What is kept of a client.
+    """The state of a client.
 
-    away: when it was told 450, while it has not come again since (0: it is not waited for). neighbour: how long after
-    that another address of its network came (-1: none). elsewhere: how long after that a client of another network was
-    told 450 for the same sender and recipient (-1: none). instead: the address that came. failed: the last test that
-    it was turned away by; failed_at, rank: when, and its rank then. passed_after: how long after that it was handed on
-    (-1: never).
-    answers, answered: what the lists last said of it, and when. lists: all lists that ever listed it,
-    as bits. reached: whether its last session reached the threshold (None: it was not tested).
+    away: when it was deferred (0: never, or it came back). neighbour: after how long another address of its network
+    came back (-1: never). elsewhere: after how long a client of another network was deferred for the same sender and
+    recipient (-1: never). instead: the address that came back. failed: the last test for which it was rejected;
+    failed_at, rank: when, and its rank then. passed_after: after how long it was handed off (-1: never).
+    answers, answered: the last answers of the lists, and when. lists: all lists that ever listed it, as bits.
+    reached: whether its last session reached the threshold (None: not tested).
     """
 
     address: bytes
@@ -119,8 +118,8 @@ class Client(Struct, eq=False, gc=False):
 
 
 class Session(Struct, eq=False, gc=False):
-    """A session that has not ended. handed: it was counted as handed on. answered: by an MTA that refused its MAIL.
-    code: of the last refused recipient."""
+    """A session that has not ended. handed: counted as handed off. answered: by an MTA that rejected the MAIL command.
+    code: of the last rejected recipient."""
 
     began: int
     client: Client
@@ -138,14 +137,14 @@ class Session(Struct, eq=False, gc=False):
 
 
 Handler: TypeAlias = Callable[[Client, int, bytes, bytes, bytes], None]
-"""What is done for a line: client, when, `[ADDRESS]:PORT`, number, what follows."""
+"""Handles a line: client, time, `[ADDRESS]:PORT`, number, rest of the line."""
 
 
 class Tally:
     """Counts rows of log lines, in the order in which they were written.
 
-    since, until: only lines of this time, s since 1970. with_senders: keep the sender with a refused client.
-    clients: how many are kept apart.
+    since, until: only count lines in this period, s since 1970. with_senders: store the sender with a rejected client.
+    clients: maximum number of clients with details.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class Tally:
         self._since = since
         self._until = until
         self._with_senders = with_senders
-        self._room = clients
+        self._max_clients = clients
         self.lines = 0
         self.undated = 0
         self.other_days = 0
@@ -189,7 +188,7 @@ class Tally:
         self.list_ids: dict[str, int] = {}
         self.unnamed_answers = 0
         self._list_bits: list[int] = []
-        self.judgements: Counts[tuple[tuple[int, ...], bool]] = Counts(JUDGEMENTS)
+        self.judgements: Counts[tuple[tuple[int, ...], bool]] = Counts(ANSWER_SETS)
         self.shadow: Counter[str] = Counter()
         self.shadow_handed: Counter[str] = Counter()
         self.shadow_replies: Counts[bytes] = Counts(TEXTS)
@@ -244,7 +243,7 @@ class Tally:
                 slot[self._unnamed(program, verb, severity, said, other)] += 1
 
     def finish(self) -> None:
-        """No more lines: sessions without an end were handed on, but for those that may still be in the tests."""
+        """End the tally. Sessions that have not ended were handed off, except those that may still be under test."""
         for session in self._opened:
             if self.sessions.get(session.where) is session:
                 if session.handed or session.passed or self.last - session.began > SETTLED:
@@ -269,7 +268,7 @@ class Tally:
         return slot
 
     def _client(self, address: bytes) -> Client | None:
-        if len(self.clients) >= self._room:
+        if len(self.clients) >= self._max_clients:
             return None
         prefix = prefix_of(address)
         if prefix is None:
@@ -282,7 +281,7 @@ class Tally:
         return client
 
     def _unnamed(self, program: bytes, verb: bytes, severity: bytes, said: bytes, other: bytes) -> int:
-        """The kind of a line that names no client, or is another program's."""
+        """The kind of a line without a client, or of another program."""
         if verb:
             return _TLS_VERBS.get(verb, Kind.OTHER)
         if severity:
@@ -296,7 +295,7 @@ class Tally:
             return Kind.CLEANUP
         return Kind.OTHER
 
-    # ---- lines about a client; each: client, when, port, number, what follows
+    # ---- lines about a client; the arguments are those of Handler
 
     def _handlers(self) -> list[Handler]:
         handlers: list[Handler] = [self._nothing] * _KINDS
@@ -319,7 +318,7 @@ class Tally:
         return handlers
 
     def _nothing(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
-        """A line that only counts."""
+        """A line that is only counted."""
 
     def _connect(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         network = client.network
@@ -329,11 +328,11 @@ class Tally:
         sessions = self.sessions
         before = sessions.get(where)
         if before is not None:
-            self._over(client, before)  # it had no end of its own: handed on
+            self._over(client, before)  # without a DISCONNECT: handed off
         session = sessions[where] = Session(when, client, where)
         opened = self._opened
         opened.append(session)
-        while opened[0].began < when - LONGEST or len(opened) > OPEN:
+        while opened[0].began < when - MAX_DURATION or len(opened) > MAX_OPEN:
             oldest = opened.popleft()
             if sessions.get(oldest.where) is oldest:
                 del sessions[oldest.where]
@@ -348,19 +347,19 @@ class Tally:
             self._judge(client, session)
         if session.answered:
             pass
-        elif session.handed:  # the MTA did not take it
+        elif session.handed:  # the MTA did not accept it
             self.outcomes["handed"] -= 1
             self.handed[session.began // SLOT] -= 1
             client.handed -= 1
             client.network.handed -= 1
             self.outcomes["not taken"] += 1
         elif session.shadow and session.shadow == (session.refused or session.test) and not session.code:
-            self.outcomes["hung up" if session.hung else "left"] += 1  # nobody turned it away
+            self.outcomes["hung up" if session.hung else "left"] += 1  # it was not rejected
         elif session.refused:
             self._refused(client, session, when, session.refused)
         elif session.code // 100 == 4 and session.test not in TESTS:
             self.outcomes["away"] += 1
-            self._turned_away(when, FIRST_VISIT)
+            self._count_rejection(when, DEFERRED)
         elif session.test or session.code:
             self._refused(client, session, when, session.test or "other")
         elif session.hung:
@@ -376,9 +375,9 @@ class Tally:
                 self._judge(client, session)
 
     def _pass_old(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
-        """A known client: handed on at once, or after tests that were due again. Those may have ended in a 450."""
+        """A known client: handed off at once, or after tests that were due again, which may have ended with 450."""
         session = self.sessions.get(where)
-        if session is not None and (session.code or when - session.began > AT_ONCE):
+        if session is not None and (session.code or when - session.began > MAX_UNTESTED):
             self._passed(client, when, where, number, rest)
         else:
             self._at_once(client, when, where, number, rest)
@@ -440,11 +439,11 @@ class Tally:
         if session is not None:
             session.code = code
             if code // 100 == 4 and session.test not in TESTS:
-                self._told_to_come_again(client, when, sender, recipient)
+                self._defer(client, when, sender, recipient)
         who = (_reason(reply, client), client.address, sender if self._with_senders else b"")
         self.details.add(who)
 
-    def _told_to_come_again(self, client: Client, when: int, sender: bytes, recipient: bytes) -> None:
+    def _defer(self, client: Client, when: int, sender: bytes, recipient: bytes) -> None:
         if not client.away:
             client.away = when
             client.neighbour = client.elsewhere = -1
@@ -454,7 +453,7 @@ class Tally:
             self.times_away += 1
             client.network.away += 1
         if not sender:
-            return  # a bounce: many senders have it
+            return  # bounces of all senders have the same empty address
         mail = sender, recipient
         before = self._mails.get(mail)
         if before is None and len(self._mails) >= MAILS:
@@ -476,7 +475,7 @@ class Tally:
         if rest.startswith(b" failed: "):
             self.outcomes["continue failed"] += 1
             return
-        if session is None or not session.handed:  # a session may go on again after a refused MAIL
+        if session is None or not session.handed:  # a session may continue again after a rejected MAIL
             self.outcomes["continued"] += 1
         if session is not None:
             session.answered = _MAIL_REFUSED.match(rest) is not None
@@ -494,10 +493,10 @@ class Tally:
             session.shadow = test
         self.shadow_replies.add(_reason(reply, client))
 
-    # ---- what becomes of sessions
+    # ---- results of sessions
 
     def _over(self, client: Client, session: Session) -> None:
-        """A session without a DISCONNECT: the MTA has it."""
+        """A session without a DISCONNECT was handed off to the MTA."""
         if not session.judged:
             self._judge(client, session)
         if not session.handed:
@@ -519,7 +518,7 @@ class Tally:
     def _refused(self, client: Client, session: Session, when: int, why: str) -> None:
         self.outcomes["refused"] += 1
         self.refusals[why] += 1
-        self._turned_away(when, why)
+        self._count_rejection(when, why)
         client.network.refused += 1
         if why in TESTS:
             client.failed = why
@@ -527,17 +526,17 @@ class Tally:
             client.rank = session.rank
             client.passed_after = -1
 
-    def _turned_away(self, when: int, why: str) -> None:
+    def _count_rejection(self, when: int, why: str) -> None:
         turned = self.turned.get(when // SLOT)
         if turned is None:
             turned = self.turned[when // SLOT] = Counter()
         turned[why] += 1
 
     def _back(self, client: Client, when: int) -> None:
-        """A client of a network has come of which some were told to come again."""
+        """A connection from a network or client that was deferred."""
         network = client.network
         if client.away:
-            delay = max(0, when - client.away)  # clocks are put back
+            delay = max(0, when - client.away)  # the clock may be set back
             self.returns[delay if delay < HOUR else delay // 60 * 60] += 1
             client.away = 0
             network.back += 1
@@ -562,7 +561,7 @@ class Tally:
         if client is None:
             return
         client.lists |= self._list_bits[number]
-        if when - client.answered > TOGETHER:
+        if when - client.answered > LOOKUP_TIME:
             client.answers = (number,)
         elif number not in client.answers:
             client.answers += (number,)
@@ -577,13 +576,13 @@ class Tally:
         return number
 
     def _judge(self, client: Client, session: Session) -> None:
-        """Keep what was known when a session's lists were added up."""
+        """Store what was known when the score of a session was calculated."""
         session.judged = True
         reached = session.rank > 0
         answered = client.answered >= session.began
         if reached or answered or session.passed:
-            if not reached and client.answered < session.began - TOGETHER:
-                client.answers = ()  # of an earlier visit; those of a session beside this one are its own, too
+            if not reached and client.answered < session.began - LOOKUP_TIME:
+                client.answers = ()  # from an earlier session; answers for a concurrent session are valid for this one
             client.reached = reached
             self.judgements.add((tuple(sorted(client.answers)), reached))
 

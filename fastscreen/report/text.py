@@ -1,4 +1,4 @@
-"""The report as text, in the manner of pflogsumm (Postfix log summaries, by James S. Seymour)."""
+"""The report as text, in the style of pflogsumm (Postfix log summaries, by James S. Seymour)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from msgspec import Struct
 
 from fastscreen.format import span
 from fastscreen.report.summary import NetworkFigures, Period, Span, Summary
-from fastscreen.report.whatif import Rejudged, WhatIf
+from fastscreen.report.tally import DEFERRED
+from fastscreen.report.what_if import Rejudged, WhatIf
 
-_REASON = 60  # characters of a reply, unless all is asked for
+_MAX_REPLY = 60  # characters, except with --verbose-msg-detail
 _BAR = 40
+
+POSSIBLY_WRONG = {
+    "passed later": "rejected, but passed later",
+    "network passes": "rejected, although other addresses of the network pass",
+    "lowest rank": "listed by only one list, with the lowest rejected rank",
+}
+"""The meaning of Suspect.why."""
+
+
+def label(test: str) -> str:
+    """The label of a test or another reason, as in Summary.refusals."""
+    return "deferred" if test == DEFERRED else test
 
 
 class Style(Struct, frozen=True):
-    """What pflogsumm's options of these names say. hosts, users, details: 0 leaves the section out."""
+    """The values of pflogsumm's options. hosts, users, details: whether to include the section."""
 
     quiet: bool = False
     problems_first: bool = False
@@ -30,7 +43,7 @@ class Style(Struct, frozen=True):
 
 def as_text(summary: Summary, style: Style) -> str:
     """The whole report."""
-    title = f"Front door log summaries for {summary.period}" if summary.period else "Front door log summaries"
+    title = f"Screening log summary for {summary.period}" if summary.period else "Screening log summary"
     blocks = ["\n".join([f"{title} ({summary.host})", *_times(summary, style)])]
     problems = [_rejects(summary, style), _suspects(summary, style), _warnings(summary, style)]
     figures = [
@@ -46,7 +59,7 @@ def as_text(summary: Summary, style: Style) -> str:
         _shadow(summary, style),
         _what_if(summary, style),
     ]
-    # As in pflogsumm: the problems come behind the totals then.
+    # As in pflogsumm, the problems then come after the totals.
     blocks += [figures[0], *problems, *figures[1:]] if style.problems_first else [*figures, *problems]
     if summary.notes:
         blocks.append(_headed("Notes", [f"  {note}" for note in summary.notes]))
@@ -65,7 +78,7 @@ def _headed(title: str, lines: Sequence[str]) -> str:
 
 
 def _section(title: str, lines: Sequence[str], style: Style) -> str:
-    """Without anything to show: `title: none`, or with quiet nothing."""
+    """An empty section is shown as `title: none`, or omitted with -q."""
     if lines:
         return _headed(title, lines)
     return "" if style.quiet else f"{title}: none"
@@ -79,34 +92,34 @@ def _totals(summary: Summary) -> str:
     totals, outcomes = summary.totals, summary.outcomes
     rows = [
         _row(totals.get("connect", 0), "connections"),
-        _row(outcomes["handed"], "handed on to the mail server"),
+        _row(outcomes["handed"], "handed off to the mail server"),
         _row(totals.get("pass_old", 0), "   known (PASS OLD)"),
         _row(totals.get("allowlisted", 0), "   on the access list"),
-        _row(totals.get("pass_new", 0), "   passed the tests (PASS NEW; some of them at their next visit only)"),
+        _row(totals.get("pass_new", 0), "   passed the tests (PASS NEW; some are handed off only when they reconnect)"),
         _row(outcomes["continued"], "   continued after the deep tests"),
         *(
             _row(count, f"   {what}")
             for count, what in (
-                (totals.get("bypassed", 0), "untested: the bypass was on"),
-                (sum(summary.in_spite.values()), "though a test found something (action ignore, or shadow mode)"),
+                (totals.get("bypassed", 0), "not tested, because of a bypass"),
+                (sum(summary.in_spite.values()), "failed a test (with action ignore, or in shadow mode)"),
             )
             if count
         ),
-        _row(outcomes["away"], "turned away for now (450)"),
-        _row(outcomes["refused"], "turned away"),
+        _row(outcomes["away"], "deferred with 450"),
+        _row(outcomes["refused"], "rejected"),
         _row(outcomes["hung up"], "hung up before a verdict"),
         _row(outcomes["left"], "left after the tests without a recipient"),
-        _row(totals.get("reject_rcpt", 0), "recipients refused"),
+        _row(totals.get("reject_rcpt", 0), "recipients rejected"),
         "",
         _row(summary.clients, "clients"),
         _row(summary.networks, "networks (/24, /64)"),
     ]
     for count, what in (
-        (outcomes["not taken"], "could not be handed on"),
-        (outcomes["continue failed"], "could not be continued: told 450 after all"),
-        (outcomes["open"], "sessions without an end yet"),
+        (outcomes["not taken"], "could not be handed off"),
+        (outcomes["continue failed"], "could not continue, and were deferred with 450"),
+        (outcomes["open"], "sessions not finished"),
         (totals.get("relay_limit", 0), "relayed sessions ended by a time limit"),
-        (totals.get("tls_connect", 0), "sessions in TLS"),
+        (totals.get("tls_connect", 0), "sessions with TLS"),
         (totals.get("tls_failed", 0), "failed TLS handshakes"),
         (totals.get("stress", 0), "changes to stress mode and back"),
         (totals.get("warning", 0), "warnings"),
@@ -117,9 +130,9 @@ def _totals(summary: Summary) -> str:
 
 
 def _refusals(summary: Summary, style: Style) -> str:
-    rows = [_row(count, test) for test, count in summary.refusals.items()]
-    rows += [_row(count, f"found by {test}, and handed on all the same") for test, count in summary.in_spite.items()]
-    return _section("Turned away, by test", rows, style)
+    rows = [_row(count, label(test)) for test, count in summary.refusals.items()]
+    rows += [_row(count, f"failed {label(test)}, but handed off anyway") for test, count in summary.in_spite.items()]
+    return _section("Rejections by test", rows, style)
 
 
 def _days(summary: Summary, style: Style) -> str:
@@ -142,9 +155,9 @@ def _periods(title: str, periods: Sequence[Period], names: dict[str, str], style
     if not periods:
         return _section(title, [], style)
     tests = sorted({test for period in periods for test in period.turned})
-    shown = [test for test in ("denylist", "pregreet", "dnsbl", "come again") if test in tests]
+    shown = [test for test in ("denylist", "pregreet", "dnsbl", DEFERRED) if test in tests]
     others = [test for test in tests if test not in shown]
-    heads = ["time", "connections", "handed on", *shown, *(["other"] if others else [])]
+    heads = ["time", "connections", "handed off", *map(label, shown), *(["other"] if others else [])]
     rows = ["  " + "".join(f"{head:>12}" for head in heads)]
     for period in periods:
         counts = [period.connections, period.handed, *(period.turned.get(test, 0) for test in shown)]
@@ -157,7 +170,7 @@ def _periods(title: str, periods: Sequence[Period], names: dict[str, str], style
 def _lists(summary: Summary, style: Style) -> str:
     if not summary.lists:
         return _section("DNS lists", [], style)
-    rows = [f"  {'answers':>9}{'clients':>9}{'alone':>9}   list"]
+    rows = [f"  {'answers':>9}{'clients':>9}{'only':>9}   list"]
     for figures in summary.lists:
         rows.append(f"  {figures.answers:9d}{figures.clients:9d}{figures.alone:9d}   {figures.name}")
         for other, count in list(figures.with_others.items())[: None if style.verbose else 3]:
@@ -171,7 +184,7 @@ def _lists(summary: Summary, style: Style) -> str:
 
 
 def _network_rows(networks: Sequence[NetworkFigures]) -> list[str]:
-    rows = [f"  {'connections':>11}{'clients':>9}{'handed on':>11}{'refused':>9}{'told 450':>10}   network"]
+    rows = [f"  {'connections':>11}{'clients':>9}{'handed off':>11}{'rejected':>9}{'deferred':>10}   network"]
     for each in networks:
         counts = f"{each.connections:11d}{each.clients:9d}{each.handed:11d}{each.refused:9d}{each.away:10d}"
         rows.append(f"  {counts}   {each.name}")
@@ -186,28 +199,28 @@ def _networks(summary: Summary, style: Style) -> str:
 
 def _away(summary: Summary, style: Style) -> str:
     away = summary.away
-    title = "Told to come again (450)"
+    title = "Deferred with 450"
     if not away.times:
         return _section(title, [], style)
     median = f", half of them within {span(away.median)}" if away.median is not None else ""
     rows = [
-        _row(away.times, "times a client was told 450"),
-        _row(away.back, f"came again from the same address{median}"),
+        _row(away.times, "deferrals"),
+        _row(away.back, f"came back from the same address{median}"),
         *_columns(away.delays),
-        _row(away.neighbour, "came from another address of their network only"),
+        _row(away.neighbour, "came back only from another address of the network"),
         *_columns(away.neighbour_delays),
-        _row(away.elsewhere, "came from another network: told 450 there, too, for the same sender and recipient"),
+        _row(away.elsewhere, "came from another network, and were deferred for the same sender and recipient"),
         *_columns(away.elsewhere_delays),
-        _row(away.never, f"never came again ({away.recent} of them may still: told within the last hour)"),
+        _row(away.never, f"never came back ({away.recent} of them were deferred within the last hour, and may still)"),
     ]
     if style.hosts and away.networks:
-        rows += ["", f"  {'told 450':>9}{'came again':>12}   network"]
+        rows += ["", f"  {'deferred':>9}{'came back':>12}   network"]
         rows += [f"  {each.away:9d}{each.back:12d}   {each.name}" for each in away.networks]
     if style.hosts and away.instead:
-        rows += ["", "  came from another address:"]
+        rows += ["", "  came back from another address:"]
         rows += [f"    {each.client}: {each.by} after {span(each.after)}" for each in away.instead]
     if style.hosts and away.lost:
-        rows += ["", "  never came again:", *(f"    {address}" for address in away.lost)]
+        rows += ["", "  never came back:", *(f"    {address}" for address in away.lost)]
     return _headed(title, rows)
 
 
@@ -219,12 +232,14 @@ def _columns(spans: Sequence[Span]) -> Iterator[str]:
 
 
 def _rejects(summary: Summary, style: Style) -> str:
-    title = "Recipients refused, by reply"
+    title = "Rejected recipients by reply"
     if not style.details:
         return ""
     rows: list[str] = []
     for reject in summary.rejects:
-        reply = reject.reply if style.verbose or len(reject.reply) <= _REASON else reject.reply[: _REASON - 3] + "..."
+        reply = (
+            reject.reply if style.verbose or len(reject.reply) <= _MAX_REPLY else reject.reply[: _MAX_REPLY - 3] + "..."
+        )
         rows.append(f"  {reply} (total: {reject.total})")
         for client, sender, count in reject.who:
             rows.append(f"{count:9d}   {client}{f' ({sender})' if sender else ''}")
@@ -232,33 +247,28 @@ def _rejects(summary: Summary, style: Style) -> str:
 
 
 def _suspects(summary: Summary, style: Style) -> str:
-    words = {
-        "passed later": "turned away, and later passed",
-        "network passes": "turned away, while other addresses of its network pass",
-        "lowest rank": "listed by one list only, and just so much as to be refused",
-    }
     if not style.hosts:
         return ""
     rows: list[str] = []
     for why, count in summary.suspect_counts.items():
         if not count:
             continue
-        rows.append(f"  {words[why]} (total: {count})")
+        rows.append(f"  {POSSIBLY_WRONG[why]} (total: {count})")
         for each in summary.suspects:
             if each.why == why:
                 rank = f" rank {each.rank}" if each.rank else ""
                 after = f", passed {span(each.after)} later" if each.after is not None else ""
                 passing = f"{each.network.handed} of {each.network.connections} sessions of {each.network.name} passed"
                 rows.append(f"            {each.client}: {each.test}{rank}{after} ({passing})")
-    return _section("Turned away by mistake, perhaps", rows, style)
+    return _section("Possibly wrong rejections", rows, style)
 
 
 def _users(summary: Summary, style: Style) -> str:
     if not style.users:
         return ""
     sections = (
-        ("Senders of refused recipients", summary.senders),
-        ("Refused recipients", summary.recipients),
+        ("Senders of rejected recipients", summary.senders),
+        ("Rejected recipients", summary.recipients),
     )
     blocks = [_section(title, [_row(each.count, each.name) for each in named], style) for title, named in sections]
     return "\n\n".join(block for block in blocks if block)
@@ -267,7 +277,7 @@ def _users(summary: Summary, style: Style) -> str:
 def _said(summary: Summary, style: Style) -> str:
     if not style.details:
         return ""
-    titles = {"pregreet": "Said too soon", "non-SMTP command": "Said that is no SMTP"}
+    titles = {"pregreet": "Sent before the greeting", "non-SMTP command": "Non-SMTP commands"}
     blocks = [
         _section(titles[test], [_row(each.count, each.name) for each in named], style)
         for test, named in summary.said.items()
@@ -282,12 +292,12 @@ def _warnings(summary: Summary, style: Style) -> str:
 def _shadow(summary: Summary, style: Style) -> str:
     if not summary.shadow:
         return ""
-    rows = [f"  {'times':>9}{'handed on':>11}   would have been turned away by"]
-    rows += [f"  {each.times:9d}{each.handed:11d}   {each.test}" for each in summary.shadow]
+    rows = [f"  {'times':>9}{'handed off':>11}   would have been rejected by"]
+    rows += [f"  {each.times:9d}{each.handed:11d}   {label(each.test)}" for each in summary.shadow]
     if style.details and summary.shadow_replies:
         rows += ["", "  would have replied:"]
         rows += [f"  {each.count:9d}   {each.name}" for each in summary.shadow_replies]
-    return _headed("Shadow mode: what would have happened", rows)
+    return _headed("Shadow mode: would-be rejections", rows)
 
 
 def _what_if(summary: Summary, style: Style) -> str:
@@ -297,28 +307,30 @@ def _what_if(summary: Summary, style: Style) -> str:
     rows = [
         f"  threshold {found.threshold}, sites: {' '.join(found.sites) or 'none'}",
         "",
-        _row(found.still, "refused then and with these settings"),
-        _row(found.no_longer, "refused then, and no longer with these"),
-        _row(found.newly, "not refused then, but with these"),
-        _row(found.neither, "refused neither then nor now"),
-        _row(found.unknown, "refused then; the log has no answers of lists for them: cannot be judged"),
+        _row(found.still, "rejected then and with these settings"),
+        _row(found.no_longer, "rejected then, but not with these settings"),
+        _row(found.newly, "not rejected then, but with these settings"),
+        _row(found.neither, "not rejected then, nor with these settings"),
+        _row(found.unknown, "rejected then, but cannot be judged, because list answers are missing in the log"),
     ]
     if found.allowlist_threshold < 0:
-        rows.append(_row(found.allowed, f"would pass all tests: {found.allowlist_threshold} or less by allow lists"))
-    rows += _rejudged("no longer refused", found.no_longer_clients) if style.hosts else ()
-    rows += _rejudged("newly refused", found.newly_clients) if style.hosts else ()
+        rows.append(
+            _row(found.allowed, f"would pass all tests, because their rank is at most {found.allowlist_threshold}")
+        )
+    rows += _rejudged("no longer rejected", found.no_longer_clients) if style.hosts else ()
+    rows += _rejudged("newly rejected", found.newly_clients) if style.hosts else ()
     rows += ["", *(f"  {line}" for line in unknowns(found))]
     return _headed("What if", rows)
 
 
 def unknowns(found: WhatIf) -> Iterator[str]:
-    """What other settings cannot tell from a log."""
+    """What cannot be known from a log."""
     if found.without_site:
-        yield f"Lists in the log that are in no site here and so count 0: {' '.join(found.without_site)}."
+        yield f"Lists in the log that are not in these settings, and count 0: {' '.join(found.without_site)}."
     if found.without_answers:
-        silent = " ".join(found.without_answers)
-        yield f"No answer is in the log of: {silent}. Not asked then, or it listed nobody: it counts 0."
-    yield "Clients that were turned away or handed on before their lists were asked are not in these figures."
+        missing = " ".join(found.without_answers)
+        yield f"Lists without an answer in the log, which count 0: {missing}. Not queried, or without listed clients."
+    yield "Clients that were rejected or handed off before the lists were queried are not included in these figures."
 
 
 def _rejudged(what: str, clients: Sequence[Rejudged]) -> Iterator[str]:

@@ -42,11 +42,11 @@ def test_text(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for part in (
         "        4   connections\n",
-        "        1   handed on to the mail server\n",
-        "        1   turned away for now (450)\n",
-        "Turned away, by test\n--------------------\n        1   pregreet\n        1   dnsbl\n",
+        "        1   handed off to the mail server\n",
+        "        1   deferred with 450\n",
+        "Rejections by test\n------------------\n        1   pregreet\n        1   dnsbl\n",
         "          1        1        1   zen.example\n",
-        "        1   came again from the same address, half of them within 9 min 53 s\n",
+        "        1   came back from the same address, half of them within 9 min 53 s\n",
         "  450 4.3.2 Service currently unavailable (total: 1)\n        1   192.0.2.1 (a@example.com)\n",
         "        1   EHLO ylmf\\r\\n\n",
         "        1   postscreen: warning: dnsblog reply timeout 10s for zen.example\n",
@@ -64,18 +64,18 @@ def test_who_was_handed_on_and_why(tmp_path: Path, capsys: pytest.CaptureFixture
     text = capsys.readouterr().out
     assert (
         "        0      continued after the deep tests\n"
-        "        1      untested: the bypass was on\n"
-        "        1      though a test found something (action ignore, or shadow mode)\n"
-        "        0   turned away for now (450)\n"
+        "        1      not tested, because of a bypass\n"
+        "        1      failed a test (with action ignore, or in shadow mode)\n"
+        "        0   deferred with 450\n"
     ) in text
-    assert text.count("bypass was on") == 1
+    assert text.count("because of a bypass") == 1
 
 
 def test_problems_first_and_quiet(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", log, "--problems-first", "-q", "-h", "0", "-u", "0"]) == 0
     text = capsys.readouterr().out
     assert (
-        text.index("Grand Totals") < text.index("Recipients refused") < text.index("Warnings") < text.index("Per-Hour")
+        text.index("Grand Totals") < text.index("Rejected recipients") < text.index("Warnings") < text.index("Per-Hour")
     )
     assert "none" not in text
     assert "Senders" not in text
@@ -118,7 +118,7 @@ def test_the_usual_files(log: str, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert json.loads(capsys.readouterr().out)["totals"]["connect"] == 4
     Path(log).unlink()
     assert main(["report"]) == 1
-    assert "no mail.log* or maillog* in" in capsys.readouterr().err
+    assert "mail.log* and maillog* are missing" in capsys.readouterr().err
 
 
 def test_another_syslog_name(log: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +189,7 @@ def test_without_sendmail_by_smtp(log: str, tmp_path: Path, monkeypatch: pytest.
         assert main(["report", log, "--mail-to", "postmaster@example.com"]) == 0
     finally:
         server.stop()
-    assert b"Subject: Front door of " in mailbox.content
+    assert b"Subject: Screening report of " in mailbox.content
 
 
 def test_a_page_takes_the_place_of_an_old_one(log: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,16 +212,16 @@ def test_what_if_on_a_configuration(log: str, tmp_path: Path, capsys: pytest.Cap
     configuration = tmp_path / "fastscreen.toml"
     configuration.write_text('[dnsbl]\nsites = ["zen.example*3"]\nthreshold = 3\n')
     assert main(["report", log, "-c", str(configuration), "--what-if", "threshold=3"]) == 0
-    assert "        1   refused then and with these settings\n" in capsys.readouterr().out
+    assert "        1   rejected then and with these settings\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["-d", "tomorrow"], "is no day; expected today, yesterday, week"),
-        (["-h", "x"], "is no number"),
-        (["--mail-to", "a b@c"], "is no mail address"),
-        (["--mail-to", "a@b\nBcc: c"], "is no mail address"),
+        (["-d", "tomorrow"], "is not a day; expected today, yesterday, week"),
+        (["-h", "x"], "is not a number"),
+        (["--mail-to", "a b@c"], "is not a mail address"),
+        (["--mail-to", "a@b\nBcc: c"], "is not a mail address"),
     ],
 )
 def test_wrong_usage(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -305,9 +305,9 @@ def test_a_form_that_cannot_be_read(log: str, tmp_path: Path, capsys: pytest.Cap
     for more in ([], [log], [str(other)]):
         assert main(["report", str(unknown), *more, "--json"]) == 1
         printed = capsys.readouterr()
-        assert f"{unknown}: has lines of postscreen or fastscreen, and none could be read; expected" in printed.err
+        assert f"{unknown}: contains lines of postscreen or fastscreen in an unknown format; expected" in printed.err
         assert (json.loads(printed.out)["totals"].get("connect", 0) == 4) == (more == [log])
-        assert any("none could be read" in note for note in json.loads(printed.out)["notes"])
+        assert any("in an unknown format" in note for note in json.loads(printed.out)["notes"])
     assert main(["report", str(other), "-d", "2001-01-01"]) == 0
     assert main(["report", log, "-d", "2001-01-01"]) == 0
     assert capsys.readouterr().err == ""
@@ -382,7 +382,7 @@ def test_the_daemons_log_is_missing(machine: Path, capsys: pytest.CaptureFixture
     """Another's, perhaps of last year, is no answer."""
     configured(machine, f"file:{machine}/none.log")
     assert main(["report"]) == 1
-    assert f"{machine}/none.log (log.to): missing; expected" in capsys.readouterr().err
+    assert f"log.to: {machine}/none.log is missing; expected" in capsys.readouterr().err
 
 
 def test_the_daemons_ident(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -410,7 +410,7 @@ def test_the_journal(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any(word.startswith("--since=@179") for word in asked)
     fake_journalctl(machine / "bin", ["fastscreen"], [], code=3)
     assert main(["report"]) == 1
-    assert "the journal: " in capsys.readouterr().err
+    assert "journal: " in capsys.readouterr().err
 
 
 def test_a_broken_configuration_is_no_hindrance(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:

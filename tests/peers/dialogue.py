@@ -5,6 +5,9 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peers import postfixroot
+from peers.postfixroot import Version
+
 # client class -> IPv4 prefix (/16) of its addresses, and IPv6 prefix for the classes that have one
 CLIENTS = {
     "unlisted": "127.10",
@@ -57,8 +60,20 @@ class Difference:
     """An expected difference: its slug in docs/differences.md, postscreen's lines, fastscreen's in their place."""
 
     slug: str
+    bound: str = ""
+    """"before" or "since" some releases; empty: every Postfix has it."""
+    releases: list[Version] = field(default_factory=list)
+    """The releases that made the change, one for each series that has it."""
     theirs: list[str] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
+
+    def holds(self, version: Version) -> bool:
+        """Tell whether a Postfix has the difference."""
+        if not self.releases:
+            return True
+        own = [first for first in self.releases if first[:2] == version[:2]]
+        older = version < (own[0] if own else max(self.releases))
+        return older == (self.bound == "before")
 
 
 @dataclass
@@ -82,7 +97,7 @@ class Dialogue:
 
     @property
     def service(self) -> str:
-        """The screener it is played against: the profile's, or one of its own when it changes a setting."""
+        """The service it is played against: the profile's, or a separate one if it changes a setting."""
         return f"{self.profile}-{self.number}" if self.alone or self.settings else self.profile
 
     def address(self, client: str, index: int = 0) -> str:
@@ -161,7 +176,10 @@ def _header(dialogue: Dialogue, key: str, value: str) -> None:
         dotted, text = value.split(" = ", 1)
         dialogue.settings[dotted] = tomllib.loads(f"value = {text}")["value"]
     elif key == "differs":
-        dialogue.differences.append(Difference(value))
+        slug, bound, *releases = [*value.split(), ""]
+        if bound not in ("", "before", "since"):
+            raise ValueError(f"{bound!r}: expected before or since")
+        dialogue.differences.append(Difference(slug, bound, [postfixroot.parsed(each) for each in releases if each]))
     else:
         raise ValueError(f"header {key!r}: expected profile, client, alone, set or differs")
 

@@ -108,5 +108,5 @@ class Exim:
         return f" <= sender@client.test H=(client.test) [{source}] " in self.log.read_text()
 
     def close(self) -> None:
-        """Stop the daemon; what it delivers just now ends by itself."""
+        """Stop the daemon. Deliveries in progress are completed."""
         processes.stop(self._process)

@@ -43,7 +43,7 @@ PROGRAMS = {
 LAB = ("openssl", "postfix", "postfix-lmdb", "postfix-pcre", "rbldnsd", "ip", "unshare")
 
 missed: list[str] = []
-"""Why tests were left out, in the order it was found."""
+"""Why tests were skipped, in the order in which it was found."""
 
 
 def required() -> bool:

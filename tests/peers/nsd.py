@@ -1,4 +1,4 @@
-"""A real name server with the zones of `zones/`: Debian's NSD, as whoever runs the tests."""
+"""A real name server with the zones of `zones/`: Debian's NSD, running as the current user."""
 
 import signal
 import socket
@@ -47,7 +47,7 @@ class Nsd:
         self._folder = folder
         texts = {
             **{path.name: path.read_text() for path in ZONES.iterdir()},
-            "broken.test": "this is no zone\n",
+            "broken.test": "this is not a zone\n",
             "in-addr.arpa": EMPTY,
             "ip6.arpa": EMPTY,
         }

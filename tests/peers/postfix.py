@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers import needs, pages, processes
+from peers import needs, pages, postfixroot, processes
 from peers.namespace import Namespace
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
@@ -90,12 +90,11 @@ class Postfix:
     chunking = True
 
     def __init__(self, namespace: Namespace, folder: Path, services: list[Service], chain: tuple[Path, Path]) -> None:
-        """chain: files of the private key and the certificate of tlsproxy."""
+        """chain: files of the private key and the certificate of tlsproxy. Run in `postfixroot.chosen()`."""
         needs.root("a private Postfix")
         needs.program("postfix")
         needs.program("postfix-lmdb")
         needs.program("postfix-pcre")
-        self._inside = namespace.inside
         self.config, self.queue = folder / "etc", folder / "queue"
         self.log, self.mailbox = folder / "mail.log", folder / "mail" / "inbox"
         self._data = folder / "data"
@@ -136,6 +135,9 @@ class Postfix:
             "tlsproxy_tls_security_level": "may",
             "tlsproxy_tls_chain_files": ", ".join(map(str, chain)),
         }
+        root = postfixroot.chosen()
+        self.version = postfixroot.version(root)
+        self._inside = postfixroot.enter(root, folder.parent, namespace.inside)
         (self.config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
         settled(self.config / "main.cf")
         proxied = pages.block(PAGE, "smtpd_upstream_proxy_protocol=")
@@ -213,7 +215,7 @@ def _option(name: str, value: str) -> str:
 
 
 def _full_socket(path: Path) -> list[socket.socket]:
-    """Make a listening socket whose backlog has no room, and which nobody serves."""
+    """Make a listening socket whose backlog is full, and that never accepts."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     path.chmod(0o666)

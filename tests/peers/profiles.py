@@ -107,7 +107,7 @@ def to_postscreen(settings: Settings) -> dict[str, str]:
         elif key in PARAMETERS:
             parameters.setdefault(PARAMETERS[key], _text(value))
         else:
-            raise ValueError(f"profile key {key} has no postscreen parameter in profiles.py")
+            raise ValueError(f"profile key {key} lacks a postscreen parameter in profiles.py")
     return parameters
 
 

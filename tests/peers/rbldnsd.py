@@ -1,4 +1,4 @@
-"""A real rbldnsd with the lists of the tests. Who is listed where is said here and nowhere else."""
+"""A real rbldnsd with the lists of the tests. Only this module defines which clients are listed."""
 
 import socket
 from pathlib import Path

@@ -104,7 +104,7 @@ class Screener:
         return found
 
     def stamps_written(self, address: str, right: Callable[[tuple[int, ...]], bool] = bool) -> tuple[int, ...]:
-        """Wait until a client's stamps are in the file, and are right: its writer commits once a second.
+        """Wait until a client's stamps are in the file, and are right: the cache is committed once per second.
 
         When they never are, return what is there in the end; empty: nothing.
         """

@@ -1,4 +1,4 @@
-"""Real Postfix and Exim that send: each message from an address of its own, and what the log says of each recipient."""
+"""Postfix and Exim as senders: each message comes from a different address; the result of each recipient is logged."""
 
 import os
 import pwd

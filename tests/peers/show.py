@@ -34,7 +34,8 @@ def main() -> None:
                 _show(each.name, theirs, None)
         else:
             for both in play_both(lab, chosen):
-                difference = compare(both.dialogue, both.theirs.transcript, both.ours[1].transcript)
+                ours = both.ours[1].transcript
+                difference = compare(both.dialogue, both.theirs.transcript, ours, lab.postfix.version)
                 _show(both.dialogue.name, both.theirs, difference)
     finally:
         lab.close()

@@ -154,7 +154,7 @@ def test_a_denylist_beside_it(lists: Lists) -> None:
 
 
 def test_a_denied_domain_that_names_a_big_provider(lists: Lists, nsd: Nsd) -> None:
-    """Its record is its owner's, who would like others to be turned away with him."""
+    """The owner of the record could otherwise cause other senders to be rejected."""
     lists.configure(deny="spam.senders.test")
     lists.run("refresh")
     nsd.change("senders.test", "ip4:5.5.5.0/24", "ip4:5.5.5.0/24 include:big.senders.test")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.rows import ROWS, AnyRow, Attached, Compared, Continued, Memory, Relayed, Row
+from bench.rows import ROWS, AnyRow, Compared, Continue, Memory, Relay, Row, Viewer
 from peers import needs
 
 ROOT = Path(__file__).parents[2]
@@ -86,8 +86,8 @@ def test_memory(row: Memory, played: dict[str, tuple[dict[str, Any], str]]) -> N
     assert measured["postscreen"]["median"] > 0  # fastscreen's blocks may have room for so few clients
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row, Attached)], ids=lambda row: row.name)
-def test_view(row: Attached, played: dict[str, tuple[dict[str, Any], str]]) -> None:
+@pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row, Viewer)], ids=lambda row: row.name)
+def test_view(row: Viewer, played: dict[str, tuple[dict[str, Any], str]]) -> None:
     [figure] = played[row.name][0]["figures"]
     assert figure["name"] == row.name
     assert figure["value"] > 0
@@ -100,7 +100,7 @@ def test_compared(row: Compared, played: dict[str, tuple[dict[str, Any], str]]) 
     [measured] = data["compared"]
     ours, *others = measured["sides"]
     assert ours.startswith("fastscreen")
-    assert len(others) == (2 if isinstance(row, Relayed | Continued) else 1)
+    assert len(others) == (2 if isinstance(row, Relay | Continue) else 1)
     for name, side in measured["sides"].items():
         assert side["cpu_us"]["median"] > 0
         assert name.partition(",")[0].lower() in ("fastscreen", "postscreen", "haproxy")
@@ -111,7 +111,7 @@ def test_compared(row: Compared, played: dict[str, tuple[dict[str, Any], str]]) 
     assert costs[measured["cheapest"]] == min(costs.values())
     assert measured["ratio"]["median"] > 0
     assert (measured["met"] is None) == (row.aim is None)
-    if isinstance(row, Relayed):
+    if isinstance(row, Relay):
         assert row.title in report.summary(data)
 
 
@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_refused(arguments: list[str], said: str) -> None
 
 
 def test_what_is_published_is_what_was_measured() -> None:
-    """The page and README's table are made from the JSON beside them, not by hand (`bench.publish`)."""
+    """The page and README's table are generated from the JSON file by `bench.publish`."""
     data = json.loads((ROOT / "docs" / "benchmark.json").read_text())
     assert (ROOT / "docs" / "benchmark.md").read_text() == report.as_markdown(data)
     assert report.summary(data) in (ROOT / "README.md").read_text()

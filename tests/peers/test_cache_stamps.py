@@ -1,6 +1,6 @@
-"""The stamps that fastscreen stores, beside those postscreen stores for the same sessions.
+"""fastscreen stores the same stamps as postscreen for the same sessions.
 
-They are the same, whatever else the two caches differ in (difference `cache-format`).
+Other parts of the two caches may differ (difference `cache-format`).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""`fastscreen check` beside a real Postfix."""
+"""`fastscreen check` with a real Postfix."""
 
 import json
 import subprocess

@@ -62,5 +62,5 @@ def test_reload_keeps_clients(lab: Lab) -> None:
 
 
 def test_number_is_free() -> None:
-    """The addresses of this file are no dialogue's: one octet holds the number."""
+    """The addresses of this file are not used by dialogues: one octet is the number of the file."""
     assert len(dialogue.load(profiles.DIALOGUES)) < 250

@@ -1,6 +1,6 @@
 """Continue and `proxy:` into real MTAs, with the lines of their pages in docs/ and every deep test enforced.
 
-All deliveries to an MTA are under way at the same time, each from an address of its own; each test waits for one.
+All deliveries to an MTA run at the same time, each from a different address. Each test waits for one.
 """
 
 import contextlib
@@ -85,7 +85,7 @@ class Delivery:
 
 @cache
 def content(size: int) -> bytes:
-    """A message's body: lines of all lengths up to 990, dots at their beginning and 8-bit octets among them."""
+    """The body of a message: lines of all lengths up to 990, some with leading dots or 8-bit characters."""
     if size > 1_000_000:
         return b"".join(b"%d\r\n" % part + content(1_000_000) for part in range(size // 1_000_000))
     chance = random.Random(size)
@@ -110,7 +110,7 @@ def cases(kind: str) -> list[Delivery]:
 
 
 class Behind:
-    """Two screeners with a real MTA behind them, in a namespace of their own."""
+    """Two fastscreen daemons with a real MTA, in a separate namespace."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind, self.folder = kind, folder

@@ -91,7 +91,7 @@ def behind(request: pytest.FixtureRequest) -> Iterator[Behind]:
 @pytest.mark.parametrize("count", RECIPIENTS)
 @pytest.mark.parametrize("sender", ["postfix", "exim"])
 def test_every_recipient_fares_alike(behind: Behind, sender: str, count: int, case: int) -> None:
-    """As the MTA said to MAIL: none bounces that is to come again, and none waits for days that is refused for good."""
+    """As the MTA replied to MAIL: temporary errors never cause a bounce, and permanent errors are not retried."""
     case += 2 * RECIPIENTS.index(count)
     recipients = [f"r{number}-{case}@{postfix.MAIL_DOMAIN}" for number in range(count)]
     found = behind.senders[sender].send(case, recipients)

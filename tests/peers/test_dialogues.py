@@ -24,13 +24,14 @@ def played(lab: Lab, request: pytest.FixtureRequest) -> dict[str, Both]:
 
 
 @pytest.mark.parametrize(("name", "workers"), PLAYED)
-def test_same_as_postscreen(name: str, workers: int, played: dict[str, Both]) -> None:
+def test_same_as_postscreen(lab: Lab, name: str, workers: int, played: dict[str, Both]) -> None:
     """The client sees the same, the log says the same, apart from the differences the file states."""
     both = played[name]
     if both.theirs.missing:
         shown = "\n".join(both.theirs.transcript)
         pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
-    if difference := compare(both.dialogue, both.theirs.transcript, both.ours[workers].transcript):
+    ours = both.ours[workers].transcript
+    if difference := compare(both.dialogue, both.theirs.transcript, ours, lab.postfix.version):
         pytest.fail(f"postscreen (-) and fastscreen, workers: {workers} (+), differ:\n{difference}", pytrace=False)
 
 

@@ -49,7 +49,7 @@ def test_who_passed_at_postscreen_is_known(lab: Lab) -> None:
 def made() -> Iterator[tuple[Path, dict[str, tuple[int, ...]]]]:
     """A folder that the screening user can reach (pytest's own are closed to others); a cache in it, and its records.
 
-    postmap writes what postscreen writes, octet for octet, but for the case of the housekeeping key.
+    postmap writes the same bytes as postscreen, except for the case of the key of the last cleanup.
     """
     needs.program("postfix")
     needs.program("postfix-lmdb")
@@ -73,15 +73,15 @@ def made() -> Iterator[tuple[Path, dict[str, tuple[int, ...]]]]:
 
 @pytest.mark.parametrize(("kind", "postmap"), [("lmdb", True), ("lmdb", False), ("btree", True)])
 def test_a_large_cache_is_taken_over(kind: str, postmap: bool, made: tuple[Path, dict[str, tuple[int, ...]]]) -> None:
-    """Read by postmap, and where there is none, an LMDB file directly."""
+    """Read by postmap, or, without it, an LMDB file directly."""
     needs.root("the file becomes the user's")
     source, stamps = made
     state = source.parent / f"{kind}-{postmap}"
     settings = source.parent / f"{kind}-{postmap}.toml"
     settings.write_text(f'user = "postfix"\ncontrol.path = ""\ncache.path = "{state}/cache"\n')
-    code = "import sys; from fastscreen.postfix import cachedump; from fastscreen.cli import main\n"
+    code = "import sys; from fastscreen.postfix import cache_dump; from fastscreen.cli import main\n"
     if not postmap:
-        code += "cachedump.postmap_program = lambda: None\n"
+        code += "cache_dump.postmap_program = lambda: None\n"
     code += "sys.exit(main(sys.argv[1:]))"
     done = subprocess.run(
         [str(COMMAND.parent / "python"), "-c", code, "cache", "import", "-c", str(settings), f"{kind}:{source}"],

@@ -1,4 +1,4 @@
-"""Our reading of main.cf and master.cf beside Postfix's own, `postconf`."""
+"""main.cf and master.cf are read as by Postfix's `postconf`."""
 
 import shutil
 import subprocess

@@ -34,7 +34,7 @@ _NUMBERS = range(254, 239, -1)
 
 
 def chosen() -> list[Dialogue]:
-    """All of them, each at addresses of its own."""
+    """All dialogues, each with different addresses."""
     others = {each.name: each for each in dialogue.load(profiles.DIALOGUES)}
     found = dialogue.load(imported.FOLDER)
     for profile, names in ALSO.items():
@@ -67,17 +67,19 @@ def played(lab: Lab) -> dict[str, tuple[Result, dict[int, Result]]]:
 
 @pytest.mark.parametrize("workers", postfix.WORKERS)
 @pytest.mark.parametrize("each", CHOSEN, ids=lambda each: str(each.name))
-def test_same_as_postscreen(each: Dialogue, workers: int, played: dict[str, tuple[Result, dict[int, Result]]]) -> None:
+def test_same_as_postscreen(
+    lab: Lab, each: Dialogue, workers: int, played: dict[str, tuple[Result, dict[int, Result]]]
+) -> None:
     """The client sees the same, the log says the same, apart from the differences the file states."""
     theirs, ours = played[each.name]
     if theirs.missing:
         shown = "\n".join(theirs.transcript)
         pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
-    if difference := compare(each, theirs.transcript, ours[workers].transcript):
+    if difference := compare(each, theirs.transcript, ours[workers].transcript, lab.postfix.version):
         pytest.fail(f"postscreen (-) and fastscreen, workers: {workers} (+), differ:\n{difference}", pytrace=False)
 
 
 def test_numbers_are_free() -> None:
-    """The addresses of these dialogues are no others'."""
+    """Other tests do not use the addresses of these dialogues."""
     assert len(dialogue.load(profiles.DIALOGUES)) < min(_NUMBERS) - 1
     assert {each.settings == {} and each.profile in imported.names() for each in CHOSEN} == {True}

@@ -1,4 +1,4 @@
-"""What others read of us: promtool, systemd, fail2ban, logrotate, mandoc; and a wheel in an environment of its own."""
+"""Our files are accepted by promtool, systemd, fail2ban, logrotate and mandoc; a wheel works in a new environment."""
 
 import grp
 import gzip

@@ -40,7 +40,7 @@ KEYS = (
 
 @pytest.fixture(scope="module")
 def postmap(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command, with a configuration of its own."""
+    """The command, with a separate configuration."""
     path = Path(needs.program("postfix")).with_name("postmap")
     needs.program("postfix-pcre")
     folder = tmp_path_factory.mktemp("postfix")

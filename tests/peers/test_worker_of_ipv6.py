@@ -62,7 +62,7 @@ def owner(lab: Lab, host: str, port: int, source: bytes) -> str:
 
 @pytest.mark.parametrize("prefix", [WHOLE, Prefix(32, 48), Prefix(32, 29)])
 def test_worker_of_is_the_kernels_choice(lab: Lab, prefix: Prefix) -> None:
-    """What the hub calculates, beside what the kernel does in the namespace, where many addresses can be had."""
+    """The control server calculates the same worker as the kernel, for many addresses."""
     sources = [f"2001:db8:{number * 911:x}:{number * 577:x}::{number:x}" for number in range(1, 61)]
     command = [*lab.namespace.inside, sys.executable, "-c", CHOSEN, str(prefix.ipv6), *sources]
     run = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""MTAs that cannot be installed beside Postfix: Debian's packages are unpacked, and run in a mount namespace.
+"""MTAs that conflict with Postfix: Debian's packages are unpacked, and run in a mount namespace.
 
 Only what the program itself sees is changed: its files where it looks for them, and the users that the package's
 installation would have made.

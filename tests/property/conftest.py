@@ -1,4 +1,4 @@
-"""Property tests have no deadline: no test depends on the speed of the machine (`make fuzz` runs them much slower)."""
+"""Property tests run without a deadline, because `make fuzz` runs them much slower."""
 
 from hypothesis import settings
 

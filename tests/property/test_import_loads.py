@@ -46,7 +46,7 @@ def starts(settings: config.Config) -> None:
 _MAY_BE_SILENT = ("engine.announce_vrfy", "cache.path", "user", "tls.protocols", "tls.ciphers", "hostname", "banner")
 
 
-def omissions_are_told(made: import_postfix.Made) -> None:
+def omissions_are_told(made: import_postfix.Result) -> None:
     for entry in made.translated.entries:
         todo = " ".join(note.text for note in entry.notes if note.todo)
         if entry.sources and entry.value is None and entry.key.key not in _MAY_BE_SILENT:

@@ -89,7 +89,7 @@ def test_noise(data: bytes) -> None:
 
 @given(some.sampled_from([b"PROXY ", SIGNATURE]), some.binary(max_size=700))
 def test_noise_behind_a_right_start(start: bytes, data: bytes) -> None:
-    """Bounded: more than 536 octets never want more. Whatever is read is inside of what came."""
+    """The length is limited to 536 bytes. The result never refers to bytes after the input."""
     whole = start + data
     try:
         found = proxy_header(whole)

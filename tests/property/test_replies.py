@@ -1,4 +1,4 @@
-"""An MTA's reply is the same at any split, and what is none is said to be none."""
+"""An MTA's reply is parsed identically at any split, and other text is rejected."""
 
 import pytest
 from hypothesis import given

@@ -1,11 +1,11 @@
-"""The expression that reads logs, against lines that are put together from their parts, and against any octets."""
+"""The expression for log lines, with generated lines and with random bytes."""
 
 from hypothesis import given
 from hypothesis import strategies as some
 
 from fastscreen.report.lines import VERBS, Kind, pattern
-from fastscreen.report.stamps import Clock
 from fastscreen.report.tally import Tally
+from fastscreen.report.timestamps import Clock
 
 READ = pattern().findall
 ADDRESSES = some.ip_addresses().map(str)

@@ -26,7 +26,7 @@ def server() -> ssl.SSLContext:
 
 
 class Peer:
-    """A client, and the octets that it would send."""
+    """A client, and the bytes that it would send."""
 
     def __init__(self, version: ssl.TLSVersion) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -130,7 +130,7 @@ def test_garbage_inside(version: ssl.TLSVersion, garbage: bytes) -> None:
 
 
 def test_a_hello_that_never_ends() -> None:
-    """Refused at its length, before its octets are kept."""
+    """Rejected because of its length, before its bytes are stored."""
     tunnel = Tunnel(server())
     tunnel.feed(b"\x16\x03\x01\x40\x00" + b"\x01\xff\xff\xff" + bytes(0x4000 - 4))
     assert not tunnel.shake_hands()

@@ -1,7 +1,7 @@
-"""A process that uses the cache as a worker does: a loop that looks clients up and stores them, and a writer's thread.
+"""A process that uses the cache like a worker: a loop that looks up and stores clients, and a writer thread.
 
-`cacheuser.py PATH` reads commands, a line each: `store HEX`, `find HEX`, and answers `find` with 1 or 0. In between it
-looks up and stores clients of its own.
+`cacheuser.py PATH` reads one command per line: `store HEX` or `find HEX`, and answers `find` with 1 or 0. Between
+commands it looks up and stores other clients.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A screener, an MTA and a name server of the test's own."""
+"""Fixtures: a fastscreen daemon, an MTA and a name server for each test."""
 
 import fcntl
 import shutil

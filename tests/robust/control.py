@@ -59,7 +59,7 @@ class Control:
         return data
 
     def ask(self, verb: str, **arguments: Any) -> Map:
-        """The whole answer; events that come meanwhile are left out."""
+        """The whole answer, without events that arrive in between."""
         self._last += 1
         self.send({"id": self._last, "do": verb, **arguments})
         while (message := self.read()).get("id") != self._last:

@@ -82,7 +82,7 @@ PTR, AAAA = 12, 28
 
 
 def pointing(*labels: bytes) -> Behaviour:
-    """A PTR record with a name of these octets."""
+    """A PTR record whose name consists of these bytes."""
     data = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
     return lambda question: [Answer(record(question, PTR, data))]
 

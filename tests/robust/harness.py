@@ -39,7 +39,7 @@ def wait_until(condition: Callable[[], bool], what: Callable[[], str] | str, sec
 
 
 class Screener:
-    """A fastscreen process of its own, with its log in a file.
+    """A fastscreen process with its log in a file.
 
     `settings` are merged over one listener on ADDRESS with a free port, no cache, a short greet wait. `descriptors`
     is the limit of open descriptors that the process gets.

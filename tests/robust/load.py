@@ -1,7 +1,7 @@
 """A client process that holds many connections and never sends: `python load.py HOST PORT COUNT`.
 
-Each client has an address of its own in 127.20.0.0/14. When all have been greeted it prints "held N"; it reads what
-comes and ends when its standard input does, then prints "ended CLOSED": how many connections the other side closed.
+Each client has a different address in 127.20.0.0/14. When all have been greeted, it prints "held N". It ends when its
+standard input does, and then prints "ended CLOSED": how many connections the server has closed.
 """
 
 import resource

@@ -54,7 +54,7 @@ class Connection:
         self.socket.sendall(data)
 
     def line(self) -> bytes:
-        """The next line without its CRLF; EOFError: there is none."""
+        """The next line without its CRLF. Raises EOFError at the end of the connection."""
         while b"\n" not in self.held:
             got = self.socket.recv(65536)
             if not got:

@@ -1,7 +1,7 @@
-"""Lets the screener's user execute the interpreter where that lies in a folder of root's alone, such as /root/.pyenv.
+"""Lets the daemon's user execute the interpreter even if it is in a folder that only root can read, as /root/.pyenv.
 
-A restart executes the program as that user. In a mount namespace of its own, the folders on the way are replaced by
-open ones that hold only what is needed. Without such folders nothing is done.
+A restart executes the program as that user. In a new mount namespace, closed folders on the path are replaced by open
+ones that contain only what is needed. Without such folders, nothing is done.
 """
 
 import sys

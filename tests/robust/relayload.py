@@ -1,9 +1,9 @@
-"""Many relayed sessions from both ends, in a process of its own: `python relayload.py COUNT`.
+"""A separate process with both ends of many relayed sessions: `python relayload.py COUNT`.
 
 It prints "port N", where it is an MTA that reads PROXY headers, version 2: it greets with the address that the header
 names, and repeats each line with "250 " before it. Then it takes one line at a time and answers it:
 
-    hold HOST PORT    connect COUNT clients, each from an address of its own in 127.20.0.0/14: "held N", how many have
+    hold HOST PORT    connect COUNT clients, each from a different address in 127.20.0.0/14: "held N", how many have
                       been greeted with their own address
     talk              each says a line that only it says, of some hundred octets: "talked N", how many got that back
     end               each ends its side, and waits for the other's: "ended N"
@@ -45,7 +45,7 @@ class Mta:
         return True
 
 
-class Herd:
+class RelayedClients:
     """Both ends."""
 
     def __init__(self, count: int) -> None:
@@ -117,16 +117,16 @@ class Herd:
 def main(count: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    herd = Herd(count)
-    print("port", herd.listener.getsockname()[1], flush=True)
+    clients = RelayedClients(count)
+    print("port", clients.listener.getsockname()[1], flush=True)
     for line in sys.stdin:
         match line.split():
             case ["hold", host, port]:
-                print("held", herd.hold(host, int(port)), flush=True)
+                print("held", clients.hold(host, int(port)), flush=True)
             case ["talk"]:
-                print("talked", herd.talk(), flush=True)
+                print("talked", clients.talk(), flush=True)
             case ["end"]:
-                print("ended", herd.end(), flush=True)
+                print("ended", clients.end(), flush=True)
 
 
 if __name__ == "__main__":

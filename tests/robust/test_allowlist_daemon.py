@@ -202,7 +202,7 @@ def test_lists_that_come_with_a_reload(start: Start, folder: Path, dns: FakeDns,
 
 
 def test_only_the_tables_are_read_again(start: Start, folder: Path, dns: FakeDns, lists: Path) -> None:
-    """Not the configuration: whoever is at work on it says so by SIGHUP."""
+    """The configuration is not read again, because an operator who edits it will send SIGHUP."""
     dns.zones["big.example"] = says("v=spf1 ip4:8.8.8.0/24 -all")
     screener = start(listing(folder, dns, "big.example", interval="1s"))
     screener.line("tables read again$")

@@ -79,7 +79,7 @@ class User:
 @pytest.fixture
 def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A file system of 16 MB, for nobody."""
-    needs.root("a file system of its own")
+    needs.root("a separate file system")
     libc = ctypes.CDLL(None, use_errno=True)
     made = Path(f"/tmp/fastscreen-cache-{os.getpid()}-{time.monotonic_ns()}")
     made.mkdir()

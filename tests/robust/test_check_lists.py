@@ -45,10 +45,10 @@ def test_every_list_is_looked_at(configured: Path) -> None:
     assert "may list every address (127.0.0.1 is listed as 127.0.0.4)" in found["world.test"][1]
     assert found["silent.test"] == (False, "silent.test: does not answer")
     assert found["own.test"][0]
-    assert "has no test entry 127.0.0.2" in found["own.test"][1]
-    assert found["dnsbl.sorbs.net"] == (False, "dnsbl.sorbs.net: closed in June 2024; take it out")
+    assert "the test entry 127.0.0.2 (RFC 5782) is missing" in found["own.test"][1]
+    assert found["dnsbl.sorbs.net"] == (False, "dnsbl.sorbs.net: closed in June 2024; remove it")
     assert not found["b.barracudacentral.org"][0]
-    assert found["b.barracudacentral.org"][1].endswith("whose address was registered: barracudacentral.org/rbl")
+    assert found["b.barracudacentral.org"][1].endswith("it only answers registered resolvers: barracudacentral.org/rbl")
 
 
 def test_what_the_resolver_said(configured: Path) -> None:
@@ -68,7 +68,7 @@ def test_as_a_command(configured: Path, capsys: pytest.CaptureFixture[str], monk
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")  # there is no way back from another user
     assert main(["check", "-c", str(configured)]) == 1
     out = capsys.readouterr().out
-    assert f"{configured}: dnsbl.sites: dnsbl.sorbs.net: closed in June 2024; take it out\n" in out
+    assert f"{configured}: dnsbl.sites: dnsbl.sorbs.net: closed in June 2024; remove it\n" in out
     assert "good.test" not in out
 
 
@@ -79,7 +79,7 @@ def test_a_public_resolver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("fastscreen.cli.check_dns.try_resolver", lambda resolver, domain: "1 record")
     details = [detail for _, ok, detail, *_ in checked_resolvers(load(file)) if not ok]
     assert details == [
-        "9.9.9.9:53: is a public resolver, whose questions zen.spamhaus.org, list.dnswl.org refuse; run one of your own"
+        "9.9.9.9:53: is a public resolver, and is refused by zen.spamhaus.org, list.dnswl.org; use your own resolver"
     ]
 
 

@@ -13,7 +13,7 @@ from robust.proxymta import ProxyMta
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 
@@ -32,7 +32,7 @@ def test_what_the_mta_announces(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert main(["check", "-v", "-c", str(configured(tmp_path, mta.target, mta.target, version))]) == 0
     out = capsys.readouterr().out
     for key in ("to", "continue_to"):
-        assert f"ok: handoff.{key}: 127.0.0.1:{mta.port}: announces 8BITMIME SIZE DSN" in out
+        assert f"ok: handoff.{key}: 127.0.0.1:{mta.port}: announces 8BITMIME, SIZE, DSN" in out
     assert (mta.came, mta.locals) == (0, 2)
 
 
@@ -60,10 +60,10 @@ def says(what: bytes) -> Callable[[socket.socket], None]:
 @pytest.mark.parametrize(
     ("serve", "problem"),
     [
-        (closes, "does the port read the PROXY protocol?"),
-        (says(b"554 \x1b[31mno\r\n"), "the MTA answered 554 instead of 220"),
-        (says(b"HTTP/1.1 400\r\n"), "the MTA answered no reply"),
-        (says(b"220-" + b"x" * 70_000), "the MTA answered a line without an end"),
+        (closes, "does the port accept the PROXY protocol?"),
+        (says(b"554 \x1b[31mno\r\n"), "the MTA sent 554 instead of 220"),
+        (says(b"HTTP/1.1 400\r\n"), "the MTA sent no reply"),
+        (says(b"220-" + b"x" * 70_000), "the MTA sent a line without an end"),
     ],
 )
 def test_what_is_no_mta_behind_proxy(

@@ -51,7 +51,7 @@ def test_a_client_beyond_its_rate(start: Start, folder: Path, mta: FakeMta) -> N
             found: Map = control.ok("explain", address="127.1.0.1")
             return found
 
-        wait_until(lambda: explained()["verdict"] == "busy", "the hub to ask the worker again")
+        wait_until(lambda: explained()["verdict"] == "busy", "the control server to ask the worker again")
         assert explained()["reply"] == TOO_MANY.decode().strip()
         text = "turned away: 3 connections came within a minute, and limits.client_connection_rate is 3"
         assert text in str(explained()["steps"])
@@ -75,7 +75,7 @@ def test_a_network_beyond_its_rate(start: Start, folder: Path, workers: int) -> 
 
 
 def test_a_known_client_has_no_rate(start: Start, folder: Path, mta: FakeMta) -> None:
-    """The MTA has limits of its own for those that it is given."""
+    """The MTA has its own limits for clients that are handed off."""
     screener = start(limits(folder, client_connection_rate=1, client_network_rate=1), {"greet": {"wait": "1s"}})
     with screener.connect("127.1.0.1") as client:
         assert client.read() == TEASER + FROM_MTA
@@ -118,7 +118,7 @@ def test_switched_by_a_reload(start: Start, folder: Path) -> None:
 
 @pytest.fixture
 def short(folder: Path, dns: FakeDns, mta: FakeMta, monkeypatch: pytest.MonkeyPatch) -> Iterator[Core]:
-    """A core whose minute lasts a second."""
+    """A core in which the minute of the rate limit lasts one second."""
     dns.zones["bl.test"] = silent
     monkeypatch.setattr(policy, "Policy", functools.partial(core.Policy, rate_time=1))
     made = Core(folder, dns, settings="client_connection_rate = 2\nclient_network_rate = 3\n", wait="30s")
@@ -127,7 +127,7 @@ def short(folder: Path, dns: FakeDns, mta: FakeMta, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_minute_ends(short: Core) -> None:
-    """It begins with the first connection, and does not begin anew with each that is refused."""
+    """It begins with the first connection, and is not extended by rejected ones."""
     refused: list[int] = []
 
     def accepted() -> bool:

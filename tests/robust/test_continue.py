@@ -197,7 +197,7 @@ def test_without_an_mta_the_session_is_as_before(start: Start, how: str, folder:
 
 
 def test_a_recipient_in_pieces_is_answered_once(start: Start) -> None:
-    """Whoever answers it in the end: what the client says next is a line of its own."""
+    """The next command of the client is a separate line, whether fastscreen or the MTA replies to it."""
     with ProxyMta(up_to()) as mta:
         screener = start(going_on(mta.target))
         with screener.connect() as client:
@@ -395,7 +395,7 @@ def test_a_client_that_leaves_while_the_mta_is_asked(start: Start) -> None:
 
 
 def test_no_more_is_announced_than_the_mta_has(start: Start) -> None:
-    """Learnt at the start, and from each session that goes on. Who was told more gets a 450 once more."""
+    """Learned at start and from each continued session. A client to which more was announced is deferred again."""
     lesser = b"250-mta\r\n250-PIPELINING\r\n250-STARTTLS\r\n250-AUTH PLAIN\r\n250-SIZE 77\r\n250 8BITMIME"
 
     def serve(connection: Connection, number: int) -> None:

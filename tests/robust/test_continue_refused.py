@@ -155,7 +155,7 @@ CHUNK = b"MAIL FROM:<smuggled@client.test>\r\nRCPT TO:<x@here.test>\r\nQUIT\r\n"
 
 @pytest.mark.parametrize("pieces", [1, 7])
 def test_a_refused_chunk_is_no_command(start: Start, pieces: int) -> None:
-    """BDAT gets the reply, and its octets are dropped, wherever the packets end."""
+    """BDAT gets the reply, and its data is discarded, however it is split into packets."""
     with ProxyMta(Refusing(REFUSALS[0])) as mta:
         screener = start(going_on(mta.target))
         with screener.connect() as client:

@@ -102,7 +102,7 @@ def test_decrypted_session_is_relayed(start: Start, settings: dict[str, Any], le
 
 
 def test_what_was_said_before_tls_is_not_played(start: Start, settings: dict[str, Any]) -> None:
-    """Whoever was between could have said it (RFC 3207, 4.2): neither the EHLO nor the MAIL."""
+    """An attacker could have sent the commands before TLS (RFC 3207 4.2), so EHLO and MAIL are discarded."""
     heard: list[bytes] = []
 
     def serve(connection: Connection, _: int) -> None:
@@ -157,7 +157,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_message(start: Start, settings:
 
 
 def test_an_mta_that_hangs_up(start: Start, settings: dict[str, Any]) -> None:
-    """Its last words arrive, and their end is no truncation."""
+    """The last data arrives, and TLS is closed properly."""
 
     def serve(connection: Connection, _: int) -> None:
         asked(connection)

@@ -38,7 +38,7 @@ def settings(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def connected(path: Path) -> Control:
-    """Wait for the hub: the daemon's start does not."""
+    """Wait for the control server: the daemon's start does not."""
     found: list[Control] = []
 
     def there() -> bool:
@@ -46,12 +46,12 @@ def connected(path: Path) -> Control:
             found.append(Control(path))
         return bool(found)
 
-    wait_until(there, "the hub")
+    wait_until(there, "the control server")
     return found[0]
 
 
 def eventually(control: Control, verb: str, wanted: Any, **arguments: Any) -> Map:
-    """Ask until `wanted(answer)`; the hub may give an answer half a second long."""
+    """Ask until `wanted(answer)`; the control server may return the same answer for half a second."""
     answers: list[Map] = []
 
     def right() -> bool:
@@ -62,11 +62,11 @@ def eventually(control: Control, verb: str, wanted: Any, **arguments: Any) -> Ma
     return answers[-1]
 
 
-def hub_of(screener: Screener, control: Control) -> int:
-    """The pid of the hub: the child that is no worker."""
+def control_server_of(screener: Screener, control: Control) -> int:
+    """The pid of the control server: the child that is not a worker."""
     workers = {worker["pid"] for worker in control.ok("status")["workers"]}
-    (hub,) = set(screener.workers()) - workers
-    return hub
+    (control_server,) = set(screener.workers()) - workers
+    return control_server
 
 
 # ---- what it says
@@ -250,7 +250,7 @@ def test_what_is_beyond_the_rate_is_counted(start: Start, path: Path, settings: 
 
 
 def test_warnings_outlive_who_wrote_them(start: Start, path: Path, settings: Map) -> None:
-    """Of the supervisor, of a worker that is gone, of the hub; without what dnsbl.reply_map hides."""
+    """Of the supervisor, of a worker that is gone, of the control server; without what dnsbl.reply_map hides."""
     lists = {
         "sites": ["secret.bl.test"],
         "resolvers": ["127.9.53.77:5353"],
@@ -335,7 +335,7 @@ def test_without_a_cache(start: Start, path: Path) -> None:
 
 
 def test_explain_goes_by_the_limits_of_the_clients_worker(start: Start, path: Path, mta: FakeMta) -> None:
-    """Also of a client that nobody has seen yet: one worker has no room, the other has."""
+    """Also for an unknown client, if one worker is full and the other is not."""
     screener = start({"control": {"path": str(path)}, "greet": {"wait": "100s"}, "limits": {"pre_queue": 10}}, TWO)
     with connected(path) as control, contextlib.ExitStack() as held:
         full = 0  # the worker that five clients fill
@@ -375,9 +375,9 @@ def test_a_new_hub_knows_the_tables_as_the_workers_do(
     screener.may_lose_workers = True
     table.unlink()
     with connected(path) as control:
-        hub = hub_of(screener, control)
-        os.kill(hub, signal.SIGKILL)
-        screener.line(rf"hub \(process {hub}\) was killed by SIGKILL")
+        control_server = control_server_of(screener, control)
+        os.kill(control_server, signal.SIGKILL)
+        screener.line(rf"hub \(process {control_server}\) was killed by SIGKILL")
     with connected(path) as control:
         assert control.ok("explain", address="127.3.0.1")["verdict"] == "denylisted"
         table.write_text("127.3.0.2 reject\n")
@@ -391,7 +391,7 @@ def test_a_new_hub_knows_the_tables_as_the_workers_do(
 
 @WORKERS
 def test_bypass(start: Start, path: Path, settings: Map, workers: int, mta: FakeMta) -> None:
-    """On for everybody in every worker, over the death of a worker and of the hub; it ends by itself."""
+    """A bypass applies to all workers, survives the death of a worker and of the control server, and expires."""
     listen = {"listen": {"addresses": [f"{ADDRESS}:0"], "workers": workers}}
     denied = {"access": {"list": ["inline:{127.3.0.1=reject}"], "denylist_action": "drop"}}
     screener = start(settings, listen, denied)
@@ -409,10 +409,10 @@ def test_bypass(start: Start, path: Path, settings: Map, workers: int, mta: Fake
         with screener.connect("127.3.0.1") as client:
             assert client.read().startswith(b"521 ")
         assert control.ok("explain", address="127.1.0.1")["verdict"] == "bypassed"
-        hub = hub_of(screener, control)
+        control_server = control_server_of(screener, control)
         for victim in screener.workers():
             os.kill(victim, signal.SIGKILL)
-        screener.line(rf"hub \(process {hub}\) was killed by SIGKILL")
+        screener.line(rf"hub \(process {control_server}\) was killed by SIGKILL")
         screener.line(f"worker {workers} is process")
     with connected(path) as control:
         assert eventually(control, "status", lambda answer: len(answer["workers"]) == workers)["bypass_until"] == until
@@ -459,13 +459,13 @@ def test_reading_and_acting_are_separate_rights(start: Start, path: Path, settin
             assert control.hello["rights"] == ["read", "act"]
             assert control.ok("bypass", seconds=0)
 
-    def stranger() -> None:
+    def outsider() -> None:
         with pytest.raises(PermissionError):
             Control(path)
 
     assert as_somebody(54321, daemon, others) == 0
     assert as_somebody(nobody, daemon, own) == 0
-    assert as_somebody(54321, 54321, stranger) == 0
+    assert as_somebody(54321, 54321, outsider) == 0
 
 
 def as_somebody(uid: int, gid: int, work: Any) -> int:
@@ -590,10 +590,10 @@ def test_a_caller_that_does_not_read(start: Start, path: Path, settings: Map) ->
     """Its answers have a bound, then it is dropped; events wait in the ring; memory stays; others are served."""
     screener = start(settings, KNOWN)
     with connected(path) as control, Control(path) as slow, Control(path) as greedy:
-        hub = hub_of(screener, control)
+        control_server = control_server_of(screener, control)
         slow.send({"id": 1, "do": "events", "rate": 2000, "recent": 0})
         assert slow.read()["ok"] == {}
-        before = rss_of(hub)
+        before = rss_of(control_server)
         body = msgpack.packb({"id": 1, "do": "status"})
         request = struct.pack("!I", len(body)) + body
         greedy.socket.settimeout(0.2)
@@ -611,7 +611,7 @@ def test_a_caller_that_does_not_read(start: Start, path: Path, settings: Map) ->
                 assert client.read() == FROM_MTA
         assert eventually(control, "status", lambda answer: answer["counts"]["connect"] == 300)
         assert dropped or control.ok("status")["workers"]
-        assert rss_of(hub) - before < 64 << 20
+        assert rss_of(control_server) - before < 64 << 20
         # It begins to read: nothing of what happened is missing without a mark.
         seen = 0
         while seen < 300:
@@ -624,18 +624,18 @@ def rss_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# ---- the hub's life
+# ---- the control server's life
 
 
 def test_the_hub_is_killed(start: Start, path: Path, settings: Map) -> None:
-    """Callers see the end and come again; the front door does not notice."""
+    """Callers see the end and reconnect; SMTP clients are not affected."""
     screener = start(settings, KNOWN, TWO)
     screener.may_lose_workers = True
     for turn in range(2):
         with connected(path) as control:
-            hub = hub_of(screener, control)
+            control_server = control_server_of(screener, control)
             before = [worker["pid"] for worker in control.ok("status")["workers"]]
-            os.kill(hub, signal.SIGKILL)
+            os.kill(control_server, signal.SIGKILL)
             with screener.connect("127.7.0.1") as client:
                 assert client.read() == FROM_MTA
             with pytest.raises((Closed, OSError)):
@@ -689,12 +689,12 @@ def test_a_hub_that_stands_still_is_replaced(start: Start, path: Path, settings:
     screener = start(settings)
     screener.may_lose_workers = True
     with connected(path) as control:
-        hub = hub_of(screener, control)
-    os.kill(hub, signal.SIGSTOP)
-    screener.line(rf"warning: hub \(process {hub}\) hangs: killed$")
-    screener.line(rf"warning: hub \(process {hub}\) was killed by SIGKILL: it is started again$")
+        control_server = control_server_of(screener, control)
+    os.kill(control_server, signal.SIGSTOP)
+    screener.line(rf"warning: hub \(process {control_server}\) hangs: killed$")
+    screener.line(rf"warning: hub \(process {control_server}\) was killed by SIGKILL: it is started again$")
     with connected(path) as control:
-        assert hub_of(screener, control) != hub
+        assert control_server_of(screener, control) != control_server
 
 
 def test_reload_reaches_the_hub(start: Start, path: Path, settings: Map, folder: Path, dns: FakeDns) -> None:

@@ -17,9 +17,9 @@ from robust import harness
 from robust.conftest import Alter, Start
 from robust.control import Control, Map
 from robust.harness import Screener, wait_until
-from robust.test_control import connected, hub_of, rss_of
+from robust.test_control import connected, control_server_of, rss_of
 
-STRANGER = 12345  # a user that may only read
+READ_ONLY_UID = 12345  # a user that may only read
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_idle_callers_shut_nobody_out(start: Start, path: Path, settings: Map, c
     """Forty that say nothing, and `status` and `bypass` work as ever; those before have made room."""
     start(settings)
     with connected(path) as watching:
-        hub = hub_of(start_of(watching), watching)
+        control_server = control_server_of(start_of(watching), watching)
         watching.ok("events", filter="kind:limit")
         idle = [call(path, callers) for _ in range(40)]
         asked = command(path, "status")
@@ -92,11 +92,11 @@ def test_idle_callers_shut_nobody_out(start: Start, path: Path, settings: Map, c
         assert command(path, "bypass", "off").returncode == 0
         wait_until(lambda: sum(map(is_ended, idle)) >= 40 + 1 - 32, "the first ones to have made room")
         assert watching.ok("status")["workers"]  # it follows events: it stays
-        assert descriptors(hub) < 32 + 40
+        assert descriptors(control_server) < 32 + 40
 
 
 def start_of(control: Control) -> Any:
-    """What `hub_of` needs: the children of the supervisor."""
+    """What `control_server_of` needs: the children of the supervisor."""
 
     class Children:
         def workers(self) -> list[int]:
@@ -107,7 +107,7 @@ def start_of(control: Control) -> Any:
 
 
 def fill(screener: Screener, count: int) -> None:
-    """So many clients that talk too soon."""
+    """Connect many clients that send before the greeting."""
     for number in range(count):
         with screener.connect(f"127.9.{number // 200}.{number % 200 + 1}") as client:
             client.send(b"x" * 200)
@@ -117,12 +117,12 @@ def test_callers_that_never_read(
     alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack
 ) -> None:
     """Eight large subscriptions each, nothing read, half-closed: none stays, memory is bounded, others are served."""
-    alter("from fastscreen.control import connection as it\nit.TAKE_SECONDS = it.CLOSE_SECONDS = 4.0")
+    alter("from fastscreen.control import session as it\nit.TAKE_SECONDS = it.CLOSE_SECONDS = 4.0")
     screener = start(settings)
     with connected(path) as control:
-        hub = hub_of(screener, control)
+        control_server = control_server_of(screener, control)
         fill(screener, 400)
-        before, had = rss_of(hub), descriptors(hub)
+        before, had = rss_of(control_server), descriptors(control_server)
         for turn in range(80):
             deaf = call(path, callers)
             with contextlib.suppress(OSError):
@@ -132,31 +132,29 @@ def test_callers_that_never_read(
                     deaf.shutdown(socket.SHUT_WR)
         asked = command(path, "status")
         assert (asked.returncode, asked.stderr) == (0, "")
-        assert descriptors(hub) <= had + 32
-        assert rss_of(hub) - before < 64 << 20
-        wait_until(lambda: descriptors(hub) <= had, "all of them to have ended, though they never read")
+        assert descriptors(control_server) <= had + 32
+        assert rss_of(control_server) - before < 64 << 20
+        wait_until(lambda: descriptors(control_server) <= had, "all of them to have ended, though they never read")
         assert command(path, "status").returncode == 0
 
 
 def test_time_limits(alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack) -> None:
     """No request, half a request, an answer that is not read, half closed: each ends. A subscriber that reads stays."""
-    alter(
-        "from fastscreen.control import connection as it\nit.REQUEST_SECONDS = it.TAKE_SECONDS = it.CLOSE_SECONDS = 1.5"
-    )
+    alter("from fastscreen.control import session as it\nit.REQUEST_SECONDS = it.TAKE_SECONDS = it.CLOSE_SECONDS = 1.5")
     screener = start(settings)
     with connected(path) as control, connected(path) as subscriber:
-        hub = hub_of(screener, control)
+        control_server = control_server_of(screener, control)
         assert subscriber.ok("events", filter="kind:limit") == {}
         fill(screener, 100)
         control.ok("status")
-        had = descriptors(hub)
+        had = descriptors(control_server)
         silent, half, deaf, closing = (call(path, callers) for _ in range(4))
         half.sendall(frame({"id": 1, "do": "status"}) + b"\0\0")
         for one in (deaf, closing):
             for number in range(8):
                 one.sendall(frame({"id": number, "do": "events", "recent": 2000}))
         closing.shutdown(socket.SHUT_WR)
-        wait_until(lambda: descriptors(hub) == had, "all four to have ended")
+        wait_until(lambda: descriptors(control_server) == had, "all four to have ended")
         for one in (silent, half, deaf, closing):
             wait_until(partial(is_ended, one), "the end")
         assert control.ok("status")["workers"]  # whoever has asked once may think for as long as it likes
@@ -170,14 +168,14 @@ def test_members_of_the_group_shut_out_neither_root_nor_each_other(
     connected(path).socket.close()
     path.chmod(0o666)
     follow = frame({"id": 1, "do": "events", "filter": "kind:limit"})
-    for uid in range(STRANGER, STRANGER + 4):
+    for uid in range(READ_ONLY_UID, READ_ONLY_UID + 4):
         for _ in range(14):
             call(path, callers, uid).sendall(follow)
     with Control(path) as root:
         assert root.ok("bypass", seconds=0) == {"until": 0.0}
     asked = command(path, "status")
     assert (asked.returncode, asked.stderr) == (0, "")
-    refused = call(path, callers, STRANGER)
+    refused = call(path, callers, READ_ONLY_UID)
     (size,) = struct.unpack("!I", refused.recv(4))
     assert "too many" in msgpack.unpackb(refused.recv(size))["error"]
     assert is_ended(refused)
@@ -187,12 +185,12 @@ def test_requests_that_wait_are_small(
     alter: Alter, start: Start, path: Path, settings: Map, callers: contextlib.ExitStack
 ) -> None:
     """64 KiB may become megabytes when they are decoded: they are not before their turn."""
-    alter("from fastscreen.control import connection as it\nit.EVENTS_HELD = 10_000")
+    alter("from fastscreen.control import session as it\nit.EVENTS_HELD = 10_000")
     screener = start(settings)
     with connected(path) as control:
-        hub = hub_of(screener, control)
+        control_server = control_server_of(screener, control)
         fill(screener, 400)
-        before = rss_of(hub)
+        before = rss_of(control_server)
         body = b"\x83\xa2id\x01\xa2do\xa6status\xa1x\xdd" + struct.pack("!I", 65_000) + 65_000 * b"\x80"
         for _ in range(20):
             deaf = call(path, callers)
@@ -202,7 +200,7 @@ def test_requests_that_wait_are_small(
             with contextlib.suppress(OSError):
                 for _ in range(9):
                     deaf.sendall(struct.pack("!I", len(body)) + body)
-        assert rss_of(hub) - before < 96 << 20
+        assert rss_of(control_server) - before < 96 << 20
         assert command(path, "status").returncode == 0
 
 

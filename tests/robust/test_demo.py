@@ -13,8 +13,8 @@ import pytest
 
 from fastscreen.cli import main
 from fastscreen.control.client import ask
-from fastscreen.demo import cast, settings, summary
-from fastscreen.demo.stage import Processes
+from fastscreen.demo import client_kinds, settings, summary
+from fastscreen.demo.processes import Processes
 from robust.harness import COMMAND, TIMEOUT, wait_until
 from robust.leftovers import processes_of
 
@@ -63,7 +63,7 @@ def test_what_did_not_appear_is_named(begin: Begin, folder: Path) -> None:
     process = begin("--headless", "--seconds", "1")
     _, said = process.communicate(timeout=START)
     assert process.returncode == 1
-    assert said.startswith("fastscreen: demo: not seen: ")
+    assert said.startswith("fastscreen: demo: missing events: ")
     assert "passed" in said
     assert list(folder.iterdir()) == []
 
@@ -85,102 +85,104 @@ def test_nothing_is_left_whatever_ends_it(number: signal.Signals, code: int, beg
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Processes]:
+def processes() -> Iterator[Processes]:
     with Processes() as made:
         yield made
 
 
-def asked(capsys: pytest.CaptureFixture[str], stage: Processes, *words: str) -> tuple[int, str, str]:
-    code = main([*words, "--socket", stage.control])
+def asked(capsys: pytest.CaptureFixture[str], processes: Processes, *words: str) -> tuple[int, str, str]:
+    code = main([*words, "--socket", processes.control])
     printed = capsys.readouterr()
     return code, printed.out, printed.err
 
 
-def seen(stage: Processes, kind: str) -> bool:
-    stage.check()
-    return bool(ask(stage.control, "status")["counts"].get(kind))
+def seen(processes: Processes, kind: str) -> bool:
+    processes.check()
+    return bool(ask(processes.control, "status")["counts"].get(kind))
 
 
-def test_status(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_until(lambda: seen(stage, "handed"), "a client to be handed on")
-    code, printed, _ = asked(capsys, stage, "status")
+def test_status(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_until(lambda: seen(processes, "handed"), "a client to be handed off")
+    code, printed, _ = asked(capsys, processes, "status")
     assert code == 0
     assert "2 workers" in printed
     assert max(map(len, printed.splitlines())) <= 80
-    found = json.loads(asked(capsys, stage, "status", "--json")[1])
+    found = json.loads(asked(capsys, processes, "status", "--json")[1])
     assert found["counts"]["connect"] > 0
     assert {worker["number"] for worker in found["workers"]} == {1, 2}
 
 
-def test_events_of_a_client_that_is_expected(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    wait_until(lambda: seen(stage, "non_smtp_command"), "an HTTP probe")
-    probe = cast.HTTP_PROBE.address(0)
+def test_events_of_a_client_that_is_expected(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+    wait_until(lambda: seen(processes, "non_smtp_command"), "an HTTP probe")
+    probe = client_kinds.HTTP_PROBE.address(0)
     words = ("events", f"--filter=kind:non_smtp_command {probe}", "--recent", "1", "--count", "1")
-    code, printed, _ = asked(capsys, stage, *words)
+    code, printed, _ = asked(capsys, processes, *words)
     assert code == 0
     assert f" {probe}:" in printed
-    event = json.loads(asked(capsys, stage, *words, "--json")[1])
+    event = json.loads(asked(capsys, processes, *words, "--json")[1])
     assert (event["address"], event["kind"]) == (probe, "non_smtp_command")
-    assert asked(capsys, stage, "events", "--filter=score>")[0] == 2
+    assert asked(capsys, processes, "events", "--filter=score>")[0] == 2
 
 
-def test_events_of_every_kind_can_be_shown(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_events_of_every_kind_can_be_shown(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
     for kind in ("cached", "handed", "denylisted", "list_failed", "hangup", "busy"):
-        wait_until(partial(seen, stage, kind), kind)
-    code, printed, said = asked(capsys, stage, "events", "--recent", "1000", "--count", "1000")
+        wait_until(partial(seen, processes, kind), kind)
+    code, printed, said = asked(capsys, processes, "events", "--recent", "1000", "--count", "1000")
     assert (code, len(printed.splitlines()), said) == (0, 1000, "")
     assert all(line.isascii() and line.isprintable() for line in printed.splitlines())
 
 
 @pytest.mark.parametrize(
-    ("part", "verdicts"),
+    ("kind", "verdicts"),
     [
-        (cast.OWN, {"allowlisted"}),
-        (cast.BANNED, {"rejected"}),
-        (cast.LISTED, {"rejected", "deferred", "busy"}),
-        (cast.LARGE_SENDER, {"passed", "cached", "busy"}),
+        (client_kinds.OWN, {"allowlisted"}),
+        (client_kinds.BANNED, {"rejected"}),
+        (client_kinds.LISTED, {"rejected", "deferred", "busy"}),
+        (client_kinds.LARGE_SENDER, {"passed", "cached", "busy"}),
     ],
 )
-def test_explain(part: cast.Part, verdicts: set[str], stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain(
+    kind: client_kinds.ClientKind, verdicts: set[str], processes: Processes, capsys: pytest.CaptureFixture[str]
+) -> None:
     """`busy` while a wave is under way."""
-    code, printed, _ = asked(capsys, stage, "explain", part.address(part.members - 1), "--json")
+    code, printed, _ = asked(capsys, processes, "explain", kind.address(kind.members - 1), "--json")
     assert code == 0
     assert json.loads(printed)["verdict"] in verdicts
-    code, printed, _ = asked(capsys, stage, "explain", part.address(part.members - 1))
+    code, printed, _ = asked(capsys, processes, "explain", kind.address(kind.members - 1))
     assert code == 0
     assert "\naccess " in printed
 
 
 def test_the_cache_of_a_client_from_passing_to_being_forgotten_and_carried_back(
-    stage: Processes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    processes: Processes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    address = "192.0.2.77"  # nobody in the play: nothing changes it meanwhile
+    address = "192.0.2.77"  # nobody in the run: nothing changes it meanwhile
     stamps = {"pregreet": 4102444800.0, "dnsbl": "never", "pipelining": "disabled"}
     lines = tmp_path / "cache.jsonl"
     lines.write_text(json.dumps({"address": address, "stamps": stamps}) + "\n")
     with lines.open() as opened:
         monkeypatch.setattr("sys.stdin", opened)
-        assert asked(capsys, stage, "cache", "import")[2] == "1 of 1 stored\n"
+        assert asked(capsys, processes, "cache", "import")[2] == "1 of 1 stored\n"
 
     def known() -> bool:
-        return asked(capsys, stage, "cache", "get", address)[0] == 0
+        return asked(capsys, processes, "cache", "get", address)[0] == 0
 
     wait_until(known, "the imported client")
-    entry = json.loads(asked(capsys, stage, "cache", "get", address, "--json")[1])
+    entry = json.loads(asked(capsys, processes, "cache", "get", address, "--json")[1])
     assert entry["stamps"] | stamps == entry["stamps"]
-    assert json.loads(asked(capsys, stage, "cache", "list", "192.0.2.0/24", "--json")[1]) == entry
-    exported = asked(capsys, stage, "cache", "export")[1].splitlines()
+    assert json.loads(asked(capsys, processes, "cache", "list", "192.0.2.0/24", "--json")[1]) == entry
+    exported = asked(capsys, processes, "cache", "export")[1].splitlines()
     assert entry in [json.loads(line) for line in exported]
-    assert asked(capsys, stage, "cache", "delete", address)[1] == "1 deleted\n"
+    assert asked(capsys, processes, "cache", "delete", address)[1] == "1 deleted\n"
     wait_until(lambda: not known(), "the client to be forgotten")
-    code, printed, _ = asked(capsys, stage, "cache", "stats")
+    code, printed, _ = asked(capsys, processes, "cache", "stats")
     assert code == 0
     assert "entries" in printed
 
 
-def test_bypass(stage: Processes, capsys: pytest.CaptureFixture[str]) -> None:
-    assert asked(capsys, stage, "bypass", "on", "--for", "1h")[0] == 0
-    assert "BYPASS: every client is handed on untested" in asked(capsys, stage, "status")[1]
-    wait_until(lambda: seen(stage, "bypassed"), "a client that is handed on untested")
-    assert asked(capsys, stage, "bypass", "off")[0] == 0
-    assert "BYPASS" not in asked(capsys, stage, "status")[1]
+def test_bypass(processes: Processes, capsys: pytest.CaptureFixture[str]) -> None:
+    assert asked(capsys, processes, "bypass", "on", "--for", "1h")[0] == 0
+    assert "BYPASS: every client is handed on untested" in asked(capsys, processes, "status")[1]
+    wait_until(lambda: seen(processes, "bypassed"), "a client that bypasses the tests")
+    assert asked(capsys, processes, "bypass", "off")[0] == 0
+    assert "BYPASS" not in asked(capsys, processes, "status")[1]

@@ -72,7 +72,7 @@ def test_both_sides_of_a_relay(tmp_path: Path, opened: ExitStack) -> None:
 
 
 def test_connect_that_an_mta_refuses_late(tmp_path: Path, opened: ExitStack) -> None:
-    """The MTA's side alone is in a set. The kernel answers the second SYN, a second later, with a reset."""
+    """Only the MTA's side is in an epoll set. The kernel answers the second SYN with a reset after 1 s."""
     mta = socket.create_server(("127.0.0.1", 0), backlog=0)
     for _ in range(3):  # the queue is full then
         filling = opened.enter_context(socket.socket())

@@ -162,9 +162,9 @@ def test_networks_have_their_turn(worker: Make, dns: FakeDns) -> None:
     """All room is taken: what becomes free goes to the network that waits, not to the first who came."""
     dns.zones["bl.test"] = silent
     made = worker(wait="30s")
-    crowds = [[f"127.1.{network}.{host}" for host in range(1, 30)] for network in range(4)]
-    held = {source: client for crowd in crowds for source, client in zip(crowd, made.hold(crowd), strict=True)}
-    first = [crowd[0] for crowd in crowds]
+    networks = [[f"127.1.{network}.{host}" for host in range(1, 30)] for network in range(4)]
+    held = {source: client for network in networks for source, client in zip(network, made.hold(network), strict=True)}
+    first = [network[0] for network in networks]
     made.serve(lambda: all(asked(dns, source) for source in first), "a question about each network")
     made.hold(["127.2.1.1"])
     assert not asked(dns, "127.2.1.1")
@@ -174,7 +174,7 @@ def test_networks_have_their_turn(worker: Make, dns: FakeDns) -> None:
     # And once more: now it is that network's turn that gave its room away.
     made.hang_up([held[first[0]]])
     made.serve(lambda: sum(asked(dns, source) > 0 for source in held) == 5, "the next question")
-    assert asked(dns, crowds[2][1])
+    assert asked(dns, networks[2][1])
 
 
 @pytest.mark.parametrize("action", ["drop", "enforce"])

@@ -98,7 +98,7 @@ def stamps(chance: random.Random) -> Map | None:
     return {test: chance.choice([now + 3600, now + 3600, now - 100, "never", "disabled"]) for test in TESTS}
 
 
-def visit(screener: Screener, source: str) -> tuple[str, bytes]:
+def connect_once(screener: Screener, source: str) -> tuple[str, bytes]:
     """Behave; return what has become of it, and the last reply."""
     with screener.connect(source) as client:
         reply = b""
@@ -143,7 +143,7 @@ def test_agrees(start: Start, folder: Path, dns: FakeDns, mta: FakeMta, number: 
     outcomes: dict[str, tuple[str, bytes]] = {}
 
     def one(source: str) -> None:
-        outcomes[source] = visit(screener, source)
+        outcomes[source] = connect_once(screener, source)
 
     threads = [threading.Thread(target=one, args=(source,)) for source in sources]
     for thread in threads:
@@ -164,9 +164,9 @@ def compare(screener: Screener, source: str, explained: Map, outcome: str, reply
         return "what it is told"
     where = rf" \[{source}\]:\d+$"
     if verdict in HANDED and not screener.lines(HANDED[verdict] + where):
-        return "why it is handed on"
+        return "why it is handed off"
     if verdict in ("untested", "ignored") and screener.lines("(PASS NEW|PASS OLD|LISTED)" + where):
-        return "that it is handed on and has not passed"
+        return "that it is handed off and has not passed"
     if verdict in ("denylisted", "dropped") and outcome != "ended":
         return "that it is hung up on"
     if verdict == "vetoed" and not screener.lines("ALLOWLIST VETO" + where):

@@ -29,7 +29,7 @@ def greeted_many(screener: Screener, sources: list[str], receive_buffer: int = 0
 
 
 def served(screener: Screener) -> None:
-    """A known client is handed on as if nobody else were there."""
+    """A known client is handed off without delay."""
     with screener.connect("127.7.7.7") as neighbour:
         assert neighbour.read() == FROM_MTA
 

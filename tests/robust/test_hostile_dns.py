@@ -35,7 +35,7 @@ def lists(dns: FakeDns, *sites: str, **more: object) -> dict[str, dict[str, obje
 
 
 def verdict(screener: Screener, source: str = "127.1.0.1") -> bytes:
-    """What a client that behaves is told at RCPT, or the MTA's greeting if it is handed on."""
+    """The reply to RCPT for a well-behaved client, or the greeting of the MTA if it is handed off."""
     with screener.connect(source) as client:
         return verdict_of(client)
 
@@ -305,7 +305,7 @@ def test_all_resolvers_say_that_they_do_not_know(start: Start, mta: FakeMta, dns
 
 
 def test_resolvers_without_a_way_to_them(start: Start, mta: FakeMta, dns: FakeDns) -> None:
-    """No socket can be opened for two of them, and a client has time for two: the second client does not begin anew."""
+    """No socket can be opened for two of them, and there is time for two: the second client does not start again."""
     dns.zones["list.test"] = listed("127.0.0.2")
     unreachable = ["255.255.255.255:53", "255.255.255.255:54"]
     settings = lists(dns, "list.test", resolvers=[*unreachable, dns.endpoint], timeout="2s")
@@ -368,7 +368,7 @@ def test_all_resolvers_refuse(start: Start, mta: FakeMta, dns: FakeDns) -> None:
 
 
 def test_an_unreachable_resolver_is_told_within_a_greet_wait(start: Start, mta: FakeMta) -> None:
-    """Whoever looks at the log when the first client comes sees why nobody is listed."""
+    """When the first client connects, the log says why no client is listed."""
     gone = FakeDns(address="127.9.53.2")
     settings = lists(gone, "list.test", "other.test")
     gone.zones |= {"list.test": silent, "other.test": silent}
@@ -403,7 +403,7 @@ NO_LISTINGS = [
 
 @pytest.mark.parametrize("address", NO_LISTINGS)
 def test_answer_that_is_no_listing_never_scores(start: Start, mta: FakeMta, dns: FakeDns, address: str) -> None:
-    """Nor for a list to allow: a resolver that lies would open the door to everybody."""
+    """Nor for a list to allow: a resolver that lies would let every client pass."""
     dns.zones["deny.test"] = listed(address)
     dns.zones["allow.test"] = listed(address)
     dns.zones["true.test"] = listed("127.0.0.2", address)
@@ -430,7 +430,7 @@ def test_dnswl_over_quota_is_no_listing(start: Start, mta: FakeMta, dns: FakeDns
 def test_unanswered_allow_list_means_later(
     start: Start, mta: FakeMta, dns: FakeDns, how: Behaviour, folder: object
 ) -> None:
-    """It could have saved the client: 450 and not 550 (reference 4.5 has no such case), and nothing is stored."""
+    """It could have lowered the score: 450 instead of 550 (not in reference 4.5), and nothing is stored."""
     dns.zones["deny.test"] = listed("127.0.0.2")
     dns.zones["allow.test"] = how
     settings = lists(dns, "deny.test*3", "allow.test*-4", threshold=3)
@@ -554,7 +554,7 @@ def test_thousands_of_questions_without_an_answer(start: Start, mta: FakeMta, dn
 
 
 def test_question_of_an_earlier_session_is_asked_again(start: Start, mta: FakeMta, dns: FakeDns) -> None:
-    """A client comes back while a question of its first session is unanswered, and is not sent again by itself."""
+    """A client comes back while a query of its first session is unanswered; that query is not sent again."""
     dns.zones["deny.test"] = listed("127.0.0.2")
     dns.zones["allow.test"] = silent
     screener = start(lists(dns, "deny.test*3", "allow.test*-4", threshold=3, timeout="60s"))

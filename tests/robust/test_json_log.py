@@ -31,7 +31,7 @@ def screener(folder: Path, mta: FakeMta) -> Iterator[Screener]:
 
 
 def objects(screener: Screener) -> list[dict[str, Any]]:
-    """Each whole line so far. ValueError: one is no JSON, or not UTF-8."""
+    """Every complete line so far. Raises ValueError if one is not valid JSON or UTF-8."""
     return [json.loads(line.decode("utf-8")) for line in screener.text().split(b"\n")[:-1]]
 
 

@@ -19,7 +19,7 @@ TIMEOUT = 20.0  # s: a bound on hanging
 CLIENT = "127.1.0.1"
 
 
-class Door:
+class WorkerWithRing:
     """A screener in this process, whose ring holds ROOM events."""
 
     def __init__(self, settings: Path) -> None:
@@ -62,36 +62,36 @@ class Door:
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[Door]:
+def worker(tmp_path: Path) -> Iterator[WorkerWithRing]:
     """Without a greet wait, so that clients talk at once."""
     path = tmp_path / "screener.toml"
     path.write_text(
         'handoff = {to = "pass:/nonexistent/mta"}\nlisten = {addresses = ["127.0.0.1:0"]}\n'
         'greet = {banner = ""}\ndeep = {pipelining = "enforce"}\n'
     )
-    made = Door(path)
+    made = WorkerWithRing(path)
     yield made
     made.listener.close()
 
 
-def test_nothing_then_the_line_with_its_arguments(door: Door) -> None:
-    """Whatever octets it has; as much of it as an event holds. A filter finds it."""
-    with door.client(CLIENT) as client:
-        assert door.said() == {CLIENT: b""}
+def test_nothing_then_the_line_with_its_arguments(worker: WorkerWithRing) -> None:
+    """With any bytes, truncated to the size of an event. A filter finds it."""
+    with worker.client(CLIENT) as client:
+        assert worker.said() == {CLIENT: b""}
         for line in (b"EHLO client.example", b"RCPT TO:<\x1b]0;x\x07\xff@example>", b"NOOP " + b"x" * 100):
             client.sendall(line + b"\r\n")
             shown = line if len(line) <= 71 else line[:68] + b"..."
-            door.until_said(CLIENT, shown)
-            assert door.said(("text", "=", line[5:12], False)) == {CLIENT: shown}
-        assert door.said(("text", "=", b"client.example", False)) == {}
+            worker.until_said(CLIENT, shown)
+            assert worker.said(("text", "=", line[5:12], False)) == {CLIENT: shown}
+        assert worker.said(("text", "=", b"client.example", False)) == {}
 
 
-def test_of_what_the_ring_has_lost_the_command_stays(door: Door) -> None:
-    with door.client(CLIENT) as client, door.client("127.1.0.2") as other:
+def test_of_what_the_ring_has_lost_the_command_stays(worker: WorkerWithRing) -> None:
+    with worker.client(CLIENT) as client, worker.client("127.1.0.2") as other:
         client.sendall(b"EHLO client.example\r\n")
-        door.until(lambda: door.said()[CLIENT])
+        worker.until(lambda: worker.said()[CLIENT])
         for number in range(ROOM):
-            assert door.said()[CLIENT] in (b"EHLO client.example", b"EHLO")
+            assert worker.said()[CLIENT] in (b"EHLO client.example", b"EHLO")
             other.sendall(b"NOOP %d\r\n" % number)
-            door.until_said("127.1.0.2", b"NOOP %d" % number)
-        assert door.said()[CLIENT] == b"EHLO"
+            worker.until_said("127.1.0.2", b"NOOP %d" % number)
+        assert worker.said()[CLIENT] == b"EHLO"

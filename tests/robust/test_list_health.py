@@ -1,4 +1,4 @@
-"""Dying lists: each kind is recognised, from then on nobody is turned away because of it, and it comes back."""
+"""Every kind of unhealthy list is recognized, is then excluded from the score, and is included again afterwards."""
 
 import contextlib
 import itertools
@@ -27,11 +27,11 @@ from robust.test_metrics import samples, scraped
 
 INTERVAL = 2
 CLIENTS = (f"127.{100 + number // 256}.{number % 256}.{1 + number % 2}" for number in range(30000))
-"""Each from a network of its own."""
+"""Each client is in a different network."""
 
 
 def well(question: Question) -> list[Answer]:
-    """Its test entry, and whoever has an even last octet."""
+    """The test entry, and clients whose last octet is even."""
     client = question.name.split(".")[0]
     hit = question.name.startswith("2.0.0.127.") or (client.isdigit() and int(client) % 2 == 0)
     return (listed("127.0.0.2") if hit and "1.0.0.127." not in question.name[:10] else not_listed())(question)
@@ -96,7 +96,7 @@ def clients() -> Iterator[str]:
 
 
 def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> None:
-    """`list-health`: one of each kind, and one that is well. Each list has clients of its own, 127.NUMBER.0.0/16."""
+    """`list-health`: one list of each kind, and a healthy one. Each list has separate clients, 127.NUMBER.0.0/16."""
     lists = {name: 10 + at for at, name in enumerate(DYING)}
     sound = {name: one_of(number) for name, number in lists.items()}
     dns.zones |= sound | {"other.test": one_of(9)}
@@ -105,7 +105,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     screener = start(config, {"metrics": {"listen": f"unix:{place}"}})
     wait_until(lambda: all(dns.count(name) >= 4 for name in lists), "the first probes")
     known = {name: f"127.{number}.0.2" for name, number in lists.items()}
-    assert FROM_MTA not in crowd(screener, known.values())
+    assert FROM_MTA not in connect_all(screener, known.values())
     ill = {name: rf"warning: list {re.escape(name)} {how.words}.*: it is disabled " for name, how in DYING.items()}
     probes: dict[str, set[bytes]] = {name: set() for name in lists}
 
@@ -121,10 +121,10 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     for line in ill.values():
         screener.line(line + "until a probe succeeds$", seconds=60)
     assert {name for name in lists if len(probes[name]) > 2} == set(), "within two intervals"
-    strangers = [f"127.{number}.1.{host}" for number in lists.values() for host in range(1, 6)]
+    unknown = [f"127.{number}.1.{host}" for number in lists.values() for host in range(1, 6)]
     # What a list said before counts no more, either.
-    assert set(crowd(screener, [*known.values(), *strangers])) == {FROM_MTA}
-    asked = {f"{'.'.join(reversed(source.split('.')))}.{name}" for source in strangers for name in lists}
+    assert set(connect_all(screener, [*known.values(), *unknown])) == {FROM_MTA}
+    asked = {f"{'.'.join(reversed(source.split('.')))}.{name}" for source in unknown for name in lists}
     assert not asked & dns.asked.keys(), "a list that is out is not asked for clients"
     with connected(folder / "run" / "control") as control:
         shown = control.ok("dnsbl")["lists"]
@@ -171,28 +171,28 @@ def test_a_leap_is_looked_into_at_once(start: Start, folder: Path, zones: FakeDn
     """A list that begins to list the world is suspected by its answers, long before its next probe."""
     screener = start(settings(folder, zones, probe_interval="1h"), {"limits": {"pre_queue": 1000}})
     few = [source for source in itertools.islice(CLIENTS, 700) if int(source.rpartition(".")[2]) % 2]
-    crowd(screener, few[:250])
+    connect_all(screener, few[:250])
     assert not screener.lines("suddenly lists")
     zones.zones["bl.test"] = listed("127.0.0.2")
-    crowd(screener, few[250:290])
+    connect_all(screener, few[250:290])
     screener.line(r"warning: list bl\.test suddenly lists many more clients than the \d+% that it did")
     screener.line(r"warning: list bl\.test lists 127\.0\.0\.1, which a working list does not")
-    assert set(crowd(screener, few[290:310])) == {FROM_MTA}
+    assert set(connect_all(screener, few[290:310])) == {FROM_MTA}
 
 
 def test_a_leap_that_is_none(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
     """A wave of listed clients: those are deferred for a moment, the list is probed, and counts again."""
     screener = start(settings(folder, zones, probe_interval="1h"))
     every = list(itertools.islice(CLIENTS, 700))
-    crowd(screener, [source for source in every if int(source.rpartition(".")[2]) % 2][:250])
+    connect_all(screener, [source for source in every if int(source.rpartition(".")[2]) % 2][:250])
     wave = [source for source in every if int(source.rpartition(".")[2]) % 2 == 0]
-    crowd(screener, wave[:40])
+    connect_all(screener, wave[:40])
     screener.line(r"warning: list bl\.test suddenly lists many more clients")
     screener.line(r"list bl\.test has passed its probe: it is enabled again$")
     wait_until(lambda: not passes(screener, wave.pop()), "a listed client to be refused again")
 
 
-def crowd(screener: Screener, sources: Iterable[str]) -> list[bytes]:
+def connect_all(screener: Screener, sources: Iterable[str]) -> list[bytes]:
     """All of them come and are judged; what they are told."""
     told: list[bytes] = []
     for some in batched(sources, 300):
@@ -203,18 +203,18 @@ def crowd(screener: Screener, sources: Iterable[str]) -> list[bytes]:
 
 
 def test_all_workers_go_by_it(start: Start, folder: Path, zones: FakeDns, mta: FakeMta) -> None:
-    """The first worker probes; when it is killed, the list stays out, and is looked after by its successor."""
+    """The first worker probes; when it is killed, the list stays excluded, and the new worker monitors it."""
     screener = start(settings(folder, zones), {"listen": {"workers": 2}})
     wait_until(lambda: zones.count("bl.test") >= 4, "the first probe")
     zones.zones["bl.test"] = listed("127.0.0.2")
     screener.line(r"warning: list bl\.test lists 127\.0\.0\.1")
-    assert set(crowd(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
+    assert set(connect_all(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
     with connected(folder / "run" / "control") as control:
         pid = next(worker["pid"] for worker in control.ok("status")["workers"] if worker["number"] == 1)
         screener.may_lose_workers = True
         os.kill(pid, signal.SIGKILL)
         screener.line(r"worker 1 \(process \d+\) was killed")
-        assert set(crowd(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
+        assert set(connect_all(screener, itertools.islice(clients(), 20))) == {FROM_MTA}
         zones.zones["bl.test"] = well
         eventually(control, "dnsbl", lambda answer: answer["lists"][0]["state"] != "out")
 

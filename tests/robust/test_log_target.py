@@ -358,7 +358,7 @@ def test_reload_with_a_fifo_that_nobody_reads(start: Start, folder: Path) -> Non
 
 @contextmanager
 def room_for(size: int) -> Iterator[None]:
-    """Files of this process may have so many octets: more is a short write, as on a full disk."""
+    """Limit the size of files of this process: a longer write is a short write, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -390,7 +390,7 @@ class Shared:
         return self.open(Log("x", host="h", pid=1))
 
     def lines(self) -> list[str]:
-        """What is in the file, behind ident and pid; "cut: ..." is the beginning of a line that has no end."""
+        """The lines of the file without ident and pid; "cut: ..." is the beginning of an incomplete line."""
         *whole, rest = self.path.read_bytes()[BASE:].decode().split("\n")
         assert rest == ""
         return [line.partition("]: ")[2] for line in whole]
@@ -446,8 +446,8 @@ def test_a_process_that_does_not_complete_its_line_holds_up_nobody(shared: Share
 
 
 def test_a_cut_line_comes_again_in_the_next_file(shared: Shared, tmp_path: Path) -> None:
-    """Rotation: no file begins with the rest of a line, or ends with the beginning of one. Who writes to another file
-    already is not held up."""
+    """Rotation: no file begins with the rest of a line, or ends with the beginning of one. Processes that already write
+    to another file do not wait."""
     first, second = shared.new(), shared.new()
     cut(first, shared)
     next_file = tmp_path / "next"
@@ -567,9 +567,9 @@ with open(folder + "/log", "rb") as log:
 
 
 def test_full_disk_and_several_processes(tmp_path: Path) -> None:
-    """A disk that is full gets a little room again and again, which four processes fill to the last octet: every line
-    is there, whole and once, each process's in order."""
-    needs.root("a file system of its own")
+    """A full disk repeatedly gets a little space, which four processes fill to the last byte: every line is complete
+    and written once, and the lines of each process are in order."""
+    needs.root("a separate file system")
     unshare = needs.program("unshare")
     processes, lines = 4, 30000
     command = [unshare, "-m", sys.executable, "-c", FULL_AND_EMPTY, str(tmp_path), str(processes), str(lines), WRITER]

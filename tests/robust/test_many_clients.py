@@ -39,7 +39,7 @@ def said(load: "subprocess.Popen[str]") -> int:
 
 
 def ended(screener: Screener, count: int) -> None:
-    """Wait until every session has ended that was not handed on."""
+    """Wait until every session that was not handed off has ended."""
     wait_until(
         lambda: screener.text().count(b": DISCONNECT ") == count, f"{count} sessions to end", seconds=LOAD_TIMEOUT
     )
@@ -47,7 +47,7 @@ def ended(screener: Screener, count: int) -> None:
 
 @pytest.mark.skipif(CLIENTS < 1000, reason="the limit of open descriptors allows no thousand clients")
 def test_15000_silent_clients(start: Start, mta: FakeMta, capsys: pytest.CaptureFixture[str]) -> None:
-    """Held at a cost of at most 0.6 kB each; known clients are handed on meanwhile; nothing of them stays behind."""
+    """Held clients cost at most 0.6 kB each, known clients are still handed off, and all memory is freed."""
     screener = start(KNOWN, {"greet": {"wait": "100s"}, "limits": {"pre_queue": 20000}})
     descriptors = screener.descriptors()
     with screener.connect("127.7.7.7") as known:
@@ -139,7 +139,7 @@ def test_too_few_descriptors_stop_accepting_until_one_is_free(
 
 
 def test_hand_off_has_a_descriptor_in_reserve(start: Start, mta: FakeMta, alone: dict[str, object]) -> None:
-    """Whoever was accepted is handed on, though accepting it took the last descriptor."""
+    """An accepted client is handed off, even if it has the last descriptor."""
     screener, _ = exhausted(start, mta, alone)
     accepted = len(screener.lines("ALLOWLISTED"))
     mta.accept()
@@ -148,7 +148,7 @@ def test_hand_off_has_a_descriptor_in_reserve(start: Start, mta: FakeMta, alone:
 
 
 def test_clients_that_passed_with_every_descriptor_in_use(start: Start, mta: FakeMta, alone: dict[str, object]) -> None:
-    """Those under test end their greet wait while there is no descriptor for their hand-off: it is waited for."""
+    """Clients whose greet wait ends without a descriptor for the hand-off wait for one."""
     mta.start(1000, accepting=False)
     settings = {"limits": {"post_queue": 1000}, "greet": {"wait": "2s", "stress_wait": "2s"}}
     screener = start(KNOWN, settings, alone, descriptors=40)

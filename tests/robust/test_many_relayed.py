@@ -1,4 +1,4 @@
-"""Masses of relayed sessions: 4,000 held by one worker, 8,000 by two, and octets go through each."""
+"""Many relayed sessions: 4,000 held by one worker, 8,000 by two, and each transfers data."""
 
 import resource
 import subprocess

@@ -58,7 +58,7 @@ def samples(text: str) -> Samples:
 
 
 def there(place: str) -> bool:
-    """The daemon's start does not wait for the hub."""
+    """The daemon's start does not wait for the control server."""
     try:
         return ask(place).startswith(b"HTTP/1.0 200")
     except OSError:
@@ -149,7 +149,7 @@ def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Pa
 
 
 def test_idle_scrapers_keep_out_nobody_and_hold_no_mail_up(start: Start, place: str) -> None:
-    """They lose their places to whoever comes later."""
+    """New connections replace them."""
     screener = begin(start, place)
     held = []
     for _ in range(12):

@@ -1,4 +1,4 @@
-"""The MTA's socket missing, refusing, full or slow: what the clients and the log are told, and recovery by itself."""
+"""The MTA's socket is missing, refusing, full or slow: replies, log lines, and automatic recovery."""
 
 import signal
 import time

@@ -1,4 +1,4 @@
-"""The second-MX trick: who knocks at the backup passes nothing there; who passed at the primary may use both."""
+"""MX policy: a client cannot pass at the backup address; a client that passed at the primary may use both."""
 
 import re
 from pathlib import Path

@@ -18,8 +18,8 @@ def test_a_bad_entry_is_skipped_at_start_and_at_reload(start: Start, folder: Pat
     screener.line(rf'{said} 3: ".*" has a netmask; expected "127\.8\.0\.0/16"; .* skipped$')
     with screener.connect("127.7.7.7") as known:
         assert known.read() == FROM_MTA
-    with screener.connect("127.8.0.1") as stranger:
-        assert stranger.socket.recv(len(TEASER)) == TEASER
+    with screener.connect("127.8.0.1") as client:
+        assert client.socket.recv(len(TEASER)) == TEASER
     nets.write_text("127.7.7.7\n127.8.0.0/16\nanother mistake\n")
     screener.reload()
     screener.line(rf'{said} 3: bad network "another"; .* skipped$')

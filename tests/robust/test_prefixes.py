@@ -29,7 +29,7 @@ def settings(folder: Path, *others: Map, workers: int = 2) -> Map:
 
 
 def passed(screener: Screener, source: str) -> str:
-    """Visit and behave; return the word of the pass that is logged."""
+    """Connect and behave; return the word of the pass that is logged."""
     with screener.connect(source) as client:
         assert client.read().endswith(FROM_MTA)
         line = screener.line(rf"PASS (NEW|OLD) {client.pattern}")
@@ -61,7 +61,7 @@ def test_without_it_each_address_passes_for_itself(start: Start, folder: Path, m
 
 @pytest.mark.parametrize("cache", [32, 24, 16])
 def test_connections_are_counted_by_network(start: Start, folder: Path, cache: int) -> None:
-    """Whatever the cache goes by; and those of another network are not touched."""
+    """With every prefix length of the cache; other networks are not affected."""
     limits = {"client_connection_count": 3, "client_connection_prefix_ipv4": 24}
     screener = start(settings(folder, {"limits": limits, "cache": {"prefix_ipv4": cache}}))
     for network in range(4):
@@ -137,7 +137,7 @@ def from_ipv6(screener: Screener, address: str, port: int = 5000) -> Client:
 
 
 def known6(screener: Screener, address: str) -> str:
-    """Visit from an IPv6 address and behave; return the word of the pass that is logged."""
+    """Connect from an IPv6 address and behave; return the word of the pass that is logged."""
     before = len(screener.lines(rf"PASS (NEW|OLD) \[{address}\]"))
     with from_ipv6(screener, address) as client:
         assert client.read().endswith(FROM_MTA)

@@ -1,4 +1,4 @@
-"""A port where a PROXY header comes first: whose connection it is, whoever brings it, and whatever comes instead."""
+"""A port that expects a PROXY header: the client address, trusted balancers, and wrong or missing headers."""
 
 import os
 import re
@@ -57,7 +57,7 @@ def v2(address: str, port: int = 5000, tlvs: bytes = b"\x04\x00\x02ab") -> bytes
 
 @pytest.mark.parametrize("header", [v1, v2])
 def test_the_client_is_whom_the_header_names(start: Start, mta: FakeMta, header: Callable[..., bytes]) -> None:
-    """In the log, for the tests and for the MTA; and just the header's octets are taken from what came with it."""
+    """In the log, the tests and the MTA; only the bytes of the header are removed from the first packet."""
     screener = start(settings(), {"greet": {"action": "ignore"}})
     with through(screener, header("192.0.2.9", 5000) + b"EHLO early\r\n") as client:
         assert client.read() == TEASER + FROM_MTA
@@ -77,7 +77,7 @@ def test_the_client_is_whom_the_header_names(start: Start, mta: FakeMta, header:
 
 
 def test_split_proxy_header(start: Start, mta: FakeMta) -> None:
-    """Octet by octet, and what follows in the last piece."""
+    """Byte by byte, with other data in the last packet."""
     screener = start(settings(), KNOWN)
     for header in (v1("203.0.113.5"), v2("203.0.113.5")):
         with through(screener, b"") as client:
@@ -192,7 +192,7 @@ def test_a_health_check_that_says_ehlo_is_silent(start: Start, mta: FakeMta) -> 
 
 
 def test_a_local_client_that_does_more_is_logged(start: Start, mta: FakeMta) -> None:
-    """From its CONNECT on: a mailer beside the balancer is no health check."""
+    """From its CONNECT on, because a mail client on the balancer's host is not a health check."""
     screener = start(settings(), {"deep": {"pipelining": "enforce"}})
     with through(screener, LOCAL) as client:
         assert client.read() == TEASER + GREETING
@@ -315,7 +315,7 @@ def test_a_client_is_the_same_workers_at_a_balancers_port(start: Start, mta: Fak
 
 
 def test_the_connection_count_is_exact_through_a_balancer(start: Start) -> None:
-    """On both ports together: the limit is no worker's, nor a port's."""
+    """On both ports together: the limit applies to all workers and ports."""
     screener = start(settings(workers=2), {"limits": {"client_connection_count": 3}})
     for number in range(1, 9):
         source = f"127.1.0.{number}"

@@ -188,7 +188,7 @@ def test_a_side_that_stops_reading_stops_the_other(start: Start) -> None:
 
 
 def send_until_it_stalls(sender: socket.socket, content: bytes) -> int:
-    """How much is taken until nothing was for half a second."""
+    """How much is accepted until nothing is for half a second."""
     sender.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError):

@@ -28,7 +28,7 @@ def reset(end: socket.socket) -> None:
 
 
 def mishap(dice: random.Random, end: socket.socket, usual: bytes) -> None:
-    """Something else than the usual octets."""
+    """Data other than the usual bytes."""
     match dice.randrange(7):
         case 0:
             reset(end)

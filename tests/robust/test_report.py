@@ -20,7 +20,7 @@ from fastscreen.cli.report import read
 from fastscreen.report.page import as_page
 from fastscreen.report.summary import Named, Summary, summarize
 from fastscreen.report.tally import Tally
-from fastscreen.report.whatif import Settings, rejudge, settings_of
+from fastscreen.report.what_if import Settings, rejudge, settings_of
 
 SIZE = 100_000_000
 SCREENER = r" mx1 postfix/postscreen\[[0-9]+\]: "
@@ -148,7 +148,9 @@ def test_a_bar_is_shown_on_a_terminal_only(tmp_path: Path) -> None:
     """script(1) gives it a terminal; without one nothing is written to standard error."""
     log = tmp_path / "log"
     write(log, 3_000_000)
-    program = "from fastscreen.cli import main, report; import sys; report.LONG = 1; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "from fastscreen.cli import main, report; import sys; report.MIN_PROGRESS = 1; sys.exit(main(sys.argv[1:]))"
+    )
     command = [sys.executable, "-c", program, "report", str(log), "--json"]
     silent = subprocess.run(command, capture_output=True, text=True, check=True)
     assert silent.stderr == ""

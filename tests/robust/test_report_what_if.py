@@ -1,4 +1,4 @@
-"""fastscreen report --what-if, beside what the screener does when it is run with those settings."""
+"""fastscreen report --what-if predicts what fastscreen does with those settings."""
 
 import itertools
 import threading
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fastscreen.cli.report import read
 from fastscreen.report.tally import Tally
-from fastscreen.report.whatif import Settings, WhatIf, rejudge, settings_of
+from fastscreen.report.what_if import Settings, WhatIf, rejudge, settings_of
 from robust.conftest import Start
 from robust.fakedns import FakeDns, listed, not_listed
 from robust.fakemta import FakeMta
@@ -28,7 +28,7 @@ def settings(words: tuple[str, ...]) -> dict[str, object]:
 
 
 def refused(screener: Screener, sources: list[str]) -> set[str]:
-    """Have all clients come at once; who was not handed on."""
+    """Connect all clients at once, and return those that were not handed off."""
     found: set[str] = set()
 
     def come(source: str) -> None:

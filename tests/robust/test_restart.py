@@ -56,7 +56,7 @@ Outcomes = collections.Counter[str]
 
 
 @contextlib.contextmanager
-def load(visit: Callable[[str], str], sources: list[str], outcomes: Outcomes, threads: int = 6) -> Iterator[None]:
+def load(run_client: Callable[[str], str], sources: list[str], outcomes: Outcomes, threads: int = 6) -> Iterator[None]:
     """Clients from these addresses, again and again, until the end of the block; what they saw is counted."""
     done = threading.Event()
     counting = threading.Lock()
@@ -65,7 +65,7 @@ def load(visit: Callable[[str], str], sources: list[str], outcomes: Outcomes, th
         while not done.is_set():
             for source in mine:
                 try:
-                    seen = visit(source)
+                    seen = run_client(source)
                 except OSError as error:
                     seen = type(error).__name__
                 with counting:
@@ -372,7 +372,7 @@ def test_what_a_restart_takes_over_and_what_not(start: Start, folder: Path, mta:
     screener.configure(merge(KNOWN, other))
     restart(screener)
     screener.line("warning: listen.workers changed: 2 workers stay")
-    wait_until(lambda: len(screener.workers()) == 3, "the former processes to end")  # with the hub
+    wait_until(lambda: len(screener.workers()) == 3, "the former processes to end")  # with the control server
     with Client(("127.9.0.2", second), "127.1.0.1") as client:
         assert client.socket.recv(9) == b"220-new\r\n"
     with pytest.raises(ConnectionRefusedError):

@@ -107,7 +107,7 @@ def test_log_that_is_a_planted_link(folder: Path, roots: Path, planted: str) -> 
 
 
 def test_log_that_is_a_planted_link_where_root_stays_root(folder: Path, roots: Path) -> None:
-    """Without a user to become, root appends to nothing of its own through another's folder."""
+    """Without a configured user, root does not append to its own files through a folder of another user."""
     log = folder / "screener.log"
     log.symlink_to(roots / "shadow")
     before = state(roots)

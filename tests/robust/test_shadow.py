@@ -133,7 +133,7 @@ def test_deep_tests_without_continue_are_not_made(start: Start, mta: FakeMta) ->
 
 
 def test_mx_policy(start: Start, folder: Path, mta: FakeMta) -> None:
-    """Who comes at the backup is handed on, and has passed nothing."""
+    """A client of the backup address is handed off, but has not passed."""
     settings = {"access": {"allowlist_interfaces": ["!127.9.0.1", "0.0.0.0/0"]}, "cache": {"path": str(folder / "c")}}
     screener = start(SHADOW, settings)
     for _ in range(2):

@@ -115,7 +115,7 @@ def test_missing_configuration_is_refused(start: Start, mta: FakeMta) -> None:
 
 
 def test_whatever_goes_wrong_in_a_reload_is_told(start: Start, folder: Path, mta: FakeMta) -> None:
-    """A configuration that is no file, and one so deep that its reader gives up."""
+    """A configuration that is not a file, and one that is nested too deeply for the parser."""
     screener = start(KNOWN)
     screener.config.unlink()
     screener.config.mkdir()

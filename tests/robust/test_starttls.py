@@ -346,7 +346,7 @@ def test_full_socket(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_flood_of_handshakes_beside_known_clients(start: Start, tls: dict[str, Any]) -> None:
-    """Handshakes begun and never ended, and others made as fast as can be: who has no TLS is served all the while."""
+    """Unfinished handshakes, and others at the maximum rate: clients without TLS are served during that time."""
     screener = start(tls, KNOWN, {"tls": {"handshakes": 5}, "limits": {"client_connection_count": 0}})
     stalled = []
     for _ in range(60):
@@ -440,7 +440,7 @@ def test_pipelining_is_found_across_records(start: Start, tls: dict[str, Any]) -
 
 
 def test_one_command_in_many_records(start: Start, tls: dict[str, Any]) -> None:
-    """An octet each, all at once, the first one right behind the handshake: a line is a line."""
+    """One byte per record, all at once, the first one right after the handshake: lines are still recognized."""
     screener = start(tls)
     with greeted(screener) as client:
         begin(client)
@@ -481,7 +481,7 @@ def test_killed(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_missing(start: Start, tls: dict[str, Any]) -> None:
-    """While there is no TLS process STARTTLS is told 454 and mail goes on; then it is there again."""
+    """Without a TLS process, STARTTLS gets 454 and mail still works; later STARTTLS works again."""
     screener = start(tls)
     client = greeted(screener)
     client.ask(b"EHLO me")
@@ -506,7 +506,7 @@ def test_missing(start: Start, tls: dict[str, Any]) -> None:
 
 
 def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    """No worker and no hub has them; where tests run as root, a key that root alone may read will do."""
+    """Neither a worker nor the control server has them. As root, a key that only root may read is used."""
     needs.root("looks into other users' processes")
     key, chain = certificate.make(folder, "roots")
     screener = start(
@@ -514,8 +514,8 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
     )
     with secured(screener) as client:
         assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
-    crew = ["fastscreen", "fastscreen-hub", "fastscreen-keys", "fastscreen-tls"]
-    wait_until(lambda: sorted(processes(screener).values()) == crew, "the hub")
+    expected = ["fastscreen", "fastscreen-hub", "fastscreen-keys", "fastscreen-tls"]
+    wait_until(lambda: sorted(processes(screener).values()) == expected, "the control server")
     names = processes(screener)
     secret = key.read_bytes().splitlines()[1]
     for pid in (screener.pid, *names):
@@ -531,10 +531,10 @@ def test_keys_are_where_they_are_used(start: Start, folder: Path, tls: dict[str,
 
 
 def test_a_tls_process_has_no_sockets_of_workers(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    """Nor of the hub: no listening socket, no inbox, no channel."""
+    """Nor of the control server: no listening socket, no inbox, no channel."""
     needs.root("looks into other users' processes")
     screener = start(tls, {"listen": {"workers": 2}, "control": {"path": str(folder / "control")}})
-    wait_until(lambda: "fastscreen-hub" in processes(screener).values(), "the hub")
+    wait_until(lambda: "fastscreen-hub" in processes(screener).values(), "the control server")
 
     def sockets(pid: int) -> set[str]:
         links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
@@ -559,7 +559,7 @@ def memory(pid: int) -> bytes:
 
 
 def test_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any]) -> None:
-    """New handshakes see the new certificate, whoever is in TLS goes on; a process that is started anew has it, too."""
+    """New handshakes use the new certificate and existing sessions continue; a restarted process uses it as well."""
     screener = start(tls)
     with secured(screener, "127.1.0.1") as before:
         old = shown(before)
@@ -577,7 +577,7 @@ def test_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("what", ["mismatch", "missing", "unreadable", "empty"])
 def test_not_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any], what: str) -> None:
-    """One honest line, and the old ones stay, also for a process that is started anew."""
+    """One log line, and the old certificates stay in use, also after a restart of the process."""
     screener = start(tls)
     with secured(screener) as client:
         old = shown(client)
@@ -783,7 +783,7 @@ def sockets_of(pid: int) -> set[str]:
 
 
 def test_settings_that_openssl_does_not_know_at_sighup(start: Start, tls: dict[str, Any]) -> None:
-    """What is in use stays, also for a process that is started anew."""
+    """The certificates in use stay, also after a restart of the process."""
     screener = start(tls)
     screener.reload(merge(screener.settings, {"tls": {"ciphers": "NONSENSE"}}))
     screener.line(r"\[tls\] not taken over: tls.ciphers: OpenSSL knows no cipher in 'NONSENSE': the previous settings")
@@ -809,7 +809,7 @@ def test_turned_on_at_sighup_with_keys_that_cannot_be_read(start: Start, folder:
 def test_certificates_that_fit_not_with_no_process_there(
     start: Start, folder: Path, tls: dict[str, Any], when: str
 ) -> None:
-    """They are refused as when there is one: what was in use stays for the next, or there is no TLS."""
+    """They are rejected as with a TLS process: the next one uses the old certificates, or TLS stays disabled."""
     _, other = certificates(folder, "other")
     key, chain = tls["tls"]["certificates"]
     wrong = {"level": "may", "certificates": [key, other]}

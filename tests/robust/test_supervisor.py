@@ -377,7 +377,7 @@ def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, 
 
 
 def test_signals_that_mean_nothing(start: Start, mta: FakeMta) -> None:
-    """Each would end a process that has no use for it; sent to all processes, they end none."""
+    """By default each of these signals ends a process, but they do not end any of ours."""
     screener = start(KNOWN, TWO)
     workers = screener.workers()
     for count, number in enumerate(SIGNALS_IGNORED, 1):
@@ -428,7 +428,7 @@ def test_the_supervisor_is_the_last_that_memory_is_taken_from(start: Start, fold
         assert len(children) == 3
         assert {score(pid) for pid in children} == {min(1000, max(inherited, 0) + 100)}
 
-    wait_until(lambda: len(screener.workers()) == 3, "the hub")
+    wait_until(lambda: len(screener.workers()) == 3, "the control server")
     check()
     os.kill(screener.workers()[0], signal.SIGKILL)
     screener.line("worker 1 is process .* now")

@@ -69,7 +69,7 @@ def test_whom_a_suspect_list_lists(worker: Make, health: HealthTable) -> None:
 
 
 def test_nothing_is_stored_of_other_tests_either(worker: Make, health: HealthTable) -> None:
-    """What it passed beside is not remembered, as of any client that failed."""
+    """Other passed tests are not stored, as for any client that failed."""
     made = worker(settings='[deep]\nbare_newline = "enforce"\n')
     health.set("bl.test", State.SUSPECT)
     assert made.told(LISTED) == UNSURE
@@ -155,8 +155,8 @@ def test_networks_of_clean_clients_count_once_too(worker: Make, dns: FakeDns, he
     """Else one clean network, coming between, would hide that the list lists the world."""
     made = worker()
     made.asks(dns, [f"127.1.{network}.1" for network in range(250)])
-    crowd = [(f"127.2.{each}.1", *(f"127.3.3.{6 * each + host}" for host in range(1, 7))) for each in range(40)]
-    made.asks(dns, list(itertools.chain.from_iterable(crowd)))
+    groups = [(f"127.2.{each}.1", *(f"127.3.3.{6 * each + host}" for host in range(1, 7))) for each in range(40)]
+    made.asks(dns, list(itertools.chain.from_iterable(groups)))
     assert health.get("bl.test").state is State.SUSPECT
 
 

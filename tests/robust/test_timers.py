@@ -1,4 +1,4 @@
-"""exact-timers: a wait is never shorter than the configuration says (postscreen's may be, by up to a second)."""
+"""exact-timers: a wait is never shorter than configured (in postscreen it may be, by up to one second)."""
 
 import time
 

@@ -117,7 +117,7 @@ def load(screener: Screener, sources: list[str], outcomes: dict[str, int]) -> It
     def serve(mine: list[str]) -> None:
         while not done.is_set():
             for source in mine:
-                seen = visit(screener, source)
+                seen = connect_once(screener, source)
                 with counting:
                     outcomes[seen] = outcomes.get(seen, 0) + 1
 
@@ -132,7 +132,7 @@ def load(screener: Screener, sources: list[str], outcomes: dict[str, int]) -> It
             thread.join()
 
 
-def visit(screener: Screener, source: str) -> str:
+def connect_once(screener: Screener, source: str) -> str:
     try:
         client = screener.connect(source)
     except OSError as error:
@@ -195,7 +195,7 @@ def test_a_worker_that_keeps_dying_is_not_started_all_the_time(start: Start, mta
 
 
 def test_two_deaths_in_the_cache(start: Start, folder: Path, mta: FakeMta) -> None:
-    """The file that no check finds fault with, but that kills who uses it, is moved aside; the pass is stored anew."""
+    """A file that passes all checks but kills workers is moved aside; the pass is stored again."""
     path = folder / "cache"
     screener = start({"cache": {"path": str(path)}})
     screener.may_lose_workers = True
@@ -366,7 +366,7 @@ def test_what_only_a_new_start_changes_stays_for_a_successor(start: Start, folde
 def test_no_process_for_a_successor(start: Start, mta: FakeMta) -> None:
     """fork fails: the other worker goes on, and it is tried again."""
     if os.geteuid() != 0:
-        pytest.skip("needs a user of its own, whose processes can be limited")
+        pytest.skip("needs a separate user, whose processes can be limited")
     screener = start(KNOWN, TWO)
     screener.may_lose_workers = True
     victim, other = screener.workers()
@@ -389,7 +389,7 @@ def limit_processes(screener: Screener, limit: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGRTMIN + 6])
 def test_a_death_by_any_signal(start: Start, mta: FakeMta, number: int) -> None:
-    """Named in the log, or numbered where it has no name."""
+    """Shown in the log by name, or by number if it is unnamed."""
     screener = start(KNOWN)
     screener.may_lose_workers = True
     os.kill(screener.workers()[0], number)

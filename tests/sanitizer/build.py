@@ -1,7 +1,7 @@
-"""Build the core with AddressSanitizer and UndefinedBehaviorSanitizer, once for each state of its sources.
+"""Build the core with AddressSanitizer and UndefinedBehaviorSanitizer, if its sources have changed.
 
-`python tests/sanitizer/build.py` builds it when it is not there, and prints the folder for PYTHONPATH. It is the
-source tree by links, but for the core.
+`python tests/sanitizer/build.py` builds it and prints a folder for PYTHONPATH. The folder contains the core, and links
+to the rest of the source tree. `make coverage` builds another variant with the same functions.
 """
 
 import fcntl
@@ -17,38 +17,43 @@ BUILD = ROOT / "build" / "sanitizer"
 SANITIZERS = "address,undefined"
 
 
-def sources() -> str:
-    """What the core is built of."""
+def build() -> Path:
+    """Build the core and return the folder for PYTHONPATH. Raises CalledProcessError."""
+    environment = {**os.environ, "FASTSCREEN_SANITIZE": SANITIZERS}
+    environment.pop("LD_PRELOAD", None)
+    return build_variant(BUILD, SANITIZERS, environment)
+
+
+def build_variant(folder: Path, variant: str, environment: dict[str, str]) -> Path:
+    """Build a variant of the core, and return the folder for PYTHONPATH. One process builds, others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted, stamp = _state(variant), folder / "sources"
+        if not stamp.exists() or stamp.read_text() != wanted:
+            command = ["nice", sys.executable, "setup.py", "--quiet", "build_ext", "--force"]
+            folders = ["--build-temp", str(folder / "temp"), "--build-lib", str(folder / "built")]
+            subprocess.run([*command, *folders], cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
+            stamp.write_text(wanted)
+        return _linked(folder)
+
+
+def _state(variant: str) -> str:
+    """A hash of everything that the core is built from."""
     files = [*sorted((ROOT / "ext").glob("*.p[yx]*")), ROOT / "setup.py"]
-    state = hashlib.sha256(f"{sys.version} {SANITIZERS}".encode())
+    state = hashlib.sha256(f"{sys.version} {variant}".encode())
     for file in files:
         state.update(file.read_bytes())
     return state.hexdigest()
 
 
-def build() -> Path:
-    """The folder for PYTHONPATH. One process builds, others wait. CalledProcessError: it cannot be built."""
-    BUILD.mkdir(parents=True, exist_ok=True)
-    with (BUILD / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        wanted, stamp = sources(), BUILD / "sources"
-        core = f"core{sysconfig.get_config_var('EXT_SUFFIX')}"
-        if not stamp.exists() or stamp.read_text() != wanted:
-            command = [sys.executable, "setup.py", "--quiet", "build_ext", "--force"]
-            folders = ["--build-temp", str(BUILD / "temp"), "--build-lib", str(BUILD / "built")]
-            environment = {**os.environ, "FASTSCREEN_SANITIZE": SANITIZERS}
-            environment.pop("LD_PRELOAD", None)
-            subprocess.run([*command, *folders], cwd=ROOT, env=environment, check=True, stdout=sys.stderr)
-            stamp.write_text(wanted)
-        return linked(core)
-
-
-def linked(core: str) -> Path:
-    """A package that is the one in the source tree, with the core that was built here."""
-    package = BUILD / "package" / "fastscreen"
+def _linked(folder: Path) -> Path:
+    """Make a package of links to the source tree, except for the core, which was built in the folder."""
+    core = f"core{sysconfig.get_config_var('EXT_SUFFIX')}"
+    package = folder / "package" / "fastscreen"
     package.mkdir(parents=True, exist_ok=True)
     entries = {each.name: each for each in (ROOT / "fastscreen").iterdir() if each.suffix != ".so"}
-    entries[core] = BUILD / "built" / "fastscreen" / core
+    entries[core] = folder / "built" / "fastscreen" / core
     entries.pop("__pycache__", None)
     for stale in package.iterdir():
         if stale.is_symlink() and stale.name not in entries:
@@ -62,10 +67,10 @@ def linked(core: str) -> Path:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """For a program that is to use this core.
+    """The environment of a program that uses this core.
 
-    Leaks are not looked for (the interpreter itself leaves memory); pymalloc would hide what lies next to an object;
-    without PYTHONSAFEPATH the core of the source tree would be imported.
+    Leaks are not checked, because the interpreter does not free all memory. pymalloc would hide overflows of objects.
+    Without PYTHONSAFEPATH, the core of the source tree would be imported.
     """
     library = [os.environ.get("CC", "cc"), "-print-file-name=libasan.so"]
     return {

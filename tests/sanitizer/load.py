@@ -1,4 +1,4 @@
-"""Clients that leave at any moment, in a process of its own: `python load.py KIND SECONDS SEED HOST PORT`.
+"""A separate process with clients that leave at any moment: `python load.py KIND SECONDS SEED HOST PORT`.
 
 Each connection comes through a balancer, whose PROXY header (version 2) names an address in 127.36.10.0/18; that
 address decides which worker has it. What a client does and where it breaks off is chance, by the seed. The process

@@ -59,7 +59,7 @@ def assert_nothing_stale(screener: Screener) -> None:
 
 
 def odd_mta(seed: int) -> Callable[[Connection, int], None]:
-    """An MTA that takes mail, and breaks off at any moment: with an end, a reset, or an answer that is none."""
+    """An MTA that accepts mail and breaks off at any moment: by closing, with a reset, or with an invalid reply."""
     counting = random.Random(seed)
 
     def serve(connection: Connection, number: int) -> None:

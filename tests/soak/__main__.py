@@ -1,4 +1,4 @@
-"""`PYTHONPATH=tests .venv/bin/python -m soak`: see --help. Needs root, for namespaces of its own."""
+"""`PYTHONPATH=tests .venv/bin/python -m soak`: see --help. Needs root, for its namespaces."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def main() -> int:
             )
         )
     if os.geteuid() != 0:
-        parser.error("needs root, for namespaces of its own")
+        parser.error("needs root, for its namespaces")
     folder = Path(tempfile.mkdtemp(prefix="fastscreen-soak-"))
     folder.chmod(0o755)
     command = [*_UNSHARE, sys.executable, "-m", "soak", *sys.argv[1:], "--inside", str(folder)]
@@ -74,7 +74,7 @@ def main() -> int:
 
 
 def _inside(options: Options) -> int:
-    """As process 1 of the namespace: bury whoever nobody waits for, and return the exit code of the run."""
+    """As process 1 of the namespace: reap orphaned processes, and return the exit code of the run."""
     child = os.fork()
     if not child:
         os._exit(_guarded(options))

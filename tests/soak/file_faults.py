@@ -44,7 +44,7 @@ async def cache_lock_lost(world: World) -> AsyncIterator[str]:
 
 @fault(_CACHE, 1, 3)
 async def cache_truncated(world: World) -> AsyncIterator[str]:
-    """A worker may die of it: its map has no pages any more."""
+    """A worker may die, because the pages of its map are gone."""
     size = _cache(world).stat().st_size
     to = world.chance.choice((0, 4096, 8192, size // 2))
     os.truncate(_cache(world), to)

@@ -16,7 +16,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Sample(Struct, frozen=True):
-    """One process. memory: bytes of its own (anonymous). cpu: s."""
+    """One process. memory: private (anonymous) memory in bytes. cpu: s."""
 
     kind: str
     state: str

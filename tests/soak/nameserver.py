@@ -22,7 +22,7 @@ _HEADER = struct.Struct("!HHHHH")
 
 
 def reply(packet: bytes, mode: str) -> bytes | None:
-    """The answer to a question, or None. IndexError: it is no question."""
+    """The answer to a query, or None. Raises IndexError if it is not a query."""
     labels, at = [], 12
     while packet[at]:
         labels.append(packet[at + 1 : at + 1 + packet[at]].decode("ascii", "replace").lower())

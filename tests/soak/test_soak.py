@@ -27,7 +27,7 @@ MINUTES = 2
 
 
 def test_two_minutes() -> None:
-    needs.root("namespaces of its own")
+    needs.root("its namespaces")
     needs.program("unshare")
     needs.program("ip")
     needs.program("openssl")

@@ -27,7 +27,7 @@ class Traffic:
         self.tasks: set[asyncio.Task[Any]] = set()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        """Run it beside the others; an exception is a fault of this tool, and is shown."""
+        """Run it as a task. An exception is a bug of this tool, and is shown."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self.tasks.add(task)
         task.add_done_callback(self._done)

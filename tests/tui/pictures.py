@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from fastscreen.control.client import ask
-from fastscreen.demo import cast
-from fastscreen.demo.stage import Processes
+from fastscreen.demo import client_kinds
+from fastscreen.demo.processes import Processes
 from fastscreen.tui.app import Viewer
 from fastscreen.tui.palette import FASTSCREEN
 from fastscreen.tui.picture import standalone
@@ -45,7 +45,7 @@ async def take(stage: Processes, folder: Path) -> None:
 
 def refused(stage: Processes) -> str:
     """A client on several lists that came once, and is gone."""
-    told = [ask(stage.control, "story", address=cast.LISTED.address(number)) for number in range(100)]
+    told = [ask(stage.control, "story", address=client_kinds.LISTED.address(number)) for number in range(100)]
     once = [story for story in told if [event["kind"] for event in story["events"]].count("disconnect") == 1]
     return str(max(once, key=lambda story: sum(answer["state"] == "listed" for answer in story["lists"]))["address"])
 

@@ -1,4 +1,4 @@
-"""`make demo` in a terminal: a walk through its screens finds the clients, scores and verdicts that the cast is for."""
+"""`make demo` in a terminal: the views show the clients, scores and verdicts of the demo."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 from robust.harness import wait_until
 from robust.leftovers import processes_of
 
-from fastscreen.demo import cast, settings
-from fastscreen.demo.lists import LISTS, SECRET, THRESHOLD, List, of
+from fastscreen.demo import client_kinds, settings
+from fastscreen.demo.lists import LISTS, SECRET, THRESHOLD, List, is_kind
 from fastscreen.tui.view import TableView, View
 from fastscreen.tui.views import VIEWS
 from fastscreen.tui.views.cache import CacheView
@@ -112,7 +112,7 @@ def scored(row: list[str]) -> int | None:
     return int(row[3]) if len(row) > 3 and row[3].lstrip("-").isdigit() else None
 
 
-def network(part: cast.Part) -> str:
+def network(part: client_kinds.ClientKind) -> str:
     return f"{part.network}.0.0/16"
 
 
@@ -157,35 +157,39 @@ REFUSED = "reply 550 5.5.1 Protocol error"
 SCORE = "score {score}"
 BAD_SCORE = f"kind:rank score>={THRESHOLD}"
 FATES = {
-    cast.SENDER: Fate(
+    client_kinds.SENDER: Fate(
         "kind:passed",
         "PASS NEW",
         ("reply 450 4.3.2 Service currently unavailable", "passed PASS NEW", "pregreet 23h"),
         listed=True,
     ),
-    cast.LARGE_SENDER: Fate("kind:rank", SCORE, (SCORE, "passed PASS", "handed to the MTA in"), listed=True),
-    cast.OWN: Fate("kind:allowlisted", ANY, ("allowlisted", "handed to the MTA in")),
-    cast.BANNED: Fate("kind:denylisted", ANY, ("reply 550 5.3.2 Service currently unavailable",), "denylisted"),
-    cast.PREGREETER: Fate("kind:reply", "550 5.5.1 Protocol error", (" octets: ", REFUSED), "pregreet", listed=True),
-    cast.PIPELINER: Fate("kind:pipelining", "MAIL FROM:<offer@bulk.", (REFUSED,), "pipelining"),
-    cast.BARE_NEWLINE: Fate("kind:bare_newline", ANY, (REFUSED,), "bare_newline"),
-    cast.LISTED: Fate(
+    client_kinds.LARGE_SENDER: Fate("kind:rank", SCORE, (SCORE, "passed PASS", "handed to the MTA in"), listed=True),
+    client_kinds.OWN: Fate("kind:allowlisted", ANY, ("allowlisted", "handed to the MTA in")),
+    client_kinds.BANNED: Fate("kind:denylisted", ANY, ("reply 550 5.3.2 Service currently unavailable",), "denylisted"),
+    client_kinds.PREGREETER: Fate(
+        "kind:reply", "550 5.5.1 Protocol error", (" octets: ", REFUSED), "pregreet", listed=True
+    ),
+    client_kinds.PIPELINER: Fate("kind:pipelining", "MAIL FROM:<offer@bulk.", (REFUSED,), "pipelining"),
+    client_kinds.BARE_NEWLINE: Fate("kind:bare_newline", ANY, (REFUSED,), "bare_newline"),
+    client_kinds.LISTED: Fate(
         BAD_SCORE, SCORE, (SCORE, "reply 550 5.7.1 Service unavailable; client [{address}] "), "dnsbl", listed=True
     ),
-    cast.HTTP_PROBE: Fate("kind:non_smtp_command", ANY, ("reply 521 5.7.0 Error:",), "non_smtp_command"),
-    cast.SLOW: Fate("kind:command", "EHLO tarpit.example", ("command EHLO tarpit.example",)),
-    cast.IMPATIENT: Fate("kind:hangup", "after", ("hangup after",)),
-    cast.GREEDY: Fate("kind:busy", "too many", ("busy too many", "reply 421 4.7.0 Error: too many connections")),
-    cast.BOTNET: Fate(BAD_SCORE, SCORE, (SCORE,), "dnsbl", listed=True),
+    client_kinds.HTTP_PROBE: Fate("kind:non_smtp_command", ANY, ("reply 521 5.7.0 Error:",), "non_smtp_command"),
+    client_kinds.SLOW: Fate("kind:command", "EHLO tarpit.example", ("command EHLO tarpit.example",)),
+    client_kinds.IMPATIENT: Fate("kind:hangup", "after", ("hangup after",)),
+    client_kinds.GREEDY: Fate(
+        "kind:busy", "too many", ("busy too many", "reply 421 4.7.0 Error: too many connections")
+    ),
+    client_kinds.BOTNET: Fate(BAD_SCORE, SCORE, (SCORE,), "dnsbl", listed=True),
 }
 
 
 def test_every_kind_has_its_fate() -> None:
-    assert set(FATES) == set(cast.PARTS)
+    assert set(FATES) == set(client_kinds.CLIENT_KINDS)
 
 
-@pytest.mark.parametrize("part", cast.PARTS, ids=lambda part: part.name)
-def test_events_and_story_of_every_kind(part: cast.Part, demo: Terminal) -> None:
+@pytest.mark.parametrize("part", client_kinds.CLIENT_KINDS, ids=lambda part: part.name)
+def test_events_and_story_of_every_kind(part: client_kinds.ClientKind, demo: Terminal) -> None:
     fate = FATES[part]
     kind = fate.filter.split()[0].removeprefix("kind:")
 
@@ -196,7 +200,7 @@ def test_events_and_story_of_every_kind(part: cast.Part, demo: Terminal) -> None
     found = tabled(
         demo,
         lambda rows: (
-            any(map(meant, rows)) and {row[2] for row in rows} == {kind} and all(of(row[1], part) for row in rows)
+            any(map(meant, rows)) and {row[2] for row in rows} == {kind} and all(is_kind(row[1], part) for row in rows)
         ),
         f"nothing but {fate} of {part.name}",
     )
@@ -216,7 +220,9 @@ def test_events_and_story_of_every_kind(part: cast.Part, demo: Terminal) -> None
             any(re.match(head, line) for line in lines)
             and all(any(word in line for line in lines) for word in words)
             and (not fate.failed or any(fate.failed in names for names in failed))
-            and (part is cast.SENDER or not any(".post.example" in line for line in lines))  # some say it is their name
+            and (
+                part is client_kinds.SENDER or not any(".post.example" in line for line in lines)
+            )  # some say it is their name
         )
 
     rows = demo.until(told, f"{words} and failed {fate.failed} in the story of {address}")
@@ -225,9 +231,9 @@ def test_events_and_story_of_every_kind(part: cast.Part, demo: Terminal) -> None
 
 def test_no_sender_is_taken_for_something_else(demo: Terminal) -> None:
     bad = "kind:pregreet,pipelining,bare_newline,non_smtp_command,denylisted"
-    filtered(demo, EventsView, f"{bad} {network(cast.PREGREETER)}")
-    tabled(demo, lambda rows: all(of(row[1], cast.PREGREETER) for row in rows), "pregreeters")
-    filtered(demo, EventsView, f"{bad} {network(cast.SENDER)}")
+    filtered(demo, EventsView, f"{bad} {network(client_kinds.PREGREETER)}")
+    tabled(demo, lambda rows: all(is_kind(row[1], client_kinds.PREGREETER) for row in rows), "pregreeters")
+    filtered(demo, EventsView, f"{bad} {network(client_kinds.SENDER)}")
     demo.until(lambda rows: rows[3].startswith(" 0 events") and table(rows) == [], "no event")
 
 
@@ -253,11 +259,11 @@ def test_overview(demo: Terminal) -> None:
 
 
 def test_connections_filter_and_story(demo: Terminal) -> None:
-    filtered(demo, ConnectionsView, f"stage:dialogue age>3 {network(cast.SLOW)}")
+    filtered(demo, ConnectionsView, f"stage:dialogue age>3 {network(client_kinds.SLOW)}")
     rows = demo.until(
         lambda rows: (
             (found := table(rows))
-            and all(of(row[0], cast.SLOW) for row in found)
+            and all(is_kind(row[0], client_kinds.SLOW) for row in found)
             and "host-" in found[0][1]
             and {row[1] for row in connected(rows)} == {"dialogue"}
         ),
@@ -266,17 +272,17 @@ def test_connections_filter_and_story(demo: Terminal) -> None:
     demo.press("Enter")
     arrived(demo, StoryView)
     rows = demo.sees("now: dialogue for", "Time line", ".tarpit.example ")
-    assert of(rows[2].strip(), cast.SLOW)
+    assert is_kind(rows[2].strip(), client_kinds.SLOW)
     demo.press("Escape")
     arrived(demo, ConnectionsView)
 
 
 def test_connections_have_scores_while_they_wait(demo: Terminal) -> None:
-    filtered(demo, ConnectionsView, f"score>={THRESHOLD} stage:greet {network(cast.LISTED)}")
+    filtered(demo, ConnectionsView, f"score>={THRESHOLD} stage:greet {network(client_kinds.LISTED)}")
     demo.until(
         lambda rows: (
             (found := connected(rows))
-            and all(of(row[0], cast.LISTED) for row in found)
+            and all(is_kind(row[0], client_kinds.LISTED) for row in found)
             and any(scored(row) == score(row[0]) for row in found)
         ),
         "client with the score of its lists",
@@ -296,7 +302,7 @@ def seconds(text: str) -> float:
 
 
 def test_connections_sort(demo: Terminal) -> None:
-    filtered(demo, ConnectionsView, network(cast.LISTED))
+    filtered(demo, ConnectionsView, network(client_kinds.LISTED))
     for _ in SORTS:
         before = demo.until(lambda rows: re.search(r", by \w+ *$", rows[3]), "order")[3].split()[-1]
         order = SORTS[(SORTS.index(before) + 1) % len(SORTS)]
@@ -343,11 +349,11 @@ def test_dnsbl(demo: Terminal) -> None:
 
 def test_clients(demo: Terminal) -> None:
     go(demo, ClientsView)
-    good = cast.SENDER.network
+    good = client_kinds.SENDER.network
     line = rf" {re.escape(good)}\.0\.\d+ +(\d+) +(\d+) +0 +(\d+) "
     demo.until(lambda rows: any(re.match(line, row) for row in rows), "sender that never failed")
     demo.press("n")
-    demo.sees("by network (/24, /64)", f"{good}.0.0/24", f"{cast.PREGREETER.network}.0.0/24")
+    demo.sees("by network (/24, /64)", f"{good}.0.0/24", f"{client_kinds.PREGREETER.network}.0.0/24")
     demo.press("n")
     demo.sees("by address")
     demo.press("Home", "Enter")
@@ -357,10 +363,16 @@ def test_clients(demo: Terminal) -> None:
 
 @pytest.mark.parametrize(
     ("part", "known"),
-    [(cast.SENDER, True), (cast.LISTED, False), (cast.PREGREETER, False), (cast.BANNED, False), (cast.OWN, False)],
+    [
+        (client_kinds.SENDER, True),
+        (client_kinds.LISTED, False),
+        (client_kinds.PREGREETER, False),
+        (client_kinds.BANNED, False),
+        (client_kinds.OWN, False),
+    ],
     ids=lambda value: getattr(value, "name", ""),
 )
-def test_cache(part: cast.Part, known: bool, demo: Terminal) -> None:
+def test_cache(part: client_kinds.ClientKind, known: bool, demo: Terminal) -> None:
     go(demo, CacheView)
     demo.press("/", "C-u")
     demo.until(lambda rows: any(CacheView.hint in row for row in rows), "empty line")
@@ -375,7 +387,9 @@ def test_cache(part: cast.Part, known: bool, demo: Terminal) -> None:
         return [row.split() for row in rows if re.match(r" 127\.\d+\.\d+\.\d+ ", row)]
 
     demo.until(
-        lambda rows: (found := entries(rows)) and all(of(entry[0], part) and entry[1] == "pregreet" for entry in found),
+        lambda rows: (
+            (found := entries(rows)) and all(is_kind(entry[0], part) and entry[1] == "pregreet" for entry in found)
+        ),
         f"entries of {network(part)} and no other",
     )
 

@@ -172,7 +172,7 @@ def test_no_path_no_list(tmp_path: Path) -> None:
 
 
 def test_a_folder_out_of_reach_is_as_if_there_were_no_list() -> None:
-    """The usual folder is the daemon's user's: whoever else tries fastscreen out may not look into it."""
+    """The default folder belongs to the daemon's user; other users who try fastscreen cannot read it."""
     needs.root("a folder that is out of another user's reach")
     folder = Path(tempfile.mkdtemp(prefix="fastscreen-lists-"))
     folder.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The text of SPF records, RFC 7208 sections 4.5, 4.6 and 12. More of it, beside pyspf: tests/peers."""
+"""The text of SPF records, RFC 7208 sections 4.5, 4.6 and 12. tests/peers compares with pyspf."""
 
 import pytest
 

@@ -330,7 +330,7 @@ def test_a_file_that_may_not_be_written_is_not_used(fixture: Fixture) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MB."""
-    needs.root("a small file system of its own")
+    needs.root("a separate small file system")
     libc = ctypes.CDLL(None, use_errno=True)
     disk = tmp_path / "disk"
     disk.mkdir()

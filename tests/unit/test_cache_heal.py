@@ -81,7 +81,7 @@ def test_overwritten_meta_pages_that_a_look_up_meets_first(fixture: Fixture) -> 
 
 @pytest.mark.parametrize("place", [136, 4096 + 136])
 def test_a_meta_page_that_promises_too_many_pages_is_damage(fixture: Fixture, place: int) -> None:
-    """LMDB would make a map of that size, and say that there is no memory for it, for ever."""
+    """LMDB would create a map of that size, and always fail because of insufficient memory."""
     opened(fixture).close()
     overwrite(fixture.path, place, struct.pack("=QQ", 1 << 45, 1 << 40))
     cache = fixture.cache()
@@ -114,7 +114,6 @@ class Broken:
     [
         ("set_mapsize", lmdb.MemoryError("mdb_env_set_mapsize: Cannot allocate memory")),
         ("begin", lmdb.Error("Attempt to operate on closed/deleted/dropped object.")),
-        ("begin", lmdb.PanicError("mdb_txn_begin: MDB_PANIC")),
         ("begin", lmdb.BadRslotError("mdb_txn_begin: MDB_BAD_RSLOT")),
         ("begin", lmdb.ReadersFullError("mdb_txn_begin: MDB_READERS_FULL")),
         ("begin", lmdb.Error("mdb_txn_begin: Input/output error")),
@@ -405,3 +404,25 @@ def test_a_child_that_looks_the_file_over_says_no_more_than_its_parent(fixture: 
     assert child.returncode == 1  # not the code for damage: the data are sound
     assert child.stdout.startswith("its lock file is damaged")
     assert child.stderr == ""
+
+
+@pytest.mark.parametrize("error", [lmdb.PageFullError, lmdb.CursorFullError, lmdb.ProblemError, lmdb.PanicError])
+def test_what_lmdb_calls_an_internal_error_is_damage(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch, error: type[lmdb.Error]
+) -> None:
+    """A node that is larger than its page, for example. To open the same file again would not help."""
+    cache = opened(fixture)
+
+    def put(_: object) -> None:
+        raise error("Internal error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cache._writer, "_put", put)
+        cache.store(OTHER, stamps(NOW))
+        cache.turn()
+    cache.turn()
+    assert len(fixture.aside()) == 1
+    cache.store(OTHER, stamps(NOW))
+    cache.turn()
+    assert cache.lookup(OTHER) == stamps(NOW)
+    cache.end_batch()

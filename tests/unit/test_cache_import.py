@@ -22,14 +22,14 @@ from fastscreen.cache.merge import SETTLED_SECONDS, Merged, merge
 from fastscreen.cache.stamps import merged
 from fastscreen.cli import main
 from fastscreen.config.model import Prefix
-from fastscreen.postfix import cachedump
-from fastscreen.postfix.cachedump import SourceError, lines_of, parse
+from fastscreen.postfix import cache_dump
+from fastscreen.postfix.cache_dump import SourceError, parse, read_lines
 
 NOW = 1_763_848_061
 LATER = NOW + 86400
 
 
-def taken(*lines: str, prefix: Prefix = Prefix()) -> cachedump.Taken:  # noqa: B008 - a tuple of two numbers
+def taken(*lines: str, prefix: Prefix = Prefix()) -> cache_dump.ParsedCache:  # noqa: B008 - a tuple of two numbers
     return parse(lines, NOW, prefix, lambda done: None)
 
 
@@ -81,12 +81,12 @@ def test_damaged_lines_are_named(line: str) -> None:
     found = taken(f"192.0.2.9 {LATER}", line)
     assert list(found.records) == [key("192.0.2.9")]
     assert found.damaged == 1
-    assert found.named[0].startswith("line 2: ") and found.named[0].isprintable()
+    assert found.examples[0].startswith("line 2: ") and found.examples[0].isprintable()
 
 
 def test_only_the_first_damaged_lines_are_named() -> None:
     found = taken(*["x y"] * 100)
-    assert (found.damaged, len(found.named)) == (100, 5)
+    assert (found.damaged, len(found.examples)) == (100, 5)
 
 
 def test_clients_of_a_prefix_share_the_latest_stamps() -> None:
@@ -152,7 +152,7 @@ def test_what_a_worker_writes_meanwhile_undoes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["lmdb", "lmdb:", "", "lmdb:/nowhere/cache", "btree:/nowhere/cache"])
 def test_sources_that_are_none(source: str) -> None:
     with pytest.raises(SourceError):
-        list(lines_of(source, None))
+        list(read_lines(source, None))
 
 
 def program(folder: Path, text: str) -> str:
@@ -165,8 +165,8 @@ def program(folder: Path, text: str) -> str:
 
 def test_of_a_line_that_is_no_record_only_the_beginning_is_kept() -> None:
     long = "x" * 100_000
-    lines = list(cachedump.bounded(io.StringIO(f"one\n{long}\n192.0.2.1 {LATER}\n{long}")))
-    assert [len(line) for line in lines] == [4, cachedump.LONGEST + 1, len(lines[2]), cachedump.LONGEST + 1]
+    lines = list(cache_dump.truncated_lines(io.StringIO(f"one\n{long}\n192.0.2.1 {LATER}\n{long}")))
+    assert [len(line) for line in lines] == [4, cache_dump.MAX_LINE + 1, len(lines[2]), cache_dump.MAX_LINE + 1]
     found = taken(*lines)
     assert (list(found.records), found.damaged) == ([key("192.0.2.1")], 3)
 
@@ -174,21 +174,21 @@ def test_of_a_line_that_is_no_record_only_the_beginning_is_kept() -> None:
 def test_what_postmap_says_cannot_hold_it_up(tmp_path: Path) -> None:
     """More than a pipe holds, before the records."""
     warns = f"yes warning | head -c 300000 >&2; echo '192.0.2.1\t{LATER}'"
-    assert list(lines_of("cdb:x", program(tmp_path, warns))) == [f"192.0.2.1\t{LATER}\n"]
+    assert list(read_lines("cdb:x", program(tmp_path, warns))) == [f"192.0.2.1\t{LATER}\n"]
     fails = f"{warns}; echo postmap: fatal: this >&2; exit 1"
     with pytest.raises(SourceError, match=r"^postmap: fatal: this$"):
-        list(lines_of("cdb:x", program(tmp_path, fails)))
+        list(read_lines("cdb:x", program(tmp_path, fails)))
     with pytest.raises(SourceError, match=r"^cdb:x: postmap ended with signal 9$"):
-        list(lines_of("cdb:x", program(tmp_path, "kill -9 $$")))
+        list(read_lines("cdb:x", program(tmp_path, "kill -9 $$")))
 
 
 def test_lmdb_is_read_where_postmap_does_not_know_it(tmp_path: Path) -> None:
     postmap = program(tmp_path, "echo 'postmap: fatal: unsupported dictionary type: lmdb' >&2; exit 1")
     made_lmdb(tmp_path / "x.lmdb", "192.0.2.1")
     for source in (f"lmdb:{tmp_path}/x", f"proxy:lmdb:{tmp_path}/x"):
-        assert list(lines_of(source, postmap)) == ["192.0.2.1\t1"]
+        assert list(read_lines(source, postmap)) == ["192.0.2.1\t1"]
     with pytest.raises(SourceError, match="unsupported"):
-        list(lines_of(f"cdb:{tmp_path}/x", postmap))
+        list(read_lines(f"cdb:{tmp_path}/x", postmap))
 
 
 def made_lmdb(path: Path, *keys: str) -> None:
@@ -199,9 +199,9 @@ def made_lmdb(path: Path, *keys: str) -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 10])
 def test_an_lmdb_file_is_read_in_slices(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cachedump, "_SLICE", size)
+    monkeypatch.setattr(cache_dump, "_BATCH", size)
     made_lmdb(tmp_path / "x.lmdb", "a", "b", "bb", "k" * 510)
-    assert list(lines_of(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1", "bb\t1", f"{'k' * 510}\t1"]
+    assert list(read_lines(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1", "bb\t1", f"{'k' * 510}\t1"]
 
 
 @pytest.mark.parametrize("lock", [fcntl.lockf, fcntl.flock])
@@ -228,7 +228,7 @@ def test_an_lmdb_file_is_not_read_while_postscreen_writes(lock: Callable[..., No
             os._exit(0)
     os.read(ready[0], 1)
     try:
-        assert list(lines_of(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1"]
+        assert list(read_lines(f"lmdb:{tmp_path}/x", None)) == ["a\t1", "b\t1"]
     finally:
         os.kill(writer, signal.SIGKILL)
         os.waitpid(writer, 0)
@@ -248,8 +248,8 @@ def test_a_btree_that_postscreen_has_open(lock: Callable[..., None], tmp_path: P
             signal.pause()
     os.read(ready[0], 1)
     try:
-        with pytest.raises(SourceError, match="postscreen is using it"):
-            list(lines_of(f"btree:{tmp_path}/x", "/nowhere/postmap"))
+        with pytest.raises(SourceError, match="in use by postscreen"):
+            list(read_lines(f"btree:{tmp_path}/x", "/nowhere/postmap"))
     finally:
         os.kill(postscreen, signal.SIGKILL)
         os.waitpid(postscreen, 0)
@@ -270,19 +270,19 @@ def test_nobody_waits_at_a_pipe(source: str, name: str, tmp_path: Path) -> None:
 
 def test_a_btree_without_postmap(tmp_path: Path) -> None:
     (tmp_path / "x.db").touch()
-    with pytest.raises(SourceError, match="there is no postmap here"):
-        list(lines_of(f"btree:{tmp_path}/x", None))
+    with pytest.raises(SourceError, match="postmap is missing on this machine"):
+        list(read_lines(f"btree:{tmp_path}/x", None))
 
 
 def test_memcache_lists_nothing() -> None:
-    with pytest.raises(SourceError, match="names as backup"):
-        list(lines_of("memcache:/etc/postfix/memcache.cf", "/nowhere/postmap"))
+    with pytest.raises(SourceError, match="backup table that is named"):
+        list(read_lines("memcache:/etc/postfix/memcache.cf", "/nowhere/postmap"))
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
     (tmp_path / "x.lmdb").write_bytes(b"nothing of the kind" * 1000)
     with pytest.raises(SourceError, match=r"x\.lmdb: "):
-        list(lines_of(f"lmdb:{tmp_path}/x", None))
+        list(read_lines(f"lmdb:{tmp_path}/x", None))
 
 
 @pytest.fixture

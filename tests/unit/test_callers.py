@@ -49,7 +49,7 @@ def test_subscribers_that_read_stay() -> None:
 
 
 def test_requests_under_way_are_no_shelter() -> None:
-    """They make room for a caller that may act after a second, and never for one that may only read."""
+    """They are closed for a caller with full rights after 1 s, and never for a read-only caller."""
     callers = Callers()
     busy = [Fake(ROOT, NOW - number / 10) for number in range(CALLERS_MAX)]
     for one in busy:

@@ -26,7 +26,7 @@ MTA_GREETING = b"220-mx.test one moment\r\n220 mx.test ESMTP\r\n"
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
     monkeypatch.setattr("fastscreen.cli.check_access._bridges", list)
 
@@ -160,7 +160,7 @@ def test_one_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "line 1" in lines[0]
     assert 'unknown command: "OK"' in lines[1]
     assert lines[3].endswith("/cache is not a file")
-    assert lines[4].endswith(f"there is no folder {tmp_path}/none")
+    assert lines[4].endswith(f"the folder {tmp_path}/none does not exist")
 
 
 @pytest.fixture
@@ -186,15 +186,14 @@ def test_the_control_socket(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
         f'path = "{tmp_path}/run/fastscreen/control"': None,
         'path = ""': None,
         f'path = "{tmp_path}/{"x" * (106 - len(str(tmp_path)))}"': None,
-        f'path = "{long}"': f"control.path: {long}: {len(long)} octets; expected at most 107",
-        f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: a file that is not a socket is in its place",
-        f'path = "{tmp_path}/file/control"': f"control.path: {tmp_path}/file/control: {tmp_path}/file is no folder",
+        f'path = "{long}"': f"control.path: {long}: {len(long)} bytes; expected at most 107",
+        f'path = "{tmp_path}/file"': f"control.path: {tmp_path}/file: exists, but is not a socket",
+        f'path = "{tmp_path}/file/control"': f"control.path: {tmp_path}/file/control: {tmp_path}/file is not a folder",
         f'path = "{tmp_path}/closed/control"': f"control.path: {tmp_path}/closed/control: user 54321 may not write to "
         f"{tmp_path}/closed",
         f'path = "{tmp_path}/closed/run/control"': f"control.path: {tmp_path}/closed/run/control: user 54321 may not "
         f"write to {tmp_path}/closed",
-        f'path = "{tmp_path}/control"\ngroup = "no-such-group"': "control.group: there is no group "
-        '"no-such-group" on this system',
+        f'path = "{tmp_path}/control"\ngroup = "no-such"': 'control.group: the group "no-such" does not exist',
         f'path = "{tmp_path}/control"\ngroup = "{group}"': f'control.group: user 54321 is not in group "{group}"',
     }.items():
         file = config(tmp_path, f'handoff = {{to = "sink:"}}\ncache = {{path = ""}}\n[control]\n{text}\n')
@@ -235,9 +234,9 @@ def test_the_mta_says_220(tmp_path: Path, mta: Callable[[bytes], Mta]) -> None:
 @pytest.mark.parametrize(
     ("says", "wrong"),
     [
-        (b"554 5.7.1 \x1b[31mno\r\n", r"answered 554 5.7.1 \\x1b\[31mno instead of 220"),
+        (b"554 5.7.1 \x1b[31mno\r\n", r"replied 554 5.7.1 \\x1b\[31mno; expected 220"),
         (b"", "closed the connection without a greeting"),
-        (b"220-x\r\n" * 1000, "does not end"),
+        (b"220-x\r\n" * 1000, "greeting of the MTA is too long"),
     ],
 )
 def test_the_mta_says_something_else(tmp_path: Path, mta: Callable[[bytes], Mta], says: bytes, wrong: str) -> None:
@@ -246,7 +245,7 @@ def test_the_mta_says_something_else(tmp_path: Path, mta: Callable[[bytes], Mta]
 
 
 def test_the_mtas_socket_is_missing_or_refuses(tmp_path: Path) -> None:
-    with pytest.raises(ProbeError, match=r"No such file or directory; is a `smtpd pass` service"):
+    with pytest.raises(ProbeError, match=r"No such file or directory; is Postfix running"):
         try_pass(str(tmp_path / "none"))
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / "left"))
@@ -283,7 +282,7 @@ def test_a_reply_map_that_knows_some_lists(tmp_path: Path, capsys: pytest.Captur
         assert main(["check", "-v", "-c", str(file)]) == 0
     finally:
         server.end()
-    assert "ok: dnsbl.reply_map: no name for wl.test: shown as it is" in capsys.readouterr().out
+    assert "ok: dnsbl.reply_map: no entry for wl.test, so replies show this name" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
@@ -338,8 +337,8 @@ def test_what_the_daemons_user_cannot_even_look_at_is_told() -> None:
     lines = done.stdout.splitlines()
     assert f"{file}: cache.path: {closed}/a/b: user nobody: Permission denied" in lines
     assert f"{file}: log.to: {closed}/a/log: user nobody: Permission denied" in lines
-    assert f"ok: control.path: {closed}/a/control will be made by root" in lines
-    assert "ok: control.group: daemon may read" in lines
+    assert f"ok: control.path: {closed}/a/control will be created by root" in lines
+    assert "ok: control.group: members of daemon may read" in lines
     assert (done.returncode, done.stderr) == (1, "")
 
 
@@ -366,10 +365,15 @@ def test_wrong_usage_is_code_2(words: list[str], capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("port", "trusted", "line", "code"),
     [
-        ("127.0.0.1:10025", "127.0.0.0/8", "127.0.0.1:10025: every user of this machine may name any client there", 0),
-        ("[::1]:10025", "::1", "[::1]:10025: every user of this machine may name any client there", 0),
-        ("0.0.0.0:10025", "0.0.0.0/0", "0.0.0.0:10025: every user of this machine may name any client there", 0),
-        ("127.0.0.1:10025", "10.0.0.0/8", "127.0.0.1:10025: only this machine can connect, and it is not trusted", 1),
+        ("127.0.0.1:10025", "127.0.0.0/8", "127.0.0.1:10025: every local user can claim any client address", 0),
+        ("[::1]:10025", "::1", "[::1]:10025: every local user can claim any client address", 0),
+        ("0.0.0.0:10025", "0.0.0.0/0", "0.0.0.0:10025: every local user can claim any client address", 0),
+        (
+            "127.0.0.1:10025",
+            "10.0.0.0/8",
+            "127.0.0.1:10025: only this machine can connect, but it is not in trusted",
+            1,
+        ),
         ("10.0.0.1:10025", "10.0.0.0/8", "", 0),
         ("10.0.0.1:10025", "127.0.0.0/8", "", 0),
     ],

@@ -36,7 +36,7 @@ def test_everyone_is_permitted(text: str, family: str, where: str, tmp_path: Pat
     ((key, well, said, _),) = found(tmp_path, text)
     assert (key, well) == ("access.list", False)
     assert said.startswith(f"every {family} client is permitted ({where}")
-    assert said.endswith("nobody is screened")
+    assert said.endswith("so no client is tested")
 
 
 def test_networks_of_a_file_count(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_a_container_engines_own_network(network: str, tmp_path: Path) -> None:
     ((_, well, said, told),) = found(tmp_path, f'mynetworks = ["127.0.0.0/8", "{network}"]')
     assert well and told
     assert "bridge) is permitted (permit_mynetworks)" in said
-    assert said.endswith("every client may seem to come from there, and nobody is screened")
+    assert said.endswith("all clients may have this address, and no client is tested")
 
 
 def test_a_bridge_of_this_machine(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_default_route_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_bridges_are_found_in_a_namespace() -> None:
-    """A real one, in a network of its own."""
+    """A real bridge, in a separate network namespace."""
     program = "from fastscreen.cli import check_access; print([(b.address, b.what) for b in check_access._bridges()])"
     script = (
         "mount -t sysfs none /sys && ip link add br-test type bridge && ip address add 10.9.8.1/24 dev br-test && "

@@ -18,7 +18,7 @@ from fastscreen.config import load
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 
@@ -34,12 +34,12 @@ def config(folder: Path, *, named: bool = True, interval: str = "1d") -> Path:
 
 
 def test_a_table_that_the_daemon_makes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The systemd unit checks before it starts: what the daemon can do without is no error."""
+    """The systemd unit runs the check before start, so what the daemon can do without must not be an error."""
     file = config(tmp_path)
     assert main(["check", "-c", str(file)]) == 0
     path = tmp_path / "allowlist.cidr"
     assert capsys.readouterr().out == (
-        f"{file}: allowlist.path: {path}: not there yet: fastscreen makes it at its start\n"
+        f"{file}: allowlist.path: {path}: does not exist yet; fastscreen creates it at start\n"
     )
     assert not path.exists()
 
@@ -48,8 +48,8 @@ def test_a_table_that_nobody_makes(tmp_path: Path, capsys: pytest.CaptureFixture
     file = config(tmp_path, interval="0")
     assert main(["check", "-c", str(file)]) == 2
     assert capsys.readouterr().err == (
-        f"fastscreen: {file}: allowlist.path: {tmp_path}/allowlist.cidr is not there yet; "
-        f"`fastscreen allowlist refresh -c {file}` makes it\n"
+        f"fastscreen: {file}: allowlist.path: {tmp_path}/allowlist.cidr is missing; "
+        f"create it with `fastscreen allowlist refresh -c {file}`\n"
     )
 
 
@@ -65,7 +65,8 @@ def test_a_table_that_nobody_reads_is_told(tmp_path: Path, capsys: pytest.Captur
     path = tmp_path / "allowlist.cidr"
     assert main(["check", "-c", str(file)]) == 0
     assert (
-        capsys.readouterr().out == f'{file}: allowlist.path: {path}: access.list does not name it, as "cidr:{path}"\n'
+        capsys.readouterr().out
+        == f'{file}: allowlist.path: {path}: not used; access.list does not contain "cidr:{path}"\n'
     )
 
 
@@ -79,7 +80,7 @@ def test_a_denylist_above_the_allowlist_is_told(tmp_path: Path, order: tuple[str
     )
     *_, (key, well, detail, told) = checked_allowlists(load(file), False)
     assert (key, well, told) == ("denylist.path", True, True)
-    assert ("above the allowlist" in detail) == (order == ("deny", "allow"))
+    assert ("before the allowlist" in detail) == (order == ("deny", "allow"))
 
 
 def test_a_folder_without_rights() -> None:
@@ -95,7 +96,7 @@ def test_a_folder_without_rights() -> None:
         for root in (False, True):
             ((key, well, detail, _),) = checked_allowlists(settings, root)
             assert (key, well) == ("allowlist.path", False)
-            assert detail.endswith(f"no right to make files in {folder}, or there is no such folder")
+            assert detail.endswith(f"cannot create files in {folder}, or the folder does not exist")
         ((_, also_well, _, _),) = checked_allowlists(by_hand, False)
         ((_, made_by_root, _, _),) = checked_allowlists(to_be_made, True)
         ((_, made_by_user, _, _),) = checked_allowlists(to_be_made, False)

@@ -18,7 +18,7 @@ from fastscreen.cli import main
 
 @pytest.fixture(autouse=True)
 def stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing here makes this process another user: there is no way back."""
+    """Never switch the user of this process, because that cannot be undone."""
     monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")
 
 
@@ -96,6 +96,6 @@ def test_keys_that_only_root_may_read(folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"ok: tls.certificates: {key} and {chain}: expires on 20" in done.stdout
-    only = "only root may read it: a process that keeps the right to reads a new one at SIGHUP"
+    only = "only root may read this file; a process with that right reads a new file at SIGHUP"
     assert f"ok: tls.certificates: {key}: {only}\n" in done.stdout
     assert f"{chain}: {only}" not in done.stdout

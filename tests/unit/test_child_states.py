@@ -34,7 +34,7 @@ def test_a_start(child: Child, clock: list[float]) -> None:
 
 
 def test_a_start_that_fails(child: Child, clock: list[float]) -> None:
-    """It ends by itself, or is killed soon."""
+    """It ends, or is killed soon."""
     child.expect(ChildState.STARTING, 1040.0)
     child.take_report(Failed("no cache"))
     assert (child.state, child.deadline) == (ChildState.ENDING, 1000.0 + END_SECONDS)

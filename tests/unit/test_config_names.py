@@ -95,7 +95,7 @@ def test_the_first_try_of_the_docs_loads(tmp_path: Path) -> None:
 
 
 def test_no_parameter_of_postscreen_is_forgotten() -> None:
-    """Reference 1.2, without what later issues bring (TLS, PROXY, MX policy) and what has no meaning here."""
+    """Reference 1.2, without TLS, PROXY and MX policy, and without parameters that are meaningless here."""
     names = {name for key in KEYS for name in key.parameters}
     assert {f"postscreen_{name}" for name in PARAMETERS.split()} <= names
 

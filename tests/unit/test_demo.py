@@ -16,8 +16,8 @@ import pytest
 
 from fastscreen import config
 from fastscreen.cli import main
-from fastscreen.demo import cast, crowd, lists, names, nameserver, settings, stage, summary
-from fastscreen.demo.clients import BEHAVIOURS
+from fastscreen.demo import client_kinds, lists, load, names, nameserver, processes, settings, summary
+from fastscreen.demo.clients import BEHAVIORS
 from fastscreen.screening import policy
 
 
@@ -33,30 +33,30 @@ def test_its_configuration_is_one_and_what_it_names_opens_without_a_warning(tmp_
 
 
 def test_every_part_has_its_own_network_of_loopback_and_a_behaviour() -> None:
-    networks = [IPv4Network(f"{part.network}.0.0/16") for part in cast.PARTS]
-    assert len(set(networks)) == len(cast.PARTS)
-    for part, network in zip(cast.PARTS, networks, strict=True):
+    networks = [IPv4Network(f"{kind.network}.0.0/16") for kind in client_kinds.CLIENT_KINDS]
+    assert len(set(networks)) == len(client_kinds.CLIENT_KINDS)
+    for kind, network in zip(client_kinds.CLIENT_KINDS, networks, strict=True):
         assert network.subnet_of(IPv4Network("127.0.0.0/8"))
-        addresses = {part.address(number) for number in range(part.members)}
-        assert len(addresses) == part.members
+        addresses = {kind.address(number) for number in range(kind.members)}
+        assert len(addresses) == kind.members
         assert all(ip_address(address) in network for address in addresses)
-    assert set(BEHAVIOURS) == set(cast.PARTS)
-    assert sum(part.share for part in cast.PARTS) == 100
-    assert cast.HTTP_PROBE.address(0) == "127.66.0.1"
+    assert set(BEHAVIORS) == set(client_kinds.CLIENT_KINDS)
+    assert sum(kind.share for kind in client_kinds.CLIENT_KINDS) == 100
+    assert client_kinds.HTTP_PROBE.address(0) == "127.66.0.1"
 
 
 def test_the_same_come_in_every_run_and_the_first_of_each_kind_at_once() -> None:
-    def first(count: int) -> list[tuple[float, cast.Part, str]]:
-        return list(itertools.islice(crowd.arrivals(Random(crowd.SEED)), count))
+    def first(count: int) -> list[tuple[float, client_kinds.ClientKind, str]]:
+        return list(itertools.islice(load.arrivals(Random(load.SEED)), count))
 
     arrivals = first(4000)
     assert arrivals == first(4000)
-    regular = [part for part in cast.PARTS if part.share]
-    assert {address for _, _, address in arrivals[: len(regular)]} == {part.address(0) for part in regular}
-    counts = Counter(part.name for _, part, _ in arrivals)
-    for part in regular:
-        assert counts[part.name] == pytest.approx(40 * part.share, rel=0.5)
-    assert sum(pause for pause, _, _ in arrivals) == pytest.approx(4000 / crowd.RATE, rel=0.2)
+    regular = [kind for kind in client_kinds.CLIENT_KINDS if kind.share]
+    assert {address for _, _, address in arrivals[: len(regular)]} == {kind.address(0) for kind in regular}
+    counts = Counter(kind.name for _, kind, _ in arrivals)
+    for kind in regular:
+        assert counts[kind.name] == pytest.approx(40 * kind.share, rel=0.5)
+    assert sum(pause for pause, _, _ in arrivals) == pytest.approx(4000 / load.RATE, rel=0.2)
 
 
 def ask(name: str) -> dns.message.Message | None:
@@ -86,13 +86,13 @@ def test_answers_are_well_formed() -> None:
 
 
 def test_names_lead_back_to_the_address_but_an_impostors() -> None:
-    for part in cast.PARTS:
-        address = part.address(part.members - 1)
+    for kind in client_kinds.CLIENT_KINDS:
+        address = kind.address(kind.members - 1)
         question = dns.message.make_query(ip_address(address).reverse_pointer, "PTR", use_edns=False)
         packet = question.to_wire()
         read = nameserver.read_question(packet)
         assert read is not None
-        answer = dns.message.from_wire(nameserver.pointer(packet, read[1], names.pointed(read[0])))
+        answer = dns.message.from_wire(nameserver.pointer(packet, read[1], names.pointer_of(read[0])))
         assert question.is_response(answer)
         if not answer.answer:
             assert answer.rcode() == dns.rcode.NXDOMAIN
@@ -101,10 +101,10 @@ def test_names_lead_back_to_the_address_but_an_impostors() -> None:
         forward = ask(name)
         assert forward is not None
         same = forward.answer[0][0].address == address
-        assert same == (part is not cast.IMPATIENT)
-    assert names.pointed(ip_address(cast.SENDER.address(0)).reverse_pointer) == "host-0-1.post.example"
+        assert same == (kind is not client_kinds.IMPATIENT)
+    assert names.pointer_of(ip_address(client_kinds.SENDER.address(0)).reverse_pointer) == "host-0-1.post.example"
     for none in ("host-300-1.post.example", "host-0-1.elsewhere.example", "post.example", "1.0.10.127.in-addr.example"):
-        assert names.address(none) is names.pointed(none) is None
+        assert names.address(none) is names.pointer_of(none) is None
 
 
 def test_what_is_no_question_is_not_answered() -> None:
@@ -131,12 +131,12 @@ def test_lists_know_whom_they_should(tmp_path: Path) -> None:
     file.write_text(settings.configuration(tmp_path, 5300))
     found = config.load(file)
 
-    def scores(part: cast.Part) -> list[int]:
-        return [score(part.address(number), found) for number in range(part.members)]
+    def scores(kind: client_kinds.ClientKind) -> list[int]:
+        return [score(kind.address(number), found) for number in range(kind.members)]
 
-    assert min(scores(cast.LISTED)) >= lists.THRESHOLD
-    assert max(scores(cast.SENDER)) < lists.THRESHOLD
-    assert set(scores(cast.LARGE_SENDER)) == {-4}
+    assert min(scores(client_kinds.LISTED)) >= lists.THRESHOLD
+    assert max(scores(client_kinds.SENDER)) < lists.THRESHOLD
+    assert set(scores(client_kinds.LARGE_SENDER)) == {-4}
     assert lists.ALLOWLIST_THRESHOLD >= -4
 
 
@@ -155,8 +155,8 @@ def test_a_long_place_for_temporary_files_is_not_used(tmp_path: Path, monkeypatc
     for length, expected in ((50, None), (51, "/tmp")):
         name = "/" + "x" * (length - 1)
         monkeypatch.setattr("tempfile.gettempdir", lambda name=name: name)
-        assert stage.place() == (expected or name)
-    deepest = f"{'x' * stage.MAX_PLACE}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
+        assert processes.temporary_folder() == (expected or name)
+    deepest = f"{'x' * processes.MAX_TMPDIR}/fastscreen-demo-12345678/fastscreen-sink-12345678/smtpd"
     assert len(deepest) < 108
 
 
@@ -168,7 +168,7 @@ def test_what_is_missing_is_told() -> None:
 
 @pytest.mark.parametrize("words", [["--seconds", "5"], [], ["--headless", "--seconds", "0"]])
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The tests' own standard input is no terminal."""
+    """The standard input of the tests is not a terminal."""
     try:
         code = main(["demo", *words])
     except SystemExit as stopped:

@@ -4,6 +4,8 @@ import pytest
 from peers import dialogue, needs, profiles
 from peers.match import compare
 
+ANY = (3, 7, 11)
+
 
 def parsed(text: str) -> dialogue.Dialogue:
     return dialogue.parse("name", 3, text)
@@ -36,10 +38,30 @@ def test_mistakes_are_named(line: str) -> None:
 def test_stated_difference_must_be_all() -> None:
     text = "connect\nclose\ndiffers: slug\n- log: theirs of $client\n+ log: ours\n"
     theirs, ours = ["1< a", "log: theirs of 127.10.3.11"], ["1< a", "log: ours"]
-    assert compare(parsed(text), theirs, ours) == ""
-    assert compare(parsed(text), theirs, theirs) != ""
-    assert compare(parsed(text), [*theirs, "more"], ours) != ""
-    assert compare(parsed("connect\nclose\n"), theirs, ours) != ""
+    assert compare(parsed(text), theirs, ours, ANY) == ""
+    assert compare(parsed(text), theirs, theirs, ANY) != ""
+    assert compare(parsed(text), [*theirs, "more"], ours, ANY) != ""
+    assert compare(parsed("connect\nclose\n"), theirs, ours, ANY) != ""
+
+
+def test_stated_difference_of_older_versions() -> None:
+    """It is expected of them, and of no other: each series may have a release of its own that corrects it."""
+    text = "connect\nclose\ndiffers: slug before 3.7.21 3.10.12 3.11.5\n- old\n+ new\n"
+    affected = [(3, 6, 30), (3, 7, 11), (3, 7, 20), (3, 8), (3, 10, 11), (3, 11), (3, 11, 4)]
+    corrected = [(3, 7, 21), (3, 10, 12), (3, 11, 5), (3, 12), (4, 0)]
+    for version in affected:
+        assert compare(parsed(text), ["old"], ["new"], version) == ""
+        assert compare(parsed(text), ["new"], ["new"], version) != ""
+    for version in corrected:
+        assert compare(parsed(text), ["old"], ["new"], version) != ""
+        assert compare(parsed(text), ["new"], ["new"], version) == ""
+    since = text.replace("before", "since")
+    for version in affected + corrected:
+        own = "new" if version in affected else "old"
+        assert compare(parsed(since), [own], ["new"], version) == ""
+    for wrong in ("before now", "until 3.11"):
+        with pytest.raises(ValueError, match=r"name\.txt line 3"):
+            parsed(f"connect\nclose\ndiffers: slug {wrong}\n")
 
 
 def test_every_setting_has_a_counterpart() -> None:

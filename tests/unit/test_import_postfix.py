@@ -17,8 +17,8 @@ from fastscreen.cli import import_postfix, main
 from fastscreen.config.keys import KEYS
 from fastscreen.config.postfix_names import USED
 from fastscreen.postfix import settings as postfix_settings
-from fastscreen.postfix.verify import Verdict
-from fastscreen.postfix.without import WITHOUT
+from fastscreen.postfix.no_counterpart import NO_COUNTERPART
+from fastscreen.postfix.verify import Result
 
 MASTER = """\
 smtp      inet  n       -       y       -       1       postscreen
@@ -65,7 +65,7 @@ protocols req_ccert trace_size_limit
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A configuration folder, on a machine without postconf that has all that is named (see test_import_settle.py)."""
     monkeypatch.setattr(postfix_settings, "postconf_program", lambda: None)
-    monkeypatch.setattr(import_postfix, "verify", lambda text: Verdict([]))
+    monkeypatch.setattr(import_postfix, "verify", lambda text: Result([]))
     monkeypatch.setattr(import_postfix, "user_of", lambda config: "")
     (tmp_path / "master.cf").write_text(MASTER)
     return tmp_path
@@ -109,7 +109,7 @@ class Made:
 )
 def test_every_parameter_has_a_counterpart_or_is_named_without(name: str) -> None:
     of_keys = {known for key in KEYS for known in (*key.parameters, *key.parents)}
-    assert (name in of_keys or name in USED) != (name in WITHOUT)
+    assert (name in of_keys or name in USED) != (name in NO_COUNTERPART)
 
 
 def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +120,7 @@ def test_without_settings_the_defaults_stay(folder: Path, capsys: pytest.Capture
     assert not any(made.raw.values())
     assert "TO DO" in made.above("access.mynetworks")
     for key in ("cache.prefix_ipv6", "limits.client_connection_prefix_ipv6"):
-        assert "128 is postscreen's way" in made.above(key)
+        assert "128 gives postscreen's behavior" in made.above(key)
 
 
 CASES = [
@@ -195,7 +195,7 @@ def test_a_setting_becomes(
 
 
 def test_a_log_that_postfix_rotates_is_to_do(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told = "  log.to: `postfix logrotate` makes the file anew as root's"
+    told = "  log.to: `postfix logrotate` creates this file again as root's"
     assert told in Made(folder, capsys, "maillog_file = /var/log/maillog\n").err.partition("To do:")[2]
     assert told not in Made(folder, capsys, "maillog_file = /dev/stdout\n").err
 
@@ -227,22 +227,22 @@ def test_several_postscreens(folder: Path, capsys: pytest.CaptureFixture[str]) -
     made = Made(folder, capsys, "")
     assert made.get("listen.addresses") is None and made.get("greet.wait") is None
     todo = made.err.partition("To do:\n")[2]
-    assert "10025/inet is not in this file, for it has settings of its own (greet.wait, greet.stress_wait)" in todo
-    assert "fastscreen import-postfix --service 10025 makes another" in todo
+    assert "10025/inet is not in this file, because other settings differ (greet.wait, greet.stress_wait)" in todo
+    assert "use fastscreen import-postfix --service 10025" in todo
     assert "dnsblog" not in made.err.partition("master.cf (- out")[2]  # the other one still needs it
     picked = Made(folder, capsys, "", "--service", "10025")
     assert picked.code == 0 and 'wait = "1s"' in picked.out
-    assert "smtp/inet is not in this file: only 10025 was asked for" in picked.err.partition("To do:\n")[2]
+    assert "smtp/inet is not in this file, because of --service 10025" in picked.err.partition("To do:\n")[2]
     assert "dnsblog" not in picked.err.partition("master.cf (- out")[2]
     unknown = Made(folder, capsys, "", "--service", "none")
     assert unknown.code == 2
-    assert "master.cf has no postscreen service none; it has: smtp, 10025" in unknown.err
+    assert "--service none: not a postscreen service in master.cf; expected smtp, 10025" in unknown.err
 
 
 def test_postscreens_that_differ_in_their_ports_come_into_one_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The balancer's port needs a postscreen of its own in Postfix; fastscreen has both."""
+    """In Postfix the balancer's port needs a separate postscreen service; fastscreen has both ports."""
     (folder / "master.cf").write_text(
         "10025 inet n - y - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy -o syslog_name=postfix/lb\n"
         "  -o postscreen_upstream_proxy_timeout=7s -o postscreen_cache_map=lmdb:/x/of-balancers\n"
@@ -255,7 +255,7 @@ def test_postscreens_that_differ_in_their_ports_come_into_one_file(
     ]
     assert made.get("log.ident") == "postfix/postscreen"
     todo = made.err.partition("To do:\n")[2].partition("\n\n")[0]
-    assert "10025/inet logged under another name; log.ident is smtp/inet's" in todo
+    assert "10025/inet used another name in the log; log.ident is that of smtp/inet" in todo
     assert todo.count("fastscreen cache import lmdb:/x/") == 2
     off = [line for line in made.err.splitlines() if line.startswith("  +#")]
     assert {line.split()[0] for line in off} >= {"+#smtp", "+#10025", "+#127.0.0.1:2525", "+#dnsblog"}
@@ -276,7 +276,7 @@ def test_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "permit",
     ]
     told = " ".join(made.above("access.list").replace("\n#", "").split())
-    assert "TO DO: lmdb:/nowhere/x: make the file first: postmap -s lmdb:/nowhere/x > /nowhere/x.txt" in told
+    assert "TO DO: lmdb:/nowhere/x: create the text file first: postmap -s lmdb:/nowhere/x > /nowhere/x.txt" in told
     assert "TO DO: mysql:/etc/m.cf is omitted" in told
     assert "access.list: mysql:/etc/m.cf is omitted" in made.err
 
@@ -310,11 +310,11 @@ def test_names_that_only_postfix_itself_knows(folder: Path, capsys: pytest.Captu
     )
     assert made.get("access.list") == [f"cidr:{folder}/a.cidr", f"cidr:{folder}/hash"]
     assert made.get("dnsbl.sites") == ["b.example"]
-    todo = [line.strip() for line in made.err.partition("To do:\n")[2].splitlines() if " is set nowhere" in line]
+    todo = [line.strip() for line in made.err.partition("To do:\n")[2].splitlines() if " is not set on" in line]
     assert todo == [
-        "banner: $mail_version is set nowhere here: nothing is put in its place",
-        "banner: $myhostname is set nowhere here: nothing is put in its place",
-        "dnsbl.sites: $key is set nowhere here: nothing is put in its place",
+        "banner: $mail_version is not set on this machine, and is replaced with nothing",
+        "banner: $myhostname is not set on this machine, and is replaced with nothing",
+        "dnsbl.sites: $key is not set on this machine, and is replaced with nothing",
     ]
 
 
@@ -336,7 +336,7 @@ def test_proxy_protocol(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert made.get("listen.proxy") == [
         {"addresses": ["0.0.0.0:25", "[::]:25"], "trusted": ["0.0.0.0/0", "::/0"], "timeout": "7s"}
     ]
-    assert "listen.proxy: Postfix believes whoever connects" in made.err
+    assert "listen.proxy: Postfix trusts every client" in made.err
 
 
 def test_without_a_balancers_port_there_is_another(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -350,13 +350,13 @@ def test_protocols_that_postfix_refuses(protocol: str, folder: Path, capsys: pyt
     made = Made(folder, capsys, f"postscreen_upstream_proxy_protocol = {protocol}\ninet_protocols = none\n")
     assert [str(address) for address in made.config.listen.ports] == ["0.0.0.0:25", "[::]:25"]
     assert bool(made.config.listen.proxy) == bool(protocol)
-    assert "inet_protocols = none is omitted: refused by Postfix, too" in made.err.partition("To do:\n")[2]
+    assert "inet_protocols = none is omitted: Postfix rejects it as well" in made.err.partition("To do:\n")[2]
 
 
 def test_without_certificates_there_is_no_tls(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = Made(folder, capsys, "smtpd_tls_security_level = may\nsmtpd_tls_cert_file = relative.pem\n")
     assert made.raw["tls"]["level"] == "none"
-    assert "  tls.level: without its certificates there can be no STARTTLS" in made.err
+    assert "  tls.level: STARTTLS is disabled, because it needs certificates" in made.err
 
 
 TLS = [
@@ -417,10 +417,10 @@ def test_what_cannot_be_taken_over_is_named_and_left_out(folder: Path, capsys: p
         assert made.get(key) is None
         assert f"  {key}: omitted: " in made.err
     assert made.get("access.mynetworks") == []
-    assert "postscreen_new_thing (main.cf): unknown to this import" in made.err
-    assert "postscreen_watchdog_timeout (main.cf): a worker that dies" in made.err
-    assert "tlsproxy_client_level (main.cf): of mail that goes out" in made.err
-    assert "syslog_facility (main.cf): fastscreen's lines have the facility mail" in made.err
+    assert "postscreen_new_thing (main.cf): unknown: mistyped, or from a newer Postfix" in made.err
+    assert "postscreen_watchdog_timeout (main.cf): the supervisor restarts workers" in made.err
+    assert "tlsproxy_client_level (main.cf): only for outgoing mail" in made.err
+    assert "syslog_facility (main.cf): fastscreen always uses the facility mail" in made.err
     assert "# postscreen_new_thing = 1 (main.cf): unknown" in made.out
 
 
@@ -541,7 +541,7 @@ def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: p
 
 @pytest.mark.parametrize("action", ["ignore", "enforce"])
 def test_what_comes_before_a_look_up_goes(action: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Else nothing would turn away any more what it turned away."""
+    """Otherwise clients would be accepted that were rejected before."""
     made = Made(
         folder,
         capsys,
@@ -552,13 +552,13 @@ def test_what_comes_before_a_look_up_goes(action: str, folder: Path, capsys: pyt
         "--json",
     )
     why = {each["item"]: (each["parameter"], each["why"]) for each in json.loads(made.out)["go"]}
-    on = "" if action == "enforce" else 'set dnsbl.action to "enforce" ("ignore" turns nobody away)'
-    add = "first put this list into dnsbl.sites"
-    all_is_well = "fastscreen has asked this list already"
+    on = "" if action == "enforce" else 'set dnsbl.action to "enforce" ("ignore" rejects no clients)'
+    add = "first add this list to dnsbl.sites"
+    all_is_well = "fastscreen already queries this list"
     assert why["reject_rbl_client a.example=127.0.0.2"] == ("lists", f"first {on}" if on else all_is_well)
     assert why["reject_rbl_client {b.example}"][1] == add + (f", and {on}" if on else "")
     assert why["permit_dnswl_client w.example"][1] == all_is_well
-    assert why["permit_dnswl_client v.example"][1] == f"{add}, with a weight below 0"
+    assert why["permit_dnswl_client v.example"][1] == f"{add}, with a negative weight"
 
 
 def test_continue_is_offered_with_deep_tests(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -587,8 +587,8 @@ def test_an_old_name_beside_the_new_one(folder: Path, capsys: pytest.CaptureFixt
     main_cf = "postscreen_dnsbl_allowlist_threshold = -1\npostscreen_dnsbl_whitelist_threshold = -5\n"
     made = Made(folder, capsys, main_cf)
     assert made.get("dnsbl.allowlist_threshold") == -1
-    said = "postscreen_dnsbl_whitelist_threshold (main.cf): postscreen_dnsbl_allowlist_threshold is set as well"
-    assert said in made.err
+    reason = "ignored, because postscreen_dnsbl_allowlist_threshold is set as well"
+    assert f"postscreen_dnsbl_whitelist_threshold (main.cf): {reason}" in made.err
     assert "is set as well" not in Made(folder, capsys, main_cf.partition("\n")[2]).err
 
 

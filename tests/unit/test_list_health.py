@@ -228,8 +228,8 @@ def test_the_names_of_rfc_5782() -> None:
 # ---- several
 
 
-class Ward:
-    """A watch over lists whose probes find what the test says, with a clock of its own."""
+class MonitorUnderTest:
+    """A monitor of lists with simulated probe results and a simulated clock."""
 
     def __init__(self, *domains: str, interval: float = 300.0, chance: Callable[[], float] = lambda: 0.5) -> None:
         self.now = 1000.0
@@ -252,7 +252,7 @@ class Ward:
         return found
 
     def passes(self, seconds: float) -> None:
-        """Time passes, a second each turn."""
+        """Let time pass in steps of one second."""
         asyncio.run(self._pass(seconds))
 
     async def _pass(self, seconds: float) -> None:
@@ -266,93 +266,93 @@ class Ward:
 
 
 def test_well_lists_are_probed_by_the_clock() -> None:
-    ward = Ward("a.test", "b.test")
-    ward.passes(900)
-    assert [when for when, domain in ward.probed if domain == "a.test"] == [1000, 1285, 1570, 1855]
-    assert not ward.warnings
-    assert not ward.infos
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(900)
+    assert [when for when, domain in monitor.probed if domain == "a.test"] == [1000, 1285, 1570, 1855]
+    assert not monitor.warnings
+    assert not monitor.infos
 
 
 @pytest.mark.parametrize("why", [Why.LISTS_ALL, Why.REFUSES, Why.PARKED])
 def test_one_proof_is_enough(why: Why) -> None:
-    ward = Ward("a.test", "b.test")
-    ward.passes(10)
-    ward.found["a.test"] = Finding(why, detail="so and so")
-    ward.passes(300)
-    assert ward.states() == [State.OUT, State.WELL]
-    (line,) = ward.warnings
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(10)
+    monitor.found["a.test"] = Finding(why, detail="so and so")
+    monitor.passes(300)
+    assert monitor.states() == [State.OUT, State.WELL]
+    (line,) = monitor.warnings
     assert line == f"list <a.test> {why.text} (so and so): it is disabled until a probe succeeds"
-    ward.passes(3000)
-    assert len(ward.warnings) == 1  # it stays out, and that is not told again
+    monitor.passes(3000)
+    assert len(monitor.warnings) == 1  # it stays out, and that is not told again
 
 
 @pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS, Why.EMPTY])
 def test_silence_takes_two(why: Why) -> None:
     """Well within two intervals all the same."""
-    ward = Ward("a.test", "b.test")
-    ward.passes(10)
-    ward.found["a.test"] = Finding(why)
-    ward.passes(285)
-    assert ward.states() == [State.WELL, State.WELL]
-    ward.passes(40)
-    assert ward.states() == [State.OUT, State.WELL]
-    assert len(ward.warnings) == 1
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(10)
+    monitor.found["a.test"] = Finding(why)
+    monitor.passes(285)
+    assert monitor.states() == [State.WELL, State.WELL]
+    monitor.passes(40)
+    assert monitor.states() == [State.OUT, State.WELL]
+    assert len(monitor.warnings) == 1
 
 
 def test_one_lost_probe_is_nothing() -> None:
-    ward = Ward("a.test", "b.test")
-    ward.passes(10)
-    ward.found["a.test"] = Finding(Why.SILENT)
-    ward.passes(280)
-    ward.found["a.test"] = Finding(tested=True)
-    ward.passes(600)
-    assert not ward.warnings
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(10)
+    monitor.found["a.test"] = Finding(Why.SILENT)
+    monitor.passes(280)
+    monitor.found["a.test"] = Finding(tested=True)
+    monitor.passes(600)
+    assert not monitor.warnings
 
 
 def test_it_comes_back_when_it_was_well_twice() -> None:
-    ward = Ward("a.test", "b.test")
-    ward.found["a.test"] = Finding(Why.LISTS_ALL)
-    ward.passes(1)
-    ward.found["a.test"] = Finding(tested=True)
-    ward.passes(290)
-    assert ward.states()[0] is State.OUT
-    ward.passes(40)
-    assert ward.states()[0] is State.WELL
-    assert ward.warnings[1:] == ["list <a.test> is healthy again: it is enabled"]
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.found["a.test"] = Finding(Why.LISTS_ALL)
+    monitor.passes(1)
+    monitor.found["a.test"] = Finding(tested=True)
+    monitor.passes(290)
+    assert monitor.states()[0] is State.OUT
+    monitor.passes(40)
+    assert monitor.states()[0] is State.WELL
+    assert monitor.warnings[1:] == ["list <a.test> is healthy again: it is enabled"]
 
 
 def test_when_no_list_answers_it_is_not_the_lists() -> None:
-    ward = Ward("a.test", "b.test", "c.test")
-    ward.passes(10)
-    for domain in ward.found:
-        ward.found[domain] = Finding(Why.SILENT)
-    ward.passes(900)
-    assert ward.states() == [State.WELL] * 3
-    assert ward.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
-    ward.found["a.test"] = Finding(tested=True)
-    ward.passes(900)
-    assert ward.states() == [State.WELL, State.OUT, State.OUT]
-    assert "DNS lists answer again" in ward.infos
+    monitor = MonitorUnderTest("a.test", "b.test", "c.test")
+    monitor.passes(10)
+    for domain in monitor.found:
+        monitor.found[domain] = Finding(Why.SILENT)
+    monitor.passes(900)
+    assert monitor.states() == [State.WELL] * 3
+    assert monitor.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
+    monitor.found["a.test"] = Finding(tested=True)
+    monitor.passes(900)
+    assert monitor.states() == [State.WELL, State.OUT, State.OUT]
+    assert "DNS lists answer again" in monitor.infos
 
 
 @pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS])
 def test_nor_when_they_are_probed_at_other_times(why: Why) -> None:
     """After hours each has its own: the one whose turn comes first is judged by what the others say then."""
-    ward = Ward(*(f"{number}.test" for number in range(6)), chance=random.Random(3).random)
-    ward.passes(4 * 3600)
-    times = {when for when, _ in ward.probed[-6:]}
+    monitor = MonitorUnderTest(*(f"{number}.test" for number in range(6)), chance=random.Random(3).random)
+    monitor.passes(4 * 3600)
+    times = {when for when, _ in monitor.probed[-6:]}
     assert max(times) - min(times) > 60
-    ward.found |= dict.fromkeys(ward.found, Finding(why))
-    ward.passes(400)
-    assert ward.states() == [State.WELL] * 6
-    assert ward.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
-    ward.probed.clear()
-    ward.passes(1500)
-    assert len(ward.probed) <= 6 * 6, "they are not all asked again for each"
-    ward.found |= dict.fromkeys(ward.found, Finding(tested=True))
-    ward.found["3.test"] = Finding(why)
-    ward.passes(400)
-    assert ward.states() == [State.WELL] * 3 + [State.OUT] + [State.WELL] * 2
+    monitor.found |= dict.fromkeys(monitor.found, Finding(why))
+    monitor.passes(400)
+    assert monitor.states() == [State.WELL] * 6
+    assert monitor.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
+    monitor.probed.clear()
+    monitor.passes(1500)
+    assert len(monitor.probed) <= 6 * 6, "they are not all asked again for each"
+    monitor.found |= dict.fromkeys(monitor.found, Finding(tested=True))
+    monitor.found["3.test"] = Finding(why)
+    monitor.passes(400)
+    assert monitor.states() == [State.WELL] * 3 + [State.OUT] + [State.WELL] * 2
 
 
 def test_no_answer_to_the_first_probes_is_told_early() -> None:
@@ -393,27 +393,27 @@ def test_no_answer_to_the_first_probes_is_told_early() -> None:
 
 
 def test_many_at_once_are_told_once_each() -> None:
-    """No list counts any more: one line a list, however long."""
-    ward = Ward(*(f"{number}.test" for number in range(8)))
-    ward.passes(10)
-    ward.found |= dict.fromkeys(ward.found, Finding(Why.REFUSES))
-    ward.passes(4 * 3600)
-    assert ward.states() == [State.OUT] * 8
-    assert len(ward.warnings) == 8
+    """No list is used any more: one line per list, however long."""
+    monitor = MonitorUnderTest(*(f"{number}.test" for number in range(8)))
+    monitor.passes(10)
+    monitor.found |= dict.fromkeys(monitor.found, Finding(Why.REFUSES))
+    monitor.passes(4 * 3600)
+    assert monitor.states() == [State.OUT] * 8
+    assert len(monitor.warnings) == 8
 
 
 def test_a_probe_that_breaks_ends_nothing() -> None:
     """Descriptors may have run out. That is told once, and a suspicion waits until it can be looked into."""
-    ward = Ward("a.test", "b.test")
-    ward.passes(10)
-    ward.table.set("a.test", State.SUSPECT)
-    ward.found |= dict.fromkeys(ward.found, OSError("Too many open files"))
-    ward.passes(600)
-    assert ward.states() == [State.SUSPECT, State.WELL]
-    assert ward.warnings == ["list <a.test> cannot be probed: OSError: Too many open files"]
-    ward.found |= dict.fromkeys(ward.found, Finding(tested=True))
-    ward.passes(30)
-    assert ward.states() == [State.WELL] * 2
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(10)
+    monitor.table.set("a.test", State.SUSPECT)
+    monitor.found |= dict.fromkeys(monitor.found, OSError("Too many open files"))
+    monitor.passes(600)
+    assert monitor.states() == [State.SUSPECT, State.WELL]
+    assert monitor.warnings == ["list <a.test> cannot be probed: OSError: Too many open files"]
+    monitor.found |= dict.fromkeys(monitor.found, Finding(tested=True))
+    monitor.passes(30)
+    assert monitor.states() == [State.WELL] * 2
 
 
 def test_a_slow_probe_keeps_no_suspicion_waiting() -> None:
@@ -496,67 +496,67 @@ def test_a_list_that_waits_to_be_judged_is_not_asked_again() -> None:
 
 
 def test_a_single_silent_list_is_out() -> None:
-    ward = Ward("a.test")
-    ward.found["a.test"] = Finding(Why.SILENT)
-    ward.passes(60)
-    assert ward.states() == [State.OUT]
+    monitor = MonitorUnderTest("a.test")
+    monitor.found["a.test"] = Finding(Why.SILENT)
+    monitor.passes(60)
+    assert monitor.states() == [State.OUT]
 
 
 def test_a_list_without_test_entries_counts() -> None:
-    """It is a list of one's own; that it lists everybody would be seen all the same."""
-    ward = Ward("a.test")
-    ward.found["a.test"] = Finding(Why.EMPTY)
-    ward.passes(2000)
-    assert ward.states() == [State.WELL]
-    assert len(ward.infos) == 1
-    assert not ward.warnings
-    ward.found["a.test"] = Finding(Why.LISTS_ALL)
-    ward.passes(300)
-    assert ward.states() == [State.OUT]
+    """The operator's own list; if it listed every address, this would still be noticed."""
+    monitor = MonitorUnderTest("a.test")
+    monitor.found["a.test"] = Finding(Why.EMPTY)
+    monitor.passes(2000)
+    assert monitor.states() == [State.WELL]
+    assert len(monitor.infos) == 1
+    assert not monitor.warnings
+    monitor.found["a.test"] = Finding(Why.LISTS_ALL)
+    monitor.passes(300)
+    assert monitor.states() == [State.OUT]
 
 
 def test_when_no_list_has_test_entries_it_is_the_resolver() -> None:
     """It is told once, and again when it was otherwise meanwhile."""
-    ward = Ward("a.test", "b.test")
-    ward.found = dict.fromkeys(ward.found, Finding(Why.EMPTY))
-    ward.passes(2000)
-    assert ward.warnings == [NONE_HAS_ENTRIES]
-    assert ward.states() == [State.WELL, State.WELL]
-    ward.found["a.test"] = Finding(tested=True)
-    ward.passes(400)
-    assert ward.warnings == [NONE_HAS_ENTRIES]
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.found = dict.fromkeys(monitor.found, Finding(Why.EMPTY))
+    monitor.passes(2000)
+    assert monitor.warnings == [NONE_HAS_ENTRIES]
+    assert monitor.states() == [State.WELL, State.WELL]
+    monitor.found["a.test"] = Finding(tested=True)
+    monitor.passes(400)
+    assert monitor.warnings == [NONE_HAS_ENTRIES]
 
 
 @pytest.mark.parametrize("after", [1, 10])
 def test_a_suspicion_is_looked_into_at_once(after: int) -> None:
     """Also when the list has just been probed."""
-    ward = Ward("a.test", "b.test")
-    ward.passes(after)
-    ward.table.set("a.test", State.SUSPECT)
-    ward.passes(1)
-    assert ward.states() == [State.WELL, State.WELL]
-    assert ward.infos == ["list <a.test> has passed its probe: it is enabled again"]
-    assert ward.probed[-1] == (1000 + after, "a.test")
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(after)
+    monitor.table.set("a.test", State.SUSPECT)
+    monitor.passes(1)
+    assert monitor.states() == [State.WELL, State.WELL]
+    assert monitor.infos == ["list <a.test> has passed its probe: it is enabled again"]
+    assert monitor.probed[-1] == (1000 + after, "a.test")
 
 
 @pytest.mark.parametrize(("found", "state"), [(Why.LISTS_ALL, State.OUT), (Why.SILENT, State.SUSPECT)])
 def test_a_suspicion_that_is_right(found: Why, state: State) -> None:
-    ward = Ward("a.test", "b.test")
-    ward.passes(10)
-    ward.table.set("a.test", State.SUSPECT)
-    ward.found["a.test"] = Finding(found)
-    ward.passes(1)
-    assert ward.states() == [state, State.WELL]
-    ward.passes(AT_ONCE)
-    assert ward.states() == [State.OUT, State.WELL]
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(10)
+    monitor.table.set("a.test", State.SUSPECT)
+    monitor.found["a.test"] = Finding(found)
+    monitor.passes(1)
+    assert monitor.states() == [state, State.WELL]
+    monitor.passes(AT_ONCE)
+    assert monitor.states() == [State.OUT, State.WELL]
 
 
 def test_lists_that_change() -> None:
-    ward = Ward("a.test", "b.test")
-    ward.passes(10)
-    ward.watch.use(["b.test"])
-    ward.passes(600)
-    assert [domain for when, domain in ward.probed if when > 1000] == ["b.test"] * 2
+    monitor = MonitorUnderTest("a.test", "b.test")
+    monitor.passes(10)
+    monitor.watch.use(["b.test"])
+    monitor.passes(600)
+    assert [domain for when, domain in monitor.probed if when > 1000] == ["b.test"] * 2
 
 
 def test_a_reload_that_matters_to_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 
 def test_one_that_dribbles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is for the whole request: an octet now and then wins nothing."""
+    """The time limit applies to the whole request, and is not extended by single bytes."""
 
     async def try_it(scrapers: Scrapers) -> None:
         reader, writer = await scrapers.one(b"GET /metrics HTTP/1.1\r\n")
@@ -160,7 +160,7 @@ def test_more_than_there_are_places(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_those_that_do_not_read_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once, for their time is not over: whoever asks and never reads keeps nobody out."""
+    """At once, before their time limit: callers that never read do not block others."""
     big = 4 << 20
 
     async def snapshot(_: ServerContext) -> Page:

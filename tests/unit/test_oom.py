@@ -1,4 +1,4 @@
-"""The value that the kernel goes by when memory runs out."""
+"""The score that the kernel uses when memory runs out."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is in the tree is in the wheel: each package, each file beside the code, each file for the machine's folders."""
+"""The wheel contains everything in the tree: packages, data files, and files for the system's folders."""
 
 import tomllib
 from pathlib import Path

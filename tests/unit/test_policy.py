@@ -50,7 +50,7 @@ def test_a_workers_part_of_few_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_remedy_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever does what the warning says, gets no other one."""
+    """Following the advice of the warning removes it."""
     files = 256
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     settings = msgspec.structs.replace(config.default(), limits=queues(3000, 1000), listen=TWO_ADDRESSES)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.report import files
-from fastscreen.report.files import LogError, LogFile, in_order, usual_files
+from fastscreen.report.files import LogError, LogFile, default_files, open_sorted
 
 
 def content(path: Path) -> list[bytes]:
@@ -35,14 +35,14 @@ def test_plain_and_compressed_are_the_same_whatever_their_names(tmp_path: Path) 
         (tmp_path / "packed").write_bytes(pack(text[:100_000]) + pack(text[100_000:]))
         assert b"".join(content(tmp_path / "packed")) == text
     (tmp_path / "packed").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
-    with pytest.raises(LogError, match="compressed by zstd: zstdcat it"):
+    with pytest.raises(LogError, match="compressed with zstd; use zstdcat"):
         content(tmp_path / "packed")
 
 
 def test_a_file_with_two_names_is_read_once(tmp_path: Path) -> None:
     (tmp_path / "mail.log").write_bytes(b"one\n")
     (tmp_path / "maillog").symlink_to("mail.log")
-    (opened,) = in_order([str(tmp_path / "mail.log"), str(tmp_path / "maillog")])
+    (opened,) = open_sorted([str(tmp_path / "mail.log"), str(tmp_path / "maillog")])
     opened.close()
 
 
@@ -62,7 +62,7 @@ def test_lines_are_whole_wherever_a_block_ends(tmp_path: Path, block: int, monke
 
 def test_a_line_without_an_end_takes_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BLOCK", 64)
-    monkeypatch.setattr(files, "LONGEST", 128)
+    monkeypatch.setattr(files, "MAX_LINE", 128)
     (tmp_path / "log").write_bytes(b"before\n" + b"x" * 100_000 + b"\nafter\n" + b"y" * 1000)
     blocks = content(tmp_path / "log")
     assert b"".join(blocks) == b"before\nafter\n"
@@ -74,7 +74,7 @@ def test_oldest_first_whatever_the_names_and_times_of_the_files(tmp_path: Path) 
         (tmp_path / name).write_bytes(gzip.compress(line) if name.endswith("gz") else line)
         os.utime(tmp_path / name, (1_795_500_000, 1_795_500_000))
     names = [str(tmp_path / name) for name in ("mail.log", "no", "mail.log.1", "mail.log.2.gz", "mail.log")]
-    opened = in_order(names)
+    opened = open_sorted(names)
     assert [Path(log.name).name for log in opened] == ["mail.log.2.gz", "mail.log.1", "mail.log", "no"]
     for log in opened:
         log.close()
@@ -83,7 +83,7 @@ def test_oldest_first_whatever_the_names_and_times_of_the_files(tmp_path: Path) 
 def test_json_is_put_in_order_too(tmp_path: Path) -> None:
     for name, day in (("log", 22), ("log.1", 21)):
         (tmp_path / name).write_text(f'{{"time":"2026-11-{day}T08:00:00.123456+00:00","host":"mx1"}}\n')
-    opened = in_order([str(tmp_path / name) for name in ("log", "log.1")])
+    opened = open_sorted([str(tmp_path / name) for name in ("log", "log.1")])
     assert [Path(log.name).name for log in opened] == ["log.1", "log"]
     for log in opened:
         log.close()
@@ -93,21 +93,21 @@ def test_usual_names(tmp_path: Path) -> None:
     for name in ("mail.log", "mail.log.2.gz", "maillog", "maillog-20261122", "syslog"):
         (tmp_path / name).write_bytes(b"")
     os.utime(tmp_path / "mail.log.2.gz", (1000, 1000))
-    assert [Path(name).name for name in usual_files(tmp_path, 2000)] == ["mail.log", "maillog", "maillog-20261122"]
+    assert [Path(name).name for name in default_files(tmp_path, 2000)] == ["mail.log", "maillog", "maillog-20261122"]
 
 
 def test_a_name_that_leads_nowhere_any_more(tmp_path: Path) -> None:
     """Rotation may take a file away between the reading of the folder and that of the file."""
     (tmp_path / "mail.log").write_bytes(b"")
     (tmp_path / "mail.log.1").symlink_to("gone")
-    assert [Path(name).name for name in usual_files(tmp_path, 0)] == ["mail.log"]
+    assert [Path(name).name for name in default_files(tmp_path, 0)] == ["mail.log"]
 
 
 def test_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(
-        LogError, match=r"no mail\.log\* or maillog\* in .*; name the log files, or - for standard input"
+        LogError, match=r"mail\.log\* and maillog\* are missing; name the log files, or - for standard input"
     ):
-        usual_files(tmp_path, 0)
+        default_files(tmp_path, 0)
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ def test_stamps(stamp: bytes, zone: bytes) -> None:
         ("fastscreen/dnsblog", "", b"dnsblog"),
         ("mx", "mx", b""),
         ("mx/postscreen", "mx", b"postscreen"),
-        ("mail/door", "mail/door", b""),
-        ("mail/dnsblog", "mail/door", b"dnsblog"),
+        ("mail/relay", "mail/relay", b""),
+        ("mail/dnsblog", "mail/relay", b"dnsblog"),
         ("postfix/postscreen", "mx", b"postscreen"),
     ],
 )
@@ -211,7 +211,7 @@ def test_what_fastscreen_writes_is_read(stamps: bool, ident: str, name: str) -> 
 
 @pytest.mark.parametrize("head", [b"", b"Nov 22 08:06:46 mx1 postfix/postscreen[811]: "], ids=["file", "syslog"])
 @pytest.mark.parametrize(
-    ("ident", "name"), [("postfix/postscreen", ""), ("fastscreen", ""), ("mail/door", "mail/door")]
+    ("ident", "name"), [("postfix/postscreen", ""), ("fastscreen", ""), ("mail/relay", "mail/relay")]
 )
 def test_json_is_read_as_the_text_is(ident: str, name: str, head: bytes) -> None:
     log = Log(ident, json=True, host="mx1", pid=811)

@@ -7,7 +7,7 @@ from fastscreen.report.summary import Summary, summarize
 from fastscreen.report.tally import Tally
 
 NEIGHBOUR = "[192.0.2.77]:2222"
-STRANGER = "[198.51.100.9]:3333"
+OTHER_NETWORK = "[198.51.100.9]:3333"
 HOURS = 3600
 
 
@@ -30,7 +30,7 @@ def test_without_a_disconnect_a_session_was_handed_on_once_it_cannot_be_in_the_t
     """With concurrent sessions or an ignored test, no PASS line says so."""
     assert outcomes(connect(0)) == {"open": 1}
     assert outcomes(connect(0), line(2 * HOURS + 1, "warning: x")) == {"handed": 1}
-    assert outcomes(connect(0), known(3 * HOURS, STRANGER)) == {"handed": 2}
+    assert outcomes(connect(0), known(3 * HOURS, OTHER_NETWORK)) == {"handed": 2}
     assert outcomes(connect(0), connect(60), line(61, f"DISCONNECT {A}"), known(700)) == {"handed": 2, "left": 1}
 
 
@@ -90,7 +90,7 @@ def test_softened_replies_of_a_test_are_that_test_s() -> None:
 
 
 def test_a_test_that_is_ignored() -> None:
-    found = summary(connect(0), line(1, f"PREGREET 9 after 1 from {A}: EHLO x"), known(3 * HOURS, STRANGER))
+    found = summary(connect(0), line(1, f"PREGREET 9 after 1 from {A}: EHLO x"), known(3 * HOURS, OTHER_NETWORK))
     assert (found.outcomes["handed"], found.refusals, found.in_spite) == (2, {}, {"pregreet": 1})
 
 
@@ -109,7 +109,7 @@ def test_came_again_from_the_same_address() -> None:
 
 
 def test_came_from_another_address_of_the_network_only() -> None:
-    away = summary(come_again(0), known(67, NEIGHBOUR), known(80, "[192.0.2.78]:1"), known(90, STRANGER)).away
+    away = summary(come_again(0), known(67, NEIGHBOUR), known(80, "[192.0.2.78]:1"), known(90, OTHER_NETWORK)).away
     assert (away.times, away.back, away.neighbour, away.never) == (1, 0, 1, 0)
     assert {span.name: span.count for span in away.neighbour_delays if span.count} == {"1–5 min": 1}
 
@@ -130,7 +130,7 @@ def same_mail(second: int, client: str, sender: str) -> bytes:
 
 def test_the_same_mail_came_from_another_network() -> None:
     away = summary(
-        same_mail(0, A, "x@y"), same_mail(600, STRANGER, "x@y"), same_mail(601, "[203.0.113.1]:1", "q@y")
+        same_mail(0, A, "x@y"), same_mail(600, OTHER_NETWORK, "x@y"), same_mail(601, "[203.0.113.1]:1", "q@y")
     ).away
     assert (away.times, away.back, away.neighbour, away.elsewhere, away.never) == (3, 0, 0, 1, 2)
     assert {span.name: span.count for span in away.elsewhere_delays if span.count} == {"5–30 min": 1}
@@ -138,32 +138,32 @@ def test_the_same_mail_came_from_another_network() -> None:
 
 
 def test_its_own_network_counts_more_than_another() -> None:
-    away = summary(same_mail(0, A, "x@y"), same_mail(600, STRANGER, "x@y"), known(700, NEIGHBOUR)).away
+    away = summary(same_mail(0, A, "x@y"), same_mail(600, OTHER_NETWORK, "x@y"), known(700, NEIGHBOUR)).away
     assert (away.neighbour, away.elsewhere) == (1, 0)
     assert [(each.client, each.by, each.after) for each in away.instead] == [("192.0.2.1", "192.0.2.77", 693)]
 
 
 def test_bounces_are_not_taken_for_the_same_mail() -> None:
-    away = summary(same_mail(0, A, ""), same_mail(600, STRANGER, "")).away
+    away = summary(same_mail(0, A, ""), same_mail(600, OTHER_NETWORK, "")).away
     assert (away.elsewhere, away.never) == (0, 2)
 
 
 def test_pairs_of_sender_and_recipient_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscreen.report.tally.MAILS", 1)
-    found = summary(same_mail(0, A, "x@y"), same_mail(9, "[203.0.113.1]:1", "q@y"), same_mail(99, STRANGER, "q@y"))
+    found = summary(same_mail(0, A, "x@y"), same_mail(9, "[203.0.113.1]:1", "q@y"), same_mail(99, OTHER_NETWORK, "q@y"))
     assert found.away.elsewhere == 0
-    assert any(note.startswith("2 pairs of sender and recipient") for note in found.notes)
+    assert any("pairs of sender and recipient that were deferred: 2 not listed" in note for note in found.notes)
 
 
 def test_a_clock_that_is_put_back() -> None:
     """When summer time ends, an hour's stamps come twice."""
-    away = summary(come_again(3600), known(1800), come_again(7200, STRANGER), known(7000, "[198.51.100.8]:1")).away
+    away = summary(come_again(3600), known(1800), come_again(7200, OTHER_NETWORK), known(7000, "[198.51.100.8]:1")).away
     assert (away.back, away.median, away.neighbour) == (1, 0, 1)
 
 
 def test_never_came_again() -> None:
-    stranger = same_mail(5 * HOURS, STRANGER, "another@sender")
-    away = summary(come_again(0), stranger, known(5 * HOURS + 60, "[203.0.113.1]:1")).away
+    other = same_mail(5 * HOURS, OTHER_NETWORK, "another@sender")
+    away = summary(come_again(0), other, known(5 * HOURS + 60, "[203.0.113.1]:1")).away
     assert (away.times, away.never, away.recent, away.lost) == (2, 2, 1, ("192.0.2.1", "198.51.100.9"))
 
 
@@ -204,7 +204,7 @@ def test_suspects() -> None:
     )
     found = summary(listed(0, "zen.example as 127.0.0.2", rank=5), known(106, NEIGHBOUR))
     assert [(each.client, each.why) for each in found.suspects] == [("192.0.2.1", "network passes")]
-    found = summary(listed(0, "z as 127.0.0.2", rank=5), listed(9, "z as 127.0.0.2", client=STRANGER, rank=3))
+    found = summary(listed(0, "z as 127.0.0.2", rank=5), listed(9, "z as 127.0.0.2", client=OTHER_NETWORK, rank=3))
     assert [(each.client, each.why) for each in found.suspects] == [("198.51.100.9", "lowest rank")]
     two_lists = ("zen.example as 127.0.0.2", "bl2.example as 127.0.0.2")
     assert summary(known(0), listed(106, *two_lists, rank=5)).suspects == ()
@@ -232,11 +232,11 @@ def test_shadow_mode() -> None:
         connect(0),
         line(1, f"PREGREET 9 after 1 from {A}: EHLO x"),
         line(1, f"SHADOW from {A}: would have replied: 521 5.5.1 Protocol error"),
-        connect(0, STRANGER),
-        line(6, f"DNSBL rank 4 for {STRANGER}"),
-        line(6, f"SHADOW from {STRANGER}: would have replied: {reply}"),
-        line(7, f"HANGUP after 1 from {STRANGER} in tests after SMTP handshake"),
-        line(7, f"DISCONNECT {STRANGER}"),
+        connect(0, OTHER_NETWORK),
+        line(6, f"DNSBL rank 4 for {OTHER_NETWORK}"),
+        line(6, f"SHADOW from {OTHER_NETWORK}: would have replied: {reply}"),
+        line(7, f"HANGUP after 1 from {OTHER_NETWORK} in tests after SMTP handshake"),
+        line(7, f"DISCONNECT {OTHER_NETWORK}"),
         known(3 * HOURS, NEIGHBOUR),
     ]
     found = summary(*lines)
@@ -249,9 +249,9 @@ def test_who_hung_up_in_shadow_mode_was_not_turned_away() -> None:
     hung = line(8, f"HANGUP after 1 from {A} in tests before SMTP handshake")
     dnsbl = f"SHADOW from {A}: would have replied: 550 5.7.1 Service unavailable; client [192.0.2.1] blocked using z"
     assert outcomes(connect(0), line(6, f"DNSBL rank 4 for {A}"), line(6, dnsbl), hung, away) == {"hung up": 1}
-    crowd = line(0, f"NOQUEUE: reject: CONNECT from {A}: too many connections")
+    too_many = line(0, f"NOQUEUE: reject: CONNECT from {A}: too many connections")
     would = line(0, f"SHADOW from {A}: would have replied: 421 4.7.0 mx1 Error: too many connections")
-    assert outcomes(connect(0), crowd, would, away) == {"left": 1}
+    assert outcomes(connect(0), too_many, would, away) == {"left": 1}
     later = line(8, f"COMMAND PIPELINING from {A} after MAIL: x")  # a test that is in force
     assert outcomes(connect(0), line(6, f"DNSBL rank 4 for {A}"), line(6, dnsbl), later, away) == {"refused": 1}
 
@@ -263,10 +263,10 @@ def test_only_the_days_that_are_asked_for() -> None:
 
 
 def test_clients_are_bounded() -> None:
-    tally = tallied([known(0), known(1, NEIGHBOUR), known(2, STRANGER), known(3)], clients=2)
+    tally = tallied([known(0), known(1, NEIGHBOUR), known(2, OTHER_NETWORK), known(3)], clients=2)
     found = summarize(tally, host="", period="")
     assert (found.clients, found.totals["connect"], found.outcomes["handed"]) == (2, 4, 3)
-    assert any("1 connections are of clients beyond the first 2" in note for note in found.notes)
+    assert any("in totals and hours only: 1 connection of clients after the first 2" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("text", ["DISCONNECT [999.1.1.1]:1", "PASS NEW [1:2]:3", "DISCONNECT [192.0.2.1]:1"])
@@ -281,15 +281,15 @@ def test_nothing() -> None:
     other = summary(b"Nov 22 08:06:46 mx1 postfix/smtpd[7]: connect from x\n")
     assert other.empty
     assert other.notes == (
-        "1 lines, and none is a screener's: is --syslog-name needed, or are they in a form that is not read "
+        "not from postscreen or fastscreen: 1 line; is --syslog-name needed, or is the format not supported "
         "(docs/report.md)?",
     )
     elsewhen = summarize(tallied([known(0)], since=2_000_000_000), host="", period="")
-    assert elsewhen.notes == ("2 lines of a screener are in the log, of other days",)
+    assert elsewhen.notes == ("from other days: 2 lines of postscreen or fastscreen",)
 
 
 def test_a_session_whose_mail_the_mta_refused() -> None:
-    """The MTA has answered it, so it is handed on once, whatever comes of its next transaction and however it ends."""
+    """The MTA has replied, so it counts once as handed off, whatever the result of its next transaction."""
     refused = line(7, f"CONTINUE from {A} to 127.0.0.1:25: MAIL refused: 452 4.3.1 no room")
     went_on = line(8, f"CONTINUE from {A} to 127.0.0.1:25: 250 2.1.5 Ok: MAIL refused: 5")
     begun = connect(0) + line(7, f"PASS NEW {A}")

@@ -4,7 +4,7 @@ import pytest
 from reportlog import connect, known, line, listed, tallied
 
 from fastscreen.config.sites import parse_site
-from fastscreen.report.whatif import Settings, WhatIf, rank_of, rejudge, settings_of
+from fastscreen.report.what_if import Settings, WhatIf, rank_of, rejudge, settings_of
 
 ONE, TWO, THREE = (f"[192.0.2.{number}]:1" for number in (1, 2, 3))
 LOG = (
@@ -95,7 +95,7 @@ def test_allow_lists() -> None:
 
 
 def test_a_log_file_behind_the_settings() -> None:
-    with pytest.raises(ValueError, match=r"^mail\.log: no such setting \(a log file goes before --what-if\); "):
+    with pytest.raises(ValueError, match=r"^mail\.log: unknown setting \(log files come before --what-if\); "):
         settings_of(["threshold=4", "mail.log"], Settings())
 
 

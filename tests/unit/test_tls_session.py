@@ -117,7 +117,7 @@ class Client:
             await self.flush()
 
     async def read(self, size: int) -> bytes:
-        """So many octets; fewer at the end."""
+        """Read a number of bytes; fewer at the end."""
         data = b""
         while len(data) < size:
             try:
@@ -134,7 +134,7 @@ class Client:
 
 
 async def receive(lab: Lab, end: socket.socket, size: int) -> bytes:
-    """So many octets; fewer at the end, which is a reset when something that was sent is not read."""
+    """Read a number of bytes; fewer at the end, which is a reset if sent data is not read."""
     data = b""
     with contextlib.suppress(ConnectionResetError):
         while len(data) < size and (got := await lab.loop.sock_recv(end, 65536)):
@@ -215,7 +215,7 @@ def test_who_does_not_read_is_not_read_from(server: ssl.SSLContext) -> None:
 
 
 def test_last_word_behind_what_the_client_still_sends(server: ssl.SSLContext) -> None:
-    """The screener says its last word and closes, with octets of the client's unread."""
+    """The worker sends its last reply and closes, with unread bytes from the client."""
 
     async def body(lab: Lab) -> None:
         client = Client(lab, lab.client)

@@ -12,7 +12,7 @@ from fastscreen.process.conditions import SIZE, Conditions, Kind
 
 
 class Worker:
-    """Counters that a test sets, looked at once a second."""
+    """Simulated counters, checked once per second."""
 
     def __init__(self) -> None:
         self.conditions = Conditions(memoryview(bytearray(SIZE)))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fastscreen.report.stamps import Clock
+from fastscreen.report.timestamps import Clock
 
 
 @pytest.fixture(autouse=True, params=["UTC", "Europe/Berlin", "Asia/Kolkata"])

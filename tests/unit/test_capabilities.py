@@ -101,7 +101,7 @@ def test_an_mta_is_asked_again_whatever_it_said(first: list[bytes], monkeypatch:
 
 
 def test_the_reply_to_ehlo() -> None:
-    """What the MTA lacks is left out, and BDAT is refused with it; nothing is logged of it."""
+    """Extensions that the MTA lacks are not announced, and BDAT is refused; nothing is logged."""
     ehlo = Ehlo(config.default().engine, "mx.test")
     before = ehlo.default.reply
     ehlo.use(Keyword.CHUNKING | Keyword.DSN, 77)

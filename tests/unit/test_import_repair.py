@@ -19,7 +19,7 @@ from fastscreen.cli import import_postfix, main
 from fastscreen.config import Config
 from fastscreen.postfix import settings as postfix_settings
 from fastscreen.postfix import verify
-from fastscreen.postfix.verify import Problem, Verdict
+from fastscreen.postfix.verify import Problem, Result
 from fastscreen.screening import policy
 
 MASTER = "smtp inet n - n - 1 postscreen\n"
@@ -103,7 +103,7 @@ def test_certificates_that_cannot_be_used(wrong: str, folder: Path, capsys: pyte
     assert made.values["tls.certificates"] is None
     assert made.values["tls.level"] == "none"
     assert made.says("tls.certificates", "omitted: ", str(chain))
-    assert made.says("tls.level", "no STARTTLS")
+    assert made.says("tls.level", "STARTTLS is disabled")
 
 
 def test_tables_that_cannot_be_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +214,7 @@ def test_a_comment_behind_a_value(folder: Path, capsys: pytest.CaptureFixture[st
     assert len([line for line in made.todo if line.startswith("dnsbl.sites: ")]) == 1
     assert made.says("dnsbl.sites", "# free for 100k")
     for key in ("access.mynetworks", "greet.action", "dnsbl.threshold"):
-        assert made.says(key, "#", "dropped")
+        assert made.says(key, "#", "does not allow comments")
 
 
 def test_a_word_without_a_dot_is_no_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +239,7 @@ def test_addresses_of_another_machine(folder: Path, capsys: pytest.CaptureFixtur
     (folder / "master.cf").write_text("198.51.100.7:2525 inet n - n - 1 postscreen\n")
     alone = Made(folder, capsys, "")
     assert alone.values["listen.addresses"] == ["0.0.0.0:2525", "[::]:2525"]
-    assert alone.says("listen.addresses", "none is left")
+    assert alone.says("listen.addresses", "all items are omitted")
 
 
 def test_a_balancers_port_at_an_address_of_another_machine_stays_a_balancers(
@@ -274,7 +274,7 @@ def test_one_unknown_protocol_leaves_the_other_ports(folder: Path, capsys: pytes
     )
     made = Made(folder, capsys, "")
     assert [port["addresses"][0] for port in made.values["listen.proxy"]] == ["0.0.0.0:2525"]
-    assert made.says("listen.proxy", "2526/inet is omitted: upstream_proxy_protocol = other is unknown")
+    assert made.says("listen.proxy", "2526/inet is omitted: upstream_proxy_protocol = other is not known")
 
 
 def test_an_address_that_all_addresses_cover(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,7 +284,7 @@ def test_an_address_that_all_addresses_cover(folder: Path, capsys: pytest.Captur
     made = Made(folder, capsys, "")
     assert made.values["listen.addresses"] == ["0.0.0.0:25", "[::]:25"]
     assert made.values["listen.proxy"][0]["addresses"] == ["127.0.0.1:2525"]
-    assert made.says("listen.addresses", 'omitted: "127.0.0.1:25": 127.0.0.1:25 is covered by all addresses')
+    assert made.says("listen.addresses", 'omitted: "127.0.0.1:25": 127.0.0.1:25 is included in the wildcard address')
 
 
 @pytest.mark.parametrize("path", ["{0}/gone/maillog", "{0}", "{0}/link"])
@@ -299,7 +299,7 @@ def test_no_log_daemon(folder: Path, capsys: pytest.CaptureFixture[str], monkeyp
     monkeypatch.setattr(verify, "SYSLOG_SOCKET", str(folder / "gone"))
     made = Made(folder, capsys, "")
     assert made.values["log.to"] is None
-    assert made.says("log.to", 'omitted: "syslog": ', "no log daemon")
+    assert made.says("log.to", 'omitted: "syslog": ', "syslogd is not listening")
 
 
 def test_a_table_that_is_never_read_to_its_end(
@@ -320,13 +320,13 @@ def test_what_this_user_may_not_look_at_stays(
 ) -> None:
     """The daemon starts as root; somebody else who only looks cannot tell."""
     denied = Problem("access.list", "cidr:/secret: cannot be read: Permission denied", denied=True)
-    monkeypatch.setattr(import_postfix, "verify", lambda text: Verdict([denied]))
+    monkeypatch.setattr(import_postfix, "verify", lambda text: Result([denied]))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     (folder / "main.cf").write_text("postscreen_access_list = cidr:/secret\n")
     assert main(["import-postfix", "--config-dir", str(folder)]) == 0
     told = capsys.readouterr()
     assert 'list = ["cidr:/secret"]' in told.out
-    assert "access.list: this user cannot check it: cidr:/secret: " in told.err
+    assert "access.list: not checked, because this user lacks the rights: cidr:/secret: " in told.err
 
 
 def test_an_error_of_our_own_is_a_problem_of_the_configuration(
@@ -395,7 +395,7 @@ def test_a_file_that_the_daemon_cannot_read_at_sighup_is_to_do(
     monkeypatch.setattr(import_postfix, "user_of", lambda config: "nobody")
     (folder / "made.toml").write_text("")
     assert write(folder, "made.toml", "--force") == 0
-    assert "made.toml: user nobody cannot read it at SIGHUP: chgrp nogroup " in capsys.readouterr().err
+    assert "made.toml: user nobody cannot read it at SIGHUP; run: chgrp nogroup " in capsys.readouterr().err
     (folder / "made.toml").unlink()
     assert write(folder) == 0
     assert "SIGHUP" not in capsys.readouterr().err
@@ -412,7 +412,7 @@ def test_python_needs_no_module_after_it_became_the_user() -> None:
     """As the user Python's own files may be out of reach."""
     program = (
         "import sys\nfrom fastscreen.postfix import verify\n"
-        "before = set(sys.modules)\nverify._tried('')\n"
+        "before = set(sys.modules)\nverify._check('')\n"
         "late = sorted(set(sys.modules) - before)\nassert not late, late\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import clients, cpu
-from bench.clients import Crowd
+from bench.clients import ClientGroup
 from bench.fastscreen import Fastscreen
 from bench.measure import started
 from bench.programs import BenchError
-from bench.rows import Attached
+from bench.rows import Viewer
 
 HUB = "fastscreen-hub"
 _KNOWN = b": PASS OLD [127.1."
@@ -40,12 +40,12 @@ class Sample:
 class Result:
     """Pairs (without, with), or the reason why they are missing."""
 
-    row: Attached
+    row: Viewer
     pairs: list[tuple[Sample, Sample]] = field(default_factory=list)
     problem: str = ""
 
 
-def run(row: Attached, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+def run(row: Viewer, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure one screen of the view; every second pair begins with the view, so that drift favors neither."""
     result = Result(row)
     screener = Fastscreen(folder / row.name, row.settings)
@@ -53,9 +53,11 @@ def run(row: Attached, folder: Path, programs: dict[str, Path], rounds: int) -> 
         screener.folder.mkdir()
         screener.prepare()
         with started(screener, programs):
-            first = Crowd("pass", row.sources, row.sources, sources=row.sources)
+            first = ClientGroup("pass", row.sources, row.sources, sources=row.sources)
             clients.check(clients.load(first, screener, programs["load"]), screener)
-            clients.load(Crowd("pass", min(_WARM_CLIENTS, row.clients), row.together), screener, programs["load"])
+            clients.load(
+                ClientGroup("pass", min(_WARM_CLIENTS, row.clients), row.concurrent), screener, programs["load"]
+            )
             time.sleep(_SETTLE_SECONDS)
             for number in range(rounds):
                 samples = {}
@@ -68,13 +70,13 @@ def run(row: Attached, folder: Path, programs: dict[str, Path], rounds: int) -> 
     return result
 
 
-def _sample(row: Attached, screener: Fastscreen, programs: dict[str, Path], attached: bool) -> Sample:
+def _sample(row: Viewer, screener: Fastscreen, programs: dict[str, Path], attached: bool) -> Sample:
     with contextlib.ExitStack() as stack:
         view = stack.enter_context(_view(row, screener)) if attached else None
         log_size = screener.log_size()
         before, view_before = screener.read_cpu(), cpu.read(view) if view else cpu.Reading()
-        crowd = Crowd("pass", row.clients, row.together, sources=row.sources)
-        outcome = clients.load(crowd, screener, programs["load"])
+        group = ClientGroup("pass", row.clients, row.concurrent, sources=row.sources)
+        outcome = clients.load(group, screener, programs["load"])
         time.sleep(_SETTLE_SECONDS)
         spent = cpu.used(before, screener.read_cpu())
         viewed = cpu.used(view_before, cpu.read(view)) if view else {}
@@ -87,7 +89,7 @@ def _sample(row: Attached, screener: Fastscreen, programs: dict[str, Path], atta
 
 
 @contextlib.contextmanager
-def _view(row: Attached, screener: Fastscreen) -> Iterator[int]:
+def _view(row: Viewer, screener: Fastscreen) -> Iterator[int]:
     """`fastscreen tui` on a terminal whose output is discarded. Yields its PID once it shows the screen."""
     command = [str(Path(sys.executable).with_name("fastscreen")), "tui", "--socket", str(screener.control_socket)]
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""postscreen's TLS: the level is postscreen's, the rest tlsproxy's (Postfix 3.12: postscreen's, where it is set)."""
+"""postscreen's TLS settings: the level is postscreen's, the rest tlsproxy's (in Postfix 3.12 also postscreen's)."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ _BY_NAME = {name.lower(): name for name in VERSIONS}
 _OLD = ("sslv2", "sslv3")
 
 Notes = list[tuple[str, bool]]
-"""What is to be known of a value, and whether somebody has to do something."""
+"""Notes for the operator, each with whether it asks for action."""
 
 
 def of_tlsproxy(settings: Settings, tlsproxy: Settings, name: str) -> str:
-    """`tlsproxy_tls_NAME`, or `postscreen_tls_NAME` when somebody has set that."""
+    """The value of `tlsproxy_tls_NAME`, or of `postscreen_tls_NAME` if that is set."""
     if settings.origin(f"postscreen_tls_{name}"):
         return settings.value(f"postscreen_tls_{name}")
     return tlsproxy.value(f"tlsproxy_tls_{name}")
 
 
 def level(settings: Settings, tlsproxy: Settings) -> tuple[str, Notes]:
-    """none, may or encrypt; and what is to be known."""
+    """The level (none, may or encrypt), and notes."""
     said = settings.value("postscreen_tls_security_level").lower()
     notes: Notes = []
     if said in _ENCRYPT:
-        notes.append((f"{said} is encrypt for a screener, in Postfix, too", False))
+        notes.append((f"{said} means encrypt here, as in postscreen", False))
         said = "encrypt"
     elif not said:
         on = {name: settings.value(f"postscreen_{name}").lower() == "yes" for name in ("enforce_tls", "use_tls")}
         said = "encrypt" if on["enforce_tls"] else "may" if on["use_tls"] else "none"
     if said not in ("none", "may", "encrypt"):
-        raise ValueError(f"postscreen_tls_security_level = {escape_text(said)} is refused by Postfix, too")
+        raise ValueError(f"postscreen_tls_security_level = {escape_text(said)} is rejected by Postfix as well")
     if said != "none" and not certificates(settings, tlsproxy)[0]:
-        notes.append((f"{said} in Postfix, but tlsproxy has no certificate: STARTTLS would be 454 there", False))
+        notes.append((f"{said} in Postfix, but without a certificate tlsproxy would answer STARTTLS with 454", False))
         said = "none"
     return said, notes
 
 
 def certificates(settings: Settings, tlsproxy: Settings) -> tuple[list[str], Notes]:
-    """Files with keys and chains, each key before its chain."""
+    """The files with keys and certificate chains, each key before its chain."""
     chains = words(of_tlsproxy(settings, tlsproxy, "chain_files"))
     if chains:
         return chains, []
@@ -61,7 +61,7 @@ def certificates(settings: Settings, tlsproxy: Settings) -> tuple[list[str], Not
 
 
 def _in_effect(settings: Settings, tlsproxy: Settings, name: str) -> str:
-    """Of a pair such as `protocols` and `mandatory_protocols`, the name that counts at the level."""
+    """Of a pair such as `protocols` and `mandatory_protocols`, the name that is used at the current level."""
     return f"mandatory_{name}" if level(settings, tlsproxy)[0] == "encrypt" else name
 
 
@@ -71,10 +71,10 @@ def _is_set(settings: Settings, tlsproxy: Settings, name: str) -> bool:
 
 
 def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes]:
-    """A range of versions; lists of names, as before Postfix 3.6, become one."""
+    """The range of versions; a list of names, as used before Postfix 3.6, is converted to a range."""
     name = _in_effect(settings, tlsproxy, "protocols")
     if not _is_set(settings, tlsproxy, name):
-        return None, [("not set in Postfix, where it is >=TLSv1; here TLS 1.2 is the oldest", False)]
+        return None, [("not set in Postfix, where the default is >=TLSv1; the oldest version here is TLS 1.2", False)]
     text = of_tlsproxy(settings, tlsproxy, name)
     items = [item for item in re.split(r"[\s,:]+", text) if item]
     bounds = {found[1]: found[2] for item in items if (found := _BOUND.fullmatch(item))}
@@ -84,29 +84,29 @@ def protocols(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes
     unknown = [item for item in (excluded | included) if item not in (*names, *_OLD)]
     if unknown:
         raise ValueError(f"unknown TLS version {escape_text(unknown[0])}")
-    low, high = (_place(bounds.get(sign, ""), end) for sign, end in ((">=", 0), ("<=", len(names) - 1)))
+    low, high = (_index(bounds.get(sign, ""), end) for sign, end in ((">=", 0), ("<=", len(names) - 1)))
     allowed = [
         name
         for at, name in enumerate(names)
         if low <= at <= high and name not in excluded and (not included or name in included)
     ]
     if not allowed:
-        raise ValueError(f"{escape_text(text)} allows no version")
+        raise ValueError(f"{escape_text(text)} excludes every TLS version")
     first, last = allowed[0], allowed[-1]
     between = names[names.index(first) : names.index(last) + 1]
     notes: Notes = []
     if between != allowed:
         gaps = ", ".join(sorted(set(between) - set(allowed)))
-        notes.append((f"a range has no gaps: {gaps} is spoken as well", True))
+        notes.append((f"the versions must be a range without gaps, so {gaps} is enabled as well", True))
     range_ = f">={_BY_NAME[first]}" + ("" if last == names[-1] else f", <={_BY_NAME[last]}")
     return range_, notes
 
 
-def _place(version: str, otherwise: int) -> int:
-    """Of a bound among the versions; SSL is older than all."""
+def _index(version: str, default: int) -> int:
+    """The index of a bound among the versions; SSL counts as the oldest."""
     version = version.strip().lower()
     if not version:
-        return otherwise
+        return default
     if version in _OLD:
         return 0
     if version not in _BY_NAME:
@@ -115,16 +115,18 @@ def _place(version: str, otherwise: int) -> int:
 
 
 def ciphers(settings: Settings, tlsproxy: Settings) -> tuple[str | None, Notes]:
-    """OpenSSL's own list, unless somebody chose one in Postfix."""
+    """OpenSSL's default list, unless another one is set in Postfix."""
     name = _in_effect(settings, tlsproxy, "ciphers")
     excluding = ["exclude_ciphers"] + (["mandatory_exclude_ciphers"] if name != "ciphers" else [])
     grade = of_tlsproxy(settings, tlsproxy, name).lower()
     listed = f"tls_{grade}_cipherlist"
     chosen = tlsproxy.origin(listed) is not None or (_is_set(settings, tlsproxy, name) and grade != "medium")
-    out = [item for each in excluding for item in re.split(r"[\s,:]+", of_tlsproxy(settings, tlsproxy, each)) if item]
-    if not chosen and not out:
+    excluded = [
+        item for each in excluding for item in re.split(r"[\s,:]+", of_tlsproxy(settings, tlsproxy, each)) if item
+    ]
+    if not chosen and not excluded:
         return None, []
     if chosen and grade not in _GRADES:
-        return None, [(f"the grade {escape_text(grade)} is omitted: OpenSSL's own list is right for mail", True)]
+        return None, [(f"the grade {escape_text(grade)} is omitted: OpenSSL's defaults are suitable for mail", True)]
     base = tlsproxy.value(listed) if chosen else "DEFAULT"
-    return ":".join([base, *(f"!{item}" for item in out)]), []
+    return ":".join([base, *(f"!{item}" for item in excluded)]), []

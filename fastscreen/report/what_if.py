@@ -1,4 +1,4 @@
-"""Other DNSBL settings for what was logged: who would have been refused, and who not."""
+"""Applies other DNSBL settings to a log: which clients would have been rejected."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from fastscreen.config.model import Site
 from fastscreen.config.sites import parse_site
 from fastscreen.report.tally import Tally
 
-ALLOWED = "expected threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]"
-_EXAMPLES = 20  # clients that are named
+EXPECTED = "expected threshold=N, allowlist_threshold=N, site=domain[=filter][*weight]"
+_MAX_EXAMPLES = 20  # clients that are listed
 
 
 class Settings(Struct, frozen=True):
-    """What clients are judged by. allowlist_threshold: 0 and more: off."""
+    """The settings to apply. allowlist_threshold: disabled unless negative."""
 
     sites: tuple[Site, ...] = ()
     threshold: int = 1
@@ -24,7 +24,7 @@ class Settings(Struct, frozen=True):
 
 
 class Rejudged(Struct, frozen=True):
-    """A client of which the judgement changes: its last answers, and their rank by the other settings."""
+    """A client whose result changes, with the last answers of the lists, and their rank with the other settings."""
 
     client: str
     answers: tuple[str, ...]
@@ -32,11 +32,11 @@ class Rejudged(Struct, frozen=True):
 
 
 class WhatIf(Struct, frozen=True):
-    """Sessions that were tested, by what was and what would be. unknown: refused, but no list's answer is in the log.
+    """Number of tested sessions by their logged and their new result. unknown: rejected, but without a logged answer.
 
-    no_longer, newly: the session would no longer be refused, or newly. allowed: would pass all tests, by allow lists.
-    without_site: lists in the log that no site names: they count 0. without_answers: sites of which no answer is in the
-    log: not asked, or they list nobody.
+    no_longer, newly: would no longer be rejected, or only now. allowed: would pass all tests because of allow lists.
+    without_site: lists in the log that are not in the settings and count 0. without_answers: sites without an answer in
+    the log, because they were not queried or did not list any client.
     """
 
     sites: tuple[str, ...]
@@ -55,7 +55,7 @@ class WhatIf(Struct, frozen=True):
 
 
 def settings_of(words: Sequence[str], base: Settings) -> Settings:
-    """Change settings as the command line says. A domain's sites take the place of those it had. Raises ValueError."""
+    """Apply the arguments of --what-if. The new sites of a domain replace its old ones. Raises ValueError."""
     threshold, allowlist_threshold = base.threshold, base.allowlist_threshold
     sites: list[Site] = []
     for word in words:
@@ -66,23 +66,23 @@ def settings_of(words: Sequence[str], base: Settings) -> Settings:
             try:
                 number = int(value)
             except ValueError:
-                raise ValueError(f"{word}: not a whole number; {ALLOWED}") from None
+                raise ValueError(f"{word}: not a whole number; {EXPECTED}") from None
             if key == "threshold" and number < 1:
-                raise ValueError(f"{word}: at least 1")
+                raise ValueError(f"{word}: out of bounds; expected a whole number from 1")
             if key == "threshold":
                 threshold = number
             else:
                 allowlist_threshold = number
         else:
-            before = "" if "=" in word else " (a log file goes before --what-if)"
-            raise ValueError(f"{word}: no such setting{before}; {ALLOWED}")
+            hint = "" if "=" in word else " (log files come before --what-if)"
+            raise ValueError(f"{word}: unknown setting{hint}; {EXPECTED}")
     named = {site.domain for site in sites}
     kept = tuple(site for site in base.sites if site.domain not in named)
     return Settings(kept + tuple(sites), threshold, allowlist_threshold)
 
 
 def rejudge(tally: Tally, settings: Settings) -> WhatIf:
-    """Judge every session that was tested again."""
+    """Apply the settings to every tested session."""
     answers = [(domain, _octets(value)) for domain, value in tally.answer_texts]
     ranks: dict[tuple[int, ...], int] = {}
 
@@ -104,10 +104,10 @@ def rejudge(tally: Tally, settings: Settings) -> WhatIf:
     def changed(reached: bool) -> Iterator[Rejudged]:
         for address, client in tally.clients.items():
             if client.answers and client.reached == reached:
-                by_these = rank(tuple(sorted(client.answers)))
-                if (by_these >= settings.threshold) != reached:
-                    said = tuple(" as ".join(tally.answer_texts[number]) for number in client.answers)
-                    yield Rejudged(address.decode(), said, by_these)
+                new_rank = rank(tuple(sorted(client.answers)))
+                if (new_rank >= settings.threshold) != reached:
+                    texts = tuple(" as ".join(tally.answer_texts[number]) for number in client.answers)
+                    yield Rejudged(address.decode(), texts, new_rank)
 
     named = {site.domain for site in settings.sites}
     return WhatIf(
@@ -124,10 +124,10 @@ def rejudge(tally: Tally, settings: Settings) -> WhatIf:
 
 def rank_of(answers: Iterable[tuple[str, bytes]], sites: Sequence[Site]) -> int:
     """Add up the weights of the sites that match (reference 4.4): each once, however many answers match."""
-    said: dict[str, list[bytes]] = {}
-    for domain, octets in answers:
-        said.setdefault(domain, []).append(octets)
-    return sum(site.weight for site in sites if any(site.matches(octets) for octets in said.get(site.domain, ())))
+    found: dict[str, list[bytes]] = {}
+    for domain, address in answers:
+        found.setdefault(domain, []).append(address)
+    return sum(site.weight for site in sites if any(site.matches(address) for address in found.get(site.domain, ())))
 
 
 def _octets(text: str) -> bytes:
@@ -142,4 +142,4 @@ def _shown(site: Site) -> str:
 
 
 def _first(found: Iterator[Rejudged]) -> tuple[Rejudged, ...]:
-    return tuple(each for each, _ in zip(found, range(_EXAMPLES), strict=False))
+    return tuple(each for each, _ in zip(found, range(_MAX_EXAMPLES), strict=False))

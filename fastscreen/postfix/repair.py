@@ -1,4 +1,4 @@
-"""What the daemon would refuse is taken out of an imported configuration, key by key, until it would start."""
+"""Omits from an imported configuration what the daemon would reject, key by key, until the daemon would start."""
 
 from __future__ import annotations
 
@@ -11,99 +11,99 @@ from pathlib import Path
 from fastscreen.config.load import default_value
 from fastscreen.config.suggest import toml
 from fastscreen.escaping import escape_text
-from fastscreen.postfix.translate import Entry, Note, Toml, Translated, no_tls_without_certificates
+from fastscreen.postfix.translate import Entry, Note, Toml, Translated, disable_tls_without_certificates
 from fastscreen.postfix.verify import Problem, Verify
 
-MAX_OMITTED = 1000  # items of one list that are looked for singly
+MAX_OMITTED = 1000  # items of one list that are found one by one
 _SHOWN = 300  # characters of an omitted value
 _ITEM = re.compile(r"item [0-9]+: ")
 _ADDRESSES = ("listen.addresses", "listen.proxy")
-_WHOLE = ("tls.certificates",)  # a key without its chain is as bad as none
+_WHOLE = ("tls.certificates",)  # keys and chains belong together, so no single item is omitted
 
 
-def settle(translated: Translated, written: Callable[[Translated], str], verify: Verify) -> None:
-    """Change the entries so that the configuration starts; of what is omitted, leave a note that is to do.
+def repair(translated: Translated, written: Callable[[Translated], str], verify: Verify) -> None:
+    """Change the entries so that the daemon would start; add a to-do note for everything that is omitted.
 
-    written: the text of the file that the entries make.
+    written: returns the text of the file for these entries.
     """
     entries = {entry.key.key: entry for entry in translated.entries}
-    work = _Work(translated, written, verify)
+    check = _Check(translated, written, verify)
     for entry in translated.entries:
-        _omit_what_is_no_file(entry)
-    for _ in range(len(entries)):  # each round settles one key at least
-        problems = work.problems()
-        before = work.text
+        _omit_special_files(entry)
+    for _ in range(len(entries)):  # each round repairs at least one key
+        problems = check.problems()
+        before = check.text
         for problem in {each.key: each for each in reversed(problems)}.values():
             if problem.key:
-                _settle_key(entries[problem.key], problem, work)
+                _repair_key(entries[problem.key], problem, check)
             elif len(problems) == 1:
-                _settle_unknown(translated, problem, work)
-        no_tls_without_certificates(translated)
+                _repair_unknown(translated, problem, check)
+        disable_tls_without_certificates(translated)
         if written(translated) == before:
             break
     found = verify(written(translated))
     for problem in found.problems:
         if problem.denied and problem.key:
-            text = f"this user cannot check it: {problem.text}; run fastscreen check as root"
+            text = f"not checked, because this user lacks the rights: {problem.text}; run fastscreen check as root"
             entries[problem.key].notes.append(Note(text, todo=True))
     for warning in found.warnings:
         entries[warning.key].notes.append(Note(warning.text, todo=True))
 
 
-class _Work:
-    """text: of the configuration as it was tried last."""
+class _Check:
+    """text: the configuration that was checked last."""
 
     def __init__(self, translated: Translated, written: Callable[[Translated], str], verify: Verify) -> None:
         self._translated, self._written, self._verify = translated, written, verify
         self.text = ""
 
     def problems(self) -> list[Problem]:
-        """Why it would not start; without what only this user may not look at, for the daemon starts as root."""
+        """Why the daemon would not start, except for what only this user cannot check: the daemon starts as root."""
         self.text = self._written(self._translated)
         root = os.geteuid() == 0
         return [each for each in self._verify(self.text).problems if root or not each.denied]
 
     def problem_of(self, key: str) -> str:
-        """What is wrong with one key; empty: nothing."""
+        """What is wrong with one key; empty if nothing is."""
         found = [each.text for each in self.problems() if each.key in (key, "")]
         return _ITEM.sub("", found[0], count=1) if found else ""
 
 
-def _settle_key(entry: Entry, problem: Problem, work: _Work) -> None:
+def _repair_key(entry: Entry, problem: Problem, check: _Check) -> None:
     value, key = entry.value, entry.key.key
     if value is None:
-        return  # the default does not suit: another key has to go
+        return  # the default causes the problem: another key has to be omitted
     if key == "listen.proxy" and isinstance(value, list):
-        _settle_proxy(entry, value, work)
+        _repair_proxy(entry, value, check)
     elif isinstance(value, list) and value and key not in _WHOLE:
 
         def assign(items: list[object]) -> None:
             entry.value = _as_toml(items)
 
-        taken = _kept(entry, value, assign, work)
-        assign(taken)
-        if not taken:
-            _put_in_place_of_nothing(entry, value, work)
+        accepted = _accepted(entry, value, assign, check)
+        assign(accepted)
+        if not accepted:
+            _replace_empty(entry, value, check)
     else:
         if value != []:
             _omit(entry, value, _ITEM.sub("", problem.text, count=1))
         entry.value = None
 
 
-def _put_in_place_of_nothing(entry: Entry, before: Sequence[object], work: _Work) -> None:
-    """No item is left. Where the default is another than an empty list, that would be a change of its own."""
+def _replace_empty(entry: Entry, before: Sequence[object], check: _Check) -> None:
+    """Choose a value for a list of which no item is left. An empty list may mean something else than the default."""
     if entry.key.key in _ADDRESSES:
         entry.value = _as_toml(_anywhere(before))
-        entry.notes.append(Note("none is left: all addresses of this machine instead", todo=True))
+        entry.notes.append(Note("all items are omitted; all addresses of this machine are used instead", todo=True))
     elif default_value(entry.key) == []:
         entry.value = None
-    elif work.problem_of(entry.key.key):
+    elif check.problem_of(entry.key.key):
         entry.value = None
-        entry.notes.append(Note("none is left: the default instead", todo=True))
+        entry.notes.append(Note("all items are omitted; the default is used instead", todo=True))
 
 
-def _settle_proxy(entry: Entry, ports: Sequence[object], work: _Work) -> None:
-    """Addresses of balancers' ports go singly. None left is no reason to take a PROXY header for a client's words."""
+def _repair_proxy(entry: Entry, ports: Sequence[object], check: _Check) -> None:
+    """Omit single addresses. A port must be kept even without any, or PROXY headers would be read as SMTP commands."""
     for at, port in enumerate(ports):
         assert isinstance(port, dict)
 
@@ -112,12 +112,12 @@ def _settle_proxy(entry: Entry, ports: Sequence[object], work: _Work) -> None:
             entry.value = _as_toml([*ports[:at], port])
 
         before = list(port["addresses"])
-        taken = _kept(entry, before, assign, work)
-        if not taken:
-            taken = _anywhere(before)
-            entry.notes.append(Note("none is left: all addresses of this machine instead", todo=True))
-        assign(taken)
-    if (problem := work.problem_of(entry.key.key)) and entry.value:
+        accepted = _accepted(entry, before, assign, check)
+        if not accepted:
+            accepted = _anywhere(before)
+            entry.notes.append(Note("all items are omitted; all addresses of this machine are used instead", todo=True))
+        assign(accepted)
+    if (problem := check.problem_of(entry.key.key)) and entry.value:
         _omit(entry, entry.value, problem)
         entry.value = None
 
@@ -127,31 +127,33 @@ def _anywhere(addresses: Sequence[object]) -> list[object]:
     return [f"{host}:{port}" for port in ports for host in ("0.0.0.0", "[::]")]
 
 
-def _kept(entry: Entry, items: Sequence[object], assign: Callable[[list[object]], None], work: _Work) -> list[object]:
-    """The items that are taken; each of the others gets a note. assign: makes a list of items the entry's value."""
-    taken: list[object] = []
+def _accepted(
+    entry: Entry, items: Sequence[object], assign: Callable[[list[object]], None], check: _Check
+) -> list[object]:
+    """The items that the daemon accepts; each of the others gets a note. assign: sets the entry's value to a list."""
+    accepted: list[object] = []
     omitted = 0
 
-    def take(some: Sequence[object]) -> None:
+    def add(some: Sequence[object]) -> None:
         nonlocal omitted
         if omitted >= MAX_OMITTED:
             omitted += len(some)
             return
-        assign([*taken, *some])
-        problem = work.problem_of(entry.key.key)
+        assign([*accepted, *some])
+        problem = check.problem_of(entry.key.key)
         if not problem:
-            taken.extend(some)
+            accepted.extend(some)
         elif len(some) == 1:
             omitted += 1
             _omit(entry, some[0], problem)
         else:
-            take(some[: len(some) // 2])
-            take(some[len(some) // 2 :])
+            add(some[: len(some) // 2])
+            add(some[len(some) // 2 :])
 
-    take(items)
+    add(items)
     if omitted > MAX_OMITTED:
         entry.notes.append(Note(f"omitted: {omitted - MAX_OMITTED} more items", todo=True))
-    return taken
+    return accepted
 
 
 def _omit(entry: Entry, value: object, why: str) -> None:
@@ -159,35 +161,39 @@ def _omit(entry: Entry, value: object, why: str) -> None:
 
 
 def _as_toml(items: list[object]) -> Toml:
-    return items  # type: ignore[return-value]  # the same items as before, fewer of them
+    return items  # type: ignore[return-value]  # some of the same items as before
 
 
-def _settle_unknown(translated: Translated, problem: Problem, work: _Work) -> None:
-    """No key is named: the first one without which the problem is gone, else all. Those that name files come first."""
-    having = sorted(translated.entries, key=lambda entry: "/" not in str(entry.value))
-    for entry in having:
+def _repair_unknown(translated: Translated, problem: Problem, check: _Check) -> None:
+    """Omit the first key whose omission solves the problem, otherwise all. Keys that name files come first."""
+    candidates = sorted(translated.entries, key=lambda entry: "/" not in str(entry.value))
+    for entry in candidates:
         value = entry.value
         if value is None:
             continue
         entry.value = None
-        if not any(not each.key for each in work.problems()):
+        if not any(not each.key for each in check.problems()):
             _omit(entry, value, problem.text)
             return
         entry.value = value
-    for entry in having:
+    for entry in candidates:
         if entry.value is not None:
             _omit(entry, entry.value, problem.text)
             entry.value = None
 
 
-def _omit_what_is_no_file(entry: Entry) -> None:
-    """A pipe in place of a table would never be read to its end."""
+def _omit_special_files(entry: Entry) -> None:
+    """Reading a pipe as a table would never end."""
     value = entry.value
-    if isinstance(value, str) and _is_no_file(value.partition(":")[2]) and not value.startswith(("file:", "pass:")):
+    if (
+        isinstance(value, str)
+        and _is_special_file(value.partition(":")[2])
+        and not value.startswith(("file:", "pass:"))
+    ):
         _omit(entry, value, "not a file")
         entry.value = None
     elif isinstance(value, list) and entry.key.key not in _WHOLE:
-        bad = [item for item in value if isinstance(item, str) and _is_no_file(_path(item))]
+        bad = [item for item in value if isinstance(item, str) and _is_special_file(_path(item))]
         for item in bad:
             _omit(entry, item, "not a file")
         if bad:
@@ -200,7 +206,7 @@ def _path(item: str) -> str:
     return bare if bare.startswith("/") else bare.partition(":")[2]
 
 
-def _is_no_file(name: str) -> bool:
+def _is_special_file(name: str) -> bool:
     try:
         return name.startswith("/") and not stat.S_ISREG(Path(name).stat().st_mode)
     except (OSError, ValueError):

@@ -24,12 +24,12 @@ def enter(folder: Path) -> None:
         raise BenchError(f"cannot make a namespace: {os.strerror(ctypes.get_errno())}")
     resolv_conf = folder / "resolv.conf"
     resolv_conf.write_text(f"nameserver {RESOLVER}\noptions timeout:5 attempts:2\n")
-    _do("mount", "--make-rprivate", "/")
-    _do("mount", "--bind", str(resolv_conf), "/etc/resolv.conf")
-    _do("ip", "link", "set", "lo", "up")
+    _run_command("mount", "--make-rprivate", "/")
+    _run_command("mount", "--bind", str(resolv_conf), "/etc/resolv.conf")
+    _run_command("ip", "link", "set", "lo", "up")
 
 
-def _do(*command: str) -> None:
+def _run_command(*command: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Stamps of log lines as seconds since 1970."""
+"""Converts the time stamps of log lines to seconds since 1970."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from calendar import timegm
 _MONTHS = {name: number for number, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _ZONE = re.compile(rb"([+-])(\d\d):?(\d\d)")
 _DAY = 86400
-_LEAP_CYCLE = 8  # years between two leap years, at most (1896 to 1904)
+_LEAP_CYCLE = 8  # maximum number of years between two leap years (1896 to 1904)
 
 
 class Clock:
-    """Reads the stamps of one file.
+    """Parses the time stamps of one file.
 
-    A traditional stamp, `Nov 22 08:06:46` (RFC 3164 4.1.2), has no year and no zone: it is local time of this machine,
-    and of the last year in which it is no more than a day later than `written`, when the file was last written to.
+    A traditional time stamp, `Nov 22 08:06:46` (RFC 3164 section 4.1.2), lacks the year and the zone. It is read as the
+    local time of this machine, in the latest year that does not put it more than a day after `written`, the time of
+    the file's last change.
     """
 
     def __init__(self, written: float) -> None:
         self._limit = written + _DAY
         self._year = time.localtime(written).tm_year
-        self._hours: tuple[bytes, int | None] = b"", None  # the last hour that was read, and when it began
+        self._hours: tuple[bytes, int | None] = b"", None  # the last hour that was parsed, and its start
 
     def second(self, stamp: bytes, zone: bytes) -> int | None:
-        """Seconds since 1970; None for a date that there is not.
+        """Seconds since 1970; None for a date that does not exist.
 
         stamp: `Nov 22 08:06:46` or `2026-11-22T08:06:46`. zone: empty (local time), `Z`, `+01:00` or `+0100`.
         """

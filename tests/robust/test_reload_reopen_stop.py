@@ -156,7 +156,7 @@ def test_stop_waits_until_it_has_stopped(start: Start, path: Path, settings: Map
 def test_stop_waits_for_clients_in_hand_and_a_second_one_does_not(
     start: Start, path: Path, settings: Map, mta: FakeMta
 ) -> None:
-    """A client that the MTA does not confirm has half a minute; those under test would be gone after a second."""
+    """A client without confirmation by the MTA has 30 s; those under test would end after 1 s."""
     mta.keep = True
     screener = start(settings, {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}})
     connected(path).socket.close()

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from reportlog import NOON
 
-from fastscreen.report.files import in_order
-from fastscreen.report.forms import MAX_REPEATED, usual
+from fastscreen.report.files import open_sorted
+from fastscreen.report.formats import MAX_REPEATED, normalize
 from fastscreen.report.lines import reader
-from fastscreen.report.stamps import Clock
 from fastscreen.report.summary import summarize
 from fastscreen.report.tally import Tally
+from fastscreen.report.timestamps import Clock
 
 TEXT = b"PREGREET 11 after 0.1 from [192.0.2.1]:5: EHLO <22>1 x\\r\\n"
 LISTED = b"addr 192.0.2.1 listed by domain bl.example as 127.0.0.2"
@@ -158,13 +158,13 @@ def test_a_line_that_was_counted_instead_of_written() -> None:
 
 def test_how_often_is_bounded() -> None:
     line = b"Nov 27 08:00:01 mx1 postfix/dnsblog[811]: message repeated 999999999 times: [ x]\n"
-    assert usual(line).count(b"\n") == MAX_REPEATED
+    assert normalize(line).count(b"\n") == MAX_REPEATED
 
 
 def test_they_are_put_in_order(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(entry() + b"\n")
     (tmp_path / "b").write_bytes(b"<22>1 2026-11-26T08:00:01Z mx1 postfix/postscreen 811 - - " + TEXT + b"\n")
-    opened = in_order([str(tmp_path / "a"), str(tmp_path / "b")])
+    opened = open_sorted([str(tmp_path / "a"), str(tmp_path / "b")])
     assert [Path(log.name).name for log in opened] == ["b", "a"]
     for log in opened:
         log.close()

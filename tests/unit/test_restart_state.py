@@ -1,6 +1,7 @@
 """A restart in place: what is executed, and what is inherited."""
 
 import errno
+import gc
 import os
 import socket
 import sys
@@ -104,6 +105,7 @@ def test_a_file_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "command", lambda: ["/nonexistent/fastscreen"])
     reading, writing = os.pipe2(os.O_CLOEXEC)
+    gc.collect()  # descriptors of earlier tests must not be closed in between
     before = len(list(Path("/proc/self/fd").iterdir()))
     left = {"groups": (), "inboxes": (), "certificate_files": (), "control": None, "children": ()}
     with pytest.raises(FileNotFoundError):
@@ -120,7 +122,7 @@ def with_log(path: Path) -> Config:
 
 
 def test_a_log_that_was_never_open_and_cannot_be_opened(tmp_path: Path) -> None:
-    """The trial refuses the restart; after it there is no way back: lines are kept, and opening is tried again."""
+    """The trial refuses the restart; after it, lines are kept and opening is retried."""
     resources = Resources(with_log(tmp_path / "missing" / "log"))
     before = state(log=-1, config=msgspec.msgpack.encode(resources.config))
     with pytest.raises(OSError, match=r"log\.to"):

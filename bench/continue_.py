@@ -11,15 +11,15 @@ from bench.compared import Result, Sample
 from bench.fastscreen import Fastscreen
 from bench.postscreen import Postscreen
 from bench.programs import BenchError
-from bench.rows import COMES_BACK, CONTINUES, POSTSCREEN, Continued
+from bench.rows import COMES_BACK, CONTINUES, POSTSCREEN, Continue
 from bench.screener import Screener
 
 _WARM_CLIENTS = 500
-_BACK_TOGETHER = 32
+_BACK_CONCURRENT = 32
 _NEW, _OLD, _CONTINUED = b": PASS NEW [127.", b": PASS OLD [127.", b": CONTINUE from [127."
 
 
-def run(row: Continued, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+def run(row: Continue, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure the three ways, in turn. A client that comes back is handed off by descriptor, the cheapest way."""
     result = Result(row)
     try:
@@ -44,24 +44,24 @@ def run(row: Continued, folder: Path, programs: dict[str, Path], rounds: int) ->
     return result
 
 
-def _load(row: Continued, server: Screener, programs: dict[str, Path], count: int) -> float:
+def _load(row: Continue, server: Screener, programs: dict[str, Path], count: int) -> float:
     continues = bool(server.settings.continue_to)
-    crowd = clients.new(server, "message" if continues else "deep", count, row.together, row.rate)
+    group = clients.new(server, "message" if continues else "deep", count, row.concurrent, row.rate)
     if continues:
-        crowd = replace(crowd, size=row.size, messages=1)
-    outcome = clients.load(crowd, server, programs["load"])
+        group = replace(group, size=row.size, messages=1)
+    outcome = clients.load(group, server, programs["load"])
     clients.check(outcome, server)
     seconds = float(outcome["seconds"])
     if not continues:
         time.sleep(compared.SETTLE_SECONDS)  # passes are in the cache by then
-        back = replace(crowd, kind="pass", together=_BACK_TOGETHER, rate=0)
+        back = replace(group, kind="pass", concurrent=_BACK_CONCURRENT, rate=0)
         outcome = clients.load(back, server, programs["load"])
         clients.check(outcome, server)
         seconds += float(outcome["seconds"])
     return seconds
 
 
-def _sample(row: Continued, server: Screener, programs: dict[str, Path]) -> Sample:
+def _sample(row: Continue, server: Screener, programs: dict[str, Path]) -> Sample:
     log_size = server.log_size()
     sample = compared.counted(server, lambda: _load(row, server, programs, row.clients), row.clients, row.clients)
     for line in (_NEW, _CONTINUED if server.settings.continue_to else _OLD):

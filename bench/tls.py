@@ -11,14 +11,14 @@ from bench.compared import Result, Sample
 from bench.fastscreen import Fastscreen
 from bench.postscreen import Postscreen
 from bench.programs import BenchError
-from bench.rows import OURS, PLAINTEXT, TLS, Secured
+from bench.rows import FASTSCREEN, PLAINTEXT, TLS, Tls
 from bench.screener import Screener, Settings
 
 _WARM_CLIENTS = 50
 _POSTSCREEN = "postscreen"
 
 
-def run(row: Secured, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+def run(row: Tls, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure one row: both screeners' handshakes; or fastscreen's relay with TLS and without."""
     result = Result(row)
     try:
@@ -27,7 +27,7 @@ def run(row: Secured, folder: Path, programs: dict[str, Path], rounds: int) -> R
             files = _certificate(folder / f"{row.name}-certificate")
             settings = Settings(greet_test=False, deep=True, tls=files, continue_to=port)
             servers: dict[str, Screener] = {
-                TLS if row.size else OURS: Fastscreen(folder / f"{row.name}-fastscreen", settings)
+                TLS if row.size else FASTSCREEN: Fastscreen(folder / f"{row.name}-fastscreen", settings)
             }
             if row.size:
                 servers[PLAINTEXT] = Fastscreen(folder / f"{row.name}-plaintext", settings)
@@ -46,12 +46,12 @@ def run(row: Secured, folder: Path, programs: dict[str, Path], rounds: int) -> R
     return result
 
 
-def _load(row: Secured, name: str, server: Screener, count: int) -> float:
-    crowd = clients.new(server, "", count, row.together, 0)
-    return tlsclients.load(server, crowd.first, count, row.together, row.size, secure=name != PLAINTEXT)
+def _load(row: Tls, name: str, server: Screener, count: int) -> float:
+    group = clients.new(server, "", count, row.concurrent, 0)
+    return tlsclients.load(server, group.first, count, row.concurrent, row.size, secure=name != PLAINTEXT)
 
 
-def _sample(row: Secured, name: str, server: Screener) -> Sample:
+def _sample(row: Tls, name: str, server: Screener) -> Sample:
     units = row.clients * row.size / 1e6 if row.size else row.clients
     return compared.counted(server, lambda: _load(row, name, server, row.clients), row.clients, units)
 

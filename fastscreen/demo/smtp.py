@@ -1,4 +1,4 @@
-"""One SMTP connection of a demo client's."""
+"""An SMTP connection of a simulated client."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Self
 
 TIMEOUT = 30.0  # s for a reply
-_MAX_LINE = 4096  # octets
+_MAX_LINE = 4096  # bytes
 
 
 class SmtpClient:
-    """Connects from an address of its own. OSError, EOFError: the other side would not, or has hung up."""
+    """An SMTP client with its own source address. Raises OSError or EOFError if the server disconnects."""
 
     def __init__(self, server: tuple[str, int], source: str) -> None:
         self._server = server
@@ -28,12 +28,12 @@ class SmtpClient:
     ) -> None:
         self._writer.transport.abort()
 
-    def say(self, octets: bytes) -> None:
-        """Send, without waiting: a few lines always fit the kernel's buffer."""
-        self._writer.write(octets)
+    def send(self, data: bytes) -> None:
+        """Send without waiting, because a few lines always fit into the kernel's buffer."""
+        self._writer.write(data)
 
-    async def hear(self) -> bytes:
-        """The last line of one reply. EOFError: there is none any more."""
+    async def read_reply(self) -> bytes:
+        """Return the last line of a reply. Raises EOFError at the end of the connection."""
         async with asyncio.timeout(TIMEOUT):
             while True:
                 line = await self._reader.readline()
@@ -43,22 +43,22 @@ class SmtpClient:
                     return line
 
     async def ask(self, command: bytes) -> bytes:
-        """A command and its reply."""
-        self.say(command + b"\r\n")
-        return await self.hear()
+        """Send a command, and return its reply."""
+        self.send(command + b"\r\n")
+        return await self.read_reply()
 
-    async def greeted(self) -> bytes:
-        """The greeting proper: a teaser in front of it ends with a line that announces more."""
-        return await self.hear()
+    async def greeting(self) -> bytes:
+        """Return the last line of the greeting. The teaser is a previous line of the same reply."""
+        return await self.read_reply()
 
-    async def teased(self) -> None:
-        """The first line, whichever it is."""
+    async def teaser(self) -> None:
+        """Wait for the first line of the greeting."""
         async with asyncio.timeout(TIMEOUT):
             if not await self._reader.readline():
                 raise EOFError
 
-    async def closed(self) -> None:
-        """Wait until the other side has hung up."""
+    async def wait_closed(self) -> None:
+        """Wait until the server disconnects."""
         async with asyncio.timeout(TIMEOUT):
             while await self._reader.read(_MAX_LINE):
                 pass

@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from bench import clients, compared, mta
-from bench.clients import Crowd
+from bench.clients import ClientGroup
 from bench.compared import Result, Sample
 from bench.fastscreen import Fastscreen
 from bench.haproxy import Haproxy
 from bench.programs import BenchError
-from bench.rows import HAPROXY, HAPROXY_SPLICE, OURS, Relayed
+from bench.rows import FASTSCREEN, HAPROXY, HAPROXY_SPLICE, Relay
 from bench.screener import Settings
 from bench.server import Server
 
@@ -19,7 +19,7 @@ _KNOWN = b": PASS OLD [127.1."
 _WARM_CLIENTS = 500
 
 
-def run(row: Relayed, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
+def run(row: Relay, folder: Path, programs: dict[str, Path], rounds: int) -> Result:
     """Measure one row: fastscreen, HAProxy as installed, HAProxy with splice, in turn, all with the same MTA."""
     result = Result(row)
     try:
@@ -28,13 +28,13 @@ def run(row: Relayed, folder: Path, programs: dict[str, Path], rounds: int) -> R
             settings = Settings(greet_wait=1, relay_to=port)
             ours = Fastscreen(folder / f"{row.name}-fastscreen", settings)
             servers: dict[str, Server] = {
-                OURS: ours,
+                FASTSCREEN: ours,
                 HAPROXY: Haproxy(folder / f"{row.name}-haproxy", port, splice=False),
                 HAPROXY_SPLICE: Haproxy(folder / f"{row.name}-splice", port, splice=True),
             }
             for server in servers.values():
                 stack.enter_context(compared.ready(server))
-            first = Crowd("quit", row.sources, row.sources, sources=row.sources)
+            first = ClientGroup("quit", row.sources, row.sources, sources=row.sources)
             clients.check(clients.load(first, ours, programs["load"]), ours)
             for server in servers.values():
                 _load(row, server, programs, min(_WARM_CLIENTS, row.clients))
@@ -47,14 +47,14 @@ def run(row: Relayed, folder: Path, programs: dict[str, Path], rounds: int) -> R
     return result
 
 
-def _load(row: Relayed, server: Server, programs: dict[str, Path], count: int) -> float:
-    crowd = Crowd(row.kind, count, row.together, sources=row.sources, size=row.size, messages=row.messages)
-    outcome = clients.load(crowd, server, programs["load"])
+def _load(row: Relay, server: Server, programs: dict[str, Path], count: int) -> float:
+    group = ClientGroup(row.kind, count, row.concurrent, sources=row.sources, size=row.size, messages=row.messages)
+    outcome = clients.load(group, server, programs["load"])
     clients.check(outcome, server)
     return float(outcome["seconds"])
 
 
-def _sample(row: Relayed, server: Server, programs: dict[str, Path]) -> Sample:
+def _sample(row: Relay, server: Server, programs: dict[str, Path]) -> Sample:
     log_size = server.log_size() if isinstance(server, Fastscreen) else 0
     units = row.clients * row.messages * row.size / 1e6 if row.size else row.clients
     sample = compared.counted(server, lambda: _load(row, server, programs, row.clients), row.clients, units)

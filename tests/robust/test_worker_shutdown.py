@@ -1,4 +1,4 @@
-"""A worker's inbox at its end: whoever was passed to it just before is served."""
+"""A worker that ends serves the connections that were passed to it just before."""
 
 import socket
 from contextlib import ExitStack

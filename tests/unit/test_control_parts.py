@@ -1,4 +1,4 @@
-"""Parts of the hub that need no process: frames, warnings, list names, scores, a list's state."""
+"""Parts of the control server that need no process: frames, warnings, list names, scores, a list's state."""
 
 import random
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_list_names_belong_to_a_time() -> None:
 
 
 def test_scores() -> None:
-    """The core's rule: a filter that no answer passes counts nothing; silent allow lists make it unsure."""
+    """As in the core: a filter without a matching answer counts 0; allow lists that do not answer make it unsure."""
     sites = [parse_site(text) for text in ("a.test*2", "a.test=127.0.0.[4..9]*3", "b.test*2", "wl.test*-4")]
     said = {"a.test": Said("listed", ("127.0.0.4",)), "b.test": Said("failed"), "wl.test": Said("not listed")}
     assert score(sites, said) == Score(5, 5, 5, "a.test")
@@ -134,7 +134,7 @@ def test_stamps_there_and_back() -> None:
 
 
 def test_the_store_beside_a_cache(tmp_path: Path) -> None:
-    """The hub's own way into the file. Keys of both lengths, one prefix, what the worker has not written yet."""
+    """The control server's access to the file: keys of both lengths, one prefix, records that are not written yet."""
     path = tmp_path / "cache"
     with pytest.raises(StoreError, match="no such file yet"):
         Store(path).get(b"\xc0\0\2\1")

@@ -29,7 +29,7 @@ def test_a_long_life_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (child.start_at, child.short_lives, child.pid) == (1000.0, 0, 0)
 
 
-def test_a_heartbeat() -> None:
-    """Only checks in a row count that find the byte unchanged, whatever it is."""
+def test_a_pulse() -> None:
+    """Only consecutive checks count that find the byte unchanged, whatever its value."""
     heartbeat = Heartbeat()
-    assert [heartbeat.missed(byte) for byte in (0, 0, 0, 1, 0, 255, 255, 0, 0)] == [0, 1, 2, 0, 0, 0, 1, 0, 1]
+    assert [heartbeat.missed(octet) for octet in (0, 0, 0, 1, 0, 255, 255, 0, 0)] == [0, 1, 2, 0, 0, 0, 1, 0, 1]
