@@ -27,6 +27,7 @@ lint: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	PATH="$(BIN):$$PATH" cython-lint --max-line-length 120 ext/*.pyx ext/*.pxd
 
 # Less than a minute, for use while you work: the linters, and the tests that need no other program

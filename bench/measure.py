@@ -122,7 +122,7 @@ def need_descriptors(held: int) -> None:
     """BenchError unless a process may hold this many clients."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if held and hard < held + _OTHER_DESCRIPTORS:
-        raise BenchError(f"the limit of open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
+        raise BenchError(f"the limit on open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
 
 
 def _group(row: Row, screener: Screener, count: int) -> ClientGroup:

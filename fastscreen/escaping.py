@@ -1,10 +1,11 @@
-"""Text from files and peers, made printable before it reaches a message, a log or a terminal."""
+"""Text from files, peers and exceptions as it may reach a message, a log or a terminal: printable, in one line."""
 
 from __future__ import annotations
 
 from typing import Any
 
 MAX_TEXT = 1000  # characters of one value, before escaping
+MAX_ERROR = 1000  # characters of an exception's own text
 MAX_DEPTH = 12
 MAX_NUMBER = 1e12  # later than any date that can be shown
 
@@ -56,3 +57,22 @@ def quoted(text: str, most: int = 100) -> str:
 
 def _code(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def one_line(error: BaseException, most: int = MAX_ERROR) -> str:
+    """What an exception says, for a person: `FILE: problem` for a file's OSError, its type if it says nothing."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = str(error)
+    return " ".join(text.split())[:most] or type(error).__name__
+
+
+def unexpected(error: BaseException, most: int = MAX_ERROR) -> str:
+    """The same for an exception that points to a defect: `TypeError: problem`. Never raises."""
+    name = type(error).__name__
+    try:
+        text = one_line(error, most)
+    except Exception:
+        text = "?"
+    return name if text == name else f"{name}: {text}"

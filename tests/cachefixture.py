@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fastscreen.cache.writer import DISABLED, Cache, Stamps
+from fastscreen.cache.lmdb_cache import LmdbCache
+from fastscreen.cache.stamps import DISABLED, Stamps
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
 from fastscreen.process.conditions import Conditions
 
@@ -27,7 +28,7 @@ class Fixture:
         self.lines: list[str] = []
         self.conditions = Conditions(memoryview(bytearray(CONDITIONS_SIZE)), lambda: self.now)
         self.free = 50  # percent of the file system, as `keep_free` sees it
-        self._made: list[Cache] = []
+        self._made: list[LmdbCache] = []
 
     def disk(self, path: Path) -> os.statvfs_result:
         """A file system of 100 blocks."""
@@ -43,11 +44,11 @@ class Fixture:
         max_size: int = 1 << 30,
         keep_free: int = 0,
         first: bool = True,
-    ) -> Cache:
+    ) -> LmdbCache:
         def run(callback: Callable[[], None]) -> None:
             callback()
 
-        cache = Cache(
+        cache = LmdbCache(
             self.path,
             warn=self.warnings.append,
             log=self.lines.append,

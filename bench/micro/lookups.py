@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from bench.micro.samples import present
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 
 BATCH = 16  # look-ups a read transaction: clients of one batch of events
 _SLOT = 17  # octets of a client in a buffer: the size of its key, the key
@@ -37,7 +37,7 @@ def write_clients(path: Path, clients: Iterable[bytes], count: int) -> None:
         file.writelines(bytes([len(key)]) + key.ljust(_SLOT - 1, b"\0") for key in islice(clients, count))
 
 
-def look_up(cache: Cache, clients: mmap.mmap, number: int, times: "memoryview[int]") -> int:
+def look_up(cache: LmdbCache, clients: mmap.mmap, number: int, times: "memoryview[int]") -> int:
     """Look up the first `number` clients, again and again; record the ns of each lookup; return how many were known.
 
     As in the core, the key is cut out of a buffer and the record is taken apart. That the core then makes five C
@@ -103,7 +103,7 @@ def main(path: str, entries: int, count: int, known: str = "", unknown: str = ""
     gc.collect()
     before = rss_anon()
     began = time.perf_counter()
-    cache = Cache(
+    cache = LmdbCache(
         path, warn=said.append, log=said.append, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 34
     )
     cache.open()

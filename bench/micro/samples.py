@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from itertools import chain, count
 
-from fastscreen.cache.writer import DISABLED, pack_stamps
+from fastscreen.cache.stamps import DISABLED, pack_stamps
 
 _PREFIX6 = bytes.fromhex("20010db8")
 _SHARE6 = 10  # one address in so many is IPv6

@@ -17,7 +17,8 @@ import uvloop
 
 from bench.micro.lookups import clock_ns, quantiles
 from bench.micro.samples import absent, present
-from fastscreen.cache.writer import DISABLED, Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
+from fastscreen.cache.stamps import DISABLED
 
 RATE = 1000  # events a second
 LOOKUPS, STORES = 4, 5  # an event
@@ -37,7 +38,7 @@ for _ in range(int(sys.argv[1])):
 class Arrivals:
     """The results: ns of each lookup, and ns from each event to its answers; first without stores, then with."""
 
-    def __init__(self, cache: Cache, events: int) -> None:
+    def __init__(self, cache: LmdbCache, events: int) -> None:
         self._cache = cache
         self._known = list(islice(present(), events * LOOKUPS))
         self._new = list(islice(absent(), events * STORES))
@@ -72,7 +73,7 @@ class Arrivals:
 def main(path: str, seconds: int) -> dict[str, object]:
     loop = uvloop.new_event_loop()
     said: list[str] = []
-    cache = Cache(
+    cache = LmdbCache(
         path, warn=said.append, log=said.append, wake=loop.call_soon_threadsafe, cleanup_interval=0, max_size=1 << 34
     )
     events = seconds * RATE
@@ -115,7 +116,7 @@ def main(path: str, seconds: int) -> dict[str, object]:
 
 def missing(path: str, clients: list[bytes]) -> int:
     """How many of them are not in the file when it is read again."""
-    cache = Cache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 34)
+    cache = LmdbCache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 34)
     cache.open()
     lost = sum(cache.lookup(key) is None for key in clients)
     cache.close()

@@ -9,7 +9,8 @@ from bench.micro import cachefile
 from bench.micro.conftest import Measure
 from bench.micro.lookups import BATCH
 from bench.micro.samples import absent, present, records
-from fastscreen.cache.writer import Cache, Stamps, pack_stamps, parse_stamps
+from fastscreen.cache.lmdb_cache import LmdbCache
+from fastscreen.cache.stamps import Stamps, pack_stamps, parse_stamps
 
 COUNT = 160 * BATCH
 
@@ -20,7 +21,7 @@ def test_lookup(measure: Measure, tmp_path: Path, entries: int, known: bool) -> 
     """Sixteen lookups per read transaction, including its begin and end."""
     path = tmp_path / "cache"
     cachefile.build(path, entries)
-    cache = Cache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
+    cache = LmdbCache(path, warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
     cache.open()
     keys = list(islice(present() if known else absent(), COUNT))
     batches = [keys[at : at + BATCH] for at in range(0, COUNT, BATCH)]

@@ -111,7 +111,7 @@ class _Walk:
         if not exchanges:
             self._count_void(name)
         if len(exchanges) > MAX_EXCHANGES:
-            why = f"{len(exchanges)} MX records; at most {MAX_EXCHANGES} may be"
+            why = f"{len(exchanges)} MX records; expected at most {MAX_EXCHANGES}"
             raise SpfError("permerror", f"{escape_text(domain)}: {escape_text(mechanism.text)}: {why}")
         return await self._hosts([exchange for exchange in exchanges if exchange != "."], mechanism, domain)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 import time
 from enum import IntEnum
 
@@ -14,10 +12,10 @@ from fastscreen.allowlist.lists import Renewal, lists_of, renew
 from fastscreen.config import Config
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.log_output import LogTarget
+from fastscreen.process.startup import set_name_and_priority
 
-_PR_SET_NAME = 15
-NAME = b"fastscreen-list"  # as top and ps show it, at most 15 octets
-NICENESS = 10  # where there is not CPU enough, mail goes first
+NAME = "fastscreen-list"
+NICENESS = 10  # mail goes first
 
 
 class End(IntEnum):
@@ -30,8 +28,7 @@ class End(IntEnum):
 
 def run(config: Config, target: LogTarget, conditions: Conditions) -> int:
     """Refresh all lists; what goes wrong is a warning, and a condition until a refresh ends well. Return `End`."""
-    os.nice(NICENESS)
-    ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
+    set_name_and_priority(NAME, NICENESS)
     end, failed = asyncio.run(_refresh(config, target))
     if failed:
         text = f"{' and '.join(failed)}: not refreshed; the last good result stays in use"

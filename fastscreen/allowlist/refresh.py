@@ -17,7 +17,7 @@ from fastscreen.escaping import escape_text
 
 AT_A_TIME = 8  # providers, each with one question on its way: a small host's resolver takes them
 PROVIDER_SECONDS = 120.0  # for all its questions; one takes 15 s at most
-LIST_SECONDS = 780.0  # for all providers: both lists end by themselves before the daemon ends them (`turns.LONGEST`)
+LIST_SECONDS = 780.0  # for all providers: both lists end before the daemon kills the process (`schedule.MAX_SECONDS`)
 FEW = (256, 65536)  # IPv4 addresses and IPv6 networks of /64: a /24 and a /48
 _MAX_WHY = 3  # reasons in a line
 REFUSED_SHOWN = 50  # networks a provider; a record that is all wrong need not be repeated

@@ -97,13 +97,13 @@ def parse(text: str, domain: str) -> Record:
 def _mechanism(term: str, domain: str) -> Mechanism:
     found = _MECHANISM.fullmatch(term)
     if found is None or (name := found[2].lower()) not in MECHANISMS:
-        raise _bad(term, domain, "no mechanism of SPF")
+        raise _bad(term, domain, "not an SPF mechanism")
     qualifier, argument = found[1] or "+", found[3] or ""
     if name in ("ip4", "ip6"):
         return Mechanism(term, qualifier, name, network=_network(name, argument, term, domain))
     if name == "all":
         if argument:
-            raise _bad(term, domain, "all takes nothing")
+            raise _bad(term, domain, "all takes no argument")
         return Mechanism(term, qualifier, name)
     ipv4, ipv6 = 32, 128
     if name in ("a", "mx"):
@@ -115,7 +115,7 @@ def _mechanism(term: str, domain: str) -> Mechanism:
         if ipv4 > 32 or ipv6 > 128:
             raise _bad(term, domain, "no such prefix length")
     if argument and not argument.startswith(":"):
-        raise _bad(term, domain, "a domain or a prefix length is expected")
+        raise _bad(term, domain, "expected a domain or a prefix length")
     if not argument:
         if name in ("include", "exists"):
             raise _bad(term, domain, "a domain is missing")

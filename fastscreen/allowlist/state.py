@@ -60,12 +60,15 @@ def load(table: Path) -> tuple[State, str]:
     try:
         version = msgspec.json.decode(data, type=_Version).version
         if version != VERSION:
-            return State(), f"{escape_text(str(path))}: version {version} is not read here, begun anew"
+            return (
+                State(),
+                f"{escape_text(str(path))}: version {version} is not read by this version; starting without it",
+            )
         state = msgspec.json.decode(data, type=State)
         for entry in state.providers.values():
             networks.parsed(entry.networks)
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
-        return State(), f"{escape_text(str(path))}: damaged, begun anew"
+        return State(), f"{escape_text(str(path))}: damaged; starting without it"
     return state, ""
 
 

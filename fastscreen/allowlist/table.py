@@ -24,7 +24,7 @@ def rendered(sources: Sequence[Source], state: State, result: str, now: float) -
 
 
 def _lines(sources: Sequence[Source], state: State, result: str, now: float) -> Iterator[str]:
-    yield f"# Written by fastscreen allowlist refresh at {_date(now)}; what is changed here is lost at the next one."
+    yield f"# Written by fastscreen allowlist refresh at {_date(now)}; changes are lost at the next refresh."
     above = Covered()
     for source in sources:
         entry = state.providers.get(source.name)

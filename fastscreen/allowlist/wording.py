@@ -30,12 +30,12 @@ def problems_of(renewal: Renewal) -> str:
         return ""
     how_many = f"{len(failed)} of {len(renewal.of.sources)} providers"
     why = _some([problem_of(change) for change in failed])
-    return f"{renewal.of.name}: no new result of {how_many}, the last one stays: {why}"
+    return f"{renewal.of.name}: no new result of {how_many}, the last one stays in use: {why}"
 
 
 def problem_of(change: Change) -> str:
     """One provider's."""
-    remedy = f"; to take it: fastscreen allowlist refresh --accept {change.name}" if change.sudden else ""
+    remedy = f"; to accept it: fastscreen allowlist refresh --accept {change.name}" if change.sudden else ""
     return f"{change.name} ({kept(change.good)}): {change.problem}{remedy}"
 
 
@@ -50,7 +50,7 @@ def notes_of(renewal: Renewal) -> Iterator[str]:
         if change.refused:
             yield f"{renewal.of.name}: {change.name}: refused: {_some(change.refused)}"
         if change.left_out:
-            yield f"{renewal.of.name}: {change.name}: left out, it depends on the client: {_some(change.left_out)}"
+            yield f"{renewal.of.name}: {change.name}: omitted, it depends on the client: {_some(change.left_out)}"
 
 
 def _networks(count: int) -> str:

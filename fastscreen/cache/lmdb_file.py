@@ -116,7 +116,7 @@ def open_file(
                 except DamagedError as error:
                     aside = _move_aside(path, int(now()))
                     damaged = None
-                    warn(f"cache lmdb:{path} is damaged or foreign ({error}): moved to {aside}, a new one is started")
+                    warn(f"cache lmdb:{path} is damaged or foreign ({error}): moved to {aside}, a new file is created")
             raise UnusableError("even a new file is damaged")
     except BlockingIOError as error:
         raise UnusableError("another process holds the lock on its folder") from error

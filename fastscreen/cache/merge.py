@@ -15,10 +15,10 @@ from msgspec import Struct
 
 from fastscreen.cache import lmdb_file
 from fastscreen.cache.size_limit import MAX_SIZE
-from fastscreen.cache.writer import Stamps, merged, pack_stamps, parse_stamps
+from fastscreen.cache.stamps import Stamps, merged, pack_stamps, parse_stamps
 
 _SLICE = 1000  # records a transaction: a worker's writer waits for it
-# Longer than a worker keeps what it has not written yet (fastscreen.cache.writer writes each second).
+# Longer than a worker keeps what it has not written yet (`cache.writer` writes each second).
 SETTLED_SECONDS = 2.5
 
 

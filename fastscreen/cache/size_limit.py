@@ -28,7 +28,7 @@ _MIN_SIZE = 1 << 20  # bytes: a file that may not grow may still become this lar
 _SLACK = 16  # a file that may not grow keeps 1/16 more: without a free page no record could be dropped
 
 
-class Room:
+class SizeLimit:
     """The limits of one cache file, as one process sees them. For the writer's thread.
 
     max_size: bytes. keep_free: percent of the file system that the cache leaves free; 0: no such limit.
@@ -53,7 +53,7 @@ class Room:
         self._left = 0  # records to drop in this round
         self._floor = 0.0  # bytes in use at which the next round begins at the earliest
 
-    def look(self, size: int) -> None:
+    def update(self, size: int) -> None:
         """Look at the file system again. size: bytes of the file now; 0: there is none yet."""
         if size > self.goal and not self._oversize:
             self._oversize = _with_slack(size)

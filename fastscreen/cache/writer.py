@@ -1,159 +1,112 @@
-"""Which clients passed which tests until when: the cache of reference section 7, on LMDB with msgpack values.
+"""The writer's thread of the cache: it alone writes, cleans up, drops records of a full file, and replaces the file.
 
-The loop's thread calls `record`, `keep`, `lookup`, `store`, `end_batch`, `configure` and `close`. A thread of the
-cache's own calls `turn` once a second: it alone writes, cleans up, drops records of a full file, and replaces the file.
-What it has to say goes through a queue to the loop's thread.
+It calls `turn` once a second. What it has to say goes through a queue to the loop's thread.
 
-The writer checks the file once a second. Whatever is wrong with it or with the environment, both are closed and opened
-again through `cachefile.open_file`, which moves aside what is damaged; attempts follow each other after 1, 2, 4 and
-then every 5 s, and at once when something else is at the path. Meanwhile passes are kept in memory, up to a bound.
+Each turn checks the file. Whatever is wrong with it or with the environment, both are closed and opened again through
+`lmdb_file.open_file`, which moves aside what is damaged; attempts follow each other after 1, 2, 4 and then every 5 s,
+and at once when something else is at the path. Meanwhile passes are kept in memory, up to a bound.
 """
+
+from __future__ import annotations
 
 import contextlib
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import lmdb
-import msgspec
 
-from fastscreen.cache import keys, lmdb_file, use_mark
-from fastscreen.cache.file_check import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
-from fastscreen.cache.size_limit import MAX_SIZE, Room
-from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
+from fastscreen.cache import lmdb_file, use_mark
+from fastscreen.cache.cleanup import Cleanup
+from fastscreen.cache.file_check import DamagedError, LockError, ReplacedError, identity
+from fastscreen.cache.pending import DELETED, PendingRecords
+from fastscreen.cache.shared_file import SharedFile
+from fastscreen.cache.size_limit import SizeLimit
+from fastscreen.escaping import unexpected
 from fastscreen.process.conditions import Conditions, Kind
 
-Stamps = tuple[int, ...]
-
-TESTS = 5
-NEW = 0
-DISABLED = 1
-
-_CLEANED_KEY = b"_LAST_CACHE_CLEANUP_COMPLETED_"
-_STAMP_MAX = 2**63 - 1
-_ALL_DISABLED = (DISABLED,) * TESTS
-_DELETED = b"\xc0"  # in place of a record that is to be deleted from the file
-
-_TURN_SECONDS = 1.0
-_RETRY_TURNS = 5  # at most, between attempts with a file or disk that does not work; the first ones are sooner
-_LOCK_TURNS = 3  # until a lost lock file is made again: by then no other worker writes under the old one
-_START_LOCK_SECONDS = 3.0  # at the start clients wait; later only the writer's thread does
-_FULL_TURNS = 600  # without a dropped record, and the cache counts as large enough again
-_ROOM_SECONDS = 0.5  # of a turn, for dropping records
-_FULL_CHUNKS = 64  # of records that are dropped for one write to a full file
-_MIN_PUT = 64  # records in a transaction that a full file must take
-_UNWRITTEN_MAX = 100_000  # stamps kept while the disk takes none
-# Cleanup: the thread gives the interpreter back after a slice, so that the loop is never held longer.
-_SLICE = 128  # records
-_SLICE_PAUSE = 0.002  # s
-_DROP_BATCH = 4096  # records a write transaction, which makes other workers' writers wait
-
-_Stamp = Annotated[int, msgspec.Meta(ge=0, le=_STAMP_MAX)]
-
-_decode_any = msgspec.msgpack.Decoder().decode
-# Our own records are decoded and checked in one call.
-_decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
-_encode = msgspec.msgpack.Encoder().encode  # of the loop's thread: an encoder is no thread's but one's
+TURN_SECONDS = 1.0
+RETRY_TURNS = 5  # at most, between attempts with a file or disk that does not work; the first ones are sooner
+LOCK_TURNS = 3  # until a lost lock file is made again: by then no other worker writes under the old one
+START_LOCK_SECONDS = 3.0  # at the start clients wait; later only this thread does
+FULL_TURNS = 600  # without a dropped record, and the cache counts as large enough again
+FULL_CHUNKS = 64  # of records that are dropped for one write to a full file
+MIN_PUT = 64  # records in a transaction that a full file must take
 
 
-def pack_stamps(stamps: Stamps) -> bytes:
-    """Encode five stamps (s since 1970; 0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread."""
-    return _encode(stamps)
+class Lines:
+    """Lines for the log from the writer's thread. Only the loop's thread calls the functions that log them.
 
-
-def parse_stamps(value: bytes) -> Stamps:
-    """Decode a record. Missing and malformed fields read as 1, extra ones are ignored (reference 7.1). Never raises."""
-    try:
-        return _decode(value)
-    except msgspec.DecodeError:
-        # Not five stamps, or no msgpack at all.
-        return _parse_odd(value)
-
-
-def _parse_odd(value: bytes) -> Stamps:
-    try:
-        fields = _decode_any(value)
-    except (ValueError, TypeError, RecursionError):  # msgspec.DecodeError is a ValueError
-        return _ALL_DISABLED
-    if not isinstance(fields, list):
-        return _ALL_DISABLED
-    sound = [field if type(field) is int and 0 <= field <= _STAMP_MAX else DISABLED for field in fields[:TESTS]]
-    return (*sound, *_ALL_DISABLED[len(sound) :])
-
-
-def merged(one: Stamps, other: Stamps) -> Stamps:
-    """The later stamp of each test; a real one is later than DISABLED, and that later than NEW."""
-    return tuple(map(max, one, other))
-
-
-class Cache:
-    """The cache of one process. Construct and `open` it after fork.
-
-    `warn` and `log` get one line of text each and are called on the loop's thread only: the writer thread queues lines
-    and calls `wake(callback)`, which has to run `callback` there (`loop.call_soon_threadsafe`).
-    `enabled` says of each of the five tests whether it is on (reference 2.4), which decides what cleanup keeps;
-    `cleanup_interval` (0: none) and `retention` are in s; `clock` gives s since 1970; `max_size` is in bytes, and
-    `keep_free` in percent of the file system (0: no such limit). `mark` is of `cachemark.SIZE` bytes; `look_over` is
-    for `cachefile.open_file`. Only the `first` of several processes says that the file cannot be used (the others see
-    the same), cleans up, and drops records before the file is full.
+    wake(callback): has the loop's thread call back (`loop.call_soon_threadsafe`).
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
-        *,
         warn: Callable[[str], object],
         log: Callable[[str], object],
         wake: Callable[[Callable[[], None]], object],
-        enabled: tuple[bool, ...] = (True, False, False, False, False),
-        cleanup_interval: int = 12 * 3600,
-        retention: int = 7 * 86400,
-        clock: Callable[[], float] = time.time,
-        max_size: int = MAX_SIZE,
-        keep_free: int = 0,
-        mark: memoryview | None = None,
-        look_over: bool = True,
-        first: bool = True,
-        conditions: Conditions | None = None,
-        disk: Callable[[Path], os.statvfs_result] = os.statvfs,
     ) -> None:
-        self.path = Path(path)
         self._warn = warn
         self._log = log
         self._wake = wake
+        self._lines: deque[tuple[Callable[[str], object], str]] = deque(maxlen=1000)
+
+    def warn(self, text: str) -> None:
+        """Queue a warning."""
+        self._lines.append((self._warn, text))
+
+    def info(self, text: str) -> None:
+        """Queue a line."""
+        self._lines.append((self._log, text))
+
+    def notify(self) -> None:
+        """Have the loop's thread log what is queued."""
+        if self._lines:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: `LmdbCache.close` logs the rest
+                self._wake(self.flush)
+
+    def flush(self) -> None:
+        """Log what is queued. For the loop's thread."""
+        while self._lines:
+            write, text = self._lines.popleft()
+            write(text)
+
+
+class CacheWriter:
+    """The writer of one process. Parameters as for `LmdbCache`."""
+
+    def __init__(
+        self,
+        shared: SharedFile,
+        pending: PendingRecords,
+        lines: Lines,
+        *,
+        clock: Callable[[], float],
+        max_size: int,
+        keep_free: int,
+        look_over: bool,
+        first: bool,
+        conditions: Conditions,
+        disk: Callable[[Path], os.statvfs_result],
+    ) -> None:
+        self._shared = shared
+        self._path = shared.path
+        self._pending = pending
+        self._lines = lines
         self._clock = clock
-        self._mark = mark if mark is not None else memoryview(bytearray(use_mark.SIZE))
         self._look_over = look_over
         self._first = first
-        self._conditions = conditions if conditions is not None else Conditions(memoryview(bytearray(CONDITIONS_SIZE)))
-        self._room = Room(self.path, max_size, keep_free, disk)
+        self._conditions = conditions
+        self.size_limit = SizeLimit(shared.path, max_size, keep_free, disk)
         self._map_size = max_size
-        self.configure(enabled, cleanup_interval, retention)
-
-        self._file: OpenFile | None = None
-        self._environment: Any = None  # None: the surrogate of reference 7.6
-        self._gathers = False  # passes; from the first time that the file could be opened
-        self._get: Callable[[bytes], bytes | None] | None = None  # of the batch's read transaction
-        self._transaction: Any = None
-        self._reading = threading.Lock()  # held while a batch reads, and while the file is replaced or grown
-
-        self._gathering = threading.Lock()  # held for one dict operation
-        self._gathered: dict[bytes, bytes] = {}
-        # A batch that began before the commit cannot see it: what was written stays here until the next turn.
-        self._written: dict[bytes, bytes] = {}
+        self.cleanup = Cleanup(self, self.size_limit, clock, first)
         self._written_at = 0.0  # s, monotonic
-
-        self._lines: deque[tuple[Callable[[str], object], str]] = deque(maxlen=1000)
         self._trouble: str | None = None
-        self._damage: tuple[Inode, str] | None = None  # known of the file, or found by the loop's thread
-        self._failure: str | None = None  # found by the loop's thread, and not the file's content
-        self._resized = False
-        self._cleaning = False
-        self._attempts = 0  # that failed, one after the other
+        self._attempts = 0  # that failed, in a row
         self._retry_in = 0  # turns
         self._wait_for_lock = 0  # turns
         self._seen: tuple[object, ...] = ()  # at the path, when the last attempt failed
@@ -161,105 +114,21 @@ class Cache:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def configure(
-        self,
-        enabled: tuple[bool, ...],
-        cleanup_interval: int,
-        retention: int,
-        max_size: int | None = None,
-        keep_free: int | None = None,
-    ) -> None:
-        """Take over the settings of a reload; None: as it was."""
-        self._policy = (tuple(index for index in range(TESTS) if enabled[index]), cleanup_interval, retention)
-        if max_size is not None:
-            self._room.max_size = max_size
-        if keep_free is not None:
-            self._room.keep_free = keep_free
-
     # ---- the loop's thread
 
     def open(self) -> None:
-        """Open the file. Never fails: without a usable file every client is new, and it is tried again later."""
-        self._mark[use_mark.WRITER] = 1
-        self._open(_START_LOCK_SECONDS)
-        self._mark[use_mark.WRITER] = 0
-        self._tell()
+        """Open the file before the thread runs. Never fails: without a usable file it is tried again later."""
+        self._shared.mark[use_mark.WRITER] = 1
+        self._open(START_LOCK_SECONDS)
+        self._shared.mark[use_mark.WRITER] = 0
 
     def start(self) -> None:
-        """Start the writer thread."""
+        """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="cache writer", daemon=True)
         self._thread.start()
 
-    def record(self, key: bytes) -> bytes | None:
-        """Return a client's record, or None. The first look-up of a batch opens its read transaction."""
-        value = self._gathered.get(key) or self._written.get(key)
-        if value is None:
-            get = self._get
-            if get is None and (self._environment is None or (get := self._begin_batch()) is None):
-                return None
-            mark = self._mark
-            mark[0] = 1
-            try:
-                value = get(key)
-                mark[0] = 0  # cachemark.LOOP
-            except lmdb.Error as error:
-                self._note(error)
-                return None
-        elif value is _DELETED:
-            return None
-        return value
-
-    def lookup(self, key: bytes) -> Stamps | None:
-        """Return a client's five stamps, or None."""
-        value = self.record(key)
-        return parse_stamps(value) if value is not None else None
-
-    def end_batch(self) -> None:
-        """End the read transaction, if a look-up opened one. The core calls this after each batch of events."""
-        if self._get is not None:
-            self._get = None
-            transaction, self._transaction = self._transaction, None
-            try:
-                transaction.abort()
-            finally:
-                self._reading.release()  # or the next batch would wait for it for ever
-
-    def keep(self, key: bytes, record: bytes) -> None:
-        """Remember a client's record: look-ups see it at once, the file within a second."""
-        if not self._gathers or (len(self._gathered) >= _UNWRITTEN_MAX and key not in self._gathered):
-            return
-        with self._gathering:
-            self._gathered[key] = record
-
-    def store(self, key: bytes, stamps: Stamps) -> None:
-        """Remember a client's five stamps."""
-        self.keep(key, pack_stamps(stamps))
-
-    def pending(self, key: bytes) -> Stamps | None:
-        """Stamps that are perhaps not in the file yet."""
-        value = self._gathered.get(key) or self._written.get(key)
-        return None if value is None or value is _DELETED else parse_stamps(value)
-
-    def forget(self, first: bytes, last: bytes) -> int:
-        """Another process deletes what is of the addresses `first` to `last`: do so with what is not written yet.
-
-        Return how many. They are deleted from the file with the next turn: the thread may be writing them just now.
-        """
-        doomed = [key for key in (*self._gathered, *self._written) if keys.within(key, first, last)]
-        with self._gathering:
-            self._gathered.update(dict.fromkeys(doomed, _DELETED))
-        return len(doomed)
-
-    def replace(self, records: Iterable[tuple[bytes, Stamps]]) -> int:
-        """Another process has stored these: whatever is not written yet must not undo that. Return how many."""
-        newer = {key: pack_stamps(stamps) for key, stamps in records if key in self._gathered or key in self._written}
-        with self._gathering:
-            self._gathered.update(newer)
-        return len(newer)
-
     def close(self) -> None:
-        """Write what is gathered and close the file."""
-        self.end_batch()
+        """End the thread, write what is pending and close the file."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -267,90 +136,52 @@ class Cache:
         else:
             self._last_turn()
         self._close()
-        self._tell()
 
-    def _begin_batch(self) -> Callable[[bytes], bytes | None] | None:
-        self._reading.acquire()
-        try:
-            if self._environment is not None:
-                self._mark[0] = 1
-                self._transaction = self._environment.begin()
-                self._mark[0] = 0
-                self._get = self._transaction.get
-                return self._get
-        except lmdb.MapResizedError:
-            self._resized = True  # by another worker; the map may change only while the writer has no transaction
-        except lmdb.Error as error:
-            self._note(error)
-        self._mark[0] = 0
-        self._reading.release()
-        return None
-
-    def _note(self, error: lmdb.Error) -> None:
-        """Leave what went wrong with a look-up to the writer's thread."""
-        if lmdb_file.is_damage(error) and self._file is not None:
-            self._damage = (self._file.inode, lmdb_file.reason(error))
-        else:
-            self._failure = lmdb_file.reason(error)
-
-    def _tell(self) -> None:
-        while self._lines:
-            say, text = self._lines.popleft()
-            say(text)
-
-    # ---- the writer's thread
-
-    def _say(self, say: Callable[[str], object], text: str) -> None:
-        self._lines.append((say, text))
-
-    def _flush_lines(self) -> None:
-        if self._lines:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: close() tells
-                self._wake(self._tell)
+    # ---- the thread
 
     def _run(self) -> None:
-        while not self._stop.wait(_TURN_SECONDS):
-            self._mark[use_mark.WRITER] = 1
+        while not self._stop.wait(TURN_SECONDS):
+            self._shared.mark[use_mark.WRITER] = 1
             try:
                 self.turn()
             except Exception as error:
-                self._give_up(f"{type(error).__name__}: {error}")
-            self._mark[use_mark.WRITER] = 0
-            self._flush_lines()
+                self._give_up(unexpected(error))
+            self._shared.mark[use_mark.WRITER] = 0
+            self._lines.notify()
         self._last_turn()
 
     def _last_turn(self) -> None:
-        """Write what is gathered; a file that became unsound since the last turn is replaced first."""
-        self._mark[use_mark.WRITER] = 1
+        """Write what is pending; a file that became unsound since the last turn is replaced first."""
+        self._shared.mark[use_mark.WRITER] = 1
         try:
             self._retry_in = self._wait_for_lock = 0
-            if self._file is not None or self._gathered:
-                self._mend(_START_LOCK_SECONDS)
-            if self._environment is not None:
+            if self._shared.file is not None or self._pending.unwritten:
+                self._check(START_LOCK_SECONDS)
+            if self._shared.environment is not None:
                 self._write()
         except lmdb.Error as error:
             self._fail(lmdb_file.reason(error))
-        self._mark[use_mark.WRITER] = 0
+        self._shared.mark[use_mark.WRITER] = 0
 
     def turn(self) -> None:
-        """Do what is due: check the file, open it again, write, make room, clean up. The writer thread calls this each
-        second."""
-        self._mend()
-        if self._environment is None:
+        """Do what is due: check the file, open it again, write, make room, clean up."""
+        self._check()
+        if self._shared.environment is None:
             return
         if self._retry_in:  # the disk takes nothing
             self._retry_in -= 1
             return
         try:
             self._write()
-            self._make_room()
-            if self._cleanup_due():
-                self._clean_up()
+            self._count_full_turns()
+            self.cleanup.make_room()
+            if self.cleanup.is_due():
+                self.cleanup.run(lambda text: self._lines.info(f"cache lmdb:{self._path} {text}"))
         except lmdb.MapFullError:
-            self._fail(f"holds {self._map_size} bytes and may not grow: nothing new is stored")
+            self._fail(f"holds {self._map_size} bytes and may not grow: nothing new is stored; raise cache.max_size")
         except lmdb.Error as error:
             if lmdb_file.is_damage(error):
-                self._note(error)
+                self._shared.note(error)
             elif lmdb_file.is_disk(error):
                 self._fail(lmdb_file.reason(error))  # what is there can still be read
             else:
@@ -358,135 +189,135 @@ class Cache:
         else:
             self._recovered()
 
-    def _mend(self, lock_seconds: float = lmdb_file.LOCK_SECONDS) -> None:
+    # ---- the file
+
+    def _check(self, lock_seconds: float = lmdb_file.LOCK_SECONDS) -> None:
         """Check the file; close it when it, its lock or the environment is not sound, and open what is to be used."""
-        file = self._file
+        shared = self._shared
+        file = shared.file
         if file is not None:
-            failure, self._failure = self._failure, None
+            failure, shared.failure = shared.failure, None
             try:
                 file.check()
             except ReplacedError:
                 self._close(forget=True)
             except LockError as error:
-                self._wait_for_lock = _LOCK_TURNS
+                self._wait_for_lock = LOCK_TURNS
                 self._close()
                 self._fail(f"{error}; it is opened again")
             except DamagedError as error:
-                self._damage = (file.inode, str(error))
+                shared.damage = (file.inode, str(error))
             except PermissionError:
-                pass  # the folder cannot be searched; what is open goes on
+                pass  # the folder cannot be searched; the open file stays in use
             except OSError as error:
                 failure = failure or error.strerror
-            if self._damage is not None:
+            if shared.damage is not None:
                 self._close()
             elif failure is not None:
                 self._give_up(failure)
-        if self._file is not None:
+        if shared.file is not None:
             self._fit()
         elif self._wait_for_lock:
             self._wait_for_lock -= 1
-        elif self._retry_in and identity(self.path) == self._seen:
+        elif self._retry_in and identity(self._path) == self._seen:
             self._retry_in -= 1
         else:
             self._open(lock_seconds)
 
     def _fit(self) -> None:
         """Make the map as large as the file may become now, or follow another process that made the file larger."""
-        assert self._file is not None
-        before = self._room.is_short
-        self._room.look(self._file.size)
-        if before != self._room.is_short:
-            self._say_short()
-        if self._resized or self._map_size != self._room.limit:
+        assert self._shared.file is not None
+        self._look_at_disk(self._shared.file.size)
+        if self._shared.was_resized or self._map_size != self.size_limit.limit:
             try:
                 self._resize()
             except lmdb.Error as error:
                 self._give_up(lmdb_file.reason(error))
 
-    def _say_short(self) -> None:
-        text = f"less than {self._room.keep_free} % of the file system of {self.path} is free"
-        if self._room.is_short:
-            text += ": the cache does not grow, and drops the clients whose pass ends first"
+    def _look_at_disk(self, size: int) -> None:
+        """size: bytes of the file; 0: there is none."""
+        before = self.size_limit.is_short
+        self.size_limit.update(size)
+        if before == self.size_limit.is_short:
+            return
+        if self.size_limit.is_short:
+            text = (
+                f"less than {self.size_limit.keep_free} % of the file system of {self._path} is free: the cache does "
+                "not grow, and drops the clients whose pass expires first"
+            )
             if self._conditions.begin(Kind.DISK, text) and self._first:
-                self._say(self._warn, text)
+                self._lines.warn(text)
         elif self._conditions.end(Kind.DISK) and self._first:
-            self._say(self._log, f"cache lmdb:{self.path}: there is room on the file system again")
+            self._lines.info(f"cache lmdb:{self._path}: the file system has enough free space again")
 
     def _open(self, lock_seconds: float) -> None:
-        """Open the file, or become the surrogate."""
-        damaged, self._damage = self._damage, None
-        before = self._room.is_short
-        self._room.look(self._size_at_path())
-        if before != self._room.is_short:
-            self._say_short()
+        """Open the file, or go on without one."""
+        shared = self._shared
+        damaged, shared.damage = shared.damage, None
+        self._look_at_disk(self._size_at_path())
         try:
             file = lmdb_file.open_file(
-                self.path,
-                self._room.limit,
+                self._path,
+                self.size_limit.limit,
                 self._clock,
-                lambda text: self._say(self._warn, text),
+                self._lines.warn,
                 damaged=damaged,
                 look_over=self._look_over,
                 lock_seconds=lock_seconds,
-                opening=lambda inode: use_mark.name_file(self._mark, inode),
+                opening=lambda inode: use_mark.name_file(shared.mark, inode),
             )
         except (lmdb_file.UnusableError, OSError) as error:
-            meanwhile = "passes are kept in memory" if self._gathers else "every client is new"
-            self._fail(f"cannot be opened: {error}; {meanwhile}")
+            meanwhile = "passes are kept in memory" if shared.was_open else "every client is new"
+            self._fail(f"cannot be opened: {error}; {meanwhile}; retried automatically")
             return
         self._look_over = True
-        self._map_size = self._room.limit
-        self._resized = False
+        self._map_size = self.size_limit.limit
+        shared.was_resized = False
         self._retry_in = 0
-        with self._reading:
-            self._file, self._environment = file, file.environment
-        self._gathers = True
+        shared.use(file)
 
     def _size_at_path(self) -> int:
         try:
-            return self.path.lstat().st_size
+            return self._path.lstat().st_size
         except OSError:
             return 0
 
     def _close(self, *, forget: bool = False) -> None:
         """forget: somebody took the file away, and what was in it is not wanted any more."""
-        with self._reading:
-            file, self._file, self._environment = self._file, None, None
-            if file is not None:
-                file.close()
-        with self._gathering:
-            if forget:
-                self._written = {}
-            elif len(self._written) + len(self._gathered) <= _UNWRITTEN_MAX:
-                self._gathered = self._written | self._gathered  # perhaps not in the file that comes next
+        self._shared.close()
+        if forget:
+            self._pending.forget_written()
+        else:
+            self._pending.write_again()
 
     def _resize(self) -> None:
         """Set the map's size. No transaction is open meanwhile. lmdb.Error: the environment can do nothing more."""
-        assert self._file is not None
+        shared = self._shared
+        assert shared.file is not None
         try:
-            self._file.check()  # from damaged meta pages LMDB would make a map that does not fit
+            shared.file.check()  # from damaged meta pages LMDB would make a map that does not fit
         except (DamagedError, LockError, ReplacedError, OSError) as error:
             raise lmdb.Error(str(error)) from error
-        with self._reading:
-            self._environment.set_mapsize(self._room.limit)
-            self._map_size = self._room.limit
-            self._resized = False
+        with shared.reading:
+            shared.environment.set_mapsize(self.size_limit.limit)
+            self._map_size = self.size_limit.limit
+            shared.was_resized = False
 
     def _give_up(self, text: str) -> None:
-        """Say what is wrong, and close a file that cannot go on; it is opened again after a pause."""
+        """Log what is wrong, and close a file that cannot go on; it is opened again after a pause."""
         self._close()
         self._fail(text)
 
     def _fail(self, text: str) -> None:
-        """Say what is wrong, once, and wait before the next attempt."""
-        self._retry_in = min(1 << self._attempts, _RETRY_TURNS)
+        """Log what is wrong, once, and wait before the next attempt."""
+        self._retry_in = min(1 << self._attempts, RETRY_TURNS)
         self._attempts = min(self._attempts + 1, 10)
-        self._seen = identity(self.path)
-        self._conditions.begin(Kind.CACHE, f"cache lmdb:{self.path}: {text}")
+        self._seen = identity(self._path)
+        self._conditions.begin(Kind.CACHE, f"cache lmdb:{self._path}: {text}")
         if text != self._trouble:
             self._trouble = text
             if self._first:
-                self._say(self._warn, f"cache lmdb:{self.path}: {text}")
+                self._lines.warn(f"cache lmdb:{self._path}: {text}")
 
     def _recovered(self) -> None:
         self._attempts = 0
@@ -495,195 +326,84 @@ class Cache:
             self._full_for = 0
             self._conditions.end(Kind.CACHE)
             if self._first:
-                self._say(self._log, f"cache lmdb:{self.path}: works again")
+                self._lines.info(f"cache lmdb:{self._path}: works again")
+
+    # ---- writing
 
     def _write(self) -> None:
         self._written_at = time.monotonic()
-        with self._gathering:
-            gathered = self._gathered
-            self._written = gathered  # before the other is emptied: a look-up asks in the opposite order
-            self._gathered = {}
-        if not gathered:
+        records = self._pending.take()
+        if not records:
             return
         try:
-            self._put(gathered)
+            self._put(records)
         except BaseException:
-            with self._gathering:
-                self._gathered = gathered | self._gathered
+            self._pending.put_back(records)
             raise
 
     def _put(self, records: dict[bytes, bytes]) -> None:
         """Write them in one transaction; to a full file, after making room, in several. MapFullError: there is none."""
         items = list(records.items())
         size = len(items)
-        chunks = _FULL_CHUNKS
+        chunks = FULL_CHUNKS
         while items:
             try:
                 self._put_some(items[:size])
                 del items[:size]
             except lmdb.MapFullError:
-                if chunks == _FULL_CHUNKS:
-                    self._environment.reader_check()  # a dead process would keep pages from being used again
-                if size > _MIN_PUT:
-                    size = max(_MIN_PUT, size // 4)
-                if chunks == 0 or not self._drop_chunk(share=4):
+                if chunks == FULL_CHUNKS:
+                    self._shared.environment.reader_check()  # a dead process would keep pages from being used again
+                if size > MIN_PUT:
+                    size = max(MIN_PUT, size // 4)
+                if chunks == 0 or not self.cleanup.drop_chunk(share=4):
                     raise
                 chunks -= 1
 
     def _put_some(self, items: list[tuple[bytes, bytes]]) -> None:
-        deleted = [key for key, value in items if value is _DELETED]
-        kept = [item for item in items if item[1] is not _DELETED] if deleted else items
-        with self._begin_write() as transaction, transaction.cursor() as cursor:
+        deleted = [key for key, value in items if value is DELETED]
+        kept = [item for item in items if item[1] is not DELETED] if deleted else items
+        with self.begin_write() as transaction, transaction.cursor() as cursor:
             cursor.putmulti(kept)
             for key in deleted:
                 transaction.delete(key)
 
-    def _begin_write(self) -> Any:
+    # ---- for the cleanup
+
+    @property
+    def environment(self) -> Any:
+        """The LMDB environment."""
+        return self._shared.environment
+
+    def begin_write(self) -> Any:
+        """A write transaction. lmdb.Error."""
         try:
-            return self._environment.begin(write=True)
+            return self._shared.environment.begin(write=True)
         except lmdb.MapResizedError:
             self._resize()
-            return self._environment.begin(write=True)
+            return self._shared.environment.begin(write=True)
 
-    # ---- a full file, in the writer's thread
+    def write_when_due(self) -> None:
+        """Write what is pending if a turn's time has passed: a cleanup may take minutes."""
+        if time.monotonic() >= self._written_at + TURN_SECONDS:
+            self._write()
 
-    def _make_room(self) -> None:
-        """Drop records before the file is full, for part of this turn. One worker does it for all."""
+    def is_pending(self, key: bytes) -> bool:
+        """Whether a newer record is to be written."""
+        return key in self._pending.unwritten
+
+    def pause(self, seconds: float) -> bool:
+        """Give the interpreter back. True: the process stops."""
+        return self._thread is not None and self._stop.wait(seconds)
+
+    def note_full(self) -> None:
+        """Records were dropped because the file is full: show that until none was dropped for a while."""
+        self._full_for = FULL_TURNS
+        text = f"cache lmdb:{self._path}: nearly full: clients whose pass expires first go; raise cache.max_size"
+        if not self.size_limit.is_short and self._conditions.begin(Kind.CACHE, text) and self._first:
+            self._lines.warn(text)
+
+    def _count_full_turns(self) -> None:
         if self._full_for:
             self._full_for -= 1
             if not self._full_for and self._trouble is None:
                 self._conditions.end(Kind.CACHE)
-        deadline = time.monotonic() + _ROOM_SECONDS
-        while self._first and self._room.is_wanted(self._environment) and time.monotonic() < deadline:
-            if not self._drop_chunk():
-                return
-
-    def _drop_chunk(self, share: int = 8) -> int:
-        """Of the next records in the file, drop the expired ones and those that expire first. Return how many."""
-        enabled = self._policy[0]
-        now = self._clock()
-        chunk = self._room.next_chunk(self._environment, self._pause, _SLICE)
-        ends = [(key, _end_of(value, enabled)) for key, value in chunk]
-        victims = self._room.choose(ends, now, share=share)
-        dropped = self._delete(victims)
-        self._room.dropped(dropped)
-        if dropped:
-            self._full_for = _FULL_TURNS
-            text = f"cache lmdb:{self.path}: nearly full: clients whose pass ends first go; raise cache.max_size"
-            if not self._room.is_short and self._conditions.begin(Kind.CACHE, text) and self._first:
-                self._say(self._warn, text)
-        return dropped
-
-    def _pause(self) -> bool:
-        """Give the interpreter back between slices. True: all is to end."""
-        return self._thread is not None and self._stop.wait(_SLICE_PAUSE)
-
-    def _delete(self, keys: list[bytes]) -> int:
-        """Delete them in as few transactions as a full file has pages for. Return how many were there."""
-        deleted = at = 0
-        size = max(1, len(keys))
-        while at < len(keys):
-            try:
-                with self._begin_write() as transaction:
-                    some = sum(transaction.delete(key) for key in keys[at : at + size] if key not in self._gathered)
-                deleted += some
-                at += size
-                self._pause()
-            except lmdb.MapFullError:
-                if size == 1:
-                    return deleted
-                size = max(1, size // 8)
-        return deleted
-
-    # ---- cleanup (reference 7.4), in the writer's thread
-
-    def _cleanup_due(self) -> bool:
-        interval = self._policy[1]
-        # A completion in the future: the clock was put back.
-        return interval > 0 and not self._last_cleanup() <= self._clock() < self._last_cleanup() + interval
-
-    def _last_cleanup(self) -> int:
-        """When a cleanup was last completed, in s since 1970."""
-        with self._environment.begin() as transaction:
-            value = transaction.get(_CLEANED_KEY)
-        return parse_stamps(value)[0] if value is not None else 0
-
-    def _clean_up(self) -> None:
-        """Drop each record of which an enabled test ended longer ago than the retention time.
-
-        Stamps 0 and 1 are long ago. A record that changed since it was read is kept.
-        """
-        enabled, _, retention = self._policy
-        oldest = int(self._clock()) - retention
-        retained = dropped = 0
-        place: bytes | None = b""
-        self._cleaning = True
-        try:
-            while place is not None:
-                victims: list[bytes] = []
-                while place is not None and len(victims) < _DROP_BATCH:
-                    place, kept = self._scan(place, enabled, oldest, victims)
-                    retained += kept
-                    if self._thread is not None and self._stop.wait(_SLICE_PAUSE):
-                        return
-                    if time.monotonic() >= self._written_at + _TURN_SECONDS:
-                        self._write()
-                deleted = self._drop(victims, enabled, oldest)
-                dropped += deleted
-                retained += len(victims) - deleted
-            with self._begin_write() as transaction:
-                transaction.put(_CLEANED_KEY, msgspec.msgpack.encode([int(self._clock())]))
-            self._cleaning = False
-        finally:
-            kind = "partial" if self._cleaning else "full"
-            self._cleaning = False
-            text = f"cache lmdb:{self.path} {kind} cleanup: retained={retained} dropped={dropped} entries"
-            self._say(self._log, text)
-
-    def _scan(
-        self, place: bytes, enabled: tuple[int, ...], oldest: int, victims: list[bytes]
-    ) -> tuple[bytes | None, int]:
-        """Look at one slice from `place` on; return where the next one begins, and how many records stay."""
-        kept = 0
-        with self._environment.begin() as transaction, transaction.cursor() as cursor:
-            found = cursor.set_range(place) if place else cursor.first()
-            for _ in range(_SLICE):
-                if not found:
-                    return None, kept
-                key, value = cursor.item()
-                if len(key) <= lmdb_file.RECORD_KEY_MAX:
-                    if _is_kept(value, enabled, oldest):
-                        kept += 1
-                    else:
-                        victims.append(key)
-                found = cursor.next()
-            return (cursor.key() if found else None), kept
-
-    def _drop(self, victims: list[bytes], enabled: tuple[int, ...], oldest: int) -> int:
-        """Delete those that are still to be dropped, in one transaction; return how many."""
-        while victims:
-            dropped = 0
-            try:
-                with self._begin_write() as transaction:
-                    for number, key in enumerate(victims, 1):
-                        value = transaction.get(key)
-                        if value is not None and not _is_kept(value, enabled, oldest) and key not in self._gathered:
-                            transaction.delete(key)
-                            dropped += 1
-                        if number % _SLICE == 0 and self._thread is not None:
-                            time.sleep(_SLICE_PAUSE)
-                return dropped
-            except lmdb.MapFullError:
-                return self._delete(victims)
-        return 0
-
-
-def _end_of(value: bytes, enabled: tuple[int, ...]) -> int:
-    """When a record's first pass ends, in s since 1970; a test that was never passed is the earliest."""
-    stamps = parse_stamps(value)
-    return min((stamps[index] for index in enabled), default=_STAMP_MAX)
-
-
-def _is_kept(value: bytes, enabled: tuple[int, ...], oldest: int) -> bool:
-    stamps = parse_stamps(value)
-    return all(oldest <= stamps[index] for index in enabled)

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from fastscreen.atomicfile import default_mode, replace_file
 from fastscreen.cli import COMMANDS
 from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
@@ -260,7 +260,7 @@ def show(summary: Summary, arguments: argparse.Namespace) -> None:
     if arguments.html:
         from fastscreen.report.page import as_page
 
-        replace(arguments.html, as_page(summary))
+        write_page(arguments.html, as_page(summary))
     if arguments.mail_to and not summary.empty:
         about = f", {summary.period}" if summary.period else ""
         send(as_text(summary, style), f"Screening report of {summary.host}{about}", arguments.mail_to, summary.host)
@@ -270,30 +270,13 @@ def show(summary: Summary, arguments: argparse.Namespace) -> None:
         print(as_text(summary, style), end="")
 
 
-def replace(path: Path, text: str) -> None:
-    """Replace a file atomically. Raises OSError."""
+def write_page(path: Path, text: str) -> None:
+    """Replace a file atomically, or write to a device. OSError."""
     if path.exists() and not path.is_file():  # /dev/stdout
         path.write_text(text, encoding="utf-8")
         return
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    made = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        made.replace(path)
-    except OSError:
-        made.unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    mode = path.stat().st_mode & 0o777 if path.exists() else default_mode()
+    replace_file(path, text.encode(), mode=mode)
 
 
 class Daemon(Struct, frozen=True):

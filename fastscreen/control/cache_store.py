@@ -15,7 +15,7 @@ import lmdb
 from fastscreen.cache import keys, lmdb_file
 from fastscreen.cache.file_check import DamagedError, LockError, OpenFile, ReplacedError
 from fastscreen.cache.size_limit import MAX_SIZE
-from fastscreen.cache.writer import Stamps, pack_stamps, parse_stamps
+from fastscreen.cache.stamps import Stamps, pack_stamps, parse_stamps
 from fastscreen.control.messages import CacheStats, Expiring
 
 LIST_SECONDS = 0.5

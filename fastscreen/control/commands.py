@@ -27,6 +27,7 @@ from fastscreen.control.protocol import Request, RequestError
 from fastscreen.control.session import Caller
 from fastscreen.control.worker_rpc import Forget, Live, Remember, Stats
 from fastscreen.core import read_records
+from fastscreen.escaping import one_line, unexpected
 from fastscreen.process.reload_state import Attempts
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ async def answer(context: ServerContext, caller: Caller, request: Request) -> An
     try:
         wanted = msgspec.convert(request.arguments, command.request)
     except msgspec.ValidationError as error:
-        raise RequestError(f"{request.verb}: {_one_line(error)}") from None
+        raise RequestError(f"{request.verb}: {one_line(error)}") from None
     try:
         call = Call(context, caller, request.id)
         if not command.large:
@@ -79,14 +80,10 @@ async def answer(context: ServerContext, caller: Caller, request: Request) -> An
     except RequestError:
         raise
     except ValueError as error:
-        raise RequestError(_one_line(error)) from None
+        raise RequestError(one_line(error)) from None
     except Exception as error:  # whatever it is: the others are still served
-        context.warn(f"control socket: {request.verb}: {type(error).__name__}: {_one_line(error)}")
+        context.warn(f"control socket: {request.verb}: {unexpected(error)}")
         raise RequestError(f"{request.verb}: failed; see the log") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 # ---- reading

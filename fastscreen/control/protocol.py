@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from fastscreen.cache import keys
-from fastscreen.cache.writer import DISABLED, NEW, TESTS, Stamps
+from fastscreen.cache.stamps import DISABLED, NEW, TESTS, Stamps
 from fastscreen.config import Prefix
 from fastscreen.control import frames
 from fastscreen.control.events import failed

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import socket
 from collections.abc import Sequence
 
-import uvloop
 from msgspec import Struct
 
 from fastscreen import __version__
@@ -21,20 +19,16 @@ from fastscreen.control.protocol import Request
 from fastscreen.control.session import Caller
 from fastscreen.control.worker_rpc import WorkerRpc
 from fastscreen.dns.health.state import HealthTable
-from fastscreen.process import child, ipc
+from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions
-from fastscreen.process.ipc import Reload, ReopenLog
 from fastscreen.process.log_output import LogTarget
-from fastscreen.process.loop_errors import LoopErrors
 from fastscreen.process.reload_state import ReloadState
+from fastscreen.process.startup import ForkedProcess
 from fastscreen.process.warning_ring import WarningRing
 from fastscreen.screening import policy
 
-_PR_SET_NAME = 15
 SWEEP_SECONDS = 0.5
 END_SECONDS = 2.0  # for the callers' connections to be over, at the end
-NAME = b"fastscreen-ctl"  # as top and ps show it, at most 15 bytes
-NICENESS = 10  # when CPU time is short, mail goes first
 
 
 class ControlArgs(Struct, frozen=True):
@@ -60,29 +54,20 @@ class ControlArgs(Struct, frozen=True):
     reload_state: ReloadState
 
 
-class ControlServer:
+class ControlServer(ForkedProcess):
     """The control server from start to end, in a process of its own that has already dropped its privileges."""
 
-    def __init__(self, settings: Config, target: LogTarget, args: ControlArgs) -> None:
-        self._config = settings
-        self._target = target
+    NAME = "fastscreen-ctl"
+    NICENESS = 10  # mail goes first
+    REPORTS_START = False
+
+    def __init__(self, config: Config, target: LogTarget, args: ControlArgs) -> None:
+        super().__init__(config, target, args.channel, args.heartbeat)
         self._args = args
-        self._exit_code = 0
-        self._errors = LoopErrors(target.log, self._give_up)
         self._callers = Callers()
         self._served: set[Caller] = set()
 
-    def run(self) -> int:
-        """Serve until the supervisor says so, or has ended."""
-        os.nice(NICENESS)
-        ctypes.CDLL(None).prctl(_PR_SET_NAME, NAME)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(self._serve())
-
-    async def _serve(self) -> int:
-        loop = asyncio.get_running_loop()
-        self._errors.install(loop)
-        self._ended = asyncio.Event()
+    async def start(self) -> None:
         args = self._args
         warning_rings = [WarningRing(memory) for memory in args.warning_rings]
         self._context = ServerContext(
@@ -99,38 +84,26 @@ class ControlServer:
             [Conditions(memory) for memory in args.condition_memory],
             args.reload_state,
         )
-        loop.add_reader(args.channel.fileno(), self._errors.guard("an order of the supervisor", self._ordered))
-        beating = loop.create_task(self._beat())
-        sweeping = loop.create_task(self._sweep())
-        servers = []
+        self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
+        self._servers = []
         if args.control is not None:
-            servers.append(await asyncio.start_unix_server(self._called, sock=args.control, limit=frames.MAX_TO_DAEMON))
+            server = await asyncio.start_unix_server(self._called, sock=args.control, limit=frames.MAX_TO_DAEMON)
+            self._servers.append(server)
         if args.metrics is not None:
             from fastscreen.control import metrics  # prometheus_client: only where it is used
 
-            servers.append(await metrics.serve(self._context, args.metrics))
-        await self._ended.wait()
-        for server in servers:
+            self._servers.append(await metrics.serve(self._context, args.metrics))
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
             server.close()
         self._callers.end_all()
         end = loop.time() + END_SECONDS
         while self._served and loop.time() < end:
             await asyncio.sleep(0.01)
         await self._context.close()
-        beating.cancel()
-        sweeping.cancel()
-        self._target.close()
-        return self._exit_code
-
-    def _give_up(self) -> None:
-        self._exit_code = 1
-        self._ended.set()
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(child.TICK)
-            child.beat(self._args.heartbeat)
-            self._target.tick()
+        self._sweeping.cancel()
 
     # ---- callers
 
@@ -166,17 +139,6 @@ class ControlServer:
 
     # ---- the supervisor's orders
 
-    def _ordered(self) -> None:
-        try:
-            order, descriptors = ipc.receive_order(self._args.channel)
-        except BlockingIOError:
-            return
-        match order:
-            case ReopenLog():
-                self._target.reopen()  # the supervisor reports failures
-            case Reload():
-                self._config, _ = ipc.read_settings(descriptors[0])
-                self._context.configure(self._config)
-            case _:
-                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
-                self._ended.set()
+    def reload(self, descriptors: list[int]) -> None:
+        self._config, _ = ipc.read_settings(descriptors[0])
+        self._context.configure(self._config)

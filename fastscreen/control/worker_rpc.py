@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.interfaces import StampCache
 from fastscreen.config import Prefix
 from fastscreen.core import Filter, Log, Screener, cache_key_of
 
@@ -193,7 +193,9 @@ class WorkerRpc:
 class RequestHandler:
     """One worker's. `serve` is the loop's reader of `end`. prefix: the cache's."""
 
-    def __init__(self, end: socket.socket, screener: Screener, cache: Cache | None, prefix: Prefix, log: Log) -> None:
+    def __init__(
+        self, end: socket.socket, screener: Screener, cache: StampCache | None, prefix: Prefix, log: Log
+    ) -> None:
         self._end = end
         self._prefix = prefix
         self._screener = screener

@@ -77,7 +77,7 @@ def make_waiting(path: Path, user: str, group: str) -> ControlSocket:
 
 def _make(path: Path, wanted: Path, user: str, group: str) -> ControlSocket:
     if len(os.fsencode(path)) > MAX_PATH:
-        raise OSError(errno.ENAMETOOLONG, f"longer than {MAX_PATH - len(path.name) + len(wanted.name)} octets")
+        raise OSError(errno.ENAMETOOLONG, f"longer than {MAX_PATH - len(path.name) + len(wanted.name)} bytes")
     make_folder(path.parent, user, mode=0o755)
     gid = grp.getgrnam(group).gr_gid if group else -1
     who = account(user) if os.geteuid() == 0 else None
@@ -135,7 +135,7 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise OSError(errno.EEXIST, "there is a file of this name, and it is no socket")
+        raise OSError(errno.EEXIST, "a file that is not a socket is in its place")
     code = _connected(path)
     if code == errno.EACCES and os.getuid() == 0 != os.geteuid():  # one of root's, in the user's folder
         user = os.geteuid()

@@ -1,62 +1,66 @@
-"""SIGHUP: the log is opened again, and a new configuration reaches every process, or none; so do renewed tables.
+"""What SIGHUP does: the log is opened again, and a new configuration reaches every process, or none.
 
-Nothing here waits: each `yield` gives the supervisor's loop its turn, so that dead children are replaced and signals
-are honored while a child reads a file, or takes over a configuration.
+1. The log is opened again in every process (`reopen_log`, also SIGUSR1).
+2. A child reads the configuration file and its tables, and reports what is wrong with them; then the supervisor does.
+3. New addresses are opened, removed ones closed; the TLS processes get the certificates as they are now (`tls_reload`).
+4. Every worker, and the control server, gets the new settings (`worker_settings.send_to_workers`).
+
+What is wrong is logged, and the previous configuration stays in use as a whole. Nothing here blocks: at each `yield`
+the supervisor's loop replaces dead children and takes signals.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastscreen import config
 from fastscreen.allowlist import lists
-from fastscreen.config import Config, ConfigError
+from fastscreen.config import Config
 from fastscreen.config.changes import Change, kept
 from fastscreen.config.keys import Restart
 from fastscreen.config.model import Endpoint
 from fastscreen.daemon import systemd_sockets, tls_reload
 from fastscreen.daemon.listeners import choose_by_client, choose_freely
 from fastscreen.daemon.resources import Resources, close_all, warnings_of
-from fastscreen.daemon.spawn import Silent, Steps, close_keys, run_in_child
-from fastscreen.daemon.worker import one_line
-from fastscreen.escaping import escape_text
+from fastscreen.daemon.tasks import Steps
+from fastscreen.daemon.worker_settings import send_to_workers, time_limit, try_in_child
+from fastscreen.escaping import one_line, unexpected
 from fastscreen.process import ipc
-from fastscreen.process.child import State
 from fastscreen.process.conditions import Kind
-from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog
+from fastscreen.process.ipc import ReopenLog
 from fastscreen.screening import policy
-from fastscreen.tables.file_watch import TableWatch
-
-NAMED_MAX = 5  # changed files that are named in a log line
-RELOAD_SECONDS = 30.0  # for reading the tables, and then for all workers together
-READ_SECONDS = 10.0  # for reading again what a child has just read
 
 
-def hang_up(resources: Resources, path: Path | None) -> Steps[None]:
-    """Open the log again, take over a new configuration or keep the old one whole. Clients notice nothing.
+def reload(resources: Resources, path: Path | None) -> Steps[None]:
+    """Open the log again, take over a new configuration or keep the old one as a whole. Clients notice nothing.
 
-    path: the configuration's; None: the built-in settings, which do not change.
+    path: of the configuration; None: the built-in settings, which do not change.
     """
+    try:
+        yield from _reload(resources, path)
+    except GeneratorExit:
+        _refused(resources, "configuration not taken over: fastscreen is being stopped")
+        raise
+    except Exception as error:  # whatever it is: `fastscreen reload` waits to hear how it ended
+        _refused(resources, f"configuration not taken over: {unexpected(error)}")
+
+
+def _reload(resources: Resources, path: Path | None) -> Steps[None]:
     resources.reload_state.reload.begin()
     reopen_log(resources)
     if path is None:
-        resources.reload_state.accepted(
-            resources.conditions, "built-in settings: there is no file to read; the log is reopened"
-        )
+        resources.reload_state.accepted(resources.conditions, "built-in settings: no file to read; the log is reopened")
         return
     count = len(resources.children)
     opened: dict[Endpoint, list[socket.socket]] = {}
     memory = -1
     try:
-        yield from _try(resources, str(path), lambda: config.load(path))
-        with bounded(READ_SECONDS, f"{path}: it, or a table that it names,"):
+        yield from try_in_child(resources, str(path), lambda: config.load(path))
+        with time_limit(f"{path}: it, or a table that it names,"):
             settings, waiting = with_what_is_fixed(resources, config.load(path))
             systemd_sockets.check_kept(resources.activated, settings)
             versions = lists.versions(settings)
@@ -65,8 +69,8 @@ def hang_up(resources: Resources, path: Path | None) -> Steps[None]:
         added = {address: port for address, port in settings.listen.ports.items() if address not in resources.groups}
         opened, omitted = resources.open_ports(added, count, others=len(settings.listen.ports) - len(added))
         memory = ipc.settings_memory(settings, tuple(opened))
-        _choose_anew(resources, settings)
-    except Exception as error:  # whatever it is: the old one stays, and the log tells
+        _choose_workers_again(resources, settings)
+    except Exception as error:  # whatever it is: the old one stays
         for group in opened.values():
             close_all(group)
         if memory >= 0:
@@ -84,15 +88,15 @@ def hang_up(resources: Resources, path: Path | None) -> Steps[None]:
             _take_ports(resources, opened, omitted)
             yield from tls_reload.renew(resources, before.tls)
         except Exception as error:
-            resources.warn(f"[tls] not taken over: {type(error).__name__}: {one_line(error)}; what is in use stays")
+            resources.warn(f"[tls] not taken over: {unexpected(error)}; the previous settings stay in use")
         if resources.config != settings:
-            with contextlib.suppress(OSError):  # then [tls] alone, which workers do not use, is not as it is in force
+            with contextlib.suppress(OSError):  # then only [tls], which workers do not use, differs
                 renewed = ipc.settings_memory(resources.config, tuple(opened))
                 os.close(memory)
                 memory = renewed
-        yield from _hand_out(resources, memory, opened)
+        yield from send_to_workers(resources, memory, opened)
     except Exception as error:
-        _refused(resources, f"configuration not given to every process: {type(error).__name__}: {one_line(error)}")
+        _refused(resources, f"configuration not given to every process: {unexpected(error)}")
         return
     finally:
         os.close(memory)
@@ -101,7 +105,7 @@ def hang_up(resources: Resources, path: Path | None) -> Steps[None]:
 
 
 def reopen_log(resources: Resources, *, tell: bool = False) -> None:
-    """SIGUSR1, and the first part of SIGHUP: open the log again, in every process. tell: and log that it was."""
+    """Open the log again in every process. tell: log that it was; LogTarget logs what went wrong."""
     resources.reload_state.reopen.begin()
     before = resources.target.problem
     resources.target.reopen()
@@ -110,59 +114,6 @@ def reopen_log(resources: Resources, *, tell: bool = False) -> None:
         resources.info("log opened again")
     resources.reload_state.reopen.end(not why, f"log not opened again: {why}" if why else "log reopened")
     resources.order(ReopenLog())
-
-
-def changed_tables(resources: Resources, watch: TableWatch, now: float) -> list[str]:
-    """The table files that have changed since they were read, and have settled. now: s, monotonic."""
-    files = resources.tables.files
-    if resources.refresher.pid:  # its end says whether its lists are to be read
-        files = {path: version for path, version in files.items() if Path(path) not in resources.list_versions}
-    return watch.look(now, files)
-
-
-def follow_tables(resources: Resources, watch: TableWatch, changed: Sequence[str]) -> Steps[None]:
-    """Read the tables again, since these files have changed."""
-    if (yield from read_tables_again(resources, changed)):
-        watch.read()
-    else:
-        watch.refused(time.monotonic())
-
-
-def read_tables_again(resources: Resources, changed: Sequence[str] = ()) -> Steps[bool]:
-    """The tables of the configuration as it is: one of them was renewed. The configuration's file is not read.
-
-    changed: files that are known to have changed. False: the old tables stay, and condition TABLES says why.
-    """
-    count = len(resources.children)
-    settings = resources.config
-    memory = -1
-    try:
-        for path in map(Path, changed):
-            if path.exists() and not path.is_file():
-                raise ConfigError(f"{escape_text(str(path))}: not a regular file")  # reading a FIFO might never end
-        yield from _try(resources, settings.source, lambda: settings)
-        with bounded(READ_SECONDS, "a table"):
-            versions = lists.versions(settings)
-            tables = policy.Tables(settings)
-            warnings = warnings_of(tables, count)
-        memory = ipc.settings_memory(settings, ())
-    except Exception as error:  # whatever it is: the old ones stay, and the log tells
-        text = f"tables not read again: {one_line(error)}; the previous ones stay in use"
-        if text not in (one.text for one in resources.conditions.read()):  # it is tried again and again
-            resources.warn(text)
-        resources.conditions.begin(Kind.TABLES, text)
-        return False
-    try:
-        resources.tables, resources.list_versions = tables, versions
-        for warning in warnings:
-            resources.target.log.warning(warning)
-        yield from _hand_out(resources, memory, {})
-    finally:
-        os.close(memory)
-    resources.conditions.end(Kind.TABLES)
-    names = ", ".join(escape_text(path) for path in changed[:NAMED_MAX]) + (", ..." if len(changed) > NAMED_MAX else "")
-    resources.info(f"tables read again{': ' if names else ''}{names}")
-    return True
 
 
 def waiting_text(change: Change) -> str:
@@ -184,31 +135,10 @@ def _refused(resources: Resources, text: str) -> None:
     resources.reload_state.refused(resources.conditions, text)
 
 
-@contextlib.contextmanager
-def bounded(seconds: float, what: str) -> Iterator[None]:
-    """End a read that does not end, with ConfigError: a file that a child has just read may be another one now."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def over(*_: object) -> None:
-        raise ConfigError(f"{what} cannot be read in {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _take_ports(
     resources: Resources, opened: dict[Endpoint, list[socket.socket]], omitted: dict[Endpoint, str]
 ) -> None:
-    """Close what is not configured any more; serve what was opened."""
+    """Close the addresses that are no longer configured; serve those that were opened."""
     for address in set(resources.groups) - set(resources.config.listen.ports):
         group = resources.groups.pop(address)
         if address not in resources.activated:
@@ -225,7 +155,7 @@ def _take_ports(
         resources.conditions.end(Kind.LISTEN)
 
 
-def _choose_anew(resources: Resources, settings: Config) -> None:
+def _choose_workers_again(resources: Resources, settings: Config) -> None:
     """Where a port becomes a balancer's, or is one no longer, another rule chooses the worker. OSError: no change."""
     before, now = resources.config.listen.ports, settings.listen.ports
     done: list[tuple[list[socket.socket], bool]] = []
@@ -248,59 +178,6 @@ def _choose(resources: Resources, group: Sequence[socket.socket], *, by_client: 
         choose_freely(group[0])
 
 
-def _try(resources: Resources, source: str, load: Callable[[], Config]) -> Steps[None]:
-    """Read a configuration and its tables in a child: a file may be one that is never read to its end."""
-    report = yield from run_in_child(resources, lambda theirs: _read(resources, load, theirs), RELOAD_SECONDS)
-    match report:
-        case Failed(why):
-            raise ConfigError(why)
-        case Silent():
-            raise ConfigError(f"{source}: it, or a table that it names, cannot be read in {RELOAD_SECONDS:g} s")
-        case None:
-            raise ConfigError(f"{source}: reading it was cut short")
-
-
-def _read(resources: Resources, load: Callable[[], Config], answer: socket.socket) -> int:
-    close_keys(resources)
-    try:
-        settings = load()
-        lists.begin(settings)
-        warnings_of(policy.Tables(settings), len(resources.children))
-    except Exception as error:
-        ipc.send(answer, Failed(one_line(error)[:1000]))
-        return 1
-    ipc.send(answer, Ready())
-    return 0
-
-
 def with_what_is_fixed(resources: Resources, settings: Config) -> tuple[Config, list[Change]]:
     """The new settings, except for those that need a restart; and the keys of these."""
     return kept(resources.config, settings)
-
-
-def _hand_out(resources: Resources, memory: int, opened: dict[Endpoint, list[socket.socket]]) -> Steps[None]:
-    """Give every worker the new settings, and go on when all have them. One that cannot take them is replaced, and so
-    is one that does not answer (the supervisor's loop sees to that).
-
-    The control server gets them as well; nothing waits for it.
-    """
-    by = time.monotonic() + RELOAD_SECONDS
-    asked = []
-    for child in resources.children:
-        if not child.pid or child.channel is None:
-            continue
-        own = [group[child.number].fileno() for group in opened.values()]
-        try:
-            ipc.send(child.channel, Reload(), [memory, *own])
-        except OSError as error:
-            resources.warn(f"{child.name}: configuration not taken over: {one_line(error)}; it is started again")
-            child.kill()
-        else:
-            child.expect(State.RELOADING, by)
-            asked.append((child, child.pid))
-    if resources.control_process.pid and resources.control_process.channel is not None:
-        with contextlib.suppress(OSError):
-            ipc.send(resources.control_process.channel, Reload(), [memory])
-    # one that has just started answers when its start is over: nobody waits for it
-    while any(child.pid == pid and child.state is State.RELOADING for child, pid in asked):
-        yield

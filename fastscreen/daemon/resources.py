@@ -33,7 +33,8 @@ from fastscreen.tls import key_reader
 from fastscreen.tls.certificates import Certificates
 from fastscreen.tls.key_reader import KeyReader
 
-RING_SIZE = 4096 + 65536 * 128  # octets a worker: 65,536 events
+WARN_SECONDS = 60.0  # between two warnings about an attempt that keeps failing
+RING_SIZE = 4096 + 65536 * 128  # bytes per worker: 65,536 events
 
 
 class Resources:
@@ -76,7 +77,7 @@ class Resources:
         """Listening sockets, one for each worker."""
         self.children: list[Child] = []
         """The workers'."""
-        self.control_process = Child("control server")
+        self.control_process = Child("control server", kind="control")
         self.refresher = Child("allowlist")
         """Where a refresh of the lists takes place, now and then."""
         self.tls: list[Child] = []
@@ -98,8 +99,13 @@ class Resources:
         self.oom = oom.opened()
         self.signals: SignalReader | None = None
         """Where the supervisor's signals arrive."""
-        self.faults: list[tuple[Kind, str]] = []
-        """Conditions that hold from the start."""
+        self.early_conditions: list[tuple[Kind, str]] = []
+        """Found before there is memory for conditions."""
+        self.starting = True
+        """The first start, at which a child that fails ends the daemon, is not over."""
+        self.stopping = False
+        self._repeated: dict[str, tuple[str, float]] = {}
+        """The last warning about each attempt that keeps failing, and when it was logged."""
         self.activated: set[Endpoint] = set()
         """Addresses whose sockets a service manager made."""
 
@@ -108,7 +114,7 @@ class Resources:
         config = self.config
         self.target = LogTarget(config, user)
         if self.target.problem:
-            print(f"fastscreen: warning: {self.target.problem}; tried again every second", file=sys.stderr)
+            print(f"fastscreen: warning: {self.target.problem}; retried every second", file=sys.stderr)
         self.user = user
         given = systemd_sockets.take(config.listen.ports, count)
         self.activated = given.units
@@ -131,8 +137,8 @@ class Resources:
             except OSError as error:
                 raise OSError(error.errno, f"tls.certificates: {error.filename}: {error.strerror}") from None
             self.key_reader = key_reader.start(config.tls.certificates, user)
-        self.faults += [(Kind.LISTEN, "; ".join(odd.values()))] if odd else []
-        return [*odd.values(), *self._make_folders(user), *self._make_control(user)]
+        self.early_conditions += [(Kind.LISTEN, "; ".join(odd.values()))] if odd else []
+        return [*odd.values(), *self._make_folders(user)]
 
     def open_ports(
         self, ports: Mapping[Endpoint, ProxyPort | None], count: int, *, others: int = 0
@@ -172,78 +178,6 @@ class Resources:
                 warnings.append(f"{error.strerror}: the list is not refreshed")
         return warnings
 
-    def _make_control(self, user: str) -> list[str]:
-        """Bind it, as root where it must be. What goes wrong is a warning: mail does not depend on it.
-
-        Where another process answers, as the predecessor that still lets its clients finish, the name is taken over
-        later (`retry_sockets`).
-        """
-        path, where = self.config.control.path, self.config.metrics.listen
-        warnings = []
-        if path:
-            self.control, problem = self.make_door(Path(path), user)
-            if problem:
-                warnings.append(f"control.path: {path}: {problem}: no control socket until it is free")
-                self.faults.append((Kind.CONTROL, warnings[-1]))
-        if where is not None:
-            self.metrics, problem = self.make_door(Path(where) if isinstance(where, str) else where, user)
-            if problem:
-                warnings.append(f"metrics.listen: {where}: {problem}: no metrics until it is free")
-                self.faults.append((Kind.METRICS, warnings[-1]))
-        return warnings
-
-    def make_door(self, where: Path | Endpoint, user: str) -> tuple[control_listener.ControlSocket | None, str]:
-        """A socket for the control server, and what is wrong with it."""
-        try:
-            if isinstance(where, Endpoint):
-                (listener,) = listen(where, 1, self.key)
-                return control_listener.ControlSocket(None, listener), ""
-            return control_listener.make(where, user, self.config.control.group), ""
-        except OSError as error:
-            problem = error.strerror or str(error)
-            if isinstance(where, Path) and error.errno in (errno.EADDRINUSE, errno.EAGAIN):
-                with contextlib.suppress(OSError):
-                    return control_listener.make_waiting(where, user, self.config.control.group), problem
-            return None, problem
-
-    def retry_sockets(self) -> bool:
-        """Take over what was not free at the start. True: the control server has to be restarted to serve it."""
-        again = False
-        path, where = self.config.control.path, self.config.metrics.listen
-        if path:
-            self.control, news = self._retry(self.control, Path(path), Kind.CONTROL, "control.path")
-            again = again or news
-        if where is not None:
-            child = Path(where) if isinstance(where, str) else where
-            self.metrics, news = self._retry(self.metrics, child, Kind.METRICS, "metrics.listen")
-            again = again or news
-        return again
-
-    def _retry(
-        self, door: control_listener.ControlSocket | None, where: Path | Endpoint, kind: Kind, key: str
-    ) -> tuple[control_listener.ControlSocket | None, bool]:
-        news = door is None
-        if door is None:
-            door, problem = self.make_door(where, "")
-            if door is None:
-                return None, False
-            if problem:
-                return door, True
-        else:
-            try:
-                door.take_over()
-            except OSError:
-                return door, False
-        if self.conditions.end(kind):
-            self.info(f"{key}: {where} is free now and taken over")
-        return door, news
-
-    @property
-    def lacks_sockets(self) -> bool:
-        """Whether `retry_sockets` has something to do."""
-        wanted = ((self.config.control.path, self.control), (self.config.metrics.listen, self.metrics))
-        return any(where and (door is None or door.awaited is not None) for where, door in wanted)
-
     @property
     def wants_control(self) -> bool:
         return self.control is not None or self.metrics is not None
@@ -262,7 +196,7 @@ class Resources:
 
     def share(self, count: int) -> None:
         """Make the workers' places and the memory that outlives each of them."""
-        self.children = [Child(f"worker {number + 1}", number) for number in range(count)]
+        self.children = [Child(f"worker {number + 1}", number, "worker") for number in range(count)]
         self.marks = memoryview(mmap.mmap(-1, use_mark.SIZE * count))
         self.health = HealthTable(memoryview(mmap.mmap(-1, state.SIZE)))
         self.health.claim(self.config.dnsbl.domains)
@@ -271,7 +205,9 @@ class Resources:
             self.inboxes = [inbox() for _ in range(count)]
         self.rpc_pairs = [worker_rpc.pair() for _ in range(count)] if self.may_want_control else []
         processes = self.config.tls.processes
-        self.tls = [Child(f"tls {number + 1}" if processes > 1 else "tls", number) for number in range(processes)]
+        self.tls = [
+            Child(f"tls {number + 1}" if processes > 1 else "tls", number, "tls") for number in range(processes)
+        ]
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
         self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
@@ -281,7 +217,7 @@ class Resources:
         self.conditions = Conditions(self.condition_memory[-2])
         self.target.watch(self.conditions)
         self.reload_state = ReloadState(memoryview(mmap.mmap(-1, reload_state.SIZE)))
-        for kind, text in self.faults:
+        for kind, text in self.early_conditions:
             self.conditions.begin(kind, text)
 
     @property
@@ -315,22 +251,30 @@ class Resources:
                     ipc.send(child.channel, order)
 
     def close_control(self) -> None:
-        for door in (self.control, self.metrics):
-            if door is not None:
-                door.close()
+        for bound in (self.control, self.metrics):
+            if bound is not None:
+                bound.close()
         self.control = self.metrics = None
 
     # ---- the log
 
     def info(self, text: str) -> None:
-        self._say(self.target.log.info, text)
+        self._log(self.target.log.info, text)
 
     def warn(self, text: str) -> None:
-        self._say(self.target.log.warning, text)
+        self._log(self.target.log.warning, text)
 
-    def _say(self, say: Callable[[str], object], text: str) -> None:
-        """There is no loop that would write later, or find a log daemon that was restarted."""
-        say(text)
+    def warn_rarely(self, subject: str, text: str) -> None:
+        """Log an attempt that keeps failing: when the text changes, otherwise once a minute."""
+        now = time.monotonic()
+        before, at = self._repeated.get(subject, ("", 0.0))
+        if text != before or now >= at + WARN_SECONDS:
+            self._repeated[subject] = text, now
+            self.warn(text)
+
+    def _log(self, write: Callable[[str], object], text: str) -> None:
+        """No event loop would write later, or find a log daemon that was restarted."""
+        write(text)
         self.target.tick()
 
 

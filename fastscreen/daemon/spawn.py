@@ -8,16 +8,17 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable, Generator
-from typing import NoReturn, TypeVar
+from collections.abc import Callable
+from typing import NoReturn
 
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
 from fastscreen.control.server import ControlArgs, ControlServer
 from fastscreen.daemon.resources import Resources, close_all
+from fastscreen.daemon.tasks import Steps
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
 from fastscreen.process import ipc, memory, signals
-from fastscreen.process.child import Child, State
+from fastscreen.process.child import Child, ChildState
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Report
 from fastscreen.process.warning_ring import WarningRing
@@ -25,12 +26,8 @@ from fastscreen.tls.process import TlsArgs, TlsProcess
 
 START_SECONDS = 40.0  # opening the cache may wait for another process
 
-_Result = TypeVar("_Result")
-Steps = Generator[None, None, _Result]
-"""Work of the supervisor in steps: at each `yield` its loop serves everything else, and goes on at the next event."""
 
-
-class Silent:
+class NoReport:
     """A process did not report in time."""
 
 
@@ -38,72 +35,72 @@ def start_worker(resources: Resources, child: Child, *, look_over_cache: bool) -
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = resources.mark(child)
     use_mark.clear(mark)
-    fork(resources, child, lambda theirs: _worker_main(resources, child, theirs, mark, look_over_cache))
-    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
+    fork(resources, child, lambda channel: _worker_main(resources, child, channel, mark, look_over_cache))
+    child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_tls(resources: Resources, child: Child) -> None:
     """Fork a TLS process. OSError: as above."""
     resources.tls_ready[child.number] = 0
-    fork(resources, child, lambda theirs: _tls_main(resources, child, theirs))
-    child.expect(State.STARTING, time.monotonic() + START_SECONDS)
+    fork(resources, child, lambda channel: _tls_main(resources, child, channel))
+    child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_control(resources: Resources) -> None:
-    """Fork the control server. Nothing waits for it: clients are served without it as well. OSError: as above."""
-    fork(resources, resources.control_process, lambda theirs: _control_main(resources, theirs))
+    """Fork the control server. Nothing waits for it: mail does not depend on it. OSError: as above."""
+    fork(resources, resources.control_process, lambda channel: _control_main(resources, channel))
 
 
 def start_refresh(resources: Resources) -> None:
     """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
-    fork(resources, resources.refresher, lambda theirs: _refresh_main(resources))
+    fork(resources, resources.refresher, lambda channel: _refresh_main(resources))
 
 
 def fork(resources: Resources, child: Child, work: Callable[[socket.socket], int]) -> None:
     """Let a new process do `work` with its end of a channel. OSError: no descriptors or processes."""
-    child.leave()
-    ours, theirs = ipc.pair()
+    child.close_channel()
+    ours, channel = ipc.pair()
     resources.target.log.flush()  # what is still to be written is not the child's
-    with theirs:
+    with channel:
         try:
             with resources.oom.for_fork():
                 memory.freeze()
                 pid = os.fork()
                 if not pid:
                     ours.close()
-                    _child_main(resources, lambda: work(theirs))
+                    _child_main(resources, lambda: work(channel))
         except OSError:
             ours.close()
             raise
-        child.take(pid, ours)
+        child.assign(pid, ours)
 
 
 def run_in_child(
     resources: Resources, work: Callable[[socket.socket], int], seconds: float
-) -> Steps[Report | Silent | None]:
+) -> Steps[Report | NoReport | None]:
     """Let a child do what may fail or never end, and return its report; None: it ended without one. OSError: as above.
 
     Nobody waits: the supervisor's loop goes on meanwhile, and buries the child.
     """
     child = Child("trial")
     fork(resources, child, work)
-    child.expect(State.STARTING, time.monotonic() + seconds)
+    child.expect(ChildState.STARTING, time.monotonic() + seconds)
     resources.trials.append(child)
     try:
-        while child.pid and child.answer is None:
-            if time.monotonic() >= child.by:
-                return Silent()
+        while child.pid and child.last_report is None:
+            if time.monotonic() >= child.deadline:
+                return NoReport()
             yield
-        return child.answer
+        return child.last_report
     finally:
-        child.leave()
+        child.close_channel()
         child.kill()
-        child.by = math.inf
+        child.deadline = math.inf
         if not child.pid and child in resources.trials:
             resources.trials.remove(child)
 
 
-def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
+def _child_main(resources: Resources, work: Callable[[], int]) -> NoReturn:
     """In the child: do this, and end."""
     code = 70  # EX_SOFTWARE
     try:
@@ -116,10 +113,10 @@ def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
         if resources.oom.fd >= 0:
             os.close(resources.oom.fd)
         for child in [*resources.everyone, *resources.former, *resources.trials]:
-            child.leave()
+            child.close_channel()
         if resources.key_reader is not None:
             resources.key_reader.close()
-        code = whatever()
+        code = work()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -127,7 +124,7 @@ def _child_main(resources: Resources, whatever: Callable[[], int]) -> NoReturn:
 
 
 def _worker_main(
-    resources: Resources, child: Child, theirs: socket.socket, mark: memoryview, look_over_cache: bool
+    resources: Resources, child: Child, channel: socket.socket, mark: memoryview, look_over_cache: bool
 ) -> int:
     """What a worker does, with nothing in its hands that is another's."""
     number = child.number
@@ -146,7 +143,7 @@ def _worker_main(
     args = WorkerArgs(
         number,
         len(resources.children),
-        theirs,
+        channel,
         mark,
         resources.rings[number],
         resources.rpc_pairs[number][1] if resources.rpc_pairs else None,
@@ -156,13 +153,13 @@ def _worker_main(
         PeerWorkers(resources.key, resources.inboxes),
         resources.health,
         resources.heartbeat(child),
-        fresh(resources.condition_memory[number]),
+        new_conditions(resources.condition_memory[number]),
     )
     target.watch(args.conditions)
     return Worker(resources.config, resources.tables, own, target, args).run()
 
 
-def _tls_main(resources: Resources, child: Child, theirs: socket.socket) -> int:
+def _tls_main(resources: Resources, child: Child, channel: socket.socket) -> int:
     """What a TLS process does."""
     number = child.number
     close_server_sockets(resources)
@@ -175,9 +172,9 @@ def _tls_main(resources: Resources, child: Child, theirs: socket.socket) -> int:
     target.log.on_warning = WarningRing(resources.warning_rings[len(resources.children) + number]).write
     assert resources.certificates is not None
     ready = resources.tls_ready[number : number + 1]
-    conditions = fresh(resources.condition_memory[len(resources.children) + number])
+    conditions = new_conditions(resources.condition_memory[len(resources.children) + number])
     args = TlsArgs(
-        number, theirs, resources.tls_pair[1], ready, resources.certificates, resources.heartbeat(child), conditions
+        number, channel, resources.tls_pair[1], ready, resources.certificates, resources.heartbeat(child), conditions
     )
     target.watch(args.conditions)
     return TlsProcess(resources.config, target, args).run()
@@ -196,18 +193,18 @@ def _refresh_main(resources: Resources) -> int:
     return refresh.run(resources.config, target, Conditions(resources.condition_memory[-3]))
 
 
-def fresh(memory: memoryview) -> Conditions:
+def new_conditions(region: memoryview) -> Conditions:
     """The conditions of a process that starts: those of its predecessor ended with it."""
-    conditions = Conditions(memory)
+    conditions = Conditions(region)
     conditions.clear()
     return conditions
 
 
 def close_server_sockets(resources: Resources) -> None:
     """The sockets that only the control server serves."""
-    for door in (resources.control, resources.metrics):
-        if door is not None:
-            door.listener.close()
+    for bound in (resources.control, resources.metrics):
+        if bound is not None:
+            bound.listener.close()
 
 
 def close_keys(resources: Resources) -> None:
@@ -216,7 +213,7 @@ def close_keys(resources: Resources) -> None:
         resources.certificates.close()
 
 
-def _control_main(resources: Resources, theirs: socket.socket) -> int:
+def _control_main(resources: Resources, channel: socket.socket) -> int:
     """What the control server does."""
     for group in resources.groups.values():
         close_all(group)
@@ -227,11 +224,11 @@ def _control_main(resources: Resources, theirs: socket.socket) -> int:
     close_all(resources.tls_pair)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[-1]).write
-    target.watch(fresh(resources.condition_memory[-1]))
+    target.watch(new_conditions(resources.condition_memory[-1]))
     daemon = ControlArgs(
         pid=os.getppid(),
         started=resources.started,
-        channel=theirs,
+        channel=channel,
         control=resources.control.listener if resources.control is not None else None,
         metrics=resources.metrics.listener if resources.metrics is not None else None,
         rpc=[server_ends for server_ends, _ in resources.rpc_pairs],

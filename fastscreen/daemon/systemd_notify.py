@@ -14,7 +14,7 @@ from fastscreen.process import fd_passing as fds
 TIMEOUT = 0.5  # s: its queue is short, and without a READY=1 it would end us
 
 
-def tell(*lines: str) -> None:
+def send(*lines: str) -> None:
     """Send an assignment a line, such as READY=1. Whoever does not hear is not waited for long."""
     _send(lines, ())
 
@@ -38,7 +38,7 @@ def store(name: str, descriptor: int) -> None:
 
 def remove(name: str) -> None:
     """Ask it to close what it keeps under this name."""
-    tell("FDSTOREREMOVE=1", f"FDNAME={name}")
+    send("FDSTOREREMOVE=1", f"FDNAME={name}")
 
 
 def barrier(seconds: float = 2.0) -> None:
@@ -57,8 +57,8 @@ def barrier(seconds: float = 2.0) -> None:
 
 
 def reloading() -> None:
-    """SIGHUP has come; `tell("READY=1")` follows. Type=notify-reload wants the time."""
-    tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+    """SIGHUP has come; `send("READY=1")` follows. Type=notify-reload wants the time."""
+    send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
 
 class Watchdog:
@@ -73,5 +73,5 @@ class Watchdog:
     def feed(self, now: float) -> None:
         """now: s, monotonic."""
         if self.interval and now >= self.due:
-            tell("WATCHDOG=1")
+            send("WATCHDOG=1")
             self.due = now + self.interval

@@ -92,14 +92,14 @@ def forget(address: Endpoint, count: int) -> None:
 def _address(listener: socket.socket) -> Endpoint:
     if listener.family not in (socket.AF_INET, socket.AF_INET6) or listener.type != socket.SOCK_STREAM:
         raise OSError(
-            0, f"socket activation: descriptor {listener.fileno()} is no TCP socket; expected ListenStream=IP:PORT"
+            0, f"socket activation: descriptor {listener.fileno()} is not a TCP socket; expected ListenStream=IP:PORT"
         )
     host, port = listener.getsockname()[:2]
     where = Endpoint(str(ipaddress.ip_address(host)), port)
     if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         raise OSError(0, f"socket activation: {where} does not listen; expected Accept=no")
     if where.host == "::" and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
-        raise OSError(0, f"socket activation: {where} takes IPv4, too; expected BindIPv6Only=ipv6-only")
+        raise OSError(0, f"socket activation: {where} also accepts IPv4; expected BindIPv6Only=ipv6-only")
     return where
 
 
@@ -110,7 +110,7 @@ def check(
     for address, group in given.items():
         if address not in wanted:
             listed = ", ".join(str(each) for each in wanted)
-            raise OSError(0, f"socket activation: {address} is not in listen.addresses; there is: {listed}")
+            raise OSError(0, f"socket activation: {address} is not in listen.addresses; expected one of {listed}")
         if len(group) != count:
             raise OSError(
                 0,

@@ -14,9 +14,10 @@ import msgspec
 from fastscreen.config import Config
 from fastscreen.config.model import Tls
 from fastscreen.daemon.resources import Resources
-from fastscreen.daemon.spawn import Silent, Steps, run_in_child
+from fastscreen.daemon.spawn import NoReport, run_in_child
+from fastscreen.daemon.tasks import Steps
 from fastscreen.process import ipc
-from fastscreen.process.child import State
+from fastscreen.process.child import ChildState
 from fastscreen.process.conditions import Kind
 from fastscreen.process.ipc import Failed, Ready
 from fastscreen.tls.certificates import Certificates
@@ -94,14 +95,14 @@ def _problem(resources: Resources, config: Config, found: Certificates) -> Steps
     try:
         report = yield from run_in_child(resources, lambda theirs: _prepare(config, found, theirs), ANSWER_SECONDS)
     except OSError as error:
-        return f"no process to try it: {error.strerror}"
+        return f"no process to check the certificates: {error.strerror}"
     match report:
         case Failed(why):
             return why
-        case Silent():
+        case NoReport():
             return f"tls.certificates: not loaded in {ANSWER_SECONDS:g} s"
         case None:
-            return "trying it was cut short"
+            return "the process that checked the certificates was killed"
     return None
 
 
@@ -126,10 +127,10 @@ def _hand_out(resources: Resources, found: Certificates) -> None:
         except OSError:
             child.kill()
         else:
-            child.expect(State.RELOADING, by)
+            child.expect(ChildState.RELOADING, by)
 
 
 def _warn(resources: Resources, problem: str) -> None:
-    rest = "what is in use stays" if resources.certificates is not None else "no TLS"
+    rest = "the previous settings stay in use" if resources.certificates is not None else "TLS is disabled"
     resources.warn(f"[tls] not taken over: {problem}: {rest}")
     resources.conditions.begin(Kind.CERTIFICATES, f"[tls] not taken over: {problem}: {rest}")

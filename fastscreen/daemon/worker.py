@@ -1,20 +1,18 @@
-"""A screening process: loop, cache, resolvers, orders from the supervisor. The core does the screening; this gives it
-what it needs and nothing more runs while mail flows."""
+"""A worker: it gives the core, which does the screening, its sockets, cache, resolvers and settings. While mail flows
+nothing else runs in Python."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import itertools
 import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import uvloop
 from msgspec import Struct
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.interfaces import StampCache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import Endpoint, Pass, Proxy
 from fastscreen.control.worker_rpc import RequestHandler
@@ -24,37 +22,40 @@ from fastscreen.dns import resolver
 from fastscreen.dns.health.runner import HealthRunner
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
+from fastscreen.escaping import one_line
 from fastscreen.mta.capabilities import MtaCapabilities
-from fastscreen.process import child, ipc
+from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions
-from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
+from fastscreen.process.ipc import Failed, Ready
 from fastscreen.process.log_output import LogTarget
-from fastscreen.process.loop_errors import LoopErrors
+from fastscreen.process.startup import ForkedProcess
 from fastscreen.screening import policy
+
+RESOLVERS_SECONDS = 10  # between two checks of resolv.conf
+MAX_TCP_QUERIES = 200  # at a time: a truncated answer costs 30 times as much as another
 
 if TYPE_CHECKING:
     from fastscreen.mta.sink import Sink
 
-RESOLVERS_TICKS = 10  # between two looks at the system's resolvers
-TCP_QUESTIONS = 200  # at a time: what is truncated costs 30 times what is not
-
 
 class PeerWorkers(Struct, frozen=True):
-    """key: by which a client's worker is chosen. inboxes: by worker, the sending and (one's own) the receiving end."""
+    """How clients reach the worker that they belong to. key: chooses a client's worker. inboxes: by worker, the sending
+    end and the receiving end, of which a worker uses its own.
+    """
 
     key: int
     inboxes: Sequence[tuple[socket.socket, socket.socket]]
 
 
 class WorkerArgs(Struct, frozen=True):
-    """What makes one worker different from the others.
+    """What a worker is started with.
 
-    number: from 0; count: how many there are. channel: to the supervisor. mark: shared memory (`cachemark`) that
-    says which cache file is in use, so that the supervisor knows what a worker died of. events: memory for the ring of
-    events, which outlives the worker. rpc: where the control server asks. look_over_cache: read the file with a
-    process of its own first. tls: where clients that said STARTTLS go; tls_ready: a byte for each TLS process, 1 while
-    it takes them. crew: the others. health: how the DNS lists are. pulse: an octet that changes every second, as long
-    as the core works. conditions: of this process.
+    number: from 0, of `count` workers. channel: to the supervisor. mark: shared memory (`use_mark`) that says which
+    cache file is in use, so that the supervisor knows where a worker crashed. events: memory for the ring of events,
+    which outlives the worker. rpc: requests of the control server. look_over_cache: read the file in a child first.
+    tls: where clients go after STARTTLS; tls_ready: one byte for each TLS process, 1 while it accepts clients. peers:
+    the other workers. health: of the DNS lists. heartbeat: a byte that changes every second while the core works.
+    conditions: of this process.
     """
 
     number: int
@@ -66,7 +67,7 @@ class WorkerArgs(Struct, frozen=True):
     look_over_cache: bool
     tls: socket.socket
     tls_ready: memoryview
-    crew: PeerWorkers
+    peers: PeerWorkers
     health: HealthTable
     heartbeat: memoryview
     conditions: Conditions
@@ -76,53 +77,34 @@ class WorkerArgs(Struct, frozen=True):
         return policy.Share(self.number, self.count)
 
 
-class Worker:
-    """One worker from start to end, in a process of its own that is already the user without rights."""
+class Worker(ForkedProcess):
+    """One worker from start to end."""
 
     def __init__(
         self,
-        settings: Config,
+        config: Config,
         tables: policy.Tables,
         listeners: dict[Endpoint, socket.socket],
         target: LogTarget,
         args: WorkerArgs,
     ) -> None:
-        self._config = settings
+        super().__init__(config, target, args.channel, args.heartbeat)
         self._tables = tables
         self._listeners = listeners
-        self._target = target
-        self._log = target.log
         self._args = args
         self._sink: Sink | None = None
         self._stopping = self._hurrying = False
         self._reloading: asyncio.Task[None] | None = None
         self._pause: asyncio.TimerHandle | None = None
-        self._asking: asyncio.Task[None] | None = None
-        self._caretaker: HealthRunner | None = None
+        self._capability_query: asyncio.Task[None] | None = None
+        self._list_health: HealthRunner | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._exit_code = 0
-        self._errors = LoopErrors(self._log, self._give_up)
-        self._screen = self._errors.guard("screening", self._batch)
+        self._screen = self._errors.guard("screening", self._run_batch)
         self._own_events = EventReader(args.events)
-        self._lasting = WorkerConditions(args.conditions, self._own_events.counts())
+        self._conditions = WorkerConditions(args.conditions, self._own_events.counts())
 
-    def run(self) -> int:
-        """Screen until the supervisor says stop, or is gone. Exit code 0; else it was told why."""
-        try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(self._serve())
-        except (OSError, ConfigError, ValueError) as error:
-            code = 2 if isinstance(error, ConfigError) else 1
-            with contextlib.suppress(OSError):
-                ipc.send(self._args.channel, Failed(one_line(error)[:1000], code))
-            return code
-
-    # ---- while it runs
-
-    async def _serve(self) -> int:
+    async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._errors.install(loop)
-        self._drained = asyncio.Event()
         mta = self._mta_socket(self._config)
         built = self._tables.policy(mta, self._log.warning, self._args.share, self._args.health)
         self._cache = self._open_cache(loop)
@@ -130,53 +112,49 @@ class Worker:
             built.policy,
             self._log,
             self._cache,
-            on_truncated=self._ask_over_tcp,
-            on_drained=self._drained.set,
+            on_truncated=self._query_over_tcp,
+            on_drained=self.end,
             events=self._args.events,
         )
         self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
         self._use_resolvers(self._config)
-        if crew := self._args.crew.inboxes:
-            sending = [end.fileno() for end, _ in crew]
+        if inboxes := self._args.peers.inboxes:
+            sending = [end.fileno() for end, _ in inboxes]
             prefix = self._config.worker_prefix
-            inbox = crew[self._args.number][1].fileno()
-            self._screener.join_crew(self._args.number, self._args.crew.key, prefix, sending, inbox)
+            inbox = inboxes[self._args.number][1].fileno()
+            self._screener.join_crew(self._args.number, self._args.peers.key, prefix, sending, inbox)
         for address, listener in self._listeners.items():
             self._listen(listener, built.proxies.get(address))
         guard = self._errors.guard
         loop.add_reader(self._screener.fileno(), self._screen)
         loop.add_reader(self._screener.relay_fileno(), guard("relaying", self._screener.run_relays))
-        loop.add_reader(self._args.channel.fileno(), guard("an order of the supervisor", self._ordered))
         if self._args.rpc is not None:
             handler = RequestHandler(self._args.rpc, self._screener, self._cache, self._config.cache.prefix, self._log)
             loop.add_reader(
                 self._args.rpc.fileno(), guard("a request of the control server", handler.serve, vital=False)
             )
-        self._ask_for_offers(built.offers, self._config)
+        self._query_capabilities(built.offers, self._config)
         if self._args.number == 0:
-            self._caretaker = HealthRunner(self._args.health, self._warn_at_once, self._log.info)
-            self._caretaker.configure(self._config, self._tables.shown)
-        ipc.send(self._args.channel, Ready())
-        ticks = [loop.create_task(self._beat()), loop.create_task(self._tick())]
-        await self._drained.wait()
-        for tick in ticks:
-            tick.cancel()
+            self._list_health = HealthRunner(self._args.health, self._warn_and_flush, self._log.info)
+            self._list_health.configure(self._config, self._tables.shown)
+        self.report(Ready())
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
         loop.remove_reader(self._screener.fileno())
         loop.remove_reader(self._screener.relay_fileno())
         if self._pause is not None:
             self._pause.cancel()
-        self._ask_for_offers(None, self._config)
-        if self._caretaker is not None:
-            self._caretaker.stop()
+        self._query_capabilities(None, self._config)
+        if self._list_health is not None:
+            self._list_health.stop()
         await self._resolver.close()
         if self._cache is not None:
             self._cache.close()
         if self._sink is not None:
             self._sink.stop()
-        self._target.close()
-        return self._exit_code
 
-    def _batch(self) -> None:
+    def _run_batch(self) -> None:
         """One batch of events. The next begins with the next event, or after the pause that the core wants; with the
         next event, too, when this one fails."""
         loop = asyncio.get_running_loop()
@@ -192,11 +170,6 @@ class Worker:
                 loop.remove_reader(self._screener.fileno())
             elif paused and not pause:
                 loop.add_reader(self._screener.fileno(), self._screen)
-
-    def _give_up(self) -> None:
-        """What this process is there for does nothing but fail: the supervisor starts another."""
-        self._exit_code = 1
-        self._drained.set()
 
     def _listen(self, listener: socket.socket, proxy: tuple[AccessStep, int] | None) -> None:
         """proxy: who may send a PROXY header, and the time for it; None: no header is sent there."""
@@ -220,12 +193,12 @@ class Worker:
             self._sink_path = str(self._sink.start(settings.hostname))
         return self._sink_path
 
-    def _open_cache(self, loop: asyncio.AbstractEventLoop) -> Cache | None:
-        """The cache, or None when the configuration wants none. What is wrong with its file is its own affair."""
+    def _open_cache(self, loop: asyncio.AbstractEventLoop) -> StampCache | None:
+        """The cache, or None if the configuration disables it. It deals with problems of its file itself."""
         settings = self._config.cache
         if not settings.path:
             return None
-        cache = Cache(
+        cache = LmdbCache(
             settings.path,
             warn=self._log.warning,
             log=self._log.info,
@@ -248,32 +221,25 @@ class Worker:
         """One worker cleans up for all."""
         return settings.cache.cleanup_interval if self._args.number == 0 else 0
 
-    async def _beat(self) -> None:
-        """Tell the supervisor that this worker works: that the loop's readers were called, and that the core has
-        completed a batch and looked at its relays since the last beat. An idle core is woken for that."""
-        while True:
-            await asyncio.sleep(child.TICK)
-            if self._screener.probe():
-                child.beat(self._args.heartbeat)
+    def makes_progress(self) -> bool:
+        """Since the last heartbeat, the loop has called its readers, and the core has completed a batch and checked its
+        relays. An idle core is woken up for that.
+        """
+        return self._screener.probe()
 
-    async def _tick(self) -> None:
-        """What the log's reader did not take at once goes out later; a log daemon that was restarted is found again."""
-        for number in itertools.count(1):
-            await asyncio.sleep(child.TICK)
-            try:
-                self._look_at_conditions()
-                if number % RESOLVERS_TICKS == 0:
-                    await self._follow_system()
-                self._target.tick()
-            except Exception as error:
-                self._errors.tell("the worker's housekeeping", error)
+    async def housekeeping(self, second: int) -> None:
+        if self._ended.is_set():
+            return
+        self._update_conditions()
+        if second % RESOLVERS_SECONDS == 0:
+            await self._follow_resolv_conf()
 
-    def _look_at_conditions(self) -> None:
+    def _update_conditions(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._lasting.look(now, self._config, self._screener.stats(), self._own_events.counts())
+        self._conditions.update(now, self._config, self._screener.stats(), self._own_events.counts())
 
-    def _warn_at_once(self, text: str) -> None:
-        """Not with the core's next line, nor at the next tick."""
+    def _warn_and_flush(self, text: str) -> None:
+        """Write the line now, neither with the core's next line nor at the next tick."""
         self._log.warning(text)
         self._log.flush()
 
@@ -281,41 +247,41 @@ class Worker:
 
     def _use_resolvers(self, settings: Config) -> None:
         """Ask the configuration's resolvers, or the system's."""
-        self._follows_system = not settings.dnsbl.resolvers
+        self._follows_resolv_conf = not settings.dnsbl.resolvers
         servers, problems = askable(nameservers(settings))
         for problem in problems if self._args.number == 0 else ():  # the others see the same
             self._log.warning(problem)
         # None that can be asked: as when none is named. What is refused there is told as any list's silence is.
-        self._ask(servers or askable([Nameserver("127.0.0.1")])[0])
+        self._use_servers(servers or askable([Nameserver("127.0.0.1")])[0])
 
-    def _ask(self, servers: dict[Nameserver, bytes]) -> None:
-        self._asked = servers
+    def _use_servers(self, servers: dict[Nameserver, bytes]) -> None:
+        self._servers = servers
         self._resolver = TcpResolver(list(servers))
         self._screener.use_resolvers(servers.values())
 
-    async def _follow_system(self) -> None:
+    async def _follow_resolv_conf(self) -> None:
         """The system may learn of its resolvers when this runs already. A file that names none may just be written."""
-        if not self._follows_system:
+        if not self._follows_resolv_conf:
             return
         servers, _ = askable(named_in(resolver.RESOLV_CONF))
-        if not servers or servers == self._asked:
+        if not servers or servers == self._servers:
             return
         before = self._resolver
-        self._ask(servers)
-        if self._caretaker is not None:
+        self._use_servers(servers)
+        if self._list_health is not None:
             self._log.info(f"resolvers of {resolver.RESOLV_CONF} now: {', '.join(map(str, servers))}")
-            self._caretaker.look_again()
+            self._list_health.probe_again()
         await before.close()
 
-    def _ask_over_tcp(self, token: int, name: str) -> None:
+    def _query_over_tcp(self, token: int, name: str) -> None:
         """A DNSBL answer did not fit a datagram."""
-        if len(self._tasks) >= TCP_QUESTIONS:
-            raise RuntimeError(f"more than {TCP_QUESTIONS} truncated DNSBL answers at a time")
-        task = asyncio.get_running_loop().create_task(self._answer_over_tcp(token, name))
+        if len(self._tasks) >= MAX_TCP_QUERIES:
+            raise RuntimeError(f"more than {MAX_TCP_QUERIES} truncated DNSBL answers at a time")
+        task = asyncio.get_running_loop().create_task(self._run_tcp_query(token, name))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer_over_tcp(self, token: int, name: str) -> None:
+    async def _run_tcp_query(self, token: int, name: str) -> None:
         addresses, ttl = None, -1
         try:
             answer = await self._resolver.query_a(name)
@@ -323,47 +289,37 @@ class Worker:
                 addresses = [socket.inet_aton(text) for text in answer.addresses]
             ttl = -1 if answer.ttl is None else answer.ttl
         except Exception as error:  # as good as no answer, and the client is not kept waiting for it
-            self._errors.tell("DNS over TCP", error)
+            self._errors.report("DNS over TCP", error)
         self._screener.tcp_answer(token, addresses, ttl, ttl)
 
-    # ---- what MTAs announce
+    # ---- capabilities of the MTAs
 
-    def _ask_for_offers(self, offers: MtaCapabilities | None, settings: Config) -> None:
-        """Ask these MTAs, and those before no more."""
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking = None
+    def _query_capabilities(self, offers: MtaCapabilities | None, settings: Config) -> None:
+        """Query these MTAs instead of the previous ones."""
+        if self._capability_query is not None:
+            self._capability_query.cancel()
+            self._capability_query = None
         if offers is not None:
-            self._asking = asyncio.get_running_loop().create_task(offers.ask(settings.hostname))
+            self._capability_query = asyncio.get_running_loop().create_task(offers.ask(settings.hostname))
 
     # ---- the supervisor's orders
 
-    def _ordered(self) -> None:
-        try:
-            order, descriptors = ipc.receive_order(self._args.channel)
-        except BlockingIOError:
-            return
-        match order:
-            case Stop(successor):
-                self._stop(hurry=not successor, successor=successor)
-            case ReopenLog():
-                self._target.reopen()  # what goes wrong, the supervisor has told
-            case Reload():
-                # One at a time: the supervisor waits for the answer, but not for ever.
-                self._reloading = asyncio.get_running_loop().create_task(
-                    self._answer_reload(self._reloading, descriptors)
-                )
-            case None:
-                asyncio.get_running_loop().remove_reader(self._args.channel.fileno())
-                if not self._stopping:
-                    self._log.warning("the supervising process is gone: stopping")
-                    self._stop()
-        self._log.flush()
+    def reload(self, descriptors: list[int]) -> None:
+        """One at a time. The supervisor waits for the report, but not for ever."""
+        self._reloading = asyncio.get_running_loop().create_task(self._answer_reload(self._reloading, descriptors))
+
+    def stop(self, *, successor: bool) -> None:
+        self._stop(hurry=not successor, successor=successor)
+
+    def supervisor_ended(self) -> None:
+        if not self._stopping:
+            self._log.warning("the supervisor has ended: stopping")
+            self._stop()
 
     def _stop(self, *, hurry: bool = False, successor: bool = False) -> None:
         """First: no new clients, those in hand finish (see `Screener.drain`). Again, without more hurry: end."""
         if self._stopping and (self._hurrying or not hurry):
-            self._drained.set()
+            self.end()
             return
         self._stopping, self._hurrying = True, hurry
         self._screener.drain(hurry=hurry, successor=successor)
@@ -379,10 +335,9 @@ class Worker:
         try:
             await self._reload(descriptors)
         except Exception as error:  # whatever it is: the old one stays
-            report = Failed(one_line(error)[:1000])
+            report = Failed(one_line(error))
         self._log.flush()
-        with contextlib.suppress(OSError):
-            ipc.send(self._args.channel, report)
+        self.report(report)
 
     async def _reload(self, descriptors: list[int]) -> None:
         """Take over new settings, or keep the old ones whole. Clients under test notice nothing."""
@@ -431,14 +386,7 @@ class Worker:
                 settings.cache.keep_free,
             )
         self._screener.use_policy(built.policy)
-        self._ask_for_offers(built.offers, settings)
-        if self._caretaker is not None:
-            self._caretaker.configure(settings, tables.shown)
+        self._query_capabilities(built.offers, settings)
+        if self._list_health is not None:
+            self._list_health.configure(settings, tables.shown)
         self._config = settings
-
-
-def one_line(error: Exception) -> str:
-    """An error as the operator reads it: what, and where."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__

@@ -1,6 +1,6 @@
 """Lasting faults that a worker sees in its own counters: the MTA, the resolvers, descriptors.
 
-Looked at once a second; the core counts and knows nothing of conditions.
+They are updated once per second; the core only counts.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from fastscreen.config.model import Pass, Proxy
 from fastscreen.process.conditions import Conditions, Kind
 
 MTA_FAILURES = 3  # clients in a row that could not be handed off
-RESOLVER_UNKNOWN_SECONDS = 600.0  # without a question, after which nothing is known of the resolvers
+RESOLVER_UNKNOWN_SECONDS = 600.0  # without a query, after which the state of the resolvers is unknown
 
 
 class WorkerConditions:
-    """Those of one worker. events: what its ring has counted before it started. Times are s, monotonic."""
+    """Those of one worker. events: the counters of its ring before it started. Times are s, monotonic."""
 
     def __init__(self, conditions: Conditions, events: Mapping[str, int]) -> None:
         self._conditions = conditions
@@ -28,14 +28,14 @@ class WorkerConditions:
         self._asked_at = 0.0
         self._short = False
 
-    def look(self, now: float, config: Config, stats: Mapping[str, Any], events: Mapping[str, int]) -> None:
+    def update(self, now: float, config: Config, stats: Mapping[str, Any], events: Mapping[str, int]) -> None:
         """Begin and end conditions. stats: of the Screener; events: how many of each kind there have been."""
-        self._look_at_mta(config, events)
-        self._look_at_resolvers(now, config, stats)
-        self._look_at_descriptors(stats)
+        self._update_mta(config, events)
+        self._update_resolvers(now, config, stats)
+        self._update_descriptors(stats)
         self._stats, self._events = stats, events
 
-    def _look_at_mta(self, config: Config, events: Mapping[str, int]) -> None:
+    def _update_mta(self, config: Config, events: Mapping[str, int]) -> None:
         def more(*kinds: str) -> int:
             return sum(events[kind] - self._events[kind] for kind in kinds)
 
@@ -46,10 +46,11 @@ class WorkerConditions:
             self._failures += failed
             if self._failures >= MTA_FAILURES:
                 self._conditions.begin(
-                    Kind.MTA, f"clients cannot be handed off to {_target(config)}; they are replied 4xx and come again"
+                    Kind.MTA,
+                    f"clients cannot be handed off to {_target(config)}; they get 4xx replies and retry",
                 )
 
-    def _look_at_resolvers(self, now: float, config: Config, stats: Mapping[str, Any]) -> None:
+    def _update_resolvers(self, now: float, config: Config, stats: Mapping[str, Any]) -> None:
         asked = stats["dns_asked"] > self._stats["dns_asked"]
         if asked:
             self._asked_at = now
@@ -61,16 +62,16 @@ class WorkerConditions:
         if self._silent_since is not None and now >= self._silent_since + config.greet.wait:
             named = ", ".join(map(str, config.dnsbl.resolvers)) or "those of resolv.conf"
             self._conditions.begin(
-                Kind.RESOLVER, f"no resolver answers DNS questions ({named}); without answers, DNS lists count nothing"
+                Kind.RESOLVER, f"no resolver answers DNS questions ({named}); until one does, DNS lists are ignored"
             )
 
-    def _look_at_descriptors(self, stats: Mapping[str, Any]) -> None:
-        """Accepting goes on for a moment with each client that leaves: the end is two looks without a shortage."""
+    def _update_descriptors(self, stats: Mapping[str, Any]) -> None:
+        """Each client that leaves lets another in: the shortage is over after two updates without one."""
         more = stats["descriptor_shortages"] > self._stats["descriptor_shortages"]
         short = more or (self._short and not stats["accepting"])
         if short:
             self._conditions.begin(
-                Kind.DESCRIPTORS, "out of file descriptors; new clients wait in the kernel until another leaves"
+                Kind.DESCRIPTORS, "out of file descriptors; new clients wait in the kernel until a session ends"
             )
         elif not self._short:
             self._conditions.end(Kind.DESCRIPTORS)

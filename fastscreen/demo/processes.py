@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 import select
@@ -20,12 +19,12 @@ from typing import Self
 from fastscreen.control import client
 from fastscreen.control.messages import StatusRequest
 from fastscreen.demo import settings
+from fastscreen.process import prctl
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 MAX_TMPDIR = 50  # bytes: the socket of the sink is two folders below
 _LISTENING = re.compile(rb"daemon started -- .* listening on ([0-9.]+):([0-9]+)")
-_PR_SET_PDEATHSIG = 1
 
 
 class ProcessError(Exception):
@@ -100,10 +99,9 @@ class Processes:
     def _start(self, command: list[str]) -> subprocess.Popen[bytes]:
         """Start a process that ends with this one. Ctrl-C in the terminal does not reach it, so that we can stop it."""
         parent = os.getpid()
-        libc = ctypes.CDLL(None)
 
         def die_with_parent() -> None:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            prctl.die_with_parent(signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(0)
 

@@ -7,7 +7,6 @@ The screener holds the listening socket and the process inherits it, so that cli
 import asyncio
 import atexit
 import contextlib
-import ctypes
 import logging
 import os
 import shutil
@@ -23,7 +22,8 @@ from typing import Any
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-_PR_SET_PDEATHSIG = 1
+from fastscreen.process import prctl
+
 _BACKLOG = 100  # as Postfix's
 _CLIENTS = 100
 _CLIENT_SECONDS = 600.0
@@ -245,7 +245,7 @@ async def _readable(channel: socket.socket) -> None:
 
 def _main(arguments: list[str]) -> int:
     hostname, inherited, parent = arguments[0], int(arguments[1]), int(arguments[2])
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl.die_with_parent(signal.SIGKILL)
     if os.getppid() != parent:
         return 0
     # Ctrl-C at the terminal reaches the whole group; the screener decides when this ends.

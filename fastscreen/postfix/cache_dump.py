@@ -19,7 +19,7 @@ import lmdb
 from msgspec import Struct
 
 from fastscreen.cache import keys, lmdb_file
-from fastscreen.cache.writer import DISABLED, TESTS, Stamps, merged
+from fastscreen.cache.stamps import DISABLED, TESTS, Stamps, merged
 from fastscreen.config.model import Prefix
 from fastscreen.escaping import escape_text, quoted
 

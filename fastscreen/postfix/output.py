@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import pwd
 import stat
-import tempfile
 import textwrap
 from itertools import groupby
 from pathlib import Path
 
-from fastscreen.atomicfile import sync_folder
+from fastscreen.atomicfile import replace_file
 from fastscreen.escaping import escape_text
 from fastscreen.postfix.settings import Parameter
 from fastscreen.postfix.translate import Entry, Toml, Translated
@@ -21,22 +19,22 @@ from fastscreen.postfix.translate import Entry, Toml, Translated
 MODE = 0o640
 _WIDTH = 118
 _CONTINUE = (
-    "If an smtpd service accepts the PROXY protocol on this port, a new client that passes the deep tests continues in "
-    "the same session instead of getting a 450 reply (docs/continue.md):"
+    "With an smtpd at a port that reads the PROXY protocol, a new client that ends the deep tests well goes on in the "
+    "same session, without a 450 (docs/continue.md):"
 )
 
 
 def toml(translated: Translated, origin: str, deep: bool) -> str:
-    """The whole file. origin: what it was made from. deep: whether deep tests are enabled."""
-    lines = _comment(f"Written by fastscreen import-postfix from {origin}.")
-    lines += _comment("A key with # in front has fastscreen's default. fastscreen check -c FILE tests this file.")
+    """The whole file. origin: what it was made from; deep: whether deep tests are on."""
+    lines = _comment(f"Made by fastscreen import-postfix from {origin}.")
+    lines += _comment("A key with # before it has fastscreen's default, shown; fastscreen check -c FILE tries it all.")
     for table, entries in groupby(translated.entries, lambda entry: entry.key.table):
         if table:
             lines += ["", f"[{table}]"]
         for entry in entries:
             lines += ["", *_entry(entry, deep)]
     if translated.without:
-        lines += ["", "# Set in Postfix, without a counterpart in fastscreen:"]
+        lines += ["", "# Set in Postfix, without a counterpart here:"]
         for source, why in translated.without:
             lines += _comment(f"{shown(source)}: {why}")
     return "\n".join(lines) + "\n"
@@ -48,7 +46,7 @@ def _entry(entry: Entry, deep: bool) -> list[str]:
     for source in entry.sources:
         lines += _comment(shown(source))
     if not entry.sources and entry.value is not None:
-        lines += _comment(f"{key.parameters[0] if key.parameters else key.key}: Postfix's default")
+        lines += _comment(f"{key.parameters[0] if key.parameters else key.key}: Postfix's own value")
     elif not entry.sources:
         named = f"{key.parameters[0]}: not set" if key.parameters else "not in postscreen"
         lines += _comment(named)
@@ -72,7 +70,7 @@ def _comment(text: str) -> list[str]:
 
 
 def value(item: Toml | object) -> str:
-    """A value as TOML; a long list has one item per line."""
+    """A value as TOML has it; a list of many items takes a line each."""
     match item:
         case bool():
             return "true" if item else "false"
@@ -90,11 +88,11 @@ def value(item: Toml | object) -> str:
 
 
 def write(path: Path, text: str, *, force: bool, user: str = "") -> None:
-    """Write the file atomically, and keep it private: a domain in it may contain the key of a DNS list.
+    """Put a file in place at once or not at all: a domain in it may hold the key of a DNS list.
 
-    A file that is replaced keeps its owner and group. A new file belongs to root and to the group of the daemon, which
-    reads it at SIGHUP. force: replace an existing file. user: the daemon's user; empty for the current one.
-    Raises FileExistsError, OSError.
+    It belongs to whom the one before it belonged to; a new one is root's, and the daemon's group may read it, as at
+    SIGHUP. force: replace a file that is there. user: the daemon's, empty: this one.
+    FileExistsError: it is there; OSError.
     """
     before = path.lstat() if os.path.lexists(path) else None
     if before is not None and not force:
@@ -102,24 +100,10 @@ def write(path: Path, text: str, *, force: bool, user: str = "") -> None:
     if before is not None and not stat.S_ISREG(before.st_mode):
         what = "a symbolic link; name the file itself" if stat.S_ISLNK(before.st_mode) else "not a regular file"
         raise OSError(errno.EINVAL, what, str(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            if before is not None:
-                with contextlib.suppress(PermissionError):  # only root may change the owner
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            elif user and os.geteuid() == 0:
-                os.fchown(file.fileno(), 0, pwd.getpwnam(user).pw_gid)
-            os.fchmod(file.fileno(), MODE & (before.st_mode if before is not None else MODE))
-            os.fsync(file.fileno())
-        if force:
-            Path(name).replace(path)
-        else:
-            os.link(name, path)  # unlike rename, never replaces a file
-            Path(name).unlink()
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    owner = None
+    if before is not None:
+        owner = before.st_uid, before.st_gid
+    elif user and os.geteuid() == 0:
+        owner = 0, pwd.getpwnam(user).pw_gid
+    mode = MODE & (before.st_mode if before is not None else MODE)
+    replace_file(path, text.encode(), mode=mode, owner=owner, overwrite=force)

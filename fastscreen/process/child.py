@@ -1,4 +1,4 @@
-"""A place that a process has under the supervisor: who is in it, and when the next one may start."""
+"""A child of the supervisor: which process it is now, what it has reported, and when the next one may start."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ import socket
 import time
 from enum import Enum, auto
 
+from fastscreen.process import signals
 from fastscreen.process.ipc import Failed, Report
 
 SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 1 s, then 2, 4, ...
-MAX_PAUSE = 30.0  # s
-END_SECONDS = 5.0  # for a process that said that it cannot go on
-TICK = 1.0  # s, between two beats of a pulse
+MAX_PAUSE_SECONDS = 30.0  # before the next start
+END_SECONDS = 5.0  # for a process to end that has reported a failure
+TICK = 1.0  # s, between two heartbeats, and between two rounds of housekeeping
 
 
 def beat(heartbeat: memoryview) -> None:
-    """Every TICK: the loop turns."""
+    """Change the byte, once every TICK."""
     heartbeat[0] = (heartbeat[0] + 1) & 0xFF
 
 
 class Heartbeat:
-    """Whether a process's loop still turns, by the octet that it changes every second."""
+    """Whether a process still works: it changes a byte of shared memory every second."""
 
     def __init__(self) -> None:
         self._last = -1
         self._missed = 0
 
     def missed(self, now: int) -> int:
-        """How many looks in a row, this one with them, have found the octet as it was."""
+        """The number of checks in a row, including this one, that have found the byte unchanged."""
         self._missed = self._missed + 1 if now == self._last else 0
         self._last = now
         return self._missed
 
 
-class State(Enum):
+class ChildState(Enum):
     """What a child does now.
 
-    EMPTY: there is none; the next may start at `start_at`. STARTING, RELOADING: a report is expected by `by`. SERVING:
-    no report is expected. ENDING: it said that it cannot go on, or closed its channel; it is killed at `by`.
+    STOPPED: no process runs; the next may start at `start_at`. STARTING, RELOADING: a report is expected by `deadline`.
+    SERVING: no report is expected. ENDING: it has reported a failure or closed its channel; it is killed at `deadline`.
     """
 
-    EMPTY = auto()
+    STOPPED = auto()
     STARTING = auto()
     SERVING = auto()
     RELOADING = auto()
@@ -52,89 +53,104 @@ class State(Enum):
 
 
 class Child:
-    """One of the workers or of the others, whichever process it is just now. `pid` 0: none."""
+    """A worker or another child; its process may change. `pid` 0: no process."""
 
-    def __init__(self, name: str, number: int = -1) -> None:
+    def __init__(self, name: str, number: int = -1, kind: str = "") -> None:
+        """name: in the log. number: among its kind, from 0. kind: worker, tls, control; empty: one that ends itself."""
         self.name = name
         self.number = number
+        self.kind = kind
         self.pid = 0
         self.channel: socket.socket | None = None
-        self.state = State.EMPTY
-        self.by = math.inf
-        """s, monotonic: when it is killed unless it has reported, or ended, before."""
+        self.state = ChildState.STOPPED
+        self.deadline = math.inf
+        """When it is killed unless it has reported, or ended, before (s, monotonic)."""
         self.expected = 0
         """Reports that are still to come: one for the start, one for each reload."""
-        self.answer: Report | None = None
-        """The last report."""
-        self.deaf = False
+        self.last_report: Report | None = None
+        self.is_muted = False
         """Nothing is read from its channel any more."""
+        self.is_former = False
+        """The program before a restart has started it; it gets no successor."""
+        self.is_stopping = False
+        """It was told to stop."""
         self.started = 0.0  # s, monotonic
         self.serving_since = math.inf  # s, monotonic
         self.start_at = 0.0  # s, monotonic
-        self.short_lives = 0  # one after the other
+        self.short_lives = 0  # in a row
         self.heartbeat = Heartbeat()
 
-    def take(self, pid: int, channel: socket.socket | None) -> None:
+    def assign(self, pid: int, channel: socket.socket | None) -> None:
         """A process has started. It serves, unless `expect` says that it reports first."""
         self.pid = pid
         self.channel = channel
         self.started = self.serving_since = time.monotonic()
-        self.state, self.by, self.expected, self.answer = State.SERVING, math.inf, 0, None
-        self.deaf = False
+        self.state, self.deadline, self.expected, self.last_report = ChildState.SERVING, math.inf, 0, None
+        self.is_muted = False
         self.heartbeat = Heartbeat()
 
-    def expect(self, state: State, by: float) -> None:
-        """One more report is to come, by this time (s, monotonic). A reload waits until the start is over."""
+    def expect(self, state: ChildState, deadline: float) -> None:
+        """Expect one more report, by this time (s, monotonic). A reload is reported after the start is over."""
         self.expected += 1
-        self.answer = None
-        if state is State.STARTING:
+        self.last_report = None
+        if state is ChildState.STARTING:
             self.serving_since = math.inf
-        if self.state is not State.STARTING:
+        if self.state is not ChildState.STARTING:
             self.state = state
-        self.by = max(by, self.by) if self.by < math.inf else by
+        self.deadline = max(deadline, self.deadline) if self.deadline < math.inf else deadline
 
-    def reported(self, report: Report) -> None:
+    def take_report(self, report: Report) -> None:
         """Take a report. ValueError: none was expected."""
         if self.expected == 0:
             raise ValueError("a report that was not expected")
         self.expected -= 1
-        self.answer = report
+        self.last_report = report
         if isinstance(report, Failed):
             self.end_by(time.monotonic() + END_SECONDS)
-        elif self.state is not State.ENDING:
-            if self.state is State.STARTING:
+        elif self.state is not ChildState.ENDING:
+            if self.state is ChildState.STARTING:
                 self.serving_since = time.monotonic()
-            self.state = State.RELOADING if self.expected else State.SERVING
-            self.by = self.by if self.expected else math.inf
+            self.state = ChildState.RELOADING if self.expected else ChildState.SERVING
+            self.deadline = self.deadline if self.expected else math.inf
 
-    def end_by(self, by: float) -> None:
-        """It will end; it is killed at this time (s, monotonic) otherwise."""
-        self.state, self.by = State.ENDING, min(self.by, by)
+    def end_by(self, deadline: float) -> None:
+        """Expect it to end; otherwise it is killed at this time (s, monotonic)."""
+        self.state, self.deadline = ChildState.ENDING, min(self.deadline, deadline)
 
-    def leave(self) -> None:
-        """Close the channel to it."""
+    def close_channel(self) -> None:
+        """Close the supervisor's end: the process sees that, and ends."""
         if self.channel is not None:
             self.channel.close()
             self.channel = None
 
     def ended(self) -> None:
-        """It is to be started again: at once, or after a pause if it does not live."""
+        """The process has ended: the next may start at once, or after a pause if it did not live long."""
         now = time.monotonic()
         self.pid = 0
-        self.state, self.by, self.expected, self.serving_since = State.EMPTY, math.inf, 0, math.inf
+        self.state, self.deadline, self.expected, self.serving_since = ChildState.STOPPED, math.inf, 0, math.inf
         self.short_lives = self.short_lives + 1 if now < self.started + SHORT_LIFE_SECONDS else 0
-        self.start_at = now + (min(2.0 ** min(self.short_lives - 2, 10), MAX_PAUSE) if self.short_lives > 1 else 0.0)
+        self.start_at = now + self._pause()
 
     def not_started(self) -> None:
         """No process could be made for it: the next attempt follows after 1 s, then 2, 4, ..., even if the last process
-        had lived for long.
+        lived for long.
         """
         before = self.short_lives
         self.ended()
         self.short_lives = max(2, before + 1)
-        self.start_at = time.monotonic() + min(2.0 ** min(self.short_lives - 2, 10), MAX_PAUSE)
+        self.start_at = time.monotonic() + self._pause()
+
+    def _pause(self) -> float:
+        """Before the next start (s)."""
+        return min(2.0 ** min(self.short_lives - 2, 10), MAX_PAUSE_SECONDS) if self.short_lives > 1 else 0.0
 
     def kill(self) -> None:
+        """SIGKILL."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+
+
+def describe_exit(code: int) -> str:
+    """code: an exit code, negative for a signal."""
+    return f"ended with exit code {code}" if code >= 0 else f"was killed by {signals.name_of(-code)}"

@@ -1,4 +1,4 @@
-"""How the open files that there are become limits: of clients under test, of hand-offs, of relayed sessions."""
+"""How the limit on open files is divided: among clients under test, hand-offs and relayed sessions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from msgspec import Struct
 
 from fastscreen.config.model import Config, Proxy
 
-# Descriptors that are nobody's client: log, cache, resolvers' sockets, the loop's own, and some air.
+# Descriptors that are not for clients: log, cache, resolvers' sockets, the loop's own, and a reserve.
 RESERVED_DESCRIPTORS = 100
 PIPE_DESCRIPTORS = 128  # PIPES of ext/mta_relay.pyx, two ends each
 MIN_PRE_QUEUE = 10  # postscreen's lower bound, too
 MIN_RELAY = 10
-SAFE_HANDOFFS = 100  # hand-offs and relayed sessions: so many known clients pass even where descriptors are few
+MIN_HANDOFFS = 100  # hand-offs and relayed sessions: so many known clients pass even where descriptors are few
 FEW_CLIENTS = 100  # under test: fewer are worth a warning, though nobody asked for more
 MANY_CLIENTS = 10_000  # for which root raises the limit of open files, where nobody asked for a number
 
@@ -32,7 +32,7 @@ class Share(Struct, frozen=True):
 WHOLE = Share()
 
 
-class Room(Struct, frozen=True):
+class Limits(Struct, frozen=True):
     """The limits of one worker. warnings: a line for each key of which all workers have less than was asked for."""
 
     pre_queue: int
@@ -46,20 +46,20 @@ def relays(config: Config) -> bool:
     return isinstance(config.handoff.to, Proxy) or config.handoff.continue_to is not None
 
 
-def room(config: Config, share: Share = WHOLE) -> Room:
+def room(config: Config, share: Share = WHOLE) -> Limits:
     """Divide the descriptors. Each limit has what it asks for, or an equal part of what is left, whichever is less.
 
     So neither many hand-offs nor many silent clients leave nothing to the others; beyond the descriptors that there
     are, silent clients would keep known ones out.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    asked = _Asked(config, share)
+    asked = _Requested(config, share)
     free = max(0, soft - asked.fixed)
     wants = {"pre_queue": asked.pre_queue or free, "post_queue": asked.each_handoff * asked.post_queue}
     if relays(config):
         wants["relay"] = 2 * asked.relay if asked.relay else free // 2
     parts = _divided(free, wants)
-    safe = share.of(SAFE_HANDOFFS)
+    safe = share.of(MIN_HANDOFFS)
     pre_queue = max(min(asked.pre_queue or MIN_PRE_QUEUE, MIN_PRE_QUEUE), parts["pre_queue"])
     post_queue = max(parts["post_queue"] // asked.each_handoff, min(asked.post_queue, safe))
     least_relay = min(asked.relay, safe) if asked.relay else MIN_RELAY
@@ -74,17 +74,17 @@ def room(config: Config, share: Share = WHOLE) -> Room:
         if got < wanted:
             key = f"limits.{name} {configured}" if configured else f"limits.{name}"
             each = " in each worker" if share.count > 1 else ""
-            remedy = f"raise that to {needed} (systemd: LimitNOFILE={needed}), or ask for less"
-            warnings.append(f"{key}: only {got} {what}{each}: the limit of open files is {soft}; {remedy}")
-    return Room(pre_queue, post_queue, relay, warnings)
+            remedy = f"raise that to {needed} (systemd: LimitNOFILE={needed}), or lower this key"
+            warnings.append(f"{key}: only {got} {what}{each}: the limit on open files is {soft}; {remedy}")
+    return Limits(pre_queue, post_queue, relay, warnings)
 
 
 def wanted_descriptors(config: Config, share: Share = WHOLE) -> int:
     """How many a worker would have where it may have any number."""
-    return _Asked(config, share).descriptors(MANY_CLIENTS)
+    return _Requested(config, share).descriptors(MANY_CLIENTS)
 
 
-class _Asked:
+class _Requested:
     """What the configuration asks for, for one worker; 0: as many as possible. fixed: descriptors of nobody's session.
 
     each_handoff: descriptors, for as many connections may wait for a PROXY header when clients under test have taken

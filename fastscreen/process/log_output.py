@@ -35,7 +35,7 @@ class LogTarget:
         self._fd = -1
         self._config = config
         self._user = user
-        self._tells = True
+        self._logs_problems = True
         self._conditions: Conditions | None = None
         self._shown = ""
         self._turn = LogTurn(memoryview(mmap.mmap(-1, LOG_TURN_SIZE)))
@@ -61,7 +61,7 @@ class LogTarget:
         try:
             self._open()
         except OSError as error:
-            why = "nobody reads this FIFO" if self._is_fifo(error) else error.strerror
+            why = "no process reads this FIFO" if self._is_fifo(error) else error.strerror
             raise OSError(error.errno, f"log.to: {error.filename or SYSLOG_SOCKET}: {why}") from None
         self.problem = ""
 
@@ -72,11 +72,11 @@ class LogTarget:
             self.open()
         except OSError as error:
             self.problem = str(error.strerror)
-            if self._tells and self.problem != before:
-                self.log.warning(f"log not opened again: {self.problem}: {self._meanwhile}")
+            if self._logs_problems and self.problem != before:
+                self.log.warning(f"log not opened again: {self.problem}: {self._consequence}")
         else:
-            if self._tells and before:
-                self.log.info(f"log opened again, after: {before}")
+            if self._logs_problems and before:
+                self.log.info(f"log opened again; it had failed: {before}")
         self.log.flush()
         self._show()
 
@@ -111,7 +111,7 @@ class LogTarget:
     def _condition(self) -> str:
         lost, why = self.log.lost, self._why
         if self.problem:
-            return f"{self.problem}: {f'{lost} lines lost so far' if lost else self._meanwhile}"
+            return f"{self.problem}: {f'{lost} lines lost so far' if lost else self._consequence}"
         if lost:
             return f"{self._name}: {lost} lines lost so far: {why}"
         if self.log.problem and self.log.kept:
@@ -124,7 +124,7 @@ class LogTarget:
         if self.log.problem:
             return os.strerror(self.log.problem)
         if self._fd >= 0 and stat.S_ISREG(os.fstat(self._fd).st_mode):
-            return "waiting for another process, whose line found no room"
+            return "waiting for another process to complete its line"
         return "the reader is too slow"
 
     @property
@@ -133,7 +133,7 @@ class LogTarget:
         return f"log.to: {to.path if isinstance(to, LogFile) else 'syslog' if isinstance(to, LogSyslog) else 'stderr'}"
 
     @property
-    def _meanwhile(self) -> str:
+    def _consequence(self) -> str:
         """What becomes of new lines while the target cannot be opened."""
         if self._fd < 0 or self.log.disconnected:
             return "lines are kept in memory, up to 1 MiB"
@@ -179,7 +179,7 @@ class LogTarget:
         """
         child = copy(self)
         child.log = new_log(self._config, program)
-        child._tells = False
+        child._logs_problems = False
         child._conditions = None
         child._shown = ""
         if self._fd >= 0:

@@ -1,6 +1,5 @@
 """Becoming the unprivileged user for good, and taking all descriptors that the process may have."""
 
-import ctypes
 import encodings.idna  # noqa: F401  (getaddrinfo wants it: as the user, Python's own files may be out of reach)
 import os
 import pwd
@@ -8,9 +7,8 @@ import resource
 from pathlib import Path
 
 from fastscreen.config import Config, ConfigError, Pass
+from fastscreen.process import prctl
 from fastscreen.process.safe_open import make_folder
-
-_PR_SET_NO_NEW_PRIVS = 38
 
 
 class PrivilegeError(Exception):
@@ -63,14 +61,15 @@ def become(user: str) -> None:
             raise PrivilegeError(f"user: only root can become {user!r}, this is {name!r}")
     else:
         if entry.pw_uid == 0:
-            raise PrivilegeError(f"user: {user!r} is root: name a user without rights, such as 'postfix'")
+            raise PrivilegeError(f"user: {user!r} is root: expected an unprivileged user, such as 'postfix'")
         os.initgroups(user, entry.pw_gid)
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
         _verify(entry)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
-        raise PrivilegeError(f"user: prctl(PR_SET_NO_NEW_PRIVS): {os.strerror(ctypes.get_errno())}")
+    try:
+        prctl.forbid_new_privileges()
+    except OSError as error:
+        raise PrivilegeError(f"user: PR_SET_NO_NEW_PRIVS: {error.strerror}") from None
 
 
 def _is_named(uid: int) -> bool:
@@ -83,13 +82,13 @@ def _is_named(uid: int) -> bool:
 
 def _verify(entry: pwd.struct_passwd) -> None:
     if os.getresuid() != (entry.pw_uid,) * 3 or os.getresgid() != (entry.pw_gid,) * 3:
-        raise PrivilegeError(f"user: the system did not make this process {entry.pw_name!r}")
+        raise PrivilegeError(f"user: the system did not change the user to {entry.pw_name!r}")
     for regain in (os.seteuid, os.setuid, os.setegid, os.setgid):
         try:
             regain(0)
         except PermissionError:
             continue
-        raise PrivilegeError("user: root could be regained")
+        raise PrivilegeError("user: the process could become root again")
 
 
 def raise_descriptor_limit(wanted: int = 0) -> int:

@@ -303,7 +303,7 @@ def make_folder(path: Path, user: str, mode: int = 0o750) -> None:
     with located(str(base / missing[-1]), who) as location:
         if not location.root_only:
             if who is None:
-                raise OSError(errno.EPERM, "root makes no folder where others may write", str(path))
+                raise OSError(errno.EPERM, "not created by root in a folder that others may write to", str(path))
             with acting_as(who):
                 path.mkdir(parents=True, mode=mode)
             return

@@ -161,7 +161,7 @@ def _level(text: str) -> tuple[int, int, int]:
     """`compatibility_level`: up to three numbers."""
     parts = text.strip().split(".")
     if not 1 <= len(parts) <= 3 or not all(part.isdecimal() for part in parts):
-        raise MacroError(f"{quoted(text, 40)} is no compatibility level")
+        raise MacroError(f"{quoted(text, 40)} is not a compatibility level")
     one, two, three = ([int(part) for part in parts] + [0, 0])[:3]
     return one, two, three
 

@@ -256,9 +256,9 @@ def _shadow_warnings(config: Config) -> list[str]:
         return []
     unmade = [test for test in DEEP_TESTS if config.deep_action(test) is not getattr(config.deep, test)]
     if not unmade:
-        return ["mode is shadow: nobody is turned away"]
+        return ["mode is shadow: no client is rejected"]
     names = ", ".join(f"deep.{test}" for test in unmade)
-    return [f"mode is shadow: nobody is turned away; {names} cannot be made so without handoff.continue_to: left out"]
+    return [f"mode is shadow: no client is rejected; {names} cannot be made so without handoff.continue_to: left out"]
 
 
 def _targets(proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None) -> Targets | None:

@@ -83,7 +83,7 @@ def _copy(path: str, open_file: Callable[[str], int]) -> tuple[int, Stamp]:
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a file", path)
         if found.st_size > MAX_SIZE:
-            raise OSError(errno.EFBIG, f"larger than {MAX_SIZE} octets", path)
+            raise OSError(errno.EFBIG, f"larger than {MAX_SIZE} bytes", path)
         memory = os.memfd_create("fastscreen certificates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             at = 0

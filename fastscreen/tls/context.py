@@ -51,7 +51,7 @@ def chains(files: Iterable[tuple[str, bytes]]) -> list[Chain]:
     for path, content in files:
         blocks = list(_BLOCK.finditer(content))
         if not any(block[1].endswith((_KEY, _CERTIFICATE)) for block in blocks):
-            raise ContextError(f"tls.certificates: {escape_text(path)}: no key and no certificate; PEM is expected")
+            raise ContextError(f"tls.certificates: {escape_text(path)}: neither a key nor a certificate; expected PEM")
         for block in blocks:
             is_key = block[1].endswith(_KEY)
             if not is_key and not block[1].endswith(_CERTIFICATE):
@@ -67,7 +67,9 @@ def chains(files: Iterable[tuple[str, bytes]]) -> list[Chain]:
     for chain in made:
         if not chain.key or not chain.certificates:
             missing = "private key" if chain.certificates else "certificate"
-            raise ContextError(f"tls.certificates: {chain.where}: no {missing} beside it; a key, then its chain")
+            raise ContextError(
+                f"tls.certificates: {chain.where}: missing {missing}; expected a key followed by its chain"
+            )
     return made
 
 
@@ -96,7 +98,9 @@ def _load(context: ssl.SSLContext, chain: Chain) -> None:
     """OpenSSL's Python module only reads files: one in memory, for as long as it takes."""
 
     def encrypted() -> str:
-        raise ContextError(f"tls.certificates: {chain.where}: the private key is encrypted; it must not be")
+        raise ContextError(
+            f"tls.certificates: {chain.where}: the private key is encrypted; expected an unencrypted key"
+        )
 
     memory = os.memfd_create("fastscreen chain")
     try:

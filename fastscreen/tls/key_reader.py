@@ -21,19 +21,16 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import Struct
 
+from fastscreen.process import prctl
 from fastscreen.process.safe_open import Account, account, acting_as, open_to_read
 from fastscreen.tls import certificates
 from fastscreen.tls.certificates import Certificates, Stamp
 
-NAME = b"fastscreen-keys"  # as top and ps show it, at most 15 bytes
+NAME = "fastscreen-keys"  # as ps and top show it
 ANSWER_SECONDS = 5.0
 _PACKET_MAX = 65536
 _DESCRIPTORS_MAX = 253  # as the kernel (SCM_MAX_FD)
 
-_PR_SET_DUMPABLE = 4
-_PR_SET_KEEPCAPS = 8
-_PR_SET_NAME = 15
-_PR_SET_NO_NEW_PRIVS = 38
 _CAPABILITY_VERSION = 0x20080522
 _CAP_DAC_OVERRIDE = 1 << 1
 _CAP_DAC_READ_SEARCH = 1 << 2
@@ -175,9 +172,9 @@ def _close_all_but(end: int) -> None:
 
 def _give_up_rights(who: Account) -> int:
     """Become the user, and keep at most one capability, which is returned: a bit; 0: none, but root's own files."""
-    _checked(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    _checked(_libc.prctl(_PR_SET_NAME, NAME, 0, 0, 0))
-    _checked(_libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    prctl.forbid_new_privileges()
+    prctl.set_name(NAME)
+    prctl.keep_capabilities()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     sets = (_Sets * 2)()
     _checked(_libc.capget(ctypes.byref(_Header(_CAPABILITY_VERSION, 0)), sets))
@@ -188,7 +185,7 @@ def _give_up_rights(who: Account) -> int:
         os.setresgid(who.gid, who.gid, who.gid)
         os.setresuid(who.uid, who.uid, who.uid)
     _set_capabilities(kept, kept)
-    _checked(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))  # the user's other processes must not read its memory
+    prctl.forbid_tracing()  # the user's other processes must not read its memory
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
     return kept
 

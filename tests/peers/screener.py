@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.config import Prefix
 from fastscreen.core import cache_key_of
 from peers import nameserver, postfix, processes, profiles
@@ -93,7 +93,7 @@ class Screener:
     def stamps(self, address: str) -> tuple[int, ...] | None:
         """Read the five stamps of a client from the cache file, with the cache's own code; None when it has none."""
         said: list[str] = []
-        cache = Cache(self.cache, warn=said.append, log=said.append, wake=lambda callback: callback())
+        cache = LmdbCache(self.cache, warn=said.append, log=said.append, wake=lambda callback: callback())
         cache.open()
         try:
             found = cache.lookup(cache_key_of(address, Prefix(32, 64)))

@@ -111,7 +111,7 @@ def test_a_provider_that_fails_keeps_its_last_result(lists: Lists, nsd: Nsd) -> 
     code, out, err = lists.run("refresh")
     assert code == 1
     assert err == (
-        'fastscreen: allowlist: bad.senders.test (none yet): bad.senders.test: "nonsense": no mechanism of SPF\n'
+        'fastscreen: allowlist: bad.senders.test (none yet): bad.senders.test: "nonsense": not an SPF mechanism\n'
     )
     assert "big.senders.test (own): 3 networks\n" in out
     before = rules(lists.allow)
@@ -125,7 +125,7 @@ def test_a_provider_that_fails_keeps_its_last_result(lists: Lists, nsd: Nsd) -> 
     assert rules(lists.allow) == before
     big, bad = lists.run("show")[1].splitlines()[1:]
     assert "own       3 networks, " in big and "; more.senders.test: no SPF record; left out: exists:" in big
-    assert bad.endswith('own       nothing yet; bad.senders.test: "nonsense": no mechanism of SPF')
+    assert bad.endswith('own       nothing yet; bad.senders.test: "nonsense": not an SPF mechanism')
 
 
 def test_a_list_that_shrinks_is_taken_when_it_is_said_so(lists: Lists, nsd: Nsd) -> None:
@@ -204,7 +204,7 @@ def test_json_has_all_of_it(lists: Lists) -> None:
     odd, bad = allow["providers"]
     assert (odd["name"], odd["networks"], odd["added"]) == ("odd.senders.test", 2, ["1.1.1.1/32", "8.8.8.8/32"])
     assert odd["refused"] == ["10.0.0.0/8 (private)", "8.0.0.0/7 (wider than /8)"]
-    assert bad["problem"] == 'bad.senders.test: "nonsense": no mechanism of SPF' and bad["good"] is None
+    assert bad["problem"] == 'bad.senders.test: "nonsense": not an SPF mechanism' and bad["good"] is None
     (shown,) = lists.json("show")["lists"]
     assert [each["networks"] for each in shown["providers"]] == [["1.1.1.1/32", "8.8.8.8/32"], []]
     assert lists.json("show", "odd.senders.test")["domains"] == ["odd.senders.test"]
@@ -220,7 +220,7 @@ def test_show(lists: Lists) -> None:
     lines = lists.run("show")[1].splitlines()
     assert "refreshed 20" in lines[0]
     assert "2 networks, 0 s old; refused: 10.0.0.0/8 (private); refused: 8.0.0.0/7 (wider than /8)" in lines[1]
-    assert 'nothing yet; bad.senders.test: "nonsense": no mechanism of SPF' in lines[2]
+    assert 'nothing yet; bad.senders.test: "nonsense": not an SPF mechanism' in lines[2]
     assert lists.run("show", "odd.senders.test") == (0, "1.1.1.1/32\n8.8.8.8/32\n", "")
     assert lists.run("show", "nobody") == (1, "", "fastscreen: nothing is known of nobody\n")
 
@@ -242,7 +242,7 @@ def test_a_damaged_state_begins_anew_and_says_so(lists: Lists) -> None:
     lists.run("refresh")
     state.path_of(lists.allow).write_text("{")
     code, out, err = lists.run("refresh")
-    assert (code, err) == (0, f"fastscreen: {lists.allow}.state: damaged, begun anew\n")
+    assert (code, err) == (0, f"fastscreen: {lists.allow}.state: damaged; starting without it\n")
     assert out.endswith(f"{lists.allow}: no change\n")
     assert lists.run("refresh") == (0, f"{lists.allow}: no change\n", "")
 

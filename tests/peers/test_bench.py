@@ -134,7 +134,7 @@ def test_a_row_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
     needs.root("Postfix's master")
     result = run("held-8000", "--clients", "50", "--results", str(tmp_path), prefix=("prlimit", "--nofile=1000"))
     assert result.returncode == 1
-    assert "not measured: the limit of open files is 1000 (ulimit -Hn), 2050 are needed" in result.stdout
+    assert "not measured: the limit on open files is 1000 (ulimit -Hn), 2050 are needed" in result.stdout
     assert json.loads((tmp_path / "latest.json").read_text())["rows"][0].keys() & set(SCREENERS) == set()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from peers import dialogue, needs
 from peers.lab import Lab
 from peers.playing import play
@@ -91,7 +91,7 @@ def test_a_large_cache_is_taken_over(kind: str, postmap: bool, made: tuple[Path,
     assert done.stderr == f"{MANY:,} new, 0 made later, 0 known already; left out: 1 expired, 0 damaged\n"
     path = state / "cache"
     assert {each.owner() for each in (path, path.with_name("cache-lock"), path.parent)} == {"postfix"}
-    cache = Cache(path, warn=pytest.fail, log=pytest.fail, wake=lambda callback: callback())
+    cache = LmdbCache(path, warn=pytest.fail, log=pytest.fail, wake=lambda callback: callback())
     cache.open()
     found = {address: cache.lookup(ipaddress.ip_address(address).packed) for address in stamps}
     cache.close()

@@ -4,7 +4,7 @@ import msgpack  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen.cache.writer import DISABLED, pack_stamps, parse_stamps
+from fastscreen.cache.stamps import DISABLED, pack_stamps, parse_stamps
 from fastscreen.core import read_record, write_record
 
 STAMP = st.integers(0, 2**63 - 1)

@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 
 NOBODY = 65534
 
@@ -30,7 +30,7 @@ def main(path: str) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    cache = Cache(path, warn=say, log=say, wake=calls.append)
+    cache = LmdbCache(path, warn=say, log=say, wake=calls.append)
     cache.open()
     cache.start()
     print("ready", flush=True)

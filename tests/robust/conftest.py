@@ -97,6 +97,6 @@ def alter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Alter:
 def impatient(alter: Alter) -> None:
     """Screeners of this test take a loop that stands still for 3 s for one that hangs (else it is a minute)."""
     alter(
-        "from fastscreen.daemon import supervisor\nfrom fastscreen.process import child\n"
-        "child.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5"
+        "from fastscreen.daemon import children\nfrom fastscreen.process import child\n"
+        "child.TICK, children.HEARTBEAT_SECONDS = 0.1, 0.5"
     )

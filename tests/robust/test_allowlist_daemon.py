@@ -108,7 +108,7 @@ def test_without_a_resolver_the_last_result_stays(start: Start, folder: Path, dn
     screener = start(listing(folder, dns, "big.example", "other.example", interval="1s"))
     screener.line("tables read again$")
     dns.zones["big.example"] = dns.zones["other.example"] = failing()
-    said = screener.line("warning: allowlist: no new result of 2 of 2 providers, the last one stays: ")
+    said = screener.line("warning: allowlist: no new result of 2 of 2 providers, the last one stays in use: ")
     assert "big.example (of 20" in said and "): big.example TXT: SERVFAIL, other.example (of 20" in said
     assert is_let_in(screener, "8.8.8.8")
     assert is_let_in(screener, "9.9.9.9")
@@ -165,10 +165,10 @@ def test_what_it_wrote_before_it_died_is_read(start: Start, folder: Path, dns: F
 def test_a_refresh_that_does_not_end_is_killed(
     start: Start, folder: Path, dns: FakeDns, lists: Path, alter: Alter
 ) -> None:
-    alter("from fastscreen.allowlist import turns\nturns.LONGEST = 1.0")
+    alter("from fastscreen.allowlist import schedule\nschedule.MAX_SECONDS = 1.0")
     dns.zones["big.example"] = silent
     screener = start(listing(folder, dns, "big.example"))
-    screener.line("warning: allowlist: the refresh does not end: killed$")
+    screener.line("warning: allowlist: the refresh takes too long: killed; the lists stay as they are$")
     wait_until(lambda: not refreshes(screener), "the refresh to be gone")
     assert is_tested(screener, "8.8.8.8")
     assert len(screener.lines("warning")) == 1

@@ -55,7 +55,7 @@ def test_damaged_file_is_moved_aside(start: Start, folder: Path, mta: FakeMta, c
         give(path, folder)
     screener = start(with_cache(folder))
     screener.line(
-        r"warning: cache lmdb:\S+ is damaged or foreign \(.+\): moved to \S+\.damaged-\d+, a new one is started"
+        r"warning: cache lmdb:\S+ is damaged or foreign \(.+\): moved to \S+\.damaged-\d+, a new file is created"
     )
     assert len(list(folder.glob("cache.damaged-*[0-9]"))) == 1
     new_and_old(screener, "127.1.1.1")

@@ -42,7 +42,7 @@ def test_every_list_is_looked_at(configured: Path) -> None:
     found = {detail.split(":")[0]: (ok, detail) for _, ok, detail, *_ in checked_lists(load(configured))}
     assert found["good.test"] == (True, "good.test: lists 127.0.0.2 and not 127.0.0.1")
     assert not found["world.test"][0]
-    assert "may list everybody (127.0.0.1 is listed as 127.0.0.4)" in found["world.test"][1]
+    assert "may list every address (127.0.0.1 is listed as 127.0.0.4)" in found["world.test"][1]
     assert found["silent.test"] == (False, "silent.test: does not answer")
     assert found["own.test"][0]
     assert "the test entry 127.0.0.2 (RFC 5782) is missing" in found["own.test"][1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen import core
-from fastscreen.cache.writer import pack_stamps
+from fastscreen.cache.stamps import pack_stamps
 from fastscreen.screening import policy
 from robust.conftest import Start
 from robust.control import Map

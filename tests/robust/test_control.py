@@ -744,7 +744,7 @@ def test_what_is_no_socket_stays(start: Start, path: Path, settings: Map) -> Non
     path.parent.mkdir()
     path.write_text("mine")
     screener = start(settings)
-    screener.line("warning: control.path: .* it is no socket: no control socket")
+    screener.line("warning: control.path: .* a file that is not a socket is in its place: no control socket")
     assert path.read_text() == "mine"
 
 

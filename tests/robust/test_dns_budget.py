@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fastscreen import core
-from fastscreen.cache.writer import pack_stamps
+from fastscreen.cache.stamps import pack_stamps
 from fastscreen.screening import policy
 from robust.conftest import Start
 from robust.fakedns import Answer, FakeDns, Question, listed, not_listed, reply, silent

@@ -323,7 +323,7 @@ def resolv_conf(folder: Path, dns: FakeDns, alter: Alter) -> Path:
     alter(
         "from pathlib import Path\nfrom fastscreen.daemon import worker\nfrom fastscreen.dns import resolver\n"
         f"resolver.RESOLV_CONF = Path({str(made)!r})\n"
-        f"resolver.PORT, worker.RESOLVERS_TICKS = {dns.endpoint.rpartition(':')[2]}, 1"
+        f"resolver.PORT, worker.RESOLVERS_SECONDS = {dns.endpoint.rpartition(':')[2]}, 1"
     )
     return made
 

@@ -53,10 +53,10 @@ class Dying(NamedTuple):
 
 
 DYING = {
-    "world": Dying(listed("127.0.0.2"), "lists 127.0.0.1, which no list does that works"),
-    "open-resolver": Dying(listed("127.255.255.254"), "refuses this resolver's questions"),
-    "over-quota": Dying(listed("127.255.255.255"), "refuses this resolver's questions, or is over quota"),
-    "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's questions, or is over quota"),
+    "world": Dying(listed("127.0.0.2"), "lists 127.0.0.1, which a working list does not"),
+    "open-resolver": Dying(listed("127.255.255.254"), "refuses this resolver's queries"),
+    "over-quota": Dying(listed("127.255.255.255"), "refuses this resolver's queries, or is over quota"),
+    "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's queries, or is over quota"),
     "parked": Dying(listed("192.0.2.80"), r"gives answers outside 127\.0\.0\.0/8"),
     "silent": Dying(silent, "does not answer"),
     "gibberish": Dying(gibberish, "(does not answer|has no working name server)"),
@@ -106,7 +106,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     wait_until(lambda: all(dns.count(name) >= 4 for name in lists), "the first probes")
     known = {name: f"127.{number}.0.2" for name, number in lists.items()}
     assert FROM_MTA not in connect_all(screener, known.values())
-    ill = {name: rf"warning: list {re.escape(name)} {how.words}.*: it is not asked and " for name, how in DYING.items()}
+    ill = {name: rf"warning: list {re.escape(name)} {how.words}.*: it is disabled " for name, how in DYING.items()}
     probes: dict[str, set[bytes]] = {name: set() for name in lists}
 
     def dying(name: str) -> Behaviour:
@@ -119,7 +119,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
 
     dns.zones |= {name: dying(name) for name in lists}
     for line in ill.values():
-        screener.line(line + "counts nothing until it is well$", seconds=60)
+        screener.line(line + "until a probe succeeds$", seconds=60)
     assert {name for name in lists if len(probes[name]) > 2} == set(), "within two intervals"
     unknown = [f"127.{number}.1.{host}" for number in lists.values() for host in range(1, 6)]
     # What a list said before counts no more, either.
@@ -139,7 +139,7 @@ def test_dying_lists(start: Start, folder: Path, dns: FakeDns, mta: FakeMta) -> 
     assert up == dict.fromkeys(lists, 0) | {"other.test": 1}
     dns.zones |= sound
     for name in lists:
-        screener.line(rf"warning: list {re.escape(name)} is well again: it counts$", seconds=60)
+        screener.line(rf"warning: list {re.escape(name)} is healthy again: it is enabled$", seconds=60)
     # Those, too, whose answers from before were kept: these do not count, so the lists are asked again.
     for source in [*known.values(), *(f"127.{number}.3.1" for number in lists.values())]:
         wait_until(lambda source=source: not passes(screener, source), f"{source} to be refused again")  # type: ignore[misc]
@@ -176,7 +176,7 @@ def test_a_leap_is_looked_into_at_once(start: Start, folder: Path, zones: FakeDn
     zones.zones["bl.test"] = listed("127.0.0.2")
     connect_all(screener, few[250:290])
     screener.line(r"warning: list bl\.test suddenly lists many more clients than the \d+% that it did")
-    screener.line(r"warning: list bl\.test lists 127\.0\.0\.1, which no list does that works")
+    screener.line(r"warning: list bl\.test lists 127\.0\.0\.1, which a working list does not")
     assert set(connect_all(screener, few[290:310])) == {FROM_MTA}
 
 
@@ -188,7 +188,7 @@ def test_a_leap_that_is_none(start: Start, folder: Path, zones: FakeDns, mta: Fa
     wave = [source for source in every if int(source.rpartition(".")[2]) % 2 == 0]
     connect_all(screener, wave[:40])
     screener.line(r"warning: list bl\.test suddenly lists many more clients")
-    screener.line(r"list bl\.test has been probed and is well: it counts again$")
+    screener.line(r"list bl\.test has passed its probe: it is enabled again$")
     wait_until(lambda: not passes(screener, wave.pop()), "a listed client to be refused again")
 
 

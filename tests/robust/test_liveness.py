@@ -21,8 +21,8 @@ from robust.tlsclient import begin, certificates, secure
 
 KNOWN = {"access": {"list": ["permit_mynetworks"], "mynetworks": ["127.7.0.0/16"]}}
 IMPATIENT = (
-    "from fastscreen.daemon import supervisor\nfrom fastscreen.process import child\n"
-    "child.TICK, supervisor.LOOK_SECONDS = 0.1, 0.5\n"
+    "from fastscreen.daemon import children\nfrom fastscreen.process import child\n"
+    "child.TICK, children.HEARTBEAT_SECONDS = 0.1, 0.5\n"
 )
 
 # A Screener with faults; {run} and {run_relays} are what the loop calls. `due` is True once for each touch of the file.
@@ -125,7 +125,7 @@ def test_worker_that_only_fails_is_replaced(start: Start, alter: Alter, folder: 
     daemon.may_lose_workers = True
     assert_served(daemon)
     (folder / "now").touch()
-    daemon.line(r"warning: screening has failed \d+ times in a row: this process ends$")
+    daemon.line(r"warning: screening has failed \d+ times in a row: this process ends and is started again$")
     daemon.line(r"warning: worker 1 .* ended with exit code 1: it is started again$")
     (folder / "now").unlink()
     assert_served(daemon)

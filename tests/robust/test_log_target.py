@@ -302,8 +302,8 @@ def test_start_with_a_fifo_that_nobody_reads(start: Start, folder: Path, mta: Fa
     assert screener.process.stderr is not None
     try:
         wait_until(lambda: served(screener), "a client to be served")
-        text = f"log.to: {fifo}: nobody reads this FIFO"
-        assert screener.process.stderr.readline().decode() == f"fastscreen: warning: {text}; tried again every second\n"
+        text = f"log.to: {fifo}: no process reads this FIFO"
+        assert screener.process.stderr.readline().decode() == f"fastscreen: warning: {text}; retried every second\n"
         wait_until(lambda: conditions(control).get("log", "").startswith(text), "the condition")
         reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
         got = bytearray()
@@ -333,7 +333,7 @@ def test_reload_with_a_fifo_that_nobody_reads(start: Start, folder: Path) -> Non
     os.mkfifo(screener.log, 0o666)
     screener.log.chmod(0o666)
     screener.signal(signal.SIGHUP)
-    text = f"log.to: {screener.log}: nobody reads this FIFO"
+    text = f"log.to: {screener.log}: no process reads this FIFO"
     rest = "lines still go to the file that was open before"
     wait_until(lambda: f"warning: log not opened again: {text}: {rest}\n" in old.read_text(), old.read_text)
     wait_until(lambda: conditions(control).get("log") == f"{text}: {rest}", "the condition")
@@ -346,7 +346,7 @@ def test_reload_with_a_fifo_that_nobody_reads(start: Start, folder: Path) -> Non
     screener.log.touch()
     if USER:
         shutil.chown(screener.log, USER)
-    screener.line(f"log opened again, after: {re.escape(text)}$")
+    screener.line(f"log opened again; it had failed: {re.escape(text)}$")
     wait_until(lambda: conditions(control) == {}, "the end of the condition")
     assert served(screener)
     screener.line(r"ALLOWLISTED \[127\.7\.0\.1\]")

@@ -239,7 +239,7 @@ def test_a_broken_configuration(start: Start, folder: Path, mta: FakeMta, what: 
     [
         ("raise RuntimeError('a broken upgrade')", "the new program does not start; its output has the reason"),
         ("import os; os._exit(3)", "the new program does not start; its output has the reason"),
-        ("from fastscreen.daemon import restart; restart.FORMAT = 99", "stop and start it"),
+        ("from fastscreen.daemon import takeover; takeover.FORMAT = 99", "stop and start fastscreen"),
     ],
 )
 def test_a_broken_upgrade(
@@ -285,8 +285,8 @@ def test_a_table_that_breaks_at_the_last_moment(
     spoil = "os.mkfifo(table)" if kind == "fifo" else "None"
     alter_program(
         "import os\n"
-        "from fastscreen.daemon import reload\n"
-        "reload.READ_SECONDS = 1.0\n"
+        "from fastscreen.daemon import worker_settings\n"
+        "worker_settings.READ_SECONDS = 1.0\n"
         f"table = {str(table)!r}\n"
         "if 'FASTSCREEN_HANDOVER' in os.environ and 'FASTSCREEN_HANDOVER_TRIAL' not in os.environ:\n"
         f"    os.rename(table, table + '.aside'); {spoil}\n"
@@ -294,7 +294,7 @@ def test_a_table_that_breaks_at_the_last_moment(
     folder.chmod(0o777)
     screener = start(KNOWN, TWO, {"access": {"list": [f"cidr:{table}"]}})
     screener.signal(signal.SIGUSR2)
-    screener.line("warning: restart: not finished: .*the former processes go on")
+    screener.line("warning: restart not finished: .*the former processes serve")
     serves(screener, "127.7.0.1")
     if stopped:
         screener.signal(signal.SIGTERM)
@@ -313,11 +313,11 @@ def test_workers_that_cannot_start_after_all(start: Start, alter_program: Alter,
     alter_program(
         "import os\n"
         "from fastscreen.daemon import worker\n"
-        "serve = worker.Worker._serve\n"
+        "serve = worker.Worker.start\n"
         "async def failing(self):\n"
         f"    if os.path.exists('{folder}/fail'): raise OSError(5, 'injected')\n"
         "    return await serve(self)\n"
-        "worker.Worker._serve = failing\n"
+        "worker.Worker.start = failing\n"
     )
     screener = start(KNOWN, TWO)
     screener.may_lose_workers = True
@@ -420,7 +420,7 @@ def test_a_stop_while_former_workers_finish(start: Start, mta: FakeMta) -> None:
 
 
 def test_a_former_worker_that_hangs(start: Start, alter_program: Alter, mta: FakeMta) -> None:
-    alter_program("from fastscreen.daemon import restart\nrestart.FORMER_STOP_SECONDS = 1.0")
+    alter_program("from fastscreen.daemon import restart\nrestart.FORMER_WORKER_SECONDS = 1.0")
     screener = start(KNOWN, TWO)
     hanging = screener.workers()[0]
     os.kill(hanging, signal.SIGSTOP)
@@ -596,7 +596,7 @@ def test_a_crash_right_after_the_program_was_replaced(
         assert waiting.socket.recv(len(TEASER)) == TEASER
         screener.signal(signal.SIGUSR2)
         assert screener.wait(3 * TIMEOUT) == 1
-        screener.line("the supervising process is gone: stopping", 2)
+        screener.line("the supervisor has ended: stopping", 2)
         later = screener.connect("127.7.0.1")
         store.start(screener)
         assert waiting.read() == FROM_MTA

@@ -599,9 +599,9 @@ def test_not_renewed_at_sighup(start: Start, folder: Path, tls: dict[str, Any], 
         why = f"{target}: Permission denied"
     else:
         target.write_bytes(b"")
-        why = f"{target}: no key and no certificate; PEM is expected"
+        why = f"{target}: neither a key nor a certificate; expected PEM"
     screener.reload()
-    screener.line(rf"warning: \[tls\] not taken over: .*{why}: what is in use stays$")
+    screener.line(rf"warning: \[tls\] not taken over: .*{why}: the previous settings stay in use$")
     assert len(screener.lines("warning")) == 1
     for number in range(2):
         with secured(screener) as client:
@@ -658,7 +658,7 @@ def test_roots_keys_are_renewed_at_sighup(start: Start, folder: Path, tls: dict[
         old = shown(client)
     renewed("two", 1)
     screener.reload()
-    problem = screener.line(r"warning: \[tls\] not taken over: .* do not belong together: what is in use stays$")
+    problem = screener.line(r"\[tls\] not taken over: .* do not belong together: the previous settings stay in use$")
     wait_until(lambda: conditions(control).get("certificates", "") in problem, "the condition")
     assert conditions(control)["certificates"]
     renewed("two")
@@ -675,7 +675,7 @@ def test_roots_keys_are_renewed_at_sighup(start: Start, folder: Path, tls: dict[
 
 
 def test_keys_that_cannot_be_read_for_now(start: Start, folder: Path, tls: dict[str, Any], roots: Path) -> None:
-    """A FIFO or a folder instead of a key, none, or one that is much too long: nobody waits, what is in use stays."""
+    """A FIFO or a folder instead of a key, none, or one that is much too long: nothing waits, nothing changes."""
     key, chain = certificate.make(roots, "mx")
     aside = key.rename(roots / "aside")
     key.symlink_to(aside)
@@ -686,7 +686,7 @@ def test_keys_that_cannot_be_read_for_now(start: Start, folder: Path, tls: dict[
         (lambda: os.mkfifo(key), "not a file"),
         (key.mkdir, "not a file"),
         (lambda: None, "No such file or directory"),
-        (lambda: key.write_bytes(bytes(1 << 21)), "larger than 1048576 octets"),
+        (lambda: key.write_bytes(bytes(1 << 21)), "larger than 1048576 bytes"),
     ):
         if key.is_dir():
             key.rmdir()
@@ -694,7 +694,7 @@ def test_keys_that_cannot_be_read_for_now(start: Start, folder: Path, tls: dict[
         spoil()
         screener.reload()
         assert screener.lines("warning")[-1].endswith(
-            f"warning: [tls] not taken over: tls.certificates: {key}: {why}: what is in use stays"
+            f"warning: [tls] not taken over: tls.certificates: {key}: {why}: the previous settings stay in use"
         )
     key.unlink()
     aside.rename(key)
@@ -786,7 +786,7 @@ def test_settings_that_openssl_does_not_know_at_sighup(start: Start, tls: dict[s
     """The certificates in use stay, also after a restart of the process."""
     screener = start(tls)
     screener.reload(merge(screener.settings, {"tls": {"ciphers": "NONSENSE"}}))
-    screener.line(r"\[tls\] not taken over: tls.ciphers: OpenSSL knows no cipher in 'NONSENSE': what is in use stays$")
+    screener.line(r"\[tls\] not taken over: tls.ciphers: OpenSSL knows no cipher in 'NONSENSE': the previous settings")
     os.kill(tls_pids(screener)[0], signal.SIGKILL)
     screener.line(r": tls is process \d+ now$")
     with secured(screener) as client:
@@ -799,7 +799,7 @@ def test_turned_on_at_sighup_with_keys_that_cannot_be_read(start: Start, folder:
     files = [str(path) for path in certificate.make(folder, "roots")]
     screener = start(tls, {"tls": {"level": "none", "certificates": []}})
     screener.reload(merge(screener.settings, {"tls": {"level": "may", "certificates": files}}))
-    screener.line(rf"warning: \[tls\] not taken over: tls.certificates: {files[0]}: Permission denied: no TLS$")
+    screener.line(rf"\[tls\] not taken over: tls.certificates: {files[0]}: Permission denied: TLS is disabled$")
     with greeted(screener) as client:
         client.ask(b"EHLO me")
         assert client.ask(b"STARTTLS") == b"454 4.7.0 TLS not available due to local problem\r\n"
@@ -815,7 +815,7 @@ def test_certificates_that_fit_not_with_no_process_there(
     wrong = {"level": "may", "certificates": [key, other]}
     if when == "turned on":
         screener = start(tls, {"tls": {"level": "none", "certificates": []}})
-        rest = "no TLS"
+        rest = "TLS is disabled"
     else:
         screener = start(tls)
         for number in range(4):  # the next one comes after 4 s
@@ -824,7 +824,7 @@ def test_certificates_that_fit_not_with_no_process_there(
                 screener.line(r": tls is process \d+ now$", number)
             os.kill(tls_pids(screener)[0], signal.SIGKILL)
             screener.line(r"warning: tls \(process \d+\) was killed by SIGKILL", number + 1)
-        rest = "what is in use stays"
+        rest = "the previous settings stay in use"
     screener.reload(merge(screener.settings, {"tls": wrong}))
     screener.line(
         rf"warning: \[tls\] not taken over: tls.certificates: {key} and {other}: private key and certificate do not "
@@ -879,10 +879,13 @@ def test_turned_on_and_off_at_sighup(start: Start, tls: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("own", "what"),
     [
-        ({"certificates": []}, "tls.certificates: none, but tls.level is on"),
+        ({"certificates": []}, "tls.certificates: the list is empty, but tls.level is may"),
         ({"certificates": ["/nonexistent/mx.pem"]}, "tls.certificates: /nonexistent/mx.pem: No such file"),
         ({"ciphers": "NONSENSE"}, "tls.ciphers: OpenSSL knows no cipher in 'NONSENSE'"),
-        ({"certificates": ["{folder}/mx.pem"]}, "tls.certificates: {folder}/mx.pem: no private key beside it"),
+        (
+            {"certificates": ["{folder}/mx.pem"]},
+            "tls.certificates: {folder}/mx.pem: missing private key; expected a key",
+        ),
     ],
 )
 def test_start_that_fails(folder: Path, tls: dict[str, Any], own: dict[str, Any], what: str) -> None:

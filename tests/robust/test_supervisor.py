@@ -84,11 +84,11 @@ def test_four_deaths_while_starts_take_long(start: Start, alter: Alter, mta: Fak
     alter(
         "import os, time\n"
         "from fastscreen.daemon import worker\n"
-        "serve, parent = worker.Worker._serve, os.getpid()\n"
+        "serve, parent = worker.Worker.start, os.getpid()\n"
         "async def slowly(self):\n"
         "    if os.path.exists(os.environ['SLOW']): time.sleep(3)\n"
         "    return await serve(self)\n"
-        "worker.Worker._serve = slowly\n"
+        "worker.Worker.start = slowly\n"
     )
     flag = mta.path.with_name("slow")
     os.environ["SLOW"] = str(flag)
@@ -111,11 +111,11 @@ def test_sigterm_while_a_successor_does_not_start(start: Start, alter: Alter, fo
     alter(
         "import os, time\n"
         "from fastscreen.daemon import worker\n"
-        "serve = worker.Worker._serve\n"
+        "serve = worker.Worker.start\n"
         "async def hanging(self):\n"
         f"    if os.path.exists('{folder}/hang'): time.sleep(1000)\n"
         "    return await serve(self)\n"
-        "worker.Worker._serve = hanging\n"
+        "worker.Worker.start = hanging\n"
     )
     screener = start(KNOWN)
     screener.may_lose_workers = True
@@ -204,18 +204,18 @@ def test_an_unexpected_exception_is_no_end(start: Start, alter: Alter, folder: P
     """One part of the loop fails at every turn: it is logged once, the rest works, and the CPU stays idle."""
     alter(
         "import os\n"
-        "from fastscreen.daemon import supervisor\n"
-        "look = supervisor.Supervisor._look_after\n"
+        "from fastscreen.daemon import children\n"
+        "look = children.Children.check_heartbeats\n"
         "def odd(self, now):\n"
         f"    if os.path.exists('{folder}/now'): raise RuntimeError('injected')\n"
         "    look(self, now)\n"
-        "supervisor.Supervisor._look_after = odd\n"
-        "supervisor.LOOK_SECONDS = 0.01\n"
+        "children.Children.check_heartbeats = odd\n"
+        "children.HEARTBEAT_SECONDS = 0.01\n"
     )
     screener = start(KNOWN, TWO)
     screener.may_lose_workers = True
     (folder / "now").touch()
-    line = screener.line("internal error in looking after workers: RuntimeError: injected")
+    line = screener.line("internal error in checking heartbeats: RuntimeError: injected")
     assert re.search(r"\(\w+, line \d+\); the supervisor goes on$", line)
 
     def cpu() -> float:
@@ -241,9 +241,9 @@ FAILING: dict[str, Callable[[dict[str, object]], str]] = {
         "ipc.os.memfd_create = full\n"
     ),
     "fork": lambda _: (
-        "import errno\nfrom fastscreen.daemon import reload\n"
+        "import errno\nfrom fastscreen.daemon import worker_settings\n"
         "def none(*_): raise OSError(errno.EAGAIN, 'Resource temporarily unavailable')\n"
-        "reload.run_in_child = none\n"
+        "worker_settings.run_in_child = none\n"
     ),
     "anything": lambda _: (
         "from fastscreen.daemon import reload\ndef odd(*_): raise KeyError('injected')\n"
@@ -334,7 +334,7 @@ def test_a_worker_that_dies_again_and_again_is_a_condition(
     start: Start, alter: Alter, folder: Path, mta: FakeMta
 ) -> None:
     """It ends when the worker has lived for a while."""
-    alter("from fastscreen.daemon import supervisor\nsupervisor.SHORT_LIFE_SECONDS = 4.0")
+    alter("from fastscreen.daemon import children\nchildren.SHORT_LIFE_SECONDS = 4.0")
     screener = start(KNOWN, TWO, {"control": {"path": str(folder / "control")}})
     screener.may_lose_workers = True
     victim = screener.workers()[0]
@@ -350,9 +350,9 @@ def test_tls_that_cannot_start_again_is_a_condition(start: Start, alter: Alter, 
     """Mail goes on without it, and it is tried until it works."""
     alter(
         "import os\n"
-        "from fastscreen.daemon import supervisor\n"
+        "from fastscreen.daemon import children\n"
         "from fastscreen.tls import process\n"
-        "supervisor.SHORT_LIFE_SECONDS = 1.0\n"
+        "children.SHORT_LIFE_SECONDS = 1.0\n"
         "prepared = process.prepared\n"
         "def failing(*arguments):\n"
         f"    if os.path.exists('{folder}/fail'): raise process.ContextError('injected')\n"
@@ -466,7 +466,7 @@ def test_a_kernel_without_ipv6(start: Start, alter: Alter, folder: Path, mta: Fa
     checked = subprocess.run(
         [harness.COMMAND, "check", "-c", screener.config], capture_output=True, text=True, timeout=60, check=False
     )
-    omitted = f"listen.addresses: the kernel does not support IPv6: [::]:{port} omitted, IPv4 only\n"
+    omitted = f"the kernel does not support IPv6, so [::]:{port} is omitted; only IPv4 is served\n"
     assert omitted in checked.stdout
 
 

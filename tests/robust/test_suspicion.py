@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastscreen.cache.writer import pack_stamps
+from fastscreen.cache.stamps import pack_stamps
 from fastscreen.core import read_record
 from fastscreen.dns.health import state
 from fastscreen.dns.health.state import HealthTable, State

@@ -213,9 +213,9 @@ def test_two_deaths_in_the_cache(start: Start, folder: Path, mta: FakeMta) -> No
             screener.line(r"worker 1 .* was killed by SIGSEGV", death)
         environment.close()
         screener.line("worker 1 is process .* now", death)
-        assert len(screener.lines("two workers died")) == (death == 2)
+        assert len(screener.lines("two workers crashed")) == (death == 2)
     line = screener.line(
-        "warning: cache lmdb:.*: two workers died while they used it: moved to .*, a new one is started"
+        "warning: cache lmdb:.*: two workers crashed while they used it: moved to .*, a new file is created"
     )
     aside = Path(line.partition("moved to ")[2].partition(",")[0])
     assert stored(aside) == 1
@@ -253,7 +253,7 @@ def test_deaths_by_another_file_are_not_held_against_this_one(start: Start, fold
         screener.line("worker 1 is process .* now", death)
     os.kill(screener.workers()[0], signal.SIGKILL)  # what was to be done about the file is done before its successor
     screener.line("worker 1 is process .* now", 3)
-    assert not screener.lines("two workers died|cannot be moved")
+    assert not screener.lines("two workers crashed|cannot be moved")
     assert path.stat().st_ino == inode
 
 
@@ -274,7 +274,7 @@ def test_without_its_supervisor_a_worker_ends(start: Start, mta: FakeMta) -> Non
     screener.process.wait()
     assert client.read() == FROM_MTA
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), "the workers to end")
-    assert len(screener.lines("warning: the supervising process is gone: stopping")) == 2
+    assert len(screener.lines("warning: the supervisor has ended: stopping")) == 2
     with pytest.raises(ConnectionRefusedError):
         screener.connect("127.1.0.2")
     screener.process = None

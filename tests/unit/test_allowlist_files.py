@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -14,7 +13,6 @@ from peers import needs
 from fastscreen.allowlist import state, table
 from fastscreen.allowlist.lists import begin, is_refreshed, lists_of
 from fastscreen.allowlist.state import Entry, State
-from fastscreen.atomicfile import replace_file, sole_writer
 from fastscreen.config import Config, load
 from fastscreen.config.providers import Source
 from fastscreen.tables import open_table
@@ -32,7 +30,7 @@ KNOWN = State(
     },
 )
 TEXT = """\
-# Written by fastscreen allowlist refresh at 2027-01-15 08:00:01 UTC; what is changed here is lost at the next one.
+# Written by fastscreen allowlist refresh at 2027-01-15 08:00:01 UTC; changes are lost at the next refresh.
 # one (webmail: one.example, uno.example): 2 networks, looked up 2027-01-15 08:00:00 UTC
 8.8.8.0/24\tpermit
 2a00::/32\tpermit
@@ -96,38 +94,6 @@ def test_a_table_with_the_same_rules_stays(tmp_path: Path) -> None:
     assert path.read_text() == TEXT
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("before")
-    path.chmod(0o600)
-    with path.open() as reader:
-        replace_file(path, b"after")
-        assert reader.read() == "before"  # whoever has it open keeps the one that was
-    assert path.read_bytes() == b"after"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
-
-
-def test_what_a_killed_process_left_is_no_hindrance(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    (tmp_path / ".file.new").symlink_to("/etc/passwd")
-    replace_file(path, b"after")
-    assert path.read_bytes() == b"after" and not path.is_symlink()
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file or directory") as caught:
-        replace_file(tmp_path / "none" / "file", b"x")
-    assert caught.value.filename == str(tmp_path / "none" / "file")
-
-
-def test_one_refresh_at_a_time(tmp_path: Path) -> None:
-    with sole_writer(tmp_path), pytest.raises(BlockingIOError), sole_writer(tmp_path):
-        pass
-    with sole_writer(tmp_path):
-        pass
-
-
 def test_the_state_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "allowlist.cidr"
     state.save(path, KNOWN)
@@ -145,13 +111,13 @@ def test_the_state_is_read_back(tmp_path: Path) -> None:
 def test_a_damaged_state_begins_anew(tmp_path: Path, damaged: bytes) -> None:
     path = tmp_path / "allowlist.cidr"
     state.path_of(path).write_bytes(damaged)
-    assert state.load(path) == (State(), f"{path}.state: damaged, begun anew")
+    assert state.load(path) == (State(), f"{path}.state: damaged; starting without it")
 
 
 def test_another_version_begins_anew(tmp_path: Path) -> None:
     path = tmp_path / "allowlist.cidr"
     state.path_of(path).write_bytes(b'{"version": 2, "providers": "something else"}')
-    assert state.load(path) == (State(), f"{path}.state: version 2 is not read here, begun anew")
+    assert state.load(path) == (State(), f"{path}.state: version 2 is not read by this version; starting without it")
 
 
 # ---- which lists there are

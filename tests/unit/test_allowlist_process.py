@@ -31,8 +31,7 @@ class Refresh:
         monkeypatch.setattr(process, "Dns", lambda _: SimpleNamespace(close=lambda: asyncio.sleep(0)))
         monkeypatch.setattr(process, "renew", self.renew)
         monkeypatch.setattr(process, "_tell", lambda *_: None)
-        monkeypatch.setattr("os.nice", lambda _: 0)
-        monkeypatch.setattr("fastscreen.allowlist.process.ctypes.CDLL", lambda _: SimpleNamespace(prctl=lambda *_: 0))
+        monkeypatch.setattr(process, "set_name_and_priority", lambda *_: None)
 
     async def renew(self, each: SimpleNamespace, *_: object) -> SimpleNamespace:
         if each.name in self.broken:

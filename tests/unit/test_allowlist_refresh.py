@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.allowlist import flatten, refresh, turns, wording
+from fastscreen.allowlist import flatten, refresh, schedule, wording
 from fastscreen.allowlist.lists import List, Renewal
 from fastscreen.allowlist.networks import aggregated
 from fastscreen.allowlist.refresh import Change
@@ -178,7 +178,7 @@ def test_what_changed_is_told() -> None:
         ([], "good.example: no SPF record", False),
         (["v=spf1 -all", "v=spf1 ~all"], "good.example: 2 SPF records", False),
         ("v=spf1 include:good.example", "loop: good.example -> good.example", False),
-        ("v=spf1 nonsense", 'good.example: "nonsense": no mechanism of SPF', False),
+        ("v=spf1 nonsense", 'good.example: "nonsense": not an SPF mechanism', False),
         ("v=spf1 -all", "its records have no network that can be used", False),
         (
             "v=spf1 ip4:10.0.0.0/8 +all",
@@ -367,7 +367,7 @@ def test_slow_providers_take_no_more_time_than_a_list_has(monkeypatch: pytest.Mo
 
 
 def test_two_lists_end_before_they_are_ended() -> None:
-    assert 2 * refresh.LIST_SECONDS < turns.LONGEST
+    assert 2 * refresh.LIST_SECONDS < schedule.MAX_SECONDS
 
 
 def test_a_mistake_of_ours_is_one_providers_problem() -> None:
@@ -400,12 +400,12 @@ def test_one_line_tells_what_came_and_went() -> None:
 def test_one_line_tells_all_failures() -> None:
     failed = [Change(f"p{each}", "bulk", 1, problem="no answer", good=NOW) for each in range(7)]
     assert wording.problems_of(told(*failed)) == (
-        "allowlist: no new result of 7 of 7 providers, the last one stays: "
+        "allowlist: no new result of 7 of 7 providers, the last one stays in use: "
         + ", ".join(f"p{each} (of 2027-01-15): no answer" for each in range(5))
         + ", and 2 more"
     )
     shrunk = Change("a", "bulk", 1, problem="shrank", sudden=True)
-    assert wording.problem_of(shrunk) == ("a (none yet): shrank; to take it: fastscreen allowlist refresh --accept a")
+    assert wording.problem_of(shrunk) == ("a (none yet): shrank; to accept it: fastscreen allowlist refresh --accept a")
     assert wording.problems_of(told(Change("a", "bulk", 1))) == ""
 
 
@@ -414,5 +414,5 @@ def test_what_is_not_in_the_table_is_a_line_for_each_provider() -> None:
     lines = list(wording.notes_of(told(Change("a", "bulk", 1, refused=refused, left_out=("ptr in a.example",)))))
     assert lines == [
         f"allowlist: a: refused: {', '.join(refused[:5])}, and 2 more",
-        "allowlist: a: left out, it depends on the client: ptr in a.example",
+        "allowlist: a: omitted, it depends on the client: ptr in a.example",
     ]

@@ -18,7 +18,8 @@ from cachefixture import CLIENT, CLIENT6, DAY, NOW, WEEK, Fixture, stamps
 from peers import needs
 
 from fastscreen.cache import lmdb_file
-from fastscreen.cache.writer import DISABLED, NEW, Cache, Stamps, pack_stamps, parse_stamps
+from fastscreen.cache.lmdb_cache import LmdbCache
+from fastscreen.cache.stamps import DISABLED, NEW, Stamps, pack_stamps, parse_stamps
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_end_batch_lets_the_next_batch_see_another_process(fixture: Fixture) -> 
 def test_the_thread_writes_and_its_lines_come_through_wake(tmp_path: Path) -> None:
     calls: list[Callable[[], None]] = []
     lines: list[str] = []
-    cache = Cache(
+    cache = LmdbCache(
         tmp_path / "cache", warn=lines.append, log=lines.append, wake=calls.append, clock=lambda: NOW, retention=DAY
     )
     cache.open()
@@ -115,8 +116,8 @@ def test_the_thread_writes_and_its_lines_come_through_wake(tmp_path: Path) -> No
 
 _STORE = """
 import sys
-from fastscreen.cache.writer import Cache
-cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call())
+from fastscreen.cache.lmdb_cache import LmdbCache
+cache = LmdbCache(sys.argv[1], warn=print, log=print, wake=lambda call: call())
 cache.open()
 cache.store(bytes.fromhex(sys.argv[2]), (int(sys.argv[3]), 1, 1, 1, 1))
 cache.close()
@@ -125,8 +126,8 @@ cache.close()
 # Writes on and on; says the number of each record that is committed.
 _WRITE_ON = """
 import sys
-from fastscreen.cache.writer import Cache
-cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
+from fastscreen.cache.lmdb_cache import LmdbCache
+cache = LmdbCache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0)
 cache.open()
 number = 0
 while True:
@@ -263,14 +264,16 @@ def test_a_file_that_is_removed_is_made_anew(fixture: Fixture) -> None:
 # ---- the surrogate (reference 7.6)
 
 
-def _assert_surrogate(fixture: Fixture, cache: Cache, reason: str) -> None:
+def _assert_surrogate(fixture: Fixture, cache: LmdbCache, reason: str) -> None:
     cache.store(CLIENT, stamps(NOW))
     assert cache.lookup(CLIENT) is None
     cache.end_batch()
     for _ in range(100):
         cache.turn()
-    cache._tell()
-    assert fixture.warnings == [f"cache lmdb:{fixture.path}: cannot be opened: {reason}; every client is new"]
+    cache._lines.flush()
+    assert fixture.warnings == [
+        f"cache lmdb:{fixture.path}: cannot be opened: {reason}; every client is new; retried automatically"
+    ]
 
 
 def test_a_missing_folder_is_warned_of_once_and_tried_again(tmp_path: Path) -> None:
@@ -297,10 +300,10 @@ def test_a_folder_or_a_fifo_in_the_files_place_is_left_alone(tmp_path: Path) -> 
 
 _AS_NOBODY = """
 import os, sys
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
-cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call())
+cache = LmdbCache(sys.argv[1], warn=print, log=print, wake=lambda call: call())
 cache.open()
 cache.store(b"aaaa", (1, 1, 1, 1, 1))
 assert cache.lookup(b"aaaa") is None
@@ -319,7 +322,8 @@ def test_a_file_that_may_not_be_written_is_not_used(fixture: Fixture) -> None:
     result = subprocess.run(
         [sys.executable, "-c", _AS_NOBODY, str(fixture.path)], capture_output=True, text=True, timeout=60, check=False
     )
-    assert result.stdout == f"cache lmdb:{fixture.path}: cannot be opened: Permission denied; every client is new\n"
+    rest = "every client is new; retried automatically"
+    assert result.stdout == f"cache lmdb:{fixture.path}: cannot be opened: Permission denied; {rest}\n"
     assert result.stderr == ""
 
 
@@ -365,7 +369,7 @@ def test_a_disk_that_becomes_full(small_disk: Path) -> None:
         cache.store(number.to_bytes(16, "big"), stamps(NOW))
     for _ in range(100):
         cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert fixture.warnings == [f"cache lmdb:{fixture.path}: No space left on device"]
     # What is on the disk stays readable, what is not is remembered.
     assert cache.lookup(CLIENT) == stamps(NOW)
@@ -391,8 +395,8 @@ def test_another_process_that_grew_the_map_is_followed(fixture: Fixture) -> None
 
 _GROW = """
 import sys
-from fastscreen.cache.writer import Cache
-cache = Cache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 24)
+from fastscreen.cache.lmdb_cache import LmdbCache
+cache = LmdbCache(sys.argv[1], warn=print, log=print, wake=lambda call: call(), cleanup_interval=0, max_size=1 << 24)
 cache.open()
 for number in range(60_000):
     cache.store(number.to_bytes(4, "big"), (number, 1, 1, 1, 1))
@@ -449,35 +453,35 @@ def test_cleanup_runs_each_interval_after_the_last_completed_one_and_across_rest
     cache = fixture.cache(cleanup_interval=DAY)
     cache.turn()  # never completed yet: due at once
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert len(fixture.lines) == 1
     cache.close()
     fixture.now = NOW + DAY - 1
     cache = fixture.cache(cleanup_interval=DAY)
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert len(fixture.lines) == 1
     fixture.now = NOW + DAY
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert len(fixture.lines) == 2
     fixture.now = NOW  # the clock is put back: a completion in the future counts for nothing
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert len(fixture.lines) == 3
 
 
 def test_no_cleanup_with_interval_0(fixture: Fixture) -> None:
     cache = fixture.cache(cleanup_interval=0)
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert fixture.lines == []
 
 
 def test_an_update_in_between_cancels_the_deletion(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     fixture.write({b"same": stamps(NOW - 2 * WEEK), b"file": stamps(NOW - 2 * WEEK), b"mem1": stamps(NOW - 2 * WEEK)})
     cache = fixture.cache(cleanup_interval=DAY)
-    drop = cache._drop
+    drop = cache._writer.cleanup._drop
 
     def update_then_drop(victims: list[bytes], enabled: tuple[int, ...], oldest: int) -> int:
         assert sorted(victims) == [b"file", b"mem1", b"same"]
@@ -485,7 +489,7 @@ def test_an_update_in_between_cancels_the_deletion(fixture: Fixture, monkeypatch
         cache.store(b"mem1", stamps(NOW))
         return drop(victims, enabled, oldest)
 
-    monkeypatch.setattr(cache, "_drop", update_then_drop)
+    monkeypatch.setattr(cache._writer.cleanup, "_drop", update_then_drop)
     cache.turn()
     cache.close()
     assert fixture.lines[-1].endswith("full cleanup: retained=2 dropped=1 entries")

@@ -20,7 +20,7 @@ from cachefixture import CLIENT, NOW, Fixture, stamps
 
 from fastscreen.cache import lmdb_file, use_mark
 from fastscreen.cache.file_check import Inode, inode_of, lock_path
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.control.cache_store import Store, StoreError
 from fastscreen.process.conditions import Kind
 
@@ -40,8 +40,8 @@ def overwrite(path: Path, at: int, content: bytes) -> None:
         file.write(content)
 
 
-def opened(fixture: Fixture) -> Cache:
-    cache: Cache = fixture.cache()
+def opened(fixture: Fixture) -> LmdbCache:
+    cache: LmdbCache = fixture.cache()
     cache.store(CLIENT, stamps(NOW))
     cache.turn()
     assert cache.lookup(CLIENT) == stamps(NOW)
@@ -114,7 +114,6 @@ class Broken:
     [
         ("set_mapsize", lmdb.MemoryError("mdb_env_set_mapsize: Cannot allocate memory")),
         ("begin", lmdb.Error("Attempt to operate on closed/deleted/dropped object.")),
-        ("begin", lmdb.PanicError("mdb_txn_begin: MDB_PANIC")),
         ("begin", lmdb.BadRslotError("mdb_txn_begin: MDB_BAD_RSLOT")),
         ("begin", lmdb.ReadersFullError("mdb_txn_begin: MDB_READERS_FULL")),
         ("begin", lmdb.Error("mdb_txn_begin: Input/output error")),
@@ -125,17 +124,17 @@ def test_any_failure_of_the_environment_is_over_after_two_turns(
     fixture: Fixture, method: str, error: Exception
 ) -> None:
     cache = opened(fixture)
-    broken = Broken(cache._environment, method, error)
-    cache._environment = broken
-    cache._resized = True
+    broken = Broken(cache._shared.environment, method, error)
+    cache._shared.environment = broken
+    cache._shared.was_resized = True
     cache.store(OTHER, stamps(NOW))
     for _ in range(3):
         try:
             cache.turn()
         except RuntimeError as met:  # as the thread does
-            cache._give_up(str(met))
-    assert cache._environment is not broken
-    assert cache._environment is not None
+            cache._writer._give_up(str(met))
+    assert cache._shared.environment is not broken
+    assert cache._shared.environment is not None
     assert cache.lookup(CLIENT) == stamps(NOW)
     cache.end_batch()
     cache.close()
@@ -148,7 +147,8 @@ def test_any_failure_of_the_environment_is_over_after_two_turns(
 def test_a_failure_that_a_look_up_meets_is_over_after_two_turns(fixture: Fixture) -> None:
     cache = opened(fixture)
     cache.turn()
-    cache._environment = Broken(cache._environment, "begin", lmdb.BadRslotError("mdb_txn_begin: MDB_BAD_RSLOT"))
+    error = lmdb.BadRslotError("mdb_txn_begin: MDB_BAD_RSLOT")
+    cache._shared.environment = Broken(cache._shared.environment, "begin", error)
     assert cache.lookup(CLIENT) is None
     cache.end_batch()
     cache.turn()
@@ -163,15 +163,16 @@ def test_a_directory_in_the_files_place_is_noticed_when_it_is_gone(fixture: Fixt
     fixture.path.mkdir()
     for _ in range(100):
         cache.turn()
-    cache._tell()
-    text = f"cache lmdb:{fixture.path}: cannot be opened: not a regular file; passes are kept in memory"
+    cache._lines.flush()
+    rest = "passes are kept in memory; retried automatically"
+    text = f"cache lmdb:{fixture.path}: cannot be opened: not a regular file; {rest}"
     assert fixture.warnings == [text]
     assert condition(fixture) == text
     cache.store(OTHER, stamps(NOW))
     assert cache.lookup(OTHER) == stamps(NOW)
     fixture.path.rmdir()
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert condition(fixture) is None
     assert fixture.lines == [f"cache lmdb:{fixture.path}: works again"]
     cache.close()
@@ -200,7 +201,7 @@ def test_attempts_follow_each_other_soon_at_first_and_never_late(
 
 
 def test_what_is_kept_in_memory_is_bounded(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscreen.cache.writer._UNWRITTEN_MAX", 100)
+    monkeypatch.setattr("fastscreen.cache.pending.MAX_PENDING", 100)
     cache = opened(fixture)
     fixture.path.unlink()
     fixture.path.mkdir()
@@ -208,7 +209,7 @@ def test_what_is_kept_in_memory_is_bounded(fixture: Fixture, monkeypatch: pytest
     for number in range(1000):
         cache.store(number.to_bytes(4, "big"), stamps(NOW))
         cache.turn()
-    assert len(cache._gathered) <= 101
+    assert len(cache._pending.unwritten) <= 101
     cache.store((0).to_bytes(4, "big"), stamps(NOW + 1))  # one that is there can be changed
     assert cache.lookup((0).to_bytes(4, "big")) == stamps(NOW + 1)
 
@@ -268,13 +269,13 @@ def test_the_mark_names_the_file_that_is_in_use(fixture: Fixture) -> None:
     def look(text: object) -> None:
         seen.append(use_mark.file_in_use(mark))
 
-    cache = Cache(fixture.path, warn=look, log=look, wake=lambda call: None, mark=mark)
+    cache = LmdbCache(fixture.path, warn=look, log=look, wake=lambda call: None, mark=mark)
     cache.open()
     assert use_mark.file_in_use(mark) is None
     mark[use_mark.WRITER] = 1
     assert use_mark.file_in_use(mark) == inode_of(fixture.path.stat())
     # A look-up leaves its mark while it reads, and no longer.
-    cache._environment = Broken(cache._environment, "begin", ZeroDivisionError("killed there"))
+    cache._shared.environment = Broken(cache._shared.environment, "begin", ZeroDivisionError("killed there"))
     mark[use_mark.WRITER] = 0
     with pytest.raises(ZeroDivisionError):
         cache.lookup(CLIENT)
@@ -285,7 +286,7 @@ def test_a_lost_lock_file_is_made_again_when_no_other_process_writes_under_the_o
     cache = opened(fixture)
     lock_path(fixture.path).unlink()
     cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert not lock_path(fixture.path).exists()
     assert fixture.warnings == [f"cache lmdb:{fixture.path}: its lock file was removed or replaced; it is opened again"]
     cache.store(OTHER, stamps(NOW))
@@ -344,18 +345,18 @@ def test_a_locked_folder_does_not_hold_up_the_start(fixture: Fixture, monkeypatc
 def test_a_disk_that_takes_nothing_is_no_reason_to_close_the_file(fixture: Fixture, code: int) -> None:
     cache = opened(fixture)
     cache.turn()
-    environment = cache._environment
+    environment = cache._shared.environment
     cache.store(OTHER, stamps(NOW))
-    cache._put = _raiser(lmdb.Error(f"mdb_txn_commit: {os.strerror(code)}"))  # type: ignore[method-assign]
+    cache._writer._put = _raiser(lmdb.Error(f"mdb_txn_commit: {os.strerror(code)}"))  # type: ignore[method-assign]
     for _ in range(20):
         cache.turn()
-    cache._tell()
+    cache._lines.flush()
     assert fixture.warnings == [f"cache lmdb:{fixture.path}: {os.strerror(code)}"]
     assert condition(fixture) is not None
-    assert cache._environment is environment
+    assert cache._shared.environment is environment
     assert cache.lookup(CLIENT) == stamps(NOW)
     cache.end_batch()
-    del cache._put
+    del cache._writer._put
     for _ in range(6):
         cache.turn()
     assert condition(fixture) is None
@@ -416,7 +417,7 @@ def test_what_lmdb_calls_an_internal_error_is_damage(
         raise error("Internal error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(cache, "_put", put)
+        patched.setattr(cache._writer, "_put", put)
         cache.store(OTHER, stamps(NOW))
         cache.turn()
     cache.turn()

@@ -17,8 +17,9 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.merge import SETTLED_SECONDS, Merged, merge
-from fastscreen.cache.writer import Cache, merged
+from fastscreen.cache.stamps import merged
 from fastscreen.cli import main
 from fastscreen.config.model import Prefix
 from fastscreen.postfix import cache_dump
@@ -97,8 +98,8 @@ def test_merged() -> None:
     assert merged((0, 1, 5, 0, 9), (1, 0, 4, 0, 10)) == (1, 1, 5, 0, 10)
 
 
-def opened(path: Path) -> Cache:
-    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback())
+def opened(path: Path) -> LmdbCache:
+    cache = LmdbCache(path, warn=print, log=print, wake=lambda callback: callback())
     cache.open()
     return cache
 

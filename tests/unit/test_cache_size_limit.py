@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cachefixture import NOW, Fixture, stamps
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.process.conditions import Kind
 
 SMALL = 1 << 20
@@ -23,13 +23,13 @@ def fixture(tmp_path: Path) -> Iterator[Fixture]:
     fixture.close()
 
 
-def flood(cache: Cache, numbers: range, end: int, per_turn: int = 2000) -> None:
+def flood(cache: LmdbCache, numbers: range, end: int, per_turn: int = 2000) -> None:
     """New IPv6 clients, spread over the address space as a keyed hash would spread them."""
     for start in range(numbers.start, numbers.stop, per_turn):
         for number in range(start, min(start + per_turn, numbers.stop)):
             cache.store(random.Random(number).randbytes(16), stamps(end))
         cache.turn()
-    cache._tell()
+    cache._lines.flush()
 
 
 def text_of(fixture: Fixture, kind: Kind) -> str | None:
@@ -48,7 +48,7 @@ def test_a_flood_cannot_make_the_file_larger_than_max_size(fixture: Fixture) -> 
     assert sum(reopened.lookup(key) is not None for key in latest) > 1000
     (warning,) = fixture.warnings
     assert warning == (
-        f"cache lmdb:{fixture.path}: nearly full: clients whose pass ends first go; raise cache.max_size"
+        f"cache lmdb:{fixture.path}: nearly full: clients whose pass expires first go; raise cache.max_size"
     )
 
 
@@ -119,7 +119,7 @@ def test_a_disk_with_little_left_is_not_filled(fixture: Fixture) -> None:
     assert fixture.path.stat().st_size <= before * 9 // 8
     assert fixture.warnings == [
         f"less than 5 % of the file system of {fixture.path} is free: the cache does not grow, and drops the clients"
-        " whose pass ends first"
+        " whose pass expires first"
     ]
     assert text_of(fixture, Kind.DISK) == fixture.warnings[0]
     fixture.free = 5  # a little room is not enough: it must not begin and end each second

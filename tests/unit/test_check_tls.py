@@ -46,7 +46,10 @@ def test_what_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ('certificates = ["{soon.key}", "{soon.pem}"]', "tls.certificates: {soon.key} and {soon.pem}: expires on 20"),
         ('certificates = ["{old.key}", "{old.pem}"]', "tls.certificates: {old.key} and {old.pem}: expired on 20"),
         ('certificates = ["{mx.key}", "{soon.pem}"]', "private key and certificate do not belong together"),
-        ('certificates = ["{mx.key}"]', "tls.certificates: {mx.key}: no certificate beside it; a key, then its chain"),
+        (
+            'certificates = ["{mx.key}"]',
+            "tls.certificates: {mx.key}: missing certificate; expected a key followed",
+        ),
         ('certificates = ["/nonexistent"]', "tls.certificates: /nonexistent: No such file or directory"),
         ('certificates = ["{mx.key}", "{mx.pem}"]\nciphers = "NONSENSE"', "tls.ciphers: OpenSSL knows no cipher in"),
     ],

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fastscreen.process.child import END_SECONDS, Child, State
+from fastscreen.process.child import END_SECONDS, Child, ChildState
 from fastscreen.process.ipc import Failed, Ready
 
 
@@ -20,52 +20,52 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.fixture
 def child(clock: list[float]) -> Child:
     made = Child("worker 1", 0)
-    made.take(12345, socket.socket())
+    made.assign(12345, socket.socket())
     return made
 
 
 def test_a_start(child: Child, clock: list[float]) -> None:
-    child.expect(State.STARTING, 1040.0)
-    assert (child.state, child.by, child.serving_since) == (State.STARTING, 1040.0, math.inf)
+    child.expect(ChildState.STARTING, 1040.0)
+    assert (child.state, child.deadline, child.serving_since) == (ChildState.STARTING, 1040.0, math.inf)
     clock[0] = 1003.0
-    child.reported(Ready())
-    assert (child.state, child.by, child.serving_since) == (State.SERVING, math.inf, 1003.0)
-    child.leave()
+    child.take_report(Ready())
+    assert (child.state, child.deadline, child.serving_since) == (ChildState.SERVING, math.inf, 1003.0)
+    child.close_channel()
 
 
 def test_a_start_that_fails(child: Child, clock: list[float]) -> None:
     """It ends, or is killed soon."""
-    child.expect(State.STARTING, 1040.0)
-    child.reported(Failed("no cache"))
-    assert (child.state, child.by) == (State.ENDING, 1000.0 + END_SECONDS)
-    assert child.answer == Failed("no cache")
-    child.leave()
+    child.expect(ChildState.STARTING, 1040.0)
+    child.take_report(Failed("no cache"))
+    assert (child.state, child.deadline) == (ChildState.ENDING, 1000.0 + END_SECONDS)
+    assert child.last_report == Failed("no cache")
+    child.close_channel()
 
 
 def test_a_reload_while_it_starts(child: Child) -> None:
     """Two reports are to come: the first is for the start, the second for the reload."""
-    child.expect(State.STARTING, 1040.0)
-    child.expect(State.RELOADING, 1030.0)
-    assert (child.state, child.by) == (State.STARTING, 1040.0)
-    child.reported(Ready())
-    assert (child.state, child.by) == (State.RELOADING, 1040.0)
-    child.reported(Ready())
-    assert (child.state, child.by) == (State.SERVING, math.inf)
-    child.leave()
+    child.expect(ChildState.STARTING, 1040.0)
+    child.expect(ChildState.RELOADING, 1030.0)
+    assert (child.state, child.deadline) == (ChildState.STARTING, 1040.0)
+    child.take_report(Ready())
+    assert (child.state, child.deadline) == (ChildState.RELOADING, 1040.0)
+    child.take_report(Ready())
+    assert (child.state, child.deadline) == (ChildState.SERVING, math.inf)
+    child.close_channel()
 
 
 def test_a_report_that_was_not_expected(child: Child) -> None:
     with pytest.raises(ValueError, match="not expected"):
-        child.reported(Ready())
-    child.expect(State.RELOADING, 1030.0)
-    child.reported(Ready())
+        child.take_report(Ready())
+    child.expect(ChildState.RELOADING, 1030.0)
+    child.take_report(Ready())
     with pytest.raises(ValueError, match="not expected"):
-        child.reported(Failed("late"))
-    child.leave()
+        child.take_report(Failed("late"))
+    child.close_channel()
 
 
 def test_its_end_forgets_everything(child: Child) -> None:
-    child.expect(State.STARTING, 1040.0)
+    child.expect(ChildState.STARTING, 1040.0)
     child.ended()
-    assert (child.pid, child.state, child.by, child.expected) == (0, State.EMPTY, math.inf, 0)
-    child.leave()
+    assert (child.pid, child.state, child.deadline, child.expected) == (0, ChildState.STOPPED, math.inf, 0)
+    child.close_channel()

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fastscreen.cache.writer import Cache
+from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.config import default
 from fastscreen.config.sites import parse_site
 from fastscreen.control import frames, protocol
@@ -140,7 +140,7 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     path = tmp_path / "cache"
     with pytest.raises(StoreError, match="does not exist yet"):
         Store(path).get(b"\xc0\0\2\1")
-    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache = LmdbCache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
     cache.open()
     keys = [bytes([192, 0, 2, host]) for host in range(10)] + [bytes([192, 0, 2, 5]) + bytes(12), bytes([192, 0, 3, 0])]
     for key in keys:
@@ -167,7 +167,7 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
 def test_the_store_follows_a_reload_of_max_size(tmp_path: Path) -> None:
     """As shown by `cache stats`, and as applied to the file."""
     path = tmp_path / "cache"
-    cache = Cache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache = LmdbCache(path, warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
     cache.open()
     cache.turn()
     cache.close()
@@ -180,7 +180,7 @@ def test_the_store_follows_a_reload_of_max_size(tmp_path: Path) -> None:
 
 
 def test_what_is_not_written_yet_can_be_taken_back(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache", warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
+    cache = LmdbCache(tmp_path / "cache", warn=print, log=print, wake=lambda callback: callback(), cleanup_interval=0)
     cache.open()
     one, two, three = (bytes([192, 0, 2, host]) for host in (1, 2, 3))
     for key in (one, two, three):

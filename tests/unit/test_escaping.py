@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastscreen.escaping import MAX_TEXT, cleaned, escape_bytes, printable
+from fastscreen.escaping import MAX_ERROR, MAX_TEXT, cleaned, escape_bytes, one_line, printable, unexpected
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.binary(max_size=40) | st.text(max_size=40)
 
@@ -49,3 +50,30 @@ def test_only_printable_ascii_is_left(value: Any) -> None:
 
 def test_numbers_that_are_no_times() -> None:
     assert cleaned([float("nan"), float("inf"), 1e300, 5.5]) == [0.0, 0.0, 0.0, 5.5]
+
+
+class Mute(Exception):
+    """Its text cannot even be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "with_type"),
+    [
+        (ValueError("a\n  b"), "a b", "ValueError: a b"),
+        (OSError(2, "No such file", "/x/y"), "/x/y: No such file", "FileNotFoundError: /x/y: No such file"),
+        (OSError(28, "No space left"), "No space left", "OSError: No space left"),
+        (OSError("no descriptors"), "no descriptors", "OSError: no descriptors"),
+        (KeyError(), "KeyError", "KeyError"),
+        (ValueError("x" * 5000), "x" * MAX_ERROR, "ValueError: " + "x" * MAX_ERROR),
+    ],
+)
+def test_an_error_is_one_line(error: Exception, line: str, with_type: str) -> None:
+    assert one_line(error) == line
+    assert unexpected(error) == with_type
+
+
+def test_an_error_without_a_text() -> None:
+    assert unexpected(Mute()) == "Mute: ?"

@@ -281,7 +281,7 @@ def test_one_proof_is_enough(why: Why) -> None:
     monitor.passes(300)
     assert monitor.states() == [State.OUT, State.WELL]
     (line,) = monitor.warnings
-    assert line == f"list <a.test> {why.text} (so and so): it is not asked and counts nothing until it is well"
+    assert line == f"list <a.test> {why.text} (so and so): it is disabled until a probe succeeds"
     monitor.passes(3000)
     assert len(monitor.warnings) == 1  # it stays out, and that is not told again
 
@@ -318,7 +318,7 @@ def test_it_comes_back_when_it_was_well_twice() -> None:
     assert monitor.states()[0] is State.OUT
     monitor.passes(40)
     assert monitor.states()[0] is State.WELL
-    assert monitor.warnings[1:] == ["list <a.test> is well again: it counts"]
+    assert monitor.warnings[1:] == ["list <a.test> is healthy again: it is enabled"]
 
 
 def test_when_no_list_answers_it_is_not_the_lists() -> None:
@@ -535,7 +535,7 @@ def test_a_suspicion_is_looked_into_at_once(after: int) -> None:
     monitor.table.set("a.test", State.SUSPECT)
     monitor.passes(1)
     assert monitor.states() == [State.WELL, State.WELL]
-    assert monitor.infos == ["list <a.test> has been probed and is well: it counts again"]
+    assert monitor.infos == ["list <a.test> has passed its probe: it is enabled again"]
     assert monitor.probed[-1] == (1000 + after, "a.test")
 
 

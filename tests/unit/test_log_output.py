@@ -41,7 +41,7 @@ def test_fifo_without_a_reader_is_opened_later(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     target = LogTarget(settings_for(LogFile(str(fifo))))
     shown = watched(target)
-    text = f"log.to: {fifo}: nobody reads this FIFO"
+    text = f"log.to: {fifo}: no process reads this FIFO"
     assert (target.problem, target.needs_tick) == (text, True)
     assert shown() == [f"{text}: lines are kept in memory, up to 1 MiB"]
     target.log.info("kept")
@@ -51,7 +51,7 @@ def test_fifo_without_a_reader_is_opened_later(tmp_path: Path) -> None:
     assert shown() == []
     assert not target.needs_tick
     lines = os.read(reading, 65536).decode().splitlines()
-    assert [line.partition("]: ")[2] for line in lines] == ["kept", f"log opened again, after: {text}"]
+    assert [line.partition("]: ")[2] for line in lines] == ["kept", f"log opened again; it had failed: {text}"]
     os.close(reading)
     target.log.info("nobody is there")
     target.tick()
@@ -68,7 +68,7 @@ def test_lost_lines_are_counted_while_they_are_lost(tmp_path: Path) -> None:
     target.tick()
     lost = target.log.lost
     assert lost > 0
-    assert shown() == [f"log.to: {fifo}: nobody reads this FIFO: {lost} lines lost so far"]
+    assert shown() == [f"log.to: {fifo}: no process reads this FIFO: {lost} lines lost so far"]
     reading = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
     target.tick()
     assert shown() == [f"log.to: {fifo}: {target.log.lost} lines lost so far: the reader is too slow"]
@@ -94,7 +94,7 @@ def test_what_is_lost_at_the_end_is_told(tmp_path: Path, capsys: pytest.CaptureF
     fill(target, 2000)
     assert target.log.lost > 0
     target.close()
-    said = f"log.to: {fifo}: nobody reads this FIFO: 2000 log lines were lost at the end"
+    said = f"log.to: {fifo}: no process reads this FIFO: 2000 log lines were lost at the end"
     assert capsys.readouterr().err == f"fastscreen: {said}\n"
     target = LogTarget(settings_for(LogFile("/dev/full")))
     target.log.info("kept")
@@ -123,7 +123,7 @@ def test_the_old_file_stays_until_the_new_one_can_be_opened(tmp_path: Path) -> N
     log.rmdir()
     target.tick()
     assert shown() == []
-    assert log.read_text().count(f"log opened again, after: {text}") == 1
+    assert log.read_text().count(f"log opened again; it had failed: {text}") == 1
     target.close()
 
 

@@ -57,11 +57,11 @@ def test_each_kind_is_told_once_a_minute(lab: Lab) -> None:
 
 
 def test_kinds_are_bounded(lab: Lab) -> None:
-    for number in range(3 * loop_errors.KINDS_MAX):
-        lab.errors.tell(f"kind {number}", ValueError())
-    assert len(lab.lines()) == loop_errors.KINDS_MAX
-    lab.clock = loop_errors.TOLD_SECONDS
-    lab.errors.tell("one more", ValueError())
+    for number in range(3 * loop_errors.MAX_KINDS):
+        lab.errors.report(f"kind {number}", ValueError())
+    assert len(lab.lines()) == loop_errors.MAX_KINDS
+    lab.clock = loop_errors.LOG_SECONDS
+    lab.errors.report("one more", ValueError())
     assert len(lab.lines()) == 1
 
 
@@ -73,7 +73,7 @@ def test_a_callback_that_only_fails_ends_the_process(lab: Lab) -> None:
     lab.clock = 5.0
     guarded()
     assert lab.gave_up == 1
-    assert lab.lines()[-1] == "warning: screening has failed 5 times in a row: this process ends"
+    assert lab.lines()[-1] == "warning: screening has failed 5 times in a row: this process ends and is started again"
 
 
 def test_not_for_few_failures_far_apart(lab: Lab) -> None:
@@ -115,7 +115,7 @@ def test_an_error_that_cannot_be_shown(lab: Lab) -> None:
         def __str__(self) -> str:
             raise RuntimeError
 
-    lab.errors.tell("x", Odd())
+    lab.errors.report("x", Odd())
     assert lab.lines() == ["warning: internal error in x: Odd: ?"]
 
 

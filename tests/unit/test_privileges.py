@@ -54,7 +54,7 @@ def test_root_becomes_the_user_for_good() -> None:
 
 @needs_root
 def test_root_is_no_user_to_become() -> None:
-    assert _become("root") == {"error": "user: 'root' is root: name a user without rights, such as 'postfix'"}
+    assert _become("root") == {"error": "user: 'root' is root: expected an unprivileged user, such as 'postfix'"}
 
 
 def test_an_unknown_user_is_named() -> None:

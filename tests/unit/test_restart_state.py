@@ -14,16 +14,16 @@ import pytest
 
 from fastscreen.config import Config, default
 from fastscreen.config.model import Endpoint, LogFile
-from fastscreen.daemon import restart
+from fastscreen.daemon import handover, restart, takeover
+from fastscreen.daemon.handover import InheritedChild, InheritedReader, InheritedSocket, State
 from fastscreen.daemon.resources import Resources
-from fastscreen.daemon.restart import Inherited, Reader, ServerSocket, State
 from fastscreen.process.conditions import Kind
 from fastscreen.tls import certificates
 
 
 def state(**fields: object) -> State:
     made = State(
-        format=restart.FORMAT,
+        format=handover.FORMAT,
         dumpable=1,
         config=msgspec.msgpack.encode(default()),
         workers=2,
@@ -35,7 +35,7 @@ def state(**fields: object) -> State:
         certificate_files=(18,),
         certificate_stamps=((1, 2, 3, 4),),
         key_reader=None,
-        control=ServerSocket(19, "/run/control", ""),
+        control=InheritedSocket(19, "/run/control", ""),
         metrics=None,
         log=20,
         health=b"",
@@ -43,15 +43,15 @@ def state(**fields: object) -> State:
         oom_inherited=0,
         oom_own=-500,
         oom=-1,
-        children=(Inherited("worker", "worker 1", 0, 4711, 21, told=False),),
+        children=(InheritedChild("worker", "worker 1", 0, 4711, 21, is_stopping=False),),
     )
     return msgspec.structs.replace(made, **fields)
 
 
 def test_every_descriptor_is_passed_on() -> None:
     assert sorted(state().descriptors) == list(range(10, 22))
-    assert 22 in state(metrics=ServerSocket(22, "", "")).descriptors
-    assert 23 in state(key_reader=Reader(4712, 23, ("/key.pem",))).descriptors
+    assert 22 in state(metrics=InheritedSocket(22, "", "")).descriptors
+    assert 23 in state(key_reader=InheritedReader(4712, 23, ("/key.pem",))).descriptors
     assert -1 not in state(log=-1, oom=-1).descriptors
 
 
@@ -73,43 +73,43 @@ def test_a_script_is_executed_itself(monkeypatch: pytest.MonkeyPatch, script: Pa
     """Its first line may name another interpreter since the upgrade."""
     monkeypatch.setattr(sys, "argv", [str(script), "run", "-c", "x"])
     monkeypatch.setattr(sys, "orig_argv", ["/usr/bin/python3.11", str(script), "run", "-c", "x"])
-    assert restart.command() == [str(script), "run", "-c", "x"]
+    assert handover.command() == [str(script), "run", "-c", "x"]
     script.chmod(0o644)
     if os.geteuid() != 0 or not os.access(script, os.X_OK):
-        assert restart.command() == [sys.executable, str(script), "run", "-c", "x"]
+        assert handover.command() == [sys.executable, str(script), "run", "-c", "x"]
 
 
 @pytest.mark.parametrize("words", [["-m", "fastscreen", "run"], ["-I", "-X", "dev", "-m", "fastscreen", "run"]])
 def test_a_module_is_run_as_before(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["/lib/fastscreen/__main__.py", "run"])
     monkeypatch.setattr(sys, "orig_argv", ["python3", *words])
-    assert restart.command() == [sys.executable, *words]
+    assert handover.command() == [sys.executable, *words]
 
 
 @pytest.mark.parametrize("value", ["", "x", "-1", "99999999", "1e3"])
 def test_a_variable_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, capsys: object, value: str) -> None:
-    """Any other value causes a normal start."""
-    monkeypatch.setenv(restart.STATE, value)
-    monkeypatch.setenv(restart.TRIAL, value)
-    assert restart.take() == (None, -1)
-    assert restart.STATE not in os.environ
-    assert restart.TRIAL not in os.environ
+    """Whatever somebody sets: a usual start."""
+    monkeypatch.setenv(handover.STATE, value)
+    monkeypatch.setenv(handover.TRIAL, value)
+    assert handover.receive() == (None, -1)
+    assert handover.STATE not in os.environ
+    assert handover.TRIAL not in os.environ
 
 
 def test_a_file_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"\xc1 odd")
-    monkeypatch.setenv(restart.STATE, str(os.open(tmp_path / "file", os.O_RDONLY)))
-    assert restart.take() == (None, -1)
+    monkeypatch.setenv(handover.STATE, str(os.open(tmp_path / "file", os.O_RDONLY)))
+    assert handover.receive() == (None, -1)
 
 
 def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restart, "command", lambda: ["/nonexistent/fastscreen"])
+    monkeypatch.setattr(handover, "command", lambda: ["/nonexistent/fastscreen"])
     reading, writing = os.pipe2(os.O_CLOEXEC)
     gc.collect()  # descriptors of earlier tests must not be closed in between
     before = len(list(Path("/proc/self/fd").iterdir()))
     left = {"groups": (), "inboxes": (), "certificate_files": (), "control": None, "children": ()}
     with pytest.raises(FileNotFoundError):
-        restart._execute(state(log=reading, **left), writing)
+        handover.execute(state(log=reading, **left), writing)
     assert not os.get_inheritable(reading)
     assert not os.get_inheritable(writing)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
@@ -126,8 +126,8 @@ def test_a_log_that_was_never_open_and_cannot_be_opened(tmp_path: Path) -> None:
     resources = Resources(with_log(tmp_path / "missing" / "log"))
     before = state(log=-1, config=msgspec.msgpack.encode(resources.config))
     with pytest.raises(OSError, match=r"log\.to"):
-        restart._take_log(resources, before, strict=True)
-    (warning,) = restart._take_log(resources, before, strict=False)
+        takeover._take_log(resources, before, strict=True)
+    (warning,) = takeover._take_log(resources, before, strict=False)
     assert "No such file or directory" in warning
     resources.target.log.info("kept")
     resources.target.tick()
@@ -151,9 +151,9 @@ class Files:
             raise PermissionError(errno.EACCES, "Permission denied", str(self.path))
 
         self.before = certificates.read([str(self.path)])
-        monkeypatch.setattr(restart, "read_files", refused)
+        monkeypatch.setattr(takeover, "read_files", refused)
 
-    def state(self, reader: Reader | None) -> State:
+    def state(self, reader: InheritedReader | None) -> State:
         return state(
             certificate_paths=self.before.paths,
             certificate_files=self.before.descriptors,
@@ -167,15 +167,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Files:
     return Files(tmp_path, monkeypatch)
 
 
-def reader() -> Reader:
-    return Reader(4712, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].detach(), ("/key.pem",))
+def reader() -> InheritedReader:
+    return InheritedReader(4712, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].detach(), ("/key.pem",))
 
 
 def test_old_certificates_after_the_key_readers_end_are_no_secret(files: Files) -> None:
     resources = Resources(files.settings)
-    (warning,) = restart._take_certificates(resources, files.state(None), strict=False)
+    (warning,) = takeover._take_certificates(resources, files.state(None), strict=False)
     assert warning.endswith("stay in use; to renew them, stop and start fastscreen")
-    assert resources.faults == [(Kind.CERTIFICATES, warning)]
+    assert resources.early_conditions == [(Kind.CERTIFICATES, warning)]
     assert resources.certificates is not None
     assert resources.certificates.contents() == [(str(files.path), b"key")]
     resources.certificates.close()
@@ -186,8 +186,8 @@ def test_old_certificates_are_told_when_the_files_are_newer(files: Files, renewe
     if renewed:
         files.path.write_text("another key")
     resources = Resources(files.settings)
-    warnings = restart._take_certificates(resources, files.state(reader()), strict=False)
-    assert (len(warnings), len(resources.faults)) == ((1, 1) if renewed else (0, 0))
+    warnings = takeover._take_certificates(resources, files.state(reader()), strict=False)
+    assert (len(warnings), len(resources.early_conditions)) == ((1, 1) if renewed else (0, 0))
     assert resources.certificates is not None
     assert resources.key_reader is not None
     resources.certificates.close()
@@ -197,7 +197,7 @@ def test_old_certificates_are_told_when_the_files_are_newer(files: Files, renewe
 def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the settings in force would not be what `fastscreen check` compares a file with. All else is taken over."""
     for name in ("_take_log", "_take_ports", "_take_certificates"):
-        monkeypatch.setattr(restart, name, lambda *_: [])
+        monkeypatch.setattr(takeover, name, lambda *_: [])
     before = default()
     wanted = msgspec.structs.replace(
         before,
@@ -206,46 +206,48 @@ def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.Monke
         cache=msgspec.structs.replace(before.cache, path="/elsewhere"),
     )
     resources = Resources(wanted)
-    warnings = restart.adopt(resources, state(workers=1), strict=True)
+    warnings = takeover.adopt(resources, state(workers=1), strict=True)
     assert (resources.config.control.group, resources.config.listen.workers) == ("", 1)
     assert resources.config.cache.path == "/elsewhere"
     assert [warning.partition(" changed: ")[0] for warning in warnings] == ["control.group", "listen.workers"]
     other = Resources(wanted)
-    restart.adopt(other, state(workers=1, config=msgspec.msgpack.encode({"of": "another version"})), strict=True)
+    takeover.adopt(other, state(workers=1, config=msgspec.msgpack.encode({"of": "another version"})), strict=True)
     assert other.config == wanted
 
 
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
-    """The old configuration stays in use, and the reason is logged."""
+    """The configuration before stays, and the reason is told."""
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
     before = state(activated=(Endpoint("127.0.0.1", 2525),))
-    settings, problem = restart.settings_of(before, file)
+    settings, problem = takeover.settings_of(before, file)
     assert settings == default()
     assert "127.0.0.1:2525 missing, which systemd's socket unit listens on" in problem
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526", "127.0.0.1:2525"]\n')
-    assert restart.settings_of(before, file)[1] == ""
+    assert takeover.settings_of(before, file)[1] == ""
 
 
 def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were told to stop, and a later program still kills them at their time limit."""
+    """They were told to stop: the program after next still ends them at their time."""
     resources = Resources(default())
-    by = time.monotonic() + 7.0
+    deadline = time.monotonic() + 7.0
     for number, (kind, channel) in enumerate((("tls", -1), ("control", -1), ("worker", socket.socket().detach()))):
-        former = restart.Former(Inherited(kind, kind, 0, 4711 + number, channel, told=kind == "worker", by=by))
-        resources.former.append(former)
-    passed: list[Inherited] = []
+        inherited = InheritedChild(
+            kind, kind, 0, 4711 + number, channel, is_stopping=kind == "worker", deadline=deadline
+        )
+        resources.former.append(restart.former_child(inherited))
+    passed: list[InheritedChild] = []
     monkeypatch.setattr(resources.refresher, "kill", lambda: None)
     resources.target = SimpleNamespace(log=SimpleNamespace(flush=lambda: None))  # type: ignore[assignment]
     monkeypatch.setattr(restart, "_state", lambda _, children: passed.extend(children))
-    monkeypatch.setattr(restart, "_execute", lambda _: 0)
-    restart.replace(resources)
-    assert [(one.kind, one.pid, one.by, one.channel < 0) for one in passed] == [
-        ("tls", 4711, by, True),
-        ("control", 4712, by, True),
-        ("worker", 4713, by, False),
+    monkeypatch.setattr(handover, "execute", lambda _: 0)
+    restart.become_new_program(resources)
+    assert [(one.kind, one.pid, one.deadline, one.channel < 0) for one in passed] == [
+        ("tls", 4711, deadline, True),
+        ("control", 4712, deadline, True),
+        ("worker", 4713, deadline, False),
     ]
     assert -1 not in state(children=tuple(passed)).descriptors
-    assert [former.by for former in map(restart.Former, passed[:2])] == [by, by]
+    assert [child.deadline for child in map(restart.former_child, passed[:2])] == [deadline, deadline]
     for each in resources.former:
-        each.leave()
+        each.close_channel()

@@ -15,12 +15,12 @@ import pytest
 
 from fastscreen import config
 from fastscreen.allowlist import lists
-from fastscreen.allowlist.turns import LONGEST
+from fastscreen.allowlist.schedule import MAX_SECONDS
 from fastscreen.config.model import Endpoint
-from fastscreen.daemon import reload, restart, spawn, tls_reload
+from fastscreen.daemon import reload, restart, spawn, takeover, tls_reload, worker_settings
 from fastscreen.daemon.supervisor import Supervisor
 from fastscreen.process import conditions, reload_state
-from fastscreen.process.child import Child, State
+from fastscreen.process.child import Child, ChildState
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.tls.certificates import Certificates
@@ -45,7 +45,7 @@ class Daemon:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.supervisor = Supervisor(None, config.default())
         self.resources = resources = self.supervisor._resources
-        resources.children = [Child("worker 1", 0)]
+        resources.children = [Child("worker 1", 0, "worker")]
         resources.condition_memory = [memoryview(bytearray(conditions.SIZE)) for _ in range(5)]
         resources.conditions = Conditions(resources.condition_memory[-2])
         resources.reload_state = ReloadState(memoryview(bytearray(reload_state.SIZE)))
@@ -53,7 +53,7 @@ class Daemon:
         monkeypatch.setattr(resources, "warn", self.said.append)
         monkeypatch.setattr(resources, "info", self.said.append)
         monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
-        self.supervisor._starting = False
+        resources.starting = False
 
     def due(self, now: float) -> float:
         return min(self.supervisor._due(now))
@@ -80,12 +80,12 @@ def test_a_fork_that_fails_is_tried_again_ever_later(
     def fails(*_: object, **__: object) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr(daemon.supervisor, "_start", fails)
+    monkeypatch.setattr(spawn, "start_worker", fails)
     child.ended()
     pauses = []
     for _ in range(8):
         clock.now = max(clock.now, child.start_at)
-        daemon.supervisor._replace(child)
+        daemon.supervisor._children.start_again(child)
         pauses.append(child.start_at - clock.now)
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
     assert 1 <= len(daemon.said) <= 3
@@ -96,16 +96,16 @@ def test_a_fork_that_fails_is_tried_again_ever_later(
 def test_a_job_in_hand_does_not_make_the_loop_spin(daemon: Daemon, clock: Clock) -> None:
     """Table files are not checked during that time, so that check is not due."""
     (child,) = daemon.resources.children
-    child.pid, child.state = 1, State.SERVING
+    child.pid, child.state = 1, ChildState.SERVING
     assert daemon.due(clock.now) <= clock.now
 
     def job() -> Iterator[None]:
         yield
 
-    daemon.supervisor._job = job()  # type: ignore[assignment]
+    daemon.supervisor._tasks.begin(job())  # type: ignore[arg-type]
     assert daemon.due(clock.now) > clock.now
-    daemon.supervisor._job = None
-    daemon.supervisor._starting = True
+    daemon.supervisor._tasks.cancel()
+    daemon.resources.starting = True
     assert daemon.due(clock.now) > clock.now
 
 
@@ -135,16 +135,16 @@ class Unfinished:
         *numbers: int,
         corrected: config.Config | None = None,
     ) -> None:
-        self.supervisor, self.resources, self.fed = daemon.supervisor, daemon.resources, 0
+        self.resources, self.fed = daemon.resources, 0
         self.failures = failures
         self.resources.signals = Signals(*numbers)  # type: ignore[assignment]
         del self.resources.conditions  # they are made after that
-        monkeypatch.setattr(restart, "adopt", lambda *_, **__: [])
-        monkeypatch.setattr(restart, "settings_of", lambda *_: (corrected or self.resources.config, ""))
+        monkeypatch.setattr(takeover, "adopt", lambda *_, **__: [])
+        monkeypatch.setattr(takeover, "settings_of", lambda *_: (corrected or self.resources.config, ""))
         monkeypatch.setattr(self.resources, "read", self.read)
         monkeypatch.setattr(self.resources.watchdog, "feed", self.feed)
         state = SimpleNamespace(workers=1)
-        self.found = self.supervisor._take_over(state)  # type: ignore[arg-type]
+        *self.found, self.postponed = takeover.finish(self.resources, state, None, "")  # type: ignore[arg-type]
 
     def read(self, _: int) -> tuple[str, ...]:
         self.failures -= 1
@@ -160,17 +160,17 @@ def test_an_unfinished_restart_keeps_signals_and_feeds_the_watchdog(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restart = Unfinished(daemon, monkeypatch, 4, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2, signal.SIGCHLD)
-    assert restart.found == (1, ())
+    assert restart.found == [1, ()]
     assert restart.fed == 4
-    assert list(restart.supervisor._postponed) == [signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2]
+    assert restart.postponed == [signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR2]
     assert len(daemon.said) == 1
 
 
 def test_an_unfinished_restart_can_be_stopped(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
     """As any daemon: the loop stops what is there, and the exit code is 0."""
     restart = Unfinished(daemon, monkeypatch, 1000, signal.SIGTERM)
-    assert restart.found == (1, ())
-    assert list(restart.supervisor._postponed) == [signal.SIGTERM]
+    assert restart.found == [1, ()]
+    assert restart.postponed == [signal.SIGTERM]
 
 
 def test_an_unfinished_restart_takes_over_a_corrected_configuration(
@@ -183,7 +183,7 @@ def test_an_unfinished_restart_takes_over_a_corrected_configuration(
     corrected = msgspec.structs.replace(settings, listen=listen, hostname="other.example")
     restart = Unfinished(daemon, monkeypatch, 3, corrected=corrected)
     assert daemon.resources.config == msgspec.structs.replace(settings, hostname="other.example")
-    assert list(restart.supervisor._postponed) == [signal.SIGHUP]
+    assert restart.postponed == [signal.SIGHUP]
 
 
 def test_an_unfinished_restart_does_not_wait_for_a_fifo(
@@ -191,7 +191,7 @@ def test_an_unfinished_restart_does_not_wait_for_a_fifo(
 ) -> None:
     """A table may have become one since the trial."""
     os.mkfifo(tmp_path / "table")
-    monkeypatch.setattr(reload, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(worker_settings, "READ_SECONDS", 0.1)
 
     def read(restart: Unfinished, _: int) -> tuple[str, ...]:
         restart.failures -= 1
@@ -218,9 +218,9 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_reload(
     def read_in_child(*_: object) -> Iterator[None]:
         yield from ()
 
-    monkeypatch.setattr(reload, "_try", read_in_child)
+    monkeypatch.setattr(reload, "try_in_child", read_in_child)
     monkeypatch.setattr(reload, "reopen_log", lambda *_: None)
-    list(reload.hang_up(daemon.resources, file))
+    list(reload.reload(daemon.resources, file))
     (said,) = daemon.said
     assert "127.0.0.1:2526 missing, which systemd's socket unit listens on" in said
     assert daemon.resources.groups == {where: group}
@@ -244,12 +244,12 @@ def test_a_reload_names_each_key_that_needs_more(
 
     daemon.resources.target = SimpleNamespace(log=SimpleNamespace(warning=daemon.said.append))  # type: ignore[assignment]
     monkeypatch.setattr(daemon.resources, "open_ports", lambda *_, **__: ({}, {}))
-    for name, instead in (("_try", nothing), ("_hand_out", nothing), ("_take_ports", lambda *_: None)):
+    for name, instead in (("try_in_child", nothing), ("send_to_workers", nothing), ("_take_ports", lambda *_: None)):
         monkeypatch.setattr(reload, name, instead)
     monkeypatch.setattr(reload, "reopen_log", lambda *_: None)
     monkeypatch.setattr(daemon.resources, "health", SimpleNamespace(claim=lambda *_, **__: None), raising=False)
     daemon.resources.groups = {}
-    list(reload.hang_up(daemon.resources, file))
+    list(reload.reload(daemon.resources, file))
     stays = "changed: the old value stays in use; to apply the new one,"
     assert daemon.said == [
         f"user {stays} stop and start fastscreen",
@@ -289,12 +289,12 @@ def refresh(daemon: Daemon) -> list[conditions.Condition]:
 @pytest.fixture
 def refreshing(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Daemon:
     """Its lists are to be refreshed; a refresh can be started, and is process 4711 then."""
-    daemon.supervisor._turns._interval = 3600
-    daemon.supervisor._turns.due = 0.0
+    schedule = daemon.supervisor._list_refresh._schedule
+    schedule._interval, schedule.due = 3600, 0.0
     daemon.resources.list_versions = {}
     monkeypatch.setattr(lists, "versions", lambda _: {})
     monkeypatch.setattr(Child, "kill", lambda _: None)
-    monkeypatch.setattr(spawn, "start_refresh", lambda resources: resources.refresher.take(4711, None))
+    monkeypatch.setattr(spawn, "start_refresh", lambda resources: resources.refresher.assign(4711, None))
     return daemon
 
 
@@ -303,26 +303,26 @@ def test_a_refresh_that_dies_is_shown_until_one_ends_well(
     refreshing: Daemon, clock: Clock, code: int, how: str
 ) -> None:
     supervisor, refresher = refreshing.supervisor, refreshing.resources.refresher
-    supervisor._refresh(clock.now)
+    supervisor._list_refresh.run(clock.now)
     assert refresher.pid == 4711
-    supervisor._bury_one(refresher, code)
+    supervisor._children.handle_end(refresher, code)
     (one,) = refresh(refreshing)
     assert one.kind == conditions.Kind.ALLOWLIST
     assert how in one.text
-    supervisor._turns.configure(config.default(), clock.now)  # no lists any more
-    supervisor._show_refresh("")
+    supervisor._list_refresh._schedule.configure(config.default(), clock.now)  # no lists any more
+    supervisor._list_refresh._show("")
     assert refresh(refreshing) == []
 
 
 def test_a_refresh_that_does_not_end_is_shown(refreshing: Daemon, clock: Clock) -> None:
     supervisor = refreshing.supervisor
-    supervisor._refresh(clock.now)
-    clock.now += LONGEST
-    supervisor._refresh(clock.now)
+    supervisor._list_refresh.run(clock.now)
+    clock.now += MAX_SECONDS
+    supervisor._list_refresh.run(clock.now)
     assert refresh(refreshing) == []  # it may be writing still
-    supervisor._bury_one(refreshing.resources.refresher, -signal.SIGKILL)
+    supervisor._children.handle_end(refreshing.resources.refresher, -signal.SIGKILL)
     assert [one.text for one in refresh(refreshing)] == [
-        "the last refresh did not end and was killed; the lists stay as they are"
+        "the last refresh took too long and was killed; the lists stay as they are"
     ]
 
 
@@ -333,14 +333,14 @@ def test_a_refresh_without_a_process_is_shown(
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr(spawn, "start_refresh", fails)
-    refreshing.supervisor._refresh(clock.now)
-    assert "no process for the refresh" in refresh(refreshing)[0].text
+    refreshing.supervisor._list_refresh.run(clock.now)
+    assert "no process for a refresh" in refresh(refreshing)[0].text
 
 
 def test_a_reload_that_ends_a_refresh_is_no_fault(refreshing: Daemon, clock: Clock) -> None:
-    refreshing.supervisor._refresh(clock.now)
-    refreshing.supervisor._give_up_refresh()
-    refreshing.supervisor._bury_one(refreshing.resources.refresher, -signal.SIGKILL)
+    refreshing.supervisor._list_refresh.run(clock.now)
+    refreshing.supervisor._list_refresh.cancel()
+    refreshing.supervisor._children.handle_end(refreshing.resources.refresher, -signal.SIGKILL)
     assert refresh(refreshing) == []
 
 
@@ -380,14 +380,13 @@ def test_what_the_kernel_does_not_end_is_not_waited_for_without_end(
             raise AssertionError(waits)
         return [], [], []
 
-    monkeypatch.setattr("fastscreen.daemon.supervisor.select.select", select)
-    monkeypatch.setattr(daemon.supervisor, "_bury", lambda: None)
+    monkeypatch.setattr("fastscreen.daemon.shutdown.select.select", select)
     killed: list[Child] = []
     monkeypatch.setattr(Child, "kill", lambda child: killed.append(child))
     daemon.resources.signals = Signals()  # type: ignore[assignment]
     daemon.resources.tls = []
     daemon.resources.control_process.pid = 4711
-    daemon.supervisor._end_others()
+    daemon.supervisor._shutdown.end_others(lambda: None)
     assert killed
     assert min(waits) > 0
     assert sum(waits) < 30
@@ -406,13 +405,13 @@ def test_a_stop_ends_the_job_in_hand(daemon: Daemon) -> None:
             steps.append("ended")
 
     supervisor = daemon.supervisor
-    supervisor._job = job()  # type: ignore[assignment]
-    supervisor._jobs["restart"] = supervisor._restart
-    supervisor._go_on()
-    supervisor._stop()
-    supervisor._go_on()
+    supervisor._tasks.begin(job())  # type: ignore[arg-type]
+    supervisor._tasks.add("restart", supervisor._restart)
+    supervisor._run_tasks()
+    supervisor._shutdown.request()
+    supervisor._run_tasks()
     assert steps == ["ended"]
-    assert (supervisor._job, supervisor._jobs) == (None, {})
+    assert supervisor._tasks.is_idle
 
 
 @pytest.mark.parametrize("kind", ["reload", "restart"])
@@ -423,12 +422,12 @@ def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypat
         daemon.resources.reload_state.reload.begin()
         yield
 
-    monkeypatch.setattr(reload, "hang_up", waits)
-    monkeypatch.setattr(restart, "run_in_child", waits)
+    monkeypatch.setattr(reload, "_reload", waits)
+    monkeypatch.setattr(restart, "run_trial", waits)
     supervisor = daemon.supervisor
-    supervisor._jobs[kind] = {"reload": supervisor._reload, "restart": supervisor._restart}[kind]
-    supervisor._go_on()
-    supervisor._stop()
+    supervisor._tasks.add(kind, {"reload": supervisor._reload, "restart": supervisor._restart}[kind])
+    supervisor._run_tasks()
+    supervisor._shutdown.request()
     last = getattr(daemon.resources.reload_state, kind).read()
     assert (last.begun, last.finished, last.ok) == (1, 1, False)
     assert last.text.endswith("fastscreen is being stopped")

@@ -35,7 +35,7 @@ def test_one_that_is_slow(manager: socket.socket, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(systemd_notify, "TIMEOUT", 20.0)
     with manager:
         number = fill(manager)
-        teller = threading.Thread(target=systemd_notify.tell, args=("READY=1", "STATUS=here"))
+        teller = threading.Thread(target=systemd_notify.send, args=("READY=1", "STATUS=here"))
         teller.start()
         heard = [manager.recv(100) for _ in range(number + 1)]
         teller.join()
@@ -46,14 +46,14 @@ def test_one_that_hears_nothing(manager: socket.socket, monkeypatch: pytest.Monk
     monkeypatch.setattr(systemd_notify, "TIMEOUT", 0.05)
     with manager:
         number = fill(manager)
-        systemd_notify.tell("READY=1")
+        systemd_notify.send("READY=1")
         assert [manager.recv(100) for _ in range(number)] == [b"x"] * number
 
 
 def test_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for path in ("", "relative", "vsock:2:3", str(tmp_path / "nobody")):
         monkeypatch.setenv("NOTIFY_SOCKET", path)
-        systemd_notify.tell("READY=1")
+        systemd_notify.send("READY=1")
 
 
 def test_watchdog_of_another_process(monkeypatch: pytest.MonkeyPatch) -> None:

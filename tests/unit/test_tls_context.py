@@ -66,10 +66,10 @@ def test_order_of_keys_and_certificates(folder: Path, names: tuple[str, ...]) ->
 @pytest.mark.parametrize(
     ("names", "what"),
     [
-        (("mx.key",), "tls.certificates: mx.key: no certificate beside it"),
-        (("mx.pem",), "tls.certificates: mx.pem: no private key beside it"),
-        (("mx.key", "mx.pem", "rsa.key"), "tls.certificates: rsa.key: no certificate beside it"),
-        (("empty",), "tls.certificates: empty: no key and no certificate"),
+        (("mx.key",), "tls.certificates: mx.key: missing certificate;"),
+        (("mx.pem",), "tls.certificates: mx.pem: missing private key;"),
+        (("mx.key", "mx.pem", "rsa.key"), "tls.certificates: rsa.key: missing certificate;"),
+        (("empty",), "tls.certificates: empty: neither a key nor a certificate"),
         (("mx.key", "other.pem"), "mx.key and other.pem: private key and certificate do not belong together"),
         (("mx.key", "rsa.pem"), "mx.key and rsa.pem: private key and certificate"),
         (("mx.key", "bad.pem"), "mx.key and bad.pem: OpenSSL cannot use it"),

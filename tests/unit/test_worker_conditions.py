@@ -28,7 +28,7 @@ class Worker:
         for name, number in more.items():
             counters = self.stats if name in self.stats else self.events
             counters[name] += number
-        self.lasting.look(self.now, self.config, dict(self.stats), dict(self.events))
+        self.lasting.update(self.now, self.config, dict(self.stats), dict(self.events))
         return {one.kind: one.text for one in self.conditions.read()}
 
 

@@ -47,8 +47,8 @@ def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pyte
             _resolver=SimpleNamespace(close=lambda: asyncio.sleep(0)),
             _use_resolvers=lambda _: None,
             _cache=None,
-            _ask_for_offers=lambda *_: None,
-            _caretaker=None,
+            _query_capabilities=lambda *_: None,
+            _list_health=None,
         )
         again = os.dup(own.fileno())
         memory = ipc.settings_memory(settings, (address,))

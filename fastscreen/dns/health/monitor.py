@@ -11,16 +11,17 @@ from msgspec import Struct
 
 from fastscreen.dns.health.probe import Finding
 from fastscreen.dns.health.state import HealthTable, State, Why
+from fastscreen.escaping import unexpected
 
 TICK = 1.0  # s: how soon a suspicion is looked into
 SOON = 30.0  # s: how soon a probe that failed is made again, at the latest
 EARLY = 5.0  # s: nothing came back from any list at the start: that is told before the probes are given up
 AT_ONCE = 5.0  # s: between two probes that one suspicion asks for
 NONE_HAS_ENTRIES = (
-    "no DNS list has its test entry 127.0.0.2: does the resolver take answers in 127.0.0.0/8 out, as with unbound's "
-    "private-address or dnsmasq's stop-dns-rebind? Then nobody is ever listed"
+    "no DNS list has its test entry 127.0.0.2, so no client may ever be listed: check whether the resolver removes "
+    "answers in 127.0.0.0/8 (unbound's private-address, dnsmasq's stop-dns-rebind)"
 )
-_SURE = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
+_CERTAIN = (Why.LISTS_ALL, Why.REFUSES, Why.PARKED)
 """What one probe proves. What else fails may be the way, and takes two in succession."""
 
 
@@ -65,7 +66,7 @@ class Monitor:
         self._interval = interval
         self._clock, self._chance = clock, chance
         self._lists: dict[str, _List] = {}
-        self._told_deaf = self._told_early = self._told_problem = self._told_untested = False
+        self._warned_unanswered = self._warned_early = self._warned_problem = self._warned_untested = False
 
     def use(self, domains: Iterable[str], *, anew: bool = False) -> None:
         """Look after these lists. Those that are new are probed at once; anew: the others, too."""
@@ -85,8 +86,8 @@ class Monitor:
     async def turn(self) -> None:
         """Probe those whose time it is, and judge by what is found."""
         now = self._clock()
-        self._tell_early(now)
-        due = [one for one in self._lists.values() if one.due <= now or self._may_hurt(one, now)]
+        self._warn_early(now)
+        due = [one for one in self._lists.values() if one.due <= now or self._is_urgent(one, now)]
         await asyncio.gather(*(self._round(one, now) for one in due if one.probing is None and not one.waits))
 
     async def _round(self, one: _List, began: float) -> None:
@@ -118,33 +119,33 @@ class Monitor:
 
     def _settle(self, one: _List) -> None:
         one.waits = False
-        self._tell_deaf()
+        self._warn_unanswered()
         if not one.broken:
-            self._judge(one)
+            self._update_state(one)
 
     async def _look(self, one: _List) -> None:
         """Probe it; if a probe is on its way, wait for that one."""
         if one.probing is None:
             one.began = self._clock()
-            one.probing = asyncio.create_task(self._look_at(one))
+            one.probing = asyncio.create_task(self._run_probe(one))
         await one.probing
 
-    async def _look_at(self, one: _List) -> None:
+    async def _run_probe(self, one: _List) -> None:
         try:
             self._take(one, await self._probe(one.domain))
         except Exception as error:  # whatever it is, the lists are looked after
             one.broken = True
             one.last = self._clock()
             one.due = one.last + min(self._interval, SOON)
-            if not self._told_problem:
-                self._warn(f"list {self._shown(one.domain)} cannot be probed: {type(error).__name__}: {error}")
-            self._told_problem = True
+            if not self._warned_problem:
+                self._warn(f"list {self._shown(one.domain)} cannot be probed: {unexpected(error)}")
+            self._warned_problem = True
         else:
-            one.broken = self._told_problem = False
+            one.broken = self._warned_problem = False
         finally:
             one.probing = None
 
-    def _may_hurt(self, one: _List, now: float) -> bool:
+    def _is_urgent(self, one: _List, now: float) -> bool:
         """It is suspected: that does not wait, but for a moment when the last probe could not tell."""
         if self._table.get(one.domain).state is not State.SUSPECT:
             return False
@@ -165,12 +166,12 @@ class Monitor:
                     f"list {self._shown(one.domain)} has no test entry 127.0.0.2 (RFC 5782): it cannot be probed"
                 )
             one.untested, why = True, Why.NOTHING
-        self._tell_untested()
+        self._warn_untested()
         one.why, one.detail = why, finding.detail
         one.ill = one.ill + 1 if why is not Why.NOTHING else 0
         one.well = one.well + 1 if why is Why.NOTHING else 0
         wait = self._interval * (0.9 + 0.1 * self._chance())
-        if (one.ill == 1 and why not in _SURE) or (one.well == 1 and health.state is State.OUT):
+        if (one.ill == 1 and why not in _CERTAIN) or (one.well == 1 and health.state is State.OUT):
             wait = min(self._interval / 2, SOON)
         one.last = self._clock()
         one.due = one.last + wait
@@ -183,49 +184,49 @@ class Monitor:
     def _some_list_answers(self) -> bool:
         return any(one.last is not None and not one.deaf for one in self._lists.values())
 
-    def _tell_early(self, now: float) -> None:
+    def _warn_early(self, now: float) -> None:
         """The first probes are still on their way, all of them: an operator waits for the first mail."""
         first = [one for one in self._lists.values() if one.probing is not None and one.last is None]
-        if self._told_early or not first or len(first) < len(self._lists):
+        if self._warned_early or not first or len(first) < len(self._lists):
             return
         if all(now >= one.began + EARLY for one in first):
-            self._told_early = True
+            self._warned_early = True
             self._warn(
                 f"no DNS list has answered its first probe for {EARLY:.0f} s: the resolver does not work, or this host "
-                "has no network; clients pass as if no list had them; check dnsbl.resolvers"
+                "has no network; clients pass as if no list contained them; check dnsbl.resolvers"
             )
 
-    def _tell_deaf(self) -> None:
+    def _warn_unanswered(self) -> None:
         deaf = self._no_list_answers()
-        if deaf and not self._told_deaf and all(one.ill >= 2 for one in self._lists.values()):
-            self._told_deaf = True
-            if self._told_early:
+        if deaf and not self._warned_unanswered and all(one.ill >= 2 for one in self._lists.values()):
+            self._warned_unanswered = True
+            if self._warned_early:
                 return
             self._warn("no DNS list answers: the resolver does not work, or this host has no network")
-        elif (self._told_deaf or self._told_early) and not deaf and self._some_list_answers():
-            self._told_deaf = self._told_early = False
+        elif (self._warned_unanswered or self._warned_early) and not deaf and self._some_list_answers():
+            self._warned_unanswered = self._warned_early = False
             self._info("DNS lists answer again")
 
-    def _tell_untested(self) -> None:
+    def _warn_untested(self) -> None:
         """One list without may be of one's own; where all are, it is the resolver."""
         untested = len(self._lists) > 1 and all(one.untested for one in self._lists.values())
-        if untested and not self._told_untested:
+        if untested and not self._warned_untested:
             self._warn(NONE_HAS_ENTRIES)
-        self._told_untested = untested
+        self._warned_untested = untested
 
-    def _judge(self, one: _List) -> None:
+    def _update_state(self, one: _List) -> None:
         """Take a list out, or put it back."""
         health, name = self._table.get(one.domain), self._shown(one.domain)
         if one.why is not Why.NOTHING:
-            sure = one.why in _SURE or (one.ill >= 2 and not (one.deaf and self._no_list_answers()))
+            sure = one.why in _CERTAIN or (one.ill >= 2 and not (one.deaf and self._no_list_answers()))
             if sure and health.state is not State.OUT:
                 detail = f" ({one.detail})" if one.detail else ""
-                self._warn(f"list {name} {one.why.text}{detail}: it is not asked and counts nothing until it is well")
+                self._warn(f"list {name} {one.why.text}{detail}: it is disabled until a probe succeeds")
             if sure:
                 self._table.set(one.domain, State.OUT, one.why)
         elif health.state is State.SUSPECT:
             self._table.set(one.domain, State.WELL)
-            self._info(f"list {name} has been probed and is well: it counts again")
+            self._info(f"list {name} has passed its probe: it is enabled again")
         elif health.state is State.OUT and one.well >= 2:
             self._table.set(one.domain, State.WELL)
-            self._warn(f"list {name} is well again: it counts")
+            self._warn(f"list {name} is healthy again: it is enabled")

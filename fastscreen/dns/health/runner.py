@@ -43,7 +43,7 @@ class HealthRunner:
         # With other resolvers nothing of what was found need be true.
         self._watch.use(config.dnsbl.domains, anew=before != self._servers)
 
-    def look_again(self) -> None:
+    def probe_again(self) -> None:
         """The system has other resolvers."""
         if self._config is not None:
             self.configure(self._config, self._shown)

@@ -44,12 +44,12 @@ class Why(IntEnum):
 
 _TEXTS = {
     Why.NOTHING: "",
-    Why.LISTS_ALL: "lists 127.0.0.1, which no list does that works: it may list everybody",
-    Why.REFUSES: "refuses this resolver's questions, or is over quota",
+    Why.LISTS_ALL: "lists 127.0.0.1, which a working list does not: it may list every address",
+    Why.REFUSES: "refuses this resolver's queries, or is over quota",
     Why.PARKED: "gives answers outside 127.0.0.0/8: its domain may have been sold",
     Why.SILENT: "does not answer",
     Why.FAILS: "has no working name server",
-    Why.EMPTY: "has lost its test entry 127.0.0.2: it may list nobody any more",
+    Why.EMPTY: "has lost its test entry 127.0.0.2: it may no longer list any address",
 }
 
 

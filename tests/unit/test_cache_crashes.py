@@ -1,4 +1,4 @@
-"""Workers that crash in the cache: deaths are counted for the file in which they happened."""
+"""Workers that crash in the cache: a crash counts for the file in which it happened, and for no other one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from fastscreen import config
 from fastscreen.cache.file_check import Inode, inode_of
 from fastscreen.daemon import spawn
+from fastscreen.daemon.cache_crashes import CacheCrashes
 from fastscreen.daemon.resources import Resources
-from fastscreen.daemon.spawn import Steps
-from fastscreen.daemon.supervisor import Supervisor
+from fastscreen.daemon.tasks import Steps, TaskQueue
 from fastscreen.process.ipc import Ready, Report
 
 
@@ -44,22 +44,23 @@ class Child:
         return Ready()
 
 
-class Deaths:
-    """A supervisor that does not start processes, and its log."""
+class Crashes:
+    """What the supervisor does about crashes, without processes, and what it says."""
 
     def __init__(self, path: Path) -> None:
         settings = config.default()
         settings = msgspec.structs.replace(settings, cache=msgspec.structs.replace(settings.cache, path=str(path)))
-        self.supervisor = Supervisor(None, settings)
+        self.resources = Resources(settings)
+        self.tasks = TaskQueue()
+        self.crashes = CacheCrashes(self.resources, self.tasks)
         self.child = Child()
         self.said = self.child.said
 
-    def die(self, inode: Inode | None) -> None:
-        """Have the supervisor bury a worker, and do all that it then has to do."""
-        self.supervisor._died_in_cache(inode)
-        self.supervisor._starting = False
-        while self.supervisor._job is not None or self.supervisor._jobs:
-            self.supervisor._go_on()
+    def add(self, inode: Inode | None) -> None:
+        """A worker has crashed; do all that follows from that."""
+        self.crashes.add(inode)
+        while not self.tasks.is_idle:
+            self.tasks.resume()
 
 
 @pytest.fixture
@@ -70,46 +71,46 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def deaths(path: Path, monkeypatch: pytest.MonkeyPatch) -> Deaths:
-    made = Deaths(path)
-    monkeypatch.setattr(made.supervisor._resources, "warn", made.said.append)
-    monkeypatch.setattr(made.supervisor._resources, "target", made.child, raising=False)
+def crashes(path: Path, monkeypatch: pytest.MonkeyPatch) -> Crashes:
+    made = Crashes(path)
+    monkeypatch.setattr(made.resources, "warn", made.said.append)
+    monkeypatch.setattr(made.resources, "target", made.child, raising=False)
     monkeypatch.setattr(spawn, "run_in_child", made.child.run_in_child)
     return made
 
 
-def test_two_deaths_in_one_file_cost_it(deaths: Deaths, path: Path) -> None:
+def test_two_crashes_in_one_file_move_it_aside(crashes: Crashes, path: Path) -> None:
     inode = inode_of(path.stat())
-    deaths.die(inode)
+    crashes.add(inode)
     assert path.exists()
-    deaths.die(inode)
+    crashes.add(inode)
     assert not path.exists()
-    assert len(deaths.said) == 1
+    assert len(crashes.said) == 1
 
 
-def test_a_death_in_each_of_two_files_costs_none(deaths: Deaths, path: Path) -> None:
-    deaths.die(inode_of(path.stat()))
+def test_a_crash_in_each_of_two_files_moves_none(crashes: Crashes, path: Path) -> None:
+    crashes.add(inode_of(path.stat()))
     other = path.with_name("other")
     other.write_bytes(b"two")
     other.rename(path)
-    deaths.die(inode_of(path.stat()))
+    crashes.add(inode_of(path.stat()))
     assert path.read_bytes() == b"two"
-    assert deaths.said == []
+    assert crashes.said == []
 
 
-def test_the_file_that_replaced_the_damaged_one_stays(deaths: Deaths, path: Path) -> None:
-    """Both workers die of a truncated file; one of them has a sound one again before the second death is seen."""
+def test_the_file_that_replaced_the_damaged_one_stays(crashes: Crashes, path: Path) -> None:
+    """Both workers die of a truncated file; one of them has a sound one again before the second crash is seen."""
     old = inode_of(path.stat())
-    deaths.die(old)
+    crashes.add(old)
     other = path.with_name("other")
     other.write_bytes(b"two")
     other.rename(path)
-    deaths.die(old)
+    crashes.add(old)
     assert path.read_bytes() == b"two"
-    assert deaths.said == []
+    assert crashes.said == []
 
 
-def test_a_death_elsewhere_does_not_count(deaths: Deaths, path: Path) -> None:
+def test_a_death_elsewhere_does_not_count(crashes: Crashes, path: Path) -> None:
     for _ in range(3):
-        deaths.die(None)
+        crashes.add(None)
     assert path.exists()

@@ -1,0 +1,63 @@
+"""What the cache stores for a client: for each test, until when the client's pass is valid (s since 1970)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Stamps = tuple[int, ...]
+
+TESTS = 5
+NEW = 0
+DISABLED = 1
+STAMP_MAX = 2**63 - 1
+
+_ALL_DISABLED = (DISABLED,) * TESTS
+_Stamp = Annotated[int, msgspec.Meta(ge=0, le=STAMP_MAX)]
+_decode_any = msgspec.msgpack.Decoder().decode
+# Our own records are decoded and checked in one call.
+_decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
+_encode = msgspec.msgpack.Encoder().encode  # for the loop's thread only: an encoder belongs to one thread
+
+
+def pack_stamps(stamps: Stamps) -> bytes:
+    """Encode five stamps (0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread."""
+    return _encode(stamps)
+
+
+def parse_stamps(value: bytes) -> Stamps:
+    """Decode a record. Missing and malformed fields read as 1, extra ones are ignored (reference 7.1). Never raises."""
+    try:
+        return _decode(value)
+    except msgspec.DecodeError:
+        # Not five stamps, or no msgpack at all.
+        return _parse_odd(value)
+
+
+def _parse_odd(value: bytes) -> Stamps:
+    try:
+        fields = _decode_any(value)
+    except (ValueError, TypeError, RecursionError):  # msgspec.DecodeError is a ValueError
+        return _ALL_DISABLED
+    if not isinstance(fields, list):
+        return _ALL_DISABLED
+    sound = [field if type(field) is int and 0 <= field <= STAMP_MAX else DISABLED for field in fields[:TESTS]]
+    return (*sound, *_ALL_DISABLED[len(sound) :])
+
+
+def merged(one: Stamps, other: Stamps) -> Stamps:
+    """The later stamp of each test. A real one is later than DISABLED, and that later than NEW."""
+    return tuple(map(max, one, other))
+
+
+def first_expiry(value: bytes, enabled: tuple[int, ...]) -> int:
+    """When a record's first pass expires; a test that was never passed is the earliest. enabled: tests by index."""
+    stamps = parse_stamps(value)
+    return min((stamps[index] for index in enabled), default=STAMP_MAX)
+
+
+def is_retained(value: bytes, enabled: tuple[int, ...], oldest: int) -> bool:
+    """Whether cleanup keeps a record: no pass of an enabled test expired before `oldest`. 0 and 1 are long ago."""
+    stamps = parse_stamps(value)
+    return all(oldest <= stamps[index] for index in enabled)
