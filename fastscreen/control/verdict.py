@@ -1,4 +1,4 @@
-"""What the screener would do with a client that behaves: the steps of ext/session.pyx, in its order, with reasons."""
+"""What the screener would do with a client that behaves: the steps of ext/session.pyx and ext/greet.pyx, in order, with reasons."""
 
 from __future__ import annotations
 
