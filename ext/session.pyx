@@ -54,11 +54,6 @@ cdef bint server_address(int fd, Address* address) noexcept:
 
 # ---- checks at connect (2.3)
 
-cdef inline uint32_t bits(uint32_t which, int test) noexcept nogil:
-    """The TestBit bits of one test, where they are in a session's flags."""
-    return which << 4 * test
-
-
 cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server, bint quiet=False) noexcept:
     """Decide what a new connection is: turned away, handed to the MTA, or tested. quiet: see Session."""
     cdef Policy policy = core.policy
@@ -98,7 +93,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_aloud(core, session)
         log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
         event(core, session, EVENT_DENYLISTED)
-        shadow_step(core, session, DENYLIST, DENIED_AT_ONCE, DENIED)
+        shadow_step(core, session, DENYLIST)
         if policy.denylist_action == ACTION_DROP:
             session_turn_away(core, session, DENIED_AT_ONCE)
             return
@@ -115,7 +110,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
     elif stamps_unread(session) and stamps_look_up(core, session):
         session.client.looked_up = True
         tests_needed(session)
-        if not session.flags & ALL_TODO:
+        if not session.todo:
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_CACHED)
             handoff_begin(core, session)
@@ -153,9 +148,9 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         shadow_tell(core, session, SCREENING_BUSY)
         handoff_begin(core, session)
         return
-    if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):
+    if session.todo & GREET_TESTS:
         greet_begin(core, session)
-    elif session.flags & (DEEP_TODO | NO_FORWARD):
+    elif session.todo or session.flags & NO_FORWARD:
         dialogue_begin(core, session)
     else:
         session_conclude(core, session)
@@ -174,11 +169,8 @@ cdef inline bint stamps_unread(Session* session) noexcept:
 
 cdef void tests_all_needed(Session* session) noexcept:
     """Every test that is on, as for a client that is not in the cache."""
-    cdef int test
     session.flags |= IS_NEW
-    for test in range(TESTS):
-        if (<Policy> session.policy).enabled[test]:
-            session.flags |= bits(TODO, test)
+    session.todo = (<Policy> session.policy).enabled
 
 
 cdef void tests_needed(Session* session) noexcept:
@@ -186,11 +178,11 @@ cdef void tests_needed(Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     cdef int64_t now = wall_seconds()
     cdef int test
-    for test in range(TESTS):
+    for test in range(TEST_COUNT):
         if session.client.stamps[test] == 0:
             session.flags |= IS_NEW
-        if policy.enabled[test] and now > session.client.stamps[test]:
-            session.flags |= bits(TODO, test)
+        if policy.enabled & bit(test) and now > session.client.stamps[test]:
+            session.todo |= bit(test)
 
 
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:
@@ -226,12 +218,12 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
 
 # ---- shadow mode: what would have been, and is not
 
-cdef void shadow_step(Screener core, Session* session, int test, bytes dropped, bytes refused) noexcept:
+cdef void shadow_step(Screener core, Session* session, int test) noexcept:
     """A test failed (or the deny list has the client). If only shadow mode lets that pass, tell what the client would
-    have been told: `dropped` at once, or `refused` to its RCPT."""
+    have been told."""
     cdef int spared = (<Policy> session.policy).spared[test]
     if spared != ACTION_IGNORE:
-        shadow_tell(core, session, dropped if spared == ACTION_DROP else refused)
+        shadow_tell(core, session, refusal(session, test, spared == ACTION_DROP))
 
 
 cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
@@ -244,10 +236,14 @@ cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
     event(core, session, EVENT_SPARED, 0, reply, len(reply) - 2)
 
 
+cdef inline bint fails(const Session* session) noexcept nogil:
+    """Something speaks against the client: it passes nothing."""
+    return (session.failed | (session.flags & BARRED)) != 0
+
+
 cdef inline bint needs_dialogue(Session* session) noexcept:
     """True when a deep test is needed that nothing has passed yet."""
-    cdef uint32_t flags = session.flags
-    return (flags & DEEP_TODO) >> 2 & ~((flags & DEEP_PASS) >> 1)
+    return session.todo & DEEP_TESTS & ~session.passed != 0
 
 
 # ---- conclusion (2.7)
@@ -284,18 +280,16 @@ cdef void session_hung_up(Screener core, Session* session) noexcept:
 cdef void session_remember(Screener core, Session* session) noexcept:
     """Log the pass and store it, once a session."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t stamps[TESTS]
+    cdef int64_t stamps[TEST_COUNT]
     cdef uint8_t record[RECORD_SIZE]
     cdef uint8_t key[17]
-    cdef uint32_t passed
     cdef int test
-    if session.flags & ANY_FAIL:
-        session.flags &= ~ALL_PASS
-    passed = session.flags & ALL_PASS
-    if session.flags & CONCLUDED or not passed:
+    if fails(session):
+        session.passed = 0
+    if session.flags & CONCLUDED or not session.passed:
         return
     session.flags |= CONCLUDED
-    if passed << 1 == session.flags & ALL_TODO:
+    if session.passed == session.todo:
         if session.flags & IS_NEW and session.client.new_logged == 0:
             session.client.new_logged += 1
             log_about(core, session, "PASS NEW ")
@@ -305,9 +299,9 @@ cdef void session_remember(Screener core, Session* session) noexcept:
             event(core, session, EVENT_PASSED, False)
     if core.cache is None:
         return
-    for test in range(TESTS):
+    for test in range(TEST_COUNT):
         stamps[test] = session.client.stamps[test]
-        if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled[test]:
+        if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled & bit(test):
             stamps[test] = 1
     try:
         core.cache.keep((<char*> key)[:cache_key(&policy.cache_prefix, &session.client.entry.address, key)],
@@ -348,6 +342,7 @@ cdef Session* session_new(Screener core, int fd, const Address* peer, const Addr
     session.server = server[0]
     session.accepted = session.began = core.now
     session.score = NO_SCORE
+    session.list = -1
     core.last_number = core.last_number + 1 or 1
     session.number = core.last_number
     session.policy = <PyObject*> core.policy
@@ -487,7 +482,18 @@ cdef bytes verdict_text(Session* session):
         return DENIED
     if session.verdict == VERDICT_PROTOCOL:
         return PROTOCOL_REFUSED
-    return listed_text(session, b"550 5.7.1" if session.verdict == VERDICT_DNSBL else b"450 4.7.1")
+    return blocked_text(session, False)
+
+
+cdef bytes refusal(Session* session, int test, bint at_once):
+    """What a client is told that fails a test (or is denied): at once, or at RCPT."""
+    if test == DENYLIST:
+        return DENIED_AT_ONCE if at_once else DENIED
+    if TEST_TABLE[test].farewell == NULL:
+        return blocked_text(session, at_once)
+    if at_once:
+        return TEST_TABLE[test].farewell
+    return PROTOCOL_REFUSED
 
 
 # ---- stress (2.9)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fastscreen.cache.writer import DISABLED, Cache, Stamps
+from fastscreen.core import TESTS
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
 from fastscreen.process.conditions import Conditions
 
@@ -88,4 +89,5 @@ class Fixture:
 
 
 def stamps(*values: int) -> Stamps:
-    return (*values, *(DISABLED,) * (5 - len(values)))
+    """A stamp for each test, as it is read where some are missing."""
+    return (*values, *(DISABLED,) * (len(TESTS) - len(values)))

@@ -22,6 +22,7 @@ import lmdb
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 
+from fastscreen import core
 from fastscreen.cache import keys, lmdb_file, use_mark
 from fastscreen.cache.file_check import DamagedError, Inode, LockError, OpenFile, ReplacedError, identity
 from fastscreen.cache.size_limit import MAX_SIZE, Room
@@ -30,7 +31,9 @@ from fastscreen.process.conditions import Conditions, Kind
 
 Stamps = tuple[int, ...]
 
-TESTS = 5
+TESTS = len(core.TESTS)
+POSTSCREEN_TESTS = sum(not test.own for test in core.TESTS)
+"""postscreen's, which come first: every record has their stamps."""
 NEW = 0
 DISABLED = 1
 
@@ -58,22 +61,30 @@ _Stamp = Annotated[int, msgspec.Meta(ge=0, le=_STAMP_MAX)]
 _unpackb = msgpack.unpackb
 _packb = msgpack.packb
 # What we write ourselves is decoded and checked in one call, in less than half of msgpack's time.
-_decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
+_decode = msgspec.msgpack.Decoder(tuple[_Stamp, ...]).decode
 _encode = msgspec.msgpack.Encoder().encode  # of the loop's thread: an encoder is no thread's but one's
 
 
 def pack_stamps(stamps: Stamps) -> bytes:
-    """Encode five stamps (s since 1970; 0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread."""
-    return _encode(stamps)
+    """Encode stamps (s since 1970; 0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread.
+
+    Tests of our own that are disabled are not written at the end of a record: it grows only where they are in use.
+    """
+    count = len(stamps)
+    while count > POSTSCREEN_TESTS and stamps[count - 1] == DISABLED:
+        count -= 1
+    return _encode(stamps[:count])
 
 
 def parse_stamps(value: bytes) -> Stamps:
-    """Decode a record. Missing and malformed fields read as 1, extra ones are ignored (reference 7.1). Never raises."""
+    """Decode a record, a stamp for each test. Missing and malformed fields read as 1, extra ones are ignored (reference
+    7.1): so an older version reads a record of a newer one, and a newer one that of an older. Never raises.
+    """
     try:
-        return _decode(value)
+        stamps = _decode(value)
     except msgspec.DecodeError:
-        # Not five stamps, or no msgpack at all.
-        return _parse_odd(value)
+        return _parse_odd(value)  # other things than stamps, or not msgpack
+    return stamps if len(stamps) == TESTS else (*stamps[:TESTS], *_ALL_DISABLED[len(stamps) :])
 
 
 def _parse_odd(value: bytes) -> Stamps:
@@ -97,7 +108,7 @@ class Cache:
 
     `warn` and `log` get one line of text each and are called on the loop's thread only: the writer thread queues lines
     and calls `wake(callback)`, which has to run `callback` there (`loop.call_soon_threadsafe`).
-    `enabled` says of each of the five tests whether it is on (reference 2.4), which decides what cleanup keeps;
+    `enabled` says of each test whether it is on (reference 2.4), which decides what cleanup keeps;
     `cleanup_interval` (0: none) and `retention` are in s; `clock` gives s since 1970; `max_size` is in bytes, and
     `keep_free` in percent of the file system (0: no such limit). `mark` is of `cachemark.SIZE` bytes; `look_over` is
     for `cachefile.open_file`. Only the `first` of several processes says that the file cannot be used (the others see
@@ -111,7 +122,7 @@ class Cache:
         warn: Callable[[str], object],
         log: Callable[[str], object],
         wake: Callable[[Callable[[], None]], object],
-        enabled: tuple[bool, ...] = (True, False, False, False, False),
+        enabled: tuple[bool, ...] = (True,),
         cleanup_interval: int = 12 * 3600,
         retention: int = 7 * 86400,
         clock: Callable[[], float] = time.time,
@@ -172,7 +183,7 @@ class Cache:
         keep_free: int | None = None,
     ) -> None:
         """Take over the settings of a reload; None: as it was."""
-        self._policy = (tuple(index for index in range(TESTS) if enabled[index]), cleanup_interval, retention)
+        self._policy = (tuple(index for index, on in enumerate(enabled) if on), cleanup_interval, retention)
         if max_size is not None:
             self._room.max_size = max_size
         if keep_free is not None:
@@ -212,7 +223,7 @@ class Cache:
         return value
 
     def lookup(self, key: bytes) -> Stamps | None:
-        """Return a client's five stamps, or None."""
+        """Return a client's stamps, or None."""
         value = self.record(key)
         return parse_stamps(value) if value is not None else None
 
@@ -234,7 +245,7 @@ class Cache:
             self._gathered[key] = record
 
     def store(self, key: bytes, stamps: Stamps) -> None:
-        """Remember a client's five stamps."""
+        """Remember a client's stamps."""
         self.keep(key, pack_stamps(stamps))
 
     def pending(self, key: bytes) -> Stamps | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fastscreen.cli import control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import Status, record
+from fastscreen.core import TESTS
 from fastscreen.format import moment, red, size, span
 
 EXAMPLES = f"""\
@@ -29,7 +30,7 @@ _MIN_PAUSE = 0.2  # s
 _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
-    ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "limit")),
+    ("tests", (*(test.event for test in TESTS if test.event == test.key), "limit")),
     ("ends", ("passed", "handed", "continued", "handoff_failed", "turned_away", "spared", "hangup", "disconnect")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )

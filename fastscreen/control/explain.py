@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -15,9 +16,10 @@ from fastscreen.control import dnsbl_lookup, scoring
 from fastscreen.control.dnsbl_lookup import Said
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.serializers import stamp_shown
-from fastscreen.control.verdict import TESTS, Facts, Limits, judge
+from fastscreen.control.verdict import TESTS, Evidence, Facts, Limits, judge
 from fastscreen.core import cache_key_of
 from fastscreen.dns.resolver import nameservers
+from fastscreen.escaping import escape_bytes
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import AccessList
 
@@ -44,10 +46,10 @@ class Known(Struct, frozen=True):
 
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
-    arrival: Arrival, out: frozenset[str], suspect: frozenset[str],
+    arrival: Arrival, out: frozenset[str], suspect: frozenset[str], happened: Sequence[Map],
 ) -> Map:  # fmt: skip
     """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
-    whose listings are unsure.
+    whose listings are unsure. happened: events of the client that are evidence.
     """
     sites = config.dnsbl.sites
     domains = config.dnsbl.domains
@@ -74,6 +76,7 @@ async def explain(
         limits=known.limits,
         key=keys.shown(cache_key_of(address, config.cache.prefix)),
         arrival=arrival,
+        evidence=tuple(_last_evidence(config, happened)),
     )
     verdict = judge(config, facts)
     return {
@@ -101,10 +104,26 @@ async def explain(
             )
             for domain in domains
         ],
+        "evidence": msgspec.to_builtins(facts.evidence),
         "score": facts.score.total if facts.score is not None else None,
         "threshold": config.dnsbl.threshold,
         "allowlist_threshold": config.dnsbl.allowlist_threshold,
     }
+
+
+def _last_evidence(config: Config, happened: Sequence[Map]) -> Iterator[Evidence]:
+    """Of the last of the client's sessions that has any, by the weights of now; what it said last counts."""
+    if not happened:
+        return
+    last = happened[-1]
+    found = {}
+    for event in happened:
+        if (event["worker"], event["session"]) == (last["worker"], last["session"]):
+            scorer, _, text = escape_bytes(event["text"]).partition(": ")
+            found[scorer] = text
+    for scorer in last["evidence"]:
+        if config.weights.get(scorer):
+            yield Evidence(scorer, config.weights[scorer], found.get(scorer, ""))
 
 
 def _stamps(config: Config, stamps: tuple[int, ...] | None, now: int) -> Map | None:

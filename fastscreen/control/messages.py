@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct, field
 
 from fastscreen.control.client import Malformed
+from fastscreen.core import TESTS as TESTS
 from fastscreen.escaping import cleaned
 
 Record = TypeVar("Record")
@@ -160,6 +161,7 @@ class Session(Struct, frozen=True):
     port: int = 0
     stage: str = ""
     failed: list[str] = []
+    evidence: list[str] = []
     score: int | None = None
     age: float = 0.0
     command: str = ""
@@ -186,6 +188,7 @@ class Event(Struct, frozen=True):
     port: int = 0
     stage: str | None = None
     failed: list[str] = []
+    evidence: list[str] = []
     score: int | None = None
     zone: str | None = field(default=None, name="list")
     number: int | float | str | None = None
@@ -318,6 +321,14 @@ class ListSaid(Struct, frozen=True):
     kept: Kept | None = None
 
 
+class Evidence(Struct, frozen=True):
+    """What a scorer found in the client's last session. text: what it judged."""
+
+    scorer: str
+    weight: int = 0
+    text: str = ""
+
+
 class Explanation(Struct, frozen=True):
     """What would happen to a client now. reply: what it would be told, None when the mail server gets it."""
 
@@ -328,6 +339,7 @@ class Explanation(Struct, frozen=True):
     name: str = ""
     cache: dict[str, Remembered] | None = None
     lists: list[ListSaid] = []
+    evidence: list[Evidence] = []
 
 
 # ---- the cache, and acting

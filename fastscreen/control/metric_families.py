@@ -13,13 +13,13 @@ from typing import Any
 from msgspec import Struct
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from fastscreen.core import RANK_BOUNDS
+from fastscreen.core import RANK_BOUNDS, TESTS
 from fastscreen.process.conditions import Kind as ConditionKind
 
 Map = dict[str, Any]
 Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
-_FAILED_TESTS = ("pregreet", "pipelining", "non_smtp_command", "bare_newline")  # kinds of events, in that order
+_FAILED_TESTS = tuple(test.event for test in TESTS if test.event == test.key)  # "rank" comes whatever the score
 
 
 class Worker(Struct, frozen=True):
@@ -56,6 +56,7 @@ class Snapshot:
         failed = {kind: counts[kind] for kind in _FAILED_TESTS}
         failed |= {f"command_{which}_limit": number for which, number in details["limits"].items()}
         yield _counters("tests_failed", "Failed tests", "test", failed)
+        yield _counters("evidence", "Sessions in which a scorer found something", "scorer", details["evidence"])
         yield _counter("hangups", "Clients that left", counts["hangup"])
         found = {"allow": counts["allowlisted"], "deny": counts["denylisted"]}
         yield _counters("access_list_matches", "Clients that the access list decided on", "action", found)

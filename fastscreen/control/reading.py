@@ -24,6 +24,7 @@ from fastscreen.control.session import Caller
 from fastscreen.control.worker_rpc import Live, Stats
 from fastscreen.core import read_records
 
+MAX_EVIDENCE = 100  # events that `explain` looks at
 MAX_STORY = 500  # events
 MAX_WARNINGS = 200
 NAME_SECONDS = 2.0  # that `explain` waits for a client's name, while it asks the lists
@@ -181,6 +182,8 @@ async def explained(context: ServerContext, wanted: Explain, caller: Caller, req
         raise ValueError(context.trouble)
     known = await context.known(address, await context.worker_rpc.ask_all(Stats()))
     where = arrival(context.config, context.interfaces, address, server)
+    chosen = compiled("kind:evidence").with_term(network_term(serializers.network(address)))
+    happened = await context.rings.recent(chosen, chosen.filter(), MAX_EVIDENCE, context.rings.heads())
     explained, name = await asyncio.gather(
         explain.explain(
             context.config,
@@ -192,6 +195,7 @@ async def explained(context: ServerContext, wanted: Explain, caller: Caller, req
             where,
             context.lists_out - context.lists_suspect,
             context.lists_suspect,
+            happened,
         ),
         context.name_found(address, NAME_SECONDS),
     )

@@ -6,12 +6,12 @@ import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from fastscreen.cache import keys
-from fastscreen.cache.writer import DISABLED, NEW, TESTS, Stamps
+from fastscreen.cache.writer import DISABLED, NEW, Stamps
 from fastscreen.config import Prefix
-from fastscreen.control.events import failed
+from fastscreen.control.events import evidence, failed
 from fastscreen.control.filters import network_of
 from fastscreen.control.protocol import RequestError
-from fastscreen.core import FINDINGS
+from fastscreen.core import TESTS
 
 if TYPE_CHECKING:
     from fastscreen.core import EventTuple
@@ -20,7 +20,7 @@ Map = dict[str, Any]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_STAMP = 2**40  # s since 1970
-NAMES = FINDINGS[:TESTS]
+NAMES = tuple(test.key for test in TESTS)
 
 
 def address(text: str) -> str:
@@ -92,6 +92,7 @@ def session(worker: int, record: EventTuple) -> Map:
         "port": port,
         "stage": stage,
         "failed": failed(findings),
+        "evidence": evidence(findings),
         "score": score,
         "age": age / 1e6,
         "command": command,

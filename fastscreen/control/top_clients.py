@@ -8,7 +8,7 @@ import ipaddress
 from typing import Any
 
 from fastscreen.control.events import Rings
-from fastscreen.core import EVENTS, EventReader, Filter
+from fastscreen.core import EVENTS, FIRST_EVIDENCE, EventReader, Filter
 
 Map = dict[str, Any]
 
@@ -39,7 +39,7 @@ async def _count(reader: EventReader, wanted: Filter, found: dict[str, list[int]
         end = min(head, at + _SLICE)
         events, _, _, _ = reader.read(at, wanted, _SLICE, end)
         for _, _, kind, _, address, _, _, findings, *_ in events:
-            if kind == "disconnect" and not findings:
+            if kind == "disconnect" and not findings & (1 << FIRST_EVIDENCE) - 1:
                 continue
             client = address
             if by_network:
