@@ -8,6 +8,11 @@ Scorer = namedtuple("Scorer", "key label about stage")
 # The numbers of the scorers: a bit each in a session's evidence.
 cdef enum:
     SCORER_LISTS            # the DNS lists: they have weights of their own, and say how much
+    SCORER_HELO_ADDRESS
+    SCORER_HELO_NOT_QUALIFIED
+    SCORER_HELO_RESERVED
+    SCORER_HELO_OURS
+    SCORER_HELO_CLIENT_ADDRESS
     SCORER_COUNT
 
 
@@ -36,10 +41,30 @@ cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
     ScorerRow(
         key="dnsbl", label="listed", about="are on a DNS list",
         heard=HEARD_FROM_LISTS, stage=STAGE_GREET),
+    ScorerRow(
+        key="helo_address", label="HELO name is an address",
+        about="name an IP address in HELO or EHLO, with or without brackets",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_not_qualified", label="HELO name is not fully qualified",
+        about="do not name a fully qualified domain name in HELO or EHLO",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_reserved", label="HELO name is reserved",
+        about="name a reserved domain in HELO or EHLO, such as `localhost` or `example.com` (RFC 2606, RFC 6761)",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_ours", label="HELO name is ours",
+        about="use the host name or the address of this server in HELO or EHLO",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_client_address", label="HELO name contains the client's address",
+        about="have their own IP address in the name in HELO or EHLO, as hosts with dynamic addresses do",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
 ]
 
 cdef HeardHook HEARD_HOOKS[HEARD_KINDS]
-HEARD_HOOKS[:] = [NULL, NULL]
+HEARD_HOOKS[:] = [NULL, hello_evidence]
 
 
 cdef uint32_t scorers_of(Heard heard) noexcept:
@@ -72,3 +97,5 @@ cdef tuple scorer_tuples():
 
 
 SCORERS = scorer_tuples()
+
+include "score_helo.pyx"
