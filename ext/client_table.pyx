@@ -84,7 +84,7 @@ cdef Client* client_join(AddressTable clients, const Address* peer, const Prefix
         client = <Client*> calloc(1, sizeof(Client))
         if client == NULL:
             return NULL
-        for test in range(TESTS):
+        for test in range(TEST_COUNT):
             client.stamps[test] = -1
         clients.add(&client.entry, address)
     client.sessions += 1

@@ -375,23 +375,25 @@ cdef struct List:
 
 cdef struct Score:
     int64_t total
-    int64_t lowest          # what the total could become if every list that has not answered did
+    int64_t lowest          # what the total could become if every list and scorer that has not spoken did
     int64_t highest         # what it could become if every block list that is suspect, or was not asked, counted
+    int64_t ttl             # s, of a pass of the lists
     int32_t top             # the list to name, -1: none
-    int64_t ttl             # s
+    int32_t scorer          # the heaviest against the client
 
 
 # ---- session.pyx
 
-# The five tests, in the order of the cache record (reference 2.4).
+# The tests, in the order of the cache record (reference 2.4), which has room for 15; test_table.pyx describes each.
 cdef enum:
     PREGREET
     DNSBL
     PIPELINING
     NON_SMTP_COMMAND
     BARE_NEWLINE
-    TESTS                   # how many
-    DENYLIST = TESTS        # no test: its place behind them, where something is kept for each and for the deny list
+    SCORE
+    TEST_COUNT
+    DENYLIST = TEST_COUNT   # no test: its place after them, where something is kept for each and for the deny list
 
 
 cdef enum Action:
@@ -400,35 +402,21 @@ cdef enum Action:
     ACTION_DROP
 
 
-# Four bits a test, `bits(FAIL, test)` and so on.
-cdef enum TestBit:
-    FAIL = 0x1              # final
-    PASS = 0x2              # tentative for a deep test
-    TODO = 0x4              # needed; never cleared by the test itself
-    DONE = 0x8              # the result is final; a deep test is skipped from here on
-
-
 cdef enum SessionFlag:
-    ALL_FAIL = 0x11111
-    ALL_PASS = 0x22222
-    ALL_TODO = 0x44444
-    DEEP_DONE = 0x88800
-    DEEP_FAIL = 0x11100
-    DEEP_PASS = 0x22200
-    DEEP_TODO = 0x44400
-    IS_NEW = 0x100000       # one of the stamps says 'never passed'
-    DENYLIST_FAIL = 0x200000
-    NO_FORWARD = 0x400000
-    HUNG_UP = 0x800000
-    MTA_GONE = 0x1000000    # hand-off failed behind a teaser: one command, then 421 (reference 8.5)
-    CONCLUDED = 0x2000000   # PASS is logged and stored
-    COUNTED_HANDOFF = 0x4000000
-    HELD_FOR_MTA = 0x8000000    # watched while the MTA's socket is full
-    TURNED_AWAY = 0x10000000    # counted as such
-    IN_TLS = 0x40000000     # `fd` is the plaintext's end: a TLS process has the client
-    CONTINUE_TRIED = 0x20000000     # the MTA was asked once; every further RCPT gets its 450
-    VETOED = 0x80000000     # came in where nobody is passed (reference 2.3 step 7)
-    ANY_FAIL = 0x80211111   # ALL_FAIL, DENYLIST_FAIL, VETOED
+    IS_NEW = 1 << 0         # one of the stamps says 'never passed'
+    DENYLIST_FAIL = 1 << 1
+    VETOED = 1 << 2         # came in where nobody is passed (reference 2.3 step 7)
+    NO_FORWARD = 1 << 3
+    HUNG_UP = 1 << 4
+    MTA_GONE = 1 << 5       # hand-off failed behind a teaser: one command, then 421 (reference 8.5)
+    CONCLUDED = 1 << 6      # PASS is logged and stored
+    COUNTED_HANDOFF = 1 << 7
+    HELD_FOR_MTA = 1 << 8   # watched while the MTA's socket is full
+    TURNED_AWAY = 1 << 9    # counted as such
+    IN_TLS = 1 << 10        # `fd` is the plaintext's end: a TLS process has the client
+    CONTINUE_TRIED = 1 << 11    # the MTA was asked once; every further RCPT gets its 450
+    UNSURE = 1 << 12        # the score reaches the threshold, or would: a list or scorer that says more could change it
+    BARRED = DENYLIST_FAIL | VETOED     # passes nothing, whatever the tests say
 
 
 cdef enum Stage:
@@ -446,8 +434,7 @@ cdef enum Verdict:
     VERDICT_LATER           # 450 4.3.2: the tests are not over
     VERDICT_DENYLISTED      # 550 5.3.2
     VERDICT_PROTOCOL        # 550 5.5.1
-    VERDICT_DNSBL           # 550 5.7.1, names a list
-    VERDICT_DNSBL_UNSURE    # 450: lists that are silent, suspect or not asked could have decided otherwise
+    VERDICT_SCORE           # 550 5.7.1, or 450 where UNSURE: names what brought the score over the threshold
 
 
 # Sessions of a network, where they are counted by another prefix than the cache goes by.
@@ -463,7 +450,7 @@ cdef struct Client:
     uint32_t new_logged     # PASS NEW is logged once
     uint32_t relayed        # sessions of these that are relayed
     bint looked_up          # in the cache, for these sessions
-    int64_t stamps[5]       # s since 1970: until when a pass is valid; 0 never, 1 disabled, -1 not read (reference 7.1)
+    int64_t stamps[TEST_COUNT]  # s since 1970: when a pass ends; 0 never, 1 disabled, -1 not read (reference 7.1)
 
 
 cdef struct Session:
@@ -482,12 +469,21 @@ cdef struct Session:
     int64_t began           # µs, monotonic: start of the present tests
     int32_t fd              # -1: passed on
     int32_t mta             # -1, or the hand-off's socket, or the relay's
-    uint32_t flags
+    uint32_t flags          # SessionFlag
+    uint32_t todo           # tests that are needed, a bit each; never cleared by a test itself
+    uint32_t failed         # tests that have failed: final
+    uint32_t passed         # tests that have passed; of a deep test until something fails after all
+    uint32_t done           # tests whose result is final; a deep test is skipped from here on
     uint32_t number         # from 1; where events name it
-    int32_t score           # NO_SCORE until the lists have answered
+    int32_t score           # NO_SCORE until the lists have answered, or another scorer has found something
+    int32_t lists_total     # the lists' part of it, what that could become at least, and at most
+    int32_t lists_lowest
+    int32_t lists_highest
+    uint32_t evidence       # scorers that have found something, a bit each
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
-    int16_t list            # that VERDICT_DNSBL names; -1: none
+    int16_t list            # that VERDICT_SCORE names; -1: none
+    uint8_t scorer          # that VERDICT_SCORE names
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event that has what the client said last; 0: nothing
     Address peer
@@ -619,6 +615,8 @@ cdef enum EventKind:
     EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
     EVENT_VETOED            # came in where nobody is passed
     EVENT_SPARED            # shadow mode; text: what the client would have been told
+    EVENT_SCORE             # the score reaches the threshold at RCPT; number: the score; text: its parts
+    EVENT_EVIDENCE          # number: the weight; text: the scorer and what it judged
     EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: what it said last
     EVENT_KINDS
 
@@ -630,15 +628,15 @@ cdef struct Event:
     int64_t number
     uint32_t session        # from 1, in its worker; 0: about none
     int32_t score           # NO_SCORE: not known
+    uint32_t findings       # failed tests, a bit each
     uint16_t port
     int16_t list            # -1: none
     uint8_t kind            # EventKind
     uint8_t family          # 4, 6, 0: no address
     uint8_t stage           # Stage
-    uint8_t findings        # failed tests, a bit each
     uint8_t length          # of the text
     uint8_t ip[16]
-    char text[71]
+    char text[68]
 
 
 # In front of the records.
@@ -655,6 +653,7 @@ cdef struct RingHeader:
     uint64_t rejected[2]    # recipients refused for now, and for good
     uint64_t ranks[12]      # by RANK_BOUNDS, the last one for what is above
     int64_t rank_sum
+    uint64_t evidence[32]   # sessions in which a scorer found something, by scorer
 
 
 cdef enum FilterField:

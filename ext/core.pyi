@@ -13,7 +13,7 @@ class StampCache(Protocol):
         """The record of a packed address (4 or 16 octets), None when there is none."""
 
     def lookup(self, key: bytes) -> tuple[int, ...] | None:
-        """The same as five stamps, whatever is in the record: s since 1970, 0 never passed, 1 disabled."""
+        """A stamp for each of TESTS, whatever is in the record: s since 1970, 0 never passed, 1 disabled."""
 
     def keep(self, key: bytes, record: bytes) -> None:
         """Keep a record of write_record's."""
@@ -69,10 +69,16 @@ class DnsReply(NamedTuple):
     """How long 'not listed' may be kept: the smaller of that and SOA MINIMUM (RFC 2308 5)."""
 
 def read_record(record: bytes) -> tuple[int, ...] | None:
-    """The stamps of a cache record that is a msgpack array of five unsigned integers below 2^63; None: it is not."""
+    """The stamps of a cache record, one for each of TESTS; those that are missing are 1.
+
+    A record is a msgpack array of 1 to 15 unsigned integers below 2^63. None: it is something else.
+    """
 
 def write_record(stamps: Sequence[int]) -> bytes:
-    """Five stamps as a cache record. ValueError: not five, or a negative one; OverflowError: 2^63 or more."""
+    """A cache record of a stamp for each of TESTS.
+
+    ValueError: too many or too few, or a negative one; OverflowError: 2^63 or more.
+    """
 
 class ProxyHeaderRead(NamedTuple):
     """A PROXY header. client, server: (address, port); None: the balancer speaks for itself (LOCAL)."""
@@ -256,8 +262,8 @@ class Policy:
 
     teaser, greeting: whole replies with CRLF; an empty teaser switches the pregreet test off.
     Actions are "ignore", "enforce", "drop", or "shadow": as "ignore", but the log has what "enforce" would have said.
-    tests: (on, action, ttl) of pregreet, DNSBL, pipelining, non-SMTP command, bare newline; the action of a deep test
-    that is off counts once the client failed another test (reference 2.6).
+    tests: (on, action, ttl) of each of TESTS; the action of a deep test that is off counts once the client failed
+    another test (reference 2.6).
     greet_wait, command_time: normal and under stress. mta: path of the Unix socket that takes clients.
     footer(reply, address, port) -> reply: for replies that begin with 4 or 5; None: no footer.
     forbidden(word) -> bool. command_filter(line) -> None, or the line to execute instead and what to log of that.
@@ -268,6 +274,7 @@ class Policy:
     client_rate, network_rate: connections within rate_time of a client that is not known, and of its network; 0: any
     number.
     shadow: nobody is turned away, the log tells who would have been.
+    weights: of scorers, by key; 0 for those that are not named.
     ValueError: a value that cannot be used, in one line.
     """
 
@@ -319,6 +326,7 @@ class Policy:
         network_rate: int = 0,
         rate_time: int = 60,
         shadow: bool = False,
+        weights: Mapping[str, int] | None = None,
     ) -> None: ...
 
 @final
@@ -500,7 +508,55 @@ STAGES: tuple[str, ...]
 RANK_BOUNDS: tuple[int, ...]
 """Scores: each bucket of `EventReader.details()["ranks"]` holds those up to its bound."""
 FINDINGS: tuple[str, ...]
-"""What a client can fail, by bit."""
+"""What a client can fail, by bit: the keys of TESTS, then the deny list and the MX policy."""
+
+class Test(NamedTuple):
+    """A row of the table of tests (ext/test_table.pyx)."""
+
+    key: str
+    """Its name in the configuration, the cache, findings, filters and metrics."""
+    label: str
+    """For people."""
+    log_words: str
+    """What the log line of a failure begins with."""
+    event: str
+    """The kind of the event of a failure; "rank" comes with every score."""
+    stage: str
+    """When it is made: "greet" or "dialogue"."""
+    action: str
+    """Of a deep test that is off, for clients that failed another test."""
+    ttl: str
+    """How long a pass is valid by default, as in the configuration."""
+    about: str
+    """What the clients that fail do (Markdown)."""
+    own: bool
+    """Not postscreen's: it leaves no trace where it is off."""
+
+TESTS: tuple[Test, ...]
+"""In the order of the cache's stamps."""
+
+class Scorer(NamedTuple):
+    """A row of the table of scorers (ext/score_table.pyx)."""
+
+    key: str
+    """Its name in the configuration, the log, events, filters and metrics."""
+    label: str
+    """What is wrong, as replies say it."""
+    about: str
+    """What the clients do (Markdown)."""
+    stage: str
+    """Where it has the last word: "greet" or "dialogue"."""
+
+SCORERS: tuple[Scorer, ...]
+"""By number; the first are the DNS lists, which have weights of their own."""
+FIRST_EVIDENCE: int
+"""The bit of an event's findings that stands for the first scorer."""
+
+def evidence_in(heard: str, text: bytes, peer: str, server: str, policy: Policy) -> list[str]:
+    """The keys of the scorers that find something, whatever their weights are.
+
+    heard: what it is, "hello" for a HELO name. peer, server: addresses. ValueError: not an address.
+    """
 
 EventTuple = tuple[int, float, str, int, str, int, str, int, int | None, int, int, bytes]
 """(sequence, s since 1970, kind, session, address, port, stage, findings as bits, score, list's index or -1, number,
@@ -533,7 +589,8 @@ class EventReader:
 
     def details(self) -> dict[str, Any]:
         """What `counts` has, told apart: {"busy": {reason: n}, "limits": {which: n}, "passed_new": n, "rejected":
-        {code: recipients}, "ranks": a number for each of RANK_BOUNDS and one for what is above, "rank_sum": n}.
+        {code: recipients}, "ranks": a number for each of RANK_BOUNDS and one for what is above, "rank_sum": n,
+        "evidence": {scorer: times}}.
         """
 
     def read(self, after: int, wanted: Filter, limit: int, until: int = 0) -> tuple[list[EventTuple], int, int, int]:

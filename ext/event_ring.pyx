@@ -16,37 +16,35 @@ cdef extern from *:
 
 cdef enum:
     RING_HEADER = 4096              # octets before the first record
-    RING_VERSION = 2
+    RING_VERSION = 3
     TERMS = 32                      # of a filter
     NO_SCORE = -0x7FFFFFFF          # the lists have not answered
 
-# By EventKind, Stage and TestBit: the names on the control socket.
-EVENTS = (
-    "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", "pregreet", "listed",
-    "list_failed", "rank", "dialogue", "command", "pipelining", "non_smtp_command", "bare_newline", "command_limit",
-    "reply", "passed", "handed_off", "handoff_failed", "hangup", "disconnect", "stress_on", "stress_off", "continued",
-    "continue_failed", "relayed", "vetoed", "shadow_rejected", "session")
+# By EventKind and Stage: the names on the control socket. Those of failed tests are in the table of tests.
+cdef dict TEST_EVENTS = {<int> TEST_TABLE[number].event: TESTS[number].event for number in range(TEST_COUNT)}
+EVENTS = tuple([TEST_EVENTS.get(number, name) for number, name in enumerate((
+    "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", None, "listed", "list_failed",
+    None, "dialogue", "command", None, None, None, "command_limit", "reply", "passed", "handed_off", "handoff_failed", "hangup",
+    "disconnect", "stress_on", "stress_off", "continued", "continue_failed", "relayed", "vetoed", "shadow_rejected", None,
+    "evidence", "session"))])
 STAGES = ("greet", "dialogue", "queued", "handoff", "continue", "relay", "gone")
 BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy", "connection_rate")
 LIMITS = ("", "time", "count", "length")
 cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]       # a bucket holds scores up to its bound
 RANK_BOUNDS = tuple(RANKS)
-FINDINGS = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline", "denylisted", "vetoed")
+FINDINGS = (*(test.key for test in TESTS), "denylisted", "vetoed")
+cdef enum:
+    EVIDENCE_SHIFT = 16             # in an event's findings, scorers come after the tests
+FIRST_EVIDENCE = <int> EVIDENCE_SHIFT
 
 
-cdef uint32_t findings_of(uint32_t flags) noexcept nogil:
-    """The failed tests of a session's flags, a bit each in the order of FINDINGS."""
-    cdef uint32_t found = 0
-    cdef int test
-    if not flags & ANY_FAIL:
-        return 0
-    for test in range(TESTS):
-        if flags & bits(FAIL, test):
-            found |= 1 << test
-    if flags & DENYLIST_FAIL:
-        found |= 1 << TESTS
-    if flags & VETOED:
-        found |= 1 << TESTS + 1
+cdef inline uint32_t findings_of(const Session* session) noexcept nogil:
+    """What a client has failed, a bit each in the order of FINDINGS; the evidence of scorers from EVIDENCE_SHIFT on."""
+    cdef uint32_t found = session.failed | session.evidence << EVIDENCE_SHIFT
+    if session.flags & DENYLIST_FAIL:
+        found |= bit(TEST_COUNT)
+    if session.flags & VETOED:
+        found |= bit(TEST_COUNT + 1)
     return found
 
 
@@ -102,7 +100,7 @@ cdef void event(Screener core, Session* session, EventKind kind, int64_t number=
         return
     record.session = session.number
     record.stage = session.stage
-    record.findings = findings_of(session.flags)
+    record.findings = findings_of(session)
     record.score = session.score
     event_end(core, record, number, text, length)
 
@@ -233,6 +231,7 @@ cdef class EventReader:
             "rejected": {"450": self.header.rejected[0], "550": self.header.rejected[1]},
             "ranks": [self.header.ranks[at] for at in range(len(RANK_BOUNDS) + 1)],
             "rank_sum": self.header.rank_sum,
+            "evidence": {scorer.key: self.header.evidence[at] for at, scorer in enumerate(SCORERS) if at},
         }
 
     @property

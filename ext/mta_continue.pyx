@@ -79,7 +79,9 @@ cdef bint continue_begin(Screener core, Session* session, const Line* line, cons
 cdef bint continue_may(Session* session, const Line* line) noexcept:
     """Every test has ended well, and all that was said can be said again."""
     cdef Dialogue* dialogue = session.dialogue
-    if session.flags & (ALL_FAIL | DENYLIST_FAIL | NO_FORWARD | MTA_GONE | CONTINUE_TRIED) or needs_dialogue(session):
+    if session.failed or session.flags & (DENYLIST_FAIL | NO_FORWARD | MTA_GONE | CONTINUE_TRIED):
+        return False
+    if needs_dialogue(session):
         return False
     if dialogue.sender == NULL or dialogue.mail == NULL or dialogue.helo != NULL and dialogue.hello == NULL:
         return False
@@ -235,7 +237,7 @@ cdef void continue_mail_refused(Screener core, Session* session, int32_t size, b
             session_part(core, session)
         return
     session.flags &= ~CONTINUE_TRIED        # the next transaction may fare better
-    session.flags |= DEEP_DONE              # the client has passed: from here on it would be the MTA's to judge
+    session.done |= DEEP_TESTS              # the client has passed: from here on it would be the MTA's to judge
     continue_resume(core, session)
 
 

@@ -157,7 +157,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     core.log.end()
     event(core, session, EVENT_HANDOFF_FAILED, 0, strerror(problem), strlen(strerror(problem)))
     session.flags |= NO_FORWARD
-    if session.flags & bits(TODO, PREGREET):
+    if session.todo & bit(PREGREET):
         session.flags |= MTA_GONE
         dialogue_begin(core, session)
         return

@@ -97,11 +97,13 @@ cdef class Policy:
     cdef Prefix cache_prefix, count_prefix
     cdef bint counts_apart          # the two differ
     cdef int denylist_action
-    cdef bint enabled[5]
-    cdef int actions[5]
-    cdef int spared[6]              # by test, and for the deny list: what shadow mode leaves undone; IGNORE: nothing
+    cdef uint32_t enabled           # tests that are on, a bit each
+    cdef int actions[TEST_COUNT]
+    cdef int spared[TEST_COUNT + 1]  # by test, and for the deny list: what shadow mode leaves undone; IGNORE: nothing
     cdef bint shadow                # nobody is turned away
-    cdef int64_t ttl[5]             # s; the DNSBL one is not used, an answer has its own
+    cdef int64_t ttl[TEST_COUNT]    # s; the DNSBL one is not used, an answer has its own
+    cdef uint32_t weighted          # scorers with a weight, a bit each
+    cdef int32_t weights[SCORER_COUNT]
     cdef int64_t min_ttl            # s: how long an ignored failure of a deep test counts as passed
     cdef int64_t greet_wait[2]      # µs, normal and in stress mode
     cdef int64_t command_time[2]    # µs
@@ -131,7 +133,7 @@ cdef class Policy:
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
                  client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0,
-                 rate_time=60):
+                 rate_time=60, weights=None):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
@@ -144,10 +146,15 @@ cdef class Policy:
         self.shadow = shadow
         self.denylist_action = self.decide(DENYLIST, denylist_action)
         for test, (enabled, action, ttl) in enumerate(tests):
-            self.enabled[test] = enabled
+            self.enabled |= bit(test) if enabled else 0
             self.actions[test] = self.decide(test, action)
             self.ttl[test] = int(ttl)
-        self.min_ttl = min(int(dnsbl_min_ttl), *(int(ttl) for at, (_, _, ttl) in enumerate(tests) if at != DNSBL))
+        self.min_ttl = min(int(dnsbl_min_ttl), *(
+            int(ttl) for test, (enabled, _, ttl) in enumerate(tests)
+            if test != DNSBL and (enabled or not TESTS[test].own)))
+        for test in range(SCORER_LISTS + 1, SCORER_COUNT):
+            self.weights[test] = (weights or {}).get(SCORERS[test].key, 0)
+            self.weighted |= bit(test) if self.weights[test] else 0
         for test in range(2):
             self.greet_wait[test] = int(greet_wait[test] * MICROSECONDS)
             self.command_time[test] = int(command_time[test] * MICROSECONDS)

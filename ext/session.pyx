@@ -1,5 +1,5 @@
-# The way of a connection, top to bottom: accept, checks at connect, tests before the SMTP handshake, (the dummy engine,
-# in smtp_engine.pyx,) conclusion, hand-off (in mta_handoff.pyx) or farewell. Section numbers are the reference's.
+# The way of a connection, top to bottom: accept, checks at connect, (the greet wait, in greet.pyx, the dummy engine, in
+# smtp_engine.pyx,) conclusion, hand-off (in mta_handoff.pyx) or farewell. Section numbers are the reference's.
 
 # ---- accept
 
@@ -54,11 +54,6 @@ cdef bint server_address(int fd, Address* address) noexcept:
 
 # ---- checks at connect (2.3)
 
-cdef inline uint32_t bits(uint32_t which, int test) noexcept nogil:
-    """The TestBit bits of one test, where they are in a session's flags."""
-    return which << 4 * test
-
-
 cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server, bint quiet=False) noexcept:
     """Decide what a new connection is: turned away, handed to the MTA, or tested. quiet: see Session."""
     cdef Policy policy = core.policy
@@ -98,7 +93,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_aloud(core, session)
         log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
         event(core, session, EVENT_DENYLISTED)
-        shadow_step(core, session, DENYLIST, DENIED_AT_ONCE, DENIED)
+        shadow_step(core, session, DENYLIST)
         if policy.denylist_action == ACTION_DROP:
             session_turn_away(core, session, DENIED_AT_ONCE)
             return
@@ -115,7 +110,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
     elif stamps_unread(session) and stamps_look_up(core, session):
         session.client.looked_up = True
         tests_needed(session)
-        if not session.flags & ALL_TODO:
+        if not session.todo:
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_CACHED)
             handoff_begin(core, session)
@@ -153,9 +148,9 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         shadow_tell(core, session, SCREENING_BUSY)
         handoff_begin(core, session)
         return
-    if session.flags & (bits(TODO, PREGREET) | bits(TODO, DNSBL)):
+    if session.todo & GREET_TESTS:
         greet_begin(core, session)
-    elif session.flags & (DEEP_TODO | NO_FORWARD):
+    elif session.todo or session.flags & NO_FORWARD:
         dialogue_begin(core, session)
     else:
         session_conclude(core, session)
@@ -174,11 +169,8 @@ cdef inline bint stamps_unread(Session* session) noexcept:
 
 cdef void tests_all_needed(Session* session) noexcept:
     """Every test that is on, as for a client that is not in the cache."""
-    cdef int test
     session.flags |= IS_NEW
-    for test in range(TESTS):
-        if (<Policy> session.policy).enabled[test]:
-            session.flags |= bits(TODO, test)
+    session.todo = (<Policy> session.policy).enabled
 
 
 cdef void tests_needed(Session* session) noexcept:
@@ -186,11 +178,11 @@ cdef void tests_needed(Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     cdef int64_t now = wall_seconds()
     cdef int test
-    for test in range(TESTS):
+    for test in range(TEST_COUNT):
         if session.client.stamps[test] == 0:
             session.flags |= IS_NEW
-        if policy.enabled[test] and now > session.client.stamps[test]:
-            session.flags |= bits(TODO, test)
+        if policy.enabled & bit(test) and now > session.client.stamps[test]:
+            session.todo |= bit(test)
 
 
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:
@@ -224,159 +216,14 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
         return False
 
 
-# ---- tests before the SMTP handshake: greet wait and DNSBL (2.5, 3, 4)
-
-cdef void greet_begin(Screener core, Session* session) noexcept:
-    """Say half a greeting, ask the lists, wait."""
-    cdef Policy policy = <Policy> session.policy
-    session_enter(core, session, STAGE_GREET)
-    session.began = core.now
-    event(core, session, EVENT_GREET, policy.greet_wait[core.stress])
-    if session.flags & bits(TODO, PREGREET) and not session_send(core, session, policy.teaser):
-        session_hung_up(core, session)
-        return
-    if not session_watch(core, session, session.flags & bits(TODO, PREGREET)):
-        session_turn_away(core, session, NO_RESOURCES)
-        return
-    core.timers.arm(&session.timer, TIMER_GREET, policy.greet_wait[core.stress], core.now)
-    if session.flags & bits(TODO, DNSBL) and lookup_join(core, session) != NULL and session.lookup.pending == 0:
-        greet_dnsbl_done(core, session)
-
-
-cdef void greet_readable(Screener core, Session* session, uint32_t events) noexcept:
-    """The client talked before its turn, or left. Nothing is consumed: the MTA or the engine reads it later."""
-    cdef Policy policy = <Policy> session.policy
-    cdef Py_ssize_t got
-    if not events & EPOLLIN or session.flags & bits(FAIL | DONE, PREGREET):
-        session_hung_up(core, session)
-        return
-    got = recv(session.fd, core.feed, PEEK_SIZE, MSG_PEEK | MSG_DONTWAIT)
-    if got <= 0:
-        if got == 0 or errno not in (EAGAIN, EINTR):
-            session_hung_up(core, session)
-        return
-    log_aloud(core, session)
-    core.log.begin(PRIORITY_INFO, False)
-    core.log.put("PREGREET ")
-    core.log.put_number(got)
-    core.log.put(" after ")
-    core.log.put_delay(core.now - session.began)
-    core.log.put(" from ")
-    core.log.put_address(&session.peer)
-    core.log.put(": ")
-    core.log.put_escaped(core.feed, got, LOGGED_TEXT)
-    core.log.end()
-    session.flags |= bits(FAIL | DONE, PREGREET)
-    event_said(core, session, EVENT_PREGREET, got, core.feed, got)
-    shadow_step(core, session, PREGREET, PROTOCOL_ERROR, PROTOCOL_REFUSED)
-    if policy.actions[PREGREET] == ACTION_DROP:
-        session_turn_away(core, session, PROTOCOL_ERROR)
-        return
-    if policy.actions[PREGREET] == ACTION_ENFORCE:
-        session.flags |= NO_FORWARD
-        session.verdict = VERDICT_PROTOCOL
-    session_watch(core, session, False)
-    if session.flags & bits(TODO, DNSBL) and not session.flags & bits(DONE, DNSBL):
-        return                                  # the lists have the rest of the greet wait
-    greet_end(core, session)
-
-
-cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
-    """Every list has answered: an allow list may end the greet wait (4.5)."""
-    cdef Score score
-    if session.stage != STAGE_GREET or session.flags & bits(DONE, DNSBL):
-        return
-    session.flags |= bits(DONE, DNSBL)
-    score = lookup_score(core, session)
-    session.score = score.total
-    if score_allows(session, &score):
-        allow_all(core, session, score.ttl)
-    if not session.flags & bits(TODO, PREGREET) or session.flags & bits(DONE, PREGREET):
-        greet_end(core, session)
-
-
-cdef bint score_allows(Session* session, const Score* score) noexcept:
-    cdef Policy policy = <Policy> session.policy
-    return (policy.allow_threshold < 0 and score.highest <= policy.allow_threshold
-            and score.highest < policy.threshold and not session.flags & ANY_FAIL)
-
-
-cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
-    """An allow list vouches for the client: every other test counts as passed (4.5)."""
-    cdef int64_t until = wall_seconds() + ttl
-    cdef int test
-    for test in range(TESTS):
-        if test == DNSBL:
-            continue
-        if session.flags & bits(TODO, test) and not session.flags & bits(PASS, test):
-            session.flags |= bits(DONE | PASS, test)
-        if session.client.stamps[test] < until:
-            session.client.stamps[test] = until
-
-
-cdef void greet_end(Screener core, Session* session) noexcept:
-    """The greet wait is over: judge (2.5)."""
-    cdef Policy policy = <Policy> session.policy
-    cdef int64_t now = wall_seconds()
-    cdef Score score
-    core.timers.cancel(&session.timer)
-    if session.flags & bits(TODO, PREGREET):
-        if not session.flags & bits(FAIL | DONE, PREGREET):
-            session.client.stamps[PREGREET] = now + policy.ttl[PREGREET]
-            session.flags |= bits(PASS, PREGREET)
-        elif session.flags & bits(FAIL, PREGREET) and policy.actions[PREGREET] == ACTION_IGNORE:
-            session.flags &= ~bits(FAIL, PREGREET)
-    if session.flags & bits(TODO, DNSBL):
-        score = lookup_score(core, session)
-        lookup_leave(core, session)
-        session.score = score.total
-        event(core, session, EVENT_RANK, score.total)
-        if score_allows(session, &score):
-            allow_all(core, session, score.ttl)
-        if score.highest < policy.threshold:
-            session.client.stamps[DNSBL] = now + score.ttl
-            session.flags |= bits(PASS, DNSBL)
-        elif not greet_dnsbl_failed(core, session, &score):
-            return
-    if session.flags & NO_FORWARD or needs_dialogue(session):
-        dialogue_begin(core, session)
-    else:
-        session_conclude(core, session)
-
-
-cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score) noexcept:
-    """The client is listed, or may be. False: the session is over."""
-    cdef Policy policy = <Policy> session.policy
-    cdef bint unsure = score.lowest < policy.threshold
-    log_aloud(core, session)
-    core.log.begin(PRIORITY_INFO, False)
-    core.log.put("DNSBL rank " if score.total >= policy.threshold else "DNSBL UNSURE rank ")
-    core.log.put_number(score.total if score.total >= policy.threshold else score.highest)
-    core.log.put(" for ")
-    core.log.put_address(&session.peer)
-    core.log.end()
-    session.list = score.top
-    if policy.spared[DNSBL] != ACTION_IGNORE:
-        shadow_step(core, session, DNSBL, listed_text(session, b"421 4.7.1" if unsure else b"521 5.7.1"),
-                    listed_text(session, b"450 4.7.1" if unsure else b"550 5.7.1"))
-    if policy.actions[DNSBL] == ACTION_IGNORE:
-        return True
-    session.flags |= bits(FAIL, DNSBL) | NO_FORWARD
-    session.verdict = VERDICT_DNSBL_UNSURE if unsure else VERDICT_DNSBL
-    if policy.actions[DNSBL] == ACTION_ENFORCE:
-        return True
-    session_turn_away(core, session, listed_text(session, b"421 4.7.1" if unsure else b"521 5.7.1"))
-    return False
-
-
 # ---- shadow mode: what would have been, and is not
 
-cdef void shadow_step(Screener core, Session* session, int test, bytes dropped, bytes refused) noexcept:
+cdef void shadow_step(Screener core, Session* session, int test) noexcept:
     """A test failed (or the deny list has the client). If only shadow mode lets that pass, tell what the client would
-    have been told: `dropped` at once, or `refused` to its RCPT."""
+    have been told."""
     cdef int spared = (<Policy> session.policy).spared[test]
     if spared != ACTION_IGNORE:
-        shadow_tell(core, session, dropped if spared == ACTION_DROP else refused)
+        shadow_tell(core, session, refusal(session, test, spared == ACTION_DROP))
 
 
 cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
@@ -389,10 +236,14 @@ cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
     event(core, session, EVENT_SPARED, 0, reply, len(reply) - 2)
 
 
+cdef inline bint fails(const Session* session) noexcept nogil:
+    """Something speaks against the client: it passes nothing."""
+    return (session.failed | (session.flags & BARRED)) != 0
+
+
 cdef inline bint needs_dialogue(Session* session) noexcept:
     """True when a deep test is needed that nothing has passed yet."""
-    cdef uint32_t flags = session.flags
-    return (flags & DEEP_TODO) >> 2 & ~((flags & DEEP_PASS) >> 1)
+    return session.todo & DEEP_TESTS & ~session.passed != 0
 
 
 # ---- conclusion (2.7)
@@ -429,18 +280,16 @@ cdef void session_hung_up(Screener core, Session* session) noexcept:
 cdef void session_remember(Screener core, Session* session) noexcept:
     """Log the pass and store it, once a session."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t stamps[TESTS]
+    cdef int64_t stamps[TEST_COUNT]
     cdef uint8_t record[RECORD_SIZE]
     cdef uint8_t key[17]
-    cdef uint32_t passed
     cdef int test
-    if session.flags & ANY_FAIL:
-        session.flags &= ~ALL_PASS
-    passed = session.flags & ALL_PASS
-    if session.flags & CONCLUDED or not passed:
+    if fails(session):
+        session.passed = 0
+    if session.flags & CONCLUDED or not session.passed:
         return
     session.flags |= CONCLUDED
-    if passed << 1 == session.flags & ALL_TODO:
+    if session.passed == session.todo:
         if session.flags & IS_NEW and session.client.new_logged == 0:
             session.client.new_logged += 1
             log_about(core, session, "PASS NEW ")
@@ -450,9 +299,9 @@ cdef void session_remember(Screener core, Session* session) noexcept:
             event(core, session, EVENT_PASSED, False)
     if core.cache is None:
         return
-    for test in range(TESTS):
+    for test in range(TEST_COUNT):
         stamps[test] = session.client.stamps[test]
-        if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled[test]:
+        if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled & bit(test):
             stamps[test] = 1
     try:
         core.cache.keep((<char*> key)[:cache_key(&policy.cache_prefix, &session.client.entry.address, key)],
@@ -493,6 +342,7 @@ cdef Session* session_new(Screener core, int fd, const Address* peer, const Addr
     session.server = server[0]
     session.accepted = session.began = core.now
     session.score = NO_SCORE
+    session.list = -1
     core.last_number = core.last_number + 1 or 1
     session.number = core.last_number
     session.policy = <PyObject*> core.policy
@@ -632,17 +482,18 @@ cdef bytes verdict_text(Session* session):
         return DENIED
     if session.verdict == VERDICT_PROTOCOL:
         return PROTOCOL_REFUSED
-    return listed_text(session, b"550 5.7.1" if session.verdict == VERDICT_DNSBL else b"450 4.7.1")
+    return blocked_text(session, False)
 
 
-cdef bytes listed_text(Session* session, bytes code):
-    """What a client is told that `session.list` lists; or may be listed, by a list that could not be asked."""
-    cdef char text[64]
-    if session.list < 0:
-        return code[:4] + NOT_NOW
-    return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
-        code, text[:address_text(&session.peer, text)],
-        (<Policy> session.policy).lists.lists[session.list].shown)
+cdef bytes refusal(Session* session, int test, bint at_once):
+    """What a client is told that fails a test (or is denied): at once, or at RCPT."""
+    if test == DENYLIST:
+        return DENIED_AT_ONCE if at_once else DENIED
+    if TEST_TABLE[test].farewell == NULL:
+        return blocked_text(session, at_once)
+    if at_once:
+        return TEST_TABLE[test].farewell
+    return PROTOCOL_REFUSED
 
 
 # ---- stress (2.9)

@@ -24,10 +24,10 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
     session_enter(core, session, STAGE_DIALOGUE)
     session.began = core.now
     if session.flags & MTA_GONE:
-        session.flags &= ~DEEP_TODO
-    elif session.flags & ANY_FAIL:
-        session.flags |= DEEP_TODO
-    if not session.flags & bits(FAIL, PREGREET) and not session_send(core, session, policy.greeting):
+        session.todo &= ~DEEP_TESTS
+    elif fails(session):
+        session.todo |= DEEP_TESTS & ~OWN_TESTS
+    if not session.failed & bit(PREGREET) and not session_send(core, session, policy.greeting):
         session_hung_up(core, session)
         return
     if not session_watch(core, session, True):
@@ -81,36 +81,19 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         core.log.end()
         session_turn_away(core, session, unavailable(policy))
         return False
-    if line.findings & FOUND_BARE_NEWLINE and deep_active(session, BARE_NEWLINE):
-        log_begin(core, session, "BARE NEWLINE from ")
-        core.log.put(" after ")
-        core.log.put_escaped(line.text, min(line.length, LOGGED_TEXT), 4 * LOGGED_TEXT)
-        core.log.end()
-        event(core, session, EVENT_BARE_NEWLINE, 0, line.text, line.length)
-        if not deep_failed(core, session, BARE_NEWLINE, PROTOCOL_ERROR):
-            return False
+    if not deep_tests(core, session, ON_LINE, line, rest, end, before):
+        return False
     if policy.command_filter is not None and not (policy.smtputf8 and line.findings & FOUND_BAD_UTF8_LINE):
         _kept = dialogue_filter(core, session, line)
     dialogue.where = line.command
     if session.flags & MTA_GONE and line.command != CMD_QUIT:
         session_turn_away(core, session, NO_RESOURCES)
         return False
-    if line.command == CMD_UNIMPLEMENTED and deep_active(session, NON_SMTP_COMMAND) and not_smtp(core, policy, line):
-        log_non_smtp(core, session, line, before)
-        event(core, session, EVENT_NON_SMTP_COMMAND, 0, line.text, line.length)
-        if not deep_failed(core, session, NON_SMTP_COMMAND, BREAK_RULES):
-            return False
-    if rest < end and line.command != CMD_BDAT and deep_active(session, PIPELINING):
-        log_begin(core, session, "COMMAND PIPELINING from ")
-        core.log.put(" after ")
-        core.log.put_printable(line.text + line.word, min(line.word_length, LOGGED_TEXT))
-        core.log.put(": ")
-        core.log.put_escaped(rest, min(<size_t> (end - rest), LOGGED_TEXT), 4 * LOGGED_TEXT)
-        core.log.end()
-        event(core, session, EVENT_PIPELINING, 0, rest, end - rest)
-        if not deep_failed(core, session, PIPELINING, PROTOCOL_ERROR):
-            return False
+    if not deep_tests(core, session, ON_COMMAND, line, rest, end, before):
+        return False
     if line.command == CMD_RCPT:
+        if not deep_tests(core, session, ON_RECIPIENT, line, rest, end, before):
+            return False
         deep_passed(session)
     if not refusal_answers_freely(core, dialogue, line.command):
         dialogue.commands += 1
@@ -151,39 +134,99 @@ cdef bytes unavailable(Policy policy):
 
 # ---- the deep tests (2.6)
 
-cdef inline bint deep_active(Session* session, int test) noexcept:
-    return session.flags & bits(TODO | DONE, test) == bits(TODO, test)
+cdef inline bint deep_tests(Screener core, Session* session, Moment moment, Line* line, const char* rest,
+                            const char* end, int before) noexcept:
+    """Make the tests of a moment. False: the session is over."""
+    cdef uint32_t active = session.todo & ~session.done & MOMENT_TESTS[<int> moment]
+    cdef int test = TEST_COUNT
+    while active:
+        test -= 1
+        if not active & bit(test):
+            continue
+        active &= ~bit(test)
+        if TEST_TABLE[test].hook(core, session, line, rest, end, before) and not deep_failed(core, session, test):
+            return False
+    return True
 
 
 cdef void deep_passed(Session* session) noexcept:
     """RCPT came: what has not failed by now has passed, until something fails after all."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t now = wall_seconds()
+    cdef uint32_t tests = session.todo & DEEP_TESTS & ~(session.passed | session.failed)
+    cdef int64_t now
     cdef int test
-    for test in range(PIPELINING, TESTS):
-        if session.flags & bits(TODO | PASS | FAIL, test) == bits(TODO, test):
-            session.flags |= bits(PASS, test)
+    if not tests:
+        return
+    now = wall_seconds()
+    session.passed |= tests
+    for test in range(TEST_COUNT):
+        if tests & bit(test):
             session.client.stamps[test] = now + policy.ttl[test]
 
 
-cdef bint deep_failed(Screener core, Session* session, int test, bytes farewell) noexcept:
+cdef bint deep_failed(Screener core, Session* session, int test) noexcept:
     """Apply the test's action. False: the session is over."""
     cdef Policy policy = <Policy> session.policy
-    session.flags &= ~bits(PASS, test)
-    session.flags |= bits(FAIL | DONE, test)
+    session.passed &= ~bit(test)
+    session.failed |= bit(test)
+    session.done |= bit(test)
     session.client.stamps[test] = 1
-    shadow_step(core, session, test, farewell, PROTOCOL_REFUSED)
+    shadow_step(core, session, test)
     if policy.actions[test] == ACTION_DROP:
-        session_turn_away(core, session, farewell)
+        session_turn_away(core, session, refusal(session, test, True))
         return False
     if policy.actions[test] == ACTION_ENFORCE:
         session.flags |= NO_FORWARD
-        session.verdict = VERDICT_PROTOCOL
+        session.verdict = VERDICT_SCORE if TEST_TABLE[test].farewell == NULL else VERDICT_PROTOCOL
         return True
-    session.flags &= ~bits(FAIL, test)
-    session.flags |= bits(PASS, test)
+    session.failed &= ~bit(test)
+    session.passed |= bit(test)
     session.client.stamps[test] = wall_seconds() + policy.min_ttl
     return True
+
+
+cdef bint bare_newline_found(Screener core, Session* session, Line* line, const char* rest, const char* end,
+                             int before) noexcept:
+    if not line.findings & FOUND_BARE_NEWLINE:
+        return False
+    log_failed(core, session, BARE_NEWLINE)
+    core.log.put(" after ")
+    core.log.put_escaped(line.text, min(line.length, LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.end()
+    event(core, session, EVENT_BARE_NEWLINE, 0, line.text, line.length)
+    return True
+
+
+cdef bint non_smtp_found(Screener core, Session* session, Line* line, const char* rest, const char* end,
+                         int before) noexcept:
+    if line.command != CMD_UNIMPLEMENTED or not not_smtp(core, <Policy> session.policy, line):
+        return False
+    log_non_smtp(core, session, line, before)
+    event(core, session, EVENT_NON_SMTP_COMMAND, 0, line.text, line.length)
+    return True
+
+
+cdef bint pipelining_found(Screener core, Session* session, Line* line, const char* rest, const char* end,
+                           int before) noexcept:
+    if rest >= end or line.command == CMD_BDAT:
+        return False
+    log_failed(core, session, PIPELINING)
+    core.log.put(" after ")
+    core.log.put_printable(line.text + line.word, min(line.word_length, LOGGED_TEXT))
+    core.log.put(": ")
+    core.log.put_escaped(rest, min(<size_t> (end - rest), LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.end()
+    event(core, session, EVENT_PIPELINING, 0, rest, end - rest)
+    return True
+
+
+cdef void log_failed(Screener core, Session* session, int test) noexcept:
+    """Begin the line of a failed test: its words, then the client."""
+    log_aloud(core, session)
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put(TEST_TABLE[test].log_words)
+    core.log.put(" from ")
+    core.log.put_address(&session.peer)
 
 
 cdef bint not_smtp(Screener core, Policy policy, Line* line) noexcept:
@@ -228,7 +271,7 @@ cdef void log_non_smtp(Screener core, Session* session, Line* line, int before) 
     cdef const char* word = line.text + line.word
     cdef const char* rest = word + line.word_length
     cdef const char* end = line.text + line.length
-    log_begin(core, session, "NON-SMTP COMMAND from ")
+    log_failed(core, session, NON_SMTP_COMMAND)
     core.log.put(" after ")
     core.log.put(COMMAND_NAMES[before])
     core.log.put(": ")
@@ -311,6 +354,7 @@ cdef void dialogue_helo(Screener core, Session* session, const char* arguments, 
         return
     dialogue_reset(session.dialogue)
     keep_text(&session.dialogue.helo, arguments, word_size(arguments, size))
+    scorers_hear(core, session, HEARD_HELLO, arguments, word_size(arguments, size))
     session_reply(core, session, b"250 %b\r\n" % (<Policy> session.policy).hostname)
 
 
@@ -325,6 +369,7 @@ cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, 
     dialogue_reset(dialogue)
     dialogue.esmtp = True
     keep_text(&dialogue.helo, arguments, word_size(arguments, size))
+    scorers_hear(core, session, HEARD_HELLO, arguments, word_size(arguments, size))
     try:
         reply, discarded, logged = policy.ehlo_for(
             text[:address_text(&session.peer, text)].decode(), session.flags & IN_TLS != 0)

@@ -1,4 +1,25 @@
-# An MTA's reply: octets in, its size and code out. No socket, no memory of what came before.
+# The replies that clients get, and an MTA's reply: bytes in, its size and code out. No socket, no memory of what came
+# before.
+
+cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
+cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
+cdef bytes MTA_BUSY = b"421 4.3.2 All server ports are busy\r\n"
+cdef bytes TOO_MANY = b"421 4.7.0 Error: too many connections\r\n"
+cdef bytes LATER_ALL = b"421 4.3.2 Service currently unavailable\r\n"
+cdef bytes LATER = b"450 4.3.2 Service currently unavailable\r\n"
+cdef bytes DENIED = b"550 5.3.2 Service currently unavailable\r\n"
+cdef bytes DENIED_AT_ONCE = b"521 5.3.2 Service currently unavailable\r\n"
+cdef bytes PROTOCOL_REFUSED = b"550 5.5.1 Protocol error\r\n"
+cdef const char* PROTOCOL_ERROR = b"521 5.5.1 Protocol error\r\n"
+cdef const char* BREAK_RULES = b"521 5.7.0 Error: I can break rules, too. Goodbye.\r\n"
+cdef bytes NOT_IMPLEMENTED = b"502 5.5.1 Error: command not implemented\r\n"
+cdef bytes NO_RECIPIENTS = b"554 5.5.1 Error: no valid recipients\r\n"
+cdef bytes HELO_FIRST = b"503 5.5.1 Error: send HELO/EHLO first\r\n"
+cdef bytes OK = b"250 2.0.0 Ok\r\n"
+cdef bytes NOT_NOW = b"4.3.2 Service currently unavailable\r\n"     # behind 421 or 450
+
+
+# ---- an MTA's reply
 
 cdef enum:
     REPLY_LIMIT = 8192              # octets of one reply, all of its lines

@@ -65,7 +65,7 @@ cdef void session_record(Screener core, Session* session, Event* record) noexcep
     record.score = session.score
     record.list = -1
     record.stage = session.stage
-    record.findings = findings_of(session.flags)
+    record.findings = findings_of(session)
     record.family = session.peer.family
     record.port = session.peer.port
     memcpy(record.ip, session.peer.ip, 16)
@@ -172,7 +172,7 @@ cdef list live_answers(Screener core, str address):
 
 
 cdef tuple live_client(Screener core, str address):
-    """(sessions, the five stamps that those under test share, how many are relayed, sessions that count for the limit);
+    """(sessions, the stamps that those under test share, how many are relayed, sessions that count for the limit);
     None: it has no session."""
     cdef Address wanted, masked
     cdef Client* client
@@ -188,5 +188,5 @@ cdef tuple live_client(Screener core, str address):
     counted = count.sessions if count != NULL else client.sessions if client != NULL and not policy.counts_apart else 0
     if client == NULL:
         return (0, None, 0, counted) if counted else None
-    stamps = tuple([client.stamps[test] for test in range(TESTS)]) if client.sessions > client.relayed else None
+    stamps = tuple([client.stamps[test] for test in range(TEST_COUNT)]) if client.sessions > client.relayed else None
     return client.sessions, stamps, client.relayed, counted

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.stamps import DISABLED, Stamps
+from fastscreen.core import TESTS
 from fastscreen.process.conditions import SIZE as CONDITIONS_SIZE
 from fastscreen.process.conditions import Conditions
 
@@ -89,4 +90,5 @@ class Fixture:
 
 
 def stamps(*values: int) -> Stamps:
-    return (*values, *(DISABLED,) * (5 - len(values)))
+    """A stamp for each test, as it is read where some are missing."""
+    return (*values, *(DISABLED,) * (len(TESTS) - len(values)))

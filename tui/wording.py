@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import textwrap
 
-from fastscreen.control.messages import Event, PassedUntil
+from fastscreen.control.messages import TESTS, Event, PassedUntil
 from fastscreen.tui.figures import count, date, duration
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, MUTED, OK, PLAIN, WARN
 
 ROLES = {
     **dict.fromkeys(("allowlisted", "cached", "passed", "handed_off", "continued"), OK),
-    **dict.fromkeys(("denylisted", "pregreet", "pipelining", "non_smtp_command", "bare_newline"), BAD),
-    **dict.fromkeys(("command_limit", "handoff_failed", "rejected"), BAD),
-    **dict.fromkeys(("listed", "list_failed", "busy", "continue_failed", "vetoed", "shadow_rejected"), WARN),
+    **dict.fromkeys((test.event for test in TESTS if test.event == test.key), BAD),
+    **dict.fromkeys(("denylisted", "command_limit", "handoff_failed", "rejected"), BAD),
+    **dict.fromkeys(
+        ("listed", "list_failed", "busy", "continue_failed", "vetoed", "shadow_rejected", "evidence"), WARN
+    ),
     **dict.fromkeys(("bypassed", "stress_on"), ALARM),
     **dict.fromkeys(("command", "reply"), ACCENT),
     **dict.fromkeys(("connect", "greet", "hangup", "disconnect", "relayed"), MUTED),
@@ -45,6 +47,10 @@ def detail(event: Event) -> str:
             return f"{event.zone}: {number}"
         case "rank":
             return f"score {number}"
+        case "score":
+            return f"score {number}: {text}"
+        case "evidence":
+            return f"{number:+} {text}" if isinstance(number, int | float) else text
         case "passed":
             return {"new": "PASS NEW", "old": "PASS OLD"}.get(str(number), str(number or ""))
         case "cached":

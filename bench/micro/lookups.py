@@ -51,7 +51,7 @@ def look_up(cache: LmdbCache, clients: mmap.mmap, number: int, times: "memoryvie
         began = clock()
         stamps = lookup(clients[at + 1 : at + 1 + size])
         if stamps is not None:
-            _pregreet, _dnsbl, _pipelining, _non_smtp, _newline = stamps
+            _pregreet, _dnsbl, _pipelining, *_others = stamps
             found += 1
         times[turn] = clock() - began
         at += _SLOT

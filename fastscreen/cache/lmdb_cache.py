@@ -29,7 +29,7 @@ class LmdbCache:
     """The cache of one process: a `StampCache`. Construct and `open` it after fork.
 
     warn, log: get one line of text each, on the loop's thread only. wake(callback): has that thread call back
-    (`loop.call_soon_threadsafe`). enabled: for each of the five tests, whether it is on (reference 2.4), which decides
+    (`loop.call_soon_threadsafe`). enabled: for each test, whether it is on (reference 2.4), which decides
     what cleanup keeps. cleanup_interval (0: none), retention: s. clock: s since 1970. max_size: bytes. keep_free:
     percent of the file system (0: no such limit). mark: of `use_mark.SIZE` bytes. look_over: for
     `lmdb_file.open_file`. first: of several processes, the one that logs problems with the file (the others see the
@@ -43,7 +43,7 @@ class LmdbCache:
         warn: Callable[[str], object],
         log: Callable[[str], object],
         wake: Callable[[Callable[[], None]], object],
-        enabled: tuple[bool, ...] = (True, False, False, False, False),
+        enabled: tuple[bool, ...] = (True,),
         cleanup_interval: int = 12 * 3600,
         retention: int = 7 * 86400,
         clock: Callable[[], float] = time.time,
@@ -135,7 +135,7 @@ class LmdbCache:
         return value
 
     def lookup(self, key: bytes) -> Stamps | None:
-        """Return a client's five stamps, or None."""
+        """Return a client's stamps, or None."""
         value = self.record(key)
         return parse_stamps(value) if value is not None else None
 
@@ -175,7 +175,7 @@ class LmdbCache:
             self._pending.add(key, record)
 
     def store(self, key: bytes, stamps: Stamps) -> None:
-        """Remember a client's five stamps."""
+        """Remember a client's stamps."""
         self.keep(key, pack_stamps(stamps))
 
     def pending(self, key: bytes) -> Stamps | None:

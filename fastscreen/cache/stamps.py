@@ -6,9 +6,13 @@ from typing import Annotated
 
 import msgspec
 
+from fastscreen import core
+
 Stamps = tuple[int, ...]
 
-TESTS = 5
+TESTS = len(core.TESTS)
+POSTSCREEN_TESTS = sum(not test.own for test in core.TESTS)
+"""postscreen's, which come first: every record has their stamps."""
 NEW = 0
 DISABLED = 1
 STAMP_MAX = 2**63 - 1
@@ -17,22 +21,30 @@ _ALL_DISABLED = (DISABLED,) * TESTS
 _Stamp = Annotated[int, msgspec.Meta(ge=0, le=STAMP_MAX)]
 _decode_any = msgspec.msgpack.Decoder().decode
 # Our own records are decoded and checked in one call.
-_decode = msgspec.msgpack.Decoder(tuple[_Stamp, _Stamp, _Stamp, _Stamp, _Stamp]).decode
+_decode = msgspec.msgpack.Decoder(tuple[_Stamp, ...]).decode
 _encode = msgspec.msgpack.Encoder().encode  # for the loop's thread only: an encoder belongs to one thread
 
 
 def pack_stamps(stamps: Stamps) -> bytes:
-    """Encode five stamps (0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread."""
-    return _encode(stamps)
+    """Encode stamps (s since 1970; 0 NEW, 1 DISABLED) as a msgpack array. For the loop's thread.
+
+    Tests of our own that are disabled are not written at the end of a record: it grows only where they are in use.
+    """
+    count = len(stamps)
+    while count > POSTSCREEN_TESTS and stamps[count - 1] == DISABLED:
+        count -= 1
+    return _encode(stamps[:count])
 
 
 def parse_stamps(value: bytes) -> Stamps:
-    """Decode a record. Missing and malformed fields read as 1, extra ones are ignored (reference 7.1). Never raises."""
+    """Decode a record, a stamp for each test. Missing and malformed fields read as 1, extra ones are ignored (reference
+    7.1): so an older version reads a record of a newer one, and a newer one that of an older. Never raises.
+    """
     try:
-        return _decode(value)
+        stamps = _decode(value)
     except msgspec.DecodeError:
-        # Not five stamps, or no msgpack at all.
-        return _parse_odd(value)
+        return _parse_odd(value)  # other things than stamps, or not msgpack
+    return stamps if len(stamps) == TESTS else (*stamps[:TESTS], *_ALL_DISABLED[len(stamps) :])
 
 
 def _parse_odd(value: bytes) -> Stamps:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import Status, StatusRequest
+from fastscreen.core import TESTS
 from fastscreen.format import moment, plural, red, size, span
 
 EXAMPLES = f"""\
@@ -29,7 +30,7 @@ _MIN_PAUSE = 0.2  # s
 _CLEAR = "\x1b[H\x1b[2J"
 _ROWS = (
     ("clients", ("connect", "cached", "allowlisted", "denylisted", "busy", "bypassed")),
-    ("tests", ("pregreet", "pipelining", "non_smtp_command", "bare_newline", "command_limit")),
+    ("tests", (*(test.event for test in TESTS if test.event == test.key), "command_limit")),
     ("results", ("passed", "handed_off", "continued", "handoff_failed", "rejected", "shadow_rejected", "hangup")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )

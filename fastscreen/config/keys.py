@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from fastscreen.config import kinds, list_kinds, tls_kinds
 from fastscreen.config.model import Action
+from fastscreen.core import SCORERS, TESTS, Scorer, Test
 
 _TEST = kinds.ActionOf(Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
 _DEEP = kinds.ActionOf(Action.OFF, Action.IGNORE, Action.SHADOW, Action.ENFORCE, Action.DROP)
@@ -75,6 +76,7 @@ TABLES = {
     "dnsbl": "DNS block lists and allow lists.",
     "deep": "Tests after the greeting. Without `handoff.continue_to`, a new client that passes them gets a 450 reply "
     "and has to connect again.",
+    "score": "Evidence from the session, which counts together with the DNS lists ([score.md](score.md)).",
     "engine": "The dummy SMTP engine, which talks to clients during deep tests and after they have failed a test.",
     "tls": "STARTTLS in the dummy SMTP engine ([tls.md](tls.md)). Clients that are handed off use TLS with the MTA.",
     "cache": "The record of clients that have passed.",
@@ -84,6 +86,42 @@ TABLES = {
     "metrics": "Counters for Prometheus ([metrics.md](metrics.md)).",
     "log": "The log.",
 }
+
+
+def _deep_keys(test: Test) -> tuple[Key, Key, Key]:
+    """The keys of a deep test, from the core's table of tests (ext/test_table.pyx)."""
+    key, parameter = f"deep.{test.key}", f"postscreen_{test.key}"
+    return (
+        Key(
+            key,
+            '"off"',
+            _DEEP,
+            f"Action for clients that {test.about}. `off` disables the test.",
+            (f"{parameter}_enable", f"{parameter}_action"),
+        ),
+        Key(
+            f"{key}_after_fail",
+            f'"{test.action}"',
+            _TEST,
+            f"Action for clients that fail the {test.label} test after they have failed another test. It applies only "
+            f"while `{key}` is `off`.",
+            (f"{parameter}_action",),
+        ),
+        Key(
+            f"{key}_ttl",
+            f'"{test.ttl}"',
+            kinds.Time("d"),
+            f"How long a pass of the {test.label} test stays valid.",
+            (f"{parameter}_ttl",),
+        ),
+    )
+
+
+def _weight_key(scorer: Scorer) -> Key:
+    """The key of a scorer, from the core's table of scorers (ext/score_table.pyx)."""
+    about = f"Weight of clients that {scorer.about}. It is added to their score; `0` disables the scorer."
+    return Key(f"score.{scorer.key}", "0", kinds.Number(0, 1000), about)
+
 
 KEYS = (
     Key(
@@ -383,74 +421,15 @@ KEYS = (
         "counted until it is healthy again, and clients that only a suspect list would reject are deferred "
         "([lists.md](lists.md)). `0` disables probing.",
     ),
+    *(key for test in TESTS if test.stage == "dialogue" and not test.own for key in _deep_keys(test)),
     Key(
-        "deep.pipelining",
-        '"off"',
-        _DEEP,
-        "Action for clients that send a command before they have received the reply to the previous one. `off` "
-        "disables the test.",
-        ("postscreen_pipelining_enable", "postscreen_pipelining_action"),
-    ),
-    Key(
-        "deep.pipelining_after_fail",
-        '"enforce"',
-        _TEST,
-        "Action for clients that fail the pipelining test after they have failed another test. It applies only while "
-        "`deep.pipelining` is `off`.",
-        ("postscreen_pipelining_action",),
-    ),
-    Key(
-        "deep.pipelining_ttl",
+        "score.ttl",
         '"30d"',
         kinds.Time("d"),
-        "How long a pass of the pipelining test stays valid.",
-        ("postscreen_pipelining_ttl",),
+        "How long a pass of the score test stays valid. The test is made if one of the weights in this table is not "
+        "`0`.",
     ),
-    Key(
-        "deep.non_smtp_command",
-        '"off"',
-        _DEEP,
-        "Action for clients that send something other than SMTP, such as HTTP requests, message headers, or the words "
-        "in `engine.forbidden_commands`. `off` disables the test.",
-        ("postscreen_non_smtp_command_enable", "postscreen_non_smtp_command_action"),
-    ),
-    Key(
-        "deep.non_smtp_command_after_fail",
-        '"drop"',
-        _TEST,
-        "Action for clients that fail the non-SMTP command test after they have failed another test. It applies only "
-        "while `deep.non_smtp_command` is `off`.",
-        ("postscreen_non_smtp_command_action",),
-    ),
-    Key(
-        "deep.non_smtp_command_ttl",
-        '"30d"',
-        kinds.Time("d"),
-        "How long a pass of the non-SMTP command test stays valid.",
-        ("postscreen_non_smtp_command_ttl",),
-    ),
-    Key(
-        "deep.bare_newline",
-        '"off"',
-        _DEEP,
-        "Action for clients that end a line with LF alone instead of CR LF. `off` disables the test.",
-        ("postscreen_bare_newline_enable", "postscreen_bare_newline_action"),
-    ),
-    Key(
-        "deep.bare_newline_after_fail",
-        '"ignore"',
-        _TEST,
-        "Action for clients that fail the bare newline test after they have failed another test. It applies only "
-        "while `deep.bare_newline` is `off`.",
-        ("postscreen_bare_newline_action",),
-    ),
-    Key(
-        "deep.bare_newline_ttl",
-        '"30d"',
-        kinds.Time("d"),
-        "How long a pass of the bare newline test stays valid.",
-        ("postscreen_bare_newline_ttl",),
-    ),
+    *(_weight_key(scorer) for scorer in SCORERS[1:]),
     Key(
         "engine.forbidden_commands",
         '["CONNECT", "GET", "POST", "regexp:{{/^[^A-Z]/ Bogus}}"]',

@@ -16,6 +16,7 @@ from fastscreen.config.errors import ConfigError
 from fastscreen.config.keys import KEYS, TABLES, Key
 from fastscreen.config.kinds import MAX_BANNER, Address, Hostname, SeveralErrors, one_of
 from fastscreen.config.model import Config, Endpoint, ProxyPort
+from fastscreen.core import TESTS
 from fastscreen.escaping import escape_text, quoted
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
@@ -26,9 +27,7 @@ _BUILT_IN = {
     "listen.addresses": ["127.0.0.1:2525"],
     "handoff.to": "sink:",
     "greet.action": "enforce",
-    "deep.pipelining": "enforce",
-    "deep.non_smtp_command": "enforce",
-    "deep.bare_newline": "enforce",
+    **{f"deep.{test.key}": "enforce" for test in TESTS if test.stage == "dialogue" and not test.own},
 }
 
 

@@ -6,9 +6,11 @@ Times are whole seconds, sizes are bytes. Nothing here knows about files, TOML o
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, defstruct
+
+from fastscreen.core import SCORERS, TESTS
 
 
 class Action(StrEnum):
@@ -198,18 +200,33 @@ class Dnsbl(Struct, frozen=True):
         return tuple(dict.fromkeys(site.domain for site in self.sites))
 
 
-class Deep(Struct, frozen=True):
-    """`X_after_fail`: the action of a test that is `OFF` but made all the same, because another test failed."""
+if TYPE_CHECKING:
 
-    pipelining: Action
-    pipelining_after_fail: Action
-    pipelining_ttl: int
-    non_smtp_command: Action
-    non_smtp_command_after_fail: Action
-    non_smtp_command_ttl: int
-    bare_newline: Action
-    bare_newline_after_fail: Action
-    bare_newline_ttl: int
+    class Deep(Struct, frozen=True):
+        """Of each deep test X that postscreen has: `X`, `X_ttl`, and `X_after_fail`, the action of a test that is `OFF`
+        but made all the same, because another test failed.
+        """
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    class Score(Struct, frozen=True):
+        """ttl: of the score test. The other fields are the weights of the core's scorers, by their keys."""
+
+        ttl: int
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    _DEEP_FIELDS = [
+        field
+        for test in TESTS
+        if test.stage == "dialogue" and not test.own
+        for field in ((test.key, Action), (f"{test.key}_after_fail", Action), (f"{test.key}_ttl", int))
+    ]
+    Deep = defstruct("Deep", _DEEP_FIELDS, frozen=True, module=__name__)
+    Score = defstruct(
+        "Score", [("ttl", int), *((scorer.key, int) for scorer in SCORERS[1:])], frozen=True, module=__name__
+    )
 
 
 class Engine(Struct, frozen=True):
@@ -336,6 +353,7 @@ class Config(Struct, frozen=True):
     greet: Greet
     dnsbl: Dnsbl
     deep: Deep
+    score: Score
     engine: Engine
     tls: Tls
     cache: Cache
@@ -356,6 +374,16 @@ class Config(Struct, frozen=True):
         """Of a deep test, by its key: in shadow mode it is made only if the session can go on with an MTA."""
         action: Action = getattr(self.deep, test)
         return Action.OFF if self.shadow and self.handoff.continue_to is None else action
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """What each scorer adds to the score, apart from the lists."""
+        return {scorer.key: getattr(self.score, scorer.key) for scorer in SCORERS[1:]}
+
+    @property
+    def scores(self) -> bool:
+        """Whether the score test is made. In shadow mode it needs an MTA to continue with, as every deep test."""
+        return any(self.weights.values()) and not (self.shadow and self.handoff.continue_to is None)
 
     @property
     def worker_prefix(self) -> Prefix:

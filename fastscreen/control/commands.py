@@ -33,6 +33,7 @@ from fastscreen.process.reload_state import Attempts
 if TYPE_CHECKING:
     from fastscreen.core import EventTuple
 
+MAX_EVIDENCE = 100  # events that `explain` looks at
 MAX_STORY = 500  # events
 MAX_WARNINGS = 200
 NAME_SECONDS = 2.0  # how long `explain` waits for a client's name while it queries the lists
@@ -211,6 +212,8 @@ async def explained(call: Call, wanted: messages.ExplainRequest) -> messages.Exp
         raise ValueError(context.trouble)
     known = await context.known(address, await context.worker_rpc.ask_all(Stats()))
     where = arrival(context.config, context.interfaces, address, server)
+    chosen = compiled("kind:evidence").with_term(network_term(protocol.network(address)))
+    happened = await context.rings.recent(chosen, chosen.filter(), MAX_EVIDENCE, context.rings.heads())
     explanation, name = await asyncio.gather(
         explain.explain(
             context.config,
@@ -222,6 +225,7 @@ async def explained(call: Call, wanted: messages.ExplainRequest) -> messages.Exp
             where,
             context.lists_unhealthy - context.lists_suspect,
             context.lists_suspect,
+            happened,
         ),
         context.name_found(address, NAME_SECONDS),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastscreen.control.filters import Chosen
 from fastscreen.control.messages import Event
-from fastscreen.core import FINDINGS, EventReader, Filter
+from fastscreen.core import FINDINGS, FIRST_EVIDENCE, SCORERS, TESTS, EventReader, Filter
 
 if TYPE_CHECKING:
     from fastscreen.core import EventTuple
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Map = dict[str, Any]
 
 _SECONDS = {"greet", "handed_off", "hangup", "disconnect"}  # their number is in µs
-_CLIENTS_OWN = {"pregreet", "command", "pipelining", "non_smtp_command", "bare_newline"}  # their text is the client's
-_PLAIN = {"connect", "pregreet", "rank", "stress_on", "stress_off"}
+_CLIENTS_OWN = {"command", "evidence", *(test.event for test in TESTS if not test.own)}  # their text is the client's
+_PLAIN = {"connect", "pregreet", "rank", "score", "evidence", "stress_on", "stress_off"}
 _LIMITS = {1: "time", 2: "count", 3: "length"}
 _SLICE = 8192  # records between two looks at what else is to be done
 _EPOCHS = 8
@@ -102,6 +102,7 @@ class Rings:
             port=port,
             stage=stage if session and stage != "gone" else None,
             failed=failed(findings),
+            evidence=evidence(findings),
             score=score,
             zone=self._names.name(index, when),
             number=_number(kind, number),
@@ -122,6 +123,11 @@ def _sum(parts: Sequence[Any]) -> Any:
 def failed(findings: int) -> list[str]:
     """The names of failed tests."""
     return [name for bit, name in enumerate(FINDINGS) if findings >> bit & 1]
+
+
+def evidence(findings: int) -> list[str]:
+    """The keys of scorers that have found something."""
+    return [scorer.key for bit, scorer in enumerate(SCORERS, FIRST_EVIDENCE) if findings >> bit & 1]
 
 
 def _number(kind: str, number: int) -> int | float | str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -11,12 +12,22 @@ from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.control import dnsbl_lookup, scoring
 from fastscreen.control.dnsbl_lookup import Said
-from fastscreen.control.messages import AccessDecision, CachedAnswer, CachedTest, ExplainedList, Explanation, Site
+from fastscreen.control.messages import (
+    AccessDecision,
+    CachedAnswer,
+    CachedTest,
+    Event,
+    Evidence,
+    ExplainedList,
+    Explanation,
+    Site,
+)
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.protocol import expiry, list_state
 from fastscreen.control.verdict import TESTS, Facts, Limits, judge
 from fastscreen.core import cache_key_of
 from fastscreen.dns.resolver import nameservers
+from fastscreen.escaping import escape_bytes
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import AccessList
 
@@ -41,10 +52,10 @@ class Known(Struct, frozen=True):
 
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
-    arrival: Arrival, out: frozenset[str], suspect: frozenset[str],
+    arrival: Arrival, out: frozenset[str], suspect: frozenset[str], happened: Sequence[Event],
 ) -> Explanation:  # fmt: skip
     """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
-    whose listings are unsure.
+    whose listings are unsure. happened: events of the client that are evidence.
     """
     sites = config.dnsbl.sites
     domains = config.dnsbl.domains
@@ -71,6 +82,7 @@ async def explain(
         limits=known.limits,
         key=keys.shown(cache_key_of(address, config.cache.prefix)),
         arrival=arrival,
+        evidence=tuple(_last_evidence(config, happened)),
     )
     verdict = judge(config, facts)
     return Explanation(
@@ -98,10 +110,26 @@ async def explain(
             )
             for domain in domains
         ],
+        evidence=list(facts.evidence),
         score=facts.score.total if facts.score is not None else None,
         threshold=config.dnsbl.threshold,
         allowlist_threshold=config.dnsbl.allowlist_threshold,
     )
+
+
+def _last_evidence(config: Config, happened: Sequence[Event]) -> Iterator[Evidence]:
+    """Of the last of the client's sessions that has any, by the weights of now; what it said last counts."""
+    if not happened:
+        return
+    last = happened[-1]
+    found = {}
+    for event in happened:
+        if (event.worker, event.session) == (last.worker, last.session):
+            scorer, _, text = escape_bytes(event.text).partition(": ")
+            found[scorer] = text
+    for scorer in last.evidence:
+        if config.weights.get(scorer):
+            yield Evidence(scorer, config.weights[scorer], found.get(scorer, ""))
 
 
 def _cached(config: Config, stamps: tuple[int, ...] | None, now: int) -> dict[str, CachedTest] | None:

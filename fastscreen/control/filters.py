@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from fastscreen.control.worker_rpc import Term
-from fastscreen.core import EVENTS, FINDINGS, STAGES, Filter
+from fastscreen.core import EVENTS, FINDINGS, FIRST_EVIDENCE, SCORERS, STAGES, Filter
 from fastscreen.escaping import quoted
 
 MAX_TEXT = 1024  # characters of a filter
@@ -23,7 +23,13 @@ _NAMED = re.compile(r"([a-z]+):(.*)", re.DOTALL)
 _SCORE = re.compile(r"[+-]?[0-9]{1,9}", re.ASCII)
 _AGE = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
-_MASKS = {"stage": (STAGES[:-1], STAGES), "kind": (EVENTS[1:-1], EVENTS), "failed": (FINDINGS, FINDINGS)}
+_EVIDENCE = (*("",) * FIRST_EVIDENCE, *(scorer.key for scorer in SCORERS))  # by bit
+_MASKS = {
+    "stage": (STAGES[:-1], STAGES),
+    "kind": (EVENTS[1:-1], EVENTS),
+    "failed": (FINDINGS, FINDINGS),
+    "evidence": (_EVIDENCE[FIRST_EVIDENCE + 1 :], _EVIDENCE),
+}
 _FIELDS = (*_MASKS, "list", "session", "port", "worker")
 
 
@@ -130,7 +136,7 @@ def _field(name: str, value: str, negated: bool, lists: Sequence[str]) -> Term:
             if one not in allowed:
                 raise ValueError(f"{name}:{_cut(one)} is unknown; expected {', '.join(allowed)}")
             mask |= 1 << numbered.index(one)
-        return ("finding" if name == "failed" else name, "=", mask, negated)
+        return ("finding" if name in ("failed", "evidence") else name, "=", mask, negated)
     if name == "list":
         wanted = value.lower().rstrip(".")
         indexes: Any = [at for at, shown in enumerate(lists) if shown.lower().rstrip(".") == wanted]

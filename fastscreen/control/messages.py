@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from fastscreen.core import TESTS as TESTS
+
 PROTOCOL = 1
 MAX_RATE = 2000  # events per second and subscription
 MAX_RECENT = 2000  # events
@@ -169,6 +171,7 @@ class Session(Struct, frozen=True):
     port: int = 0
     stage: str = ""
     failed: list[str] = []
+    evidence: list[str] = []
     score: int | None = None
     age: float = 0.0
     command: ClientText = ""
@@ -196,6 +199,7 @@ class Event(Struct, frozen=True):
     port: int = 0
     stage: str | None = None
     failed: list[str] = []
+    evidence: list[str] = []
     score: int | None = None
     zone: str | None = field(default=None, name="list")
     number: int | float | str | None = None
@@ -345,6 +349,14 @@ class ExplainedList(Struct, frozen=True):
     cached: CachedAnswer | None = None
 
 
+class Evidence(Struct, frozen=True):
+    """What a scorer found in the client's last session. text: what it judged."""
+
+    scorer: str
+    weight: int = 0
+    text: str = ""
+
+
 class Explanation(Struct, frozen=True):
     """What would happen to a client now. reply: the final reply to it; None when the mail server gets the client.
     wait: the longest time until it is greeted. tests: those that would be made.
@@ -363,6 +375,7 @@ class Explanation(Struct, frozen=True):
     sessions: int = 0
     cache: dict[str, CachedTest] | None = None
     lists: list[ExplainedList] = []
+    evidence: list[Evidence] = []
     score: int | None = None
     threshold: int = 0
     allowlist_threshold: int = 0

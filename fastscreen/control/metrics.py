@@ -24,13 +24,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 from fastscreen.control import messages, stats
 from fastscreen.control.context import ServerContext
 from fastscreen.control.worker_rpc import Lists, Stats
-from fastscreen.core import RANK_BOUNDS
+from fastscreen.core import RANK_BOUNDS, TESTS
 from fastscreen.process.conditions import Kind as ConditionKind
 
 Map = dict[str, Any]
 Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
-_FAILED_TESTS = ("pregreet", "pipelining", "non_smtp_command", "bare_newline")  # kinds of events, in that order
+_FAILED_TESTS = tuple(test.event for test in TESTS if test.event == test.key)  # "rank" comes whatever the score
 
 MAX_SCRAPERS = 8
 MAX_REQUEST = 8192  # bytes, headers and all
@@ -162,6 +162,7 @@ class Snapshot:
         failed = {kind: counts[kind] for kind in _FAILED_TESTS}
         failed |= {f"command_{which}_limit": number for which, number in details["limits"].items()}
         yield _counters("tests_failed", "Failed tests", "test", failed)
+        yield _counters("evidence", "Sessions in which a scorer found something", "scorer", details["evidence"])
         yield _counter("hangups", "Clients that hung up during the tests", counts["hangup"])
         found = {"allow": counts["allowlisted"], "deny": counts["denylisted"]}
         yield _counters("access_list_matches", "Clients that the access list permitted or rejected", "action", found)

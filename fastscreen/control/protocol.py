@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from fastscreen.cache import keys
-from fastscreen.cache.stamps import DISABLED, NEW, TESTS, Stamps
+from fastscreen.cache.stamps import DISABLED, NEW, Stamps
 from fastscreen.config import Prefix
 from fastscreen.control import frames
-from fastscreen.control.events import failed
+from fastscreen.control.events import evidence, failed
 from fastscreen.control.filters import network_of
 from fastscreen.control.frames import FrameError, Map
 from fastscreen.control.messages import Expiry, PassedUntil, Session
-from fastscreen.core import FINDINGS
+from fastscreen.core import TESTS
 
 if TYPE_CHECKING:
     from fastscreen.core import EventTuple
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_STAMP = 2**40  # s since 1970
-NAMES = FINDINGS[:TESTS]
+NAMES = tuple(test.key for test in TESTS)
 
 
 class RequestError(ValueError):
@@ -135,6 +135,7 @@ def session(worker: int, record: EventTuple, name: str = "") -> Session:
         port=port,
         stage=stage,
         failed=failed(findings),
+        evidence=evidence(findings),
         score=score,
         age=age / 1e6,
         command=command,

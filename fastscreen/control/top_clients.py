@@ -8,7 +8,7 @@ import ipaddress
 
 from fastscreen.control.events import Rings
 from fastscreen.control.messages import Clients, TopClient
-from fastscreen.core import EVENTS, EventReader, Filter
+from fastscreen.core import EVENTS, FIRST_EVIDENCE, EventReader, Filter
 
 _SLICE = 4096  # events between two looks at what else is to be done
 _COUNTED = ("connect", "passed", "cached", "disconnect", "handed_off")
@@ -33,7 +33,7 @@ async def _count(reader: EventReader, wanted: Filter, found: dict[str, list[int]
         end = min(head, at + _SLICE)
         events, _, _, _ = reader.read(at, wanted, _SLICE, end)
         for _, _, kind, _, address, _, _, findings, *_ in events:
-            if kind == "disconnect" and not findings:
+            if kind == "disconnect" and not findings & (1 << FIRST_EVIDENCE) - 1:
                 continue
             client = address
             if by_network:

@@ -1,20 +1,21 @@
-"""What the screener would do with a client that behaves: the steps of ext/session.pyx, in its order, with reasons."""
+"""What the screener would do with a client that behaves: the steps of ext/session.pyx and greet.pyx, with reasons."""
 
 from __future__ import annotations
 
 from msgspec import Struct, field
 
+from fastscreen import core
 from fastscreen.config.model import Action, Config, Proxy
-from fastscreen.control.messages import Step
+from fastscreen.control.messages import Evidence, Step
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.scoring import Score
-from fastscreen.core import FINDINGS
 from fastscreen.escaping import quoted
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import PERMITTED, REJECTED, Found
 
-TESTS = FINDINGS[:5]
-PREGREET, DNSBL = 0, 1
+TESTS = tuple(test.key for test in core.TESTS)
+PREGREET, DNSBL, SCORE = TESTS.index("pregreet"), TESTS.index("dnsbl"), TESTS.index("score")
+_DEEP = {number for number, test in enumerate(core.TESTS) if test.stage == "dialogue"}
 _NOW = "Service currently unavailable"
 LATER = f"450 4.3.2 {_NOW}"
 _SHADOW = "shadow mode: without it, the reply would be"
@@ -38,6 +39,7 @@ class Facts(Struct, frozen=True):
     for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or
     shared by its sessions; None: there is none. score: None when no list is configured. asked: how many lists are;
     those that are out are not. limits: of its worker. key: by which the cache knows it. arrival: where it comes in.
+    evidence: for the score test.
     """
 
     address: str
@@ -56,6 +58,7 @@ class Facts(Struct, frozen=True):
     limits: Limits
     key: str
     arrival: Arrival
+    evidence: tuple[Evidence, ...] = ()
 
 
 class Verdict(Struct):
@@ -137,7 +140,7 @@ def judge(config: Config, facts: Facts) -> Verdict:
         return found.end("untested", "limits", f"{text}: handed off at once; {_SHADOW} {reply}")
     found.tests = [TESTS[test] for test in due]
     reply = _soft(config, f"550 5.3.2 {_NOW}") if enforced else ""
-    deep = [test for test in due if test > DNSBL]
+    deep = [test for test in due if test in _DEEP]
     if PREGREET in due or DNSBL in due:
         found.wait = config.greet.stress_wait if limits.stress else config.greet.wait
         _greet(facts, found, due)
@@ -156,6 +159,8 @@ def judge(config: Config, facts: Facts) -> Verdict:
                 if action is Action.DROP:
                     kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
                     return found.end(kind, "dnsbl", "disconnected after the greet wait (dnsbl.action is drop)", reply)
+    if SCORE in deep:
+        _weigh(config, facts, found)
     if config.tls.level == "encrypt" and (reply or vetoed or deep):
         found.add(
             "dialogue", "STARTTLS is required: without it, the reply to MAIL and RCPT is 530 (tls.level is encrypt)"
@@ -182,6 +187,17 @@ def judge(config: Config, facts: Facts) -> Verdict:
     if found.tests:
         return found.end("passed", "handoff", "handed off if it is silent until greeted")
     return found.end("untested", "handoff", "handed off: no test is due")
+
+
+def _weigh(config: Config, facts: Facts, found: Verdict) -> None:
+    """What the score test will add up at the first recipient."""
+    weights = ", ".join(f"{key} {weight:+}" for key, weight in config.weights.items() if weight)
+    found.add("score", f"judged at the first recipient: {weights}; dnsbl.threshold is {config.dnsbl.threshold}")
+    if facts.evidence:
+        shown = ", ".join(f"{each.scorer} {each.weight:+} ({each.text})" for each in facts.evidence)
+        total = (facts.score.total if facts.score else 0) + sum(each.weight for each in facts.evidence)
+        what = "is below" if total < config.dnsbl.threshold else "reaches"
+        found.add("score", f"its last session showed {shown}: a score of {total} {what} dnsbl.threshold")
 
 
 def _access(access: Found) -> str:

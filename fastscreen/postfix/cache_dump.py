@@ -19,7 +19,7 @@ import lmdb
 from msgspec import Struct
 
 from fastscreen.cache import keys, lmdb_file
-from fastscreen.cache.stamps import DISABLED, TESTS, Stamps, merged
+from fastscreen.cache.stamps import DISABLED, POSTSCREEN_TESTS, TESTS, Stamps, merged
 from fastscreen.config.model import Prefix
 from fastscreen.escaping import escape_text, quoted
 
@@ -80,10 +80,10 @@ def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[
 
 
 def _stamps(value: str) -> Stamps | None:
-    """The five stamps; missing ones are 1, additional ones are ignored (reference 7.1). None: not a record."""
+    """The stamps; missing ones are 1, additional ones are ignored (reference 7.1). None: not a record."""
     if not _VALUE.fullmatch(value):
         return None
-    found = tuple(int(part) for part in value.split(";")[:TESTS])
+    found = tuple(int(part) for part in value.split(";")[:POSTSCREEN_TESTS])
     return (*found, *(DISABLED,) * (TESTS - len(found)))
 
 

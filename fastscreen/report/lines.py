@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import TypeAlias
 
+from fastscreen.core import TESTS
 from fastscreen.report.formats import PRIORITY, STAMP, normalize
 
 Row: TypeAlias = tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes, bytes]
@@ -23,7 +24,7 @@ Missing parts are empty. All parts are empty for lines of other programs and for
 
 
 class Kind(IntEnum):
-    """The kind of event in a line."""
+    """The kind of event in a line, unless it is a failed test."""
 
     CONNECT = 0
     DISCONNECT = 1
@@ -33,32 +34,33 @@ class Kind(IntEnum):
     DENYLISTED = 5
     VETO = 6
     BYPASSED = 7
-    PREGREET = 8
-    DNSBL = 9
-    PIPELINING = 10
-    NON_SMTP = 11
-    BARE_NEWLINE = 12
-    TIME_LIMIT = 13
-    COUNT_LIMIT = 14
-    LENGTH_LIMIT = 15
-    NO_RCPT = 16
-    HANGUP = 17
-    REJECT_RCPT = 18
-    REJECT_CONNECT = 19
-    CONTINUE = 20
-    RELAY_LIMIT = 21
-    SHADOW = 22
-    LISTED = 23
-    TLS_CONNECT = 24
-    TLS_DISCONNECT = 25
-    TLS_FAILED = 26
-    STRESS = 27
-    CLEANUP = 28
-    WARNING = 29
-    OTHER = 30
+    TIME_LIMIT = 8
+    COUNT_LIMIT = 9
+    LENGTH_LIMIT = 10
+    NO_RCPT = 11
+    HANGUP = 12
+    REJECT_RCPT = 13
+    REJECT_CONNECT = 14
+    CONTINUE = 15
+    RELAY_LIMIT = 16
+    SHADOW = 17
+    LISTED = 18
+    TLS_CONNECT = 19
+    TLS_DISCONNECT = 20
+    TLS_FAILED = 21
+    STRESS = 22
+    CLEANUP = 23
+    WARNING = 24
+    OTHER = 25
+    EVIDENCE = 26
 
 
-_VERBS: dict[bytes, Kind] = {
+TEST_KINDS = {test.key: number for number, test in enumerate(TESTS, len(Kind))}
+"""The same for lines of failed tests, by test."""
+
+KIND_NAMES = (*(kind.name.lower() for kind in Kind), *TEST_KINDS)
+
+_VERBS: dict[bytes, int] = {
     b"CONNECT": Kind.CONNECT,
     b"DISCONNECT": Kind.DISCONNECT,
     b"PASS NEW": Kind.PASS_NEW,
@@ -70,16 +72,10 @@ _VERBS: dict[bytes, Kind] = {
     b"ALLOWLIST VETO": Kind.VETO,
     b"WHITELIST VETO": Kind.VETO,
     b"BYPASSED": Kind.BYPASSED,
-    b"PREGREET": Kind.PREGREET,
-    b"DNSBL rank": Kind.DNSBL,
-    b"DNSBL UNSURE rank": Kind.DNSBL,
     b"HANGUP": Kind.HANGUP,
     b"NOQUEUE: reject: RCPT": Kind.REJECT_RCPT,
     b"NOQUEUE: reject: CONNECT": Kind.REJECT_CONNECT,
     b"reject: connect": Kind.REJECT_CONNECT,
-    b"COMMAND PIPELINING": Kind.PIPELINING,
-    b"NON-SMTP COMMAND": Kind.NON_SMTP,
-    b"BARE NEWLINE": Kind.BARE_NEWLINE,
     b"COMMAND TIME LIMIT": Kind.TIME_LIMIT,
     b"COMMAND COUNT LIMIT": Kind.COUNT_LIMIT,
     b"COMMAND LENGTH LIMIT": Kind.LENGTH_LIMIT,
@@ -88,6 +84,9 @@ _VERBS: dict[bytes, Kind] = {
     b"CONTINUE": Kind.CONTINUE,
     b"RELAY TIME LIMIT": Kind.RELAY_LIMIT,
     b"SHADOW": Kind.SHADOW,
+    b"SCORE": Kind.EVIDENCE,
+    **{test.log_words.encode(): TEST_KINDS[test.key] for test in TESTS},
+    **{test.log_words.replace(" rank", " UNSURE rank").encode(): TEST_KINDS[test.key] for test in TESTS},
 }
 VERBS = {verb: int(kind) for verb, kind in _VERBS.items()}  # plain numbers are faster
 """The beginning of a line about a client, and its Kind."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from fastscreen.report.lines import Kind
+from fastscreen.report.lines import KIND_NAMES, Kind
 from fastscreen.report.networks import network_name, prefix_of
 from fastscreen.report.tally import HOUR, SLOT, TESTS, Client, Network, Tally, text_of
 from fastscreen.report.what_if import WhatIf
@@ -179,6 +179,7 @@ class Summary(Struct, frozen=True, rename=JSON_KEYS["Summary"]):
     hours: tuple[Period, ...]
     days: tuple[Period, ...]
     ranks: dict[str, int]
+    evidence: tuple[Named, ...]
     lists: tuple[ListFigures, ...]
     top_networks: tuple[NetworkFigures, ...]
     away: Away
@@ -216,8 +217,8 @@ def summarize(
     for all. failed: files that could not be read to their end, with the reason."""
     totals = Counter[str]()
     for slot in tally.slots.values():
-        for kind, count in zip(Kind, slot, strict=True):
-            totals[kind.name.lower()] += count
+        for kind, count in zip(KIND_NAMES, slot, strict=True):
+            totals[kind] += count
     lists, ranks = _lists(tally), dict(sorted(tally.ranks.items()))
     suspects, suspect_counts = _suspects(tally, hosts)
     return Summary(
@@ -245,6 +246,7 @@ def summarize(
         hours=_periods(tally, "%H"),
         days=_periods(tally, "%Y-%m-%d"),
         ranks={str(rank): count for rank, count in ranks.items()},
+        evidence=_named(tally.evidence.top()),
         lists=lists,
         top_networks=_networks(tally, hosts),
         away=_away(tally, hosts),

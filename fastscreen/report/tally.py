@@ -13,9 +13,10 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from fastscreen import core
 from fastscreen.escaping import MAX_TEXT, printable
 from fastscreen.report.counts import Counts
-from fastscreen.report.lines import VERBS, Kind, Row
+from fastscreen.report.lines import KIND_NAMES, TEST_KINDS, VERBS, Kind, Row
 from fastscreen.report.networks import prefix_of
 from fastscreen.report.timestamps import Clock
 
@@ -34,20 +35,17 @@ LOOKUP_TIME = 10  # s: the answers for one session arrive within this time
 HOUR = 3600  # s
 SLOT = 900  # s; a fraction of an hour, because time zones may differ by quarters of an hour
 
-_KINDS = len(Kind)
+_KINDS = len(KIND_NAMES)
 _CONNECT, _LISTED = int(Kind.CONNECT), int(Kind.LISTED)
-_FINDINGS = {
+LABELS = {test.key: test.label for test in core.TESTS}
+_FINDINGS: dict[int, str] = {
     Kind.DENYLISTED: "denylist",
-    Kind.PREGREET: "pregreet",
-    Kind.DNSBL: "dnsbl",
-    Kind.PIPELINING: "pipelining",
-    Kind.NON_SMTP: "non-SMTP command",
-    Kind.BARE_NEWLINE: "bare newline",
+    **{TEST_KINDS[key]: label for key, label in LABELS.items()},
     Kind.TIME_LIMIT: "command time limit",
     Kind.COUNT_LIMIT: "command count limit",
     Kind.LENGTH_LIMIT: "command length limit",
 }
-TESTS = ("denylist", "pregreet", "dnsbl", "pipelining", "non-SMTP command", "bare newline")
+TESTS = ("denylist", *LABELS.values())
 """The tests for which a client is rejected."""
 
 LIMITS = ("command time limit", "command count limit", "command length limit", "connections", "server busy")
@@ -56,7 +54,8 @@ DEFERRED = "come again"
 
 # Replies that contain the reason. For others, such as `5.5.1 Protocol error`, it is the failed test.
 _REPLIES = (
-    (b" blocked using ", "dnsbl"),
+    (b" blocked using ", LABELS["dnsbl"]),
+    (b" blocked: ", LABELS["score"]),
     (b" 5.3.2 ", "denylist"),
     (b"450 4.3.2 ", DEFERRED),
     (b" too many connections", "connections"),
@@ -197,6 +196,7 @@ class Tally:
         self.recipients: Counts[bytes] = Counts(MAILBOXES)
         self.warnings: Counts[str] = Counts(TEXTS)
         self.words: Counts[tuple[str, bytes]] = Counts(TEXTS)
+        self.evidence: Counts[bytes] = Counts(TEXTS)
         self.continued: Counts[str] = Counts(TEXTS)
         self._opened: deque[Session] = deque()
         self._on = self._handlers()
@@ -305,16 +305,17 @@ class Tally:
         handlers[Kind.PASS_OLD] = self._pass_old
         for kind in (Kind.ALLOWLISTED, Kind.BYPASSED):
             handlers[kind] = self._at_once
-        for kind, test in _FINDINGS.items():
-            handlers[kind] = self._found(test)
-        handlers[Kind.PREGREET] = self._pregreet
-        handlers[Kind.NON_SMTP] = self._non_smtp
-        handlers[Kind.DNSBL] = self._dnsbl
+        for finding, test in _FINDINGS.items():
+            handlers[finding] = self._found(test)
+        handlers[TEST_KINDS["pregreet"]] = self._pregreet
+        handlers[TEST_KINDS["non_smtp_command"]] = self._non_smtp
+        handlers[TEST_KINDS["dnsbl"]] = self._dnsbl
         handlers[Kind.HANGUP] = self._hangup
         handlers[Kind.REJECT_RCPT] = self._reject_rcpt
         handlers[Kind.REJECT_CONNECT] = self._reject_connect
         handlers[Kind.CONTINUE] = self._continue
         handlers[Kind.SHADOW] = self._shadowed
+        handlers[Kind.EVIDENCE] = self._evidence
         return handlers
 
     def _nothing(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
@@ -405,10 +406,10 @@ class Tally:
             session.test = "pregreet"
 
     def _non_smtp(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
-        self.words.add(("non-SMTP command", rest.partition(b": ")[2]))
+        self.words.add((LABELS["non_smtp_command"], rest.partition(b": ")[2]))
         session = self.sessions.get(where)
         if session is not None:
-            session.test = "non-SMTP command"
+            session.test = LABELS["non_smtp_command"]
 
     def _dnsbl(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         rank = int(number or 0)
@@ -492,6 +493,10 @@ class Tally:
         if session is not None:
             session.shadow = test
         self.shadow_replies.add(_reason(reply, client))
+
+    def _evidence(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        """`: helo_address +2: 192.0.2.1`"""
+        self.evidence.add(rest[2:].partition(b" ")[0])
 
     # ---- results of sessions
 

@@ -52,6 +52,7 @@ def as_text(summary: Summary, style: Style) -> str:
         _days(summary, style),
         _hours(summary, style),
         _lists(summary, style),
+        _evidence(summary),
         _networks(summary, style),
         _away(summary, style),
         _users(summary, style),
@@ -133,6 +134,12 @@ def _refusals(summary: Summary, style: Style) -> str:
     rows = [_row(count, label(test)) for test, count in summary.refusals.items()]
     rows += [_row(count, f"failed {label(test)}, but handed off anyway") for test, count in summary.in_spite.items()]
     return _section("Rejections by test", rows, style)
+
+
+def _evidence(summary: Summary) -> str:
+    if not summary.evidence:
+        return ""
+    return _headed("Evidence for the score", [_row(each.count, each.name) for each in summary.evidence])
 
 
 def _days(summary: Summary, style: Style) -> str:

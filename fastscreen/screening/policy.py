@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from fastscreen.config import ConfigError
 from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
-from fastscreen.core import AccessStep, Lists, NetworkTable, Policy, Targets
+from fastscreen.core import TESTS, AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.mta.capabilities import Capabilities, MtaCapabilities
 from fastscreen.mta.ehlo_keywords import Keyword
@@ -40,8 +40,8 @@ OF_THE_MTA = (
 )
 """What a session needs of the MTA that it goes on with, if its client was told of it."""
 
-DEEP_TESTS = ("pipelining", "non_smtp_command", "bare_newline")
-"""Their keys, in the order of the cache record."""
+DEEP_TESTS = tuple(test.key for test in TESTS if test.stage == "dialogue" and not test.own)
+"""Those that postscreen has, by their keys."""
 
 ALL = ("0.0.0.0/0", "::/0")
 
@@ -140,11 +140,8 @@ class Tables:
             greeting=f"220 {config.banner}\r\n".encode(),
             access=[_step(step) for step in self.access.steps],
             denylist_action=config.access.denylist_action,
-            tests=[
-                (bool(config.greet.banner), config.greet.action, config.greet.ttl),
-                (bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl),
-                *(_deep(config, test) for test in DEEP_TESTS),
-            ],
+            tests=[_test(config, test.key) for test in TESTS],
+            weights=config.weights,
             greet_wait=(config.greet.wait, config.greet.stress_wait),
             command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
             lists=_lists(config, self.shown, health),
@@ -254,10 +251,11 @@ def _shadow_warnings(config: Config) -> list[str]:
     """Shadow mode is told at every start: who forgets it has no screener."""
     if not config.shadow:
         return []
-    unmade = [test for test in DEEP_TESTS if config.deep_action(test) is not getattr(config.deep, test)]
+    unmade = [f"deep.{test}" for test in DEEP_TESTS if config.deep_action(test) is not getattr(config.deep, test)]
+    unmade += [f"score.{key}" for key, weight in config.weights.items() if weight and not config.scores]
     if not unmade:
         return ["mode is shadow: no client is rejected"]
-    names = ", ".join(f"deep.{test}" for test in unmade)
+    names = ", ".join(unmade)
     return [f"mode is shadow: no client is rejected; {names} cannot be made so without handoff.continue_to: left out"]
 
 
@@ -303,19 +301,23 @@ def shown_names(dnsbl: Dnsbl) -> tuple[dict[str, str], list[str]]:
     return names, list(table.warnings)
 
 
-def _deep(config: Config, test: str) -> tuple[bool, Action, int]:
+def _test(config: Config, test: str) -> tuple[bool, Action, int]:
+    """Whether a test is made, its action, and how long a pass is valid."""
+    match test:
+        case "pregreet":
+            return bool(config.greet.banner), config.greet.action, config.greet.ttl
+        case "dnsbl":
+            return bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl
+        case "score":
+            return config.scores, config.dnsbl.action, config.score.ttl
     action = config.deep_action(test)
     ttl = getattr(config.deep, f"{test}_ttl")
     return (False, getattr(config.deep, f"{test}_after_fail"), ttl) if action is Action.OFF else (True, action, ttl)
 
 
 def enabled_tests(config: Config) -> tuple[bool, ...]:
-    """Which of the five tests are on, in the order of the cache record (reference 2.4)."""
-    return (
-        bool(config.greet.banner),
-        bool(config.dnsbl.sites),
-        *(config.deep_action(test) is not Action.OFF for test in DEEP_TESTS),
-    )
+    """Which tests are on, in the order of the cache record (reference 2.4)."""
+    return tuple(_test(config, test.key)[0] for test in TESTS)
 
 
 def _packed(where: Endpoint | str) -> bytes:

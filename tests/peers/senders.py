@@ -46,7 +46,7 @@ exim_group = {user}
 exim_path = {program}
 spool_directory = {folder}/spool
 log_file_path = {folder}/log/%slog
-primary_hostname = {helo}
+primary_hostname = {name}
 host_lookup =
 keep_environment =
 
@@ -66,7 +66,7 @@ smtp:
   driver = smtp
   port = {port}
   interface = SOURCE
-  helo_data = {helo}
+  helo_data = {name}
   hosts_avoid_tls = *
 
 begin retry
@@ -79,7 +79,7 @@ class PostfixSender:
 
     name = "postfix"
 
-    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int) -> None:
+    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int, helo: str = HELO) -> None:
         needs.root("a private Postfix")
         needs.program("postfix")
         self._inside = namespace.inside
@@ -116,7 +116,7 @@ class PostfixSender:
             "maillog_file": str(self._log),
             "maillog_file_prefixes": str(folder),
             "inet_interfaces": SUBMISSION[0],
-            "myhostname": HELO,
+            "myhostname": helo,
             "mynetworks": "127.0.0.0/8",
             "mydestination": "",
             "alias_maps": "",
@@ -179,7 +179,7 @@ class EximSender:
 
     name = "exim"
 
-    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int) -> None:
+    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int, helo: str = HELO) -> None:
         needs.root("a private Exim in a namespace")
         folder.mkdir(mode=0o755)
         program = unpacked.unpack(folder / "package", ("exim4-daemon-heavy", "exim4-base"), "usr/sbin/exim4")
@@ -191,7 +191,9 @@ class EximSender:
         self._log = folder / "log" / "mainlog"
         self._configuration = folder / "exim.conf"
         self._configuration.write_text(
-            _EXIM.format(user="Debian-exim", program=program, folder=folder, helo=HELO, server=server, port=port)
+            _EXIM.format(
+                user="Debian-exim", program=program, folder=folder, helo=HELO, name=helo, server=server, port=port
+            )
         )
 
     @staticmethod

@@ -15,8 +15,8 @@ from fastscreen.core import EVENTS, FINDINGS, STAGES, read_records
 
 LISTS = ("zen.spamhaus.org", "bl.example", "zen.spamhaus.org", *(f"l{number}.example" for number in range(300)))
 NO_SCORE = -0x7FFFFFFF
-TEXT = 71  # bytes that a record has room for
-_RECORD = struct.Struct("<QqqIiHhBBBBB16s71s")  # `Event` in ext/core.pxd
+TEXT = 68  # bytes that a record has room for
+_RECORD = struct.Struct("<QqqIiIHhBBBB16s68s")  # `Event` in ext/core.pxd
 SESSION = len(EVENTS) - 1
 assert EVENTS[SESSION] == "session"
 
@@ -40,8 +40,8 @@ class Sample(Struct, frozen=True):
         address = self.address.packed if self.address is not None else b""
         family = self.address.version if self.address is not None else 0
         return _RECORD.pack(
-            1, 1, self.number, self.session, self.score, self.port, self.index, self.kind, family, self.stage,
-            self.findings, len(self.text), address, self.text,
+            1, 1, self.number, self.session, self.score, self.findings, self.port, self.index, self.kind, family,
+            self.stage, len(self.text), address, self.text,
         )  # fmt: skip
 
 

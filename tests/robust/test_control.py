@@ -297,6 +297,7 @@ def test_cache_verbs(start: Start, path: Path, settings: Map, workers: int, mta:
             "pipelining": "disabled",
             "non_smtp_command": "disabled",
             "bare_newline": "disabled",
+            "score": "disabled",
         }
         assert control.ok("cache.get", address="127.1.0.77") is None
         listing = control.ok("cache.list", prefix="127.1.0.0/24")

@@ -60,7 +60,7 @@ def test_totals_equal_a_plain_count(log: Path, found: Summary) -> None:
         "pregreet": ("PREGREET ",),
         "dnsbl": ("DNSBL rank ",),
         "pipelining": ("COMMAND PIPELINING ",),
-        "non_smtp": ("NON-SMTP COMMAND ",),
+        "non_smtp_command": ("NON-SMTP COMMAND ",),
         "bare_newline": ("BARE NEWLINE ",),
         "count_limit": ("COMMAND COUNT LIMIT ",),
         "hangup": ("HANGUP ",),

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import lmdb
 import pytest
+from cachefixture import stamps
 
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.merge import SETTLED_SECONDS, Merged, merge
@@ -46,9 +47,9 @@ def test_stamps_are_kept() -> None:
         "\n",
     )
     assert found.records == {
-        key("192.0.2.1"): (LATER, 0, 1, NOW - 9, 1),
-        key("2001:db8::1"): (LATER, 1, 1, 1, 1),
-        key("192.0.2.2"): (LATER, 1, 1, 1, 1),
+        key("192.0.2.1"): stamps(LATER, 0, 1, NOW - 9, 1),
+        key("2001:db8::1"): stamps(LATER, 1, 1, 1, 1),
+        key("192.0.2.2"): stamps(LATER, 1, 1, 1, 1),
     }
     assert (found.expired, found.damaged) == (0, 0)
 
@@ -91,7 +92,7 @@ def test_only_the_first_damaged_lines_are_named() -> None:
 
 def test_clients_of_a_prefix_share_the_latest_stamps() -> None:
     found = taken(f"192.0.2.1 {LATER};5", f"192.0.2.2 7;{LATER}", prefix=Prefix(24, 64))
-    assert found.records == {key("192.0.2.0") + b"\x18": (LATER, LATER, 1, 1, 1)}
+    assert found.records == {key("192.0.2.0") + b"\x18": stamps(LATER, LATER, 1, 1, 1)}
 
 
 def test_merged() -> None:
@@ -106,20 +107,24 @@ def opened(path: Path) -> LmdbCache:
 
 def test_the_later_stamp_wins_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "cache"
-    records = {key("192.0.2.1"): (LATER, 1, 1, 1, 1), key("192.0.2.2"): (5, 5, 5, 5, 5)}
+    records = {key("192.0.2.1"): stamps(LATER, 1, 1, 1, 1), key("192.0.2.2"): stamps(5, 5, 5, 5, 5)}
     assert merge(path, records, lambda done: None, pytest.fail) == Merged(2, 0, 0)
-    more = {key("192.0.2.1"): (7, LATER, 1, 1, 1), key("192.0.2.2"): (4, 4, 1, 0, 5), key("192.0.2.3"): (9, 9, 9, 9, 9)}
+    more = {
+        key("192.0.2.1"): stamps(7, LATER, 1, 1, 1),
+        key("192.0.2.2"): stamps(4, 4, 1, 0, 5),
+        key("192.0.2.3"): stamps(9, 9, 9, 9, 9),
+    }
     assert merge(path, more, lambda done: None, pytest.fail) == Merged(1, 1, 1)
     cache = opened(path)
-    assert cache.lookup(key("192.0.2.1")) == (LATER, LATER, 1, 1, 1)
-    assert cache.lookup(key("192.0.2.2")) == (5, 5, 5, 5, 5)
+    assert cache.lookup(key("192.0.2.1")) == stamps(LATER, LATER, 1, 1, 1)
+    assert cache.lookup(key("192.0.2.2")) == stamps(5, 5, 5, 5, 5)
     cache.close()
 
 
 def test_what_a_worker_writes_meanwhile_undoes_nothing(tmp_path: Path) -> None:
     """The worker, another process, stores a client that it did not know when the merge was at work."""
     path = tmp_path / "cache"
-    merge(path, {key("192.0.2.9"): (LATER, 1, 1, 1, 1)}, lambda done: None, pytest.fail)
+    merge(path, {key("192.0.2.9"): stamps(LATER, 1, 1, 1, 1)}, lambda done: None, pytest.fail)
     ready, go, done = os.pipe(), os.pipe(), os.pipe()
     worker = os.fork()
     if worker == 0:
@@ -141,11 +146,11 @@ def test_what_a_worker_writes_meanwhile_undoes_nothing(tmp_path: Path) -> None:
         os.write(go[1], b"x")
         os.read(done[0], 1)
 
-    merge(path, {key("192.0.2.1"): (LATER, LATER, 1, 1, 1)}, lambda done: None, pytest.fail, wait)
+    merge(path, {key("192.0.2.1"): stamps(LATER, LATER, 1, 1, 1)}, lambda done: None, pytest.fail, wait)
     os.waitpid(worker, 0)
     assert waited == [SETTLED_SECONDS]
     cache = opened(path)
-    assert cache.lookup(key("192.0.2.1")) == (LATER + 5, LATER, 1, 1, 1)
+    assert cache.lookup(key("192.0.2.1")) == stamps(LATER + 5, LATER, 1, 1, 1)
     cache.close()
 
 

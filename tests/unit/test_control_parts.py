@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cachefixture import stamps
 
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.config import default
@@ -128,8 +129,8 @@ def test_a_lists_state_is_a_recent_one() -> None:
 
 
 def test_stamps_there_and_back() -> None:
-    stamps = (0, 1, 1795390250, 1, 0)
-    assert protocol.stamps(protocol.passed_until(stamps)) == stamps
+    record = stamps(0, 1, 1795390250, 1, 0)
+    assert protocol.stamps(protocol.passed_until(record)) == record
     for wrong in ({"pregreet": "soon"}, {"pregreet": True}, {"pregreet": -5}, {"colour": 1.0}):
         with pytest.raises(protocol.RequestError):
             protocol.stamps(wrong)
@@ -144,8 +145,8 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     cache.open()
     keys = [bytes([192, 0, 2, host]) for host in range(10)] + [bytes([192, 0, 2, 5]) + bytes(12), bytes([192, 0, 3, 0])]
     for key in keys:
-        cache.store(key, (9, 1, 1, 1, 1))
-    assert cache.pending(keys[3]) == (9, 1, 1, 1, 1)
+        cache.store(key, stamps(9))
+    assert cache.pending(keys[3]) == stamps(9)
     cache.turn()
     cache.close()
     store = Store(path)
@@ -159,8 +160,8 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     assert store.delete(network) == (10, False)
     assert store.get(keys[0]) is None
     assert store.stats((0,), 8.0).entries == 2
-    store.put([(keys[0], (0, 1, 1, 1, 1))])
-    assert store.get(keys[0]) == (0, 1, 1, 1, 1)
+    store.put([(keys[0], stamps(0))])
+    assert store.get(keys[0]) == stamps(0)
     store.close()
 
 
@@ -184,17 +185,17 @@ def test_what_is_not_written_yet_can_be_taken_back(tmp_path: Path) -> None:
     cache.open()
     one, two, three = (bytes([192, 0, 2, host]) for host in (1, 2, 3))
     for key in (one, two, three):
-        cache.store(key, (9, 1, 1, 1, 1))
+        cache.store(key, stamps(9))
     cache.turn()  # in the file now, and kept in memory for batches that began before
-    cache.store(two, (10, 1, 1, 1, 1))
+    cache.store(two, stamps(10))
     assert cache.forget(one, two) >= 2
     assert cache.lookup(one) is None
     assert cache.lookup(two) is None
     assert cache.pending(two) is None
-    assert cache.replace([(three, (11, 1, 1, 1, 1)), (b"\x01\x01\x01\x01", (1, 1, 1, 1, 1))]) == 1
+    assert cache.replace([(three, stamps(11)), (b"\x01\x01\x01\x01", stamps(1))]) == 1
     cache.end_batch()
     cache.turn()
     cache.turn()
     cache.turn()
-    assert [cache.lookup(key) for key in (one, two, three)] == [None, None, (11, 1, 1, 1, 1)]
+    assert [cache.lookup(key) for key in (one, two, three)] == [None, None, stamps(11)]
     cache.close()

@@ -125,7 +125,7 @@ def families() -> list[Metric]:
     )  # fmt: skip
     details = Numbers(
         busy={"too_many_connections": 0}, limits={"time": 0}, rejected={"450": 0}, ranks=[0] * 12, rank_sum=0,
-        passed_new=0,
+        passed_new=0, evidence={"helo_address": 0},
     )  # fmt: skip
     workers = {"1": Worker(Numbers(), {"a.example": Numbers()})}
     return list(Snapshot(status, lists, details, workers).collect())

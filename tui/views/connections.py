@@ -83,9 +83,12 @@ class ConnectionsView(TableView):
 
     def exported(self) -> Export | None:
         return Export(
-            ("worker", "session", "address", "port", "name", "stage", "age", "score", "failed", "command"),
+            ("worker", "session", "address", "port", "name", "stage", "age", "score", "failed", "evidence", "command"),
             [
-                (s.worker, s.session, s.address, s.port, s.name, s.stage, s.age, s.score, ",".join(s.failed), s.command)
+                (
+                    *(s.worker, s.session, s.address, s.port, s.name, s.stage, s.age, s.score),
+                    *(",".join(s.failed), ",".join(s.evidence), s.command),
+                )
                 for s in self._sessions
             ],
         )
@@ -106,7 +109,7 @@ def row(session: Session) -> Row:
             (session.stage, STAGE_ROLES.get(session.stage, PLAIN)),
             (duration(session.age), PLAIN),
             ("" if score is None else str(score), PLAIN if not score else WARN if score > 0 else OK),
-            (",".join(session.failed), BAD),
+            (",".join([*session.failed, *session.evidence]), BAD if session.failed else WARN),
             (session.command.removesuffix("\\r\\n"), PLAIN),
         ),
     )

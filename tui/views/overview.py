@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 
-from fastscreen.control.messages import DnsblList, DnsblRequest, Status
+from fastscreen.control.messages import TESTS, DnsblList, DnsblRequest, Status
 from fastscreen.tui.chart import gathered, stacked
 from fastscreen.tui.figures import bar, count, duration, rate, share, size, sparkline
 from fastscreen.tui.lines import Lines
@@ -26,15 +26,17 @@ VERDICTS = (
     ("allowlisted", "allowlisted"),
     ("handed_off", "handed off to MTA"),
     ("rejected", "rejected"),
-    ("pregreet", "pregreet"),
-    ("pipelining", "pipelining"),
-    ("non_smtp_command", "non-SMTP command"),
-    ("bare_newline", "bare newline"),
+    *((test.event, test.label) for test in TESTS if test.event == test.key and not test.own),
     ("denylisted", "denylisted"),
     ("hangup", "hung up"),
     ("busy", "rejected: busy"),
     ("handoff_failed", "hand-off failed"),
 )
+RARE_VERDICTS = (
+    *((test.event, test.label) for test in TESTS if test.event == test.key and test.own),
+    ("bypassed", "BYPASSED"),
+)
+"""They have a row once there was one."""
 
 
 class OverviewView(View):
@@ -95,7 +97,8 @@ def overview(
         _held(status, history, each),
         [*_lists(lists, each, 6 if columns == 3 else 3), *_workers(status, history, each)],
     )
-    chart = max(min(height - PARTS_ROWS - bool(status.counts.get("bypassed")) - 2, CHART_ROWS[1]), CHART_ROWS[0])
+    rare = sum(1 for kind, _ in RARE_VERDICTS if status.counts.get(kind))
+    chart = max(min(height - PARTS_ROWS - rare - 2, CHART_ROWS[1]), CHART_ROWS[0])
     rows = max(height - chart - 2, 1)
     parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]
     if columns == 2:
@@ -141,7 +144,7 @@ def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
 def _verdicts(status: Status, history: Sequence[Sample], width: int) -> list[Text]:
     minute = history[-60:]
     rows = []
-    for kind, name in (*VERDICTS, *((("bypassed", "BYPASSED"),) if status.counts.get("bypassed") else ())):
+    for kind, name in (*VERDICTS, *(row for row in RARE_VERDICTS if status.counts.get(row[0]))):
         lately = sum(sample.rates.get(kind, 0.0) for sample in minute) / len(minute) if minute else 0.0
         rows.append((kind, name, status.counts.get(kind, 0), lately))
     most = max(lately for *_, lately in rows)

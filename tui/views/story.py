@@ -125,6 +125,9 @@ def _head(story: Story, events: list[Event]) -> list[Text]:
     failed = sorted({name for names in found for name in names})
     if failed:
         line.append("   failed ", MUTED).append(", ".join(failed), BAD)
+    heard = [*(session.evidence for session in story.sessions), *(event.evidence for event in events)]
+    if evidence := sorted({name for names in heard for name in names}):
+        line.append("   evidence ", MUTED).append(", ".join(evidence), WARN)
     return [head, line] if line.plain.strip() else [head]
 
 

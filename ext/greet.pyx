@@ -1,0 +1,299 @@
+# The tests before the SMTP handshake, and the score (reference 2.5, 3, 4). While a client waits for its greeting, it
+# must be silent, and the DNS lists are asked about it; then its score decides.
+
+# ---- the greet wait
+
+cdef void greet_begin(Screener core, Session* session) noexcept:
+    """Say half a greeting, ask the lists, wait."""
+    cdef Policy policy = <Policy> session.policy
+    session_enter(core, session, STAGE_GREET)
+    session.began = core.now
+    event(core, session, EVENT_GREET, policy.greet_wait[core.stress])
+    if session.todo & bit(PREGREET) and not session_send(core, session, policy.teaser):
+        session_hung_up(core, session)
+        return
+    if not session_watch(core, session, session.todo & bit(PREGREET)):
+        session_turn_away(core, session, NO_RESOURCES)
+        return
+    core.timers.arm(&session.timer, TIMER_GREET, policy.greet_wait[core.stress], core.now)
+    if session.todo & bit(DNSBL) and lookup_join(core, session) != NULL and session.lookup.pending == 0:
+        greet_dnsbl_done(core, session)
+
+
+cdef void greet_readable(Screener core, Session* session, uint32_t events) noexcept:
+    """The client talked before its turn, or left. Nothing is consumed: the MTA or the engine reads it later."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Py_ssize_t got
+    if not events & EPOLLIN or (session.failed | session.done) & bit(PREGREET):
+        session_hung_up(core, session)
+        return
+    got = recv(session.fd, core.feed, PEEK_SIZE, MSG_PEEK | MSG_DONTWAIT)
+    if got <= 0:
+        if got == 0 or errno not in (EAGAIN, EINTR):
+            session_hung_up(core, session)
+        return
+    log_aloud(core, session)
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put(TEST_TABLE[PREGREET].log_words)
+    core.log.put(" ")
+    core.log.put_number(got)
+    core.log.put(" after ")
+    core.log.put_delay(core.now - session.began)
+    core.log.put(" from ")
+    core.log.put_address(&session.peer)
+    core.log.put(": ")
+    core.log.put_escaped(core.feed, got, LOGGED_TEXT)
+    core.log.end()
+    session.failed |= bit(PREGREET)
+    session.done |= bit(PREGREET)
+    event_said(core, session, EVENT_PREGREET, got, core.feed, got)
+    shadow_step(core, session, PREGREET)
+    if policy.actions[PREGREET] == ACTION_DROP:
+        session_turn_away(core, session, PROTOCOL_ERROR)
+        return
+    if policy.actions[PREGREET] == ACTION_ENFORCE:
+        session.flags |= NO_FORWARD
+        session.verdict = VERDICT_PROTOCOL
+    session_watch(core, session, False)
+    if session.todo & ~session.done & bit(DNSBL):
+        return                                  # the lists have the rest of the greet wait
+    greet_end(core, session)
+
+
+cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
+    """Every list has answered: an allow list may end the greet wait (4.5)."""
+    cdef Score score
+    if session.stage != STAGE_GREET or session.done & bit(DNSBL):
+        return
+    session.done |= bit(DNSBL)
+    score = session_score(core, session)
+    session.score = <int32_t> score.total
+    if score_allows(session, &score):
+        allow_all(core, session, score.ttl)
+    if not session.todo & ~session.done & bit(PREGREET):
+        greet_end(core, session)
+
+
+cdef bint score_allows(Session* session, const Score* score) noexcept:
+    cdef Policy policy = <Policy> session.policy
+    return (policy.allow_threshold < 0 and score.highest <= policy.allow_threshold
+            and score.highest < policy.threshold and not fails(session))
+
+
+cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
+    """An allow list vouches for the client: every other test counts as passed (4.5)."""
+    cdef int64_t until = wall_seconds() + ttl
+    cdef uint32_t others = ((<Policy> session.policy).enabled | ~OWN_TESTS) & ~bit(DNSBL)
+    cdef int test
+    for test in range(TEST_COUNT):
+        if not others & bit(test):
+            continue
+        if session.todo & ~session.passed & bit(test):
+            session.passed |= bit(test)
+            session.done |= bit(test)
+        if session.client.stamps[test] < until:
+            session.client.stamps[test] = until
+
+
+cdef void greet_end(Screener core, Session* session) noexcept:
+    """The greet wait is over: judge (2.5)."""
+    cdef Policy policy = <Policy> session.policy
+    cdef int64_t now = wall_seconds()
+    cdef Score score
+    core.timers.cancel(&session.timer)
+    if session.todo & bit(PREGREET):
+        if not (session.failed | session.done) & bit(PREGREET):
+            session.client.stamps[PREGREET] = now + policy.ttl[PREGREET]
+            session.passed |= bit(PREGREET)
+        elif session.failed & bit(PREGREET) and policy.actions[PREGREET] == ACTION_IGNORE:
+            session.failed &= ~bit(PREGREET)
+    if session.todo & bit(DNSBL):
+        score = session_score(core, session)
+        lookup_leave(core, session)
+        session.score = <int32_t> score.total
+        event(core, session, EVENT_RANK, score.total)
+        if score_allows(session, &score):
+            allow_all(core, session, score.ttl)
+        if score.highest < policy.threshold:
+            session.client.stamps[DNSBL] = now + score.ttl
+            session.passed |= bit(DNSBL)
+        elif not greet_dnsbl_failed(core, session, &score):
+            return
+    if session.flags & NO_FORWARD or needs_dialogue(session):
+        dialogue_begin(core, session)
+    else:
+        session_conclude(core, session)
+
+
+cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score) noexcept:
+    """The client is listed, or may be. False: the session is over."""
+    cdef Policy policy = <Policy> session.policy
+    log_rank(core, session, DNSBL, score)
+    core.log.end()
+    shadow_step(core, session, DNSBL)
+    if policy.actions[DNSBL] == ACTION_IGNORE:
+        return True
+    session.failed |= bit(DNSBL)
+    session.flags |= NO_FORWARD
+    session.verdict = VERDICT_SCORE
+    if policy.actions[DNSBL] == ACTION_ENFORCE:
+        return True
+    session_turn_away(core, session, blocked_text(session, True))
+    return False
+
+
+# ---- the score
+
+cdef Score session_score(Screener core, Session* session) noexcept:
+    """The sum of what all scorers say of a client. The lists' part is kept when the greet wait ends."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Score score
+    cdef int scorer
+    cdef int32_t weight, heaviest = 0
+    if session.stage == STAGE_GREET and session.todo & bit(DNSBL):
+        score = lookup_score(core, session)
+        session.lists_total = <int32_t> score.total
+        session.lists_lowest = <int32_t> score.lowest
+        session.lists_highest = <int32_t> score.highest
+        session.list = <int16_t> score.top
+    else:
+        score.total = session.lists_total
+        score.lowest = session.lists_lowest
+        score.highest = session.lists_highest
+        score.top = session.list
+        score.ttl = 0
+    score.scorer = SCORER_LISTS
+    if not policy.weighted or not session.todo & bit(SCORE):
+        return score
+    for scorer in range(SCORER_LISTS + 1, SCORER_COUNT):
+        weight = policy.weights[scorer]
+        if session.evidence & bit(scorer):
+            score.total += weight
+            score.lowest += weight
+            score.highest += weight
+            if weight > heaviest:
+                heaviest = weight
+                score.scorer = scorer
+        elif weight < 0 and not scorer_is_final(scorer, session.stage):
+            score.lowest += weight
+    return score
+
+
+cdef void scorers_hear(Screener core, Session* session, Heard heard, const char* text, size_t size) noexcept:
+    """Let scorers judge what a client said. It takes the place of what they found before."""
+    cdef Policy policy = <Policy> session.policy
+    cdef uint32_t asked = policy.weighted & HEARD_SCORERS[<int> heard]
+    cdef uint32_t before = session.evidence
+    cdef int scorer
+    if not asked or not session.todo & ~session.done & bit(SCORE):
+        return
+    session.evidence &= ~HEARD_SCORERS[<int> heard]
+    session.evidence |= HEARD_HOOKS[<int> heard](policy, session, asked, text, size) & asked
+    if session.evidence == before:
+        return
+    session.score = <int32_t> session_score(core, session).total
+    for scorer in range(SCORER_COUNT):
+        if session.evidence & ~before & bit(scorer):
+            evidence_found(core, session, scorer, text, size)
+
+
+cdef void evidence_found(Screener core, Session* session, int scorer, const char* text, size_t size) noexcept:
+    cdef int32_t weight = (<Policy> session.policy).weights[scorer]
+    cdef char shown[80]
+    cdef int length
+    log_begin(core, session, "SCORE from ")
+    core.log.put(": ")
+    core.log.put(SCORER_TABLE[scorer].key)
+    core.log.put(" +" if weight > 0 else " ")
+    core.log.put_number(weight)
+    core.log.put(": ")
+    core.log.put_escaped(text, min(size, <size_t> LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.end()
+    length = snprintf(shown, sizeof(shown), "%s: %.*s", SCORER_TABLE[scorer].key, <int> min(size, <size_t> LOGGED_TEXT),
+                      text)
+    event(core, session, EVENT_EVIDENCE, weight, shown, min(<size_t> length, sizeof(shown) - 1))
+    if core.ring.header != NULL:
+        core.ring.header.evidence[scorer] += 1
+
+
+cdef bint score_found(Screener core, Session* session, Line* line, const char* rest, const char* end,
+                      int before) noexcept:
+    """At a recipient: what the dialogue has shown brings the score to the threshold. Without evidence, or when another
+    test has decided already, there is nothing to judge."""
+    cdef Score score
+    cdef char parts[512]
+    cdef size_t length
+    if not session.evidence or session.verdict != VERDICT_LATER:
+        return False
+    score = session_score(core, session)
+    if score.highest < (<Policy> session.policy).threshold:
+        return False
+    length = score_parts(session, parts, sizeof(parts))
+    log_rank(core, session, SCORE, &score)
+    core.log.put(": ")
+    core.log.put_bytes(parts, length)
+    core.log.end()
+    event(core, session, EVENT_SCORE, score.total, parts, length)
+    return True
+
+
+cdef size_t score_parts(Session* session, char* text, size_t room) noexcept:
+    """Each scorer that says something, and how much: `dnsbl 3, helo_address 2`."""
+    cdef Policy policy = <Policy> session.policy
+    cdef const char* separator = ""
+    cdef size_t length = 0
+    cdef int scorer
+    cdef int32_t part
+    for scorer in range(SCORER_COUNT):
+        part = session.lists_total if scorer == SCORER_LISTS else 0
+        if session.evidence & bit(scorer):
+            part = policy.weights[scorer]
+        if part and length + 64 < room:
+            length += snprintf(text + length, room - length, "%s%s %d", separator, SCORER_TABLE[scorer].key, <int> part)
+            separator = ", "
+    return length
+
+
+cdef void log_rank(Screener core, Session* session, int test, const Score* score) noexcept:
+    """The score reaches the threshold, or may: begin the line that says so, and keep what a reply names."""
+    cdef bint reached = score.total >= (<Policy> session.policy).threshold
+    session.list = <int16_t> score.top
+    session.scorer = <uint8_t> score.scorer
+    if score.lowest < (<Policy> session.policy).threshold:
+        session.flags |= UNSURE
+    else:
+        session.flags &= ~UNSURE
+    log_aloud(core, session)
+    core.log.begin(PRIORITY_INFO, False)
+    core.log.put("DNSBL " if test == DNSBL else "SCORE ")
+    core.log.put("rank " if reached else "UNSURE rank ")
+    core.log.put_number(score.total if reached else score.highest)
+    core.log.put(" for ")
+    core.log.put_address(&session.peer)
+
+
+cdef bytes blocked_text(Session* session, bint at_once):
+    """What a client is told whose score reaches the threshold, or may: what brought it there."""
+    cdef char text[64]
+    cdef bint unsure = session.flags & UNSURE
+    cdef bytes code = ((b"421 4.7.1" if unsure else b"521 5.7.1") if at_once else
+                       (b"450 4.7.1" if unsure else b"550 5.7.1"))
+    cdef bytes address = text[:address_text(&session.peer, text)]
+    if session.scorer != SCORER_LISTS:
+        return b"%b Service unavailable; client [%b] blocked: %b\r\n" % (
+            code, address, SCORER_TABLE[session.scorer].label)
+    if session.list < 0:
+        return code[:4] + NOT_NOW
+    return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
+        code, address, (<Policy> session.policy).lists.lists[session.list].shown)
+
+
+def evidence_in(str heard, bytes text, str peer, str server, Policy policy):
+    cdef Heard kind = {"hello": HEARD_HELLO}[heard]
+    cdef Session session
+    cdef uint32_t found
+    memset(&session, 0, sizeof(session))
+    if not address_parse(peer.encode(), &session.peer) or not address_parse(server.encode(), &session.server):
+        raise ValueError(f"not an address: {peer!r} or {server!r}")
+    found = HEARD_HOOKS[<int> kind](policy, &session, HEARD_SCORERS[<int> kind], text, len(text))
+    return [scorer.key for number, scorer in enumerate(SCORERS) if found >> <int> number & 1]

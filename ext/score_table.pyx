@@ -1,0 +1,101 @@
+# The table of scorers. A client's score is the sum of what they say: the DNS lists first, then whatever a session
+# shows. A scorer has a weight, `[score] KEY`, 0 by default, and says yes or no; what it found is evidence, which the
+# log, the events, `explain` and the view name by the key. docs/extending.md has the steps to add one.
+
+Scorer = namedtuple("Scorer", "key label about stage")
+
+
+# The numbers of the scorers: a bit each in a session's evidence.
+cdef enum:
+    SCORER_LISTS            # the DNS lists: they have weights of their own, and say how much
+    SCORER_HELO_ADDRESS
+    SCORER_HELO_NOT_QUALIFIED
+    SCORER_HELO_RESERVED
+    SCORER_HELO_OURS
+    SCORER_HELO_CLIENT_ADDRESS
+    SCORER_COUNT
+
+
+# What a scorer judges.
+cdef enum Heard:
+    HEARD_FROM_LISTS
+    HEARD_HELLO             # the name in HELO or EHLO; the last one counts
+    HEARD_KINDS
+
+
+# The scorers that find something in what was heard, a bit each. asked: those that have a weight; others may be in it.
+ctypedef uint32_t (*HeardHook)(Policy policy, const Session* session, uint32_t asked, const char* text,
+                               size_t size) noexcept
+
+
+cdef struct ScorerRow:
+    const char* key         # in the configuration, the log, events, filters and metrics
+    const char* label       # in replies: what is wrong
+    const char* about       # what the clients do, for the documentation
+    Heard heard
+    Stage stage             # from here on, what it says is final
+
+
+# In the order of their numbers.
+cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
+    ScorerRow(
+        key="dnsbl", label="listed", about="are on a DNS list",
+        heard=HEARD_FROM_LISTS, stage=STAGE_GREET),
+    ScorerRow(
+        key="helo_address", label="HELO name is an address",
+        about="name an IP address in HELO or EHLO, with or without brackets",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_not_qualified", label="HELO name is not fully qualified",
+        about="do not name a fully qualified domain name in HELO or EHLO",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_reserved", label="HELO name is reserved",
+        about="name a reserved domain in HELO or EHLO, such as `localhost` or `example.com` (RFC 2606, RFC 6761)",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_ours", label="HELO name is ours",
+        about="use the host name or the address of this server in HELO or EHLO",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="helo_client_address", label="HELO name contains the client's address",
+        about="have their own IP address in the name in HELO or EHLO, as hosts with dynamic addresses do",
+        heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+]
+
+cdef HeardHook HEARD_HOOKS[HEARD_KINDS]
+HEARD_HOOKS[:] = [NULL, hello_evidence]
+
+
+cdef uint32_t scorers_of(Heard heard) noexcept:
+    """The scorers that judge this, a bit each."""
+    cdef uint32_t found = 0
+    cdef int scorer
+    for scorer in range(SCORER_COUNT):
+        if SCORER_TABLE[scorer].heard == heard:
+            found |= bit(scorer)
+    return found
+
+
+cdef uint32_t[HEARD_KINDS] HEARD_SCORERS = [scorers_of(HEARD_FROM_LISTS), scorers_of(HEARD_HELLO)]
+
+
+cdef inline bint scorer_is_final(int scorer, int stage) noexcept nogil:
+    """Whether a session in this stage has nothing more to show to this scorer before it is judged."""
+    return stage >= <int> SCORER_TABLE[scorer].stage
+
+
+cdef tuple scorer_tuples():
+    cdef const ScorerRow* row
+    cdef int scorer
+    cdef list found = []
+    for scorer in range(SCORER_COUNT):
+        row = &SCORER_TABLE[scorer]
+        found.append(Scorer(row.key.decode(), row.label.decode(), row.about.decode(),
+                            "greet" if row.stage == STAGE_GREET else "dialogue"))
+    return tuple(found)
+
+
+SCORERS = scorer_tuples()
+
+include "score_helo.pyx"
