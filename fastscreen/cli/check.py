@@ -13,6 +13,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+import fastscreen.tables.patterns  # noqa: F401 the user of the daemon may be unable to read Python's files
 from fastscreen.cli import COMMANDS
 from fastscreen.cli.check_access import checked_access
 from fastscreen.cli.check_allowlist import checked_allowlists, without_missing_tables

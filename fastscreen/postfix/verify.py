@@ -20,6 +20,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+import fastscreen.tables.patterns  # noqa: F401 the user of the daemon may be unable to read Python's files
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, parse
 from fastscreen.config.keys import KEYS
 from fastscreen.escaping import escape_text

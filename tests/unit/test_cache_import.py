@@ -301,13 +301,13 @@ def test_the_command(settings: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     later = int(time.time()) + 1000
     text = f"192.0.2.1\t{later}\n192.0.2.2\t5\nbroken\n"
     for words, said in (
-        (["--dry-run"], "1 would be stored; left out: 1 expired, 1 damaged"),
-        ([], "1 new, 0 made later, 0 known already; left out: 1 expired, 1 damaged"),
-        ([], "0 new, 0 made later, 1 known already; left out: 1 expired, 1 damaged"),
+        (["--dry-run"], "1 entry would be stored; skipped: 1 expired, 1 damaged"),
+        ([], "1 added, 0 extended, 0 unchanged; skipped: 1 expired, 1 damaged"),
+        ([], "0 added, 0 extended, 1 unchanged; skipped: 1 expired, 1 damaged"),
     ):
         monkeypatch.setattr(sys, "stdin", io.StringIO(text))
         assert main(["cache", "import", *words, "-c", str(settings)]) == 0
-        assert capsys.readouterr().err.splitlines() == ['fastscreen: damaged, left out: line 3: "broken"', said]
+        assert capsys.readouterr().err.splitlines() == ['fastscreen: skipped a damaged entry: line 3: "broken"', said]
         assert (settings.parent / "state").exists() != bool(words)
 
 
@@ -316,4 +316,4 @@ def test_nothing_but_damage_is_a_failure(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("what\nis this\n"))
     assert main(["cache", "import", "-c", str(settings)]) == 1
-    assert capsys.readouterr().err.endswith("left out: 0 expired, 2 damaged\n")
+    assert capsys.readouterr().err.endswith("skipped: 0 expired, 2 damaged\n")

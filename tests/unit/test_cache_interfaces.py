@@ -7,6 +7,7 @@ import ipaddress
 from pathlib import Path
 
 import pytest
+from cachefixture import stamps
 
 from fastscreen.cache import pending
 from fastscreen.cache.interfaces import CacheAdmin, StampCache
@@ -15,7 +16,7 @@ from fastscreen.cache.pending import DELETED, PendingRecords
 from fastscreen.control.cache_store import Store
 
 KEY = bytes((192, 0, 2, 1))
-STAMPS = (2_000_000_000, 1, 1, 1, 1)
+STAMPS = stamps(2_000_000_000)
 
 
 def opened(path: Path) -> StampCache:

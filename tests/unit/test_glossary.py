@@ -64,6 +64,7 @@ def test_labels_of_metrics() -> None:
         "rejected": {"450": 0},
         "ranks": [0] * 12,
         "rank_sum": 0,
+        "evidence": {"helo_reserved": 0},
     }
     snapshot = Snapshot(status, messages.Dnsbl(lists=lists), details, {"1": Worker({}, {"x": numbers})})
     samples = [sample for family in snapshot.collect() for sample in family.samples]
