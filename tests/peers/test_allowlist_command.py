@@ -136,7 +136,7 @@ def test_a_list_that_shrinks_is_taken_when_it_is_said_so(lists: Lists, nsd: Nsd)
     try:
         code, out, err = lists.run("refresh")
         assert (code, out) == (1, f"{lists.allow}: no change\n")
-        assert "has less than half of its addresses (networks: 3, before 3); to take it: " in err
+        assert "has less than half of its addresses (networks: 3, before 3); to accept it: " in err
         assert err.endswith("fastscreen allowlist refresh --accept big.senders.test\n")
         assert rules(lists.allow) == before
         code, out, err = lists.run("refresh", "--accept", "big.senders.test")
@@ -161,7 +161,7 @@ def test_a_denied_domain_that_names_a_big_provider(lists: Lists, nsd: Nsd) -> No
     try:
         code, _, err = lists.run("refresh")
         assert code == 1 and rules(lists.deny) == ["5.5.5.0/24\treject"]
-        assert "has more than twice its addresses (networks: 4, before 1); to take it: " in err
+        assert "has more than twice its addresses (networks: 4, before 1); to accept it: " in err
         assert lists.run("refresh", "--accept", "spam.senders.test")[0] == 0
         assert len(rules(lists.deny)) == 4
     finally:

@@ -89,7 +89,7 @@ def test_a_large_cache_is_taken_over(kind: str, postmap: bool, made: tuple[Path,
         capture_output=True,
         text=True,
     )
-    assert done.stderr == f"{MANY:,} new, 0 made later, 0 known already; left out: 1 expired, 0 damaged\n"
+    assert done.stderr == f"{MANY:,} added, 0 extended, 0 unchanged; skipped: 1 expired, 0 damaged\n"
     path = state / "cache"
     assert {each.owner() for each in (path, path.with_name("cache-lock"), path.parent)} == {"postfix"}
     cache = LmdbCache(path, warn=pytest.fail, log=pytest.fail, wake=lambda callback: callback())

@@ -132,5 +132,15 @@ def test_fastscreen_report(logs: tuple[Path, Path]) -> None:
     for path, found in zip(logs, (theirs, ours), strict=True):
         assert sum(found["totals"].values()) == found["lines"] == path.read_text().count("\n")
         assert found["totals"]["other"] == 0
-    for key in ("totals", "outcomes", "refusals", "in_spite", "clients", "ranks", "lists", "reject_codes", "said"):
+    for key in (
+        "totals",
+        "outcomes",
+        "rejected",
+        "failed_but_handed_off",
+        "clients",
+        "ranks",
+        "lists",
+        "reject_codes",
+        "client_texts",
+    ):
         assert theirs[key] == ours[key], key

@@ -53,7 +53,7 @@ def test_a_client_beyond_its_rate(start: Start, folder: Path, mta: FakeMta) -> N
 
         wait_until(lambda: explained()["verdict"] == "busy", "the control server to ask the worker again")
         assert explained()["reply"] == TOO_MANY.decode().strip()
-        text = "turned away: 3 connections came within a minute, and limits.client_connection_rate is 3"
+        text = "rejected: 3 connections within a minute, and limits.client_connection_rate is 3"
         assert text in str(explained()["steps"])
         assert [first_word(screener, "127.1.0.1") for _ in range(2)] == [TOO_MANY] * 2
         assert first_word(screener, "127.1.0.2") == TEASER

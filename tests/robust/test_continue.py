@@ -475,7 +475,7 @@ def test_explain_and_the_live_view(start: Start, folder: Path) -> None:
         with connected(path) as control, screener.connect() as client:
             explained = control.ok("explain", address="127.1.0.2")
             assert (explained["verdict"], explained["reply"]) == ("continued", None)
-            assert "goes on with the MTA" in explained["steps"][-1]["text"]
+            assert "continued with the MTA" in explained["steps"][-1]["text"]
             until_rcpt(client)
             assert client.ask(b"RCPT TO:<b@here.test>") == b"250 2.1.5 Ok\r\n"
             assert client.ask(b"NOOP") == b"250 the MTA says so\r\n"

@@ -80,7 +80,7 @@ def test_nothing_then_the_line_with_its_arguments(worker: WorkerWithRing) -> Non
         assert worker.said() == {CLIENT: b""}
         for line in (b"EHLO client.example", b"RCPT TO:<\x1b]0;x\x07\xff@example>", b"NOOP " + b"x" * 100):
             client.sendall(line + b"\r\n")
-            shown = line if len(line) <= 71 else line[:68] + b"..."
+            shown = line if len(line) <= 68 else line[:65] + b"..."
             worker.until_said(CLIENT, shown)
             assert worker.said(("text", "=", line[5:12], False)) == {CLIENT: shown}
         assert worker.said(("text", "=", b"client.example", False)) == {}

@@ -28,7 +28,7 @@ def test_a_cache_is_measured(tmp_path: Path) -> None:
         figure = figures[f"cache-1000-{name}"]
         assert figure.value > 0
         assert figure.met == (figure.value <= float(figure.aim.split()[1]))
-    assert "all 2,500 were in the file afterwards" in figures["cache-1000-storing-wait"].detail
+    assert "all 2,500 records were in the file afterwards" in figures["cache-1000-storing-wait"].detail
     assert not list(tmp_path.glob("cache*"))
 
 
@@ -42,5 +42,5 @@ def test_a_report_is_measured(tmp_path: Path) -> None:
     (figure,) = report.figures(tmp_path, 1_000_000)
     assert figure.value > 0
     assert figure.met == (figure.value <= float(figure.aim.split()[1]))
-    assert " clients kept apart" in figure.detail
+    assert " distinct clients" in figure.detail
     assert not list(tmp_path.iterdir())

@@ -160,7 +160,7 @@ def test_explain_and_status(start: Start, folder: Path, tls: dict[str, Any]) -> 
     with connected(path) as control:
         explained = control.ok("explain", address="127.1.0.9")
         assert explained["verdict"] == "reconnect"
-        assert "has to say STARTTLS first" in explained["steps"][-2]["text"]
+        assert "STARTTLS is required" in explained["steps"][-2]["text"]
         with secured(screener) as client:
             assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"
             assert eventually(control, "status", lambda answer: answer["workers"][0]["tls"] == 1)

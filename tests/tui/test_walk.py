@@ -163,11 +163,13 @@ FATES = {
         ("reply 450 4.3.2 Service currently unavailable", "passed PASS NEW", "pregreet 23h"),
         listed=True,
     ),
-    client_kinds.LARGE_SENDER: Fate("kind:rank", SCORE, (SCORE, "passed PASS", "handed to the MTA in"), listed=True),
-    client_kinds.OWN: Fate("kind:allowlisted", ANY, ("allowlisted", "handed to the MTA in")),
+    client_kinds.LARGE_SENDER: Fate(
+        "kind:rank", SCORE, (SCORE, "passed PASS", "handed_off to the MTA in"), listed=True
+    ),
+    client_kinds.OWN: Fate("kind:allowlisted", ANY, ("allowlisted", "handed_off to the MTA in")),
     client_kinds.BANNED: Fate("kind:denylisted", ANY, ("reply 550 5.3.2 Service currently unavailable",), "denylisted"),
     client_kinds.PREGREETER: Fate(
-        "kind:reply", "550 5.5.1 Protocol error", (" octets: ", REFUSED), "pregreet", listed=True
+        "kind:reply", "550 5.5.1 Protocol error", (" bytes: ", REFUSED), "pregreet", listed=True
     ),
     client_kinds.PIPELINER: Fate("kind:pipelining", "MAIL FROM:<offer@bulk.", (REFUSED,), "pipelining"),
     client_kinds.BARE_NEWLINE: Fate("kind:bare_newline", ANY, (REFUSED,), "bare_newline"),
@@ -253,7 +255,7 @@ def test_overview(demo: Terminal) -> None:
 
     rows = demo.until(complete, "verdict of every kind")
     assert counts(rows)["handoff_failed"] == 0
-    demo.sees(f" of {settings.PRE_QUEUE}", f"{len(LISTS)} lists, 1 not well", "broken.example", "Workers")
+    demo.sees(f" of {settings.PRE_QUEUE}", f"{len(LISTS)} lists, 1 unhealthy", "broken.example", "Workers")
     demo.until(lambda rows: any(re.search(r"broken\.example .*failing", row) for row in rows), "failing list")
     demo.until(lambda rows: any(re.search(r" 2 \d+ +\d+ +\d+ % +[\d.]+ MB", row) for row in rows), "second worker")
 
@@ -271,7 +273,7 @@ def test_connections_filter_and_story(demo: Terminal) -> None:
     )
     demo.press("Enter")
     arrived(demo, StoryView)
-    rows = demo.sees("now: dialogue for", "Time line", ".tarpit.example ")
+    rows = demo.sees("now: dialogue for", "Timeline", ".tarpit.example ")
     assert is_kind(rows[2].strip(), client_kinds.SLOW)
     demo.press("Escape")
     arrived(demo, ConnectionsView)
@@ -304,7 +306,7 @@ def seconds(text: str) -> float:
 def test_connections_sort(demo: Terminal) -> None:
     filtered(demo, ConnectionsView, network(client_kinds.LISTED))
     for _ in SORTS:
-        before = demo.until(lambda rows: re.search(r", by \w+ *$", rows[3]), "order")[3].split()[-1]
+        before = demo.until(lambda rows: re.search(r", sorted by \w+ *$", rows[3]), "order")[3].split()[-1]
         order = SORTS[(SORTS.index(before) + 1) % len(SORTS)]
         demo.press("s")
 
@@ -318,7 +320,7 @@ def test_connections_sort(demo: Terminal) -> None:
 def test_pause_freezes_the_table_and_not_the_counters(demo: Terminal) -> None:
     filtered(demo, ConnectionsView, "")
     demo.press("Space")
-    count = demo.sees("PAUSED: space goes on")[3].split()[0]
+    count = demo.sees("PAUSED: press space to continue")[3].split()[0]
     held = demo.until(lambda rows: rows[3].split()[0] != count, "other number of connections")  # all of it is drawn
     counts = {held[3].split()[0]}
 
@@ -358,7 +360,7 @@ def test_clients(demo: Terminal) -> None:
     demo.sees("by address")
     demo.press("Home", "Enter")
     arrived(demo, StoryView)
-    demo.sees("Time line")
+    demo.sees("Timeline")
 
 
 @pytest.mark.parametrize(
@@ -402,13 +404,13 @@ def test_warnings(demo: Terminal) -> None:
 def test_help_and_palette(demo: Terminal) -> None:
     go(demo, OverviewView)
     demo.press("?")
-    demo.sees("Everywhere", "command palette", "score>=3")
+    demo.sees("All screens", "command palette", "score>=3")
     demo.press("Escape")
-    demo.until(lambda rows: not any("Everywhere" in row for row in rows), "end of the help")
+    demo.until(lambda rows: not any("All screens" in row for row in rows), "end of the help")
     demo.press(":")
     demo.sees("Search for commands")
     demo.type("Warnings")
-    demo.sees("Faults that hold now, and the last warnings")
+    demo.sees("Current faults, and the latest warnings")
     demo.press("Enter")
     arrived(demo, WarningsView)
 
