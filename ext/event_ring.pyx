@@ -24,9 +24,9 @@ cdef enum:
 cdef dict TEST_EVENTS = {<int> TEST_TABLE[number].event: TESTS[number].event for number in range(TEST_COUNT)}
 EVENTS = tuple([TEST_EVENTS.get(number, name) for number, name in enumerate((
     "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", None, "listed", "list_failed",
-    None, "dialogue", "command", None, None, None, "command_limit", "reply", "passed", "handed_off", "handoff_failed", "hangup",
-    "disconnect", "stress_on", "stress_off", "continued", "continue_failed", "relayed", "vetoed", "shadow_rejected", None,
-    "evidence", "session"))])
+    None, "dialogue", "command", None, None, None, "command_limit", "reply", "passed", "handed_off", "handoff_failed",
+    "hangup", "disconnect", "stress_on", "stress_off", "continued", "continue_failed", "relayed", "vetoed",
+    "shadow_rejected", None, "evidence", "session"))])
 STAGES = ("greet", "dialogue", "queued", "handoff", "continue", "relay", "gone")
 BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy", "connection_rate")
 LIMITS = ("", "time", "count", "length")
