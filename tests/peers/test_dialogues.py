@@ -31,7 +31,7 @@ def test_same_as_postscreen(lab: Lab, name: str, workers: int, played: dict[str,
         shown = "\n".join(both.theirs.transcript)
         pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
     ours = both.ours[workers].transcript
-    if difference := compare(both.dialogue, both.theirs.transcript, ours, lab.postfix.version):
+    if difference := compare(both.dialogue, both.theirs.transcript, ours, lab.postfix.version, workers):
         pytest.fail(f"postscreen (-) and fastscreen, workers: {workers} (+), differ:\n{difference}", pytrace=False)
 
 

@@ -75,7 +75,7 @@ def test_same_as_postscreen(
     if theirs.missing:
         shown = "\n".join(theirs.transcript)
         pytest.fail(f"the dialogue is wrong, postscreen did not play it:\n{shown}", pytrace=False)
-    if difference := compare(each, theirs.transcript, ours[workers].transcript, lab.postfix.version):
+    if difference := compare(each, theirs.transcript, ours[workers].transcript, lab.postfix.version, workers):
         pytest.fail(f"postscreen (-) and fastscreen, workers: {workers} (+), differ:\n{difference}", pytrace=False)
 
 

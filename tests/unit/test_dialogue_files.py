@@ -44,6 +44,18 @@ def test_stated_difference_must_be_all() -> None:
     assert compare(parsed("connect\nclose\n"), theirs, ours, ANY) != ""
 
 
+def test_several_workers_log_in_no_particular_order() -> None:
+    """Each connection's lines keep their order, and no line may be missing or other."""
+    parts = ["1< a", "postscreen: warning: b", "postscreen: warning: c"]
+    parts += [f"postscreen: {what} from [127.0.0.1]:#{number}" for number in (1, 2) for what in ("CONNECT", "PASS NEW")]
+    swapped = [parts[at] for at in (0, 2, 1, 5, 3, 6, 4)]
+    dialogue = parsed("connect\nclose\n")
+    assert compare(dialogue, parts, swapped, ANY, workers=2) == ""
+    assert compare(dialogue, parts, swapped, ANY, workers=1) != ""
+    for wrong in ([parts[at] for at in (0, 1, 2, 4, 3, 5, 6)], parts[:-1], [*parts[:2], *parts[3:]]):
+        assert compare(dialogue, parts, wrong, ANY, workers=2) != ""
+
+
 def test_stated_difference_of_older_versions() -> None:
     """It is expected of them, and of no other: each series may have a release of its own that corrects it."""
     text = "connect\nclose\ndiffers: slug before 3.7.21 3.10.12 3.11.5\n- old\n+ new\n"
