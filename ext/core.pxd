@@ -506,7 +506,7 @@ cdef struct Dialogue:
     uint64_t chunk          # bytes of a refused BDAT chunk that are still to come
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
-    uint32_t discarded      # EHLO keywords, as ehlo.py numbers them
+    uint32_t discarded      # EHLO keywords, as mta/ehlo_keywords.py numbers them
     uint32_t commands
     uint8_t where           # a command
     bint esmtp

@@ -13,7 +13,7 @@ cdef void greet_begin(Screener core, Session* session) noexcept:
         session_hung_up(core, session)
         return
     if not session_watch(core, session, session.todo & bit(PREGREET)):
-        session_turn_away(core, session, NO_RESOURCES)
+        session_farewell(core, session, NO_RESOURCES)
         return
     core.timers.arm(&session.timer, TIMER_GREET, policy.greet_wait[core.stress], core.now)
     if session.todo & bit(DNSBL) and lookup_join(core, session) != NULL and session.lookup.pending == 0:
@@ -49,7 +49,7 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
     event_said(core, session, EVENT_PREGREET, got, core.feed, got)
     shadow_step(core, session, PREGREET)
     if policy.actions[PREGREET] == ACTION_DROP:
-        session_turn_away(core, session, PROTOCOL_ERROR)
+        session_farewell(core, session, PROTOCOL_ERROR)
         return
     if policy.actions[PREGREET] == ACTION_ENFORCE:
         session.flags |= NO_FORWARD
@@ -138,7 +138,7 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     session.verdict = VERDICT_SCORE
     if policy.actions[DNSBL] == ACTION_ENFORCE:
         return True
-    session_turn_away(core, session, blocked_text(session, True))
+    session_farewell(core, session, blocked_text(session, True))
     return False
 
 
@@ -270,22 +270,6 @@ cdef void log_rank(Screener core, Session* session, int test, const Score* score
     core.log.put_number(score.total if reached else score.highest)
     core.log.put(" for ")
     core.log.put_address(&session.peer)
-
-
-cdef bytes blocked_text(Session* session, bint at_once):
-    """What a client is told whose score reaches the threshold, or may: what brought it there."""
-    cdef char text[64]
-    cdef bint unsure = session.flags & UNSURE
-    cdef bytes code = ((b"421 4.7.1" if unsure else b"521 5.7.1") if at_once else
-                       (b"450 4.7.1" if unsure else b"550 5.7.1"))
-    cdef bytes address = text[:address_text(&session.peer, text)]
-    if session.scorer != SCORER_LISTS:
-        return b"%b Service unavailable; client [%b] blocked: %b\r\n" % (
-            code, address, SCORER_TABLE[session.scorer].label)
-    if session.list < 0:
-        return code[:4] + NOT_NOW
-    return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
-        code, address, (<Policy> session.policy).lists.lists[session.list].shown)
 
 
 def evidence_in(str heard, bytes text, str peer, str server, Policy policy):

@@ -8,7 +8,7 @@
 # to MAIL to all that belongs to this transaction. The next transaction asks the MTA again.
 
 cdef enum:
-    # EHLO keywords, as ehlo.py numbers them, that an MTA must have if the client was told of them
+    # EHLO keywords, as mta/ehlo_keywords.py numbers them, that an MTA must have if the client was told of them
     KEYWORDS_PROMISED = 1 << 0 | 1 << 4 | 1 << 11 | 1 << 13     # 8BITMIME, SIZE, DSN, CHUNKING
     KEYWORD_SMTPUTF8 = 1 << 12
     SAID_TEXT = 200                 # characters of an MTA's reply in a log line
@@ -198,7 +198,7 @@ cdef void continue_go(Screener core, Session* session) noexcept:
             or not flow_keep(&relay.flows[<int> FROM_MTA], asking.reply, asking.length)
             or asking.rest_length
             and not flow_keep(&relay.flows[<int> FROM_CLIENT], asking.rest, asking.rest_length)):
-        session_turn_away(core, session, NO_RESOURCES)
+        session_farewell(core, session, NO_RESOURCES)
         return
     relay.flows[<int> FROM_MTA].moved = asking.length
     relay.flows[<int> FROM_CLIENT].moved = asking.rest_length

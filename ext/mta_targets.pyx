@@ -15,7 +15,7 @@ cdef struct Target:
     int32_t weight              # 0: in order
     int32_t credit              # of the choice by weight
     int64_t down_until          # µs, monotonic; 0: it answered last time
-    uint32_t keywords           # EHLO keywords that it announced, as ehlo.py numbers them
+    uint32_t keywords           # EHLO keywords that it announced, as mta/ehlo_keywords.py numbers them
 
 
 @cython.final

@@ -36,7 +36,7 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.put_address(peer)
         core.log.put(": all screening ports busy")
         core.log.end()
-        turn_away(fd, SCREENING_BUSY)
+        farewell(fd, SCREENING_BUSY)
         return
     arrival = <Arrival*> calloc(1, sizeof(Arrival))
     if arrival == NULL:
@@ -146,7 +146,7 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
     arrival_unwatch(core, waits)
     if state == PROXY_MALFORMED:
         if is_quit(core.feed, got):
-            turn_away(fd, b"221 2.0.0 Bye\r\n")
+            farewell(fd, b"221 2.0.0 Bye\r\n")
         else:
             arrival_refuse(core, fd, header.problem, got)
         return True

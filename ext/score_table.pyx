@@ -1,6 +1,10 @@
 # The table of scorers. A client's score is the sum of what they say: the DNS lists first, then whatever a session
 # shows. A scorer has a weight, `[score] KEY`, 0 by default, and says yes or no; what it found is evidence, which the
-# log, the events, `explain` and the view name by the key. docs/extending.md has the steps to add one.
+# log, the events, `explain` and the view name by the key.
+#
+# To add a scorer: a hook in a new file score_NAME.pyx, included below; its number, its row, and its hook here. A weight
+# in `[score]` follows from the row. For a new kind of evidence also a value of Heard, its entries in HEARD_HOOKS and
+# HEARD_SCORERS, and a call of scorers_hear where it is heard. Tests and a row in docs/score.md: docs/extending.md.
 
 Scorer = namedtuple("Scorer", "key label about stage")
 
@@ -16,7 +20,7 @@ cdef enum:
     SCORER_COUNT
 
 
-# What a scorer judges.
+# What a scorer judges. For each there is an entry in HEARD_HOOKS and HEARD_SCORERS.
 cdef enum Heard:
     HEARD_FROM_LISTS
     HEARD_HELLO             # the name in HELO or EHLO; the last one counts

@@ -608,13 +608,13 @@ cdef class Screener:
         while session != NULL:
             following = session.next
             if session.stage in (STAGE_GREET, STAGE_DIALOGUE) and session.fd >= 0:
-                session_turn_away(self, session, LATER_ALL)
+                session_farewell(self, session, CLOSING)
             elif not all_of_them:
                 pass
             elif session.stage == STAGE_RELAY:
                 relay_end(self, session)
             elif session.fd >= 0:
-                session_turn_away(self, session, LATER_ALL)
+                session_farewell(self, session, CLOSING)
             else:
                 session_free(self, session)
             session = following

@@ -37,11 +37,11 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
 
 
 cdef void refuse(int fd) noexcept:
-    """Turn away a connection that has no session."""
-    turn_away(fd, NO_RESOURCES)
+    """Reject a connection that has no session."""
+    farewell(fd, NO_RESOURCES)
 
 
-cdef void turn_away(int fd, bytes reply) noexcept:
+cdef void farewell(int fd, bytes reply) noexcept:
     send(fd, <const char*> reply, len(reply), MSG_DONTWAIT | MSG_NOSIGNAL)
     close(fd)
 
@@ -73,7 +73,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.end()
         if not policy.shadow:
             event(core, session, EVENT_BUSY, 1, "too many connections", 20)
-            session_turn_away(core, session, TOO_MANY)
+            session_farewell(core, session, TOO_MANY)
             return
         shadow_tell(core, session, TOO_MANY)
     if core.handoffs >= policy.post_queue or policy.targets is not None and core.relays >= policy.relay_limit:
@@ -81,7 +81,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.put(": all server ports busy")
         core.log.end()
         event(core, session, EVENT_BUSY, 2, "all server ports busy", 21)
-        session_turn_away(core, session, MTA_BUSY)
+        session_farewell(core, session, MTA_BUSY)
         return
     decision = access_decision(core, policy, peer)
     if decision == ACCESS_PERMIT:
@@ -95,7 +95,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         event(core, session, EVENT_DENYLISTED)
         shadow_step(core, session, DENYLIST)
         if policy.denylist_action == ACTION_DROP:
-            session_turn_away(core, session, DENIED_AT_ONCE)
+            session_farewell(core, session, DENIED_AT_ONCE)
             return
         if policy.denylist_action == ACTION_ENFORCE:
             session.flags |= DENYLIST_FAIL | NO_FORWARD
@@ -126,7 +126,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.end()
         if not policy.shadow:
             event(core, session, EVENT_BUSY, 4, "connection rate limit exceeded", 30)
-            session_turn_away(core, session, TOO_MANY)
+            session_farewell(core, session, TOO_MANY)
             return
         shadow_tell(core, session, TOO_MANY)
     if policy.interfaces is not None and access_step(core, policy.interfaces, server) != ACCESS_PERMIT:
@@ -143,7 +143,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.end()
         if not policy.shadow:
             event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
-            session_turn_away(core, session, SCREENING_BUSY)
+            session_farewell(core, session, SCREENING_BUSY)
             return
         shadow_tell(core, session, SCREENING_BUSY)
         handoff_begin(core, session)
@@ -257,8 +257,8 @@ cdef void session_conclude(Screener core, Session* session) noexcept:
         handoff_begin(core, session)
 
 
-cdef void session_turn_away(Screener core, Session* session, bytes reply) noexcept:
-    """The last word to a client, whatever it passed before is remembered."""
+cdef void session_farewell(Screener core, Session* session, bytes reply) noexcept:
+    """Send the last reply and end the session; what the client passed so far is remembered."""
     session.flags |= NO_FORWARD
     if reply[0] != c"2":            # not the farewell at QUIT
         count_turned_away(core, session)
@@ -472,28 +472,6 @@ cdef void send_at_once(int fd) noexcept:
     that the kernel holds back until an earlier one is acknowledged (RFC 896)."""
     cdef int on = 1
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-
-
-cdef bytes verdict_text(Session* session):
-    """What RCPT is told (2.6)."""
-    if session.verdict == VERDICT_LATER:
-        return LATER
-    if session.verdict == VERDICT_DENYLISTED:
-        return DENIED
-    if session.verdict == VERDICT_PROTOCOL:
-        return PROTOCOL_REFUSED
-    return blocked_text(session, False)
-
-
-cdef bytes refusal(Session* session, int test, bint at_once):
-    """What a client is told that fails a test (or is denied): at once, or at RCPT."""
-    if test == DENYLIST:
-        return DENIED_AT_ONCE if at_once else DENIED
-    if TEST_TABLE[test].farewell == NULL:
-        return blocked_text(session, at_once)
-    if at_once:
-        return TEST_TABLE[test].farewell
-    return PROTOCOL_REFUSED
 
 
 # ---- stress (2.9)

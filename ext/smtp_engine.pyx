@@ -8,7 +8,7 @@ cdef enum:
     UNSENT_LIMIT = 65536            # replies kept for a client that does not read
     LINE_LIMIT = 16384              # what line_length_limit may be at most
 
-# EHLO keywords that the engine asks about; the bits are ehlo.py's.
+# EHLO keywords that the engine asks about; the bits are those of mta/ehlo_keywords.py.
 cdef enum:
     KEYWORD_STARTTLS = 1 << 9
     KEYWORD_CHUNKING = 1 << 13
@@ -19,7 +19,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     session.dialogue = <Dialogue*> calloc(1, sizeof(Dialogue))
     if session.dialogue == NULL:
-        session_turn_away(core, session, NO_RESOURCES)
+        session_farewell(core, session, NO_RESOURCES)
         return
     session_enter(core, session, STAGE_DIALOGUE)
     session.began = core.now
@@ -31,7 +31,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
         session_hung_up(core, session)
         return
     if not session_watch(core, session, True):
-        session_turn_away(core, session, NO_RESOURCES)
+        session_farewell(core, session, NO_RESOURCES)
         return
     event(core, session, EVENT_DIALOGUE)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
@@ -58,7 +58,7 @@ cdef void dialogue_feed(Screener core, Session* session, const char* at, const c
             at = refusal_skip(dialogue, at, end)
         lines = line_next(&dialogue.lines, &at, end, policy.line_limit, &line)
         if lines < 0:
-            session_turn_away(core, session, NO_RESOURCES)
+            session_farewell(core, session, NO_RESOURCES)
         if lines <= 0 or not dialogue_line(core, session, &line, at, end):
             return
         line_release(&dialogue.lines)
@@ -79,7 +79,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         core.log.put(" after ")
         core.log.put(COMMAND_NAMES[before])
         core.log.end()
-        session_turn_away(core, session, unavailable(policy))
+        session_farewell(core, session, unavailable(policy))
         return False
     if not deep_tests(core, session, ON_LINE, line, rest, end, before):
         return False
@@ -87,7 +87,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         _kept = dialogue_filter(core, session, line)
     dialogue.where = line.command
     if session.flags & MTA_GONE and line.command != CMD_QUIT:
-        session_turn_away(core, session, NO_RESOURCES)
+        session_farewell(core, session, NO_RESOURCES)
         return False
     if not deep_tests(core, session, ON_COMMAND, line, rest, end, before):
         return False
@@ -97,13 +97,13 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         deep_passed(session)
     if not refusal_answers_freely(core, dialogue, line.command):
         dialogue.commands += 1
-    if dialogue.commands > policy.command_limit and line.command != CMD_QUIT:
+    if <int64_t> dialogue.commands > policy.command_limit and line.command != CMD_QUIT:
         log_begin(core, session, "COMMAND COUNT LIMIT from ")
         core.log.put(" after ")
         core.log.put(COMMAND_NAMES[before])
         core.log.end()
         event(core, session, EVENT_LIMIT, 2)
-        session_turn_away(core, session, unavailable(policy))
+        session_farewell(core, session, unavailable(policy))
         return False
     if policy.continue_targets is None:
         return dialogue_execute(core, session, line)
@@ -125,7 +125,7 @@ cdef void dialogue_time_over(Screener core, Session* session) noexcept:
     core.log.put(COMMAND_NAMES[session.dialogue.where])
     core.log.end()
     event(core, session, EVENT_LIMIT, 1)
-    session_turn_away(core, session, b"421 4.4.2 %b Error: timeout exceeded\r\n" % policy.hostname)
+    session_farewell(core, session, b"421 4.4.2 %b Error: timeout exceeded\r\n" % policy.hostname)
 
 
 cdef bytes unavailable(Policy policy):
@@ -173,7 +173,7 @@ cdef bint deep_failed(Screener core, Session* session, int test) noexcept:
     session.client.stamps[test] = 1
     shadow_step(core, session, test)
     if policy.actions[test] == ACTION_DROP:
-        session_turn_away(core, session, refusal(session, test, True))
+        session_farewell(core, session, refusal(session, test, True))
         return False
     if policy.actions[test] == ACTION_ENFORCE:
         session.flags |= NO_FORWARD
@@ -191,7 +191,7 @@ cdef bint bare_newline_found(Screener core, Session* session, Line* line, const 
         return False
     log_failed(core, session, BARE_NEWLINE)
     core.log.put(" after ")
-    core.log.put_escaped(line.text, min(line.length, LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.put_escaped(line.text, min(line.length, <uint32_t> LOGGED_TEXT), 4 * LOGGED_TEXT)
     core.log.end()
     event(core, session, EVENT_BARE_NEWLINE, 0, line.text, line.length)
     return True
@@ -212,9 +212,9 @@ cdef bint pipelining_found(Screener core, Session* session, Line* line, const ch
         return False
     log_failed(core, session, PIPELINING)
     core.log.put(" after ")
-    core.log.put_printable(line.text + line.word, min(line.word_length, LOGGED_TEXT))
+    core.log.put_printable(line.text + line.word, min(line.word_length, <uint32_t> LOGGED_TEXT))
     core.log.put(": ")
-    core.log.put_escaped(rest, min(<size_t> (end - rest), LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.put_escaped(rest, min(<size_t> (end - rest), <size_t> LOGGED_TEXT), 4 * LOGGED_TEXT)
     core.log.end()
     event(core, session, EVENT_PIPELINING, 0, rest, end - rest)
     return True
@@ -275,11 +275,11 @@ cdef void log_non_smtp(Screener core, Session* session, Line* line, int before) 
     core.log.put(" after ")
     core.log.put(COMMAND_NAMES[before])
     core.log.put(": ")
-    core.log.put_printable(word, min(line.word_length, LOGGED_TEXT))
+    core.log.put_printable(word, min(line.word_length, <uint32_t> LOGGED_TEXT))
     core.log.put(" ")
     while rest < end and rest[0] == c" ":
         rest += 1
-    core.log.put_escaped(rest, min(text_size(rest, end), LOGGED_TEXT), 4 * LOGGED_TEXT)
+    core.log.put_escaped(rest, min(text_size(rest, end), <size_t> LOGGED_TEXT), 4 * LOGGED_TEXT)
     core.log.end()
 
 
@@ -316,16 +316,16 @@ cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept
         dialogue_rcpt(core, session, arguments, size)
     elif command == CMD_DATA:
         log_about_rcpt(core, session, "DATA")
-        session_turn_away(core, session, b"501 5.5.4 Syntax: DATA\r\n" if size else
-                          b"503 5.5.1 Error: need RCPT command\r\n" if dialogue.sender == NULL else
-                          NO_RECIPIENTS)
+        session_farewell(core, session, b"501 5.5.4 Syntax: DATA\r\n" if size else
+                         b"503 5.5.1 Error: need RCPT command\r\n" if dialogue.sender == NULL else
+                         NO_RECIPIENTS)
         return False
     elif command == CMD_BDAT:
         log_about_rcpt(core, session, "BDAT")
-        session_turn_away(core, session, NOT_IMPLEMENTED if dialogue.discarded & KEYWORD_CHUNKING else
-                          b"501 5.5.4 Syntax: BDAT count [LAST]\r\n" if not size else
-                          b"554 5.5.1 Error: need MAIL command\r\n" if dialogue.sender == NULL else
-                          NO_RECIPIENTS)
+        session_farewell(core, session, NOT_IMPLEMENTED if dialogue.discarded & KEYWORD_CHUNKING else
+                         b"501 5.5.4 Syntax: BDAT count [LAST]\r\n" if not size else
+                         b"554 5.5.1 Error: need MAIL command\r\n" if dialogue.sender == NULL else
+                         NO_RECIPIENTS)
         return False
     elif command == CMD_RSET:
         dialogue_reset(dialogue)
@@ -341,7 +341,7 @@ cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept
                       b"500 Syntax: ETRN domain\r\n" if not size else
                       b"458 Unable to queue messages\r\n")
     elif command == CMD_QUIT:
-        session_turn_away(core, session, b"221 2.0.0 Bye\r\n")
+        session_farewell(core, session, b"221 2.0.0 Bye\r\n")
         return False
     else:
         session_reply(core, session, b"502 5.5.2 Error: command not recognized\r\n")

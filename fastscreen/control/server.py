@@ -1,4 +1,7 @@
-"""The control server's process: it serves the control socket. It may end at any time and be restarted."""
+"""The control server's process: accepts callers on the control socket. `session.py` reads and answers their requests.
+
+The process may end at any time and be restarted.
+"""
 
 from __future__ import annotations
 
