@@ -134,6 +134,7 @@ cdef enum TimerKind:
     TIMER_CONTINUE          # an MTA that a session is to go on with does not answer
     TIMER_PROXY             # the time for a PROXY header is over
     TIMER_RATE              # the minute of a client's or a network's connections is over
+    TIMER_CLUSTER           # a packet to the cluster process has been gathered for long enough
 
 
 # Timers of one kind and duration end in the order in which they were armed: a FIFO, nothing is searched.
@@ -415,6 +416,7 @@ cdef enum SessionFlag:
     TURNED_AWAY = 1 << 9    # counted as such
     IN_TLS = 1 << 10        # `fd` is the plaintext's end: a TLS process has the client
     CONTINUE_TRIED = 1 << 11    # the MTA was asked once; every further RCPT gets its 450
+    ASKS_CLUSTER = 1 << 13  # in its greet wait, and in the client's list of those that wait for the cluster
     UNSURE = 1 << 12        # the score reaches the threshold, or would: a list or scorer that says more could change it
     BARRED = DENYLIST_FAIL | VETOED     # passes nothing, whatever the tests say
 
@@ -450,6 +452,9 @@ cdef struct Client:
     uint32_t new_logged     # PASS NEW is logged once
     uint32_t relayed        # sessions of these that are relayed
     bint looked_up          # in the cache, for these sessions
+    bint answered           # the cluster has answered
+    int64_t asked           # µs, monotonic: when the cluster was asked; 0: never
+    Session* asking         # those of the sessions that wait for its answer
     int64_t stamps[TEST_COUNT]  # s since 1970: when a pass ends; 0 never, 1 disabled, -1 not read (reference 7.1)
 
 
@@ -459,6 +464,8 @@ cdef struct Session:
     Session* prev
     Session* lookup_next    # sessions that share a Lookup
     Session* lookup_prev
+    Session* asking_next    # sessions of the client that wait for the cluster
+    Session* asking_prev
     Client* client
     Count* count            # NULL: counted with the client
     Lookup* lookup
@@ -588,7 +595,7 @@ cdef enum EventKind:
     EVENT_CONNECT           # number: the server's port
     EVENT_ALLOWLISTED
     EVENT_DENYLISTED
-    EVENT_CACHED            # every pass is still valid: handed on at once
+    EVENT_CACHED            # every pass is still valid: handed on at once; number: 1 when another host has told
     EVENT_BUSY              # turned away; number: see BUSY in event_ring.pyx; text: the same
     EVENT_BYPASSED          # handed on untested: the panic switch
     EVENT_GREET             # the greet wait begins; number: µs

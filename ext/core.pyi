@@ -436,6 +436,13 @@ class Screener:
         pair of stream sockets where its plaintext is wanted. ready: a byte for each process, 1 while it takes clients.
         """
 
+    def use_cluster(self, fd: int, *, budget: float = 1, accepts: bool = True, shares: bool = True) -> None:
+        """Exchange packets with the cluster process through this SOCK_SEQPACKET socket of the caller. -1: none.
+
+        budget: seconds after which an answer is ignored. accepts: clients that begin their greet wait are asked about.
+        shares: passes are told to other hosts. ext/cluster.pyx describes the packets. OSError: no memory in the kernel.
+        """
+
     def use_resolvers(self, addresses: Iterable[bytes]) -> None:
         """Ask these resolvers, in order, each a packed struct sockaddr. At least one is needed for DNSBL lists."""
 

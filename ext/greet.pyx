@@ -16,6 +16,8 @@ cdef void greet_begin(Screener core, Session* session) noexcept:
         session_farewell(core, session, NO_RESOURCES)
         return
     core.timers.arm(&session.timer, TIMER_GREET, policy.greet_wait[core.stress], core.now)
+    if core.cluster.accepts:
+        cluster_ask(core, session)
     if session.todo & bit(DNSBL) and lookup_join(core, session) != NULL and session.lookup.pending == 0:
         greet_dnsbl_done(core, session)
 
@@ -95,12 +97,36 @@ cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
             session.client.stamps[test] = until
 
 
+cdef void greet_shared(Screener core, Session* session) noexcept:
+    """Another host has passed the client: no test is repeated that it passed there. When nothing is left to wait for,
+    the greet wait is over. What the client failed here counts all the same."""
+    if session.stage != STAGE_GREET or fails(session):
+        return
+    session.todo = 0
+    session.flags &= ~IS_NEW
+    tests_needed(session)
+    session.passed &= session.todo
+    if not session.todo & bit(DNSBL):
+        lookup_leave(core, session)
+    if session.todo & GREET_TESTS & ~session.done:
+        return
+    core.cluster.ended += 1
+    if session.todo:
+        greet_end(core, session)
+        return
+    core.timers.cancel(&session.timer)
+    log_about(core, session, "PASS OLD ")
+    event(core, session, EVENT_CACHED, 1)
+    handoff_begin(core, session)
+
+
 cdef void greet_end(Screener core, Session* session) noexcept:
     """The greet wait is over: judge (2.5)."""
     cdef Policy policy = <Policy> session.policy
     cdef int64_t now = wall_seconds()
     cdef Score score
     core.timers.cancel(&session.timer)
+    cluster_leave(session)
     if session.todo & bit(PREGREET):
         if not (session.failed | session.done) & bit(PREGREET):
             session.client.stamps[PREGREET] = now + policy.ttl[PREGREET]

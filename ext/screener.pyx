@@ -72,6 +72,7 @@ cdef class Screener:
     cdef AddressTable counts        # where limits.client_connection_prefix_* is not the cache's
     cdef Dnsbl dnsbl
     cdef Rates rates
+    cdef ClusterLink cluster
     cdef EventRing ring
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
@@ -148,6 +149,7 @@ cdef class Screener:
         self.counts = AddressTable()
         self.dnsbl = Dnsbl(self.watches)
         self.rates = Rates()
+        self.cluster = ClusterLink()
         self.ring = EventRing(events)
         self.told = {}
         self.look_at_clocks()
@@ -327,6 +329,9 @@ cdef class Screener:
         if tag == TAG_PROBE:
             self.probe_seen = True
             return 0
+        if tag == TAG_CLUSTER:
+            cluster_readable(self)
+            return 1
         if tag == TAG_MTAS:
             return 0                # handoff_confirm_all looks at it in any case
         owner = self.watches.owner(event.data.u64)
@@ -411,6 +416,8 @@ cdef class Screener:
                 lookup_forget(self, <Lookup*> timer)
             elif kind == TIMER_RATE:
                 rate_over(self, <Rate*> timer)
+            elif kind == TIMER_CLUSTER:
+                cluster_send(self)
             elif kind == TIMER_ROTATE:
                 dnsbl_rotate(self)
             elif kind == TIMER_ACCEPT:
@@ -562,6 +569,18 @@ cdef class Screener:
         self.tls_processes = len(ready)
         self.tls_ready = &ready[0] if len(ready) else <const uint8_t*> self.feed
 
+    def use_cluster(self, int fd, *, double budget=1, bint accepts=True, bint shares=True):
+        if fd != self.cluster.fd:
+            if self.cluster.fd >= 0:
+                unwatch_always(self.epoll, self.cluster.fd)
+                self.cluster.fd = -1
+            if fd >= 0 and not watch_always(self.epoll, fd, EPOLLIN, TAG_CLUSTER):
+                raise OSError(errno, os.strerror(errno))
+            self.cluster.fd = fd
+        self.cluster.budget = int(budget * MICROSECONDS)
+        self.cluster.accepts = fd >= 0 and accepts
+        self.cluster.shares = fd >= 0 and shares
+
     def use_resolvers(self, addresses):
         dnsbl_set_resolvers(self, list(addresses))
         self.finish()
@@ -647,6 +666,11 @@ cdef class Screener:
             "dns_heard": self.dnsbl.heard,
             "dns_in_flight": self.dnsbl.in_flight,
             "dns_kept": self.dnsbl.kept,
+            "cluster_asked": self.cluster.asked,
+            "cluster_found": self.cluster.found,
+            "cluster_ended": self.cluster.ended,
+            "cluster_late": self.cluster.late,
+            "cluster_dropped": self.cluster.dropped,
         }
 
     def live(self, Filter wanted, str order, int limit):

@@ -280,10 +280,6 @@ cdef void session_hung_up(Screener core, Session* session) noexcept:
 cdef void session_remember(Screener core, Session* session) noexcept:
     """Log the pass and store it, once a session."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t stamps[TEST_COUNT]
-    cdef uint8_t record[RECORD_SIZE]
-    cdef uint8_t key[17]
-    cdef int test
     if fails(session):
         session.passed = 0
     if session.flags & CONCLUDED or not session.passed:
@@ -297,15 +293,28 @@ cdef void session_remember(Screener core, Session* session) noexcept:
         else:
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_PASSED, False)
-    if core.cache is None:
-        return
+    stamps_keep(core, session.client, policy, True)
+
+
+cdef void stamps_keep(Screener core, const Client* client, Policy policy, bint share) noexcept:
+    """Write a client's record to the cache. share: other hosts may learn of it."""
+    cdef int64_t stamps[TEST_COUNT]
+    cdef uint8_t record[RECORD_SIZE]
+    cdef uint8_t key[17]
+    cdef size_t key_size, size
+    cdef int test
     for test in range(TEST_COUNT):
-        stamps[test] = session.client.stamps[test]
+        stamps[test] = client.stamps[test]
         if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled & bit(test):
             stamps[test] = 1
+    key_size = cache_key(&policy.cache_prefix, &client.entry.address, key)
+    size = record_write(stamps, record)
+    if share:
+        cluster_keep(core, key, key_size, record, size)
+    if core.cache is None:
+        return
     try:
-        core.cache.keep((<char*> key)[:cache_key(&policy.cache_prefix, &session.client.entry.address, key)],
-                        (<char*> record)[:record_write(stamps, record)])
+        core.cache.keep((<char*> key)[:key_size], (<char*> record)[:size])
     except Exception as error:
         core.problem("cache update", error)
 
@@ -367,6 +376,7 @@ cdef void session_free(Screener core, Session* session) noexcept:
     """Close and forget; the memory lives on to the end of this batch, for callers that have it in hand."""
     core.timers.cancel(&session.timer)
     lookup_leave(core, session)
+    cluster_leave(session)
     relay_free(core, session)
     dialogue_free(session)
     session_unwatch(core, session)

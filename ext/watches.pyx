@@ -25,6 +25,7 @@ cdef enum Tag:                      # what kind of thing an event is for, in its
     TAG_TIMER
     TAG_ARRIVAL
     TAG_PROBE
+    TAG_CLUSTER
 
 cdef enum:
     WATCH_TAG_BITS = 4
