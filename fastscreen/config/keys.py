@@ -751,7 +751,7 @@ KEYS = (
         "limits.post_queue",
         "100",
         kinds.Number(5),
-        "Maximum number of simultaneous hand-offs to the MTA; while they are in progress, further clients get a 421 "
+        "Maximum number of simultaneous hand-offs to the MTA; while they are in progress, new connections get a 421 "
         "reply.",
         ("postscreen_post_queue_limit",),
         ("default_process_limit",),
