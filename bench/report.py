@@ -29,7 +29,7 @@ listen queue and of dnsblog's; it is raised where the default would lose queries
 
 **Low rates.** With few clients, each of them costs more in both screeners: every client wakes up the screener, and
 then a process on the other processor that waits for it. Two rows show this: one known client at a time, and 100 new
-clients per second. They have no goal.
+clients per second. No goal is set for them.
 
 **The live view** is `fastscreen tui` on a terminal of 120 × 36. Rounds with and without it alternate, while one
 screener is loaded at full speed. All processes of the daemon are counted, including the control server; the view itself
