@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("The bypass is off: clients are tested.")
         return 0
     if answer.until is None:
-        print("fastscreen: the answer has no end time", file=sys.stderr)
+        print("fastscreen: the answer lacks the end time", file=sys.stderr)
         return 1
     print(
         f"The bypass is on until {moment(answer.until)}, for {span(arguments.seconds)}. "

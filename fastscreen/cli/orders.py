@@ -137,7 +137,7 @@ def stopped(path: str, end: float) -> tuple[bool, str]:
         time.sleep(PAUSE)
         if not _listens(path):
             return True, f"stopped: process {before.pid}"
-    return False, "stop: some sessions have not ended yet; a second `fastscreen stop` ends them at once"
+    return False, "stop: some sessions have not ended yet; run `fastscreen stop` again to end them at once"
 
 
 def _listens(path: str) -> bool:

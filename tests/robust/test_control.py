@@ -751,7 +751,7 @@ def test_what_is_no_socket_stays(start: Start, path: Path, settings: Map) -> Non
 
 def test_an_unknown_group(start: Start, folder: Path, path: Path) -> None:
     screener = Screener(folder, {"control": {"path": str(path), "group": "no-such-group"}})
-    with pytest.raises(AssertionError, match=r"control\.group: there is no group 'no-such-group'"):
+    with pytest.raises(AssertionError, match=r"control\.group: 'no-such-group' does not exist on this system"):
         screener.start()
     assert screener.wait() == 2
     assert not path.exists()

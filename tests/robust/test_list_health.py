@@ -59,9 +59,9 @@ DYING = {
     "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's queries, or is over quota"),
     "parked": Dying(listed("192.0.2.80"), r"gives answers outside 127\.0\.0\.0/8"),
     "silent": Dying(silent, "does not answer"),
-    "gibberish": Dying(gibberish, "(does not answer|has no working name server)"),
-    "servfail": Dying(failing(), "has no working name server"),
-    "refused": Dying(failing(5), "has no working name server"),
+    "gibberish": Dying(gibberish, "(does not answer|lacks a working name server)"),
+    "servfail": Dying(failing(), "lacks a working name server"),
+    "refused": Dying(failing(5), "lacks a working name server"),
     "nxdomain": Dying(not_listed(), r"has lost its test entry 127\.0\.0\.2"),
     "no-address": Dying(no_address, r"has lost its test entry 127\.0\.0\.2"),
 }
