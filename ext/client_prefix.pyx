@@ -56,6 +56,6 @@ def cache_key_of(str address not None, lengths):
     cdef uint8_t key[17]
     prefix_set(&prefix, lengths)
     if "\0" in address or not address_parse(address.encode(), &parsed):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     prefix_mask(&prefix, &parsed)
     return (<char*> key)[:cache_key(&prefix, &parsed, key)]

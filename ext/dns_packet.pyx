@@ -28,9 +28,9 @@ cdef bytes dns_wire_name(str domain):
     cdef bytearray wire = bytearray()
     for label in domain.removesuffix(".").split("."):
         if not label.isascii() or not label.replace("-", "x").replace("_", "x").isalnum() or label.strip("-") != label:
-            raise ValueError(f"{domain!r} is no DNS name: letters, digits, _ and inner - with dots between")
+            raise ValueError(f"{domain!r} is not a DNS name; expected letters, digits, _ and inner - with dots between")
         if len(label) > DNS_LABEL_MAX:
-            raise ValueError(f"{domain!r} is no DNS name: a label is longer than {<int> DNS_LABEL_MAX} characters")
+            raise ValueError(f"{domain!r} is not a DNS name: a label is longer than {<int> DNS_LABEL_MAX} characters")
         wire.append(len(label))
         wire += label.encode()
     wire.append(0)
@@ -227,7 +227,7 @@ def dns_query(uint16_t id, str address not None, str domain not None):
     cdef bytes wire = dns_wire_name(domain)
     cdef bytes text = address.encode()
     if not address_parse(text, &parsed):
-        raise ValueError(f"{address!r} is no IPv4 or IPv6 address")
+        raise ValueError(f"{address!r} is not an IPv4 or IPv6 address")
     cdef size_t size = dns_build(packet, sizeof(packet), id, &parsed, wire, len(wire))
     return (<const char*> packet)[:size]
 

@@ -87,7 +87,7 @@ cdef uint64_t ring_room(Py_ssize_t size) except 0:
     """How many records fit: a power of two."""
     cdef uint64_t room = 1
     if size < RING_HEADER + <Py_ssize_t> sizeof(Event):
-        raise ValueError(f"an event ring of {size} octets")
+        raise ValueError(f"an event ring of {size} bytes is too small")
     while RING_HEADER + 2 * room * sizeof(Event) <= <uint64_t> size:
         room *= 2
     return room
@@ -337,7 +337,7 @@ cdef class Filter:
             memset(term.text, 0, sizeof(term.text))
             for index in value:
                 if not 0 <= index < 8 * <int> sizeof(term.text):
-                    raise ValueError(f"there is no list {index}")
+                    raise ValueError(f"list {index} does not exist")
                 number = index
                 term.text[number // 8] = <char> (term.text[number // 8] | 1 << number % 8)
         else:

@@ -121,7 +121,7 @@ cdef void continue_readable(Screener core, Session* session) noexcept:
     while True:
         size = reply_size(asking.reply, asking.length, &code)
         if size < 0:
-            continue_missed(core, session, "what came is no SMTP reply")
+            continue_missed(core, session, "the MTA's reply is not SMTP")
         if size <= 0 or not continue_step(core, session, size, code):
             return
         asking.length -= size

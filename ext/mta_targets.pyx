@@ -42,7 +42,7 @@ cdef class Targets:
         self.kept = []
         for at, (text, name, weight) in enumerate(targets):
             if not 2 < len(name) <= SOCKADDR_MAX or weight < 0:
-                raise ValueError(f"{text!r} is no target")
+                raise ValueError(f"{text!r} is not a valid target")
             label = text.encode()
             self.kept += [label, name]
             self.targets[at].label = label
@@ -61,17 +61,17 @@ cdef class Targets:
 
     def failed(self, int at, int64_t now):
         if not 0 <= at < self.count:
-            raise ValueError(f"there is no target {at}")
+            raise ValueError(f"target {at} does not exist")
         self.down(at, now)
 
     def answered(self, int at):
         if not 0 <= at < self.count:
-            raise ValueError(f"there is no target {at}")
+            raise ValueError(f"target {at} does not exist")
         self.up(at)
 
     def learn(self, int at, bytes reply):
         if not 0 <= at < self.count:
-            raise ValueError(f"there is no target {at}")
+            raise ValueError(f"target {at} does not exist")
         if self.offers[at] != reply:
             if self.on_offer is not None:
                 self.targets[at].keywords = self.on_offer(at, reply)

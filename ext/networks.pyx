@@ -366,7 +366,7 @@ cdef class NetworkReader:
             mark[0] = 0
         memset(&address, 0, sizeof(Address))
         if inet_pton(AF_INET6 if family == 6 else AF_INET, pattern, address.ip) != 1:
-            self.warn(f"{_quoted(pattern)} is no IPv4 or IPv6 address: line skipped", self.line_number)
+            self.warn(f"{_quoted(pattern)} is not an IPv4 or IPv6 address: line skipped", self.line_number)
             return False
         first = _ip(address.ip, width // 8)
         host_bits.high = _low_bits(width - length - 64)

@@ -178,7 +178,7 @@ cdef class Policy:
         _, private, name = mta.rpartition("/private/")
         self.mta_label = f"private/{name}".encode() if private else self.mta_path
         if len(self.mta_path) > 107:
-            raise ValueError(f"the socket's path is longer than 107 octets: {mta}")
+            raise ValueError(f"the socket's path is longer than 107 bytes: {mta}")
         if not 0 < line_limit <= LINE_LIMIT:
             raise ValueError(f"a line limit of {line_limit} is not between 1 and {<int> LINE_LIMIT}")
         self.line_limit = line_limit

@@ -76,9 +76,9 @@ def proxy_header_for(int version, tuple peer, tuple server):
     cdef char header[PROXY_HEADER_SIZE]
     for (host, port), address in ((peer, "peer"), (server, "server")):
         if "\0" in host or not 0 <= port <= 0xFFFF:
-            raise ValueError(f"{host!r} and {port} are no {address}")
+            raise ValueError(f"{host!r} and {port} are not a valid {address} address")
     if not address_parse(peer[0].encode(), &peer_address) or not address_parse(server[0].encode(), &server_address):
-        raise ValueError(f"{peer[0]!r} or {server[0]!r} is no address")
+        raise ValueError(f"{peer[0]!r} or {server[0]!r} is not an address")
     peer_address.port = peer[1]
     server_address.port = server[1]
     return header[:proxy_header_write(header, version, &peer_address, &server_address)]

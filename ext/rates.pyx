@@ -88,7 +88,7 @@ cdef tuple rates_now(Screener core, str address):
     cdef AddressEntry* client
     cdef AddressEntry* neighbours
     if "\0" in address or not address_parse(address.encode(), &wanted):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     rate_network(&network)
     client = core.rates.clients.find(prefixed(&wanted, &core.policy.count_prefix, &masked))
     neighbours = core.rates.networks.find(prefixed(&wanted, &network, &masked))

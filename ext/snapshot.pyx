@@ -153,7 +153,7 @@ cdef list live_answers(Screener core, str address):
     cdef int at, number
     cdef list found = []
     if "\0" in address or not address_parse(address.encode(), &wanted):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     entry = core.dnsbl.lookups.find(&wanted)
     if entry == NULL:
         return found
@@ -182,7 +182,7 @@ cdef tuple live_client(Screener core, str address):
     cdef Policy policy = core.policy
     cdef int test
     if "\0" in address or not address_parse(address.encode(), &wanted):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     client = <Client*> core.clients.find(prefixed(&wanted, &policy.cache_prefix, &masked))
     if policy.counts_apart:
         count = <Count*> core.counts.find(prefixed(&wanted, &policy.count_prefix, &masked))

@@ -42,7 +42,7 @@ def worker_of(str client not None, uint32_t count, uint64_t key, lengths):
     cdef Prefix prefix
     prefix_set(&prefix, lengths)
     if "\0" in client or not address_parse(client.encode(), &address):
-        raise ValueError(f"{client!r} is no address")
+        raise ValueError(f"{client!r} is not an address")
     return crew_worker_of(&address, count, key, &prefix)
 
 
