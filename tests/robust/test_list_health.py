@@ -31,7 +31,7 @@ CLIENTS = (f"127.{100 + number // 256}.{number % 256}.{1 + number % 2}" for numb
 
 
 def well(question: Question) -> list[Answer]:
-    """The test entry, and clients whose last octet is even."""
+    """Lists the test entry, and clients whose last octet is even."""
     client = question.name.split(".")[0]
     hit = question.name.startswith("2.0.0.127.") or (client.isdigit() and int(client) % 2 == 0)
     return (listed("127.0.0.2") if hit and "1.0.0.127." not in question.name[:10] else not_listed())(question)

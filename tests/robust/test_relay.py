@@ -188,7 +188,7 @@ def test_a_side_that_stops_reading_stops_the_other(start: Start) -> None:
 
 
 def send_until_it_stalls(sender: socket.socket, content: bytes) -> int:
-    """How much is accepted until nothing is for half a second."""
+    """Send until nothing has been accepted for 0.5 s. Return the number of accepted bytes."""
     sender.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError):

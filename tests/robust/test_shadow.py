@@ -144,8 +144,8 @@ def test_mx_policy(start: Start, folder: Path, mta: FakeMta) -> None:
 
 
 def test_limits(start: Start, folder: Path, mta: FakeMta) -> None:
-    """More connections than a client may have are tested; more than can be are handed on untested. None of them is
-    counted as turned away."""
+    """Connections above the limit per client are tested; connections above the limit for all clients are handed off
+    untested. None of them is counted as rejected."""
     screener = start(
         SHADOW,
         {"limits": {"client_connection_count": 1, "pre_queue": 10}, "greet": {"wait": "60s"}},

@@ -189,7 +189,7 @@ class FakeServer:
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            raise Wrong(f"story: {address!r} is no address") from None
+            raise Wrong(f"story: {address!r} is not an address") from None
         events = [event for event in self.world.events if event["address"] == address]
         answers: dict[str, list[str]] = {}
         for event in events:

@@ -159,7 +159,7 @@ async def test_story(tmp_path: Path) -> None:
         await pilot.press("3")
         await seen(pilot, "Press / and type an address")
         await pilot.press("slash", *"nonsense", "enter")
-        await seen(pilot, "story: 'nonsense' is no address")
+        await seen(pilot, "story: 'nonsense' is not an address")
         await pilot.press("slash", "ctrl+u", *"192.0.2.77", "enter")
         await seen(pilot, "now: handoff for 100ms", "failed ", "pregreet")
         await seen(pilot, "zen.spamhaus.org", "dead.example.org", "failed")

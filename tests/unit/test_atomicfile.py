@@ -74,7 +74,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_two_writers_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second begins and ends while the first is half way: each has a new file of its own."""
+    """The second writer begins and ends while the first is not finished: each has its own new file."""
     path = tmp_path / "file"
     fsync = os.fsync
 
