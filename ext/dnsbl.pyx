@@ -39,7 +39,7 @@ cdef enum:
     LIST_IN_FLIGHT = 8192           # pending queries per list for which a session waits; further queries wait
     SOCKET_IN_FLIGHT = 49152        # over one socket: a free id is found quickly
     DNS_IN_FLIGHT = 131072          # to all lists together: a quarter of the ids of one resolver's sockets
-    ABANDONED_PART = 4              # one of so many pending queries may be one for which no session waits
+    ABANDONED_PART = 4              # of a list's budget, in addition, for queries without a waiting session
     SHARE_PART = 4                  # one network has at most this part of a list's pending queries
     SHARES = 1024                   # networks with their own queue, per list
     NETWORK_IPV4 = 24               # the smallest network that is routed

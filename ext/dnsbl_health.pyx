@@ -14,7 +14,7 @@ cdef enum:
     LEAST_ANSWERS = 200             # fewer answers are not evidence
     CALM_SECONDS = 60               # a list that was probed is not suspected again before this time
     WINDOW_SECONDS = 60             # a network counts once in this time, and once in each suspicion
-    WINDOW_NETWORKS = 8192          # an eighth of the filter; a suspicion of a list of nearly everybody takes 4,000
+    WINDOW_NETWORKS = 8192          # an eighth of the filter; to suspect a list of nearly all clients takes 4,000
 cdef double SURPRISE = 40.0         # e^40 to 1: waves of listed clients are usual as well
 cdef double RAREST = 0.02           # a smaller share is taken for this: a first hit is not a sudden rise
 

@@ -18,8 +18,8 @@ cdef enum Handoff:
     HANDOFF_DONE
     HANDOFF_RELAYED         # the client is relayed until it leaves
     HANDOFF_FULL
-    HANDOFF_FAILED          # connect; errno tells
-    HANDOFF_NOT_PASSED      # sendmsg; errno tells
+    HANDOFF_FAILED          # connect failed; errno is set
+    HANDOFF_NOT_PASSED      # sendmsg failed; errno is set
 
 
 cdef void handoff_begin(Screener core, Session* session) noexcept:

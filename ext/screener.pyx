@@ -1,7 +1,7 @@
 # The screener of one process: one epoll set with every listener, client and DNS socket, which is itself a reader of the
-# event loop. One call of `run` handles a batch of events; Python sees only that call, and how long to wait for the next
-# (batching.pyx). That the MTA took a client can wait for the next batch: those sockets are in a second set, which wakes
-# nobody.
+# event loop. One call of `run` handles a batch of events and returns the minimum delay of the next call
+# (batching.pyx). A hand-off that the MTA confirms can wait for the next batch: those sockets are in a second set, which
+# does not wake the process.
 
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t

@@ -32,7 +32,7 @@ cdef class Timers:
         return queue
 
     cdef TimerQueue* unused(self) noexcept:
-        """An empty queue of a duration that is a setting, once a few reloads have left some behind.
+        """An empty queue with a configurable duration, if a few reloads have left many such queues.
 
         Never one of a fixed duration: its user may be using the queue, which is empty at the moment.
         """

@@ -142,7 +142,7 @@ cdef inline Tag tag_of(uint64_t data) noexcept nogil:
 
 
 cdef bint watch_always(int epoll, int fd, uint32_t events, Tag tag) noexcept nogil:
-    """Watch a descriptor of the process's own that its tag alone tells. False: errno tells."""
+    """Watch an internal descriptor that its tag alone identifies. False: errno is set."""
     cdef epoll_event event
     event.events = events
     event.data.u64 = tag
