@@ -57,7 +57,7 @@ class RelayedClients:
         self.sessions: dict[int, Mta] = {}
         self.clients: dict[int, tuple[socket.socket, str]] = {}
         self.said: dict[int, bytes] = {}
-        """What each client was told by now."""
+        """The bytes that each client has received so far."""
 
     def serve(self) -> None:
         """Everything that is ready."""

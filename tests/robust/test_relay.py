@@ -326,7 +326,7 @@ def test_a_silent_target_is_skipped_after_a_while(start: Start) -> None:
         silent.listen(0)
         silent_at = silent.getsockname()
         held = [socket.socket() for _ in range(3)]
-        for each in held:  # its backlog has no room: a SYN is never answered
+        for each in held:  # its backlog is full: a SYN is never answered
             each.setblocking(False)
             each.connect_ex(silent_at)
         screener = start(to(f"proxy:127.0.0.1:{silent_at[1]}", mta.target))

@@ -22,7 +22,7 @@ DENIED: Map = {"access": {"list": ["inline:{ { 127.1.0.1 = reject } }"]}}
 
 
 def told(screener: Screener, client: Client) -> list[str]:
-    """What the client would have been told, by the log."""
+    """The replies that the client would have received, from the log."""
     lines = screener.lines(f"SHADOW from {client.pattern}")
     return [line.partition(": would have replied: ")[2] for line in lines]
 
@@ -203,7 +203,7 @@ def test_the_report_tells_what_would_have_happened(
     screener.stop()
     hour_later = (datetime.now() + timedelta(hours=1)).strftime(
         "%b %e %H:%M:%S"
-    )  # what has no end was handed on by then
+    )  # sessions without an end were handed off by then
     with screener.log.open("a") as log:
         log.write(f"{hour_later} mx postfix/postscreen[1]: CONNECT from [127.1.9.9]:9 to [127.9.0.1]:25\n")
     assert main(["report", "--json", str(screener.log)]) == 0

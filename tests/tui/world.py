@@ -60,7 +60,7 @@ class World:
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
         self.counts.update(rejected=924_317)
         self.events: list[Map] = []
-        self.news: list[Map] = []  # those that followers have not been told
+        self.news: list[Map] = []  # those that were not sent to followers yet
         self.sessions: dict[int, Map] = {}
         self.lists: dict[str, Counter[str]] = {
             name: Counter(asked=700_000 + 13 * at, listed=90_000 // (at + 1), unique=7_000 // (at + 1))
