@@ -19,7 +19,7 @@ from fastscreen.control import client
 
 @pytest.fixture(autouse=True)
 def usual_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the usual configuration would be; there is none."""
+    """The path of the usual configuration file, which is missing."""
     file = tmp_path / "usual.toml"
     monkeypatch.setattr(control_socket, "USUAL_FILE", file)
     return file

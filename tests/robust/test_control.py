@@ -51,7 +51,7 @@ def connected(path: Path) -> Control:
 
 
 def eventually(control: Control, verb: str, wanted: Any, **arguments: Any) -> Map:
-    """Ask until `wanted(answer)`; the control server may return the same answer for half a second."""
+    """Ask until `wanted(answer)`; the control server may return the same answer for 0.5 s."""
     answers: list[Map] = []
 
     def right() -> bool:
@@ -493,7 +493,7 @@ HOSTILE = {
     "no id": msgpack.packb({"do": "status"}),
     "no verb": msgpack.packb({"id": 1}),
     "text for an id": msgpack.packb({"id": "1", "do": "status"}),
-    "keys that are no text": msgpack.packb({1: 2, "id": 1, "do": "status"}),
+    "keys that are not text": msgpack.packb({1: 2, "id": 1, "do": "status"}),
     "deep": b"\x82\xa2id\x01\xa2do" + b"\x91" * 60000,
     "a huge map": b"\xdf\xff\xff\xff\xff",
     "no UTF-8": b"\x82\xa2id\x01\xa2do\xa2\xff\xfe",

@@ -248,7 +248,7 @@ def test_a_list_that_shrinks_suddenly_is_not_taken(before: str, record: str, shr
         ("ip4:8.8.8.0/23", False),  # twice
         ("ip4:8.8.8.0/22", True),
         ("ip4:8.8.8.0/24 include:big.example", True),
-        ("ip4:8.8.8.0/24 ip6:2a00::/48", False),  # there was no IPv6, and it is not much
+        ("ip4:8.8.8.0/24 ip6:2a00::/48", False),  # without IPv6 before, and few now
         ("ip4:8.8.8.0/24 ip6:2a00::/47", True),
     ],
 )
@@ -383,7 +383,7 @@ def test_a_mistake_of_ours_is_one_providers_problem() -> None:
     assert changes[0].problem == r"KeyError: '\x1b'"
 
 
-# ---- as it is told
+# ---- what is reported
 
 
 def told(*changes: Change) -> Renewal:

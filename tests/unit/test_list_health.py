@@ -283,7 +283,7 @@ def test_one_proof_is_enough(why: Why) -> None:
     (line,) = monitor.warnings
     assert line == f"list <a.test> {why.text} (so and so): it is disabled until a probe succeeds"
     monitor.passes(3000)
-    assert len(monitor.warnings) == 1  # it stays out, and that is not told again
+    assert len(monitor.warnings) == 1  # it stays disabled, and this is not logged again
 
 
 @pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS, Why.EMPTY])

@@ -127,7 +127,7 @@ def test_links_of_proc_are_left_to_the_kernel() -> None:
 
 @pytest.mark.parametrize("where", ["roots", "users"])
 def test_what_is_read_for_a_user(folder: Path, where: str) -> None:
-    """Root's own file in any folder, but no target of a user's symbolic link, and no file with a second name."""
+    """Root's own file is read in any folder; in a user's folder, a file is not read through a link of either kind."""
     place = folder / where
     place.mkdir()
     secret = folder / "secret"
