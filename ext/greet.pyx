@@ -272,22 +272,6 @@ cdef void log_rank(Screener core, Session* session, int test, const Score* score
     core.log.put_address(&session.peer)
 
 
-cdef bytes blocked_text(Session* session, bint at_once):
-    """The reply to a client whose score reaches the threshold, or may: it names the reason."""
-    cdef char text[64]
-    cdef bint unsure = session.flags & UNSURE
-    cdef bytes code = ((b"421 4.7.1" if unsure else b"521 5.7.1") if at_once else
-                       (b"450 4.7.1" if unsure else b"550 5.7.1"))
-    cdef bytes address = text[:address_text(&session.peer, text)]
-    if session.scorer != SCORER_LISTS:
-        return b"%b Service unavailable; client [%b] blocked: %b\r\n" % (
-            code, address, SCORER_TABLE[session.scorer].label)
-    if session.list < 0:
-        return code[:4] + NOT_NOW
-    return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
-        code, address, (<Policy> session.policy).lists.lists[session.list].shown)
-
-
 def evidence_in(str heard, bytes text, str peer, str server, Policy policy):
     cdef Heard kind = {"hello": HEARD_HELLO}[heard]
     cdef Session session

@@ -138,7 +138,7 @@ cdef class Log:
     cdef int64_t stamp_second
     cdef char stamp[64]
     cdef size_t stamp_length
-    cdef char zone[8]
+    cdef char zone[12]
     cdef bint stream            # a stream socket, like systemd's: never wait for its reader
     cdef LogTurn shared         # None: no other process writes to the file
     cdef uint64_t writer        # this process's number in it

@@ -38,7 +38,7 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
 
 cdef void refuse(int fd) noexcept:
     """Reject a connection without a session."""
-    turn_away(fd, NO_RESOURCES)
+    farewell(fd, NO_RESOURCES)
 
 
 cdef void farewell(int fd, bytes reply) noexcept:
@@ -257,7 +257,7 @@ cdef void session_conclude(Screener core, Session* session) noexcept:
         handoff_begin(core, session)
 
 
-cdef void session_turn_away(Screener core, Session* session, bytes reply) noexcept:
+cdef void session_farewell(Screener core, Session* session, bytes reply) noexcept:
     """Send the last reply to a client; the tests that it passed before are stored."""
     session.flags |= NO_FORWARD
     if reply[0] != c"2":            # not for the reply to QUIT
@@ -472,28 +472,6 @@ cdef void send_at_once(int fd) noexcept:
     reply that the kernel holds back until an earlier one is acknowledged (RFC 896)."""
     cdef int on = 1
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
-
-
-cdef bytes verdict_text(Session* session):
-    """The reply to RCPT (2.6)."""
-    if session.verdict == VERDICT_LATER:
-        return LATER
-    if session.verdict == VERDICT_DENYLISTED:
-        return DENIED
-    if session.verdict == VERDICT_PROTOCOL:
-        return PROTOCOL_REFUSED
-    return blocked_text(session, False)
-
-
-cdef bytes refusal(Session* session, int test, bint at_once):
-    """The reply to a client that has failed a test (or is denied): immediately, or at RCPT."""
-    if test == DENYLIST:
-        return DENIED_AT_ONCE if at_once else DENIED
-    if TEST_TABLE[test].farewell == NULL:
-        return blocked_text(session, at_once)
-    if at_once:
-        return TEST_TABLE[test].farewell
-    return PROTOCOL_REFUSED
 
 
 # ---- stress (2.9)

@@ -1,4 +1,5 @@
-# The replies to clients, and the parser for an MTA's reply: bytes in, its size and code out. No sockets, no state.
+# The replies to clients, and which of them a session gets; and the parser for an MTA's reply: bytes in, its size and
+# code out. session_reply in session.pyx sends the replies.
 
 cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
 cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
@@ -16,6 +17,46 @@ cdef bytes NO_RECIPIENTS = b"554 5.5.1 Error: no valid recipients\r\n"
 cdef bytes HELO_FIRST = b"503 5.5.1 Error: send HELO/EHLO first\r\n"
 cdef bytes OK = b"250 2.0.0 Ok\r\n"
 cdef bytes NOT_NOW = b"4.3.2 Service currently unavailable\r\n"     # after 421 or 450
+
+
+# ---- which reply
+
+cdef bytes verdict_text(Session* session):
+    """The reply to RCPT and VRFY: `450 4.3.2` unless the client failed a test (2.6)."""
+    if session.verdict == VERDICT_LATER:
+        return LATER
+    if session.verdict == VERDICT_DENYLISTED:
+        return DENIED
+    if session.verdict == VERDICT_PROTOCOL:
+        return PROTOCOL_REFUSED
+    return blocked_text(session, False)
+
+
+cdef bytes refusal(Session* session, int test, bint at_once):
+    """The reply to a client that has failed a test or is denied: at_once, or else at RCPT."""
+    if test == DENYLIST:
+        return DENIED_AT_ONCE if at_once else DENIED
+    if TEST_TABLE[test].farewell == NULL:
+        return blocked_text(session, at_once)
+    if at_once:
+        return TEST_TABLE[test].farewell
+    return PROTOCOL_REFUSED
+
+
+cdef bytes blocked_text(Session* session, bint at_once):
+    """The reply to a client whose score reaches the threshold, or may: it names the reason."""
+    cdef char text[64]
+    cdef bint unsure = session.flags & UNSURE
+    cdef bytes code = ((b"421 4.7.1" if unsure else b"521 5.7.1") if at_once else
+                       (b"450 4.7.1" if unsure else b"550 5.7.1"))
+    cdef bytes address = text[:address_text(&session.peer, text)]
+    if session.scorer != SCORER_LISTS:
+        return b"%b Service unavailable; client [%b] blocked: %b\r\n" % (
+            code, address, SCORER_TABLE[session.scorer].label)
+    if session.list < 0:
+        return code[:4] + NOT_NOW
+    return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (
+        code, address, (<Policy> session.policy).lists.lists[session.list].shown)
 
 
 # ---- an MTA's reply
