@@ -256,7 +256,7 @@ def _shadow_warnings(config: Config) -> list[str]:
     if not unmade:
         return ["mode is shadow: no client is rejected"]
     names = ", ".join(unmade)
-    return [f"mode is shadow: no client is rejected; {names} cannot be made so without handoff.continue_to: left out"]
+    return [f"mode is shadow: no client is rejected; disabled without handoff.continue_to: {names}"]
 
 
 def _targets(proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None) -> Targets | None:

@@ -124,8 +124,8 @@ def test_deep_tests_with_continue(start: Start, test: str, action: str) -> None:
 def test_deep_tests_without_continue_are_not_made(start: Start, mta: FakeMta) -> None:
     screener = start(SHADOW, {"deep": {"pipelining": "enforce", "bare_newline": "ignore"}})
     screener.line(
-        r"warning: mode is shadow: no client is rejected; deep\.pipelining, deep\.bare_newline cannot be made so "
-        r"without handoff\.continue_to: left out$"
+        r"warning: mode is shadow: no client is rejected; disabled without handoff\.continue_to: "
+        r"deep\.pipelining, deep\.bare_newline$"
     )
     with screener.connect() as client:
         assert client.read() == TEASER + FROM_MTA
