@@ -118,7 +118,7 @@ async def look_up(source: Source, ask: Questions, end: float) -> Looked:
         ipv4, ipv6 = networks.extent(kept)
         problem = f"{ipv4:,} IPv4 addresses and {ipv6:,} IPv6 networks of /64 are too much for one provider"
     elif not kept:
-        why = [*(f"refused {text}" for text in refused), *(f"left out {text}" for text in left_out)]
+        why = [*(f"refused {text}" for text in refused), *(f"omitted {text}" for text in left_out)]
         problem = "its records have no network that can be used" + (f": {', '.join(why[:_MAX_WHY])}" if why else "")
     return Looked(tuple(str(network) for network in kept), tuple(left_out), tuple(refused), problem)
 

@@ -30,13 +30,13 @@ EXAMPLES = """\
 examples:
   fastscreen allowlist list                             providers that a configuration may name
   fastscreen allowlist refresh --dry-run                look all up, show what would change
-  fastscreen allowlist refresh                          and write it
-  fastscreen allowlist refresh --accept zoho            also where most of the networks are gone
+  fastscreen allowlist refresh                          look all up, write the tables
+  fastscreen allowlist refresh --accept zoho            accept a result without most of the previous networks
   fastscreen allowlist show                             the last result of each provider, and its age
   fastscreen allowlist show google                      its networks
 
-The running fastscreen refreshes by itself (allowlist.interval) and reads what changed. After a refresh by hand: SIGHUP
-for fastscreen, `postfix reload` for postscreen. Run as root, refresh becomes the user of the configuration first.
+A running fastscreen refreshes the tables every allowlist.interval, and reads a changed table within seconds. postscreen
+needs `postfix reload` after a refresh. If root runs refresh, it first switches to the user of the configuration.
 
 exit codes: 0 done, 1 a provider keeps its last result or a file cannot be written, 2 wrong usage or configuration
 """
@@ -59,14 +59,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="NAME",
         action="append",
         default=[],
-        help="take this provider's result though less than half of its addresses are left, or, on the denylist, more "
-        "than twice as many there; more than once: several",
+        help="accept the new result of this provider, even if it has less than half of the previous addresses or, on "
+        "the denylist, more than twice as many; may be repeated",
     )
     refresh.set_defaults(run=run_refresh)
     show = ways.add_parser("show", help="the last result of each provider; with a name, its networks")
     show.add_argument("name", metavar="NAME", nargs="?", help="a provider or a domain")
     show.set_defaults(run=run_show)
-    listing = ways.add_parser("list", help="the providers that there are, by group")
+    listing = ways.add_parser("list", help="the known providers, by group")
     listing.set_defaults(run=run_list)
     for way in (refresh, show):
         way.add_argument(
@@ -176,14 +176,14 @@ def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
         yield from (f"  + {network}" for network in change.added)
         yield from (f"  - {network}" for network in change.removed)
         yield from (f"  refused: {text}" for text in change.refused)
-        yield from (f"  left out: {text}" for text in change.left_out)
+        yield from (f"  omitted: {text}" for text in change.left_out)
     path = escape_text(str(renewal.of.path), 4096)
     if not renewal.written:
         yield f"{path}: no change"
     elif dry_run:
         yield f"{path}: would be replaced"
     else:
-        yield f"{path}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen"
+        yield f"{path}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`"
 
 
 def _count(count: int) -> str:
@@ -251,7 +251,7 @@ def _state_of(entry: Entry, now: float) -> str:
     if entry.problem:
         parts.append(red(printable(entry.problem)))
     parts += [f"refused: {printable(text)}" for text in entry.refused]
-    parts += [f"left out: {printable(text)}" for text in entry.left_out]
+    parts += [f"omitted: {printable(text)}" for text in entry.left_out]
     return "; ".join(parts)
 
 

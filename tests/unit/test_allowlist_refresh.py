@@ -182,7 +182,7 @@ def test_what_changed_is_told() -> None:
         ("v=spf1 -all", "its records have no network that can be used", False),
         (
             "v=spf1 ip4:10.0.0.0/8 +all",
-            "its records have no network that can be used: refused 10.0.0.0/8 (private), left out +all in good.example",
+            "its records have no network that can be used: refused 10.0.0.0/8 (private), omitted +all in good.example",
             False,
         ),
         (
