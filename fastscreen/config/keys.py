@@ -776,7 +776,7 @@ KEYS = (
         '""',
         kinds.Ident(empty=True),
         "Group whose members may read from the control socket; only root and fastscreen's user may also act. If the "
-        "value is empty, no group has access.",
+        "value is empty, this is the primary group of fastscreen's user.",
         restart=Restart.STOP_AND_START,
     ),
     Key(
