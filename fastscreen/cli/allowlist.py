@@ -30,14 +30,13 @@ EXAMPLES = """\
 examples:
   fastscreen allowlist list                             providers that a configuration may name
   fastscreen allowlist refresh --dry-run                look up all providers, show what would change
-  fastscreen allowlist refresh                          and write the tables
-  fastscreen allowlist refresh --accept zoho            even if it lost most of its networks
+  fastscreen allowlist refresh                          look up all providers, write the tables
+  fastscreen allowlist refresh --accept zoho            accept a result without most of the previous networks
   fastscreen allowlist show                             the last result of each provider, and its age
   fastscreen allowlist show google                      its networks
 
-The running fastscreen refreshes automatically (allowlist.interval) and reads changed tables. After a manual refresh,
-send SIGHUP to fastscreen, or run `postfix reload` for postscreen. If run as root, refresh switches to the configured
-user first.
+A running fastscreen refreshes the tables every allowlist.interval, and reads a changed table within seconds. postscreen
+needs `postfix reload` after a refresh. If root runs refresh, it first switches to the user of the configuration.
 
 exit codes: 0 done, 1 a provider keeps its last result or a file cannot be written, 2 wrong usage or configuration
 """
@@ -184,7 +183,7 @@ def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
     elif dry_run:
         yield f"{path}: would be replaced"
     else:
-        yield f"{path}: replaced; to apply it, send SIGHUP to fastscreen or run `postfix reload` for postscreen"
+        yield f"{path}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`"
 
 
 def _count(count: int) -> str:

@@ -76,7 +76,7 @@ def test_from_nothing_to_a_table(lists: Lists) -> None:
         "  + 9.9.9.9/32\n"
         "  + 2a00:1450:4000::/36\n"
         "  omitted: exists:%{i}.x.senders.test in big.senders.test\n"
-        f"{lists.allow}: replaced; to apply it, send SIGHUP to fastscreen or run `postfix reload` for postscreen\n"
+        f"{lists.allow}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`\n"
     )
     assert rules(lists.allow) == ["8.8.8.0/24\tpermit", "9.9.9.9/32\tpermit", "2a00:1450:4000::/36\tpermit"]
     assert lists.run("refresh") == (0, f"{lists.allow}: no change\n", "")
@@ -174,7 +174,7 @@ def test_a_list_that_cannot_be_written_hides_nothing_of_the_other(lists: Lists) 
     code, out, err = lists.run("refresh")
     assert (code, err) == (1, f"fastscreen: denylist: not refreshed: {lists.deny}: Is a directory\n")
     assert out.endswith(
-        f"{lists.allow}: replaced; to apply it, send SIGHUP to fastscreen or run `postfix reload` for postscreen\n"
+        f"{lists.allow}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`\n"
     )
     assert rules(lists.allow)
 
