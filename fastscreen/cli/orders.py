@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         help=order.help,
         description=order.description,
         epilog=f"examples:\n{order.examples}\n\n"
-        "Only root and the screening user may do this. Without a control socket:\n"
+        "Only root and fastscreen's user may do this. Without a control socket:\n"
         f"{order.without}\n\nexit codes: 0 done, 1 failed or no fastscreen answers, 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

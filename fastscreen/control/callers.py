@@ -23,7 +23,7 @@ class Peer(Protocol):
 
     uid: int
     rank: int
-    """2: root, 1: the screening user, 0: may only read."""
+    """2: root, 1: fastscreen's user, 0: may only read."""
 
     @property
     def idle(self) -> bool:

@@ -453,7 +453,7 @@ def test_reading_and_acting_are_separate_rights(start: Start, path: Path, settin
                 ("cache.delete", {"prefix": "0.0.0.0/0"}),
                 ("cache.import", {"entries": []}),
             ):
-                assert "only root and the screening user" in control.error(verb, **arguments)
+                assert "only root and fastscreen's user" in control.error(verb, **arguments)
 
     def own() -> None:
         with Control(path) as control:

@@ -305,7 +305,7 @@ async def test_cache_delete_needs_the_right(tmp_path: Path) -> None:
         await pilot.press("7")
         await seen(pilot, "read-only for this user", "198.18.")
         await pilot.press("d")
-        await seen(pilot, "only root and the screening user may delete")
+        await seen(pilot, "only root and fastscreen's user may delete")
         assert not asked(server, "cache.delete")
 
 
