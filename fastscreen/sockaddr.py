@@ -16,7 +16,7 @@ def packed_path(path: str) -> bytes:
 
 
 def packed_ip(address: str, port: int) -> bytes:
-    """struct sockaddr_in or sockaddr_in6; IPv6 may have a scope (fe80::1%eth0). OSError: there is no such interface."""
+    """struct sockaddr_in or sockaddr_in6; IPv6 may have a scope (fe80::1%eth0). OSError: unknown interface."""
     host, _, scope = address.partition("%")
     if ":" not in host:
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)

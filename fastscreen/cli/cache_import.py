@@ -31,7 +31,7 @@ examples:
   ssh old postmap -s btree:/var/lib/postfix/postscreen_cache | fastscreen cache import
 
 JSON lines are sent to the running fastscreen. postscreen's entries are written to the cache file, whether fastscreen is
-running or not: name its configuration with -c, as root or the screening user. Where both caches know a test, the later
+running or not: name its configuration with -c, as root or fastscreen's user. Where both caches know a test, the later
 expiry time is kept.
 
 {control_socket.EXIT_CODES}
@@ -90,7 +90,7 @@ def _import_json(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
 
 
 def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
-    """Into the file, as the screening user."""
+    """Into the file, as fastscreen's user."""
     settings = _configuration(arguments)
     if not settings.cache.path:
         print(f"fastscreen: {settings.source}: cache.path is empty, so the cache is disabled", file=sys.stderr)

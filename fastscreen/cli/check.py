@@ -278,12 +278,12 @@ def _nearest(path: Path) -> Path:
 
 def checked_limits(config: Config) -> Iterator[Check]:
     """Whether there are enough file descriptors for the configured number of clients."""
-    room = descriptor_limits.room(config, descriptor_limits.Share(0, policy.worker_count(config)))
-    for warning in room.warnings:
+    limits = descriptor_limits.worker_limits(config, descriptor_limits.Share(0, policy.worker_count(config)))
+    for warning in limits.warnings:
         key, _, what = warning.partition(": ")
         yield Check(key.partition(" ")[0], False, what)
-    if not room.warnings:
-        yield Check("limits.pre_queue", True, f"{room.pre_queue} clients can be under test")
+    if not limits.warnings:
+        yield Check("limits.pre_queue", True, f"{limits.pre_queue} clients can be under test")
 
 
 def checked_addresses(config: Config) -> Iterator[Check]:

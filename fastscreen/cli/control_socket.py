@@ -76,7 +76,7 @@ def configured(file: Path) -> str:
         where = f"; using the control socket {path}" if path else ""
         print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
     if not path:
-        raise Unreachable(f"{file}: control.path is empty, so this fastscreen has no control socket")
+        raise Unreachable(f"{file}: control.path is empty, so the control socket is disabled")
     return path
 
 

@@ -58,7 +58,7 @@ class ControlArgs(Struct, frozen=True):
 
 
 class ControlServer(ForkedProcess):
-    """The control server from start to end, in a process of its own that has already dropped its privileges."""
+    """The control server from start to end, in a separate process that has already dropped its privileges."""
 
     NAME = "fastscreen-ctl"
     NICENESS = 10  # mail goes first

@@ -115,7 +115,7 @@ class Children:
         """Kill children that did not report, or did not end, in time."""
         resources = self._resources
         for child in list(self):
-            if not child.pid or now < child.deadline or child in resources.trials:  # a trial's task looks after it
+            if not child.pid or now < child.deadline or child in resources.trials:  # handled by the task of its trial
                 continue
             child.deadline = math.inf
             if child in resources.former:

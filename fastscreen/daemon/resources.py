@@ -45,9 +45,9 @@ class Resources:
     list_versions: dict[Path, tuple[int, int, int]]
     """Of the lists' tables, as they were when `tables` read them."""
     marks: memoryview
-    """`cachemark.SIZE` bytes for each worker: which cache file it is in just now."""
+    """`use_mark.SIZE` bytes for each worker: the cache file that it is using at the moment."""
     pulses: memoryview
-    """An octet for each of `watched`, which it changes every second."""
+    """One byte for each process of `watched`, which the process changes every second."""
     rings: list[memoryview]
     """Events, by worker."""
     rpc_pairs: list[tuple[socket.socket, socket.socket]]
@@ -65,7 +65,7 @@ class Resources:
     tls_pair: tuple[socket.socket, socket.socket]
     """Where clients that said STARTTLS go: the workers' end and the TLS processes', each for all of them."""
     tls_ready: memoryview
-    """An octet a TLS process: whether it takes clients."""
+    """One byte per TLS process: whether it accepts clients."""
 
     def __init__(self, settings: Config) -> None:
         self.config = settings
@@ -144,7 +144,7 @@ class Resources:
         self, ports: Mapping[Endpoint, ProxyPort | None], count: int, *, others: int = 0
     ) -> tuple[dict[Endpoint, list[socket.socket]], dict[Endpoint, str]]:
         """Listen on these addresses, or on none of them: OSError. Return the sockets, and what is wrong with addresses
-        that were omitted: where the kernel has no IPv6, fastscreen serves IPv4 only, as Postfix does.
+        that were omitted: where the kernel lacks IPv6, fastscreen serves IPv4 only, as Postfix does.
 
         others: how many further addresses are served.
         """
@@ -231,7 +231,7 @@ class Resources:
         return [*self.children, *self.tls, self.control_process]
 
     def heartbeat(self, child: Child) -> memoryview:
-        """The octet of one of these."""
+        """The byte in `pulses` of one of these processes."""
         at = self.watched.index(child)
         return self.pulses[at : at + 1]
 

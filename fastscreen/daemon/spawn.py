@@ -52,7 +52,7 @@ def start_control(resources: Resources) -> None:
 
 
 def start_refresh(resources: Resources) -> None:
-    """Fork a refresh of the lists, which ends by itself. Nothing waits for it. OSError: as above."""
+    """Fork a refresh of the lists. It ends when it is done; nothing waits for it. OSError: as above."""
     fork(resources, resources.refresher, lambda channel: _refresh_main(resources))
 
 
@@ -208,7 +208,7 @@ def close_server_sockets(resources: Resources) -> None:
 
 
 def close_keys(resources: Resources) -> None:
-    """A process that talks to strangers has no private key in reach."""
+    """Close the private keys: a process that talks to strangers must not be able to read them."""
     if resources.certificates is not None:
         resources.certificates.close()
 

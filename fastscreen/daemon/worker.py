@@ -179,7 +179,7 @@ class Worker(ForkedProcess):
             self._screener.listen(listener.fileno(), trusted=proxy[0], header_time=proxy[1])
 
     def _mta_socket(self, settings: Config) -> str:
-        """Where clients go by descriptor: the configuration's socket, or that of the embedded sink; "": nowhere."""
+        """The socket for hand-off by descriptor: the configured one, or the embedded sink's; "": not used."""
         if isinstance(settings.handoff.to, Pass):
             return settings.handoff.to.path
         if isinstance(settings.handoff.to, Proxy):

@@ -114,7 +114,7 @@ class Core:
         self.serve(lambda: self.screener.sessions <= sessions - left, "the end of their sessions")
 
     def told(self, source: str) -> bytes:
-        """All that a client is told."""
+        """All replies to a client."""
         return self.told_to(self.connect(source))
 
     def told_to(self, client: socket.socket) -> bytes:

@@ -161,7 +161,7 @@ def test_the_first_refresh() -> None:
         refreshed=NOW,
         providers={"good": Entry("bulk", ("good.example",), ("8.8.8.0/24", "2a00::/32"), NOW, NOW, "", left, ())},
     )
-    assert changes["good"] == Change("good", "bulk", 2, ("8.8.8.0/24", "2a00::/32"), good=NOW, left_out=left)
+    assert changes["good"] == Change("good", "bulk", 2, ("8.8.8.0/24", "2a00::/32"), good=NOW, omitted=left)
 
 
 def test_what_changed_is_told() -> None:
@@ -179,10 +179,10 @@ def test_what_changed_is_told() -> None:
         (["v=spf1 -all", "v=spf1 ~all"], "good.example: 2 SPF records", False),
         ("v=spf1 include:good.example", "loop: good.example -> good.example", False),
         ("v=spf1 nonsense", 'good.example: "nonsense": not an SPF mechanism', False),
-        ("v=spf1 -all", "its records have no network that can be used", False),
+        ("v=spf1 -all", "its records do not contain a usable network", False),
         (
             "v=spf1 ip4:10.0.0.0/8 +all",
-            "its records have no network that can be used: refused 10.0.0.0/8 (private), left out +all in good.example",
+            "its records do not contain a usable network: refused 10.0.0.0/8 (private), omitted +all in good.example",
             False,
         ),
         (
@@ -248,7 +248,7 @@ def test_a_list_that_shrinks_suddenly_is_not_taken(before: str, record: str, shr
         ("ip4:8.8.8.0/23", False),  # twice
         ("ip4:8.8.8.0/22", True),
         ("ip4:8.8.8.0/24 include:big.example", True),
-        ("ip4:8.8.8.0/24 ip6:2a00::/48", False),  # there was no IPv6, and it is not much
+        ("ip4:8.8.8.0/24 ip6:2a00::/48", False),  # without IPv6 before, and few now
         ("ip4:8.8.8.0/24 ip6:2a00::/47", True),
     ],
 )
@@ -312,7 +312,7 @@ def test_notes_are_told_once() -> None:
     texts: dict[str, str | list[str] | None] = {"good.example": "v=spf1 ip4:8.8.8.8 ip4:10.0.0.1 ptr -all"}
     state, first = renewed(texts, State())
     _, second = renewed(texts, state)
-    assert first["good"].refused and first["good"].left_out
+    assert first["good"].refused and first["good"].omitted
     assert second["good"] == Change("good", "bulk", 1, good=NOW)
 
 
@@ -383,7 +383,7 @@ def test_a_mistake_of_ours_is_one_providers_problem() -> None:
     assert changes[0].problem == r"KeyError: '\x1b'"
 
 
-# ---- as it is told
+# ---- what is reported
 
 
 def told(*changes: Change) -> Renewal:
@@ -411,7 +411,7 @@ def test_one_line_tells_all_failures() -> None:
 
 def test_what_is_not_in_the_table_is_a_line_for_each_provider() -> None:
     refused = tuple(f"10.{each}.0.0/16 (private)" for each in range(7))
-    lines = list(wording.notes_of(told(Change("a", "bulk", 1, refused=refused, left_out=("ptr in a.example",)))))
+    lines = list(wording.notes_of(told(Change("a", "bulk", 1, refused=refused, omitted=("ptr in a.example",)))))
     assert lines == [
         f"allowlist: a: refused: {', '.join(refused[:5])}, and 2 more",
         "allowlist: a: omitted, it depends on the client: ptr in a.example",

@@ -216,7 +216,7 @@ def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.Monke
 
 
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
-    """The configuration before stays, and the reason is told."""
+    """The previous configuration stays in use, and the reason is reported."""
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
     before = state(activated=(Endpoint("127.0.0.1", 2525),))
@@ -228,7 +228,7 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: 
 
 
 def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were told to stop: the program after next still ends them at their time."""
+    """They were ordered to stop: the program after the next one still ends them at their time."""
     resources = Resources(default())
     deadline = time.monotonic() + 7.0
     for number, (kind, channel) in enumerate((("tls", -1), ("control", -1), ("worker", socket.socket().detach()))):
