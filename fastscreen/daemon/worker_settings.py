@@ -91,9 +91,10 @@ def send_to_workers(resources: Resources, memory: int, opened: dict[Endpoint, li
         else:
             child.expect(ChildState.RELOADING, deadline)
             waiting.append((child, child.pid))
-    if resources.control_process.pid and resources.control_process.channel is not None:
-        with contextlib.suppress(OSError):
-            ipc.send(resources.control_process.channel, Reload(), [memory])
+    for child in [resources.control_process, *([resources.cluster.child] if resources.cluster is not None else [])]:
+        if child.pid and child.channel is not None:
+            with contextlib.suppress(OSError):
+                ipc.send(child.channel, Reload(), [memory])
     # A worker that is still starting reports when its start is over; that is not waited for.
     while any(child.pid == pid and child.state is ChildState.RELOADING for child, pid in waiting):
         yield
