@@ -110,11 +110,18 @@ class Lookups:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.expire()
+        before = self._clock() - self.budget
         while self._waiting and self._is_open() and len(self._tasks) < MOST_BATCHES:
-            batch = list(itertools.islice(self._waiting, BATCH))
-            for key in batch:
-                self._sent[key] = self._waiting.pop(key)
+            batch = []
+            for key in list(itertools.islice(self._waiting, BATCH)):
+                question = self._waiting.pop(key)
+                if question.asked < before:
+                    self.late += len(question.workers)
+                else:
+                    self._sent[key] = question
+                    batch.append(key)
+            if not batch:
+                continue
             self.sent += len(batch)
             task = self._loop.create_task(self._ask(batch))
             self._tasks.add(task)

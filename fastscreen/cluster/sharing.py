@@ -88,6 +88,8 @@ class Sharing:
         """All of this host's passes up to then are in the server (s since 1970)."""
         self._is_ready = False  # connected, and deletions are known
         self._is_new = True  # this process has not been connected yet
+        self._has_entry = False  # in the server, as far as this connection knows
+        self._is_emptied = False  # somebody has deleted all from the server while it was connected
         self._resync_from = math.inf  # passes that were made after this are perhaps not in the server
         self._deleted_score = 0.0  # deletions up to this score have been made here
         self._unpublished: dict[Network, bytes] = {}
@@ -240,7 +242,10 @@ class Sharing:
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
                 writes.append(Write(record_name(key), value, expiry, key in self._forced))
         entry = HostEntry(now, self._version, acknowledged, self._deleted_score)
-        await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
+        _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
+        if is_new and self._has_entry:
+            self._is_emptied = True
+        self._has_entry = True
         self.stored += len(writes)
         for key, *_ in batch:
             self._forced.pop(key, None)
@@ -264,6 +269,7 @@ class Sharing:
     def connected(self) -> None:
         status = self.store.status()
         self._info(f"cluster: connected to {status.server}, {status.role}")
+        self._has_entry = False
         self._session = self._loop.create_task(self._catch_up())
 
     def disconnected(self, why: str) -> None:
@@ -276,7 +282,8 @@ class Sharing:
         """After a connect: learn of deletions, then send what the server does not have."""
         try:
             known = await self.store.hosts()
-            own = known.get(self._name)
+            own = known.get(self._name) if not self._is_emptied else None
+            self._is_emptied = False
             await self._learn_deletions(own)
             self._find_gap(own)
             self._is_ready = True
@@ -314,6 +321,8 @@ class Sharing:
         except Exception as error:
             self._warn(f"cluster: passes of the local cache cannot be sent again: {one_line(error)}; retried")
             return
+        if self._is_emptied:  # meanwhile
+            return
         self._resync_from = math.inf
         self.acknowledged = max(self.acknowledged, min(started, self.queue.first - 1, self.queue.dropped_since))
         await self._say_hello()
@@ -326,17 +335,16 @@ class Sharing:
                 continue
             try:
                 await self.store.keep_alive()
+                await self._say_hello()
                 self.peers = await self.store.hosts()
-                if self._name in self.peers:
-                    await self._say_hello()
-                    await self._publish_again()
-                    await self._learn_recent_deletions()
+                await self._publish_again()
+                await self._learn_recent_deletions()
             except StoreError:
                 continue  # the store's status has it
             session = self._session
             if session is None or not session.done() or session.cancelled() or session.exception() is not None:
                 continue
-            if self._name not in self.peers:  # somebody has emptied the server
+            if self._is_emptied:
                 self._session = self._loop.create_task(self._catch_up())
             elif self._has_gap():
                 self._session = self._loop.create_task(self._repair())

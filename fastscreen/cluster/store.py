@@ -55,8 +55,7 @@ for i = 2, #KEYS do
         written = written + 1
     end
 end
-redis.call("HSET", KEYS[1], ARGV[3], ARGV[4])
-return written
+return {written, redis.call("HSET", KEYS[1], ARGV[3], ARGV[4])}
 """
 _STORE_SHA = hashlib.sha1(_STORE, usedforsecurity=False).hexdigest().encode()
 
@@ -292,8 +291,11 @@ class Store:
         self.oversized += value is not None
         return None
 
-    async def put(self, writes: Sequence[Write], most: int, host: str, entry: HostEntry) -> int:
-        """Store records, unless later ones are there, and this host's entry with them. Return how many were stored."""
+    async def put(self, writes: Sequence[Write], most: int, host: str, entry: HostEntry) -> tuple[int, bool]:
+        """Store records, unless later ones are there, and this host's entry with them.
+
+        Return how many were stored, and whether the host had no entry.
+        """
         keys = [self._prefix + write.name for write in writes]
         values: list[bytes | str | int] = []
         for write in writes:
@@ -301,13 +303,16 @@ class Store:
         now = int(self._clock())
         rest = (len(keys) + 1, self._hosts, *keys, now, most, host, msgspec.json.encode(entry), *values)
         try:
-            [stored, _] = await self._call(
+            [reply, _] = await self._call(
                 self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS)
             )
         except NoScriptError:
-            [stored] = await self._call(self._writes, (b"EVAL", _STORE, *rest))
+            [reply] = await self._call(self._writes, (b"EVAL", _STORE, *rest))
         self._refused = ""
-        return stored if isinstance(stored, int) else 0
+        match reply:
+            case [int(stored), int(is_new)]:
+                return stored, bool(is_new)
+        raise self._malformed(self._writes)
 
     async def hosts(self) -> Mapping[str, HostEntry]:
         """What all hosts say about themselves. Entries that cannot be read are left out."""

@@ -97,6 +97,7 @@ class Sentinel(RedisServer):
             f"sentinel down-after-milliseconds {name} 500\n"
             f"sentinel failover-timeout {name} 3000\n"
         )
+        self._name = name
         super().__init__(folder)
 
     def start(self) -> None:
@@ -105,6 +106,15 @@ class Sentinel(RedisServer):
         settings.write_text(where + self._text)
         self._start([self._program, str(settings), "--sentinel"])
         processes.wait_until(self._answers, "Sentinel", 5)
+
+    def has_replica(self) -> bool:
+        """Whether it knows a replica that it would promote."""
+        replicas = self.client.execute_command("SENTINEL", "REPLICAS", self._name)
+        return "ok" in str(replicas) and all(each[b"master-link-status"] == b"ok" for each in map(_fields, replicas))
+
+
+def _fields(reply: Any) -> dict[Any, Any]:
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def wait_for_replica(primary: RedisServer, seconds: float = 10.0) -> None:
