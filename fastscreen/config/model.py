@@ -337,10 +337,9 @@ class Log(Struct, frozen=True):
 class ClusterConfig(Struct, frozen=True):
     """A server that several hosts share passes through.
 
-    server: its URL, see `server_url`; empty = none, unless there are sentinels. sentinels: addresses or names of
-    Sentinels, which know the server called `master`; TLS is used for both if ca_file is set. password_file, secret_file:
-    empty = none. name: of this host; empty = `hostname`. budget: how long an answer is awaited. share, accept: kinds of
-    records.
+    server: its URL, see `server_url`; empty = none. sentinels: addresses or names of Sentinels, which know the server
+    called `master`; TLS is used for both if ca_file is set. password_file, ca_file, secret_file: empty = none. name: of
+    this host; empty = `hostname`. budget: how long an answer is awaited. share, accept: kinds of records.
     """
 
     server: str = ""

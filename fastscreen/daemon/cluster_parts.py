@@ -6,8 +6,16 @@ import mmap
 import socket
 
 from fastscreen.cluster import requests, state, worker_sockets
+from fastscreen.cluster.records import Lifetime, Lifetimes
 from fastscreen.cluster.state import ClusterState
+from fastscreen.config import Config
 from fastscreen.process.child import Child
+from fastscreen.screening import policy
+
+
+def lifetimes(config: Config) -> Lifetimes:
+    """How long a pass of each test is valid with a configuration."""
+    return tuple(Lifetime(*each) if each is not None else None for each in policy.pass_lifetimes(config))
 
 
 class ClusterParts:

@@ -9,13 +9,16 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from fastscreen import __version__
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
-from fastscreen.cluster.args import ClusterArgs
+from fastscreen.cluster import files
+from fastscreen.control.cache_store import Store
 from fastscreen.control.server import ControlArgs, ControlServer
-from fastscreen.daemon.cluster_parts import ClusterParts
+from fastscreen.daemon.cluster_parts import ClusterParts, lifetimes
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.tasks import Steps
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
@@ -49,9 +52,10 @@ def start_tls(resources: Resources, child: Child) -> None:
 
 
 def start_cluster(resources: Resources, parts: ClusterParts) -> None:
-    """Fork the process that shares passes with other hosts. Nothing waits for it. OSError: as above."""
+    """Fork the process that shares passes with other hosts. OSError: as above."""
     parts.state.clear()
     fork(resources, parts.child, lambda channel: _cluster_main(resources, parts, channel))
+    parts.child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_control(resources: Resources) -> None:
@@ -205,17 +209,22 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
     at = len(resources.children) + len(resources.tls)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[at]).write
+    from fastscreen.cluster.process import ClusterArgs, ClusterProcess  # its library is large: see preload.py
+
+    config = resources.config
     args = ClusterArgs(
         channel=channel,
         heartbeat=resources.heartbeat(parts.child),
         conditions=new_conditions(resources.condition_memory[at]),
         workers=own,
-        requests=parts.requests[1],
-        state=parts.memory,
+        control=parts.requests[1],
+        state=parts.state,
+        files=lambda: files.read(config.cluster),
+        lifetimes=lifetimes,
+        cache=Store(Path(config.cache.path), config.cache.max_size) if config.cache.path else None,
+        version=__version__,
     )
     target.watch(args.conditions)
-    from fastscreen.cluster.process import ClusterProcess  # noqa: PLC0415 - its library is large: see preload.py
-
     return ClusterProcess(resources.config, target, args).run()
 
 

@@ -79,10 +79,11 @@ def send_to_workers(resources: Resources, memory: int, opened: dict[Endpoint, li
     """
     deadline = time.monotonic() + RELOAD_SECONDS
     waiting = []
-    for child in resources.children:
+    cluster = [resources.cluster.child] if resources.cluster is not None else []
+    for child in [*resources.children, *cluster]:
         if not child.pid or child.channel is None:
             continue
-        own = [group[child.number].fileno() for group in opened.values()]
+        own = [] if child in cluster else [group[child.number].fileno() for group in opened.values()]
         try:
             ipc.send(child.channel, Reload(), [memory, *own])
         except OSError as error:
@@ -91,10 +92,9 @@ def send_to_workers(resources: Resources, memory: int, opened: dict[Endpoint, li
         else:
             child.expect(ChildState.RELOADING, deadline)
             waiting.append((child, child.pid))
-    for child in [resources.control_process, *([resources.cluster.child] if resources.cluster is not None else [])]:
-        if child.pid and child.channel is not None:
-            with contextlib.suppress(OSError):
-                ipc.send(child.channel, Reload(), [memory])
+    if resources.control_process.pid and resources.control_process.channel is not None:
+        with contextlib.suppress(OSError):
+            ipc.send(resources.control_process.channel, Reload(), [memory])
     # A worker that is still starting reports when its start is over; that is not waited for.
     while any(child.pid == pid and child.state is ChildState.RELOADING for child, pid in waiting):
         yield
