@@ -701,17 +701,17 @@ KEYS = (
         "cluster.server",
         '""',
         cluster_kinds.ServerUrl(),
-        "URL of the server: `valkey://HOST:PORT`, or `valkeys://` for TLS; `redis://` and `rediss://` mean the same, and "
-        "`unix:///PATH` is a local socket. `/NUMBER` at the end selects a database. An empty value disables the cluster "
-        "unless `cluster.sentinels` is set.",
+        "URL of the server: `valkey://HOST:PORT`, or `valkeys://` for TLS; `redis://` and `rediss://` mean the same. "
+        "`unix:///PATH` is a local socket. `/NUMBER` at the end selects a database. An empty value disables the "
+        "cluster, unless `cluster.sentinels` is set.",
         restart=Restart.NEEDED,
     ),
     Key(
         "cluster.sentinels",
         "[]",
         kinds.ListOf(cluster_kinds.Sentinel(), most=16, distinct=True),
-        "Sentinels that know which server is the primary, each a host name or an address, with port 26379 unless another "
-        "is given. They take the place of `cluster.server`.",
+        "Sentinels that know which server is the primary, each a host name or an address, with port 26379 unless "
+        "another is given. They take the place of `cluster.server`.",
         restart=Restart.NEEDED,
     ),
     Key(
@@ -733,8 +733,8 @@ KEYS = (
         "cluster.ca_file",
         '""',
         kinds.FilePath(),
-        "PEM file with the certificates of the authorities that may have issued the server's certificate. An empty value "
-        "selects those of the system. With Sentinels, the file makes all connections use TLS.",
+        "PEM file with the certificates of the authorities that may have issued the server's certificate. An empty "
+        "value selects those of the system. With Sentinels, the file makes all connections use TLS.",
         restart=Restart.NEEDED,
     ),
     Key(
