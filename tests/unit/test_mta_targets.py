@@ -129,9 +129,12 @@ def test_number_of_targets_is_limited() -> None:
 def test_a_number_that_is_not_a_target(at: int) -> None:
     """The C array is not touched: the two real ones stay in use."""
     two = targets(0, 0)
-    for call in (lambda: two.failed(at, 0), lambda: two.answered(at), lambda: two.learn(at, b"250 a\r\n")):
-        with pytest.raises(ValueError, match=f"there is no target {at}"):
-            call()
+    with pytest.raises(ValueError, match=f"there is no target {at}"):
+        two.failed(at, 0)
+    with pytest.raises(ValueError, match=f"there is no target {at}"):
+        two.answered(at)
+    with pytest.raises(ValueError, match=f"there is no target {at}"):
+        two.learn(at, b"250 a\r\n")
     assert two.choose(0) == 0
 
 

@@ -181,15 +181,19 @@ def test_stopped_while_it_waits_for_a_restart(monkeypatch: pytest.MonkeyPatch) -
     """Nothing is started afterwards."""
     warnings: list[str] = []
 
+    errors: list[object] = []
+
     async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         sink = Sink(warnings.append)
         with monkeypatch.context() as patched:
             patched.setattr(sys, "executable", "/nonexistent/python")
             sink.start("mx.example.test")
         assert sink.pid is None
         sink.stop()
-        monkeypatch.setattr(sink, "_spawn", lambda: warnings.append("started after stop"))
         await asyncio.sleep(0.05)
+        assert sink.pid is None
+        assert errors == []
 
     monkeypatch.setattr(module, "_RESTART_SECONDS", 0.01)
     asyncio.run(run())
