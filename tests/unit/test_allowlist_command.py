@@ -90,21 +90,21 @@ def test_list_has_every_provider_in_its_group(capsys: pytest.CaptureFixture[str]
 
 def test_lists_without_anybody(command: Command) -> None:
     """Nothing is written, not even a folder; that is not a failure."""
-    warning = f"fastscreen: {command.file}: allowlist and denylist name nobody\n"
+    warning = f"fastscreen: {command.file}: [allowlist] and [denylist] do not name any provider\n"
     assert command.run("refresh") == (0, "", warning)
     assert command.run("refresh", "--json") == (0, '{\n  "lists": []\n}\n', warning)
     assert command.run("show") == (0, "", "")
-    assert command.run("show", "good.example")[::2] == (1, "fastscreen: nothing is known of good.example\n")
+    assert command.run("show", "good.example")[::2] == (1, "fastscreen: nothing is known about good.example\n")
     assert not command.allow.parent.exists()
 
 
 def test_accept_on_empty_lists(command: Command) -> None:
-    expected = "fastscreen: --accept google: on no list; expected none, the lists are empty\n"
+    expected = "fastscreen: --accept google: not on any list; expected none, the lists are empty\n"
     assert command.run("refresh", "--accept", "google") == (2, "", expected)
     command.configure("good.example", deny=("spam.example",))
     code, out, err = command.run("refresh", "--accept", "good.example", "--accept", "\x1b[2J")
     assert (code, out) == (2, "")
-    assert err == "fastscreen: --accept \\033[2J: on no list; expected good.example, spam.example\n"
+    assert err == "fastscreen: --accept \\033[2J: not on any list; expected good.example, spam.example\n"
 
 
 def test_json_of_a_refresh(command: Command) -> None:
@@ -130,7 +130,7 @@ def test_json_of_a_refresh(command: Command) -> None:
         "problem": "",
         "sudden": False,
         "refused": ["10.0.0.1/32 (private)"],
-        "left_out": ["ptr in good.example"],
+        "omitted": ["ptr in good.example"],
     }
     assert (silent["good"], silent["networks"], silent["problem"]) == (None, 0, "silent.example TXT: no answer")
     again = command.json("refresh", "-n")["lists"]
@@ -158,7 +158,7 @@ def test_show_of_a_damaged_state(command: Command) -> None:
     warning = f"fastscreen: {command.allow}.state: damaged; starting without it\n"
     code, out, err = command.run("show")
     assert (code, err) == (0, warning) and out.endswith("not looked up yet\n")
-    assert command.run("show", "good.example") == (1, "", f"{warning}fastscreen: nothing is known of good.example\n")
+    assert command.run("show", "good.example") == (1, "", f"{warning}fastscreen: nothing is known about good.example\n")
     code, out, err = command.run("show", "--json")
     assert (code, err) == (0, warning) and json.loads(out)["lists"][0]["refreshed"] is None
 
@@ -168,7 +168,7 @@ def test_a_user_without_rights_makes_the_folder_itself(command: Command, monkeyp
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     command.configure("good.example", first='user = "nobody"')
     code, out, err = command.run("refresh")
-    assert (code, err) == (0, "") and out.endswith(" postscreen\n")
+    assert (code, err) == (0, "") and out.endswith(" after `postfix reload`\n")
     assert command.allow.exists()
     command.allow = command.allow.parent.parent / "file" / "allow"
     command.allow.parent.write_text("")
@@ -180,7 +180,7 @@ def test_a_user_without_rights_makes_the_folder_itself(command: Command, monkeyp
 
 def test_a_user_that_cannot_be_used(command: Command) -> None:
     needs.root("becoming another user")
-    for user, problem in (("nobody-at-all", "there is no user 'nobody-at-all'"), ("root", "'root' is root")):
+    for user, problem in (("nobody-at-all", "'nobody-at-all' does not exist on this system"), ("root", "'root' is root")):
         command.configure("good.example", first=f'user = "{user}"')
         code, out, err = command.run("refresh")
         assert (code, out) == (2, "")

@@ -129,11 +129,11 @@ def test_number_of_targets_is_limited() -> None:
 def test_a_number_that_is_not_a_target(at: int) -> None:
     """The C array is not touched: the two real ones stay in use."""
     two = targets(0, 0)
-    with pytest.raises(ValueError, match=f"there is no target {at}"):
+    with pytest.raises(ValueError, match=f"target {at} does not exist"):
         two.failed(at, 0)
-    with pytest.raises(ValueError, match=f"there is no target {at}"):
+    with pytest.raises(ValueError, match=f"target {at} does not exist"):
         two.answered(at)
-    with pytest.raises(ValueError, match=f"there is no target {at}"):
+    with pytest.raises(ValueError, match=f"target {at} does not exist"):
         two.learn(at, b"250 a\r\n")
     assert two.choose(0) == 0
 
@@ -175,11 +175,11 @@ def test_a_reply_that_could_not_be_learned_is_offered_again() -> None:
 @pytest.mark.parametrize(
     ("peer", "server", "problem"),
     [
-        (("192.0.2.1", -1), ("192.0.2.2", 25), "'192.0.2.1' and -1 are no peer"),
-        (("192.0.2.1", 65536), ("192.0.2.2", 25), "'192.0.2.1' and 65536 are no peer"),
-        (("192.0.2.1", 1), ("192.0.2.2", 65536), "'192.0.2.2' and 65536 are no server"),
-        (("192.0.2.1", 1), ("192.0.2.2\0", 25), "are no server"),
-        (("192.0.2.1", 1), ("mx.example", 25), "'192.0.2.1' or 'mx.example' is no address"),
+        (("192.0.2.1", -1), ("192.0.2.2", 25), "'192.0.2.1' and -1 are not a valid peer address"),
+        (("192.0.2.1", 65536), ("192.0.2.2", 25), "'192.0.2.1' and 65536 are not a valid peer address"),
+        (("192.0.2.1", 1), ("192.0.2.2", 65536), "'192.0.2.2' and 65536 are not a valid server address"),
+        (("192.0.2.1", 1), ("192.0.2.2\0", 25), "are not a valid server address"),
+        (("192.0.2.1", 1), ("mx.example", 25), "'192.0.2.1' or 'mx.example' is not an address"),
     ],
 )
 def test_no_header_for_a_wrong_port_or_server(peer: tuple[str, int], server: tuple[str, int], problem: str) -> None:
