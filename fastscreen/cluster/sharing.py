@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cluster import records, tombstones
-from fastscreen.cluster.files import Files
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.lookups import Answer, Lookups
 from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_name
+from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.store import AWAY_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
 from fastscreen.cluster.tombstones import Tombstone, Tombstones
@@ -49,7 +49,8 @@ class Sharing:
         cluster: ClusterConfig,
         name: str,
         version: str,
-        files: Files,
+        servers: Servers,
+        secrets: Secrets,
         lifetimes: Lifetimes,
         local: LocalCache,
         *,
@@ -66,14 +67,14 @@ class Sharing:
         self.accepts = "passes" in cluster.accept
         self._name = name
         self._version = version
-        self._secrets = files.secrets
+        self._secrets = secrets
         self._local = local
         self._deliver_to = deliver
         self._deleted = deleted
         self._info = info
         self._warn = warn
         self._clock = clock
-        self.store = Store(Servers(cluster, files), cluster.prefix, self, clock=clock)
+        self.store = Store(servers, cluster.prefix, self, clock=clock)
         self.lookups = Lookups(self._fetch, self._deliver, lambda: self._is_ready, cluster.budget, timer, loop)
         self.queue = WriteQueue(timer)
         self.resync = Resync(local.read, self._store_again, self._choose)

@@ -21,6 +21,7 @@ from fastscreen.cluster import files, records
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
+from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.sharing import Found, Sharing
 from fastscreen.cluster.store import HostEntry, Store, Write
 from fastscreen.config.model import ClusterConfig, Endpoint
@@ -85,6 +86,7 @@ class Host:
     ) -> None:
         cluster = ClusterConfig(server=url, secret_file="secret", prefix=PREFIX, **settings)
         loop = asyncio.get_running_loop()
+        found = read or files.parse(cluster, secret)
         self.found: list[tuple[int, list[Found]]] = []
         self.lines: list[str] = []
         self.deleted: list[str] = []
@@ -93,7 +95,8 @@ class Host:
             cluster,
             name,
             "1.0",
-            read or files.parse(cluster, secret),
+            Servers(cluster, found),
+            found.secrets,
             LIFETIMES,
             LocalCache(self.cache, self.lines.append, loop.time),
             deliver=lambda worker, found: self.found.append((worker, found)),
