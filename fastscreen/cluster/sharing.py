@@ -29,6 +29,7 @@ PARALLEL = 4  # batches on their way
 REFRESH_SECONDS = 5.0
 SLACK = 60.0  # s: passes are sent again from so long before the last acknowledged one
 RESCORE = 600.0  # s: deletions are made again from so long before the last one: servers' clocks differ, too
+SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they have told this process
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
@@ -315,6 +316,7 @@ class Sharing:
         if self._resync_from == math.inf or not self.shares:
             return
         started = self._clock()
+        await asyncio.sleep(SETTLED_SECONDS)
         try:
             await self.resync.run(self._resync_from)
         except StoreError:
@@ -412,13 +414,27 @@ class Sharing:
         return True
 
     async def _learn_deletions(self, own: HostEntry | None) -> None:
-        """All of them, after a connect; those that this host has made before are only remembered. StoreError."""
+        """All of them, after a connect; the server learns those that it has lost. StoreError."""
         now = self._clock()
         self.tombstones.expire(now - records.most_seconds(self.lifetimes))
         before = min(own.deleted, now + records.SKEW) if own is not None else 0.0
-        done = max(self._deleted_score, before) - RESCORE
+        self._deleted_score = max(self._deleted_score, before)
+        stored = await self._learn_stored(tombstones.MOST)
+        for _, value in self.tombstones.values():
+            if value not in stored:
+                await self._publish(value)
+        self._unpublished.clear()
+
+    async def _learn_recent_deletions(self) -> None:
+        self.tombstones.expire(self._clock() - records.most_seconds(self.lifetimes))
+        await self._learn_stored(RECENT_DELETIONS)
+
+    async def _learn_stored(self, limit: int) -> set[bytes]:
+        """The newest deletions that the server has; those that this host has made before are only remembered."""
+        now = self._clock()
+        done = self._deleted_score - RESCORE
         stored = set()
-        for value, score in await self.store.deletions(tombstones.MOST):
+        for value, score in await self.store.deletions(limit):
             stored.add(value)
             if score > done:
                 self._take_deletion(value)
@@ -427,12 +443,4 @@ class Sharing:
                 if not isinstance(found, Reason):
                     self._learn(found, value)
             self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW))
-        for _, value in self.tombstones.values():
-            if value not in stored:
-                await self._publish(value)
-        self._unpublished.clear()
-
-    async def _learn_recent_deletions(self) -> None:
-        for value, score in await self.store.deletions(RECENT_DELETIONS):
-            self._take_deletion(value)
-            self._deleted_score = max(self._deleted_score, min(score, self._clock() + records.SKEW))
+        return stored

@@ -20,6 +20,7 @@ from fastscreen.cluster.records import VALUE_MAX
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.store import Backoff, HostEntry, Store, Write
 from fastscreen.config.model import ClusterConfig
+from fastscreen.config.server_url import ServerUrl
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 FILES: Files = files.parse(ClusterConfig(secret_file="S"), b"0123456789abcdef")
@@ -305,6 +306,69 @@ def test_malformed_replies_to_other_commands(reply: bytes) -> None:
         await fixture.close()
 
     run(work, talks(lambda words: None if words[0] in (b"PING", b"ROLE", b"SUBSCRIBE", b"CLIENT") else reply))
+
+
+def test_a_subscription_without_a_sign_of_life() -> None:
+    """The other connections may work while that one is dead."""
+    silent = False
+
+    def answer(words: list[bytes]) -> bytes | None:
+        return b"" if silent and words == [b"PING"] else None
+
+    async def work(url: str) -> None:
+        nonlocal silent
+        fixture = Fixture(url)
+        await fixture.wait(lambda: fixture.store.is_connected)
+        messages = fixture.store._messages
+        assert messages is not None
+        for _ in range(3):
+            await fixture.store.keep_alive()
+            await fixture.wait(lambda: not messages._awaits_sign)
+        silent = True
+        await messages.ping_subscription()
+        await asyncio.sleep(0.05)
+        assert fixture.listener.why == []
+        await messages.ping_subscription()
+        await fixture.wait(lambda: fixture.listener.why)
+        assert "no sign of life" in fixture.listener.why[0]
+        await fixture.close()
+
+    run(work, talks(answer))
+
+
+def test_another_server_has_taken_over() -> None:
+    """The old one may still be there, and believe that it is the primary."""
+
+    async def work(url: str) -> None:
+        fixture = Fixture(url)
+        await fixture.wait(lambda: fixture.store.is_connected)
+
+        class Sentinels:
+            has_sentinels = True
+            link = fixture.servers.link
+
+            def __init__(self) -> None:
+                self.says: list[ServerUrl] = []
+
+            async def find(self) -> list[ServerUrl]:
+                if not self.says:
+                    raise StoreError("no Sentinel knows the server")
+                return self.says
+
+        sentinels = Sentinels()
+        fixture.store._servers = sentinels  # type: ignore[assignment]
+        await fixture.store.keep_alive()
+        assert fixture.store.is_connected, "without Sentinels the server is as good as before"
+        sentinels.says = [ServerUrl(path="/another"), ServerUrl(path=url.removeprefix("unix://"))]
+        await fixture.store.keep_alive()
+        assert fixture.store.is_connected, "they do not agree"
+        sentinels.says = [ServerUrl(path="/another")]
+        await fixture.store.keep_alive()
+        await fixture.wait(lambda: fixture.listener.why)
+        assert "another server has taken over" in fixture.listener.why[0]
+        await fixture.close()
+
+    run(work, talks(lambda words: None))
 
 
 def test_pauses_between_attempts_grow_and_differ() -> None:
