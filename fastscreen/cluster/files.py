@@ -25,6 +25,8 @@ class Files(Struct, frozen=True):
 
 def read(cluster: ClusterConfig) -> Files:
     """Read them from the paths in the configuration. OSError (with the file's name), ConfigError."""
+    if not cluster.secret_file:
+        raise ConfigError("cluster.secret_file: missing; expected a file with a secret that all hosts share")
     return parse(
         cluster,
         _content(cluster.secret_file),

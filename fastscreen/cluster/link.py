@@ -81,6 +81,7 @@ class Link:
         self._name = name
         self._on_push = on_push
         self._calls: deque[_Call] = deque()
+        self._awaits_sign = False
         self._reader: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[StoreError] = self._loop.create_future()
@@ -125,7 +126,11 @@ class Link:
         await self.call((b"SUBSCRIBE", channel))
 
     async def ping_subscription(self) -> None:
-        """Ask for a sign of life, which goes to on_push. StoreError."""
+        """Ask for a sign of life, which goes to on_push; without one since the last time, the connection is lost."""
+        if self._awaits_sign:
+            self.lose(StoreError(f"{self._name}: no sign of life from the subscription"))
+            return
+        self._awaits_sign = True
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._connection.send_command(b"PING", check_health=False)
@@ -168,6 +173,7 @@ class Link:
                 if self._calls:
                     self._take(self._calls[0], reply)
                 elif self._on_push is not None:
+                    self._awaits_sign = False
                     self._on_push(reply)
                     pushed += 1
                     if pushed % 100 == 0:

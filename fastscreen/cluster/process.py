@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
+from pathlib import Path
 from socket import socket
 
 import msgspec
@@ -34,6 +37,7 @@ from fastscreen.cluster.requests import (
     Question,
     Unknown,
 )
+from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.sharing import Found, Sharing
 from fastscreen.cluster.state import ClusterState, ClusterStats, Peer
 from fastscreen.cluster.tombstones import Tombstone
@@ -49,6 +53,7 @@ GRACE = 2.0  # s without the server, until that is a condition: a fail-over may 
 MAC_SECONDS = 600.0  # after the last record with a bad MAC, the condition ends
 END_SECONDS = 1.0  # for the queue to be stored at the end
 REQUESTS_MAX = 64  # of the control server at a time
+MEMORY_MAX = 512 << 20  # bytes more than at the start: a hostile server may announce a reply of any size
 
 
 class ClusterArgs(Struct, frozen=True):
@@ -91,13 +96,18 @@ class ClusterProcess(ForkedProcess):
                 f"{self._config.source}: cluster.name: {self._name!r} is not a host name; expected up to 63 letters, "
                 "digits, dots, hyphens or underscores"
             )
-        files = self._args.files()
+        try:
+            servers = Servers(cluster, files := self._args.files())
+        except ValueError as error:
+            raise ConfigError(f"{self._config.source}: cluster.server: {error}") from None
+        _bound_memory()
         loop = asyncio.get_running_loop()
         self._sharing = Sharing(
             cluster,
             self._name,
             self._args.version,
-            files,
+            servers,
+            files.secrets,
             self._args.lifetimes(self._config),
             LocalCache(self._args.cache, self._warn, loop.time),
             deliver=self._deliver,
@@ -277,3 +287,13 @@ class ClusterProcess(ForkedProcess):
         for descriptor in others:
             os.close(descriptor)
         self.report(report)
+
+
+def _bound_memory() -> None:
+    """Let allocations fail that nothing here needs. The cache's file is shared memory, which is not counted."""
+    with contextlib.suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = pages * resource.getpagesize() + MEMORY_MAX
+        if hard == resource.RLIM_INFINITY or most < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (most, hard))

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cluster import records, tombstones
-from fastscreen.cluster.files import Files
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.lookups import Answer, Lookups
 from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_name
+from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.store import AWAY_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
 from fastscreen.cluster.tombstones import Tombstone, Tombstones
@@ -29,6 +29,7 @@ PARALLEL = 4  # batches on their way
 REFRESH_SECONDS = 5.0
 SLACK = 60.0  # s: passes are sent again from so long before the last acknowledged one
 RESCORE = 600.0  # s: deletions are made again from so long before the last one: servers' clocks differ, too
+SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they have told this process
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
@@ -49,7 +50,8 @@ class Sharing:
         cluster: ClusterConfig,
         name: str,
         version: str,
-        files: Files,
+        servers: Servers,
+        secrets: Secrets,
         lifetimes: Lifetimes,
         local: LocalCache,
         *,
@@ -66,14 +68,14 @@ class Sharing:
         self.accepts = "passes" in cluster.accept
         self._name = name
         self._version = version
-        self._secrets = files.secrets
+        self._secrets = secrets
         self._local = local
         self._deliver_to = deliver
         self._deleted = deleted
         self._info = info
         self._warn = warn
         self._clock = clock
-        self.store = Store(Servers(cluster, files), cluster.prefix, self, clock=clock)
+        self.store = Store(servers, cluster.prefix, self, clock=clock)
         self.lookups = Lookups(self._fetch, self._deliver, lambda: self._is_ready, cluster.budget, timer, loop)
         self.queue = WriteQueue(timer)
         self.resync = Resync(local.read, self._store_again, self._choose)
@@ -314,6 +316,7 @@ class Sharing:
         if self._resync_from == math.inf or not self.shares:
             return
         started = self._clock()
+        await asyncio.sleep(SETTLED_SECONDS)
         try:
             await self.resync.run(self._resync_from)
         except StoreError:
@@ -411,13 +414,27 @@ class Sharing:
         return True
 
     async def _learn_deletions(self, own: HostEntry | None) -> None:
-        """All of them, after a connect; those that this host has made before are only remembered. StoreError."""
+        """All of them, after a connect; the server learns those that it has lost. StoreError."""
         now = self._clock()
         self.tombstones.expire(now - records.most_seconds(self.lifetimes))
         before = min(own.deleted, now + records.SKEW) if own is not None else 0.0
-        done = max(self._deleted_score, before) - RESCORE
+        self._deleted_score = max(self._deleted_score, before)
+        stored = await self._learn_stored(tombstones.MOST)
+        for _, value in self.tombstones.values():
+            if value not in stored:
+                await self._publish(value)
+        self._unpublished.clear()
+
+    async def _learn_recent_deletions(self) -> None:
+        self.tombstones.expire(self._clock() - records.most_seconds(self.lifetimes))
+        await self._learn_stored(RECENT_DELETIONS)
+
+    async def _learn_stored(self, limit: int) -> set[bytes]:
+        """The newest deletions that the server has; those that this host has made before are only remembered."""
+        now = self._clock()
+        done = self._deleted_score - RESCORE
         stored = set()
-        for value, score in await self.store.deletions(tombstones.MOST):
+        for value, score in await self.store.deletions(limit):
             stored.add(value)
             if score > done:
                 self._take_deletion(value)
@@ -426,12 +443,4 @@ class Sharing:
                 if not isinstance(found, Reason):
                     self._learn(found, value)
             self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW))
-        for _, value in self.tombstones.values():
-            if value not in stored:
-                await self._publish(value)
-        self._unpublished.clear()
-
-    async def _learn_recent_deletions(self) -> None:
-        for value, score in await self.store.deletions(RECENT_DELETIONS):
-            self._take_deletion(value)
-            self._deleted_score = max(self._deleted_score, min(score, self._clock() + records.SKEW))
+        return stored

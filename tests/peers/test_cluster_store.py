@@ -21,6 +21,7 @@ from fastscreen.cluster import files, records
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
+from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.sharing import Found, Sharing
 from fastscreen.cluster.store import HostEntry, Store, Write
 from fastscreen.config.model import ClusterConfig, Endpoint
@@ -85,6 +86,7 @@ class Host:
     ) -> None:
         cluster = ClusterConfig(server=url, secret_file="secret", prefix=PREFIX, **settings)
         loop = asyncio.get_running_loop()
+        found = read or files.parse(cluster, secret)
         self.found: list[tuple[int, list[Found]]] = []
         self.lines: list[str] = []
         self.deleted: list[str] = []
@@ -93,7 +95,8 @@ class Host:
             cluster,
             name,
             "1.0",
-            read or files.parse(cluster, secret),
+            Servers(cluster, found),
+            found.secrets,
             LIFETIMES,
             LocalCache(self.cache, self.lines.append, loop.time),
             deliver=lambda worker, found: self.found.append((worker, found)),
@@ -156,6 +159,11 @@ async def hosts(*some: Host, ready: bool = True) -> AsyncIterator[tuple[Host, ..
 def run(work: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(work)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscreen.cluster.sharing.SETTLED_SECONDS", 0.05)
 
 
 @pytest.fixture(scope="module", params=FLAVORS)
@@ -434,6 +442,36 @@ def test_a_server_that_is_emptied_meanwhile(start: Callable[..., RedisServer], m
             server.client.flushall()
             await wait(lambda: host.sharing.stored == 2, "it to be stored again")
             assert await host.look_up(KEY) == made
+
+    run(work())
+
+
+def test_passes_that_the_queue_had_no_room_for(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while without the server, it gets them from the local cache."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.2)
+    server = start()
+    name = b"fastscreen:p:"
+
+    async def work() -> None:
+        cache = FakeCache()
+        async with hosts(Host(server.url, cache=cache)) as (host,):
+            await wait(lambda: host.sharing.acknowledged > 0, "the first resynchronization")
+            server.signal(signal.SIGSTOP)
+            await wait(lambda: not host.is_ready(), "the connection to be lost")
+            host.sharing.queue._bytes_max = 20_000
+            old, made = stamps(10), stamps(30)
+            cache.records[KEY] = old  # made long ago: the server has it, as far as this host knows
+            for number in range(300):
+                key = b"\x0a\x06" + number.to_bytes(2, "big")
+                cache.records[key] = made
+                host.keep(key, made)
+            assert host.sharing.queue.dropped > 200
+            server.signal(signal.SIGCONT)
+            await wait(lambda: len(server.client.keys(name + b"*")) == 300, "all of them to be stored")
+            await wait(lambda: host.sharing.queue.dropped_since == float("inf"), "the gap to be closed")
+            assert not server.client.exists(name + KEY.hex().encode())
 
     run(work())
 

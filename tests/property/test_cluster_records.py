@@ -6,6 +6,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastscreen.cache.interfaces import Network
 from fastscreen.cache.stamps import DISABLED, TESTS, Stamps
 from fastscreen.cluster import packets, records, secrets, tombstones
 from fastscreen.cluster.packets import Found, Item, Keep, LookUp
@@ -141,7 +142,7 @@ NETWORKS = st.integers(0, 32).flatmap(
 
 
 @given(NETWORKS, HOSTS, st.integers(NOW - DAY, NOW + SKEW))
-def test_a_deletion_comes_back(network: tombstones.Network, host: str, time: int) -> None:
+def test_a_deletion_comes_back(network: Network, host: str, time: int) -> None:
     tombstone = Tombstone(network, time, host)
     value = tombstones.sign(OURS, tombstone, 31 * DAY)
     assert tombstones.verify(OURS, value, NOW) == tombstone
@@ -150,7 +151,7 @@ def test_a_deletion_comes_back(network: tombstones.Network, host: str, time: int
 
 
 @given(NETWORKS, KEYS, st.data())
-def test_what_signs_passes_signs_no_deletion(network: tombstones.Network, key: bytes, data: st.DataObject) -> None:
+def test_what_signs_passes_signs_no_deletion(network: Network, key: bytes, data: st.DataObject) -> None:
     value = bytearray(tombstones.sign(OURS, Tombstone(network, NOW, "mx1"), 31 * DAY))
     assert verified(key, bytes(value)) is Reason.BAD_MAC
     assert tombstones.verify(OURS, signed(key, (NOW,) * TESTS), NOW) is Reason.BAD_MAC
@@ -166,10 +167,10 @@ def test_no_deletion_raises(value: object) -> None:
 
 @given(st.lists(st.tuples(NETWORKS, st.integers(0, 1000)), max_size=20), st.lists(KEYS, max_size=20), st.data())
 def test_deletions_are_found_by_client(
-    some: list[tuple[tombstones.Network, int]], clients: list[bytes], data: st.DataObject
+    some: list[tuple[Network, int]], clients: list[bytes], data: st.DataObject
 ) -> None:
     table = tombstones.Tombstones()
-    latest: dict[tombstones.Network, int] = {}
+    latest: dict[Network, int] = {}
     for network, time in some:
         assert table.add(Tombstone(network, time, "mx1"), b"") == (time > latest.get(network, -1))
         latest[network] = max(time, latest.get(network, -1))
