@@ -45,8 +45,9 @@ class WorkerSockets:
         self.dropped = 0
         """Packets that a worker did not take."""
         self._writers = [guard(partial(self._write, worker)) for worker in range(len(ends))]
-        for worker, end in enumerate(ends):
-            loop.add_reader(end.fileno(), guard(partial(self._read, worker)))
+        self._readers = [guard(partial(self._read, worker)) for worker in range(len(ends))]
+        for end, reader in zip(ends, self._readers, strict=True):
+            loop.add_reader(end.fileno(), reader)
 
     def send(self, worker: int, packet: bytes) -> None:
         """Send a packet, now or when the worker takes it."""
@@ -61,8 +62,9 @@ class WorkerSockets:
         waiting.append(packet)
 
     def close(self) -> None:
-        """Neither read nor send anything more."""
-        for end in self._ends:
+        """Take what workers have sent, and neither read nor send anything more."""
+        for end, reader in zip(self._ends, self._readers, strict=True):
+            reader()
             self._loop.remove_reader(end.fileno())
             self._loop.remove_writer(end.fileno())
 
