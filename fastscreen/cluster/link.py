@@ -94,7 +94,7 @@ class Link:
                 await self._connection.connect()  # type: ignore[no-untyped-call]
         except Exception as error:
             await self.close()
-            raise StoreError(problem(error, self._name)) from None
+            raise StoreError(problem(error, self._name), refused=isinstance(error, AuthenticationError)) from None
         except BaseException:
             await self.close()
             raise

@@ -45,11 +45,13 @@ class FakeCache:
 
     def __init__(self, entries: dict[bytes, Stamps] | None = None) -> None:
         self.records = dict(entries or {})
+        self.reads = 0
 
     def get(self, key: bytes) -> Stamps | None:
         return self.records.get(key)
 
     def entries(self, network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
+        self.reads += 1
         found = [(key, self.records[key]) for key in sorted(self.records) if key > after]
         return found[:limit], len(found) > limit
 
@@ -416,7 +418,7 @@ def test_a_server_that_comes_back_empty(start: Callable[..., RedisServer], flavo
                 assert await two.look_up(key) == made
             assert server.client.dbsize() == 1500 + 1 + 1
             # What is acknowledged is not sent again after the next loss of the connection.
-            stored = one.sharing.stored
+            stored, reads = one.sharing.stored, one.cache.reads
 
             def acknowledged() -> float:
                 return float(json.loads(server.client.hget("fastscreen:hosts", "mx1"))["acknowledged"])
@@ -426,7 +428,7 @@ def test_a_server_that_comes_back_empty(start: Callable[..., RedisServer], flavo
             server.client.client_kill_filter(_type="pubsub", skipme=True)
             await wait(lambda: sum("connected to" in line for line in one.lines) == 3, "a new connection")
             await asyncio.sleep(0.5)
-            assert one.sharing.stored == stored
+            assert (one.sharing.stored, one.cache.reads) == (stored, reads)
 
     run(work())
 
@@ -629,6 +631,37 @@ def test_a_fail_over(start: Callable[..., RedisServer], tmp_path: Path, how: sig
     finally:
         primary.signal(signal.SIGCONT) if how == signal.SIGSTOP else None
         sentinel.close()
+
+
+def test_sentinels_that_do_not_agree_and_want_a_password(start: Callable[..., RedisServer], tmp_path: Path) -> None:
+    """The server that one of them takes for the primary is a replica."""
+    protected = ("--requirepass", "horse", "--masterauth", "horse")
+    primary = start(*protected, password="horse")
+    replica = start("--replicaof", "127.0.0.1", str(primary.port), *protected, password="horse")
+    wait_for_replica(primary)
+    sentinels: list[Sentinel] = []
+    for number, known in enumerate((replica, primary)):
+        text = f"sentinel auth-pass mail horse\n{'requirepass horse' if number else ''}\n"
+        sentinels.append(
+            Sentinel(tmp_path / f"sentinel{number}", "mail", known, text, password="horse" if number else "")
+        )
+    where = tuple(Endpoint("127.0.0.1", each.port) for each in sentinels)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"horse")
+
+    async def work() -> None:
+        async with hosts(Host("", sentinels=where, master="mail", read=read)) as (host,):
+            assert host.store.status().server == f"127.0.0.1:{primary.port}"
+            await host.store.keep_alive()
+            assert host.store.is_connected
+        async with hosts(Host("", sentinels=where, master="other", read=read), ready=False) as (host,):
+            await wait(lambda: host.store.status().problem, "a problem")
+            assert "does not know cluster.master" in host.store.status().problem
+
+    try:
+        run(work())
+    finally:
+        for sentinel in sentinels:
+            sentinel.close()
 
 
 def test_passwords(start: Callable[..., RedisServer]) -> None:
