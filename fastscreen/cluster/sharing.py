@@ -242,7 +242,7 @@ class Sharing:
             expiry = min(max(stamps), records.TIME_MAX)
             if expiry > now and made > self.tombstones.deleted_at(key):
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
-                writes.append(Write(record_name(key), value, expiry, key in self._forced))
+                writes.append(Write(record_name(key), value, key in self._forced))
         entry = HostEntry(now, self._version, acknowledged, self._deleted_score)
         _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
         if is_new and self._has_entry:
@@ -289,7 +289,7 @@ class Sharing:
             await self._learn_deletions(own)
             self._find_gap(own)
             self._is_ready = True
-            self.lookups.resume()
+            self.lookups.flush()
             self._wanted.set()
             await self._say_hello()
             await self._resync()
@@ -297,7 +297,7 @@ class Sharing:
             if error.refused:
                 # Look-ups work; the refresh tries the rest again.
                 self._is_ready = True
-                self.lookups.resume()
+                self.lookups.flush()
                 self._wanted.set()
 
     def _find_gap(self, own: HostEntry | None) -> None:

@@ -229,7 +229,7 @@ def test_the_later_expiry_wins(server: RedisServer) -> None:
                 value = records.seal(
                     host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=now, host="mx1"
                 )
-                return (await host.store.put([Write(name, value, expiry, force)], 40 * DAY, "mx1", HostEntry()))[0]
+                return (await host.store.put([Write(name, value, force)], 40 * DAY, "mx1", HostEntry()))[0]
 
             assert await put(now + 1000) == 1
             assert await put(now + 1000) == 0
