@@ -22,9 +22,9 @@ _HOLD_SECONDS = 900
 
 @dataclass(frozen=True)
 class ClientGroup:
-    """Clients of one kind: `count` of them, `concurrent` open at a time, `rate` started per second (0: no limit).
+    """Clients of one kind: `count` in total, `concurrent` open at a time, `rate` started per second (0: no limit).
 
-    Those that send mail send `messages` of `size` octets each.
+    Clients that send mail send `messages` of `size` bytes each.
     """
 
     kind: str

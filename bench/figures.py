@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured value. `met` is None if there is no goal; `name` is unique, for JSON."""
+    """One measured value. `met` is None for a figure without a goal; `name` is unique, for JSON."""
 
     name: str
     title: str

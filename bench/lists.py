@@ -37,7 +37,7 @@ def running(folder: Path) -> Iterator[Lists]:
     if program is None:
         raise BenchError("rbldnsd is not installed: install Debian's package rbldnsd")
     folder.mkdir()
-    folder.chmod(0o777)  # it becomes a user of its own before it writes
+    folder.chmod(0o777)  # it switches to its own user before it writes
     (folder / "zone").write_text(_ZONE)
     zones = [f"{zone}:ip4trie:zone" for zone in ZONES]
     # Higher priority than all others: a query that is lost in its socket's buffer would spare a screener work.

@@ -15,12 +15,12 @@ as "ended". Not counted are: work for the network that the kernel does outside a
 stand-in for the MTA that receives the hand-offs, and the DNS server.
 
 **Rounds.** Both screeners run at the same time, and the one that is not loaded is idle. The ratio compares two samples
-taken one after the other. Everything shares the same cores, so rates and the times that clients see are less meaningful
-than the CPU.
+taken one after the other. All programs share the same cores, so rates and the times that clients see are less
+meaningful than the CPU.
 
 **Checks.** The load generator checks the whole conversation of every client, and the log must have the expected line
-for each of them. If one is missing, the measurement is not used. Log lines, DNS lists, limits and tests are configured
-alike.
+for each of them. If one is missing, the measurement is discarded. Log lines, DNS lists, limits and tests are configured
+the same way for both screeners.
 
 **Clients.** Known clients are handed off by descriptor to a receiver that greets them. New clients use addresses that
 were never used before in the run, arrive at a steady rate that both screeners keep up with, and wait for 6 s, the
@@ -29,7 +29,7 @@ listen queue and of dnsblog's; it is raised where the default would lose queries
 
 **Low rates.** With few clients, each of them costs more in both screeners: every client wakes up the screener, and
 then a process on the other processor that waits for it. Two rows show this: one known client at a time, and 100 new
-clients per second. They have no goal.
+clients per second. No goal is set for these rows.
 
 **The live view** is `fastscreen tui` on a terminal of 120 × 36. Rounds with and without it alternate, while one
 screener is loaded at full speed. All processes of the daemon are counted, including the control server; the view itself
@@ -50,8 +50,8 @@ counted. HAProxy writes no log and tests no client; fastscreen looks up each cli
 ## Continue
 
 CPU per new client until an MTA has its message. With Continue, the client needs one session, and all of it is relayed.
-With 450, the client comes back for a second session, which is handed off by descriptor, so nothing is relayed. Continue
-costs more CPU; in return, the client does not need a second session.
+With 450, the client comes back for another session, which is handed off by descriptor, so nothing is relayed. Continue
+costs more CPU; in return, the client does not need to connect again.
 """,
     "secured": """\
 ## STARTTLS
@@ -59,7 +59,7 @@ costs more CPU; in return, the client does not need a second session.
 Clients under test, without a greet wait: TLS 1.3, a P-256 key, a full handshake each. The clients are a Python program
 on the same cores, so connections/s is the rate at which they arrived, not the highest possible one. A tlsproxy process
 ends after some clients and then appears as "ended", like dnsblog. In the rows per MB, the session passes the deep tests
-in TLS, continues with the MTA (Continue) and is relayed from there; the second of them is the same without TLS.
+in TLS, continues with the MTA (Continue) and is relayed from there; the last row is the same without TLS.
 """,
 }
 
@@ -69,7 +69,8 @@ def as_markdown(report: dict[str, Any]) -> str:
         "# fastscreen compared with postscreen",
         "",
         f"Both were loaded in turn on one machine, in {report['rounds']} rounds (memory and burst: at most 3). Values",
-        "are medians (minimum to maximum). `make bench` repeats all measurements.",
+        "are medians (minimum to maximum). `make bench` repeats all measurements. *Ratio* is fastscreen's value",
+        "divided by postscreen's, or by that of the other program in the same table.",
         "",
         *_cpu(report["rows"]),
         *_figures(report),
@@ -195,8 +196,8 @@ def _memory(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
         "## Memory per held client, in kB",
         "",
-        "Growth of RssAnon ÷ number of clients: of postscreen's own process, and of all of fastscreen's processes.",
-        "Each measurement uses new processes.",
+        "Growth of RssAnon (anonymous memory, as the kernel reports it) ÷ number of clients: of postscreen's own",
+        "process, and of all of fastscreen's processes. Each measurement uses new processes.",
         "",
         "| held clients | postscreen | fastscreen | goal | met |",
         "| --- | --- | --- | --- | --- |",

@@ -299,7 +299,7 @@ ROWS: tuple[AnyRow, ...] = (
     ),
     Memory(
         name="memory-pregreet",
-        title="pregreeter with action enforce, continues in the dialogue",
+        title="pregreeters with action enforce, in the dialogue",
         kind="early",
         settings=Settings(limit=16_000, process_limit=_TUNED),
     ),

@@ -58,7 +58,7 @@ class Server(ABC):
             self.end(process)
 
     def wait_until_idle(self, seconds: float = 60) -> None:
-        """Wait until it has used less than a hundredth of a core for half a second."""
+        """Wait until it has used less than 1 % of a core for 0.5 s."""
         deadline = time.monotonic() + seconds
         used = 1.0
         before = self.read_cpu()

@@ -20,9 +20,9 @@ class _UnexpectedReply(Exception):
 
 
 def load(server: Server, first: str, count: int, concurrent: int, size: int, *, secure: bool) -> float:
-    """Let `count` clients, from addresses that begin with `first`, have their conversation; how many seconds it took.
+    """Run the conversations of `count` clients, whose addresses begin with `first`; return how many seconds they took.
 
-    With a size they send one message of so many octets. BenchError: one did not come to its end.
+    With a size, each client sends one message of that many bytes. BenchError: a client did not finish.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

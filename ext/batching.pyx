@@ -1,15 +1,15 @@
-# When the next batch begins. To be woken costs more than a client does, and so does waking the MTA and the clients one
-# by one: whoever is asleep has to be fetched from another processor, with cold caches. So a screener that is woken
-# often for little lets a moment's events come together first, as network cards do with their interrupts. Who comes
-# after a quiet time does not wait; a screener that is full does not either, for its batches grow by themselves.
+# When the next batch begins. A wake-up costs more than serving a client, and so does waking the MTA and the clients one
+# by one: a sleeping process is resumed on another processor, with cold caches. So a screener that is woken often for
+# little work collects events for a moment first, as network cards do with their interrupts. A client that connects
+# after a quiet period does not wait, nor does a client of a busy screener, whose batches grow without pauses.
 
 cdef enum:
-    PACE_FEW = 4                    # work (clients, events, timers) of a batch that was hardly worth its wake-up
+    PACE_FEW = 4                    # work (clients, events, timers) of a batch that was not worth its wake-up
     PACE_ENOUGH = 4                 # that must come in a pause
-    PACE_ROUND = 20                 # windows: how long without a look at what batches are without pauses
+    PACE_ROUND = 20                 # windows with pauses before one without, to measure the batches again
     PACE_VAIN_MAX = 6
 cdef int64_t PACE_PAUSE = 10000     # µs: a tenth of what a person calls at once
-cdef int64_t PACE_WINDOW = 100000   # µs: how often it is decided anew
+cdef int64_t PACE_WINDOW = 100000   # µs: interval between decisions
 
 
 @cython.final
@@ -22,7 +22,7 @@ cdef class Pace:
     cdef uint32_t work, batches     # in it
     cdef uint32_t pausing           # windows with pauses left
     cdef uint32_t resting           # windows left until pauses are tried again
-    cdef uint32_t vain              # how often in a row they were in vain
+    cdef uint32_t vain              # how often in a row they were useless
 
     def __init__(self, int64_t now):
         self.began = now
@@ -31,7 +31,7 @@ cdef class Pace:
         return self.pause(work, now)
 
     cdef int64_t pause(self, uint32_t work, int64_t now) noexcept:
-        """After a batch: how long (µs) the next one is to wait."""
+        """After a batch: return the delay (µs) of the next one."""
         self.work += work
         self.batches += 1
         if now - self.began >= PACE_WINDOW:
@@ -42,7 +42,7 @@ cdef class Pace:
         """Begin a new window, with pauses or without."""
         cdef bint gathers = self.work * PACE_PAUSE >= PACE_ENOUGH * (now - self.began)
         if self.pausing and not gathers:
-            # Clients that come when another was served: a pause holds all of them up and gathers none.
+            # Each client connects after the previous one was served: a pause delays all of them and collects nothing.
             self.vain = min(self.vain + 1, <uint32_t> PACE_VAIN_MAX)
             self.pausing = 0
             self.resting = 1 << self.vain

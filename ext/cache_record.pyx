@@ -1,6 +1,5 @@
 # The cache's records (reference 7.1): a stamp for each test, in the order of the table of tests, as a msgpack array.
-# Read and written here in the one form that fastscreen writes; whatever else a record may be is read by
-# fastscreen/cache/writer.py.
+# This file reads and writes only the form that fastscreen writes; other forms are read by fastscreen/cache/writer.py.
 #
 # A record may be shorter or longer than the table of tests is now. Stamps that an older version did not write are those
 # of disabled tests; stamps of a newer version are skipped. At its end, disabled tests beyond postscreen's five are not
@@ -8,14 +7,14 @@
 # the others.
 
 cdef enum:
-    RECORD_STAMPS = 15              # that a record can have: the most of a msgpack array with a header of one byte
+    RECORD_STAMPS = 15              # that a record can have: the maximum of a msgpack array with a header of one byte
     RECORD_LEAST = 5                # and that it has
     RECORD_SIZE = 1 + TEST_COUNT * 9    # bytes, at most
     STAMP_DISABLED = 1
 
 
 cdef bint record_read(const uint8_t* at, size_t size, int64_t* stamps) noexcept nogil:
-    """Stamps from an array of unsigned integers with nothing after it. False: it is something else."""
+    """Read stamps from an array of unsigned integers with nothing after it. False: it is something else."""
     cdef const uint8_t* end = at + size
     cdef uint64_t number
     cdef int count, test, width
@@ -28,7 +27,7 @@ cdef bint record_read(const uint8_t* at, size_t size, int64_t* stamps) noexcept 
             return False
         number = at[0]
         at += 1
-        if number > 0x7F:                       # not the number itself, but how wide it is: cc, cd, ce, cf
+        if number > 0x7F:                       # not the number itself, but its width: cc, cd, ce, cf
             if not 0xCC <= number <= 0xCF:
                 return False
             width = 1 << (number - 0xCC)

@@ -11,7 +11,7 @@ cdef inline bint prefix_is_whole(const Prefix* prefix, uint8_t family) noexcept 
 
 
 cdef void prefix_mask(const Prefix* prefix, Address* address) noexcept nogil:
-    """Clear what is not in the prefix."""
+    """Clear the bits that are not in the prefix."""
     cdef int bits_left = prefix_length(prefix, address.family)
     cdef int octet
     for octet in range(4 if address.family == 4 else 16):
@@ -23,8 +23,8 @@ cdef void prefix_mask(const Prefix* prefix, Address* address) noexcept nogil:
 
 
 cdef inline size_t cache_key(const Prefix* prefix, const Address* address, uint8_t* key) noexcept nogil:
-    """The cache's key of a masked address, into 17 octets: its octets, and behind them the prefix when it is no whole
-    address, so that the record of 192.0.2.0/24 is not that of 192.0.2.0."""
+    """Write the cache's key of a masked address into 17 bytes: the address, followed by the prefix length if it is
+    shorter than the address. So 192.0.2.0/24 and 192.0.2.0 have different records. Return the length of the key."""
     cdef size_t size = 4 if address.family == 4 else 16
     memcpy(key, address.ip, size)
     if not prefix_is_whole(prefix, address.family):
@@ -34,7 +34,7 @@ cdef inline size_t cache_key(const Prefix* prefix, const Address* address, uint8
 
 
 cdef inline size_t whole_key(const Address* address, uint8_t* key) noexcept nogil:
-    """The cache's key of an address by itself."""
+    """Write the cache's key of an address without a prefix; return its length."""
     cdef size_t size = 4 if address.family == 4 else 16
     memcpy(key, address.ip, size)
     return size
@@ -56,6 +56,6 @@ def cache_key_of(str address not None, lengths):
     cdef uint8_t key[17]
     prefix_set(&prefix, lengths)
     if "\0" in address or not address_parse(address.encode(), &parsed):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     prefix_mask(&prefix, &parsed)
     return (<char*> key)[:cache_key(&prefix, &parsed, key)]

@@ -18,7 +18,7 @@ cdef class AddressTable:
             raise MemoryError
 
     def __dealloc__(self):
-        free(self.buckets)          # the entries belong to whoever put them in
+        free(self.buckets)          # the callers own the entries
 
     cdef uint64_t hash(self, const Address* address) noexcept:
         cdef uint64_t half[2]
@@ -62,7 +62,7 @@ cdef class AddressTable:
         cdef AddressEntry* entry
         cdef uint64_t bucket
         if buckets == NULL:
-            return                  # longer chains, no harm
+            return                  # the chains get longer, which does no harm
         for bucket in range(self.mask + 1):
             while self.buckets[bucket] != NULL:
                 entry = self.buckets[bucket]
@@ -99,7 +99,7 @@ cdef void client_leave(AddressTable clients, Client* client) noexcept:
 
 
 cdef inline const Address* prefixed(const Address* address, const Prefix* prefix, Address* masked) noexcept nogil:
-    """The address by which this prefix counts it; `masked` has room for it."""
+    """The address under which a client with this prefix is counted. `masked` is memory for it."""
     if prefix_is_whole(prefix, address.family):
         return address
     masked[0] = address[0]
@@ -129,5 +129,5 @@ cdef void count_leave(AddressTable counts, Count* count) noexcept:
 
 
 cdef inline uint32_t session_count(const Session* session) noexcept nogil:
-    """How many sessions count for limits.client_connection_count with this one."""
+    """The number of sessions that count for limits.client_connection_count, including this one."""
     return session.count.sessions if session.count != NULL else session.client.sessions

@@ -1,5 +1,5 @@
 # Struct layouts and state enums of the core. The functions are in the parts that core.pyx includes;
-# what Python sees is documented in core.pyi.
+# the Python interface is documented in core.pyi.
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -7,9 +7,9 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 
 # ---- address.pyx
 
-# An endpoint. An IPv4 address fills the first four octets; IPv4-mapped IPv6 is IPv4 here (reference 2.8).
+# An endpoint. An IPv4 address fills the first four bytes; IPv4-mapped IPv6 is IPv4 here (reference 2.8).
 cdef struct Address:
-    uint8_t ip[16]          # network byte order; unused octets are zero
+    uint8_t ip[16]          # network byte order; unused bytes are zero
     uint16_t port           # host byte order
     uint8_t family          # 4 or 6
 
@@ -20,7 +20,7 @@ cdef struct Prefix:
     uint8_t ipv6            # bits, 128: the whole address
 
 
-# What is kept a client address starts with this; `AddressTable` finds it.
+# The beginning of each entry that is kept per client address; `AddressTable` finds it.
 cdef struct AddressEntry:
     AddressEntry* next      # in the bucket
     uint64_t hash
@@ -35,11 +35,11 @@ cdef struct Ip:
     uint64_t low
 
 
-# Addresses first..last, both included, that a rule of a network table answers for.
+# Addresses first..last, both included, that a rule of a network table matches.
 cdef struct NetworkRange:
     Ip first
     Ip last
-    int32_t rule            # its place in the file: the first match wins
+    int32_t rule            # its position in the file: the first match wins
     int32_t result
 
 
@@ -49,7 +49,7 @@ cdef struct NetworkRanges:
     Py_ssize_t capacity
 
 
-# What an if-block of a network table, or a pattern by itself, lets through: disjoint ranges in ascending order.
+# The addresses that an if-block of a network table, or a single pattern, matches: disjoint ranges in ascending order.
 cdef struct NetworkScope:
     Ip[34] firsts           # IF_DEPTH + 2
     Ip[34] lasts
@@ -59,7 +59,7 @@ cdef struct NetworkScope:
 
 
 # A compiled network table: segment i of a family reaches from its first address to before that of i + 1.
-# find() is its look-up from C: int32_t find(self, const Address* address) noexcept nogil
+# find() is its lookup from C: int32_t find(self, const Address* address) noexcept nogil
 cdef class NetworkTable:
     cdef readonly list results
     cdef readonly list warnings
@@ -78,41 +78,41 @@ cdef class NetworkTable:
 # ---- dns_packet.pyx
 
 cdef enum:
-    DNS_ADDRESSES = 32      # kept of one answer: a datagram of 512 octets has no room for more
-    DNS_NAME_TEXT = 256     # octets for a name as text, with the NUL
+    DNS_ADDRESSES = 32      # kept of one answer: more do not fit into a datagram of 512 bytes
+    DNS_NAME_TEXT = 256     # bytes for a name as text, with the NUL
 
 
 cdef enum DnsVerdict:
-    DNS_OURS                # the answer to our question, of whatever rcode
+    DNS_OURS                # the answer to our query, whatever its rcode
     DNS_NOT_OURS            # to be ignored: the true answer may still come
     DNS_MALFORMED
 
 
-# What the answer to an A query says. TTLs are seconds; -1: no such record.
+# The answer to an A query. TTLs are in seconds; -1: the record is missing.
 cdef struct DnsAnswer:
-    uint32_t[DNS_ADDRESSES] addresses   # network byte order, as they came
+    uint32_t[DNS_ADDRESSES] addresses   # network byte order
     uint8_t count
     uint8_t rcode
     bint truncated          # ask again over TCP; no records were read
     int32_t ttl             # the smallest of the A records
     int32_t soa_ttl         # the smallest of the SOA records in the authority section
-    int32_t negative_ttl    # the smaller of that and SOA MINIMUM (RFC 2308 5)
+    int32_t negative_ttl    # the smaller of soa_ttl and SOA MINIMUM (RFC 2308 5)
 
 
 # ---- proxy_header.pyx
 
 cdef enum ProxyState:
-    PROXY_INCOMPLETE        # all right so far
+    PROXY_INCOMPLETE        # valid so far
     PROXY_MALFORMED
-    PROXY_CLIENT            # it names the client, and where that connected
-    PROXY_LOCAL             # the balancer speaks for itself
+    PROXY_CLIENT            # it names the client and the server
+    PROXY_LOCAL             # a connection of the load balancer's own
 
 
 cdef struct ProxyHeader:
-    uint32_t length         # octets
+    uint32_t length         # bytes
     Address client
     Address server
-    const char* problem     # of a malformed one
+    const char* problem     # of a malformed header
 
 
 # ---- timers.pyx
@@ -120,23 +120,24 @@ cdef struct ProxyHeader:
 cdef enum TimerKind:
     TIMER_GREET             # the greet wait is over
     TIMER_COMMAND           # the time to receive one command line is over
-    TIMER_HANDOFF           # the MTA did not take the client
-    TIMER_CONFIRM           # see which clients the MTA took
-    TIMER_MTA               # the MTA's socket stayed full; its queue is the line of clients that wait for the MTA
+    TIMER_HANDOFF           # the MTA did not accept the client
+    TIMER_CONFIRM           # find the clients that the MTA has accepted
+    TIMER_MTA               # the MTA's socket stayed full; its queue has the clients that wait for the MTA
     TIMER_MTA_RETRY         # try the full socket again
     TIMER_QUERY             # one try of a DNS query is over
     TIMER_LOOKUP            # forget a client's DNSBL answers
     TIMER_ROTATE            # replace the oldest DNS socket
     TIMER_ACCEPT            # accept again after descriptors ran out
     TIMER_DRAIN             # the time to finish after SIGTERM is over
-    TIMER_RELAY             # an MTA does not answer a connect, nothing moves in a relay, or a side does not end
-    TIMER_RELAY_TOTAL       # a relay has lasted too long; it is the Relay's
-    TIMER_CONTINUE          # an MTA that a session is to go on with does not answer
+    TIMER_RELAY             # an MTA does not answer a connect, a relay is idle, or a side does not end
+    TIMER_RELAY_TOTAL       # a relay has lasted too long; part of Relay
+    TIMER_CONTINUE          # an MTA does not answer for a session that continues there
     TIMER_PROXY             # the time for a PROXY header is over
     TIMER_RATE              # the minute of a client's or a network's connections is over
+    TIMER_CLUSTER           # a packet to the cluster process has been gathered for long enough
 
 
-# Timers of one kind and duration end in the order in which they were armed: a FIFO, nothing is searched.
+# Timers of one kind and duration expire in the order in which they were armed: a FIFO without searching.
 cdef struct TimerQueue:
     Timer* head
     Timer* tail
@@ -145,7 +146,7 @@ cdef struct TimerQueue:
     TimerKind kind
 
 
-# The first member of whatever it belongs to.
+# The first member of the struct that it belongs to.
 cdef struct Timer:
     Timer* next
     Timer* prev
@@ -157,14 +158,14 @@ cdef struct Timer:
 
 # A descriptor in an epoll set.
 cdef struct Watch:
-    uint32_t events         # 0: it is in none
+    uint32_t events         # 0: it is not in a set
     uint32_t slot           # of the WatchTable
     int32_t epoll           # the set
     int32_t fd
 
 
 cdef struct WatchSlot:
-    void* owner             # what its events are for; NULL: nobody's
+    void* owner             # the object that its events are for; NULL: unused
     uint64_t released       # the batch in which its last registration ended
     uint32_t generation     # counts its registrations
     uint32_t next_free
@@ -180,10 +181,10 @@ cdef enum Finding:
     FOUND_HEADER_LABEL = 0x10       # the word is not a command and looks like "Subject:"
     FOUND_BAD_UTF8_LINE = 0x20
     FOUND_BAD_UTF8_WORD = 0x40      # the word is not a command and not UTF-8
-    FOUND_MORE = 0x80               # bytes of this feed remain behind the line
+    FOUND_MORE = 0x80               # bytes of this feed follow the line
 
 
-# The words of the dummy engine's table, and the two other values that `where` has in the log (reference 5.3).
+# The commands in the dummy engine's table, and the two other values of `where` in the log (reference 5.3).
 cdef enum:
     AT_CONNECT
     CMD_UNIMPLEMENTED
@@ -213,9 +214,9 @@ cdef struct Line:
     int command             # one of the above
 
 
-# The beginning of a line that an earlier feed ended in.
+# The beginning of a line that was incomplete at the end of an earlier feed.
 cdef struct LineState:
-    char* held              # NULL: nothing held
+    char* held              # NULL: nothing is held
     uint32_t length
     uint32_t capacity
 
@@ -223,35 +224,35 @@ cdef struct LineState:
 # ---- dnsbl.pyx
 
 cdef enum ReplyState:
-    REPLY_NONE              # not asked, or no longer kept
+    REPLY_NONE              # not queried, or no longer kept
     REPLY_ASKED
     REPLY_LISTED
     REPLY_NOT_LISTED
-    REPLY_FAILED            # time-out, SERVFAIL, or an answer that is no listing
+    REPLY_FAILED            # timeout, SERVFAIL, or an answer that is not a listing
 
 
-# What one list said of one client.
+# The answer of one list for one client.
 cdef struct Reply:
-    uint32_t kept_until     # s, monotonic: asked again after this
-    uint32_t valid_until    # s, monotonic: by the TTL that the list gave; 0: it gave none
+    uint32_t kept_until     # s, monotonic: queried again after this
+    uint32_t valid_until    # s, monotonic: from the list's TTL; 0: the TTL is missing
     uint32_t answered       # s, monotonic
     uint8_t state           # ReplyState
     uint8_t count
     uint8_t timed_out
-    uint8_t unasked         # there was no room for the question in time, or no memory: nothing is known of the client
-    uint32_t one            # the address, in network byte order, when count is 1
-    uint32_t* many          # the addresses when count is above 1
-    Query* query            # the question while REPLY_ASKED
+    uint8_t unasked         # not queried, for lack of room or memory: nothing is known about the client
+    uint32_t one            # the address, in network byte order, if count is 1
+    uint32_t* many          # the addresses if count is above 1
+    Query* query            # the query while REPLY_ASKED
 
 
 # All lists' answers for one client, shared by its sessions and kept a while after them (reference 4.2).
 cdef struct Lookup:
     Timer timer             # first: armed while no session holds it
     AddressEntry entry
-    PyObject* lists         # whose answers these are; a reference is held
-    List* lists_of          # the same, as the core counts by them
+    PyObject* lists         # the lists of these answers; a reference is held
+    List* lists_of          # the same, for the counters
     Session* waiting        # sessions that hold it
-    bint detached           # not in the table any more
+    bint detached           # no longer in the table
     uint32_t network        # keyed hash of the client's network: see NETWORK_IPV4
     uint32_t sessions
     uint16_t pending
@@ -259,7 +260,7 @@ cdef struct Lookup:
     Reply replies[1]        # `count` of them
 
 
-# What a question takes of its list's budget.
+# How a query counts for its list's budget.
 cdef enum Place:
     PLACE_NONE
     PLACE_WAITING           # no room yet: in the queue of its network
@@ -267,36 +268,36 @@ cdef enum Place:
     PLACE_ABANDONED         # no session waits for the answer: counted in List.abandoned, and never sent again
 
 
-# The questions to one list about the clients of one network. Networks whose hashes are equal share one.
+# The queries to one list about the clients of one network. Networks with equal hashes share one.
 cdef struct Share:
-    Query* head             # questions that wait for room, the oldest first
+    Query* head             # queries that wait for room, the oldest first
     Query* tail
     Share* next             # in the list's round of networks
-    uint32_t in_flight      # questions that have a place
+    uint32_t in_flight      # queries that have room
     bint in_round
 
 
-# One question, waiting or on its way.
+# One query, waiting or pending.
 cdef struct Query:
     Timer timer             # first: ends one try
     Query* next             # in its bucket, or in its network's queue
     Query* prev             # in its network's queue
-    Query* unsent_next      # in the line of questions to send, where it may be in a queue as well by then
+    Query* unsent_next      # in the list of queries to send; it may be in a queue at the same time
     Lookup* lookup
     int64_t deadline        # µs, monotonic
     int64_t try_time        # µs
-    int64_t asked           # µs, monotonic: when it was made
+    int64_t asked           # µs, monotonic: when it was created
     int64_t sent            # µs, monotonic
     Resolver* resolver
-    DnsSocket* socket       # NULL: not on its way
-    uint64_t token          # not 0: truncated, and asked again over TCP
+    DnsSocket* socket       # NULL: not pending
+    uint64_t token          # not 0: truncated, and repeated over TCP
     uint16_t list           # index into Lists
     uint16_t id
     uint8_t sends
-    uint32_t refused        # marks of the resolvers that do not know
+    uint32_t refused        # marks of the resolvers that cannot answer
     uint8_t place           # Place
-    bint waited             # for room: it had less time than the others, so no answer means nothing
-    bint lined_up           # sent with the end of this batch
+    bint waited             # for room: it had less time than others, so a missing answer is not a sign of a problem
+    bint lined_up           # sent at the end of this batch
 
 
 cdef struct DnsSocket:
@@ -305,15 +306,15 @@ cdef struct DnsSocket:
     int fd                  # -1: closed
     Watch watch
     uint32_t in_flight
-    bint retired            # asks nothing more, closed with its last answer
+    bint retired            # sends nothing more, closed after its last answer
 
 
 cdef struct Resolver:
-    Resolver* next          # the one to ask after a time-out: a ring
+    Resolver* next          # the one to query after a timeout: a ring
     DnsSocket* sockets
     uint32_t socket_count
     uint32_t address_size
-    uint32_t mark           # a bit of its own; the 32nd and all after it share one
+    uint32_t mark           # its own bit; the 32nd and all after it share one
     int64_t answered        # µs, monotonic: when it last sent a real answer
     char address[128]       # sockaddr_storage
 
@@ -327,28 +328,28 @@ cdef struct Site:
 
 cdef enum HealthState:
     HEALTH_WELL
-    HEALTH_SUSPECT          # asked, and counts nothing until it has been probed
-    HEALTH_OUT              # not asked, and counts nothing
+    HEALTH_SUSPECT          # queried, but its answers are ignored until it has been probed
+    HEALTH_OUT              # not queried; its answers are ignored
 
 
-# How a list is, in memory that all processes share (fastscreen/dns/health/state.py).
+# The health of a list, in memory that all processes share (fastscreen/dns/health/state.py).
 cdef struct Health:
-    uint64_t key            # of its domain; 0: nobody's
+    uint64_t key            # of its domain; 0: unused
     uint32_t state          # HealthState
-    uint32_t since          # s, monotonic: what it said before this does not count
+    uint32_t since          # s, monotonic: earlier answers are ignored
     uint32_t why            # table.py's own
     uint32_t seen_well      # the same
-    uint32_t calm_until     # s, monotonic: not suspected again before, by any process
+    uint32_t calm_until     # s, monotonic: not suspected again before this time, by any process
 
 
 cdef enum:
     LATENCY_BUCKETS = 80
-    NETWORK_WORDS = 1024    # of the filter of networks that have had their say: 65,536 bits
+    NETWORK_WORDS = 1024    # of the filter of networks that were counted: 65,536 bits
 
 
 cdef struct List:
     const char* name
-    const uint8_t* wire     # the name in wire form, with its root label
+    const uint8_t* wire     # the name in wire format, with its root label
     uint16_t wire_size
     const char* shown       # the name in SMTP replies (postscreen_dnsbl_reply_map)
     bint is_dnswl           # 127.0.0.255 means 'over quota'
@@ -356,27 +357,27 @@ cdef struct List:
     uint32_t unlogged       # warnings since then
     uint64_t asked, answered, listed, timed_out, errors
     uint64_t unique         # clients that no other list knows
-    Health* health          # NULL: it is not looked after, and counts
-    double usual            # the part of its answers that list the client, as a rule
-    double surprise         # how much speaks for another part by now
-    uint32_t seen           # answers that `usual` goes by
-    uint32_t window_until   # s, monotonic: networks that have had their say have it again after this
-    uint32_t networks       # how many have had it
+    Health* health          # NULL: it is not monitored, and always counts
+    double usual            # the usual share of its answers that list the client
+    double surprise         # the evidence for a different share so far
+    uint32_t seen           # the number of answers that `usual` is based on
+    uint32_t window_until   # s, monotonic: counted networks may be counted again after this
+    uint32_t networks       # how many were counted
     uint64_t[NETWORK_WORDS] had_say     # a bit for the hash of each
-    int64_t unheard_since   # µs, monotonic: of its first question since its last answer; 0: none was sent
-    uint32_t budget         # questions on their way at a time
-    uint32_t in_flight      # of these: a session waits for the answer
-    uint32_t abandoned      # and beside them: nobody does
+    int64_t unheard_since   # µs, monotonic: of its first query since its last answer; 0: no query was sent
+    uint32_t budget         # pending queries at a time
+    uint32_t in_flight      # pending queries with a waiting session
+    uint32_t abandoned      # pending queries without one
     Share* shares           # SHARES of them, by the hash of the network
-    Share* round_head       # networks that have a question waiting and may ask it, in turn
+    Share* round_head       # networks that have a waiting query and may send it, in turn
     Share* round_tail
-    uint32_t latency[LATENCY_BUCKETS]   # answers by the time they took: see snapshot.pyx
+    uint32_t latency[LATENCY_BUCKETS]   # answers by their latency: see snapshot.pyx
 
 
 cdef struct Score:
     int64_t total
-    int64_t lowest          # what the total could become if every list and scorer that has not spoken did
-    int64_t highest         # what it could become if every block list that is suspect, or was not asked, counted
+    int64_t lowest          # the lowest possible total once every list and scorer has a result
+    int64_t highest         # the total if every blocklist that is suspect, or was not queried, counted
     int64_t ttl             # s, of a pass of the lists
     int32_t top             # the list to name, -1: none
     int32_t scorer          # the heaviest against the client
@@ -393,7 +394,7 @@ cdef enum:
     BARE_NEWLINE
     SCORE
     TEST_COUNT
-    DENYLIST = TEST_COUNT   # no test: its place after them, where something is kept for each and for the deny list
+    DENYLIST = TEST_COUNT   # not a test: an index after them, where something is kept for each test and the denylist
 
 
 cdef enum Action:
@@ -405,31 +406,32 @@ cdef enum Action:
 cdef enum SessionFlag:
     IS_NEW = 1 << 0         # one of the stamps says 'never passed'
     DENYLIST_FAIL = 1 << 1
-    VETOED = 1 << 2         # came in where nobody is passed (reference 2.3 step 7)
+    VETOED = 1 << 2         # connected to an address where no client may pass (reference 2.3 step 7)
     NO_FORWARD = 1 << 3
     HUNG_UP = 1 << 4
-    MTA_GONE = 1 << 5       # hand-off failed behind a teaser: one command, then 421 (reference 8.5)
+    MTA_GONE = 1 << 5       # hand-off failed after a teaser: one command, then 421 (reference 8.5)
     CONCLUDED = 1 << 6      # PASS is logged and stored
     COUNTED_HANDOFF = 1 << 7
     HELD_FOR_MTA = 1 << 8   # watched while the MTA's socket is full
-    TURNED_AWAY = 1 << 9    # counted as such
-    IN_TLS = 1 << 10        # `fd` is the plaintext's end: a TLS process has the client
-    CONTINUE_TRIED = 1 << 11    # the MTA was asked once; every further RCPT gets its 450
-    UNSURE = 1 << 12        # the score reaches the threshold, or would: a list or scorer that says more could change it
-    BARRED = DENYLIST_FAIL | VETOED     # passes nothing, whatever the tests say
+    TURNED_AWAY = 1 << 9    # counted as rejected
+    IN_TLS = 1 << 10        # `fd` is the plaintext socket: a TLS process has the client
+    CONTINUE_TRIED = 1 << 11    # an MTA was asked once; every further RCPT gets a 450
+    ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
+    UNSURE = 1 << 12        # the score reaches the threshold, or would; a further result could change it
+    BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 
 cdef enum Stage:
     STAGE_GREET             # tests before the SMTP handshake
     STAGE_DIALOGUE          # tests after the SMTP handshake
-    STAGE_MTA               # lined up for the MTA
-    STAGE_HANDED            # the MTA was given the client and did not yet confirm
-    STAGE_CONTINUE          # an MTA is asked what it says to the client's first RCPT
+    STAGE_MTA               # queued for the MTA
+    STAGE_HANDED            # passed to the MTA, which has not confirmed yet
+    STAGE_CONTINUE          # an MTA is asked about the client's first RCPT
     STAGE_RELAY             # relayed to an MTA, and from it
     STAGE_GONE              # freed at the end of this batch of events
 
 
-# What RCPT is told.
+# The reply to RCPT.
 cdef enum Verdict:
     VERDICT_LATER           # 450 4.3.2: the tests are not over
     VERDICT_DENYLISTED      # 550 5.3.2
@@ -437,7 +439,7 @@ cdef enum Verdict:
     VERDICT_SCORE           # 550 5.7.1, or 450 where UNSURE: names what brought the score over the threshold
 
 
-# Sessions of a network, where they are counted by another prefix than the cache goes by.
+# Sessions of a network, if they are counted by a different prefix than that of the cache.
 cdef struct Count:
     AddressEntry entry      # first
     uint32_t sessions
@@ -450,6 +452,9 @@ cdef struct Client:
     uint32_t new_logged     # PASS NEW is logged once
     uint32_t relayed        # sessions of these that are relayed
     bint looked_up          # in the cache, for these sessions
+    bint answered           # the cluster has answered
+    int64_t asked           # µs, monotonic: when the cluster was asked; 0: never
+    Session* asking         # those of the sessions that wait for its answer
     int64_t stamps[TEST_COUNT]  # s since 1970: when a pass ends; 0 never, 1 disabled, -1 not read (reference 7.1)
 
 
@@ -459,36 +464,38 @@ cdef struct Session:
     Session* prev
     Session* lookup_next    # sessions that share a Lookup
     Session* lookup_prev
+    Session* asking_next    # sessions of the client that wait for the cluster
+    Session* asking_prev
     Client* client
     Count* count            # NULL: counted with the client
     Lookup* lookup
     Dialogue* dialogue
     Relay* relay
-    PyObject* policy        # the one it began with: a reload changes nothing for it; a reference is held
+    PyObject* policy        # the one it began with, also after a reload; a reference is held
     int64_t accepted        # µs, monotonic
-    int64_t began           # µs, monotonic: start of the present tests
+    int64_t began           # µs, monotonic: start of the current tests
     int32_t fd              # -1: passed on
     int32_t mta             # -1, or the hand-off's socket, or the relay's
     uint32_t flags          # SessionFlag
-    uint32_t todo           # tests that are needed, a bit each; never cleared by a test itself
+    uint32_t todo           # tests that are needed, one bit each; never cleared by a test itself
     uint32_t failed         # tests that have failed: final
     uint32_t passed         # tests that have passed; of a deep test until something fails after all
     uint32_t done           # tests whose result is final; a deep test is skipped from here on
-    uint32_t number         # from 1; where events name it
+    uint32_t number         # from 1; its number in events
     int32_t score           # NO_SCORE until the lists have answered, or another scorer has found something
     int32_t lists_total     # the lists' part of it, what that could become at least, and at most
     int32_t lists_lowest
     int32_t lists_highest
-    uint32_t evidence       # scorers that have found something, a bit each
+    uint32_t evidence       # scorers that have found evidence, one bit each
     uint8_t stage           # Stage
     uint8_t verdict         # Verdict
     int16_t list            # that VERDICT_SCORE names; -1: none
     uint8_t scorer          # that VERDICT_SCORE names
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
-    uint32_t said           # the low half of the sequence of the event that has what the client said last; 0: nothing
+    uint32_t said           # the low half of the sequence of the event with the client's last line; 0: no line
     Address peer
     Address server
-    uint8_t quiet           # a balancer's own: not logged before it does more than a health check
+    uint8_t quiet           # a load balancer's own: not logged unless it does more than a health check
 
 
 # The dummy engine's part of a session (reference 5).
@@ -496,17 +503,17 @@ cdef struct Dialogue:
     LineState lines
     char* helo              # NULL: none yet
     char* sender
-    char* hello             # the last HELO or EHLO line, as it came; NULL: none, or none that can be repeated
+    char* hello             # the last HELO or EHLO line, unchanged; NULL: no line, or it cannot be repeated
     char* mail              # the last MAIL line, the same
-    Asking* asking          # NULL: no MTA is asked
-    char* refusal           # the MTA's reply to MAIL, line ends included; NULL: no MTA has refused it
+    Asking* asking          # NULL: no MTA is being asked
+    char* refusal           # the MTA's reply to MAIL, including line ends; NULL: no MTA has refused it
     uint32_t refusal_length
     int64_t refused_until   # µs, monotonic: RCPT commands after this count for the command limit again
     uint32_t refused        # RCPT commands of this session that did not count
     uint64_t chunk          # bytes of a refused BDAT chunk that are still to come
     char* unsent            # replies that the client does not read
     uint32_t unsent_length
-    uint32_t discarded      # EHLO keywords, as mta/ehlo_keywords.py numbers them
+    uint32_t discarded      # EHLO keywords (bits of ehlo_keywords.py)
     uint32_t commands
     uint8_t where           # a command
     bint esmtp
@@ -514,7 +521,7 @@ cdef struct Dialogue:
 
 # ---- mta_relay.pyx and mta_continue.pyx
 
-# Where octets come from; that side's descriptor.
+# The source of bytes; the descriptor of that side.
 cdef enum Side:
     FROM_CLIENT
     FROM_MTA
@@ -522,21 +529,21 @@ cdef enum Side:
 
 cdef enum RelayState:
     RELAY_CONNECTING
-    RELAY_ASKING            # a session is to go on: its part is played to the MTA
+    RELAY_ASKING            # a session continues: its commands are repeated to the MTA
     RELAY_FLOWING
 
 
-# One direction of a relay. What is unsent is in `kept` or in the pipe, and nothing is read meanwhile.
+# One direction of a relay. Unsent bytes are in `kept` or in the pipe, and nothing is read meanwhile.
 cdef struct Flow:
     char* kept
-    uint32_t length         # unsent octets of `kept`, from `at` on
+    uint32_t length         # unsent bytes of `kept`, from `at` on
     uint32_t at
-    uint32_t piped          # unsent octets in the pipe
+    uint32_t piped          # unsent bytes in the pipe
     int pipe[2]             # -1: none
-    uint64_t moved          # octets read
-    bint ended              # its source has
-    bint shut               # its sink was told so
-    bint lost               # its sink takes nothing any more: what comes is thrown away
+    uint64_t moved          # bytes read
+    bint ended              # its source has ended
+    bint shut               # its sink was shut down
+    bint lost               # its sink accepts nothing any longer: further bytes are discarded
 
 
 cdef struct Relay:
@@ -544,16 +551,16 @@ cdef struct Relay:
     Session* session
     Flow flows[2]           # by Side
     Watch watches[2]        # each side in the epoll set of relays
-    uint32_t tried          # targets, a bit each
-    int32_t problem         # errno of the last target that failed, 0: none has
+    uint32_t tried          # targets, one bit each
+    int32_t problem         # errno of the last target that failed; 0: no target has failed
     int64_t began           # µs, monotonic
     int16_t target
     uint8_t state           # RelayState
     bint continues          # the targets are those of continue_to
-    bint lingers            # the MTA has ended: the client has a moment to take its last words
+    bint lingers            # the MTA has ended: the client has a moment to read the last bytes
 
 
-# What an MTA is asked in a session's name, one after the other.
+# The commands that are repeated to an MTA, one after the other.
 cdef enum AskStep:
     ASK_GREETING
     ASK_HELLO
@@ -562,10 +569,10 @@ cdef enum AskStep:
 
 
 cdef struct Asking:
-    char* reply             # what came of the present one; REPLY_LIMIT octets
+    char* reply             # the received part of the current reply; REPLY_LIMIT bytes
     uint32_t length
     char* rcpt              # the client's line, without its end
-    char* rest              # what the client sent behind it
+    char* rest              # what the client sent after it
     uint32_t rest_length
     uint8_t step            # AskStep
 
@@ -576,48 +583,48 @@ cdef struct Listener:
     Watch watch
     bint wildcard           # the server's address differs from client to client
     Address address
-    PyObject* trusted       # an AccessStep, a reference is held: who may send a PROXY header; NULL: there is none
+    PyObject* trusted       # an AccessStep, a reference is held: peers that may send a PROXY header, or NULL
     int64_t header_time     # µs for that header
 
 
 # ---- event_ring.pyx
 
-# What an event is; event_ring.pyx has the names that the control socket uses.
+# The kind of an event; event_ring.pyx has the names that the control socket uses.
 cdef enum EventKind:
     EVENT_NONE
     EVENT_CONNECT           # number: the server's port
     EVENT_ALLOWLISTED
     EVENT_DENYLISTED
-    EVENT_CACHED            # every pass is still valid: handed on at once
-    EVENT_BUSY              # turned away; number: see BUSY in event_ring.pyx; text: the same
-    EVENT_BYPASSED          # handed on untested: the panic switch
+    EVENT_CACHED            # every pass is still valid: handed off at once; number: 1 if another host told so
+    EVENT_BUSY              # rejected; number: see BUSY in event_ring.pyx; text: the same
+    EVENT_BYPASSED          # handed off untested: the panic switch
     EVENT_GREET             # the greet wait begins; number: µs
-    EVENT_PREGREET          # number: octets; text: their beginning
+    EVENT_PREGREET          # number: bytes; text: their beginning
     EVENT_LISTED            # list, number: the answer, as a number in network byte order
-    EVENT_LIST_FAILED       # list; number: 1 time-out, 0 error
+    EVENT_LIST_FAILED       # list; number: 1 timeout, 0 error
     EVENT_RANK              # number: the score
     EVENT_DIALOGUE          # the dummy engine begins
     EVENT_COMMAND           # text: the line; number: its findings
-    EVENT_PIPELINING        # text: what came too early
+    EVENT_PIPELINING        # text: the early bytes
     EVENT_NON_SMTP_COMMAND  # text: the line
     EVENT_BARE_NEWLINE      # text: the line
     EVENT_LIMIT             # number: 1 time, 2 count, 3 length
-    EVENT_REPLY             # text: what the client was told
+    EVENT_REPLY             # text: the reply
     EVENT_PASSED            # number: 1 for the first time (PASS NEW)
     EVENT_HANDED            # the MTA has confirmed; number: µs that it took
     EVENT_HANDOFF_FAILED    # text: why
-    EVENT_HANGUP            # number: µs since the present tests began
+    EVENT_HANGUP            # number: µs since the current tests began
     EVENT_DISCONNECT        # number: µs since CONNECT
     EVENT_STRESS_ON         # number: sessions
     EVENT_STRESS_OFF
-    EVENT_CONTINUED         # an MTA answered; text: what it said to the RCPT, or to MAIL when it refused that
+    EVENT_CONTINUED         # an MTA answered; text: its reply to the RCPT, or to MAIL if it refused that
     EVENT_CONTINUE_FAILED   # text: why
-    EVENT_RELAYED           # a relay ended; number: octets from the client; text: octets to it
-    EVENT_VETOED            # came in where nobody is passed
-    EVENT_SPARED            # shadow mode; text: what the client would have been told
+    EVENT_RELAYED           # a relay ended; number: bytes from the client; text: bytes to it
+    EVENT_VETOED            # connected to an address where no client may pass
+    EVENT_SPARED            # shadow mode; text: the reply that the client would have received
     EVENT_SCORE             # the score reaches the threshold at RCPT; number: the score; text: its parts
     EVENT_EVIDENCE          # number: the weight; text: the scorer and what it judged
-    EVENT_SESSION           # no event: a session as it stands; number: its age in µs, text: what it said last
+    EVENT_SESSION           # not an event: the state of a session; number: its age in µs, text: its last line
     EVENT_KINDS
 
 
@@ -626,9 +633,9 @@ cdef struct Event:
     uint64_t sequence       # from 1; 0 while it is written
     int64_t time            # µs since 1970: of the batch of events
     int64_t number
-    uint32_t session        # from 1, in its worker; 0: about none
+    uint32_t session        # from 1, in its worker; 0: no session
     int32_t score           # NO_SCORE: not known
-    uint32_t findings       # failed tests, a bit each
+    uint32_t findings       # failed tests, one bit each
     uint16_t port
     int16_t list            # -1: none
     uint8_t kind            # EventKind
@@ -639,19 +646,19 @@ cdef struct Event:
     char text[68]
 
 
-# In front of the records.
+# The header before the records.
 cdef struct RingHeader:
     uint64_t version
     uint64_t capacity       # records
     uint64_t head           # sequence of the newest
-    int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed on untested
+    int64_t bypass_until    # µs since 1970, set from outside: until then every client is handed off untested
     uint64_t counts[64]     # by EventKind
     uint64_t turned_away    # sessions
     uint64_t busy[8]        # by the number of EVENT_BUSY
     uint64_t limits[4]      # by the number of EVENT_LIMIT
     uint64_t passed_new     # PASS NEW
-    uint64_t rejected[2]    # recipients refused for now, and for good
-    uint64_t ranks[12]      # by RANK_BOUNDS, the last one for what is above
+    uint64_t rejected[2]    # recipients rejected temporarily, and permanently
+    uint64_t ranks[12]      # by RANK_BOUNDS, the last one for scores above these
     int64_t rank_sum
     uint64_t evidence[32]   # sessions in which a scorer found something, by scorer
 

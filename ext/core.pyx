@@ -1,5 +1,5 @@
 # The core: accept to verdict and hand-off. One extension, because calls inside it are inlined.
-# Read session.pyx first: it is the way of a connection from top to bottom.
+# Read session.pyx first: it follows a connection from top to bottom.
 
 import os
 
@@ -37,6 +37,7 @@ include "dnsbl_health.pyx"
 include "dnsbl.pyx"
 include "dns_queries.pyx"
 include "rates.pyx"
+include "cluster.pyx"
 include "session.pyx"
 include "greet.pyx"
 include "fd_passing.pyx"

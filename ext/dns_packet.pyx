@@ -1,7 +1,7 @@
-# DNSBL questions and their answers as octets (RFC 1035, RFC 5782). No socket, no clock, no memory.
+# DNSBL queries and their answers in wire format (RFC 1035, RFC 5782). No sockets, no clock, no state.
 #
-# Only what a DNSBL needs is understood: A queries with one question, and of an answer its addresses and how long it may
-# be kept. Names in an answer are stepped over and never expanded, so compression can neither loop nor cost time.
+# Only the parts that a DNSBL needs are implemented: A queries with one question, and the addresses and TTLs of an
+# answer. Names in an answer are skipped and never expanded, so compression can neither loop nor cost time.
 
 from collections import namedtuple
 
@@ -9,28 +9,28 @@ from libc.stdlib cimport free, malloc
 
 cdef enum:
     DNS_HEADER_SIZE = 12
-    DNS_RECORD_SIZE = 10            # type, class, TTL and length, behind the name
-    DNS_NAME_MAX = 255              # octets of a name, with its lengths and the root (RFC 1035 2.3.4)
+    DNS_RECORD_SIZE = 10            # type, class, TTL and length, after the name
+    DNS_NAME_MAX = 255              # bytes of a name, including its lengths and the root (RFC 1035 2.3.4)
     DNS_LABEL_MAX = 63
-    DNS_REVERSED_MAX = 64           # octets of a reversed IPv6 address, 32 labels; IPv4 needs at most 16
+    DNS_REVERSED_MAX = 64           # bytes of a reversed IPv6 address, 32 labels; IPv4 needs at most 16
     DNS_TYPE_A = 1
     DNS_TYPE_CNAME = 5
     DNS_TYPE_SOA = 6
     DNS_CLASS_IN = 1
-    DNS_CNAMES_MAX = 10             # as long a chain as postscreen follows (reference 4.3)
+    DNS_CNAMES_MAX = 10             # the longest chain that postscreen follows (reference 4.3)
 
 
 cdef bytes dns_wire_name(str domain):
-    """Put the domain of a list in wire form; ValueError says what is wrong with it.
+    """Return the domain of a list in wire format. ValueError: the domain is not valid.
 
-    A domain that leaves no room for a reversed IPv6 address is refused here, not when the first such client comes.
+    A domain that leaves no room for a reversed IPv6 address is rejected here, not when the first such client connects.
     """
     cdef bytearray wire = bytearray()
     for label in domain.removesuffix(".").split("."):
         if not label.isascii() or not label.replace("-", "x").replace("_", "x").isalnum() or label.strip("-") != label:
-            raise ValueError(f"{domain!r} is no DNS name: letters, digits, _ and inner - with dots between")
+            raise ValueError(f"{domain!r} is not a DNS name; expected letters, digits, _ and inner - with dots between")
         if len(label) > DNS_LABEL_MAX:
-            raise ValueError(f"{domain!r} is no DNS name: a label is longer than {<int> DNS_LABEL_MAX} characters")
+            raise ValueError(f"{domain!r} is not a DNS name: a label is longer than {<int> DNS_LABEL_MAX} characters")
         wire.append(len(label))
         wire += label.encode()
     wire.append(0)
@@ -43,9 +43,9 @@ cdef bytes dns_wire_name(str domain):
 cdef size_t dns_build(
     uint8_t* packet, size_t capacity, uint16_t id, const Address* address, const uint8_t* domain, size_t domain_size
 ) noexcept nogil:
-    """Write the query for the address at a list, whose domain is in wire form; return its size.
+    """Write the query for the address at a list, whose domain is in wire format; return its size.
 
-    0: the name would be longer than 255 octets, or the query longer than `capacity`.
+    0: the name would be longer than 255 bytes, or the query longer than `capacity`.
     """
     cdef uint8_t reversed_labels[DNS_REVERSED_MAX]
     cdef size_t labels = _reverse(address, reversed_labels)
@@ -67,7 +67,7 @@ cdef size_t dns_build(
 
 
 cdef size_t _reverse(const Address* address, uint8_t* labels) noexcept nogil:
-    """Write the reversed octets, or nibbles of IPv6, as labels (RFC 5782 2.1, 2.4); return their size."""
+    """Write the reversed octets (IPv4) or nibbles (IPv6) as labels (RFC 5782 2.1, 2.4); return their size in bytes."""
     cdef size_t at = 0
     cdef size_t start
     cdef int octet
@@ -99,10 +99,11 @@ cdef size_t _reverse(const Address* address, uint8_t* labels) noexcept nogil:
 cdef DnsVerdict dns_decode(
     const uint8_t* packet, size_t size, const uint8_t* query, size_t query_size, DnsAnswer* answer
 ) noexcept nogil:
-    """Judge a datagram that came in reply to a query of dns_build's.
+    """Decode a datagram that was received after a query from `dns_build`.
 
-    DNS_NOT_OURS: no reply, or another id or question: ignore it, the true answer may still come. DNS_MALFORMED: ours,
-    but its records make no sense. DNS_OURS: `answer` is filled; a truncated one holds no records.
+    DNS_NOT_OURS: not a reply, or it has a different id or question; ignore it, the true answer may still come.
+    DNS_MALFORMED: the reply to this query, but its records are malformed. DNS_OURS: `answer` is filled; a truncated
+    answer has its records missing.
     """
     cdef size_t at
     answer.rcode = answer.count = 0
@@ -111,8 +112,8 @@ cdef DnsVerdict dns_decode(
     if query_size <= DNS_HEADER_SIZE or size < query_size:
         return DNS_NOT_OURS
     if _number16(packet) != _number16(query) or packet[2] & 0xF8 != 0x80 or _number16(packet + 4) != 1:
-        return DNS_NOT_OURS         # another id, a query, another opcode, or not one question
-    # Lengths, type and class are no letters, so that folding the case of all octets folds that of the name.
+        return DNS_NOT_OURS         # a different id or opcode, a query, or not one question
+    # Lengths, type and class are not letters, so folding the case of all bytes only folds the case of the name.
     for at in range(DNS_HEADER_SIZE, query_size):
         if _lower(packet[at]) != _lower(query[at]):
             return DNS_NOT_OURS
@@ -124,7 +125,7 @@ cdef DnsVerdict dns_decode(
 
 
 cdef bint _decode_records(const uint8_t* packet, size_t size, size_t at, DnsAnswer* answer) noexcept nogil:
-    """Read the answer and authority sections, from `at` on; False when they are malformed."""
+    """Read the answer and authority sections, beginning at `at`. False: they are malformed."""
     cdef int answers = _number16(packet + 6)
     cdef int authorities = _number16(packet + 8)
     cdef int cnames = 0
@@ -160,7 +161,7 @@ cdef bint _decode_records(const uint8_t* packet, size_t size, size_t at, DnsAnsw
 
 
 cdef bint _decode_soa(const uint8_t* packet, size_t end, size_t at, int32_t ttl, DnsAnswer* answer) noexcept nogil:
-    """Read how long 'not listed' may be kept from the data at..end of an SOA record (RFC 2308 5)."""
+    """Read how long 'not listed' may be kept from the data at..end of an SOA record (RFC 2308 5). False: malformed."""
     at = _name_end(packet, end, at)
     if at:
         at = _name_end(packet, end, at)
@@ -172,9 +173,9 @@ cdef bint _decode_soa(const uint8_t* packet, size_t end, size_t at, int32_t ttl,
 
 
 cdef size_t _name_end(const uint8_t* packet, size_t size, size_t start) noexcept nogil:
-    """Step over a name; 0 when it is malformed or runs past `size`.
+    """Return the position after a name; 0 if it is malformed or exceeds `size`.
 
-    A pointer must lead to before the name that it ends: with that, no chain of pointers can be a loop.
+    A pointer must point to a position before the name that it ends. So a chain of pointers cannot be a loop.
     """
     cdef size_t at = start
     cdef size_t target
@@ -201,7 +202,7 @@ cdef inline uint16_t _number16(const uint8_t* octets) noexcept nogil:
 
 
 cdef inline int32_t _ttl(const uint8_t* octets) noexcept nogil:
-    """Seconds; with the top bit set it counts as 0 (RFC 2181 8)."""
+    """In seconds; a TTL with the top bit set is read as 0 (RFC 2181 8)."""
     if octets[0] & 0x80:
         return 0
     return octets[0] << 24 | octets[1] << 16 | octets[2] << 8 | octets[3]
@@ -226,7 +227,7 @@ def dns_query(uint16_t id, str address not None, str domain not None):
     cdef bytes wire = dns_wire_name(domain)
     cdef bytes text = address.encode()
     if not address_parse(text, &parsed):
-        raise ValueError(f"{address!r} is no IPv4 or IPv6 address")
+        raise ValueError(f"{address!r} is not an IPv4 or IPv6 address")
     cdef size_t size = dns_build(packet, sizeof(packet), id, &parsed, wire, len(wire))
     return (<const char*> packet)[:size]
 
@@ -236,7 +237,7 @@ def dns_answer(bytes packet not None, bytes query not None):
     cdef DnsVerdict verdict
     cdef const uint8_t* octets
     cdef int at
-    # Of exactly the packet's size, so that a sanitizer sees one octet read too far: bytes have a NUL behind them.
+    # Exactly as large as the packet, so that a sanitizer finds a read one byte too far: `bytes` have a NUL at the end.
     cdef uint8_t* copy = <uint8_t*> malloc(len(packet))
     if copy == NULL and packet:
         raise MemoryError

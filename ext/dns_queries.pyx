@@ -1,12 +1,12 @@
-# The questions on their way, and the sockets they go over. What an answer means for a client is dnsbl.pyx's affair.
+# The pending queries and their sockets. What an answer means for a client is decided in dnsbl.pyx.
 #
-# Questions are sent and answers taken in batches; a datagram that does not answer a question of ours, word for word, is
-# as if it never came.
+# Queries are sent and answers received in batches. A datagram that does not answer one of our queries, byte for byte,
+# is ignored.
 
-# ---- questions
+# ---- queries
 
 cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
-    """Line up a question. False: out of memory."""
+    """Create a query and queue it. False: out of memory."""
     cdef Query* query = <Query*> calloc(1, sizeof(Query))
     cdef Policy policy = core.policy
     if query == NULL:
@@ -28,7 +28,7 @@ cdef bint query_new(Screener core, Lookup* lookup, uint16_t list) noexcept:
 
 
 cdef void query_renew(Screener core, Query* query) noexcept:
-    """A client came back while its old question is unanswered: it is sent anew and has its whole time again."""
+    """A client came back while its query is unanswered: send the query again, with its full time limit."""
     query.deadline = core.now + core.policy.dnsbl_timeout
     query.refused = 0
     core.timers.arm(&query.timer, TIMER_QUERY, query.try_time, core.now)
@@ -42,10 +42,10 @@ cdef void query_renew(Screener core, Query* query) noexcept:
     query_admit(core, query)
 
 
-# ---- room: each list has a budget of questions on their way, which the networks of clients have a part of in turn
+# ---- room: each list has a budget of pending queries, which the networks of clients share in turn
 
 cdef void query_admit(Screener core, Query* query) noexcept:
-    """Send a question if there is room, or let it wait for its network's turn."""
+    """Send a query if there is room, or let it wait for its network's turn."""
     cdef List* list = &query.lookup.lists_of[query.list]
     cdef Share* share = &list.shares[query.lookup.network % SHARES]
     if list.in_flight < list.budget and share.head == NULL and share_may_ask(list, share):
@@ -75,7 +75,7 @@ cdef void query_grant(Screener core, List* list, Share* share, Query* query) noe
 
 
 cdef void share_join_round(List* list, Share* share) noexcept nogil:
-    """Behind all other networks, if it has a question waiting and may ask it."""
+    """Append a network to the queue of networks if it has a waiting query and may send it."""
     if share.in_round or share.head == NULL or not share_may_ask(list, share):
         return
     share.in_round = True
@@ -88,7 +88,7 @@ cdef void share_join_round(List* list, Share* share) noexcept nogil:
 
 
 cdef void share_remove(Share* share, Query* query) noexcept nogil:
-    """Take a question out of its network's queue."""
+    """Remove a query from its network's queue."""
     if query.prev != NULL:
         query.prev.next = query.next
     else:
@@ -100,7 +100,7 @@ cdef void share_remove(Share* share, Query* query) noexcept nogil:
 
 
 cdef void list_grant(Screener core, List* list) noexcept:
-    """Give what room there is to the networks whose turn it is, a question each."""
+    """Give the available room to the networks whose turn it is, one query each."""
     cdef Share* share
     cdef Query* query
     while list.in_flight < list.budget and list.round_head != NULL:
@@ -118,7 +118,7 @@ cdef void list_grant(Screener core, List* list) noexcept:
 
 
 cdef void query_give_up_place(Screener core, Query* query) noexcept:
-    """It needs no room any more; somebody else's question has it."""
+    """A query needs its room no longer: give the room to another one."""
     cdef List* list = &query.lookup.lists_of[query.list]
     cdef Share* share = &list.shares[query.lookup.network % SHARES]
     cdef uint8_t place = query.place
@@ -135,12 +135,12 @@ cdef void query_give_up_place(Screener core, Query* query) noexcept:
 
 
 cdef void query_abandon(Screener core, Query* query) noexcept:
-    """No session waits for it any more. One that was sent may still be answered, which is kept for later; the others
-    are dropped."""
+    """No session waits for this query any longer. If it was sent, its answer is kept for later; otherwise it is
+    dropped."""
     cdef Lookup* lookup = query.lookup
     cdef List* list = &lookup.lists_of[query.list]
     cdef bint sent = query.sends or query.token
-    if query_is_unasked(query) and query.asked < core.now:      # else the client has left at once
+    if query_is_unasked(query) and query.asked < core.now:      # otherwise the client left immediately
         log_unasked(core, query)
     if sent and list.abandoned < list.budget // ABANDONED_PART:
         query_give_up_place(core, query)
@@ -152,10 +152,10 @@ cdef void query_abandon(Screener core, Query* query) noexcept:
     query_free(core, query)
 
 
-# ---- on the way
+# ---- pending queries
 
 cdef void query_line_up(Dnsbl dnsbl, Query* query) noexcept:
-    """Send it with the end of this batch. Whoever loses its room before that is passed over there."""
+    """Send a query at the end of this batch. `dnsbl_flush` skips queries that have lost their room by then."""
     if query.lined_up:
         return
     query.unsent_next = NULL
@@ -168,7 +168,7 @@ cdef void query_line_up(Dnsbl dnsbl, Query* query) noexcept:
 
 
 cdef void query_withdraw(Dnsbl dnsbl, Query* query) noexcept:
-    """Forget that this question was sent: an answer to it is not ours any more."""
+    """Forget that this query was sent: an answer to it will be ignored."""
     cdef Query** at
     if query.socket == NULL:
         return
@@ -191,7 +191,7 @@ cdef Query* query_find(Dnsbl dnsbl, DnsSocket* socket, uint16_t id) noexcept:
 
 
 cdef void query_end(Screener core, Query* query) noexcept:
-    """The reply is noted, or never will be."""
+    """A query has ended, with or without a reply."""
     cdef Lookup* lookup = query.lookup
     lookup.replies[query.list].query = NULL
     query_free(core, query)
@@ -211,7 +211,7 @@ cdef void query_free(Screener core, Query* query) noexcept:
 
 
 cdef void query_try_over(Screener core, Query* query) noexcept:
-    """No answer in this try: ask again, the next resolver if this one is silent, until the time is over."""
+    """No answer within this try: query again, using the next resolver if this one is silent, until the time limit."""
     cdef Resolver* resolver = query.resolver
     cdef Resolver* following
     cdef Reply* reply = &query.lookup.replies[query.list]
@@ -238,7 +238,7 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
     if query.token or query.lined_up or query.place == PLACE_WAITING:
         return
     if (query.socket == NULL or resolver.answered < query.sent) and core.dnsbl.resolvers == resolver:
-        core.dnsbl.resolvers = resolver.next    # it has said nothing since: others begin with the next one
+        core.dnsbl.resolvers = resolver.next    # it has been silent since then: others begin with the next one
     if query.place == PLACE_ABANDONED:
         return
     following = resolver_after(query)
@@ -246,7 +246,7 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
         if query.sends < DNS_SENDS:
             query_repeat(core, query)
         return
-    # What this one says from now on is not heard, so all are asked until the end: it says it the next time.
+    # Answers of this resolver to the previous try are ignored from now on, so all are queried in turn until the end.
     if query.sends < DNS_SENDS_MOST:
         query_withdraw(core.dnsbl, query)
         query.resolver = following
@@ -254,7 +254,7 @@ cdef void query_try_over(Screener core, Query* query) noexcept:
 
 
 cdef Resolver* resolver_after(const Query* query) noexcept nogil:
-    """Who is to be asked next: the others in turn, but for those that have refused. NULL: all have."""
+    """The next resolver to query: the others in turn, except those that have refused. NULL: all have refused."""
     cdef Resolver* resolver = query.resolver
     while True:
         resolver = resolver.next
@@ -265,7 +265,7 @@ cdef Resolver* resolver_after(const Query* query) noexcept nogil:
 
 
 cdef void query_repeat(Screener core, Query* query) noexcept:
-    """Send the same question over the same socket: there is nobody else to ask, and the first answer may be late."""
+    """Send the same query over the same socket: there is only one resolver, and the first answer may be late."""
     cdef uint8_t packet[DNS_QUERY_SIZE]
     cdef List* list = &(<Lists> query.lookup.lists).lists[query.list]
     cdef size_t size = dns_build(packet, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire,
@@ -275,7 +275,7 @@ cdef void query_repeat(Screener core, Query* query) noexcept:
 
 
 cdef void dnsbl_flush(Screener core) noexcept:
-    """Send what is lined up."""
+    """Send the queued queries."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef mmsghdr messages[DNS_BATCH]
     cdef iovec parts[DNS_BATCH]
@@ -301,17 +301,17 @@ cdef void dnsbl_flush(Screener core) noexcept:
             if query.lookup == NULL:            # ended while it waited
                 free(query)
                 continue
-            if query.place != PLACE_GRANTED:    # its client left, or came back and waits for room
+            if query.place != PLACE_GRANTED:    # its client left, or came back and is waiting for room
                 continue
             list = &(<Lists> query.lookup.lists).lists[query.list]
             if list.unheard_since == 0:
                 list.unheard_since = core.now
             if socket == NULL:
                 socket = resolver_socket(core, query.resolver)
-                if socket == NULL:              # the next try comes
-                    query.sends += not want_of_room()       # there is no way to that resolver: as if it were lost
+                if socket == NULL:              # it is tried again
+                    query.sends += not want_of_room()       # that resolver is unreachable: as if the query were lost
                     continue
-            if socket.in_flight >= SOCKET_IN_FLIGHT:    # descriptors for others ran out: the next try comes
+            if socket.in_flight >= SOCKET_IN_FLIGHT:    # out of descriptors for other resolvers: it is tried again
                 continue
             query.id = dns_random(dnsbl)
             while query_find(dnsbl, socket, query.id) != NULL:
@@ -319,7 +319,7 @@ cdef void dnsbl_flush(Screener core) noexcept:
             packet = dnsbl.scratch + count * DNS_QUERY_SIZE
             size = dns_build(packet, DNS_QUERY_SIZE, query.id, &query.lookup.entry.address, list.wire, list.wire_size)
             if size == 0:
-                continue                        # the configuration refused such names
+                continue                        # the configuration rejects such names
             query.socket = socket
             query.sent = core.now
             query.sends += 1
@@ -338,7 +338,7 @@ cdef void dnsbl_flush(Screener core) noexcept:
 
 
 cdef void datagrams_send(int fd, mmsghdr* messages, Query** queries, int count) noexcept nogil:
-    """Send questions; those for which the kernel has no room count as not sent."""
+    """Send queries. Queries that do not fit into the kernel's buffer count as not sent."""
     cdef int at = 0
     cdef int got
     cdef bint again = True
@@ -347,7 +347,7 @@ cdef void datagrams_send(int fd, mmsghdr* messages, Query** queries, int count) 
         if got > 0:
             at += got
         elif errno == ECONNREFUSED and again:
-            again = False                       # that was the report of an earlier datagram's fate
+            again = False                       # this was the error of an earlier datagram
         else:
             break
     if at < count and want_of_room():
@@ -357,12 +357,12 @@ cdef void datagrams_send(int fd, mmsghdr* messages, Query** queries, int count) 
 
 
 cdef inline bint want_of_room() noexcept nogil:
-    """The last system call failed because this host has no more of something."""
+    """The last system call failed because this host is out of some resource."""
     return errno in (EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EAGAIN)
 
 
 cdef void dnsbl_readable(Screener core, DnsSocket* socket) noexcept:
-    """Take the answers that have come."""
+    """Receive the answers that have arrived."""
     cdef mmsghdr messages[DNS_BATCH]
     cdef iovec parts[DNS_BATCH]
     cdef uint8_t* packet
@@ -383,7 +383,7 @@ cdef void dnsbl_readable(Screener core, DnsSocket* socket) noexcept:
 
 
 cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet, size_t size) noexcept:
-    """Judge one datagram: what does not answer a question of ours, word for word, is as if it never came."""
+    """Handle one datagram. It is ignored if it does not answer one of our queries, byte for byte."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Query* query = query_find(dnsbl, socket, <uint16_t> (packet[0] << 8 | packet[1]))
     cdef uint8_t question[DNS_QUERY_SIZE]
@@ -415,7 +415,7 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
         query_refused(core, query, "Host not found, try again" if answer.rcode == 2 else "Non-recoverable error")
     else:
         if answer.rcode == 3:
-            answer.count = 0                    # no such name: whatever else it says
+            answer.count = 0                    # NXDOMAIN, whatever else the answer contains
         query_answered(core, query, answer.addresses, answer.count,
                        answer.ttl if answer.count else answer.soa_ttl,
                        answer.ttl if answer.count else answer.negative_ttl)
@@ -423,7 +423,7 @@ cdef void dnsbl_datagram(Screener core, DnsSocket* socket, const uint8_t* packet
 
 cdef void query_answered(Screener core, Query* query, const uint32_t* addresses, int count, int64_t ttl,
                          int64_t keep) noexcept:
-    """Note what a list said. ttl and keep are seconds, -1: none given."""
+    """Store a list's answer. ttl and keep are in seconds; -1: unknown."""
     cdef Lookup* lookup = query.lookup
     cdef Reply* reply = &lookup.replies[query.list]
     cdef List* list = &(<Lists> lookup.lists).lists[query.list]
@@ -441,7 +441,7 @@ cdef void query_answered(Screener core, Query* query, const uint32_t* addresses,
     list.answered += 1
     list.latency[latency_bucket(core.now - query.asked)] += 1
     if count and not kept:
-        reply.state = REPLY_FAILED              # 'you are blocked' says nothing of the client
+        reply.state = REPLY_FAILED              # 'you are blocked' tells nothing about the client
         list.errors += 1
         event_about(core, EVENT_LIST_FAILED, &lookup.entry.address, query.list)
         query_end(core, query)
@@ -467,16 +467,16 @@ cdef void query_answered(Screener core, Query* query, const uint32_t* addresses,
 
 
 cdef bint answer_is_listing(const uint8_t* octets, const List* list) noexcept nogil:
-    """False for an address that cannot mean 'listed': outside 127/8, or a list's way to say 'go away'."""
+    """False for an address that cannot mean 'listed': outside 127/8, or a code with which a list refuses queries."""
     if octets[0] != 127:
         return False
     if octets[1] == 255 and octets[2] == 255:
-        return False                            # Spamhaus: wrong name, public resolver, too many questions
+        return False                            # Spamhaus: wrong name, public resolver, too many queries
     return not (list.is_dnswl and octets[1] == 0 and octets[2] == 0 and octets[3] == 255)
 
 
 cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
-    """This resolver does not know: another may."""
+    """This resolver cannot answer; another one may."""
     cdef Resolver* following
     query.refused |= query.resolver.mark
     following = resolver_after(query)
@@ -489,7 +489,7 @@ cdef void query_refused(Screener core, Query* query, const char* why) noexcept:
 
 
 cdef void query_failed(Screener core, Query* query, const char* why) noexcept:
-    """No resolver knows. Counts as not listed (reference 4.3)."""
+    """No resolver has an answer. This counts as not listed (reference 4.3)."""
     query.lookup.replies[query.list].state = REPLY_FAILED
     query.lookup.lists_of[query.list].errors += 1
     event_about(core, EVENT_LIST_FAILED, &query.lookup.entry.address, query.list)
@@ -498,12 +498,12 @@ cdef void query_failed(Screener core, Query* query, const char* why) noexcept:
 
 
 cdef void query_over_tcp(Screener core, Query* query) noexcept:
-    """The answer did not fit a datagram: the general resolver asks again. The time limit stays."""
+    """The answer did not fit into a datagram: the general resolver repeats the query, within the same time limit."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef char name[DNS_NAME_TEXT]
     if query.token:
         return
-    if query.place == PLACE_ABANDONED:          # nobody waits for it
+    if query.place == PLACE_ABANDONED:          # no session waits for it
         query_failed(core, query, "Malformed or unexpected name server reply")
         return
     query_withdraw(dnsbl, query)
@@ -522,7 +522,7 @@ cdef void query_over_tcp(Screener core, Query* query) noexcept:
 # ---- sockets
 
 cdef uint16_t dns_random(Dnsbl dnsbl) noexcept:
-    """An id that nobody can foresee."""
+    """An unpredictable id."""
     if dnsbl.ids_left == 0:
         while getrandom(dnsbl.ids, sizeof(dnsbl.ids), 0) != sizeof(dnsbl.ids):
             pass
@@ -532,7 +532,7 @@ cdef uint16_t dns_random(Dnsbl dnsbl) noexcept:
 
 
 cdef DnsSocket* resolver_socket(Screener core, Resolver* resolver) noexcept:
-    """One of the resolver's sockets, by chance. NULL: none can be opened."""
+    """One of the resolver's sockets, at random. NULL: no socket can be opened."""
     cdef DnsSocket* socket
     cdef uint32_t skip
     while resolver.socket_count < DNS_POOL:
@@ -569,14 +569,14 @@ cdef bint socket_open(Screener core, Resolver* resolver) noexcept:
 
 
 cdef void dnsbl_rotate(Screener core) noexcept:
-    """Replace the oldest socket of each resolver, so that a port is not worth guessing at for long."""
+    """Replace the oldest socket of each resolver, so that a guessed port is soon useless."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Resolver* resolver = dnsbl.resolvers
     cdef DnsSocket** at
     cdef DnsSocket* oldest
     core.timers.arm(&dnsbl.rotate, TIMER_ROTATE, ROTATE_TIME, core.now)
     if core.accept_paused:
-        return                          # the descriptor would go to a client, and in the end none were left
+        return                          # a client would get the descriptor, and in the end no socket would be left
     while resolver != NULL:
         at = &resolver.sockets
         while at[0] != NULL and at[0].next != NULL:
@@ -592,7 +592,7 @@ cdef void dnsbl_rotate(Screener core) noexcept:
 
 
 cdef void socket_retire(Dnsbl dnsbl, DnsSocket* socket) noexcept:
-    """Close a socket with the last answer that it waits for; it is freed at the end of the batch of events."""
+    """Close a socket after its last pending answer; it is freed at the end of the batch of events."""
     socket.retired = True
     if socket.in_flight or socket.fd < 0:
         return
@@ -604,7 +604,7 @@ cdef void socket_retire(Dnsbl dnsbl, DnsSocket* socket) noexcept:
 
 
 cdef void dnsbl_set_resolvers(Screener core, list addresses):
-    """Ask these from now on; questions on their way are asked anew. Items are packed sockaddr structures."""
+    """Use these resolvers from now on, and send pending queries again. Items are packed sockaddr structures."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Resolver* old = dnsbl.resolvers
     cdef Resolver* first = NULL
@@ -638,7 +638,7 @@ cdef void dnsbl_set_resolvers(Screener core, list addresses):
             query = dnsbl.buckets[bucket]
             query_withdraw(dnsbl, query)
             query_line_up(dnsbl, query)
-    # Not all of them are in one of the lines above: some wait for a descriptor, some are asked over TCP.
+    # Some queries are in none of the lists above: they wait for a descriptor, or for an answer over TCP.
     while queue != NULL:
         timer = queue.head if queue.kind == TIMER_QUERY else NULL
         while timer != NULL:

@@ -1,7 +1,7 @@
-# DNSBL: all lists of a client are asked at once, in batches, over a pool of connected sockets (reference 4).
+# DNSBL: all lists are queried for a client at once, in batches, over a pool of connected sockets (reference 4).
 #
-# A client's answers are one Lookup, shared by its sessions and kept for a while after them: the same question is
-# never on its way twice. What the lists said becomes a score only when a session asks for it.
+# A client's answers are one Lookup, shared by its sessions and kept for a while after them: the same query is
+# never pending twice. The score is calculated from the lists' answers when a session needs it.
 
 cdef extern from "<sys/socket.h>" nogil:
     struct sockaddr:
@@ -32,41 +32,41 @@ cdef extern from "<sys/random.h>" nogil:
     Py_ssize_t getrandom(void* buffer, size_t size, unsigned int flags)
 
 cdef enum:
-    DNS_BATCH = 32                  # datagrams a system call
-    DNS_QUERY_SIZE = 280            # header, a name of 255 octets, type and class
-    DNS_ANSWER_SIZE = 4096          # more is no answer to a question without EDNS
-    DNS_POOL = 8                    # sockets a resolver: what a forger must guess is one of these ports and the id
-    LIST_IN_FLIGHT = 8192           # questions to one list at a time that a session waits for; the others wait
-    SOCKET_IN_FLIGHT = 49152        # over one socket: an id that is free is soon found
-    DNS_IN_FLIGHT = 131072          # and to all lists together, a quarter of the ids that one resolver's sockets have
-    ABANDONED_PART = 4              # so many times fewer questions that nobody waits for any more stay on their way
-    SHARE_PART = 4                  # one network has no more than this part of a list's questions
-    SHARES = 1024                   # networks with a queue of their own, for each list
-    NETWORK_IPV4 = 24               # what strangers come by as a whole, and the least that is routed
-    NETWORK_IPV6 = 64               # what any host has
+    DNS_BATCH = 32                  # datagrams per system call
+    DNS_QUERY_SIZE = 280            # header, a name of 255 bytes, type and class
+    DNS_ANSWER_SIZE = 4096          # a longer datagram cannot answer a query without EDNS
+    DNS_POOL = 8                    # sockets per resolver: a forger must guess one of these ports and the id
+    LIST_IN_FLIGHT = 8192           # pending queries per list for which a session waits; further queries wait
+    SOCKET_IN_FLIGHT = 49152        # over one socket: a free id is found quickly
+    DNS_IN_FLIGHT = 131072          # to all lists together: a quarter of the ids of one resolver's sockets
+    ABANDONED_PART = 4              # of a list's budget, in addition, for queries without a waiting session
+    SHARE_PART = 4                  # one network has at most this part of a list's pending queries
+    SHARES = 1024                   # networks with their own queue, per list
+    NETWORK_IPV4 = 24               # the smallest network that is routed
+    NETWORK_IPV6 = 64               # the smallest network that a host gets
     DNS_BUCKETS = 8192
-    DNS_SENDS = 3                   # a question is sent this often to the only resolver, each time a try later
-    DNS_SENDS_MOST = 60             # to several together
-    KEPT_LOOKUPS = 50000            # clients whose answers are kept after they left
-    KEPT_SHARE = KEPT_LOOKUPS // 64     # of one network, once the half of these are there
+    DNS_SENDS = 3                   # how often a query is sent to the only resolver, once per try
+    DNS_SENDS_MOST = 60             # to several resolvers together
+    KEPT_LOOKUPS = 50000            # clients whose answers are kept after they have left
+    KEPT_SHARE = KEPT_LOOKUPS // 64     # of one network, once half of KEPT_LOOKUPS are in use
     KEPT_NETWORKS = 4096
     KEEP_SECONDS = 300
-    WARNING_SECONDS = 60            # a list's failures are told once in this time
+    WARNING_SECONDS = 60            # a list's failures are logged once in this time
 
 cdef int64_t ROTATE_TIME = 10 * 1000000
-cdef int64_t SILENT_TIME = 5 * 1000000      # no resolver has said anything for so long: that is told
+cdef int64_t SILENT_TIME = 5 * 1000000      # no resolver has answered for this time: log a warning
 
 
 @cython.final
-@cython.no_gc_clear                     # sessions that are left are freed with it: see Screener
+@cython.no_gc_clear                     # remaining sessions are freed with it: see Screener
 cdef class Dnsbl:
-    """The resolvers, the questions on their way and the clients' answers of one process."""
+    """The resolvers, the pending queries and the clients' answers of one process."""
 
     cdef WatchTable watches
     cdef AddressTable lookups
     cdef size_t kept                # lookups without a session
     cdef uint16_t* kept_of          # the same by the hash of their network
-    cdef Resolver* resolvers        # a ring; the first is the one to ask
+    cdef Resolver* resolvers        # a ring; the first one is queried
     cdef DnsSocket* gone            # sockets to free at the end of this batch of events
     cdef Query** buckets
     cdef Query* unsent_head
@@ -75,8 +75,8 @@ cdef class Dnsbl:
     cdef Timer rotate
     cdef uint16_t ids[256]          # random numbers, fetched in bulk
     cdef int ids_left
-    cdef uint8_t* scratch           # DNS_BATCH questions or answers
-    cdef dict elsewhere             # token of a question that is asked over TCP: its address
+    cdef uint8_t* scratch           # DNS_BATCH queries or answers
+    cdef dict elsewhere             # token of a query that is repeated over TCP: its address
     cdef uint64_t token
     cdef bint silence_told          # no resolver answers
     cdef readonly uint64_t asked, answered, timed_out, forged, heard
@@ -100,7 +100,7 @@ cdef class Dnsbl:
 # ---- a client's answers
 
 cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
-    """Give a session its client's answers, asking the lists whose answer is not there. NULL: out of memory."""
+    """Give a session its client's answers, and query the lists whose answer is missing. NULL: out of memory."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Lists lists = (<Policy> session.policy).lists
     cdef AddressEntry* entry = dnsbl.lookups.find(&session.peer)
@@ -153,7 +153,7 @@ cdef Lookup* lookup_join(Screener core, Session* session) noexcept:
 
 
 cdef void lookup_leave(Screener core, Session* session) noexcept:
-    """A session is over; its client's answers are kept for others and for later."""
+    """A session has ended; its client's answers are kept for other sessions and for later."""
     cdef Lookup* lookup = session.lookup
     if lookup == NULL:
         return
@@ -170,7 +170,7 @@ cdef void lookup_leave(Screener core, Session* session) noexcept:
 
 
 cdef void lookup_keep(Screener core, Lookup* lookup) noexcept:
-    """Nobody waits any more: drop the questions that are not on their way, keep what is known for later."""
+    """No session waits any longer: drop the queries that are not sent yet, and keep the answers for later."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef uint16_t* kept_of = &dnsbl.kept_of[lookup.network % KEPT_NETWORKS]
     cdef bint wanted = not lookup.detached
@@ -179,7 +179,7 @@ cdef void lookup_keep(Screener core, Lookup* lookup) noexcept:
         for at in range(lookup.count):
             if lookup.replies[at].state == REPLY_ASKED:
                 query_abandon(core, lookup.replies[at].query)
-        # A flood from one network must not push out what is kept of the others.
+        # A flood from one network must not displace the kept answers of others.
         wanted = lookup_is_of_use(lookup) and (dnsbl.kept < KEPT_LOOKUPS // 2 or kept_of[0] < KEPT_SHARE)
     if not wanted or not core.timers.arm(&lookup.timer, TIMER_LOOKUP, KEEP_SECONDS * MICROSECONDS, core.now):
         if not lookup.detached:
@@ -193,7 +193,7 @@ cdef void lookup_keep(Screener core, Lookup* lookup) noexcept:
 
 
 cdef bint lookup_is_of_use(const Lookup* lookup) noexcept nogil:
-    """Some list has said something of the client, or still may."""
+    """A list has answered for the client, or still may."""
     cdef int at
     for at in range(lookup.count):
         if lookup.replies[at].state in (REPLY_ASKED, REPLY_LISTED, REPLY_NOT_LISTED):
@@ -202,14 +202,14 @@ cdef bint lookup_is_of_use(const Lookup* lookup) noexcept nogil:
 
 
 cdef void lookup_take_back(Screener core, Lookup* lookup) noexcept:
-    """It is no longer one of those that are kept for later."""
+    """A lookup is no longer one of those that are kept for later."""
     core.timers.cancel(&lookup.timer)
     core.dnsbl.kept -= 1
     core.dnsbl.kept_of[lookup.network % KEPT_NETWORKS] -= 1
 
 
 cdef void lookup_forget(Screener core, Lookup* lookup) noexcept:
-    """Its time is over, or there are too many."""
+    """A lookup's time is over, or there are too many lookups."""
     lookup_take_back(core, lookup)
     core.dnsbl.lookups.remove(&lookup.entry)
     lookup_free(core, lookup)
@@ -234,7 +234,7 @@ cdef Lookup* lookup_new(Screener core, Lists lists, const Address* address) noex
 
 
 cdef void lookup_free(Screener core, Lookup* lookup) noexcept:
-    """Free a lookup that no session holds, with its questions: an answer to one is not ours any more."""
+    """Free a lookup that no session holds, and its queries: their answers will be ignored."""
     cdef int at
     for at in range(lookup.count):
         if lookup.replies[at].state == REPLY_ASKED:
@@ -245,7 +245,7 @@ cdef void lookup_free(Screener core, Lookup* lookup) noexcept:
 
 
 cdef uint32_t network_hash(Dnsbl dnsbl, const Address* address) noexcept:
-    """Keyed, so that nobody can choose networks that share a queue with somebody else's."""
+    """A keyed hash, so that a client cannot choose networks that share a queue with another client's network."""
     cdef Prefix prefix
     cdef Address network = address[0]
     prefix.ipv4 = NETWORK_IPV4
@@ -261,7 +261,7 @@ cdef void reply_clear(Reply* reply) noexcept nogil:
 
 
 cdef void lookup_replied(Screener core, Lookup* lookup) noexcept:
-    """One list has answered or failed. When all have, the sessions that wait for it are told."""
+    """One list has answered or failed. After the last one, notify the sessions that wait."""
     cdef Session* session
     cdef Session* following
     lookup.pending -= 1
@@ -273,13 +273,13 @@ cdef void lookup_replied(Screener core, Lookup* lookup) noexcept:
         return
     session = lookup.waiting
     while session != NULL:
-        following = session.lookup_next         # greet_dnsbl_done may take the session out of this line
+        following = session.lookup_next         # greet_dnsbl_done may remove the session from this queue
         greet_dnsbl_done(core, session)
         session = following
 
 
 cdef void lookup_count_unique(Lookup* lookup) noexcept nogil:
-    """Only one list knows this client: what that list is worth."""
+    """Count a client that is on one list only, for that list."""
     cdef int at, only = -1
     for at in range(lookup.count):
         if lookup.replies[at].state == REPLY_LISTED:
@@ -291,7 +291,7 @@ cdef void lookup_count_unique(Lookup* lookup) noexcept nogil:
 
 
 cdef Score lookup_score(Screener core, Session* session) noexcept:
-    """Add up what the lists have said so far (reference 4.4)."""
+    """Add up the lists' answers so far (reference 4.4)."""
     cdef Policy policy = <Policy> session.policy
     cdef Lists lists = policy.lists
     cdef Lookup* lookup = session.lookup
@@ -348,14 +348,14 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
     if score.total < policy.threshold:
         score.top = suspect_top
     ttl = fail_ttl if score.total > 0 else pass_ttl
-    # Who is let in while a list is looked at is tested again when he comes again: a burst of listed clients, which is
-    # what makes a list suspect, must not buy the others a pass.
+    # A client that is handed off while a list is being probed is tested again the next time: a burst of listed clients,
+    # which makes a list suspect, must not earn a pass for other clients.
     score.ttl = 0 if unsettled else min(max(ttl, policy.dnsbl_min_ttl), policy.dnsbl_max_ttl)
     return score
 
 
 cdef inline bint reply_is_unasked(const Reply* reply) noexcept nogil:
-    """The question was not sent in time, for want of room: what the list would say is not known."""
+    """The query was not sent in time, for lack of room: the list's answer is unknown."""
     return reply.unasked or (reply.state == REPLY_ASKED and query_is_unasked(reply.query))
 
 
@@ -386,7 +386,7 @@ cdef bint reply_matches(const Reply* reply, const uint8_t* octets) noexcept nogi
 # ---- what the log says (reference 6.4)
 
 cdef void query_name(Query* query, char* name) noexcept:
-    """The name that is asked, as text, into DNS_NAME_TEXT octets."""
+    """Write the name in a query, as text, into DNS_NAME_TEXT bytes."""
     cdef uint8_t packet[DNS_QUERY_SIZE]
     cdef List* list = &(<Lists> query.lookup.lists).lists[query.list]
     cdef size_t at = 12
@@ -423,7 +423,7 @@ cdef void log_listed(Screener core, Lookup* lookup, int list) noexcept:
 
 
 cdef bint list_quiet(Screener core, List* list) noexcept:
-    """A list's failures are told once a while: a dead list on a busy host would be the whole log."""
+    """Log a list's failures only once in a while: a dead list on a busy host would fill the log."""
     cdef uint32_t now = <uint32_t> (core.now // MICROSECONDS)
     if list.warned and now < list.warned + WARNING_SECONDS:
         list.unlogged += 1
@@ -454,7 +454,7 @@ cdef void log_unasked(Screener core, Query* query) noexcept:
 
 
 cdef bint resolvers_are_silent(Screener core, Lists lists) noexcept:
-    """No list that was asked has answered for a while, whichever resolver was tried: it is not the lists."""
+    """No list has answered for a while, whichever resolver was queried: the cause is not the lists."""
     cdef int at
     cdef int64_t since
     for at in range(lists.list_count):
@@ -465,7 +465,7 @@ cdef bint resolvers_are_silent(Screener core, Lists lists) noexcept:
 
 
 cdef void log_silence(Screener core) noexcept:
-    """No resolver answers, or one does again."""
+    """No resolver answers, or a resolver answers again."""
     cdef Dnsbl dnsbl = core.dnsbl
     cdef Resolver* resolver = dnsbl.resolvers
     cdef Address address

@@ -1,21 +1,22 @@
-# How the lists are: one that is not well is not asked, or counts nothing, until it is (fastscreen/listhealth/). Its
-# state is in memory that all processes share; what is decided here is only that a list has to be looked at.
+# The health of the lists. A list that is not healthy is not queried, or its answers are ignored, until it is healthy
+# again (fastscreen/dns/health/). The state is in memory that all processes share; the core only decides that a list has
+# to be probed.
 #
-# A list that begins to list the world shows in the answers themselves: the part of the clients that it lists leaps.
-# That is Page's test (CUSUM) for an odd coin: each answer adds the logarithm of how much likelier it is if the part
-# that is not listed has halved, and the sum, never below 0, is what speaks for that. A list that lists 5 % of the
-# clients is suspected after 17 hits in a row, one that lists 80 % after 340.
+# When a list begins to list the whole world, its answers show it: the share of clients that it lists rises suddenly.
+# This is Page's test (CUSUM) for a biased coin: each answer adds the logarithm of how much more likely it is if the
+# share of clients that are not listed has halved, and the sum, never below 0, is the evidence for it. A list that lists
+# 5 % of the clients is suspected after 17 hits in a row, one that lists 80 % after 340.
 
 from libc.math cimport log as logarithm
 
 cdef enum:
-    USUAL_ANSWERS = 2048            # so many answers make what is usual
-    LEAST_ANSWERS = 200             # fewer tell nothing
-    CALM_SECONDS = 60               # a list that was looked at is not suspected again before
-    WINDOW_SECONDS = 60             # a network has its say once in this time, and once in each suspicion
-    WINDOW_NETWORKS = 8192          # an eighth of the filter; a suspicion of a list of nearly everybody takes 4,000
-cdef double SURPRISE = 40.0         # e^40 to 1: waves of listed clients are usual, too
-cdef double RAREST = 0.02           # a part below is taken for this, or the first hit of a small list would be a leap
+    USUAL_ANSWERS = 2048            # the number of answers that define the usual share
+    LEAST_ANSWERS = 200             # fewer answers are not evidence
+    CALM_SECONDS = 60               # a list that was probed is not suspected again before this time
+    WINDOW_SECONDS = 60             # a network counts once in this time, and once in each suspicion
+    WINDOW_NETWORKS = 8192          # an eighth of the filter; to suspect a list of nearly all clients takes 4,000
+cdef double SURPRISE = 40.0         # e^40 to 1: waves of listed clients are usual as well
+cdef double RAREST = 0.02           # a smaller share is taken for this: a first hit is not a sudden rise
 
 
 cdef inline bint list_is_well(const List* list) noexcept nogil:
@@ -27,7 +28,7 @@ cdef inline bint list_is_suspected(const List* list) noexcept nogil:
 
 
 cdef inline bint reply_is_doubtful(const List* list, const Reply* reply) noexcept nogil:
-    """The list has the client, but is suspected to have everybody."""
+    """The list has the client, but is suspected to list all clients."""
     return list_is_suspected(list) and reply.state == REPLY_LISTED and reply_is_valid(list, reply)
 
 
@@ -36,8 +37,8 @@ cdef inline bint list_is_asked(const List* list) noexcept nogil:
 
 
 cdef inline bint reply_counts(const List* list, const Reply* reply) noexcept nogil:
-    """True when a list's answer may count: it is well, and has been since it gave the answer. A suspicion is that it
-    lists too many: that it does not list a client counts."""
+    """True if a list's answer may count: the list is healthy, and has been since it gave the answer. A suspected list
+    may list too many clients, but its 'not listed' still counts."""
     if reply.state == REPLY_NOT_LISTED and list_is_suspected(list):
         return reply_is_valid(list, reply)
     if reply.state != REPLY_LISTED and reply.state != REPLY_NOT_LISTED:
@@ -46,13 +47,13 @@ cdef inline bint reply_counts(const List* list, const Reply* reply) noexcept nog
 
 
 cdef inline bint reply_is_valid(const List* list, const Reply* reply) noexcept nogil:
-    """False for what a list said before it was put back."""
+    """False for an answer from before the list was enabled again."""
     return list.health == NULL or reply.answered >= list.health.since
 
 
 cdef void list_watch(Screener core, List* list, uint32_t network, bint listed) noexcept:
-    """Take note of an answer. When the share of a list's hits has leapt, clients that it lists are deferred from here
-    on, until it was probed. Each network counts once: a host with a listed network makes no leap."""
+    """Count an answer. After a sudden rise of the share of hits, clients that the list has are deferred until the list
+    has been probed. Each network counts once, so one host with a listed network cannot cause a sudden rise."""
     cdef double usual = min(max(list.usual, RAREST), 1 - RAREST)
     cdef uint32_t now = <uint32_t> (core.now // MICROSECONDS)
     if list.health == NULL or not network_has_say(list, network, now):
@@ -77,8 +78,8 @@ cdef void list_watch(Screener core, List* list, uint32_t network, bint listed) n
 
 
 cdef bint network_has_say(List* list, uint32_t network, uint32_t now) noexcept nogil:
-    """Whether nothing of this network has counted yet. The filter is emptied now and then, but not while a suspicion
-    grows, unless it is full."""
+    """Whether no client of this network has been counted yet. The filter is cleared now and then, but not while a
+    suspicion grows, unless it is full."""
     cdef uint32_t bit = network % (64 * NETWORK_WORDS)
     cdef uint64_t* word = &list.had_say[bit // 64]
     if list.networks >= WINDOW_NETWORKS or (list.surprise == 0 and now >= list.window_until):

@@ -1,5 +1,6 @@
-# Events: what happened to whom, as fixed records in a ring of shared memory. The writer takes no lock, makes no object
-# and waits for nobody; a reader, in another process, that is too slow loses the oldest and is told how many.
+# Events: what happened to which client, as records of fixed size in a ring of shared memory. The writer takes no lock,
+# creates no object and never waits. A reader, in another process, that is too slow loses the oldest events and learns
+# how many.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 
@@ -15,10 +16,10 @@ cdef extern from *:
     void in_order() noexcept nogil
 
 cdef enum:
-    RING_HEADER = 4096              # octets before the first record
+    RING_HEADER = 4096              # bytes before the first record
     RING_VERSION = 3
     TERMS = 32                      # of a filter
-    NO_SCORE = -0x7FFFFFFF          # the lists have not answered
+    NO_SCORE = -0x7FFFFFFF          # the lists have not answered yet
 
 # By EventKind and Stage: the names on the control socket. Those of failed tests are in the table of tests.
 cdef dict TEST_EVENTS = {<int> TEST_TABLE[number].event: TESTS[number].event for number in range(TEST_COUNT)}
@@ -30,7 +31,7 @@ EVENTS = tuple([TEST_EVENTS.get(number, name) for number, name in enumerate((
 STAGES = ("greet", "dialogue", "queued", "handoff", "continue", "relay", "gone")
 BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy", "connection_rate")
 LIMITS = ("", "time", "count", "length")
-cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]       # a bucket holds scores up to its bound
+cdef int[11] RANKS = [0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15]       # a bucket contains scores up to its bound
 RANK_BOUNDS = tuple(RANKS)
 FINDINGS = (*(test.key for test in TESTS), "denylisted", "vetoed")
 cdef enum:
@@ -39,7 +40,7 @@ FIRST_EVIDENCE = <int> EVIDENCE_SHIFT
 
 
 cdef inline uint32_t findings_of(const Session* session) noexcept nogil:
-    """What a client has failed, a bit each in the order of FINDINGS; the evidence of scorers from EVIDENCE_SHIFT on."""
+    """What a client has failed, one bit for each of FINDINGS; from EVIDENCE_SHIFT on, the evidence of scorers."""
     cdef uint32_t found = session.failed | session.evidence << EVIDENCE_SHIFT
     if session.flags & DENYLIST_FAIL:
         found |= bit(TEST_COUNT)
@@ -52,7 +53,7 @@ cdef inline uint32_t findings_of(const Session* session) noexcept nogil:
 
 @cython.final
 cdef class EventRing:
-    """The ring of one worker, over memory that outlives it. Without memory nothing is written."""
+    """The ring of one worker, in memory that outlives it. Without memory no event is written."""
 
     cdef Py_buffer memory
     cdef RingHeader* header
@@ -70,8 +71,8 @@ cdef class EventRing:
         self.events = <Event*> (<char*> self.memory.buf + RING_HEADER)
         self.mask = room - 1
         if self.header.version != RING_VERSION:
-            bypass_until = self.header.bypass_until     # a restart may have set it already
-            if self.header.version != 0:        # new memory is empty, and not touched before it is needed
+            bypass_until = self.header.bypass_until     # it may be set already, after a restart
+            if self.header.version != 0:        # new memory is empty, and not accessed before it is needed
                 memset(self.memory.buf, 0, self.memory.len)
                 self.header.bypass_until = bypass_until
             self.header.capacity = room
@@ -86,7 +87,7 @@ cdef uint64_t ring_room(Py_ssize_t size) except 0:
     """How many records fit: a power of two."""
     cdef uint64_t room = 1
     if size < RING_HEADER + <Py_ssize_t> sizeof(Event):
-        raise ValueError(f"an event ring of {size} octets")
+        raise ValueError(f"an event ring of {size} bytes is too small")
     while RING_HEADER + 2 * room * sizeof(Event) <= <uint64_t> size:
         room *= 2
     return room
@@ -107,28 +108,28 @@ cdef void event(Screener core, Session* session, EventKind kind, int64_t number=
 
 cdef void event_said(Screener core, Session* session, EventKind kind, int64_t number, const char* text,
                      size_t length) noexcept:
-    """The same for what the client said: the session remembers where it stands, so that it need not keep it."""
+    """The same for a client's line: the session remembers its position in the ring, and need not keep the line."""
     event(core, session, kind, number, text, length)
     if core.ring.header != NULL:
         session.said = <uint32_t> core.ring.header.head
 
 
 cdef void count_turned_away(Screener core, Session* session) noexcept:
-    """It ends with a refusal, whatever the reason. No event: those that tell the reason are there."""
+    """A session ends with a rejection, for any reason. It is only counted: the reason has an event already."""
     if core.ring.header != NULL and not session.flags & TURNED_AWAY:
         session.flags |= TURNED_AWAY
         core.ring.header.turned_away += 1
 
 
 cdef void count_rejected(Screener core, bint for_good) noexcept:
-    """A recipient was refused by the dummy engine."""
+    """A recipient was rejected by the dummy engine."""
     if core.ring.header != NULL:
         core.ring.header.rejected[for_good] += 1
 
 
 cdef void event_about(Screener core, EventKind kind, const Address* address, int16_t list=-1, int64_t number=0,
                       const char* text=NULL) noexcept:
-    """Something happened that belongs to no one session."""
+    """Something happened that does not belong to a session."""
     cdef Event* record = event_begin(core, kind, address)
     if record == NULL:
         return
@@ -148,7 +149,7 @@ cdef Event* event_begin(Screener core, EventKind kind, const Address* address) n
     ring.header.counts[<int> kind] += 1
     record = &ring.events[ring.header.head & ring.mask]
     publish(&record.sequence, 0)
-    in_order()                      # nobody may see what follows under the old number
+    in_order()                      # no reader may see the new content under the old number
     record.kind = kind
     record.time = core.wall
     record.list = -1
@@ -253,13 +254,13 @@ cdef class EventReader:
         cdef Event record
         cdef list found = []
         if at > head + 1:
-            at = head + 1           # the ring was made anew
+            at = head + 1           # the ring was created again
         if head > self.mask and at <= head - self.mask:
             lost = max(min(head - self.mask, end + 1), at) - at
             at = head - self.mask
         while at <= end:
             if wanted.count == 0 and len(found) >= limit:
-                skipped += end + 1 - at         # all of the rest match, whatever they are
+                skipped += end + 1 - at         # all of the rest match
                 break
             if not self.copy(at, &record):
                 lost += 1
@@ -272,7 +273,7 @@ cdef class EventReader:
         return found, end, lost, skipped
 
     cdef bint copy(self, uint64_t sequence, Event* record) noexcept:
-        """False: the writer has been quicker."""
+        """False: the writer was faster."""
         cdef const Event* source = &self.events[(sequence - 1) & self.mask]
         if published(&source.sequence) != sequence:
             return False
@@ -336,7 +337,7 @@ cdef class Filter:
             memset(term.text, 0, sizeof(term.text))
             for index in value:
                 if not 0 <= index < 8 * <int> sizeof(term.text):
-                    raise ValueError(f"there is no list {index}")
+                    raise ValueError(f"list {index} does not exist")
                 number = index
                 term.text[number // 8] = <char> (term.text[number // 8] | 1 << number % 8)
         else:
@@ -360,7 +361,7 @@ cdef class Filter:
 
 
 cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nogil:
-    """1 or 0. A bint is a C int, which keeps any other number as it is and cuts off the upper half of a 64-bit mask."""
+    """1 or 0. A bint is a C int, which keeps any other number unchanged and loses the upper half of a 64-bit mask."""
     cdef int64_t value
     if term.field == FIELD_NETWORK:
         return (record.family == term.family and memcmp(record.ip, term.first, 16) >= 0
@@ -402,7 +403,7 @@ cdef bint term_matches(const FilterTerm* term, const Event* record) noexcept nog
 
 
 cdef bint text_found(const char* text, size_t size, const char* wanted, size_t length) noexcept nogil:
-    """Whether `wanted` is a part of `text`, whatever the case."""
+    """Whether `text` contains `wanted`, case-insensitively."""
     cdef size_t at
     for at in range(size - length + 1 if size >= length else 0):
         if strncasecmp(text + at, wanted, length) == 0:

@@ -15,10 +15,10 @@ cdef extern from "<sys/socket.h>" nogil:
 
 
 cdef Py_ssize_t rights_send(int channel, void* data, size_t size, const int* descriptors, int count) noexcept nogil:
-    """Send data, not empty, with one or two descriptors. What sendmsg returns, without waiting."""
+    """Send data, not empty, with one or two descriptors, without waiting. Return the result of sendmsg."""
     cdef msghdr message
     cdef iovec part
-    cdef size_t control[8]          # as many as CMSG_SPACE of those, and aligned
+    cdef size_t control[8]          # CMSG_SPACE for two descriptors, aligned
     cdef cmsghdr* header
     part.iov_base = data
     part.iov_len = size
@@ -37,7 +37,7 @@ cdef Py_ssize_t rights_send(int channel, void* data, size_t size, const int* des
 
 
 cdef Py_ssize_t rights_receive(int channel, void* data, size_t size, int* descriptor) noexcept nogil:
-    """Receive data with a descriptor, -1: there is none. What recvmsg returns, without waiting."""
+    """Receive data and a descriptor (-1 if it is missing), without waiting. Return the result of recvmsg."""
     cdef msghdr message
     cdef iovec part
     cdef size_t control[8]

@@ -1,10 +1,10 @@
 # The tests before the SMTP handshake, and the score (reference 2.5, 3, 4). While a client waits for its greeting, it
-# must be silent, and the DNS lists are asked about it; then its score decides.
+# must be silent, and the DNS lists are queried about it; then its score decides.
 
 # ---- the greet wait
 
 cdef void greet_begin(Screener core, Session* session) noexcept:
-    """Say half a greeting, ask the lists, wait."""
+    """Send half a greeting, query the lists, and wait."""
     cdef Policy policy = <Policy> session.policy
     session_enter(core, session, STAGE_GREET)
     session.began = core.now
@@ -16,12 +16,14 @@ cdef void greet_begin(Screener core, Session* session) noexcept:
         session_farewell(core, session, NO_RESOURCES)
         return
     core.timers.arm(&session.timer, TIMER_GREET, policy.greet_wait[core.stress], core.now)
+    if core.cluster.accepts:
+        cluster_ask(core, session)
     if session.todo & bit(DNSBL) and lookup_join(core, session) != NULL and session.lookup.pending == 0:
         greet_dnsbl_done(core, session)
 
 
 cdef void greet_readable(Screener core, Session* session, uint32_t events) noexcept:
-    """The client talked before its turn, or left. Nothing is consumed: the MTA or the engine reads it later."""
+    """The client sent something before its turn, or left. Nothing is consumed: the MTA or the engine reads it later."""
     cdef Policy policy = <Policy> session.policy
     cdef Py_ssize_t got
     if not events & EPOLLIN or (session.failed | session.done) & bit(PREGREET):
@@ -61,7 +63,7 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
 
 
 cdef void greet_dnsbl_done(Screener core, Session* session) noexcept:
-    """Every list has answered: an allow list may end the greet wait (4.5)."""
+    """Every list has answered: an allowlist may end the greet wait (4.5)."""
     cdef Score score
     if session.stage != STAGE_GREET or session.done & bit(DNSBL):
         return
@@ -81,7 +83,7 @@ cdef bint score_allows(Session* session, const Score* score) noexcept:
 
 
 cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
-    """An allow list vouches for the client: every other test counts as passed (4.5)."""
+    """The client is allowlisted: every other test counts as passed (4.5)."""
     cdef int64_t until = wall_seconds() + ttl
     cdef uint32_t others = ((<Policy> session.policy).enabled | ~OWN_TESTS) & ~bit(DNSBL)
     cdef int test
@@ -95,12 +97,36 @@ cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
             session.client.stamps[test] = until
 
 
+cdef void greet_shared(Screener core, Session* session) noexcept:
+    """Another host has passed the client: no test is repeated that it passed there. When nothing is left to wait for,
+    the greet wait is over. What the client failed here counts all the same."""
+    if session.stage != STAGE_GREET or fails(session):
+        return
+    session.todo = 0
+    session.flags &= ~IS_NEW
+    tests_needed(session)
+    session.passed &= session.todo
+    if not session.todo & bit(DNSBL):
+        lookup_leave(core, session)
+    if session.todo & GREET_TESTS & ~session.done:
+        return
+    core.cluster.ended += 1
+    if session.todo:
+        greet_end(core, session)
+        return
+    core.timers.cancel(&session.timer)
+    log_about(core, session, "PASS OLD ")
+    event(core, session, EVENT_CACHED, 1)
+    handoff_begin(core, session)
+
+
 cdef void greet_end(Screener core, Session* session) noexcept:
-    """The greet wait is over: judge (2.5)."""
+    """The greet wait is over: decide (2.5)."""
     cdef Policy policy = <Policy> session.policy
     cdef int64_t now = wall_seconds()
     cdef Score score
     core.timers.cancel(&session.timer)
+    cluster_leave(session)
     if session.todo & bit(PREGREET):
         if not (session.failed | session.done) & bit(PREGREET):
             session.client.stamps[PREGREET] = now + policy.ttl[PREGREET]
@@ -126,7 +152,7 @@ cdef void greet_end(Screener core, Session* session) noexcept:
 
 
 cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score) noexcept:
-    """The client is listed, or may be. False: the session is over."""
+    """The client is listed, or may be. False: the session has ended."""
     cdef Policy policy = <Policy> session.policy
     log_rank(core, session, DNSBL, score)
     core.log.end()
@@ -145,7 +171,7 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
 # ---- the score
 
 cdef Score session_score(Screener core, Session* session) noexcept:
-    """The sum of what all scorers say of a client. The lists' part is kept when the greet wait ends."""
+    """The sum of all scorers for a client. The lists' part is fixed at the end of the greet wait."""
     cdef Policy policy = <Policy> session.policy
     cdef Score score
     cdef int scorer
@@ -180,7 +206,7 @@ cdef Score session_score(Screener core, Session* session) noexcept:
 
 
 cdef void scorers_hear(Screener core, Session* session, Heard heard, const char* text, size_t size) noexcept:
-    """Let scorers judge what a client said. It takes the place of what they found before."""
+    """Let scorers judge a text of the client's. The result replaces their earlier result."""
     cdef Policy policy = <Policy> session.policy
     cdef uint32_t asked = policy.weighted & HEARD_SCORERS[<int> heard]
     cdef uint32_t before = session.evidence
@@ -218,8 +244,8 @@ cdef void evidence_found(Screener core, Session* session, int scorer, const char
 
 cdef bint score_found(Screener core, Session* session, Line* line, const char* rest, const char* end,
                       int before) noexcept:
-    """At a recipient: what the dialogue has shown brings the score to the threshold. Without evidence, or when another
-    test has decided already, there is nothing to judge."""
+    """At a recipient: whether the evidence of the dialogue brings the score to the threshold. Without evidence, or if
+    another test has already decided, there is nothing to judge."""
     cdef Score score
     cdef char parts[512]
     cdef size_t length
@@ -238,7 +264,7 @@ cdef bint score_found(Screener core, Session* session, Line* line, const char* r
 
 
 cdef size_t score_parts(Session* session, char* text, size_t room) noexcept:
-    """Each scorer that says something, and how much: `dnsbl 3, helo_address 2`."""
+    """Add each scorer that contributes, and its part: `dnsbl 3, helo_address 2`."""
     cdef Policy policy = <Policy> session.policy
     cdef const char* separator = ""
     cdef size_t length = 0
@@ -255,7 +281,7 @@ cdef size_t score_parts(Session* session, char* text, size_t room) noexcept:
 
 
 cdef void log_rank(Screener core, Session* session, int test, const Score* score) noexcept:
-    """The score reaches the threshold, or may: begin the line that says so, and keep what a reply names."""
+    """The score reaches the threshold, or may: begin the log line about it, and keep what a reply names."""
     cdef bint reached = score.total >= (<Policy> session.policy).threshold
     session.list = <int16_t> score.top
     session.scorer = <uint8_t> score.scorer

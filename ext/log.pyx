@@ -1,7 +1,7 @@
-# Log lines, put together in one buffer and written once a batch of events (reference 6).
+# Log lines, composed in one buffer and written once per batch of events (reference 6).
 #
-# A line is `begin`, any number of `put…`, `end`. What a peer sent goes through put_escaped or put_printable; `end`
-# then replaces whatever is still not printable, so that no byte of a peer's reaches a terminal (reference 6, line 1).
+# A line is `begin`, any number of `put…`, `end`. Text from a peer is added with put_escaped or put_printable; `end`
+# replaces what is still not printable, so that no control character of a peer reaches a terminal (reference 6, line 1).
 
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.unistd cimport write
@@ -66,25 +66,25 @@ cdef extern from "<string.h>" nogil:
 cdef const char* MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 
 cdef enum:
-    LOG_BUFFER_LIMIT = 1 << 20      # octets kept while nothing can be written; then lines are lost, and counted
-    LOG_TEXT_LIMIT = 2000           # octets behind 'ident[pid]: ', as Postfix cuts them
-    LOG_JSON_TEXT_LIMIT = 1700      # the same for JSON: escaped it may be twice as long, and LOG_PIPE_CHUNK holds it
-    LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what poll promises that a pipe or terminal takes without blocking
+    LOG_BUFFER_LIMIT = 1 << 20      # bytes kept while the log cannot be written; then lines are lost, and counted
+    LOG_TEXT_LIMIT = 2000           # bytes after 'ident[pid]: ', where Postfix cuts a line
+    LOG_JSON_TEXT_LIMIT = 1700      # the same for JSON: escaped, it may be twice as long, and fits LOG_PIPE_CHUNK
+    LOG_PIPE_CHUNK = 4096           # PIPE_BUF: what a writable pipe or terminal accepts without blocking
     PRIORITY_INFO = 22              # mail.info
     PRIORITY_WARNING = 20           # mail.warning
-    TURN_TRIES = 400                # to get the lock: 20 ms or a little more; its holder writes for microseconds
-    TURN_PAUSE = 50_000             # ns between two of them
-    CUT_SECONDS = 3                 # a process that does not complete its cut line for so long is stopped, or dead
+    TURN_TRIES = 400                # to acquire the lock: 20 ms or a little more; its holder writes for microseconds
+    TURN_PAUSE = 50_000             # ns between two attempts
+    CUT_SECONDS = 3                 # a process that does not complete its cut line for this time is stopped or dead
 
 
-# What the processes that write to one file share. A full disk takes a part of a line; until its writer has written
-# the rest, nobody else writes, so that no line comes between the two.
+# The state shared by the processes that write to one file. A full disk may cut a line short. Until its writer has
+# written the rest, no other process writes, so that no line gets between the two parts.
 cdef struct Turn:
-    pthread_mutex_t mutex           # robust: it is free again when its holder dies
-    uint64_t cut_by                 # the writer whose line is cut at the file's end; 0: the file ends with a newline
+    pthread_mutex_t mutex           # robust: it is released when its holder dies
+    uint64_t cut_by                 # the writer whose line at the file's end is cut; 0: it ends with a newline
     uint64_t device, inode          # that file
-    int64_t tried_at                # s, monotonic: when the writer tried to complete it last
-    uint64_t writers                # numbers given so far
+    int64_t tried_at                # s, monotonic: when the writer last tried to complete it
+    uint64_t writers                # numbers assigned so far
 
 
 LOG_TURN_SIZE = sizeof(Turn)
@@ -92,7 +92,7 @@ LOG_TURN_SIZE = sizeof(Turn)
 
 @cython.final
 cdef class LogTurn:
-    """Whose turn it is to write to the log, in memory that all processes share (see core.pyi)."""
+    """The lock for writing to the log, in memory that all processes share (see core.pyi)."""
 
     cdef object memory
     cdef Turn* turn
@@ -117,7 +117,7 @@ cdef class LogTurn:
         return pthread_mutex_trylock(&self.turn.mutex) == 0
 
     def release(self):
-        """Give the lock back (tests)."""
+        """Release the lock (tests)."""
         pthread_mutex_unlock(&self.turn.mutex)
 
 
@@ -127,11 +127,11 @@ cdef class Log:
 
     cdef char* buffer
     cdef size_t length, capacity
-    cdef size_t line            # where the present line begins
-    cdef size_t text            # where its text begins, behind 'ident[pid]: '
+    cdef size_t line            # where the current line begins
+    cdef size_t text            # where its text begins, after 'ident[pid]: '
     cdef int fd
     cdef bint syslog, regular, rfc3339, json, as_dnsblog
-    cdef long nanoseconds       # of the present line's stamp
+    cdef long nanoseconds       # of the current line's time stamp
     cdef int priority
     cdef bytes ident, dnsblog, host, pid
     cdef int resolution         # decimals of 'after T'
@@ -139,18 +139,18 @@ cdef class Log:
     cdef char stamp[64]
     cdef size_t stamp_length
     cdef char zone[12]
-    cdef bint stream            # a stream socket, as systemd's: never waits for its reader
-    cdef LogTurn shared         # None: no other process writes there
+    cdef bint stream            # a stream socket, like systemd's: never wait for its reader
+    cdef LogTurn shared         # None: no other process writes to the file
     cdef uint64_t writer        # this process's number in it
-    cdef bint contended         # the lock was not to be had: its holder is stopped
+    cdef bint contended         # the lock could not be acquired: its holder is stopped
     cdef uint64_t device, inode
-    cdef size_t cut             # bytes of the first line in the buffer that are in the file already
-    cdef int64_t cut_end        # where in the file they end
-    cdef readonly int problem   # errno of the last write, 0: it went well, or the reader was not ready
-    cdef int lost_to            # errno of the write that went before the first lost line
+    cdef size_t cut             # bytes of the first line in the buffer that are already in the file
+    cdef int64_t cut_end        # the position in the file where they end
+    cdef readonly int problem   # errno of the last write; 0: it succeeded, or the reader was not ready
+    cdef int lost_to            # errno of the write before the first lost line
     cdef readonly bint disconnected
-    cdef bint overflow          # a part of the present line found no room
-    cdef readonly uint64_t lost         # since it was logged last
+    cdef bint overflow          # a part of the current line did not fit
+    cdef readonly uint64_t lost         # since this was last logged
     cdef readonly uint64_t lost_total
     cdef public object on_warning
 
@@ -190,7 +190,7 @@ cdef class Log:
         self.disconnected = False
 
     def let_go(self):
-        """Write no more to where it goes now; what is kept, a line that was cut there included, goes to the next."""
+        """Stop writing to the current log. The kept lines, including a line that was cut, are written to the next."""
         cdef Turn* turn
         if self.cut and self.regular:
             if self.shared is None:
@@ -204,7 +204,7 @@ cdef class Log:
         self.fd = -1
 
     cdef bint end_cut(self) noexcept:
-        """Take the beginning of our cut line off the file's end; if anything stands behind it, end it there."""
+        """Remove the beginning of our cut line from the end of the file; if text follows it, end the line there."""
         cdef file_status found
         if fstat(self.fd, &found) == 0 and found.st_size == self.cut_end and self.cut_end >= <int64_t> self.cut:
             if ftruncate(self.fd, self.cut_end - <int64_t> self.cut) == 0:
@@ -213,7 +213,7 @@ cdef class Log:
 
     @property
     def kept(self):
-        """Bytes that could not be written yet."""
+        """The number of bytes that could not be written yet."""
         return self.length
 
     def info(self, str text):
@@ -231,7 +231,7 @@ cdef class Log:
         self.end()
 
     def lines(self):
-        """Take what is not yet written (tests)."""
+        """Return the lines that are not written yet, and forget them (tests)."""
         cdef bytes data = self.buffer[:self.length] if self.length else b""
         self.length = 0
         return data
@@ -303,13 +303,13 @@ cdef class Log:
         self.put_bytes(text, length)
 
     cdef void put_printable(self, const char* text, size_t size) noexcept:
-        """Text of a peer's as it is, but for what is not printable (and ends at a NUL, reference 5.2)."""
+        """Add a peer's text up to a NUL (reference 5.2); characters that are not printable are replaced."""
         cdef size_t start = self.length
         self.put_bytes(text, size)
         make_printable(self.buffer + start, self.length - start)
 
     cdef void put_escaped(self, const char* text, size_t size, size_t limit) noexcept:
-        """C escapes for what is not printable ASCII (reference 3); no more than `limit` characters come out."""
+        """Add text with C escapes for all but printable ASCII (reference 3), at most `limit` characters."""
         cdef size_t at, length
         cdef uint8_t octet
         cdef char escaped[8]
@@ -347,7 +347,7 @@ cdef class Log:
                 return
 
     cdef void begin(self, int priority, bint as_dnsblog) noexcept:
-        """Begin a line with its stamp; DNSBL answers have an ident of their own (reference 4.3)."""
+        """Begin a line with its time stamp; DNSBL answers have a different ident (reference 4.3)."""
         cdef timespec moment
         cdef char text[16]
         clock_gettime(CLOCK_REALTIME, &moment)
@@ -395,14 +395,14 @@ cdef class Log:
             self.stamp_length = traditional(self.stamp, sizeof(self.stamp), &moment)
 
     cdef void put_traditional(self) noexcept:
-        """The stamp that goes before JSON to syslog."""
+        """Add the time stamp before JSON for syslog."""
         cdef tm moment
         cdef char text[64]
         localtime_r(&self.stamp_second, &moment)
         self.put_bytes(text, traditional(text, sizeof(text), &moment))
 
     cdef void end(self) noexcept:
-        """End the line. What does not fit is left out whole and counted."""
+        """End the line. A line that does not fit is dropped as a whole and counted."""
         if self.overflow or not self.room(1):
             self.lose()
             return
@@ -427,7 +427,7 @@ cdef class Log:
         self.lost_total += 1
 
     cdef void make_json(self) noexcept:
-        """Put an object in the place of the line's text (docs/logs.md). The text is printable by now."""
+        """Replace the line's text with a JSON object (docs/logs.md). The text is already printable."""
         cdef char text[LOG_JSON_TEXT_LIMIT]
         cdef char rest[16]
         cdef size_t size = self.length - self.text
@@ -457,7 +457,7 @@ cdef class Log:
         self.put('"}')
 
     cdef size_t put_event(self, const char* text, size_t size) noexcept:
-        """What the line tells, by the capitals that it begins with: `PASS NEW` is "pass_new". Return where they end."""
+        """Add the line's event, from the capitals at its beginning: `PASS NEW` is "pass_new". Return where they end."""
         cdef char name[32]
         cdef size_t at = 0
         cdef size_t length = 0
@@ -469,13 +469,13 @@ cdef class Log:
             return 8
         if self.as_dnsblog:
             self.put(',"event":"listed"')
-            return 5 if size > 5 else 0             # behind "addr "
+            return 5 if size > 5 else 0             # after "addr "
         while at < size and at < sizeof(name) and (65 <= text[at] <= 90 or text[at] in (c" ", c"-")):
             if text[at] == c" ":
                 length = at
             name[at] = text[at] + 32 if 65 <= text[at] <= 90 else c"_"
             at += 1
-        if length < 2 or at == sizeof(name):        # no whole word
+        if length < 2 or at == sizeof(name):        # not a whole word
             return 0
         self.put(',"event":"')
         self.put_bytes(name, length)
@@ -483,7 +483,7 @@ cdef class Log:
         return length
 
     cdef void put_client(self, const char* text, size_t size) noexcept:
-        """The first [address]:port of what follows; of a list's answer the address that stands at its beginning."""
+        """The first [address]:port in the rest; for a list's answer, the address at its beginning."""
         cdef const char* first = text
         cdef const char* end
         cdef size_t length = 0
@@ -512,7 +512,7 @@ cdef class Log:
         self.put_number(port)
 
     cdef void put_in_quotes(self, const char* text, size_t size) noexcept:
-        """A JSON string's inside, of printable text (RFC 8259 7)."""
+        """Add printable text as the inside of a JSON string (RFC 8259 7)."""
         cdef size_t at
         cdef size_t begun = 0
         for at in range(size):
@@ -526,12 +526,12 @@ cdef class Log:
         try:
             self.on_warning(self.buffer[self.text:self.length])
         except Exception:
-            self.on_warning = None      # whoever keeps warnings cannot: the log does
+            self.on_warning = None      # on_warning failed: the warning is still in the log
 
-    # ---- out
+    # ---- output
 
     cpdef flush(self):
-        """Write what there is; keep what cannot be written now."""
+        """Write all lines; keep what cannot be written now."""
         if self.length == 0 or self.fd < 0:
             return
         if self.syslog or self.shared is None:
@@ -541,14 +541,14 @@ cdef class Log:
                 self.write_lines()
             pthread_mutex_unlock(&self.shared.turn.mutex)
         elif self.regular:
-            self.write_lines()          # whoever has the lock is stopped; what could happen is a cut line
+            self.write_lines()          # the holder of the lock is stopped; at worst, a cut line is not completed
         if self.length == 0 and self.lost:
             lost = self.lost
             self.lost = 0
             self.warning(f"{lost} log lines were lost: {os.strerror(self.lost_to) if self.lost_to else 'too slow'}")
 
     cdef bint take_turn(self) noexcept:
-        """Lock out the other processes. False: one of them has had the lock for too long."""
+        """Acquire the lock. False: another process has held it for too long."""
         cdef int answer = EBUSY
         cdef timespec pause
         cdef int _
@@ -564,7 +564,7 @@ cdef class Log:
         return not self.contended
 
     cdef bint nobody_is_cut(self) noexcept:
-        """Whether the file ends where a line of another process does, or with the beginning of this one's."""
+        """Whether the file ends with a complete line, or with the beginning of this process's line."""
         cdef Turn* turn = self.shared.turn
         cdef timespec now
         if turn.cut_by == 0 and self.cut == 0:
@@ -573,17 +573,17 @@ cdef class Log:
             return True
         clock_gettime(CLOCK_MONOTONIC, &now)
         if turn.cut_by and turn.device == self.device and turn.inode == self.inode:
-            # A full disk: nothing would find room anyway. Its writer tries every second.
+            # The disk is full: another line would not fit either. The writer tries again every second.
             if 0 <= now.tv_sec - turn.tried_at < CUT_SECONDS or write(self.fd, b"\n", 1) != 1:
                 return False
             turn.cut_by = 0
-        elif turn.cut_by and self.cut and write(self.fd, b"\n", 1) != 1:   # another file's took the place of ours
+        elif turn.cut_by and self.cut and write(self.fd, b"\n", 1) != 1:   # the entry is about another file
             return False
-        self.cut = 0                    # another process has ended our line: it comes again, whole
+        self.cut = 0                    # another process has ended our line: write it again in full
         return True
 
     cdef void write_lines(self) noexcept:
-        """Write as much as goes; the lines that are whole in the file are no longer kept."""
+        """Write as much as possible; lines that are complete in the file are no longer kept."""
         cdef size_t written = self.cut
         cdef size_t whole = 0
         cdef Py_ssize_t got
@@ -616,7 +616,7 @@ cdef class Log:
             self.shared.turn.cut_by = 0
 
     cdef Py_ssize_t write_some(self, const char* data, size_t size) noexcept:
-        """Write a part, at least one line to syslog. 0 or less: not now."""
+        """Write a part, to syslog exactly one line. 0 or less: it cannot be written now."""
         cdef pollfd ready
         cdef Py_ssize_t got
         cdef const char* newline
@@ -633,7 +633,7 @@ cdef class Log:
             if poll(&ready, 1, 0) != 1:
                 self.problem = 0
                 return 0
-            if size > LOG_PIPE_CHUNK:               # whole lines: other workers write to the same pipe
+            if size > LOG_PIPE_CHUNK:               # complete lines: other workers write to the same pipe
                 newline = <const char*> memrchr(data, c"\n", LOG_PIPE_CHUNK)
                 size = newline + 1 - data if newline != NULL else LOG_PIPE_CHUNK
             if self.stream:
@@ -651,13 +651,13 @@ cdef class Log:
 
 
 cdef int traditional(char* text, size_t size, const tm* moment) noexcept nogil:
-    """syslog's form of a stamp, whatever the locale (RFC 3164 4.1.2); return its length."""
+    """Write a time stamp in syslog's format, independently of the locale (RFC 3164 4.1.2); return its length."""
     return snprintf(text, size, "%.3s %2d %02d:%02d:%02d", MONTHS + 3 * moment.tm_mon,
                     moment.tm_mday, moment.tm_hour, moment.tm_min, moment.tm_sec)
 
 
 cdef uint32_t number_text(int64_t number, char* text) noexcept nogil:
-    """Write a number in decimal, NUL-terminated, into 24 octets; return its length."""
+    """Write a number in decimal, NUL-terminated, into 24 bytes; return its length."""
     cdef uint64_t rest = -<uint64_t> number if number < 0 else number
     cdef uint64_t scale = rest
     cdef uint32_t length = 2 if number < 0 else 1
@@ -677,16 +677,16 @@ cdef uint32_t number_text(int64_t number, char* text) noexcept nogil:
 
 
 cdef inline bint eight_printable(const char* text) noexcept nogil:
-    """True when each of eight octets is between 32 and 126. Every octet of the word is looked at at once."""
+    """True if each of eight bytes is between 32 and 126. All bytes of the word are tested at once."""
     cdef uint64_t word
     cdef uint64_t ones = 0x0101010101010101
     memcpy(&word, text, 8)
-    # Highest bits: of the octet itself; of the octet plus 1 when it is 127; of the octet minus 32 when it is less.
+    # Highest bits: of the byte itself; of the byte plus 1 if it is 127; of the byte minus 32 if it is less than 32.
     return (word | (word + ones) | (word - 32 * ones)) & (128 * ones) == 0
 
 
 cdef void make_printable(char* text, size_t size) noexcept nogil:
-    """Replace what is not printable by '?'. UTF-8 stays, but for the C1 controls that some terminals obey."""
+    """Replace what is not printable by '?'. UTF-8 stays, except for the C1 controls, which some terminals interpret."""
     cdef size_t at = 0
     cdef uint32_t length
     cdef uint8_t octet

@@ -1,14 +1,14 @@
-# Continue: a client that ends the deep tests well with its first RCPT is not told 450. An MTA is connected to and told
-# what the client said, HELO or EHLO, MAIL, RCPT, one after the other; its answer to the RCPT is the client's, and from
-# there on the session is relayed. While the MTA is asked, what the client sends waits in the kernel. When no MTA
-# answers, the client gets its 450 after all, and nothing is lost: what it passed is remembered when it goes.
+# Continue: a client that passes the deep tests with its first RCPT does not get a 450. Instead, fastscreen connects to
+# an MTA and repeats the client's HELO or EHLO, MAIL and RCPT, one after the other. The client gets the MTA's reply to
+# RCPT, and from then on the session is relayed. Until then, further input from the client waits in the kernel. If no
+# MTA answers, the client gets a 450 after all, and nothing is lost: the tests that it passed are stored when it leaves.
 #
-# The client has been told 250 to its MAIL. When the MTA refuses that MAIL, the client has a transaction that the MTA
-# does not have, so the session is not relayed: the connection to the MTA is closed, and the engine gives its reply
-# to MAIL to all that belongs to this transaction. The next transaction asks the MTA again.
+# The client's MAIL has already been answered with 250. If the MTA refuses that MAIL, the client has a transaction that
+# the MTA does not have, so the session is not relayed. The connection to the MTA is closed, and the engine answers
+# every command of this transaction with the MTA's reply to MAIL. The next transaction is sent to the MTA again.
 
 cdef enum:
-    # EHLO keywords, as mta/ehlo_keywords.py numbers them, that an MTA must have if the client was told of them
+    # EHLO keywords (ehlo_keywords.py) that an MTA must announce if they were announced to the client
     KEYWORDS_PROMISED = 1 << 0 | 1 << 4 | 1 << 11 | 1 << 13     # 8BITMIME, SIZE, DSN, CHUNKING
     KEYWORD_SMTPUTF8 = 1 << 12
     SAID_TEXT = 200                 # characters of an MTA's reply in a log line
@@ -21,7 +21,7 @@ cdef const char* LINE_END = b"\r\n"
 # ---- what the client said
 
 cdef void continue_note(Dialogue* dialogue, const Line* line, bint new_sender) noexcept:
-    """Keep a line that the MTA is to be told, once the engine has accepted it."""
+    """Keep a line that the engine has accepted, to repeat it to the MTA."""
     if line.command == CMD_MAIL and new_sender:
         continue_keep(&dialogue.mail, line)
     elif line.command in (CMD_HELO, CMD_EHLO) and has_argument(line):
@@ -37,7 +37,8 @@ cdef bint has_argument(const Line* line) noexcept nogil:
 
 
 cdef void continue_keep(char** target, const Line* line) noexcept:
-    """NULL is kept of a line that holds what ends a line for somebody: it must not become two for the MTA."""
+    """Keep a line, or NULL if it contains a character that some software takes for the end of a line: the MTA must not
+    read it as two lines."""
     cdef const char* text = line.text + line.word
     cdef size_t size = line.length - line.word
     if fit_for_mta(text, size):
@@ -54,7 +55,7 @@ cdef bint fit_for_mta(const char* text, size_t size) noexcept nogil:
 # ---- the beginning
 
 cdef bint continue_begin(Screener core, Session* session, const Line* line, const char* rest, const char* end) noexcept:
-    """Ask an MTA about this RCPT. False: the engine is to answer."""
+    """Ask an MTA about this RCPT. False: the engine answers it."""
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking
     if not continue_may(session, line):
@@ -68,7 +69,7 @@ cdef bint continue_begin(Screener core, Session* session, const Line* line, cons
     session_watch(core, session, False)
     session_enter(core, session, STAGE_CONTINUE)
     if relay_try(core, session, True) == HANDOFF_DONE:
-        line_release(&dialogue.lines)           # one that came in pieces is kept there; `asking` has it now
+        line_release(&dialogue.lines)           # a line that was received in pieces is kept there; now in `asking`
         return True
     continue_log_failed(core, session, strerror(errno))
     continue_back(core, session)
@@ -77,7 +78,7 @@ cdef bint continue_begin(Screener core, Session* session, const Line* line, cons
 
 
 cdef bint continue_may(Session* session, const Line* line) noexcept:
-    """Every test has ended well, and all that was said can be said again."""
+    """Every test was passed, and all commands can be repeated."""
     cdef Dialogue* dialogue = session.dialogue
     if session.failed or session.flags & (DENYLIST_FAIL | NO_FORWARD | MTA_GONE | CONTINUE_TRIED):
         return False
@@ -90,7 +91,7 @@ cdef bint continue_may(Session* session, const Line* line) noexcept:
 
 
 cdef void continue_back(Screener core, Session* session) noexcept:
-    """The dummy engine goes on."""
+    """Continue with the dummy engine."""
     cdef Policy policy = <Policy> session.policy
     session_enter(core, session, STAGE_DIALOGUE)
     session_watch(core, session, True)
@@ -100,14 +101,14 @@ cdef void continue_back(Screener core, Session* session) noexcept:
 # ---- the MTA's side
 
 cdef void continue_connected(Screener core, Session* session) noexcept:
-    """The MTA knows who the client is: it is to greet. A set without room leaves it to the time limit."""
+    """The MTA has the PROXY header: wait for its greeting. If the epoll set is full, the time limit ends this."""
     session.dialogue.asking.step = ASK_GREETING
     session.dialogue.asking.length = 0
     relay_watch(core, session, FROM_MTA, EPOLLIN)
 
 
 cdef void continue_readable(Screener core, Session* session) noexcept:
-    """The MTA said something."""
+    """The MTA sent something."""
     cdef Asking* asking = session.dialogue.asking
     cdef Py_ssize_t got = recv(session.mta, asking.reply + asking.length, REPLY_LIMIT - asking.length, MSG_DONTWAIT)
     cdef int32_t size
@@ -120,7 +121,7 @@ cdef void continue_readable(Screener core, Session* session) noexcept:
     while True:
         size = reply_size(asking.reply, asking.length, &code)
         if size < 0:
-            continue_missed(core, session, "what came is no SMTP reply")
+            continue_missed(core, session, "the MTA's reply is not SMTP")
         if size <= 0 or not continue_step(core, session, size, code):
             return
         asking.length -= size
@@ -128,7 +129,7 @@ cdef void continue_readable(Screener core, Session* session) noexcept:
 
 
 cdef bint continue_step(Screener core, Session* session, int32_t size, int code) noexcept:
-    """One reply is complete. False: the MTA is asked no more."""
+    """One reply is complete. False: nothing more is sent to the MTA."""
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
     cdef int kind = code // 100
@@ -152,7 +153,7 @@ cdef bint continue_step(Screener core, Session* session, int32_t size, int code)
 
 
 cdef bint continue_say(Screener core, Session* session, AskStep step, const char* text) noexcept:
-    """Tell the MTA one line of the client's."""
+    """Send one line of the client's to the MTA."""
     cdef iovec parts[2]
     cdef msghdr message
     memset(&message, 0, sizeof(message))
@@ -170,7 +171,7 @@ cdef bint continue_say(Screener core, Session* session, AskStep step, const char
 
 
 cdef bint continue_offers(Screener core, Session* session, int32_t size) noexcept:
-    """Learn what the MTA announces. False: the client was told of more."""
+    """Read what the MTA announces. False: more was announced to the client."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef Targets targets = policy.continue_targets
@@ -188,7 +189,7 @@ cdef bint continue_offers(Screener core, Session* session, int32_t size) noexcep
 # ---- the end
 
 cdef void continue_go(Screener core, Session* session) noexcept:
-    """The MTA has the last word on the RCPT, and on all that follows."""
+    """The MTA decides on the RCPT, and on all that follows."""
     cdef Relay* relay = session.relay
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
@@ -206,7 +207,7 @@ cdef void continue_go(Screener core, Session* session) noexcept:
 
 
 cdef void continue_answered(Screener core, Session* session, uint32_t size) noexcept:
-    """The MTA has said what the client is told: the client has passed, and the log says what it is told."""
+    """The MTA's reply goes to the client: the client has passed, and the log has the reply."""
     cdef Asking* asking = session.dialogue.asking
     cdef Targets targets = relay_targets(session)
     while size and asking.reply[size - 1] in (c"\r", c"\n"):
@@ -223,7 +224,7 @@ cdef void continue_answered(Screener core, Session* session, uint32_t size) noex
 
 
 cdef void continue_mail_refused(Screener core, Session* session, int32_t size, bint hangs_up) noexcept:
-    """The MTA has refused MAIL, which the client was told 250 to. hangs_up: the reply is a 421, the client's last."""
+    """The MTA has refused MAIL, which was answered with 250. hangs_up: the reply is a 421, the last for this client."""
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
     continue_answered(core, session, size)
@@ -236,20 +237,20 @@ cdef void continue_mail_refused(Screener core, Session* session, int32_t size, b
         if refusal_reply(core, session):
             session_part(core, session)
         return
-    session.flags &= ~CONTINUE_TRIED        # the next transaction may fare better
-    session.done |= DEEP_TESTS              # the client has passed: from here on it would be the MTA's to judge
+    session.flags &= ~CONTINUE_TRIED        # the next transaction may succeed
+    session.done |= DEEP_TESTS              # the client has passed, as if it were relayed
     continue_resume(core, session)
 
 
 cdef void continue_missed(Screener core, Session* session, const char* why) noexcept:
-    """The MTA broke off, or speaks no SMTP."""
+    """The MTA closed the connection, or does not speak SMTP."""
     errno_set(0)
     relay_missed(core, session, why)
     continue_next(core, session, why)
 
 
 cdef void continue_refused(Screener core, Session* session, const char* said, int32_t size) noexcept:
-    """The MTA does not want this client now, or (NULL) announces less than the client was told."""
+    """The MTA rejects this client for now, or (NULL) announces less than was announced to the client."""
     cdef char why[256]
     if said == NULL:
         snprintf(why, sizeof(why), "the MTA announces less than the client was told")
@@ -276,14 +277,14 @@ cdef void continue_time_over(Screener core, Session* session) noexcept:
 
 
 cdef void continue_failed(Screener core, Session* session, const char* why) noexcept:
-    """No MTA answers: the engine does, and then reads on."""
+    """No MTA answers: the engine does, and continues to read."""
     core.relay_news = True
     continue_log_failed(core, session, why)
     continue_resume(core, session)
 
 
 cdef void continue_resume(Screener core, Session* session) noexcept:
-    """The engine answers the RCPT and what the client sent behind it."""
+    """The engine answers the RCPT and what the client sent after it."""
     cdef Asking* asking = session.dialogue.asking
     cdef uint32_t rest = min(asking.rest_length, <uint32_t> FEED_SIZE)
     cdef Line line
@@ -333,7 +334,7 @@ cdef void asking_free(Dialogue* dialogue) noexcept nogil:
 # ---- a transaction whose MAIL the MTA has refused
 
 cdef void refusal_keep(Screener core, Session* session, const char* reply, int32_t size) noexcept:
-    """Keep the MTA's reply. Out of memory there is none: then the engine replies 450."""
+    """Keep the MTA's reply. If memory is exhausted, the reply is missing and the engine replies 450."""
     cdef Dialogue* dialogue = session.dialogue
     keep_text(&dialogue.refusal, reply, size)
     dialogue.refusal_length = size
@@ -352,7 +353,7 @@ cdef bint refusal_covers(Session* session, const Line* line) noexcept:
 
 
 cdef bint refusal_reply(Screener core, Session* session) noexcept:
-    """Reply as the MTA replied to MAIL, word for word: no footer, no soft_bounce. False: the session is over."""
+    """Send the MTA's reply to MAIL unchanged: no footer, no soft_bounce. False: the session has ended."""
     cdef Dialogue* dialogue = session.dialogue
     cdef bytes reply
     if dialogue.refusal == NULL:
@@ -367,9 +368,9 @@ cdef bint refusal_reply(Screener core, Session* session) noexcept:
 
 
 cdef bint refusal_answers_freely(Screener core, Dialogue* dialogue, int command) noexcept:
-    """True for one more recipient that is only to hear why MAIL was refused: a 421 in its place would defer what the
-    MTA refused for good. Bounded in number, and by the time that a client may wait for an MTA, since
-    command_count_limit does not count it."""
+    """True for a further recipient that only gets the reason why MAIL was refused: a 421 instead would defer what the
+    MTA rejected permanently. The number is limited, and so is the time, by that for which a client may wait for an MTA,
+    because command_count_limit does not count these commands."""
     if dialogue.refusal == NULL or command != CMD_RCPT:
         return False
     if dialogue.refused == FREE_REFUSALS or core.now > dialogue.refused_until:
@@ -379,14 +380,14 @@ cdef bint refusal_answers_freely(Screener core, Dialogue* dialogue, int command)
 
 
 cdef const char* refusal_skip(Dialogue* dialogue, const char* at, const char* end) noexcept nogil:
-    """Drop what came of a refused chunk: it is a message, not commands. Returns where the next command begins."""
+    """Skip the received part of a refused chunk: it is message text. Return where the next command begins."""
     cdef uint64_t size = min(dialogue.chunk, <uint64_t> (end - at))
     dialogue.chunk -= size
     return at + size
 
 
 cdef bint chunk_size(const Line* line, uint64_t* size) noexcept nogil:
-    """The size that a BDAT command announces (RFC 3030 section 2). False: it announces none."""
+    """The size that a BDAT command announces (RFC 3030 section 2). False: the size is missing."""
     cdef uint32_t at = line.word + line.word_length
     cdef uint32_t first
     size[0] = 0

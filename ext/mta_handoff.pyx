@@ -1,5 +1,6 @@
 # Hand-off by descriptor: the MTA gets the client's socket over a Unix socket, with its address, and serves it as if it
-# had accepted it (reference 8). A full socket is waited for; a missing or refusing one is told to the client at once.
+# had accepted it (reference 8). If the socket is full, the hand-off waits; if it is missing or refuses, the client gets
+# a reply immediately.
 
 cdef extern from "<sys/un.h>" nogil:
     struct sockaddr_un:
@@ -7,22 +8,22 @@ cdef extern from "<sys/un.h>" nogil:
         char sun_path[108]
 
 cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
-cdef int64_t CONFIRM_TIME = 100 * 1000          # so long may the end of a hand-off wait for a batch that takes it along
-cdef int64_t MTA_TIME = 10 * 1000000            # how long a full socket is waited for
-cdef int64_t MTA_BUSY_TIME = 200 * 1000         # how long a burst waits in the kernel before it is told 'busy'
-cdef int64_t MTA_RETRY_TIME = 5 * 1000          # a full socket never tells that it has room
+cdef int64_t CONFIRM_TIME = 100 * 1000          # how long the end of a hand-off may wait for the next batch
+cdef int64_t MTA_TIME = 10 * 1000000            # how long a hand-off waits for a full socket
+cdef int64_t MTA_BUSY_TIME = 200 * 1000         # how long a burst waits in the kernel before the reply is 'busy'
+cdef int64_t MTA_RETRY_TIME = 5 * 1000          # there is no event when a full socket has room again
 
 
 cdef enum Handoff:
     HANDOFF_DONE
-    HANDOFF_RELAYED         # the relay has the client, to the end
+    HANDOFF_RELAYED         # the client is relayed until it leaves
     HANDOFF_FULL
-    HANDOFF_FAILED          # connect; errno tells
-    HANDOFF_NOT_PASSED      # sendmsg; errno tells
+    HANDOFF_FAILED          # connect failed; errno is set
+    HANDOFF_NOT_PASSED      # sendmsg failed; errno is set
 
 
 cdef void handoff_begin(Screener core, Session* session) noexcept:
-    """Line a client up for the MTA; it goes at the end of this batch of events."""
+    """Queue a client for the MTA; it is passed at the end of this batch of events."""
     core.handoffs += 1
     if core.handoffs == core.policy.post_queue:
         core.mta_busy_since = core.now
@@ -34,7 +35,7 @@ cdef void handoff_begin(Screener core, Session* session) noexcept:
 
 
 cdef void handoff_all(Screener core) noexcept:
-    """Pass the clients that are lined up, in their order, until the MTA's socket is full."""
+    """Pass the queued clients, in order, until the MTA's socket is full."""
     cdef TimerQueue* queue = core.timers.queue(TIMER_MTA, MTA_TIME)
     cdef Session* session
     cdef Handoff got
@@ -54,7 +55,7 @@ cdef void handoff_all(Screener core) noexcept:
 
 
 cdef void handoff_hold(Screener core, TimerQueue* queue) noexcept:
-    """The socket is full: let the newcomers wait, as many as may be on their way to the MTA, and try again soon."""
+    """The socket is full: let up to limits.post_queue clients wait, and try again soon."""
     cdef Session* session = <Session*> queue.tail
     cdef Session* before
     while session != NULL and not session.flags & HELD_FOR_MTA:
@@ -92,7 +93,7 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
     if connect(mta, <const sockaddr*> &name, sizeof(name)) < 0:
         problem = errno
         close(mta)
-        core.reserve()              # before a newcomer takes it: this client needs it the next time
+        core.reserve()              # before a new client takes it: this client needs it at the next attempt
         errno_set(problem)
         return HANDOFF_FULL if problem == EAGAIN else HANDOFF_FAILED
     session_unwatch(core, session)
@@ -108,7 +109,7 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
 
 
 cdef Py_ssize_t pass_client(int mta, Session* session) noexcept nogil:
-    """One NUL octet with the descriptor, and the four attributes, in one datagram's worth (8.1, 8.4)."""
+    """Send a NUL byte with the descriptor, and the four attributes, in one call (8.1, 8.4)."""
     cdef char text[256]
     cdef size_t length = 1
     text[0] = 0
@@ -130,18 +131,18 @@ cdef size_t attribute(char* text, const char* name, const Address* address, bint
 
 
 cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
-    """Wait for the MTA to confirm; or tell the log and the client what went wrong (8.5)."""
+    """Wait for the MTA to confirm; or log what went wrong and reply to the client (8.5)."""
     cdef Policy policy = <Policy> session.policy
     cdef int problem = errno
     if got == HANDOFF_DONE:
-        # The descriptor in flight keeps the connection: ours can go at once.
+        # The descriptor in flight keeps the connection open: ours can be closed now.
         close(session.fd)
         session.fd = -1
         core.reserve()
         session_enter(core, session, STAGE_HANDED)
         core.handed += 1
         core.timers.arm(&session.timer, TIMER_HANDOFF, HANDOFF_TIME, core.now)
-        # Told once, it is silent: that saves taking the socket out of the set, a system call for each known client.
+        # EPOLLONESHOT saves removing the socket from the set, one system call per known client.
         if not core.watches.watch(&session.watch, core.mtas, session.mta, EPOLLIN | EPOLLRDHUP | EPOLLONESHOT,
                                   session, TAG_MTA):
             session_free(core, session)
@@ -161,7 +162,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
         session.flags |= MTA_GONE
         dialogue_begin(core, session)
         return
-    # Without a teaser there was no session as far as the log goes: no DISCONNECT.
+    # Without a teaser, the log has no session: no DISCONNECT.
     count_turned_away(core, session)
     session_reply(core, session, MTA_BUSY if got == HANDOFF_FAILED else NO_RESOURCES)
     session_free(core, session)

@@ -1,9 +1,10 @@
-# The relay: a client that passed is connected through to an MTA that reads the PROXY protocol. Octets go both ways
-# unchanged; the end of one side is told to the other, which may still talk. What one side does not take is kept, a
-# buffer or a pipe of it, and the other is not read meanwhile.
+# The relay: a client that passed is connected through to an MTA that reads the PROXY protocol. Bytes are transferred
+# unchanged in both directions. When one side ends, the other side's connection is shut down in this direction, and may
+# still send. Bytes that one side does not accept are kept in a buffer or a pipe, and the other side is not read
+# meanwhile.
 #
-# Relays are in an epoll set of their own, which is a second reader of the event loop: what is relayed does not wait for
-# the pauses in which the screener gathers events (batching.pyx).
+# Relays have a separate epoll set, which is a second reader of the event loop: relayed bytes do not wait for the pauses
+# in which the screener collects events (batching.pyx).
 
 cdef extern from "<fcntl.h>" nogil:
     Py_ssize_t splice(int source, int64_t* source_at, int sink, int64_t* sink_at, size_t size, unsigned int flags)
@@ -17,20 +18,20 @@ cdef extern from "<sys/socket.h>" nogil:
     const int SHUT_WR, MSG_MORE
 
 cdef enum:
-    RELAY_FEED = 16384              # octets of one read; as many may be unsent
-    PIPE_SIZE = 262144              # of a pipe, for more than that at a time
-    PIPES = 64                      # at most: 16 MiB of the 64 that a user's pipes may have (pipe-user-pages-soft)
-    RELAY_TURNS = 4                 # batches before the loop goes on: the other ends answer while one is worked on
-    FLOW_TURN = 1048576             # octets before others have their turn
+    RELAY_FEED = 16384              # bytes per read; the same number may be unsent
+    PIPE_SIZE = 262144              # of a pipe, for larger transfers
+    PIPES = 64                      # at most: 16 MiB of the 64 MiB for all pipes of a user (pipe-user-pages-soft)
+    RELAY_TURNS = 4                 # batches before the event loop continues: peers answer during a batch
+    FLOW_TURN = 1048576             # bytes before it is the turn of other relays
 
-cdef int64_t CONNECT_TIME = 5 * 1000000         # µs: so long may a target take to answer a connect
-cdef int64_t LINGER_TIME = 30 * 1000000         # so long may a client take to end once the MTA has
+cdef int64_t CONNECT_TIME = 5 * 1000000         # µs: how long a target may take to answer a connect
+cdef int64_t LINGER_TIME = 30 * 1000000         # how long a client may take to end after the MTA has
 
 
-# ---- the way to an MTA
+# ---- the connection to an MTA
 
 cdef Handoff relay_try(Screener core, Session* session, bint continues) noexcept:
-    """Connect to the first target that can be. Done: it will go on by itself, to relay_failed if need be."""
+    """Connect to the first reachable target. Done: the relay continues automatically, or calls relay_failed."""
     cdef Policy policy = <Policy> session.policy
     cdef Relay* relay
     if core.relays >= policy.relay_limit:
@@ -57,7 +58,7 @@ cdef inline Targets relay_targets(Session* session):
 
 
 cdef Handoff relay_next(Screener core, Session* session) noexcept:
-    """Try the targets that were not tried yet. When that is not done, the relay is gone, and errno tells."""
+    """Try the targets that were not tried yet. If the result is not 'done', the relay is freed, and errno is set."""
     cdef Relay* relay = session.relay
     cdef Targets targets = relay_targets(session)
     cdef bint full = False
@@ -72,11 +73,11 @@ cdef Handoff relay_next(Screener core, Session* session) noexcept:
         if relay_connect(core, session, targets):
             return HANDOFF_DONE
         if session.mta < 0:
-            relay.problem = errno   # no descriptor: that is not the target's fault, and another may leave one
+            relay.problem = errno   # no descriptor: the target is not the cause, and another one may leave a descriptor
             full = True
             break
         if errno == EAGAIN and targets.targets[at].family == AF_UNIX:
-            relay.problem = errno   # it lives, but its queue has no room
+            relay.problem = errno   # the target is up, but its queue is full
             full = True
             relay_close(core, session)
             continue
@@ -88,12 +89,12 @@ cdef Handoff relay_next(Screener core, Session* session) noexcept:
 
 
 cdef void relay_missed(Screener core, Session* session, const char* why) noexcept:
-    """This target did not answer, or not as an MTA does: others are tried first for a while."""
+    """This target did not answer, or not like an MTA: prefer the others for a while."""
     cdef Relay* relay = session.relay
     cdef Targets targets = relay_targets(session)
     relay.problem = errno or ECONNRESET
     targets.down(relay.target, core.now)
-    if relay.continues or relay.tried + 1 < <uint32_t> 1 << targets.count:      # else handoff_tried tells
+    if relay.continues or relay.tried + 1 < <uint32_t> 1 << targets.count:      # otherwise handoff_tried logs it
         relay_warn(core, targets, relay.target, why)
     relay_close(core, session)
 
@@ -108,7 +109,7 @@ cdef void relay_warn(Screener core, Targets targets, int at, const char* why) no
 
 
 cdef bint relay_connect(Screener core, Session* session, Targets targets) noexcept:
-    """Begin to connect. False: this target cannot be reached; errno tells."""
+    """Begin to connect. False: this target is unreachable, and errno is set."""
     cdef const Target* target = &targets.targets[session.relay.target]
     session.mta = core.spare_socket(target.family)
     if session.mta < 0:
@@ -128,13 +129,13 @@ cdef bint relay_connect(Screener core, Session* session, Targets targets) noexce
 
 
 cdef void acknowledge_later(int fd) noexcept:
-    """The header follows at once and can say that the connect was answered (tcp(7)): a packet less for both ends."""
+    """The header follows immediately and acknowledges the connect (tcp(7)): this saves a packet for both ends."""
     cdef int off = 0
     setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof(off))
 
 
 cdef bint relay_greet(Session* session, Targets targets) noexcept:
-    """Tell the MTA who the client is. False: errno tells, EAGAIN: it is not connected yet."""
+    """Send the PROXY header to the MTA. False: errno is set; EAGAIN: it is not connected yet."""
     cdef char header[PROXY_HEADER_SIZE]
     cdef size_t size = proxy_header_write(header, targets.version, &session.peer, &session.server)
     cdef Py_ssize_t sent = send(session.mta, header, size, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -144,7 +145,7 @@ cdef bint relay_greet(Session* session, Targets targets) noexcept:
 
 
 cdef void relay_connected(Screener core, Session* session) noexcept:
-    """The MTA knows who the client is: relay, or ask it first."""
+    """The MTA has the PROXY header: relay, or ask it first."""
     cdef Relay* relay = session.relay
     if relay.continues:
         relay.state = RELAY_ASKING
@@ -157,14 +158,14 @@ cdef void relay_connected(Screener core, Session* session) noexcept:
 
 
 cdef void relay_flow(Screener core, Session* session) noexcept:
-    """From here on octets are relayed."""
+    """Relay bytes from now on."""
     cdef Policy policy = <Policy> session.policy
     cdef Relay* relay = session.relay
     if session.flags & COUNTED_HANDOFF:
         session.flags &= ~COUNTED_HANDOFF
         core.handoffs -= 1
         if core.accept_paused and core.handoffs == core.policy.post_queue - 1:
-            core.resume_accept()    # a burst that waited for room
+            core.resume_accept()    # a burst was waiting for room
     session_unwatch(core, session)
     session_enter(core, session, STAGE_RELAY)
     dialogue_free(session)
@@ -182,7 +183,7 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
 
 
 cdef void relay_connect_ready(Screener core, Session* session) noexcept:
-    """The connect has ended, well or not."""
+    """The connect has succeeded or failed."""
     if relay_greet(session, relay_targets(session)):
         core.timers.cancel(&session.timer)
         relay_connected(core, session)
@@ -192,7 +193,7 @@ cdef void relay_connect_ready(Screener core, Session* session) noexcept:
 
 
 cdef void relay_retry(Screener core, Session* session) noexcept:
-    """The next target, or no MTA for this client."""
+    """Try the next target; if none is left, reply that no MTA is available."""
     cdef bint continues = session.relay.continues
     cdef Handoff got
     core.relay_news = True
@@ -207,7 +208,7 @@ cdef void relay_retry(Screener core, Session* session) noexcept:
 
 
 cdef void relay_time_over(Screener core, Session* session) noexcept:
-    """A connect took too long, nothing moved for too long, or a side does not end."""
+    """A connect took too long, nothing was transferred for too long, or a side does not end."""
     cdef Relay* relay = session.relay
     if relay.state == RELAY_CONNECTING:
         errno_set(ETIMEDOUT)
@@ -229,7 +230,7 @@ cdef void relay_log_limit(Screener core, Session* session) noexcept:
     core.log.end()
 
 
-# ---- octets
+# ---- bytes
 
 cdef void relay_event(Screener core, Session* session, Side side, uint32_t events) noexcept:
     """Something happened on one side's descriptor."""
@@ -254,9 +255,9 @@ cdef inline bint flow_waits(const Flow* flow) noexcept:
 
 
 cdef void flow_move(Screener core, Session* session, Side source, bint ends) noexcept:
-    """Relay in one direction what its source has and its sink takes, up to a bound.
+    """Relay in one direction what the source has and the sink accepts, up to a limit.
 
-    ends: behind what is there comes the end, which is read and passed on at once; last words and it are one packet.
+    ends: the end follows the available bytes. It is read and passed on immediately, in one packet with the last bytes.
     """
     cdef Flow* flow = &session.relay.flows[<int> source]
     cdef int from_fd = session.fd if source == FROM_CLIENT else session.mta
@@ -272,7 +273,7 @@ cdef void flow_move(Screener core, Session* session, Side source, bint ends) noe
             if got < 0 and errno in (EAGAIN, EINTR):
                 flow_release_pipe(core, flow)
                 return
-            flow.ended = True       # an error has the same end: half a message is none
+            flow.ended = True       # an error has the same result: half a message is worthless
         elif flow.pipe[0] >= 0:
             flow.moved += got
             flow.piped = <uint32_t> got
@@ -280,13 +281,13 @@ cdef void flow_move(Screener core, Session* session, Side source, bint ends) noe
             flow.moved += got
             flow_send(flow, to_fd, core.relay_feed, got, MSG_MORE if ends and got < RELAY_FEED else 0)
             if got == RELAY_FEED and not flow.length and not flow.lost:
-                flow_take_pipe(core, flow)      # there is more where that came from
+                flow_take_pipe(core, flow)      # the source has more
             elif got < RELAY_FEED and not ends:
                 return              # the next read would find nothing
 
 
 cdef void flow_send(Flow* flow, int to_fd, const char* data, size_t size, int more) noexcept:
-    """Send, keep what is not taken."""
+    """Send, and keep what is not accepted."""
     cdef Py_ssize_t sent
     if flow.lost:
         return
@@ -315,7 +316,7 @@ cdef bint flow_keep(Flow* flow, const char* data, size_t size) noexcept:
 
 
 cdef bint flow_unsent(Screener core, Flow* flow, int to_fd) noexcept:
-    """Send what is left over. True: nothing is."""
+    """Send what is left. True: nothing is left."""
     cdef Py_ssize_t sent
     while flow_waits(flow) and not flow.lost:
         if flow.length:
@@ -341,7 +342,7 @@ cdef bint flow_unsent(Screener core, Flow* flow, int to_fd) noexcept:
 
 
 cdef void flow_take_pipe(Screener core, Flow* flow) noexcept:
-    """For bulk: the kernel moves pages, nothing is copied. Without a pipe it goes on as before."""
+    """For large transfers: the kernel moves pages without copying. Without a pipe, continue as before."""
     if core.pipe_count:
         core.pipe_count -= 1
         flow.pipe[0] = core.pipes[2 * core.pipe_count]
@@ -355,12 +356,12 @@ cdef void flow_take_pipe(Screener core, Flow* flow) noexcept:
         return
     core.pipes_made += 1
     if fcntl(flow.pipe[1], F_SETPIPE_SZ, PIPE_SIZE) < PIPE_SIZE:
-        flow_close_pipe(core, flow)             # the user has too many: what is left would be a page each
+        flow_close_pipe(core, flow)             # the user has too many pipes: further ones would have one page each
         core.no_pipe_until = core.now + MICROSECONDS
 
 
 cdef void flow_release_pipe(Screener core, Flow* flow) noexcept:
-    """Back to the others when it is empty, for the next that needs one."""
+    """Return an empty pipe to the others, for the next relay that needs one."""
     if flow.pipe[0] < 0:
         return
     if flow.piped:
@@ -383,20 +384,20 @@ cdef void flow_close_pipe(Screener core, Flow* flow) noexcept:
 # ---- ends
 
 cdef void relay_settle(Screener core, Session* session) noexcept:
-    """Pass ends on, and wait for what each side can do now."""
+    """Pass ends on, and watch each side for what it can do now."""
     cdef Relay* relay = session.relay
     cdef Flow* inward = &relay.flows[<int> FROM_CLIENT]
     cdef Flow* outward = &relay.flows[<int> FROM_MTA]
     if outward.lost:
-        relay_end(core, session)    # the client takes nothing any more: half a session is of no use to the MTA
+        relay_end(core, session)    # the client no longer accepts anything: half a session is useless to the MTA
         return
     if flow_over(inward) and flow_over(outward):
-        relay_end(core, session)    # to close both passes on what was not yet
+        relay_end(core, session)    # closing both passes on the ends that were not passed on yet
         return
     relay_pass_end(inward, session.mta)
     relay_pass_end(outward, session.fd)
     if (outward.shut or inward.lost) and not relay.lingers:
-        # What the client still sends is read for a while: closed with unread octets, its last reply could be lost.
+        # Read what the client still sends for a while: a close with unread bytes could lose its last reply.
         relay.lingers = True
         core.timers.arm(&session.timer, TIMER_RELAY, LINGER_TIME, core.now)
     if not (relay_watch(core, session, FROM_CLIENT, flow_events(inward, outward))
@@ -415,7 +416,7 @@ cdef void relay_pass_end(Flow* flow, int to_fd) noexcept:
 
 
 cdef inline uint32_t flow_events(const Flow* source, const Flow* sink) noexcept:
-    """What a side is watched for that is the source of one flow and the sink of the other."""
+    """The epoll events for a side that is the source of one flow and the sink of the other."""
     cdef uint32_t events = 0
     if not source.ended and not flow_waits(source):
         events |= EPOLLIN | EPOLLRDHUP
@@ -425,7 +426,7 @@ cdef inline uint32_t flow_events(const Flow* source, const Flow* sink) noexcept:
 
 
 cdef bint relay_watch(Screener core, Session* session, Side side, uint32_t events) noexcept:
-    """Watch one side for these events; for none it leaves the set, which would tell of its end again and again."""
+    """Watch one side for these events. Without any, remove it from the set, which would report its end repeatedly."""
     cdef Watch* watch = &session.relay.watches[<int> side]
     cdef int fd = session.fd if side == FROM_CLIENT else session.mta
     if events == 0:
@@ -436,7 +437,7 @@ cdef bint relay_watch(Screener core, Session* session, Side side, uint32_t event
 
 
 cdef void relay_close(Screener core, Session* session) noexcept:
-    """Close the way to the MTA; the session may go on."""
+    """Close the connection to the MTA; the session may continue."""
     core.watches.unwatch(&session.relay.watches[<int> FROM_MTA])
     if session.mta >= 0:
         close(session.mta)
@@ -453,7 +454,7 @@ cdef void relay_end(Screener core, Session* session) noexcept:
 
 
 cdef void relay_free(Screener core, Session* session) noexcept:
-    """Forget the relay of a session and close its way to the MTA."""
+    """Free the relay of a session and close its connection to the MTA."""
     cdef Relay* relay = session.relay
     cdef int at
     if relay == NULL:

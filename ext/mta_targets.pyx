@@ -1,10 +1,10 @@
-# The MTAs behind a relay: which one is next, and which are left alone for a while because they did not answer. There is
-# no probe: a target that failed gets one client again now and then, so that no MTA has anything to log.
+# The MTAs behind a relay: which one is next, and which are skipped for a while because they did not answer. Targets are
+# not probed: a target that failed gets one client from time to time, so that no MTA logs connections without a client.
 
 cdef enum:
     TARGETS_MAX = 16
     SOCKADDR_MAX = 128              # struct sockaddr_storage
-cdef int64_t DOWN_TIME = 10 * 1000000           # µs: so long a target is passed over that did not answer
+cdef int64_t DOWN_TIME = 10 * 1000000           # µs: how long a target that did not answer is skipped
 
 
 cdef struct Target:
@@ -13,9 +13,9 @@ cdef struct Target:
     uint32_t size
     int family
     int32_t weight              # 0: in order
-    int32_t credit              # of the choice by weight
+    int32_t credit              # for the choice by weight
     int64_t down_until          # µs, monotonic; 0: it answered last time
-    uint32_t keywords           # EHLO keywords that it announced, as mta/ehlo_keywords.py numbers them
+    uint32_t keywords           # EHLO keywords that it announced (ehlo_keywords.py)
 
 
 @cython.final
@@ -27,7 +27,7 @@ cdef class Targets:
     cdef readonly int version
     cdef bint weighted
     cdef list kept              # owns what the C structs point to
-    cdef list offers            # what each answered to EHLO last
+    cdef list offers            # the last reply of each to EHLO
     cdef bytes labels           # of all of them
     cdef public object on_offer
 
@@ -42,7 +42,7 @@ cdef class Targets:
         self.kept = []
         for at, (text, name, weight) in enumerate(targets):
             if not 2 < len(name) <= SOCKADDR_MAX or weight < 0:
-                raise ValueError(f"{text!r} is no target")
+                raise ValueError(f"{text!r} is not a valid target")
             label = text.encode()
             self.kept += [label, name]
             self.targets[at].label = label
@@ -61,35 +61,35 @@ cdef class Targets:
 
     def failed(self, int at, int64_t now):
         if not 0 <= at < self.count:
-            raise ValueError(f"there is no target {at}")
+            raise ValueError(f"target {at} does not exist")
         self.down(at, now)
 
     def answered(self, int at):
         if not 0 <= at < self.count:
-            raise ValueError(f"there is no target {at}")
+            raise ValueError(f"target {at} does not exist")
         self.up(at)
 
     def learn(self, int at, bytes reply):
         if not 0 <= at < self.count:
-            raise ValueError(f"there is no target {at}")
+            raise ValueError(f"target {at} does not exist")
         if self.offers[at] != reply:
             if self.on_offer is not None:
                 self.targets[at].keywords = self.on_offer(at, reply)
             self.offers[at] = reply
 
     cdef int pick(self, int64_t now, uint32_t tried) noexcept:
-        """The target for one client that has tried those of the bits in `tried`. -1: there is no other."""
+        """The target for one client; -1 if none is left. tried: the targets that have failed for it, as bits."""
         cdef int at, chosen = self.pick_of(now, tried)
         if chosen < 0:
-            for at in range(self.count):        # all are down: rather wait for one of those than turn clients away
+            for at in range(self.count):        # all are down: wait for one of them instead of rejecting clients
                 if not tried & <uint32_t> 1 << at:
                     return at
         elif self.targets[chosen].down_until:
-            self.targets[chosen].down_until = now + DOWN_TIME       # others wait for what this client finds
+            self.targets[chosen].down_until = now + DOWN_TIME       # others wait for the result of this client
         return chosen
 
     cdef int pick_of(self, int64_t now, uint32_t tried) noexcept:
-        """Of those that are not down: the first, or by weight, the one that is furthest behind its share."""
+        """Of the targets that are not down, the first, or, by weight, the one that is furthest behind its share."""
         cdef int at, chosen = -1
         cdef int64_t total = 0
         for at in range(self.count):

@@ -1,14 +1,14 @@
-# Access tables in Postfix's CIDR form, cidr_table(5).
+# Access tables in Postfix's cidr_table(5) format.
 #
-# Each rule becomes the ranges of addresses it answers for (`!` and `if` are intersections of ranges) and its place in
-# the file. A sweep over the ends of the ranges, with a heap of the open ones, then cuts the address space into segments
-# with one answer each, so that a look-up is one binary search however long the table and deep its nesting.
+# Each rule becomes the ranges of addresses that it matches (`!` and `if` are intersections of ranges) and its position
+# in the file. A sweep over the ends of the ranges, with a heap of the open ones, then cuts the address space into
+# segments with one result each, so that a lookup is one binary search, however long the table and deep its nesting.
 
 cdef enum:
-    IF_DEPTH = 32               # deeper blocks are refused: each level may split every rule in it once more
+    IF_DEPTH = 32               # deeper blocks are rejected: each level may split every rule in it once more
     RANGES_MAX = 1 << 22        # of one address family; 200 MB while they are compiled
-    WARNINGS_MAX = 100          # a file that is no table at all shall not flood the log
-    QUOTE_MAX = 60              # octets of a bad line that a warning shows
+    WARNINGS_MAX = 100          # a file that is not a table must not flood the log
+    QUOTE_MAX = 60              # bytes of a bad line in a warning
 
 
 cdef inline bint _is_space(char octet) noexcept nogil:
@@ -16,7 +16,7 @@ cdef inline bint _is_space(char octet) noexcept nogil:
 
 
 cdef inline bint _keyword(const char* line, const char* word, size_t size) noexcept nogil:
-    """The line starts with this word, in any case, and not with a longer one."""
+    """Whether the line starts with this word, case-insensitively, and not with a longer one."""
     cdef char after
     if strncasecmp(line, word, size):
         return False
@@ -50,7 +50,7 @@ cdef inline uint64_t _low_bits(int count) noexcept nogil:
 
 
 cdef inline Ip _ip(const uint8_t* octets, int size) noexcept nogil:
-    """An address in network byte order, of 4 or 16 octets, as a number."""
+    """An address in network byte order, of 4 or 16 bytes, as a number."""
     cdef Ip ip
     cdef int at
     ip.high = ip.low = 0
@@ -68,7 +68,7 @@ cdef inline Ip _last_ip(uint8_t family) noexcept nogil:
 
 
 cdef str _quoted(const char* text):
-    """A piece of the file as it can be shown in a log or on a terminal."""
+    """A part of the file in a form that is safe in a log or on a terminal."""
     cdef bytes piece = text
     cdef str shown = repr(piece[:QUOTE_MAX])
     return f'"{shown[2:len(shown) - 1]}{"..." if len(piece) > QUOTE_MAX else ""}"'
@@ -90,7 +90,7 @@ cdef void _heap_push(NetworkRange** heap, Py_ssize_t size, NetworkRange* item) n
 
 
 cdef void _heap_pop(NetworkRange** heap, Py_ssize_t size) noexcept nogil:
-    """Take the top off a heap of `size` ranges."""
+    """Remove the top of a heap of `size` ranges."""
     cdef NetworkRange* item = heap[size - 1]
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t child = 1
@@ -125,7 +125,7 @@ cdef Py_ssize_t _sweep(
             _heap_push(heap, open_now, ranges + opened)
             open_now += 1
             opened += 1
-        # A range below the top may have ended too: it is dropped when it gets to the top, and cannot matter before.
+        # A range below the top may have ended as well: it is dropped when it gets to the top, and has no effect before.
         while open_now and _below(heap[0].last, at):
             _heap_pop(heap, open_now)
             open_now -= 1
@@ -150,13 +150,13 @@ cdef Py_ssize_t _sweep(
 @cython.final
 @cython.internal
 cdef class NetworkReader:
-    """Reads the text of a table into ranges; lives only while a NetworkTable is made."""
+    """Reads the text of a table into ranges; exists only while a NetworkTable is created."""
 
     cdef const char* text
     cdef Py_ssize_t size
     cdef Py_ssize_t at              # of the first physical line not yet read
     cdef Py_ssize_t lines           # physical lines read
-    cdef char* line                 # the logical line in hand, NUL-terminated
+    cdef char* line                 # the current logical line, NUL-terminated
     cdef Py_ssize_t line_size
     cdef Py_ssize_t line_number     # where it starts, from 1
     cdef NetworkScope[IF_DEPTH + 1] scopes  # 0: outside every if
@@ -209,7 +209,7 @@ cdef class NetworkReader:
     cdef bint next_line(self) noexcept:
         """Join the next logical line; False at the end of the text.
 
-        A line that starts with white space continues the one before, also across blank lines and comments.
+        A line that starts with white space continues the previous one, also across blank lines and comments.
         """
         cdef Py_ssize_t stop, start
         cdef const char* newline
@@ -317,7 +317,7 @@ cdef class NetworkReader:
         return number
 
     cdef void narrow(self, const NetworkScope* own, const NetworkScope* scope, NetworkScope* both) noexcept:
-        """Intersect what a pattern matches with what the blocks around it let through.
+        """Intersect the addresses that a pattern matches with those that the enclosing blocks match.
 
         Prefixes are nested or disjoint: a pattern adds at most one range to those of its scope (IF_DEPTH + 2 in all).
         """
@@ -337,7 +337,7 @@ cdef class NetworkReader:
                     both.count += 1
 
     cdef bint read_pattern(self, char* pattern, bint negated, NetworkScope* own) except -1:
-        """Read ADDRESS, NETWORK/LENGTH or [NETWORK]/LENGTH in place; warn and return False if it is none."""
+        """Read ADDRESS, NETWORK/LENGTH or [NETWORK]/LENGTH in place; warn and return False for any other text."""
         cdef Address address
         cdef char* mark
         cdef uint8_t family
@@ -366,7 +366,7 @@ cdef class NetworkReader:
             mark[0] = 0
         memset(&address, 0, sizeof(Address))
         if inet_pton(AF_INET6 if family == 6 else AF_INET, pattern, address.ip) != 1:
-            self.warn(f"{_quoted(pattern)} is no IPv4 or IPv6 address: line skipped", self.line_number)
+            self.warn(f"{_quoted(pattern)} is not an IPv4 or IPv6 address: line skipped", self.line_number)
             return False
         first = _ip(address.ip, width // 8)
         host_bits.high = _low_bits(width - length - 64)
@@ -395,7 +395,7 @@ cdef class NetworkReader:
         return True
 
     cdef int read_length(self, const char* digits) noexcept:
-        """Decimal digits and nothing else, leading zeros allowed; -1 otherwise and from 1,000 on."""
+        """The number in a text of decimal digits, leading zeros included; -1 for other texts, and from 1,000 on."""
         cdef int length = 0
         if digits[0] == 0:
             return -1
@@ -425,7 +425,7 @@ cdef class NetworkTable:
         free(self.ipv6_results)
 
     cdef int compile(self, const NetworkRanges* ranges, uint8_t family) except -1:
-        """Fill the segments of one address family. Other threads may run meanwhile: a reload stalls nobody."""
+        """Fill the segments of one address family. Other threads may run, so clients do not wait for a reload."""
         cdef Py_ssize_t segments, at
         cdef Py_ssize_t count = ranges.count
         cdef NetworkRange** heap = <NetworkRange**> malloc((count + 1) * sizeof(NetworkRange*))

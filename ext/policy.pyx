@@ -1,16 +1,16 @@
-# What the operator decided, as the core needs it. A Policy never changes; a reload makes a new one, and a session
-# keeps the one it began with.
+# The operator's settings in the form that the core needs. A Policy never changes; a reload creates a new one, and a
+# session keeps the one that it began with.
 
 cdef int64_t MICROSECONDS = 1000000
 
 cdef enum:
-    SITES = 256                     # more lists than this are no configuration but a mistake
+    SITES = 256                     # more lists than this are a mistake in the configuration
     WEIGHT = 1000000
 
 
 @cython.final
 cdef class Lists:
-    """The DNSBL sites, compiled: every distinct domain is asked once, whatever the number of its filters."""
+    """The DNSBL sites, compiled: every distinct domain is queried once, whatever the number of its filters."""
 
     cdef List* lists
     cdef Site* sites
@@ -97,12 +97,12 @@ cdef class Policy:
     cdef Prefix cache_prefix, count_prefix
     cdef bint counts_apart          # the two differ
     cdef int denylist_action
-    cdef uint32_t enabled           # tests that are on, a bit each
+    cdef uint32_t enabled           # enabled tests, one bit each
     cdef int actions[TEST_COUNT]
-    cdef int spared[TEST_COUNT + 1]  # by test, and for the deny list: what shadow mode leaves undone; IGNORE: nothing
-    cdef bint shadow                # nobody is turned away
-    cdef int64_t ttl[TEST_COUNT]    # s; the DNSBL one is not used, an answer has its own
-    cdef uint32_t weighted          # scorers with a weight, a bit each
+    cdef int spared[TEST_COUNT + 1]  # for each test and the denylist: the action that shadow mode suppresses
+    cdef bint shadow                # no client is rejected
+    cdef int64_t ttl[TEST_COUNT]    # s; unused for DNSBL, where each answer has a TTL
+    cdef uint32_t weighted          # scorers with a weight, one bit each
     cdef int32_t weights[SCORER_COUNT]
     cdef int64_t min_ttl            # s: how long an ignored failure of a deep test counts as passed
     cdef int64_t greet_wait[2]      # µs, normal and in stress mode
@@ -119,7 +119,7 @@ cdef class Policy:
     cdef int tls_level
     cdef int32_t tls_sessions
     cdef object footer, forbidden, command_filter, ehlo_for
-    cdef Targets targets            # None: clients that passed are handed on by descriptor
+    cdef Targets targets            # None: clients that passed are handed off by descriptor
     cdef Targets continue_targets   # None: deep tests end with a 450
     cdef int64_t relay_idle, relay_time, continue_time      # µs
     cdef int32_t relay_limit
@@ -178,7 +178,7 @@ cdef class Policy:
         _, private, name = mta.rpartition("/private/")
         self.mta_label = f"private/{name}".encode() if private else self.mta_path
         if len(self.mta_path) > 107:
-            raise ValueError(f"the socket's path is longer than 107 octets: {mta}")
+            raise ValueError(f"the socket's path is longer than 107 bytes: {mta}")
         if not 0 < line_limit <= LINE_LIMIT:
             raise ValueError(f"a line limit of {line_limit} is not between 1 and {<int> LINE_LIMIT}")
         self.line_limit = line_limit
@@ -205,7 +205,7 @@ cdef class Policy:
             self.mta_label = targets.labels
 
     cdef int decide(self, int test, action) except -1:
-        """What follows a failed test, and what would without shadow mode."""
+        """The action after a failed test, and the action without shadow mode."""
         cdef int number = action_number(action)
         if not self.shadow and action != "shadow":
             self.spared[test] = ACTION_IGNORE
@@ -214,6 +214,6 @@ cdef class Policy:
         return ACTION_IGNORE
 
     def keep_lists(self, Policy before):
-        """Take over equal lists from the policy before, so that a reload forgets no answer."""
+        """Keep equal lists of the previous policy, so that a reload does not forget answers."""
         if self.lists == before.lists:
             self.lists = before.lists

@@ -1,11 +1,11 @@
-# Connections that have not said yet whose they are: on a port where a PROXY header comes first (reference 2.3 step 0,
-# 2.8). They are in no queue and in no log line. The header is looked at without taking it, until it is whole; then
-# just its octets are taken, so that what follows is there for the pregreet test and the MTA.
+# Connections whose client is not known yet: on a port where a PROXY header is expected (reference 2.3 step 0, 2.8).
+# They are in no queue and in no log line. The header is peeked at until it is complete; then exactly its bytes are
+# read, so that the bytes after it are left for the pregreet test and the MTA.
 
 cdef const char* PROXY_READ = "warning: haproxy read: "
 
 
-# One that waits for its header, or for the rest of it.
+# A connection that waits for its header, or for the rest of it.
 cdef struct Arrival:
     Timer timer             # first
     Arrival* next           # all of them; or those that are freed at the end of this batch
@@ -18,7 +18,7 @@ cdef struct Arrival:
 
 cdef void arrival_begin(Screener core, int fd, const Address* peer, const Address* server,
                         const Listener* listener) noexcept:
-    """A connection at a PROXY port. One that is not trusted is not asked whom it speaks for."""
+    """A connection to a PROXY port. The header of an untrusted peer is not read."""
     cdef Arrival* arrival
     if access_step(core, <AccessStep> listener.trusted, peer) != ACCESS_PERMIT:
         core.log.begin(PRIORITY_WARNING, False)
@@ -50,7 +50,7 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
         arrival.next.prev = arrival
     core.arriving = arrival
     core.arrivals += 1
-    # Edge-triggered: a part of a header stays in the socket, and only more of it is news.
+    # Edge-triggered: a partial header stays in the socket, and only further bytes are an event.
     if not core.watches.watch(
             &arrival.watch, core.epoll, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, arrival, TAG_ARRIVAL
     ) or not core.timers.arm(&arrival.timer, TIMER_PROXY, listener.header_time, core.now):
@@ -59,14 +59,14 @@ cdef void arrival_begin(Screener core, int fd, const Address* peer, const Addres
 
 
 cdef inline bint arrivals_full(Screener core) noexcept:
-    """Those that wait count as clients under test; but when these have taken all, there still is room for as many as
-    may be on their way to the MTA: a known client cannot be told from others before its header is there."""
+    """Waiting connections count as clients under test. When these have reached their limit, there is still room for as
+    many connections as may wait for the MTA, because known clients cannot be recognized before their header."""
     return (core.arrivals >= core.policy.post_queue
             and core.arrivals + unrelayed(core) - core.handoffs >= core.policy.pre_queue)
 
 
 cdef void arrival_event(Screener core, Arrival* arrival) noexcept:
-    """More has come, or the peer has left."""
+    """More bytes have arrived, or the peer has left."""
     if arrival_read(core, arrival.fd, &arrival.peer, &arrival.server, arrival):
         arrival_leave(core, arrival)
 
@@ -82,7 +82,7 @@ cdef void arrival_time_over(Screener core, Arrival* arrival) noexcept:
 
 
 cdef void arrival_leave(Screener core, Arrival* arrival) noexcept:
-    """Forget it, but not its descriptor; the memory lives on to the end of this batch, which may still name it."""
+    """Forget a connection, but not its descriptor. Its memory is freed at the end of this batch."""
     core.timers.cancel(&arrival.timer)
     core.watches.unwatch(&arrival.watch)
     if arrival.prev != NULL:
@@ -106,7 +106,7 @@ cdef void arrivals_sweep(Screener core) noexcept:
 
 
 cdef void arrivals_end(Screener core, bint told) noexcept:
-    """Nobody waits for a header any longer."""
+    """No connection waits for a header any longer."""
     cdef int fd
     while core.arriving != NULL:
         fd = core.arriving.fd
@@ -119,7 +119,7 @@ cdef void arrivals_end(Screener core, bint told) noexcept:
 
 cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address* server,
                        Arrival* waits) noexcept:
-    """Look for the header. True: the descriptor is not this one's any more. waits: in the epoll set, or NULL."""
+    """Look for the header. True: the descriptor is closed or in use elsewhere. waits: in the epoll set, or NULL."""
     cdef ProxyHeader header
     cdef ProxyState state
     cdef Py_ssize_t got
@@ -130,7 +130,7 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
             return False
         if got <= 0:
             arrival_unwatch(core, waits)
-            close(fd)               # a balancer's health check, or a client that left: nothing to tell
+            close(fd)               # a load balancer's health check, or a client that left: log nothing
             return True
         state = proxy_header_read(core.feed, got, &header)
         if state != PROXY_INCOMPLETE:
@@ -139,7 +139,7 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
             arrival_unwatch(core, waits)
             arrival_refuse(core, fd, proxy_header_lacks(core.feed, got), got)
             return True
-        # Looked at once more, when no more can come: the rest may have come with the end.
+        # Look again if no more bytes can arrive: the rest may have arrived together with the end.
         ended = peer_has_ended(fd)
         if not ended:
             return False
@@ -154,7 +154,7 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
         refuse(fd)
         return True
     if state == PROXY_CLIENT and address_equal(&header.client, peer):
-        state = PROXY_LOCAL         # HAProxy's health check in version 1, which has no word for that
+        state = PROXY_LOCAL         # HAProxy's health check in version 1, which cannot express it
     if state == PROXY_LOCAL:
         if recv(fd, core.feed, 1, MSG_PEEK | MSG_DONTWAIT) == 0:
             close(fd)
@@ -174,7 +174,7 @@ cdef inline void arrival_unwatch(Screener core, Arrival* arrival) noexcept:
 
 
 cdef void arrival_refuse(Screener core, int fd, const char* problem, size_t size) noexcept:
-    """What came, in core.feed, is no header."""
+    """The received bytes, in core.feed, are not a PROXY header."""
     core.log.begin(PRIORITY_WARNING, False)
     core.log.put(PROXY_READ)
     core.log.put(problem)
@@ -185,7 +185,7 @@ cdef void arrival_refuse(Screener core, int fd, const char* problem, size_t size
 
 
 cdef bint peer_has_ended(int fd) noexcept nogil:
-    """No more can come: the peer has closed its direction."""
+    """Whether the peer has closed its direction, so that no more bytes can arrive."""
     cdef pollfd ready
     ready.fd = fd
     ready.events = POLLRDHUP
@@ -193,5 +193,5 @@ cdef bint peer_has_ended(int fd) noexcept nogil:
 
 
 cdef bint is_quit(const char* data, size_t size) noexcept nogil:
-    """QUIT alone: a health check that knows SMTP, and not that a header is wanted here."""
+    """QUIT alone: a health check that speaks SMTP and does not know that this port expects a header."""
     return (size == 6 and strncasecmp(data, "QUIT\r\n", 6) == 0) or (size == 5 and strncasecmp(data, "QUIT\n", 5) == 0)

@@ -1,9 +1,9 @@
-# The PROXY protocol's header, versions 1 and 2: octets in; addresses, and how long it is, out. No socket, no clock.
-# What is malformed, and how that is worded, is the reference's (2.8, 6.4); but a header may come in pieces.
+# The parser for the PROXY header, versions 1 and 2: bytes in; addresses and the header's length out. No sockets, no
+# clock. What is malformed, and the texts for it, follow the reference (2.8, 6.4); but a header may arrive in pieces.
 
 cdef enum:
-    PROXY_HEADER_MOST = 536         # octets, as the reference
-    PROXY_V2_FIXED = 16             # octets before the addresses of version 2
+    PROXY_HEADER_MOST = 536         # bytes, as in the reference
+    PROXY_V2_FIXED = 16             # bytes before the addresses of version 2
 
 cdef const char* PROXY_V1_START = "PROXY "
 cdef const char* PROXY_V2_SIGNATURE = "\r\n\r\n\0\r\nQUIT\n"
@@ -11,7 +11,7 @@ cdef size_t PROXY_V2_SIGNATURE_SIZE = 12
 
 
 cdef ProxyState proxy_header_read(const char* data, size_t size, ProxyHeader* header) noexcept nogil:
-    """Read a header at the beginning of what has come so far."""
+    """Read a header at the beginning of the received bytes."""
     memset(header, 0, sizeof(ProxyHeader))
     if proxy_begins(data, size, PROXY_V1_START, 6):
         return proxy_read_v1(data, size, header)
@@ -21,14 +21,14 @@ cdef ProxyState proxy_header_read(const char* data, size_t size, ProxyHeader* he
 
 
 cdef const char* proxy_header_lacks(const char* data, size_t size) noexcept nogil:
-    """What is wrong with a header of which nothing more comes."""
+    """The problem of a header that ends too early."""
     if size >= 6 and memcmp(data, PROXY_V1_START, 6) == 0:
         return "missing protocol header terminator"
     return "short protocol header" if size < PROXY_V2_FIXED else "short version 2 protocol header"
 
 
 cdef inline bint proxy_begins(const char* data, size_t size, const char* start, size_t length) noexcept nogil:
-    """True while what has come is the start, a beginning of it, or nothing."""
+    """True while the received bytes are `start`, a prefix of it, or empty."""
     return memcmp(data, start, min(size, length)) == 0
 
 
@@ -72,7 +72,7 @@ cdef ProxyState proxy_read_v1(const char* data, size_t size, ProxyHeader* header
 
 
 cdef void proxy_word(const char** at, const char* end, char* word) noexcept nogil:
-    """The next word, NUL-terminated; empty at the end of the line, and when it is longer than any that is right."""
+    """The next word, NUL-terminated; empty at the end of the line, and if it is longer than any valid word."""
     cdef const char* start
     while at[0] < end and (at[0][0] == c" " or at[0][0] == c"\r"):
         at[0] += 1

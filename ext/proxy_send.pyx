@@ -1,4 +1,4 @@
-# The PROXY protocol's header as it is sent to an MTA: who the client is, where it came in. Addresses in, octets out.
+# The PROXY header that is sent to an MTA, with the addresses of the client and the server. Addresses in, bytes out.
 
 cdef enum:
     PROXY_HEADER_SIZE = 108         # the longest of version 1, with its CRLF and a NUL; version 2 takes 52 at most
@@ -9,7 +9,7 @@ cdef const char* MAPPED = b"::ffff:"
 
 
 cdef size_t proxy_header_write(char* header, int version, const Address* peer, const Address* server) noexcept nogil:
-    """Write the header of this version (1 or 2) into PROXY_HEADER_SIZE octets; return its length."""
+    """Write the header of this version (1 or 2) into PROXY_HEADER_SIZE bytes; return its length."""
     cdef bint six = peer.family == 6 or server.family == 6
     if version == 1:
         return proxy_write_text(header, six, peer, server)
@@ -46,7 +46,7 @@ cdef size_t proxy_write_text(char* header, bint six, const Address* peer, const 
 
 
 cdef size_t proxy_write_address_text(char* text, bint six, const Address* address) noexcept nogil:
-    """The address and a space. Beside an IPv6 address an IPv4 one is written as such (RFC 4291 2.5.5.2)."""
+    """Write the address and a space. Next to an IPv6 address, an IPv4 address is written as IPv6 (RFC 4291 2.5.5.2)."""
     cdef size_t length = 0
     if six and address.family == 4:
         memcpy(text, MAPPED, 7)
@@ -57,7 +57,7 @@ cdef size_t proxy_write_address_text(char* text, bint six, const Address* addres
 
 
 cdef void proxy_write_address(char* octets, const Address* address) noexcept nogil:
-    """Sixteen octets; an IPv4 address is mapped."""
+    """Write 16 bytes; an IPv4 address is mapped to IPv6."""
     if address.family == 6:
         memcpy(octets, address.ip, 16)
         return
@@ -76,9 +76,9 @@ def proxy_header_for(int version, tuple peer, tuple server):
     cdef char header[PROXY_HEADER_SIZE]
     for (host, port), address in ((peer, "peer"), (server, "server")):
         if "\0" in host or not 0 <= port <= 0xFFFF:
-            raise ValueError(f"{host!r} and {port} are no {address}")
+            raise ValueError(f"{host!r} and {port} are not a valid {address} address")
     if not address_parse(peer[0].encode(), &peer_address) or not address_parse(server[0].encode(), &server_address):
-        raise ValueError(f"{peer[0]!r} or {server[0]!r} is no address")
+        raise ValueError(f"{peer[0]!r} or {server[0]!r} is not an address")
     peer_address.port = peer[1]
     server_address.port = server[1]
     return header[:proxy_header_write(header, version, &peer_address, &server_address)]

@@ -3,17 +3,17 @@
 # Known clients and allow-listed ones are not counted: they never get here.
 
 cdef enum:
-    RATE_RECORDS = 65536            # then the oldest goes: its minute is nearly over
+    RATE_RECORDS = 65536            # then the oldest record is removed: its minute is nearly over
     RATE_IPV4 = 24                  # bits of a network
-    RATE_IPV6 = 48                  # what one site has
+    RATE_IPV6 = 48                  # the network of one site
 
 
 # Connections of one client or network within its minute.
 cdef struct Rate:
-    Timer timer             # first: the minute
+    Timer timer             # must be first: the timer of the minute
     AddressEntry entry
     uint32_t count
-    bint of_network         # in which table it is
+    bint of_network         # the table that it is in
 
 
 @cython.final
@@ -64,7 +64,7 @@ cdef void rate_over(Screener core, Rate* rate) noexcept:
 
 
 cdef bint rate_exceeded(Screener core, const Address* peer) noexcept:
-    """Count a connection of a client that is not known. True: the client, or its network, has had its share."""
+    """Count a connection of an unknown client. True: the client or its network has exceeded its limit."""
     cdef Policy policy = core.policy
     cdef Prefix network
     cdef bint exceeded = False
@@ -82,13 +82,13 @@ cdef inline void rate_network(Prefix* prefix) noexcept nogil:
 
 
 cdef tuple rates_now(Screener core, str address):
-    """How many connections of a client, and of its network, count just now."""
+    """How many connections of a client, and of its network, currently count."""
     cdef Address wanted, masked
     cdef Prefix network
     cdef AddressEntry* client
     cdef AddressEntry* neighbours
     if "\0" in address or not address_parse(address.encode(), &wanted):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     rate_network(&network)
     client = core.rates.clients.find(prefixed(&wanted, &core.policy.count_prefix, &masked))
     neighbours = core.rates.networks.find(prefixed(&wanted, &network, &masked))

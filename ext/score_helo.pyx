@@ -1,5 +1,5 @@
-# Scorers of the name in HELO or EHLO. A mail server introduces itself with a name of its own that the DNS knows, or, if
-# it has none, with its address in brackets (RFC 5321 4.1.1.1, 4.1.3); hosts that send spam mostly take what is at hand.
+# Scorers of the name in HELO or EHLO. A mail server introduces itself with its own name in the DNS or, without such a
+# name, with its address in brackets (RFC 5321 4.1.1.1, 4.1.3). Hosts that send spam often use some other name.
 
 cdef enum HelloKind:
     HELLO_NAME              # a domain name of at least two labels
@@ -23,7 +23,7 @@ cdef size_t[RESERVED] RESERVED_SIZES = [4, 7, 7, 9, 11, 5, 8, 5, 3, 9, 11, 11, 1
 
 cdef uint32_t hello_evidence(Policy policy, const Session* session, uint32_t asked, const char* text,
                              size_t size) noexcept:
-    """What speaks against a client that calls itself so."""
+    """The evidence against a client with this HELO name."""
     cdef Address named
     cdef HelloKind kind = hello_kind(text, size, &named)
     cdef uint32_t found = 0
@@ -89,7 +89,7 @@ cdef bint is_literal(const char* text, size_t size) noexcept nogil:
 
 
 cdef int label_count(const char* text, size_t size) noexcept nogil:
-    """Labels of a domain (RFC 5321 4.1.2); 0: it is none. Its last label has a letter, or it would be an address."""
+    """The number of labels of a domain (RFC 5321 4.1.2); 0: not a domain. The last label must contain a letter."""
     cdef size_t at, begun = 0
     cdef int labels = 0
     cdef bint letter = False
@@ -144,8 +144,8 @@ cdef bint address_in_name(const Address* address, const char* text, size_t size)
 
 
 cdef bint ipv4_in_name(const Address* address, const char* text, size_t size) noexcept nogil:
-    """Its four numbers one after the other, forwards or backwards, with `-`, `.`, `_` or `x` between them or as twelve
-    digits."""
+    """The address's four numbers one after the other, forward or backward, with `-`, `.`, `_` or `x` between them, or
+    as twelve digits."""
     cdef uint32_t[4] last
     cdef size_t at = 0
     cdef size_t begun, ended = 0
@@ -177,7 +177,7 @@ cdef bint ipv4_in_name(const Address* address, const char* text, size_t size) no
 
 
 cdef bint hex_in_name(const Address* address, const char* text, size_t size) noexcept nogil:
-    """Its eight hexadecimal digits, forwards or by octet backwards, and no further digit next to them."""
+    """The address's eight hexadecimal digits, forward or with its octets reversed, and no digit next to them."""
     cdef char digits[8]
     cdef size_t at
     cdef size_t begun = 0
@@ -196,7 +196,7 @@ cdef bint hex_in_name(const Address* address, const char* text, size_t size) noe
 
 
 cdef bint is_ipv4(const Address* address, const uint32_t* numbers) noexcept nogil:
-    """Its four numbers, forwards or backwards."""
+    """The address's four numbers, forward or backward."""
     cdef int octet
     cdef bint forwards = True, backwards = True
     for octet in range(4):
@@ -215,8 +215,8 @@ cdef bint twelve_digits(const Address* address, const char* text) noexcept nogil
 
 
 cdef bint ipv6_in_name(const Address* address, const char* text, size_t size) noexcept nogil:
-    """Its usual form, or all eight groups, with `-` for the colons; or its 32 digits, forwards or backwards, with or
-    without something between them."""
+    """The address in its usual form, or as all eight groups, with `-` for the colons; or its 32 digits, forward or
+    backward, with or without a separator between them."""
     cdef char dashed[64]
     cdef char digits[32]
     cdef char squeezed[NAME_MOST]
@@ -246,7 +246,7 @@ cdef bint ipv6_in_name(const Address* address, const char* text, size_t size) no
 
 
 cdef void hex_digits(const uint8_t* octets, int count, char* text, bint reverse) noexcept nogil:
-    """Two digits for each octet; in reverse, of IPv4 by octet and of IPv6 by digit, as in the reverse DNS."""
+    """Write two digits per byte; in reverse order, by octet for IPv4 and by digit for IPv6, as in the reverse DNS."""
     cdef const char* names = "0123456789abcdef"
     cdef int at, octet
     for at in range(count):
@@ -258,7 +258,7 @@ cdef void hex_digits(const uint8_t* octets, int count, char* text, bint reverse)
 
 
 cdef bint stands_alone(const char* text, size_t size, const char* wanted, size_t length) noexcept nogil:
-    """Whether text has the wanted digits, in any case, and no further digit next to them."""
+    """Whether the text contains the wanted digits, case-insensitively, and no further digit next to them."""
     cdef size_t at
     for at in range(size - length + 1 if size >= length else 0):
         if ((at == 0 or not is_hex(text[at - 1])) and (at + length == size or not is_hex(text[at + length]))

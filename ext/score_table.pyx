@@ -1,17 +1,17 @@
-# The table of scorers. A client's score is the sum of what they say: the DNS lists first, then whatever a session
-# shows. A scorer has a weight, `[score] KEY`, 0 by default, and says yes or no; what it found is evidence, which the
-# log, the events, `explain` and the view name by the key.
+# The table of scorers. A client's score is the sum of their results: the DNS lists first, then what a session shows. A
+# scorer has a weight, `[score] KEY`, 0 by default, and answers yes or no. What it found is evidence, which has the name
+# KEY in the log, the events, `explain` and the view.
 #
-# To add a scorer: a hook in a new file score_NAME.pyx, included below; its number, its row, and its hook here. A weight
-# in `[score]` follows from the row. For a new kind of evidence also a value of Heard, its entries in HEARD_HOOKS and
+# To add a scorer: a hook in a new file score_NAME.pyx, included below; its number, row and hook here. A weight in
+# `[score]` follows from the row. For a new kind of evidence also a value of Heard, its entries in HEARD_HOOKS and
 # HEARD_SCORERS, and a call of scorers_hear where it is heard. Tests and a row in docs/score.md: docs/extending.md.
 
 Scorer = namedtuple("Scorer", "key label about stage")
 
 
-# The numbers of the scorers: a bit each in a session's evidence.
+# The numbers of the scorers: one bit each in a session's evidence.
 cdef enum:
-    SCORER_LISTS            # the DNS lists: they have weights of their own, and say how much
+    SCORER_LISTS            # the DNS lists, which have their own weights
     SCORER_HELO_ADDRESS
     SCORER_HELO_NOT_QUALIFIED
     SCORER_HELO_RESERVED
@@ -27,17 +27,17 @@ cdef enum Heard:
     HEARD_KINDS
 
 
-# The scorers that find something in what was heard, a bit each. asked: those that have a weight; others may be in it.
+# The scorers that find evidence in a text, one bit each. asked: the scorers with a weight; others may be in the result.
 ctypedef uint32_t (*HeardHook)(Policy policy, const Session* session, uint32_t asked, const char* text,
                                size_t size) noexcept
 
 
 cdef struct ScorerRow:
     const char* key         # in the configuration, the log, events, filters and metrics
-    const char* label       # in replies: what is wrong
-    const char* about       # what the clients do, for the documentation
+    const char* label       # what is wrong, in the words of the replies
+    const char* about       # what the clients with this evidence do, for the documentation
     Heard heard
-    Stage stage             # from here on, what it says is final
+    Stage stage             # the stage from which on its result is final
 
 
 # In the order of their numbers.
@@ -72,7 +72,7 @@ HEARD_HOOKS[:] = [NULL, hello_evidence]
 
 
 cdef uint32_t scorers_of(Heard heard) noexcept:
-    """The scorers that judge this, a bit each."""
+    """The scorers that judge this kind of text, one bit each."""
     cdef uint32_t found = 0
     cdef int scorer
     for scorer in range(SCORER_COUNT):
@@ -85,7 +85,7 @@ cdef uint32_t[HEARD_KINDS] HEARD_SCORERS = [scorers_of(HEARD_FROM_LISTS), scorer
 
 
 cdef inline bint scorer_is_final(int scorer, int stage) noexcept nogil:
-    """Whether a session in this stage has nothing more to show to this scorer before it is judged."""
+    """Whether the result of this scorer is final in this stage."""
     return stage >= <int> SCORER_TABLE[scorer].stage
 
 

@@ -1,7 +1,7 @@
 # The screener of one process: one epoll set with every listener, client and DNS socket, which is itself a reader of the
-# event loop. One call of `run` handles a batch of events; Python sees only that call, and how long to wait for the next
-# (batching.pyx). That the MTA took a client can wait for the next batch: those sockets are in a second set, which wakes
-# nobody.
+# event loop. One call of `run` handles a batch of events and returns the minimum delay of the next call
+# (batching.pyx). A hand-off that the MTA confirms can wait for the next batch: those sockets are in a second set, which
+# does not wake the process.
 
 from posix.fcntl cimport O_CLOEXEC, O_RDONLY, open
 from posix.time cimport CLOCK_MONOTONIC, itimerspec, time_t
@@ -49,17 +49,17 @@ cdef enum:
     EVENT_BATCH = 256
 
 cdef enum:
-    CATCH_UP_ROUNDS = 16            # looks at what came while the process stood still, and more with many clients
+    CATCH_UP_ROUNDS = 16            # reads of pending events after a stall, and more with many clients
 
-cdef int64_t STALL_TIME = 50 * 1000             # µs: longer than a batch and its pause take
-cdef int64_t ON_TIME = 2 * 1000                 # µs: so late is a timer that woke the process
+cdef int64_t STALL_TIME = 50 * 1000             # µs: longer than a batch and its pause
+cdef int64_t ON_TIME = 2 * 1000                 # µs: the usual delay of a timer that wakes the process
 cdef int64_t ACCEPT_RETRY_TIME = 1000000
-cdef int64_t DRAIN_TIME = 30 * 1000000          # what is in hand at SIGTERM has this long to finish
-cdef int64_t WAITING_TIME = 1000000             # and in a hurry, clients that only wait have this long
+cdef int64_t DRAIN_TIME = 30 * 1000000          # how long sessions have to finish after SIGTERM
+cdef int64_t WAITING_TIME = 1000000             # the same, in a hurry, for clients that only wait
 
 
 @cython.final
-@cython.no_gc_clear                     # __dealloc__ ends the sessions that are left: it needs what they belong to
+@cython.no_gc_clear                     # __dealloc__ ends the remaining sessions, with all that they refer to
 cdef class Screener:
     """See core.pyi."""
 
@@ -72,13 +72,14 @@ cdef class Screener:
     cdef AddressTable counts        # where limits.client_connection_prefix_* is not the cache's
     cdef Dnsbl dnsbl
     cdef Rates rates
+    cdef ClusterLink cluster
     cdef EventRing ring
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
     cdef Listener* closed
-    cdef Listener inbox             # clients that other workers pass on; fd -1: there are none
-    cdef int* crew_inboxes          # where to pass clients on, by worker
+    cdef Listener inbox             # for clients that other workers pass to this one; fd -1: no inbox
+    cdef int* crew_inboxes          # where to pass clients to other workers, by worker number
     cdef uint32_t crew_count, crew_number
     cdef uint64_t crew_key
     cdef Prefix crew_prefix
@@ -90,7 +91,7 @@ cdef class Screener:
     cdef int epoll, mtas, timer_fd, spare
     cdef int probe_fd               # in both sets that the event loop reads
     cdef uint64_t probe_number      # of the last probe
-    cdef uint64_t batch_probe       # the last one that a completed batch has seen
+    cdef uint64_t batch_probe       # the last probe that a completed batch has seen
     cdef uint64_t relay_probe       # the same for the set of relays
     cdef bint probe_seen            # in this batch
     cdef int64_t looked             # µs, monotonic: when events were looked at last
@@ -102,7 +103,7 @@ cdef class Screener:
     cdef Timer mta_retry, confirm, accept_retry, drain_limit
     cdef bint stress, accept_paused, draining
     cdef uint64_t descriptor_shortages          # accepting paused for lack of one
-    cdef bint more                  # this batch was cut short by a bound
+    cdef bint more                  # this batch was ended early by a limit
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
     cdef readonly uint64_t accepted, handed
@@ -110,22 +111,22 @@ cdef class Screener:
     cdef uint32_t last_number       # of a session
     cdef uint32_t stages[STAGE_GONE]    # sessions by Stage
     cdef int relay_set              # the epoll set of relays
-    cdef readonly int32_t relays    # ways to MTAs, being made or in use
+    cdef readonly int32_t relays    # connections to MTAs, being established or in use
     cdef readonly int32_t relayed   # sessions on them
-    cdef bint relay_news            # a relay began or ended: the batch needs its end
-    cdef char* relay_feed           # what the present read of a relay brought
+    cdef bint relay_news            # a relay began or ended: `finish` is needed
+    cdef char* relay_feed           # the bytes of the current read of a relay
     cdef int pipes[2 * PIPES]       # empty ones
     cdef int pipe_count             # pairs of them
     cdef int pipes_made
-    cdef int64_t no_pipe_until      # µs, monotonic: none could be had
+    cdef int64_t no_pipe_until      # µs, monotonic: no pipe is available before
     cdef object on_truncated, on_drained
     cdef const uint8_t[:] tls_marks
-    cdef const uint8_t* tls_ready   # a byte for each TLS process
+    cdef const uint8_t* tls_ready   # one byte for each TLS process
     cdef size_t tls_processes
     cdef int tls_fd
     cdef int32_t in_tls             # sessions
-    cdef dict told                  # problem: when it was last told (s, monotonic)
-    cdef char* feed                 # what the present read brought
+    cdef dict told                  # problem: when it was last logged (s, monotonic)
+    cdef char* feed                 # the bytes of the current read
 
     def __cinit__(self):
         self.epoll = self.mtas = self.relay_set = self.timer_fd = self.probe_fd = self.spare = self.inbox.fd = -1
@@ -148,6 +149,7 @@ cdef class Screener:
         self.counts = AddressTable()
         self.dnsbl = Dnsbl(self.watches)
         self.rates = Rates()
+        self.cluster = ClusterLink()
         self.ring = EventRing(events)
         self.told = {}
         self.look_at_clocks()
@@ -217,7 +219,7 @@ cdef class Screener:
         self.more = count == EVENT_BATCH
         handoff_confirm_all(self)
         work += self.run_timers()
-        # New clients last: one that comes back at once finds the end of its hand-off done.
+        # New clients last: for a client that comes back at once, the hand-off before has been completed.
         for at in range(count):
             if tag_of(events[at].data.u64) != TAG_LISTENER:
                 work += self.handle(&events[at])
@@ -244,7 +246,7 @@ cdef class Screener:
             self.arm_timer()
 
     cdef int serve_relays(self) noexcept:
-        """Handle what has happened to relays, up to a bound. How many events there were."""
+        """Handle the events of relays, up to a limit. Return the number of events."""
         cdef epoll_event events[EVENT_BATCH]
         cdef Session* session
         cdef Tag tag
@@ -260,10 +262,10 @@ cdef class Screener:
                 relay_event(self, session, FROM_MTA if tag == TAG_MTA else FROM_CLIENT, events[at].events)
         return count
 
-    # ---- after a time in which the process stood still
+    # ---- after a stall of the process
 
     cdef inline bint stood_still(self) noexcept:
-        """Timers are late, and events were not looked at for longer than a batch takes: the process or the machine was
+        """Timers are late, and events were not read for longer than a batch takes: the process or the machine was
         stopped, swapped out or starved."""
         cdef int64_t due
         if self.now - self.looked < STALL_TIME:
@@ -272,14 +274,14 @@ cdef class Screener:
         return due >= 0 and due < self.now - ON_TIME
 
     cdef int catch_up(self) noexcept:
-        """Before a late timer judges anybody: what peers did in time is there by now. How much there was.
+        """Before late timers expire: handle what peers did in time. Return the amount of work.
 
-        Bounded: a client that never stops sending is no reason to go on.
+        The number of rounds is limited, because a client might never stop sending.
         """
         cdef epoll_event events[EVENT_BATCH]
         cdef int rounds = CATCH_UP_ROUNDS + <int> (self.watches.count // EVENT_BATCH)
         cdef int at, _round, count, served, work = 0
-        # Clients last, and judged by the clock of that look: what they did while relays were served is not late.
+        # Clients last, with the time of that read: what they did while relays were served is not late.
         for _round in range(rounds):
             if self.serve_relays() == 0:
                 break
@@ -288,7 +290,7 @@ cdef class Screener:
             handoff_confirm_all(self)
             count = self.watches.wait(self.epoll, events, EVENT_BATCH)
             for at in range(count):
-                if tag_of(events[at].data.u64) != TAG_LISTENER:     # these are there for the batch itself
+                if tag_of(events[at].data.u64) != TAG_LISTENER:     # the batch itself accepts clients
                     served += self.handle(&events[at])
             work += served
             if served == 0:
@@ -296,13 +298,13 @@ cdef class Screener:
         handoff_all(self)
         return work
 
-    # ---- whether it works
+    # ---- self-check
 
     def probe(self):
         cdef bint answered = self.batch_probe == self.probe_number and self.relay_probe == self.probe_number
         if answered:
             self.probe_number += 1
-        eventfd_write(self.probe_fd, 1)     # edge-triggered, and never read: each one is news to both sets
+        eventfd_write(self.probe_fd, 1)     # edge-triggered, and never read: each probe is an event in both sets
         return answered
 
     cdef inline void look_at_clocks(self) noexcept:
@@ -316,7 +318,7 @@ cdef class Screener:
         return self.ring.header != NULL and self.wall < self.ring.header.bypass_until
 
     cdef int handle(self, const epoll_event* event) noexcept:
-        """What it was in work: 0 or 1."""
+        """Handle an event. Return its amount of work: 0 or 1."""
         cdef Tag tag = tag_of(event.data.u64)
         cdef uint64_t expirations
         cdef void* owner
@@ -327,8 +329,11 @@ cdef class Screener:
         if tag == TAG_PROBE:
             self.probe_seen = True
             return 0
+        if tag == TAG_CLUSTER:
+            cluster_readable(self)
+            return 1
         if tag == TAG_MTAS:
-            return 0                # handoff_confirm_all looks at it in any case
+            return 0                # handoff_confirm_all reads it anyway
         owner = self.watches.owner(event.data.u64)
         if owner == NULL:
             return 0
@@ -343,9 +348,9 @@ cdef class Screener:
         return 1
 
     cdef void finish(self) noexcept:
-        """Do what is done once a batch; TIMER_MTA_RETRY and TIMER_CONFIRM do no more than bring it about.
+        """Do what is done once per batch. TIMER_MTA_RETRY and TIMER_CONFIRM only ensure that a batch takes place.
 
-        What fails outside the core is told, and keeps nothing else from being done.
+        Failures outside the core are logged and do not prevent the other steps.
         """
         handoff_all(self)
         if self.handoffs and self.confirm.queue == NULL:
@@ -370,10 +375,10 @@ cdef class Screener:
                 except Exception as error:
                     self.problem("end of the drain", error)
             else:
-                self.finish()       # what just began has its part of this batch
+                self.finish()       # sessions that just began are part of this batch
 
     cdef void sweep(self) noexcept:
-        """Free what ended in this batch; its callers may have had it in hand until now."""
+        """Free what ended in this batch; callers may have used it until now."""
         cdef Session* session
         cdef Listener* listener
         if self.gone != NULL and self.accept_paused:
@@ -391,7 +396,8 @@ cdef class Screener:
         dnsbl_sweep(self.dnsbl)
 
     cdef int run_timers(self) noexcept:
-        """Timers before events: early bytes that come with the end of the greet wait are late bytes (2.1). How many."""
+        """Timers before events: bytes that arrive together with the end of the greet wait are not early (2.1). Return
+        the number of timers."""
         cdef int count = 0
         cdef TimerKind kind
         cdef Timer* timer = self.timers.expired(self.now, &kind)
@@ -411,6 +417,8 @@ cdef class Screener:
                 lookup_forget(self, <Lookup*> timer)
             elif kind == TIMER_RATE:
                 rate_over(self, <Rate*> timer)
+            elif kind == TIMER_CLUSTER:
+                cluster_send(self)
             elif kind == TIMER_ROTATE:
                 dnsbl_rotate(self)
             elif kind == TIMER_ACCEPT:
@@ -430,7 +438,7 @@ cdef class Screener:
         return count
 
     cdef void arm_timer(self) noexcept:
-        """Set timer_fd to the next deadline; it may ring too early, never too late."""
+        """Set timer_fd to the next deadline; it may expire too early, never too late."""
         cdef int64_t deadline = self.timers.next_deadline()
         cdef itimerspec value
         if deadline < 0 or 0 <= self.armed <= deadline:
@@ -502,8 +510,8 @@ cdef class Screener:
         self.watches.watch(&listener.watch, self.epoll, listener.fd, EPOLLIN, listener, TAG_LISTENER)
 
     cdef bint inbox_is_empty(self) noexcept:
-        """Before this process ends: clients that were passed to it meanwhile are served. False: there were some, or
-        there may be more."""
+        """Before this process ends: serve clients that were passed to it meanwhile. False: there were some, or there
+        may be more."""
         return (self.inbox.fd < 0 or inbox_readable(self, self.inbox.fd)) and self.sessions == 0
 
     cdef void pause_accept(self, int64_t time) noexcept:
@@ -515,11 +523,11 @@ cdef class Screener:
             self.watches.unwatch(&listener.watch)
             listener = listener.next
         self.watches.unwatch(&self.inbox.watch)
-        watch_always(self.epoll, self.mtas, EPOLLIN, TAG_MTAS)      # the end of a hand-off makes room
+        watch_always(self.epoll, self.mtas, EPOLLIN, TAG_MTAS)      # the end of a hand-off frees a descriptor
         self.timers.arm(&self.accept_retry, TIMER_ACCEPT, time, self.now)
 
     cdef void resume_accept(self) noexcept:
-        """Accept again, but for the first free descriptor: without it no client could be handed off."""
+        """Accept again, but keep the first free descriptor: without it no client could be handed off."""
         cdef Listener* listener = self.listeners
         self.reserve()
         if self.spare < 0:
@@ -535,12 +543,12 @@ cdef class Screener:
             self.watch_listener(&self.inbox)
 
     cdef void reserve(self) noexcept:
-        """Keep a descriptor for the one more that a hand-off needs."""
+        """Reserve the additional descriptor that a hand-off needs."""
         if self.spare < 0:
             self.spare = open("/dev/null", O_RDONLY | O_CLOEXEC)
 
     cdef int spare_socket(self, int family) noexcept:
-        """A socket for a hand-off, from the reserve if need be. -1: not even that."""
+        """A socket for a hand-off, from the reserve if necessary. -1: the reserve is in use."""
         cdef int fd
         self.reserve()
         fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
@@ -550,7 +558,7 @@ cdef class Screener:
             fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
         return fd
 
-    # ---- from outside a batch
+    # ---- calls from outside a batch
 
     def use_policy(self, Policy policy):
         policy.keep_lists(self.policy)
@@ -561,6 +569,18 @@ cdef class Screener:
         self.tls_marks = ready
         self.tls_processes = len(ready)
         self.tls_ready = &ready[0] if len(ready) else <const uint8_t*> self.feed
+
+    def use_cluster(self, int fd, *, double budget=1, bint accepts=True, bint shares=True):
+        if fd != self.cluster.fd:
+            if self.cluster.fd >= 0:
+                unwatch_always(self.epoll, self.cluster.fd)
+                self.cluster.fd = -1
+            if fd >= 0 and not watch_always(self.epoll, fd, EPOLLIN, TAG_CLUSTER):
+                raise OSError(errno, os.strerror(errno))
+            self.cluster.fd = fd
+        self.cluster.budget = int(budget * MICROSECONDS)
+        self.cluster.accepts = fd >= 0 and accepts
+        self.cluster.shares = fd >= 0 and shares
 
     def use_resolvers(self, addresses):
         dnsbl_set_resolvers(self, list(addresses))
@@ -600,7 +620,8 @@ cdef class Screener:
         self.finish()
 
     cdef void drain_time_over(self) noexcept:
-        """Clients that only wait may come back to the next process; once the time to finish is over, so may all."""
+        """Disconnect clients that only wait, or, after the time to finish, all clients. They can return to the next
+        process."""
         cdef bint all_of_them = self.now >= self.drain_by
         cdef Session* session = self.all
         cdef Session* following
@@ -647,6 +668,11 @@ cdef class Screener:
             "dns_heard": self.dnsbl.heard,
             "dns_in_flight": self.dnsbl.in_flight,
             "dns_kept": self.dnsbl.kept,
+            "cluster_asked": self.cluster.asked,
+            "cluster_found": self.cluster.found,
+            "cluster_ended": self.cluster.ended,
+            "cluster_late": self.cluster.late,
+            "cluster_dropped": self.cluster.dropped,
         }
 
     def live(self, Filter wanted, str order, int limit):
@@ -670,7 +696,7 @@ cdef class Screener:
         self.on_truncated(token, name)
 
     cdef void problem(self, str what, error) noexcept:
-        """A part outside the core failed; the client goes on without it."""
+        """A part outside the core failed; the client continues without it."""
         self.tell(what, f"{what}: {type(error).__name__}: {error}")
 
     cdef void tell(self, str what, str text) noexcept:

@@ -1,10 +1,10 @@
-# The way of a connection, top to bottom: accept, checks at connect, (the greet wait, in greet.pyx, the dummy engine, in
-# smtp_engine.pyx,) conclusion, hand-off (in mta_handoff.pyx) or farewell. Section numbers are the reference's.
+# A connection from top to bottom: accept, checks at connect, (the greet wait, in greet.pyx, the dummy engine, in
+# smtp_engine.pyx,) conclusion, hand-off (in mta_handoff.pyx) or disconnect. Section numbers are the reference's.
 
 # ---- accept
 
 cdef void listener_readable(Screener core, Listener* listener) noexcept:
-    """Accept what waits, up to a bound, so that clients under test are not kept waiting by a burst."""
+    """Accept waiting connections, up to a limit, so that a burst does not delay clients under test."""
     cdef sockaddr_storage name
     cdef uint32_t size
     cdef int fd, left = ACCEPT_BATCH
@@ -15,7 +15,7 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
     while left and not core.accept_paused:
         left -= 1
         if core.handoffs >= core.policy.post_queue and core.now < core.mta_busy_since + MTA_BUSY_TIME:
-            core.pause_accept(MTA_BUSY_TIME)    # a burst: the MTA has had no time yet to take what it was given
+            core.pause_accept(MTA_BUSY_TIME)    # a burst: the MTA had no time yet to accept the earlier clients
             return
         size = sizeof(name)
         fd = accept4(listener.fd, <sockaddr*> &name, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -37,7 +37,7 @@ cdef void listener_readable(Screener core, Listener* listener) noexcept:
 
 
 cdef void refuse(int fd) noexcept:
-    """Reject a connection that has no session."""
+    """Reject a connection without a session."""
     farewell(fd, NO_RESOURCES)
 
 
@@ -55,7 +55,7 @@ cdef bint server_address(int fd, Address* address) noexcept:
 # ---- checks at connect (2.3)
 
 cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server, bint quiet=False) noexcept:
-    """Decide what a new connection is: turned away, handed to the MTA, or tested. quiet: see Session."""
+    """Decide whether a new connection is rejected, handed off to the MTA, or tested. quiet: see Session."""
     cdef Policy policy = core.policy
     cdef Session* session = session_new(core, fd, peer, server)
     cdef int decision
@@ -157,18 +157,18 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
 
 
 cdef inline bint screened_alone(Session* session) noexcept:
-    """The client has no other session here but relayed ones, which have no part in its tests any more."""
+    """This is the client's only session, apart from relayed sessions, which are no longer tested."""
     return session.client.sessions - session.client.relayed == 1
 
 
 cdef inline bint stamps_unread(Session* session) noexcept:
-    """The client's record is to be looked up: by its only session (reference 2.3), or by the first one that is not of a
-    denied address."""
+    """Whether the client's record must be looked up: by its only session (reference 2.3), or by the first one that is
+    not from a denied address."""
     return screened_alone(session) or not session.client.looked_up
 
 
 cdef void tests_all_needed(Session* session) noexcept:
-    """Every test that is on, as for a client that is not in the cache."""
+    """All enabled tests are needed, as for a client that is not in the cache."""
     session.flags |= IS_NEW
     session.todo = (<Policy> session.policy).enabled
 
@@ -186,7 +186,7 @@ cdef void tests_needed(Session* session) noexcept:
 
 
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:
-    """Read the client's record from the cache into memory (7.1). False: there is none."""
+    """Read the client's record from the cache into memory (7.1). False: it is not in the cache."""
     cdef int64_t* stamps = session.client.stamps
     cdef bytes record, text
     cdef uint8_t key[17]
@@ -199,7 +199,7 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
         text = (<char*> key)[:size]
         record = core.cache.record(text)
         if record is None and not prefix_is_whole(&core.policy.cache_prefix, session.peer.family):
-            # A network's record is not there: one from when the cache went by whole addresses may be.
+            # The network's record is missing: there may be one from before the cache used prefixes.
             size = whole_key(&session.peer, key)
             text = (<char*> key)[:size]
             record = core.cache.record(text)
@@ -216,11 +216,11 @@ cdef bint stamps_look_up(Screener core, Session* session) noexcept:
         return False
 
 
-# ---- shadow mode: what would have been, and is not
+# ---- shadow mode: what would have been replied
 
 cdef void shadow_step(Screener core, Session* session, int test) noexcept:
-    """A test failed (or the deny list has the client). If only shadow mode lets that pass, tell what the client would
-    have been told."""
+    """A test failed (or the denylist has the client). If only shadow mode prevents a rejection, log the reply that the
+    client would have received."""
     cdef int spared = (<Policy> session.policy).spared[test]
     if spared != ACTION_IGNORE:
         shadow_tell(core, session, refusal(session, test, spared == ACTION_DROP))
@@ -237,19 +237,19 @@ cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
 
 
 cdef inline bint fails(const Session* session) noexcept nogil:
-    """Something speaks against the client: it passes nothing."""
+    """There is evidence against the client: it passes no test."""
     return (session.failed | (session.flags & BARRED)) != 0
 
 
 cdef inline bint needs_dialogue(Session* session) noexcept:
-    """True when a deep test is needed that nothing has passed yet."""
+    """True if a deep test is needed and not passed yet."""
     return session.todo & DEEP_TESTS & ~session.passed != 0
 
 
 # ---- conclusion (2.7)
 
 cdef void session_conclude(Screener core, Session* session) noexcept:
-    """No test is left: log and remember what was passed, then hand the client on."""
+    """No test is left: log and store what was passed, then hand off the client."""
     session_remember(core, session)
     if session.flags & NO_FORWARD:
         session_part(core, session)
@@ -258,9 +258,9 @@ cdef void session_conclude(Screener core, Session* session) noexcept:
 
 
 cdef void session_farewell(Screener core, Session* session, bytes reply) noexcept:
-    """Send the last reply and end the session; what the client passed so far is remembered."""
+    """Send the last reply to a client; the tests that it passed before are stored."""
     session.flags |= NO_FORWARD
-    if reply[0] != c"2":            # not the farewell at QUIT
+    if reply[0] != c"2":            # not for the reply to QUIT
         count_turned_away(core, session)
     session_remember(core, session)
     send_at_once(session.fd)
@@ -269,7 +269,7 @@ cdef void session_farewell(Screener core, Session* session, bytes reply) noexcep
 
 
 cdef void session_hung_up(Screener core, Session* session) noexcept:
-    """The client left, or cannot be written to: no penalty for what it had passed."""
+    """The client left, or cannot be written to: the tests that it passed still count."""
     log_hangup(core, session)
     event(core, session, EVENT_HANGUP, core.now - session.began)
     session.flags |= NO_FORWARD | HUNG_UP
@@ -278,12 +278,8 @@ cdef void session_hung_up(Screener core, Session* session) noexcept:
 
 
 cdef void session_remember(Screener core, Session* session) noexcept:
-    """Log the pass and store it, once a session."""
+    """Log the pass and store it, once per session."""
     cdef Policy policy = <Policy> session.policy
-    cdef int64_t stamps[TEST_COUNT]
-    cdef uint8_t record[RECORD_SIZE]
-    cdef uint8_t key[17]
-    cdef int test
     if fails(session):
         session.passed = 0
     if session.flags & CONCLUDED or not session.passed:
@@ -297,21 +293,34 @@ cdef void session_remember(Screener core, Session* session) noexcept:
         else:
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_PASSED, False)
-    if core.cache is None:
-        return
+    stamps_keep(core, session.client, policy, True)
+
+
+cdef void stamps_keep(Screener core, const Client* client, Policy policy, bint share) noexcept:
+    """Write a client's record to the cache. share: other hosts may learn of it."""
+    cdef int64_t stamps[TEST_COUNT]
+    cdef uint8_t record[RECORD_SIZE]
+    cdef uint8_t key[17]
+    cdef size_t key_size, size
+    cdef int test
     for test in range(TEST_COUNT):
-        stamps[test] = session.client.stamps[test]
+        stamps[test] = client.stamps[test]
         if stamps[test] < 0 or stamps[test] == 0 and not policy.enabled & bit(test):
             stamps[test] = 1
+    key_size = cache_key(&policy.cache_prefix, &client.entry.address, key)
+    size = record_write(stamps, record)
+    if share:
+        cluster_keep(core, key, key_size, record, size)
+    if core.cache is None:
+        return
     try:
-        core.cache.keep((<char*> key)[:cache_key(&policy.cache_prefix, &session.client.entry.address, key)],
-                        (<char*> record)[:record_write(stamps, record)])
+        core.cache.keep((<char*> key)[:key_size], (<char*> record)[:size])
     except Exception as error:
         core.problem("cache update", error)
 
 
 cdef void session_part(Screener core, Session* session) noexcept:
-    """End a session that was not handed on."""
+    """End a session that was not handed off."""
     if session.verdict != VERDICT_LATER:
         count_turned_away(core, session)
     log_about(core, session, "DISCONNECT ")
@@ -364,9 +373,10 @@ cdef inline void session_enter(Screener core, Session* session, Stage stage) noe
 
 
 cdef void session_free(Screener core, Session* session) noexcept:
-    """Close and forget; the memory lives on to the end of this batch, for callers that have it in hand."""
+    """Close and forget a session; its memory is freed at the end of this batch, because callers may still use it."""
     core.timers.cancel(&session.timer)
     lookup_leave(core, session)
+    cluster_leave(session)
     relay_free(core, session)
     dialogue_free(session)
     session_unwatch(core, session)
@@ -400,13 +410,13 @@ cdef void session_free(Screener core, Session* session) noexcept:
 
 
 cdef bint session_watch(Screener core, Session* session, bint reading) noexcept:
-    """Watch for a hang-up, and for bytes if wanted. False: the kernel has no room."""
+    """Watch for a hang-up, and for bytes if wanted. False: the kernel is out of memory for it."""
     cdef uint32_t events = EPOLLRDHUP | (EPOLLIN if reading else 0)
     return core.watches.watch(&session.watch, core.epoll, session.fd, events, session, TAG_CLIENT)
 
 
 cdef void session_unwatch(Screener core, Session* session) noexcept:
-    """Before a descriptor is closed or passed on."""
+    """Call this before a descriptor is closed or passed on."""
     core.watches.unwatch(&session.watch)
 
 
@@ -423,7 +433,7 @@ cdef void session_event(Screener core, Session* session, uint32_t events) noexce
 # ---- replies
 
 cdef void session_reply(Screener core, Session* session, bytes reply) noexcept:
-    """Send a reply, softened and with its footer (5.8, 5.9). Who does not take it loses it."""
+    """Send a reply, with soft_bounce and footer applied (5.8, 5.9). It is lost if the client does not accept it."""
     cdef Policy policy = <Policy> session.policy
     cdef char text[64]
     if policy.soft_bounce:
@@ -445,7 +455,7 @@ cdef bytes softened(bytes reply):
 
 
 cdef bint session_send(Screener core, Session* session, bytes data) noexcept:
-    """Write; what the client does not take now goes before the next reply (5.10). False: it is gone."""
+    """Write; what the client does not accept now is sent before the next reply (5.10). False: the client is gone."""
     cdef Dialogue* dialogue = session.dialogue
     cdef const char* text = data
     cdef size_t size = len(data)
@@ -468,8 +478,8 @@ cdef bint session_send(Screener core, Session* session, bytes data) noexcept:
 
 
 cdef void send_at_once(int fd) noexcept:
-    """Before a last word: when bytes of the client's stay unread, the close is a reset, and with it a reply is lost
-    that the kernel holds back until an earlier one is acknowledged (RFC 896)."""
+    """Call this before a last reply. If bytes of the client's stay unread, the close is a reset, and the client loses a
+    reply that the kernel holds back until an earlier one is acknowledged (RFC 896)."""
     cdef int on = 1
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
 
@@ -477,7 +487,7 @@ cdef void send_at_once(int fd) noexcept:
 # ---- stress (2.9)
 
 cdef inline int32_t unrelayed(Screener core) noexcept:
-    """Sessions that the screener has work with."""
+    """The number of sessions that are work for the screener."""
     return core.sessions - core.relayed
 
 
@@ -518,7 +528,7 @@ cdef void log_connect(Screener core, Session* session) noexcept:
 
 
 cdef void log_aloud(Screener core, Session* session) noexcept:
-    """Something is to be told of a session: it is no health check, and is logged from its beginning."""
+    """A session has something to log, so it is not a health check: log it from its beginning."""
     if session.quiet:
         session.quiet = False
         log_connect(core, session)

@@ -1,14 +1,14 @@
-# The dummy SMTP engine: tests after the SMTP handshake (reference 5). It never accepts mail; RCPT is where a client
-# learns its verdict, and where a client that behaved has passed.
+# The dummy SMTP engine: tests after the SMTP handshake (reference 5). It never accepts mail; at RCPT, a client gets its
+# verdict, and has passed if it followed the protocol.
 
 cdef enum:
-    FEED_SIZE = 4096                # what one read may bring (5.2)
-    PEEK_SIZE = 1023                # what is looked at of early bytes (3)
-    LOGGED_TEXT = 100               # characters of a peer's in a log line
+    FEED_SIZE = 4096                # bytes per read (5.2)
+    PEEK_SIZE = 1023                # how many early bytes are read (3)
+    LOGGED_TEXT = 100               # characters of a peer's text in a log line
     UNSENT_LIMIT = 65536            # replies kept for a client that does not read
-    LINE_LIMIT = 16384              # what line_length_limit may be at most
+    LINE_LIMIT = 16384              # upper limit of line_length_limit
 
-# EHLO keywords that the engine asks about; the bits are those of mta/ehlo_keywords.py.
+# EHLO keywords that the engine needs; the bits are from ehlo_keywords.py.
 cdef enum:
     KEYWORD_STARTTLS = 1 << 9
     KEYWORD_CHUNKING = 1 << 13
@@ -38,7 +38,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
 
 
 cdef void dialogue_readable(Screener core, Session* session) noexcept:
-    """Read once, run every line that this brought (5.2)."""
+    """Read once, and execute every complete line (5.2)."""
     cdef Py_ssize_t got = recv(session.fd, core.feed, FEED_SIZE, MSG_DONTWAIT)
     if got <= 0:
         if got == 0 or errno not in (EAGAIN, EINTR):
@@ -48,7 +48,7 @@ cdef void dialogue_readable(Screener core, Session* session) noexcept:
 
 
 cdef void dialogue_feed(Screener core, Session* session, const char* at, const char* end) noexcept:
-    """Run every line that ends here."""
+    """Execute every complete line."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef Line line
@@ -66,7 +66,7 @@ cdef void dialogue_feed(Screener core, Session* session, const char* at, const c
 
 
 cdef bint dialogue_line(Screener core, Session* session, Line* line, const char* rest, const char* end) noexcept:
-    """Judge one line and execute it, in the order of 5.3. False: nothing more of this read is to be judged."""
+    """Judge one line and execute it, in the order of 5.3. False: the rest of this read is not judged."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef int before = dialogue.where
@@ -110,7 +110,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     if dialogue.refusal != NULL and refusal_covers(session, line):
         return refusal_reply(core, session)
     if line.command == CMD_RCPT and continue_begin(core, session, line, rest, end):
-        return False                # the MTA has the word
+        return False                # the MTA answers
     had_sender = dialogue.sender != NULL
     going = dialogue_execute(core, session, line)
     if going:
@@ -136,7 +136,7 @@ cdef bytes unavailable(Policy policy):
 
 cdef inline bint deep_tests(Screener core, Session* session, Moment moment, Line* line, const char* rest,
                             const char* end, int before) noexcept:
-    """Make the tests of a moment. False: the session is over."""
+    """Make the tests of a moment. False: the session has ended."""
     cdef uint32_t active = session.todo & ~session.done & MOMENT_TESTS[<int> moment]
     cdef int test = TEST_COUNT
     while active:
@@ -150,7 +150,7 @@ cdef inline bint deep_tests(Screener core, Session* session, Moment moment, Line
 
 
 cdef void deep_passed(Session* session) noexcept:
-    """RCPT came: what has not failed by now has passed, until something fails after all."""
+    """At RCPT: tests that the client has not failed are passed, until it fails one after all."""
     cdef Policy policy = <Policy> session.policy
     cdef uint32_t tests = session.todo & DEEP_TESTS & ~(session.passed | session.failed)
     cdef int64_t now
@@ -165,7 +165,7 @@ cdef void deep_passed(Session* session) noexcept:
 
 
 cdef bint deep_failed(Screener core, Session* session, int test) noexcept:
-    """Apply the test's action. False: the session is over."""
+    """Apply the test's action. False: the session has ended."""
     cdef Policy policy = <Policy> session.policy
     session.passed &= ~bit(test)
     session.failed |= bit(test)
@@ -284,7 +284,7 @@ cdef void log_non_smtp(Screener core, Session* session, Line* line, int before) 
 
 
 cdef inline size_t text_size(const char* text, const char* end) noexcept:
-    """Octets before the first NUL (5.2)."""
+    """The number of bytes before the first NUL (5.2)."""
     cdef const char* nul = <const char*> memchr(text, 0, end - text) if text < end else NULL
     return (nul if nul != NULL else end) - text
 
@@ -292,7 +292,7 @@ cdef inline size_t text_size(const char* text, const char* end) noexcept:
 # ---- commands (5.4)
 
 cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept:
-    """Answer one command. False: the session is over, or reads from elsewhere now."""
+    """Answer one command. False: the session has ended, or now reads from elsewhere."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef int command = line.command
@@ -385,7 +385,7 @@ cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, 
             core.log.end()
     except Exception as error:
         core.problem("discard_ehlo_keyword_address_maps", error)
-        reply = b"250 %b\r\n" % policy.hostname        # it may keep something from this client: announce nothing
+        reply = b"250 %b\r\n" % policy.hostname        # it may hide keywords from this client: announce none
     session_reply(core, session, reply)
 
 
@@ -446,7 +446,7 @@ cdef void log_about_rcpt(Screener core, Session* session, const char* command) n
     core.log.end()
 
 
-# ---- what a session says of itself
+# ---- the state of a session
 
 cdef void dialogue_reset(Dialogue* dialogue) noexcept nogil:
     free(dialogue.sender)
@@ -471,7 +471,7 @@ cdef void dialogue_free(Session* session) noexcept nogil:
 
 
 cdef bint dialogue_keep(Dialogue* dialogue, const char* text, size_t size) noexcept nogil:
-    """Keep a reply that the client does not take now. False: it has taken none for too long."""
+    """Keep a reply that the client does not accept now. False: too many replies are kept."""
     cdef char* unsent
     if dialogue.unsent_length + size > UNSENT_LIMIT:
         return False
@@ -485,7 +485,7 @@ cdef bint dialogue_keep(Dialogue* dialogue, const char* text, size_t size) noexc
 
 
 cdef void keep_text(char** target, const char* text, size_t size) noexcept nogil:
-    """Replace a kept string. Out of memory there is none, as if the client had not said it."""
+    """Replace a kept string. If memory is exhausted, the string is missing, as if the client had not sent it."""
     cdef char* kept = <char*> malloc(size + 1)
     free(target[0])
     if kept != NULL:
@@ -500,7 +500,7 @@ cdef size_t word_size(const char* text, size_t size) noexcept nogil:
 
 
 cdef bint extract_address(const char* text, size_t size, char* address, size_t* length) noexcept nogil:
-    """The address of MAIL or RCPT (5.4, last paragraph). False: there is no colon."""
+    """Write the address of MAIL or RCPT (5.4, last paragraph). False: the colon is missing."""
     cdef const char* end = text + size
     cdef const char* at = <const char*> memchr(text, c":", size) if size else NULL
     cdef const char* colon
@@ -540,7 +540,7 @@ cdef bint extract_address(const char* text, size_t size, char* address, size_t* 
 
 
 cdef void put_mailbox(Log log, const char* address, size_t length, bint external) noexcept:
-    """Log an address in external form: with its local part quoted where RFC 5321 4.1.2 needs that."""
+    """Log an address in external form: with its local part quoted where RFC 5321 4.1.2 requires it."""
     cdef size_t local = length
     cdef size_t at
     cdef bint plain

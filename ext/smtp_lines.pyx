@@ -1,7 +1,7 @@
-# The line states: bytes in, lines and findings out. No socket, no clock, no memory of earlier lines.
+# The line parser: bytes in, lines and findings out. No sockets, no clock, no state from earlier lines.
 #
-# A line ends in CRLF or a bare LF (reference 5.2). Whether bytes behind a line mean pipelining, or early bytes
-# pregreet, is not judged here: the session knows what it asked and when.
+# A line ends with CRLF or a bare LF (reference 5.2). The session decides whether bytes after a line are pipelining, or
+# early bytes are pregreet.
 
 cdef const char** COMMAND_NAMES = [
     "CONNECT", "UNIMPLEMENTED", "HELO", "EHLO", "STARTTLS", "XCLIENT", "XFORWARD", "AUTH", "MAIL", "RCPT", "DATA",
@@ -11,12 +11,12 @@ cdef uint32_t* COMMAND_LENGTHS = [7, 13, 4, 4, 8, 7, 8, 4, 4, 4, 4, 4, 4, 4, 4, 
 
 
 cdef int command_of(const char* word, uint32_t length) noexcept nogil:
-    """Find a word in the command table, whatever its case."""
+    """Find a word in the command table, case-insensitively."""
     cdef int command
     cdef char initial
     if length != 4 and length != 7 and length != 8:
         return CMD_UNIMPLEMENTED
-    initial = word[0] & ~0x20                   # a letter as a capital: most words fail here
+    initial = word[0] & ~0x20                   # a letter as a capital; most words differ here
     for command in range(CMD_HELO, CMD_QUIT + 1):
         if (COMMAND_NAMES[command][0] == initial and COMMAND_LENGTHS[command] == length
                 and strncasecmp(word, COMMAND_NAMES[command], length) == 0):
@@ -76,7 +76,7 @@ cdef bint header_label(const char* word, uint32_t length) noexcept nogil:
 
 
 cdef void line_read(Line* line) noexcept nogil:
-    """Find the first word, the command and what is odd in a line whose text and length are set."""
+    """Find the first word, the command and the findings of a line whose text and length are set."""
     cdef const uint8_t* text = <const uint8_t*> line.text
     cdef uint32_t at, end = line.length
     cdef bint high = False
@@ -130,7 +130,7 @@ cdef bint line_hold(LineState* state, const char* data, size_t size) noexcept no
 
 
 cdef void line_release(LineState* state) noexcept nogil:
-    """Forget the line that was held: a client that is only silent holds no memory for its next one."""
+    """Forget the held line: a silent client does not occupy memory for its next line."""
     free(state.held)
     state.held = NULL
     state.length = state.capacity = 0
@@ -139,9 +139,9 @@ cdef void line_release(LineState* state) noexcept nogil:
 cdef int line_next(LineState* state, const char** at, const char* end, uint32_t limit, Line* line) noexcept nogil:
     """Take the next line from the feed.
 
-    1: `line` is set and `at` moved behind it (line_release is due when it was held); 0: the feed ended inside a line,
-    which is held; -1: out of memory. A line of which more than `limit` bytes came, CR and LF included, is returned
-    as far as it came, with FOUND_TOO_LONG; what follows of it makes no sense any more.
+    1: `line` is set and `at` moved after it (line_release must be called if the line was held); 0: the feed ended
+    inside a line, which is held; -1: out of memory. A line with more than `limit` bytes, including CR and LF, is
+    returned as far as it was received, with FOUND_TOO_LONG; the rest of it is meaningless.
     """
     cdef size_t rest = end - at[0]
     cdef const char* newline = <const char*> memchr(at[0], c"\n", rest) if rest else NULL
@@ -174,7 +174,7 @@ cdef int line_next(LineState* state, const char** at, const char* end, uint32_t 
 
 
 cdef class LineStates:
-    """The line states for tests, fuzzers and benchmarks; the session uses the functions above."""
+    """The line parser for tests, fuzzers and benchmarks; the session uses the functions above."""
 
     cdef LineState state
     cdef uint32_t limit

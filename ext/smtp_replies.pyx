@@ -1,5 +1,5 @@
-# The replies to clients, and which of them a session gets; and an MTA's reply: bytes in, its size and code out.
-# session_reply in session.pyx sends them.
+# The replies to clients, and which of them a session gets; and the parser for an MTA's reply: bytes in, its size and
+# code out. session_reply in session.pyx sends the replies.
 
 cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
 cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
@@ -16,13 +16,13 @@ cdef bytes NOT_IMPLEMENTED = b"502 5.5.1 Error: command not implemented\r\n"
 cdef bytes NO_RECIPIENTS = b"554 5.5.1 Error: no valid recipients\r\n"
 cdef bytes HELO_FIRST = b"503 5.5.1 Error: send HELO/EHLO first\r\n"
 cdef bytes OK = b"250 2.0.0 Ok\r\n"
-cdef bytes NOT_NOW = b"4.3.2 Service currently unavailable\r\n"     # follows 421 or 450
+cdef bytes NOT_NOW = b"4.3.2 Service currently unavailable\r\n"     # after 421 or 450
 
 
 # ---- which reply
 
 cdef bytes verdict_text(Session* session):
-    """The reply to RCPT and VRFY by the verdict: `450 4.3.2` unless the client failed a test (2.6)."""
+    """The reply to RCPT and VRFY: `450 4.3.2` unless the client failed a test (2.6)."""
     if session.verdict == VERDICT_LATER:
         return LATER
     if session.verdict == VERDICT_DENYLISTED:
@@ -33,7 +33,7 @@ cdef bytes verdict_text(Session* session):
 
 
 cdef bytes refusal(Session* session, int test, bint at_once):
-    """The reply to a client that failed a test or is denied: at_once, or later at RCPT."""
+    """The reply to a client that has failed a test or is denied: at_once, or else at RCPT."""
     if test == DENYLIST:
         return DENIED_AT_ONCE if at_once else DENIED
     if TEST_TABLE[test].farewell == NULL:
@@ -44,7 +44,7 @@ cdef bytes refusal(Session* session, int test, bint at_once):
 
 
 cdef bytes blocked_text(Session* session, bint at_once):
-    """The reply to a client whose score reaches the threshold, or may reach it: names what brought it there."""
+    """The reply to a client whose score reaches the threshold, or may: it names the reason."""
     cdef char text[64]
     cdef bint unsure = session.flags & UNSURE
     cdef bytes code = ((b"421 4.7.1" if unsure else b"521 5.7.1") if at_once else
@@ -62,11 +62,12 @@ cdef bytes blocked_text(Session* session, bint at_once):
 # ---- an MTA's reply
 
 cdef enum:
-    REPLY_LIMIT = 8192              # bytes of one reply, all of its lines
+    REPLY_LIMIT = 8192              # bytes of one reply, including all of its lines
 
 
 cdef int32_t reply_size(const char* text, size_t size, int* code) noexcept nogil:
-    """The octets of the first reply, with its last line's end, and its code. 0: not complete; -1: it is no reply."""
+    """The size in bytes of the first reply, including the end of its last line, and its code. 0: incomplete; -1: not a
+    reply."""
     cdef const char* at = text
     cdef const char* end = text + size
     cdef const char* newline
@@ -91,7 +92,7 @@ cdef int32_t reply_size(const char* text, size_t size, int* code) noexcept nogil
 
 
 cdef inline int reply_code(const char* text) noexcept nogil:
-    """Three digits, the first from 2 to 5; -1: they are not."""
+    """The code: three digits, the first from 2 to 5; -1: not a code."""
     if not c"2" <= text[0] <= c"5" or not c"0" <= text[1] <= c"9" or not c"0" <= text[2] <= c"9":
         return -1
     return 100 * (text[0] - c"0") + 10 * (text[1] - c"0") + text[2] - c"0"

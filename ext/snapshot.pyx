@@ -1,4 +1,5 @@
-# What goes on now, for those who watch: sessions, lists and a client's answers. Asked for about once a second.
+# The current state for the view and other readers: sessions, lists and a client's answers. Called about once per
+# second.
 
 cdef enum SessionOrder:
     ORDER_AGE                   # the oldest first
@@ -55,7 +56,7 @@ cdef tuple live_sessions(Screener core, Filter wanted, str order, int limit):
 
 
 cdef void session_record(Screener core, Session* session, Event* record) noexcept:
-    """A session as it stands, in the form of an event."""
+    """The current state of a session, in the form of an event."""
     memset(record, 0, sizeof(Event))
     record.kind = EVENT_SESSION
     record.sequence = 1
@@ -73,7 +74,7 @@ cdef void session_record(Screener core, Session* session, Event* record) noexcep
 
 
 cdef void session_said(EventRing ring, Session* session, Event* record) noexcept:
-    """What the client said last, from the ring; when that has lost it, the name of its command. Relayed: how much."""
+    """The client's last line, from the ring; the command's name if it is no longer there. Relayed: the bytes."""
     cdef const Event* source
     cdef const char* name
     cdef uint64_t sequence
@@ -99,7 +100,7 @@ cdef void session_said(EventRing ring, Session* session, Event* record) noexcept
 # ---- lists
 
 cdef int latency_bucket(int64_t microseconds) noexcept nogil:
-    """Four buckets an octave from 16 µs on: a percentile is right to a fifth."""
+    """Four buckets per octave from 16 µs on: a percentile is exact to 20 %."""
     cdef int octave = 0
     cdef int64_t rest = max(microseconds, 16) // 16
     while rest > 1:
@@ -141,7 +142,7 @@ def latency_percentile(counts, double share):
 
 
 cdef list live_answers(Screener core, str address):
-    """What each list said of a client, as far as it is kept: (list, state, answers, s that it still is)."""
+    """The kept answers of each list for a client: (list, state, answers, seconds until it is queried again)."""
     cdef Address wanted
     cdef AddressEntry* entry
     cdef Lookup* lookup
@@ -152,7 +153,7 @@ cdef list live_answers(Screener core, str address):
     cdef int at, number
     cdef list found = []
     if "\0" in address or not address_parse(address.encode(), &wanted):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     entry = core.dnsbl.lookups.find(&wanted)
     if entry == NULL:
         return found
@@ -172,8 +173,8 @@ cdef list live_answers(Screener core, str address):
 
 
 cdef tuple live_client(Screener core, str address):
-    """(sessions, the stamps that those under test share, how many are relayed, sessions that count for the limit);
-    None: it has no session."""
+    """(sessions, the stamps that sessions under test share, relayed sessions, sessions that count for the limit);
+    None: the client is not connected."""
     cdef Address wanted, masked
     cdef Client* client
     cdef Count* count = NULL
@@ -181,7 +182,7 @@ cdef tuple live_client(Screener core, str address):
     cdef Policy policy = core.policy
     cdef int test
     if "\0" in address or not address_parse(address.encode(), &wanted):
-        raise ValueError(f"{address!r} is no address")
+        raise ValueError(f"{address!r} is not an address")
     client = <Client*> core.clients.find(prefixed(&wanted, &policy.cache_prefix, &masked))
     if policy.counts_apart:
         count = <Count*> core.counts.find(prefixed(&wanted, &policy.count_prefix, &masked))

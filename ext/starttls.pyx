@@ -1,5 +1,5 @@
-# STARTTLS: the client's socket goes to a TLS process, and the session goes on with the plaintext that comes from there
-# (reference 5.7). The core knows no TLS: no handshake can hold up another client.
+# STARTTLS: the client's socket is passed to a TLS process, and the session continues with the plaintext from there
+# (reference 5.7). The core does not speak TLS, so a handshake cannot delay other clients.
 
 cdef extern from "<sys/socket.h>" nogil:
     int socketpair(int domain, int type, int protocol, int* pair)
@@ -10,7 +10,7 @@ cdef bytes TLS_UNAVAILABLE = b"454 4.7.0 TLS not available due to local problem\
 cdef enum TlsLevel:
     TLS_NONE
     TLS_MAY
-    TLS_ENCRYPT             # before STARTTLS no command that gets anywhere
+    TLS_ENCRYPT             # before STARTTLS, no command that has an effect
 
 
 cdef int tls_level_number(level) except -1:
@@ -25,7 +25,7 @@ cdef inline bint tls_missing(Session* session, int command) noexcept:
 
 
 cdef bint dialogue_starttls(Screener core, Session* session, size_t arguments) noexcept:
-    """Answer STARTTLS. False: TLS begins, and what the client sent behind the command is thrown away."""
+    """Answer STARTTLS. False: TLS begins, and what the client sent after the command is discarded."""
     cdef Policy policy = <Policy> session.policy
     cdef const char* problem
     if arguments:
@@ -46,7 +46,7 @@ cdef bint dialogue_starttls(Screener core, Session* session, size_t arguments) n
 
 
 cdef const char* starttls_begin(Screener core, Session* session) noexcept:
-    """Give the client to a TLS process and tell it to begin. NULL: done, or the client is gone; else what is wrong."""
+    """Pass the client to a TLS process and send the reply. NULL: done, or the client is gone; otherwise the problem."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
     cdef int pair[2]
@@ -71,7 +71,7 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
         if problem in (EAGAIN, ETOOMANYREFS):
             return "the TLS processes do not keep up"
         return strerror(problem)
-    # The TLS process says nothing before the client does, so that this is the last plaintext.
+    # The TLS process sends nothing before the client does, so this is the last plaintext.
     session_reply(core, session, b"220 2.0.0 Ready to start TLS\r\n")
     close(session.fd)
     session.fd = pair[0]
@@ -87,7 +87,7 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
 
 
 cdef void dialogue_forget(Dialogue* dialogue) noexcept nogil:
-    """What was said before TLS could be anybody's (RFC 3207 4.2): no MTA is told it, either."""
+    """Commands before TLS could be from an attacker (RFC 3207 4.2): they are not repeated to an MTA, either."""
     free(dialogue.helo)
     free(dialogue.hello)
     free(dialogue.mail)
@@ -96,7 +96,7 @@ cdef void dialogue_forget(Dialogue* dialogue) noexcept nogil:
 
 
 cdef Py_ssize_t tls_pass(int tls, Session* session, int plaintext) noexcept nogil:
-    """One packet: the client's name for the log, with its descriptor and that of the plaintext's end."""
+    """Send one packet: the client's name for the log, with its descriptor and that of the plaintext socket."""
     cdef char text[80]
     cdef int descriptors[2]
     cdef size_t length = 1

@@ -1,6 +1,7 @@
-# The table of tests: everything that is kept, configured, logged or shown for each test follows from its row. In the
-# core these are bits and stamps by number; in Python (core.TESTS) keys of the configuration, stamps of the cache,
-# findings, filter words, metrics, rows of the view and lines of the report. docs/extending.md has the steps to add one.
+# The table of tests: everything that is stored, configured, logged or displayed for each test follows from its row. In
+# the core these are bits and stamps by number; in Python (core.TESTS), keys of the configuration, stamps of the cache,
+# findings, filter words, metrics, rows of the view and lines of the report. docs/extending.md has the steps to add a
+# test.
 
 from collections import namedtuple
 
@@ -12,7 +13,7 @@ cdef enum Moment:
     NOT_ON_LINES            # a test before the SMTP handshake
     ON_LINE                 # as the line came, before the command filter
     ON_COMMAND              # once its command is known
-    ON_RECIPIENT            # at RCPT, when the line has passed the others
+    ON_RECIPIENT            # at RCPT, if the line has passed the others
     MOMENTS
 
 
@@ -24,18 +25,18 @@ ctypedef bint (*LineHook)(Screener core, Session* session, Line* line, const cha
 
 cdef struct TestRow:
     const char* key         # in the configuration, the cache's export, findings, metrics and filters
-    const char* label       # for people
-    const char* log_words   # what its log line begins with
+    const char* label       # its name for people
+    const char* log_words   # the beginning of its log line
     EventKind event         # of a failure
     const char* kind        # that event's name
     Stage stage             # when it is made
     Moment moment
     LineHook hook           # of a deep test
-    const char* farewell    # to a client that is disconnected at once; NULL: blocked_text
-    Action action           # of a deep test that is off, for clients that failed another test
+    const char* farewell    # reply to a client that is disconnected at once; NULL: blocked_text
+    Action action           # of a disabled deep test, for clients that failed another test
     const char* ttl         # how long a pass is valid, unless the configuration says otherwise
-    const char* about       # what the clients that fail do, for the documentation
-    bint own                # not postscreen's: where it is off, it leaves no trace
+    const char* about       # what clients that fail this test do, for the documentation
+    bint own                # not one of postscreen's: it leaves no trace while it is disabled
 
 
 # In the order of their numbers.
@@ -82,7 +83,7 @@ cdef inline uint32_t bit(int number) noexcept nogil:
 
 
 cdef uint32_t tests_of(Stage stage) noexcept:
-    """The tests of a stage, a bit each."""
+    """The tests of a stage, one bit each."""
     cdef uint32_t found = 0
     cdef int test
     for test in range(TEST_COUNT):

@@ -1,5 +1,5 @@
-# Timers: one FIFO for each kind and duration. Arming, cancelling and the next deadline cost the same for one client and
-# for 15,000; there are as many queues as durations in use, which is a handful.
+# Timers: one FIFO for each kind and duration. Arming, canceling and the next deadline cost the same for one client and
+# for 15,000. There are as many queues as durations in use, which is a handful.
 
 
 @cython.final
@@ -14,7 +14,7 @@ cdef class Timers:
             free(queue)
 
     cdef TimerQueue* queue(self, TimerKind kind, int64_t duration) noexcept:
-        """The FIFO of this kind and duration (µs), made when it is new. NULL: out of memory."""
+        """The FIFO of this kind and duration (µs), created if necessary. NULL: out of memory."""
         cdef TimerQueue* queue = self.queues
         while queue != NULL:
             if queue.duration == duration and queue.kind == kind:
@@ -32,9 +32,9 @@ cdef class Timers:
         return queue
 
     cdef TimerQueue* unused(self) noexcept:
-        """An empty queue of a duration that is a setting, once a few reloads have left some behind.
+        """An empty queue with a configurable duration, if a few reloads have left many such queues.
 
-        Never one of a fixed duration: its user may have the queue in hand, empty for this moment.
+        Never one of a fixed duration: its user may be using the queue, which is empty at the moment.
         """
         cdef TimerQueue* queue = self.queues
         cdef TimerQueue* empty = NULL
@@ -49,7 +49,7 @@ cdef class Timers:
         return empty if count >= 32 else NULL
 
     cdef bint arm(self, Timer* timer, TimerKind kind, int64_t duration, int64_t now) noexcept:
-        """Start a timer, or start it anew. False: out of memory, and it is not armed."""
+        """Start or restart a timer. False: out of memory, and the timer is not armed."""
         cdef TimerQueue* queue = self.queue(kind, duration)
         self.cancel(timer)
         if queue == NULL:
@@ -80,7 +80,7 @@ cdef class Timers:
         timer.queue = NULL
 
     cdef Timer* expired(self, int64_t now, TimerKind* kind) noexcept:
-        """Take a timer that is due, the earliest first. NULL: none is."""
+        """Remove and return a timer that is due, the earliest first. NULL: no timer is due."""
         cdef TimerQueue* queue = self.queues
         cdef Timer* first = NULL
         while queue != NULL:

@@ -2,7 +2,7 @@
 # outlives close() for as long as another process holds that description (a worker that passed the descriptor, an MTA,
 # a TLS process, the kernel's queue of passed descriptors, a child forked meanwhile). So a descriptor leaves its set
 # before it is closed or passed, and an event carries a slot of this table and the slot's generation, never a pointer:
-# an event of a registration that has ended finds nothing, wherever it comes from.
+# an event of a registration that has ended finds nothing, whatever its cause.
 
 cdef extern from "<sys/epoll.h>" nogil:
     ctypedef union epoll_data_t:
@@ -16,7 +16,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     const int EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL
     const uint32_t EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLHUP, EPOLLERR, EPOLLET, EPOLLONESHOT
 
-cdef enum Tag:                      # what kind of thing an event is for, in its low bits
+cdef enum Tag:                      # the kind of object that an event is for, in its low bits
     TAG_CLIENT
     TAG_MTA
     TAG_MTAS
@@ -25,12 +25,13 @@ cdef enum Tag:                      # what kind of thing an event is for, in its
     TAG_TIMER
     TAG_ARRIVAL
     TAG_PROBE
+    TAG_CLUSTER
 
 cdef enum:
     WATCH_TAG_BITS = 4
     WATCH_SLOT_BITS = 28
     WATCH_SLOTS_MAX = 1 << WATCH_SLOT_BITS
-    WATCH_NO_SLOT = 0               # never given out
+    WATCH_NO_SLOT = 0               # never used
 
 
 @cython.final
@@ -39,8 +40,8 @@ cdef class WatchTable:
 
     cdef WatchSlot* slots
     cdef uint32_t capacity
-    cdef uint32_t used              # slots that were ever given out, and WATCH_NO_SLOT
-    cdef uint32_t free              # the last one released: the next to be given out
+    cdef uint32_t used              # slots that were ever in use, and WATCH_NO_SLOT
+    cdef uint32_t free              # the last one released: the next to be used
     cdef readonly uint32_t count    # in use
     cdef uint64_t batch             # counts calls of `wait`
     cdef readonly uint64_t stale    # events of registrations that had ended before their batch began
@@ -67,7 +68,7 @@ cdef class WatchTable:
         return True
 
     cdef bint watch(self, Watch* watch, int epoll, int fd, uint32_t events, void* owner, Tag tag) noexcept:
-        """Watch a descriptor for these events, or for others than before. False: no memory, and all is as it was."""
+        """Watch a descriptor for these events, or change its events. False: out of memory, and nothing has changed."""
         cdef epoll_event event
         cdef uint32_t slot = watch.slot
         if watch.events == events:
@@ -89,14 +90,14 @@ cdef class WatchTable:
         return True
 
     cdef void unwatch(self, Watch* watch) noexcept:
-        """Take a descriptor out of its set. To be called before it is closed or passed, whether it is in one or not."""
+        """Remove a descriptor from its set. Call this before it is closed or passed, whether it is in a set or not."""
         cdef epoll_event event
         if watch.events:
             epoll_ctl(watch.epoll, EPOLL_CTL_DEL, watch.fd, &event)
             self.end(watch)
 
     cdef void end(self, Watch* watch) noexcept:
-        """The same after an EPOLLONESHOT event, since which epoll says nothing more: saves a system call."""
+        """The same after an EPOLLONESHOT event, which has disabled the registration: saves a system call."""
         self.release(watch.slot)
         watch.events = 0
 
@@ -123,7 +124,7 @@ cdef class WatchTable:
         self.count -= 1
 
     cdef int wait(self, int epoll, epoll_event* events, int count) noexcept:
-        """epoll_wait, without waiting. How many events there are, never less than 0."""
+        """Call epoll_wait without waiting. Return the number of events, never less than 0."""
         self.batch += 1
         return max(epoll_wait(epoll, events, count, 0), 0)
 
@@ -133,7 +134,7 @@ cdef class WatchTable:
         if slot.generation == data >> 32:
             return slot.owner
         if slot.released < self.batch:
-            self.stale += 1         # else it ended in this batch, which was fetched before
+            self.stale += 1         # otherwise it ended in this batch, which was fetched before
         return NULL
 
 
@@ -142,7 +143,7 @@ cdef inline Tag tag_of(uint64_t data) noexcept nogil:
 
 
 cdef bint watch_always(int epoll, int fd, uint32_t events, Tag tag) noexcept nogil:
-    """Watch a descriptor of the process's own that its tag alone tells. False: errno tells."""
+    """Watch an internal descriptor that its tag alone identifies. False: errno is set."""
     cdef epoll_event event
     event.events = events
     event.data.u64 = tag

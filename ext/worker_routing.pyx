@@ -1,12 +1,12 @@
-# The other workers. A client is the same worker's wherever it comes in: on a plain port the kernel sees to that
-# (listeners.py); a client that a PROXY header names is passed on here, with its descriptor, to the worker that the same
-# keyed hash gives. Each worker has an inbox, a Unix socket of which all hold the sending end.
+# The other workers. A client is always served by the same worker. On a plain port the kernel ensures this
+# (listeners.py). A client that a PROXY header names is passed on here, with its descriptor, to the worker that the same
+# keyed hash selects. Each worker has an inbox, a Unix socket whose sending end all workers hold.
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint32_t ntohl(uint32_t number)
 
 
-# What goes with a descriptor from worker to worker: of the same program, so in the form of its memory.
+# The message with a descriptor from worker to worker: both are the same program, so it is a plain struct.
 cdef struct Passed:
     Address client
     Address server
@@ -24,7 +24,7 @@ cdef inline uint32_t crew_mixed(uint32_t word, uint64_t key) noexcept nogil:
 
 
 cdef uint32_t crew_worker_of(const Address* client, uint32_t count, uint64_t key, const Prefix* prefix) noexcept nogil:
-    """The worker, from 0, that a client falls to: what the kernel calculates by the program in listeners.py."""
+    """The worker, from 0, that serves a client: the kernel gets the same result with the program in listeners.py."""
     cdef Address masked = client[0]
     cdef uint32_t words[2]
     cdef uint32_t found
@@ -42,12 +42,12 @@ def worker_of(str client not None, uint32_t count, uint64_t key, lengths):
     cdef Prefix prefix
     prefix_set(&prefix, lengths)
     if "\0" in client or not address_parse(client.encode(), &address):
-        raise ValueError(f"{client!r} is no address")
+        raise ValueError(f"{client!r} is not an address")
     return crew_worker_of(&address, count, key, &prefix)
 
 
 cdef bint crew_pass(Screener core, int fd, const Address* client, const Address* server, bint quiet) noexcept:
-    """Pass a client to its worker. False: it is our own, or that worker takes nothing now."""
+    """Pass a client to its worker. False: it is this worker, or the other worker does not accept clients now."""
     cdef Passed passed
     cdef uint32_t worker
     if core.crew_count < 2 or core.draining:
@@ -66,7 +66,7 @@ cdef bint crew_pass(Screener core, int fd, const Address* client, const Address*
 
 
 cdef bint inbox_readable(Screener core, int inbox) noexcept:
-    """Take over clients of ours that came in at another worker, up to a bound. True: no more are there."""
+    """Accept our clients that connected to another worker, up to a limit. True: no more are waiting."""
     cdef Passed passed
     cdef int fd, left = ACCEPT_BATCH
     while left and not core.accept_paused:
@@ -75,7 +75,7 @@ cdef bint inbox_readable(Screener core, int inbox) noexcept:
         if core.spare < 0:
             core.pause_accept(ACCEPT_RETRY_TIME)
             return False
-        # With no descriptor free, recvmsg would take the message and lose the client: the reserve is given up for it.
+        # Without a free descriptor, recvmsg would read the message and lose the client: use the reserve for it.
         close(core.spare)
         core.spare = -1
         if not inbox_take(inbox, &passed, &fd):
@@ -88,7 +88,7 @@ cdef bint inbox_readable(Screener core, int inbox) noexcept:
 
 
 cdef bint inbox_take(int inbox, Passed* passed, int* fd) noexcept nogil:
-    """Read one message. False: there is none. fd -1: it was not one of ours."""
+    """Read one message. False: no message is waiting. fd -1: the message is not from one of our workers."""
     cdef Py_ssize_t got = rights_receive(inbox, passed, sizeof(Passed), fd)
     if got <= 0:
         return False

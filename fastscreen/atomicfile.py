@@ -63,7 +63,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Lock a folder. BlockingIOError: another process has locked it. OSError: there is no such folder."""
+    """Lock a folder. BlockingIOError: another process has locked it. OSError: the folder cannot be opened."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

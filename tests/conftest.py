@@ -39,7 +39,7 @@ def _scope(file: str) -> str:
     return ""
 
 
-class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
     """Runs groups of tests in one process each: all tests that use the lab, every other file of tests/peers, the soak
     test, and the loads of tests/sanitizer. All other tests are distributed one by one.
 

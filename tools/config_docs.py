@@ -14,7 +14,8 @@ INTRODUCTION = """\
 # Configuration
 
 The configuration is one TOML file, which `fastscreen run -c FILE` reads. Every key may be omitted; it then has the
-default shown here, which is postscreen's. `contrib/fastscreen.toml` shows every key with its default.
+default shown here. Where Postfix has the same setting, this is Postfix's default, unless
+[differences.md](differences.md#settings) says otherwise. `contrib/fastscreen.toml` shows every key with its default.
 
 `fastscreen check -c FILE` reads the file and everything that it names, and reports what is wrong. If fastscreen is
 running, it also reports how the file differs from the configuration in use.
@@ -36,7 +37,8 @@ fastscreen: FILE: postscreen_greet_wait: unknown name, this is Postfix's name; e
   unit that is given for the key, as in Postfix.
 * **Sizes** are in bytes. Where the description of a key says so, they can have a unit: `"512M"`, `"1G"`.
 * **Actions** say what happens to a client that fails a test. `ignore` logs the failure and lets the client continue;
-  the test is repeated at its next connection. `shadow` does the same and also logs what `enforce` would have replied
+  the test is repeated at its next connection (a test in `[deep]` or `[score]`: after the shortest of the `ttl` keys and
+  `dnsbl.min_ttl`, by default 60 s). `shadow` does the same and also logs what `enforce` would have replied
   ([shadow.md](shadow.md)). `enforce` completes the other tests and rejects every recipient with a 550 reply. `drop`
   disconnects the client immediately with a 521 reply. Actions can be written in uppercase or lowercase, and `continue`
   is accepted as a synonym of `ignore`, as in Postfix.
@@ -49,10 +51,11 @@ fastscreen: FILE: postscreen_greet_wait: unknown name, this is Postfix's name; e
 * **Open files:** each session under test, hand-off and relayed session needs one or two file descriptors. If it is
   started as root, fastscreen raises the limit on open files as far as the configuration needs and the system allows;
   otherwise set `LimitNOFILE=` in the systemd unit. If the limit is too low, `limits.pre_queue`, `limits.post_queue` and
-  `limits.relay` share it: each gets what it asks for or an equal part of the rest, and a warning names the setting and
-  the limit that it needs.
+  `limits.relay` share it: each gets the value that it is set to or an equal share of what remains, whichever is less,
+  and a warning names the setting and the limit that it needs.
 
-A configuration for a first test next to Postfix:
+A configuration for a first test in place of postscreen, on the same machine as Postfix. The changes to `master.cf` are
+in [mta-postfix.md](mta-postfix.md).
 
 ```toml
 hostname = "mx.example.com"

@@ -187,7 +187,7 @@ class Viewer(App[None]):
 
     @work(group="poll", exclusive=True)
     async def _poll(self, view: View, link: Link) -> None:
-        while not view.size.width:  # it has just become visible, and has no size yet
+        while not view.size.width:  # it has just become visible and does not have a size yet
             await asyncio.sleep(0.01)
         while True:
             if link.up and len(self.screen_stack) == 1:

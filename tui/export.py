@@ -33,5 +33,5 @@ def write(export: Export, name: str) -> int:
 
 
 def _cell(value: Value) -> Value:
-    """Text of a client's is no formula."""
+    """Keep a spreadsheet from reading a client's text as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

@@ -51,7 +51,7 @@ class Lines(ScrollView, can_focus=False):
 
     @property
     def room(self) -> int:
-        """Cells in a line, beside the scroll bar."""
+        """Width of a line in cells, without the scroll bar."""
         return self.scrollable_content_region.width
 
     def show(self, lines: Sequence[Text]) -> None:
@@ -63,7 +63,7 @@ class Lines(ScrollView, can_focus=False):
     def resize_to(self, height: int) -> None:
         """So many lines can be scrolled through."""
         size = Size(self.room, height)
-        if size != self.virtual_size:  # not by assignment: that lays the screen out and paints all of it anew
+        if size != self.virtual_size:  # not by assignment, which would lay out and draw the whole screen again
             self.set_reactive(Widget.virtual_size, size)
             self._scroll_update(size)
 
@@ -83,7 +83,7 @@ class Lines(ScrollView, can_focus=False):
                 self.refresh(Region(found[0], y, found[1] - found[0], 1))
 
     def restyle(self) -> None:
-        """The theme is another one: all is painted anew."""
+        """Draw everything again after the theme has changed."""
         self._drawn.clear()
         self.refresh()
 

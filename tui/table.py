@@ -15,7 +15,7 @@ from fastscreen.tui.palette import ACCENT, HEADING, PLAIN, SELECTED
 
 
 class Column(NamedTuple):
-    """least, most: cells. give: it shrinks when there is no room. The last column takes what is left."""
+    """least, most: width in cells. give: the column shrinks if space is short. The last column takes the rest."""
 
     title: str
     least: int

@@ -106,7 +106,7 @@ class View(Vertical):
         return None
 
     async def poll(self, link: Link) -> None:
-        """Ask and show; once a second. Raises ControlError."""
+        """Ask the daemon and show the answer, every second. Raises ControlError."""
 
     def reset(self) -> None:
         """Another daemon is shown: clear the screen."""

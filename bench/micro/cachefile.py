@@ -12,7 +12,7 @@ from bench.programs import BenchError
 from fastscreen.cache.lmdb_file import FORMAT, FORMAT_KEY
 
 _BATCH = 500_000  # records a transaction
-_ROOM = 250  # octets of disk a record, with what LMDB leaves free: more than any file here took
+_ROOM = 250  # bytes of disk per record, including what LMDB leaves free: more than any file here took
 _SECONDS = 120  # to build a file
 
 

@@ -9,9 +9,9 @@ Result = TypeVar("Result")
 
 
 class Measure(Protocol):
-    """Time `call`, which does something `items` times; return what it returns.
+    """Time `call`, which performs an operation `items` times; return the result of `call`.
 
-    title: what it does each time. aim: at least so many a second.
+    title: describes the operation. aim: minimum number of operations per second.
     """
 
     def __call__(self, title: str, items: int, call: Callable[[], Result], *, aim: float | None = None) -> Result: ...

@@ -20,7 +20,7 @@ from bench.micro.samples import present
 from fastscreen.cache.lmdb_cache import LmdbCache
 
 BATCH = 16  # look-ups a read transaction: clients of one batch of events
-_SLOT = 17  # octets of a client in a buffer: the size of its key, the key
+_SLOT = 17  # bytes per client in a buffer: the size of its key, the key
 
 
 def rss_anon() -> int:

@@ -26,7 +26,7 @@ def figures(folder: Path, size: int = SIZE) -> list[Figure]:
 
 
 def _reported(log: Path) -> Figure:
-    """CPU, not time: other work on the machine does not count, and a second processor would."""
+    """Measure CPU time, which excludes other work on the machine and includes work on additional processors."""
     size = log.stat().st_size
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     command = [sys.executable, "-m", "fastscreen", "report", "--json", str(log)]

@@ -1,8 +1,8 @@
 """A loop that looks clients up while the writer thread commits: `python -m bench.micro.stores PATH SECONDS`.
 
-A process sends the time, 1,000 times a second; the loop then looks up four clients in one batch, and stores five in
-the second half of the run. Measured is each look-up, and the time from that sending until the last of the four is
-known: it has the wait for the interpreter in it, which the writer may hold. Prints what it saw as JSON.
+Another process sends the time, 1,000 times per second. Each time, the loop looks up four clients in one batch, and in
+the second half of the run it also stores five. It measures each look-up, and the time from the sending until the last
+of the four results: this includes the wait for the interpreter, which the writer may hold. Prints the results as JSON.
 """
 
 import json
@@ -20,9 +20,9 @@ from bench.micro.samples import absent, present
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.stamps import DISABLED
 
-RATE = 1000  # events a second
+RATE = 1000  # events per second
 LOOKUPS, STORES = 4, 5  # an event
-_STAMP = 8  # octets
+_STAMP = 8  # bytes
 
 # Imports none of our modules, so that it uses as little of the two cores as possible.
 _SENDER = f"""

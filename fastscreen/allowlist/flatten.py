@@ -1,8 +1,8 @@
-"""The networks that pass a domain's SPF check, RFC 7208: what its record and all that it names come to.
+"""The networks that pass a domain's SPF check (RFC 7208), from its record and all records that this refers to.
 
-An SPF check is made for one client; here it is made for all at once. So the first mechanism that matches decides for
-each address by itself: `-ip4:192.0.2.1 ip4:192.0.2.0/24` is the /24 without that address. What depends on more of the
-client than its address (exists, ptr, macros) cannot be told beforehand: it is left out, and said so.
+An SPF check is made for one client; here it is made for all addresses at once. The first mechanism that matches decides
+for each address separately: `-ip4:192.0.2.1 ip4:192.0.2.0/24` is the /24 without that address. Mechanisms that depend
+on more than the client's address (exists, ptr, macros) cannot be evaluated in advance: they are omitted and reported.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Questions(Protocol):
 
 
 class Flat(Struct, frozen=True):
-    """networks: as they come, not aggregated. left_out: `TERM in DOMAIN`, what cannot be told beforehand."""
+    """networks: not aggregated. omitted: `TERM in DOMAIN` for each mechanism that cannot be evaluated in advance."""
 
     networks: list[Network]
-    left_out: list[str]
+    omitted: list[str]
     lookups: int
     voids: int
 
@@ -54,7 +54,7 @@ async def flatten(domain: str, ask: Questions) -> Flat:
     """SpfError: no record, a wrong one, too many look-ups, or no answer; the text says which, and where."""
     walk = _Walk(ask)
     networks = await walk.passing(domain, ())
-    return Flat(networks, list(dict.fromkeys(walk.left_out)), walk.lookups, walk.voids)
+    return Flat(networks, list(dict.fromkeys(walk.omitted)), walk.lookups, walk.voids)
 
 
 class _Walk:
@@ -64,7 +64,7 @@ class _Walk:
         self._ask = ask
         self.lookups = 0
         self.voids = 0
-        self.left_out: list[str] = []
+        self.omitted: list[str] = []
         self._networks = 0
 
     async def passing(self, domain: str, path: tuple[str, ...]) -> list[Network]:
@@ -78,7 +78,7 @@ class _Walk:
         for mechanism in record.mechanisms:
             if mechanism.name == "all":
                 if mechanism.qualifier == "+":
-                    self._leave_out(mechanism, domain)  # everybody: that is no list of networks
+                    self._omit(mechanism, domain)  # matches every client, so it is not a list of networks
                 break
             matched = await self._matched(mechanism, domain, path)
             if mechanism.qualifier == "+":
@@ -93,7 +93,7 @@ class _Walk:
     async def _redirected(self, redirect: Mechanism, domain: str, path: tuple[str, ...]) -> list[Network]:
         self._count(redirect, domain)
         if redirect.macro:
-            return self._leave_out(redirect, domain)
+            return self._omit(redirect, domain)
         return await self._other(redirect, path)
 
     async def _matched(self, mechanism: Mechanism, domain: str, path: tuple[str, ...]) -> list[Network]:
@@ -101,7 +101,7 @@ class _Walk:
             return self._counted([mechanism.network], domain)
         self._count(mechanism, domain)
         if mechanism.macro or mechanism.name in ("exists", "ptr"):
-            return self._leave_out(mechanism, domain)
+            return self._omit(mechanism, domain)
         if mechanism.name == "include":
             return await self._other(mechanism, path)
         name = mechanism.domain or domain
@@ -160,6 +160,6 @@ class _Walk:
     def _too_many(self, domain: str) -> SpfError:
         return SpfError("permerror", f"{escape_text(domain)}: more than {MAX_NETWORKS:,} networks")
 
-    def _leave_out(self, mechanism: Mechanism, domain: str) -> list[Network]:
-        self.left_out.append(f"{escape_text(mechanism.text)} in {escape_text(domain)}")
+    def _omit(self, mechanism: Mechanism, domain: str) -> list[Network]:
+        self.omitted.append(f"{escape_text(mechanism.text)} in {escape_text(domain)}")
         return []

@@ -30,7 +30,7 @@ class List(Struct, frozen=True):
 
 
 class Renewal(Struct, frozen=True):
-    """What a refresh did to a list. warning: the state began anew. written: the table has other rules (or would)."""
+    """What a refresh did to a list. warning: why the last state was not used. written: the rules changed, or would."""
 
     of: List
     state: State
@@ -40,9 +40,9 @@ class Renewal(Struct, frozen=True):
 
 
 def lists_of(config: Config) -> list[List]:
-    """Those with somebody on them, or that had somebody at the last refresh: they are to be emptied.
+    """The lists that contain providers, or that did at the last refresh and have to be emptied.
 
-    But not those of another configuration, whose file is where this one's would be.
+    A list is skipped if its file belongs to another configuration.
     """
     configuration = str(Path(config.source).resolve())
     allow, deny = config.allowlist, config.denylist
@@ -58,7 +58,7 @@ def lists_of(config: Config) -> list[List]:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file, as far as this user may look: what is out of its reach is none."""
+    """Whether the file exists. A file in a folder that this user cannot access counts as missing."""
     try:
         return path.exists()
     except OSError:
@@ -71,7 +71,7 @@ def is_refreshed(config: Config) -> bool:
 
 
 def versions(config: Config) -> dict[Path, tuple[int, int, int]]:
-    """What tells each list's table from the one that replaces it. One that is not there is left out."""
+    """Values by which each list's table differs from the one that replaces it. Missing tables are omitted."""
     found = {}
     for each in lists_of(config):
         with contextlib.suppress(OSError):
@@ -81,11 +81,10 @@ def versions(config: Config) -> dict[Path, tuple[int, int, int]]:
 
 
 def begin(config: Config) -> None:
-    """Make the tables of a daemon that refreshes them where there are none: the access list opens them.
+    """Create the missing tables of a daemon that refreshes them, because the access list opens them.
 
-    With what is known already, which is nothing at the first start.
-
-    What cannot be made is told by whoever opens it.
+    They contain what is known already, which is nothing at the first start. A failure is reported when the access list
+    opens the table.
     """
     if not is_refreshed(config):
         return

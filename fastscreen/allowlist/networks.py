@@ -56,7 +56,7 @@ def objection(network: Network) -> str:
 
 
 def parsed(texts: Iterable[str]) -> list[Network]:
-    """ValueError: one is none."""
+    """ValueError: one of the texts is not a network."""
     return [ipaddress.ip_network(text) for text in texts]
 
 
@@ -101,9 +101,9 @@ class Covered:
         return at >= 0 and int(every[at].broadcast_address) >= last
 
     def outside(self, networks: Iterable[Network]) -> Iterator[Network]:
-        """The addresses of networks that are not here, in no particular order.
+        """The parts of `networks` that are not covered, in no particular order.
 
-        A hole in one may cost 128 networks: whoever takes what a stranger wrote should stop in time.
+        One hole can split a network into 128 networks: a caller that processes untrusted records has to set a limit.
         """
         for network in networks:
             if not self.has(network):

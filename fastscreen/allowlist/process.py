@@ -1,4 +1,4 @@
-"""A refresh in a process of its own under the supervisor, which ends with it."""
+"""A refresh in a separate child process of the supervisor, which ends after the refresh."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class End(IntEnum):
 
     DONE = 0
     AGAIN = 10
-    """No name server gave an answer, or nothing could be written: it is worth trying again soon."""
+    """No name server answered, or nothing could be written: try again soon."""
 
 
 def run(config: Config, target: LogTarget, conditions: Conditions) -> int:
-    """Refresh all lists; what goes wrong is a warning, and a condition until a refresh ends well. Return `End`."""
+    """Refresh all lists. An error is a warning, and a condition until a refresh succeeds. Return `End`."""
     set_name_and_priority(NAME, NICENESS)
     end, failed = asyncio.run(_refresh(config, target))
     if failed:
@@ -40,7 +40,7 @@ def run(config: Config, target: LogTarget, conditions: Conditions) -> int:
 
 
 async def _refresh(config: Config, target: LogTarget) -> tuple[End, list[str]]:
-    """Also the names of lists of which nothing could be refreshed."""
+    """Refresh all lists. Also return the names of lists of which nothing could be refreshed."""
     dns = Dns(nameservers_of(config))
     in_vain: list[bool] = []
     failed: list[str] = []

@@ -47,7 +47,7 @@ class Mechanism(Struct, frozen=True):
 
 
 class Record(Struct, frozen=True):
-    """mechanisms: in order, up to `all`; what comes behind it counts for nothing. redirect: None = there is none."""
+    """mechanisms: in order, up to `all`; those after it are ignored. redirect: None if the record does not have one."""
 
     mechanisms: tuple[Mechanism, ...]
     redirect: Mechanism | None
@@ -85,7 +85,7 @@ def parse(text: str, domain: str) -> Record:
             mechanisms.append(mechanism)
         ended = ended or mechanism.name == "all"
     redirect = None
-    if modifiers.get("exp"):  # of no use here, but a mistake in it is one (section 4.6); an empty one is none (6.2)
+    if modifiers.get("exp"):  # unused here, but an error in it counts (section 4.6); an empty one is ignored (6.2)
         _domain(modifiers["exp"], f"exp={modifiers['exp']}", domain)
     if "redirect" in modifiers:
         term = f"redirect={modifiers['redirect']}"
@@ -107,7 +107,7 @@ def _mechanism(term: str, domain: str) -> Mechanism:
         return Mechanism(term, qualifier, name)
     ipv4, ipv6 = 32, 128
     if name in ("a", "mx"):
-        # The shortest front that leaves prefix lengths behind it: a domain-spec may have slashes of its own.
+        # The shortest part that is followed by prefix lengths: a domain-spec may contain slashes, too.
         split = _PREFIXES.fullmatch(argument)
         assert split is not None
         argument = split[1]

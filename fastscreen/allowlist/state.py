@@ -1,4 +1,4 @@
-"""What is known of each provider from refresh to refresh, in a file beside the table: its last good result."""
+"""The last good result of each provider, in a file next to the table, from one refresh to the next."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fastscreen.escaping import escape_text
 
 VERSION = 1
 Moment = Annotated[float, Meta(ge=0, le=1e11)]
-_MAX_SIZE = 64 << 20  # octets
+_MAX_SIZE = 64 << 20  # bytes
 
 
 class Entry(Struct, frozen=True):
     """One provider. Times are s since 1970.
 
-    networks: the last good result, aggregated. good: when it was looked up; 0 = there is none yet.
-    tried: when it was looked up last. problem: why that gave no good result; empty: it did.
-    left_out: what of its records cannot be told beforehand. refused: networks that are not taken, and why.
+    networks: the last good result, aggregated. good: when it was looked up; 0 if never.
+    tried: time of the last look-up. problem: why this look-up failed; empty if it did not.
+    omitted: mechanisms that cannot be evaluated in advance. refused: networks that are not accepted, and why.
     """
 
     group: str
@@ -31,12 +31,12 @@ class Entry(Struct, frozen=True):
     good: Moment = 0.0
     tried: Moment = 0.0
     problem: str = ""
-    left_out: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
 
 
 class State(Struct, frozen=True):
-    """configuration: whose list it is. refreshed: when all were looked up last, s since 1970. providers: by name."""
+    """configuration: the file with the list. refreshed: time of the last refresh, s since 1970. providers: by name."""
 
     version: int = VERSION
     configuration: str = ""
@@ -50,7 +50,7 @@ def path_of(table: Path) -> Path:
 
 
 def load(table: Path) -> tuple[State, str]:
-    """The state, and a warning when it begins anew though there is a file. OSError: it may not be read."""
+    """The state, and a warning if the file exists but is not used. OSError: the file cannot be read."""
     path = path_of(table)
     try:
         with path.open("rb") as file:

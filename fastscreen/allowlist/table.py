@@ -16,9 +16,9 @@ PERMIT, REJECT = "permit", "reject"
 
 
 def rendered(sources: Sequence[Source], state: State, result: str, now: float) -> str:
-    """The file's text. A network that a provider before has already is left out.
+    """The file's text. A network that an earlier provider already has is omitted.
 
-    result: what the table says of each network. now: s since 1970.
+    result: the table's result for each network. now: s since 1970.
     """
     return "\n".join([*_lines(sources, state, result, now), ""])
 

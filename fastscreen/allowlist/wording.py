@@ -1,4 +1,4 @@
-"""What a refresh did, as the log and the command tell it."""
+"""Describes the result of a refresh, for the log and the command."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from fastscreen.allowlist.lists import Renewal
 from fastscreen.allowlist.refresh import Change
 
-_MAX_NAMED = 5  # providers in a line of the log
+_MAX_NAMED = 5  # providers per log line
 
 
 def sum_of(renewal: Renewal) -> str:
-    """One line: what came and went; empty when nothing did."""
+    """One line about added and removed networks; empty without any."""
     changed = [change for change in renewal.changes if change.added or change.removed]
     if not changed:
         return ""
@@ -24,7 +24,7 @@ def sum_of(renewal: Renewal) -> str:
 
 
 def problems_of(renewal: Renewal) -> str:
-    """One line: whose last result is kept, and why; empty: nobody's."""
+    """One line about the providers that keep their last result, and why; empty without any."""
     failed = [change for change in renewal.changes if change.problem]
     if not failed:
         return ""
@@ -34,23 +34,23 @@ def problems_of(renewal: Renewal) -> str:
 
 
 def problem_of(change: Change) -> str:
-    """One provider's."""
+    """The problem of one provider."""
     remedy = f"; to accept it: fastscreen allowlist refresh --accept {change.name}" if change.sudden else ""
     return f"{change.name} ({kept(change.good)}): {change.problem}{remedy}"
 
 
 def kept(good: float) -> str:
-    """Of when the result is that is kept."""
+    """The date of the result that is kept."""
     return f"of {time.strftime('%Y-%m-%d', time.gmtime(good))}" if good else "none yet"
 
 
 def notes_of(renewal: Renewal) -> Iterator[str]:
-    """Lines: what of a provider is not in the table, unless that was so at the last refresh, too."""
+    """Lines about items that were refused or omitted, if the last refresh did not have them."""
     for change in renewal.changes:
         if change.refused:
             yield f"{renewal.of.name}: {change.name}: refused: {_some(change.refused)}"
-        if change.left_out:
-            yield f"{renewal.of.name}: {change.name}: omitted, it depends on the client: {_some(change.left_out)}"
+        if change.omitted:
+            yield f"{renewal.of.name}: {change.name}: omitted, it depends on the client: {_some(change.omitted)}"
 
 
 def _networks(count: int) -> str:

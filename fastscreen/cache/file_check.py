@@ -71,7 +71,7 @@ def check_data(descriptor: int) -> None:
         if magic != _MAGIC or version != _DATA_VERSION or own_size != page_size or last >= _MAX_PAGES:
             raise DamagedError(_NOT_META)
         newest = max(newest, (transaction, last))
-    # A file that was just made has no pages yet but these two.
+    # A new file (transaction 0) only has these two pages.
     needed = (newest[1] + 1) * page_size
     if newest[0] > 0 and size < needed:
         raise DamagedError(f"truncated to {size} of {needed} bytes")

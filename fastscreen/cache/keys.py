@@ -1,5 +1,5 @@
-"""Keys of the cache's records: a client's packed address; or, with `cache.prefix_*`, its network's, and behind that the
-length of the prefix in one octet. The core makes the same (ext/client_prefix.pyx)."""
+"""Keys of the cache's records: a client's packed address or, with `cache.prefix_*`, the packed address of its network
+and the prefix length in one byte. The core makes the same keys (ext/client_prefix.pyx)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def is_record(key: bytes) -> bool:
-    """Whether a record of a client stands there, and not what the cache keeps for itself."""
+    """Whether this is the key of a client's record, and not of the cache's own data."""
     return len(key) in (4, 16) or (len(key) in (5, 17) and key[-1] < 8 * (len(key) - 1))
 
 

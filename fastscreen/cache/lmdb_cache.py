@@ -1,8 +1,8 @@
-"""The cache of clients that passed, on LMDB with msgpack values: which tests, until when (reference section 7).
+"""The cache of clients that passed tests: which tests, and until when (reference section 7). LMDB with msgpack values.
 
-Two threads of a process use it. The event loop's calls all methods here, and never waits for the disk. The writer's
-(`writer.CacheWriter`) writes once a second and looks after the file. Between them are the records that are not written
-yet (`pending`) and the open file (`shared_file`).
+Two threads of a process use it. The event loop's thread calls all methods here, and never waits for the disk. The
+writer thread (`writer.CacheWriter`) writes every second and maintains the file. They share the records that are not
+written yet (`pending`) and the open file (`shared_file`).
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class LmdbCache:
         self._writer.start()
 
     def turn(self) -> None:
-        """What the writer's thread does once a second, for a caller that has not started it."""
+        """What the writer thread does every second, for a caller that has not started it."""
         self._writer.turn()
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class LmdbCache:
     # ---- changes
 
     def keep(self, key: bytes, record: bytes) -> None:
-        """Remember a client's record: look-ups see it at once, the file within a second."""
+        """Store a client's record. Look-ups find it at once; it is written to the file 1 s later at most."""
         if self._shared.was_open:
             self._pending.add(key, record)
 

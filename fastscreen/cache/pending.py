@@ -6,9 +6,9 @@ import threading
 from collections.abc import Iterable
 
 MAX_PENDING = 100_000
-"""Records that are kept while the disk takes none."""
+"""Maximum number of records that are kept while the file cannot be written."""
 DELETED = b"\xc0"
-"""In place of a record that is to be deleted from the file."""
+"""Stands for a record that the writer has to delete from the file."""
 
 
 class PendingRecords:

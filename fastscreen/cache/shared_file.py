@@ -13,7 +13,7 @@ from fastscreen.cache.file_check import Inode, OpenFile
 
 
 class SharedFile:
-    """file, environment: None while there is no usable file; then every client is new (reference 7.6)."""
+    """file, environment: None while the file cannot be used; then every client is new (reference 7.6)."""
 
     def __init__(self, path: Path, mark: memoryview | None) -> None:
         """mark: shared memory of `use_mark.SIZE` bytes; None: nobody looks."""
@@ -28,12 +28,12 @@ class SharedFile:
         self.damage: tuple[Inode, str] | None = None
         """What is known to be wrong with a file."""
         self.failure: str | None = None
-        """What a look-up met that is not the file's content."""
+        """An error in a look-up that is not due to the file's content."""
         self.was_resized = False
-        """By another process: the map has to follow, as soon as the writer has no transaction."""
+        """Another process resized the file: the map has to follow as soon as the writer is not in a transaction."""
 
     def note(self, error: lmdb.Error) -> None:
-        """Leave what went wrong with a look-up to the writer's thread."""
+        """Leave an error in a look-up to the writer thread."""
         if lmdb_file.is_damage(error) and self.file is not None:
             self.damage = (self.file.inode, lmdb_file.reason(error))
         else:

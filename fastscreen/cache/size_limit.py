@@ -54,7 +54,7 @@ class SizeLimit:
         self._floor = 0.0  # bytes in use at which the next round begins at the earliest
 
     def update(self, size: int) -> None:
-        """Look at the file system again. size: bytes of the file now; 0: there is none yet."""
+        """Check the file system again. size: bytes of the file now; 0 before it is created."""
         if size > self.goal and not self._oversize:
             self._oversize = _with_slack(size)
         short = False

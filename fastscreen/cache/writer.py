@@ -1,10 +1,10 @@
-"""The writer's thread of the cache: it alone writes, cleans up, drops records of a full file, and replaces the file.
+"""The writer thread of the cache: it alone writes, cleans up, drops records of a full file, and replaces the file.
 
-It calls `turn` once a second. What it has to say goes through a queue to the loop's thread.
+It calls `turn` every second. Its messages go through a queue to the loop's thread.
 
-Each turn checks the file. Whatever is wrong with it or with the environment, both are closed and opened again through
-`lmdb_file.open_file`, which moves aside what is damaged; attempts follow each other after 1, 2, 4 and then every 5 s,
-and at once when something else is at the path. Meanwhile passes are kept in memory, up to a bound.
+Each turn checks the file. If anything is wrong with it or with the environment, both are closed and opened again
+through `lmdb_file.open_file`, which moves a damaged file aside; attempts follow each other after 1, 2, 4 and then every
+5 s, and at once when the path has another file. Meanwhile passes are kept in memory, up to a limit.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class CacheWriter:
                 self._give_up(lmdb_file.reason(error))
 
     def _look_at_disk(self, size: int) -> None:
-        """size: bytes of the file; 0: there is none."""
+        """size: bytes of the file; 0 if it does not exist."""
         before = self.size_limit.is_short
         self.size_limit.update(size)
         if before == self.size_limit.is_short:
@@ -342,7 +342,7 @@ class CacheWriter:
             raise
 
     def _put(self, records: dict[bytes, bytes]) -> None:
-        """Write them in one transaction; to a full file, after making room, in several. MapFullError: there is none."""
+        """Write the records in one transaction, or in several if room has to be made. MapFullError: still full."""
         items = list(records.items())
         size = len(items)
         chunks = FULL_CHUNKS

@@ -29,14 +29,14 @@ from fastscreen.process.privileges import PrivilegeError
 EXAMPLES = """\
 examples:
   fastscreen allowlist list                             providers that a configuration may name
-  fastscreen allowlist refresh --dry-run                look all up, show what would change
-  fastscreen allowlist refresh                          and write it
-  fastscreen allowlist refresh --accept zoho            also where most of the networks are gone
+  fastscreen allowlist refresh --dry-run                look up all providers, show what would change
+  fastscreen allowlist refresh                          look up all providers, write the tables
+  fastscreen allowlist refresh --accept zoho            accept a result without most of the previous networks
   fastscreen allowlist show                             the last result of each provider, and its age
   fastscreen allowlist show google                      its networks
 
-The running fastscreen refreshes by itself (allowlist.interval) and reads what changed. After a refresh by hand: SIGHUP
-for fastscreen, `postfix reload` for postscreen. Run as root, refresh becomes the user of the configuration first.
+A running fastscreen refreshes the tables every allowlist.interval, and reads a changed table within seconds. postscreen
+needs `postfix reload` after a refresh. If root runs refresh, it first switches to the user of the configuration.
 
 exit codes: 0 done, 1 a provider keeps its last result or a file cannot be written, 2 wrong usage or configuration
 """
@@ -52,21 +52,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     ways = parser.add_subparsers(metavar="refresh|show|list", required=True)
-    refresh = ways.add_parser("refresh", help="look all providers up and write the tables")
+    refresh = ways.add_parser("refresh", help="look up all providers and write the tables")
     refresh.add_argument("-n", "--dry-run", action="store_true", help="write nothing, show what would change")
     refresh.add_argument(
         "--accept",
         metavar="NAME",
         action="append",
         default=[],
-        help="take this provider's result though less than half of its addresses are left, or, on the denylist, more "
-        "than twice as many there; more than once: several",
+        help="accept this provider's result even if it has less than half of its previous addresses or, on the "
+        "denylist, more than twice as many; can be repeated",
     )
     refresh.set_defaults(run=run_refresh)
-    show = ways.add_parser("show", help="the last result of each provider; with a name, its networks")
+    show = ways.add_parser("show", help="show the last result of each provider, or the networks of one")
     show.add_argument("name", metavar="NAME", nargs="?", help="a provider or a domain")
     show.set_defaults(run=run_show)
-    listing = ways.add_parser("list", help="the providers that there are, by group")
+    listing = ways.add_parser("list", help="list the known providers by group")
     listing.set_defaults(run=run_list)
     for way in (refresh, show):
         way.add_argument(
@@ -76,8 +76,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         way.add_argument("--json", action="store_true", help="print one JSON object instead")
 
 
-def _told(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
-    """The same command with its failures as one line on stderr, and their exit code."""
+def _reports_errors(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The same command, with a line on stderr and an exit code for each error."""
 
     @functools.wraps(run)
     def guarded(arguments: argparse.Namespace) -> int:
@@ -100,17 +100,17 @@ def _why(error: OSError) -> str:
 # ---- refresh
 
 
-@_told
+@_reports_errors
 def run_refresh(arguments: argparse.Namespace) -> int:
-    """Look up, write, say what changed, and return the exit code."""
+    """Look up the providers, write the tables, print what changed, and return the exit code."""
     config = load(arguments.config)
     lists = lists_of(config)
     names = {name for each in lists for name in _names(each)}
     if unknown := sorted(set(arguments.accept) - names):
-        raise ConfigError(f"--accept {printable(unknown[0])}: on no list; expected {_some(names)}")
+        raise ConfigError(f"--accept {printable(unknown[0])}: not on any list; expected {_some(names)}")
     _become_user(config, lists if not arguments.dry_run else [])
     if not lists:
-        print(f"fastscreen: {config.source}: allowlist and denylist name nobody", file=sys.stderr)
+        print(f"fastscreen: {config.source}: [allowlist] and [denylist] do not name any provider", file=sys.stderr)
     renewals = asyncio.run(_renew(config, lists, arguments.accept, write=not arguments.dry_run))
     failed = len(renewals) < len(lists) or any(change.problem for renewal in renewals for change in renewal.changes)
     if arguments.json:
@@ -138,7 +138,7 @@ def _some(names: Collection[str]) -> str:
 
 
 def _become_user(config: Config, lists: list[List]) -> None:
-    """As root: make the folders, and be the user that the daemon is, so that it can replace the files later."""
+    """As root, create the folders and switch to the daemon's user, so that the daemon can replace the files later."""
     if os.geteuid() != 0:
         for each in lists:
             privileges.give_folder(each.path.parent, "", f"{each.name}.path")
@@ -151,7 +151,7 @@ def _become_user(config: Config, lists: list[List]) -> None:
 
 
 async def _renew(config: Config, lists: list[List], accept: Collection[str], *, write: bool) -> list[Renewal]:
-    """All lists, but those that stderr is told of: each for itself, as in the daemon."""
+    """Refresh each list separately, as in the daemon. Lists with an error are reported on stderr and omitted."""
     dns = Dns(nameservers_of(config))
     done = []
     try:
@@ -168,22 +168,22 @@ async def _renew(config: Config, lists: list[List], accept: Collection[str], *, 
 
 
 def _shown(renewal: Renewal, *, dry_run: bool) -> Iterator[str]:
-    """What changed, a provider after the other; at the end what became of the table."""
+    """What changed for each provider, and at the end what happened to the table."""
     for change in renewal.changes:
-        if not (change.added or change.removed or change.left_out or change.refused):
+        if not (change.added or change.removed or change.omitted or change.refused):
             continue
         yield f"{printable(change.name)} ({printable(change.group)}): {_count(change.count)}"
         yield from (f"  + {network}" for network in change.added)
         yield from (f"  - {network}" for network in change.removed)
         yield from (f"  refused: {text}" for text in change.refused)
-        yield from (f"  left out: {text}" for text in change.left_out)
+        yield from (f"  omitted: {text}" for text in change.omitted)
     path = escape_text(str(renewal.of.path), 4096)
     if not renewal.written:
         yield f"{path}: no change"
     elif dry_run:
         yield f"{path}: would be replaced"
     else:
-        yield f"{path}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen"
+        yield f"{path}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`"
 
 
 def _count(count: int) -> str:
@@ -211,16 +211,16 @@ def _change_as_json(change: Change) -> dict[str, object]:
         "sudden": change.sudden,
         "good": change.good or None,
         "refused": change.refused,
-        "left_out": change.left_out,
+        "omitted": change.omitted,
     }
 
 
 # ---- show
 
 
-@_told
+@_reports_errors
 def run_show(arguments: argparse.Namespace) -> int:
-    """Print what is known; exit code 1: there is no such provider, or nothing is known of it."""
+    """Print the last results; exit code 1: the provider is unknown, or was never looked up."""
     config = load(arguments.config)
     found = []
     for each in lists_of(config):
@@ -251,14 +251,14 @@ def _state_of(entry: Entry, now: float) -> str:
     if entry.problem:
         parts.append(red(printable(entry.problem)))
     parts += [f"refused: {printable(text)}" for text in entry.refused]
-    parts += [f"left out: {printable(text)}" for text in entry.left_out]
+    parts += [f"omitted: {printable(text)}" for text in entry.omitted]
     return "; ".join(parts)
 
 
 def _show_one(arguments: argparse.Namespace, found: list[tuple[List, State]]) -> int:
     entries = [known.providers[arguments.name] for _, known in found if arguments.name in known.providers]
     if not entries:
-        print(f"fastscreen: nothing is known of {printable(arguments.name)}", file=sys.stderr)
+        print(f"fastscreen: nothing is known about {printable(arguments.name)}", file=sys.stderr)
         return 1
     if arguments.json:
         print(json.dumps(_entry_as_json(arguments.name, entries[0]), indent=2))
@@ -289,7 +289,7 @@ def _entry_as_json(name: str, entry: Entry) -> dict[str, object]:
         "tried": entry.tried or None,
         "problem": entry.problem,
         "refused": entry.refused,
-        "left_out": entry.left_out,
+        "omitted": entry.omitted,
     }
 
 

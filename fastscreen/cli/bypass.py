@@ -16,7 +16,7 @@ examples:
   fastscreen bypass on --for 30m     every client is handed off untested; ends automatically
   fastscreen bypass off
 
-Only root and the screening user may do this. Clients that the access list rejects are still rejected. Meanwhile
+Only root and fastscreen's user may do this. Clients that the access list rejects are still rejected. Meanwhile
 `status` and the terminal view show a red warning, and the log has a line for each client.
 
 {control_socket.EXIT_CODES}
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("The bypass is off: clients are tested.")
         return 0
     if answer.until is None:
-        print("fastscreen: the answer has no end time", file=sys.stderr)
+        print("fastscreen: the answer lacks the end time", file=sys.stderr)
         return 1
     print(
         f"The bypass is on until {moment(answer.until)}, for {span(arguments.seconds)}. "

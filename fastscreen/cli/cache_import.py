@@ -31,7 +31,7 @@ examples:
   ssh old postmap -s btree:/var/lib/postfix/postscreen_cache | fastscreen cache import
 
 JSON lines are sent to the running fastscreen. postscreen's entries are written to the cache file, whether fastscreen is
-running or not: name its configuration with -c, as root or the screening user. Where both caches know a test, the later
+running or not: name its configuration with -c, as root or fastscreen's user. Where both caches know a test, the later
 expiry time is kept.
 
 {control_socket.EXIT_CODES}
@@ -90,7 +90,7 @@ def _import_json(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
 
 
 def _import_postscreen(arguments: argparse.Namespace, lines: Iterable[str]) -> int:
-    """Into the file, as the screening user."""
+    """Into the file, as fastscreen's user."""
     settings = _configuration(arguments)
     if not settings.cache.path:
         print(f"fastscreen: {settings.source}: cache.path is empty, so the cache is disabled", file=sys.stderr)
@@ -132,7 +132,8 @@ def _configuration(arguments: argparse.Namespace) -> Config:
         raise config.ConfigError(
             "--socket: postscreen's entries are written to the cache file; expected -c FILE instead"
         )
-    return config.load(control_socket.USUAL_FILE) if control_socket.USUAL_FILE.exists() else config.default()
+    usual = control_socket.USUAL_FILE
+    return config.load(usual) if control_socket.is_there(str(usual)) else config.default()
 
 
 def _progress(what: str) -> Callable[[int], None]:

@@ -20,6 +20,7 @@ from fastscreen.config.socket_path import lenient_path
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError, Unreachable
 from fastscreen.escaping import cleaned, printable
+from fastscreen.process.file_type import file_type
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
 ANOTHER = "(to choose another socket: --socket PATH or -c FILE)"
@@ -76,7 +77,7 @@ def configured(file: Path) -> str:
         where = f"; using the control socket {path}" if path else ""
         print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
     if not path:
-        raise Unreachable(f"{file}: control.path is empty, so this fastscreen has no control socket")
+        raise Unreachable(f"{file}: control.path is empty, so the control socket is disabled")
     return path
 
 
@@ -94,7 +95,7 @@ def _built_in_path() -> str:
 def is_there(path: str) -> bool:
     """Whether the path exists; also when this user may not look, so that connecting gives the reason."""
     try:
-        return Path(path).exists()
+        return file_type(Path(path)) != 0
     except OSError:
         return True
 

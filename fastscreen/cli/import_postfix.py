@@ -192,10 +192,10 @@ def report(result: Result) -> dict[str, object]:
             for entry in translated.entries
         ],
         "notes": result.notes,
-        "without": [{**to_builtins(source), "why": why} for source, why in translated.without],
-        "master": to_builtins(advice.changes),
-        "go": to_builtins(advice.remove),
-        "stay": to_builtins(advice.keep),
+        "no_counterpart": [{**to_builtins(source), "why": why} for source, why in translated.no_counterpart],
+        "master_cf": to_builtins(advice.changes),
+        "remove": to_builtins(advice.remove),
+        "keep": to_builtins(advice.keep),
     }
 
 
@@ -210,9 +210,9 @@ def summary(result: Result, path: Path | None) -> list[str]:
     for name, entry in set_there:
         became = "fastscreen's default" if entry.value is None else output.value(entry.value)
         lines.append(f"  {name:<{left}} -> {entry.key.key:<{right}} {escape_text(' '.join(became.split()), 60)}")
-    if translated.without:
+    if translated.no_counterpart:
         lines += ["", "Without a counterpart in fastscreen:"]
-        lines += [f"  {source.name} ({source.where}): {why}" for source, why in translated.without]
+        lines += [f"  {source.name} ({source.where}): {why}" for source, why in translated.no_counterpart]
     todo = [(entry.key.key, note.text) for entry in translated.entries for note in entry.notes if note.todo]
     if todo or result.notes:
         lines += ["", "To do:", *(f"  {escape_text(text, 1000)}" for text in result.notes)]

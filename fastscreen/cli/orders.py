@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
         help=order.help,
         description=order.description,
         epilog=f"examples:\n{order.examples}\n\n"
-        "Only root and the screening user may do this. Without a control socket:\n"
+        "Only root and fastscreen's user may do this. Without a control socket:\n"
         f"{order.without}\n\nexit codes: 0 done, 1 failed or no fastscreen answers, 2 wrong usage",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -137,7 +137,7 @@ def stopped(path: str, end: float) -> tuple[bool, str]:
         time.sleep(PAUSE)
         if not _listens(path):
             return True, f"stopped: process {before.pid}"
-    return False, "stop: some sessions have not ended yet; a second `fastscreen stop` ends them at once"
+    return False, "stop: some sessions have not ended yet; run `fastscreen stop` again to end them at once"
 
 
 def _listens(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Standard output in any locale: what its character set lacks is written otherwise, and no command fails for it."""
+"""Standard output in any locale: characters that it lacks are replaced, so that no command fails because of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _HANDLER = "fastscreen.replace"
 
 
 def allow_any_locale() -> None:
-    """Standard output writes `...` for an ellipsis, and escapes for what has no like, where the locale lacks it."""
+    """Have standard output replace characters that the locale lacks: `...` for an ellipsis, escapes for most others."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors=_HANDLER)
 

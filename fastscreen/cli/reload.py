@@ -16,7 +16,7 @@ Have a running fastscreen read its configuration and tables again, and open its
 log again. Clients notice nothing. A configuration with a mistake is refused,
 and the previous one stays in use.""",
     examples="""\
-  fastscreen check && fastscreen reload
+  fastscreen check -c /etc/fastscreen/fastscreen.toml && fastscreen reload
   fastscreen reload --json | jq -r .text        why it was refused""",
     without="systemctl reload fastscreen, or SIGHUP to the process of `fastscreen run`",
     seconds=90,

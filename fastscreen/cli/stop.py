@@ -10,8 +10,8 @@ ORDER = orders.Order(
     name="stop",
     help=COMMANDS["stop"],
     description="""\
-Have a running fastscreen stop, and wait until it has. Clients in hand may
-finish, which takes at most 30 s; a second stop ends them at once.""",
+Stop a running fastscreen, and wait until it has ended. Clients on their way to
+the MTA may finish, which takes at most 30 s; to end them at once, run it again.""",
     examples="""\
   fastscreen stop
   fastscreen stop --timeout 5 || fastscreen stop        do not wait for clients for longer than that""",

@@ -17,7 +17,7 @@ examples:
   ssh -t mx.example.com fastscreen tui
 
 Without an option, the socket is that of {control_socket.USUAL_FILE}, or {client.DEFAULT_PATH}. Members of
-control.group may watch; root and the screening user may also delete cache entries. Press ? for the keys. The view never
+control.group may watch; root and fastscreen's user may also delete cache entries. Press ? for the keys. The view never
 slows fastscreen down. When the daemon ends, the view waits and connects again.
 
 {control_socket.EXIT_CODES}

@@ -108,6 +108,7 @@ class Servers:
             "health_check_interval": 0,
             "parser_class": BoundedParser,
             "protocol": 2,
+            "driver_info": None,  # or the version would be read from files, which this user may not be able to read
             "client_name": f"fastscreen-{self._cluster.name}" if self._cluster.name else "fastscreen",
         }
         if where.path:

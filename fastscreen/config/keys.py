@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fastscreen.config import kinds, list_kinds, tls_kinds
+from fastscreen.config import cluster_kinds, kinds, list_kinds, tls_kinds
 from fastscreen.config.model import Action
 from fastscreen.core import SCORERS, TESTS, Scorer, Test
 
@@ -80,6 +80,7 @@ TABLES = {
     "engine": "The dummy SMTP engine, which talks to clients during deep tests and after they have failed a test.",
     "tls": "STARTTLS in the dummy SMTP engine ([tls.md](tls.md)). Clients that are handed off use TLS with the MTA.",
     "cache": "The record of clients that have passed.",
+    "cluster": "Passes that several hosts share through a Valkey or Redis server ([cluster.md](cluster.md)).",
     "limits": "Limits on connections and sessions.",
     "control": "The control socket, which `fastscreen tui`, `status` and other commands connect to "
     "([control.md](control.md)).",
@@ -119,7 +120,7 @@ def _deep_keys(test: Test) -> tuple[Key, Key, Key]:
 
 def _weight_key(scorer: Scorer) -> Key:
     """The key of a scorer, from the core's table of scorers (ext/score_table.pyx)."""
-    about = f"Weight of clients that {scorer.about}. It is added to their score; `0` disables the scorer."
+    about = f"Weight that is added to the score of clients that {scorer.about}. `0` disables the scorer."
     return Key(f"score.{scorer.key}", "0", kinds.Number(0, 1000), about)
 
 
@@ -151,8 +152,8 @@ KEYS = (
         '""',
         kinds.Ident(empty=True),
         "User that fastscreen changes to after it has opened its sockets, if it was started as root. If the value is "
-        "empty, this is `postfix` where `handoff.to` is `pass:` and such a user exists; otherwise the user stays the "
-        "same.",
+        "empty and `handoff.to` is `pass:`, this is the user `postfix`, if it exists; in all other cases, an empty "
+        "value keeps the user that fastscreen was started as.",
         ("mail_owner",),
         restart=Restart.STOP_AND_START,
     ),
@@ -207,7 +208,7 @@ KEYS = (
         "handoff.relay_idle_limit",
         '"11m"',
         kinds.Time(),
-        "A relayed session ends after this time without data in either direction. The default leaves room for clients "
+        "A relayed session ends when neither side has sent data for this time. The default leaves room for clients "
         "that wait 10 minutes for the reply to their message (RFC 5321, section 4.5.3.2.6).",
     ),
     Key(
@@ -229,8 +230,8 @@ KEYS = (
         '["permit_mynetworks"]',
         kinds.ListOf(kinds.AccessItem()),
         "Permanent allow and deny rules for client addresses; the first rule that decides wins, and a permitted "
-        "client is handed off without tests. The result of a table lookup may itself be a list of rules, but without "
-        "tables.",
+        "client is handed off without tests. The result of a table lookup may itself be a list of rules, but it "
+        "cannot name further tables.",
         ("postscreen_access_list",),
     ),
     Key(
@@ -245,7 +246,7 @@ KEYS = (
         "access.allowlist_interfaces",
         '["0.0.0.0/0", "::/0"]',
         kinds.ListOf(kinds.Network(), least=1),
-        "Addresses of this server where a new client can pass the tests (MX policy). A new client that connects to "
+        "Addresses of this server at which a new client can pass the tests (MX policy). A new client that connects to "
         "another address, such as that of a backup MX, is tested, rejected with a 450 reply, and gets no pass.",
         ("postscreen_allowlist_interfaces", "postscreen_whitelist_interfaces"),
     ),
@@ -253,7 +254,8 @@ KEYS = (
         "access.denylist_action",
         '"ignore"',
         _TEST,
-        "Action for clients that `access.list` rejects.",
+        "Action for clients that `access.list` rejects. With `ignore`, such a client is logged as `DENYLISTED` and "
+        "tested like any other.",
         ("postscreen_denylist_action", "postscreen_blacklist_action"),
     ),
     Key(
@@ -312,8 +314,8 @@ KEYS = (
         "greet.banner",
         '"$banner"',
         kinds.Banner("$hostname and $banner", empty=True),
-        "Text of the teaser, a first `220-` line after which a correct client waits for the rest of the greeting. An "
-        "empty value disables the pregreet test.",
+        "Text of the teaser, the first `220-` line of the greeting, after which a correct client waits for the rest. "
+        "An empty value disables the pregreet test.",
         ("postscreen_greet_banner",),
         ("smtpd_banner",),
     ),
@@ -321,16 +323,16 @@ KEYS = (
         "greet.wait",
         '"6s"',
         kinds.Time(),
-        "Time that a new client must stay silent before fastscreen completes the greeting. This is also the time "
-        "limit for DNS lists to answer.",
+        "Time that a client under test must stay silent before fastscreen completes the greeting. This is also the "
+        "time limit for DNS lists to answer: answers that arrive later do not change the verdict.",
         ("postscreen_greet_wait",),
     ),
     Key(
         "greet.stress_wait",
         '"2s"',
         kinds.Time(),
-        "Time that a new client must stay silent under stress, in place of `greet.wait`. Stress begins when nine "
-        "tenths of `limits.pre_queue` are in use.",
+        "Time that a client under test must stay silent under stress, in place of `greet.wait`. Stress begins when "
+        "nine tenths of `limits.pre_queue` are in use, and ends at seven tenths.",
         ("postscreen_greet_wait",),
     ),
     Key(
@@ -351,15 +353,16 @@ KEYS = (
         "dnsbl.sites",
         "[]",
         kinds.ListOf(kinds.SitePattern()),
-        "DNS lists to query, each written as `domain[=filter][*weight]`. Use a negative weight for an allow list. An "
-        "empty list disables the DNSBL test.",
+        "DNS lists to query, each written as `domain[=filter][*weight]`. A filter selects the answers that count; the "
+        "weight is 1 if it is omitted, and negative for an allow list. An empty list disables the DNSBL test.",
         ("postscreen_dnsbl_sites",),
     ),
     Key(
         "dnsbl.threshold",
         "1",
         kinds.Number(1),
-        "Clients with this DNSBL score or a higher one fail the test.",
+        "Clients with this score or a higher one fail: the DNSBL test if the DNS lists alone reach it, or the score "
+        "test ([score.md](score.md)).",
         ("postscreen_dnsbl_threshold",),
     ),
     Key(
@@ -374,7 +377,7 @@ KEYS = (
         "dnsbl.action",
         '"ignore"',
         _TEST,
-        "Action for clients that fail the DNSBL test.",
+        "Action for clients that fail the DNSBL test or the score test.",
         ("postscreen_dnsbl_action",),
     ),
     Key(
@@ -389,21 +392,21 @@ KEYS = (
         "dnsbl.timeout",
         '"10s"',
         kinds.Time(),
-        "Time limit for a single DNSBL lookup.",
+        "Time limit for a single DNSBL lookup. A value above `greet.wait` does not make clients wait longer.",
         ("postscreen_dnsbl_timeout",),
     ),
     Key(
         "dnsbl.min_ttl",
         '"60s"',
         kinds.Time(),
-        "Lower limit for how long a DNSBL pass stays valid, whatever the TTL of the DNS answers is.",
+        "Lower limit for how long a DNSBL pass stays valid, which depends on the TTL of the DNS answers.",
         ("postscreen_dnsbl_min_ttl",),
     ),
     Key(
         "dnsbl.max_ttl",
         '"1h"',
         kinds.Time("h"),
-        "Upper limit for how long a DNSBL pass stays valid, whatever the TTL of the DNS answers is.",
+        "Upper limit for how long a DNSBL pass stays valid, which depends on the TTL of the DNS answers.",
         ("postscreen_dnsbl_max_ttl", "postscreen_dnsbl_ttl"),
     ),
     Key(
@@ -417,17 +420,17 @@ KEYS = (
         "dnsbl.probe_interval",
         '"5m"',
         kinds.Time("s", 0),
-        "Interval between probes of the test entries of each DNS list. A list that fails them is neither queried nor "
-        "counted until it is healthy again, and clients that only a suspect list would reject are deferred "
-        "([lists.md](lists.md)). `0` disables probing.",
+        "Interval between probes of each DNS list, which query its test entries. A list that is found unhealthy is "
+        "neither queried nor counted until it is healthy again; a client that would be rejected only because of a list "
+        "whose hits have suddenly risen is deferred ([lists.md](lists.md)). `0` disables all of this.",
     ),
     *(key for test in TESTS if test.stage == "dialogue" and not test.own for key in _deep_keys(test)),
     Key(
         "score.ttl",
         '"30d"',
         kinds.Time("d"),
-        "How long a pass of the score test stays valid. The test is made if one of the weights in this table is not "
-        "`0`.",
+        "How long a pass of the score test stays valid. The test is enabled if at least one weight in this table is "
+        "not `0`.",
     ),
     *(_weight_key(scorer) for scorer in SCORERS[1:]),
     Key(
@@ -443,7 +446,8 @@ KEYS = (
         "engine.command_count_limit",
         "20",
         kinds.Number(1),
-        "Maximum number of commands in one session with the dummy SMTP engine.",
+        "Maximum number of commands in one session with the dummy SMTP engine. The next command ends the session with "
+        "a 421 reply, unless it is QUIT.",
         ("postscreen_command_count_limit",),
     ),
     Key(
@@ -458,7 +462,7 @@ KEYS = (
         '"10s"',
         kinds.Time(),
         "Time limit for a client to send one command line under stress, in place of `engine.command_time_limit`. "
-        "Stress begins when nine tenths of `limits.pre_queue` are in use.",
+        "Stress begins when nine tenths of `limits.pre_queue` are in use, and ends at seven tenths.",
         ("postscreen_command_time_limit",),
     ),
     Key(
@@ -529,8 +533,8 @@ KEYS = (
         "engine.smtputf8",
         "true",
         kinds.Flag(),
-        "Whether the reply to EHLO announces SMTPUTF8 and command names that are not valid UTF-8 fail the non-SMTP "
-        "command test.",
+        "Whether the reply to EHLO announces SMTPUTF8. If it does, a command name that is not valid UTF-8 also fails "
+        "the non-SMTP command test.",
         ("smtputf8_enable",),
     ),
     Key(
@@ -546,7 +550,7 @@ KEYS = (
         kinds.Text(),
         r"Text that is appended to 4xx and 5xx replies. `\n` starts a new line, and `\c` at the beginning continues "
         "the last line of the reply; `$client_address`, `$client_port`, `$localtime` and `$server_name` are replaced "
-        "with their kinds.",
+        "with their values.",
         ("postscreen_reject_footer",),
         ("smtpd_reject_footer",),
     ),
@@ -579,9 +583,9 @@ KEYS = (
         "tls.certificates",
         "[]",
         kinds.ListOf(tls_kinds.PemFile(), most=20),
-        "PEM files with private keys and their certificate chains, each key before its chain. They are read as root "
-        "at startup; a reload reads them as fastscreen's user, or with the help of a process that may still read "
-        "root's files.",
+        "PEM files with private keys and their certificate chains, each key before its chain. If fastscreen is started "
+        "as root, only root needs to be able to read them: they are read before fastscreen changes its user, and a "
+        "helper process that keeps this right reads them again at a reload ([tls.md](tls.md)).",
         ("postscreen_tls_chain_files", "tlsproxy_tls_chain_files"),
         ("smtpd_tls_chain_files",),
     ),
@@ -657,8 +661,8 @@ KEYS = (
         "cache.retention",
         '"7d"',
         kinds.Time("d"),
-        "How long an expired entry stays in the cache. When the client returns in this time, the log does not show it "
-        "as a new client.",
+        "How long an expired entry stays in the cache. A client that returns within this time is tested again, but is "
+        "logged as `PASS OLD` instead of `PASS NEW` when it passes.",
         ("postscreen_cache_retention_time",),
     ),
     Key(
@@ -694,10 +698,92 @@ KEYS = (
         restart=Restart.NEEDED,
     ),
     Key(
+        "cluster.server",
+        '""',
+        cluster_kinds.ServerUrl(),
+        "URL of the server: `valkey://HOST:PORT`, or `valkeys://` for TLS; `redis://` and `rediss://` mean the same. "
+        "`unix:///PATH` is a local socket. `/NUMBER` at the end selects a database. An empty value disables the "
+        "cluster, unless `cluster.sentinels` is set.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.sentinels",
+        "[]",
+        kinds.ListOf(cluster_kinds.Sentinel(), most=16, distinct=True),
+        "Sentinels that know which server is the primary, each a host name or an address, with port 26379 unless "
+        "another is given. They take the place of `cluster.server`.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.master",
+        '""',
+        kinds.Ident(empty=True),
+        "Name that the Sentinels have for the primary. It is needed if `cluster.sentinels` is set.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.password_file",
+        '""',
+        kinds.FilePath(),
+        "File with the password for the server, or with `USER:PASSWORD`. It is read at startup. An empty value means "
+        "that the server needs no password.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.ca_file",
+        '""',
+        kinds.FilePath(),
+        "PEM file with the certificates of the authorities that may have issued the server's certificate. An empty "
+        "value selects those of the system. With Sentinels, the file makes all connections use TLS.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.prefix",
+        '"fastscreen:"',
+        cluster_kinds.KeyPrefix(),
+        "First characters of every key in the server. Clusters that share a server need different prefixes.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.name",
+        '""',
+        cluster_kinds.HostLabel(),
+        "Name of this host in the cluster; each host needs a different one. An empty value stands for `hostname`.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.secret_file",
+        '""',
+        kinds.FilePath(),
+        "File with the secret that all hosts of the cluster have in common, a line of at least 16 characters. A second "
+        "line may have the previous secret, which is still accepted. Records that are not signed with one of them are "
+        "ignored. It is needed if the cluster is enabled, and read at startup.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.budget",
+        '"1s"',
+        kinds.Time(),
+        "How long a new client's pass may take to arrive from the server. A later answer is ignored.",
+    ),
+    Key(
+        "cluster.share",
+        '["passes"]',
+        kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
+        "Kinds of records that this host stores in the server.",
+    ),
+    Key(
+        "cluster.accept",
+        '["passes"]',
+        kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
+        "Kinds of records of other hosts that this host uses.",
+    ),
+    Key(
         "limits.client_connection_count",
         "50",
         kinds.Number(0),
-        "Maximum number of simultaneous connections from one client. `0` disables the limit.",
+        "Maximum number of simultaneous connections from one client; further ones get a 421 reply. `0` disables the "
+        "limit.",
         ("postscreen_client_connection_count_limit",),
         ("smtpd_client_connection_count_limit",),
     ),
@@ -738,7 +824,8 @@ KEYS = (
         "limits.pre_queue",
         "0",
         kinds.Number(10, also=0),
-        "Maximum number of simultaneous sessions under test. `0` derives it from the limit on open files.",
+        "Maximum number of simultaneous sessions under test; further clients that need tests get a 421 reply. `0` "
+        "derives it from the limit on open files.",
         ("postscreen_pre_queue_limit",),
         ("default_process_limit",),
     ),
@@ -746,7 +833,8 @@ KEYS = (
         "limits.post_queue",
         "100",
         kinds.Number(5),
-        "Maximum number of simultaneous hand-offs to the MTA.",
+        "Maximum number of simultaneous hand-offs to the MTA; while they are in progress, new connections get a 421 "
+        "reply.",
         ("postscreen_post_queue_limit",),
         ("default_process_limit",),
     ),
@@ -770,21 +858,21 @@ KEYS = (
         '""',
         kinds.Ident(empty=True),
         "Group whose members may read from the control socket; only root and fastscreen's user may also act. If the "
-        "value is empty, no group has access.",
+        "value is empty, this is the primary group of fastscreen's user.",
         restart=Restart.STOP_AND_START,
     ),
     Key(
         "control.names",
         "true",
         kinds.Flag(),
-        "Whether the host names of clients are looked up (PTR records, verified by their addresses) while somebody "
+        "Whether the host names of clients are looked up (PTR records, confirmed by a forward lookup) while somebody "
         "views these clients.",
     ),
     Key(
         "metrics.listen",
         '""',
         kinds.ListenAt(),
-        "Address and port, or path of a Unix socket, where `/metrics` is served. An empty value disables it.",
+        "Address and port, or path of a Unix socket, at which `/metrics` is served. An empty value disables metrics.",
         restart=Restart.NEEDED,
     ),
     Key(
@@ -839,8 +927,8 @@ KEYS = (
         "log.address_format",
         '"external"',
         kinds.Choice("external", "internal"),
-        "Format of the mail addresses in `from=` and `to=`: `external` has quotes where mail requires them, and "
-        "`internal` has none.",
+        "Format of the mail addresses in `from=` and `to=`. `external` quotes the local part where SMTP requires it "
+        "(RFC 5321, section 4.1.2); `internal` writes it without quotes.",
         ("info_log_address_format",),
     ),
 )

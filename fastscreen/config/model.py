@@ -382,11 +382,11 @@ class Config(Struct, frozen=True):
     engine: Engine
     tls: Tls
     cache: Cache
+    cluster: ClusterConfig
     limits: Limits
     control: Control
     metrics: Metrics
     log: Log
-    cluster: ClusterConfig = ClusterConfig()
 
     @property
     def shadow(self) -> bool:

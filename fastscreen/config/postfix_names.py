@@ -40,7 +40,7 @@ _BY_NAME = {key.key: key for key in KEYS}
 
 
 def keys_of(parameter: str) -> list[str]:
-    """The keys that a parameter becomes, in the table's order; empty: it has no counterpart, or is not Postfix's."""
+    """The keys that a parameter becomes, in the table's order; empty if it lacks a counterpart or is not Postfix's."""
     found = [key.key for key in KEYS if parameter in key.parameters]
     found += [key.key for key in KEYS if parameter in key.parents]
     found += [name for name in USED.get(parameter, "").split(", ") if name in _BY_NAME]

@@ -1,4 +1,4 @@
-"""Whose networks are looked up: the providers of `providers.toml` by group or name, and domains of one's own."""
+"""Whose networks are looked up: the providers of `providers.toml` by group or name, and configured domains."""
 
 from __future__ import annotations
 

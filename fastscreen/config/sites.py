@@ -40,7 +40,7 @@ def _parse_filter(pattern: str, site: str) -> tuple[bytes, bytes, bytes, bytes] 
     fields: list[bytes] = []
     at = 0
     end = len(pattern)
-    # The whole pattern may stand in brackets: `[127.0.0.1]`, and even then its fields may have brackets of their own.
+    # The whole pattern may be in brackets: `[127.0.0.1]`. Even then, each field may be in brackets, too.
     if pattern.startswith("[") and pattern.endswith("]") and _closes_at_end(pattern):
         at, end = 1, end - 1
     while True:

@@ -69,5 +69,5 @@ def _value(found: re.Match[str]) -> str:
 
 
 def _usable(path: str | None) -> str | None:
-    """Empty is a meaning of its own: no control socket."""
+    """An empty path is valid: it disables the control socket."""
     return path if path is not None and "\0" not in path and (path == "" or path.startswith("/")) else None

@@ -1,4 +1,4 @@
-"""The cache file as the control server reads and changes it: in a thread of its own, each time within a time limit."""
+"""The cache file as the control server reads and changes it: in a separate thread, each time within a time limit."""
 
 from __future__ import annotations
 
@@ -111,9 +111,9 @@ class Store:
         return self._use(read)
 
     def _expiring(self, environment: Any, entries: int, enabled: tuple[int, ...], now: float) -> list[Expiring]:
-        """Looked at anew every EXPIRING_SECONDS: it reads thousands of records, and who watches asks each second."""
+        """Count again only after EXPIRING_SECONDS: this reads thousands of records, and a viewer asks every second."""
         known = self._known
-        small = entries <= _RUN  # costs nothing, and whoever tries it out sees it at once
+        small = entries <= _RUN  # cheap, and users who try it out see a change at once
         if known is None or known[0] != enabled or small or not known[1] <= now < known[1] + EXPIRING_SECONDS:
             known = (enabled, now, _expiring(environment, entries, enabled, now) if enabled else [])
             self._known = known

@@ -23,7 +23,7 @@ class Peer(Protocol):
 
     uid: int
     rank: int
-    """2: root, 1: the screening user, 0: may only read."""
+    """2: root, 1: fastscreen's user, 0: may only read."""
 
     @property
     def idle(self) -> bool:
@@ -58,7 +58,7 @@ class Callers:
         return len(self._peers)
 
     def admit(self, newcomer: Peer, now: float) -> bool:
-        """Give it a place, if necessary by ending another caller. False: there is none to be had."""
+        """Give it a place, if necessary by ending another caller. False: every place is taken."""
         readers = [peer for peer in self._peers if peer.rank == 0]
         candidates: list[Peer] | None = None
         if newcomer.rank == 0 and sum(peer.uid == newcomer.uid for peer in readers) >= USER_MAX:

@@ -137,7 +137,7 @@ def answer(message: Reply) -> Any:
 def unreachable(path: str, error: OSError) -> Unreachable:
     """A failure to connect, in plain words."""
     if error.errno in (errno.EACCES, errno.EPERM):
-        return Forbidden(f"{path}: no permission; root, the screening user and members of control.group may use it")
+        return Forbidden(f"{path}: no permission; root, fastscreen's user and members of control.group may use it")
     if error.errno == errno.ENOENT:
         return Absent(f"{path}: no such socket; is fastscreen running?")
     if error.errno == errno.ECONNREFUSED:

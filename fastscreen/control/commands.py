@@ -67,7 +67,7 @@ async def answer(context: ServerContext, caller: Caller, request: Request) -> An
     if command is None:
         raise RequestError(f"{request.verb[:40]!a} is unknown; expected {', '.join(COMMANDS)}")
     if command.acts and not caller.may_act:
-        raise RequestError(f"{request.verb}: only root and the screening user may act; this is user {caller.uid}")
+        raise RequestError(f"{request.verb}: only root and fastscreen's user may act; this is user {caller.uid}")
     try:
         wanted = msgspec.convert(request.arguments, command.request)
     except msgspec.ValidationError as error:

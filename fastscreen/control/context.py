@@ -77,8 +77,8 @@ class ServerContext:
     # ---- settings
 
     def configure(self, config: Config) -> None:
-        """Take over settings, as each worker does: by a look of its own at the tables. One that cannot be read
-        is told to those who ask for what needs it.
+        """Apply settings as each worker does, by reading the tables. A table that cannot be read is reported in the
+        answers that need it.
         """
         shown: dict[str, str] = {}
         access = AccessList()
@@ -115,7 +115,7 @@ class ServerContext:
         return text
 
     def list_health(self, domain: str) -> Health:
-        """As the workers go by it."""
+        """The health that the workers use."""
         return self.health.get(domain) if self.config.dnsbl.probe_interval else Health()
 
     @property
@@ -141,7 +141,7 @@ class ServerContext:
         return policy.Share(worker, len(self.worker_rpc))
 
     def pre_queue(self, worker: int) -> int:
-        return policy.room(self.config, self.share(worker)).pre_queue
+        return policy.worker_limits(self.config, self.share(worker)).pre_queue
 
     # ---- the cache's file
 
@@ -190,8 +190,8 @@ class ServerContext:
         if answer is None:
             answer = {"sessions": 0, "handoffs": 0, "relayed": 0, "relays": 0, "stress": False}
         sessions, handoffs, relays = answer["sessions"] - answer["relayed"], answer["handoffs"], answer["relays"]
-        room = policy.room(self.config, self.share(worker))
-        return Limits(sessions, handoffs, relays, room.pre_queue, room.post_queue, room.relay, answer["stress"])
+        limits = policy.worker_limits(self.config, self.share(worker))
+        return Limits(sessions, handoffs, relays, limits.pre_queue, limits.post_queue, limits.relay, answer["stress"])
 
     # ---- clients' names
 

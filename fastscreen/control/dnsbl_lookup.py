@@ -29,7 +29,7 @@ async def ask_lists(
     domains = list(domains)
     if not domains:
         return {}
-    # One of its own for each time: a kept one keeps answers, too.
+    # A new resolver each time, because a resolver caches answers.
     resolver = asker(nameservers, seconds)
     try:
         said = await asyncio.gather(*(_ask(resolver, address, domain, seconds) for domain in domains))

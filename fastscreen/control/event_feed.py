@@ -1,4 +1,4 @@
-"""A subscription to events: what matches, at most so many a second, and how many that is not all."""
+"""A subscription to events: those that match, up to a given number per second, and how many more there were."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from fastscreen.control.filters import Chosen
 from fastscreen.control.messages import Event
 from fastscreen.core import Filter
 
-A_SECOND = 4  # how often events are sent, at most
+BATCHES_PER_SECOND = 4  # at most
 
 
 class Feed:
-    """Goes on from `heads`, the sequences of the rings' newest events when it began.
+    """Starts after `heads`, the sequence numbers of the rings' newest events at the time.
 
-    It keeps no event: what its reader does not take stays in the rings, until they lose it.
+    It does not keep events: those that its reader does not take stay in the rings, until they are overwritten.
     """
 
     def __init__(self, rings: Rings, chosen: Chosen, rate: int, heads: list[int]) -> None:
@@ -25,8 +25,8 @@ class Feed:
         self._allowance = float(rate)
 
     def batch(self) -> tuple[list[Event], int]:
-        """The events since the last call, by time, and how many are missing. To be called A_SECOND times a second."""
-        self._allowance = min(self._allowance + self._rate / A_SECOND, float(self._rate))
+        """The events since the last call, by time, and how many are missing. Called at BATCHES_PER_SECOND."""
+        self._allowance = min(self._allowance + self._rate / BATCHES_PER_SECOND, float(self._rate))
         allowed = int(self._allowance)
         found = []
         missing = 0

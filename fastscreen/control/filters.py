@@ -15,7 +15,7 @@ from fastscreen.core import EVENTS, FINDINGS, FIRST_EVIDENCE, SCORERS, STAGES, F
 from fastscreen.escaping import quoted
 
 MAX_TEXT = 1024  # characters of a filter
-MAX_WORD = 64  # octets that the core compares
+MAX_WORD = 64  # bytes that the core compares
 
 _TOKEN = re.compile(r'\s*(-?)(?:"((?:[^"\\]|\\.)*)"(?=\s|$)|(\S+))', re.DOTALL)
 _COMPARED = re.compile(r"(score|age)(<=|>=|<|>|=)(.*)", re.DOTALL)
@@ -165,7 +165,7 @@ def _words(text: str, negated: bool) -> Term:
     if not text.isprintable():
         raise ValueError("control characters cannot be searched for")
     if len(octets) > MAX_WORD:
-        raise ValueError(f"{quoted(text, 20)}: longer than {MAX_WORD} octets")
+        raise ValueError(f"{quoted(text, 20)}: longer than {MAX_WORD} bytes")
     return ("text", "=", octets, negated)
 
 

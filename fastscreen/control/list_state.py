@@ -30,7 +30,7 @@ class ListStates:
     def state(self, config: Config, name: str, total: Map, latency: Sequence[int]) -> str:
         """The state of a list now. total, latency: since the start.
 
-        "unused": never queried. "failing": at least half of the queries have no valid answer. "slow": one answer in
+        "unused": never queried. "failing": at least half of the queries lack a valid answer. "slow": one answer in
         twenty takes more than half of the greet wait. Else "ok".
         """
         if not total["queries"]:
@@ -44,7 +44,7 @@ class ListStates:
         before = seen[0][1]
         if not seen or now - seen[-1][0] >= 1.0 or len(seen) == 1:
             seen.append((now, counted))
-        if before[0] > counted[0] or before[1] > counted[1]:  # a worker began anew
+        if before[0] > counted[0] or before[1] > counted[1]:  # a worker was restarted
             self._seen[name] = deque([(now, counted)])
             before = (0, 0, [0] * len(latency))
         failed = counted[1] - before[1]

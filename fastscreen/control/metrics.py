@@ -112,7 +112,7 @@ async def _snapshot(context: ServerContext) -> Snapshot:
 
 
 async def _request(reader: asyncio.StreamReader) -> tuple[bytes, bytes] | None:
-    """Method and path, once the headers have ended; None: it is no request, or too long a one."""
+    """Method and path, once the headers have ended; None if the request is invalid or too long."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:

@@ -13,13 +13,13 @@ import pycares
 from fastscreen.dns.resolver import Nameserver, asker
 
 MAX_SECONDS = 5.0
-_MAX_NAME = 253  # octets
+_MAX_NAME = 253  # bytes
 _LABEL = r"(?!-)[a-zA-Z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}", re.ASCII)
 
 
 class Reverse:
-    """Asks the name servers, each time anew as far as they do."""
+    """Queries the name servers each time: results are not cached here."""
 
     def __init__(self, nameservers: Sequence[Nameserver]) -> None:
         self.nameservers = list(nameservers)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from fastscreen.control import frames, protocol
-from fastscreen.control.event_feed import A_SECOND, Feed
+from fastscreen.control.event_feed import BATCHES_PER_SECOND, Feed
 from fastscreen.control.frames import FrameError
 from fastscreen.control.messages import Event, Hello, Reply
 from fastscreen.control.protocol import Request, RequestError
@@ -202,7 +202,7 @@ class Caller:
     def follow(self, number: int | float, feed: Feed, recent: list[Event]) -> None:
         """Send events from now on, as those of request `number`. RequestError: too many, or the number is taken."""
         if number in self._feeds or len(self._feeds) >= MAX_FEEDS:
-            raise RequestError(f"at most {MAX_FEEDS} subscriptions at a time, each with an id of its own")
+            raise RequestError(f"at most {MAX_FEEDS} subscriptions at a time, each with a different id")
         self._feeds[number] = feed
         self._loop.call_soon(self._send_events, number, recent, 0)  # behind the `ok`
         if self._feeding is None:
@@ -213,7 +213,7 @@ class Caller:
 
     async def _feed(self) -> None:
         while True:
-            await asyncio.sleep(1 / A_SECOND)
+            await asyncio.sleep(1 / BATCHES_PER_SECOND)
             for number, feed in list(self._feeds.items()):
                 if self.held < EVENTS_HELD:
                     self._send_events(number, *feed.batch())

@@ -35,11 +35,11 @@ class Limits(Struct, frozen=True):
 
 
 class Facts(Struct, frozen=True):
-    """What the verdict depends on. sessions: that the client has now; relayed: so many of these. counted: that count
-    for its limit, by the prefix of that. rate, network_rate: connections within the minute. stamps: of its record, or
-    shared by its sessions; None: there is none. score: None when no list is configured. asked: how many lists are;
-    those that are out are not. limits: of its worker. key: by which the cache knows it. arrival: where it comes in.
-    evidence: for the score test.
+    """What the verdict depends on. sessions: the client's open sessions; relayed: those of them that are relayed.
+    counted: sessions that count toward its limit, from its whole prefix. rate, network_rate: connections within the
+    minute. stamps: from its record, or shared by its sessions; None without either. score: None if no list is
+    configured. asked: number of lists that are queried, which excludes disabled ones. limits: of its worker. key: its
+    key in the cache. arrival: where it connects. evidence: for the score test.
     """
 
     address: str
@@ -257,7 +257,7 @@ def _too_often(config: Config, facts: Facts) -> str:
 
 
 def _no_consequence(config: Config, found: Verdict, key: str, action: Action, dropped: str, refused: str) -> None:
-    """Note that a failed test has no consequence, and the reply that it would have."""
+    """Add a step if a failed test does not lead to a reply; in shadow mode, with the reply that would be sent."""
     step = key.partition(".")[0]
     if action is Action.IGNORE:
         found.add(step, f"no consequence: {key} is ignore")

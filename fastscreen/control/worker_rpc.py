@@ -26,7 +26,7 @@ TIMEOUT = 1.0  # s
 FRESH = 0.5  # s for which an answer is good for everybody who asks the same
 SPACING = 0.02  # s between two questions to one worker
 REMEMBERED = 200  # answers
-PACKET = 1 << 18  # octets: an answer may have 1000 sessions of 128
+PACKET = 1 << 18  # bytes: an answer may have 1000 sessions of 128
 _BUFFER = 1 << 19
 
 Term = tuple[str, str, Any, bool]  # as core.Filter takes them
@@ -106,7 +106,7 @@ def send(end: socket.socket, packet: Asked | Answered) -> bool:
 
 
 def receive_question(end: socket.socket) -> Asked | None:
-    """None: there is none. msgspec.MsgspecError: not a question."""
+    """None: nothing to read. msgspec.MsgspecError: not a question."""
     packet = _receive(end)
     return _asked.decode(packet) if packet else None
 

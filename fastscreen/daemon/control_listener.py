@@ -15,7 +15,7 @@ from fastscreen.config import Config, ConfigError
 from fastscreen.process.safe_open import Account, account, acting_as, located, make_folder
 
 BACKLOG = 64
-MAX_PATH = 107  # octets in sockaddr_un
+MAX_PATH = 107  # bytes in sockaddr_un
 MODE = 0o660
 
 
@@ -162,11 +162,11 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def check_group(config: Config) -> None:
-    """ConfigError: there is no group of this name."""
+    """ConfigError: the group does not exist."""
     if config.control.group:
         try:
             grp.getgrnam(config.control.group)
         except KeyError:
             raise ConfigError(
-                f"{config.source}: control.group: there is no group {config.control.group!r} on this system"
+                f"{config.source}: control.group: {config.control.group!r} does not exist on this system"
             ) from None

@@ -1,4 +1,4 @@
-"""Refreshes of the lists of [allowlist] and [denylist]: from time to time a child looks the providers up and ends."""
+"""Refreshes the lists of [allowlist] and [denylist]: at each interval, a child process looks up all providers."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class ListRefresh:
             self._tasks.add("tables", lambda: table_reload.read_tables_again(resources))
 
     def _show(self, problem: str) -> None:
-        """Show a failure that the child cannot show itself. Empty: end what was shown if nothing is refreshed any more.
+        """Begin the condition for a failure that the child cannot report. Empty: end it if nothing is refreshed now.
 
-        Only while there is no child, which writes to the same memory.
+        Call it only while a child does not run, because children write to the same memory.
         """
         conditions = Conditions(self._resources.condition_memory[-3])
         if not self._schedule.is_enabled:

@@ -58,7 +58,7 @@ def listen(
             opened.append(_bound(address, shared=False))
             opened[0].listen(BACKLOG)
             return opened
-        # Whoever else listens with SO_REUSEPORT as the same user would share our port unnoticed: try without it.
+        # Another program of the same user with SO_REUSEPORT would share our port unnoticed: try without it.
         _bound(address, shared=False).close()
         for _ in range(workers):
             opened.append(_bound(address, shared=True))
@@ -108,7 +108,7 @@ def choose_by_client(first: socket.socket, workers: int, key: int, prefix: Prefi
 
 def choose_freely(first: socket.socket) -> None:
     """Let the kernel pick as it likes, as for a port that is a balancer's now."""
-    with contextlib.suppress(OSError):  # there was no program
+    with contextlib.suppress(OSError):  # no program is attached
         first.setsockopt(socket.SOL_SOCKET, _SO_DETACH_REUSEPORT_BPF, 0)
 
 

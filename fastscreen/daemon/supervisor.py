@@ -1,7 +1,7 @@
 """The process that `fastscreen run` is: it holds the listening sockets and keeps the workers alive.
 
-It serves no client and has no threads and no cache, so that hardly anything can go wrong with it; and a fault of one
-worker leaves the others alone. Read `run`, then `_turn`. What is done in a turn is in the modules next to this one:
+It does not serve clients, and runs without threads and cache, so that hardly anything can go wrong with it; a fault
+of one worker does not affect the others. Read `run`, then `_turn`. The modules next to this one do the work of a turn:
 `children` (reports, time limits, ends and successors), `reload` (SIGHUP), `restart` (SIGUSR2), `shutdown` (SIGTERM),
 `list_refresh`, `server_sockets`, `table_reload`, `cache_crashes`.
 

@@ -15,7 +15,7 @@ TIMEOUT = 0.5  # s: its queue is short, and without a READY=1 it would end us
 
 
 def send(*lines: str) -> None:
-    """Send an assignment a line, such as READY=1. Whoever does not hear is not waited for long."""
+    """Send assignments such as READY=1, one per line. Does not wait long for a receiver that does not read."""
     _send(lines, ())
 
 

@@ -19,7 +19,7 @@ class TaskQueue:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is no task, neither current nor waiting."""
+        """Whether no task is running or waiting."""
         return self._current is None and not self._waiting
 
     def waits(self, kind: str) -> bool:

@@ -46,7 +46,7 @@ def renew(resources: Resources, before: Tls) -> Steps[None]:
     try:
         found = read_files(settings.certificates, "", resources.key_reader)
     except OSError as error:
-        # Log rotation sends SIGHUP every day: that root alone may read what has not changed is no news then.
+        # Log rotation sends SIGHUP every day: do not warn each time that only root may read unchanged files.
         if now is None or not isinstance(error, PermissionError) or not now.unchanged(settings.certificates):
             _warn(resources, f"tls.certificates: {error.filename}: {error.strerror}")
         if now is None:

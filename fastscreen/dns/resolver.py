@@ -84,7 +84,7 @@ def nameservers(config: Config) -> list[Nameserver]:
 
 
 def askable(servers: Sequence[Nameserver]) -> tuple[dict[Nameserver, bytes], list[str]]:
-    """Their addresses as the kernel has them, and a line about each that cannot be asked: it is left out."""
+    """The servers' addresses as the kernel has them, and a line about each server that is omitted as unusable."""
     usable, problems = {}, []
     for server in servers:
         try:
@@ -95,12 +95,12 @@ def askable(servers: Sequence[Nameserver]) -> tuple[dict[Nameserver, bytes], lis
 
 
 def asker(nameservers: Sequence[Nameserver], seconds: float, *, tcp: bool = False) -> aiodns.DNSResolver:
-    """A resolver of aiodns's that goes on for so many seconds, at least, when there is no answer.
+    """A resolver of aiodns that keeps trying for at least this many seconds without an answer.
 
-    A try ends after five times what answers took lately, and a resolver that has most answers at hand takes a
-    millisecond: then c-ares waits a quarter of a second, and each further time about twice as long, between half of
-    that and all of it. So it is the number of tries that makes it wait for a name that is new to the resolver. The
-    caller bounds the whole. Raises aiodns.error.DNSError: no descriptors, no thread.
+    A try ends after five times the duration of recent answers, which is about a millisecond if the name server has most
+    answers cached: then c-ares waits 0.25 s, and each further time about twice as long, between half of that and all of
+    it. The number of tries therefore decides how long it waits for a name that is new to the name server. The caller
+    limits the total time. Raises aiodns.error.DNSError: no descriptors, no thread.
     """
     tries = math.ceil(math.log2(max(4.0, seconds / _FIRST_TRY * 2 / len(nameservers))))
     # Servers are set explicitly: else resolv.conf would be watched for them.
@@ -113,7 +113,7 @@ def asker(nameservers: Sequence[Nameserver], seconds: float, *, tcp: bool = Fals
 
 
 class TcpResolver:
-    """Asks again over TCP what was truncated. One a process: each has a thread and an inotify watch of its own."""
+    """Repeats truncated queries over TCP. One per process, because each has a thread and an inotify watch."""
 
     def __init__(self, nameservers: Sequence[Nameserver]) -> None:
         self._nameservers = list(nameservers)

@@ -82,7 +82,7 @@ class MtaCapabilities:
 
 
 async def asked(target: Target, version: int, hostname: str) -> bytes:
-    """An MTA's reply to EHLO. OSError, EOFError, ValueError: there is none."""
+    """An MTA's reply to EHLO. OSError, EOFError, ValueError: it did not give one."""
     if isinstance(target.where, str):
         reader, writer = await asyncio.open_unix_connection(target.where)
     else:

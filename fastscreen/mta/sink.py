@@ -1,7 +1,8 @@
-"""The embedded MTA of `handoff.to = "sink:"`: a process of its own that receives clients as Postfix's smtpd does,
+"""The embedded MTA of `handoff.to = "sink:"`: a separate process that receives clients as Postfix's smtpd does,
+
 accepts every message and discards it.
 
-The screener holds the listening socket and the process inherits it, so that clients wait for a successor when it dies.
+The screener holds the listening socket and the process inherits it, so that clients wait for a successor if it dies.
 """
 
 import asyncio
@@ -215,12 +216,17 @@ async def _receive_descriptor(channel: socket.socket) -> socket.socket | None:
             await _readable(channel)
     for level, kind, content in ancillary:
         if data and level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(content) >= 4:
-            return socket.socket(fileno=int.from_bytes(content[:4], sys.byteorder))
+            descriptor = int.from_bytes(content[:4], sys.byteorder)
+            try:
+                return socket.socket(fileno=descriptor)
+            except OSError:  # not a socket
+                os.close(descriptor)
+                return None
     return None
 
 
 async def _attributes_arrived(channel: socket.socket) -> bool:
-    """Read `(name NUL value NUL)* NUL` (reference 8.3). It tells the client's address, of which a sink has no use."""
+    """Read `(name NUL value NUL)* NUL` (reference 8.3). A sink does not need the client's address in it."""
     loop = asyncio.get_running_loop()
     received = b""
     while len(received) < _ATTRIBUTES_MAX:

@@ -65,7 +65,7 @@ def parse(lines: Iterable[str], now: float, prefix: Prefix, progress: Callable[[
         stamps = _stamps(value.strip())
         try:
             address = ipaddress.ip_address(key)
-            if stamps is None or "%" in key:  # a zone has no meaning on another machine
+            if stamps is None or "%" in key:  # a zone is meaningless on another machine
                 raise ValueError
         except ValueError:
             _add_damaged(parsed, number, quoted(line.rstrip("\n"), 60))

@@ -33,9 +33,9 @@ def toml(translated: Translated, origin: str, deep: bool) -> str:
             lines += ["", f"[{table}]"]
         for entry in entries:
             lines += ["", *_entry(entry, deep)]
-    if translated.without:
+    if translated.no_counterpart:
         lines += ["", "# Set in Postfix, without a counterpart here:"]
-        for source, why in translated.without:
+        for source, why in translated.no_counterpart:
             lines += _comment(f"{shown(source)}: {why}")
     return "\n".join(lines) + "\n"
 

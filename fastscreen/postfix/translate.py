@@ -60,12 +60,12 @@ class Entry(Struct):
 
 
 class Translated(Struct):
-    """entries: every key, in the order of the table. without: parameters that are set, without a counterpart here,
+    """entries: every key, in the order of the table. no_counterpart: parameters that are set but do not become a key,
     with the reason.
     """
 
     entries: list[Entry]
-    without: list[tuple[Parameter, str]]
+    no_counterpart: list[tuple[Parameter, str]]
 
 
 class _Importer:
@@ -523,7 +523,7 @@ def translate(
     services whose ports are added to the same file.
     """
     importer = _Importer(settings, tlsproxy, service, listeners, others)
-    translated = Translated([importer.entry(key) for key in KEYS], _without(settings, tlsproxy))
+    translated = Translated([importer.entry(key) for key in KEYS], _without_counterpart(settings, tlsproxy))
     disable_tls_without_certificates(translated)
     return translated
 
@@ -537,7 +537,7 @@ def disable_tls_without_certificates(translated: Translated) -> None:
         level.notes.append(Note("STARTTLS is disabled, because it needs certificates", todo=True))
 
 
-def _without(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:
+def _without_counterpart(settings: Settings, tlsproxy: Settings) -> list[tuple[Parameter, str]]:
     known = {name for key in KEYS for name in (*key.parameters, *key.parents)} | USED.keys()
     found: dict[str, tuple[Parameter, str]] = {}
     for name, old in RENAMED.items():

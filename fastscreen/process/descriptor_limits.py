@@ -33,7 +33,7 @@ WHOLE = Share()
 
 
 class Limits(Struct, frozen=True):
-    """The limits of one worker. warnings: a line for each key of which all workers have less than was asked for."""
+    """The limits of one worker. warnings: a line for each key of which all workers get less than is configured."""
 
     pre_queue: int
     post_queue: int
@@ -46,11 +46,10 @@ def relays(config: Config) -> bool:
     return isinstance(config.handoff.to, Proxy) or config.handoff.continue_to is not None
 
 
-def room(config: Config, share: Share = WHOLE) -> Limits:
-    """Divide the descriptors. Each limit has what it asks for, or an equal part of what is left, whichever is less.
+def worker_limits(config: Config, share: Share = WHOLE) -> Limits:
+    """Divide the descriptors. Each limit gets what it asks for, or an equal part of the rest, whichever is less.
 
-    So neither many hand-offs nor many silent clients leave nothing to the others; beyond the descriptors that there
-    are, silent clients would keep known ones out.
+    So neither many hand-offs nor many silent clients use up all descriptors, which would keep known clients out.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     asked = _Requested(config, share)

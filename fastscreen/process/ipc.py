@@ -26,7 +26,7 @@ class Reload(Struct, frozen=True, tag="reload"):
 
 
 class ReopenLog(Struct, frozen=True, tag="reopen_log"):
-    """Open the log anew."""
+    """Open the log again."""
 
 
 class Stop(Struct, frozen=True, tag="stop"):
@@ -111,7 +111,7 @@ def send_reload(channel: socket.socket, config: Config, opened: dict[Endpoint, i
 
 
 def receive_order(channel: socket.socket) -> tuple[Order | None, list[int]]:
-    """The next order and its descriptors; None: the supervisor has ended. BlockingIOError: there is none.
+    """The next order and its descriptors; None: the supervisor has ended. BlockingIOError: none yet.
 
     MsgspecError: not an order; its descriptors are closed, and so are those of an order that takes none.
     """

@@ -173,9 +173,9 @@ class LogTarget:
         self.log.open(fd, syslog=isinstance(self._config.log.to, LogSyslog), turn=self._turn)
 
     def for_child(self, program: str = "") -> LogTarget:
-        """The same target in a process that was forked: with a log of its own, and its own pid.
+        """The same target in a forked process, with a separate log and the process's pid.
 
-        program: what the ident ends in, as Postfix's processes have it: `postfix/PROGRAM`.
+        program: the last part of the ident, as Postfix's processes have it: `postfix/PROGRAM`.
         """
         child = copy(self)
         child.log = new_log(self._config, program)

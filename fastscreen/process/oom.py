@@ -1,6 +1,6 @@
 """What the kernel ends first when memory runs out: a worker, which is replaced, and never the supervisor.
 
-The kernel goes by oom_score_adj (proc(5)).
+The kernel uses oom_score_adj (proc(5)).
 
 Each process starts at the value that its parent has at the fork. So the supervisor takes a child's value for the moment
 of the fork, and its own again afterwards. The kernel permits that without privileges: a process may raise its value,

@@ -16,13 +16,13 @@ class PrivilegeError(Exception):
 
 
 def user_of(config: Config) -> str:
-    """The user to become: the configuration's; beside Postfix, whose private/ is its own, "postfix". Empty: stay.
+    """The user to become: the configured one, or "postfix" for hand-offs to Postfix, which owns private/. Empty: stay.
 
-    ConfigError: there is no such user.
+    ConfigError: the user does not exist.
     """
     if config.user:
         if not _exists(config.user):
-            raise ConfigError(f"{config.source}: user: there is no user {config.user!r} on this system")
+            raise ConfigError(f"{config.source}: user: {config.user!r} does not exist on this system")
         return config.user
     return "postfix" if os.geteuid() == 0 and isinstance(config.handoff.to, Pass) and _exists("postfix") else ""
 
@@ -54,7 +54,7 @@ def become(user: str) -> None:
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
-        raise PrivilegeError(f"user: there is no user {user!r} on this system") from None
+        raise PrivilegeError(f"user: {user!r} does not exist on this system") from None
     if os.geteuid() != 0:
         if os.geteuid() != entry.pw_uid:
             name = pwd.getpwuid(os.geteuid()).pw_name if _is_named(os.geteuid()) else str(os.geteuid())

@@ -71,8 +71,8 @@ class Attempts:
 
 
 class ReloadState:
-    """All three, of one daemon. memory: SIZE bytes, zero at first. A restart that succeeds is never over: the new
-    daemon has memory of its own.
+    """All three, of one daemon. memory: SIZE bytes, initially zero. A successful restart never ends here: the new
+    daemon uses different memory.
     """
 
     def __init__(self, memory: memoryview) -> None:

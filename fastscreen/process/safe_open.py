@@ -1,9 +1,9 @@
-"""Opens and makes files as root without being led elsewhere by the user that the daemon becomes, or by anybody.
+"""Opens and creates files as root, so that neither the daemon's user nor anybody else can redirect root elsewhere.
 
-Root follows a path only where nobody but root can change it: symbolic links included, which a folder of root's may hold
+As root, a path is followed only where nobody but root can change it, including symbolic links in root's own folders
 (/var/run). As soon as a folder on the way belongs to somebody else, or others may write to it, the file is opened with
-the user's own rights, so that a link that was planted leads no further than its owner could go without it. No open
-waits: neither for the reader of a FIFO nor for the holder of a lease.
+the user's own rights, so that a malicious link gives access only to what its owner could open anyway. No open waits for
+the reader of a FIFO or the holder of a lease.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Account(Struct, frozen=True):
 
 
 def account(user: str) -> Account | None:
-    """The account of a user; None for "": the process stays who it is. KeyError: there is no such user."""
+    """The account of a user; None for "": the process keeps its user. KeyError: the user does not exist."""
     if not user:
         return None
     entry = pwd.getpwnam(user)
@@ -61,22 +61,23 @@ def acting_as(who: Account) -> Iterator[None]:
 class Location:
     """Where a path leads: the descriptor of its folder, and its last name.
 
-    root_only: nobody but root can change where it leads. closed: the user cannot. linked: a link led on that somebody
-    other than root may have planted; misled: that the user may have planted. shut: the user may not write to the last
-    folder. found: what has the name now; None: nothing. magic: a link of /proc, which only the kernel can follow.
+    root_only: only root can change where the path leads. safe_from_user: the user cannot change it.
+    untrusted_link: the path leads through a link that somebody other than root may have created.
+    user_link: through one that the user may have created. write_protected: the user cannot write to the last folder.
+    found: the file that has the name now, or None. magic: a link in /proc, which only the kernel can follow.
     """
 
     def __init__(self, folder: int) -> None:
         self.folder = folder
         self.name = ""
-        self.root_only = self.closed = self.shut = True
-        self.linked = self.misled = self.magic = False
+        self.root_only = self.safe_from_user = self.write_protected = True
+        self.untrusted_link = self.user_link = self.magic = False
         self.found: os.stat_result | None = None
 
 
 @contextlib.contextmanager
 def located(path: str, who: Account | None) -> Iterator[Location]:
-    """Walk along a path, links included, and tell who could have changed the way.
+    """Follow a path, including links, and find out who could have changed where it leads.
 
     OSError (with the path as its file name): a folder is missing, or may not be read.
     """
@@ -110,8 +111,8 @@ def _walk(location: Location, path: str, who: Account | None) -> None:
             links += 1
             if links > _LINKS_MAX:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            location.linked = location.linked or not location.root_only
-            location.misled = location.misled or not location.closed
+            location.untrusted_link = location.untrusted_link or not location.root_only
+            location.user_link = location.user_link or not location.safe_from_user
             target = os.readlink(name, dir_fd=location.folder)
             if target.startswith("/"):
                 _enter(location, "/")
@@ -145,20 +146,22 @@ def _enter(location: Location, name: str) -> None:
 
 
 def _judge(location: Location, who: Account | None) -> None:
-    """Take account of those who may change what has this name in this folder."""
+    """Find out who may replace the entry with this name in this folder."""
     folder, found = os.fstat(location.folder), location.found
     sticky = bool(folder.st_mode & stat.S_ISVTX) and found is not None  # only an entry's owner may replace it
     others = may_others_write(folder) or (bool(folder.st_mode & stat.S_IWGRP) and _has_acl(location.folder))
     if others and not (sticky and folder.st_uid == 0 and found is not None and found.st_uid == 0):
         location.root_only = False
     if who is None:
-        location.closed = location.root_only
+        location.safe_from_user = location.root_only
         return
-    location.shut = not may_write(folder, who) and not (folder.st_mode & stat.S_IWGRP and _has_acl(location.folder))
-    if not location.shut:
+    location.write_protected = not may_write(folder, who) and not (
+        folder.st_mode & stat.S_IWGRP and _has_acl(location.folder)
+    )
+    if not location.write_protected:
         owners = {folder.st_uid, found.st_uid} if found is not None else set()
         if not sticky or who.uid in owners:
-            location.closed = False
+            location.safe_from_user = False
 
 
 def may_others_write(folder: os.stat_result) -> bool:
@@ -201,11 +204,11 @@ def open_to_append(path: str, user: str) -> int:
             with acting_as(who):
                 return os.open(path, _APPEND | os.O_CREAT, _FILE_MODE)
         except PermissionError:
-            if location.linked:
+            if location.untrusted_link:
                 raise
             if location.found is not None:
                 descriptor = _own(location, path)  # as another start as root, or logrotate, has left it
-            elif location.shut:
+            elif location.write_protected:
                 descriptor = _made(location, path)  # /var/log may be a group's whose member the user is not
             else:
                 raise
@@ -218,8 +221,8 @@ def will_be_given(path: str, user: str) -> bool:
     with located(path, account(user)) as location:
         if location.root_only:
             return location.found is None or not stat.S_ISDIR(location.found.st_mode)
-        if location.linked or location.found is None:
-            return location.shut and not location.linked
+        if location.untrusted_link or location.found is None:
+            return location.write_protected and not location.untrusted_link
         return stat.S_ISREG(location.found.st_mode) and (location.found.st_uid, location.found.st_nlink) == (0, 1)
 
 
@@ -239,7 +242,7 @@ def _append_as_root(location: Location, path: str, who: Account | None) -> int:
 
 def _append_among_others(location: Location, path: str) -> int:
     """As root that stays root, where others may write: only what cannot be somebody else's file."""
-    if location.linked:
+    if location.untrusted_link:
         raise OSError(errno.ELOOP, "a symbolic link in a folder that others may write to", path)
     if location.found is None:
         return _made(location, path)
@@ -275,9 +278,9 @@ def open_to_read(path: str, who: Account | None, as_user: Callable[[Account], Ab
     if who is None:
         return os.open(path, _READ)
     with located(path, who) as location:
-        if not location.misled:
+        if not location.user_link:
             descriptor = _opened(location, path, _READ | os.O_NOFOLLOW)
-            if location.closed or os.fstat(descriptor).st_nlink == 1:
+            if location.safe_from_user or os.fstat(descriptor).st_nlink == 1:
                 return descriptor
             os.close(descriptor)
         with as_user(who):

@@ -1,7 +1,7 @@
 """What the processes that the supervisor forks have in common: name and priority, event loop, orders and heartbeat.
 
 `ForkedProcess` is the base of the worker, the TLS process and the control server. `run` calls `start`; until `end` the
-process takes the supervisor's orders and does its housekeeping once a second; then `close` is called.
+process takes the supervisor's orders and does its housekeeping every second; then `close` is called.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ForkedProcess:
         return True
 
     async def housekeeping(self, second: int) -> None:
-        """What is due once a second. second: counted from 1."""
+        """What is due every second. second: counted from 1."""
 
     # ---- for the kinds
 

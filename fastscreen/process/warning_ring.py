@@ -7,17 +7,19 @@ import time
 import zlib
 
 WARNINGS = 200  # of one process
-_SLOT = 640  # octets: CRC, sequence, time, length, text
+_SLOT = 640  # bytes: CRC, sequence, time, length, text
 _HEAD = struct.Struct("<IQdH")
 MAX_TEXT = _SLOT - _HEAD.size
-SIZE = WARNINGS * _SLOT  # octets that a book takes
+SIZE = WARNINGS * _SLOT  # bytes of a ring
 
 
 class WarningRing:
-    """`write` is one process's, `read` anybody's. A record that is half written has not its sum, and is left out."""
+    """One process calls `write`, any process may call `read`. A record that is half written has a wrong checksum and is
+    omitted.
+    """
 
     def __init__(self, memory: memoryview) -> None:
-        """memory: SIZE octets, zero at first, or another process's book to go on with."""
+        """memory: SIZE bytes, initially zero, or the ring of another process to continue."""
         self._memory = memory
         self._sequence = max((sequence for sequence, _, _ in self._records()), default=0)
 

@@ -47,7 +47,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """permit, reject or dunno at the top of the list: whoever comes here."""
+    """permit, reject or dunno as a separate step: it decides for every client that reaches it."""
 
     decision: str
 
@@ -66,7 +66,7 @@ class Found:
 
 @dataclass(slots=True)
 class AccessList:
-    """steps: in order, first decision wins; after the last one there is none.
+    """steps: in order; the first decision wins. After the last step, nothing is decided.
 
     warnings: one line each; a look-up in an `Ask` may add to it, once for each unknown word.
     """

@@ -1,4 +1,4 @@
-"""The reply to EHLO, and which keywords are left out of it for whom (reference 5.6)."""
+"""The reply to EHLO, and which keywords are omitted for which clients (reference 5.6)."""
 
 from __future__ import annotations
 

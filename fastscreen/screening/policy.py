@@ -17,7 +17,7 @@ from fastscreen.mta.capabilities import Capabilities, MtaCapabilities
 from fastscreen.mta.ehlo_keywords import Keyword
 from fastscreen.process.descriptor_limits import WHOLE
 from fastscreen.process.descriptor_limits import Share as Share
-from fastscreen.process.descriptor_limits import room as room
+from fastscreen.process.descriptor_limits import worker_limits as worker_limits
 from fastscreen.screening.access_list import Ask, Networks, Step, Word, load_access, load_networks, membership
 from fastscreen.screening.command_tables import CommandFilter, ForbiddenCommands
 from fastscreen.screening.ehlo_reply import Ehlo
@@ -127,7 +127,7 @@ class Tables:
         share: the worker's part of the limits. health: how the DNS lists are; without, all count.
         """
         config = self._config
-        limits = room(config, share)
+        limits = worker_limits(config, share)
         handoff = config.handoff
         offers = None
         if handoff.continue_to is not None:
@@ -248,15 +248,17 @@ def build(
 
 
 def _shadow_warnings(config: Config) -> list[str]:
-    """Shadow mode is told at every start: who forgets it has no screener."""
+    """Shadow mode is a warning at every start, because it rejects nobody and is easily forgotten."""
     if not config.shadow:
         return []
     unmade = [f"deep.{test}" for test in DEEP_TESTS if config.deep_action(test) is not getattr(config.deep, test)]
     unmade += [f"score.{key}" for key, weight in config.weights.items() if weight and not config.scores]
     if not unmade:
         return ["mode is shadow: no client is rejected"]
-    names = ", ".join(unmade)
-    return [f"mode is shadow: no client is rejected; {names} cannot be made so without handoff.continue_to: left out"]
+    return [
+        "mode is shadow: no client is rejected; these tests are not made, because in shadow mode they need "
+        f"handoff.continue_to: {', '.join(unmade)}"
+    ]
 
 
 def _targets(proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None) -> Targets | None:
@@ -318,6 +320,18 @@ def _test(config: Config, test: str) -> tuple[bool, Action, int]:
 def enabled_tests(config: Config) -> tuple[bool, ...]:
     """Which tests are on, in the order of the cache record (reference 2.4)."""
     return tuple(_test(config, test.key)[0] for test in TESTS)
+
+
+def pass_lifetimes(config: Config) -> tuple[tuple[int, int] | None, ...]:
+    """How long a pass of each test may be valid (s), at least and at most, in the order of the cache record.
+
+    None: the test is off.
+    """
+    found: list[tuple[int, int] | None] = []
+    for test in TESTS:
+        is_on, _, ttl = _test(config, test.key)
+        found.append((config.dnsbl.min_ttl if test.key == "dnsbl" else ttl, ttl) if is_on else None)
+    return tuple(found)
 
 
 def _packed(where: Endpoint | str) -> bytes:

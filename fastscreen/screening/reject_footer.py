@@ -52,7 +52,7 @@ class Footer:
         return bool(self._template or self._maps)
 
     def apply(self, reply: bytes, client_address: str, client_port: int, now: float) -> bytes:
-        """A reply with CRLF at its end, with the footer that belongs to it; unchanged when there is none.
+        """Add the footer to a reply, which ends with CRLF; unchanged if no footer applies.
 
         now: Unix time, for $localtime. Only replies that start with 4 or 5 have a footer. An unknown name is a warning
         and becomes nothing; a template that cannot be read is a warning and the reply stays.
@@ -97,9 +97,9 @@ class Footer:
         )
 
     def _filter(self, value: str) -> str:
-        """Replace what the expansion filter does not allow; octet by octet, as Postfix does."""
-        octets = value.encode("utf-8", "surrogateescape")
-        return bytes(octet if octet in self._allowed else ord("_") for octet in octets).decode("utf-8", "replace")
+        """Replace what the expansion filter does not allow; byte by byte, as Postfix does."""
+        encoded = value.encode("utf-8", "surrogateescape")
+        return bytes(byte if byte in self._allowed else ord("_") for byte in encoded).decode("utf-8", "replace")
 
     def _warn(self, what: str) -> None:
         if what not in self._warned and len(self._warned) < _WARNINGS:

@@ -1,7 +1,7 @@
 """POSIX and Perl regular expressions, as Postfix's regexp: and pcre: tables have them, in the syntax of `regex`.
 
 Both dialects differ from `regex` in places where a pattern would silently mean something else: a backslash in a POSIX
-bracket expression is itself, `a*?` is not lazy there, `$` is the very end of the text, `[[a]` is no nested set.
+bracket expression is itself, `a*?` is not lazy there, `$` is the very end of the text, `[[a]` is not a nested set.
 """
 
 from __future__ import annotations

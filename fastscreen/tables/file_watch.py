@@ -24,7 +24,7 @@ def version_of(status: os.stat_result) -> Version:
 
 
 def look_at(path: str) -> Version | None:
-    """None: there is no such file, or this user may not look."""
+    """None: the file does not exist, or this user cannot access it."""
     try:
         return version_of(Path(path).stat())
     except (OSError, ValueError):

@@ -30,7 +30,7 @@ def recorded_files() -> Iterator[dict[str, Version]]:
 
 
 def read_text(spec: str, path: str) -> str:
-    """The file's text; octets that are not UTF-8 become surrogate escapes. Raises TableError."""
+    """The file's text; bytes that are not UTF-8 become surrogate escapes. Raises TableError."""
     try:
         with Path(path).open("rb") as file:
             files, status = _recorded.get(), os.fstat(file.fileno())
@@ -45,7 +45,7 @@ def read_text(spec: str, path: str) -> str:
 def logical_lines(text: str, where: str, warnings: list[str]) -> Iterator[tuple[int, str]]:
     """Number (of the first line, from 1) and text of each logical line, without white space at its end.
 
-    A line that starts with white space continues the one before; empty lines and comments are left out, also in the
+    A line that starts with white space continues the line before; empty lines and comments are skipped, even in the
     middle of a logical line.
     """
     first = 0

@@ -13,7 +13,7 @@ from fastscreen.tables.matchlist import expanded
 from fastscreen.tables.table import TableError
 
 PERMIT, NO = "permit", "no"
-MAX_WARNINGS = 100  # a file that is no list of networks must not flood the log
+MAX_WARNINGS = 100  # a file that is not a list of networks must not flood the log
 
 
 class NetworkList(Struct, frozen=True):

@@ -14,7 +14,7 @@ from fastscreen.tables import braces, dialect
 from fastscreen.tables.lines import logical_lines, read_text
 
 LOOKUP_TIME = 0.05
-"""Seconds that one lookup may take in all; a pattern that has no answer by then does not match."""
+"""Maximum duration of one lookup in seconds; a pattern that takes longer does not match."""
 
 _MACRO = re.compile(r"\$(?:(\$)|\{([^}]*)\}|\(([^)]*)\)|([A-Za-z0-9_]+)|())")
 _WORD = re.compile(r"(if|endif)(?=[^A-Za-z0-9]|$)", re.IGNORECASE)
@@ -43,7 +43,7 @@ class Patterns:
         self._title = f"{'pcre' if self._perl else 'regexp'} map {escape_text(name)}"
         self._slow: set[int] = set()
         text = braces.rules(spec, name) if name.startswith("{") else read_text(spec, name)
-        # Postfix matches octets, so octets are what the characters of a pattern and of a key are here.
+        # Postfix matches bytes, so each character of a pattern and of a key is a byte here.
         self._rules = self._read(_octets(text))
 
     @property

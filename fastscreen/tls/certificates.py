@@ -12,11 +12,11 @@ import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-MAX_SIZE = 1 << 20  # octets of one file
+MAX_SIZE = 1 << 20  # bytes of one file
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 Stamp = tuple[int, int, int, int]
-"""By which a file is known: device, inode, time of change in ns, octets."""
+"""Identifies a version of a file: device, inode, time of modification in ns, size in bytes."""
 
 
 class Certificates:
@@ -49,7 +49,7 @@ class Certificates:
 
 
 def read(paths: Sequence[str], open_file: Callable[[str], int] | None = None) -> Certificates:
-    """Copy the files. OSError (with the file's name): one cannot be read, or is none.
+    """Copy the files. OSError (with the file's name): one cannot be read, or is not a file.
 
     open_file: returns a descriptor for reading, without waiting; by default with this process's own rights.
     """

@@ -44,7 +44,7 @@ class Chain(Struct):
 def chains(files: Iterable[tuple[str, bytes]]) -> list[Chain]:
     """Put keys and certificates together: a key, then its chain (as Postfix wants it), or the chain, then its key.
 
-    ContextError: something has no counterpart.
+    ContextError: a key or a certificate lacks its counterpart.
     """
     made: list[Chain] = []
     key_first = True

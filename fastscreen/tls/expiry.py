@@ -11,14 +11,14 @@ EXPIRES_SOON_DAYS = 7
 
 
 def validity(chain: Chain, now: datetime) -> tuple[bool, str]:
-    """False: it has ended, or will within a week; and a text that says when. ContextError: it is no certificate."""
+    """Whether it is valid for another week, and a text with its end. ContextError: not a certificate."""
     ends = not_after(chain)
     word = "expired" if ends <= now else "expires"
     return (ends - now).days >= EXPIRES_SOON_DAYS, f"{chain.where}: {word} on {ends:%Y-%m-%d}"
 
 
 def not_after(chain: Chain) -> datetime:
-    """When the server's own certificate ends (RFC 5280 4.1.2.5). ContextError: it is none."""
+    """When the server's own certificate ends (RFC 5280 4.1.2.5). ContextError: not a certificate."""
     try:
         der = ssl.PEM_cert_to_DER_cert(chain.certificates[0].decode().replace("TRUSTED ", ""))
         return _time(*_second_of(_validity(der)))

@@ -1,8 +1,9 @@
 """Reads renewed private keys that only root may read, after the daemon has given up root's rights.
 
-A process of its own, forked before that. It reads the files that `tls.certificates` named at the start, and no others,
-whenever the supervisor asks for them, and gives their copies. It has the user's ID and one capability, to read files;
-one socket, to the supervisor, which sends it nothing but a number; and it cannot be traced or start a program.
+It is a separate process that is forked before that. When the supervisor asks, it reads the files that
+`tls.certificates` named at the start, and no others, and returns copies of them. It has the daemon user's ID and one
+capability, to read files, and one socket to the supervisor, which sends it only a number. It cannot be traced, and
+cannot start a program.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class KeyReader:
         self.pid = pid
         self.end = end
         self.paths = tuple(paths)
-        self._number = int.from_bytes(os.urandom(4), "little")  # an answer to a predecessor is none to this one
+        self._number = int.from_bytes(os.urandom(4), "little")  # answers for a predecessor must not match
 
     def read(self, paths: Sequence[str]) -> Certificates:
         """Copies of these files. OSError (with the file's name): it cannot be read, or was not named at the start."""

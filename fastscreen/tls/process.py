@@ -178,7 +178,7 @@ class TlsProcess(ForkedProcess):
     # ---- the supervisor's orders
 
     def reload(self, descriptors: list[int]) -> None:
-        """New handshakes go by the new settings; what cannot be used leaves the old ones whole."""
+        """Use new settings for new handshakes. If they cannot be used, the old settings remain."""
         report: ipc.Report = Ready()
         memory, *copies = descriptors
         try:

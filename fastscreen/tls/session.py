@@ -1,8 +1,8 @@
 """One client in TLS: its socket, the worker's end of the plaintext, and what is on its way between them.
 
-Each direction holds at most one read of CHUNK octets that the other side has not taken; until that is gone nothing
-more is read. All is done by readers and writers of the loop: a transport would throw away the screener's last word
-when a write to it fails.
+Each direction holds at most one read of CHUNK bytes that the other side has not taken; nothing more is read until they
+are taken. The loop's readers and writers are used directly, because a transport would discard the screener's last
+reply when a write to it fails.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ class Session:
         self._to_plain: bytes | memoryview = b""
         self._client_ended = self._plain_ended = self._plain_told = False
         self._closing = self._over = False
-        self._sent = self._ends = 0  # octets to the client; how often it was looked at since the screener has gone
+        self._sent = self._ends = 0  # bytes to the client; how often it was looked at since the screener has gone
         self._reading_client = self._writing_client = self._reading_plain = self._writing_plain = False
         self._timer: asyncio.TimerHandle | None = None
         shared.say(f"CONNECT from {name}")
 
     def start(self) -> None:
-        """Wait for the client's first octets: before them it costs next to nothing."""
+        """Wait for the client's first bytes: until then, it costs next to nothing."""
         shared = self._shared
         self._set_timer(shared.handshake_time, self._handshake_failed)
         self._watch()

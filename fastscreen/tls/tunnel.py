@@ -1,4 +1,4 @@
-"""TLS on one side, plaintext on the other: octets in, octets out; no socket, no clock."""
+"""TLS on one side, plaintext on the other: it takes and returns bytes, without a socket or a clock."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Tunnel:
         return True
 
     def read(self, into: memoryview) -> int:
-        """Decrypt what came, as much as there is room for; how many octets it is. 0: no more now."""
+        """Decrypt received data into a buffer; return the number of bytes. 0: no more now."""
         got = 0
         while got < len(into):
             try:

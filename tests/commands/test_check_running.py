@@ -43,7 +43,7 @@ def test_the_same_configuration(file: Path, server: Server, capsys: pytest.Captu
 def test_each_difference_is_a_line_with_what_applies_it(
     file: Path, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """That is no fault of the file: `check && reload` goes on."""
+    """A difference is not an error in the file: `check && reload` continues."""
     server(running(file))
     text = file.read_text().replace('/cache"', '/other"')
     file.write_text(f'user = "root"\n{text}[greet]\nwait = "3s"\n')

@@ -55,8 +55,8 @@ def test_text(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "log lines from 2026-11-2" in text
 
 
-def test_who_was_handed_on_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those in spite of a test, or of all tests, are among them, not elsewhere."""
+def test_handed_off_clients_by_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Clients that failed a test, or skipped all tests, but were handed off, are counted here and nowhere else."""
     log = tmp_path / "log"
     found = connect(0) + line(1, f"PREGREET 11 after 0.1 from {A}: EHLO x\\r\\n")
     log.write_bytes(found + connect(900, "[192.0.2.9]:1") + line(900, "BYPASSED [192.0.2.9]:1"))
@@ -379,7 +379,7 @@ def test_the_daemons_own_log(machine: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_daemons_log_is_missing(machine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Another's, perhaps of last year, is no answer."""
+    """The report must not fall back to a different log, which may be a year old."""
     configured(machine, f"file:{machine}/none.log")
     assert main(["report"]) == 1
     assert f"log.to: {machine}/none.log is missing; expected" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from fastscreen.control import client
 
 @pytest.fixture(autouse=True)
 def usual_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the usual configuration would be; there is none."""
+    """The path of the usual configuration file, which is missing."""
     file = tmp_path / "usual.toml"
     monkeypatch.setattr(control_socket, "USUAL_FILE", file)
     return file
@@ -122,7 +122,7 @@ def test_a_configuration_without_a_socket(tmp_path: Path, capsys: pytest.Capture
     file = tmp_path / "fastscreen.toml"
     file.write_text('[control]\npath = ""\n')
     code, said = failure(capsys, "status", "-c", str(file))
-    assert (code, "has no control socket" in said) == (1, True)
+    assert (code, "the control socket is disabled" in said) == (1, True)
 
 
 BROKEN = {

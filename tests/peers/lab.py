@@ -41,7 +41,7 @@ class Lab:
             services[each.service] = settings
         self.rounds = itertools.count()
         self._stack = contextlib.ExitStack()
-        # A real postscreen goes by the real clock, and so do the dialogues: whatever else runs here comes after them.
+        # A real postscreen uses the real clock, and so do the dialogues: everything else here runs after them.
         self._stack.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
         self._running: dict[tuple[str, int], Screener] = {}

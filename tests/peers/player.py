@@ -17,7 +17,7 @@ from peers.sides import Side
 
 TIMEOUT = 15.0  # how long an expected line or close may take; a dialogue that is right never waits so long
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
-SETTLE = 8.0  # how long the log may take to end a session; longer is no failure, the transcript shows it
+SETTLE = 8.0  # how long the log may take to end a session; longer is not a failure, but the transcript shows it
 
 
 class Connection:
@@ -54,7 +54,7 @@ class Connection:
             self._news.set()
 
     async def _decrypt(self, tls: ssl.SSLObject, data: bytes) -> None:
-        """What came in TLS; an end without TLS's own word for it is told apart."""
+        """The bytes received in TLS; an end without close_notify is marked."""
         if data:
             self._incoming.write(data)
         else:
@@ -291,7 +291,7 @@ class Player:
             lines += [self._broken, *self._side.last_words().splitlines()]
         ours = {each.address for each in self._connections}
         side, alone = self._side, self._dialogue.alone
-        # the line about the cache's cleanup is not about a session, and comes at a time of its own
+        # the line about the cache's cleanup is not about a session, and its time is unrelated
         own = [line for line in side.lines()[self._before :] if not line.text.startswith("cache ")]
         lines += ["postscreen: " + self._normal(line) for line in own if alone or line.address in ours]
         lines += sorted("dnsblog: " + line.text for line in side.dnsblog_lines() if line.address in ours)

@@ -60,7 +60,7 @@ _OTHERS = ("trace", "private", "public")
 START_SECONDS = 60.0
 PAGE = "mta-postfix.md"
 PROXIED = "127.0.0.1:10025"  # an smtpd that reads the PROXY protocol, as in the page; so do the other MTAs
-MOST = 100_000_000  # octets of a message there
+MOST = 100_000_000  # bytes of a message there
 SMTPD = "handoff-ps"  # where postscreen hands off, and the syslog name of that smtpd
 
 DNSBLOGS = 60

@@ -103,7 +103,7 @@ def _mirror() -> str:
     for uri in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split():
         if uri.rstrip("/").endswith("/debian"):
             return uri
-    raise RuntimeError("apt has no Debian mirror here (apt-get update?)")
+    raise RuntimeError("apt is not configured with a Debian mirror (apt-get update?)")
 
 
 def main() -> int:

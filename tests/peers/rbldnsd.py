@@ -40,7 +40,7 @@ ZONES: dict[str, tuple[str, str, list[str], list[str]]] = {
     "bl.spamcop.net": ("300", "120", ["127.99.0.0/16 :127.0.0.2:"], []),
     "bl.mailspike.net": ("300", "120", ["127.99.0.0/16 :127.0.0.2:"], []),
     "list.dnswl.org": ("300", "120", ["127.25.0.0/16 :127.0.5.1:", "127.26.0.0/16 :127.0.5.2:"], []),
-    # what must never score: error codes of list operators, an answer that is no list answer at all
+    # what must never score: error codes of list operators, and an answer that is not a list's
     "odd.rbl.test": ("300", "120", ["127.27.0.0/16 :192.0.2.80:", "127.28.0.0/16 :127.255.255.254:"], []),
 }
 

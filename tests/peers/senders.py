@@ -13,7 +13,7 @@ from peers.postfix import DAEMONS, settled
 
 HELO = "client.test"
 SUBMISSION = "127.2.0.2", 2525  # where the Postfix takes messages to send
-CASES = 16  # messages, at most; each has an address and a transport of its own
+CASES = 16  # messages, at most; each has its own address and transport
 
 _MASTER = """\
 postlog   unix-dgram n - n - 1 postlogd

@@ -75,8 +75,8 @@ def test_from_nothing_to_a_table(lists: Lists) -> None:
         "  + 8.8.8.0/24\n"
         "  + 9.9.9.9/32\n"
         "  + 2a00:1450:4000::/36\n"
-        "  left out: exists:%{i}.x.senders.test in big.senders.test\n"
-        f"{lists.allow}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen\n"
+        "  omitted: exists:%{i}.x.senders.test in big.senders.test\n"
+        f"{lists.allow}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`\n"
     )
     assert rules(lists.allow) == ["8.8.8.0/24\tpermit", "9.9.9.9/32\tpermit", "2a00:1450:4000::/36\tpermit"]
     assert lists.run("refresh") == (0, f"{lists.allow}: no change\n", "")
@@ -124,7 +124,7 @@ def test_a_provider_that_fails_keeps_its_last_result(lists: Lists, nsd: Nsd) -> 
     assert "): more.senders.test: no SPF record\n" in err
     assert rules(lists.allow) == before
     big, bad = lists.run("show")[1].splitlines()[1:]
-    assert "own       3 networks, " in big and "; more.senders.test: no SPF record; left out: exists:" in big
+    assert "own       3 networks, " in big and "; more.senders.test: no SPF record; omitted: exists:" in big
     assert bad.endswith('own       nothing yet; bad.senders.test: "nonsense": not an SPF mechanism')
 
 
@@ -173,7 +173,9 @@ def test_a_list_that_cannot_be_written_hides_nothing_of_the_other(lists: Lists) 
     lists.deny.mkdir(parents=True)
     code, out, err = lists.run("refresh")
     assert (code, err) == (1, f"fastscreen: denylist: not refreshed: {lists.deny}: Is a directory\n")
-    assert out.endswith(f"{lists.allow}: replaced; SIGHUP lets fastscreen read it, `postfix reload` postscreen\n")
+    assert out.endswith(
+        f"{lists.allow}: replaced; a running fastscreen reads it within seconds, postscreen after `postfix reload`\n"
+    )
     assert rules(lists.allow)
 
 
@@ -222,7 +224,7 @@ def test_show(lists: Lists) -> None:
     assert "2 networks, 0 s old; refused: 10.0.0.0/8 (private); refused: 8.0.0.0/7 (wider than /8)" in lines[1]
     assert 'nothing yet; bad.senders.test: "nonsense": not an SPF mechanism' in lines[2]
     assert lists.run("show", "odd.senders.test") == (0, "1.1.1.1/32\n8.8.8.8/32\n", "")
-    assert lists.run("show", "nobody") == (1, "", "fastscreen: nothing is known of nobody\n")
+    assert lists.run("show", "nobody") == (1, "", "fastscreen: nothing is known about nobody\n")
 
 
 def test_what_stands_in_the_state_is_escaped(lists: Lists) -> None:
@@ -251,7 +253,7 @@ def test_wrong_usage(lists: Lists) -> None:
     lists.configure("odd")
     assert lists.run("refresh", "--accept", "google")[::2] == (
         2,
-        "fastscreen: --accept google: on no list; expected odd.senders.test\n",
+        "fastscreen: --accept google: not on any list; expected odd.senders.test\n",
     )
     (lists.folder / "fastscreen.toml").write_text("[allow]\n")
     for way in ("refresh", "show"):

@@ -119,7 +119,7 @@ def test_the_networks_are_those_that_pass_with_pyspf(
     addresses = corners(named_networks())
     wrong = []
     for domain, flat in flattened.items():
-        if isinstance(flat, SpfError) or any("all in" in text for text in flat.left_out):
+        if isinstance(flat, SpfError) or any("all in" in text for text in flat.omitted):
             continue
         for address in addresses:
             ours = any(ipaddress.ip_address(address) in network for network in flat.networks)
@@ -147,7 +147,7 @@ def test_errors_are_those_of_pyspf(
         theirs = verdict(address, domain)
         if isinstance(flat, SpfError):
             assert theirs == flat.kind
-        elif any("all in" in text for text in flat.left_out):
+        elif any("all in" in text for text in flat.omitted):
             assert theirs == "pass"
         else:
             assert theirs in ("fail", "softfail", "neutral")
@@ -156,7 +156,7 @@ def test_errors_are_those_of_pyspf(
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_domain_is_what_its_name_says(flattened: dict[str, Flat | SpfError], domain: str) -> None:
     flat = flattened[domain]
-    kind = flat.kind if isinstance(flat, SpfError) else "left" if flat.left_out else "ok"
+    kind = flat.kind if isinstance(flat, SpfError) else "left" if flat.omitted else "ok"
     names = {"ok": "ok", "left": "left", "all": "left", "bad": "permerror", "none": "none", "fail": "temperror"}
     if (wanted := names.get(domain.partition("-")[0])) is not None:
         assert kind == wanted
@@ -196,7 +196,7 @@ def test_what_is_wrong_is_said_with_its_place(flattened: dict[str, Flat | SpfErr
 
 def test_what_depends_on_the_client_is_named(flattened: dict[str, Flat | SpfError]) -> None:
     left = {
-        name: flat.left_out
+        name: flat.omitted
         for name in ("left-deep", "left-include", "left-ptr", "left-redirect", "all-plain")
         if isinstance(flat := flattened[f"{name}.spf.test"], Flat)
     }

@@ -16,7 +16,7 @@ from peers import needs
 ROOT = Path(__file__).parents[2]
 SCREENERS = ("postscreen", "fastscreen")
 CLIENTS = 100
-AT_A_TIME = 3  # rows that run side by side: they mostly wait, and each has a namespace of its own
+AT_A_TIME = 3  # rows that run in parallel: they mostly wait, and each has its own namespace
 
 
 def run(*arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":

@@ -62,5 +62,5 @@ def test_reload_keeps_clients(lab: Lab) -> None:
 
 
 def test_number_is_free() -> None:
-    """The addresses of this file are not used by dialogues: one octet is the number of the file."""
+    """Dialogues do not use the addresses of this file: one octet of theirs is the number of the dialogue file."""
     assert len(dialogue.load(profiles.DIALOGUES)) < 250

@@ -105,7 +105,7 @@ def make_mta(kind: str, namespace: Namespace, folder: Path, chain: tuple[Path, P
 
 def cases(kind: str) -> list[Delivery]:
     """Every client, with and without TLS, at every size."""
-    clients = [client for client in CLIENTS if kind != "opensmtpd" or client != "smtplib BDAT"]  # it has no CHUNKING
+    clients = [client for client in CLIENTS if kind != "opensmtpd" or client != "smtplib BDAT"]  # without CHUNKING
     return [Delivery(client, tls, size) for size in SIZES for client in clients for tls in (False, True)]
 
 
@@ -128,7 +128,7 @@ class Behind:
             self.early = self._screener("early", EARLY_PORT, {"handoff": {"to": f"proxy:{postfix.PROXIED}"}})
             self.screener.ready()
             self.early.ready()
-            # The MTA is asked at the start what it announces; until then nobody is told of CHUNKING.
+            # The MTA is asked for its keywords at the start; until then CHUNKING is not announced to clients.
             processes.wait_until(lambda: self.mta.asked in self.mta.log.read_text(), "the question to the MTA")
             self._pool = ThreadPoolExecutor(AT_A_TIME)
             self._stack.callback(self._pool.shutdown, cancel_futures=True)
@@ -163,7 +163,7 @@ class Behind:
         mail = self.received(delivery.token)
         head, _, got = mail.partition(b"\n\n")
         sent = body.replace(b"\r\n", b"\n")
-        if delivery.client == "swaks":  # which ends a message with an empty line of its own
+        if delivery.client == "swaks":  # which adds an empty line at the end of a message
             got, sent = got.rstrip(b"\n"), sent.rstrip(b"\n")
         assert len(got) == len(sent)
         assert got == sent, "the message was changed"
@@ -303,7 +303,7 @@ def test_a_message_in_one_connection(behind: Behind, client: str, tls: bool, siz
     """As it was sent, in the mailbox; the log has one connection, which passed and went on."""
     delivery = Delivery(client, tls, size)
     if delivery not in behind.deliveries:
-        assert not behind.mta.chunking  # then there is no BDAT, and the others' EHLO replies were seen to say so
+        assert not behind.mta.chunking  # then BDAT is not used, as the EHLO replies to other clients showed
         return
     behind.deliveries[delivery].result(180)
     assert behind.lines(delivery.source) == CONTINUED

@@ -48,7 +48,7 @@ def test_who_passed_at_postscreen_is_known(lab: Lab) -> None:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[tuple[Path, dict[str, tuple[int, ...]]]]:
-    """A folder that the screening user can reach (pytest's own are closed to others); a cache in it, and its records.
+    """A folder that fastscreen's user can reach (pytest's own are closed to others); a cache in it, and its records.
 
     postmap writes the same bytes as postscreen, except for the case of the key of the last cleanup.
     """

@@ -21,7 +21,7 @@ from peers.namespace import Namespace
 from peers.postfix import DAEMONS, settled
 from peers.screener import COMMAND
 
-# In a mount namespace of its own: the default places of the cache and the control socket are the host's.
+# In a separate mount namespace, because the default paths of the cache and the control socket are the host's.
 _PLACES = "mount -t tmpfs none /run && mount -t tmpfs none /var/lib"
 _MASTER = """\
 postlog unix-dgram n - n - 1 postlogd
@@ -100,7 +100,7 @@ class Instance:
             return False
         finally:
             processes.stop(master)
-            # In a session of its own, a postscreen that has logged "fatal" sleeps for a second, with its sockets open.
+            # In its own session, a postscreen that has logged "fatal" sleeps for one second, with its sockets open.
             processes.wait_until(self._port_is_free, "postscreen to end", 60)
 
     def _port_is_free(self) -> bool:
@@ -182,7 +182,7 @@ def test_it_serves_where_postscreen_does(namespace: Namespace, made: Files) -> N
         except AssertionError:
             assert not theirs  # files of which Postfix makes nothing, either
             return
-        # 421: a client that is known, for there is no MTA now
+        # 421: a known client, because the MTA is missing now
         assert instance.fastscreen_serves()[:3] in ("220", "421"), todo
 
 

@@ -102,7 +102,7 @@ def test_logwatch(logs: tuple[Path, Path], tmp_path: Path) -> None:
     settings.touch()
     theirs, ours = (_run(["perl", script, "--detail", "10", "-f", str(settings)], path) for path in logs)
     assert "Postscreen" in theirs
-    # it prints the lines it has no name for in no particular order
+    # it prints the lines that it does not know in no particular order
     assert sorted(_without_ports(ours).splitlines()) == sorted(_without_ports(theirs).splitlines())
 
 

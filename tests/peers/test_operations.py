@@ -156,7 +156,7 @@ def _allowed_calls() -> set[str]:
 def _sandboxed(trace: str) -> None:
     """AssertionError: a process did what the unit does not allow."""
     unit = UNIT.read_text()
-    # The exec is systemd's. A process that is not root becomes nobody else, and has no keys of root's to read.
+    # systemd calls exec. A process that is not root cannot become another user or read root's keys.
     made = set(re.findall(r"(?m)^\d+ +(?:<\.\.\. )?(\w+)[( ]", trace)) - {"execve"}
     made -= {"setgroups", "setresgid", "setresuid", "setgid", "setuid", "capget", "capset"}
     assert len(made) > 40

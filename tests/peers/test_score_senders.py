@@ -71,7 +71,7 @@ class Front:
         self._stack.close()
 
     def lines(self, source: str) -> list[str]:
-        """About a client, once it was told 450 or 550."""
+        """About a client, once it received a 450 or 550."""
 
         def told() -> bool:
             return any(f"reject: RCPT from [{source}]" in line for line in self._log())

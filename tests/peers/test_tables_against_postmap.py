@@ -44,7 +44,7 @@ def postmap(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = Path(needs.program("postfix")).with_name("postmap")
     needs.program("postfix-pcre")
     folder = tmp_path_factory.mktemp("postfix")
-    # With a name of its own it does not ask the DNS for one.
+    # With its own name it does not query the DNS for one.
     (folder / "main.cf").write_text("compatibility_level = 3.7\nmyhostname = mx.example.test\n")
     return [str(path), "-c", str(folder)]
 

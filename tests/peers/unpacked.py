@@ -16,7 +16,7 @@ FIRST_UID = 64901
 
 
 def unpack(folder: Path, packages: tuple[str, ...], program: str) -> Path:
-    """Unpack packages below a folder; return the program's path there. What is missing is told as by needs.program."""
+    """Unpack packages below a folder; return the program's path there. A missing one is handled as by needs.program."""
     CACHE.mkdir(parents=True, exist_ok=True)
     for package in packages:
         if not list(CACHE.glob(f"{package}_*.deb")):

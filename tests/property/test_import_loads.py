@@ -79,7 +79,7 @@ def test_what_is_written_starts_and_what_is_omitted_is_told(made: Files) -> None
         path.write_text(done.text)
         starts(config.load(path))
         omissions_are_told(done)
-        for source, _ in done.translated.without:
+        for source, _ in done.translated.no_counterpart:
             assert shown(source).split(" = ")[0] in done.text
         assert all(line.isprintable() for line in done.text.splitlines())
         assert all(line.isprintable() for line in import_postfix.summary(done, path))

@@ -52,7 +52,7 @@ def main(path: str) -> None:
                 if command == "store":
                     cache.store(bytes.fromhex(key), until)
                 else:
-                    # Not what this process remembers by itself: what any process finds in the file.
+                    # Not what this process keeps in memory: what any process finds in the file.
                     found = cache.lookup(bytes.fromhex(key)) is not None
                     print(int(found), flush=True)
         cache.end_batch()

@@ -107,7 +107,7 @@ def silent(question: Question) -> list[Answer]:
 
 
 class FakeDns:
-    """Serves `zones` (the end of a name -> behaviour) on ADDRESS and a free port; what is in no zone is NXDOMAIN."""
+    """Serves `zones` (the end of a name -> behavior) on ADDRESS and a free port; other names are NXDOMAIN."""
 
     def __init__(self, zones: dict[str, Behaviour] | None = None, address: str = ADDRESS) -> None:
         self.zones: dict[str, Behaviour] = zones or {}

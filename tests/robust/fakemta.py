@@ -87,7 +87,7 @@ class FakeMta:
         while not data.endswith(b"\0\0"):
             data += connection.recv(4096)
         names = data[1:-2].decode("ascii").split("\0")
-        # Confirmed before the client is served, as smtpd does: who was served may connect anew as the only one.
+        # Confirmed before the client is served, as by smtpd: a client may connect again after it was served.
         if self.keep:
             self._kept.append(connection)
         else:

@@ -151,7 +151,7 @@ class Screener:
             raise AssertionError("fastscreen did not end at the second SIGTERM") from None
         self.process = None
         said = self.output.read_text(errors="replace")
-        # The second signal may come when the loop is over and Python itself ends: that is no crash.
+        # The second signal may come when the loop has ended and Python itself ends: that is not a crash.
         assert code == 0 or (code == -signal.SIGTERM and self.lines(" daemon stopped$")), f"exit status {code}\n{said}"
         assert said == "", said
         assert not self.lines("worker .* was killed|worker .* ended") or self.may_lose_workers, "\n".join(self.lines())

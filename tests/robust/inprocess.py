@@ -18,7 +18,8 @@ from robust.harness import wait_until
 
 
 class Core:
-    """Clients connect to `listener`; `serve` runs the core until something is so. settings: more TOML."""
+    """Clients connect to `listener`; `serve` runs the core until something is so. settings: more TOML. banner: without
+    it, there is no pregreet test."""
 
     def __init__(
         self,
@@ -31,11 +32,12 @@ class Core:
         action: str = "drop",
         dnsbl: str = "",
         settings: str = "",
+        banner: str = "",
     ) -> None:
         file = folder / "core.toml"
         file.write_text(
             f'hostname = "mx.test"\nhandoff = {{to = "pass:{folder / "mta"}"}}\n'
-            f'greet = {{banner = "", wait = "{wait}"}}\n'
+            f'greet = {{banner = "{banner}", wait = "{wait}"}}\n'
             f'dnsbl = {{sites = {json.dumps(sites)}, action = {json.dumps(action)}, {dnsbl}min_ttl = "60s"}}\n'
             f"[limits]\npre_queue = 1000\n{settings}\n"
         )
@@ -112,7 +114,7 @@ class Core:
         self.serve(lambda: self.screener.sessions <= sessions - left, "the end of their sessions")
 
     def told(self, source: str) -> bytes:
-        """All that a client is told."""
+        """All replies to a client."""
         return self.told_to(self.connect(source))
 
     def told_to(self, client: socket.socket) -> bytes:

@@ -85,7 +85,7 @@ class Core:
         return value
 
     def assert_quiet(self) -> None:
-        """Nothing is left in the epoll sets that would be told of again and again, and nothing stale was."""
+        """No descriptor is left in the epoll sets that would be reported repeatedly, and no event was stale."""
         for _ in range(3):
             self.run()
         assert not select.select([self.screener.fileno(), self.screener.relay_fileno()], [], [], 0)[0]

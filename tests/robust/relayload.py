@@ -1,12 +1,12 @@
 """A separate process with both ends of many relayed sessions: `python relayload.py COUNT`.
 
-It prints "port N", where it is an MTA that reads PROXY headers, version 2: it greets with the address that the header
-names, and repeats each line with "250 " before it. Then it takes one line at a time and answers it:
+It prints "port N", the port of an MTA that reads PROXY headers, version 2. The MTA greets with the address in the
+header, and repeats each line with "250 " before it. Then the process reads commands, one per line, and answers them:
 
-    hold HOST PORT    connect COUNT clients, each from a different address in 127.20.0.0/14: "held N", how many have
-                      been greeted with their own address
-    talk              each says a line that only it says, of some hundred octets: "talked N", how many got that back
-    end               each ends its side, and waits for the other's: "ended N"
+    hold HOST PORT    connect COUNT clients, each from a different address in 127.20.0.0/14: "held N", how many were
+                      greeted with their own address
+    talk              each sends a unique line of some hundred bytes: "talked N", how many received it back
+    end               each ends its side, and waits for the end of the other: "ended N"
 """
 
 import contextlib
@@ -15,8 +15,8 @@ import select
 import socket
 import sys
 
-HEADER = 28  # octets, of IPv4
-AT_A_TIME = 200  # no more are on their way than a listen queue has room for
+HEADER = 28  # bytes, for IPv4
+AT_A_TIME = 200  # connections that are being established: as many as fit into a listen queue
 TIMEOUT = 60.0  # s
 
 
@@ -57,7 +57,7 @@ class RelayedClients:
         self.sessions: dict[int, Mta] = {}
         self.clients: dict[int, tuple[socket.socket, str]] = {}
         self.said: dict[int, bytes] = {}
-        """What each client was told by now."""
+        """The bytes that each client has received so far."""
 
     def serve(self) -> None:
         """Everything that is ready."""

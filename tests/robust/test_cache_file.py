@@ -29,7 +29,7 @@ def new_and_old(screener: Screener, source: str) -> None:
         screener.line(rf"PASS NEW {client.pattern}")
 
     def passes_old() -> bool:
-        # A second session beside one whose hand-off is still being confirmed logs no PASS line (reference 2.3).
+        # A second session next to one whose hand-off is not confirmed yet does not log a PASS line (reference 2.3).
         with screener.connect(source) as again:
             assert again.read() == FROM_MTA
             return bool(screener.lines(rf"PASS OLD {again.pattern}"))

@@ -65,7 +65,7 @@ def test_a_resolver_that_takes_listings_out(tmp_path: Path, dns: FakeDns) -> Non
 
 
 def test_as_a_command(configured: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")  # there is no way back from another user
+    monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")  # a change of the user cannot be undone
     assert main(["check", "-c", str(configured)]) == 1
     out = capsys.readouterr().out
     assert f"{configured}: dnsbl.sites: dnsbl.sorbs.net: closed in June 2024; remove it\n" in out

@@ -68,7 +68,7 @@ def tls_pid(screener: Screener) -> int:
 
 @pytest.mark.parametrize("level", ["may", "encrypt"])
 def test_decrypted_session_is_relayed(start: Start, settings: dict[str, Any], level: str) -> None:
-    """A message of more than any buffer holds comes as it was sent; the end is told in TLS, too."""
+    """A message larger than any buffer arrives unchanged; TLS is closed properly at the end."""
     message = b"Subject: x\r\n\r\n" + bytes(range(256)) * 20_000 + b"\r\n.\r\n"
     got: list[bytes] = []
     clients: list[tuple[str, int] | None] = []

@@ -51,7 +51,7 @@ def connected(path: Path) -> Control:
 
 
 def eventually(control: Control, verb: str, wanted: Any, **arguments: Any) -> Map:
-    """Ask until `wanted(answer)`; the control server may return the same answer for half a second."""
+    """Ask until `wanted(answer)`; the control server may return the same answer for 0.5 s."""
     answers: list[Map] = []
 
     def right() -> bool:
@@ -453,7 +453,7 @@ def test_reading_and_acting_are_separate_rights(start: Start, path: Path, settin
                 ("cache.delete", {"prefix": "0.0.0.0/0"}),
                 ("cache.import", {"entries": []}),
             ):
-                assert "only root and the screening user" in control.error(verb, **arguments)
+                assert "only root and fastscreen's user" in control.error(verb, **arguments)
 
     def own() -> None:
         with Control(path) as control:
@@ -493,7 +493,7 @@ HOSTILE = {
     "no id": msgpack.packb({"do": "status"}),
     "no verb": msgpack.packb({"id": 1}),
     "text for an id": msgpack.packb({"id": "1", "do": "status"}),
-    "keys that are no text": msgpack.packb({1: 2, "id": 1, "do": "status"}),
+    "keys that are not text": msgpack.packb({1: 2, "id": 1, "do": "status"}),
     "deep": b"\x82\xa2id\x01\xa2do" + b"\x91" * 60000,
     "a huge map": b"\xdf\xff\xff\xff\xff",
     "no UTF-8": b"\x82\xa2id\x01\xa2do\xa2\xff\xfe",
@@ -751,7 +751,7 @@ def test_what_is_no_socket_stays(start: Start, path: Path, settings: Map) -> Non
 
 def test_an_unknown_group(start: Start, folder: Path, path: Path) -> None:
     screener = Screener(folder, {"control": {"path": str(path), "group": "no-such-group"}})
-    with pytest.raises(AssertionError, match=r"control\.group: there is no group 'no-such-group'"):
+    with pytest.raises(AssertionError, match=r"control\.group: 'no-such-group' does not exist on this system"):
         screener.start()
     assert screener.wait() == 2
     assert not path.exists()

@@ -157,7 +157,7 @@ def test_time_limits(alter: Alter, start: Start, path: Path, settings: Map, call
         wait_until(lambda: descriptors(control_server) == had, "all four to have ended")
         for one in (silent, half, deaf, closing):
             wait_until(partial(is_ended, one), "the end")
-        assert control.ok("status")["workers"]  # whoever has asked once may think for as long as it likes
+        assert control.ok("status")["workers"]  # a caller that has sent one request may be idle for any time
         assert subscriber.ok("status")["workers"]
 
 

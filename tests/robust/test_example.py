@@ -32,7 +32,7 @@ sites = ["bl1.rbl.test*3", "bl2.rbl.test=127.0.0.[2..11]*2", "wl.rbl.test*-4"]
 threshold = 3
 allowlist_threshold = -2
 action = "enforce"
-resolvers = ["{resolver}"]                      # left out: resolv.conf
+resolvers = ["{resolver}"]                      # default: from resolv.conf
 
 [deep]
 pipelining = "enforce"                            # off | ignore | enforce | drop
@@ -44,7 +44,7 @@ path = "{folder}/cache"
 
 [limits]
 client_connection_count = 50
-pre_queue = 10000                                 # left out: from the descriptor limit
+pre_queue = 10000                                 # default: from the descriptor limit
 post_queue = 1000
 
 [log]

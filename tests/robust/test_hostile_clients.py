@@ -184,7 +184,7 @@ def test_client_that_never_reads(start: Start) -> None:
 
 
 def test_connections_of_one_client_above_the_limit(start: Start) -> None:
-    """The N of a limit is N: 50 are served, the 51st is told; others are served meanwhile."""
+    """A limit of N means N: 50 are served, the 51st is rejected; other clients are served meanwhile."""
     screener = start(DEEP, NEIGHBOUR, {"limits": {"client_connection_count": 50}})
     clients = [screener.connect("127.1.3.1") for _ in range(50)]
     screener.line(r"CONNECT from \[127\.1\.3\.1\]", 50)
@@ -203,7 +203,7 @@ def test_connections_of_one_client_above_the_limit(start: Start) -> None:
 
 
 def test_flood_of_pipelined_commands(start: Start, mta: FakeMta) -> None:
-    """Many clients that send without end: every session ends at its command limit, neighbours are served meanwhile."""
+    """Many clients that send endlessly: every session ends at its command limit, and others are served meanwhile."""
     screener = start({"deep": {"pipelining": "ignore"}}, NEIGHBOUR)
     flood = b"RSET\r\n" * 5000
     clients = greeted_many(screener, [f"127.1.4.{number}" for number in range(1, 41)])

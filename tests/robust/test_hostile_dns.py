@@ -249,7 +249,7 @@ def test_second_resolver_helps_out(start: Start, mta: FakeMta, dns: FakeDns, how
             assert verdict_of(client) == BLOCKED % (b"127.1.0.%d" % number, b"list.test")
         assert screener.lines("warning") == []
         if how == "silent":
-            # Whoever comes later does not ask the silent one first.
+            # Queries for later clients do not go to the silent resolver first.
             asked = first.count("list.test")
             began = time.monotonic()
             assert asked > 0
@@ -347,7 +347,7 @@ def test_the_system_learns_of_its_resolvers_later(
     assert verdict(screener, "127.1.0.2") == BLOCKED % (b"127.1.0.2", b"list.test")
     wait_until(lambda: dns.asked["2.0.0.127.list.test"] > 0, "the probes of those that are there now")
     assert probed == 0
-    # A file that is just being written is none.
+    # A file that is just being written is not valid.
     resolv_conf.write_text("")
     time.sleep(2)
     assert verdict(screener, "127.1.0.3") == BLOCKED % (b"127.1.0.3", b"list.test")

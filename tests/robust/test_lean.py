@@ -15,7 +15,7 @@ HEAVY = {
     "aiodns", "aiosmtpd", "asyncio", "fastscreen.core", "jinja2", "lmdb", "msgpack", "prometheus_client", "pycares",
     "pygal", "regex", "rich", "shtab", "ssl", "textual", "uvloop",
 }  # fmt: skip
-"""Each takes some megabytes, or some hundredths of a second."""
+"""Each costs some megabytes, or some tens of milliseconds."""
 
 COMMANDS = {
     "--help": set[str](),

@@ -31,7 +31,7 @@ CLIENTS = (f"127.{100 + number // 256}.{number % 256}.{1 + number % 2}" for numb
 
 
 def well(question: Question) -> list[Answer]:
-    """The test entry, and clients whose last octet is even."""
+    """Lists the test entry, and clients whose last octet is even."""
     client = question.name.split(".")[0]
     hit = question.name.startswith("2.0.0.127.") or (client.isdigit() and int(client) % 2 == 0)
     return (listed("127.0.0.2") if hit and "1.0.0.127." not in question.name[:10] else not_listed())(question)
@@ -59,9 +59,9 @@ DYING = {
     "list.dnswl.org": Dying(listed("127.0.0.255"), "refuses this resolver's queries, or is over quota"),
     "parked": Dying(listed("192.0.2.80"), r"gives answers outside 127\.0\.0\.0/8"),
     "silent": Dying(silent, "does not answer"),
-    "gibberish": Dying(gibberish, "(does not answer|has no working name server)"),
-    "servfail": Dying(failing(), "has no working name server"),
-    "refused": Dying(failing(5), "has no working name server"),
+    "gibberish": Dying(gibberish, "(does not answer|lacks a working name server)"),
+    "servfail": Dying(failing(), "lacks a working name server"),
+    "refused": Dying(failing(5), "lacks a working name server"),
     "nxdomain": Dying(not_listed(), r"has lost its test entry 127\.0\.0\.2"),
     "no-address": Dying(no_address, r"has lost its test entry 127\.0\.0\.2"),
 }
@@ -193,7 +193,7 @@ def test_a_leap_that_is_none(start: Start, folder: Path, zones: FakeDns, mta: Fa
 
 
 def connect_all(screener: Screener, sources: Iterable[str]) -> list[bytes]:
-    """All of them come and are judged; what they are told."""
+    """All clients connect and get a verdict; return their replies."""
     told: list[bytes] = []
     for some in batched(sources, 300):
         with contextlib.ExitStack() as held:
@@ -231,7 +231,7 @@ def test_probing_can_be_switched_off_and_on(start: Start, folder: Path, zones: F
     assert not passes(screener, next(clients()))
 
 
-# ---- what a worker does by itself: its core in this process, and nobody who probes
+# ---- what a worker does on its own: its core in this process, without a prober
 
 
 def next_second() -> None:

@@ -49,7 +49,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_pipe_that_nobody_reads_does_not_block() -> None:
-    """Up to the limit lines wait; then they are lost whole, in one piece, and their number is told."""
+    """Lines up to the limit are kept; further lines are lost as a whole, and their number is logged."""
     log = new_log()
     with pipe() as (reading, writing):
         log.open(writing)

@@ -103,7 +103,7 @@ def test_full_socket_is_given_up_after_ten_seconds(start: Start, mta: FakeMta) -
 
 
 def test_post_queue_limit_ends_the_waiting(start: Start, mta: FakeMta) -> None:
-    """Those in hand-off are at most N, those that wait for a full socket included; the rest is told at once."""
+    """At most N clients are in hand-off, including those that wait for a full socket; the rest are rejected at once."""
     screener = start(KNOWN, {"limits": {"post_queue": 20}})
     fill(mta)
     clients = [screener.connect(f"127.7.2.{number}") for number in range(1, 21)]
@@ -138,7 +138,7 @@ def test_slow_mta_counts_in_the_post_queue(start: Start, mta: FakeMta) -> None:
 
 
 def test_mta_that_goes_away_while_clients_wait(start: Start, mta: FakeMta) -> None:
-    """A full socket that becomes a refusing one: those that wait are told, none is forgotten."""
+    """A full socket begins to refuse connections: the waiting clients get a reply, and none is forgotten."""
     screener = start(KNOWN)
     fill(mta)
     clients = [screener.connect(f"127.7.2.{number}") for number in range(1, 31)]

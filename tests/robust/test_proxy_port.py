@@ -129,7 +129,7 @@ def test_a_bad_header(start: Start, data: bytes, line: str) -> None:
 
 
 def test_a_header_that_is_cut(start: Start) -> None:
-    """By the end of the connection, or by none in time. Both are told in the reference's words."""
+    """The connection ends early, or the header is late. Both are logged in the reference's words."""
     screener = start(settings(timeout="1s"))
     with through(screener, b"PROXY TCP4 192.0.2.1") as client:
         client.half_close()

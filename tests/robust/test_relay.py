@@ -188,7 +188,7 @@ def test_a_side_that_stops_reading_stops_the_other(start: Start) -> None:
 
 
 def send_until_it_stalls(sender: socket.socket, content: bytes) -> int:
-    """How much is accepted until nothing is for half a second."""
+    """Send until nothing has been accepted for 0.5 s. Return the number of accepted bytes."""
     sender.settimeout(0.5)
     sent = 0
     with contextlib.suppress(TimeoutError):
@@ -326,7 +326,7 @@ def test_a_silent_target_is_skipped_after_a_while(start: Start) -> None:
         silent.listen(0)
         silent_at = silent.getsockname()
         held = [socket.socket() for _ in range(3)]
-        for each in held:  # its backlog has no room: a SYN is never answered
+        for each in held:  # its backlog is full: a SYN is never answered
             each.setblocking(False)
             each.connect_ex(silent_at)
         screener = start(to(f"proxy:127.0.0.1:{silent_at[1]}", mta.target))

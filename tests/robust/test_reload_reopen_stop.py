@@ -164,6 +164,6 @@ def test_stop_waits_for_clients_in_hand_and_a_second_one_does_not(
         wait_until(lambda: len(mta.taken) == 1, "the MTA to have the client")
         waiting = command(path, "stop", "--timeout", "1")
         assert waiting.returncode == 1
-        assert "a second `fastscreen stop` ends them at once" in waiting.stderr
+        assert "run `fastscreen stop` again to end them at once" in waiting.stderr
         assert command(path, "stop", "--timeout", "15").returncode == 0
     assert screener.wait() == 0

@@ -493,7 +493,7 @@ class Store:
         self._end.settimeout(0.1)
 
     def hear(self) -> None:
-        """Do what it was told so far."""
+        """Do what was ordered so far."""
         while True:
             try:
                 message, descriptors, _, _ = socket.recv_fds(self._end, 4096, 4)

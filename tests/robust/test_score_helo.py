@@ -35,7 +35,7 @@ def greeted(client: Client, *, listening: bytes = TEASER + GREETING) -> None:
 
 
 def recipient(client: Client, *names: bytes, verb: bytes = b"EHLO") -> bytes:
-    """Say HELO with each of the names, then MAIL; what RCPT is told."""
+    """Send HELO with each of the names, then MAIL; return the reply to RCPT."""
     for name in names:
         assert client.ask(verb + b" " + name).startswith(b"250")
     assert client.ask(b"MAIL FROM:<a@b.test>") == b"250 2.1.0 Ok\r\n"

@@ -22,7 +22,7 @@ DENIED: Map = {"access": {"list": ["inline:{ { 127.1.0.1 = reject } }"]}}
 
 
 def told(screener: Screener, client: Client) -> list[str]:
-    """What the client would have been told, by the log."""
+    """The replies that the client would have received, from the log."""
     lines = screener.lines(f"SHADOW from {client.pattern}")
     return [line.partition(": would have replied: ")[2] for line in lines]
 
@@ -124,8 +124,8 @@ def test_deep_tests_with_continue(start: Start, test: str, action: str) -> None:
 def test_deep_tests_without_continue_are_not_made(start: Start, mta: FakeMta) -> None:
     screener = start(SHADOW, {"deep": {"pipelining": "enforce", "bare_newline": "ignore"}})
     screener.line(
-        r"warning: mode is shadow: no client is rejected; deep\.pipelining, deep\.bare_newline cannot be made so "
-        r"without handoff\.continue_to: left out$"
+        r"warning: mode is shadow: no client is rejected; these tests are not made, because in shadow mode they need "
+        r"handoff\.continue_to: deep\.pipelining, deep\.bare_newline$"
     )
     with screener.connect() as client:
         assert client.read() == TEASER + FROM_MTA
@@ -144,8 +144,8 @@ def test_mx_policy(start: Start, folder: Path, mta: FakeMta) -> None:
 
 
 def test_limits(start: Start, folder: Path, mta: FakeMta) -> None:
-    """More connections than a client may have are tested; more than can be are handed on untested. None of them is
-    counted as turned away."""
+    """Connections above the limit per client are tested; connections above the limit for all clients are handed off
+    untested. None of them is counted as rejected."""
     screener = start(
         SHADOW,
         {"limits": {"client_connection_count": 1, "pre_queue": 10}, "greet": {"wait": "60s"}},
@@ -203,7 +203,7 @@ def test_the_report_tells_what_would_have_happened(
     screener.stop()
     hour_later = (datetime.now() + timedelta(hours=1)).strftime(
         "%b %e %H:%M:%S"
-    )  # what has no end was handed on by then
+    )  # sessions without an end were handed off by then
     with screener.log.open("a") as log:
         log.write(f"{hour_later} mx postfix/postscreen[1]: CONNECT from [127.1.9.9]:9 to [127.9.0.1]:25\n")
     assert main(["report", "--json", str(screener.log)]) == 0

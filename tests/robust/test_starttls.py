@@ -297,7 +297,7 @@ def test_handshakes_octet_by_octet(start: Start, tls: dict[str, Any]) -> None:
         thread.join()
     for client in slow:
         client.send(hello[sent[0] :])
-        assert client.socket.recv(1)  # of a ServerHello: whoever lost his place goes on
+        assert client.socket.recv(1)  # of a ServerHello: a client that has lost its place continues
         client.socket.close()
 
 

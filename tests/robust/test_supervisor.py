@@ -197,7 +197,7 @@ def test_a_worker_that_closes_its_channel(start: Start, alter: Alter, folder: Pa
     serves(screener, "127.7.0.1")
 
 
-# ---- faults of its own
+# ---- failures of the supervisor
 
 
 def test_an_unexpected_exception_is_no_end(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:

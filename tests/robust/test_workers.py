@@ -280,11 +280,11 @@ def test_without_its_supervisor_a_worker_ends(start: Start, mta: FakeMta) -> Non
     screener.process = None
 
 
-# ---- all do as they are told
+# ---- all workers apply changes
 
 
 def test_sighup_acts_on_all(start: Start, mta: FakeMta) -> None:
-    """Settings, a new address and one that is gone: in every worker, and told once."""
+    """New settings, a new address and a removed one: applied by every worker, and logged once."""
     screener = start(KNOWN, TWO)
     before = screener.address
     sources = [address_of(screener, pid) for pid in screener.workers()]
@@ -315,7 +315,7 @@ def free_port_of(screener: Screener, address: str) -> int:
     for line in Path(f"/proc/{screener.pid}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         host, _, port = fields[1].partition(":")
-        # others that listen there now belong to tests that run beside this one
+        # others that listen there now belong to tests that run in parallel
         if host == wanted and fields[3] == "0A" and f"socket:[{fields[9]}]" in own:
             return int(port, 16)
     raise AssertionError(f"nobody listens on {address}")
@@ -420,7 +420,7 @@ def test_a_worker_that_hangs_is_replaced(start: Start, mta: FakeMta) -> None:
     first, second = screener.workers()[:2]
     source = address_of(screener, first)
     os.kill(first, signal.SIGSTOP)
-    with screener.connect(source) as client:  # it waits in the socket, whoever serves that
+    with screener.connect(source) as client:  # it waits in the socket, whichever process serves that
         screener.line(rf"warning: worker 1 \(process {first}\) hangs: killed$")
         screener.line(rf"warning: worker 1 \(process {first}\) was killed by SIGKILL: it is started again$")
         assert client.read() == FROM_MTA
@@ -455,7 +455,7 @@ def test_deaths_are_seen_though_the_parent_ignored_them(start: Start, folder: Pa
 
 
 def test_sigterm_acts_on_all(start: Start, mta: FakeMta) -> None:
-    """Clients that only wait get a 421 from both, nobody new is let in, and the end is told once."""
+    """Clients that only wait get a 421 from both, new clients are not accepted, and the end is logged once."""
     screener = start({"greet": {"wait": "100s"}}, TWO)
     clients = [screener.connect(f"127.1.0.{number}") for number in range(1, 21)]
     for client in clients:

@@ -63,8 +63,8 @@ def bots(world: World, journal: Journal) -> None:
 
 
 def refusals(world: World) -> None:
-    """A good client is never told 5xx, and nothing but 450 to a newcomer without a fault. The port refuses connections
-    only when fastscreen ends and another one starts."""
+    """A good client never gets a 5xx, and a new one without a failure gets nothing but a 450. The port refuses
+    connections only when fastscreen ends and another one starts."""
     for refusal in world.refusals:
         during = world.fault_at(refusal.at)
         lists = world.fault_at(refusal.at, DNS_GRACE)

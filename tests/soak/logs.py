@@ -32,8 +32,8 @@ class LogCheck(Struct):
 
 
 def check(world: World, passed: set[str]) -> LogCheck:
-    """Read it. passed: "[ip]:port" of the clients that the MTA was given: a second session of a client whose first one
-    has just passed is handed off without a line, as by postscreen."""
+    """Read the log. passed: "[ip]:port" of the clients that were handed off: if the first session of a client has just
+    passed, its other sessions are handed off without a log line, like by postscreen."""
     found = LogCheck()
     begun: dict[str, int] = {}
     ended: set[str] = set()

@@ -29,7 +29,7 @@ async def take(stage: Processes, folder: Path) -> None:
         (folder / f"{name}.svg").write_text(standalone(app.export_screenshot()), encoding="utf-8")
 
     async with app.run_test(size=SIZE, notifications=True) as pilot:
-        app.theme = FASTSCREEN.name  # there is no terminal that could tell its colours
+        app.theme = FASTSCREEN.name  # without a terminal, its colors are unknown
         await asyncio.sleep(HISTORY)
         picture("overview")
         app.go_to(ConnectionsView)

@@ -39,7 +39,7 @@ class FakeServer:
         self.silent: set[str] = set()
         self.instead: dict[str, Any] = {}  # answers that are not what the protocol says
         self.deleted: list[Map] = []
-        self.lost = 0  # told with the next batch of events
+        self.lost = 0  # sent with the next batch of events
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._followers: dict[tuple[asyncio.StreamWriter, int], Map] = {}
@@ -189,7 +189,7 @@ class FakeServer:
         try:
             ipaddress.ip_address(address)
         except ValueError:
-            raise Wrong(f"story: {address!r} is no address") from None
+            raise Wrong(f"story: {address!r} is not an address") from None
         events = [event for event in self.world.events if event["address"] == address]
         answers: dict[str, list[str]] = {}
         for event in events:

@@ -27,7 +27,7 @@ exec cat
 
 
 class Terminal:
-    """Runs a command in tmux, of 80x24 cells and 16 colours, as long as the `with` block."""
+    """Runs a command in tmux, with 80x24 cells and 16 colors, during the `with` block."""
 
     def __init__(self, folder: Path, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """folder: an empty one. environment: of the command alone, besides our own."""
@@ -35,7 +35,7 @@ class Terminal:
         self._tmux = [needs.program("tmux"), "-u", "-S", str(folder / "server"), "-f", str(folder / "tmux.conf")]
         inner = shlex.join(["env", *(f"{name}={value}" for name, value in environment.items()), *command])
         (folder / "shell").write_text(_SHELL.format(folder=shlex.quote(str(folder)), command=inner))
-        # TERM=screen has 16 colours. Escape is told from Alt by the time that passes: none.
+        # TERM=screen has 16 colors. Escape differs from Alt by the delay: none.
         (folder / "tmux.conf").write_text("set -g default-terminal screen\nset -sg escape-time 0\n")
 
     def __enter__(self) -> Self:

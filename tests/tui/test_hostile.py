@@ -82,9 +82,9 @@ sys.exit(main(["tui", "--socket", sys.argv[1]]))
 
 
 def test_a_real_terminal_of_16_colours(tmp_path: Path) -> None:
-    """The octets that reach the terminal itself: no sequence of a client's, and no colour that xterm has not."""
-    octets = b"\x1b]0;owned\x07\x1b[31mEHLO [red]"
-    world = World(hostile=octets)
+    """The bytes that reach the terminal contain no escape sequence of a client's, and only colors that xterm has."""
+    hostile = b"\x1b]0;owned\x07\x1b[31mEHLO [red]"
+    world = World(hostile=hostile)
     written = b""
 
     @driven

@@ -159,7 +159,7 @@ async def test_story(tmp_path: Path) -> None:
         await pilot.press("3")
         await seen(pilot, "Press / and type an address")
         await pilot.press("slash", *"nonsense", "enter")
-        await seen(pilot, "story: 'nonsense' is no address")
+        await seen(pilot, "story: 'nonsense' is not an address")
         await pilot.press("slash", "ctrl+u", *"192.0.2.77", "enter")
         await seen(pilot, "now: handoff for 100ms", "failed ", "pregreet")
         await seen(pilot, "zen.spamhaus.org", "dead.example.org", "failed")
@@ -305,7 +305,7 @@ async def test_cache_delete_needs_the_right(tmp_path: Path) -> None:
         await pilot.press("7")
         await seen(pilot, "read-only for this user", "198.18.")
         await pilot.press("d")
-        await seen(pilot, "only root and the screening user may delete")
+        await seen(pilot, "only root and fastscreen's user may delete")
         assert not asked(server, "cache.delete")
 
 
@@ -388,7 +388,7 @@ async def test_themes(tmp_path: Path) -> None:
             await pilot.pause()
             seen_themes.append((app.theme, str(app.view.query_one(Table).render_line(1))))
         assert len({theme for theme, _ in seen_themes}) == 6
-        assert len({line for _, line in seen_themes}) == 5  # the two of the terminal's own colours are one here
+        assert len({line for _, line in seen_themes}) == 5  # the two colors of the terminal are the same here
 
 
 @pytest.mark.parametrize("ending", ["csv", "json"])

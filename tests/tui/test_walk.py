@@ -31,7 +31,7 @@ from fastscreen.tui.wording import STAGE_ROLES
 from tui.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
-# As it is built: the test would otherwise build it anew under the feet of others, when a source is newer.
+# As it is built: otherwise the test would rebuild it while others use it, if a source is newer.
 MAKE_DEMO = ("make", "-C", str(ROOT), "--old-file=.venv/built", f"BIN={Path(sys.executable).parent}", "demo")
 FIRST_ROW = 5  # of a table with a line to type in: behind bars, line, note and headings
 
@@ -342,7 +342,7 @@ def test_dnsbl(demo: Terminal) -> None:
         lambda rows: all(any(re.match(line, row) for row in rows) for line in lines), f"lists, as {lines}"
     )
     assert SECRET not in "\n".join(rows)
-    first = rows[FIRST_ROW - 1].split()[0]  # there is no line to type in
+    first = rows[FIRST_ROW - 1].split()[0]  # no input line is open
     demo.press("Home", "Enter")
     arrived(demo, EventsView)
     demo.until(lambda rows: rows[2].strip() == f"list:{first}", f"filter for {first}")

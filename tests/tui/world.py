@@ -1,6 +1,6 @@
-"""A simulated daemon: clients that come and go in a time of their own, for the fake control server.
+"""A simulated daemon for the fake control server: clients come and go in simulated time.
 
-Nothing here waits or asks the clock: `advance` lets the time pass, and the same seed gives the same day.
+Nothing here waits or reads the clock: `advance` lets the time pass, and the same seed gives the same events.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class World:
     """What a daemon would know."""
 
     def __init__(self, seed: int = 25, clients: float = 14.0, hostile: bytes | None = None) -> None:
-        """clients: a second. hostile: what every client says, and every text that could be bad."""
+        """clients: number per second. hostile: the text in every line that a client sends and in other outside text."""
         self.random = random.Random(seed)
         self.time = START
         self.started = START - 266_000.0
@@ -60,7 +60,7 @@ class World:
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
         self.counts.update(rejected=924_317)
         self.events: list[Map] = []
-        self.news: list[Map] = []  # those that followers have not been told
+        self.news: list[Map] = []  # those that were not sent to followers yet
         self.sessions: dict[int, Map] = {}
         self.lists: dict[str, Counter[str]] = {
             name: Counter(asked=700_000 + 13 * at, listed=90_000 // (at + 1), unique=7_000 // (at + 1))
@@ -89,7 +89,7 @@ class World:
 
     @property
     def bad(self) -> str:
-        """The hostile octets as text of the daemon's own would be."""
+        """The hostile bytes as a text that the daemon decoded."""
         return (self.hostile or b"").decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
 
     def said(self, text: str) -> bytes:

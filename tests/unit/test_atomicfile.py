@@ -15,7 +15,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path.chmod(0o600)
     with path.open() as reader:
         replace_file(path, b"after")
-        assert reader.read() == "before"  # whoever has it open keeps the one that was
+        assert reader.read() == "before"  # a process that has it open keeps the old file
     assert path.read_bytes() == b"after"
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208
@@ -74,7 +74,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_two_writers_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second begins and ends while the first is half way: each has a new file of its own."""
+    """The second writer begins and ends while the first is not finished: each has its own new file."""
     path = tmp_path / "file"
     fsync = os.fsync
 

@@ -58,7 +58,7 @@ def test_missing_and_malformed_fields_read_as_disabled(fields: object, read: Sta
     assert parse_stamps(msgpack.packb(fields, strict_types=False)) == stamps(*read)
 
 
-# ---- look-up and store
+# ---- lookup and store
 
 
 def test_store_is_visible_at_once_and_in_the_next_process(fixture: Fixture) -> None:

@@ -274,7 +274,7 @@ def test_the_mark_names_the_file_that_is_in_use(fixture: Fixture) -> None:
     assert use_mark.file_in_use(mark) is None
     mark[use_mark.WRITER] = 1
     assert use_mark.file_in_use(mark) == inode_of(fixture.path.stat())
-    # A look-up leaves its mark while it reads, and no longer.
+    # A lookup has its mark only while it reads.
     cache._shared.environment = Broken(cache._shared.environment, "begin", ZeroDivisionError("killed there"))
     mark[use_mark.WRITER] = 0
     with pytest.raises(ZeroDivisionError):

@@ -70,7 +70,7 @@ def test_places_are_kept_for_callers_that_may_act() -> None:
     for _ in range(RESERVED):
         assert callers.admit(Fake(OWN, reads=True), NOW)
     assert not any(one.ended for one in members)
-    # And when those are taken, too, those that may only read make room, and then the screening user for root.
+    # And when those are taken, too, those that may only read make room, and then fastscreen's user for root.
     assert callers.admit(Fake(OWN, reads=True), NOW)
     assert sum(one.ended for one in members) == 1
     for _ in range(CALLERS_MAX):

@@ -63,7 +63,7 @@ def test_clients_are_told_what_all_have() -> None:
     keywords = offers.learn(0, POSTFIX)
     assert keywords == int(parse_capabilities(POSTFIX).keywords)
     offers.learn(1, b"250-b\r\n250-SIZE\r\n250 CHUNKING\r\n")
-    offers.learn(1, b"250-c\r\n250-SIZE\r\n250 CHUNKING\r\n")  # another name is no news
+    offers.learn(1, b"250-c\r\n250-SIZE\r\n250 CHUNKING\r\n")  # another name is not a change
     assert used[1:] == [Capabilities(Keyword.SIZE | Keyword.CHUNKING, 10240000)]
 
 

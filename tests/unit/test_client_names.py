@@ -26,7 +26,7 @@ def test_a_name_that_may_not(name: object) -> None:
 
 
 class Look:
-    """A look-up that waits until the test answers it."""
+    """A lookup that waits until the test answers it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []

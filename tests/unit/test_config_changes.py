@@ -141,7 +141,7 @@ def test_a_description_is_rendered_for_each_page() -> None:
     assert man_pages.prose(text) == (
         r"Use \fB*x\fR, docs/proxy.md and https://example.org/; 2*3*4 stays, \fBa\(gab\fR too."
     )
-    assert man_pages.prose(".TH is no request here\n`a-b`") == "\\&.TH is no request here\n\\fBa\\-b\\fR"
+    assert man_pages.prose(".TH is not a request\n`a-b`") == "\\&.TH is not a request\n\\fBa\\-b\\fR"
     assert config_docs.escaped_markdown(r"a[*weight] or \\, as `fastscreen x*` shows") == (
         r"a[\*weight] or \\\\, as `fastscreen x*` shows"
     )

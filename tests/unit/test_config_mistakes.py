@@ -175,7 +175,7 @@ def test_check_has_them_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_every_table_that_cannot_be_read_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")  # there is no way back
+    monkeypatch.setattr("fastscreen.cli.check.user_of", lambda config: "")  # this cannot be undone
     path = tmp_path / "fastscreen.toml"
     path.write_text(
         '[access]\nlist = ["cidr:/gone/1", "permit_mynetworks", "pcre:/gone/2"]\nmynetworks = ["/gone/3"]\n'

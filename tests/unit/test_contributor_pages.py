@@ -31,3 +31,11 @@ def test_named_keys() -> None:
     tables = "|".join({key.partition(".")[0] for key in DEFAULTS if "." in key})
     named = set(re.findall(rf"`((?:{tables})\.\w+)`", (ROOT / "SECURITY.md").read_text()))
     assert named <= set(DEFAULTS)
+
+
+def test_the_processes_that_security_names() -> None:
+    """By the names that ps shows: each process of the daemon, and no other."""
+    sources = "\n".join(path.read_text() for path in (ROOT / "fastscreen").rglob("*.py"))
+    names = set(re.findall(r'\bNAME = "(fastscreen-[a-z]+)"', sources))
+    assert names
+    assert set(re.findall(r"`(fastscreen-[a-z]+)`", (ROOT / "SECURITY.md").read_text())) == names

@@ -57,7 +57,7 @@ def test_several_workers_log_in_no_particular_order() -> None:
 
 
 def test_stated_difference_of_older_versions() -> None:
-    """It is expected of them, and of no other: each series may have a release of its own that corrects it."""
+    """The difference is expected only of these versions: each series may have its own release with the correction."""
     text = "connect\nclose\ndiffers: slug before 3.7.21 3.10.12 3.11.5\n- old\n+ new\n"
     affected = [(3, 6, 30), (3, 7, 11), (3, 7, 20), (3, 8), (3, 10, 11), (3, 11), (3, 11, 4)]
     corrected = [(3, 7, 21), (3, 10, 12), (3, 11, 5), (3, 12), (4, 0)]

@@ -79,7 +79,7 @@ def test_longest_domain_of_a_list() -> None:
     "domain", ["", ".", "bl..example", ".example", "bl example", "bl.ex\0mple", "bl.exämple", "-", "bl.-example"]
 )
 def test_domain_that_is_no_name(domain: str) -> None:
-    with pytest.raises(ValueError, match="is no DNS name"):
+    with pytest.raises(ValueError, match="is not a DNS name"):
         dns_query(1, "192.0.2.1", domain)
 
 
@@ -91,7 +91,7 @@ def test_label_of_64_characters() -> None:
 def test_arguments_out_of_range() -> None:
     with pytest.raises(OverflowError):
         dns_query(65536, "192.0.2.1", "bl.example")
-    with pytest.raises(ValueError, match="is no IPv4 or IPv6 address"):
+    with pytest.raises(ValueError, match="is not an IPv4 or IPv6 address"):
         dns_query(1, "192.0.2", "bl.example")
 
 
@@ -232,9 +232,9 @@ HERE = len(QUERY)  # where the first record begins
         pytest.param(packet(answers=1), id="no record"),
         pytest.param(packet(answers=65535, authorities=65535), id="no records, all counted"),
         pytest.param(packet(ANSWER[HERE:], answers=2), id="one record too few"),
-        pytest.param(packet(record(1, b"\x7f\0\0")), id="address of 3 octets"),
-        pytest.param(packet(record(1, b"\x7f\0\0\2\0")), id="address of 5 octets"),
-        pytest.param(packet(record(1, b"")), id="address of no octets"),
+        pytest.param(packet(record(1, b"\x7f\0\0")), id="address of 3 bytes"),
+        pytest.param(packet(record(1, b"\x7f\0\0\2\0")), id="address of 5 bytes"),
+        pytest.param(packet(record(1, b"")), id="empty address"),
         pytest.param(packet(address("127.0.0.2", name=struct.pack("!H", 0xC000 | HERE))), id="pointer to itself"),
         pytest.param(packet(address("127.0.0.2", name=b"\1a" + struct.pack("!H", 0xC000 | HERE))), id="loop"),
         pytest.param(packet(address("127.0.0.2", name=b"\xff\xff")), id="pointer past the end"),
@@ -243,7 +243,7 @@ HERE = len(QUERY)  # where the first record begins
         pytest.param(packet(b"\xc0"), id="half a pointer"),
         pytest.param(packet(address("127.0.0.2", name=b"\x41" + b"a" * 65 + b"\0")), id="label type 01"),
         pytest.param(packet(address("127.0.0.2", name=b"\x81" + b"a" * 65 + b"\0")), id="label type 10"),
-        pytest.param(packet(address("127.0.0.2", name=(b"\x3f" + b"a" * 63) * 4 + b"\0")), id="name of 257 octets"),
+        pytest.param(packet(address("127.0.0.2", name=(b"\x3f" + b"a" * 63) * 4 + b"\0")), id="name of 257 bytes"),
         pytest.param(packet(b"\x3f" + b"a" * 20), id="label past the end"),
         pytest.param(packet(record(6, b"\0\0" + b"\0" * 19), authorities=1), id="SOA too short"),
         pytest.param(packet(record(6, b"\0\0" + b"\0" * 21), authorities=1), id="SOA too long"),

@@ -57,7 +57,7 @@ def test_workers_are_the_hubs_affair() -> None:
         ("-", "filter: a term is empty; - stands in front of one"),
         ("a\x1b", "filter: control characters cannot be searched for"),
         ("x " * 33, "filter: more than 32 terms"),
-        ("x" * 65, f'filter: "{"x" * 20}...": longer than 64 octets'),
+        ("x" * 65, f'filter: "{"x" * 20}...": longer than 64 bytes'),
         ("x" * 1025, "filter: longer than 1024 characters"),
     ],
 )

@@ -428,18 +428,18 @@ def test_master_and_the_way_back(folder: Path, capsys: pytest.CaptureFixture[str
     text = MASTER.replace("1       postscreen", "1       postscreen\n  -o x=y\n# a comment")
     (folder / "master.cf").write_text(text)
     report = json.loads(Made(folder, capsys, "", "--json").out)
-    assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix", "tlsproxy/unix"]
-    assert report["master"][0]["after"] == [
+    assert [change["service"] for change in report["master_cf"]] == ["smtp/inet", "dnsblog/unix", "tlsproxy/unix"]
+    assert report["master_cf"][0]["after"] == [
         "#smtp      inet  n       -       y       -       1       postscreen",
         "#  -o x=y",
     ]
     changed = text
-    for change in report["master"]:
+    for change in report["master_cf"]:
         changed = changed.replace("\n".join(change["before"]), "\n".join(change["after"]))
     (folder / "master.cf").write_text(changed)
     again = postfix_settings.read(folder, None)
     assert [service.full_name for service in again.services] == ["smtpd/pass"]
-    for change in report["master"]:
+    for change in report["master_cf"]:
         changed = changed.replace("\n".join(change["after"]), "\n".join(change["before"]))
     assert changed == text
 
@@ -447,22 +447,22 @@ def test_master_and_the_way_back(folder: Path, capsys: pytest.CaptureFixture[str
 def test_what_smtpd_and_the_outgoing_side_need_stays(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text(MASTER.replace("smtpd     pass", "#smtpd     pass"))
     report = json.loads(Made(folder, capsys, "smtp_tls_connection_reuse = yes\n", "--json").out)
-    assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix", "smtpd/pass"]
-    assert report["master"][-1]["before"] == []
-    assert report["master"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
+    assert [change["service"] for change in report["master_cf"]] == ["smtp/inet", "dnsblog/unix", "smtpd/pass"]
+    assert report["master_cf"][-1]["before"] == []
+    assert report["master_cf"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
 
 
 def test_tlsproxy_stays_for_a_service_with_its_own_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text(f"{MASTER}relay unix - - n - - smtp\n  -o smtp_tls_connection_reuse=yes\n")
     report = json.loads(Made(folder, capsys, "", "--json").out)
-    assert [change["service"] for change in report["master"]] == ["smtp/inet", "dnsblog/unix"]
+    assert [change["service"] for change in report["master_cf"]] == ["smtp/inet", "dnsblog/unix"]
 
 
 def test_smtpd_at_the_port_makes_room(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without postscreen, smtpd is moved behind fastscreen, with the same chroot setting."""
     (folder / "master.cf").write_text("smtp inet n - y - - smtpd\n")
     report = json.loads(Made(folder, capsys, "", "--json").out)
-    assert [change["after"][0].split() for change in report["master"]] == [
+    assert [change["after"][0].split() for change in report["master_cf"]] == [
         ["#smtp", "inet", "n", "-", "y", "-", "-", "smtpd"],
         ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"],
     ]
@@ -482,7 +482,7 @@ def test_smtpd_takes_its_options_along(folder: Path, capsys: pytest.CaptureFixtu
     """Else mail would go past its content filter."""
     options = "  -o content_filter=scan:[127.0.0.1]:10025\n  -o { smtpd_banner = $myhostname ESMTP }\n  -o x=\n"
     (folder / "master.cf").write_text(f"smtp inet n - n - - smtpd\n{options}")
-    change = json.loads(Made(folder, capsys, "", "--json").out)["master"][-1]
+    change = json.loads(Made(folder, capsys, "", "--json").out)["master_cf"][-1]
     assert change["service"] == "smtpd/pass"
     assert change["after"][0].split() == ["smtpd", "pass", "-", "-", "n", "-", "-", "smtpd"]
     assert "".join(f"{line}\n" for line in change["after"][1:]) == options
@@ -490,7 +490,7 @@ def test_smtpd_takes_its_options_along(folder: Path, capsys: pytest.CaptureFixtu
 
 def test_a_postscreen_s_options_are_not_smtpd_s(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "master.cf").write_text("smtp inet n - n - 1 postscreen -o postscreen_greet_wait=3\n")
-    assert len(json.loads(Made(folder, capsys, "", "--json").out)["master"][-1]["after"]) == 1
+    assert len(json.loads(Made(folder, capsys, "", "--json").out)["master_cf"][-1]["after"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -508,8 +508,8 @@ def test_smtpd_at_the_port_by_any_name(
     others = "submission inet n - n - - smtpd\n127.0.0.1:2525 inet n - n - - smtpd\n25 unix - - n - - smtp\n"
     (folder / "master.cf").write_text("".join(f"{name} inet n - y - - smtpd\n" for name in names) + others)
     report = json.loads(Made(folder, capsys, "inet_interfaces = 192.0.2.9\n", "--json").out)
-    assert [change["service"] for change in report["master"]] == [*(f"{name}/inet" for name in names), "smtpd/pass"]
-    assert report["master"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
+    assert [change["service"] for change in report["master_cf"]] == [*(f"{name}/inet" for name in names), "smtpd/pass"]
+    assert report["master_cf"][-1]["after"][0].split() == ["smtpd", "pass", "-", "-", "y", "-", "-", "smtpd"]
     assert next(each["value"] for each in report["keys"] if each["key"] == "listen.addresses") == listens
 
 
@@ -528,11 +528,11 @@ def test_what_should_go_and_what_should_stay(deep: bool, folder: Path, capsys: p
         "--json",
     )
     report = json.loads(made.out)
-    gone = [each["item"] for each in report["go"]]
+    gone = [each["item"] for each in report["remove"]]
     assert gone[:2] == ["reject_rbl_client a.example=127.0.0.2", "permit_dnswl_client w.example"]
     assert gone[-1] == "reject_rbl_client b.example"
     assert ("check_policy_service inet:127.0.0.1:10023" in gone) == deep
-    stays = [each["item"] for each in report["stay"]]
+    stays = [each["item"] for each in report["keep"]]
     assert stays[0] == "reject_rhsbl_sender d.example"
     assert not any("policyd-spf" in item for item in gone + stays)
     entry = next(each for each in report["keys"] if each["key"] == "deep.pipelining")
@@ -551,7 +551,7 @@ def test_what_comes_before_a_look_up_goes(action: str, folder: Path, capsys: pyt
         " permit_dnswl_client v.example\n",
         "--json",
     )
-    why = {each["item"]: (each["parameter"], each["why"]) for each in json.loads(made.out)["go"]}
+    why = {each["item"]: (each["parameter"], each["why"]) for each in json.loads(made.out)["remove"]}
     on = "" if action == "enforce" else 'set dnsbl.action to "enforce" ("ignore" rejects no clients)'
     add = "first add this list to dnsbl.sites"
     all_is_well = "fastscreen already queries this list"

@@ -87,7 +87,7 @@ def test_a_place_is_found_at_once() -> None:
 def test_without_a_place_a_list_counts() -> None:
     made = make()
     made.set("a.test", State.OUT)
-    made.note_well("a.test")
+    made.note_test_entry("a.test")
     assert made.get("a.test") == state.Health()
 
 
@@ -283,7 +283,7 @@ def test_one_proof_is_enough(why: Why) -> None:
     (line,) = monitor.warnings
     assert line == f"list <a.test> {why.text} (so and so): it is disabled until a probe succeeds"
     monitor.passes(3000)
-    assert len(monitor.warnings) == 1  # it stays out, and that is not told again
+    assert len(monitor.warnings) == 1  # it stays disabled, and this is not logged again
 
 
 @pytest.mark.parametrize("why", [Why.SILENT, Why.FAILS, Why.EMPTY])
@@ -328,7 +328,7 @@ def test_when_no_list_answers_it_is_not_the_lists() -> None:
         monitor.found[domain] = Finding(Why.SILENT)
     monitor.passes(900)
     assert monitor.states() == [State.WELL] * 3
-    assert monitor.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
+    assert monitor.warnings == ["no DNS list answers: the resolver does not work, or this host is offline"]
     monitor.found["a.test"] = Finding(tested=True)
     monitor.passes(900)
     assert monitor.states() == [State.WELL, State.OUT, State.OUT]
@@ -345,7 +345,7 @@ def test_nor_when_they_are_probed_at_other_times(why: Why) -> None:
     monitor.found |= dict.fromkeys(monitor.found, Finding(why))
     monitor.passes(400)
     assert monitor.states() == [State.WELL] * 6
-    assert monitor.warnings == ["no DNS list answers: the resolver does not work, or this host has no network"]
+    assert monitor.warnings == ["no DNS list answers: the resolver does not work, or this host is offline"]
     monitor.probed.clear()
     monitor.passes(1500)
     assert len(monitor.probed) <= 6 * 6, "they are not all asked again for each"

@@ -112,7 +112,7 @@ def test_what_is_no_address_is_not_found(client: str) -> None:
     ("line", "warning"),
     [
         ("192.0.2.1", 'no result after "192.0.2.1"'),
-        ("! # x", '"#" is no IPv4 or IPv6 address'),
+        ("! # x", '"#" is not an IPv4 or IPv6 address'),
         ("!", "no address or network"),
         ("if", "no address or network"),
         ("192.0.2.1/24 a", 'bits set behind the prefix of "192.0.2.1"/24'),
@@ -123,19 +123,19 @@ def test_what_is_no_address_is_not_found(client: str) -> None:
         ("192.0.2.0/ a", 'prefix length in "192.0.2.0/" is not 0 to 32'),
         ("192.0.2.0/+24 a", 'prefix length in "192.0.2.0/+24" is not 0 to 32'),
         ("192.0.2.0/24/24 a", 'prefix length in "192.0.2.0/24/24" is not 0 to 32'),
-        ("192.0.2/24 a", '"192.0.2" is no IPv4 or IPv6 address'),
-        ("192.0.2.010 a", '"192.0.2.010" is no IPv4 or IPv6 address'),
-        ("fe80::1%eth0 a", '"fe80::1%eth0" is no IPv4 or IPv6 address'),
-        ("client.example a", '"client.example" is no IPv4 or IPv6 address'),
+        ("192.0.2/24 a", '"192.0.2" is not an IPv4 or IPv6 address'),
+        ("192.0.2.010 a", '"192.0.2.010" is not an IPv4 or IPv6 address'),
+        ("fe80::1%eth0 a", '"fe80::1%eth0" is not an IPv4 or IPv6 address'),
+        ("client.example a", '"client.example" is not an IPv4 or IPv6 address'),
         ("[192.0.2.1 a", '"[192.0.2.1" is not [address] or [network]/length'),
         ("[192.0.2.1]x a", '"[192.0.2.1]x" is not [address] or [network]/length'),
-        ("[] a", '"" is no IPv4 or IPv6 address'),
+        ("[] a", '"" is not an IPv4 or IPv6 address'),
         ("[192.0.2.0/24]/24 a", 'prefix length in "192.0.2.0/24/24" is not 0 to 32'),
         ("endif", "endif without if"),
         ("if 192.0.2.0/24 x", 'prefix length in "192.0.2.0/24 x" is not 0 to 32'),
         ("192.0.2.1\0 a", "NUL in a line"),
-        ("\x1b[31m a", r'"\x1b[31m" is no IPv4 or IPv6 address'),
-        (f"{'9' * 61} a", f'"{"9" * 60}..." is no IPv4 or IPv6 address'),
+        ("\x1b[31m a", r'"\x1b[31m" is not an IPv4 or IPv6 address'),
+        (f"{'9' * 61} a", f'"{"9" * 60}..." is not an IPv4 or IPv6 address'),
     ],
 )
 def test_bad_line_is_skipped_with_a_warning(line: str, warning: str) -> None:
@@ -148,7 +148,7 @@ def test_bad_line_is_skipped_with_a_warning(line: str, warning: str) -> None:
 
 def test_warning_names_the_first_line_of_a_continued_one() -> None:
     assert table("\n# x\n192.0.2.x\n a\n").warnings == [
-        'cidr table access.cidr, line 3: "192.0.2.x" is no IPv4 or IPv6 address: line skipped'
+        'cidr table access.cidr, line 3: "192.0.2.x" is not an IPv4 or IPv6 address: line skipped'
     ]
 
 

@@ -172,7 +172,7 @@ def fields(kind: Any, *, deep: bool = True) -> set[str]:
 
 
 def entries(text: str) -> dict[str, str]:
-    """What the page says of each verb: a section of its own, or an item in a list of several."""
+    """The text about each verb on the page: its own section, or an item in a list of several verbs."""
     found: dict[str, str] = {}
     for section in re.split(r"(?m)^##", text[text.index("## Commands for reading") :]):
         head, _, body = section.partition("\n")
@@ -192,7 +192,7 @@ def test_every_verb_is_described_and_no_other() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_argument_and_field_of_a_verb_is_described(verb: str) -> None:
-    """Those of its own where it is described; those of what is in it may be described elsewhere."""
+    """The verb's own arguments and fields in its description; those of nested structures may be described elsewhere."""
     text = page("control.md")
     own, answer = entries(text)[verb], VERBS[verb].request.answer
     for name in fields(VERBS[verb].request, deep=False) | fields(answer, deep=False):

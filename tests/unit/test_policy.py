@@ -36,17 +36,17 @@ def test_limits_follow_from_the_descriptors_there_are(
     """Neither many hand-offs nor many silent clients leave nothing to the others."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
     settings = msgspec.structs.replace(config.default(), limits=queued, listen=TWO_ADDRESSES)
-    room = descriptor_limits.room(settings)
-    assert (room.pre_queue, room.post_queue) == allowed
-    assert [warning.partition(": the limit")[0] for warning in room.warnings] == ([warned] if warned else [])
+    limits = descriptor_limits.worker_limits(settings)
+    assert (limits.pre_queue, limits.post_queue) == allowed
+    assert [warning.partition(": the limit")[0] for warning in limits.warnings] == ([warned] if warned else [])
 
 
 def test_a_workers_part_of_few_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     """No lower bound gives all workers together more than was asked for."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
     settings = msgspec.structs.replace(config.default(), limits=queues(10, 5), listen=TWO_ADDRESSES)
-    rooms = [descriptor_limits.room(settings, descriptor_limits.Share(number, 2)) for number in range(2)]
-    assert [(room.pre_queue, room.post_queue) for room in rooms] == [(5, 3), (5, 2)]
+    parts = [descriptor_limits.worker_limits(settings, descriptor_limits.Share(number, 2)) for number in range(2)]
+    assert [(limits.pre_queue, limits.post_queue) for limits in parts] == [(5, 3), (5, 2)]
 
 
 def test_the_remedy_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,27 +58,27 @@ def test_the_remedy_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         files = 256
         found = {
             re.findall(r"LimitNOFILE=([0-9]+)", warning)[0]
-            for warning in descriptor_limits.room(settings, share).warnings
+            for warning in descriptor_limits.worker_limits(settings, share).warnings
         }
         (needed,) = found
         files = int(needed)
-        room = descriptor_limits.room(settings, share)
-        assert room.warnings == []
-        assert (room.pre_queue, room.post_queue) == (share.of(3000), share.of(1000))
+        limits = descriptor_limits.worker_limits(settings, share)
+        assert limits.warnings == []
+        assert (limits.pre_queue, limits.post_queue) == (share.of(3000), share.of(1000))
         files -= 1
-        assert descriptor_limits.room(settings, share).warnings
+        assert descriptor_limits.worker_limits(settings, share).warnings
 
 
 def test_relayed_sessions_have_their_part(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('[handoff]\nto = "proxy:127.0.0.1:10025"\n[limits]\npost_queue = 100\n')
     monkeypatch.setattr(resource, "getrlimit", lambda _: (20000, 20000))
-    room = descriptor_limits.room(config.load(path))
+    limits = descriptor_limits.worker_limits(config.load(path))
     free = 20000 - 100 - 128 - 2
-    assert room.warnings == []
-    assert room.post_queue == 100
-    assert room.pre_queue + room.post_queue + 2 * room.relay in (free, free - 1)
-    assert abs(room.pre_queue - 2 * room.relay) < 3
+    assert limits.warnings == []
+    assert limits.post_queue == 100
+    assert limits.pre_queue + limits.post_queue + 2 * limits.relay in (free, free - 1)
+    assert abs(limits.pre_queue - 2 * limits.relay) < 3
 
 
 def test_a_domain_that_is_too_long_to_ask_is_told_in_one_line(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_domain_that_is_too_long_to_ask_is_told_in_one_line(tmp_path: Path) ->
 def test_an_unknown_user_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('user = "nosuchuser"\n')
-    with pytest.raises(config.ConfigError, match="user: there is no user 'nosuchuser'"):
+    with pytest.raises(config.ConfigError, match="user: 'nosuchuser' does not exist on this system"):
         privileges.user_of(config.load(path))
 
 

@@ -58,7 +58,7 @@ def test_root_is_no_user_to_become() -> None:
 
 
 def test_an_unknown_user_is_named() -> None:
-    with pytest.raises(privileges.PrivilegeError, match=r"^user: there is no user 'no-such-user' on this"):
+    with pytest.raises(privileges.PrivilegeError, match=r"^user: 'no-such-user' does not exist on this"):
         privileges.become("no-such-user")
 
 

@@ -1,7 +1,6 @@
 """A restart in place: what is executed, and what is inherited."""
 
 import errno
-import gc
 import os
 import socket
 import sys
@@ -105,14 +104,14 @@ def test_a_file_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "command", lambda: ["/nonexistent/fastscreen"])
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    gc.collect()  # descriptors of earlier tests must not be closed in between
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = set(Path("/proc/self/fd").iterdir())
     left = {"groups": (), "inboxes": (), "certificate_files": (), "control": None, "children": ()}
     with pytest.raises(FileNotFoundError):
         handover.execute(state(log=reading, **left), writing)
     assert not os.get_inheritable(reading)
     assert not os.get_inheritable(writing)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Meanwhile those of earlier tests may be closed, by pycares's thread, too.
+    assert set(Path("/proc/self/fd").iterdir()) <= before
     os.close(reading)
     os.close(writing)
 
@@ -216,7 +215,7 @@ def test_what_needs_a_stop_and_a_start_keeps_its_value(monkeypatch: pytest.Monke
 
 
 def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: Path) -> None:
-    """The configuration before stays, and the reason is told."""
+    """The previous configuration stays in use, and the reason is reported."""
     file = tmp_path / "fastscreen.toml"
     file.write_text('[listen]\naddresses = ["127.0.0.1:2526"]\n')
     before = state(activated=(Endpoint("127.0.0.1", 2525),))
@@ -228,7 +227,7 @@ def test_an_address_of_the_socket_unit_cannot_be_removed_by_a_restart(tmp_path: 
 
 
 def test_processes_whose_channel_is_closed_are_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They were told to stop: the program after next still ends them at their time."""
+    """They were ordered to stop: the program after the next one still ends them at their time."""
     resources = Resources(default())
     deadline = time.monotonic() + 7.0
     for number, (kind, channel) in enumerate((("tls", -1), ("control", -1), ("worker", socket.socket().detach()))):

@@ -61,8 +61,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def told(path: Path, who: Account | None = NOBODY) -> str:
     """What is known about a path, as text."""
     with located(str(path), who) as location:
-        words = [word for word in ("root_only", "closed", "linked", "misled") if getattr(location, word)]
-        return " ".join(["there" if location.found is not None else "new", *words])
+        words = ("root_only", "safe_from_user", "untrusted_link", "user_link")
+        true = [word for word in words if getattr(location, word)]
+        return " ".join(["there" if location.found is not None else "new", *true])
 
 
 def test_paths_that_lead_where_root_says(folder: Path) -> None:
@@ -71,9 +72,9 @@ def test_paths_that_lead_where_root_says(folder: Path) -> None:
     (folder / "deep").mkdir()
     (folder / "deep/absolute").symlink_to(folder / "link")
     for path in (folder / "file", folder / "link", folder / "deep/absolute", folder / "deep/.."):
-        assert told(path) == "there root_only closed"
-        assert told(path, None) == "there root_only closed"
-    assert told(folder / "deep/new") == "new root_only closed"
+        assert told(path) == "there root_only safe_from_user"
+        assert told(path, None) == "there root_only safe_from_user"
+    assert told(folder / "deep/new") == "new root_only safe_from_user"
     with located(str(folder / "deep/absolute"), NOBODY) as location:
         assert location.name == "file"
         assert os.path.samestat(os.fstat(location.folder), folder.stat())
@@ -88,10 +89,10 @@ def test_paths_that_another_user_may_have_changed(folder: Path) -> None:
         os.chown(own, uid, uid)
     assert told(folder / "users/file") == "there"
     assert told(folder / "users/new") == "new"
-    assert told(folder / "users/link/file") == "there linked misled"
-    assert told(folder / "thirds/file") == "there closed"
-    assert told(folder / "thirds/new") == "new closed"
-    assert told(folder / "thirds/link/file") == "there linked"
+    assert told(folder / "users/link/file") == "there untrusted_link user_link"
+    assert told(folder / "thirds/file") == "there safe_from_user"
+    assert told(folder / "thirds/new") == "new safe_from_user"
+    assert told(folder / "thirds/link/file") == "there untrusted_link"
 
 
 def test_sticky_folders(folder: Path) -> None:
@@ -100,9 +101,9 @@ def test_sticky_folders(folder: Path) -> None:
     for name, uid in (("roots", 0), ("users", 65534), ("thirds", 1)):
         (folder / name).touch()
         os.chown(folder / name, uid, uid)
-    assert told(folder / "roots") == "there root_only closed"
+    assert told(folder / "roots") == "there root_only safe_from_user"
     assert told(folder / "users") == "there"
-    assert told(folder / "thirds") == "there closed"
+    assert told(folder / "thirds") == "there safe_from_user"
     assert told(folder / "new") == "new"
     folder.chmod(0o755)
 
@@ -126,7 +127,7 @@ def test_links_of_proc_are_left_to_the_kernel() -> None:
 
 @pytest.mark.parametrize("where", ["roots", "users"])
 def test_what_is_read_for_a_user(folder: Path, where: str) -> None:
-    """Root's own file in any folder, but no target of a user's symbolic link, and no file with a second name."""
+    """Root's own file is read in any folder; in a user's folder, a file is not read through a link of either kind."""
     place = folder / where
     place.mkdir()
     secret = folder / "secret"

@@ -68,7 +68,7 @@ class Toy(ForkedProcess):
 
 
 class Run:
-    """A toy in a process of its own."""
+    """A toy in its own process."""
 
     def __init__(self, fault: str = "", toy: type[Toy] = Toy) -> None:
         self.notes = mmap.mmap(-1, LINES)

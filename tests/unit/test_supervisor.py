@@ -416,7 +416,7 @@ def test_a_stop_ends_the_job_in_hand(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("kind", ["reload", "restart"])
 def test_a_job_that_a_stop_ends_is_reported(daemon: Daemon, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callers that wait for a reload or a restart are told why it ended."""
+    """Callers that wait for a reload or a restart learn why it ended."""
 
     def waits(*_: object) -> Iterator[None]:
         daemon.resources.reload_state.reload.begin()

@@ -82,7 +82,7 @@ def run(server: ssl.SSLContext, body: Callable[[Lab], Awaitable[None]], places: 
             lab.close()
         return lab
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it has ways of its own: see Session
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # it works differently: see Session
         return runner.run(whole())
 
 

@@ -123,7 +123,7 @@ class CacheView(TableView):
     def _delete(self, question: str, request: CacheDeleteRequest) -> None:
         link = self.link
         if not link.may_act:
-            self.note(("only root and the screening user may delete entries", BAD))
+            self.note(("only root and fastscreen's user may delete entries", BAD))
             return
 
         async def delete() -> None:

@@ -1,1 +1,1 @@
-"""Whether the DNS lists are well: probed as RFC 5782 says, taken out of the score when they are not, and put back."""
+"""The health of the DNS lists: they are probed as in RFC 5782, disabled while they fail, and then enabled again."""

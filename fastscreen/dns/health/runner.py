@@ -41,7 +41,7 @@ class HealthRunner:
             self._watch = Monitor(self._table, self._probe, self._name, self._warn, self._info, self._interval)
             self._running = asyncio.get_running_loop().create_task(self._watch.run())
         # With other resolvers nothing of what was found need be true.
-        self._watch.use(config.dnsbl.domains, anew=before != self._servers)
+        self._watch.use(config.dnsbl.domains, probe_all=before != self._servers)
 
     def probe_again(self) -> None:
         """The system has other resolvers."""

@@ -1,4 +1,4 @@
-"""The health of each list, in memory that all processes share: one worker writes it, all score by it."""
+"""The health of each list, in memory that all processes share: one worker writes it, and all use it to score."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SLOT = struct.Struct("=QIIIII")  # as Health in ext/core.pxd
 _SLOT_SIZE = 32
 _STATE, _SINCE, _WHY, _SEEN = 8, 12, 16, 20
 SLOTS = 512  # two configurations with as many lists as there may be
-SIZE = SLOTS * _SLOT_SIZE  # octets of the memory
+SIZE = SLOTS * _SLOT_SIZE  # bytes of the memory
 
 
 class State(IntEnum):
-    """As HealthState in ext/core.pxd: WELL counts, SUSPECT is asked and does not count, OUT is not asked."""
+    """As HealthState in ext/core.pxd. WELL: counts. SUSPECT: queried, but a listing only defers. OUT: not queried."""
 
     WELL = 0
     SUSPECT = 1
@@ -26,7 +26,7 @@ class State(IntEnum):
 
 
 class Why(IntEnum):
-    """What is the matter with a list."""
+    """What is wrong with a list."""
 
     NOTHING = 0
     LISTS_ALL = 1
@@ -48,24 +48,24 @@ _TEXTS = {
     Why.REFUSES: "refuses this resolver's queries, or is over quota",
     Why.PARKED: "gives answers outside 127.0.0.0/8: its domain may have been sold",
     Why.SILENT: "does not answer",
-    Why.FAILS: "has no working name server",
+    Why.FAILS: "lacks a working name server",
     Why.EMPTY: "has lost its test entry 127.0.0.2: it may no longer list any address",
 }
 
 
 class Health(Struct, frozen=True):
-    """Of one list. since: s, monotonic, of the state. seen_well: it had its test entry once."""
+    """Of one list. since: s, monotonic, of the state. had_test_entry: a probe has found its test entry."""
 
     state: State = State.WELL
     why: Why = Why.NOTHING
     since: int = 0
-    seen_well: bool = False
+    had_test_entry: bool = False
 
 
 class HealthTable:
-    """A view of the memory. `claim` is the supervisor's, `set` of whoever probes, everything else anybody's.
+    """A view of the memory. The supervisor calls `claim`, the process that probes calls `set`, all call the rest.
 
-    memory: SIZE octets, zero at first. clock: s, monotonic.
+    memory: SIZE bytes, initially zero. clock: s, monotonic.
     """
 
     def __init__(self, memory: memoryview, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,7 +74,7 @@ class HealthTable:
         self._places: Mapping[int, int] = {}
 
     def claim(self, domains: Iterable[str], in_use: Iterable[str] = ()) -> None:
-        """Give each domain a place, if need be one of a domain that is neither among them nor in use."""
+        """Give each domain a slot, if necessary that of a domain that is neither among them nor in use."""
         wanted = {_key(domain): domain for domain in domains}
         keep = {*wanted, *(_key(domain) for domain in in_use)}
         free = sorted((at for at in range(SLOTS) if self._key_at(at) not in keep), key=lambda at: self._key_at(at) != 0)
@@ -84,7 +84,7 @@ class HealthTable:
                 _SLOT.pack_into(self.memory, free.pop(0) * _SLOT_SIZE, key, 0, 0, 0, 0, 0)
 
     def slots(self, domains: Iterable[str]) -> Mapping[str, int]:
-        """Where each domain is, as an offset; one that has no place is left out, and always counts."""
+        """The offset of each domain's slot. A domain without a slot is omitted; its answers always count."""
         return {domain: place for domain in domains if (place := self._place(domain)) is not None}
 
     def get(self, domain: str) -> Health:
@@ -95,7 +95,7 @@ class HealthTable:
         return Health(State(state), Why(why), since, bool(seen))
 
     def set(self, domain: str, state: State, why: Why = Why.NOTHING) -> None:
-        """Change a list's state. Answers that it gave while it was out never count; while it was suspect, they do."""
+        """Change a list's state. Answers from the time when it was OUT never count; those while it was SUSPECT do."""
         at = self._place(domain)
         if at is None:
             return
@@ -105,8 +105,8 @@ class HealthTable:
         self._put(at + _WHY, why)
         self._put(at + _STATE, state)
 
-    def note_well(self, domain: str) -> None:
-        """It has its test entry."""
+    def note_test_entry(self, domain: str) -> None:
+        """Remember that a probe has found its test entry."""
         if (at := self._place(domain)) is not None:
             self._put(at + _SEEN, 1)
 
