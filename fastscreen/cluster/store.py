@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -31,6 +32,8 @@ HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
 AWAY_SECONDS = 60.0
 PEERS_MAX = 100
 _JSON_MAX = 1000
+SCANNED = 1000  # keys that the server looks at for one reply
+_MAGIC = re.compile(rb"[*?\[\]\\^-]")
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
 
@@ -347,6 +350,23 @@ class Store:
         if names:
             commands.insert(0, (b"UNLINK", *(self._prefix + name for name in names)))
         await self._call(self._writes, *commands)
+
+    async def scan(self, cursor: bytes, start: bytes) -> tuple[bytes, list[bytes]]:
+        """Some of the keys that begin with this, and the next cursor; b"0" is the first one, and comes after the last.
+
+        A key may come more than once.
+        """
+        pattern = _MAGIC.sub(rb"\\\g<0>", self._prefix + start) + b"*"
+        [reply] = await self._call(self._writes, (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCANNED))
+        match reply:
+            case [bytes(following), list(found)]:
+                size = len(self._prefix)
+                return following, [key[size:] for key in found if isinstance(key, bytes)]
+        raise self._malformed(self._writes)
+
+    async def remove(self, names: Sequence[bytes]) -> None:
+        """Delete these keys."""
+        await self._call(self._writes, (b"UNLINK", *(self._prefix + name for name in names)))
 
     async def deletions(self, limit: int) -> list[tuple[bytes, float]]:
         """The newest deletions, signed, with their scores: the server's time (s since 1970). The oldest first."""

@@ -343,6 +343,8 @@ def test_a_deletion_reaches_all_hosts(server: RedisServer) -> None:
             for host in (one, two):
                 assert await host.look_up(KEY) is None
                 assert await host.look_up(other) == made
+            await wait(lambda: all(task.done() for task in one.sharing._removals), "records to be removed")
+            assert not server.client.exists(prefix + record_name(KEY))
             # Replayed, it is not accepted; a pass that was made later is.
             server.client.set(prefix + record_name(KEY), old)
             for host in (one, two):
@@ -359,6 +361,52 @@ def test_a_deletion_reaches_all_hosts(server: RedisServer) -> None:
                 assert await three.look_up(KEY) is None
             for key in server.client.keys("*"):
                 assert server.client.ttl(key) > 0 or key == prefix + record_name(KEY)
+
+    run(work())
+
+
+def test_a_deletion_holds_where_a_clock_is_ahead(server: RedisServer) -> None:
+    """The record claims to be newer than its deletion, so it is removed; so is what waits to be stored."""
+    made, other = stamps(), b"\xc0\x00\x02\x07"
+
+    async def work() -> None:
+        ahead = Host(server.url, "mx2", clock=lambda: time.time() + 300)
+        async with hosts(Host(server.url, "mx1"), ahead) as (one, two):
+            two.keep(KEY, made)
+            await wait(lambda: not len(two.sharing.queue), "the pass to be stored")
+            assert await one.look_up(KEY) == made
+            two.sharing._is_ready = False  # nothing is sent for now
+            two.keep(other, made)
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.0.0/16"))
+            await wait(lambda: not server.client.exists(PREFIX.encode() + record_name(KEY)), "the record to be removed")
+            await wait(lambda: not len(two.sharing.queue), "what waits to be removed")
+            two.sharing._is_ready = True
+            for host in (one, two):
+                assert await host.look_up(KEY) is await host.look_up(other) is None
+
+    run(work())
+
+
+def test_only_records_of_the_network_are_removed(server: RedisServer) -> None:
+    names = {
+        *(b"p:c0000201", b"p:c00002ff", b"p:c000020018", b"p:c00002", b"p:c0000201xx", b"p:nonsense", b"hosts"),
+        *(b"p:c0000301", b"p:c000020010", b"p:c0000200" + b"00" * 12),
+    }
+
+    async def work() -> None:
+        async with hosts(Host(server.url)) as (host,):
+            odd = Store(host.sharing.store._servers, "a*[b-c]^\\?:", host.sharing)
+            odd._writes, odd._where = host.store._writes, host.store._where
+            host.sharing.store = odd
+            for prefix in (b"a*[b-c]^\\?:", b"axb^\\?:"):
+                server.client.mset(dict.fromkeys((prefix + name for name in names), b""))
+            server.client.mset({b"a*[b-c]^\\?:p:0a%06x" % number: b"" for number in range(5000)})
+            await host.sharing._remove(ipaddress.ip_network("192.0.2.0/23"))
+            left = {name.removeprefix(b"a*[b-c]^\\?:") for name in server.client.keys("a\\**")}
+            assert names - left == {b"p:c0000201", b"p:c00002ff", b"p:c000020018", b"p:c0000301"}
+            assert len(left) == 5000 + len(names) - 4
+            assert len(server.client.keys("axb*")) == len(names)
+            odd._writes = None
 
     run(work())
 
