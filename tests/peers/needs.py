@@ -19,6 +19,7 @@ PROGRAMS = {
     "logwatch": ("/usr/sbin/logwatch", "logwatch"),
     "fail2ban-regex": ("/usr/bin/fail2ban-regex", "fail2ban"),
     "haproxy": ("/usr/sbin/haproxy", "haproxy"),
+    "redis-server": ("/usr/bin/redis-server", "redis-server"),
     "openssl": ("/usr/bin/openssl", "openssl"),
     "nsd": ("/usr/sbin/nsd", "nsd"),
     "curl": ("/usr/bin/curl", "curl"),
