@@ -116,9 +116,7 @@ def measure(rules: Rules, address_bytes: int, passes: int = MEASURED) -> Measure
         before = server.used_memory()
         for first in range(0, passes, 1000):
             keys = [key_of(number.to_bytes(address_bytes)) for number in range(first, min(first + 1000, passes))]
-            server.send(
-                b"".join(request(b"SET", key, value, b"EXAT", b"%d" % (int(time.time()) + 86400)) for key in keys)
-            )
+            server.send(b"".join(request(b"SET", key, value, b"EX", b"86400") for key in keys))
             for _ in keys:
                 server.reply()
         server.send(request(b"MEMORY", b"USAGE", key_of((passes // 2).to_bytes(address_bytes))))

@@ -11,6 +11,7 @@ import pytest
 from bench import cluster_sim, cluster_sizes
 from bench.cluster_model import DAY, HOUR, Counts, Crowd, Rules, follow, host_of
 
+ROOT = Path(__file__).parents[2]
 PREGREET = Rules(("pregreet",))
 BOTH = Rules(("pregreet", "dnsbl"))
 
@@ -279,6 +280,16 @@ def test_the_same_seed_prints_the_same_table(capsys: pytest.CaptureFixture[str])
         printed.append(capsys.readouterr().out)
     assert printed[0] == printed[1] != printed[2]
     assert [row["hosts"] for row in table(printed[0])] == ["2", "5"]
+
+
+def test_the_published_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of it: `python -m bench.cluster_sim` prints them all."""
+    assert cluster_sim.main(["--hosts", "5", "--clients", "1e6"]) == 0
+    head, rule, row = capsys.readouterr().out.splitlines()[:3]
+    page = (ROOT / "docs" / "cluster.md").read_text().splitlines()
+    first = page.index(head)
+    assert page[first + 1] == rule
+    assert row in page[first + 2 : first + 17]
 
 
 def test_more_hosts_share_more(capsys: pytest.CaptureFixture[str]) -> None:
