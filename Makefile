@@ -38,6 +38,19 @@ quick: .venv/tools
 quick-tests:
 	$(BIN)/python -m pytest -n 3 tests/unit tests/property
 
+# The same on each of these that is installed, in clones of the last commit
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14
+
+.PHONY: test-pythons
+test-pythons:
+	@for python in $(PYTHONS); do \
+	    $$python -c "import venv" || { echo "skipped: $$python" >&2; continue; }; \
+	    folder=build/pythons/$${python##*/}; \
+	    test -d $$folder || git clone -q . $$folder || exit 1; \
+	    git -C $$folder fetch -q origin HEAD && git -C $$folder checkout -q --detach FETCH_HEAD && \
+	    $(MAKE) --no-print-directory -C $$folder PYTHON=$$python quick || exit 1; \
+	done
+
 # Nearly all tests mostly wait, so there are more processes than processors; tests/conftest.py distributes the tests. The
 # linters run next to them, and so does the build for tests/sanitizer.
 test: .venv/tools

@@ -20,8 +20,19 @@ def packed_ip(address: str, port: int) -> bytes:
     host, _, scope = address.partition("%")
     if ":" not in host:
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
-    index = socket.if_nametoindex(scope) if scope and not scope.isdecimal() else int(scope or 0)
+    index = _index(scope) if scope and not scope.isdecimal() else int(scope or 0)
     if index > _MAX_INDEX:
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        raise _no_such_interface()
     head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0)
     return head + socket.inet_pton(socket.AF_INET6, host) + struct.pack("=I", index)
+
+
+def _index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:  # which has an error number only since Python 3.14
+        raise _no_such_interface() from None
+
+
+def _no_such_interface() -> OSError:
+    return OSError(errno.ENODEV, os.strerror(errno.ENODEV))

@@ -132,7 +132,8 @@ def _configuration(arguments: argparse.Namespace) -> Config:
         raise config.ConfigError(
             "--socket: postscreen's entries are written to the cache file; expected -c FILE instead"
         )
-    return config.load(control_socket.USUAL_FILE) if control_socket.USUAL_FILE.exists() else config.default()
+    usual = control_socket.USUAL_FILE
+    return config.load(usual) if control_socket.is_there(str(usual)) else config.default()
 
 
 def _progress(what: str) -> Callable[[int], None]:

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import os
 import pwd
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from fastscreen.daemon.control_listener import MAX_PATH
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.mta.ehlo_keywords import Keyword, keyword_words
 from fastscreen.process import descriptor_limits
+from fastscreen.process.file_type import file_type
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, become, raise_descriptor_limit, user_of
 from fastscreen.process.safe_open import will_be_given
@@ -218,15 +220,15 @@ def _check_file(what: str, path: Path, check: Callable[[Path, bool], Check], roo
 
 
 def _cache(path: Path, root: bool) -> Check:
-    if root and not path.parent.exists() and _nearest(path.parent).is_dir():
+    if root and not file_type(path.parent) and _nearest(path.parent).is_dir():
         return Check("cache.path", True, f"{escape_text(str(path))}: its folder will be created")
-    if path.is_symlink():
+    if file_type(path, follow_symlinks=False) == stat.S_IFLNK:
         return Check("cache.path", False, f"{escape_text(str(path))} is a symbolic link; expected the file itself")
     return _writable("cache.path", path, also=path.parent)  # LMDB creates a lock file in the same folder
 
 
 def _log(path: Path, given: bool) -> Check:
-    if path.parent.is_dir() and given:
+    if file_type(path.parent) == stat.S_IFDIR and given:
         return Check("log.to", True, f"{escape_text(str(path))} will belong to the daemon's user")
     return _writable("log.to", Path(os.path.realpath(path)) if path.is_symlink() else path)
 
@@ -243,7 +245,7 @@ def checked_control(config: Config, root: bool) -> Iterator[Check]:
             yield Check("control.path", False, f"{name}: {length} bytes; expected at most {MAX_PATH}")
         elif not folder.is_dir():
             yield Check("control.path", False, f"{name}: {escape_text(str(folder))} is not a folder")
-        elif path.exists() and not path.is_socket():
+        elif file_type(path) not in (0, stat.S_IFSOCK):
             yield Check("control.path", False, f"{name}: exists, but is not a socket")
         elif not root and not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
             yield Check("control.path", False, f"{name}: {_user()} may not write to {escape_text(str(folder))}")
@@ -271,7 +273,7 @@ def _group(group: str, root: bool) -> Check:
 
 def _nearest(path: Path) -> Path:
     """The nearest existing folder, from this one upwards."""
-    while not path.exists() and path != path.parent:
+    while not file_type(path) and path != path.parent:
         path = path.parent
     return path
 
@@ -327,10 +329,10 @@ def _writable(what: str, path: Path, also: Path | None = None) -> Check:
     """Whether a file can be written or created, and whether files can be created in `also`."""
     name = escape_text(str(path))
     try:
-        found = path.exists()
-        if found and not path.is_file():
+        found = file_type(path)
+        if found not in (0, stat.S_IFREG):
             return Check(what, False, f"{name} is not a file")
-        if not path.parent.is_dir():
+        if file_type(path.parent) != stat.S_IFDIR:
             return Check(what, False, f"{name}: the folder {escape_text(str(path.parent))} does not exist")
         for target in (path if found else path.parent, also):
             if target and not os.access(target, os.W_OK | (os.X_OK if target.is_dir() else 0), effective_ids=True):

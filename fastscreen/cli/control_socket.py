@@ -20,6 +20,7 @@ from fastscreen.config.socket_path import lenient_path
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError, Unreachable
 from fastscreen.escaping import cleaned, printable
+from fastscreen.process.file_type import file_type
 
 USUAL_FILE = Path("/etc/fastscreen/fastscreen.toml")
 ANOTHER = "(to choose another socket: --socket PATH or -c FILE)"
@@ -94,7 +95,7 @@ def _built_in_path() -> str:
 def is_there(path: str) -> bool:
     """Whether the path exists; also when this user may not look, so that connecting gives the reason."""
     try:
-        return Path(path).exists()
+        return file_type(Path(path)) != 0
     except OSError:
         return True
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fastscreen.config import kinds, list_kinds, tls_kinds
+from fastscreen.config import cluster_kinds, kinds, list_kinds, tls_kinds
 from fastscreen.config.model import Action
 from fastscreen.core import SCORERS, TESTS, Scorer, Test
 
@@ -80,6 +80,7 @@ TABLES = {
     "engine": "The dummy SMTP engine, which talks to clients during deep tests and after they have failed a test.",
     "tls": "STARTTLS in the dummy SMTP engine ([tls.md](tls.md)). Clients that are handed off use TLS with the MTA.",
     "cache": "The record of clients that have passed.",
+    "cluster": "Passes that several hosts share through a Valkey or Redis server ([cluster.md](cluster.md)).",
     "limits": "Limits on connections and sessions.",
     "control": "The control socket, which `fastscreen tui`, `status` and other commands connect to "
     "([control.md](control.md)).",
@@ -695,6 +696,87 @@ KEYS = (
         "network as one client, because a host can use any address in it. `128` identifies each address separately, "
         "as postscreen does.",
         restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.server",
+        '""',
+        cluster_kinds.ServerUrl(),
+        "URL of the server: `valkey://HOST:PORT`, or `valkeys://` for TLS; `redis://` and `rediss://` mean the same. "
+        "`unix:///PATH` is a local socket. `/NUMBER` at the end selects a database. An empty value disables the "
+        "cluster, unless `cluster.sentinels` is set.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.sentinels",
+        "[]",
+        kinds.ListOf(cluster_kinds.Sentinel(), most=16, distinct=True),
+        "Sentinels that know which server is the primary, each a host name or an address, with port 26379 unless "
+        "another is given. They take the place of `cluster.server`.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.master",
+        '""',
+        kinds.Ident(empty=True),
+        "Name that the Sentinels have for the primary. It is needed if `cluster.sentinels` is set.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.password_file",
+        '""',
+        kinds.FilePath(),
+        "File with the password for the server, or with `USER:PASSWORD`. It is read at startup. An empty value means "
+        "that the server needs no password.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.ca_file",
+        '""',
+        kinds.FilePath(),
+        "PEM file with the certificates of the authorities that may have issued the server's certificate. An empty "
+        "value selects those of the system. With Sentinels, the file makes all connections use TLS.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.prefix",
+        '"fastscreen:"',
+        cluster_kinds.KeyPrefix(),
+        "First characters of every key in the server. Clusters that share a server need different prefixes.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.name",
+        '""',
+        cluster_kinds.HostLabel(),
+        "Name of this host in the cluster; each host needs a different one. An empty value stands for `hostname`.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.secret_file",
+        '""',
+        kinds.FilePath(),
+        "File with the secret that all hosts of the cluster have in common, a line of at least 16 characters. A second "
+        "line may have the previous secret, which is still accepted. Records that are not signed with one of them are "
+        "ignored. It is needed if the cluster is enabled, and read at startup.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "cluster.budget",
+        '"1s"',
+        kinds.Time(),
+        "How long a new client's pass may take to arrive from the server. A later answer is ignored.",
+    ),
+    Key(
+        "cluster.share",
+        '["passes"]',
+        kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
+        "Kinds of records that this host stores in the server.",
+    ),
+    Key(
+        "cluster.accept",
+        '["passes"]',
+        kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
+        "Kinds of records of other hosts that this host uses.",
     ),
     Key(
         "limits.client_connection_count",

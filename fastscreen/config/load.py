@@ -176,10 +176,25 @@ def _complete(parsed: dict[str, object], given: dict[str, object], found: _Probl
         found.add(
             "tls.certificates", f"the list is empty, but tls.level is {parsed['tls.level']}; expected at least one file"
         )
+    _check_cluster(parsed, found)
     if parsed["denylist.path"] and parsed["denylist.path"] == parsed["allowlist.path"]:
         found.add("denylist.path", "this is also allowlist.path; expected another file")
     if "engine.announce_vrfy" not in given:
         parsed["engine.announce_vrfy"] = not parsed["engine.disable_vrfy_command"]
+
+
+def _check_cluster(parsed: dict[str, object], found: _Problems) -> None:
+    """A cluster has one way to its server, and a secret."""
+    if not parsed["cluster.server"] and not parsed["cluster.sentinels"]:
+        return
+    if parsed["cluster.server"] and parsed["cluster.sentinels"]:
+        found.add("cluster.server", "cluster.sentinels is set as well; expected one of the two")
+    if parsed["cluster.sentinels"] and not parsed["cluster.master"] and "cluster.master" not in found.refused:
+        found.add("cluster.master", "missing; expected the name that the Sentinels have for the primary")
+    if not parsed["cluster.secret_file"] and "cluster.secret_file" not in found.refused:
+        found.add("cluster.secret_file", "missing; expected a file with a secret that all hosts of the cluster have")
+    if not parsed["cluster.name"]:
+        parsed["cluster.name"] = str(parsed["hostname"])[:63]
 
 
 def _check_addresses(parsed: dict[str, object], found: _Problems) -> None:

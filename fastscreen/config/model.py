@@ -334,6 +334,31 @@ class Log(Struct, frozen=True):
     address_format: str
 
 
+class ClusterConfig(Struct, frozen=True):
+    """A server that several hosts share passes through.
+
+    server: its URL, see `server_url`; empty = none. sentinels: addresses or names of Sentinels, which know the server
+    called `master`; TLS is used for both if ca_file is set. password_file, ca_file, secret_file: empty = none. name: of
+    this host; empty = `hostname`. budget: how long an answer is awaited. share, accept: kinds of records.
+    """
+
+    server: str = ""
+    sentinels: tuple[Endpoint, ...] = ()
+    master: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    prefix: str = "fastscreen:"
+    name: str = ""
+    secret_file: str = ""
+    budget: int = 1
+    share: tuple[str, ...] = ("passes",)
+    accept: tuple[str, ...] = ("passes",)
+
+    @property
+    def enabled(self) -> bool:
+        return bool(self.server or self.sentinels)
+
+
 class Config(Struct, frozen=True):
     """Everything. source: the file's name for messages. user: empty = the default of `process.privileges`.
 
@@ -357,6 +382,7 @@ class Config(Struct, frozen=True):
     engine: Engine
     tls: Tls
     cache: Cache
+    cluster: ClusterConfig
     limits: Limits
     control: Control
     metrics: Metrics

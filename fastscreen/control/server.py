@@ -38,7 +38,8 @@ class ControlArgs(Struct, frozen=True):
     """What the control server is started with. pid, started: the supervisor's, s since 1970. channel: to it. control:
     the listening socket. rpc, rings: by worker. warning_rings: of the workers, the supervisor, the control server.
     tables: as the workers have them. key: chooses a client's worker. health: of the DNS lists. heartbeat: a byte that
-    changes every second while the loop runs. condition_memory: in the order of warning_rings.
+    changes every second while the loop runs. condition_memory: in the order of warning_rings. cluster_requests,
+    cluster_state: to the cluster process, and its memory; None: there is none.
     """
 
     pid: int
@@ -55,6 +56,8 @@ class ControlArgs(Struct, frozen=True):
     health: HealthTable
     heartbeat: memoryview
     reload_state: ReloadState
+    cluster_requests: socket.socket | None = None
+    cluster_state: memoryview | None = None
 
 
 class ControlServer(ForkedProcess):

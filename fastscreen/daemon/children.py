@@ -54,6 +54,8 @@ class Children:
             spawn.start_control(self._resources)
         elif child in self._resources.tls:
             spawn.start_tls(self._resources, child)
+        elif self._resources.cluster is not None and child is self._resources.cluster.child:
+            spawn.start_cluster(self._resources, self._resources.cluster)
         else:
             spawn.start_worker(self._resources, child, look_over_cache=look_over_cache)
 
@@ -201,6 +203,7 @@ class Children:
         wanted = [
             *resources.children,
             *(resources.tls if resources.wants_tls else []),
+            *([resources.cluster.child] if resources.cluster is not None else []),
             *([resources.control_process] if resources.wants_control else []),
         ]
         return [child for child in wanted if not child.pid]
@@ -222,6 +225,8 @@ class Children:
             kind, consequence = Kind.WORKER, "it is started again and again"
         elif child in self._resources.tls:
             kind, consequence = Kind.TLS, "it is started again and again, STARTTLS may be refused"
+        elif self._resources.cluster is not None and child is self._resources.cluster.child:
+            kind, consequence = Kind.CLUSTER, "it is started again and again, passes are not shared meanwhile"
         else:
             return
         self._resources.conditions.begin(kind, f"{text}; {consequence}")
@@ -233,6 +238,7 @@ class Children:
         for kind, children in (
             (Kind.WORKER, resources.children),
             (Kind.TLS, resources.tls if resources.wants_tls else []),
+            (Kind.CLUSTER, [resources.cluster.child] if resources.cluster is not None else []),
         ):
             if kind in self._failing and all(now >= each.serving_since + SHORT_LIFE_SECONDS for each in children):
                 resources.conditions.end(kind)

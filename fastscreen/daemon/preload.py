@@ -24,6 +24,8 @@ def modules(config: Config) -> list[str]:
         found.append("fastscreen.mta.sink")  # aiosmtpd
     if config.metrics.listen is not None:
         found.append("fastscreen.control.metrics")  # prometheus_client
+    if config.cluster.enabled:
+        found.append("fastscreen.cluster.process")  # redis
     tables = repr(config)  # a table may be named in any key, and within another one
     if "regexp:" in tables or "pcre:" in tables:
         found.append("fastscreen.tables.patterns")  # regex

@@ -17,6 +17,7 @@ from fastscreen.config import Config
 from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.control import worker_rpc
 from fastscreen.daemon import control_listener, systemd_notify, systemd_sockets
+from fastscreen.daemon.cluster_parts import ClusterParts
 from fastscreen.daemon.listeners import inbox, listen, new_key
 from fastscreen.dns.health import state
 from fastscreen.dns.health.state import HealthTable
@@ -53,9 +54,10 @@ class Resources:
     rpc_pairs: list[tuple[socket.socket, socket.socket]]
     """By worker: the control server's end and the worker's. Empty without a control server."""
     warning_rings: list[memoryview]
-    """Warnings: the workers', the TLS processes', the refreshes', the supervisor's, the control server's."""
+    """Warnings: the workers', the TLS processes', the cluster process's, the refreshes', the supervisor's, the control
+    server's."""
     condition_memory: list[memoryview]
-    """Conditions of each process, in the order of `books`."""
+    """Conditions of each process, in the order of `warning_rings`."""
     conditions: Conditions
     """The supervisor's own."""
     reload_state: ReloadState
@@ -78,6 +80,8 @@ class Resources:
         self.children: list[Child] = []
         """The workers'."""
         self.control_process = Child("control server", kind="control")
+        self.cluster: ClusterParts | None = None
+        """Of the process that shares passes with other hosts; None: `[cluster]` names no server."""
         self.refresher = Child("allowlist")
         """Where a refresh of the lists takes place, now and then."""
         self.tls: list[Child] = []
@@ -208,10 +212,12 @@ class Resources:
         self.tls = [
             Child(f"tls {number + 1}" if processes > 1 else "tls", number, "tls") for number in range(processes)
         ]
+        if self.config.cluster.enabled:
+            self.cluster = ClusterParts(count)
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
         self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
-        self.warning_rings = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 3)]
+        self.warning_rings = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 4)]
         self.target.log.on_warning = WarningRing(self.warning_rings[-2]).write
         self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.warning_rings]
         self.conditions = Conditions(self.condition_memory[-2])
@@ -223,12 +229,16 @@ class Resources:
     @property
     def everyone(self) -> list[Child]:
         """All places, whether somebody is in them or not."""
-        return [*self.children, *self.tls, self.refresher, self.control_process]
+        return [*self.children, *self.tls, self.refresher, *self._cluster_children, self.control_process]
 
     @property
     def watched(self) -> list[Child]:
         """Those that serve until they are told to stop: whose loop stands still is of no use to anybody."""
-        return [*self.children, *self.tls, self.control_process]
+        return [*self.children, *self.tls, *self._cluster_children, self.control_process]
+
+    @property
+    def _cluster_children(self) -> list[Child]:
+        return [self.cluster.child] if self.cluster is not None else []
 
     def heartbeat(self, child: Child) -> memoryview:
         """The byte in `pulses` of one of these processes."""

@@ -91,7 +91,8 @@ def _become_trial(resources: Resources, channel: socket.socket) -> int:
 
 def become_new_program(resources: Resources) -> None:
     """Replace this program. OSError: impossible; nothing has changed."""
-    running = [*resources.children, *resources.tls, resources.control_process]
+    cluster = [resources.cluster.child] if resources.cluster is not None else []
+    running = [*resources.children, *resources.tls, *cluster, resources.control_process]
     children = [
         *(_inherited(child) for child in running if child.pid and child.channel is not None),
         *(_inherited(child) for child in resources.former if child.pid),
@@ -173,8 +174,8 @@ def retire(resources: Resources, now: float) -> None:
                     ipc.send(child.channel, Stop(successor=True))
                     child.is_stopping = True
                     child.deadline = now + FORMER_WORKER_SECONDS
-        elif child.kind == "control" and child.channel is not None:
-            child.close_channel()  # it ends; its callers connect again, to the successor
+        elif child.kind in ("control", "cluster") and child.channel is not None:
+            child.close_channel()  # it ends; callers connect again, to the successor
             child.deadline = now + FORMER_OTHERS_SECONDS
     if not any(child.kind == "worker" for child in former):
         for child in former:

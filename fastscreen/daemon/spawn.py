@@ -9,11 +9,16 @@ import socket
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from fastscreen import __version__
 from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
+from fastscreen.cluster import files
+from fastscreen.control.cache_store import Store
 from fastscreen.control.server import ControlArgs, ControlServer
+from fastscreen.daemon.cluster_parts import ClusterParts, lifetimes
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.tasks import Steps
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
@@ -44,6 +49,13 @@ def start_tls(resources: Resources, child: Child) -> None:
     resources.tls_ready[child.number] = 0
     fork(resources, child, lambda channel: _tls_main(resources, child, channel))
     child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
+
+
+def start_cluster(resources: Resources, parts: ClusterParts) -> None:
+    """Fork the process that shares passes with other hosts. OSError: as above."""
+    parts.state.clear()
+    fork(resources, parts.child, lambda channel: _cluster_main(resources, parts, channel))
+    parts.child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
 def start_control(resources: Resources) -> None:
@@ -138,6 +150,8 @@ def _worker_main(
     close_all(workers for at, (_, workers) in enumerate(resources.rpc_pairs) if at != number)
     close_keys(resources)
     resources.tls_pair[1].close()
+    own_cluster = resources.cluster.worker_pairs[number][0] if resources.cluster is not None else None
+    close_cluster(resources, own_cluster)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[number]).write
     args = WorkerArgs(
@@ -154,6 +168,7 @@ def _worker_main(
         resources.health,
         resources.heartbeat(child),
         new_conditions(resources.condition_memory[number]),
+        own_cluster,
     )
     target.watch(args.conditions)
     return Worker(resources.config, resources.tables, own, target, args).run()
@@ -168,6 +183,7 @@ def _tls_main(resources: Resources, child: Child, channel: socket.socket) -> int
     for pair in (*resources.inboxes, *resources.rpc_pairs):
         close_all(pair)
     resources.tls_pair[0].close()
+    close_cluster(resources)
     target = resources.target.for_child("tlsproxy")
     target.log.on_warning = WarningRing(resources.warning_rings[len(resources.children) + number]).write
     assert resources.certificates is not None
@@ -180,6 +196,38 @@ def _tls_main(resources: Resources, child: Child, channel: socket.socket) -> int
     return TlsProcess(resources.config, target, args).run()
 
 
+def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.socket) -> int:
+    """What the cluster process does: it has no client in reach, and no key but that of the records."""
+    close_server_sockets(resources)
+    for group in resources.groups.values():
+        close_all(group)
+    for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
+        close_all(pair)
+    close_keys(resources)
+    own = [cluster_end for _, cluster_end in parts.worker_pairs]
+    close_cluster(resources, *own, parts.requests[1])
+    at = len(resources.children) + len(resources.tls)
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[at]).write
+    from fastscreen.cluster.process import ClusterArgs, ClusterProcess  # its library is large: see preload.py
+
+    config = resources.config
+    args = ClusterArgs(
+        channel=channel,
+        heartbeat=resources.heartbeat(parts.child),
+        conditions=new_conditions(resources.condition_memory[at]),
+        workers=own,
+        control=parts.requests[1],
+        state=parts.state,
+        files=lambda: files.read(config.cluster),
+        lifetimes=lifetimes,
+        cache=Store(Path(config.cache.path), config.cache.max_size) if config.cache.path else None,
+        version=__version__,
+    )
+    target.watch(args.conditions)
+    return ClusterProcess(resources.config, target, args).run()
+
+
 def _refresh_main(resources: Resources) -> int:
     """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
     close_server_sockets(resources)
@@ -188,6 +236,7 @@ def _refresh_main(resources: Resources) -> int:
     for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
         close_all(pair)
     close_keys(resources)
+    close_cluster(resources)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[-3]).write
     return refresh.run(resources.config, target, Conditions(resources.condition_memory[-3]))
@@ -213,6 +262,12 @@ def close_keys(resources: Resources) -> None:
         resources.certificates.close()
 
 
+def close_cluster(resources: Resources, *keep: socket.socket | None) -> None:
+    """The sockets between the cluster process and the others, but those that this process needs."""
+    if resources.cluster is not None:
+        resources.cluster.close(*(end for end in keep if end is not None))
+
+
 def _control_main(resources: Resources, channel: socket.socket) -> int:
     """What the control server does."""
     for group in resources.groups.values():
@@ -222,6 +277,8 @@ def _control_main(resources: Resources, channel: socket.socket) -> int:
     close_all(workers for _, workers in resources.rpc_pairs)
     close_keys(resources)
     close_all(resources.tls_pair)
+    parts = resources.cluster
+    close_cluster(resources, parts.requests[0] if parts is not None else None)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[-1]).write
     target.watch(new_conditions(resources.condition_memory[-1]))
@@ -240,5 +297,7 @@ def _control_main(resources: Resources, channel: socket.socket) -> int:
         health=resources.health,
         heartbeat=resources.heartbeat(resources.control_process),
         reload_state=resources.reload_state,
+        cluster_requests=parts.requests[0] if parts is not None else None,
+        cluster_state=parts.memory if parts is not None else None,
     )
     return ControlServer(resources.config, target, daemon).run()

@@ -55,7 +55,7 @@ class WorkerArgs(Struct, frozen=True):
     which outlives the worker. rpc: requests of the control server. look_over_cache: read the file in a child first.
     tls: where clients go after STARTTLS; tls_ready: one byte for each TLS process, 1 while it accepts clients. peers:
     the other workers. health: of the DNS lists. heartbeat: a byte that changes every second while the core works.
-    conditions: of this process.
+    conditions: of this process. cluster: to the cluster process; None: there is none.
     """
 
     number: int
@@ -71,6 +71,7 @@ class WorkerArgs(Struct, frozen=True):
     health: HealthTable
     heartbeat: memoryview
     conditions: Conditions
+    cluster: socket.socket | None = None
 
     @property
     def share(self) -> policy.Share:
@@ -118,6 +119,7 @@ class Worker(ForkedProcess):
         )
         self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
         self._use_resolvers(self._config)
+        self._use_cluster(self._config)
         if inboxes := self._args.peers.inboxes:
             sending = [end.fileno() for end, _ in inboxes]
             prefix = self._config.worker_prefix
@@ -242,6 +244,15 @@ class Worker(ForkedProcess):
         """Write the line now, neither with the core's next line nor at the next tick."""
         self._log.warning(text)
         self._log.flush()
+
+    def _use_cluster(self, settings: Config) -> None:
+        """Exchange passes with other hosts, as far as the configuration says."""
+        if self._args.cluster is not None:
+            cluster = settings.cluster
+            accepts, shares = "passes" in cluster.accept, "passes" in cluster.share
+            self._screener.use_cluster(
+                self._args.cluster.fileno(), budget=cluster.budget, accepts=accepts, shares=shares
+            )
 
     # ---- DNS beyond the core's own queries
 
@@ -386,6 +397,7 @@ class Worker(ForkedProcess):
                 settings.cache.keep_free,
             )
         self._screener.use_policy(built.policy)
+        self._use_cluster(settings)
         self._query_capabilities(built.offers, settings)
         if self._list_health is not None:
             self._list_health.configure(settings, tables.shown)

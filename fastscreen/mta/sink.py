@@ -216,7 +216,12 @@ async def _receive_descriptor(channel: socket.socket) -> socket.socket | None:
             await _readable(channel)
     for level, kind, content in ancillary:
         if data and level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS and len(content) >= 4:
-            return socket.socket(fileno=int.from_bytes(content[:4], sys.byteorder))
+            descriptor = int.from_bytes(content[:4], sys.byteorder)
+            try:
+                return socket.socket(fileno=descriptor)
+            except OSError:  # not a socket
+                os.close(descriptor)
+                return None
     return None
 
 

@@ -25,6 +25,7 @@ from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, parse
 from fastscreen.config.keys import KEYS
 from fastscreen.escaping import escape_text
 from fastscreen.process import privileges
+from fastscreen.process.file_type import file_type
 from fastscreen.process.log_output import SYSLOG_SOCKET
 from fastscreen.process.privileges import PrivilegeError, user_of
 from fastscreen.screening import policy
@@ -205,7 +206,7 @@ def _log(config: Config) -> Iterator[Problem]:
         found = path.lstat().st_mode if os.path.lexists(path) else None
         if found is not None and not stat.S_ISREG(found):
             yield Problem("log.to", f"{escape_text(to.path)} is not a file")
-        elif not path.parent.is_dir():
+        elif file_type(path.parent) != stat.S_IFDIR:
             yield Problem(
                 "log.to", f"{escape_text(to.path)}: the folder {escape_text(str(path.parent))} does not exist"
             )

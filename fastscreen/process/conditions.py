@@ -38,6 +38,8 @@ class Kind(IntEnum):
     DESCRIPTORS = 12
     LISTEN = 13
     DISK = 14
+    CLUSTER = 15
+    CLUSTER_RECORDS = 16
 
     @property
     def label(self) -> str:
@@ -69,6 +71,8 @@ _REMEDIES = {
     Kind.DESCRIPTORS: "raise the limit on open files (LimitNOFILE=) or lower limits.pre_queue",
     Kind.LISTEN: "free the address, or remove it from listen.addresses",
     Kind.DISK: "make room on the disk",
+    Kind.CLUSTER: "start the server, or correct the keys of [cluster]; retried automatically",
+    Kind.CLUSTER_RECORDS: "give all hosts the same cluster.secret_file, and let nobody else write to the server",
 }
 
 

@@ -322,5 +322,17 @@ def enabled_tests(config: Config) -> tuple[bool, ...]:
     return tuple(_test(config, test.key)[0] for test in TESTS)
 
 
+def pass_lifetimes(config: Config) -> tuple[tuple[int, int] | None, ...]:
+    """How long a pass of each test may be valid (s), at least and at most, in the order of the cache record.
+
+    None: the test is off.
+    """
+    found: list[tuple[int, int] | None] = []
+    for test in TESTS:
+        is_on, _, ttl = _test(config, test.key)
+        found.append((config.dnsbl.min_ttl if test.key == "dnsbl" else ttl, ttl) if is_on else None)
+    return tuple(found)
+
+
 def _packed(where: Endpoint | str) -> bytes:
     return packed_path(where) if isinstance(where, str) else packed_ip(where.host, where.port)

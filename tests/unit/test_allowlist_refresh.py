@@ -134,6 +134,78 @@ def test_no_answer_to_any_question_is_temporary() -> None:
     assert error(mx) == "temperror: h.example: no answer"
 
 
+# ---- limits of an SPF check (RFC 7208 4.6.4)
+
+
+def test_a_loop_of_redirects_is_refused() -> None:
+    answers = Answers({"a.example": "v=spf1 redirect=b.example", "b.example": "v=spf1 redirect=a.example"})
+    assert error(answers) == "permerror: loop: a.example -> b.example -> a.example"
+
+
+def test_the_same_domain_twice_is_not_a_loop() -> None:
+    texts: dict[str, str | list[str] | None] = {
+        "a.example": "v=spf1 include:b.example include:b.example redirect=b.example",
+        "b.example": "v=spf1 ip4:8.8.8.8 -all",
+    }
+    assert flat(Answers(texts)) == ["8.8.8.8/32"]
+
+
+def test_redirects_and_includes_count_together() -> None:
+    """Ten are allowed, wherever they are; `ip4`, `ip6` and `all` are not counted."""
+    nine = " ".join(f"include:{at}.example" for at in range(9))
+    texts: dict[str, str | list[str] | None] = {f"{at}.example": "v=spf1 ip4:8.8.8.8 -all" for at in range(9)}
+    texts["end.example"] = "v=spf1 ip4:9.9.9.9 ip6:2a00::1 -all"
+    texts["a.example"] = f"v=spf1 ip4:1.1.1.1 {nine} redirect=end.example"
+    assert flat(Answers(texts)) == ["1.1.1.1/32", "8.8.8.8/32", "9.9.9.9/32", "2a00::1/128"]
+    texts["end.example"] = "v=spf1 a -all"
+    limit = "more than 10 look-ups (RFC 7208 4.6.4), at end.example: a"
+    assert error(Answers(texts)) == f"permerror: {limit}"
+    texts["a.example"] = f"v=spf1 {nine} a redirect=end.example"
+    hosts: dict[str, list[str] | None] = {"a.example": ["8.8.8.9"]}
+    assert error(Answers(texts, hosts)).endswith("at a.example: redirect=end.example")
+
+
+@pytest.mark.parametrize("record", ["mx:1.example mx:2.example a:3.example", "a:1.example mx:2.example mx:h.example"])
+def test_look_ups_without_an_answer_are_limited(record: str) -> None:
+    """Names without MX records and hosts without addresses count together; h.example names a host that has none."""
+    names: dict[str, list[str] | None] = {"h.example": ["3.example"]}
+    terms = record.split()
+    two = Answers({"a.example": f"v=spf1 {' '.join(terms[:2])} ip4:8.8.8.8 -all"}, exchanges=names)
+    assert flat(two) == ["8.8.8.8/32"]
+    three = Answers({"a.example": f"v=spf1 {record} ip4:8.8.8.8 -all"}, exchanges=names)
+    limit = "more than 2 look-ups without an answer (RFC 7208 4.6.4), the last of 3.example"
+    assert error(three) == f"permerror: {limit}"
+
+
+def test_hosts_of_one_mx_are_limited() -> None:
+    names = [f"{at}.example" for at in range(11)]
+    hosts: dict[str, list[str] | None] = {name: [f"8.8.8.{at}"] for at, name in enumerate(names)}
+    texts: dict[str, str | list[str] | None] = {"a.example": "v=spf1 mx/24 -all"}
+    assert flat(Answers(texts, hosts, {"a.example": names[:10]})) == ["8.8.8.0/24"]
+    answers = Answers(texts, hosts, {"a.example": names})
+    assert error(answers) == "permerror: a.example: mx/24: 11 MX records; expected at most 10"
+    assert not set(answers.asked) & set(names)
+
+
+def test_the_null_mx_has_no_hosts() -> None:
+    answers = Answers({"a.example": "v=spf1 mx ip4:8.8.8.8 -all"}, exchanges={"a.example": ["."]})
+    assert flat(answers) == ["8.8.8.8/32"]
+    assert answers.asked == {"a.example": 2}
+
+
+@pytest.mark.parametrize("term", ["include:b.example", "redirect=b.example"])
+def test_another_domain_without_a_record_is_an_error(term: str) -> None:
+    assert error(Answers({"a.example": f"v=spf1 ip4:8.8.8.8 {term}"})) == "permerror: b.example: no SPF record"
+
+
+def test_what_is_excluded_is_excluded_of_a_redirect() -> None:
+    texts: dict[str, str | list[str] | None] = {
+        "a.example": "v=spf1 ~a:h.example redirect=b.example",
+        "b.example": "v=spf1 ip4:8.8.8.0/30 -all",
+    }
+    assert flat(Answers(texts, {"h.example": ["8.8.8.2"]})) == ["8.8.8.0/31", "8.8.8.3/32"]
+
+
 # ---- a refresh
 
 GOOD = Source("good", "bulk", ("good.example",))

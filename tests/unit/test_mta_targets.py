@@ -111,3 +111,77 @@ def test_the_longest_header_of_version_1_has_room() -> None:
 def test_no_header_for_what_is_no_address(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"is not an address|not a valid peer address"):
         proxy_header_for(2, (wrong, 1), ("192.0.2.1", 25))
+
+
+@pytest.mark.parametrize("version", [0, 3, -1])
+def test_unknown_version_of_the_protocol(version: int) -> None:
+    with pytest.raises(ValueError, match=f"version {version} of the PROXY protocol; expected 1 or 2"):
+        Targets([("mta", packed_ip("192.0.2.1", 25), 0)], version)
+
+
+def test_number_of_targets_is_limited() -> None:
+    assert targets(*[0] * 16).count == 16
+    with pytest.raises(ValueError, match="17 targets; expected 1 to 16"):
+        targets(*[0] * 17)
+
+
+@pytest.mark.parametrize("at", [-1, 2, 2**31 - 1])
+def test_a_number_that_is_not_a_target(at: int) -> None:
+    """The C array is not touched: the two real ones stay in use."""
+    two = targets(0, 0)
+    with pytest.raises(ValueError, match=f"target {at} does not exist"):
+        two.failed(at, 0)
+    with pytest.raises(ValueError, match=f"target {at} does not exist"):
+        two.answered(at)
+    with pytest.raises(ValueError, match=f"target {at} does not exist"):
+        two.learn(at, b"250 a\r\n")
+    assert two.choose(0) == 0
+
+
+def test_by_weight_an_mta_that_comes_back_has_its_share_again() -> None:
+    """Not all clients of the time when it was away; and one client at a time tries it before."""
+    two = targets(1, 1)
+    two.failed(0, 0)
+    assert [two.choose(SECOND) for _ in range(100)] == [1] * 100
+    assert [two.choose(10 * SECOND) for _ in range(10)].count(0) == 1
+    two.answered(0)
+    assert Counter(two.choose(10 * SECOND) for _ in range(100)) == {0: 50, 1: 50}
+
+
+def test_an_mta_that_fails_again_waits_again() -> None:
+    two = targets(0, 0)
+    two.failed(0, 0)
+    assert two.choose(10 * SECOND) == 0
+    two.failed(0, 11 * SECOND)
+    assert two.choose(20 * SECOND) == 1
+    assert two.choose(21 * SECOND) == 0
+
+
+def test_a_reply_that_could_not_be_learned_is_offered_again() -> None:
+    two = targets(0, 0)
+    offered: list[bytes] = []
+
+    def fail(_: int, reply: bytes) -> int:
+        offered.append(reply)
+        raise RuntimeError
+
+    two.on_offer = fail
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            two.learn(0, b"250 a\r\n")
+    assert len(offered) == 2
+
+
+@pytest.mark.parametrize(
+    ("peer", "server", "problem"),
+    [
+        (("192.0.2.1", -1), ("192.0.2.2", 25), "'192.0.2.1' and -1 are not a valid peer address"),
+        (("192.0.2.1", 65536), ("192.0.2.2", 25), "'192.0.2.1' and 65536 are not a valid peer address"),
+        (("192.0.2.1", 1), ("192.0.2.2", 65536), "'192.0.2.2' and 65536 are not a valid server address"),
+        (("192.0.2.1", 1), ("192.0.2.2\0", 25), "are not a valid server address"),
+        (("192.0.2.1", 1), ("mx.example", 25), "'192.0.2.1' or 'mx.example' is not an address"),
+    ],
+)
+def test_no_header_for_a_wrong_port_or_server(peer: tuple[str, int], server: tuple[str, int], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        proxy_header_for(1, peer, server)

@@ -122,14 +122,11 @@ def _failing(query: dns.message.Message) -> dns.message.Message:
     return response
 
 
-@pytest.mark.parametrize(
-    ("scope", "why"),
-    [("none", "no interface with this name"), ("4294967296", "No such device"), ("9" * 40, "No such device")],
-)
-def test_no_such_interface(scope: str, why: str) -> None:
+@pytest.mark.parametrize("scope", ["none", "4294967296", "9" * 40])
+def test_no_such_interface(scope: str) -> None:
     servers, problems = askable([Nameserver(f"fe80::1%{scope}"), Nameserver("127.0.0.1")])
     assert list(servers) == [Nameserver("127.0.0.1")]
-    assert problems == [f"resolver [fe80::1%{scope}]:53 cannot be asked: {why}"]
+    assert problems == [f"resolver [fe80::1%{scope}]:53 cannot be asked: No such device"]
 
 
 def test_a_long_answer_comes_over_tcp() -> None:

@@ -1,7 +1,6 @@
 """A restart in place: what is executed, and what is inherited."""
 
 import errno
-import gc
 import os
 import socket
 import sys
@@ -105,14 +104,14 @@ def test_a_file_that_is_not_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_an_execve_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "command", lambda: ["/nonexistent/fastscreen"])
     reading, writing = os.pipe2(os.O_CLOEXEC)
-    gc.collect()  # descriptors of earlier tests must not be closed in between
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = set(Path("/proc/self/fd").iterdir())
     left = {"groups": (), "inboxes": (), "certificate_files": (), "control": None, "children": ()}
     with pytest.raises(FileNotFoundError):
         handover.execute(state(log=reading, **left), writing)
     assert not os.get_inheritable(reading)
     assert not os.get_inheritable(writing)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Meanwhile those of earlier tests may be closed, by pycares's thread, too.
+    assert set(Path("/proc/self/fd").iterdir()) <= before
     os.close(reading)
     os.close(writing)
 

@@ -1,0 +1,208 @@
+"""One connection to a server, with requests in a pipeline: each is sent at once, and replies come in the same order.
+
+Redis-py's own commands are not used: a connection that was cancelled between a command and its reply gives the next
+command the wrong reply (redis-py #2624, #2665), its pool hands commands one connection each, and it tries again by
+itself. Here one task reads all replies; whoever stopped waiting for one does not disturb the others, and whatever goes
+wrong closes the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis._parsers import _AsyncHiredisParser
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from fastscreen.escaping import escape_text, one_line, unexpected
+
+TIMEOUT = 1.0  # s, for a reply
+CONNECT_TIMEOUT = 1.0  # s, for a connection; as much again for TLS and the first replies
+REPLY_MAX = 4 << 20  # bytes: of 100 values, 50 kB are usual
+TEXT_MAX = 200
+
+Command = Sequence[bytes | str | int]
+
+
+class StoreError(ConnectionError):
+    """The server cannot be used now; one line. refused: it is connected, but refuses this."""
+
+    def __init__(self, text: str, *, refused: bool = False) -> None:
+        super().__init__(text)
+        self.refused = refused
+
+
+class BoundedParser(_AsyncHiredisParser):
+    """Reads no reply of more than REPLY_MAX bytes."""
+
+    __slots__ = ("_taken",)
+
+    async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
+        self._taken = 0
+        return await super().read_response(disable_decoding, push_request)
+
+    async def read_from_socket(self) -> bool:
+        read = await self._stream.read(self._read_size) if self._stream is not None else b""
+        if not read or self._reader is None:
+            raise RedisConnectionError("the server closed the connection")
+        self._taken += len(read)
+        if self._taken > REPLY_MAX:
+            raise RedisConnectionError(f"sent a reply of more than {REPLY_MAX} bytes")
+        self._reader.feed(read)
+        return True
+
+
+class _Call:
+    """Commands that were sent together, and their replies so far."""
+
+    __slots__ = ("future", "missing", "replies")
+
+    def __init__(self, future: asyncio.Future[list[Any]], missing: int) -> None:
+        self.future = future
+        self.missing = missing
+        self.replies: list[Any] = []
+
+
+class Link:
+    """connection: redis-py's, without time-outs, retries and health checks of its own. name: the server, for messages.
+
+    on_push: takes what the server sends unasked, once `subscribe` was called.
+    """
+
+    def __init__(
+        self, connection: AbstractConnection, name: str, on_push: Callable[[Any], object] | None = None
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._on_push = on_push
+        self._calls: deque[_Call] = deque()
+        self._awaits_sign = False
+        self._reader: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[StoreError] = self._loop.create_future()
+        """Done when the connection is of no more use."""
+
+    async def open(self) -> None:
+        """Connect, with TLS and authentication where they are configured. StoreError."""
+        try:
+            async with asyncio.timeout(2 * CONNECT_TIMEOUT):
+                await self._connection.connect()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            await self.close()
+            raise StoreError(problem(error, self._name)) from None
+        except BaseException:
+            await self.close()
+            raise
+        self._reader = self._loop.create_task(self._read())
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """Send commands together; return their replies, among them ResponseErrors. StoreError: the connection is lost.
+
+        Cancelling it is harmless: the replies are read all the same.
+        """
+        if self.lost.done():
+            raise StoreError(str(self.lost.result()))
+        call = _Call(self._loop.create_future(), len(commands))
+        self._calls.append(call)
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                # Up to its first pause this runs at once: calls are sent in the order in which they wait.
+                await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
+                return await call.future
+        except (TimeoutError, RedisError, OSError) as error:
+            if isinstance(error, StoreError):
+                raise
+            self.lose(StoreError(problem(error, self._name)))
+            raise StoreError(str(self.lost.result())) from None
+
+    async def subscribe(self, channel: bytes) -> None:
+        """Receive what is published there. After this, nothing else can be called. StoreError."""
+        assert self._on_push is not None
+        await self.call((b"SUBSCRIBE", channel))
+
+    async def ping_subscription(self) -> None:
+        """Ask for a sign of life, which goes to on_push; without one since the last time, the connection is lost."""
+        if self._awaits_sign:
+            self.lose(StoreError(f"{self._name}: no sign of life from the subscription"))
+            return
+        self._awaits_sign = True
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._connection.send_command(b"PING", check_health=False)
+        except (TimeoutError, RedisError, OSError) as error:
+            self.lose(StoreError(problem(error, self._name)))
+
+    def lose(self, error: StoreError) -> None:
+        """The connection is of no more use: all who wait for a reply get this error."""
+        if self.lost.done():
+            return
+        self.lost.set_result(error)
+        calls, self._calls = self._calls, deque()
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(error)
+                call.future.exception()  # whoever waited may be gone
+
+    async def close(self) -> None:
+        """Close the connection, without waiting for the server."""
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+        self.lose(StoreError(f"{self._name}: closed"))
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
+            # What the server has not taken is not worth waiting for; neither is a TLS farewell.
+            writer.transport.abort()
+        with contextlib.suppress(RedisError, OSError):
+            await self._connection.disconnect(nowait=True)
+
+    async def _read(self) -> None:
+        pushed = 0
+        try:
+            while True:
+                try:
+                    reply = await self._connection.read_response()
+                except ResponseError as error:
+                    reply = error
+                if self._calls:
+                    self._take(self._calls[0], reply)
+                elif self._on_push is not None:
+                    self._awaits_sign = False
+                    self._on_push(reply)
+                    pushed += 1
+                    if pushed % 100 == 0:
+                        await asyncio.sleep(0)
+                else:
+                    raise RedisConnectionError("sent a reply to no command")
+        except Exception as error:
+            self.lose(StoreError(problem(error, self._name)))
+
+    def _take(self, call: _Call, reply: Any) -> None:
+        call.replies.append(reply)
+        call.missing -= 1
+        if not call.missing:
+            self._calls.popleft()
+            if not call.future.done():
+                call.future.set_result(call.replies)
+
+
+def problem(error: BaseException, name: str) -> str:
+    """What is wrong with the server, in one printable line."""
+    match error:
+        case TimeoutError():
+            return f"{name}: no answer within {TIMEOUT:g} s"
+        case AuthenticationError() | NoPermissionError():
+            what = "refuses the user or the password"
+        case BusyLoadingError():
+            what = "is still loading its data"
+        case RedisError() | OSError() | ValueError():
+            return f"{name}: {escape_text(one_line(error), TEXT_MAX)}"
+        case _:
+            return f"{name}: {escape_text(unexpected(error), TEXT_MAX)}"
+    return f"{name}: {what}: {escape_text(one_line(error), TEXT_MAX)}"

@@ -1,0 +1,446 @@
+"""What the cluster process does with the server: looks passes up, stores them, and makes deletions everywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from fastscreen.cache import keys
+from fastscreen.cache.interfaces import Entry, Network
+from fastscreen.cluster import records, tombstones
+from fastscreen.cluster.link import StoreError
+from fastscreen.cluster.local_cache import LocalCache
+from fastscreen.cluster.lookups import Answer, Lookups
+from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_name
+from fastscreen.cluster.secrets import Secrets
+from fastscreen.cluster.servers import Servers
+from fastscreen.cluster.store import AWAY_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
+from fastscreen.cluster.tombstones import Tombstone, Tombstones
+from fastscreen.cluster.write_behind import Pass, Resync, WriteQueue
+from fastscreen.config.model import ClusterConfig
+from fastscreen.core import read_record, write_record
+from fastscreen.escaping import one_line
+
+GATHER = 0.05  # s, for more records before a batch is sent
+PARALLEL = 4  # batches on their way
+REFRESH_SECONDS = 5.0
+SLACK = 60.0  # s: passes are sent again from so long before the last acknowledged one
+RESCORE = 600.0  # s: deletions are made again from so long before the last one: servers' clocks differ, too
+SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they have told this process
+RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
+FORCED_MAX = 10_000  # records that are to be replaced
+CHECK_SECONDS = 60
+
+Found = tuple[bytes, bytes]
+"""A cache key and a cache record."""
+
+
+class Sharing:
+    """One host's part in a cluster.
+
+    name: of this host. deliver(worker, found): for a worker that asked. deleted(tombstone): another host deleted a
+    network's passes. info, warn: log one line. clock: s since 1970; timer: s, monotonic.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterConfig,
+        name: str,
+        version: str,
+        servers: Servers,
+        secrets: Secrets,
+        lifetimes: Lifetimes,
+        local: LocalCache,
+        *,
+        deliver: Callable[[int, list[Found]], object],
+        deleted: Callable[[Tombstone], object],
+        info: Callable[[str], object],
+        warn: Callable[[str], object],
+        clock: Callable[[], float],
+        timer: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.lifetimes = lifetimes
+        self.shares = "passes" in cluster.share
+        self.accepts = "passes" in cluster.accept
+        self._name = name
+        self._version = version
+        self._secrets = secrets
+        self._local = local
+        self._deliver_to = deliver
+        self._deleted = deleted
+        self._info = info
+        self._warn = warn
+        self._clock = clock
+        self.store = Store(servers, cluster.prefix, self, clock=clock)
+        self.lookups = Lookups(self._fetch, self._deliver, lambda: self._is_ready, cluster.budget, timer, loop)
+        self.queue = WriteQueue(timer)
+        self.resync = Resync(local.read, self._store_again, self._choose)
+        self.tombstones = Tombstones()
+        self.hits = 0
+        self.stored = 0
+        self.ignored: Counter[Reason] = Counter()
+        self.bad_mac_at = -math.inf
+        """When a record's MAC was wrong last (s since 1970)."""
+        self.peers: Mapping[str, HostEntry] = {}
+        self.acknowledged = 0.0
+        """All of this host's passes up to then are in the server (s since 1970)."""
+        self._is_ready = False  # connected, and deletions are known
+        self._is_new = True  # this process has not been connected yet
+        self._has_entry = False  # in the server, as far as this connection knows
+        self._is_emptied = False  # somebody has deleted all from the server while it was connected
+        self._resync_from = math.inf  # passes that were made after this are perhaps not in the server
+        self._deleted_score = 0.0  # deletions up to this score have been made here
+        self._unpublished: dict[Network, bytes] = {}
+        self._forced: OrderedDict[bytes, None] = OrderedDict()
+        self._wanted = asyncio.Event()
+        self._loop = loop
+        self._tasks: list[asyncio.Task[None]] = []
+        self._session: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Connect, and work from now on."""
+        for task in (self.store.run(), self._write(), self._refresh(), self._local.run()):
+            self._tasks.append(self._loop.create_task(task))
+
+    async def close(self, seconds: float) -> None:
+        """Store what is in the queue, if that takes no longer than this, and end."""
+        by = self._loop.time() + seconds
+        while self._is_ready and len(self.queue) and self._loop.time() < by:
+            self._wanted.set()
+            await asyncio.sleep(0.02)
+        self._is_ready = False
+        self.lookups.close()
+        tasks = [*self._tasks, self._session] if self._session is not None else self._tasks
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._local.close()
+
+    def failed(self) -> BaseException | None:
+        """Why one of the tasks has ended, which none should; None: all of them work."""
+        for task in (*self._tasks, self._session):
+            if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                return error
+        return None
+
+    # ---- for workers
+
+    def look_up(self, worker: int, wanted: Iterable[bytes]) -> None:
+        """A worker asks for these cache keys."""
+        if self.accepts:
+            self.lookups.ask(worker, wanted)
+
+    def keep(self, key: bytes, record: bytes) -> bool:
+        """A worker has a client's new record. False: it is malformed."""
+        stamps = read_record(record)
+        if stamps is None:
+            return False
+        if self.shares:
+            self.queue.put(key, stamps, self._clock())
+            self._wanted.set()
+        return True
+
+    def expire(self) -> None:
+        """Drop what is too old; due every second."""
+        self.lookups.expire()
+        self.queue.expire()
+
+    # ---- look-ups
+
+    async def _fetch(self, wanted: Sequence[bytes]) -> Sequence[object]:
+        return await self.store.get([record_name(key) for key in wanted])
+
+    def _deliver(self, answers: list[Answer]) -> None:
+        found: dict[int, list[Found]] = {}
+        for workers, key, value in answers:
+            shared = self._verified(key, value)
+            if isinstance(shared, SharedPass):
+                self.hits += 1
+                record = write_record(shared.stamps)
+                for worker in workers:
+                    found.setdefault(worker, []).append((key, record))
+        for worker, some in found.items():
+            self._deliver_to(worker, some)
+
+    def _verified(self, key: bytes, value: object) -> SharedPass | Reason:
+        shared = records.verify_pass(
+            self._secrets,
+            key,
+            value,
+            self.lifetimes,
+            now=self._clock(),
+            deleted=self.tombstones.deleted_at(key),
+        )
+        if isinstance(shared, Reason):
+            self._ignore(shared)
+            if shared.is_replaced:
+                self._forced[key] = None
+                if len(self._forced) > FORCED_MAX:
+                    self._forced.popitem(last=False)
+        return shared
+
+    def _ignore(self, reason: Reason) -> None:
+        self.ignored[reason] += 1
+        if reason is Reason.BAD_MAC:
+            self.bad_mac_at = self._clock()
+
+    async def get(self, key: bytes) -> SharedPass | Reason | None:
+        """What the server has for a client. StoreError."""
+        [value] = await self.store.get([record_name(key)])
+        return None if value is None else self._verified(key, value)
+
+    async def check(self) -> float:
+        """Store and read a record; return how long that took (s). StoreError."""
+        name = b"c:" + self._name.encode()
+        now = self._clock()
+        expiry = int(now) + CHECK_SECONDS
+        value = records.seal(self._secrets, CHECK_LABEL, name, b"", expiry=expiry, stored=now, host=self._name)
+        seconds, found = await self.store.round_trip(name, value, CHECK_SECONDS)
+        if isinstance(records.unseal(self._secrets, CHECK_LABEL, name, found), Reason):
+            raise StoreError("the server does not return what was stored", refused=True)
+        return seconds
+
+    # ---- storing
+
+    async def _write(self) -> None:
+        backoff = Backoff()
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await asyncio.sleep(GATHER)
+            while self._is_ready and self.queue.waiting:
+                batches = self.queue.take(PARALLEL)
+                results = await asyncio.gather(*map(self._store, batches), return_exceptions=True)
+                error = next((result for result in results if isinstance(result, BaseException)), None)
+                if error is None:
+                    self.queue.acknowledge()
+                    backoff.reset()
+                    continue
+                self.queue.put_back()
+                if not isinstance(error, StoreError):
+                    raise error
+                await asyncio.sleep(backoff.pause())
+
+    async def _store(self, batch: Sequence[Pass]) -> None:
+        """Store passes of the queue, which come in order."""
+        acknowledged = max(self.acknowledged, min(batch[-1].first, self._resync_from, self.queue.dropped_since))
+        await self._put(batch, acknowledged)
+        self.acknowledged = max(self.acknowledged, acknowledged)
+
+    async def _store_again(self, batch: Sequence[Pass]) -> None:
+        """Store passes of the local cache."""
+        await self._put(batch, self.acknowledged)
+
+    async def _put(self, batch: Sequence[Pass], acknowledged: float) -> None:
+        now = self._clock()
+        writes = []
+        for key, stamps, made, _ in batch:
+            expiry = min(max(stamps), records.TIME_MAX)
+            if expiry > now and made > self.tombstones.deleted_at(key):
+                value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
+                writes.append(Write(record_name(key), value, expiry, key in self._forced))
+        entry = HostEntry(now, self._version, acknowledged, self._deleted_score)
+        _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
+        if is_new and self._has_entry:
+            self._is_emptied = True
+        self._has_entry = True
+        self.stored += len(writes)
+        for key, *_ in batch:
+            self._forced.pop(key, None)
+
+    def _choose(self, entries: Iterable[Entry], since: float) -> list[Pass]:
+        """Of the local cache's records, those that were made after a time and are still valid."""
+        now = self._clock()
+        found = []
+        for key, stamps in entries:
+            made = records.earliest_pass(stamps, self.lifetimes)
+            if (
+                max(stamps) > now
+                and records.latest_pass(stamps, self.lifetimes) >= since
+                and made > self.tombstones.deleted_at(key)
+            ):
+                found.append(Pass(key, stamps, min(made, now), made))
+        return found
+
+    # ---- the connection
+
+    def connected(self) -> None:
+        status = self.store.status()
+        self._info(f"cluster: connected to {status.server}, {status.role}")
+        self._has_entry = False
+        self._session = self._loop.create_task(self._catch_up())
+
+    def disconnected(self, why: str) -> None:
+        self._is_ready = False
+        if self._session is not None:
+            self._session.cancel()
+            self._session = None
+
+    async def _catch_up(self) -> None:
+        """After a connect: learn of deletions, then send what the server does not have."""
+        try:
+            known = await self.store.hosts()
+            own = known.get(self._name) if not self._is_emptied else None
+            self._is_emptied = False
+            await self._learn_deletions(own)
+            self._find_gap(own)
+            self._is_ready = True
+            self.lookups.resume()
+            self._wanted.set()
+            await self._say_hello()
+            await self._resync()
+        except StoreError as error:
+            if error.refused:
+                # Look-ups work; the refresh tries the rest again.
+                self._is_ready = True
+                self.lookups.resume()
+                self._wanted.set()
+
+    def _find_gap(self, own: HostEntry | None) -> None:
+        """Find out since when the server lacks passes of this host: it, or this process, may have been replaced."""
+        before, now = self.acknowledged, self._clock()
+        self.acknowledged = min(own.acknowledged, now) if own is not None else 0.0
+        if own is None:
+            self._resync_from = -math.inf
+        elif self._is_new or self.acknowledged < before:
+            self._resync_from = min(self._resync_from, self.acknowledged - SLACK)
+        self._is_new = False
+
+    async def _resync(self) -> None:
+        """Send the local cache's passes that the server may lack. StoreError."""
+        self._resync_from = min(self._resync_from, self.queue.forgive() - SLACK)
+        if self._resync_from == math.inf or not self.shares:
+            return
+        started = self._clock()
+        await asyncio.sleep(SETTLED_SECONDS)
+        try:
+            await self.resync.run(self._resync_from)
+        except StoreError:
+            raise
+        except Exception as error:
+            self._warn(f"cluster: passes of the local cache cannot be sent again: {one_line(error)}; retried")
+            return
+        if self._is_emptied:  # meanwhile
+            return
+        self._resync_from = math.inf
+        self.acknowledged = max(self.acknowledged, min(started, self.queue.first - 1, self.queue.dropped_since))
+        await self._say_hello()
+
+    async def _refresh(self) -> None:
+        """Every few seconds: say that this host is there, look who else is, and whether something was missed."""
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            if not self._is_ready:
+                continue
+            try:
+                await self.store.keep_alive()
+                await self._say_hello()
+                self.peers = await self.store.hosts()
+                await self._publish_again()
+                await self._learn_recent_deletions()
+            except StoreError:
+                continue  # the store's status has it
+            session = self._session
+            if session is None or not session.done() or session.cancelled() or session.exception() is not None:
+                continue
+            if self._is_emptied:
+                self._session = self._loop.create_task(self._catch_up())
+            elif self._has_gap():
+                self._session = self._loop.create_task(self._repair())
+
+    def _has_gap(self) -> bool:
+        return self._resync_from < math.inf or (self.queue.dropped_since < math.inf and not self.queue.waiting)
+
+    async def _repair(self) -> None:
+        with contextlib.suppress(StoreError):  # tried again after the next refresh
+            await self._resync()
+
+    async def _say_hello(self) -> None:
+        await self._put((), self.acknowledged)
+
+    def present_peers(self) -> list[tuple[str, HostEntry, bool]]:
+        """Other hosts, by name: what they say, and whether they have been silent for long."""
+        before = self._clock() - AWAY_SECONDS
+        others = sorted((name, entry) for name, entry in self.peers.items() if name != self._name)
+        return [(name, entry, entry.time < before) for name, entry in others[:PEERS_MAX]]
+
+    # ---- deletions
+
+    async def delete(self, network: Network) -> bool:
+        """Delete a network's passes everywhere but in the local cache. False: when the server is back."""
+        tombstone = Tombstone(network, int(self._clock()), self._name)
+        value = tombstones.sign(self._secrets, tombstone, records.most_seconds(self.lifetimes))
+        self._learn(tombstone, value)
+        try:
+            await self._publish(value, [record_name(keys.of_network(network))])
+        except StoreError:
+            self._unpublished[network] = value
+            return False
+        return True
+
+    async def _publish(self, value: bytes, names: Sequence[bytes] = ()) -> None:
+        most = records.most_seconds(self.lifetimes)
+        await self.store.add_deletion(value, names, most, tombstones.MOST)
+
+    async def _publish_again(self) -> None:
+        for network, value in list(self._unpublished.items()):
+            await self._publish(value)
+            del self._unpublished[network]
+
+    def published(self, value: bytes) -> None:
+        """The server has sent a deletion."""
+        self._take_deletion(value)
+
+    def _take_deletion(self, value: bytes) -> None:
+        found = tombstones.verify(self._secrets, value, self._clock())
+        if isinstance(found, Reason):
+            if found is not Reason.EXPIRED:
+                self._ignore(found)
+        elif self._learn(found, value):
+            self._local.delete(found.network)
+            if found.host != self._name:
+                self._info(f"cluster: {found.host} deleted {found.network}")
+            self._deleted(found)
+
+    def _learn(self, tombstone: Tombstone, value: bytes) -> bool:
+        """False: it is known."""
+        if not self.tombstones.add(tombstone, value):
+            return False
+        self.queue.remove(lambda key, made: made <= tombstone.time and tombstones.covers(tombstone.network, key))
+        return True
+
+    async def _learn_deletions(self, own: HostEntry | None) -> None:
+        """All of them, after a connect; the server learns those that it has lost. StoreError."""
+        now = self._clock()
+        self.tombstones.expire(now - records.most_seconds(self.lifetimes))
+        before = min(own.deleted, now + records.SKEW) if own is not None else 0.0
+        self._deleted_score = max(self._deleted_score, before)
+        stored = await self._learn_stored(tombstones.MOST)
+        for _, value in self.tombstones.values():
+            if value not in stored:
+                await self._publish(value)
+        self._unpublished.clear()
+
+    async def _learn_recent_deletions(self) -> None:
+        self.tombstones.expire(self._clock() - records.most_seconds(self.lifetimes))
+        await self._learn_stored(RECENT_DELETIONS)
+
+    async def _learn_stored(self, limit: int) -> set[bytes]:
+        """The newest deletions that the server has; those that this host has made before are only remembered."""
+        now = self._clock()
+        done = self._deleted_score - RESCORE
+        stored = set()
+        for value, score in await self.store.deletions(limit):
+            stored.add(value)
+            if score > done:
+                self._take_deletion(value)
+            else:
+                found = tombstones.verify(self._secrets, value, now)
+                if not isinstance(found, Reason):
+                    self._learn(found, value)
+            self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW))
+        return stored

@@ -1,0 +1,402 @@
+"""What is kept in the server, and the connection to it: found, opened and replaced automatically.
+
+Three connections are used, so that look-ups wait for no batch of records, and neither for messages about deletions.
+They live and end together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
+
+from fastscreen.cluster.link import Link, StoreError, problem
+from fastscreen.cluster.records import VALUE_MAX, is_host_name
+from fastscreen.cluster.servers import Servers
+from fastscreen.config.server_url import ServerUrl
+from fastscreen.escaping import escape_text
+
+FIRST_PAUSE = 0.1  # s
+LONGEST_PAUSE = 5.0
+STABLE = 5.0  # s, after which a connection counts as one that works
+HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
+AWAY_SECONDS = 60.0
+PEERS_MAX = 100
+_JSON_MAX = 1000
+_LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
+_LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
+
+# KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry; then for each
+# record its value, its expiry, and 1 if it replaces whatever is there. A record stays when it is of this version (its
+# first byte) and does not expire before the new one (bytes 3 to 6), unless it would expire later than any record can.
+_STORE = b"""
+local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local written = 0
+for i = 2, #KEYS do
+    local at = 3 * i - 1
+    local value, expiry = ARGV[at], tonumber(ARGV[at + 1])
+    local wanted = true
+    local found = redis.pcall("GETRANGE", KEYS[i], 0, 5)
+    if ARGV[at + 2] ~= "1" and type(found) == "string" and #found == 6 and string.byte(found, 1) == 1 then
+        local a, b, c, d = string.byte(found, 3, 6)
+        local known = ((a * 256 + b) * 256 + c) * 256 + d
+        wanted = known < expiry or known > now + most
+    end
+    if wanted then
+        redis.call("SET", KEYS[i], value, "EXAT", string.format("%d", math.min(expiry, now + most)))
+        written = written + 1
+    end
+end
+return {written, redis.call("HSET", KEYS[1], ARGV[3], ARGV[4])}
+"""
+_STORE_SHA = hashlib.sha1(_STORE, usedforsecurity=False).hexdigest().encode()
+
+
+class HostEntry(Struct, frozen=True):
+    """What a host says about itself. time: s since 1970, when. acknowledged: all of its passes up to then are stored.
+
+    deleted: the deletions up to this score have been made here.
+    """
+
+    time: float = 0.0
+    version: str = ""
+    acknowledged: float = 0.0
+    deleted: float = 0.0
+
+
+class Write(NamedTuple):
+    """A record to store. name: its key, without the cluster's prefix. expiry: s since 1970. force: replace any."""
+
+    name: bytes
+    value: bytes
+    expiry: int
+    force: bool
+
+
+class StoreStatus(Struct, frozen=True):
+    """connected: the server can be used. since: s since 1970, of that. problem: why it cannot, or refuses records."""
+
+    connected: bool
+    since: float
+    problem: str
+    server: str
+    role: str
+    round_trip: float
+
+
+class Listener(Protocol):
+    """What follows the connection. The methods must not raise."""
+
+    def connected(self) -> None:
+        """The server can be used."""
+
+    def disconnected(self, why: str) -> None:
+        """It cannot; also: another attempt to connect has failed."""
+
+    def published(self, value: bytes) -> None:
+        """A deletion, signed."""
+
+
+class Backoff:
+    """Pauses between attempts: twice as long each time, and a random part of that."""
+
+    def __init__(self, chance: Callable[[], float] = random.random) -> None:
+        self._chance = chance
+        self._next = FIRST_PAUSE
+
+    def reset(self) -> None:
+        """It worked."""
+        self._next = FIRST_PAUSE
+
+    def pause(self) -> float:
+        """The next pause (s)."""
+        longest, self._next = self._next, min(2 * self._next, LONGEST_PAUSE)
+        return longest * (0.5 + 0.5 * self._chance())
+
+
+_entry = msgspec.json.Decoder(HostEntry).decode
+
+
+class Store:
+    """prefix: of all keys. most: s for which a record may live. clock: s since 1970. `run` connects and reconnects.
+
+    All other methods raise StoreError: at once when the server is not connected, otherwise within TIMEOUT.
+    """
+
+    def __init__(
+        self,
+        servers: Servers,
+        prefix: str,
+        listener: Listener,
+        *,
+        clock: Callable[[], float] = time.time,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._servers = servers
+        self._prefix = prefix.encode()
+        self._listener = listener
+        self._clock = clock
+        self._backoff = backoff or Backoff()
+        self._channel = self._prefix + b"deleted"
+        self._hosts = self._prefix + b"hosts"
+        self._reads: Link | None = None
+        self._writes: Link | None = None
+        self._messages: Link | None = None
+        self._where: ServerUrl | None = None
+        self._since = clock()
+        self._problem = ""
+        self._refused = ""
+        self._role = ""
+        self._round_trip = 0.0
+        self.oversized = 0
+        """Values that were ignored because no record is so long."""
+
+    @property
+    def is_connected(self) -> bool:
+        return self._reads is not None and not self._reads.lost.done()
+
+    def status(self) -> StoreStatus:
+        """How it goes."""
+        return StoreStatus(
+            connected=self.is_connected,
+            since=self._since,
+            problem=self._refused if self.is_connected else self._problem,
+            server=str(self._where) if self._where is not None else "",
+            role=self._role,
+            round_trip=self._round_trip,
+        )
+
+    # ---- the connection
+
+    async def run(self) -> None:
+        """Connect, and connect again, until it is cancelled."""
+        try:
+            while True:
+                try:
+                    links = await self._connect()
+                except StoreError as error:
+                    self._problem = str(error)
+                    self._listener.disconnected(self._problem)
+                else:
+                    await self._serve(links)
+                await asyncio.sleep(self._backoff.pause())
+        finally:
+            await self._close()
+
+    async def _serve(self, links: tuple[Link, Link, Link]) -> None:
+        self._reads, self._writes, self._messages = links
+        self._since = self._clock()
+        self._problem = self._refused = ""
+        self._listener.connected()
+        started = time.monotonic()
+        await asyncio.wait([link.lost for link in links], return_when=asyncio.FIRST_COMPLETED)
+        self._problem = next(str(link.lost.result()) for link in links if link.lost.done())
+        await self._close()
+        self._since = self._clock()
+        self._role = ""
+        self._listener.disconnected(self._problem)
+        if time.monotonic() - started >= STABLE:
+            self._backoff.reset()
+
+    async def _close(self) -> None:
+        links = (self._reads, self._writes, self._messages)
+        self._reads = self._writes = self._messages = None
+        for link in links:
+            if link is not None:
+                await link.close()
+
+    async def _connect(self) -> tuple[Link, Link, Link]:
+        """The first server that is no replica. StoreError: none is."""
+        failure = StoreError("no server")
+        for where in await self._servers.find():
+            self._where = where
+            try:
+                return await self._open(where)
+            except StoreError as error:
+                failure = error
+        raise failure
+
+    async def _open(self, where: ServerUrl) -> tuple[Link, Link, Link]:
+        links = (
+            self._servers.link(where),
+            self._servers.link(where),
+            self._servers.link(where, self._take_message),
+        )
+        try:
+            for link in links:
+                await link.open()
+            self._role = await self._role_of(links[0], where)
+            await links[2].subscribe(self._channel)
+        except BaseException:
+            for link in links:
+                await link.close()
+            raise
+        return links
+
+    async def _role_of(self, link: Link, where: ServerUrl) -> str:
+        sent = time.perf_counter()
+        pong, role = await link.call((b"PING",), (b"ROLE",))
+        self._round_trip = time.perf_counter() - sent
+        if isinstance(pong, ResponseError):
+            raise StoreError(problem(pong, str(where)))
+        if not isinstance(role, list) or not role:
+            return "unknown"  # a user who may not ask; a replica refuses the first record
+        if role[0] != b"master":
+            raise StoreError(f"{where}: is a replica, which takes no records")
+        return "primary"
+
+    def _take_message(self, message: Any) -> None:
+        if isinstance(message, list) and len(message) == 3 and message[0] == b"message":
+            value = message[2]
+            if isinstance(value, bytes) and len(value) <= VALUE_MAX:
+                self._listener.published(value)
+            else:
+                self.oversized += 1
+
+    async def keep_alive(self) -> None:
+        """Due every few seconds: measure the round trip, and find out whether the server is still the right one."""
+        reads, messages, where = self._reads, self._messages, self._where
+        if reads is None or messages is None:
+            return
+        sent = time.perf_counter()
+        await reads.call((b"PING",))
+        self._round_trip = time.perf_counter() - sent
+        await messages.ping_subscription()
+        if self._servers.has_sentinels:
+            with contextlib.suppress(StoreError):  # without Sentinels, the server is as good as before
+                found = await self._servers.find()
+                if found and where not in found:
+                    reads.lose(StoreError(f"{where}: another server has taken over"))
+
+    # ---- commands
+
+    async def get(self, names: Sequence[bytes]) -> list[bytes | None]:
+        """The values of these keys; None where there is none that can be a record."""
+        [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)))
+        if not isinstance(reply, list) or len(reply) != len(names):
+            raise self._malformed(self._reads)
+        return [self._value(value) for value in reply]
+
+    def _value(self, value: Any) -> bytes | None:
+        if isinstance(value, bytes) and len(value) <= VALUE_MAX:
+            return value
+        self.oversized += value is not None
+        return None
+
+    async def put(self, writes: Sequence[Write], most: int, host: str, entry: HostEntry) -> tuple[int, bool]:
+        """Store records, unless later ones are there, and this host's entry with them.
+
+        Return how many were stored, and whether the host had no entry.
+        """
+        keys = [self._prefix + write.name for write in writes]
+        values: list[bytes | str | int] = []
+        for write in writes:
+            values += (write.value, write.expiry, int(write.force))
+        now = int(self._clock())
+        rest = (len(keys) + 1, self._hosts, *keys, now, most, host, msgspec.json.encode(entry), *values)
+        try:
+            [reply, _] = await self._call(
+                self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS)
+            )
+        except NoScriptError:
+            [reply] = await self._call(self._writes, (b"EVAL", _STORE, *rest))
+        self._refused = ""
+        match reply:
+            case [int(stored), int(is_new)]:
+                return stored, bool(is_new)
+        raise self._malformed(self._writes)
+
+    async def hosts(self) -> Mapping[str, HostEntry]:
+        """What all hosts say about themselves. Entries that cannot be read are left out."""
+        [count] = await self._call(self._writes, (b"HLEN", self._hosts))
+        if not isinstance(count, int) or count > 10 * PEERS_MAX:
+            raise StoreError(f"{self._where}: more hosts than a cluster can have", refused=True)
+        [reply] = await self._call(self._writes, (b"HGETALL", self._hosts))
+        if not isinstance(reply, list) or len(reply) % 2:
+            raise self._malformed(self._writes)
+        found: dict[str, HostEntry] = {}
+        for name, text in zip(reply[::2], reply[1::2], strict=True):
+            if isinstance(name, bytes) and isinstance(text, bytes) and len(text) <= _JSON_MAX and name.isascii():
+                with contextlib.suppress(msgspec.MsgspecError):
+                    if is_host_name(name.decode()):
+                        found[name.decode()] = _entry(text)
+        return found
+
+    async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
+        """Delete these records; publish a deletion and store it for `most` seconds, at most `limit` of them."""
+        [now] = await self._call(self._writes, (b"TIME",))
+        try:
+            score = int(now[0])
+        except (TypeError, ValueError, IndexError):
+            raise self._malformed(self._writes) from None
+        commands: list[Sequence[bytes | str | int]] = [
+            (b"ZADD", self._channel, score, value),
+            (b"ZREMRANGEBYSCORE", self._channel, b"-inf", score - most),
+            (b"ZREMRANGEBYRANK", self._channel, 0, -limit - 1),
+            (b"EXPIRE", self._channel, most),
+            (b"PUBLISH", self._channel, value),
+        ]
+        if names:
+            commands.insert(0, (b"UNLINK", *(self._prefix + name for name in names)))
+        await self._call(self._writes, *commands)
+
+    async def deletions(self, limit: int) -> list[tuple[bytes, float]]:
+        """The newest deletions, signed, with their scores: the server's time (s since 1970). The oldest first."""
+        found: list[tuple[bytes, float]] = []
+        for first in range(0, limit, 1000):
+            [reply] = await self._call(self._writes, (b"ZREVRANGE", self._channel, first, first + 999, b"WITHSCORES"))
+            if not isinstance(reply, list) or len(reply) > 2000 or len(reply) % 2:
+                raise self._malformed(self._writes)
+            for value, score in zip(reply[::2], reply[1::2], strict=True):
+                with contextlib.suppress(TypeError, ValueError):
+                    if isinstance(value, bytes) and len(value) <= VALUE_MAX:
+                        found.append((value, float(score)))
+            if len(reply) < 2000:
+                break
+        return found[::-1]
+
+    async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
+        """Store a value for some seconds and read it; return how long that took (s), and what was read."""
+        sent = time.perf_counter()
+        key = self._prefix + name
+        [_, reply] = await self._call(self._writes, (b"SET", key, value, b"EX", seconds), (b"GET", key))
+        return time.perf_counter() - sent, self._value(reply)
+
+    # ---- replies
+
+    async def _call(self, link: Link | None, *commands: Sequence[bytes | str | int]) -> list[Any]:
+        """The replies, none of them an error but NoScriptError, which is raised."""
+        if link is None:
+            raise StoreError(self._problem or "not connected yet")
+        replies = await link.call(*commands)
+        for reply in replies:
+            if isinstance(reply, NoScriptError):
+                raise reply
+            if isinstance(reply, Exception):
+                raise self._error(link, reply)
+        return replies
+
+    def _error(self, link: Link, error: Exception) -> StoreError:
+        """What an error means: the server has become another, or refuses records for a while."""
+        text = str(error)
+        shown = f"{self._where}: {escape_text(text, 200)}"
+        if isinstance(error, _LOST) or any(code in text for code in _LOST_IN_SCRIPT):
+            found = StoreError(shown)
+            link.lose(found)
+            return found
+        self._refused = f"refuses records: {shown}"
+        return StoreError(self._refused, refused=True)
+
+    def _malformed(self, link: Link | None) -> StoreError:
+        found = StoreError(f"{self._where}: sent a malformed reply")
+        if link is not None:
+            link.lose(found)
+        return found

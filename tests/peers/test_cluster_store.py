@@ -1,0 +1,739 @@
+"""Passes shared through real servers: Redis, Valkey, Sentinel; and what happens when they fail."""
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import signal
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from fastscreen.cache import keys
+from fastscreen.cache.interfaces import Entry, Network
+from fastscreen.cache.stamps import TESTS, Stamps
+from fastscreen.cluster import files, records
+from fastscreen.cluster.files import Files
+from fastscreen.cluster.local_cache import LocalCache
+from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
+from fastscreen.cluster.servers import Servers
+from fastscreen.cluster.sharing import Found, Sharing
+from fastscreen.cluster.store import HostEntry, Store, Write
+from fastscreen.config.model import ClusterConfig, Endpoint
+from fastscreen.core import read_record, write_record
+from peers import needs
+from peers.redis_server import FLAVORS, RedisServer, Sentinel, wait_for_replica
+
+DAY = 86400
+LIFETIMES = (Lifetime(30 * DAY, 30 * DAY),) * TESTS
+SECRET = b"a secret of the cluster's hosts"
+KEY = b"\xc0\x00\x02\x01"
+PREFIX = "fastscreen:"
+
+
+def stamps(days: float = 20.0) -> Stamps:
+    return (int(time.time() + days * DAY),) * TESTS
+
+
+class FakeCache:
+    """A `CacheAdmin` in memory."""
+
+    def __init__(self, entries: dict[bytes, Stamps] | None = None) -> None:
+        self.records = dict(entries or {})
+
+    def get(self, key: bytes) -> Stamps | None:
+        return self.records.get(key)
+
+    def entries(self, network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
+        found = [(key, self.records[key]) for key in sorted(self.records) if key > after]
+        return found[:limit], len(found) > limit
+
+    def delete(self, network: Network) -> tuple[int, bool]:
+        first, last = network.network_address.packed, network.broadcast_address.packed
+        gone = [key for key in self.records if keys.within(key, first, last)]
+        for key in gone:
+            del self.records[key]
+        return len(gone), False
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        self.records.update(entries)
+
+    def stats(self, enabled: tuple[int, ...], now: float) -> Any:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+class Host:
+    """One host of a cluster, in this process."""
+
+    def __init__(
+        self,
+        url: str,
+        name: str = "mx1",
+        *,
+        cache: FakeCache | None = None,
+        secret: bytes = SECRET,
+        clock: Callable[[], float] = time.time,
+        read: Files | None = None,
+        **settings: Any,
+    ) -> None:
+        cluster = ClusterConfig(server=url, secret_file="secret", prefix=PREFIX, **settings)
+        loop = asyncio.get_running_loop()
+        found = read or files.parse(cluster, secret)
+        self.found: list[tuple[int, list[Found]]] = []
+        self.lines: list[str] = []
+        self.deleted: list[str] = []
+        self.cache = cache if cache is not None else FakeCache()
+        self.sharing = Sharing(
+            cluster,
+            name,
+            "1.0",
+            Servers(cluster, found),
+            found.secrets,
+            LIFETIMES,
+            LocalCache(self.cache, self.lines.append, loop.time),
+            deliver=lambda worker, found: self.found.append((worker, found)),
+            deleted=lambda tombstone: self.deleted.append(str(tombstone.network)),
+            info=self.lines.append,
+            warn=self.lines.append,
+            clock=clock,
+            timer=loop.time,
+            loop=loop,
+        )
+        self.sharing.start()
+
+    @property
+    def store(self) -> Store:
+        return self.sharing.store
+
+    def keep(self, key: bytes, made: Stamps) -> None:
+        assert self.sharing.keep(key, write_record(made))
+
+    def is_ready(self) -> bool:
+        return self.sharing._is_ready
+
+    async def look_up(self, key: bytes, worker: int = 0, seconds: float = 2.0) -> Stamps | None:
+        """What a worker gets; None: nothing."""
+        self.found.clear()
+        self.sharing.look_up(worker, [key])
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.found:
+                assert self.found[0][0] == worker
+                assert self.found[0][1][0][0] == key
+                return read_record(self.found[0][1][0][1])
+            if not len(self.sharing.lookups):
+                return None
+            await asyncio.sleep(0.002)
+        return None
+
+
+async def wait(condition: Callable[[], object], what: str, seconds: float = 8.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"after {seconds:g} s still waiting for {what}")
+        await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def hosts(*some: Host, ready: bool = True) -> AsyncIterator[tuple[Host, ...]]:
+    try:
+        for host in some:
+            if ready:
+                await wait(host.is_ready, f"a connection: {host.store.status()}")
+        yield some
+    finally:
+        for host in some:
+            await host.sharing.close(0)
+            assert host.sharing.failed() is None
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscreen.cluster.sharing.SETTLED_SECONDS", 0.05)
+
+
+@pytest.fixture(scope="module", params=FLAVORS)
+def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("server"), flavor=request.param)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def server(either: RedisServer) -> RedisServer:
+    either.client.flushall()
+    return either
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    servers: list[RedisServer] = []
+
+    def started(*options: str, **settings: Any) -> RedisServer:
+        servers.append(RedisServer(tmp_path / str(len(servers)), *options, **settings))
+        return servers[-1]
+
+    yield started
+    for each in servers:
+        each.close()
+
+
+# ---- storing and looking up
+
+
+def test_a_pass_of_one_host_is_found_by_another(server: RedisServer) -> None:
+    async def work() -> None:
+        async with hosts(Host(server.url, "mx1"), Host(server.url, "mx2")) as (one, two):
+            made = stamps()
+            started = time.monotonic()
+            one.keep(KEY, made)
+            while await two.look_up(KEY) is None:
+                assert time.monotonic() - started < 1
+            assert await two.look_up(KEY, worker=3) == made
+            shared = await two.sharing.get(KEY)
+            assert isinstance(shared, SharedPass) and shared.host == "mx1"
+            assert await two.look_up(b"\xc0\x00\x02\x02") is None
+            left = server.client.ttl(PREFIX.encode() + record_name(KEY))
+            assert 20 * DAY - 5 <= left <= 20 * DAY
+            for key in server.client.keys("*"):
+                assert server.client.ttl(key) > 0, key
+            await wait(lambda: len(one.sharing.queue) == 0, "the queue to be empty")
+
+    run(work())
+
+
+def test_the_later_expiry_wins(server: RedisServer) -> None:
+    name = b"p:c0000201"
+
+    async def work() -> None:
+        async with hosts(Host(server.url)) as (host,):
+            now = int(time.time())
+
+            async def put(expiry: int, *, force: bool = False) -> int:
+                value = records.seal(
+                    host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=now, host="mx1"
+                )
+                return (await host.store.put([Write(name, value, expiry, force)], 40 * DAY, "mx1", HostEntry()))[0]
+
+            assert await put(now + 1000) == 1
+            assert await put(now + 1000) == 0
+            assert await put(now + 500) == 0
+            assert await put(now + 2000) == 1
+            assert await put(now + 500, force=True) == 1
+            assert 490 <= server.client.ttl(PREFIX.encode() + name) <= 500
+            assert await put(now + 90 * DAY) == 1, "an expiry later than any pass lives"
+            assert server.client.ttl(PREFIX.encode() + name) <= 40 * DAY
+            assert await put(now + 500) == 1, "it is replaced"
+            for other in (b"", b"hello", b"\x02\x00\xff\xff\xff\xff of a newer version"):
+                server.client.set(PREFIX.encode() + name, other)
+                assert await put(now + 100) == 1
+            server.client.delete(PREFIX.encode() + name)
+            server.client.rpush(PREFIX.encode() + name, "a list")
+            assert await put(now + 100) == 1
+
+    run(work())
+
+
+def test_many_passes_in_batches(server: RedisServer) -> None:
+    async def work() -> None:
+        async with hosts(Host(server.url, "mx1"), Host(server.url, "mx2")) as (one, two):
+            made = stamps()
+            wanted = [b"\x0a\x00" + number.to_bytes(2, "big") for number in range(5000)]
+            for key in wanted:
+                one.keep(key, made)
+            await wait(lambda: not len(one.sharing.queue), "5000 passes to be stored")
+            for key in wanted:
+                two.sharing.look_up(1, [key])
+            await wait(lambda: two.sharing.hits == 5000, "5000 passes to be found")
+            assert {key for _, found in two.found for key, _ in found} == set(wanted)
+            commands = server.client.info("commandstats")
+            assert commands["cmdstat_mget"]["calls"] < 5000
+
+    run(work())
+
+
+def test_records_that_are_not_believed(server: RedisServer) -> None:
+    prefix = PREFIX.encode()
+
+    async def work() -> None:
+        stranger = Host(server.url, "evil", secret=b"another secret, not ours")
+        async with hosts(Host(server.url, "mx1"), Host(server.url, "mx2"), stranger) as (one, two, evil):
+            one.keep(KEY, stamps())
+            await wait(lambda: server.client.exists(prefix + record_name(KEY)), "the record")
+            good = server.client.get(prefix + record_name(KEY))
+            others = [bytes([10, 0, 0, number]) for number in range(6)]
+            server.client.set(prefix + record_name(others[0]), good)  # of another client
+            server.client.set(prefix + record_name(others[1]), "something else")
+            server.client.set(prefix + record_name(others[2]), b"\x02" + good[1:])
+            server.client.set(prefix + record_name(others[3]), "x" * 100_000)
+            server.client.rpush(prefix + record_name(others[4]), "a list")
+            evil.keep(others[5], stamps())
+            await wait(lambda: server.client.exists(prefix + record_name(others[5])), "the forged record")
+            for key in others:
+                assert await two.look_up(key) is None
+            assert two.sharing.ignored == {Reason.BAD_MAC: 2, Reason.FOREIGN: 1, Reason.NEWER: 1}
+            assert two.store.oversized == 1
+            assert time.time() - two.sharing.bad_mac_at < 5
+            # The next pass replaces what is not believed, even where that expires later.
+            mine = stamps(1)
+            for key in (others[0], others[5]):
+                two.keep(key, mine)
+            await wait(lambda: not len(two.sharing.queue), "passes to be stored")
+            for key in (others[0], others[5]):
+                assert await one.look_up(key) == mine
+
+    run(work())
+
+
+def test_secrets_are_rotated(server: RedisServer) -> None:
+    async def work() -> None:
+        new = b"the new secret of all of them"
+        one = Host(server.url, "mx1")
+        two = Host(server.url, "mx2", secret=new + b"\n" + SECRET + b"\n")
+        three = Host(server.url, "mx3", secret=new)
+        async with hosts(one, two, three):
+            one.keep(KEY, stamps())
+            await wait(lambda: not len(one.sharing.queue), "the pass to be stored")
+            assert await two.look_up(KEY) == await one.look_up(KEY) != None  # noqa: E711
+            assert await three.look_up(KEY) is None
+            other = b"\xc0\x00\x02\x07"
+            two.keep(other, stamps())
+            await wait(lambda: not len(two.sharing.queue), "the pass to be stored")
+            assert await three.look_up(other) is not None
+
+    run(work())
+
+
+# ---- deletions
+
+
+def test_a_deletion_reaches_all_hosts(server: RedisServer) -> None:
+    made, other = stamps(), b"\xc0\x00\x03\x01"
+    prefix = PREFIX.encode()
+
+    async def work() -> None:
+        cache = FakeCache({KEY: made, other: made})
+        async with hosts(Host(server.url, "mx1"), Host(server.url, "mx2", cache=cache)) as (one, two):
+            two.keep(KEY, made)
+            two.keep(other, made)
+            await wait(lambda: not len(two.sharing.queue), "the passes to be stored")
+            old = server.client.get(prefix + record_name(KEY))
+            started = time.monotonic()
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.2.0/24"))
+            await wait(lambda: KEY not in cache.records, "the deletion at the other host")
+            assert time.monotonic() - started < 1
+            assert other in cache.records
+            assert two.deleted == ["192.0.2.0/24"]
+            for host in (one, two):
+                assert await host.look_up(KEY) is None
+                assert await host.look_up(other) == made
+            # Replayed, it is not accepted; a pass that was made later is.
+            server.client.set(prefix + record_name(KEY), old)
+            for host in (one, two):
+                assert await host.look_up(KEY) is None
+                assert host.sharing.ignored[Reason.DELETED] >= 1
+            await asyncio.sleep(1.1)
+            later = stamps(10)
+            two.keep(KEY, later)
+            await wait(lambda: not len(two.sharing.queue), "the pass to be stored")
+            assert await one.look_up(KEY) == later
+            # A host that starts now knows of it, too.
+            async with hosts(Host(server.url, "mx3")) as (three,):
+                server.client.set(prefix + record_name(KEY), old)
+                assert await three.look_up(KEY) is None
+            for key in server.client.keys("*"):
+                assert server.client.ttl(key) > 0 or key == prefix + record_name(KEY)
+
+    run(work())
+
+
+def test_a_deleted_address_is_removed_from_the_server(server: RedisServer) -> None:
+    async def work() -> None:
+        async with hosts(Host(server.url)) as (host,):
+            host.keep(KEY, stamps())
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+            assert await host.sharing.delete(ipaddress.ip_network("192.0.2.1"))
+            assert not server.client.exists(PREFIX.encode() + record_name(KEY))
+
+    run(work())
+
+
+def test_deletions_while_the_server_is_away(start: Callable[..., RedisServer]) -> None:
+    server = start()
+    made = stamps()
+
+    async def work() -> None:
+        cache = FakeCache({KEY: made})
+        async with hosts(Host(server.url, "mx1"), Host(server.url, "mx2", cache=cache)) as (one, two):
+            server.kill()
+            await wait(lambda: not one.is_ready() and not two.is_ready(), "the connections to be lost")
+            two.keep(KEY, made)
+            await asyncio.sleep(1.1)
+            assert not await one.sharing.delete(ipaddress.ip_network("192.0.2.1"))
+            server.start()
+            await wait(lambda: one.is_ready() and two.is_ready(), "new connections")
+            await wait(lambda: KEY not in cache.records, "the deletion at the other host")
+            await wait(lambda: not len(two.sharing.queue), "the queue to be empty")
+            assert await one.look_up(KEY) is None
+
+    run(work())
+
+
+# ---- servers that fail
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_server_that_comes_back_empty(start: Callable[..., RedisServer], flavor: str) -> None:
+    server = start(flavor=flavor)
+    made = stamps()
+    local = {b"\x0a\x01" + number.to_bytes(2, "big"): made for number in range(1500)}
+
+    async def work() -> None:
+        async with hosts(Host(server.url, "mx1", cache=FakeCache(local)), Host(server.url, "mx2")) as (one, two):
+            await wait(lambda: one.sharing.stored >= 1500, "the local cache to be stored")
+            await wait(lambda: one.sharing.acknowledged > time.time() - 10, "that to be acknowledged")
+            server.kill()
+            await wait(lambda: not one.is_ready(), "the connection to be lost")
+            assert "127.0.0.1" in one.store.status().problem
+            one.keep(KEY, made)
+            server.start()
+            await wait(lambda: one.sharing.stored >= 3001, "all to be stored again")
+            for key in (KEY, *list(local)[::100]):
+                assert await two.look_up(key) == made
+            assert server.client.dbsize() == 1500 + 1 + 1
+            # What is acknowledged is not sent again after the next loss of the connection.
+            stored = one.sharing.stored
+
+            def acknowledged() -> float:
+                return float(json.loads(server.client.hget("fastscreen:hosts", "mx1"))["acknowledged"])
+
+            await wait(lambda: acknowledged() > time.time() - 10, "that to be acknowledged")
+            server.client.client_kill_filter(_type="normal", skipme=True)
+            server.client.client_kill_filter(_type="pubsub", skipme=True)
+            await wait(lambda: sum("connected to" in line for line in one.lines) == 3, "a new connection")
+            await asyncio.sleep(0.5)
+            assert one.sharing.stored == stored
+
+    run(work())
+
+
+def test_a_server_that_is_emptied_meanwhile(start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.2)
+    server = start()
+    made = stamps()
+
+    async def work() -> None:
+        async with hosts(Host(server.url, cache=FakeCache({KEY: made}))) as (host,):
+            await wait(lambda: host.sharing.stored == 1, "the local cache to be stored")
+            server.client.flushall()
+            await wait(lambda: host.sharing.stored == 2, "it to be stored again")
+            assert await host.look_up(KEY) == made
+
+    run(work())
+
+
+def test_passes_that_the_queue_had_no_room_for(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a while without the server, it gets them from the local cache."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.2)
+    server = start()
+    name = b"fastscreen:p:"
+
+    async def work() -> None:
+        cache = FakeCache()
+        async with hosts(Host(server.url, cache=cache)) as (host,):
+            await wait(lambda: host.sharing.acknowledged > 0, "the first resynchronization")
+            server.signal(signal.SIGSTOP)
+            await wait(lambda: not host.is_ready(), "the connection to be lost")
+            host.sharing.queue._bytes_max = 20_000
+            old, made = stamps(10), stamps(30)
+            cache.records[KEY] = old  # made long ago: the server has it, as far as this host knows
+            for number in range(300):
+                key = b"\x0a\x06" + number.to_bytes(2, "big")
+                cache.records[key] = made
+                host.keep(key, made)
+            assert host.sharing.queue.dropped > 200
+            server.signal(signal.SIGCONT)
+            await wait(lambda: len(server.client.keys(name + b"*")) == 300, "all of them to be stored")
+            await wait(lambda: host.sharing.queue.dropped_since == float("inf"), "the gap to be closed")
+            assert not server.client.exists(name + KEY.hex().encode())
+
+    run(work())
+
+
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_a_frozen_server(start: Callable[..., RedisServer], flavor: str) -> None:
+    server = start(flavor=flavor)
+
+    async def work() -> None:
+        async with hosts(Host(server.url, "mx1"), Host(server.url, "mx2")) as (one, two):
+            server.signal(signal.SIGSTOP)
+            frozen = time.monotonic()
+            slowest, count = 0.0, 0
+            while time.monotonic() - frozen < 3:
+                one.keep(b"\x0a\x02" + count.to_bytes(2, "big"), stamps())
+                one.sharing.look_up(0, [b"\x0a\x03" + count.to_bytes(2, "big")])
+                one.sharing.expire()
+                count += 1
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                slowest = max(slowest, time.monotonic() - before)
+            assert slowest < 0.3
+            assert not one.store.is_connected
+            assert "no answer within 1 s" in one.store.status().problem or "Timeout" in one.store.status().problem
+            assert len(one.sharing.lookups) < 150, "questions that are too old are dropped"
+            server.signal(signal.SIGCONT)
+            await wait(lambda: one.is_ready() and two.is_ready(), "a connection")
+            await wait(lambda: not len(one.sharing.queue), "the queue to be empty")
+            for number in (0, count // 2, count - 1):
+                assert await two.look_up(b"\x0a\x02" + number.to_bytes(2, "big")) is not None
+
+    run(work())
+
+
+def test_a_server_without_memory(start: Callable[..., RedisServer]) -> None:
+    server = start("--maxmemory-policy", "noeviction")
+
+    async def work() -> None:
+        async with hosts(Host(server.url)) as (host,):
+            host.keep(KEY, stamps())
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+            server.client.config_set("maxmemory", "1")
+            host.keep(b"\x0a\x00\x00\x01", stamps())
+            await wait(lambda: host.store.status().problem, "a problem")
+            assert "refuses records" in host.store.status().problem
+            assert host.store.is_connected
+            assert await host.look_up(KEY) is not None, "look-ups still work"
+            server.client.config_set("maxmemory", "0")
+            await wait(lambda: not len(host.sharing.queue), "the queue to be empty")
+            assert host.store.status().problem == ""
+
+    run(work())
+
+
+def test_a_slow_server_delays_nobody(start: Callable[..., RedisServer]) -> None:
+    """200 ms each way: look-ups are answered within the budget, many at a time."""
+    server = start()
+
+    async def work() -> None:
+        async def delayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            loop = asyncio.get_running_loop()
+            while data := await reader.read(65536):
+                loop.call_later(0.1, writer.write, data)
+            writer.close()
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            theirs, ours = await asyncio.open_connection("127.0.0.1", server.port)
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await asyncio.gather(delayed(reader, ours), delayed(theirs, writer))
+
+        proxy = await asyncio.start_server(accept, "127.0.0.1", 0)
+        port = proxy.sockets[0].getsockname()[1]
+        async with hosts(Host(server.url, "mx1"), Host(f"redis://127.0.0.1:{port}", "mx2")) as (one, two):
+            wanted = [b"\x0a\x04" + number.to_bytes(2, "big") for number in range(1000)]
+            for key in wanted:
+                one.keep(key, stamps())
+            await wait(lambda: not len(one.sharing.queue), "passes to be stored")
+            started = time.monotonic()
+            two.sharing.look_up(0, wanted)
+            await wait(lambda: two.sharing.hits == 1000, "all to be found", 2)
+            assert time.monotonic() - started < 0.9
+            assert two.sharing.lookups.late == 0
+        proxy.close()
+
+    run(work())
+
+
+# ---- deployments
+
+
+def test_a_replica_takes_no_records(start: Callable[..., RedisServer]) -> None:
+    primary = start()
+    replica = start("--replicaof", "127.0.0.1", str(primary.port))
+    wait_for_replica(primary)
+
+    async def work() -> None:
+        async with hosts(Host(replica.url), ready=False) as (host,):
+            await wait(lambda: host.store.status().problem, "a problem")
+            assert "is a replica" in host.store.status().problem
+            replica.client.replicaof("NO", "ONE")
+            await wait(host.is_ready, "a connection")
+            host.keep(KEY, stamps())
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+            # It becomes one while it is connected.
+            replica.client.replicaof("127.0.0.1", primary.port)
+            host.keep(b"\x0a\x00\x00\x01", stamps())
+            await wait(lambda: not host.is_ready(), "the connection to be given up")
+            await wait(lambda: "is a replica" in host.store.status().problem, "a problem")
+            replica.client.replicaof("NO", "ONE")
+            await wait(host.is_ready, "a connection")
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+            assert replica.client.exists(PREFIX.encode() + record_name(b"\x0a\x00\x00\x01"))
+
+    run(work())
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_fail_over(start: Callable[..., RedisServer], tmp_path: Path, how: signal.Signals) -> None:
+    primary = start()
+    replica = start("--replicaof", "127.0.0.1", str(primary.port))
+    wait_for_replica(primary)
+    sentinel = Sentinel(tmp_path / "sentinel", "mail", primary)
+
+    async def work() -> None:
+        # The second Sentinel does not exist.
+        where = (Endpoint("127.0.0.1", sentinel.port), Endpoint("127.0.0.1", 1))
+        async with hosts(
+            Host("", "mx1", sentinels=where, master="mail"), Host("", "mx2", sentinels=where, master="mail")
+        ) as (one, two):
+            assert one.store.status().server == f"127.0.0.1:{primary.port}"
+            one.keep(KEY, stamps())
+            await wait(lambda: not len(one.sharing.queue), "the pass to be stored")
+            await wait(sentinel.has_replica, "Sentinel to know the replica", 12)
+            if how == signal.SIGKILL:
+                primary.kill()
+            else:
+                primary.signal(how)
+            moved = f"127.0.0.1:{replica.port}"
+            number = 0
+
+            def is_moved() -> bool:
+                nonlocal number
+                number += 1
+                one.keep(b"\x0a\x05" + number.to_bytes(2, "big"), stamps())
+                return all(host.is_ready() and host.store.status().server == moved for host in (one, two))
+
+            await wait(is_moved, f"the new primary: {one.store.status()}", 15)
+            await wait(lambda: not len(one.sharing.queue), "the queue to be empty")
+            wanted = [KEY, *(b"\x0a\x05" + each.to_bytes(2, "big") for each in range(1, number + 1))]
+            two.sharing.look_up(0, wanted)
+            await wait(lambda: two.sharing.hits == len(wanted), "all passes to be found", 2)
+
+    try:
+        run(work())
+    finally:
+        primary.signal(signal.SIGCONT) if how == signal.SIGSTOP else None
+        sentinel.close()
+
+
+def test_passwords(start: Callable[..., RedisServer]) -> None:
+    server = start("--requirepass", "correct horse", password="correct horse")
+    server.client.acl_setuser(
+        "mx",
+        enabled=True,
+        passwords=["+staple"],
+        keys=["fastscreen:*"],
+        channels=["fastscreen:*"],
+        categories=["+@all"],
+    )
+
+    def read(password: bytes) -> Files:
+        return files.parse(ClusterConfig(secret_file="s", password_file="p" if password else ""), SECRET, password)
+
+    async def work() -> None:
+        for password in (b"", b"wrong", b"mx:wrong"):
+            async with hosts(Host(server.url, read=read(password)), ready=False) as (host,):
+                await wait(lambda: host.store.status().problem, "a problem")
+                problem = host.store.status().problem
+                assert "refuses the user or the password" in problem
+                assert "wrong:" not in problem and "horse" not in problem
+        for password in (b"correct horse\n", b"mx:staple"):
+            async with hosts(Host(server.url, read=read(password))) as (host,):
+                host.keep(KEY, stamps())
+                await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+                assert await host.look_up(KEY) is not None
+
+    run(work())
+
+
+def test_tls(start: Callable[..., RedisServer], tmp_path: Path) -> None:
+    openssl = needs.program("openssl")
+    for name in ("ca", "other"):
+        subprocess.run(
+            [
+                *(openssl, "req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+                *("-keyout", f"{tmp_path}/{name}.key", "-out", f"{tmp_path}/{name}.pem", "-days", "3"),
+                *("-subj", "/CN=server.example.test", "-addext", "subjectAltName=IP:127.0.0.1"),
+            ],
+            check=True,
+            capture_output=True,
+        )
+    server = start()
+    for name, value in (
+        ("tls-cert-file", f"{tmp_path}/ca.pem"),
+        ("tls-key-file", f"{tmp_path}/ca.key"),
+        ("tls-ca-cert-file", f"{tmp_path}/ca.pem"),
+        ("tls-auth-clients", "no"),
+    ):
+        server.client.config_set(name, value)
+    port = server.port + 1
+    server.client.config_set("tls-port", str(port))
+
+    def read(name: str) -> Files:
+        cluster = ClusterConfig(secret_file="s", ca_file="ca")
+        return files.parse(cluster, SECRET, b"", (tmp_path / f"{name}.pem").read_bytes())
+
+    async def work() -> None:
+        url = f"rediss://127.0.0.1:{port}"
+        async with hosts(
+            Host(url, read=read("ca")), Host(f"valkeys://127.0.0.1:{port}", "mx2", read=read("ca"))
+        ) as two:
+            two[0].keep(KEY, stamps())
+            await wait(lambda: not len(two[0].sharing.queue), "the pass to be stored")
+            assert await two[1].look_up(KEY) is not None
+        for settings in (
+            {"url": url, "read": read("other")},
+            {"url": f"rediss://localhost:{port}", "read": read("ca")},
+        ):
+            async with hosts(Host(**settings), ready=False) as (host,):  # type: ignore[arg-type]
+                await wait(lambda: host.store.status().problem, "a problem")
+                assert "certificate" in host.store.status().problem.lower()
+
+    run(work())
+
+
+def test_a_unix_socket_and_a_check(start: Callable[..., RedisServer]) -> None:
+    server = start()
+
+    async def work() -> None:
+        async with hosts(Host(f"unix://{server.folder}/server.sock?db=3")) as (host,):
+            assert 0 < await host.sharing.check() < 1
+            assert server.client.dbsize() == 0
+            assert host.store.status().role == "primary"
+            assert host.store.status().round_trip > 0
+
+    run(work())
+
+
+def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+
+    async def work() -> None:
+        late = Host(server.url, "mx2", clock=lambda: time.time() - 100)
+        async with hosts(Host(server.url, "mx1"), late) as (one, _):
+            server.client.hset("fastscreen:hosts", "mx3", '{"time": 1e999}')
+            server.client.hset("fastscreen:hosts", "not a name", '{"time": 1}')
+            server.client.hset("fastscreen:hosts", "mx4", "nonsense")
+            server.client.hset("fastscreen:hosts", "mx5", '{"time": 5, "version": "0.9", "more": 1}')
+            await wait(lambda: len(one.sharing.present_peers()) >= 2, "two peers")
+            seen = {name: (entry.version, away) for name, entry, away in one.sharing.present_peers()}
+            assert seen["mx2"] == ("1.0", True)
+            assert seen["mx5"] == ("0.9", True)
+            assert not {"mx4", "not a name", "mx1"} & set(seen)
+
+    run(work())
