@@ -12,19 +12,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from bench.cluster_model import Rules
 from bench.programs import BenchError
-from fastscreen.core import TESTS, write_record
+from fastscreen.cache.stamps import DISABLED
+from fastscreen.cluster import lookups, sharing, write_behind
+from fastscreen.cluster.records import record_name, sign_pass
+from fastscreen.cluster.secrets import Secret, Secrets
+from fastscreen.cluster.store import HostEntry
+from fastscreen.core import TESTS
 
 PREFIX = b"fastscreen:"
-HOST = b"mx1.example.com"
+HOST = "mx1.example.com"
 NOW = 1_800_000_000
+_SECRETS = Secrets((Secret(0, bytes(32)),))
 
-LOOKUP_GATHER, LOOKUP_BATCH = 0.005, 100  # s, keys: a look-up waits for others to join it
-STORE_GATHER, STORE_BATCH = 0.05, 200  # s, records
-REFRESH_SECONDS = 5  # each host writes its entry and reads those of all
 PACKET = 52  # bytes: headers of IPv4, and of TCP with time stamps
-MAC_SIZE = 16
 
 PASS_BYTES = 246
 """Memory of a pass in the server: `measure` with redis-server 7.0.15, an IPv6 client, all tests, 100,000 passes."""
@@ -43,13 +47,13 @@ def request(*words: bytes) -> bytes:
 
 def key_of(address: bytes) -> bytes:
     """The server's key of a cache key: 4 bytes for IPv4, 17 for the /64 of an IPv6 client."""
-    return PREFIX + b"p:" + address.hex().encode()
+    return PREFIX + record_name(address)
 
 
 def value_of(rules: Rules) -> bytes:
-    """A pass as long as a real one: version, key ID, expiry, time of storing, host, record, MAC."""
-    record = write_record([NOW + 1 if test.key in rules.tests else 1 for test in TESTS])
-    return b"\x01" + bytes(1 + 4 + 4) + bytes([len(HOST)]) + HOST + record + bytes(MAC_SIZE)
+    """A pass, as hosts store it."""
+    stamps = tuple(NOW + 1 if test.key in rules.tests else DISABLED for test in TESTS)
+    return sign_pass(_SECRETS, bytes(4), stamps, host=HOST, stored=NOW)
 
 
 @dataclass(frozen=True)
@@ -68,24 +72,24 @@ def traffic(looked_up: Sequence[float], hit_ratio: float, stores: float, rules: 
     hosts = len(looked_up)
     key, value = bulk(key_of(bytes(17))), bulk(value_of(rules))
     to_server = from_server = 0.0
-    entry = b'{"time":1800000000.123456,"version":"0.1.0","acknowledged":1800000000.123456,"deleted":1800000000.0}'
-    script = (b"EVALSHA", b"0" * 40, b"200", PREFIX + b"hosts", b"%d" % NOW, b"%d" % 86400, HOST, entry)
+    entry = msgspec.json.encode(HostEntry(NOW + 0.123456, "0.1.0", NOW + 0.123456, float(NOW)))
+    script = (b"EVALSHA", b"0" * 40, b"200", PREFIX + b"hosts", b"%d" % NOW, b"%d" % 86400, HOST.encode(), entry)
     store = request(*script) + request(b"EXPIRE", PREFIX + b"hosts", b"604800")
     stored = b"*2\r\n:200\r\n:0\r\n:1\r\n"
     record = key + value + bulk(b"%d" % NOW) + bulk(b"0")
     for keys in looked_up:
-        batches = per_batch(keys, LOOKUP_GATHER, LOOKUP_BATCH)
+        batches = per_batch(keys, lookups.GATHER, lookups.BATCH)
         to_server += batches * (PACKET + len(request(b"MGET")) + 2) + keys * len(key)
         from_server += batches * (PACKET + len(b"*100\r\n")) + keys * (1 - hit_ratio) * len(b"$-1\r\n")
         from_server += keys * hit_ratio * len(value)
         records = stores * keys / sum(looked_up) if stores else 0.0
-        batches = per_batch(records, STORE_GATHER, STORE_BATCH)
+        batches = per_batch(records, sharing.GATHER, write_behind.BATCH)
         to_server += batches * (PACKET + len(store)) + records * len(record)
         from_server += batches * (PACKET + len(stored))
     refresh = store + request(b"HLEN", PREFIX + b"hosts") + request(b"HGETALL", PREFIX + b"hosts")
-    to_server += hosts * (3 * PACKET + len(refresh)) / REFRESH_SECONDS
-    entries = hosts * len(bulk(HOST) + bulk(entry))
-    from_server += hosts * (3 * PACKET + len(stored) + entries) / REFRESH_SECONDS
+    to_server += hosts * (3 * PACKET + len(refresh)) / sharing.REFRESH_SECONDS
+    entries = hosts * len(bulk(HOST.encode()) + bulk(entry))
+    from_server += hosts * (3 * PACKET + len(stored) + entries) / sharing.REFRESH_SECONDS
     return Traffic(to_server, from_server)
 
 
