@@ -127,6 +127,59 @@ class Outcome(Struct, frozen=True):
     success_time: float = 0.0
 
 
+class ClusterPeer(Struct, frozen=True):
+    """Another host of the cluster. seen: by its clock. away: it has not been seen for a minute."""
+
+    name: str
+    seen: float
+    version: str = ""
+    away: bool = False
+
+
+class Cluster(Struct, frozen=True):
+    """The exchange of passes with other hosts. connected: the server can be used, since `since`; problem: why not.
+
+    round_trip, queue_age: seconds. The numbers are since the start of the cluster process, those of the workers
+    (asked, found, ended, late, worker_packets_dropped) since theirs.
+    """
+
+    running: bool = False
+    """Whether the cluster process has told about itself."""
+    connected: bool = False
+    since: float = 0.0
+    problem: str = ""
+    server: str = ""
+    role: str = ""
+    name: str = ""
+    """Of this host."""
+    round_trip: float = 0.0
+    asked: int = 0
+    """New clients that the workers have asked about."""
+    found: int = 0
+    """Answers that came in time."""
+    ended: int = 0
+    """Greet waits that such an answer has ended."""
+    late: int = 0
+    """Answers that came too late."""
+    worker_packets_dropped: int = 0
+    stored: int = 0
+    """Passes that the server has acknowledged."""
+    queue: int = 0
+    """Passes that are still to be stored."""
+    queue_bytes: int = 0
+    queue_age: float = 0.0
+    queue_dropped: int = 0
+    packets_dropped: int = 0
+    """Answers that a worker did not take."""
+    ignored: dict[str, int] = {}
+    """Records of other hosts that were not used, by reason."""
+    resync: bool = False
+    """Passes of the local cache are being stored again."""
+    deletions: int = 0
+    """Deletions that are remembered, so that deleted records do not return."""
+    peers: list[ClusterPeer] = []
+
+
 class Status(Struct, frozen=True):
     """bypass_until: None while the bypass is off. missing_workers: those that did not answer in time.
     lists_unhealthy: DNSBLs that are disabled or suspect. conditions: the earliest first.
@@ -150,6 +203,8 @@ class Status(Struct, frozen=True):
     reload: Outcome | None = None
     reopen: Outcome | None = None
     restart: Outcome | None = None
+    cluster: Cluster | None = None
+    """None: the configuration has no cluster."""
 
 
 class RunningConfig(Struct, frozen=True):
@@ -357,6 +412,16 @@ class Evidence(Struct, frozen=True):
     text: str = ""
 
 
+class ClusterPass(Struct, frozen=True):
+    """What the cluster knows of a client. host: the one that stored it. passed_until: as in `CachedTest`."""
+
+    host: str = ""
+    stored: float | None = None
+    passed_until: dict[str, float | None] = {}
+    problem: str = ""
+    """Why it is not known, or not used; empty when it is."""
+
+
 class Explanation(Struct, frozen=True):
     """What would happen to a client now. reply: the final reply to it; None when the mail server gets the client.
     wait: the longest time until it is greeted. tests: those that would be made.
@@ -379,6 +444,8 @@ class Explanation(Struct, frozen=True):
     score: int | None = None
     threshold: int = 0
     allowlist_threshold: int = 0
+    cluster: ClusterPass | None = None
+    """None: the configuration has no cluster."""
 
 
 # ---- the cache
@@ -404,6 +471,8 @@ class Deleted(Struct, frozen=True):
 
     deleted: int
     more: bool = False
+    cluster: bool | None = None
+    """Whether the cluster's server has the deletion already (True), or gets it later; None: there is no cluster."""
 
 
 class Stored(Struct, frozen=True):
