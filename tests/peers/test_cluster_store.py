@@ -500,6 +500,32 @@ def test_a_process_that_was_replaced(server: RedisServer) -> None:
     run(work())
 
 
+def test_a_local_cache_that_cannot_be_read(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else depends on it; it is read again until that works, and logged once."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+
+    async def work() -> None:
+        cache = FakeCache({KEY: stamps()})
+        entries = cache.entries
+
+        def fail(network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
+            cache.reads += 1
+            raise OSError(5, "Input/output error", "/cache")
+
+        cache.entries = fail  # type: ignore[method-assign]
+        async with hosts(Host(server.url, cache=cache)) as (host,):
+            await wait(lambda: cache.reads >= 3, "attempts")
+            host.keep(b"\x0a\x00\x00\x01", stamps())
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+            assert host.sharing.acknowledged == 0
+            cache.entries = entries  # type: ignore[method-assign]
+            await wait(lambda: host.sharing.stored == 2, "the local cache to be stored")
+            await wait(lambda: host.sharing.acknowledged > 0, "that to be acknowledged")
+            assert sum("/cache: Input/output error" in line for line in host.lines) == 1
+
+    run(work())
+
+
 def test_a_server_that_is_emptied_meanwhile(start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.2)
     server = start()
