@@ -225,16 +225,18 @@ def test_the_later_expiry_wins(server: RedisServer) -> None:
         async with hosts(Host(server.url)) as (host,):
             now = int(time.time())
 
-            async def put(expiry: int, *, force: bool = False) -> int:
+            async def put(expiry: int, *, force: bool = False, made: int = now) -> int:
                 value = records.seal(
-                    host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=now, host="mx1"
+                    host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=made, host="mx1"
                 )
                 return (await host.store.put([Write(name, value, force)], 40 * DAY, "mx1", HostEntry()))[0]
 
             assert await put(now + 1000) == 1
             assert await put(now + 1000) == 0
             assert await put(now + 500) == 0
-            assert await put(now + 2000) == 1
+            assert await put(now + 1000, made=now + 60) == 1, "another test was renewed, which expires earlier"
+            assert await put(now + 1000, made=now + 30) == 0
+            assert await put(now + 2000, made=now - 60) == 1
             assert await put(now + 500, force=True) == 1
             assert 490 <= server.client.ttl(PREFIX.encode() + name) <= 500
             assert await put(now + 90 * DAY) == 1, "an expiry later than any pass lives"
