@@ -418,7 +418,7 @@ cdef class Screener:
             elif kind == TIMER_RATE:
                 rate_over(self, <Rate*> timer)
             elif kind == TIMER_CLUSTER:
-                cluster_send(self)
+                cluster_send(self, timer)
             elif kind == TIMER_ROTATE:
                 dnsbl_rotate(self)
             elif kind == TIMER_ACCEPT:
