@@ -196,9 +196,19 @@ cdef void cluster_readable(Screener core) noexcept:
     cdef int _turn
     for _turn in range(CLUSTER_TURNS):
         size = recv(core.cluster.fd, packet, sizeof(packet), MSG_DONTWAIT)
+        if size == 0:               # after a restart: nobody holds the other end any more
+            cluster_close(core)
         if size <= 0:
-            return                  # never 0 while the supervisor holds both ends
+            return
         cluster_answers(core, packet, packet + size)
+
+
+cdef void cluster_close(Screener core) noexcept:
+    """The cluster process has ended for good: clients are screened without it."""
+    cdef ClusterLink cluster = core.cluster
+    unwatch_always(core.epoll, cluster.fd)
+    cluster.fd = -1
+    cluster.accepts = cluster.shares = False
 
 
 cdef void cluster_answers(Screener core, const uint8_t* at, const uint8_t* end) noexcept:
