@@ -148,7 +148,9 @@ class Viewer(App[None]):
         self._daemons.fill(items, right)
         tabs = []
         for at, kind in enumerate(VIEWS):
-            tabs.append(Item(f"{at + 1} {kind.title}", CURRENT if at == self._view else PLAIN, f"app.view({at})"))
+            role = CURRENT if at == self._view else PLAIN
+            brief = f"{at + 1} {kind.brief or kind.title}"
+            tabs.append(Item(f"{at + 1} {kind.title}", role, f"app.view({at})", brief))
             tabs.append(Item(" "))
         self._tabs.fill([Item(" "), *tabs])
         keys: list[Item] = [Item(" ")]
