@@ -33,7 +33,7 @@ from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
-    ("1-8", "go to a screen; so does a click on its name"),
+    ("1-9", "go to a screen; so does a click on its name"),
     ("[ ]", "the previous or next daemon"),
     ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
