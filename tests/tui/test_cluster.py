@@ -146,13 +146,14 @@ def test_counters_that_should_be_zero_stand_out() -> None:
     lines = screen(
         ignored={"bad_mac": 12, "foreign": 5, "newer": 2, "future": 1, "expired": 7, "deleted": 4, "of_2030": 3},
         late=8,
+        unanswered=24,
         worker_packets_dropped=21,
         packets_dropped=22,
         queue_dropped=23,
     )
     assert [part.split()[-1] for line in lines for part in styled(line, BAD)] == ["12"]
     warned = [part for line in lines for part in styled(line, WARN)]
-    assert sorted(int(part.split()[-1]) for part in warned) == [1, 2, 3, 5, 8, 21, 22, 23]
+    assert sorted(int(part.split()[-1]) for part in warned) == [1, 2, 3, 5, 8, 21, 22, 23, 24]
     quiet = screen()
     assert [part for line in quiet for part in (*styled(line, WARN), *styled(line, BAD))] == []
 

@@ -272,6 +272,7 @@ def _lookups(cluster: Cluster) -> list[Text]:
         _figure("found", count(cluster.found), OK if cluster.found else PLAIN),
         _figure("waits ended", count(cluster.ended)),
         _counter("too late", cluster.late),
+        _counter("unanswered", cluster.unanswered),
         _counter("packets dropped", cluster.worker_packets_dropped),
         _counter("answers dropped", cluster.packets_dropped),
     ]
