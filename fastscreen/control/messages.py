@@ -161,6 +161,8 @@ class Cluster(Struct, frozen=True):
     """Greet waits that such an answer has ended."""
     late: int = 0
     """Answers that came too late."""
+    unanswered: int = 0
+    """Questions that the server has not answered within the budget, so that the workers got no answer."""
     worker_packets_dropped: int = 0
     stored: int = 0
     """Passes that the server has acknowledged."""
