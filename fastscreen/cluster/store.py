@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -30,6 +31,7 @@ STABLE = 5.0  # s, after which a connection counts as one that works
 HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
 AWAY_SECONDS = 60.0
 PEERS_MAX = 100
+SCANS = 20  # of 1000 keys each, in search of passes among the keys of others
 _JSON_MAX = 1000
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
@@ -332,11 +334,7 @@ class Store:
 
     async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
         """Delete these records; publish a deletion and store it for `most` seconds, at most `limit` of them."""
-        [now] = await self._call(self._writes, (b"TIME",))
-        try:
-            score = int(now[0])
-        except (TypeError, ValueError, IndexError):
-            raise self._malformed(self._writes) from None
+        score = int(await self.server_time())
         commands: list[Sequence[bytes | str | int]] = [
             (b"ZADD", self._channel, score, value),
             (b"ZREMRANGEBYSCORE", self._channel, b"-inf", score - most),
@@ -362,6 +360,30 @@ class Store:
             if len(reply) < 2000:
                 break
         return found[::-1]
+
+    async def server_time(self) -> float:
+        """The server's clock (s since 1970)."""
+        [now] = await self._call(self._writes, (b"TIME",))
+        try:
+            return int(now[0]) + int(now[1]) / 1e6
+        except (TypeError, ValueError, IndexError):
+            raise self._malformed(self._writes) from None
+
+    async def sample(self, limit: int) -> list[bytes]:
+        """The keys of some passes, without the cluster's prefix. Not every user may ask for that."""
+        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix) + b"p:*"
+        found: list[bytes] = []
+        cursor = b"0"
+        for _ in range(SCANS):
+            [reply] = await self._call(self._reads, (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", 1000))
+            match reply:
+                case [bytes(cursor), list(names)]:
+                    found += [name[len(self._prefix) :] for name in names if isinstance(name, bytes)]
+                case _:
+                    raise self._malformed(self._reads)
+            if len(found) >= limit or cursor == b"0":
+                break
+        return found[:limit]
 
     async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
         """Store a value for some seconds and read it; return how long that took (s), and what was read."""
