@@ -30,6 +30,7 @@ CLOCK_SECONDS = 300.0  # by which clocks may differ
 ALIVE_SECONDS = 6.0  # within which a host that is there refreshes its entry
 RECORD_SECONDS = 60  # for which the server keeps the record of the check
 SAMPLE = 100  # records of other hosts that are read
+SCANS = 20  # replies in which they are looked for, among the keys of others
 
 
 def checked_cluster(config: Config, missing: str) -> Iterator[Found]:
@@ -208,7 +209,7 @@ async def _signatures(cluster: ClusterConfig, secrets: Secrets, store: Store) ->
 
     path = escape_text(cluster.secret_file)
     try:
-        names = await store.sample(SAMPLE)
+        names = await _some_names(store)
     except StoreError as error:
         if not error.refused:
             raise
@@ -232,6 +233,18 @@ async def _signatures(cluster: ClusterConfig, secrets: Secrets, store: Store) ->
             f"according to the records by {by}; expected the same secret on all hosts",
         )
     ]
+
+
+async def _some_names(store: Store) -> list[bytes]:
+    """The server's keys of some passes, without the cluster's prefix. StoreError: also if SCAN is not permitted."""
+    found: list[bytes] = []
+    cursor = b"0"
+    for _ in range(SCANS):
+        cursor, names = await store.scan(cursor, b"p:")
+        found += names
+        if len(found) >= SAMPLE or cursor == b"0":
+            break
+    return found[:SAMPLE]
 
 
 def _claimed(hosts: Iterable[str]) -> Sequence[str]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+import hiredis
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError, ResponseError
@@ -26,7 +27,10 @@ CONNECT_TIMEOUT = 1.0  # s, for a connection; as much again for TLS and the firs
 REPLY_MAX = 4 << 20  # bytes: of 100 values, 50 kB are usual
 TEXT_MAX = 200
 
-Command = Sequence[bytes | str | int]
+Command = tuple[bytes | str | int, ...]
+
+
+_pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its own type has one element
 
 
 class StoreError(ConnectionError):
@@ -60,11 +64,12 @@ class BoundedParser(_AsyncHiredisParser):
 class _Call:
     """Commands that were sent together, and their replies so far."""
 
-    __slots__ = ("future", "missing", "replies")
+    __slots__ = ("by", "future", "missing", "replies")
 
-    def __init__(self, future: asyncio.Future[list[Any]], missing: int) -> None:
+    def __init__(self, future: asyncio.Future[list[Any]], missing: int, by: float) -> None:
         self.future = future
         self.missing = missing
+        self.by = by  # s, by the loop's clock
         self.replies: list[Any] = []
 
 
@@ -82,6 +87,7 @@ class Link:
         self._on_push = on_push
         self._calls: deque[_Call] = deque()
         self._awaits_sign = False
+        self._watch: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[StoreError] = self._loop.create_future()
@@ -94,7 +100,7 @@ class Link:
                 await self._connection.connect()  # type: ignore[no-untyped-call]
         except Exception as error:
             await self.close()
-            raise StoreError(problem(error, self._name)) from None
+            raise StoreError(problem(error, self._name), refused=isinstance(error, AuthenticationError)) from None
         except BaseException:
             await self.close()
             raise
@@ -107,14 +113,16 @@ class Link:
         """
         if self.lost.done():
             raise StoreError(str(self.lost.result()))
-        call = _Call(self._loop.create_future(), len(commands))
+        call = _Call(self._loop.create_future(), len(commands), self._loop.time() + TIMEOUT)
         self._calls.append(call)
+        if self._watch is None:
+            self._watch = self._loop.call_later(TIMEOUT, self._check)
         try:
-            async with asyncio.timeout(TIMEOUT):
-                # Up to its first pause this runs at once: calls are sent in the order in which they wait.
-                await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
-                return await call.future
-        except (TimeoutError, RedisError, OSError) as error:
+            # Up to its first pause this runs at once: calls are sent in the order in which they wait.
+            packed = b"".join(map(_pack, commands))
+            await self._connection.send_packed_command(packed, check_health=False)
+            return await call.future
+        except (RedisError, OSError) as error:
             if isinstance(error, StoreError):
                 raise
             self.lose(StoreError(problem(error, self._name)))
@@ -137,10 +145,22 @@ class Link:
         except (TimeoutError, RedisError, OSError) as error:
             self.lose(StoreError(problem(error, self._name)))
 
+    def _check(self) -> None:
+        """A call may have waited for too long; one timer is for all of them."""
+        self._watch = None
+        if self._calls:
+            left = self._calls[0].by - self._loop.time()
+            if left <= 0:
+                self.lose(StoreError(problem(TimeoutError(), self._name)))
+            else:
+                self._watch = self._loop.call_later(left, self._check)
+
     def lose(self, error: StoreError) -> None:
         """The connection is of no more use: all who wait for a reply get this error."""
         if self.lost.done():
             return
+        if self._watch is not None:
+            self._watch.cancel()
         self.lost.set_result(error)
         calls, self._calls = self._calls, deque()
         for call in calls:

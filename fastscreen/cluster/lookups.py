@@ -29,7 +29,7 @@ class _Question(Struct):
 
 
 class Lookups:
-    """budget: s. clock: s, monotonic. `is_open` says whether the server can be asked; `resume` when it can again."""
+    """budget: s. clock: s, monotonic. `is_open` says whether the server can be asked."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class Lookups:
         elif self._waiting:
             self._gather()
 
-    def resume(self) -> None:
-        """The server can be asked again."""
+    def flush(self) -> None:
+        """No more questions are to be expected now, or the server can be asked again."""
         self._flush()
 
     def expire(self) -> None:

@@ -120,7 +120,11 @@ class ClusterProcess(ForkedProcess):
         )
         self._sharing.start()
         self._workers = WorkerSockets(
-            self._args.workers, self._take, lambda callback: self._errors.guard("a worker's packet", callback), loop
+            self._args.workers,
+            self._take,
+            self._sharing.lookups.flush,
+            lambda callback: self._errors.guard("a worker's packet", callback),
+            loop,
         )
         loop.add_reader(
             self._args.control.fileno(), self._errors.guard("a request of the control server", self._take_request)

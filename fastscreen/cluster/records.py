@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from fastscreen.cache import keys
 from fastscreen.cache.stamps import DISABLED, Stamps, parse_stamps
 from fastscreen.cluster.secrets import MAC_SIZE, Secrets
 from fastscreen.core import write_record
@@ -94,6 +95,15 @@ def is_host_name(text: str) -> bool:
 def record_name(key: bytes) -> bytes:
     """The server's key of a cache key, without the cluster's prefix."""
     return b"p:" + key.hex().encode()
+
+
+def record_key(name: bytes) -> bytes:
+    """The cache key of such a key; empty: it is something else."""
+    try:
+        key = bytes.fromhex(name.removeprefix(b"p:").decode())
+    except ValueError:
+        return b""
+    return key if keys.is_record(key) and record_name(key) == name else b""
 
 
 def most_seconds(lifetimes: Lifetimes) -> int:

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from fastscreen.cluster.files import Files
-from fastscreen.cluster.link import CONNECT_TIMEOUT, BoundedParser, Link, StoreError
+from fastscreen.cluster.link import CONNECT_TIMEOUT, BoundedParser, Command, Link, StoreError
 from fastscreen.config.model import ClusterConfig
 from fastscreen.config.server_url import ServerUrl, parse_server_url
 
@@ -67,16 +67,12 @@ class Servers:
         """Where one Sentinel sees the server. StoreError."""
         name = f"Sentinel {sentinel}"
         question = (b"SENTINEL", b"GET-MASTER-ADDR-BY-NAME", self._cluster.master)
-        reply: Any = None
-        for user, password in (("", ""), (self._files.user, self._files.password)):
-            link = Link(self._connection(sentinel, user, password), name)
-            await link.open()
-            try:
-                [reply] = await link.call(question)
-            finally:
-                await link.close()
-            if not isinstance(reply, Exception):
-                break  # otherwise it asks for a password, perhaps the server's
+        try:
+            reply = await self._reply_of(sentinel, name, question, "", "")
+        except StoreError as error:
+            if not (error.refused and self._files.password):
+                raise
+            reply = await self._reply_of(sentinel, name, question, self._files.user, self._files.password)
         if isinstance(reply, ResponseError):
             raise StoreError(f"{name}: refuses the question for its server")
         if reply is None:
@@ -89,6 +85,15 @@ class Servers:
         if not (0 < len(where.host) <= _HOST_MAX and where.host.isprintable() and 0 < where.port < 1 << 16):
             raise StoreError(f"{name}: gives a malformed address")
         return where
+
+    async def _reply_of(self, sentinel: ServerUrl, name: str, question: Command, user: str, password: str) -> Any:
+        link = Link(self._connection(sentinel, user, password), name)
+        try:
+            await link.open()
+            [reply] = await link.call(question)
+            return reply
+        finally:
+            await link.close()
 
     def _connection(self, where: ServerUrl, user: str, password: str) -> AbstractConnection:
         """Redis-py's, which only speaks the protocol: `Link` has the time-outs, and `Store` tries again."""

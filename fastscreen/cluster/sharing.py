@@ -14,7 +14,7 @@ from fastscreen.cluster import records, tombstones
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.lookups import Answer, Lookups
-from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_name
+from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_key, record_name
 from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.store import AWAY_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
@@ -33,6 +33,8 @@ SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
+SCAN_PAUSE = 0.005  # s
+REMOVALS_MAX = 10  # networks whose records are removed from the server at a time
 
 Found = tuple[bytes, bytes]
 """A cache key and a cache record."""
@@ -100,6 +102,7 @@ class Sharing:
         self._loop = loop
         self._tasks: list[asyncio.Task[None]] = []
         self._session: asyncio.Task[None] | None = None
+        self._removals: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Connect, and work from now on."""
@@ -114,7 +117,7 @@ class Sharing:
             await asyncio.sleep(0.02)
         self._is_ready = False
         self.lookups.close()
-        tasks = [*self._tasks, self._session] if self._session is not None else self._tasks
+        tasks = [*self._tasks, *self._removals, *([self._session] if self._session is not None else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -122,7 +125,7 @@ class Sharing:
 
     def failed(self) -> BaseException | None:
         """Why one of the tasks has ended, which none should; None: all of them work."""
-        for task in (*self._tasks, self._session):
+        for task in (*self._tasks, *self._removals, self._session):
             if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 return error
         return None
@@ -242,7 +245,7 @@ class Sharing:
             expiry = min(max(stamps), records.TIME_MAX)
             if expiry > now and made > self.tombstones.deleted_at(key):
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
-                writes.append(Write(record_name(key), value, expiry, key in self._forced))
+                writes.append(Write(record_name(key), value, key in self._forced))
         entry = HostEntry(now, self._version, acknowledged, self._deleted_score)
         _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
         if is_new and self._has_entry:
@@ -289,7 +292,7 @@ class Sharing:
             await self._learn_deletions(own)
             self._find_gap(own)
             self._is_ready = True
-            self.lookups.resume()
+            self.lookups.flush()
             self._wanted.set()
             await self._say_hello()
             await self._resync()
@@ -297,7 +300,7 @@ class Sharing:
             if error.refused:
                 # Look-ups work; the refresh tries the rest again.
                 self._is_ready = True
-                self.lookups.resume()
+                self.lookups.flush()
                 self._wanted.set()
 
     def _find_gap(self, own: HostEntry | None) -> None:
@@ -380,7 +383,27 @@ class Sharing:
         except StoreError:
             self._unpublished[network] = value
             return False
+        if network.prefixlen < network.max_prefixlen:
+            self._removals = [task for task in self._removals if not task.done()]
+            if len(self._removals) < REMOVALS_MAX:
+                self._removals.append(self._loop.create_task(self._remove(network)))
         return True
+
+    async def _remove(self, network: Network) -> None:
+        """Remove a network's records from the server, slowly. The deletion holds without that, but for the records of
+        hosts whose clock is ahead.
+        """
+        digits = network.network_address.packed.hex()[: network.prefixlen // 4]
+        cursor = b"0"
+        with contextlib.suppress(StoreError):
+            while True:
+                cursor, found = await self.store.scan(cursor, b"p:" + digits.encode())
+                gone = [name for name in found if (key := record_key(name)) and tombstones.covers(network, key)]
+                if gone:
+                    await self.store.remove(gone)
+                if cursor == b"0":
+                    return
+                await asyncio.sleep(SCAN_PAUSE)
 
     async def _publish(self, value: bytes, names: Sequence[bytes] = ()) -> None:
         most = records.most_seconds(self.lifetimes)
@@ -393,24 +416,27 @@ class Sharing:
 
     def published(self, value: bytes) -> None:
         """The server has sent a deletion."""
-        self._take_deletion(value)
+        self._take_deletion(value, is_new=True)
 
-    def _take_deletion(self, value: bytes) -> None:
+    def _take_deletion(self, value: bytes, *, is_new: bool = False) -> None:
+        """is_new: whatever waits to be stored was made before it, whatever the clocks say."""
         found = tombstones.verify(self._secrets, value, self._clock())
         if isinstance(found, Reason):
             if found is not Reason.EXPIRED:
                 self._ignore(found)
-        elif self._learn(found, value):
+        elif self._learn(found, value, is_new=is_new):
             self._local.delete(found.network)
             if found.host != self._name:
                 self._info(f"cluster: {found.host} deleted {found.network}")
             self._deleted(found)
 
-    def _learn(self, tombstone: Tombstone, value: bytes) -> bool:
+    def _learn(self, tombstone: Tombstone, value: bytes, *, is_new: bool = False) -> bool:
         """False: it is known."""
         if not self.tombstones.add(tombstone, value):
             return False
-        self.queue.remove(lambda key, made: made <= tombstone.time and tombstones.covers(tombstone.network, key))
+        self.queue.remove(
+            lambda key, made: (is_new or made <= tombstone.time) and tombstones.covers(tombstone.network, key)
+        )
         return True
 
     async def _learn_deletions(self, own: HostEntry | None) -> None:

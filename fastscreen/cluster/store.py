@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
-from fastscreen.cluster.link import Link, StoreError, problem
+from fastscreen.cluster.link import Command, Link, StoreError, problem
 from fastscreen.cluster.records import VALUE_MAX, is_host_name
 from fastscreen.cluster.servers import Servers
 from fastscreen.config.server_url import ServerUrl
@@ -31,26 +31,30 @@ STABLE = 5.0  # s, after which a connection counts as one that works
 HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
 AWAY_SECONDS = 60.0
 PEERS_MAX = 100
-SCANS = 20  # of 1000 keys each, in search of passes among the keys of others
 _JSON_MAX = 1000
+SCANNED = 1000  # keys that the server looks at for one reply
+_MAGIC = re.compile(rb"[*?\[\]\\^-]")
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
 
-# KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry; then for each
-# record its value, its expiry, and 1 if it replaces whatever is there. A record stays when it is of this version (its
-# first byte) and does not expire before the new one (bytes 3 to 6), unless it would expire later than any record can.
+# KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry, a digit for each
+# record, and the values. A record stays when it is of this version (its first byte) and does not expire before the new
+# one (bytes 3 to 6), unless it would expire later than any record can, or the digit is 1.
 _STORE = b"""
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local function expiry_of(value)
+    local a, b, c, d = string.byte(value, 3, 6)
+    return ((a * 256 + b) * 256 + c) * 256 + d
+end
 local written = 0
 for i = 2, #KEYS do
-    local at = 3 * i - 1
-    local value, expiry = ARGV[at], tonumber(ARGV[at + 1])
+    local value = ARGV[i + 4]
+    local expiry = expiry_of(value)
     local wanted = true
     local found = redis.pcall("GETRANGE", KEYS[i], 0, 5)
-    if ARGV[at + 2] ~= "1" and type(found) == "string" and #found == 6 and string.byte(found, 1) == 1 then
-        local a, b, c, d = string.byte(found, 3, 6)
-        local known = ((a * 256 + b) * 256 + c) * 256 + d
-        wanted = known < expiry or known > now + most
+    if type(found) == "string" and #found == 6 and string.byte(found, 1) == 1 then
+        local known = expiry_of(found)
+        wanted = known < expiry or known > now + most or string.sub(ARGV[5], i - 1, i - 1) == "1"
     end
     if wanted then
         redis.call("SET", KEYS[i], value, "EXAT", string.format("%d", math.min(expiry, now + most)))
@@ -75,11 +79,10 @@ class HostEntry(Struct, frozen=True):
 
 
 class Write(NamedTuple):
-    """A record to store. name: its key, without the cluster's prefix. expiry: s since 1970. force: replace any."""
+    """A record to store. name: its key, without the cluster's prefix. force: replace any other."""
 
     name: bytes
     value: bytes
-    expiry: int
     force: bool
 
 
@@ -299,11 +302,9 @@ class Store:
         Return how many were stored, and whether the host had no entry.
         """
         keys = [self._prefix + write.name for write in writes]
-        values: list[bytes | str | int] = []
-        for write in writes:
-            values += (write.value, write.expiry, int(write.force))
-        now = int(self._clock())
-        rest = (len(keys) + 1, self._hosts, *keys, now, most, host, msgspec.json.encode(entry), *values)
+        force = bytes(49 if write.force else 48 for write in writes)
+        about = (int(self._clock()), most, host, msgspec.json.encode(entry), force)
+        rest: Command = (len(keys) + 1, self._hosts, *keys, *about, *(write.value for write in writes))
         try:
             [reply, _] = await self._call(
                 self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS)
@@ -335,7 +336,7 @@ class Store:
     async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
         """Delete these records; publish a deletion and store it for `most` seconds, at most `limit` of them."""
         score = int(await self.server_time())
-        commands: list[Sequence[bytes | str | int]] = [
+        commands: list[Command] = [
             (b"ZADD", self._channel, score, value),
             (b"ZREMRANGEBYSCORE", self._channel, b"-inf", score - most),
             (b"ZREMRANGEBYRANK", self._channel, 0, -limit - 1),
@@ -345,6 +346,23 @@ class Store:
         if names:
             commands.insert(0, (b"UNLINK", *(self._prefix + name for name in names)))
         await self._call(self._writes, *commands)
+
+    async def scan(self, cursor: bytes, start: bytes) -> tuple[bytes, list[bytes]]:
+        """Some of the keys that begin with this, and the next cursor; b"0" is the first one, and comes after the last.
+
+        A key may come more than once.
+        """
+        pattern = _MAGIC.sub(rb"\\\g<0>", self._prefix + start) + b"*"
+        [reply] = await self._call(self._writes, (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", SCANNED))
+        match reply:
+            case [bytes(following), list(found)]:
+                size = len(self._prefix)
+                return following, [key[size:] for key in found if isinstance(key, bytes)]
+        raise self._malformed(self._writes)
+
+    async def remove(self, names: Sequence[bytes]) -> None:
+        """Delete these keys."""
+        await self._call(self._writes, (b"UNLINK", *(self._prefix + name for name in names)))
 
     async def deletions(self, limit: int) -> list[tuple[bytes, float]]:
         """The newest deletions, signed, with their scores: the server's time (s since 1970). The oldest first."""
@@ -369,22 +387,6 @@ class Store:
         except (TypeError, ValueError, IndexError):
             raise self._malformed(self._writes) from None
 
-    async def sample(self, limit: int) -> list[bytes]:
-        """The keys of some passes, without the cluster's prefix. Not every user may ask for that."""
-        pattern = re.sub(rb"([\\*?\[\]])", rb"\\\1", self._prefix) + b"p:*"
-        found: list[bytes] = []
-        cursor = b"0"
-        for _ in range(SCANS):
-            [reply] = await self._call(self._reads, (b"SCAN", cursor, b"MATCH", pattern, b"COUNT", 1000))
-            match reply:
-                case [bytes(cursor), list(names)]:
-                    found += [name[len(self._prefix) :] for name in names if isinstance(name, bytes)]
-                case _:
-                    raise self._malformed(self._reads)
-            if len(found) >= limit or cursor == b"0":
-                break
-        return found[:limit]
-
     async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
         """Store a value for some seconds and read it; return how long that took (s), and what was read."""
         sent = time.perf_counter()
@@ -394,7 +396,7 @@ class Store:
 
     # ---- replies
 
-    async def _call(self, link: Link | None, *commands: Sequence[bytes | str | int]) -> list[Any]:
+    async def _call(self, link: Link | None, *commands: Command) -> list[Any]:
         """The replies, none of them an error but NoScriptError, which is raised."""
         if link is None:
             raise StoreError(self._problem or "not connected yet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,7 +11,8 @@ from functools import partial
 from fastscreen.cluster.packets import PACKET_MAX
 
 MOST = 64  # packets that wait for a worker
-TURN = 64  # packets of one worker that are read in a turn
+TURN = 256  # packets of one worker that are read in a turn
+GATHER = 0.005  # s
 _BUFFER = 1 << 18
 
 
@@ -26,27 +26,33 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 class WorkerSockets:
-    """ends: the cluster process's, by worker. take(worker, packet): what a worker sent.
+    """ends: the cluster process's, by worker. take(worker, packet): what a worker sent. taken: called after the packets
+    of a while. guard: makes a callback one that never raises.
 
-    guard: makes a callback one that never raises.
+    Packets are read every GATHER seconds, those of all workers together, for as long as there are some: waking up for
+    each of them would cost more than all that is done with it.
     """
 
     def __init__(
         self,
         ends: Sequence[socket.socket],
         take: Callable[[int, bytes], object],
+        taken: Callable[[], object],
         guard: Callable[[Callable[[], object]], Callable[[], None]],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._ends = ends
+        self._open = set(range(len(ends)))
         self._take = take
+        self._taken = taken
         self._loop = loop
         self._waiting: list[deque[bytes]] = [deque() for _ in ends]
         self.dropped = 0
         """Packets that a worker did not take."""
         self._writers = [guard(partial(self._write, worker)) for worker in range(len(ends))]
-        for worker, end in enumerate(ends):
-            loop.add_reader(end.fileno(), guard(partial(self._read, worker)))
+        self._turn = guard(self._read_all)
+        self._timer: asyncio.TimerHandle | None = None
+        self._sleep()
 
     def send(self, worker: int, packet: bytes) -> None:
         """Send a packet, now or when the worker takes it."""
@@ -61,10 +67,13 @@ class WorkerSockets:
         waiting.append(packet)
 
     def close(self) -> None:
-        """Neither read nor send anything more."""
-        for end in self._ends:
+        """Neither read nor send anything more; what workers have sent so far is taken."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for worker, end in enumerate(self._ends):
             self._loop.remove_reader(end.fileno())
             self._loop.remove_writer(end.fileno())
+            self._read(worker)
 
     def _sent(self, worker: int, packet: bytes) -> bool:
         try:
@@ -83,14 +92,37 @@ class WorkerSockets:
             waiting.popleft()
         self._loop.remove_writer(self._ends[worker].fileno())
 
-    def _read(self, worker: int) -> None:
+    def _sleep(self) -> None:
+        """Wait for a worker to send something."""
+        self._timer = None
+        for worker in self._open:
+            self._loop.add_reader(self._ends[worker].fileno(), self._wake)
+
+    def _wake(self) -> None:
+        for worker in self._open:
+            self._loop.remove_reader(self._ends[worker].fileno())
+        if self._timer is None:
+            self._timer = self._loop.call_later(GATHER, self._turn)
+
+    def _read_all(self) -> None:
+        self._timer = self._loop.call_later(GATHER, self._turn)
+        count = sum(self._read(worker) for worker in list(self._open))
+        if count:
+            self._taken()
+        else:
+            self._timer.cancel()
+            self._sleep()
+
+    def _read(self, worker: int) -> int:
+        """Return how many packets were there; an end that is closed is not read again."""
         end = self._ends[worker]
-        for _ in range(TURN):
-            with contextlib.suppress(BlockingIOError):
+        for count in range(TURN):
+            try:
                 packet = end.recv(PACKET_MAX + 1, socket.MSG_DONTWAIT)
-                if not packet:  # nobody has the other end any more
-                    self._loop.remove_reader(end.fileno())
-                    return
-                self._take(worker, packet)
-                continue
-            return
+            except BlockingIOError:
+                return count
+            if not packet:  # nobody has the other end any more
+                self._open.discard(worker)
+                return count
+            self._take(worker, packet)
+        return TURN

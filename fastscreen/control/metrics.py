@@ -42,7 +42,8 @@ async def serve(context: ServerContext, listener: socket.socket) -> asyncio.Serv
     """Serve at a listening socket, TCP or Unix."""
     server = _Server(context)
     if listener.family == socket.AF_UNIX:
-        return await asyncio.start_unix_server(server.called, sock=listener, limit=MAX_REQUEST)
+        # The path is the supervisor's: after a restart it already leads to the new server's socket.
+        return await asyncio.start_unix_server(server.called, sock=listener, limit=MAX_REQUEST, cleanup_socket=False)
     return await asyncio.start_server(server.called, sock=listener, limit=MAX_REQUEST)
 
 

@@ -95,7 +95,10 @@ class ControlServer(ForkedProcess):
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         self._servers = []
         if args.control is not None:
-            server = await asyncio.start_unix_server(self._called, sock=args.control, limit=frames.MAX_TO_DAEMON)
+            # The path is the supervisor's: after a restart it already leads to the new server's socket.
+            server = await asyncio.start_unix_server(
+                self._called, sock=args.control, limit=frames.MAX_TO_DAEMON, cleanup_socket=False
+            )
             self._servers.append(server)
         if args.metrics is not None:
             from fastscreen.control import metrics  # prometheus_client: only where it is used

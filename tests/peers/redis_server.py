@@ -91,14 +91,14 @@ class RedisServer:
 class Sentinel(RedisServer):
     """One Sentinel, which alone decides that a server is down after half a second."""
 
-    def __init__(self, folder: Path, name: str, primary: RedisServer) -> None:
+    def __init__(self, folder: Path, name: str, primary: RedisServer, more: str = "", password: str = "") -> None:
         self._text = (
             f"sentinel monitor {name} 127.0.0.1 {primary.port} 1\n"
             f"sentinel down-after-milliseconds {name} 500\n"
-            f"sentinel failover-timeout {name} 3000\n"
+            f"sentinel failover-timeout {name} 3000\n{more}"
         )
         self._name = name
-        super().__init__(folder)
+        super().__init__(folder, password=password)
 
     def start(self) -> None:
         settings = self.folder / "sentinel.conf"

@@ -45,11 +45,13 @@ class FakeCache:
 
     def __init__(self, entries: dict[bytes, Stamps] | None = None) -> None:
         self.records = dict(entries or {})
+        self.reads = 0
 
     def get(self, key: bytes) -> Stamps | None:
         return self.records.get(key)
 
     def entries(self, network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
+        self.reads += 1
         found = [(key, self.records[key]) for key in sorted(self.records) if key > after]
         return found[:limit], len(found) > limit
 
@@ -227,7 +229,7 @@ def test_the_later_expiry_wins(server: RedisServer) -> None:
                 value = records.seal(
                     host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=now, host="mx1"
                 )
-                return (await host.store.put([Write(name, value, expiry, force)], 40 * DAY, "mx1", HostEntry()))[0]
+                return (await host.store.put([Write(name, value, force)], 40 * DAY, "mx1", HostEntry()))[0]
 
             assert await put(now + 1000) == 1
             assert await put(now + 1000) == 0
@@ -341,6 +343,8 @@ def test_a_deletion_reaches_all_hosts(server: RedisServer) -> None:
             for host in (one, two):
                 assert await host.look_up(KEY) is None
                 assert await host.look_up(other) == made
+            await wait(lambda: all(task.done() for task in one.sharing._removals), "records to be removed")
+            assert not server.client.exists(prefix + record_name(KEY))
             # Replayed, it is not accepted; a pass that was made later is.
             server.client.set(prefix + record_name(KEY), old)
             for host in (one, two):
@@ -357,6 +361,52 @@ def test_a_deletion_reaches_all_hosts(server: RedisServer) -> None:
                 assert await three.look_up(KEY) is None
             for key in server.client.keys("*"):
                 assert server.client.ttl(key) > 0 or key == prefix + record_name(KEY)
+
+    run(work())
+
+
+def test_a_deletion_holds_where_a_clock_is_ahead(server: RedisServer) -> None:
+    """The record claims to be newer than its deletion, so it is removed; so is what waits to be stored."""
+    made, other = stamps(), b"\xc0\x00\x02\x07"
+
+    async def work() -> None:
+        ahead = Host(server.url, "mx2", clock=lambda: time.time() + 300)
+        async with hosts(Host(server.url, "mx1"), ahead) as (one, two):
+            two.keep(KEY, made)
+            await wait(lambda: not len(two.sharing.queue), "the pass to be stored")
+            assert await one.look_up(KEY) == made
+            two.sharing._is_ready = False  # nothing is sent for now
+            two.keep(other, made)
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.0.0/16"))
+            await wait(lambda: not server.client.exists(PREFIX.encode() + record_name(KEY)), "the record to be removed")
+            await wait(lambda: not len(two.sharing.queue), "what waits to be removed")
+            two.sharing._is_ready = True
+            for host in (one, two):
+                assert await host.look_up(KEY) is await host.look_up(other) is None
+
+    run(work())
+
+
+def test_only_records_of_the_network_are_removed(server: RedisServer) -> None:
+    names = {
+        *(b"p:c0000201", b"p:c00002ff", b"p:c000020018", b"p:c00002", b"p:c0000201xx", b"p:nonsense", b"hosts"),
+        *(b"p:c0000301", b"p:c000020010", b"p:c0000200" + b"00" * 12),
+    }
+
+    async def work() -> None:
+        async with hosts(Host(server.url)) as (host,):
+            odd = Store(host.sharing.store._servers, "a*[b-c]^\\?:", host.sharing)
+            odd._writes, odd._where = host.store._writes, host.store._where
+            host.sharing.store = odd
+            for prefix in (b"a*[b-c]^\\?:", b"axb^\\?:"):
+                server.client.mset(dict.fromkeys((prefix + name for name in names), b""))
+            server.client.mset({b"a*[b-c]^\\?:p:0a%06x" % number: b"" for number in range(5000)})
+            await host.sharing._remove(ipaddress.ip_network("192.0.2.0/23"))
+            left = {name.removeprefix(b"a*[b-c]^\\?:") for name in server.client.keys("a\\**")}
+            assert names - left == {b"p:c0000201", b"p:c00002ff", b"p:c000020018", b"p:c0000301"}
+            assert len(left) == 5000 + len(names) - 4
+            assert len(server.client.keys("axb*")) == len(names)
+            odd._writes = None
 
     run(work())
 
@@ -416,7 +466,7 @@ def test_a_server_that_comes_back_empty(start: Callable[..., RedisServer], flavo
                 assert await two.look_up(key) == made
             assert server.client.dbsize() == 1500 + 1 + 1
             # What is acknowledged is not sent again after the next loss of the connection.
-            stored = one.sharing.stored
+            stored, reads = one.sharing.stored, one.cache.reads
 
             def acknowledged() -> float:
                 return float(json.loads(server.client.hget("fastscreen:hosts", "mx1"))["acknowledged"])
@@ -426,7 +476,7 @@ def test_a_server_that_comes_back_empty(start: Callable[..., RedisServer], flavo
             server.client.client_kill_filter(_type="pubsub", skipme=True)
             await wait(lambda: sum("connected to" in line for line in one.lines) == 3, "a new connection")
             await asyncio.sleep(0.5)
-            assert one.sharing.stored == stored
+            assert (one.sharing.stored, one.cache.reads) == (stored, reads)
 
     run(work())
 
@@ -629,6 +679,37 @@ def test_a_fail_over(start: Callable[..., RedisServer], tmp_path: Path, how: sig
     finally:
         primary.signal(signal.SIGCONT) if how == signal.SIGSTOP else None
         sentinel.close()
+
+
+def test_sentinels_that_do_not_agree_and_want_a_password(start: Callable[..., RedisServer], tmp_path: Path) -> None:
+    """The server that one of them takes for the primary is a replica."""
+    protected = ("--requirepass", "horse", "--masterauth", "horse")
+    primary = start(*protected, password="horse")
+    replica = start("--replicaof", "127.0.0.1", str(primary.port), *protected, password="horse")
+    wait_for_replica(primary)
+    sentinels: list[Sentinel] = []
+    for number, known in enumerate((replica, primary)):
+        text = f"sentinel auth-pass mail horse\n{'requirepass horse' if number else ''}\n"
+        sentinels.append(
+            Sentinel(tmp_path / f"sentinel{number}", "mail", known, text, password="horse" if number else "")
+        )
+    where = tuple(Endpoint("127.0.0.1", each.port) for each in sentinels)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"horse")
+
+    async def work() -> None:
+        async with hosts(Host("", sentinels=where, master="mail", read=read)) as (host,):
+            assert host.store.status().server == f"127.0.0.1:{primary.port}"
+            await host.store.keep_alive()
+            assert host.store.is_connected
+        async with hosts(Host("", sentinels=where, master="other", read=read), ready=False) as (host,):
+            await wait(lambda: host.store.status().problem, "a problem")
+            assert "does not know cluster.master" in host.store.status().problem
+
+    try:
+        run(work())
+    finally:
+        for sentinel in sentinels:
+            sentinel.close()
 
 
 def test_passwords(start: Callable[..., RedisServer]) -> None:

@@ -1,7 +1,9 @@
 """Records in a server that anybody may write to: only what a known secret has signed for a client is believed."""
 
+import hashlib
 import ipaddress
 import math
+import struct
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,6 +126,21 @@ def test_a_member_may_sign_anything(key: bytes, body: bytes, stored: int) -> Non
     value = records.seal(OURS, records.PASS_LABEL, name, body, expiry=NOW, stored=stored, host="mx1")
     found = verified(key, value)
     assert isinstance(found, Reason) or len(found.stamps) == TESTS
+
+
+def test_a_pass_as_the_first_version_signs_it() -> None:
+    """Hosts of all versions must read it; this is made without the code that is tested."""
+    secret = b"the secret of this cluster"
+    record = bytes.fromhex("95ce6b5a0b80ce6b5a0b81010101")
+    expiry = 0x6B5A0B81
+    text = bytes([1, hashlib.blake2b(secret).digest()[0]]) + struct.pack(">IIB", expiry, NOW, 3) + b"mx1" + record
+    name = b"p:c0000201"
+    signed_text = b"fastscreen pass 1" + bytes([0, len(name)]) + name + text
+    value = text + hashlib.blake2b(signed_text, digest_size=16, key=secret).digest()
+    stamps = (expiry - 1, expiry, 1, 1, 1, *(1,) * (TESTS - 5))
+    assert signed(b"\xc0\x00\x02\x01", stamps) == value
+    found = verify_pass(OURS, b"\xc0\x00\x02\x01", value, ALL, now=NOW, deleted=-math.inf)
+    assert found == SharedPass((*(min(stamp, NOW + 30 * DAY) for stamp in stamps),), "mx1", NOW)
 
 
 @given(st.integers(2, 15), st.binary(min_size=40, max_size=100))

@@ -129,7 +129,7 @@ class FakeDns:
 
     def count(self, zone: str) -> int:
         """How many questions for names of this zone came."""
-        return sum(number for name, number in self.asked.items() if name.endswith("." + zone))
+        return sum(number for name, number in dict(self.asked).items() if name.endswith("." + zone))
 
     def _serve(self) -> None:
         later: list[tuple[float, int, bytes, tuple[str, int]]] = []

@@ -1,5 +1,6 @@
 """A worker is alive if its core handles events. After an error it still works or ends, but never hangs."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -228,7 +229,8 @@ def test_error_in_a_tls_session_ends_that_one(start: Start, alter: Alter, folder
             assert client.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"  # all that the handshake brought is read then
         (folder / "now").write_text("client")
         doomed.send(b"NOOP\r\n")
-        assert doomed.socket.recv(100) == b""
+        with contextlib.suppress(ConnectionResetError):  # which older ssl modules take for an end
+            assert doomed.socket.recv(100) == b""
         daemon.line(rf"tlsproxy.*: DISCONNECT {doomed.pattern}")
         daemon.line(r"warning: internal error in a TLS session: RuntimeError: injected \(")
         assert other.ask(b"NOOP") == b"250 2.0.0 Ok\r\n"

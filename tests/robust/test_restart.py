@@ -20,6 +20,7 @@ from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta, fill
 from robust.harness import ADDRESS, COMMAND, TEASER, TIMEOUT, Client, Screener, merge, wait_until
 from robust.reachable import wrap
+from robust.test_metrics import there
 from robust.test_starttls import greeted, secured, shown
 from robust.test_supervisor import conditions, free_port, serves, sockets
 from robust.test_workers import KNOWN, TWO
@@ -209,6 +210,18 @@ def test_a_session_in_tls_goes_on(start: Start, folder: Path, mta: FakeMta) -> N
         each.socket.close()
     wait_until(lambda: not former & set(screener.workers()), "the former processes to end")
     assert all("no TLS process is ready" in line for line in screener.lines("warning"))
+
+
+def test_metrics_can_be_asked_for_later(start: Start, folder: Path) -> None:
+    """The former control server leaves its path to the next one."""
+    path = folder / "run" / "metrics"
+    screener = start({"metrics": {"listen": f"unix:{path}"}})
+    wait_until(lambda: there(str(path)), "metrics")
+    former = set(screener.workers())
+    restart(screener)
+    wait_until(lambda: not former & set(screener.workers()), "the former processes to end")
+    assert path.exists()
+    wait_until(lambda: there(str(path)), "metrics")
 
 
 # ---- what must not happen

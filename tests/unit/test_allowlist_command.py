@@ -180,7 +180,8 @@ def test_a_user_without_rights_makes_the_folder_itself(command: Command, monkeyp
 
 def test_a_user_that_cannot_be_used(command: Command) -> None:
     needs.root("becoming another user")
-    for user, problem in (("nobody-at-all", "'nobody-at-all' does not exist on this system"), ("root", "'root' is root")):
+    problems = {"nobody-at-all": "'nobody-at-all' does not exist on this system", "root": "'root' is root"}
+    for user, problem in problems.items():
         command.configure("good.example", first=f'user = "{user}"')
         code, out, err = command.run("refresh")
         assert (code, out) == (2, "")

@@ -294,7 +294,7 @@ def test_malformed_replies_to_other_commands(reply: bytes) -> None:
     async def work(url: str) -> None:
         fixture = Fixture(url)
         for call in (
-            lambda: fixture.store.put([Write(b"n", b"v", 5, False)], 10, "mx1", HostEntry()),
+            lambda: fixture.store.put([Write(b"n", b"v" * 10, False)], 10, "mx1", HostEntry()),
             lambda: fixture.store.hosts(),
             lambda: fixture.store.add_deletion(b"v", [], 10, 10),
             lambda: fixture.store.deletions(10),

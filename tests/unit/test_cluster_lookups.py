@@ -174,7 +174,7 @@ def test_questions_wait_for_the_server_no_longer_than_the_budget() -> None:
         fixture.lookups.expire()
         assert fixture.lookups.late == 1
         fixture.is_open = True
-        fixture.lookups.resume()
+        fixture.lookups.flush()
         await settle()
         assert fixture.asked == [names(2)]
         assert [answer[1] for answer in fixture.answers] == names(2)
@@ -192,7 +192,7 @@ def test_a_lost_connection_asks_again() -> None:
         fixture.futures[0].set_exception(ConnectionError("gone"))
         await settle()
         fixture.held, fixture.is_open = False, True
-        fixture.lookups.resume()
+        fixture.lookups.flush()
         await settle()
         assert fixture.answers == [([3], b"1", b"value of 1")]
 
