@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import uvloop
+
 from fastscreen.config import Config, ConfigError
 from fastscreen.config.model import ClusterConfig
 from fastscreen.escaping import escape_text
@@ -64,7 +66,7 @@ def checked_cluster(config: Config, missing: str) -> Iterator[Found]:
     if cluster.ca_file and not _has_certificates(content):
         yield "cluster.ca_file", False, f"{escape_text(cluster.ca_file)}: no valid certificate in PEM format"
         return
-    yield from asyncio.run(_tried(cluster, key, content, servers))
+    yield from uvloop.run(_tried(cluster, key, content, servers))
 
 
 def _paths(cluster: ClusterConfig) -> Iterator[tuple[str, str]]:
@@ -93,7 +95,9 @@ def _exposed(cluster: ClusterConfig) -> Iterator[Found]:
 
 def _has_certificates(content: Files) -> bool:
     try:
-        return bool(ssl.create_default_context(cadata=content.certificates).get_ca_certs())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=content.certificates)
+        return True
     except (ssl.SSLError, ValueError):
         return False
 
@@ -244,7 +248,7 @@ async def _some_names(store: Store) -> list[bytes]:
         found += names
         if len(found) >= SAMPLE or cursor == b"0":
             break
-    return found[:SAMPLE]
+    return list(dict.fromkeys(found))[:SAMPLE]
 
 
 def _claimed(hosts: Iterable[str]) -> Sequence[str]:

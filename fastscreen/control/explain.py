@@ -86,6 +86,7 @@ async def explain(
         arrival=arrival,
         evidence=tuple(_last_evidence(config, happened)),
         shared=shared,
+        kept=counting.keys() <= known.kept.keys(),
     )
     verdict = judge(config, facts)
     return Explanation(

@@ -303,12 +303,9 @@ class Snapshot:
             ("packets_dropped", "Packets with answers that a worker did not take in time", cluster.packets_dropped),
         ):
             yield _counter(f"cluster_{name}", about, value)
-        for name, about, value in (
-            ("queue_records", "Passes that are still to be stored", cluster.queue),
-            ("queue_bytes", "Memory that they take", cluster.queue_bytes),
-            ("queue_age_seconds", "How long the oldest of them has been waiting", cluster.queue_age),
-        ):
-            yield _gauge(f"cluster_{name}", about, value)
+        yield _gauge("cluster_queue_records", "Passes that are still to be stored", cluster.queue)
+        yield _gauge("cluster_queue_bytes", "Memory that they take", cluster.queue_bytes)
+        yield _gauge("cluster_queue_age_seconds", "How long the oldest of them has been waiting", cluster.queue_age)
         yield _counters("cluster_records_ignored", "Records that were not used", "reason", cluster.ignored)
         peers = GaugeMetricFamily("fastscreen_cluster_peers", "Other hosts of the cluster", labels=("state",))
         away = sum(peer.away for peer in cluster.peers)

@@ -41,7 +41,7 @@ class Facts(Struct, frozen=True):
     minute. stamps: from its record, or shared by its sessions; None without either. score: None if no list is
     configured. asked: number of lists that are queried, which excludes disabled ones. limits: of its worker. key: its
     key in the cache. arrival: where it connects. evidence: for the score test. shared: what the cluster knows of the
-    client; None: there is no cluster.
+    client; None: there is no cluster. kept: its worker has the answers of all lists, so that it waits for none.
     """
 
     address: str
@@ -62,6 +62,7 @@ class Facts(Struct, frozen=True):
     arrival: Arrival
     evidence: tuple[Evidence, ...] = ()
     shared: SharedRecord | None = None
+    kept: bool = False
 
 
 class Verdict(Struct):
@@ -141,7 +142,8 @@ def judge(config: Config, facts: Facts) -> Verdict:
         if not config.shadow:
             return found.end("busy", "limits", f"rejected: {text}", reply)
         return found.end("untested", "limits", f"{text}: handed off at once; {_SHADOW} {reply}")
-    if (PREGREET in due or DNSBL in due) and not enforced and not shut and facts.shared is not None:
+    waits = PREGREET in due or (DNSBL in due and not facts.kept)
+    if waits and not enforced and not shut and facts.shared is not None:
         due, text = _still_due(facts.shared, facts.now, due)
         if not due:
             return found.end("cached", "cluster", text)

@@ -133,7 +133,7 @@ def test_what_the_cluster_knows(server: Server, ask: Ask) -> None:
 
 def test_what_the_cluster_does_not_know(server: Server, ask: Ask) -> None:
     """Its step says why; where it was not asked, nothing is to be said."""
-    nothing = {"host": "", "stored": None, "passed_until": {}, "problem": "not known to the cluster"}
+    nothing: dict[str, Any] = {"host": "", "stored": None, "passed_until": {}, "problem": "not known to the cluster"}
     server({"explain": {**LISTED, "cluster": nothing}})
     assert "cluster" not in ask("explain", "192.0.2.1")[1]
 

@@ -170,16 +170,27 @@ def test_the_cluster(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) 
     ]
 
 
-def test_a_cluster_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
-    problem = "192.0.2.53:6379: no answer within 1 s"
-    down = {"connected": False, "problem": problem, "role": "", "peers": [], "ignored": {}}
+PROBLEM = "192.0.2.53:6379: no answer within 1 s"
+CONDITION = {"kind": "cluster", "since": 1763848000.0, "text": f"cluster: {PROBLEM}", "remedy": "start it"}
+
+
+@pytest.mark.parametrize("conditions", [[], [CONDITION]])
+def test_a_cluster_that_cannot_be_used(
+    conditions: list[Any], monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask
+) -> None:
+    """The problem is shown once: here, or as a condition."""
+    down = {"connected": False, "problem": PROBLEM, "role": "", "peers": [], "ignored": {}, "conditions": conditions}
     text = " ".join(" ".join(cluster_lines(monkeypatch, server, ask, **down)).split())
-    assert f"mx1.example.test: not connected since 2025-11-22 21:46:40: {problem} asked" in text
+    shown = "" if conditions else f": {PROBLEM}"
+    assert f"mx1.example.test: not connected since 2025-11-22 21:46:40{shown} asked" in text
     assert text.endswith("peers: none seen yet")
-    condition = {"kind": "cluster", "since": 1763848000.0, "text": f"cluster: {problem}", "remedy": "start it"}
-    text = " ".join(" ".join(cluster_lines(monkeypatch, server, ask, **down, conditions=[condition])).split())
-    assert problem not in text, "it is among the conditions"
-    assert "not running" in cluster_lines(monkeypatch, server, ask, running=False)[0]
+
+
+def test_a_cluster_process_that_is_being_replaced(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert cluster_lines(monkeypatch, server, ask, running=False) == [
+        "cluster  the cluster process is not running",
+        "         asked 1,200   found 300 (25.0 %)   waits ended 290   late 7",
+    ]
 
 
 def test_no_cluster(server: Server, ask: Ask) -> None:

@@ -222,7 +222,7 @@ def texts(verdict: Verdict, step: str) -> list[str]:
 
 
 def test_a_pass_of_the_cluster_ends_the_wait() -> None:
-    assert judged(None).verdict == "passed"
+    assert judged(None).verdict == "reconnect"
     found = judged(SharedRecord(LATER, "mx2", NOW - 60.0))
     assert (found.verdict, found.reply, found.wait, found.tests) == ("cached", None, None, [])
     assert texts(found, "cluster") == ["known at mx2: handed off as soon as the cluster has answered (PASS OLD)"]
@@ -262,6 +262,11 @@ def test_a_pass_of_some_tests(tmp_path: Path) -> None:
     assert (found.verdict, found.tests, found.wait) == ("reconnect", ["pipelining"], None)
     assert not texts(found, "greet")
     assert with_passes("pregreet", "dnsbl", "pipelining").verdict == "cached"
+
+    # A client that waits for nothing is not asked about: here its worker has the answers of all lists.
+    known = {"stamps": tuple(NOW + 60 if test == "pregreet" else 0 for test in TESTS), "kept": True}
+    found = judged(SharedRecord(LATER, "mx2", 1.0), config, **known)
+    assert (found.verdict, found.tests, texts(found, "cluster")) == ("reconnect", ["dnsbl", "pipelining"], [])
 
 
 def test_who_does_not_enter_the_greet_wait_is_not_asked_about() -> None:
