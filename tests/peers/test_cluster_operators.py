@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from robust.conftest import folder, mta  # noqa: F401 (fixtures)
 from robust.control import Control
 from robust.fakemta import GREETING as MTA_GREETING
 from robust.fakemta import FakeMta
-from robust.harness import COMMAND, TEASER, Screener, wait_until
+from robust.harness import COMMAND, TEASER, USER, Screener, wait_until
 
 from fastscreen.cache.stamps import TESTS
 from fastscreen.cli import check_cluster
@@ -89,6 +90,33 @@ def test_check_finds_another_secret(server: RedisServer, tmp_path: Path) -> None
     assert key_ == "cluster.secret_file"
     assert text.startswith(f"{tmp_path}/secret: 3 of 4 records in the server are signed with another secret, ")
     assert "by mx0, mx1, mx7; expected the same secret" in text
+
+
+def test_check_as_the_daemons_user(server: RedisServer, folder: Path) -> None:  # noqa: F811
+    """The whole command, started as root: what it needs was imported before, and files are read as that user."""
+    needs.root("it becomes another user")
+    secret, file = folder / "secret", folder / "fastscreen.toml"
+    secret.write_text(SECRET + "\n")
+    secret.chmod(0o600)
+    shutil.chown(secret, "root")
+    file.write_text(
+        f'hostname = "mx1.test"\nuser = "{USER}"\nhandoff = {{to = "sink:"}}\ncache = {{path = ""}}\n'
+        f'control = {{path = ""}}\n[cluster]\nserver = "{server.url}"\nsecret_file = "{secret}"\n'
+    )
+
+    def check() -> tuple[int, list[str]]:
+        done = subprocess.run(
+            [str(COMMAND), "check", "-v", "-c", str(file)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.stderr == ""
+        return done.returncode, [line for line in done.stdout.splitlines() if ": cluster." in line]
+
+    denied = f"{secret}: Permission denied; expected a file that the daemon's user can read"
+    assert check() == (1, [f"{file}: cluster.secret_file: {denied}"])
+    shutil.chown(secret, USER)
+    code, lines = check()
+    assert code == 0
+    assert lines[0].startswith(f"ok: cluster.server: 127.0.0.1:{server.port} (primary): a record was stored and read")
 
 
 def test_check_finds_wrong_clocks(server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
