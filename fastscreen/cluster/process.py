@@ -43,6 +43,7 @@ from fastscreen.cluster.state import ClusterState, ClusterStats, Peer
 from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.cluster.worker_sockets import WorkerSockets
 from fastscreen.config import Config, ConfigError
+from fastscreen.escaping import one_line
 from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Ready
@@ -287,7 +288,7 @@ class ClusterProcess(ForkedProcess):
             sharing.shares, sharing.accepts = "passes" in config.cluster.share, "passes" in config.cluster.accept
             self._config = config
         except Exception as error:
-            report = ipc.Failed(str(error))
+            report = ipc.Failed(one_line(error))
         for descriptor in others:
             os.close(descriptor)
         self.report(report)

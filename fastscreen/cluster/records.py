@@ -169,20 +169,17 @@ def verify_pass(
         return Reason.FUTURE
     if sealed.stored <= deleted:
         return Reason.DELETED
+    # Another host's pass is valid here for no longer than one of this host's would be.
+    since = min(sealed.stored + SKEW, int(now))
     stamps = tuple(
-        _bounded(stamp, lifetime, sealed.stored, now)
-        for stamp, lifetime in zip(parse_stamps(sealed.body), lifetimes, strict=True)
+        [
+            DISABLED if lifetime is None else min(stamp, since + lifetime.longest)
+            for stamp, lifetime in zip(parse_stamps(sealed.body), lifetimes, strict=True)
+        ]
     )
     if max(stamps) <= now:
         return Reason.EXPIRED
     return SharedPass(stamps, sealed.host, sealed.stored)
-
-
-def _bounded(stamp: int, lifetime: Lifetime | None, stored: int, now: float) -> int:
-    """Another host's pass is valid here for no longer than one of this host's would be."""
-    if lifetime is None:
-        return DISABLED
-    return min(stamp, stored + SKEW + lifetime.longest, int(now) + lifetime.longest)
 
 
 def earliest_pass(stamps: Sequence[int], lifetimes: Lifetimes) -> int:

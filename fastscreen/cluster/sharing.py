@@ -96,6 +96,7 @@ class Sharing:
         self._is_emptied = False  # somebody has deleted all from the server while it was connected
         self._resync_from = math.inf  # passes that were made after this are perhaps not in the server
         self._deleted_score = 0.0  # deletions up to this score have been made here
+        self._trouble = ""  # with the local cache
         self._unpublished: dict[Network, bytes] = {}
         self._forced: OrderedDict[bytes, None] = OrderedDict()
         self._wanted = asyncio.Event()
@@ -325,8 +326,11 @@ class Sharing:
         except StoreError:
             raise
         except Exception as error:
-            self._warn(f"cluster: passes of the local cache cannot be sent again: {one_line(error)}; retried")
+            trouble, self._trouble = self._trouble, one_line(error)
+            if trouble != self._trouble:
+                self._warn(f"cluster: passes of the local cache cannot be sent again: {self._trouble}; retried")
             return
+        self._trouble = ""
         if self._is_emptied:  # meanwhile
             return
         self._resync_from = math.inf

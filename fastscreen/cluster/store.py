@@ -39,22 +39,24 @@ _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has 
 
 # KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry, a digit for each
 # record, and the values. A record stays when it is of this version (its first byte) and does not expire before the new
-# one (bytes 3 to 6), unless it would expire later than any record can, or the digit is 1.
+# one (bytes 3 to 6), unless it would expire later than any record can, or the digit is 1. Of two that expire together,
+# the one that was made later (bytes 7 to 10) stays: it is the same client's after another test has been renewed.
 _STORE = b"""
 local now, most = tonumber(ARGV[1]), tonumber(ARGV[2])
-local function expiry_of(value)
-    local a, b, c, d = string.byte(value, 3, 6)
+local function number_at(value, at)
+    local a, b, c, d = string.byte(value, at, at + 3)
     return ((a * 256 + b) * 256 + c) * 256 + d
 end
 local written = 0
 for i = 2, #KEYS do
     local value = ARGV[i + 4]
-    local expiry = expiry_of(value)
+    local expiry, stored = number_at(value, 3), number_at(value, 7)
     local wanted = true
-    local found = redis.pcall("GETRANGE", KEYS[i], 0, 5)
-    if type(found) == "string" and #found == 6 and string.byte(found, 1) == 1 then
-        local known = expiry_of(found)
-        wanted = known < expiry or known > now + most or string.sub(ARGV[5], i - 1, i - 1) == "1"
+    local found = redis.pcall("GETRANGE", KEYS[i], 0, 9)
+    if type(found) == "string" and #found == 10 and string.byte(found, 1) == 1 then
+        local known = number_at(found, 3)
+        local renewed = known == expiry and number_at(found, 7) < stored
+        wanted = known < expiry or renewed or known > now + most or string.sub(ARGV[5], i - 1, i - 1) == "1"
     end
     if wanted then
         redis.call("SET", KEYS[i], value, "EXAT", string.format("%d", math.min(expiry, now + most)))

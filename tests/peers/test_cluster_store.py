@@ -225,16 +225,18 @@ def test_the_later_expiry_wins(server: RedisServer) -> None:
         async with hosts(Host(server.url)) as (host,):
             now = int(time.time())
 
-            async def put(expiry: int, *, force: bool = False) -> int:
+            async def put(expiry: int, *, force: bool = False, made: int = now) -> int:
                 value = records.seal(
-                    host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=now, host="mx1"
+                    host.sharing._secrets, b"x", name, b"%d" % expiry, expiry=expiry, stored=made, host="mx1"
                 )
                 return (await host.store.put([Write(name, value, force)], 40 * DAY, "mx1", HostEntry()))[0]
 
             assert await put(now + 1000) == 1
             assert await put(now + 1000) == 0
             assert await put(now + 500) == 0
-            assert await put(now + 2000) == 1
+            assert await put(now + 1000, made=now + 60) == 1, "another test was renewed, which expires earlier"
+            assert await put(now + 1000, made=now + 30) == 0
+            assert await put(now + 2000, made=now - 60) == 1
             assert await put(now + 500, force=True) == 1
             assert 490 <= server.client.ttl(PREFIX.encode() + name) <= 500
             assert await put(now + 90 * DAY) == 1, "an expiry later than any pass lives"
@@ -481,6 +483,51 @@ def test_a_server_that_comes_back_empty(start: Callable[..., RedisServer], flavo
     run(work())
 
 
+def test_a_process_that_was_replaced(server: RedisServer) -> None:
+    """Its successor sends what the local cache has and the server does not."""
+    name = b"fastscreen:p:"
+    lost, old = b"\x0a\x00\x00\x01", b"\x0a\x00\x00\x02"
+
+    async def work() -> None:
+        cache = FakeCache()
+        async with hosts(Host(server.url, cache=cache)) as (host,):
+            await wait(lambda: host.sharing.acknowledged > 0, "the first resynchronization")
+            host.keep(KEY, stamps(30))
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+        cache.records |= {KEY: stamps(30), lost: stamps(30), old: stamps(29)}
+        async with hosts(Host(server.url, cache=cache)) as (host,):
+            await wait(lambda: server.client.exists(name + lost.hex().encode()), "the lost pass to be stored")
+            assert not server.client.exists(name + old.hex().encode()), "a day old: it was stored, and then deleted"
+
+    run(work())
+
+
+def test_a_local_cache_that_cannot_be_read(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else depends on it; it is read again until that works, and logged once."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+
+    async def work() -> None:
+        cache = FakeCache({KEY: stamps()})
+        entries = cache.entries
+
+        def fail(network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
+            cache.reads += 1
+            raise OSError(5, "Input/output error", "/cache")
+
+        cache.entries = fail  # type: ignore[method-assign]
+        async with hosts(Host(server.url, cache=cache)) as (host,):
+            await wait(lambda: cache.reads >= 3, "attempts")
+            host.keep(b"\x0a\x00\x00\x01", stamps())
+            await wait(lambda: not len(host.sharing.queue), "the pass to be stored")
+            assert host.sharing.acknowledged == 0
+            cache.entries = entries  # type: ignore[method-assign]
+            await wait(lambda: host.sharing.stored == 2, "the local cache to be stored")
+            await wait(lambda: host.sharing.acknowledged > 0, "that to be acknowledged")
+            assert sum("/cache: Input/output error" in line for line in host.lines) == 1
+
+    run(work())
+
+
 def test_a_server_that_is_emptied_meanwhile(start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.2)
     server = start()
@@ -652,7 +699,8 @@ def test_a_fail_over(start: Callable[..., RedisServer], tmp_path: Path, how: sig
             Host("", "mx1", sentinels=where, master="mail"), Host("", "mx2", sentinels=where, master="mail")
         ) as (one, two):
             assert one.store.status().server == f"127.0.0.1:{primary.port}"
-            one.keep(KEY, stamps())
+            one.cache.records[KEY] = stamps(30)
+            one.keep(KEY, one.cache.records[KEY])
             await wait(lambda: not len(one.sharing.queue), "the pass to be stored")
             await wait(sentinel.has_replica, "Sentinel to know the replica", 12)
             if how == signal.SIGKILL:
@@ -671,8 +719,13 @@ def test_a_fail_over(start: Callable[..., RedisServer], tmp_path: Path, how: sig
             await wait(is_moved, f"the new primary: {one.store.status()}", 15)
             await wait(lambda: not len(one.sharing.queue), "the queue to be empty")
             wanted = [KEY, *(b"\x0a\x05" + each.to_bytes(2, "big") for each in range(1, number + 1))]
+            # What the old primary has acknowledged and not replicated comes from the local cache.
+            names = [PREFIX.encode() + record_name(key) for key in wanted]
+            await wait(lambda: replica.client.exists(*names) == len(names), "all passes to be there")
+            assert await two.look_up(KEY) is not None
             two.sharing.look_up(0, wanted)
-            await wait(lambda: two.sharing.hits == len(wanted), "all passes to be found", 2)
+            await wait(lambda: not len(two.sharing.lookups), "answers")
+            assert two.sharing.hits + two.sharing.lookups.late >= len(wanted)
 
     try:
         run(work())

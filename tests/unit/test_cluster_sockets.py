@@ -42,15 +42,21 @@ def test_packets_of_all_workers_arrive() -> None:
     async def work() -> None:
         pairs = [worker_sockets.pair() for _ in range(3)]
         taken: list[tuple[int, bytes]] = []
+        turns: list[int] = []
         loop = asyncio.get_running_loop()
         sockets = WorkerSockets(
-            [ours for _, ours in pairs], lambda *what: taken.append(what), lambda: None, unguarded, loop
+            [ours for _, ours in pairs],
+            lambda *what: taken.append(what),
+            lambda: turns.append(len(taken)),
+            unguarded,
+            loop,
         )
         for number, (theirs, _) in enumerate(pairs):
             for packet in range(100):
                 theirs.send(b"%d %d" % (number, packet))
         await asyncio.sleep(0.1)
         assert sorted(taken) == sorted((n, b"%d %d" % (n, packet)) for n in range(3) for packet in range(100))
+        assert turns == [300], "all of them were read together"
         sockets.send(1, b"answer")
         assert received(pairs[1][0]) == [b"answer"]
         pairs[2][0].close()  # the supervisor has ended
