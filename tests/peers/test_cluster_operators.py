@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +19,7 @@ from robust.conftest import folder, mta  # noqa: F401 (fixtures)
 from robust.control import Control
 from robust.fakemta import GREETING as MTA_GREETING
 from robust.fakemta import FakeMta
-from robust.harness import COMMAND, TEASER, USER, Screener, wait_until
+from robust.harness import COMMAND, TEASER, USER, Screener, merge, wait_until
 
 from fastscreen.cache.stamps import TESTS
 from fastscreen.cli import check_cluster
@@ -216,22 +218,20 @@ def start(folder: Path, mta: FakeMta) -> Iterator[Start]:  # noqa: F811
     secret.write_text(SECRET + "\n")
     secret.chmod(0o644)
 
-    def begin(name: str, url: str, address: str) -> Screener:
+    def begin(name: str, url: str, address: str, **settings: Any) -> Screener:
         own = folder / name
         own.mkdir()
         own.chmod(0o777)
-        screener = Screener(
-            own,
-            {
-                "listen": {"addresses": [f"{address}:0"], "workers": 2},
-                "handoff": {"to": f"pass:{mta.path}"},
-                "greet": {"wait": "3s", "action": "enforce"},
-                "cache": {"path": str(own / "cache")},
-                "control": {"path": str(own / "control")},
-                "metrics": {"listen": f"unix:{own / 'metrics'}"},
-                "cluster": {"server": url, "secret_file": str(secret), "name": name},
-            },
-        )
+        usual = {
+            "listen": {"addresses": [f"{address}:0"], "workers": 2},
+            "handoff": {"to": f"pass:{mta.path}"},
+            "greet": {"wait": "3s", "action": "enforce"},
+            "cache": {"path": str(own / "cache")},
+            "control": {"path": str(own / "control")},
+            "metrics": {"listen": f"unix:{own / 'metrics'}"},
+            "cluster": {"server": url, "secret_file": str(secret), "name": name},
+        }
+        screener = Screener(own, merge(usual, settings))
         started.append(screener)
         return screener.start()
 
@@ -352,3 +352,35 @@ def test_a_forged_record_and_no_server(start: Start, server: RedisServer) -> Non
     assert "not connected since" in command(one, "status")
     with one.connect("127.1.0.2") as client:
         assert client.read_all() == TEASER + MTA_GREETING
+
+
+def test_a_cluster_process_that_dies(start: Start, server: RedisServer) -> None:
+    """Status says so, and what is asked for meanwhile is done by the next one."""
+    one = start("mx1", server.url, "127.9.0.1", cache={"path": ""})
+    wait_until(lambda: cluster_of(one)["connected"], "the connection")
+    first = process_of(one)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: process_of(one) not in (0, first), "its successor, which comes at once")
+    wait_until(lambda: cluster_of(one)["running"], "its statistics")
+    os.kill(process_of(one), signal.SIGKILL)
+    wait_until(lambda: not process_of(one), "its end")
+    assert not cluster_of(one)["running"]
+    with Control(one.folder / "control") as control:
+        assert control.ok("cache.delete", address=CLIENT)["deleted"] == 0
+        wait_until(lambda: server.client.zcard("fastscreen:deleted") == 1, "the deletion in the server")
+    wait_until(lambda: cluster_of(one)["connected"], "the connection of its successor")
+
+
+def process_of(screener: Screener) -> int:
+    """The cluster process; 0: there is none."""
+    for pid in screener.workers():
+        try:
+            if Path(f"/proc/{pid}/comm").read_text() == "fastscreen-clus\n" and "\nState:\tZ" not in state_of(pid):
+                return pid
+        except OSError:
+            continue
+    return 0
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
