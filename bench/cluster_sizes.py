@@ -160,14 +160,26 @@ class Server:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[Server]:
-    """A server of its own on a Unix socket, without a port and without files."""
+def redis_server(port: int = 0) -> Iterator[Server]:
+    """A server of its own on a Unix socket, and on a port of 127.0.0.1 (0: none), without files."""
     program = shutil.which("redis-server")
     if program is None:
         raise BenchError("redis-server is not installed: install Debian's package redis-server")
     with tempfile.TemporaryDirectory(prefix="fastscreen-bench-") as folder:
         path = Path(folder) / "socket"
-        command = [program, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
+        command = [
+            program,
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--unixsocket",
+            str(path),
+            "--save",
+            "",
+            "--dir",
+            folder,
+        ]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             with socket.socket(socket.AF_UNIX) as connection:

@@ -13,7 +13,8 @@ cdef enum:
     CLUSTER_PASS = 0                # the only kind so far
     CLUSTER_ITEM = 3 + 17 + RECORD_SIZE
 
-cdef int64_t CLUSTER_GATHER = 5000  # µs: so long is a packet gathered
+cdef int64_t CLUSTER_GATHER = 5000          # µs: so long are look-ups gathered: clients wait for their answers
+cdef int64_t CLUSTER_GATHER_KEPT = 50000    # and records: nobody waits, and a larger packet costs less
 
 
 cdef struct ClusterPacket:
@@ -30,6 +31,7 @@ cdef class ClusterLink:
     cdef int64_t budget             # µs: an answer that comes later is ignored
     cdef bint accepts, shares
     cdef Timer gather
+    cdef Timer gather_kept
     cdef ClusterPacket* asking      # the packets that are being filled, NULL: none
     cdef ClusterPacket* keeping
     cdef ClusterPacket* first       # those that are full, or due, in their order
@@ -90,10 +92,14 @@ cdef class ClusterLink:
         self.waiting -= 1
         free(packet)
 
-    cdef bint send(self) noexcept:
-        """Send what is due. False: some of it has to wait."""
+    cdef void flush(self) noexcept:
+        """Send all that the socket takes, before it is closed."""
         self.queue(&self.asking)
         self.queue(&self.keeping)
+        self.send()
+
+    cdef bint send(self) noexcept:
+        """Send the packets in the line. False: some of them have to wait."""
         while self.first != NULL:
             if send(self.fd, self.first.bytes, self.first.size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
                 return False
@@ -160,7 +166,8 @@ cdef void cluster_keep(Screener core, const uint8_t* key, size_t key_size, const
     at[0] = <char> size
     memcpy(at + 1, record, size)
     packet.size += <uint32_t> (3 + key_size + size)
-    cluster_gather(core)
+    if cluster.gather_kept.queue == NULL:
+        core.timers.arm(&cluster.gather_kept, TIMER_CLUSTER, CLUSTER_GATHER_KEPT, core.now)
 
 
 cdef void cluster_gather(Screener core) noexcept:
@@ -169,9 +176,14 @@ cdef void cluster_gather(Screener core) noexcept:
         core.timers.arm(&core.cluster.gather, TIMER_CLUSTER, CLUSTER_GATHER, core.now)
 
 
-cdef void cluster_send(Screener core) noexcept:
-    """The time to gather is over. What the socket has no room for is tried again after another one."""
-    if core.cluster.fd >= 0 and not core.cluster.send():
+cdef void cluster_send(Screener core, const Timer* timer) noexcept:
+    """The time to gather is over. What the socket has no room for is tried again soon."""
+    cdef ClusterLink cluster = core.cluster
+    if timer == &cluster.gather:
+        cluster.queue(&cluster.asking)
+    else:
+        cluster.queue(&cluster.keeping)
+    if cluster.fd >= 0 and not cluster.send():
         cluster_gather(core)
 
 
@@ -184,9 +196,19 @@ cdef void cluster_readable(Screener core) noexcept:
     cdef int _turn
     for _turn in range(CLUSTER_TURNS):
         size = recv(core.cluster.fd, packet, sizeof(packet), MSG_DONTWAIT)
+        if size == 0:               # after a restart: nobody holds the other end any more
+            cluster_close(core)
         if size <= 0:
-            return                  # never 0 while the supervisor holds both ends
+            return
         cluster_answers(core, packet, packet + size)
+
+
+cdef void cluster_close(Screener core) noexcept:
+    """The cluster process has ended for good: clients are screened without it."""
+    cdef ClusterLink cluster = core.cluster
+    unwatch_always(core.epoll, cluster.fd)
+    cluster.fd = -1
+    cluster.accepts = cluster.shares = False
 
 
 cdef void cluster_answers(Screener core, const uint8_t* at, const uint8_t* end) noexcept:

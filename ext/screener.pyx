@@ -418,7 +418,7 @@ cdef class Screener:
             elif kind == TIMER_RATE:
                 rate_over(self, <Rate*> timer)
             elif kind == TIMER_CLUSTER:
-                cluster_send(self)
+                cluster_send(self, timer)
             elif kind == TIMER_ROTATE:
                 dnsbl_rotate(self)
             elif kind == TIMER_ACCEPT:
@@ -573,6 +573,7 @@ cdef class Screener:
     def use_cluster(self, int fd, *, double budget=1, bint accepts=True, bint shares=True):
         if fd != self.cluster.fd:
             if self.cluster.fd >= 0:
+                self.cluster.send()
                 unwatch_always(self.epoll, self.cluster.fd)
                 self.cluster.fd = -1
             if fd >= 0 and not watch_always(self.epoll, fd, EPOLLIN, TAG_CLUSTER):

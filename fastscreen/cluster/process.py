@@ -167,6 +167,9 @@ class ClusterProcess(ForkedProcess):
     def _take_request(self) -> None:
         try:
             asked = requests.receive_question(self._args.control)
+        except EOFError:  # after a restart: its control server has ended, and workers still need this process
+            asyncio.get_running_loop().remove_reader(self._args.control.fileno())
+            return
         except msgspec.MsgspecError:
             self._malformed += 1
             return

@@ -120,22 +120,25 @@ def send(end: socket.socket, packet: Asked | Answered) -> bool:
 
 
 def receive_question(end: socket.socket) -> Asked | None:
-    """None: there is none. msgspec.MsgspecError: not a question."""
+    """None: there is none. EOFError: there will be none. msgspec.MsgspecError: not a question."""
     packet = _receive(end)
     return _asked.decode(packet) if packet else None
 
 
 def receive_answer(end: socket.socket) -> Answered | None:
-    """None: there is none. msgspec.MsgspecError: not an answer."""
+    """None: there is none. EOFError: there will be none. msgspec.MsgspecError: not an answer."""
     packet = _receive(end)
     return _answered.decode(packet) if packet else None
 
 
 def _receive(end: socket.socket) -> bytes:
     try:
-        return end.recv(PACKET, socket.MSG_DONTWAIT)
+        packet = end.recv(PACKET, socket.MSG_DONTWAIT)
     except OSError:
         return b""
+    if not packet:
+        raise EOFError
+    return packet
 
 
 class ClusterRpc:
@@ -171,7 +174,11 @@ class ClusterRpc:
 
     def _take(self) -> None:
         with contextlib.suppress(msgspec.MsgspecError):
-            answered = receive_answer(self._end)
+            try:
+                answered = receive_answer(self._end)
+            except EOFError:
+                self.close()
+                return
             if answered is None:
                 return
             future = self._waiting.get(answered.number)

@@ -174,11 +174,11 @@ def retire(resources: Resources, now: float) -> None:
                     ipc.send(child.channel, Stop(successor=True))
                     child.is_stopping = True
                     child.deadline = now + FORMER_WORKER_SECONDS
-        elif child.kind in ("control", "cluster") and child.channel is not None:
+        elif child.kind == "control" and child.channel is not None:
             child.close_channel()  # it ends; callers connect again, to the successor
             child.deadline = now + FORMER_OTHERS_SECONDS
     if not any(child.kind == "worker" for child in former):
         for child in former:
-            if child.kind == "tls" and child.channel is not None:
+            if child.kind in ("tls", "cluster") and child.channel is not None:
                 child.close_channel()
                 child.deadline = now + FORMER_OTHERS_SECONDS

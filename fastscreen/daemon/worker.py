@@ -147,6 +147,7 @@ class Worker(ForkedProcess):
         loop.remove_reader(self._screener.relay_fileno())
         if self._pause is not None:
             self._pause.cancel()
+        self._screener.use_cluster(-1)  # sends the last passes
         self._query_capabilities(None, self._config)
         if self._list_health is not None:
             self._list_health.stop()

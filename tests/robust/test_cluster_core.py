@@ -225,6 +225,31 @@ def test_passes_are_told_to_the_other_hosts(tmp_path: Path, dns: FakeDns, mta: F
     core.close()
 
 
+def test_the_last_passes_are_told_at_the_end(tmp_path: Path, dns: FakeDns, mta: FakeMta) -> None:
+    dns.zones["bl.test"] = not_listed()
+    core = Core(tmp_path, dns, wait="1s")
+    cluster = Cluster(core, accepts=False)
+    assert core.told(CLIENT) == FROM_MTA.strip()
+    before = cluster.packets()
+    core.screener.use_cluster(-1)
+    assert len(before + cluster.packets()) == 1
+    cluster.close()
+    core.close()
+
+
+def test_a_cluster_process_that_has_ended_for_good(core: Core, cluster: Cluster) -> None:
+    """After a restart, nobody holds the other end: the worker neither spins nor asks."""
+    core.hold([CLIENT])
+    assert cluster.asked() == [CLIENT]
+    cluster.end.close()
+    for _ in range(3):
+        core.screener.run()
+    assert not select.select([core.screener.fileno()], [], [], 0)[0]
+    core.hold(["127.71.0.2"])
+    assert core.screener.stats()["cluster_asked"] == 1
+    assert core.screener.stats()["stages"]["greet"] == 2
+
+
 def test_nothing_is_told_without_share(tmp_path: Path, dns: FakeDns, mta: FakeMta) -> None:
     dns.zones["bl.test"] = not_listed()
     core = Core(tmp_path, dns, wait="1s")

@@ -95,6 +95,19 @@ def test_a_worker_that_takes_nothing_loses_its_oldest_answers() -> None:
     run(work)
 
 
+def test_what_workers_sent_last_is_taken() -> None:
+    async def work() -> None:
+        theirs, ours = worker_sockets.pair()
+        taken: list[tuple[int, bytes]] = []
+        loop = asyncio.get_running_loop()
+        sockets = WorkerSockets([ours], lambda *what: taken.append(what), lambda call: call, loop)  # type: ignore[arg-type, return-value]
+        theirs.send(b"last")
+        sockets.close()
+        assert taken == [(0, b"last")]
+
+    run(work)
+
+
 # ---- the control server
 
 
