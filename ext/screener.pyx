@@ -573,7 +573,7 @@ cdef class Screener:
     def use_cluster(self, int fd, *, double budget=1, bint accepts=True, bint shares=True):
         if fd != self.cluster.fd:
             if self.cluster.fd >= 0:
-                self.cluster.send()
+                self.cluster.flush()
                 unwatch_always(self.epoll, self.cluster.fd)
                 self.cluster.fd = -1
             if fd >= 0 and not watch_always(self.epoll, fd, EPOLLIN, TAG_CLUSTER):
