@@ -415,11 +415,14 @@ class Evidence(Struct, frozen=True):
 
 
 class ClusterPass(Struct, frozen=True):
-    """What the cluster knows of a client. host: the one that stored it. passed_until: as in `CachedTest`."""
+    """What the cluster knows of a client. host: the one that stored it. stored: by that host's clock.
+
+    passed_until: as it would be used here.
+    """
 
     host: str = ""
     stored: float | None = None
-    passed_until: dict[str, float | None] = {}
+    passed_until: PassedUntil = {}
     problem: str = ""
     """Why it is not known, or not used; empty when it is."""
 
