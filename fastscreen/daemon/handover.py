@@ -27,7 +27,7 @@ FORMAT = 2
 
 
 class InheritedChild(Struct, frozen=True):
-    """A process that goes on. kind: worker, tls, cluster or control. channel: a descriptor; -1: closed, which says stop.
+    """A process that goes on. kind: worker, tls, cluster, control. channel: a descriptor; -1: closed, which says stop.
     is_stopping: it was told to stop. deadline: when it is killed (s, monotonic); inf: not yet known.
     """
 
