@@ -99,8 +99,12 @@ def test_what_workers_sent_last_is_taken() -> None:
     async def work() -> None:
         theirs, ours = worker_sockets.pair()
         taken: list[tuple[int, bytes]] = []
+
+        def take(worker: int, packet: bytes) -> None:
+            taken.append((worker, packet))
+
         loop = asyncio.get_running_loop()
-        sockets = WorkerSockets([ours], lambda *what: taken.append(what), lambda call: call, loop)  # type: ignore[arg-type, return-value]
+        sockets = WorkerSockets([ours], take, lambda: None, lambda call: lambda: None, loop)
         theirs.send(b"last")
         sockets.close()
         assert taken == [(0, b"last")]
