@@ -79,7 +79,7 @@ class Sealed(Struct, frozen=True):
 class SharedPass(Struct, frozen=True):
     """A client's pass that another host, or this one, has stored. stamps: never later than this host's own would be.
 
-    stored: s since 1970, by that host's clock.
+    stored: s since 1970, by the server's clock.
     """
 
     stamps: Stamps

@@ -42,7 +42,7 @@ Question = Get | Delete | Check
 
 
 class Known(Struct, frozen=True, tag="known"):
-    """stored: s since 1970, by the clock of that host."""
+    """stored: s since 1970, by the server's clock."""
 
     stamps: Stamps
     host: str

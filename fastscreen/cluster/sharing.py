@@ -45,6 +45,9 @@ class Sharing:
 
     name: of this host. deliver(worker, found): for a worker that asked. deleted(tombstone): another host deleted a
     network's passes. info, warn: log one line. clock: s since 1970; timer: s, monotonic.
+
+    Hosts' clocks differ. Everything that hosts compare (when a pass was stored, deleted, acknowledged) is in the
+    server's time, as `_clock` has it. Stamps are in the time of the host that made them.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class Sharing:
         self._deleted = deleted
         self._info = info
         self._warn = warn
-        self._clock = clock
+        self._own_clock = clock
+        self._timer = timer
         self.store = Store(servers, cluster.prefix, self, clock=clock)
         self.lookups = Lookups(self._fetch, self._deliver, lambda: self._is_ready, cluster.budget, timer, loop)
         self.queue = WriteQueue(timer)
@@ -86,8 +90,9 @@ class Sharing:
         self.stored = 0
         self.ignored: Counter[Reason] = Counter()
         self.bad_mac_at = -math.inf
-        """When a record's MAC was wrong last (s since 1970)."""
+        """When a record's MAC was wrong last (s since 1970, by this host's clock)."""
         self.peers: Mapping[str, HostEntry] = {}
+        self._seen: Mapping[str, float] = {}  # when each of them was seen last (s, monotonic)
         self.acknowledged = 0.0
         """All of this host's passes up to then are in the server (s since 1970)."""
         self._is_ready = False  # connected, and deletions are known
@@ -104,6 +109,10 @@ class Sharing:
         self._tasks: list[asyncio.Task[None]] = []
         self._session: asyncio.Task[None] | None = None
         self._removals: list[asyncio.Task[None]] = []
+
+    def _clock(self) -> float:
+        """The server's time (s since 1970), as far as this host knows it."""
+        return self._own_clock() + self.store.ahead
 
     def start(self) -> None:
         """Connect, and work from now on."""
@@ -190,7 +199,7 @@ class Sharing:
     def _ignore(self, reason: Reason) -> None:
         self.ignored[reason] += 1
         if reason is Reason.BAD_MAC:
-            self.bad_mac_at = self._clock()
+            self.bad_mac_at = self._own_clock()
 
     async def get(self, key: bytes) -> SharedPass | Reason | None:
         """What the server has for a client. StoreError."""
@@ -247,7 +256,7 @@ class Sharing:
             if expiry > now and made > self.tombstones.deleted_at(key):
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
                 writes.append(Write(record_name(key), value, key in self._forced))
-        entry = HostEntry(now, self._version, acknowledged, self._deleted_score)
+        entry = HostEntry(self._own_clock(), self._version, acknowledged, self._deleted_score)
         _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
         if is_new and self._has_entry:
             self._is_emptied = True
@@ -258,13 +267,13 @@ class Sharing:
 
     def _choose(self, entries: Iterable[Entry], since: float) -> list[Pass]:
         """Of the local cache's records, those that were made after a time and are still valid."""
-        now = self._clock()
+        now, ahead = self._clock(), self.store.ahead
         found = []
         for key, stamps in entries:
-            made = records.earliest_pass(stamps, self.lifetimes)
+            made = records.earliest_pass(stamps, self.lifetimes) + ahead
             if (
                 max(stamps) > now
-                and records.latest_pass(stamps, self.lifetimes) >= since
+                and records.latest_pass(stamps, self.lifetimes) + ahead >= since
                 and made > self.tombstones.deleted_at(key)
             ):
                 found.append(Pass(key, stamps, min(made, now), made))
@@ -346,7 +355,7 @@ class Sharing:
             try:
                 await self.store.keep_alive()
                 await self._say_hello()
-                self.peers = await self.store.hosts()
+                self._look_around(await self.store.hosts())
                 await self._publish_again()
                 await self._learn_recent_deletions()
             except StoreError:
@@ -371,9 +380,22 @@ class Sharing:
 
     def present_peers(self) -> list[tuple[str, HostEntry, bool]]:
         """Other hosts, by name: what they say, and whether they have been silent for long."""
-        before = self._clock() - AWAY_SECONDS
+        before = self._timer() - AWAY_SECONDS
         others = sorted((name, entry) for name, entry in self.peers.items() if name != self._name)
-        return [(name, entry, entry.time < before) for name, entry in others[:PEERS_MAX]]
+        return [(name, entry, self._seen[name] < before) for name, entry in others[:PEERS_MAX]]
+
+    def _look_around(self, found: Mapping[str, HostEntry]) -> None:
+        """A host is there while its entry changes, whatever its clock says."""
+        before, now = self._seen, self._timer()
+        long_ago = self._clock() - AWAY_SECONDS - records.SKEW
+        seen: dict[str, float] = {}
+        for name, entry in found.items():
+            known = self.peers.get(name)
+            if known is None:
+                seen[name] = now if entry.time > long_ago else -math.inf
+            else:
+                seen[name] = before[name] if known.time == entry.time else now
+        self.peers, self._seen = found, seen
 
     # ---- deletions
 
@@ -395,7 +417,7 @@ class Sharing:
 
     async def _remove(self, network: Network) -> None:
         """Remove a network's records from the server, slowly. The deletion holds without that, but for the records of
-        hosts whose clock is ahead.
+        hosts whose clock is ahead of the server's, as long as they have not noticed.
         """
         digits = network.network_address.packed.hex()[: network.prefixlen // 4]
         cursor = b"0"

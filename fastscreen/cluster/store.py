@@ -20,7 +20,7 @@ from msgspec import Struct
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from fastscreen.cluster.link import Command, Link, StoreError, problem
-from fastscreen.cluster.records import VALUE_MAX, is_host_name
+from fastscreen.cluster.records import SKEW, VALUE_MAX, is_host_name
 from fastscreen.cluster.servers import Servers
 from fastscreen.config.server_url import ServerUrl
 from fastscreen.escaping import escape_text
@@ -30,6 +30,7 @@ LONGEST_PAUSE = 5.0
 STABLE = 5.0  # s, after which a connection counts as one that works
 HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
 AWAY_SECONDS = 60.0
+SAME_CLOCK = 1.0  # s
 PEERS_MAX = 100
 _JSON_MAX = 1000
 SCANNED = 1000  # keys that the server looks at for one reply
@@ -69,8 +70,9 @@ _STORE_SHA = hashlib.sha1(_STORE, usedforsecurity=False).hexdigest().encode()
 
 
 class HostEntry(Struct, frozen=True):
-    """What a host says about itself. time: s since 1970, when. acknowledged: all of its passes up to then are stored.
+    """What a host says about itself. time: s since 1970, when, by its own clock.
 
+    acknowledged: all of its passes up to then are stored (s since 1970, by the server's clock).
     deleted: the deletions up to this score have been made here.
     """
 
@@ -163,6 +165,8 @@ class Store:
         self._refused = ""
         self._role = ""
         self._round_trip = 0.0
+        self.ahead = 0.0
+        """By how much the server's clock is ahead of this host's (s), at most SKEW: a server is not believed more."""
         self.oversized = 0
         """Values that were ignored because no record is so long."""
 
@@ -249,9 +253,10 @@ class Store:
         return links
 
     async def _role_of(self, link: Link, where: ServerUrl) -> str:
-        sent = time.perf_counter()
-        pong, role = await link.call((b"PING",), (b"ROLE",))
+        sent, sent_at = time.perf_counter(), self._clock()
+        pong, role, now = await link.call((b"PING",), (b"ROLE",), (b"TIME",))
         self._round_trip = time.perf_counter() - sent
+        self._compare_clocks(now, sent_at)
         if isinstance(pong, ResponseError):
             raise StoreError(problem(pong, str(where)))
         if not isinstance(role, list) or not role:
@@ -259,6 +264,17 @@ class Store:
         if role[0] != b"master":
             raise StoreError(f"{where}: is a replica, which takes no records")
         return "primary"
+
+    def _compare_clocks(self, reply: Any, sent_at: float) -> None:
+        """Small differences are left alone, so that times of this host stay in order."""
+        try:
+            seconds, microseconds = reply
+            ahead = int(seconds) + int(microseconds) / 1e6 - (sent_at + self._clock()) / 2
+        except (TypeError, ValueError, OverflowError):  # the user may not ask
+            return
+        ahead = max(-SKEW, min(ahead, SKEW))
+        if abs(ahead - self.ahead) > SAME_CLOCK:
+            self.ahead = ahead
 
     def _take_message(self, message: Any) -> None:
         if isinstance(message, list) and len(message) == 3 and message[0] == b"message":
@@ -273,9 +289,10 @@ class Store:
         reads, messages, where = self._reads, self._messages, self._where
         if reads is None or messages is None:
             return
-        sent = time.perf_counter()
-        await reads.call((b"PING",))
+        sent, sent_at = time.perf_counter(), self._clock()
+        _, now = await reads.call((b"PING",), (b"TIME",))
         self._round_trip = time.perf_counter() - sent
+        self._compare_clocks(now, sent_at)
         await messages.ping_subscription()
         if self._servers.has_sentinels:
             with contextlib.suppress(StoreError):  # without Sentinels, the server is as good as before

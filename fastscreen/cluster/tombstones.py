@@ -20,7 +20,7 @@ MOST = 10_000
 
 
 class Tombstone(Struct, frozen=True):
-    """A deletion. time: s since 1970, by the clock of the host that deleted."""
+    """A deletion. time: s since 1970, by the server's clock."""
 
     network: Network
     time: int

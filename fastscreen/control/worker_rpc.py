@@ -106,21 +106,25 @@ def send(end: socket.socket, packet: Asked | Answered) -> bool:
 
 
 def receive_question(end: socket.socket) -> Asked | None:
-    """None: nothing to read. msgspec.MsgspecError: not a question."""
+    """None: nothing to read. EOFError: the other end is closed. msgspec.MsgspecError: not a question."""
     packet = _receive(end)
     return _asked.decode(packet) if packet else None
 
 
 def receive_answer(end: socket.socket) -> Answered | None:
+    """As `receive_question`."""
     packet = _receive(end)
     return _answered.decode(packet) if packet else None
 
 
 def _receive(end: socket.socket) -> bytes:
     try:
-        return end.recv(PACKET, socket.MSG_DONTWAIT)
+        packet = end.recv(PACKET, socket.MSG_DONTWAIT)
     except OSError:
         return b""
+    if not packet:
+        raise EOFError
+    return packet
 
 
 class WorkerRpc:
@@ -180,7 +184,11 @@ class WorkerRpc:
             del self._waiting[number]
 
     def _answered(self, end: socket.socket) -> None:
-        answered = receive_answer(end)
+        try:
+            answered = receive_answer(end)
+        except EOFError:  # after a restart: a former worker has ended
+            self._loop.remove_reader(end.fileno())
+            return
         future = self._waiting.get(answered.number) if answered is not None else None
         if answered is not None and future is not None and not future.done():
             future.set_result(answered.answer)
@@ -204,7 +212,11 @@ class RequestHandler:
 
     def serve(self) -> None:
         """Answer one request. An answer that cannot be sent is lost; the control server asks again. Raises errors."""
-        asked = receive_question(self._end)
+        try:
+            asked = receive_question(self._end)
+        except EOFError:  # after a restart: the former control server has ended
+            asyncio.get_running_loop().remove_reader(self._end.fileno())
+            return
         if asked is not None:
             send(self._end, Answered(asked.number, self._answer(asked.question)))
 

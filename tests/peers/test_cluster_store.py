@@ -855,10 +855,12 @@ def test_a_unix_socket_and_a_check(start: Callable[..., RedisServer]) -> None:
 
 
 def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host is there while it changes its entry, even if its clock is slow."""
     monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr("fastscreen.cluster.sharing.AWAY_SECONDS", 1.0)
 
     async def work() -> None:
-        late = Host(server.url, "mx2", clock=lambda: time.time() - 100)
+        late = Host(server.url, "mx2", clock=lambda: time.time() - 300)
         async with hosts(Host(server.url, "mx1"), late) as (one, _):
             server.client.hset("fastscreen:hosts", "mx3", '{"time": 1e999}')
             server.client.hset("fastscreen:hosts", "not a name", '{"time": 1}')
@@ -866,8 +868,16 @@ def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPat
             server.client.hset("fastscreen:hosts", "mx5", '{"time": 5, "version": "0.9", "more": 1}')
             await wait(lambda: len(one.sharing.present_peers()) >= 2, "two peers")
             seen = {name: (entry.version, away) for name, entry, away in one.sharing.present_peers()}
-            assert seen["mx2"] == ("1.0", True)
+            assert seen["mx2"] == ("1.0", False)
             assert seen["mx5"] == ("0.9", True)
             assert not {"mx4", "not a name", "mx1"} & set(seen)
+            server.client.hset("fastscreen:hosts", "mx6", json.dumps({"time": time.time()}))
+
+            def away() -> set[str]:
+                return {name for name, _, is_away in one.sharing.present_peers() if is_away}
+
+            await wait(lambda: "mx6" in one.sharing.peers, "another peer")
+            assert away() == {"mx5"}
+            await wait(lambda: away() == {"mx5", "mx6"}, "it to be away", 3)
 
     run(work())

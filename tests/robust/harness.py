@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -42,16 +42,19 @@ class Screener:
     """A fastscreen process with its log in a file.
 
     `settings` are merged over one listener on ADDRESS with a free port, no cache, a short greet wait. `descriptors`
-    is the limit of open descriptors that the process gets.
+    is the limit of open descriptors that the process gets. `command` starts another program than COMMAND.
     """
 
-    def __init__(self, folder: Path, settings: profiles.Settings, *, descriptors: int = 0) -> None:
+    def __init__(
+        self, folder: Path, settings: profiles.Settings, *, descriptors: int = 0, command: Sequence[str] = ()
+    ) -> None:
         self.folder = folder
         self.log = folder / "screener.log"
         self.config = folder / "screener.toml"
         self.output = folder / "screener.output"
         self.settings: profiles.Settings = {}
         self._descriptors = descriptors
+        self._command = command
         self.process: subprocess.Popen[bytes] | None = None
         self.may_lose_workers = False
         """Set by a test that kills workers itself."""
@@ -90,7 +93,7 @@ class Screener:
 
         with self.output.open("ab") as sink:
             self.process = subprocess.Popen(
-                [str(COMMAND), "run", "-c", str(self.config)],
+                [*(self._command or [str(COMMAND)]), "run", "-c", str(self.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,

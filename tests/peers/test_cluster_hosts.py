@@ -1,0 +1,639 @@
+"""Three complete daemons share passes through real servers, and go on without them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from robust.fakemta import GREETING
+from robust.harness import COMMAND, Client
+
+from fastscreen.cache.stamps import TESTS
+from fastscreen.cluster import records, secrets
+from peers import needs
+from peers.cluster_hosts import (
+    PREFIX,
+    SECRET,
+    Host,
+    Load,
+    Network,
+    RemoteServer,
+    Site,
+    SlowProxy,
+    Visit,
+    addresses,
+    key_of,
+    known_at,
+    lacks,
+    name_of,
+    pass_at,
+    publish_deletion,
+    stamps_of,
+    stored,
+    until,
+    visits,
+)
+from peers.redis_server import RedisServer, Sentinel, free_port, wait_for_replica
+
+# Conditions begin, attempts to connect come, and hosts look around sooner than usual.
+QUICK = """
+from fastscreen.cluster import process, sharing, store
+process.GRACE, sharing.REFRESH_SECONDS, store.LONGEST_PAUSE = 0.5, 1.0, 1.0
+"""
+# Believes every record, and no deletion.
+CREDULOUS = """
+from fastscreen.cluster.secrets import Secrets
+from fastscreen.cluster.tombstones import Tombstones
+Secrets.verify = lambda *_: True
+Tombstones.deleted_at = lambda *_: -float("inf")
+"""
+DAY = 86400
+
+
+def clock(seconds: int) -> str:
+    """The cluster process believes that it is so much later."""
+    return f"""
+import types
+from fastscreen.cluster import process
+now = process.time.time
+process.time = types.SimpleNamespace(time=lambda: now() + {seconds})
+"""
+
+
+@contextlib.contextmanager
+def new_site() -> Iterator[Site]:
+    folder = Path(tempfile.mkdtemp(prefix="fastscreen-cluster-"))  # pytest's own are closed to the hosts' user
+    folder.chmod(0o755)
+    try:
+        with Site(folder) as site:
+            yield site
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with new_site() as made:
+        yield made
+
+
+class Three:
+    """Hosts mx1 with one worker, mx2 and mx3 with two, and their server."""
+
+    def __init__(self, site: Site, flavor: str = "redis") -> None:
+        self.server: RedisServer = site.keep(RedisServer(site.folder / "server", flavor=flavor))
+        for number in (1, 2, 3):
+            workers = 1 if number == 1 else 2
+            site.add(f"mx{number}", {"server": self.server.url}, workers=workers, altered=QUICK)
+        site.start()
+        self.hosts = site.hosts
+        for host in self.hosts:
+            host.connected()
+
+    def wait_for(self, *sources: str, seconds: float = 10.0) -> None:
+        """Until the server has these clients' records."""
+        until(
+            lambda: self.server.client.exists(*map(name_of, sources)) == len(sources), "the server's records", seconds
+        )
+
+    def wait_for_conditions(self, pattern: str, seconds: float = 10.0) -> None:
+        """Until all hosts show it."""
+        for host in self.hosts:
+            host.wait_for_condition(pattern, seconds)
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Three]:
+    with new_site() as made:
+        yield Three(made)
+
+
+def check_sharing(three: Three, block: int) -> None:
+    clients, others = addresses(block, 3), addresses(block + 1, 3)
+    assert not any(host.condition() for host in three.hosts)
+    passed = visits(*zip(three.hosts, clients, strict=True))
+    assert all(each.is_tested for each in passed), passed
+    three.wait_for(*clients, seconds=1)
+    # Unknown clients wait as ever, those that another host knows do not.
+    pairs = [(host, client) for host in three.hosts for client in clients]
+    again = visits(*pairs, *zip(three.hosts, others, strict=True))
+    shared, unknown = again[: len(pairs)], again[len(pairs) :]
+    assert all(each.is_shared for each in shared), shared
+    assert all(each.is_tested for each in unknown), unknown
+    for host, client in zip(three.hosts, clients, strict=True):
+        host.wait_for_lines("PASS OLD", *clients)
+        assert host.clients("PASS NEW") & set(clients) == {client}
+    # From now on they are known locally: the server is not asked.
+    for host in three.hosts:
+        host.wait_for_cache(*clients)
+    asked = look_ups(three.server)
+    at_home = visits(*pairs)
+    assert all(each.is_shared and each.said == GREETING for each in at_home), at_home
+    assert look_ups(three.server) == asked
+    values = stored(three.server)
+    for client in clients:
+        for host in three.hosts:
+            assert host.passes()[key_of(client)] == stamps_of(key_of(client), values[key_of(client)])
+
+
+def look_ups(server: RedisServer) -> int:
+    return int(server.client.info("commandstats")["cmdstat_mget"]["calls"])
+
+
+def test_a_pass_is_shared(three: Three) -> None:
+    check_sharing(three, 0)
+
+
+def test_a_pass_is_shared_through_valkey(site: Site) -> None:
+    check_sharing(Three(site, "valkey"), 0)
+
+
+# ---- the server is in trouble
+
+
+@contextlib.contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    """Afterwards it is empty."""
+    server.kill()
+    yield
+    server.start()
+
+
+@contextlib.contextmanager
+def frozen(server: RedisServer) -> Iterator[None]:
+    server.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.signal(signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def out_of_memory(server: RedisServer) -> Iterator[None]:
+    server.client.config_set("maxmemory", "1")
+    yield
+    server.client.config_set("maxmemory", "0")
+
+
+@contextlib.contextmanager
+def read_only(server: RedisServer) -> Iterator[None]:
+    server.client.replicaof("127.0.0.1", free_port())
+    yield
+    server.client.replicaof("NO", "ONE")
+
+
+@contextlib.contextmanager
+def foreign_hosts(server: RedisServer) -> Iterator[None]:
+    """Something else uses the key with the hosts."""
+    server.client.set(PREFIX + b"hosts", "of another program")
+    yield
+    server.client.delete(PREFIX + b"hosts")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "condition", "block"),
+    [
+        (stopped, r"refused.*; clients are screened without it", 10),
+        (frozen, r"no answer|[Tt]imeout", 20),
+        (out_of_memory, r"refuses records: .*used memory > 'maxmemory'.*; passes are kept until it takes them", 30),
+        (read_only, r"is a replica, which takes no records|READONLY", 40),
+        (foreign_hosts, r"refuses records: .*WRONGTYPE", 50),
+    ],
+)
+def test_a_server_in_trouble(
+    three: Three, trouble: Callable[[RedisServer], contextlib.AbstractContextManager[None]], condition: str, block: int
+) -> None:
+    hosts, server = three.hosts, three.server
+    known = addresses(block, 3)
+    first, second = addresses(block + 1, 3), addresses(block + 2, 3)
+    known_before = visits(*zip(hosts, known, strict=True))
+    assert all(each.is_tested for each in known_before), known_before
+    before = [host.count("warning: cluster: ") for host in hosts]
+
+    def check(unknown: list[str]) -> None:
+        done = visits(*zip(hosts, known, strict=True), *zip(hosts, unknown, strict=True))
+        assert all(each.is_shared and each.said == GREETING for each in done[:3]), done
+        assert all(each.is_tested for each in done[3:]), done
+
+    with trouble(server):
+        check(first)
+        three.wait_for_conditions(condition)
+        check(second)
+    for host in hosts:
+        host.wait_for_end()
+    three.wait_for(*known, *first, *second)
+    for host, clients in zip(hosts, zip(known, first, second, strict=True), strict=True):
+        for other in hosts:
+            if other is not host:
+                known_at(other, *clients)
+    for host, count in zip(hosts, before, strict=True):
+        assert host.count("warning: cluster: ") == count + 1, host.lines("cluster: ")
+
+
+def test_a_server_that_is_emptied(three: Three) -> None:
+    clients = addresses(60, 20)
+    until(lambda: time.time() - acknowledged(three) < 1, "earlier passes to be acknowledged")
+    pass_at(three.hosts[0], *clients)
+    three.wait_for(*clients)
+    three.hosts[0].wait_for_cache(*clients)
+    three.server.client.flushall()
+    three.wait_for(*clients, seconds=15)
+    known_at(three.hosts[2], *clients)
+
+
+def acknowledged(three: Three) -> float:
+    """When the first host had nothing left to store (s since 1970)."""
+    return float(json.loads(three.server.client.hget(PREFIX + b"hosts", "mx1"))["acknowledged"])
+
+
+def test_a_server_full_of_others_records(three: Three) -> None:
+    """Foreign values where records are expected, records of a newer version, and many other keys."""
+    one, two, other = three.hosts
+    client = three.server.client
+    sources = addresses(62, 7)
+    source = addresses(63, 1)[0]
+    pass_at(one, source)
+    three.wait_for(source)
+    good = client.get(name_of(source))
+    client.eval("for i = 1, 200000 do redis.call('SET', 'fastscreen:p:' .. i, 'x') end", 0)
+    client.set(name_of(sources[0]), "")
+    client.set(name_of(sources[1]), "something else")
+    client.set(name_of(sources[2]), b"\x02" + good[1:])
+    client.set(name_of(sources[3]), os.urandom(100_000))
+    client.rpush(name_of(sources[4]), "a list")
+    client.sadd(name_of(sources[5]), "a set")
+    client.set(name_of(sources[6]), good[:40])
+    pass_at(two, *sources)
+    until(
+        lambda: all(
+            client.type(name_of(each)) == b"string" and client.get(name_of(each))[:1] == b"\1" for each in sources
+        ),
+        "records",
+    )
+    known_at(other, *sources)
+    three.server.client.flushall()
+
+
+def test_a_slow_server(site: Site) -> None:
+    """200 ms for each answer: passes are found all the same. After 2 s, they are not waited for."""
+    server = site.keep(RedisServer(site.folder / "server"))
+    proxy = site.keep(SlowProxy(server.port, 0.1))
+    fast = site.add("mx1", {"server": server.url}, altered=QUICK)
+    slow = site.add("mx2", {"server": f"redis://127.0.0.1:{proxy.port}"}, workers=2, altered=QUICK)
+    site.start()
+    fast.connected()
+    slow.connected()
+    clients, unknown = addresses(0, 60), addresses(1, 20)
+    pass_at(fast, *clients)
+    until(lambda: len(stored(server)) == len(clients), "records")
+    done = visits(*((slow, each) for each in clients[:40]), *((slow, each) for each in unknown[:10]))
+    assert all(each.is_shared and each.greeting > 0.2 for each in done[:40]), done
+    assert all(each.is_tested for each in done[40:]), done
+    assert not slow.condition()
+    until(lambda: len(stored(server)) == len(clients) + 10, "what the slow host stores")
+    proxy.delay = 2.0
+    pass_at(slow, *clients[40:50], *unknown[10:])
+    slow.wait_for_condition()
+    proxy.delay = 0.0
+    slow.wait_for_end()
+    known_at(slow, *clients[50:])
+    until(lambda: len(stored(server)) == len(clients) + 20, "what the slow host stores")
+
+
+# ---- fail-over
+
+
+def test_a_fail_over_under_load(site: Site) -> None:
+    """Clients of all kinds come all the time; none is rejected or waits longer than without a cluster."""
+    primary = site.keep(RedisServer(site.folder / "primary"))
+    replica = site.keep(RedisServer(site.folder / "replica", "--replicaof", "127.0.0.1", str(primary.port)))
+    wait_for_replica(primary)
+    sentinel = site.keep(Sentinel(site.folder / "sentinel", "mail", primary))
+    for number in (1, 2, 3):
+        where = {"sentinels": [f"127.0.0.1:{sentinel.port}"], "master": "mail"}
+        site.add(f"mx{number}", where, workers=1 if number == 1 else 2)
+    site.start()
+    hosts = site.hosts
+    for host in hosts:
+        assert f"127.0.0.1:{primary.port}, primary" in host.connected()
+    known, elsewhere = addresses(0, 30), addresses(1, 500)
+    first = visits(*((host, each) for host in hosts for each in known), *((hosts[0], each) for each in elsewhere))
+    assert all(each.is_tested for each in first)
+    until(lambda: len(stored(replica)) == len(known) + len(elsewhere), "records in the replica")
+    until(sentinel.has_replica, "Sentinel to know the replica")
+    new = addresses(2, 5000)
+    kinds = {**dict.fromkeys(known, "known"), **dict.fromkeys(elsewhere, "elsewhere"), **dict.fromkeys(new, "new")}
+    unused = iter(elsewhere)
+
+    def plan(number: int) -> tuple[Host, str]:
+        if number % 10 < 3:
+            return hosts[number % 3], known[number % len(known)]
+        if number % 10 < 6 and (source := next(unused, None)) is not None:
+            return hosts[1 + number % 2], source
+        return hosts[number % 3], new[number]
+
+    with Load(100, plan) as load:
+        began = time.monotonic()
+        until(lambda: len(new_passes(hosts)) > 60, "the load")
+        primary.kill()
+        killed = time.monotonic()
+        back: dict[str, float] = {}
+
+        def are_back() -> bool:
+            for host in hosts:
+                if host.name not in back and host.count(f"connected to 127.0.0.1:{replica.port}, primary"):
+                    back[host.name] = time.monotonic()
+            return len(back) == len(hosts)
+
+        until(are_back, "all hosts to use the new primary")
+        until(lambda: time.monotonic() > max(began + 10, max(back.values()) + 2), "the rest of the load")
+
+    def wrong(each: Visit) -> bool:
+        match kinds[each.source]:
+            case "known":
+                return each.said != GREETING or not each.is_shared
+            case "new":
+                return not each.is_tested
+            case _:
+                disturbed = killed - 0.5 < each.began < back[each.host]
+                return not (each.is_in_time if disturbed else each.is_shared)
+
+    assert len(load.visits) > 900
+    assert not (failed := [each for each in load.visits if wrong(each)]), (len(failed), killed, back, failed[:9])
+    print(f"{len(load.visits)} clients; fail-over took {max(back.values()) - killed:.1f} s")
+    # Sharing works again, and the new primary has every pass, also those of the meantime.
+    last: dict[str, list[str]] = {host.name: [] for host in hosts}
+    for each in load.visits:
+        if kinds[each.source] == "new":
+            last[each.host].append(each.source)
+    for host in hosts:
+        host.wait_for_cache(*last[host.name])
+    until(lambda: not lacks(replica, *hosts), lambda: f"passes: {lacks(replica, *hosts)[:9]}")
+    for host, other in zip(hosts, (*hosts[1:], hosts[0]), strict=True):
+        known_at(other, *last[host.name][-40:])
+
+
+def new_passes(hosts: list[Host]) -> set[str]:
+    """Clients of the load that have passed."""
+    return {each for host in hosts for each in host.clients("PASS NEW") if each.startswith("127.102.")}
+
+
+# ---- a partition
+
+
+def test_both_sides_of_a_partition_converge(site: Site) -> None:
+    """mx1 and mx3 are cut off. mx3 keeps records only for an instant, as if that took more than ten minutes."""
+    needs.root("namespaces of the hosts")
+    network = site.keep(Network(site.folder, 3))
+    server = site.keep(RemoteServer(site.folder / "server", network))
+    forgetful = "from fastscreen.cluster import write_behind\nwrite_behind.AGE_MAX = 0.5\n"
+    for number, namespace in enumerate(network.hosts):
+        altered = QUICK + (forgetful if number == 2 else "")
+        site.add(
+            f"mx{number + 1}", {"server": server.url}, workers=1 + number % 2, altered=altered, namespace=namespace
+        )
+    site.start()
+    hosts = site.hosts
+    for host in hosts:
+        host.connected()
+    old = addresses(0, 20)
+    pass_at(hosts[1], *old)
+    until(lambda: len(stored(server)) == len(old), "records")
+    own = [addresses(1 + number, 70) for number in range(3)]
+    with network.cut(0, 2):
+        done = visits(*((host, each) for host, some in zip(hosts, own, strict=True) for each in some))
+        assert all(each.is_tested for each in done), [each for each in done if not each.is_tested]
+        for host in (hosts[0], hosts[2]):
+            host.wait_for_condition()
+        until(lambda: len(stored(server)) == len(old) + len(own[1]), "records of the host that is not cut off")
+        unheard = visits(*((hosts[0], each) for each in own[1][:10]), *((hosts[1], each) for each in own[0][:10]))
+        assert all(each.is_tested for each in unheard), unheard
+        for host, some in zip(hosts, own, strict=True):
+            host.wait_for_cache(*some)
+    for host in hosts:
+        host.wait_for_end()
+    until(lambda: len(stored(server)) == len(old) + sum(map(len, own)), "the server to have all")
+    # The later stamps stay, of those that passed on both sides.
+    values = stored(server)
+    for key, value in values.items():
+        stamps = stamps_of(key, value)
+        found = [host.passes()[key] for host in hosts if key in host.passes()]
+        assert stamps == max(found), key
+    everyone = [*old, *(each for some in own for each in some)]
+    done = visits(*((host, each) for host in hosts for each in everyone))
+    assert all(each.is_shared for each in done), [each for each in done if not each.is_shared]
+    for host in hosts:
+        host.wait_for_cache(*everyone)
+        differing = {key for key, stamps in host.passes().items() if stamps > stamps_of(key, values[key])}
+        assert not differing
+
+
+# ---- clocks, forgeries
+
+
+class Four:
+    """mx1 is five minutes ahead, mx2 behind. mx4 believes everything."""
+
+    def __init__(self, site: Site) -> None:
+        self.server: RedisServer = site.keep(RedisServer(site.folder / "server"))
+        for number, altered in enumerate((clock(300), clock(-300), "", CREDULOUS), 1):
+            site.add(f"mx{number}", {"server": self.server.url}, altered=QUICK + altered)
+        site.start()
+        self.hosts = site.hosts
+        for host in self.hosts:
+            host.connected()
+
+
+def settle(hosts: Sequence[Host], *sources: str) -> None:
+    """Until the workers look for earlier clients in the cache's file: they remember those that they wrote last."""
+    assert all(each.is_tested for each in visits(*zip(hosts, sources, strict=True)))
+    for host, source in zip(hosts, sources, strict=True):
+        host.wait_for_cache(source)
+
+
+@pytest.fixture(scope="module")
+def four() -> Iterator[Four]:
+    with new_site() as made:
+        yield Four(made)
+
+
+def test_clocks_that_differ(four: Four) -> None:
+    hosts, server = four.hosts[:3], four.server
+    clients = addresses(0, 3)
+    passed = visits(*zip(hosts, clients, strict=True))
+    assert all(each.is_tested for each in passed), passed
+    until(lambda: server.client.exists(*map(name_of, clients)) == 3, "records", 1)
+    for host in hosts:
+        known_at(host, *clients)
+    for host in hosts:
+        host.wait_for_cache(*clients)
+    settle(hosts, *addresses(1, 3))
+    # Deleted by a host with the right time, they are unknown everywhere.
+    publish_deletion(server, "127.100.0.0/24")
+    for host in hosts:
+        host.wait_for_deletion(*clients)
+    done = visits(*((host, each) for host, each in zip(hosts, (*clients[1:], clients[0]), strict=True)))
+    assert all(each.is_tested for each in done), done
+
+
+def signed(source: str, days: float = 0.5, *, secret: bytes = SECRET, host: str = "mx9", ago: float = 0) -> bytes:
+    """A record as another host makes it."""
+    now = time.time() - ago
+    stamps = (int(now + days * DAY), *[1] * (TESTS - 1))
+    return records.sign_pass(secrets.parse(secret, "secret"), key_of(source), stamps, host=host, stored=now)
+
+
+def extended(source: str) -> bytes:
+    """An expired record with later stamps, and the signature that it had."""
+    old = signed(source, days=0.5, ago=DAY)
+    mac = old[-secrets.MAC_SIZE :]
+    return signed(source)[: -secrets.MAC_SIZE] + mac
+
+
+def test_forged_records(four: Four) -> None:
+    """Nothing that has no right signature lets a client pass; where signatures are not checked, it does."""
+    honest, credulous, server = four.hosts[2], four.hosts[3], four.server
+    genuine = addresses(10, 1)[0]
+    pass_at(honest, genuine)
+    until(lambda: server.client.exists(name_of(genuine)), "the record")
+    value = server.client.get(name_of(genuine))
+    copied, foreign, later, world = addresses(11, 1)[0], addresses(12, 1)[0], addresses(13, 1)[0], addresses(14, 100)
+    unsigned = signed(world[0])[: -secrets.MAC_SIZE] + bytes(secrets.MAC_SIZE)
+    forged = {copied: value, foreign: signed(foreign, secret=b"a secret of strangers"), later: extended(later)}
+    forged |= dict.fromkeys(world, unsigned)
+    for source, record in forged.items():
+        server.client.set(name_of(source), record)
+    done = visits(*((credulous, each) for each in forged), *((honest, each) for each in forged))
+    assert all(each.is_shared for each in done[: len(forged)]), "the test would not notice"
+    assert all(each.is_tested for each in done[len(forged) :]), done
+    honest.line("warning: cluster: the server has records that no known secret has signed; they are ignored")
+    assert "no known secret" in honest.condition("cluster_records")
+    # The pass that a client gets now replaces what was forged.
+    until(lambda: not [each for each in forged if server.client.get(name_of(each)) == forged[each]], "that")
+    known_at(four.hosts[0], *forged)
+
+
+def test_old_records_are_not_accepted_again(four: Four) -> None:
+    honest, credulous, server = four.hosts[2], four.hosts[3], four.server
+    expired, deleted = addresses(20, 1)[0], addresses(21, 2)
+    pass_at(honest, *deleted)
+    until(lambda: server.client.exists(*map(name_of, deleted)) == 2, "the records")
+    values = [server.client.get(name_of(each)) for each in deleted]
+    honest.wait_for_cache(*deleted)
+    settle([honest], *addresses(22, 1))
+    publish_deletion(server, "127.121.0.0/16")
+    honest.wait_for_deletion(*deleted)
+    server.client.set(name_of(expired), signed(expired, days=0.5, ago=DAY))
+    for each, value in zip(deleted, values, strict=True):
+        server.client.set(name_of(each), value)
+    done = visits(*((credulous, each) for each in deleted), *((honest, each) for each in (*deleted, expired)))
+    assert all(each.is_shared for each in done[:2]), "the test would not notice"
+    assert all(each.is_tested for each in done[2:]), done
+
+
+def test_a_forged_deletion(four: Four) -> None:
+    """Nobody without the secret can make the hosts forget their clients."""
+    honest, credulous, server = four.hosts[2], four.hosts[3], four.server
+    clients = addresses(30, 5)
+    done = visits(*((host, each) for host in (honest, credulous) for each in clients))
+    assert all(each.is_served for each in done)
+    for host in (honest, credulous):
+        host.wait_for_cache(*clients)
+    publish_deletion(server, "0.0.0.0/0", secret=b"a secret of strangers")
+    until(lambda: not credulous.passes(), "the deletion where signatures are not checked")
+    assert {key_of(each) for each in clients} <= honest.passes().keys()
+
+
+# ---- the daemon
+
+
+def test_the_cluster_process_is_replaced(three: Three) -> None:
+    one, two, other = three.hosts
+    for number, host in enumerate((one, two)):
+        block = 70 + 5 * number
+        known, first, second = addresses(block, 1), addresses(block + 1, 5), addresses(block + 2, 5)
+        pass_at(host, *known)
+        [before], count = host.cluster_pids(), host.count(" cluster: connected to ")
+        os.kill(before, signal.SIGKILL)
+        done = visits((host, known[0]), *((host, each) for each in first))
+        assert done[0].said == GREETING and done[0].is_shared, done
+        assert all(each.is_tested for each in done[1:]), done
+        host.line(r"cluster .*was killed|cluster .*signal|cluster \(process \d+\)")
+        host.connected(count + 1)
+        assert len(host.cluster_pids()) == 1
+        assert before not in host.cluster_pids()
+        three.wait_for(*known, *first)
+        known_at(other, *first)
+        pass_at(other, *second)
+        three.wait_for(*second)
+        known_at(host, *second)
+        host.wait_for_end()
+
+
+def test_a_frozen_cluster_process(three: Three) -> None:
+    one, two, _ = three.hosts
+    known, first, second = addresses(80, 1), addresses(81, 30), addresses(82, 5)
+    pass_at(two, *known)
+    [pid] = two.cluster_pids()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = visits((two, known[0]), *((two, each) for each in first))
+        assert done[0].said == GREETING and done[0].is_shared, done
+        assert all(each.is_tested for each in done[1:]), done
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    three.wait_for(*first)
+    known_at(one, *first)
+    pass_at(one, *second)
+    three.wait_for(*second)
+    known_at(two, *second)
+    assert two.cluster_pids() == [pid]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_restart(three: Three, number: int) -> None:
+    """Clients come all the time. The former processes share what they still learn, and then end."""
+    host, other = three.hosts[number], three.hosts[2]
+    sources = addresses(90 + 2 * number, 1000)
+    [before], count = host.cluster_pids(), host.count(" daemon restarted -- ")
+    connected = host.count(" cluster: connected to ")
+    with Client(host.address, f"127.9.9.{number + 1}") as talker, Load(30, lambda at: (host, sources[at])) as load:
+        talker.send(b"EHLO too.early\r\n")  # keeps a former worker
+        host.line(rf" PREGREET .*{re.escape(talker.name)}")
+        done = subprocess.run([COMMAND, "restart", "-c", host.config], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        host.line(" daemon restarted -- ", count + 1)
+        until(lambda: len(host.cluster_pids()) == 2, "the new cluster process, next to the former one")
+        host.connected(connected + 1)
+        used, began = host.cpu_of_each(), time.monotonic()
+        until(lambda: time.monotonic() > began + 1.5, "some time")
+        used = {pid: seconds - used.get(pid, 0.0) for pid, seconds in host.cpu_of_each().items()}
+    assert max(used.values()) < 0.7, f"CPU in 1.5 s: {used}"
+    assert all(each.is_tested for each in load.visits), [each for each in load.visits if not each.is_tested]
+    three.wait_for(*(each.source for each in load.visits))
+    known_at(other, *(each.source for each in load.visits))
+    until(lambda: len(host.cluster_pids()) == 1, "the former cluster process to end")
+    assert before not in host.cluster_pids()
+
+
+def test_a_stop_stores_what_came_last(three: Three) -> None:
+    for number, host in enumerate(three.hosts):
+        other = three.hosts[number - 1]
+        sources = addresses(96 + number, 20)
+        pass_at(host, *sources)
+        host.stop()
+        known_at(other, *sources)
+        host.start()
+        pass_at(host, *(again := addresses(95, 200)[10 * number : 10 * number + 10]))
+        three.wait_for(*again)
+        known_at(other, *again)
