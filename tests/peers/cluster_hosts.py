@@ -289,7 +289,7 @@ class Load:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
     async def _run(self) -> None:
-        tasks = []
+        tasks: list[asyncio.Task[Visit]] = []
         first = time.monotonic()
         while not self._over.is_set():
             tasks.append(asyncio.create_task(visit(*self._plan(len(tasks)))))
