@@ -2,9 +2,10 @@
 # scorer has a weight, `[score] KEY`, 0 by default, and answers yes or no. What it found is evidence, which has the name
 # KEY in the log, the events, `explain` and the view.
 #
-# To add a scorer: a hook in a new file score_NAME.pyx, included below; its number, row and hook here. A weight in
-# `[score]` follows from the row. For a new kind of evidence also a value of Heard, its entries in HEARD_HOOKS and
-# HEARD_SCORERS, and a call of scorers_hear where it is heard. Tests and a row in docs/score.md: docs/extending.md.
+# To add a scorer: its number and its row here, and code in the hook of what it judges (HEARD_HOOKS), such as
+# hello_evidence in score_helo.pyx. A weight in `[score]` follows from the row. For a new kind of evidence also a value
+# of Heard, a hook in a new file that is included below, entries in HEARD_HOOKS and HEARD_SCORERS, and a call of
+# scorers_hear where it is heard. Then `make build`, tests and a row in docs/score.md: docs/extending.md.
 
 Scorer = namedtuple("Scorer", "key label about stage")
 

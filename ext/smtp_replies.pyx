@@ -1,5 +1,8 @@
 # The replies to clients, and which of them a session gets; and the parser for an MTA's reply: bytes in, its size and
 # code out. session_reply in session.pyx sends the replies.
+#
+# RCPT and VRFY (in smtp_engine.pyx) get `450 4.3.2` while session.verdict is VERDICT_LATER, as it is at first. The deny
+# list (session.pyx), the greet tests and the score (greet.pyx) and the deep tests (smtp_engine.pyx) change the verdict.
 
 cdef bytes NO_RESOURCES = b"421 4.3.2 No system resources\r\n"
 cdef bytes SCREENING_BUSY = b"421 4.3.2 All screening ports are busy\r\n"
@@ -22,7 +25,7 @@ cdef bytes NOT_NOW = b"4.3.2 Service currently unavailable\r\n"     # after 421 
 # ---- which reply
 
 cdef bytes verdict_text(Session* session):
-    """The reply to RCPT and VRFY: `450 4.3.2` unless the client failed a test (2.6)."""
+    """The reply to RCPT and VRFY: `450 4.3.2` unless the client is denied or failed a test (2.6)."""
     if session.verdict == VERDICT_LATER:
         return LATER
     if session.verdict == VERDICT_DENYLISTED:

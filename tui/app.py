@@ -33,7 +33,7 @@ from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
-    ("1-8", "go to a screen; so does a click on its name"),
+    ("1-9", "go to a screen; so does a click on its name"),
     ("[ ]", "the previous or next daemon"),
     ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
@@ -148,7 +148,9 @@ class Viewer(App[None]):
         self._daemons.fill(items, right)
         tabs = []
         for at, kind in enumerate(VIEWS):
-            tabs.append(Item(f"{at + 1} {kind.title}", CURRENT if at == self._view else PLAIN, f"app.view({at})"))
+            role = CURRENT if at == self._view else PLAIN
+            brief = f"{at + 1} {kind.brief or kind.title}"
+            tabs.append(Item(f"{at + 1} {kind.title}", role, f"app.view({at})", brief))
             tabs.append(Item(" "))
         self._tabs.fill([Item(" "), *tabs])
         keys: list[Item] = [Item(" ")]

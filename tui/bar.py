@@ -13,11 +13,12 @@ from fastscreen.tui.palette import PLAIN
 
 
 class Item(NamedTuple):
-    """action: Textual's name for what a click does."""
+    """action: Textual's name for what a click does. brief: the text where the bar is too narrow for all items."""
 
     text: str
     role: str = PLAIN
     action: str = ""
+    brief: str = ""
 
 
 class Bar(Lines):
@@ -29,12 +30,16 @@ class Bar(Lines):
         super().__init__(id=id)
         self._items: Sequence[Item] = ()
         self._right: Sequence[Item] = ()
+        self._shown: Sequence[Item] = ()
 
     def fill(self, items: Sequence[Item], right: Sequence[Item] = ()) -> None:
         """Show these items."""
         self._items, self._right = items, right
         line = Text()
         room = self.size.width - sum(len(item.text) for item in right)
+        if sum(len(item.text) for item in items) > room:
+            items = [item._replace(text=item.brief or item.text) for item in items]
+        self._shown = items
         for item in items:
             line.append(item.text[: max(room - len(line.plain), 0)], item.role)
         line.append(" " * (room - len(line.plain)))
@@ -48,7 +53,7 @@ class Bar(Lines):
 
     async def on_click(self, event: events.Click) -> None:
         edge = 0
-        for item in self._items:
+        for item in self._shown:
             edge += len(item.text)
             if event.x < edge:
                 if item.action:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
-from fastscreen.tui.figures import BLOCKS
-from fastscreen.tui.palette import OK, OK_ON_REST, REST
+from fastscreen.tui.figures import BLOCKS, duration
+from fastscreen.tui.palette import MUTED, OK, OK_ON_REST, REST
 
 
 def gathered(values: Sequence[float], columns: int) -> list[float]:
@@ -39,6 +39,24 @@ def stacked(lower: Sequence[float], whole: Sequence[float], top: float, width: i
                 line.append(BLOCKS[part_here], OK_ON_REST)
         lines.append(line)
     return lines
+
+
+def over_time(
+    lower: Sequence[float], whole: Sequence[float], seconds: float, width: int, height: int
+) -> tuple[list[Text], float]:
+    """Rates of the last `seconds` as columns above a line with the time, and the value of the highest column."""
+    columns = gathered(whole, width - 1)
+    top = max(columns, default=0.0)
+    lines = [
+        Text(" ").append_text(line) for line in stacked(gathered(lower, width - 1), columns, top, width - 1, height)
+    ]
+    drawn = len(columns)
+    begin, room = (
+        f"└ {duration(seconds)} ago ",
+        max(drawn - 4, 0),
+    )  # where the chart is too short for both, its end is more important
+    axis = Text(" " * (width - drawn)).append(f"{begin if len(begin) <= room else '└':<{room}}"[:room], MUTED)
+    return [*lines, axis.append("now┘" if drawn >= 4 else "", MUTED)], top
 
 
 def _filled(value: float, top: float, height: int, level: int) -> int:

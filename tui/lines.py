@@ -33,6 +33,19 @@ def difference(old: Cells, new: Cells) -> tuple[int, int] | None:
     return first, last + 1
 
 
+def side_by_side(parts: Sequence[Sequence[Text]], width: int, rows: int) -> list[Text]:
+    """Parts as columns of this width, cut off after so many rows."""
+    lines = []
+    for at in range(min(rows, max(len(part) for part in parts))):
+        line = Text()
+        for part in parts:
+            cell = part[at].copy() if at < len(part) else Text()
+            cell.truncate(width, pad=True)
+            line.append(" ").append_text(cell)
+        lines.append(line)
+    return lines
+
+
 class Lines(ScrollView, can_focus=False):
     """Lines of text under one another; longer than the widget, they scroll."""
 

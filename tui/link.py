@@ -17,7 +17,10 @@ FIRST_RETRY, LAST_RETRY = 1.0, 15.0  # s
 
 
 class Sample(NamedTuple):
-    """Rates between two polls, and the sessions at the second. rates: events per second, by kind."""
+    """Rates between two polls, and the sessions at the second. rates: events per second, by kind.
+
+    asked, found: look-ups in the cluster, per second.
+    """
 
     time: float
     rates: dict[str, float]
@@ -26,6 +29,8 @@ class Sample(NamedTuple):
     hits: float  # per second
     misses: float
     cpu: dict[int, float]  # by worker, seconds per second
+    asked: float = 0.0
+    found: float = 0.0
 
 
 class Link:
@@ -114,6 +119,7 @@ class Link:
         spent = status.time - before.time
         cpu = {worker.number: worker.cpu for worker in before.workers}
         old, new = before.cache, status.cache
+        was, now = before.cluster, status.cluster
         self.history.append(
             Sample(
                 time=status.time,
@@ -127,6 +133,8 @@ class Link:
                     for worker in status.workers
                     if worker.number in cpu
                 },
+                asked=max(now.asked - was.asked, 0) / spent if now and was else 0.0,
+                found=max(now.found - was.found, 0) / spent if now and was else 0.0,
             )
         )
 

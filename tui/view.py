@@ -82,6 +82,7 @@ class View(Vertical):
     """A screen of the application."""
 
     title: ClassVar[str] = ""
+    brief: ClassVar[str] = ""  # the title in a terminal that is too narrow for all of them
     about: ClassVar[str] = ""  # one line, for the command palette
     keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
 

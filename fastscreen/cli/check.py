@@ -18,6 +18,7 @@ import fastscreen.tables.patterns  # noqa: F401 the user of the daemon may be un
 from fastscreen.cli import COMMANDS
 from fastscreen.cli.check_access import checked_access
 from fastscreen.cli.check_allowlist import checked_allowlists, without_missing_tables
+from fastscreen.cli.check_cluster import checked_cluster
 from fastscreen.cli.check_dns import checked_lists, checked_resolvers
 from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
 from fastscreen.cli.check_running import checked_running
@@ -26,6 +27,7 @@ from fastscreen.cli.problems import print_problems
 from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
 from fastscreen.daemon import listeners
 from fastscreen.daemon.control_listener import MAX_PATH
+from fastscreen.daemon.preload import missing_for_cluster
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.mta.ehlo_keywords import Keyword, keyword_words
 from fastscreen.process import descriptor_limits
@@ -47,8 +49,8 @@ examples:
   fastscreen check --json -c fastscreen.toml | jq '.checks[] | select(.ok | not)'
 
 Nothing is changed. The MTA of handoff.to receives one connection from 127.0.0.1, which ends with QUIT. Each resolver is
-asked for the test entry of the first list. When run as root, the command first switches to the user of the
-configuration.
+asked for the test entry of the first list. The server of [cluster] stores a record for one minute. When run as root,
+the command first switches to the user of the configuration.
 If fastscreen is running and answers at control.path, keys whose values differ from those in use are shown, with the
 command that applies them.
 
@@ -91,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         # Both as root, like `run`.
         certificates = list(checked_certificates(config, user_of(config)))
         log_changes_owner = root and _log_changes_owner(config)
+        missing = missing_for_cluster(config)  # the user of the daemon may be unable to read Python's files
         checks = list(checked_user(config))
         at_start = without_missing_tables(config)
         policy.build(at_start, "", lambda warning: None)  # first, because it reports all tables that cannot be read
@@ -112,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += checked_limits(config)
     checks += checked_handoff(config)
     checks += [Check(*found) for found in (*checked_resolvers(config), *checked_lists(config))]
+    checks += [Check(*found) for found in checked_cluster(config, missing)]
     checks += [Check(*found) for found in checked_running(config)]
     ok = all(check.ok for check in checks)
     if arguments.json:

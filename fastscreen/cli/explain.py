@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import CachedTest, ExplainedList, ExplainRequest, Explanation
-from fastscreen.format import expiry
+from fastscreen.control.messages import CachedTest, ClusterPass, ExplainedList, ExplainRequest, Explanation
+from fastscreen.format import expiry, moment
 
 EXAMPLES = f"""\
 examples:
@@ -77,7 +77,11 @@ def lines(found: Explanation, now: float) -> Iterator[str]:
     if found.reply:
         yield f"  final reply: {found.reply}"
     yield ""
-    based = {"cache": list(_stamps(found.cache or {}, now)), "dnsbl": [_list(each) for each in found.lists]}
+    based = {
+        "cache": list(_stamps(found.cache or {}, now)),
+        "cluster": list(_shared(found.cluster, now)) if found.cluster is not None else [],
+        "dnsbl": [_list(each) for each in found.lists],
+    }
     for step in found.steps:
         yield f"{step.step:<9} {step.text}"
         yield from based.pop(step.step, ())
@@ -91,6 +95,16 @@ def _stamps(cached: dict[str, CachedTest], now: float) -> Iterator[str]:
     for test, stamp in cached.items():
         disabled = "" if stamp.enabled else "; the test is disabled"
         yield f"          {test:<17} {expiry(stamp.until, now)}{disabled}"
+
+
+def _shared(known: ClusterPass, now: float) -> Iterator[str]:
+    """What the cluster has, if it has something; a problem is in the step's text."""
+    if known.host:
+        since = f" since {moment(known.stored)}" if known.stored is not None else ""
+        yield f"          known at {known.host}{since}"
+        for test, until in known.passed_until.items():
+            if until not in ("new", "disabled"):
+                yield f"          {test:<17} {expiry(until, now)}"
 
 
 def _list(answer: ExplainedList) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import Status, StatusRequest
+from fastscreen.control.messages import Cluster, Status, StatusRequest
 from fastscreen.core import TESTS
 from fastscreen.format import moment, plural, red, size, span
 
@@ -130,6 +130,8 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         yield from row("cache", [plural(cache.entries, "entry", "entries"), size(cache.size) + limit, *ratio])
     else:
         yield from row("cache", ["disabled"])
+    if status.cluster is not None:
+        yield from _cluster(status.cluster, any(one.kind == "cluster" for one in status.conditions))
     yield ""
     yield "worker      pid sessions    handoffs   accepted  handed off    CPU s   memory"
     for worker in status.workers:
@@ -143,9 +145,51 @@ def _reload(status: Status) -> Iterator[str]:
     """The last reload, which may have left values that need a restart. One that failed is among the conditions."""
     last = status.reload
     if last is not None and last.ok and last.time is not None:
-        text = f"{moment(last.time)}: {last.text}"
-        for number, part in enumerate(textwrap.wrap(text, WIDTH - 9, break_on_hyphens=False)):
-            yield f"{'reload' if number == 0 else '':<9}{part}"
+        yield from _wrapped("reload", f"{moment(last.time)}: {last.text}")
+
+
+def _cluster(cluster: Cluster, is_condition: bool) -> Iterator[str]:
+    """The exchange of passes with other hosts. is_condition: its problem is among the conditions."""
+    asked = [
+        f"asked {cluster.asked:,}",
+        f"found {cluster.found:,}" + (f" ({100 * cluster.found / cluster.asked:.1f} %)" if cluster.asked else ""),
+        f"waits ended {cluster.ended:,}",
+        f"late {cluster.late + cluster.unanswered:,}",
+    ]
+    if not cluster.running:
+        yield from row("cluster", ["the cluster process is not running"])
+        yield from row("", asked)
+        return
+    if cluster.connected:
+        where = f"{cluster.server} ({cluster.role})" if cluster.role else cluster.server
+        state = f"connected to {where} since {moment(cluster.since)}, round trip {1000 * cluster.round_trip:.1f} ms"
+    else:
+        state = f"not connected since {moment(cluster.since)}"
+    if cluster.problem and not is_condition:
+        state += f": {cluster.problem}"
+    yield from _wrapped("cluster", f"{cluster.name}: {state}")
+    yield from row("", asked)
+    queue = f"queue {cluster.queue:,}"
+    if cluster.queue:
+        queue += f" ({size(cluster.queue_bytes)}, {span(cluster.queue_age)})"
+    stored = [f"stored {cluster.stored:,}", queue, f"dropped {cluster.queue_dropped:,}"]
+    if cluster.resync:
+        stored.append("storing the cache's passes again")
+    if lost := cluster.packets_dropped + cluster.worker_packets_dropped:
+        stored.append(f"packets dropped {lost:,}")
+    ignored = sum(cluster.ignored.values())
+    reasons = ", ".join(f"{name} {count:,}" for name, count in cluster.ignored.items() if count)
+    stored.append(f"ignored {ignored:,}")
+    yield from row("", stored)
+    if reasons:
+        yield from _wrapped("", f"records ignored: {reasons}")
+    peers = [f"{peer.name} (away since {moment(peer.seen)})" if peer.away else peer.name for peer in cluster.peers]
+    yield from _wrapped("", f"peers: {', '.join(peers) or 'none seen yet'}")
+
+
+def _wrapped(title: str, text: str) -> Iterator[str]:
+    for number, part in enumerate(textwrap.wrap(text, WIDTH - 9, break_on_hyphens=False)):
+        yield f"{title if number == 0 else '':<9}{part}"
 
 
 def warnings(status: Status) -> Iterator[str]:

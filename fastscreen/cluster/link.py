@@ -214,6 +214,9 @@ class Link:
 
 def problem(error: BaseException, name: str) -> str:
     """What is wrong with the server, in one printable line."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, RedisConnectionError) and isinstance(cause, OSError) and cause.strerror:
+        error = cause  # redis says the same with the address, which is in the name
     match error:
         case TimeoutError():
             return f"{name}: no answer within {TIMEOUT:g} s"

@@ -137,6 +137,14 @@ def unseal(secrets: Secrets, label: bytes, name: bytes, value: object) -> Sealed
     return Sealed(expiry, stored, host.decode(), signed[_HEAD.size + length :])
 
 
+def claimed_host(value: bytes) -> str:
+    """The host that a value names, whether or not its MAC is right; empty: it names none."""
+    if len(value) < _HEAD.size:
+        return ""
+    host = value[_HEAD.size : _HEAD.size + value[_HEAD.size - 1]]
+    return host.decode() if _NAME.fullmatch(host) else ""
+
+
 def _signed(label: bytes, name: bytes, value: bytes) -> bytes:
     return label + len(name).to_bytes(2, "big") + name + value
 

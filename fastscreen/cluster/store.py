@@ -354,11 +354,7 @@ class Store:
 
     async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
         """Delete these records; publish a deletion and store it for `most` seconds, at most `limit` of them."""
-        [now] = await self._call(self._writes, (b"TIME",))
-        try:
-            score = int(now[0])
-        except (TypeError, ValueError, IndexError):
-            raise self._malformed(self._writes) from None
+        score = int(await self.server_time())
         commands: list[Command] = [
             (b"ZADD", self._channel, score, value),
             (b"ZREMRANGEBYSCORE", self._channel, b"-inf", score - most),
@@ -401,6 +397,14 @@ class Store:
             if len(reply) < 2000:
                 break
         return found[::-1]
+
+    async def server_time(self) -> float:
+        """The server's clock (s since 1970)."""
+        [now] = await self._call(self._writes, (b"TIME",))
+        try:
+            return int(now[0]) + int(now[1]) / 1e6
+        except (TypeError, ValueError, IndexError):
+            raise self._malformed(self._writes) from None
 
     async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
         """Store a value for some seconds and read it; return how long that took (s), and what was read."""

@@ -25,7 +25,7 @@ from fastscreen.control.filters import compiled, network_term
 from fastscreen.control.mx_policy import arrival
 from fastscreen.control.protocol import Request, RequestError
 from fastscreen.control.session import Caller
-from fastscreen.control.worker_rpc import Forget, Live, Remember, Stats
+from fastscreen.control.worker_rpc import Live, Remember, Stats
 from fastscreen.core import read_records
 from fastscreen.escaping import one_line, unexpected
 from fastscreen.process.reload_state import Attempts
@@ -226,6 +226,7 @@ async def explained(call: Call, wanted: messages.ExplainRequest) -> messages.Exp
             context.lists_unhealthy - context.lists_suspect,
             context.lists_suspect,
             happened,
+            context.shared_record(address),
         ),
         context.name_found(address, NAME_SECONDS),
     )
@@ -304,21 +305,29 @@ def _signal(call: Call, what: str, number: signal.Signals) -> None:
 
 
 async def cache_delete(call: Call, wanted: messages.CacheDeleteRequest) -> messages.Deleted:
-    """From the file, and from what the workers have not written yet."""
+    """From the file, from what the workers have not written yet, and from the other hosts of a cluster."""
     if bool(wanted.address) == bool(wanted.prefix):
         raise RequestError("cache.delete: expected either an address or a prefix")
     context = call.context
     named = protocol.network(protocol.address(wanted.address) if wanted.address else wanted.prefix)
     network = keys.widened(named, context.config.cache.prefix)
-    forget = Forget(network.network_address.packed, network.broadcast_address.packed)
-    unwritten = await context.worker_rpc.ask_all(forget)
-    deleted, more = await context.cached(lambda store: store.delete(network))
-    context.log.info(f"cache: user {call.caller.uid} deleted {network}: {deleted} {_entries(deleted)}")
-    context.log.flush()
+    # The cluster first, so that no worker learns of a deleted pass again; nothing here waits for its server.
+    elsewhere = asyncio.ensure_future(context.cluster.delete(network)) if context.cluster is not None else None
+    try:
+        unwritten = await context.forget(network)
+        deleted, more = 0, False
+        if context.store is not None or elsewhere is None:
+            deleted, more = await context.cached(lambda store: store.delete(network))
+        context.log.info(f"cache: user {call.caller.uid} deleted {network}: {deleted} {_entries(deleted)}")
+        context.log.flush()
+    finally:
+        if elsewhere is not None:
+            await asyncio.gather(elsewhere, return_exceptions=True)
+    sent = elsewhere.result() if elsewhere is not None else None
     # An unwritten record may have been in the file as well: it is counted once when one client is meant.
     if named.num_addresses == 1:
         deleted = min(1, deleted + sum(number or 0 for number in unwritten))
-    return messages.Deleted(deleted, more)
+    return messages.Deleted(deleted, more, sent)
 
 
 async def cache_import(call: Call, wanted: messages.CacheImportRequest) -> messages.Stored:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fastscreen.cache.interfaces import Network
 from fastscreen.config import Config, ConfigError, Prefix
 from fastscreen.control.bypass import Bypass
 from fastscreen.control.cache_store import Store, StoreError
 from fastscreen.control.client_names import ClientNames
+from fastscreen.control.cluster_client import ClusterClient, SharedRecord
 from fastscreen.control.dnsbl_lookup import Said
 from fastscreen.control.events import ListNames, Rings
 from fastscreen.control.explain import Known
@@ -21,7 +24,7 @@ from fastscreen.control.list_state import ListStates
 from fastscreen.control.protocol import RequestError
 from fastscreen.control.ptr import Reverse
 from fastscreen.control.verdict import Limits
-from fastscreen.control.worker_rpc import About, WorkerRpc
+from fastscreen.control.worker_rpc import About, Forget, WorkerRpc
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
 from fastscreen.dns.resolver import Nameserver, nameservers
@@ -40,15 +43,21 @@ LARGE_AT_A_TIME = 2  # large answers that are made at a time
 class ServerContext:
     """One control server's. pid, started: the supervisor's, s since 1970. warning_rings: the warnings of every process.
     tables: as the workers have them, even if the files changed. key: chooses a client's worker. health: of DNS lists.
+    cluster_requests, cluster_state: to the cluster process, and its memory; None: there is none.
     """
 
     def __init__(
         self, config: Config, log: Log, worker_rpc: WorkerRpc, memory: Sequence[memoryview],
         warning_rings: Sequence[WarningRing], pid: int, started: float, tables: policy.Tables, key: int,
         health: HealthTable, conditions: Sequence[Conditions], reload_state: ReloadState,
+        cluster_requests: socket.socket | None = None, cluster_state: memoryview | None = None,
     ) -> None:  # fmt: skip
         self.log = log
         self.worker_rpc = worker_rpc
+        self.cluster: ClusterClient | None = None
+        """None: the daemon was started without a cluster."""
+        if cluster_requests is not None and cluster_state is not None:
+            self.cluster = ClusterClient(cluster_requests, cluster_state, self.forget)
         self.warning_rings = warning_rings
         self.pid = pid
         self.health = health
@@ -154,6 +163,17 @@ class ServerContext:
         except StoreError as error:
             raise RequestError(str(error)) from None
 
+    async def forget(self, network: Network) -> list[Any]:
+        """Have the workers forget what they have not written yet; return how many records each had."""
+        return await self.worker_rpc.ask_all(Forget(network.network_address.packed, network.broadcast_address.packed))
+
+    async def shared_record(self, address: str) -> SharedRecord | None:
+        """What the cluster knows of a client, within a time limit. None: there is no cluster."""
+        if self.cluster is None:
+            return None
+        key = cache_key_of(address, self.config.cache.prefix)
+        return await self.cluster.known(key, accepts="passes" in self.config.cluster.accept)
+
     async def stamps(self, address: str, about: Sequence[Any]) -> tuple[int, ...] | None:
         """A client's record, as a worker would see it. about: the workers' answers."""
         for answer in about:
@@ -218,5 +238,7 @@ class ServerContext:
         self._client_names.close()
         await asyncio.gather(self._reverse.close(), *self._closing)
         self.bypass.close()
+        if self.cluster is not None:
+            self.cluster.close()
         self.worker_rpc.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

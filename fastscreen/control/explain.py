@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 
 from msgspec import Struct
 
 from fastscreen.cache import keys
 from fastscreen.config import Config
 from fastscreen.control import dnsbl_lookup, scoring
+from fastscreen.control.cluster_client import SharedRecord
 from fastscreen.control.dnsbl_lookup import Said
 from fastscreen.control.messages import (
     AccessDecision,
@@ -53,15 +54,16 @@ class Known(Struct, frozen=True):
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
     arrival: Arrival, out: frozenset[str], suspect: frozenset[str], happened: Sequence[Event],
+    cluster: Awaitable[SharedRecord | None],
 ) -> Explanation:  # fmt: skip
     """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
-    whose listings are unsure. happened: events of the client that are evidence.
+    whose listings are unsure. happened: events of the client that are evidence. cluster: what it knows of the client.
     """
     sites = config.dnsbl.sites
     domains = config.dnsbl.domains
     wait = config.greet.stress_wait if known.limits.stress else config.greet.wait
     seconds = min(MAX_SECONDS, config.dnsbl.timeout, wait)
-    live = await dnsbl_lookup.ask_lists(address, domains, nameservers(config), seconds)
+    live, shared = await asyncio.gather(dnsbl_lookup.ask_lists(address, domains, nameservers(config), seconds), cluster)
     found = await asyncio.get_running_loop().run_in_executor(None, access.find, address)
     used = live | {domain: said for domain, said in known.kept.items() if domain in live}
     counting = {domain: said for domain, said in used.items() if domain not in out}
@@ -83,6 +85,8 @@ async def explain(
         key=keys.shown(cache_key_of(address, config.cache.prefix)),
         arrival=arrival,
         evidence=tuple(_last_evidence(config, happened)),
+        shared=shared,
+        kept=counting.keys() <= known.kept.keys(),
     )
     verdict = judge(config, facts)
     return Explanation(
@@ -114,6 +118,7 @@ async def explain(
         score=facts.score.total if facts.score is not None else None,
         threshold=config.dnsbl.threshold,
         allowlist_threshold=config.dnsbl.allowlist_threshold,
+        cluster=shared.message() if shared is not None else None,
     )
 
 

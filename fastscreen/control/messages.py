@@ -161,6 +161,8 @@ class Cluster(Struct, frozen=True):
     """Greet waits that such an answer has ended."""
     late: int = 0
     """Answers that came too late."""
+    unanswered: int = 0
+    """Questions that the server has not answered within the budget, so that the workers got no answer."""
     worker_packets_dropped: int = 0
     stored: int = 0
     """Passes that the server has acknowledged."""
@@ -413,11 +415,14 @@ class Evidence(Struct, frozen=True):
 
 
 class ClusterPass(Struct, frozen=True):
-    """What the cluster knows of a client. host: the one that stored it. passed_until: as in `CachedTest`."""
+    """What the cluster knows of a client. host: the one that stored it. stored: by that host's clock.
+
+    passed_until: as it would be used here.
+    """
 
     host: str = ""
     stored: float | None = None
-    passed_until: dict[str, float | None] = {}
+    passed_until: PassedUntil = {}
     problem: str = ""
     """Why it is not known, or not used; empty when it is."""
 

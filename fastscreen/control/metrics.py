@@ -151,6 +151,7 @@ class Snapshot:
         yield from self._mta()
         yield from self._lists()
         yield from self._workers()
+        yield from self._cluster()
         yield from self._daemon()
 
     def _clients(self) -> Iterator[Metric]:
@@ -276,6 +277,41 @@ class Snapshot:
         yield _gauge("pre_queue_limit", "Maximum number of sessions under test", limits["pre_queue"])
         yield _gauge("post_queue_limit", "Maximum number of hand-offs in flight", limits["post_queue"])
         yield _gauge("workers", "Workers that answered", len(workers))
+
+    def _cluster(self) -> Iterator[Metric]:
+        cluster = self._status.cluster
+        if cluster is None:
+            return
+        up = cluster.running and cluster.connected
+        yield _gauge("cluster_up", "1: the cluster's server can be used", up)
+        for name, about, field in (
+            ("lookups", "New clients that the cluster was asked about", "cluster_asked"),
+            ("found", "New clients whose pass the cluster returned in time", "cluster_found"),
+            ("waits_ended", "Greet waits that such a pass has ended", "cluster_ended"),
+            ("answers_late", "Answers that a worker ignored because they were late", "cluster_late"),
+            ("worker_packets_dropped", "Packets that the cluster process did not take in time", "cluster_dropped"),
+        ):
+            values = {number: worker.stats[field] for number, worker in self._answers.items()}
+            yield _of_workers(CounterMetricFamily, f"cluster_{name}", about, values)
+        if not cluster.running:
+            return
+        yield _gauge("cluster_round_trip_seconds", "Time of the last PING to the server and back", cluster.round_trip)
+        for name, about, value in (
+            ("unanswered", "Lookups that the server did not answer within cluster.budget", cluster.unanswered),
+            ("stored", "Passes that the server has acknowledged", cluster.stored),
+            ("queue_dropped", "Passes dropped from the queue, to be sent later from the cache", cluster.queue_dropped),
+            ("packets_dropped", "Packets with answers that a worker did not take in time", cluster.packets_dropped),
+        ):
+            yield _counter(f"cluster_{name}", about, value)
+        yield _gauge("cluster_queue_records", "Passes that are still to be stored", cluster.queue)
+        yield _gauge("cluster_queue_bytes", "Memory that they take", cluster.queue_bytes)
+        yield _gauge("cluster_queue_age_seconds", "How long the oldest of them has been waiting", cluster.queue_age)
+        yield _counters("cluster_records_ignored", "Records that were not used", "reason", cluster.ignored)
+        peers = GaugeMetricFamily("fastscreen_cluster_peers", "Other hosts of the cluster", labels=("state",))
+        away = sum(peer.away for peer in cluster.peers)
+        peers.add_metric(("present",), len(cluster.peers) - away)
+        peers.add_metric(("away",), away)
+        yield peers
 
     def _daemon(self) -> Iterator[Metric]:
         status = self._status

@@ -89,6 +89,8 @@ class ControlServer(ForkedProcess):
             args.health,
             [Conditions(memory) for memory in args.condition_memory],
             args.reload_state,
+            args.cluster_requests,
+            args.cluster_state,
         )
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         self._servers = []

@@ -76,6 +76,7 @@ async def status(context: ServerContext) -> Status:
         reload=outcome(context, context.reload_state.reload),
         reopen=outcome(context, context.reload_state.reopen),
         restart=outcome(context, context.reload_state.restart),
+        cluster=context.cluster.stats(answers) if context.cluster is not None else None,
     )
 
 

@@ -6,6 +6,7 @@ from msgspec import Struct, field
 
 from fastscreen import core
 from fastscreen.config.model import Action, Config, Proxy
+from fastscreen.control.cluster_client import SharedRecord
 from fastscreen.control.messages import Evidence, Step
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.scoring import Score
@@ -39,7 +40,8 @@ class Facts(Struct, frozen=True):
     counted: sessions that count toward its limit, from its whole prefix. rate, network_rate: connections within the
     minute. stamps: from its record, or shared by its sessions; None without either. score: None if no list is
     configured. asked: number of lists that are queried, which excludes disabled ones. limits: of its worker. key: its
-    key in the cache. arrival: where it connects. evidence: for the score test.
+    key in the cache. arrival: where it connects. evidence: for the score test. shared: what the cluster knows of the
+    client; None: there is no cluster. kept: its worker has the answers of all lists, so that it waits for none.
     """
 
     address: str
@@ -59,6 +61,8 @@ class Facts(Struct, frozen=True):
     key: str
     arrival: Arrival
     evidence: tuple[Evidence, ...] = ()
+    shared: SharedRecord | None = None
+    kept: bool = False
 
 
 class Verdict(Struct):
@@ -138,6 +142,12 @@ def judge(config: Config, facts: Facts) -> Verdict:
         if not config.shadow:
             return found.end("busy", "limits", f"rejected: {text}", reply)
         return found.end("untested", "limits", f"{text}: handed off at once; {_SHADOW} {reply}")
+    waits = PREGREET in due or (DNSBL in due and not facts.kept)
+    if waits and not enforced and not shut and facts.shared is not None:
+        due, text = _still_due(facts.shared, facts.now, due)
+        if not due:
+            return found.end("cached", "cluster", text)
+        found.add("cluster", text)
     found.tests = [TESTS[test] for test in due]
     reply = _soft(config, f"550 5.3.2 {_NOW}") if enforced else ""
     deep = [test for test in due if test in _DEEP]
@@ -228,6 +238,19 @@ def _due(config: Config, facts: Facts, found: Verdict, enforced: bool) -> list[i
     else:
         found.add("cache", f"{shared}every pass is valid")
     return due
+
+
+def _still_due(shared: SharedRecord, now: int, due: list[int]) -> tuple[list[int], str]:
+    """The tests that are due after the cluster's answer, which comes during the greet wait, and what it says."""
+    if shared.problem or shared.stamps is None:
+        return due, shared.problem
+    left = [test for test in due if shared.stamps[test] <= now]
+    if not left:
+        return left, f"known at {shared.host}: handed off as soon as the cluster has answered (PASS OLD)"
+    passed = [TESTS[test] for test in due if test not in left]
+    if not passed:
+        return left, f"known at {shared.host}, but its record there has no valid pass of a test that is due"
+    return left, f"known at {shared.host}: {', '.join(passed)} will not be repeated"
 
 
 def _greet(facts: Facts, found: Verdict, due: list[int]) -> None:

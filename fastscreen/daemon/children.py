@@ -178,6 +178,8 @@ class Children:
             return
         if child in resources.tls:
             resources.tls_ready[child.number] = 0
+        if resources.cluster is not None and child is resources.cluster.child:
+            resources.cluster.state.clear()
         if resources.stopping or resources.starting:
             return
         if child is resources.refresher:

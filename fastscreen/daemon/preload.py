@@ -8,13 +8,29 @@ from __future__ import annotations
 
 import importlib
 
-from fastscreen.config import Config, Sink
+from fastscreen.config import Config, ConfigError, Sink
+from fastscreen.escaping import one_line
 
 
 def preload(config: Config) -> None:
-    """Import what this configuration needs. Raises ImportError."""
+    """Import what this configuration needs. Raises ConfigError if an extra is not installed; ImportError."""
+    if problem := missing_for_cluster(config):
+        key = "server" if config.cluster.server else "sentinels"
+        raise ConfigError(f"{config.source}: cluster.{key}: {problem}")
     for module in modules(config):
         importlib.import_module(module)
+
+
+def missing_for_cluster(config: Config) -> str:
+    """Import what a cluster needs, if one is configured. Returns one line if that is not installed."""
+    if not config.cluster.enabled:
+        return ""
+    try:
+        importlib.import_module("hiredis")  # redis only misses it when it connects
+        importlib.import_module("fastscreen.cluster.process")
+    except ImportError as error:
+        return f"{one_line(error)}; expected an installation with `pip install 'fastscreen[cluster]'`"
+    return ""
 
 
 def modules(config: Config) -> list[str]:

@@ -2,11 +2,12 @@
 
 1. The log is opened again in every process (`reopen_log`, also SIGUSR1).
 2. A child reads the configuration file and its tables, and reports what is wrong with them; then the supervisor does.
-   Any error up to here is logged, and the previous configuration stays in use as a whole.
-3. The new configuration takes effect in the supervisor. New addresses are opened, removed ones closed; the TLS
-   processes get the certificates as they are now (`tls_reload`). An error in `[tls]` keeps the previous `[tls]`.
-4. Every worker, and the control server, gets the new settings (`worker_settings.send_to_workers`).
-5. The supervisor follows the new settings of the allow lists, the control socket and the metrics port.
+   Keys that need a restart keep their values. New addresses are opened, and workers chosen by the new rules. Any error
+   up to here is logged, and the previous configuration stays in use as a whole.
+3. The new configuration takes effect in the supervisor. Removed addresses are closed; the TLS processes get the
+   certificates as they are now (`tls_reload`). An error in `[tls]` keeps the previous `[tls]`.
+4. Every worker, the cluster process and the control server get the new settings (`worker_settings.send_to_workers`).
+5. `supervisor.py` follows the new settings of the allow lists, the control socket and the metrics port.
 
 Nothing here blocks: at each `yield` the supervisor's loop replaces dead children and takes signals.
 """

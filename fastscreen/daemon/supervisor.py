@@ -81,7 +81,11 @@ class Supervisor:
     def run(self) -> int:
         """Screen until SIGTERM. Exit code 0; 1: it could not start, 2: the configuration is wrong."""
         resources = self._resources
-        preload(resources.config)
+        try:
+            preload(resources.config)
+        except ConfigError as error:
+            print(f"fastscreen: {error}", file=sys.stderr)
+            return 2
         memory.clean_up_and_freeze()
         count = policy.worker_count(resources.config)
         privileges.raise_descriptor_limit(

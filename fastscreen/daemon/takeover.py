@@ -25,6 +25,7 @@ from fastscreen.core import EventReader
 from fastscreen.daemon import reload, restart, server_sockets, systemd_sockets
 from fastscreen.daemon.control_listener import ControlSocket, check_group
 from fastscreen.daemon.handover import FORMAT, InheritedSocket, State
+from fastscreen.daemon.preload import preload
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.worker_settings import time_limit
 from fastscreen.escaping import one_line, unexpected
@@ -51,6 +52,7 @@ def try_out(state: State, path: Path | None, answer: int) -> int:
         if state.format != FORMAT:
             raise ConfigError("this version cannot take over from the running one; stop and start fastscreen")
         resources = Resources(_load(state, path))
+        preload(resources.config)
         if user := privileges.user_of(resources.config):
             privileges.become(user)
         adopt(resources, state, strict=True)

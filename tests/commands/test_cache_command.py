@@ -110,6 +110,19 @@ def test_one_bad_line_and_nothing_is_imported(
     assert said[:-1].isprintable()
 
 
+@pytest.mark.parametrize(
+    ("cluster", "text"),
+    [
+        (True, "; the cluster's server has the deletion for the other hosts"),
+        (False, "; the cluster's server cannot be used now: the other hosts delete when it can be used again"),
+        (None, ""),
+    ],
+)
+def test_delete_in_a_cluster(cluster: bool | None, text: str, server: Server, ask: Ask) -> None:
+    server({"cache.delete": {"deleted": 1, "cluster": cluster}})
+    assert ask("cache", "delete", "192.0.2.7") == (0, f"1 entry deleted{text}\n", "")
+
+
 def test_delete(server: Server, ask: Ask) -> None:
     daemon = server({"cache.delete": {"deleted": 1234}})
     assert ask("cache", "delete", "192.0.2.0/24")[1] == "1,234 entries deleted\n"

@@ -110,6 +110,34 @@ def test_what_was_not_looked_at_is_told_as_that(server: Server, ask: Ask) -> Non
     assert not any(line.startswith("cache") for line in printed)
 
 
+def test_what_the_cluster_knows(server: Server, ask: Ask) -> None:
+    known = {
+        "host": "mx2",
+        "stored": NOW - 3600,
+        "passed_until": {"pregreet": NOW + 3600, "dnsbl": NOW + 60, "pipelining": "disabled"},
+        "problem": "",
+    }
+    steps = [
+        {"step": "cache", "text": "no entry: a new client"},
+        {"step": "cluster", "text": "known at mx2: handed off as soon as the cluster has answered (PASS OLD)"},
+    ]
+    server({"explain": {**LISTED, "verdict": "cached", "steps": steps, "cache": None, "lists": [], "cluster": known}})
+    assert ask("explain", "192.0.2.1")[1].splitlines()[3:] == [
+        "cache     no entry: a new client",
+        "cluster   known at mx2: handed off as soon as the cluster has answered (PASS OLD)",
+        "          known at mx2 since 2025-11-22 20:47:41",
+        "          pregreet          passed, valid until 2025-11-22 22:47:41 (1 h more)",
+        "          dnsbl             passed, valid until 2025-11-22 21:48:41 (1 min more)",
+    ]
+
+
+def test_what_the_cluster_does_not_know(server: Server, ask: Ask) -> None:
+    """Its step says why; where it was not asked, nothing is to be said."""
+    nothing: dict[str, Any] = {"host": "", "stored": None, "passed_until": {}, "problem": "not known to the cluster"}
+    server({"explain": {**LISTED, "cluster": nothing}})
+    assert "cluster" not in ask("explain", "192.0.2.1")[1]
+
+
 def test_every_verdict_has_words() -> None:
     text = Path(verdict.__file__).read_text()
     kinds = set(re.findall(r'\bend\("(\w+)"', text)) | {

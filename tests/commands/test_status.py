@@ -120,6 +120,84 @@ def test_the_last_reload_and_what_still_needs_a_restart(
     assert all(len(line) <= 80 for line in printed.splitlines())
 
 
+CLUSTER: dict[str, Any] = {
+    "running": True,
+    "connected": True,
+    "since": 1763848000.0,
+    "server": "192.0.2.53:6379",
+    "role": "primary",
+    "name": "mx1.example.test",
+    "round_trip": 0.00034,
+    "asked": 1200,
+    "found": 300,
+    "ended": 290,
+    "late": 3,
+    "unanswered": 4,
+    "stored": 1500,
+    "queue": 2,
+    "queue_bytes": 1200,
+    "queue_age": 61.0,
+    "queue_dropped": 5,
+    "ignored": {"bad_mac": 6, "newer": 0, "expired": 7},
+    "peers": [
+        {"name": "mx2.example.test", "seen": 1763851599.0, "version": "0.1.0"},
+        {"name": "mx3.example.test", "seen": 1763848000.0, "away": True},
+    ],
+}
+
+
+def cluster_lines(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask, **changes: Any) -> list[str]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    conditions = changes.pop("conditions", [])
+    server({"status": {**STATUS, "cluster": {**CLUSTER, **changes}, "conditions": conditions}})
+    _, printed, _ = ask("status")
+    assert all(len(line) <= 80 for line in printed.splitlines()), printed
+    lines = printed.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("cluster "))
+    return lines[first : lines.index("", first)]
+
+
+def test_the_cluster(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert cluster_lines(monkeypatch, server, ask) == [
+        "cluster  mx1.example.test: connected to 192.0.2.53:6379 (primary) since",
+        "         2025-11-22 21:46:40, round trip 0.3 ms",
+        "         asked 1,200   found 300 (25.0 %)   waits ended 290   late 7",
+        "         stored 1,500   queue 2 (1.2 kB, 1 min 1 s)   dropped 5   ignored 13",
+        "         records ignored: bad_mac 6, expired 7",
+        "         peers: mx2.example.test, mx3.example.test (away since 2025-11-22",
+        "         21:46:40)",
+    ]
+
+
+PROBLEM = "192.0.2.53:6379: no answer within 1 s"
+CONDITION = {"kind": "cluster", "since": 1763848000.0, "text": f"cluster: {PROBLEM}", "remedy": "start it"}
+
+
+@pytest.mark.parametrize("conditions", [[], [CONDITION]])
+def test_a_cluster_that_cannot_be_used(
+    conditions: list[Any], monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask
+) -> None:
+    """The problem is shown once: here, or as a condition."""
+    down = {"connected": False, "problem": PROBLEM, "role": "", "peers": [], "ignored": {}, "conditions": conditions}
+    text = " ".join(" ".join(cluster_lines(monkeypatch, server, ask, **down)).split())
+    shown = "" if conditions else f": {PROBLEM}"
+    assert f"mx1.example.test: not connected since 2025-11-22 21:46:40{shown} asked" in text
+    assert text.endswith("peers: none seen yet")
+
+
+def test_a_cluster_process_that_is_being_replaced(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert cluster_lines(monkeypatch, server, ask, running=False) == [
+        "cluster  the cluster process is not running",
+        "         asked 1,200   found 300 (25.0 %)   waits ended 290   late 7",
+    ]
+
+
+def test_no_cluster(server: Server, ask: Ask) -> None:
+    server({"status": STATUS})
+    assert "cluster" not in ask("status")[1]
+
+
 @pytest.mark.parametrize("outcome", [{"ok": True, "time": None}, {"ok": False, "time": 1763851600.0}])
 def test_no_reload_is_shown_before_the_first_or_where_a_condition_is(
     outcome: dict[str, Any], server: Server, ask: Ask

@@ -277,6 +277,19 @@ def test_a_broken_upgrade(
     screener.output.write_text("")
 
 
+def test_packages_that_the_new_configuration_needs(
+    start: Start, alter_program: Alter, folder: Path, mta: FakeMta
+) -> None:
+    """Without them, the new program could not start: it is refused while the old one still serves."""
+    alter_program("sys.modules['hiredis'] = None")
+    screener = start(KNOWN, TWO)
+    (folder / "secret").write_text("the secret of these hosts\n")
+    cluster = {"server": "redis://127.0.0.1:1", "secret_file": str(folder / "secret")}
+    screener.configure(merge(KNOWN, TWO, {"cluster": cluster}))
+    assert "pip install 'fastscreen[cluster]'" in restart(screener, REFUSED)
+    serves(screener, "127.7.0.1")
+
+
 def test_a_configuration_that_breaks_at_the_last_moment(
     start: Start, alter_program: Alter, folder: Path, mta: FakeMta
 ) -> None:

@@ -15,6 +15,7 @@ STEP = 0.25  # s
 async def live(path: Path, seconds: float) -> None:
     """Let time pass as it does, for so long."""
     world = World()
+    world.cluster = {}
     world.advance(120)
     async with FakeServer(path, world) as server:
         for _ in range(round(seconds / STEP)):

@@ -168,6 +168,7 @@ class FakeServer:
             "cache": self._do_cache_stats(request),
             "lists": len(LISTS),
             "conditions": world.conditions,
+            "cluster": world.cluster_status(),
         }
 
     def _do_sessions(self, request: Map) -> Map:

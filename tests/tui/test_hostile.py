@@ -102,7 +102,7 @@ def test_a_real_terminal_of_16_colours(tmp_path: Path) -> None:
 
             def talk() -> bytes:
                 seen = b""
-                keys = list(b"24578")
+                keys = list(b"245789")
                 end = time.monotonic() + 30
                 while time.monotonic() < end:
                     if select.select([terminal], [], [], 0.2)[0]:

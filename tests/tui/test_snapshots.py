@@ -11,7 +11,7 @@ import pytest
 
 from fastscreen.tui.views import VIEWS
 from tui.pilot import driven, front_door, remember, rows, seen, until
-from tui.world import START
+from tui.world import START, Map
 
 SCREENS = Path(__file__).parent / "screens"
 ADDRESS = "192.0.2.77"
@@ -24,6 +24,7 @@ SIGNS = {
     "Clients": "█",
     "Cache": "12 entries",
     "Warnings": "greet wait",
+    "Cluster": "present",
 }
 
 
@@ -44,6 +45,7 @@ def test_screen(tmp_path: Path, at: int) -> None:
     @driven
     async def run() -> None:
         async with front_door(tmp_path) as (app, pilot, server):
+            server.world.cluster = {} if title == "Cluster" else None
             remember(app, server, 290)
             server.world.visit("pregreet", ADDRESS)
             remember(app, server, 10)
@@ -126,11 +128,85 @@ def test_all_faults_with_their_remedies(tmp_path: Path) -> None:
     run()
 
 
-def compare(name: str, found: list[str]) -> None:
+CLUSTERS: dict[str, tuple[str, Map]] = {
+    "refused": (
+        "not storing since",
+        {
+            "problem": "refuses records: 192.0.2.9:6379: OOM command not allowed when used memory > 'maxmemory'.",
+            "queue": 12_403,
+            "queue_bytes": 1_736_420,
+            "queue_age": 252.0,
+            "queue_dropped": 91,
+            "ignored": {"bad_mac": 12, "newer": 2, "deleted": 4},
+        },
+    ),
+    "lost": (
+        "not connected",
+        {
+            "connected": False,
+            "since": START + 168.0,
+            "role": "",
+            "queue": 204,
+            "queue_bytes": 28_560,
+            "problem": "192.0.2.9:6379: no answer within 1 s",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_cluster_in_trouble(tmp_path: Path, name: str) -> None:
+    what, cluster = CLUSTERS[name]
+
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, server):
+            server.world.cluster = {}
+            remember(app, server, 60)
+            server.world.cluster = cluster
+            server.world.conditions = [{"kind": "cluster", "since": START + 170.0, "text": f"cluster: {name}"}]
+            remember(app, server, 240)
+            await seen(pilot, what, "4m59s ago", "failing", "1 fault (8)")
+            compare(f"overview-cluster-{name}", rows(app))
+            await pilot.press("9")
+            await seen(pilot, what, "Retried automatically", "mx4")
+            compare(f"cluster-{name}", rows(app))
+
+    run()
+
+
+def test_overview_and_cluster_of_a_large_terminal(tmp_path: Path) -> None:
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path, size=(120, 36)) as (app, pilot, server):
+            server.world.cluster = {}
+            remember(app, server, 300)
+            await seen(pilot, "mx4 away", "4m59s ago", "failing")
+            compare("overview-cluster-large", rows(app), (120, 36))
+            await pilot.press("9")
+            await seen(pilot, "present", "4m59s ago")
+            compare("cluster-large", rows(app), (120, 36))
+
+    run()
+
+
+def test_overview_of_a_cluster(tmp_path: Path) -> None:
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, server):
+            server.world.cluster = {}
+            remember(app, server, 300)
+            await seen(pilot, "mx4 away", "4m59s ago", "failing")
+            compare("overview-cluster", rows(app))
+
+    run()
+
+
+def compare(name: str, found: list[str], size: tuple[int, int] = (80, 24)) -> None:
     path = SCREENS / f"{name}.txt"
     if os.environ.get("FASTSCREEN_SNAPSHOTS") == "write":
         SCREENS.mkdir(exist_ok=True)
         path.write_text("\n".join(found) + "\n")
     assert found == path.read_text().splitlines()
-    assert all(len(row) <= 80 for row in found)
-    assert len(found) == 24
+    assert all(len(row) <= size[0] for row in found)
+    assert len(found) == size[1]

@@ -428,6 +428,7 @@ def test_every_screen_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     @driven
     async def run() -> None:
         async with front_door(tmp_path) as (app, pilot, server):
+            server.world.cluster = {}
             remember(app, server, 5)
             app.open_story(KNOWN[0])
             for at, view in enumerate(app.views):

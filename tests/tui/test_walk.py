@@ -21,6 +21,7 @@ from fastscreen.tui.view import TableView, View
 from fastscreen.tui.views import VIEWS
 from fastscreen.tui.views.cache import CacheView
 from fastscreen.tui.views.clients import ClientsView
+from fastscreen.tui.views.cluster import NOT_CONFIGURED, ClusterView
 from fastscreen.tui.views.connections import SORTS, ConnectionsView
 from fastscreen.tui.views.dnsbl import DnsblView
 from fastscreen.tui.views.events import EventsView
@@ -399,6 +400,12 @@ def test_cache(part: client_kinds.ClientKind, known: bool, demo: Terminal) -> No
 def test_warnings(demo: Terminal) -> None:
     go(demo, WarningsView)
     demo.sees("reply timeout 1s for broken.example")
+
+
+def test_cluster(demo: Terminal) -> None:
+    go(demo, ClusterView)
+    demo.sees(NOT_CONFIGURED)
+    assert "Cluster  " not in "\n".join(demo.rows()[2:])
 
 
 def test_help_and_palette(demo: Terminal) -> None:

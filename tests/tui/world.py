@@ -38,6 +38,7 @@ PROFILES = (
     ("silent", 6),
     ("denied", 1),
 )
+PEERS = (("mx2", 3.0), ("mx3", 1.0), ("mx4", 252.0))  # name, s since it was seen
 EHLO = ("ylmf-pc", "[192.168.1.4]", "WIN-0K2J", "localhost.localdomain", "User", "mx-out-3.example.net")
 
 
@@ -55,6 +56,8 @@ class World:
         self.stress = False
         self.missing: list[int] = []
         self.conditions: list[Map] = []
+        self.cluster: Map | None = None  # what differs from `cluster_status`; None: there is no cluster
+        self.asked, self.found = 131_041, 120_422
         self.counts: Counter[str] = Counter({"connect": 3_812_004, "cached": 2_204_118, "passed": 301_544})
         self.counts.update(handed_off=2_460_377, pregreet=702_133, pipelining=21_877, non_smtp_command=9_120)
         self.counts.update(bare_newline=4_415, hangup=402_318, denylisted=18_224, allowlisted=12_001, listed=633_018)
@@ -82,6 +85,11 @@ class World:
         if hostile is not None:
             self.warnings.append({"time": START, "text": self.bad})
             self.conditions.append({"kind": self.bad, "since": START, "text": self.bad, "remedy": self.bad})
+            self.cluster = dict.fromkeys(("server", "role", "name", "problem"), self.bad)
+            self.cluster |= {
+                "ignored": {self.bad: 7},
+                "peers": [{"name": self.bad, "seen": START, "version": self.bad}],
+            }
         self._session = 0
         self._sequence: Counter[int] = Counter()
         self._due: list[tuple[float, int, Map]] = []
@@ -94,6 +102,31 @@ class World:
 
     def said(self, text: str) -> bytes:
         return text.encode() if self.hostile is None else self.hostile
+
+    def cluster_status(self) -> Map | None:
+        """What the status says about the cluster."""
+        if self.cluster is None:
+            return None
+        usual = {
+            "running": True,
+            "connected": True,
+            "since": self.started + 61.0,
+            "server": "192.0.2.9:6379",
+            "role": "primary",
+            "name": "mx1",
+            "round_trip": 0.0004,
+            "asked": self.asked,
+            "found": self.found,
+            "ended": self.found - 12,
+            "late": 3,
+            "stored": 301_544,
+            "ignored": {"deleted": 4},
+            "deletions": 2,
+            "peers": [
+                {"name": name, "seen": self.time - age, "version": "0.1.0", "away": age > 60} for name, age in PEERS
+            ],
+        }
+        return {**usual, **self.cluster}
 
     def advance(self, seconds: float) -> None:
         """Let time pass; clients come, talk and go."""
@@ -212,6 +245,8 @@ class World:
             if kind in ("listed", "list_failed"):
                 self.lists[what["list"]]["listed" if kind == "listed" else "timed_out"] += 1
             if kind == "greet":
+                self.asked += 1
+                self.found += session["session"] % 3 > 0
                 for counter in self.lists.values():
                     counter["asked"] += 1
             if kind == "passed":

@@ -95,6 +95,23 @@ def test_a_worker_that_takes_nothing_loses_its_oldest_answers() -> None:
     run(work)
 
 
+def test_what_workers_sent_last_is_taken() -> None:
+    async def work() -> None:
+        theirs, ours = worker_sockets.pair()
+        taken: list[tuple[int, bytes]] = []
+
+        def take(worker: int, packet: bytes) -> None:
+            taken.append((worker, packet))
+
+        loop = asyncio.get_running_loop()
+        sockets = WorkerSockets([ours], take, lambda: None, lambda call: lambda: None, loop)
+        theirs.send(b"last")
+        sockets.close()
+        assert taken == [(0, b"last")]
+
+    run(work)
+
+
 # ---- the control server
 
 

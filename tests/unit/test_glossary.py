@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.cli.explain import VERDICTS
+from fastscreen.cluster.records import Reason
 from fastscreen.control import messages
 from fastscreen.control.commands import COMMANDS
 from fastscreen.control.metrics import Snapshot, Worker
@@ -53,9 +54,11 @@ def test_labels_of_metrics() -> None:
     counts = dict.fromkeys([kind for kind in EVENTS if kind] + ["rejected"], 0)
     lists = [messages.DnsblList("x", state="ok", p50=0.1, p95=0.1)]
     worker = messages.Worker(1, 2, stages={"greet": 1})
+    cluster = messages.Cluster(running=True, ignored={"bad_mac": 0}, peers=[messages.ClusterPeer("mx2", 1.0)])
     status = messages.Status(
-        1.0, 0.0, "1", "mx", 1, counts=counts, workers=[worker], limits={"pre_queue": 1, "post_queue": 1}
-    )
+        1.0, 0.0, "1", "mx", 1, counts=counts, workers=[worker], limits={"pre_queue": 1, "post_queue": 1},
+        cluster=cluster,
+    )  # fmt: skip
     numbers = dict.fromkeys(("queries", "answers", "listed", "unique", "timeouts", "errors"), 0)
     details = {
         "busy": {"connection_rate": 0},
@@ -66,7 +69,8 @@ def test_labels_of_metrics() -> None:
         "rank_sum": 0,
         "evidence": {"helo_reserved": 0},
     }
-    snapshot = Snapshot(status, messages.Dnsbl(lists=lists), details, {"1": Worker({}, {"x": numbers})})
+    asked = dict.fromkeys([f"cluster_{name}" for name in ("asked", "found", "ended", "late", "dropped")], 0)
+    snapshot = Snapshot(status, messages.Dnsbl(lists=lists), details, {"1": Worker(asked, {"x": numbers})})
     samples = [sample for family in snapshot.collect() for sample in family.samples]
     labels = {label for sample in samples for label in sample.labels} - {"le", "quantile", "version"}
     assert labels == named("Metrics")
@@ -75,6 +79,14 @@ def test_labels_of_metrics() -> None:
         re.sub(r"_(total|sum|count|bucket|created)$", "", sample.name.removeprefix("fastscreen_")) for sample in samples
     }
     assert [name for name in sorted(plain) if not is_on(page, name)] == []
+
+
+def test_why_records_of_a_cluster_are_ignored() -> None:
+    reasons = {reason.label for reason in Reason} | {"oversized"}
+    glossary = section("Metrics").partition("`cluster_records_ignored`")[2].partition("\n")[0]
+    assert set(re.findall(r"`(\w+)`", glossary)) == reasons
+    row = (DOCS / "metrics.md").read_text().partition("`cluster_records_ignored_total`")[2].partition("| records")[0]
+    assert set(re.findall(r"`(\w+)`", row)) == reasons | {"reason"}
 
 
 def is_on(page: str, name: str) -> bool:

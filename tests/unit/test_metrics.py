@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fastscreen.control import metrics
 from fastscreen.control.context import ServerContext
-from fastscreen.control.messages import Dns, Dnsbl, DnsblList, Status
+from fastscreen.control.messages import Cluster, ClusterPeer, Dns, Dnsbl, DnsblList, Status
 from fastscreen.control.messages import Worker as WorkerStatus
 from fastscreen.control.metrics import Snapshot, Worker
 
@@ -259,3 +259,54 @@ def test_a_worker_that_does_not_answer_lowers_no_counter() -> None:
     )
     one = {"2": both["2"]}
     assert shown([], one).items() < found.items()
+
+
+def of_cluster(cluster: Cluster | None) -> dict[tuple[str, ...], float]:
+    names = ("asked", "found", "ended", "late", "dropped")
+    worker = Worker({f"cluster_{name}": number for number, name in enumerate(names, 1)}, {})
+    snapshot = Snapshot(Status(1.0, 0.0, "0.1.0", "mx.test", 1, cluster=cluster), Dnsbl(), {}, {"1": worker})
+    return {
+        (one.name.removeprefix("fastscreen_cluster_"), *one.labels.values()): one.value
+        for family in snapshot._cluster()
+        for one in family.samples
+    }
+
+
+WORKERS = {
+    ("lookups_total", "1"): 1,
+    ("found_total", "1"): 2,
+    ("waits_ended_total", "1"): 3,
+    ("answers_late_total", "1"): 4,
+    ("worker_packets_dropped_total", "1"): 5,
+}
+
+
+def test_a_cluster() -> None:
+    peers = [ClusterPeer("mx2", 1.0), ClusterPeer("mx3", 1.0, away=True), ClusterPeer("mx4", 1.0)]
+    found = of_cluster(
+        Cluster(
+            running=True, connected=True, round_trip=0.5, unanswered=6, stored=7, queue=8, queue_bytes=9, queue_age=1.5,
+            queue_dropped=10, packets_dropped=11, ignored={"bad_mac": 12, "newer": 0}, peers=peers,
+        )
+    )  # fmt: skip
+    assert found == WORKERS | {
+        ("up",): 1,
+        ("round_trip_seconds",): 0.5,
+        ("unanswered_total",): 6,
+        ("stored_total",): 7,
+        ("queue_records",): 8,
+        ("queue_bytes",): 9,
+        ("queue_age_seconds",): 1.5,
+        ("queue_dropped_total",): 10,
+        ("packets_dropped_total",): 11,
+        ("records_ignored_total", "bad_mac"): 12,
+        ("records_ignored_total", "newer"): 0,
+        ("peers", "present"): 2,
+        ("peers", "away"): 1,
+    }
+
+
+def test_a_cluster_process_that_is_being_replaced() -> None:
+    """Its counters are missing, so that they do not seem to start again."""
+    assert of_cluster(Cluster()) == WORKERS | {("up",): 0}
+    assert of_cluster(None) == {}

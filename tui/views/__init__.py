@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastscreen.tui.view import View
 from fastscreen.tui.views.cache import CacheView
 from fastscreen.tui.views.clients import ClientsView
+from fastscreen.tui.views.cluster import ClusterView
 from fastscreen.tui.views.connections import ConnectionsView
 from fastscreen.tui.views.dnsbl import DnsblView
 from fastscreen.tui.views.events import EventsView
@@ -21,4 +22,5 @@ VIEWS: tuple[type[View], ...] = (
     ClientsView,
     CacheView,
     WarningsView,
+    ClusterView,
 )

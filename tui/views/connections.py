@@ -21,6 +21,7 @@ MAX_ROWS = 200
 
 class ConnectionsView(TableView):
     title = "Connections"
+    brief = "Conns"
     about = "The clients that are connected now"
     hint = "filter, such as: score>=3 stage:greet 192.0.2.0/24"
     columns = (

@@ -1,24 +1,25 @@
-"""Overview: what connects, what happens to it, and the state of MTA, cache, lists and workers."""
+"""Overview: what connects, what happens to it, and the state of MTA, cache, cluster, lists and workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.text import Text
 from textual.app import ComposeResult
 
 from fastscreen.control.messages import TESTS, DnsblList, DnsblRequest, Status
-from fastscreen.tui.chart import gathered, stacked
+from fastscreen.tui.chart import over_time
 from fastscreen.tui.figures import bar, count, duration, rate, share, size, sparkline
-from fastscreen.tui.lines import Lines
+from fastscreen.tui.lines import Lines, side_by_side
 from fastscreen.tui.link import ControlError, Link, Sample, Unreachable
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, HEADING, MUTED, OK, PLAIN, REST, STRONG, WARN
 from fastscreen.tui.view import Export, View
+from fastscreen.tui.views.cluster import summary
 from fastscreen.tui.views.dnsbl import STATE_ROLES
 from fastscreen.tui.wording import ROLES, STAGE_ROLES
 
 WIDE = 120  # columns from which there are three parts side by side
-CHART_ROWS = (4, 20)  # at least, at most
+CHART_ROWS = (3, 20)  # at least, at most
 PARTS_ROWS = 14
 VERDICTS = (
     ("cached", "known, PASS OLD"),
@@ -42,7 +43,7 @@ RARE_VERDICTS = (
 class OverviewView(View):
     title = "Overview"
     about = "Clients, verdicts, and the state of MTA, cache, lists and workers"
-    keys = (("1-8", "screens"), ("p", "picture"), ("t", "theme"), (":", "commands"))
+    keys = (("1-9", "screens"), ("p", "picture"), ("t", "theme"), (":", "commands"))
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -98,47 +99,27 @@ def overview(
         [*_lists(lists, each, 6 if columns == 3 else 3), *_workers(status, history, each)],
     )
     rare = sum(1 for kind, _ in RARE_VERDICTS if status.counts.get(kind))
-    chart = max(min(height - PARTS_ROWS - rare - 2, CHART_ROWS[1]), CHART_ROWS[0])
-    rows = max(height - chart - 2, 1)
+    cluster = [summary(status.cluster, status, width - 1)] if status.cluster is not None else []
+    chart = max(min(height - PARTS_ROWS - rare - len(cluster) - 2, CHART_ROWS[1]), CHART_ROWS[0])
+    rows = max(height - chart - len(cluster) - 2, 1)
     parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]
     if columns == 2:
         parts.append([*held, *health])
-    return [*_chart(history, width - 1, chart), *_beside(parts, each, rows)]
-
-
-def _beside(parts: Sequence[Sequence[Text]], each: int, rows: int) -> Iterable[Text]:
-    for at in range(min(rows, max(len(part) for part in parts))):
-        line = Text()
-        for part in parts:
-            cell = part[at].copy() if at < len(part) else Text()
-            cell.truncate(each, pad=True)
-            line.append(" ").append_text(cell)
-        yield line
+    return [*_chart(history, width - 1, chart), *cluster, *side_by_side(parts, each, rows)]
 
 
 def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:
     connects = [sample.rates.get("connect", 0.0) for sample in history]
     handed = [sample.rates.get("handed_off", 0.0) for sample in history]
     now, now_handed = (connects[-1], handed[-1]) if history else (0.0, 0.0)
-    columns = gathered(connects, width - 1)
-    top = max(columns, default=0.0)
+    seconds = history[-1].time - history[0].time if history else 0.0
+    lines, top = over_time(handed, connects, seconds, width, height)
     head = Text(" ").append(rate(now), STRONG).append(" connects/s   ", MUTED)
     head.append("█ ", OK).append(rate(now_handed), STRONG).append(" handed off to the MTA   ", MUTED)
     rejected = history[-1].rates.get("rejected", 0.0) if history else 0.0
     head.append("█ ", REST).append("others, ", MUTED).append(rate(rejected), STRONG)
     head.append(" rejected   ", MUTED).append(f"peak {rate(top)}", MUTED)
-    lines = [head]
-    lines += [
-        Text(" ").append_text(line) for line in stacked(gathered(handed, width - 1), columns, top, width - 1, height)
-    ]
-    span = duration(history[-1].time - history[0].time) if len(history) > 1 else "0 s"
-    drawn = len(columns)
-    begin, room = (
-        f"└ {span} ago ",
-        max(drawn - 4, 0),
-    )  # where the chart is too short for both, its end is more important
-    axis = Text(" " * (width - drawn)).append(f"{begin if len(begin) <= room else '└':<{room}}"[:room], MUTED)
-    return [*lines, axis.append("now┘" if drawn >= 4 else "", MUTED)]
+    return [head, *lines]
 
 
 def _verdicts(status: Status, history: Sequence[Sample], width: int) -> list[Text]:

@@ -20,6 +20,7 @@ MAX_ROWS = 200
 
 class WarningsView(View):
     title = "Warnings"
+    brief = "Warn"
     about = "Current faults, and the latest warnings"
     keys = (("x", "export"),)
 
