@@ -38,6 +38,8 @@ _MAGIC = re.compile(rb"[*?\[\]\\^-]")
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
 
+_WHERE_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]+, on @.*")
+
 # KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry, a digit for each
 # record, and the values. A record stays when it is of this version (its first byte) and does not expire before the new
 # one (bytes 3 to 6), unless it would expire later than any record can, or the digit is 1. Of two that expire together,
@@ -430,7 +432,7 @@ class Store:
     def _error(self, link: Link, error: Exception) -> StoreError:
         """What an error means: the server has become another, or refuses records for a while."""
         text = str(error)
-        shown = f"{self._where}: {escape_text(text, 200)}"
+        shown = f"{self._where}: {escape_text(_WHERE_IN_SCRIPT.sub('', text), 200)}"
         if isinstance(error, _LOST) or any(code in text for code in _LOST_IN_SCRIPT):
             found = StoreError(shown)
             link.lose(found)
