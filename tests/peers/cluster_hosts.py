@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from robust.control import conditions
+from robust.control import Control, conditions
 from robust.fakemta import GREETING, FakeMta, folder_for
 from robust.harness import COMMAND, TEASER, TIMEOUT, USER, Screener, wait_until
 from robust.reachable import wrap
@@ -154,9 +154,12 @@ class Host(Screener):
         until(lambda: wanted <= self.passes().keys(), f"the cache file of {self.name}")
 
     def wait_for_deletion(self, *sources: str) -> None:
-        """Until the cache file has none of them."""
-        gone = {key_of(source) for source in sources}
-        until(lambda: not gone & self.passes().keys(), f"{self.name} to delete clients")
+        """Until neither the cache file has them nor a worker that has not written them yet."""
+        with Control(self.control) as control:
+            until(
+                lambda: all(control.ok("cache.get", address=source) is None for source in sources),
+                f"{self.name} to delete clients",
+            )
 
     def wait_for_lines(self, event: str, *sources: str) -> None:
         """Until the log has this event of each of these clients."""
@@ -185,6 +188,12 @@ class Host(Screener):
 
     def count(self, pattern: str) -> int:
         return len(self.lines(pattern))
+
+    def cluster_status(self) -> Settings:
+        """What `fastscreen status` shows of the cluster."""
+        with Control(self.control) as control:
+            found: Settings = control.ok("status")["cluster"]
+            return found
 
     def condition(self, kind: str = "cluster") -> str:
         """What `fastscreen status` shows under this kind; empty: nothing."""
