@@ -5,7 +5,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -289,28 +289,28 @@ def test_a_full_socket_drops_the_oldest_and_holds_up_nobody(core: Core, cluster:
     assert len(waiting) >= 64
 
 
-@pytest.mark.parametrize(
-    "packet",
-    [
-        b"F",
-        b"x",
-        b"F\x00\x04",
-        b"F\x00\x04\x7f\x47\x00\x01\x05",
-        b"F" + found_item(socket.inet_aton(CLIENT), b"\x95\x01\x01\x01\x01"),
-        b"F" + found_item(socket.inet_aton(CLIENT), b""),
-        b"F" + found_item(socket.inet_aton(CLIENT), b"\xc0" * 40),
-        b"F" + found_item(b"", stamps(pregreet=9, dnsbl=9)),
-        b"F" + found_item(socket.inet_aton(CLIENT) + b"\x18", stamps(pregreet=9, dnsbl=9)),
-        b"F" + found_item(socket.inet_aton(CLIENT), stamps(pregreet=9, dnsbl=9), kind=7),
-        b"F" + found_item(socket.inet_aton("127.71.0.9"), stamps(pregreet=9, dnsbl=9)),
-        b"F" + found_item(socket.inet_aton(CLIENT), stamps(pregreet=-9, dnsbl=-9)),
-        b"K" + found_item(socket.inet_aton(CLIENT), stamps(pregreet=9, dnsbl=9)),
-    ],
-)
-def test_what_is_no_answer_changes_nothing(core: Core, cluster: Cluster, packet: bytes) -> None:
+NO_ANSWERS: dict[str, Callable[[], bytes]] = {
+    "nothing": lambda: b"F",
+    "unknown-letter": lambda: b"x",
+    "cut-key": lambda: b"F\x00\x04",
+    "cut-record": lambda: b"F\x00\x04\x7f\x47\x00\x01\x05",
+    "disabled": lambda: b"F" + found_item(socket.inet_aton(CLIENT), b"\x95\x01\x01\x01\x01"),
+    "empty-record": lambda: b"F" + found_item(socket.inet_aton(CLIENT), b""),
+    "no-record": lambda: b"F" + found_item(socket.inet_aton(CLIENT), b"\xc0" * 40),
+    "empty-key": lambda: b"F" + found_item(b"", stamps(pregreet=9, dnsbl=9)),
+    "other-prefix": lambda: b"F" + found_item(socket.inet_aton(CLIENT) + b"\x18", stamps(pregreet=9, dnsbl=9)),
+    "other-kind": lambda: b"F" + found_item(socket.inet_aton(CLIENT), stamps(pregreet=9, dnsbl=9), kind=7),
+    "other-client": lambda: b"F" + found_item(socket.inet_aton("127.71.0.9"), stamps(pregreet=9, dnsbl=9)),
+    "expired": lambda: b"F" + found_item(socket.inet_aton(CLIENT), stamps(pregreet=-9, dnsbl=-9)),
+    "own-letter": lambda: b"K" + found_item(socket.inet_aton(CLIENT), stamps(pregreet=9, dnsbl=9)),
+}
+
+
+@pytest.mark.parametrize("packet", NO_ANSWERS)
+def test_what_is_no_answer_changes_nothing(core: Core, cluster: Cluster, packet: str) -> None:
     core.hold([CLIENT])
     assert cluster.asked() == [CLIENT]
-    cluster.end.send(packet)
+    cluster.end.send(NO_ANSWERS[packet]())
     for _ in range(3):
         core.screener.run()
     assert core.stored == {}
