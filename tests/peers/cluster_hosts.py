@@ -244,18 +244,20 @@ class Site:
 # ---- clients
 
 
-async def visit(host: Host, source: str) -> Visit:
+def client_of(host: Host, source: str) -> socket.socket:
+    """A socket with this address, where the host is."""
+    family, kind = socket.AF_INET, socket.SOCK_STREAM
+    made = host.namespace.socket(family, kind) if host.namespace is not None else socket.socket(family, kind)
+    made.setblocking(False)
+    made.bind((source, 0))
+    return made
+
+
+async def visit(host: Host, source: str, client: socket.socket) -> Visit:
     """A well-behaved client: it waits for the MTA's greeting, and leaves."""
     loop = asyncio.get_running_loop()
-    made = (
-        host.namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
-        if host.namespace is not None
-        else socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    )
     said, teaser = b"", float("inf")
-    with made as client:
-        client.setblocking(False)
-        client.bind((source, 0))
+    with client:
         began = time.monotonic()
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(TIMEOUT):
@@ -268,9 +270,10 @@ async def visit(host: Host, source: str) -> Visit:
 
 def visits(*wanted: tuple[Host, str]) -> list[Visit]:
     """These clients at once."""
+    clients = [(host, source, client_of(host, source)) for host, source in wanted]
 
     async def work() -> list[Visit]:
-        return await asyncio.gather(*(visit(host, source) for host, source in wanted))
+        return await asyncio.gather(*(visit(*client) for client in clients))
 
     return asyncio.run(work())
 
@@ -301,7 +304,8 @@ class Load:
         tasks: list[asyncio.Task[Visit]] = []
         first = time.monotonic()
         while not self._over.is_set():
-            tasks.append(asyncio.create_task(visit(*self._plan(len(tasks)))))
+            host, source = self._plan(len(tasks))
+            tasks.append(asyncio.create_task(visit(host, source, client_of(host, source))))
             await asyncio.sleep(first + len(tasks) / self._rate - time.monotonic())
         self.visits = await asyncio.gather(*tasks)
 

@@ -445,12 +445,15 @@ def test_both_sides_of_a_partition_converge(site: Site) -> None:
         found = [host.passes()[key] for host in hosts if key in host.passes()]
         assert stamps == max(found), key
     everyone = [*old, *(each for some in own for each in some)]
+    tested = [host.clients("PASS NEW") for host in hosts]
     done = visits(*((host, each) for host in hosts for each in everyone))
-    assert all(each.is_shared for each in done), [each for each in done if not each.is_shared]
+    assert all(each.is_served for each in done), [each for each in done if not each.is_served]
     for host in hosts:
+        host.wait_for_lines("PASS OLD", *everyone)
         host.wait_for_cache(*everyone)
-        differing = {key for key, stamps in host.passes().items() if stamps > stamps_of(key, values[key])}
-        assert not differing
+        differing = {key for key, stamps in host.passes().items() if stamps != stamps_of(key, values[key])}
+        assert differing <= {key_of(each.source) for each in unheard}, "only those that passed on both sides may"
+    assert [host.clients("PASS NEW") for host in hosts] == tested, "nobody is tested again"
 
 
 # ---- clocks, forgeries
