@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from fastscreen.cache.stamps import Stamps
@@ -77,8 +77,8 @@ class CacheAdmin(Protocol):
     def entries(self, network: Network | None, after: bytes, limit: int) -> tuple[list[Entry], bool]:
         """Records after the key `after`, at most `limit`, and whether there may be more. network: only of these."""
 
-    def delete(self, network: Network) -> tuple[int, bool]:
-        """Delete a network's records; return how many, and whether there may be more."""
+    def delete(self, network: Network, is_kept: Callable[[Stamps], bool] | None = None) -> tuple[int, bool]:
+        """Delete a network's records, but for those that stay; return how many, and whether there may be more."""
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Store these."""

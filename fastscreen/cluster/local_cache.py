@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 from fastscreen.cache.interfaces import CacheAdmin, Entry, Network
+from fastscreen.cache.stamps import Stamps
 from fastscreen.escaping import one_line
 
 SLICE = 1000  # records
@@ -28,6 +29,7 @@ class LocalCache:
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "cluster cache")
         self._due: dict[Network, list[float]] = {}  # s, monotonic
+        self._kept: dict[Network, Callable[[Stamps], bool]] = {}
         self._wanted = asyncio.Event()
         self._trouble = ""
 
@@ -38,11 +40,15 @@ class LocalCache:
             return [], False
         return await self._in_thread(lambda: admin.entries(None, after, SLICE))
 
-    def delete(self, network: Network) -> None:
-        """Delete a network's records soon, and once more when workers have written what they still had."""
+    def delete(self, network: Network, is_kept: Callable[[Stamps], bool]) -> None:
+        """Delete a network's records soon, and once more when workers have written what they still had.
+
+        is_kept: of a record, whether it stays; called in the thread.
+        """
         if self._admin is not None and len(self._due) < MOST:
             now = self._clock()
             self._due[network] = [now, now + SETTLED_SECONDS]
+            self._kept[network] = is_kept
             self._wanted.set()
 
     async def run(self) -> None:
@@ -65,7 +71,7 @@ class LocalCache:
         now = self._clock()
         for network in [network for network, times in self._due.items() if times[0] <= now]:
             try:
-                await self._in_thread(partial(self._delete, network))
+                await self._in_thread(partial(self._delete, network, self._kept[network]))
             except Exception as error:
                 self._failed(network, one_line(error))
             else:
@@ -73,7 +79,7 @@ class LocalCache:
                 times = self._due[network]
                 times[:] = [time for time in times if time > now]
                 if not times:
-                    del self._due[network]
+                    del self._due[network], self._kept[network]
 
     def _failed(self, network: Network, text: str) -> None:
         if text != self._trouble:
@@ -81,9 +87,9 @@ class LocalCache:
             self._warn(f"cluster: {network}, which another host deleted, is not deleted here yet: {text}; retried")
         self._due[network] = [self._clock() + RETRY_SECONDS]
 
-    def _delete(self, network: Network) -> None:
+    def _delete(self, network: Network, is_kept: Callable[[Stamps], bool]) -> None:
         assert self._admin is not None
-        while self._admin.delete(network)[1]:
+        while self._admin.delete(network, is_kept)[1]:
             pass
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:

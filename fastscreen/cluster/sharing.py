@@ -7,9 +7,11 @@ import contextlib
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
+from fastscreen.cache.stamps import Stamps
 from fastscreen.cluster import records, tombstones
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
@@ -446,15 +448,25 @@ class Sharing:
 
     def _take_deletion(self, value: bytes, *, is_new: bool = False) -> None:
         """is_new: whatever waits to be stored was made before it, whatever the clocks say."""
-        found = tombstones.verify(self._secrets, value, self._clock())
+        now = self._clock()
+        found = tombstones.verify(self._secrets, value, now)
         if isinstance(found, Reason):
             if found is not Reason.EXPIRED:
                 self._ignore(found)
-        elif self._learn(found, value, is_new=is_new):
-            self._local.delete(found.network)
+            return
+        # One that is not has perhaps been published again by somebody.
+        is_recent = found.time > min(now, self._own_clock() + self.store.difference) - records.SKEW
+        if self._learn(found, value, is_new=is_new and is_recent):
+            self._local.delete(found.network, partial(self._is_later, found.time))
             if found.host != self._name:
                 self._info(f"cluster: {found.host} deleted {found.network}")
-            self._deleted(found)
+            if is_recent:  # what workers have not written yet was made later than an old one
+                self._deleted(found)
+
+    def _is_later(self, deleted: float, stamps: Stamps) -> bool:
+        """Whether a record of the local cache was made after a deletion, however much clocks differ."""
+        made = records.earliest_pass(stamps, self.lifetimes) + min(self.store.ahead, self.store.difference)
+        return made > deleted + records.SKEW
 
     def _learn(self, tombstone: Tombstone, value: bytes, *, is_new: bool = False) -> bool:
         """False: it is known."""

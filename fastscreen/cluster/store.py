@@ -169,6 +169,8 @@ class Store:
         self._round_trip = 0.0
         self.ahead = 0.0
         """By how much the server's clock is ahead of this host's (s), at most SKEW: a server is not believed more."""
+        self.difference = 0.0
+        """The same as it was measured last, however large."""
         self.oversized = 0
         """Values that were ignored because no record is so long."""
 
@@ -274,6 +276,7 @@ class Store:
             ahead = int(seconds) + int(microseconds) / 1e6 - (sent_at + self._clock()) / 2
         except (TypeError, ValueError, OverflowError):  # the user may not ask
             return
+        self.difference = ahead
         ahead = max(-SKEW, min(ahead, SKEW))
         if abs(ahead - self.ahead) > SAME_CLOCK:
             self.ahead = ahead

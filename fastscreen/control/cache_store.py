@@ -68,8 +68,8 @@ class Store:
 
         return self._use(read)
 
-    def delete(self, network: Network) -> tuple[int, bool]:
-        """Delete a network's records; return how many, and whether there may be more."""
+    def delete(self, network: Network, is_kept: Callable[[Stamps], bool] | None = None) -> tuple[int, bool]:
+        """Delete a network's records, but for those that stay; return how many, and whether there may be more."""
         deadline = time.monotonic() + DELETE_SECONDS
 
         def change(environment: Any) -> tuple[int, bool]:
@@ -77,6 +77,8 @@ class Store:
             place: bytes | None = b""
             while place is not None and time.monotonic() < deadline:
                 some, place = _slice(environment, place, network)
+                if is_kept is not None:
+                    some = [(key, stamps) for key, stamps in some if not is_kept(stamps)]
                 with environment.begin(write=True) as transaction:
                     deleted += sum(transaction.delete(key) for key, _ in some)
             return deleted, place is not None

@@ -17,7 +17,7 @@ import uvloop
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import TESTS, Stamps
-from fastscreen.cluster import files, records
+from fastscreen.cluster import files, records, tombstones
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
@@ -55,9 +55,13 @@ class FakeCache:
         found = [(key, self.records[key]) for key in sorted(self.records) if key > after]
         return found[:limit], len(found) > limit
 
-    def delete(self, network: Network) -> tuple[int, bool]:
+    def delete(self, network: Network, is_kept: Callable[[Stamps], bool] | None = None) -> tuple[int, bool]:
         first, last = network.network_address.packed, network.broadcast_address.packed
-        gone = [key for key in self.records if keys.within(key, first, last)]
+        gone = [
+            key
+            for key, stamps in self.records.items()
+            if keys.within(key, first, last) and not (is_kept is not None and is_kept(stamps))
+        ]
         for key in gone:
             del self.records[key]
         return len(gone), False
@@ -363,6 +367,49 @@ def test_a_deletion_reaches_all_hosts(server: RedisServer) -> None:
                 assert await three.look_up(KEY) is None
             for key in server.client.keys("*"):
                 assert server.client.ttl(key) > 0 or key == prefix + record_name(KEY)
+
+    run(work())
+
+
+def test_an_old_deletion_leaves_newer_passes(server: RedisServer) -> None:
+    """It is in the server when a host joins, or somebody publishes it again."""
+    now = int(time.time())
+    older, newer, other = KEY, b"\xc0\x00\x02\x07", b"\xc0\x00\x02\x08"
+    local = {older: (now + 29 * DAY,) * TESTS, newer: (now + 30 * DAY - 60,) * TESTS}
+
+    async def work() -> None:
+        two, three = FakeCache(local), FakeCache(local)
+        async with hosts(Host(server.url, "mx1")) as (one,):
+            old = tombstones.Tombstone(ipaddress.ip_network("192.0.0.0/16"), now - DAY // 2, "mx9")
+            value = tombstones.sign(one.sharing._secrets, old, 30 * DAY)
+            async with hosts(Host(server.url, "mx2", cache=two)) as (host,):
+                host.sharing._is_ready = False  # nothing is sent for now
+                host.keep(other, stamps(30))
+                server.client.publish(PREFIX + "deleted", value)
+                await wait(lambda: older not in two.records, "the older pass to be deleted")
+                assert newer in two.records
+                assert len(host.sharing.queue) == 1
+                assert host.deleted == [], "workers have nothing that is older"
+                host.sharing._is_ready = True
+            server.client.zadd(PREFIX + "deleted", {value: now - DAY // 2})
+            async with hosts(Host(server.url, "mx3", cache=three)):
+                await wait(lambda: older not in three.records, "the older pass to be deleted")
+                assert newer in three.records
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.0.0/16"))
+            async with hosts(Host(server.url, "mx3", cache=three)):
+                await wait(lambda: newer not in three.records, "a deletion that is newer")
+
+    run(work())
+
+
+def test_a_deletion_is_made_where_a_clock_is_an_hour_ahead(server: RedisServer) -> None:
+    async def work() -> None:
+        cache = FakeCache({KEY: (int(time.time()) + 3600 + 30 * DAY - 60,) * TESTS})
+        wrong = Host(server.url, "mx2", cache=cache, clock=lambda: time.time() + 3600)
+        async with hosts(Host(server.url, "mx1"), wrong) as (one, two):
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.0.0/16"))
+            await wait(lambda: KEY not in cache.records, "the pass to be deleted")
+            assert two.deleted == ["192.0.0.0/16"]
 
     run(work())
 

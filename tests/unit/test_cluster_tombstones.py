@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fastscreen.cache.interfaces import Network
+from fastscreen.cache.stamps import Stamps
 from fastscreen.cluster import local_cache, tombstones
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.tombstones import Tombstone, Tombstones
@@ -74,6 +75,10 @@ def test_old_ones_are_forgotten() -> None:
 # ---- in the local cache
 
 
+def never(stamps: Stamps) -> bool:
+    return False
+
+
 class Admin:
     """A `CacheAdmin` that notes what it is asked to delete."""
 
@@ -84,7 +89,7 @@ class Admin:
         self.fails = False
         self.closed = False
 
-    def delete(self, network: Network) -> tuple[int, bool]:
+    def delete(self, network: Network, is_kept: Callable[[Stamps], bool]) -> tuple[int, bool]:
         if self.fails:
             raise OSError(28, "No space left on device")
         self.deleted.append((round(self.clock(), 1), str(network)))
@@ -121,9 +126,9 @@ def run(work: Callable[[LocalCache, Admin, list[str]], Any]) -> None:
 @pytest.mark.usefixtures("fast")
 def test_records_are_deleted_at_once_and_when_workers_have_written_theirs() -> None:
     async def work(cache: LocalCache, admin: Admin, lines: list[str]) -> None:
-        cache.delete(ipaddress.ip_network("192.0.2.0/24"))
+        cache.delete(ipaddress.ip_network("192.0.2.0/24"), never)
         await asyncio.sleep(0.1)
-        cache.delete(ipaddress.ip_network("192.0.3.0/24"))
+        cache.delete(ipaddress.ip_network("192.0.3.0/24"), never)
         await asyncio.sleep(0.6)
         assert admin.deleted == [
             (0.0, "192.0.2.0/24"),
@@ -140,7 +145,7 @@ def test_records_are_deleted_at_once_and_when_workers_have_written_theirs() -> N
 def test_a_large_network_is_deleted_to_its_end() -> None:
     async def work(cache: LocalCache, admin: Admin, lines: list[str]) -> None:
         admin.more = 3
-        cache.delete(ipaddress.ip_network("192.0.2.0/24"))
+        cache.delete(ipaddress.ip_network("192.0.2.0/24"), never)
         await asyncio.sleep(0.1)
         assert len(admin.deleted) == 4
 
@@ -151,7 +156,7 @@ def test_a_large_network_is_deleted_to_its_end() -> None:
 def test_what_cannot_be_deleted_is_tried_again_and_logged_once() -> None:
     async def work(cache: LocalCache, admin: Admin, lines: list[str]) -> None:
         admin.fails = True
-        cache.delete(ipaddress.ip_network("192.0.2.0/24"))
+        cache.delete(ipaddress.ip_network("192.0.2.0/24"), never)
         await asyncio.sleep(0.5)
         assert admin.deleted == []
         assert lines == [
@@ -168,7 +173,7 @@ def test_what_cannot_be_deleted_is_tried_again_and_logged_once() -> None:
 def test_without_a_cache_there_is_nothing_to_do() -> None:
     async def work() -> None:
         cache = LocalCache(None, pytest.fail, asyncio.get_running_loop().time)
-        cache.delete(ipaddress.ip_network("192.0.2.0/24"))
+        cache.delete(ipaddress.ip_network("192.0.2.0/24"), never)
         assert await cache.read(b"") == ([], False)
         cache.close()
 

@@ -157,8 +157,11 @@ def test_the_store_beside_a_cache(tmp_path: Path) -> None:
     assert ([key for key, _ in entries], more) == (sorted(keys)[:5], True)
     assert [key for key, _ in store.entries(None, entries[-1][0], 100)[0]] == sorted(keys)[5:]
     assert store.stats((0,), 8.0).expiring[:2] == [Expiring(0.0, 0), Expiring(3600.0, 12)]
-    assert store.delete(network) == (10, False)
+    store.put([(keys[0], stamps(8))])
+    assert store.delete(network, lambda found: found == stamps(9)) == (1, False)
     assert store.get(keys[0]) is None
+    assert store.delete(network) == (9, False)
+    assert store.get(keys[1]) is None
     assert store.stats((0,), 8.0).entries == 2
     store.put([(keys[0], stamps(0))])
     assert store.get(keys[0]) == stamps(0)
