@@ -38,12 +38,13 @@ from fastscreen.cluster.requests import (
     Unknown,
 )
 from fastscreen.cluster.servers import Servers
-from fastscreen.cluster.sharing import Found, Sharing
+from fastscreen.cluster.sharing import CLOCK_SECONDS, Found, Sharing
 from fastscreen.cluster.state import ClusterState, ClusterStats, Peer
 from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.cluster.worker_sockets import WorkerSockets
 from fastscreen.config import Config, ConfigError
 from fastscreen.escaping import one_line
+from fastscreen.format import span
 from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Ready
@@ -262,12 +263,26 @@ class ClusterProcess(ForkedProcess):
                 self._log.warning(f"cluster: {status.problem}; {what}; retried automatically")
         elif status.connected and conditions.end(Kind.CLUSTER):
             self._log.info(f"cluster: {status.server} works again")
+        self._show_clock()
         if now - self._sharing.bad_mac_at < MAC_SECONDS:
             text = "cluster: the server has records that no known secret has signed; they are ignored"
             if conditions.begin(Kind.CLUSTER_RECORDS, text):
                 self._log.warning(text)
         elif conditions.end(Kind.CLUSTER_RECORDS):
             self._log.info("cluster: no record with a wrong signature has been found for 10 minutes")
+
+    def _show_clock(self) -> None:
+        store, conditions = self._sharing.store, self._args.conditions
+        if abs(store.difference) > CLOCK_SECONDS:
+            text = (
+                f"cluster: this host's clock is {span(abs(store.difference))} "
+                f"{'behind' if store.difference > 0 else 'ahead of'} that of the server; "
+                "passes and deletions of other hosts may be ignored until the clock is set"
+            )
+            if conditions.begin(Kind.CLUSTER_CLOCK, text):
+                self._log.warning(text)
+        elif conditions.end(Kind.CLUSTER_CLOCK):
+            self._log.info("cluster: this host's clock agrees with that of the server")
 
     def _info(self, text: str) -> None:
         self._log.info(text)

@@ -35,6 +35,7 @@ SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
+CLOCK_SECONDS = 300.0  # by which this host's clock and the server's may differ
 SCAN_PAUSE = 0.005  # s
 REMOVALS_MAX = 10  # networks whose records are removed from the server at a time
 
@@ -192,7 +193,9 @@ class Sharing:
         )
         if isinstance(shared, Reason):
             self._ignore(shared)
-            if shared.is_replaced:
+            # By a clock that is slow, good records are from the future.
+            is_slow = shared is Reason.FUTURE and self.store.difference > CLOCK_SECONDS
+            if shared.is_replaced and not is_slow:
                 self._forced[key] = None
                 if len(self._forced) > FORCED_MAX:
                     self._forced.popitem(last=False)

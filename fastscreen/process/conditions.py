@@ -40,6 +40,7 @@ class Kind(IntEnum):
     DISK = 14
     CLUSTER = 15
     CLUSTER_RECORDS = 16
+    CLUSTER_CLOCK = 17
 
     @property
     def label(self) -> str:
@@ -73,6 +74,7 @@ _REMEDIES = {
     Kind.DISK: "make room on the disk",
     Kind.CLUSTER: "start the server, or correct the keys of [cluster]; retried automatically",
     Kind.CLUSTER_RECORDS: "give all hosts the same cluster.secret_file, and let nobody else write to the server",
+    Kind.CLUSTER_CLOCK: "set the clock of this host, or that of the cluster's server; compared again automatically",
 }
 
 

@@ -296,6 +296,26 @@ def test_records_of_strangers_are_a_condition(server: RedisServer, start: Callab
     assert sum("no known secret" in line for line in process.lines()) == 1
 
 
+@pytest.mark.parametrize(("ahead", "words"), [(3600, "1 h ahead of"), (-3600, "1 h behind")])
+def test_a_wrong_clock_is_a_condition(
+    server: RedisServer, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch, ahead: int, words: str
+) -> None:
+    real, wrong = time.time, mmap.mmap(-1, 1)
+    wrong[0] = 1
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "time", SimpleNamespace(time=lambda: real() + ahead * wrong[0]))
+        one = start(server.url)
+    wait(lambda: one.stats().connected, "a connection")
+    [condition] = wait(one.conditions.read, "a condition")
+    assert condition.kind is Kind.CLUSTER_CLOCK
+    assert condition.text.startswith(f"cluster: this host's clock is {words} that of the server; ")
+    assert "set the clock" in condition.kind.remedy
+    wrong[0] = 0
+    wait(lambda: not one.conditions.read(), "the condition to end")
+    assert sum("this host's clock is" in line for line in one.lines()) == 1
+    assert sum("clock agrees" in line for line in one.lines()) == 1
+
+
 def test_a_reload(server: RedisServer, start: Callable[..., Process]) -> None:
     server.client.flushall()
     process = start(server.url)

@@ -402,6 +402,24 @@ def test_an_old_deletion_leaves_newer_passes(server: RedisServer) -> None:
     run(work())
 
 
+def test_records_are_left_alone_by_a_host_whose_clock_is_slow(server: RedisServer) -> None:
+    """They are not from the future: nothing is replaced with force."""
+    made = stamps(20)
+
+    async def work() -> None:
+        slow = Host(server.url, "mx2", clock=lambda: time.time() - 3600)
+        async with hosts(Host(server.url, "mx1"), slow) as (one, two):
+            one.keep(KEY, made)
+            await wait(lambda: not len(one.sharing.queue), "the pass to be stored")
+            assert await two.look_up(KEY) is None
+            assert two.sharing.ignored[Reason.FUTURE] == 1
+            two.keep(KEY, stamps(10))
+            await wait(lambda: not len(two.sharing.queue), "the older pass to be sent")
+            assert await one.look_up(KEY) == made
+
+    run(work())
+
+
 def test_a_deletion_is_made_where_a_clock_is_an_hour_ahead(server: RedisServer) -> None:
     async def work() -> None:
         cache = FakeCache({KEY: (int(time.time()) + 3600 + 30 * DAY - 60,) * TESTS})
