@@ -29,6 +29,7 @@ Found = tuple[str, bool, str] | tuple[str, bool, str, bool]
 
 SECONDS = 20.0  # for all of it
 CLOCK_SECONDS = 300.0  # by which clocks may differ
+NAMESAKE_SECONDS = 30.0  # within which an entry of this host's name counts as one that is in use
 ALIVE_SECONDS = 6.0  # within which a host that is there refreshes its entry
 RECORD_SECONDS = 60  # for which the server keeps the record of the check
 SAMPLE = 100  # records of other hosts that are read
@@ -176,11 +177,18 @@ async def _stored(cluster: ClusterConfig, key: str, secrets: Secrets, store: Sto
 
 async def _clocks(cluster: ClusterConfig, key: str, store: Store) -> list[Found]:
     """Compare this host's clock with those of the server and the other hosts. StoreError."""
-    found = []
+    found: list[Found] = []
     if text := _difference(await store.server_time() - time.time()):
         found.append((key, False, f"{store.status().server}: the clock of the server is {text}"))
-    peers = _others(cluster, await store.hosts())
+    hosts = await store.hosts()
     now = time.time()
+    if (own := hosts.get(cluster.name)) is not None and own.time > now - NAMESAKE_SECONDS:
+        text = (
+            f"{cluster.name}: a host of this name is connected; "
+            "unless this is the daemon on this host, give each host its own name"
+        )
+        found.append(("cluster.name", True, text, True))
+    peers = _others(cluster, hosts)
     if any(entry.time < now - CLOCK_SECONDS for entry in peers.values()):
         # It is switched off, or its clock is slow: then its entry changes all the same.
         await asyncio.sleep(ALIVE_SECONDS)

@@ -53,6 +53,7 @@ from fastscreen.process.startup import ForkedProcess
 
 GRACE = 2.0  # s without the server, until that is a condition: a fail-over may be quicker
 MAC_SECONDS = 600.0  # after the last record with a bad MAC, the condition ends
+NAMESAKE_SECONDS = 60.0  # after another host of this name was noticed last, the condition ends
 END_SECONDS = 1.0  # for the queue to be stored at the end
 REQUESTS_MAX = 64  # of the control server at a time
 MEMORY_MAX = 512 << 20  # bytes more than at the start: a hostile server may announce a reply of any size
@@ -170,6 +171,7 @@ class ClusterProcess(ForkedProcess):
             asked = requests.receive_question(self._args.control)
         except EOFError:  # after a restart: its control server has ended, and workers still need this process
             asyncio.get_running_loop().remove_reader(self._args.control.fileno())
+            self._sharing.is_superseded = True
             return
         except msgspec.MsgspecError:
             self._malformed += 1
@@ -264,6 +266,7 @@ class ClusterProcess(ForkedProcess):
         elif status.connected and conditions.end(Kind.CLUSTER):
             self._log.info(f"cluster: {status.server} works again")
         self._show_clock()
+        self._show_namesake()
         if now - self._sharing.bad_mac_at < MAC_SECONDS:
             text = "cluster: the server has records that no known secret has signed; they are ignored"
             if conditions.begin(Kind.CLUSTER_RECORDS, text):
@@ -283,6 +286,18 @@ class ClusterProcess(ForkedProcess):
                 self._log.warning(text)
         elif conditions.end(Kind.CLUSTER_CLOCK):
             self._log.info("cluster: this host's clock agrees with that of the server")
+
+    def _show_namesake(self) -> None:
+        conditions = self._args.conditions
+        if asyncio.get_running_loop().time() - self._sharing.namesake_at < NAMESAKE_SECONDS:
+            text = (
+                f"cluster: another host has the name {self._name}, too; passes and deletions may be missed "
+                "until each host has its own cluster.name"
+            )
+            if conditions.begin(Kind.CLUSTER_NAME, text):
+                self._log.warning(text)
+        elif conditions.end(Kind.CLUSTER_NAME):
+            self._log.info(f"cluster: no other host has the name {self._name} any more")
 
     def _info(self, text: str) -> None:
         self._log.info(text)

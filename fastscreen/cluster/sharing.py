@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
+PREDECESSOR_SECONDS = 60.0  # after the start, for which a former process of this host may be there
 CLOCK_SECONDS = 300.0  # by which this host's clock and the server's may differ
 SCAN_PAUSE = 0.005  # s
 REMOVALS_MAX = 10  # networks whose records are removed from the server at a time
@@ -98,6 +100,13 @@ class Sharing:
         self._seen: Mapping[str, float] = {}  # when each of them was seen last (s, monotonic)
         self.acknowledged = 0.0
         """All of this host's passes up to then are in the server (s since 1970)."""
+        self._id = uuid.uuid4().hex
+        self._started = timer()
+        self._strange_entries = 0  # in a row
+        self.namesake_at = -math.inf
+        """When another host with this host's name was noticed last (s, monotonic)."""
+        self.is_superseded = False
+        """After a restart: the successor on this host has its name, too."""
         self._is_ready = False  # connected, and deletions are known
         self._is_new = True  # this process has not been connected yet
         self._has_entry = False  # in the server, as far as this connection knows
@@ -261,7 +270,7 @@ class Sharing:
             if expiry > now and made > self.tombstones.deleted_at(key):
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
                 writes.append(Write(record_name(key), value, key in self._forced))
-        entry = HostEntry(self._own_clock(), self._version, acknowledged, self._deleted_score)
+        entry = HostEntry(self._own_clock(), self._version, acknowledged, self._deleted_score, self._id)
         _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
         if is_new and self._has_entry:
             self._is_emptied = True
@@ -359,8 +368,10 @@ class Sharing:
                 continue
             try:
                 await self.store.keep_alive()
+                known = await self.store.hosts()
+                self._find_namesake(known.get(self._name))
+                self._look_around(known)
                 await self._say_hello()
-                self._look_around(await self.store.hosts())
                 await self._publish_again()
                 await self._learn_recent_deletions()
             except StoreError:
@@ -388,6 +399,18 @@ class Sharing:
         before = self._timer() - AWAY_SECONDS
         others = sorted((name, entry) for name, entry in self.peers.items() if name != self._name)
         return [(name, entry, self._seen[name] < before) for name, entry in others[:PEERS_MAX]]
+
+    def _find_namesake(self, own: HostEntry | None) -> None:
+        """own: this host's entry, before it is written again."""
+        if own is None or own.id == self._id:
+            self._strange_entries = 0
+        elif self.is_superseded:
+            self._id = own.id  # the successor finds nothing strange
+        else:
+            self._strange_entries += 1
+            now = self._timer()
+            if self._strange_entries > 1 and now > self._started + PREDECESSOR_SECONDS:
+                self.namesake_at = now
 
     def _look_around(self, found: Mapping[str, HostEntry]) -> None:
         """A host is there while its entry changes, whatever its clock says."""

@@ -75,13 +75,14 @@ class HostEntry(Struct, frozen=True):
     """What a host says about itself. time: s since 1970, when, by its own clock.
 
     acknowledged: all of its passes up to then are stored (s since 1970, by the server's clock).
-    deleted: the deletions up to this score have been made here.
+    deleted: the deletions up to this score have been made here. id: of the process, at random.
     """
 
     time: float = 0.0
     version: str = ""
     acknowledged: float = 0.0
     deleted: float = 0.0
+    id: str = ""
 
 
 class Write(NamedTuple):

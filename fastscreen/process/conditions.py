@@ -41,6 +41,7 @@ class Kind(IntEnum):
     CLUSTER = 15
     CLUSTER_RECORDS = 16
     CLUSTER_CLOCK = 17
+    CLUSTER_NAME = 18
 
     @property
     def label(self) -> str:
@@ -75,6 +76,7 @@ _REMEDIES = {
     Kind.CLUSTER: "start the server, or correct the keys of [cluster]; retried automatically",
     Kind.CLUSTER_RECORDS: "give all hosts the same cluster.secret_file, and let nobody else write to the server",
     Kind.CLUSTER_CLOCK: "set the clock of this host, or that of the cluster's server; compared again automatically",
+    Kind.CLUSTER_NAME: "give each host its own cluster.name, then `fastscreen restart`",
 }
 
 

@@ -121,6 +121,14 @@ def test_check_as_the_daemons_user(server: RedisServer, folder: Path) -> None:  
     assert lines[0].startswith(f"ok: cluster.server: 127.0.0.1:{server.port} (primary): a record was stored and read")
 
 
+@pytest.mark.parametrize(("age", "notices"), [(10, 1), (40, 0)])
+def test_check_mentions_a_host_of_the_same_name(server: RedisServer, tmp_path: Path, age: int, notices: int) -> None:
+    server.client.hset("fastscreen:hosts", "mx1", json.dumps({"time": time.time() - age, "id": "other"}))
+    found = [text for key, text in problems(tmp_path, server.url) if key == "ok cluster.name"]
+    assert len(found) == notices
+    assert all(text.startswith("mx1: a host of this name is connected; ") for text in found)
+
+
 def test_check_finds_wrong_clocks(server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host that is only switched off has no wrong clock."""
     monkeypatch.setattr(check_cluster, "ALIVE_SECONDS", 0.3)

@@ -316,6 +316,45 @@ def test_a_wrong_clock_is_a_condition(
     assert sum("clock agrees" in line for line in one.lines()) == 1
 
 
+def test_two_hosts_of_one_name(
+    server: RedisServer, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sharing, "PREDECESSOR_SECONDS", 1.5)
+    monkeypatch.setattr(process, "NAMESAKE_SECONDS", 1.0)
+    server.client.flushall()
+    (tmp_path / "other").mkdir()
+    one, two = start(server.url), Process(tmp_path / "other", server.url, "mx1")
+    try:
+        wait(lambda: one.stats().connected and two.stats().connected, "the connections")
+        time.sleep(1.0)
+        assert not one.conditions.read(), "it may be a former process"
+        [condition] = wait(one.conditions.read, "a condition")
+        assert condition.kind is Kind.CLUSTER_NAME
+        assert condition.text.startswith("cluster: another host has the name mx1, too; ")
+        wait(two.conditions.read, "a condition at the other host")
+    finally:
+        two.close()
+    wait(lambda: not one.conditions.read(), "the condition to end")
+    assert sum("another host has the name" in line for line in one.lines()) == 1
+
+
+def test_a_successor_has_the_same_name(
+    server: RedisServer, start: Callable[..., Process], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sharing, "PREDECESSOR_SECONDS", 1.5)
+    server.client.flushall()
+    (tmp_path / "other").mkdir()
+    one, two = start(server.url), Process(tmp_path / "other", server.url, "mx1")
+    try:
+        wait(lambda: one.stats().connected and two.stats().connected, "the connections")
+        one.control.shutdown(socket.SHUT_RDWR)
+        time.sleep(3.5)
+        assert not one.conditions.read()
+        assert not two.conditions.read()
+    finally:
+        two.close()
+
+
 def test_a_reload(server: RedisServer, start: Callable[..., Process]) -> None:
     server.client.flushall()
     process = start(server.url)
