@@ -39,6 +39,7 @@ CHECK_SECONDS = 60
 PREDECESSOR_SECONDS = 60.0  # after the start, for which a former process of this host may be there
 CLOCK_SECONDS = 300.0  # by which this host's clock and the server's may differ
 SCAN_PAUSE = 0.005  # s
+DELETIONS_SHOWN = 5
 REMOVALS_MAX = 10  # networks whose records are removed from the server at a time
 
 Found = tuple[bytes, bytes]
@@ -143,6 +144,13 @@ class Sharing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._unpublished:
+            shown = ", ".join(map(str, [*self._unpublished][:DELETIONS_SHOWN]))
+            more = ", …" if len(self._unpublished) > DELETIONS_SHOWN else ""
+            self._warn(
+                f"cluster: deletions were not sent to the server, so other hosts keep these clients: {shown}{more}; "
+                "run `fastscreen cache delete` again when the server is back"
+            )
         self._local.close()
 
     def failed(self) -> BaseException | None:

@@ -284,6 +284,20 @@ def test_a_server_that_starts_later(start: Callable[..., Process], tmp_path: Pat
         server.close()
 
 
+def test_deletions_that_are_lost_are_logged(start: Callable[..., Process]) -> None:
+    process = start(f"redis://127.0.0.1:{free_port()}")
+    assert process.report() == Ready()
+    for number in range(7):
+        assert process.ask(Delete(f"192.0.{number}.0/24")) == Deleting(False)
+    assert process.stop() == 0
+    [line] = [line for line in process.lines() if "deletion" in line]
+    assert line == (
+        "cluster: deletions were not sent to the server, so other hosts keep these clients: 192.0.0.0/24, "
+        "192.0.1.0/24, 192.0.2.0/24, 192.0.3.0/24, 192.0.4.0/24, …; run `fastscreen cache delete` again when the "
+        "server is back"
+    )
+
+
 def test_records_of_strangers_are_a_condition(server: RedisServer, start: Callable[..., Process]) -> None:
     server.client.flushall()
     process = start(server.url)
