@@ -641,6 +641,25 @@ def test_a_restart(three: Three) -> None:
         assert host.cluster_pids() != pids
 
 
+def test_a_former_process_is_not_another_host_of_the_name(site: Site) -> None:
+    """However long it is needed, after a restart."""
+    server = site.keep(RedisServer(site.folder / "server"))
+    soon = "from fastscreen.cluster import sharing\nsharing.PREDECESSOR_SECONDS = 2.0\nsharing.REFRESH_SECONDS = 0.3\n"
+    host = site.add("mx1", {"server": server.url}, altered=soon)
+    site.start()
+    host.connected()
+    with Client(host.address, "127.9.9.1") as talker:
+        talker.send(b"EHLO too.early\r\n")  # keeps a former worker
+        host.line(rf" PREGREET .*{re.escape(talker.name)}")
+        assert subprocess.run([COMMAND, "restart", "-c", host.config], stdout=subprocess.DEVNULL).returncode == 0
+        host.connected(2)
+        restarted = time.monotonic()
+        until(lambda: time.monotonic() > restarted + 4, "some time")
+        assert len(host.cluster_pids()) == 2
+        assert not host.condition("cluster_name")
+    assert not host.lines("has the name")
+
+
 def cpu_of(hosts: Iterable[Host]) -> dict[int, float]:
     """CPU seconds of each process of these hosts."""
     return {pid: seconds for host in hosts for pid, seconds in host.cpu_of_each().items()}
