@@ -20,7 +20,7 @@ from msgspec import Struct
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from fastscreen.cluster.link import Command, Link, StoreError, problem
-from fastscreen.cluster.records import SKEW, VALUE_MAX, is_host_name
+from fastscreen.cluster.records import SKEW, TIME_MAX, VALUE_MAX, is_host_name
 from fastscreen.cluster.servers import Servers
 from fastscreen.config.server_url import ServerUrl
 from fastscreen.escaping import escape_text
@@ -82,6 +82,11 @@ class HostEntry(Struct, frozen=True):
     version: str = ""
     acknowledged: float = 0.0
     deleted: float = 0.0
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether its times can be times. Others may write there."""
+        return all(0 <= when <= TIME_MAX for when in (self.time, self.acknowledged, self.deleted))
 
 
 class Write(NamedTuple):
@@ -350,8 +355,9 @@ class Store:
         for name, text in zip(reply[::2], reply[1::2], strict=True):
             if isinstance(name, bytes) and isinstance(text, bytes) and len(text) <= _JSON_MAX and name.isascii():
                 with contextlib.suppress(msgspec.MsgspecError):
-                    if is_host_name(name.decode()):
-                        found[name.decode()] = _entry(text)
+                    entry = _entry(text)
+                    if entry.is_possible and is_host_name(name.decode()):
+                        found[name.decode()] = entry
         return found
 
     async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
@@ -405,7 +411,7 @@ class Store:
         [now] = await self._call(self._writes, (b"TIME",))
         try:
             return int(now[0]) + int(now[1]) / 1e6
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             raise self._malformed(self._writes) from None
 
     async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
