@@ -101,6 +101,7 @@ class Sharing:
         self._is_emptied = False  # somebody has deleted all from the server while it was connected
         self._resync_from = math.inf  # passes that were made after this are perhaps not in the server
         self._deleted_score = 0.0  # deletions up to this score have been made here
+        self._unverified_score = math.inf  # of the first deletion after them that was not, but may be after a restart
         self._trouble = ""  # with the local cache
         self._unpublished: dict[Network, bytes] = {}
         self._forced: OrderedDict[bytes, None] = OrderedDict()
@@ -444,7 +445,7 @@ class Sharing:
         """The server has sent a deletion."""
         self._take_deletion(value, is_new=True)
 
-    def _take_deletion(self, value: bytes, *, is_new: bool = False) -> None:
+    def _take_deletion(self, value: bytes, *, is_new: bool = False) -> Tombstone | Reason:
         """is_new: whatever waits to be stored was made before it, whatever the clocks say."""
         found = tombstones.verify(self._secrets, value, self._clock())
         if isinstance(found, Reason):
@@ -455,6 +456,7 @@ class Sharing:
             if found.host != self._name:
                 self._info(f"cluster: {found.host} deleted {found.network}")
             self._deleted(found)
+        return found
 
     def _learn(self, tombstone: Tombstone, value: bytes, *, is_new: bool = False) -> bool:
         """False: it is known."""
@@ -471,6 +473,7 @@ class Sharing:
         self.tombstones.expire(now - records.most_seconds(self.lifetimes))
         before = min(own.deleted, now + records.SKEW) if own is not None else 0.0
         self._deleted_score = max(self._deleted_score, before)
+        self._unverified_score = math.inf
         stored = await self._learn_stored(tombstones.MOST)
         for _, value in self.tombstones.values():
             if value not in stored:
@@ -482,17 +485,24 @@ class Sharing:
         await self._learn_stored(RECENT_DELETIONS)
 
     async def _learn_stored(self, limit: int) -> set[bytes]:
-        """The newest deletions that the server has; those that this host has made before are only remembered."""
+        """The newest deletions that the server has; those that this host has made before are only remembered.
+
+        One that cannot be verified now is made when it can be: `_deleted_score` stays below it.
+        """
         now = self._clock()
         done = self._deleted_score - RESCORE
         stored = set()
         for value, score in await self.store.deletions(limit):
             stored.add(value)
             if score > done:
-                self._take_deletion(value)
+                result = self._take_deletion(value)
+                if result in (Reason.BAD_MAC, Reason.NEWER, Reason.FUTURE):
+                    self._unverified_score = min(self._unverified_score, score)
             else:
                 found = tombstones.verify(self._secrets, value, now)
                 if not isinstance(found, Reason):
                     self._learn(found, value)
-            self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW))
+            self._deleted_score = max(
+                self._deleted_score, min(score, now + records.SKEW, self._unverified_score - 1)
+            )
         return stored

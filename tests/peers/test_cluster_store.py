@@ -445,6 +445,43 @@ def test_deletions_while_the_server_is_away(start: Callable[..., RedisServer]) -
     run(work())
 
 
+def test_a_deletion_that_could_not_be_verified_is_made_after_the_secret_is_right(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when later ones could be, and when it is no longer among the newest."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr("fastscreen.cluster.sharing.RECENT_DELETIONS", 1)
+    monkeypatch.setattr("fastscreen.cluster.sharing.RESCORE", 0.0)
+    wrong = b"a secret that is not the others'"
+
+    def deleted_score() -> float:
+        return float(json.loads(server.client.hget("fastscreen:hosts", "mx2"))["deleted"])
+
+    async def work() -> None:
+        cache = FakeCache({KEY: stamps()})
+        one, two = Host(server.url, "mx1"), Host(server.url, "mx2", secret=wrong, cache=cache)
+        three = Host(server.url, "mx3", secret=wrong)
+        async with hosts(one, two, three):
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.2.1"))
+            await wait(lambda: two.sharing.ignored[Reason.BAD_MAC] >= 2, "a refresh")
+            await asyncio.sleep(1.1)
+            assert await three.sharing.delete(ipaddress.ip_network("198.51.100.1"))
+            await wait(lambda: two.deleted == ["198.51.100.1/32"], "the other deletion")
+            await wait(lambda: deleted_score() > time.time() - 60, "it to be noted")
+            await asyncio.sleep(0.5)
+            assert KEY in cache.records
+        async with hosts(Host(server.url, "mx2", cache=cache)):
+            await wait(lambda: KEY not in cache.records, "the deletion to be made")
+        # What has been made is not made again.
+        cache.records[KEY] = stamps()
+        async with hosts(Host(server.url, "mx2", secret=SECRET + b"\n" + wrong, cache=cache)) as (two,):
+            assert two.deleted == ["198.51.100.1/32"]
+        async with hosts(Host(server.url, "mx2", secret=SECRET + b"\n" + wrong, cache=cache)) as (two,):
+            assert two.deleted == []
+
+    run(work())
+
+
 # ---- servers that fail
 
 
