@@ -97,6 +97,7 @@ class Sharing:
         """All of this host's passes up to then are in the server (s since 1970)."""
         self._is_ready = False  # connected, and deletions are known
         self._is_new = True  # this process has not been connected yet
+        self._has_caught_up = False  # on this connection
         self._has_entry = False  # in the server, as far as this connection knows
         self._is_emptied = False  # somebody has deleted all from the server while it was connected
         self._resync_from = math.inf  # passes that were made after this are perhaps not in the server
@@ -285,7 +286,7 @@ class Sharing:
     def connected(self) -> None:
         status = self.store.status()
         self._info(f"cluster: connected to {status.server}, {status.role}")
-        self._has_entry = False
+        self._has_entry = self._has_caught_up = False
         self._session = self._loop.create_task(self._catch_up())
 
     def disconnected(self, why: str) -> None:
@@ -297,19 +298,25 @@ class Sharing:
     async def _catch_up(self) -> None:
         """After a connect: learn of deletions, then send what the server does not have."""
         try:
-            known = await self.store.hosts()
+            try:
+                known = await self.store.hosts()
+            except StoreError as error:
+                if error.refused:  # what this host claims from now on must be right all the same
+                    self._find_gap(None)
+                raise
             own = known.get(self._name) if not self._is_emptied else None
+            # Before anything can be refused: afterwards, a new entry of this host may be there.
+            self._find_gap(own)
             self._is_emptied = False
             await self._learn_deletions(own)
-            self._find_gap(own)
-            self._is_ready = True
+            self._has_caught_up = self._is_ready = True
             self.lookups.flush()
             self._wanted.set()
             await self._say_hello()
             await self._resync()
         except StoreError as error:
             if error.refused:
-                # Look-ups work; the refresh tries the rest again.
+                # Look-ups work; after a refresh that is not refused, the rest is tried again.
                 self._is_ready = True
                 self.lookups.flush()
                 self._wanted.set()
@@ -364,7 +371,7 @@ class Sharing:
             session = self._session
             if session is None or not session.done() or session.cancelled() or session.exception() is not None:
                 continue
-            if self._is_emptied:
+            if self._is_emptied or not self._has_caught_up:
                 self._session = self._loop.create_task(self._catch_up())
             elif self._has_gap():
                 self._session = self._loop.create_task(self._repair())

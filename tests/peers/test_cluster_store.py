@@ -660,6 +660,40 @@ def test_a_server_without_memory(start: Callable[..., RedisServer]) -> None:
     run(work())
 
 
+def test_what_was_refused_after_a_connect_is_tried_again(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lost everything, and takes no deletion (or does not say who is there) when this host comes back."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    server = start("--requirepass", "horse", password="horse")
+    allowed = {"enabled": True, "passwords": ["+staple"], "keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+    server.client.acl_setuser("mx", **allowed)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"mx:staple")
+
+    async def work() -> None:
+        made = stamps()
+        async with hosts(Host(server.url, cache=FakeCache({KEY: made}), read=read)) as (host,):
+            assert await host.sharing.delete(ipaddress.ip_network("198.51.100.1"))
+            await wait(lambda: host.sharing.acknowledged > 0, "the local cache to be stored")
+            for command in ("zadd", "hlen"):
+                stored, connects = host.sharing.stored, len(host.lines)
+                server.client.acl_setuser("mx", enabled=True, commands=[f"-{command}"])
+                server.client.flushall()
+                server.client.client_kill_filter(_type="pubsub", skipme=True)
+                await wait(lambda: len(host.lines) > connects, "a new connection")  # noqa: B023
+                await wait(host.is_ready, "it to be used")
+                await wait(lambda: server.client.exists("fastscreen:hosts"), "a refresh")
+                await asyncio.sleep(0.3)
+                assert not server.client.exists("fastscreen:deleted")
+                server.client.acl_setuser("mx", enabled=True, commands=[f"+{command}"])
+                await wait(lambda: server.client.zcard("fastscreen:deleted") == 1, "the deletion to be stored")
+                await wait(lambda: host.sharing.stored > stored, "the local cache to be stored")  # noqa: B023
+                await wait(lambda: not host.sharing._has_gap(), "the end of that")
+                assert await host.look_up(KEY) == made
+
+    run(work())
+
+
 def test_a_slow_server_delays_nobody(start: Callable[..., RedisServer]) -> None:
     """200 ms each way: look-ups are answered within the budget, many at a time."""
     server = start()
