@@ -17,7 +17,7 @@ from fastscreen.cluster.lookups import Answer, Lookups
 from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_key, record_name
 from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
-from fastscreen.cluster.store import AWAY_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
+from fastscreen.cluster.store import AWAY_SECONDS, HOSTS_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
 from fastscreen.cluster.tombstones import Tombstone, Tombstones
 from fastscreen.cluster.write_behind import Pass, Resync, WriteQueue
 from fastscreen.config.model import ClusterConfig
@@ -299,7 +299,7 @@ class Sharing:
         """After a connect: learn of deletions, then send what the server does not have."""
         try:
             try:
-                known = await self.store.hosts()
+                known = await self.store.hosts(self._name)
             except StoreError as error:
                 if error.refused:  # what this host claims from now on must be right all the same
                     self._find_gap(None)
@@ -363,7 +363,7 @@ class Sharing:
             try:
                 await self.store.keep_alive()
                 await self._say_hello()
-                self._look_around(await self.store.hosts())
+                await self._look_around()
                 await self._publish_again()
                 await self._learn_recent_deletions()
             except StoreError:
@@ -392,7 +392,19 @@ class Sharing:
         others = sorted((name, entry) for name, entry in self.peers.items() if name != self._name)
         return [(name, entry, self._seen[name] < before) for name, entry in others[:PEERS_MAX]]
 
-    def _look_around(self, found: Mapping[str, HostEntry]) -> None:
+    async def _look_around(self) -> None:
+        """Find out who is there, and forget hosts that have not been for days. StoreError."""
+        found = dict(await self.store.hosts(self._name))
+        before = self._clock() - HOSTS_SECONDS
+        gone = [name for name, entry in found.items() if entry.time < before and name != self._name]
+        if gone:
+            await self.store.forget_hosts(gone)
+            for name in gone:
+                del found[name]
+        # Of too many hosts, only a part is known at a time.
+        self._take_peers({} if self.store.is_crowded else found)
+
+    def _take_peers(self, found: Mapping[str, HostEntry]) -> None:
         """A host is there while its entry changes, whatever its clock says."""
         before, now = self._seen, self._timer()
         long_ago = self._clock() - AWAY_SECONDS - records.SKEW
@@ -509,7 +521,5 @@ class Sharing:
                 found = tombstones.verify(self._secrets, value, now)
                 if not isinstance(found, Reason):
                     self._learn(found, value)
-            self._deleted_score = max(
-                self._deleted_score, min(score, now + records.SKEW, self._unverified_score - 1)
-            )
+            self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW, self._unverified_score - 1))
         return stored

@@ -28,10 +28,11 @@ from fastscreen.escaping import escape_text
 FIRST_PAUSE = 0.1  # s
 LONGEST_PAUSE = 5.0
 STABLE = 5.0  # s, after which a connection counts as one that works
-HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
+HOSTS_SECONDS = 7 * 86400  # for which a host's entry stays
 AWAY_SECONDS = 60.0
 SAME_CLOCK = 1.0  # s
 PEERS_MAX = 100
+HOSTS_MAX = 10 * PEERS_MAX
 _JSON_MAX = 1000
 SCANNED = 1000  # keys that the server looks at for one reply
 _MAGIC = re.compile(rb"[*?\[\]\\^-]")
@@ -106,6 +107,8 @@ class StoreStatus(Struct, frozen=True):
     server: str
     role: str
     round_trip: float
+    effect: str
+    """What the problem means."""
 
 
 class Listener(Protocol):
@@ -170,6 +173,8 @@ class Store:
         self._since = clock()
         self._problem = ""
         self._refused = ""
+        self._crowded = ""
+        self._hosts_cursor = b"0"
         self._role = ""
         self._round_trip = 0.0
         self.ahead = 0.0
@@ -183,10 +188,20 @@ class Store:
 
     def status(self) -> StoreStatus:
         """How it goes."""
+        if not self.is_connected:
+            text, effect = self._problem, "clients are screened without it"
+        elif self._refused:
+            text, effect = self._refused, "passes are kept until it takes them"
+        else:
+            text, effect = (
+                self._crowded,
+                "other hosts are not shown, and those that have been gone for a week are removed",
+            )
         return StoreStatus(
             connected=self.is_connected,
             since=self._since,
-            problem=self._refused if self.is_connected else self._problem,
+            problem=text,
+            effect=effect,
             server=str(self._where) if self._where is not None else "",
             role=self._role,
             round_trip=self._round_trip,
@@ -212,7 +227,7 @@ class Store:
     async def _serve(self, links: tuple[Link, Link, Link]) -> None:
         self._reads, self._writes, self._messages = links
         self._since = self._clock()
-        self._problem = self._refused = ""
+        self._problem = self._refused = self._crowded = ""
         self._listener.connected()
         started = time.monotonic()
         await asyncio.wait([link.lost for link in links], return_when=asyncio.FIRST_COMPLETED)
@@ -343,12 +358,35 @@ class Store:
                 return stored, bool(is_new)
         raise self._malformed(self._writes)
 
-    async def hosts(self) -> Mapping[str, HostEntry]:
-        """What all hosts say about themselves. Entries that cannot be read are left out."""
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there were more hosts than a cluster can have when `hosts` was called last."""
+        return bool(self._crowded)
+
+    async def hosts(self, own: str = "") -> Mapping[str, HostEntry]:
+        """What all hosts say about themselves. Entries that cannot be read are left out.
+
+        If there are more hosts than a cluster can have: this host (own), and some of the others, each time the next.
+        """
         [count] = await self._call(self._writes, (b"HLEN", self._hosts))
-        if not isinstance(count, int) or count > 10 * PEERS_MAX:
-            raise StoreError(f"{self._where}: more hosts than a cluster can have", refused=True)
-        [reply] = await self._call(self._writes, (b"HGETALL", self._hosts))
+        if not isinstance(count, int):
+            raise self._malformed(self._writes)
+        if count > HOSTS_MAX:
+            self._crowded = f"{self._where}: {self._hosts.decode()} has {count} hosts, more than {HOSTS_MAX}"
+            scan, text = await self._call(
+                self._writes,
+                (b"HSCAN", self._hosts, self._hosts_cursor, b"COUNT", HOSTS_MAX),
+                (b"HGET", self._hosts, own),
+            )
+            match scan:
+                case [bytes(cursor), list(reply)]:
+                    self._hosts_cursor = cursor
+                    reply += [own.encode(), text]
+                case _:
+                    raise self._malformed(self._writes)
+        else:
+            self._crowded = ""
+            [reply] = await self._call(self._writes, (b"HGETALL", self._hosts))
         if not isinstance(reply, list) or len(reply) % 2:
             raise self._malformed(self._writes)
         found: dict[str, HostEntry] = {}
@@ -359,6 +397,10 @@ class Store:
                     if entry.is_possible and is_host_name(name.decode()):
                         found[name.decode()] = entry
         return found
+
+    async def forget_hosts(self, names: Sequence[str]) -> None:
+        """Remove the entries of these hosts."""
+        await self._call(self._writes, (b"HDEL", self._hosts, *names))
 
     async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
         """Delete these records; publish a deletion and store it for `most` seconds, at most `limit` of them."""

@@ -936,7 +936,9 @@ def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPat
             server.client.hset("fastscreen:hosts", "mx3", '{"time": 1e999}')
             server.client.hset("fastscreen:hosts", "not a name", '{"time": 1}')
             server.client.hset("fastscreen:hosts", "mx4", "nonsense")
-            server.client.hset("fastscreen:hosts", "mx5", '{"time": 5, "version": "0.9", "more": 1}')
+            server.client.hset(
+                "fastscreen:hosts", "mx5", json.dumps({"time": time.time() - 3600, "version": "0.9", "more": 1})
+            )
             await wait(lambda: len(one.sharing.present_peers()) >= 2, "two peers")
             seen = {name: (entry.version, away) for name, entry, away in one.sharing.present_peers()}
             assert seen["mx2"] == ("1.0", False)
@@ -950,5 +952,32 @@ def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPat
             await wait(lambda: "mx6" in one.sharing.peers, "another peer")
             assert away() == {"mx5"}
             await wait(lambda: away() == {"mx5", "mx6"}, "it to be away", 3)
+
+    run(work())
+
+
+def test_hosts_that_have_been_gone_for_a_week_are_forgotten(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when there are so many that the others are not looked at."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    week = 7 * DAY
+
+    def entries(count: int, seconds: float) -> dict[str, str]:
+        return {f"old{number}": json.dumps({"time": time.time() - seconds}) for number in range(count)}
+
+    async def work() -> None:
+        cache = FakeCache({KEY: stamps()})
+        server.client.hset("fastscreen:hosts", mapping=entries(3000, week - 3600))
+        async with hosts(Host(server.url, "mx1", cache=cache), Host(server.url, "mx2")) as (one, two):
+            await wait(lambda: one.store.status().problem and two.store.status().problem, "a problem")
+            assert "fastscreen:hosts has 300" in one.store.status().problem
+            await wait(lambda: one.sharing.acknowledged > 0, "the local cache to be stored")
+            assert await two.look_up(KEY) is not None
+            assert one.sharing.present_peers() == []
+            server.client.hset("fastscreen:hosts", mapping=entries(2999, week + 3600))
+            await wait(lambda: not one.store.status().problem, "them to be forgotten")
+            await wait(lambda: len(one.sharing.present_peers()) == 2, "the other hosts")
+            assert set(server.client.hkeys("fastscreen:hosts")) == {b"mx1", b"mx2", b"old2999"}
 
     run(work())
