@@ -13,7 +13,7 @@ from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cluster import records, tombstones
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
-from fastscreen.cluster.lookups import Answer, Lookups
+from fastscreen.cluster.lookups import Answer, Lookups, Refused
 from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_key, record_name
 from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
@@ -167,7 +167,12 @@ class Sharing:
     # ---- look-ups
 
     async def _fetch(self, wanted: Sequence[bytes]) -> Sequence[object]:
-        return await self.store.get([record_name(key) for key in wanted])
+        try:
+            return await self.store.get([record_name(key) for key in wanted])
+        except StoreError as error:
+            if error.refused:
+                raise Refused from None
+            raise
 
     def _deliver(self, answers: list[Answer]) -> None:
         found: dict[int, list[Found]] = {}
@@ -310,7 +315,7 @@ class Sharing:
             self._is_emptied = False
             await self._learn_deletions(own)
             self._has_caught_up = self._is_ready = True
-            self.lookups.flush()
+            self.lookups.connected()
             self._wanted.set()
             await self._say_hello()
             await self._resync()
@@ -318,7 +323,7 @@ class Sharing:
             if error.refused:
                 # Look-ups work; after a refresh that is not refused, the rest is tried again.
                 self._is_ready = True
-                self.lookups.flush()
+                self.lookups.connected()
                 self._wanted.set()
 
     def _find_gap(self, own: HostEntry | None) -> None:

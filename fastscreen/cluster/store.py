@@ -39,6 +39,9 @@ _MAGIC = re.compile(rb"[*?\[\]\\^-]")
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
 
+_LOOK_UPS, _RECORDS = "look-ups", "records"
+_HOSTS, _HOSTS_COUNT = "to list hosts", "to count hosts"
+
 _WHERE_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]+, on @.*")
 
 # KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry, a digit for each
@@ -172,7 +175,7 @@ class Store:
         self._where: ServerUrl | None = None
         self._since = clock()
         self._problem = ""
-        self._refused = ""
+        self._refused: dict[str, str] = {}  # what the server refuses now, and how it says so
         self._crowded = ""
         self._hosts_cursor = b"0"
         self._role = ""
@@ -190,8 +193,12 @@ class Store:
         """How it goes."""
         if not self.is_connected:
             text, effect = self._problem, "clients are screened without it"
+        elif _LOOK_UPS in self._refused:
+            text, effect = self._refused[_LOOK_UPS], "clients are screened without it"
+        elif _RECORDS in self._refused:
+            text, effect = self._refused[_RECORDS], "passes are kept until it takes them"
         elif self._refused:
-            text, effect = self._refused, "passes are kept until it takes them"
+            text, effect = next(iter(self._refused.values())), "other hosts are not known"
         else:
             text, effect = (
                 self._crowded,
@@ -227,7 +234,8 @@ class Store:
     async def _serve(self, links: tuple[Link, Link, Link]) -> None:
         self._reads, self._writes, self._messages = links
         self._since = self._clock()
-        self._problem = self._refused = self._crowded = ""
+        self._problem = self._crowded = ""
+        self._refused.clear()
         self._listener.connected()
         started = time.monotonic()
         await asyncio.wait([link.lost for link in links], return_when=asyncio.FIRST_COMPLETED)
@@ -326,7 +334,7 @@ class Store:
 
     async def get(self, names: Sequence[bytes]) -> list[bytes | None]:
         """The values of these keys; None where there is none that can be a record."""
-        [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)))
+        [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)), what=_LOOK_UPS)
         if not isinstance(reply, list) or len(reply) != len(names):
             raise self._malformed(self._reads)
         return [self._value(value) for value in reply]
@@ -348,11 +356,10 @@ class Store:
         rest: Command = (len(keys) + 1, self._hosts, *keys, *about, *(write.value for write in writes))
         try:
             [reply, _] = await self._call(
-                self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS)
+                self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS), what=_RECORDS
             )
         except NoScriptError:
-            [reply] = await self._call(self._writes, (b"EVAL", _STORE, *rest))
-        self._refused = ""
+            [reply] = await self._call(self._writes, (b"EVAL", _STORE, *rest), what=_RECORDS)
         match reply:
             case [int(stored), int(is_new)]:
                 return stored, bool(is_new)
@@ -368,7 +375,7 @@ class Store:
 
         If there are more hosts than a cluster can have: this host (own), and some of the others, each time the next.
         """
-        [count] = await self._call(self._writes, (b"HLEN", self._hosts))
+        [count] = await self._call(self._writes, (b"HLEN", self._hosts), what=_HOSTS_COUNT)
         if not isinstance(count, int):
             raise self._malformed(self._writes)
         if count > HOSTS_MAX:
@@ -386,7 +393,7 @@ class Store:
                     raise self._malformed(self._writes)
         else:
             self._crowded = ""
-            [reply] = await self._call(self._writes, (b"HGETALL", self._hosts))
+            [reply] = await self._call(self._writes, (b"HGETALL", self._hosts), what=_HOSTS)
         if not isinstance(reply, list) or len(reply) % 2:
             raise self._malformed(self._writes)
         found: dict[str, HostEntry] = {}
@@ -465,8 +472,11 @@ class Store:
 
     # ---- replies
 
-    async def _call(self, link: Link | None, *commands: Command) -> list[Any]:
-        """The replies, none of them an error but NoScriptError, which is raised."""
+    async def _call(self, link: Link | None, *commands: Command, what: str = "") -> list[Any]:
+        """The replies, none of them an error but NoScriptError, which is raised.
+
+        what: for commands that are repeated; until they succeed, a refusal is a problem.
+        """
         if link is None:
             raise StoreError(self._problem or "not connected yet")
         replies = await link.call(*commands)
@@ -474,10 +484,11 @@ class Store:
             if isinstance(reply, NoScriptError):
                 raise reply
             if isinstance(reply, Exception):
-                raise self._error(link, reply)
+                raise self._error(link, reply, what)
+        self._refused.pop(what, None)
         return replies
 
-    def _error(self, link: Link, error: Exception) -> StoreError:
+    def _error(self, link: Link, error: Exception, what: str) -> StoreError:
         """What an error means: the server has become another, or refuses records for a while."""
         text = str(error)
         shown = f"{self._where}: {escape_text(_WHERE_IN_SCRIPT.sub('', text), 200)}"
@@ -485,8 +496,10 @@ class Store:
             found = StoreError(shown)
             link.lose(found)
             return found
-        self._refused = f"refuses records: {shown}"
-        return StoreError(self._refused, refused=True)
+        refused = f"refuses {what or 'a command'}: {shown}"
+        if what:
+            self._refused[what] = refused
+        return StoreError(refused, refused=True)
 
     def _malformed(self, link: Link | None) -> StoreError:
         found = StoreError(f"{self._where}: sent a malformed reply")

@@ -660,6 +660,35 @@ def test_a_server_without_memory(start: Callable[..., RedisServer]) -> None:
     run(work())
 
 
+def test_a_server_that_refuses_look_ups(start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked rarely, and the problem stays while passes are stored."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    server = start("--requirepass", "horse", password="horse")
+    allowed: dict[str, Any] = {"enabled": True, "keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+    server.client.acl_setuser("mx", passwords=["+staple"], commands=["-mget"], **allowed)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"mx:staple")
+
+    async def work() -> None:
+        async with hosts(Host(server.url, read=read)) as (host,):
+            assert await host.look_up(KEY) is None
+            problem = host.store.status().problem
+            assert "refuses look-ups" in problem and "mget" in problem.lower()
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                host.sharing.look_up(0, [KEY])
+                host.keep(KEY, stamps())
+                await asyncio.sleep(0.01)
+                assert host.store.status().problem == problem
+            assert host.sharing.stored > 0
+            assert server.client.info("commandstats")["cmdstat_mget"]["rejected_calls"] < 10
+            server.client.acl_setuser("mx", enabled=True, commands=["+mget"])
+            await wait(lambda: len(host.sharing.lookups) == 0, "the pause to end")
+            assert await host.look_up(KEY) is not None
+            assert host.store.status().problem == ""
+
+    run(work())
+
+
 def test_what_was_refused_after_a_connect_is_tried_again(
     start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
