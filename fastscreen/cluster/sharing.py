@@ -31,6 +31,7 @@ SLACK = 60.0  # s: passes are sent again from so long before the last acknowledg
 RESCORE = 600.0  # s: deletions are made again from so long before the last one: servers' clocks differ, too
 SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they have told this process
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
+TURN = 100  # deletions that are made before anything else has its turn
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
 SCAN_PAUSE = 0.005  # s
@@ -86,6 +87,7 @@ class Sharing:
         self.queue = WriteQueue(timer)
         self.resync = Resync(local.read, self._store_again, self._choose)
         self.tombstones = Tombstones()
+        self._removed = Tombstones()  # not yet applied to the queue
         self.hits = 0
         self.stored = 0
         self.ignored: Counter[Reason] = Counter()
@@ -155,6 +157,7 @@ class Sharing:
         if stamps is None:
             return False
         if self.shares:
+            self._remove_waiting()
             self.queue.put(key, stamps, self._clock())
             self._wanted.set()
         return True
@@ -233,6 +236,7 @@ class Sharing:
             self._wanted.clear()
             await asyncio.sleep(GATHER)
             while self._is_ready and self.queue.waiting:
+                self._remove_waiting()
                 batches = self.queue.take(PARALLEL)
                 results = await asyncio.gather(*map(self._store, batches), return_exceptions=True)
                 error = next((result for result in results if isinstance(result, BaseException)), None)
@@ -486,10 +490,21 @@ class Sharing:
         """False: it is known."""
         if not self.tombstones.add(tombstone, value):
             return False
-        self.queue.remove(
-            lambda key, made: (is_new or made <= tombstone.time) and tombstones.covers(tombstone.network, key)
-        )
+        if len(self.queue):
+            if not len(self._removed):
+                self._loop.call_soon(self._remove_waiting)
+            when = tombstones.ALWAYS if is_new else tombstone.time
+            self._removed.add(Tombstone(tombstone.network, when, tombstone.host), b"")
         return True
+
+    def _remove_waiting(self) -> None:
+        """Remove deleted passes from the queue: once for all deletions that were read together, as it may be long.
+
+        Due before anything is added to the queue, or taken from it.
+        """
+        if len(self._removed):
+            removed, self._removed = self._removed, Tombstones()
+            self.queue.remove(lambda key, made: made <= removed.deleted_at(key))
 
     async def _learn_deletions(self, own: HostEntry | None) -> None:
         """All of them, after a connect; the server learns those that it has lost. StoreError."""
@@ -516,7 +531,9 @@ class Sharing:
         now = self._clock()
         done = self._deleted_score - RESCORE
         stored = set()
-        for value, score in await self.store.deletions(limit):
+        for number, (value, score) in enumerate(await self.store.deletions(limit)):
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
             stored.add(value)
             if score > done:
                 result = self._take_deletion(value)

@@ -17,13 +17,14 @@ import uvloop
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import TESTS, Stamps
-from fastscreen.cluster import files, records
+from fastscreen.cluster import files, records, tombstones
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.sharing import Found, Sharing
 from fastscreen.cluster.store import HostEntry, Store, Write
+from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.config.model import ClusterConfig, Endpoint
 from fastscreen.core import read_record, write_record
 from peers import needs
@@ -441,6 +442,66 @@ def test_deletions_while_the_server_is_away(start: Callable[..., RedisServer]) -
             await wait(lambda: KEY not in cache.records, "the deletion at the other host")
             await wait(lambda: not len(two.sharing.queue), "the queue to be empty")
             assert await one.look_up(KEY) is None
+
+    run(work())
+
+
+def test_many_deletions_while_many_passes_wait(start: Callable[..., RedisServer]) -> None:
+    """Nothing else waits for long: the queue is searched once for deletions that are read together."""
+    server = start()
+    made = stamps()
+
+    def network(number: int) -> Network:
+        return ipaddress.ip_network((b"\x0a\x00" + number.to_bytes(2, "big"), 32))
+
+    async def work() -> None:
+        ahead = time.time() + 300
+        cache = FakeCache()
+        one, two = Host(server.url, "mx1"), Host(server.url, "mx2", cache=cache)
+        async with hosts(one, two):
+            two.sharing._is_ready = False  # nothing is sent for now
+            for number in range(20_000):
+                two.keep(b"\x0a\x00" + number.to_bytes(2, "big"), made)
+            searches, remove = 0, two.sharing.queue.remove
+
+            def counted(is_deleted: Callable[[bytes, float], bool]) -> int:
+                nonlocal searches
+                searches += 1
+                return remove(is_deleted)
+
+            two.sharing.queue.remove = counted  # type: ignore[method-assign]
+            values = [
+                tombstones.sign(one.sharing._secrets, Tombstone(network(number), int(time.time()), "mx1"), 30 * DAY)
+                for number in range(3000)
+            ]
+            for value in values[:1000]:
+                two.sharing.published(value)
+            # A pass that comes now is a later one.
+            two.sharing.queue._entries[b"\x0a\x00\x01\x00"].made = ahead
+            two.keep(b"\x0a\x00\x00\x05", made)
+            assert (searches, len(two.sharing.queue)) == (1, 19_001)
+            assert [each.key for batch in two.sharing.queue.take(1000) for each in batch][-1] == b"\x0a\x00\x00\x05"
+            two.sharing.queue.put_back()
+            for value in values[1000:]:
+                two.sharing.published(value)
+            await asyncio.sleep(0.01)
+            assert (searches, len(two.sharing.queue)) == (2, 17_001)
+            # After a cut, they come from the server all at once.
+            stored = [
+                tombstones.sign(one.sharing._secrets, Tombstone(network(number), int(time.time()) + 5, "mx1"), 30 * DAY)
+                for number in range(3000, 13_000)
+            ]
+            server.client.zadd("fastscreen:deleted", {value: time.time() for value in stored})
+            slowest, before = 0.0, time.monotonic()
+            learning = asyncio.create_task(two.sharing._learn_stored(10_000))
+            while not learning.done():
+                await asyncio.sleep(0)
+                slowest, before = max(slowest, time.monotonic() - before), time.monotonic()
+            await learning
+            await asyncio.sleep(0.01)
+            assert len(two.sharing.queue) == 7001
+            assert searches <= 2 + 101
+            assert slowest < 0.5
 
     run(work())
 
