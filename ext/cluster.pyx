@@ -8,13 +8,14 @@
 
 cdef enum:
     CLUSTER_PACKET = 4096           # bytes
-    CLUSTER_WAITING = 64            # packets for which the socket has no room; then the oldest is dropped
+    CLUSTER_WAITING = 64            # packets for which the socket has no room; then one is dropped
     CLUSTER_TURNS = 64              # packets that are read in one batch of events
     CLUSTER_PASS = 0                # the only kind so far
     CLUSTER_ITEM = 3 + 17 + RECORD_SIZE
 
 cdef int64_t CLUSTER_GATHER = 5000          # µs: so long are look-ups gathered: clients wait for their answers
 cdef int64_t CLUSTER_GATHER_KEPT = 50000    # and records: nobody waits, and a larger packet costs less
+cdef int64_t CLUSTER_ANSWERED = 60000000    # µs: so long a client with further sessions is not asked about again
 
 
 cdef struct ClusterPacket:
@@ -81,14 +82,26 @@ cdef class ClusterLink:
         self.last = packet
         self.waiting += 1
         if self.waiting > CLUSTER_WAITING:
-            self.pop()
-            self.dropped += 1
+            self.drop()
 
-    cdef void pop(self) noexcept:
-        cdef ClusterPacket* packet = self.first
-        self.first = packet.next
-        if self.first == NULL:
-            self.last = NULL
+    cdef void drop(self) noexcept:
+        """Drop the oldest look-ups, which are worth nothing after the budget, or else the oldest records."""
+        cdef ClusterPacket* before = self.first
+        self.dropped += 1
+        if before.bytes[0] != c"L":
+            while before.next != NULL and before.next.bytes[0] != c"L":
+                before = before.next
+            if before.next != NULL:
+                self.take(&before.next, before)
+                return
+        self.take(&self.first, NULL)
+
+    cdef void take(self, ClusterPacket** at, ClusterPacket* before) noexcept:
+        """Free a packet of the line. before: the one before it."""
+        cdef ClusterPacket* packet = at[0]
+        at[0] = packet.next
+        if self.last == packet:
+            self.last = before
         self.waiting -= 1
         free(packet)
 
@@ -103,7 +116,7 @@ cdef class ClusterLink:
         while self.first != NULL:
             if send(self.fd, self.first.bytes, self.first.size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0:
                 return False
-            self.pop()
+            self.take(&self.first, NULL)
         return True
 
 
@@ -114,7 +127,9 @@ cdef void cluster_ask(Screener core, Session* session) noexcept:
     cdef ClusterLink cluster = core.cluster
     cdef Client* client = session.client
     cdef ClusterPacket* packet
-    if not cluster.accepts or fails(session) or session.flags & NO_FORWARD or client.answered:
+    if not cluster.accepts or fails(session) or session.flags & NO_FORWARD:
+        return
+    if client.answered and core.now - client.asked < CLUSTER_ANSWERED:
         return
     session.asking_next = client.asking
     if client.asking != NULL:
@@ -127,6 +142,7 @@ cdef void cluster_ask(Screener core, Session* session) noexcept:
     if packet == NULL:
         return
     client.asked = core.now
+    client.answered = False
     packet.bytes[packet.size] = <char> cache_key(
         &core.policy.cache_prefix, &client.entry.address, <uint8_t*> packet.bytes + packet.size + 1)
     packet.size += 1 + <uint8_t> packet.bytes[packet.size]
@@ -254,10 +270,12 @@ cdef void cluster_found(Screener core, const uint8_t* key, size_t key_size, cons
     if not later:
         return
     stamps_keep(core, client, core.policy, False)
+    client.sessions += 1            # the end of its last session would free it
     while client.asking != NULL:
         session = client.asking
         cluster_leave(session)
         greet_shared(core, session)
+    client_leave(core.clients, client)
 
 
 cdef Client* client_of_key(Screener core, const uint8_t* key, size_t size) noexcept:

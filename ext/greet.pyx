@@ -99,16 +99,18 @@ cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
 
 cdef void greet_shared(Screener core, Session* session) noexcept:
     """Another host has passed the client: no test is repeated that it passed there. When nothing is left to wait for,
-    the greet wait is over. What the client failed here counts all the same."""
+    the greet wait is over. What the client failed here counts all the same, and so do the lists' answers."""
+    cdef uint32_t answered = session.todo & session.done & bit(DNSBL)
     if session.stage != STAGE_GREET or fails(session):
         return
-    session.todo = 0
+    session.todo = answered
     session.flags &= ~IS_NEW
     tests_needed(session)
     session.passed &= session.todo
     if not session.todo & bit(DNSBL):
         lookup_leave(core, session)
     if session.todo & GREET_TESTS & ~session.done:
+        session_watch(core, session, session.todo & bit(PREGREET))
         return
     core.cluster.ended += 1
     if session.todo:

@@ -31,13 +31,14 @@ def prepare(resources: Resources) -> tuple[int, tuple[str, ...]]:
 
 
 def start_children(resources: Resources, children: Children) -> Steps[int | None]:
-    """Start the TLS and cluster processes, then the first worker, which checks the cache file, then the others.
+    """Start the TLS processes, then the first worker, which checks the cache file, then the others.
+
+    Mail does not depend on the cluster process and the control server: the supervisor starts them afterwards.
 
     Return the exit code when one cannot start, with the reason on standard error; None: all serve.
     """
     workers = resources.children
-    cluster = [resources.cluster.child] if resources.cluster is not None else []
-    for some in ([*(resources.tls if resources.wants_tls else []), *cluster], workers[:1], workers[1:]):
+    for some in (resources.tls if resources.wants_tls else [], workers[:1], workers[1:]):
         for child in some:
             try:
                 children.start(child, look_over_cache=child.number == 0)

@@ -326,3 +326,79 @@ def test_any_packet_is_survived(core: Core, cluster: Cluster, packet: bytes) -> 
     cluster.end.send(packet)
     core.screener.run()
     core.screener.run()
+
+
+def test_an_answer_after_the_lists_frees_nobody_twice(tmp_path: Path, dns: FakeDns, mta: FakeMta) -> None:
+    """The lists have rejected the client, which only waits for the end of the pregreet test: the answer ends the wait,
+    and with it the client's last session."""
+    dns.zones["bl.test"] = listed("127.0.0.2")
+    core = Core(tmp_path, dns, wait="60s", banner="mx.test")
+    cluster = Cluster(core)
+    clients = core.hold([CLIENT, CLIENT])
+    assert cluster.asked() == [CLIENT]
+    core.serve(lambda: core.screener.stats()["dns_answered"] >= 1, "the answer of the list")
+    for _ in range(3):
+        core.screener.run()
+    cluster.answer(CLIENT, pregreet=3600)
+    core.serve(lambda: core.screener.sessions == 0, "the end of the sessions")
+    for client in clients:
+        assert b"blocked using bl.test" in reads(client)
+    cluster.close()
+    core.close()
+
+
+def test_the_lists_answers_count_more_than_a_pass_elsewhere(tmp_path: Path, dns: FakeDns, mta: FakeMta) -> None:
+    dns.zones["bl.test"] = listed("127.0.0.2")
+    core = Core(tmp_path, dns, wait="60s", banner="mx.test")
+    cluster = Cluster(core)
+    client = core.connect(CLIENT)
+    assert cluster.asked() == [CLIENT]
+    core.serve(lambda: core.screener.stats()["dns_answered"] == 1, "the answer of the list")
+    for _ in range(3):
+        core.screener.run()
+    cluster.answer(CLIENT, pregreet=3600, dnsbl=3600)
+    core.serve(lambda: core.screener.sessions == 0, "the end of the session")
+    assert b"blocked using bl.test" in reads(client)
+    assert mta.taken == []
+    cluster.close()
+    core.close()
+
+
+def test_a_test_that_another_host_has_made_is_over(core: Core, cluster: Cluster, mta: FakeMta) -> None:
+    """Only the lists are left, so the client may talk: as if the pass had been in the local cache."""
+    (client,) = core.hold([CLIENT])
+    assert cluster.asked() == [CLIENT]
+    cluster.answer(CLIENT, pregreet=3600)
+    core.serve(lambda: core.screener.stats()["cluster_found"] == 1, "the answer")
+    client.send(b"EHLO early.test\r\n")
+    time.sleep(0.02)
+    for _ in range(3):
+        core.screener.run()
+    assert "PREGREET" not in log_of(core)
+    assert core.screener.sessions == 1
+
+
+def test_look_ups_are_dropped_before_records(tmp_path: Path, dns: FakeDns, mta: FakeMta) -> None:
+    """A frozen cluster process and many new clients: passes that are to be stored are not lost."""
+    dns.zones["bl.test"] = not_listed()
+    core = Core(tmp_path, dns, wait="1s")
+    cluster = Cluster(core, budget=0.0)
+    cluster._worker.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    passed = core.hold([f"127.73.0.{number}" for number in range(1, 4)])
+    core.serve(lambda: len(core.stored) == 3, "the passes")
+    number = 0
+    while core.screener.stats()["cluster_dropped"] < 10:
+        number += 1
+        core.hang_up(core.hold([f"127.74.{number // 200}.{1 + number % 200}"]))
+        time.sleep(0.005)
+        core.screener.run()
+    letters = b""
+    end = time.monotonic() + 5.0
+    while time.monotonic() < end and b"K" not in letters:
+        core.screener.run()
+        letters += b"".join(packet[:1] for packet in cluster.packets())
+    assert b"K" in letters
+    for client in passed:
+        client.close()
+    cluster.close()
+    core.close()
