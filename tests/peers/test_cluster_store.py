@@ -474,10 +474,11 @@ def test_many_deletions_while_many_passes_wait(start: Callable[..., RedisServer]
                 tombstones.sign(one.sharing._secrets, Tombstone(network(number), int(time.time()), "mx1"), 30 * DAY)
                 for number in range(3000)
             ]
+            # Of a clock that is ahead.
+            two.sharing.queue._entries[b"\x0a\x00\x01\x00"].made = ahead
             for value in values[:1000]:
                 two.sharing.published(value)
             # A pass that comes now is a later one.
-            two.sharing.queue._entries[b"\x0a\x00\x01\x00"].made = ahead
             two.keep(b"\x0a\x00\x00\x05", made)
             assert (searches, len(two.sharing.queue)) == (1, 19_001)
             assert [each.key for batch in two.sharing.queue.take(1000) for each in batch][-1] == b"\x0a\x00\x00\x05"
