@@ -39,8 +39,11 @@ def plural(number: float, one: str, many: str = "") -> str:
 
 
 def moment(when: float) -> str:
-    """Local date and time."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    """Local date and time. Never raises: other hosts' times are shown, too."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))
+    except (OverflowError, ValueError, OSError):  # not a number, or a year that no calendar has
+        return "an unknown time"
 
 
 def expiry(until: float | str, now: float) -> str:

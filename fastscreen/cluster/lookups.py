@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from msgspec import Struct
@@ -16,11 +17,18 @@ GATHER = 0.005  # s
 BATCH = 100  # keys
 MOST_BATCHES = 16  # on their way at a time
 MOST = 20_000  # questions that wait
+FIRST_PAUSE = 0.1  # s, after the server has refused a batch; twice as long each time
+LONGEST_PAUSE = 5.0
 
 Fetch = Callable[[Sequence[bytes]], Awaitable[Sequence[object]]]
-"""The values of these keys, in order; None where there is none. ConnectionError: the server cannot be asked now."""
+"""The values of these keys, in order; None where there is none. ConnectionError: the server cannot be asked now.
+Refused: it does not answer this."""
 Answer = tuple[Sequence[int], bytes, object]
 """Workers that have asked for a key, the key, and its value."""
+
+
+class Refused(Exception):
+    """The server is there, but refuses to answer."""
 
 
 class _Question(Struct):
@@ -50,12 +58,14 @@ class Lookups:
         self._sent: dict[bytes, _Question] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = FIRST_PAUSE
+        self._paused_until = -math.inf
         self.asked = 0
         """Keys that workers have asked for."""
         self.sent = 0
         """Keys that the server was asked for."""
         self.late = 0
-        """Questions that were dropped unanswered, or whose answer came after the budget."""
+        """Questions that were dropped unanswered, that the server refused, or whose answer came after the budget."""
         self.refused = 0
         """Questions that were dropped because too many waited."""
 
@@ -82,7 +92,12 @@ class Lookups:
             self._gather()
 
     def flush(self) -> None:
-        """No more questions are to be expected now, or the server can be asked again."""
+        """No more questions are to be expected now."""
+        self._flush()
+
+    def connected(self) -> None:
+        """The server can be asked, perhaps another one than before."""
+        self._pause, self._paused_until = FIRST_PAUSE, -math.inf
         self._flush()
 
     def expire(self) -> None:
@@ -100,7 +115,7 @@ class Lookups:
 
     def _gather(self) -> None:
         if self._timer is None:
-            self._timer = self._loop.call_later(GATHER, self._due)
+            self._timer = self._loop.call_later(max(GATHER, self._paused_until - self._clock()), self._due)
 
     def _due(self) -> None:
         self._timer = None
@@ -110,7 +125,11 @@ class Lookups:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        before = self._clock() - self.budget
+        now = self._clock()
+        if now < self._paused_until:
+            self._gather()
+            return
+        before = now - self.budget
         while self._waiting and self._is_open() and len(self._tasks) < MOST_BATCHES:
             batch = []
             for key in list(itertools.islice(self._waiting, BATCH)):
@@ -138,6 +157,13 @@ class Lookups:
         values: Sequence[object] = ()
         try:
             values = await self._fetch(batch)
+            self._pause = FIRST_PAUSE
+        except Refused:
+            self.late += sum(len(self._sent[key].workers) for key in batch)
+            now = self._clock()
+            if now >= self._paused_until:  # otherwise, another batch was refused at the same time
+                self._paused_until = now + self._pause
+                self._pause = min(2 * self._pause, LONGEST_PAUSE)
         except ConnectionError:
             for key in batch:  # asked again when the server is back, if that is soon enough
                 self._waiting[key] = self._sent[key]

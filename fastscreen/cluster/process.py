@@ -260,7 +260,7 @@ class ClusterProcess(ForkedProcess):
     def _show_conditions(self) -> None:
         status, conditions, now = self._sharing.store.status(), self._args.conditions, time.time()
         if status.problem and (status.connected or now - status.since > GRACE):
-            what = "passes are kept until it takes them" if status.connected else "clients are screened without it"
+            what = status.effect
             if conditions.begin(Kind.CLUSTER, f"cluster: {status.problem}; {what}"):
                 self._log.warning(f"cluster: {status.problem}; {what}; retried automatically")
         elif status.connected and conditions.end(Kind.CLUSTER):

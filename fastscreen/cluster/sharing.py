@@ -16,11 +16,11 @@ from fastscreen.cache.stamps import Stamps
 from fastscreen.cluster import records, tombstones
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
-from fastscreen.cluster.lookups import Answer, Lookups
+from fastscreen.cluster.lookups import Answer, Lookups, Refused
 from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_key, record_name
 from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
-from fastscreen.cluster.store import AWAY_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
+from fastscreen.cluster.store import AWAY_SECONDS, HOSTS_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
 from fastscreen.cluster.tombstones import Tombstone, Tombstones
 from fastscreen.cluster.write_behind import Pass, Resync, WriteQueue
 from fastscreen.config.model import ClusterConfig
@@ -34,6 +34,7 @@ SLACK = 60.0  # s: passes are sent again from so long before the last acknowledg
 RESCORE = 600.0  # s: deletions are made again from so long before the last one: servers' clocks differ, too
 SETTLED_SECONDS = 2.5  # until workers have written to the local cache what they have told this process
 RECENT_DELETIONS = 100  # that are looked at with every refresh, in case a message was lost
+TURN = 100  # deletions that are made before anything else has its turn
 FORCED_MAX = 10_000  # records that are to be replaced
 CHECK_SECONDS = 60
 PREDECESSOR_SECONDS = 60.0  # after the start, for which a former process of this host may be there
@@ -92,6 +93,7 @@ class Sharing:
         self.queue = WriteQueue(timer)
         self.resync = Resync(local.read, self._store_again, self._choose)
         self.tombstones = Tombstones()
+        self._removed = Tombstones()  # not yet applied to the queue
         self.hits = 0
         self.stored = 0
         self.ignored: Counter[Reason] = Counter()
@@ -110,10 +112,12 @@ class Sharing:
         """After a restart: the successor on this host has its name, too."""
         self._is_ready = False  # connected, and deletions are known
         self._is_new = True  # this process has not been connected yet
+        self._has_caught_up = False  # on this connection
         self._has_entry = False  # in the server, as far as this connection knows
         self._is_emptied = False  # somebody has deleted all from the server while it was connected
         self._resync_from = math.inf  # passes that were made after this are perhaps not in the server
         self._deleted_score = 0.0  # deletions up to this score have been made here
+        self._unverified_score = math.inf  # of the first deletion after them that was not, but may be after a restart
         self._trouble = ""  # with the local cache
         self._unpublished: dict[Network, bytes] = {}
         self._forced: OrderedDict[bytes, None] = OrderedDict()
@@ -173,6 +177,7 @@ class Sharing:
         if stamps is None:
             return False
         if self.shares:
+            self._remove_waiting()
             self.queue.put(key, stamps, self._clock())
             self._wanted.set()
         return True
@@ -185,7 +190,12 @@ class Sharing:
     # ---- look-ups
 
     async def _fetch(self, wanted: Sequence[bytes]) -> Sequence[object]:
-        return await self.store.get([record_name(key) for key in wanted])
+        try:
+            return await self.store.get([record_name(key) for key in wanted])
+        except StoreError as error:
+            if error.refused:
+                raise Refused from None
+            raise
 
     def _deliver(self, answers: list[Answer]) -> None:
         found: dict[int, list[Found]] = {}
@@ -248,6 +258,7 @@ class Sharing:
             self._wanted.clear()
             await asyncio.sleep(GATHER)
             while self._is_ready and self.queue.waiting:
+                self._remove_waiting()
                 batches = self.queue.take(PARALLEL)
                 results = await asyncio.gather(*map(self._store, batches), return_exceptions=True)
                 error = next((result for result in results if isinstance(result, BaseException)), None)
@@ -306,7 +317,7 @@ class Sharing:
     def connected(self) -> None:
         status = self.store.status()
         self._info(f"cluster: connected to {status.server}, {status.role}")
-        self._has_entry = False
+        self._has_entry = self._has_caught_up = False
         self._session = self._loop.create_task(self._catch_up())
 
     def disconnected(self, why: str) -> None:
@@ -318,21 +329,27 @@ class Sharing:
     async def _catch_up(self) -> None:
         """After a connect: learn of deletions, then send what the server does not have."""
         try:
-            known = await self.store.hosts()
+            try:
+                known = await self.store.hosts(self._name)
+            except StoreError as error:
+                if error.refused:  # what this host claims from now on must be right all the same
+                    self._find_gap(None)
+                raise
             own = known.get(self._name) if not self._is_emptied else None
+            # Before anything can be refused: afterwards, a new entry of this host may be there.
+            self._find_gap(own)
             self._is_emptied = False
             await self._learn_deletions(own)
-            self._find_gap(own)
-            self._is_ready = True
-            self.lookups.flush()
+            self._has_caught_up = self._is_ready = True
+            self.lookups.connected()
             self._wanted.set()
             await self._say_hello()
             await self._resync()
         except StoreError as error:
             if error.refused:
-                # Look-ups work; the refresh tries the rest again.
+                # Look-ups work; after a refresh that is not refused, the rest is tried again.
                 self._is_ready = True
-                self.lookups.flush()
+                self.lookups.connected()
                 self._wanted.set()
 
     def _find_gap(self, own: HostEntry | None) -> None:
@@ -376,9 +393,7 @@ class Sharing:
                 continue
             try:
                 await self.store.keep_alive()
-                known = await self.store.hosts()
-                self._find_namesake(known.get(self._name))
-                self._look_around(known)
+                await self._look_around()
                 await self._say_hello()
                 await self._publish_again()
                 await self._learn_recent_deletions()
@@ -387,7 +402,7 @@ class Sharing:
             session = self._session
             if session is None or not session.done() or session.cancelled() or session.exception() is not None:
                 continue
-            if self._is_emptied:
+            if self._is_emptied or not self._has_caught_up:
                 self._session = self._loop.create_task(self._catch_up())
             elif self._has_gap():
                 self._session = self._loop.create_task(self._repair())
@@ -420,7 +435,20 @@ class Sharing:
             if self._strange_entries > 1 and now > self._started + PREDECESSOR_SECONDS:
                 self.namesake_at = now
 
-    def _look_around(self, found: Mapping[str, HostEntry]) -> None:
+    async def _look_around(self) -> None:
+        """Find out who is there, and forget hosts that have not been for days. StoreError."""
+        found = dict(await self.store.hosts(self._name))
+        self._find_namesake(found.get(self._name))
+        before = self._clock() - HOSTS_SECONDS
+        gone = [name for name, entry in found.items() if entry.time < before and name != self._name]
+        if gone:
+            await self.store.forget_hosts(gone)
+            for name in gone:
+                del found[name]
+        # Of too many hosts, only a part is known at a time.
+        self._take_peers({} if self.store.is_crowded else found)
+
+    def _take_peers(self, found: Mapping[str, HostEntry]) -> None:
         """A host is there while its entry changes, whatever its clock says."""
         before, now = self._seen, self._timer()
         long_ago = self._clock() - AWAY_SECONDS - records.SKEW
@@ -480,14 +508,14 @@ class Sharing:
         """The server has sent a deletion."""
         self._take_deletion(value, is_new=True)
 
-    def _take_deletion(self, value: bytes, *, is_new: bool = False) -> None:
+    def _take_deletion(self, value: bytes, *, is_new: bool = False) -> Tombstone | Reason:
         """is_new: whatever waits to be stored was made before it, whatever the clocks say."""
         now = self._clock()
         found = tombstones.verify(self._secrets, value, now)
         if isinstance(found, Reason):
             if found is not Reason.EXPIRED:
                 self._ignore(found)
-            return
+            return found
         # One that is not has perhaps been published again by somebody.
         is_recent = found.time > min(now, self._own_clock() + self.store.difference) - records.SKEW
         if self._learn(found, value, is_new=is_new and is_recent):
@@ -496,6 +524,7 @@ class Sharing:
                 self._info(f"cluster: {found.host} deleted {found.network}")
             if is_recent:  # what workers have not written yet was made later than an old one
                 self._deleted(found)
+        return found
 
     def _is_later(self, deleted: float, stamps: Stamps) -> bool:
         """Whether a record of the local cache was made after a deletion, however much clocks differ."""
@@ -506,10 +535,21 @@ class Sharing:
         """False: it is known."""
         if not self.tombstones.add(tombstone, value):
             return False
-        self.queue.remove(
-            lambda key, made: (is_new or made <= tombstone.time) and tombstones.covers(tombstone.network, key)
-        )
+        if len(self.queue):
+            if not len(self._removed):
+                self._loop.call_soon(self._remove_waiting)
+            when = tombstones.ALWAYS if is_new else tombstone.time
+            self._removed.add(Tombstone(tombstone.network, when, tombstone.host), b"")
         return True
+
+    def _remove_waiting(self) -> None:
+        """Remove deleted passes from the queue: once for all deletions that were read together, as it may be long.
+
+        Due before anything is added to the queue, or taken from it.
+        """
+        if len(self._removed):
+            removed, self._removed = self._removed, Tombstones()
+            self.queue.remove(lambda key, made: made <= removed.deleted_at(key))
 
     async def _learn_deletions(self, own: HostEntry | None) -> None:
         """All of them, after a connect; the server learns those that it has lost. StoreError."""
@@ -517,6 +557,7 @@ class Sharing:
         self.tombstones.expire(now - records.most_seconds(self.lifetimes))
         before = min(own.deleted, now + records.SKEW) if own is not None else 0.0
         self._deleted_score = max(self._deleted_score, before)
+        self._unverified_score = math.inf
         stored = await self._learn_stored(tombstones.MOST)
         for _, value in self.tombstones.values():
             if value not in stored:
@@ -528,17 +569,24 @@ class Sharing:
         await self._learn_stored(RECENT_DELETIONS)
 
     async def _learn_stored(self, limit: int) -> set[bytes]:
-        """The newest deletions that the server has; those that this host has made before are only remembered."""
+        """The newest deletions that the server has; those that this host has made before are only remembered.
+
+        One that cannot be verified now is made when it can be: `_deleted_score` stays below it.
+        """
         now = self._clock()
         done = self._deleted_score - RESCORE
         stored = set()
-        for value, score in await self.store.deletions(limit):
+        for number, (value, score) in enumerate(await self.store.deletions(limit)):
+            if number % TURN == TURN - 1:
+                await asyncio.sleep(0)
             stored.add(value)
             if score > done:
-                self._take_deletion(value)
+                result = self._take_deletion(value)
+                if result in (Reason.BAD_MAC, Reason.NEWER, Reason.FUTURE):
+                    self._unverified_score = min(self._unverified_score, score)
             else:
                 found = tombstones.verify(self._secrets, value, now)
                 if not isinstance(found, Reason):
                     self._learn(found, value)
-            self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW))
+            self._deleted_score = max(self._deleted_score, min(score, now + records.SKEW, self._unverified_score - 1))
         return stored

@@ -20,7 +20,7 @@ from msgspec import Struct
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from fastscreen.cluster.link import Command, Link, StoreError, problem
-from fastscreen.cluster.records import SKEW, VALUE_MAX, is_host_name
+from fastscreen.cluster.records import SKEW, TIME_MAX, VALUE_MAX, is_host_name
 from fastscreen.cluster.servers import Servers
 from fastscreen.config.server_url import ServerUrl
 from fastscreen.escaping import escape_text
@@ -28,15 +28,19 @@ from fastscreen.escaping import escape_text
 FIRST_PAUSE = 0.1  # s
 LONGEST_PAUSE = 5.0
 STABLE = 5.0  # s, after which a connection counts as one that works
-HOSTS_SECONDS = 7 * 86400  # for which the last host's entry stays
+HOSTS_SECONDS = 7 * 86400  # for which a host's entry stays
 AWAY_SECONDS = 60.0
 SAME_CLOCK = 1.0  # s
 PEERS_MAX = 100
+HOSTS_MAX = 10 * PEERS_MAX
 _JSON_MAX = 1000
 SCANNED = 1000  # keys that the server looks at for one reply
 _MAGIC = re.compile(rb"[*?\[\]\\^-]")
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
+
+_LOOK_UPS, _RECORDS = "look-ups", "records"
+_HOSTS, _HOSTS_COUNT = "to list hosts", "to count hosts"
 
 _WHERE_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]+, on @.*")
 
@@ -84,6 +88,11 @@ class HostEntry(Struct, frozen=True):
     deleted: float = 0.0
     id: str = ""
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether its times can be times. Others may write there."""
+        return all(0 <= when <= TIME_MAX for when in (self.time, self.acknowledged, self.deleted))
+
 
 class Write(NamedTuple):
     """A record to store. name: its key, without the cluster's prefix. force: replace any other."""
@@ -102,6 +111,8 @@ class StoreStatus(Struct, frozen=True):
     server: str
     role: str
     round_trip: float
+    effect: str
+    """What the problem means."""
 
 
 class Listener(Protocol):
@@ -165,7 +176,9 @@ class Store:
         self._where: ServerUrl | None = None
         self._since = clock()
         self._problem = ""
-        self._refused = ""
+        self._refused: dict[str, str] = {}  # what the server refuses now, and how it says so
+        self._crowded = ""
+        self._hosts_cursor = b"0"
         self._role = ""
         self._round_trip = 0.0
         self.ahead = 0.0
@@ -181,10 +194,24 @@ class Store:
 
     def status(self) -> StoreStatus:
         """How it goes."""
+        if not self.is_connected:
+            text, effect = self._problem, "clients are screened without it"
+        elif _LOOK_UPS in self._refused:
+            text, effect = self._refused[_LOOK_UPS], "clients are screened without it"
+        elif _RECORDS in self._refused:
+            text, effect = self._refused[_RECORDS], "passes are kept until it takes them"
+        elif self._refused:
+            text, effect = next(iter(self._refused.values())), "other hosts are not known"
+        else:
+            text, effect = (
+                self._crowded,
+                "other hosts are not shown, and those that have been gone for a week are removed",
+            )
         return StoreStatus(
             connected=self.is_connected,
             since=self._since,
-            problem=self._refused if self.is_connected else self._problem,
+            problem=text,
+            effect=effect,
             server=str(self._where) if self._where is not None else "",
             role=self._role,
             round_trip=self._round_trip,
@@ -210,7 +237,8 @@ class Store:
     async def _serve(self, links: tuple[Link, Link, Link]) -> None:
         self._reads, self._writes, self._messages = links
         self._since = self._clock()
-        self._problem = self._refused = ""
+        self._problem = self._crowded = ""
+        self._refused.clear()
         self._listener.connected()
         started = time.monotonic()
         await asyncio.wait([link.lost for link in links], return_when=asyncio.FIRST_COMPLETED)
@@ -310,7 +338,7 @@ class Store:
 
     async def get(self, names: Sequence[bytes]) -> list[bytes | None]:
         """The values of these keys; None where there is none that can be a record."""
-        [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)))
+        [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)), what=_LOOK_UPS)
         if not isinstance(reply, list) or len(reply) != len(names):
             raise self._malformed(self._reads)
         return [self._value(value) for value in reply]
@@ -332,31 +360,58 @@ class Store:
         rest: Command = (len(keys) + 1, self._hosts, *keys, *about, *(write.value for write in writes))
         try:
             [reply, _] = await self._call(
-                self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS)
+                self._writes, (b"EVALSHA", _STORE_SHA, *rest), (b"EXPIRE", self._hosts, HOSTS_SECONDS), what=_RECORDS
             )
         except NoScriptError:
-            [reply] = await self._call(self._writes, (b"EVAL", _STORE, *rest))
-        self._refused = ""
+            [reply] = await self._call(self._writes, (b"EVAL", _STORE, *rest), what=_RECORDS)
         match reply:
             case [int(stored), int(is_new)]:
                 return stored, bool(is_new)
         raise self._malformed(self._writes)
 
-    async def hosts(self) -> Mapping[str, HostEntry]:
-        """What all hosts say about themselves. Entries that cannot be read are left out."""
-        [count] = await self._call(self._writes, (b"HLEN", self._hosts))
-        if not isinstance(count, int) or count > 10 * PEERS_MAX:
-            raise StoreError(f"{self._where}: more hosts than a cluster can have", refused=True)
-        [reply] = await self._call(self._writes, (b"HGETALL", self._hosts))
+    @property
+    def is_crowded(self) -> bool:
+        """Whether there were more hosts than a cluster can have when `hosts` was called last."""
+        return bool(self._crowded)
+
+    async def hosts(self, own: str = "") -> Mapping[str, HostEntry]:
+        """What all hosts say about themselves. Entries that cannot be read are left out.
+
+        If there are more hosts than a cluster can have: this host (own), and some of the others, each time the next.
+        """
+        [count] = await self._call(self._writes, (b"HLEN", self._hosts), what=_HOSTS_COUNT)
+        if not isinstance(count, int):
+            raise self._malformed(self._writes)
+        if count > HOSTS_MAX:
+            self._crowded = f"{self._where}: {self._hosts.decode()} has {count} hosts, more than {HOSTS_MAX}"
+            scan, text = await self._call(
+                self._writes,
+                (b"HSCAN", self._hosts, self._hosts_cursor, b"COUNT", HOSTS_MAX),
+                (b"HGET", self._hosts, own),
+            )
+            match scan:
+                case [bytes(cursor), list(reply)]:
+                    self._hosts_cursor = cursor
+                    reply += [own.encode(), text]
+                case _:
+                    raise self._malformed(self._writes)
+        else:
+            self._crowded = ""
+            [reply] = await self._call(self._writes, (b"HGETALL", self._hosts), what=_HOSTS)
         if not isinstance(reply, list) or len(reply) % 2:
             raise self._malformed(self._writes)
         found: dict[str, HostEntry] = {}
         for name, text in zip(reply[::2], reply[1::2], strict=True):
             if isinstance(name, bytes) and isinstance(text, bytes) and len(text) <= _JSON_MAX and name.isascii():
                 with contextlib.suppress(msgspec.MsgspecError):
-                    if is_host_name(name.decode()):
-                        found[name.decode()] = _entry(text)
+                    entry = _entry(text)
+                    if entry.is_possible and is_host_name(name.decode()):
+                        found[name.decode()] = entry
         return found
+
+    async def forget_hosts(self, names: Sequence[str]) -> None:
+        """Remove the entries of these hosts."""
+        await self._call(self._writes, (b"HDEL", self._hosts, *names))
 
     async def add_deletion(self, value: bytes, names: Sequence[bytes], most: int, limit: int) -> None:
         """Delete these records; publish a deletion and store it for `most` seconds, at most `limit` of them."""
@@ -409,7 +464,7 @@ class Store:
         [now] = await self._call(self._writes, (b"TIME",))
         try:
             return int(now[0]) + int(now[1]) / 1e6
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             raise self._malformed(self._writes) from None
 
     async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
@@ -421,8 +476,11 @@ class Store:
 
     # ---- replies
 
-    async def _call(self, link: Link | None, *commands: Command) -> list[Any]:
-        """The replies, none of them an error but NoScriptError, which is raised."""
+    async def _call(self, link: Link | None, *commands: Command, what: str = "") -> list[Any]:
+        """The replies, none of them an error but NoScriptError, which is raised.
+
+        what: for commands that are repeated; until they succeed, a refusal is a problem.
+        """
         if link is None:
             raise StoreError(self._problem or "not connected yet")
         replies = await link.call(*commands)
@@ -430,10 +488,11 @@ class Store:
             if isinstance(reply, NoScriptError):
                 raise reply
             if isinstance(reply, Exception):
-                raise self._error(link, reply)
+                raise self._error(link, reply, what)
+        self._refused.pop(what, None)
         return replies
 
-    def _error(self, link: Link, error: Exception) -> StoreError:
+    def _error(self, link: Link, error: Exception, what: str) -> StoreError:
         """What an error means: the server has become another, or refuses records for a while."""
         text = str(error)
         shown = f"{self._where}: {escape_text(_WHERE_IN_SCRIPT.sub('', text), 200)}"
@@ -441,8 +500,10 @@ class Store:
             found = StoreError(shown)
             link.lose(found)
             return found
-        self._refused = f"refuses records: {shown}"
-        return StoreError(self._refused, refused=True)
+        refused = f"refuses {what or 'a command'}: {shown}"
+        if what:
+            self._refused[what] = refused
+        return StoreError(refused, refused=True)
 
     def _malformed(self, link: Link | None) -> StoreError:
         found = StoreError(f"{self._where}: sent a malformed reply")

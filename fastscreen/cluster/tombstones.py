@@ -17,6 +17,8 @@ from fastscreen.cluster.secrets import Secrets
 NAME = b"d:"
 MOST = 10_000
 """Deletions that are remembered; then the oldest ones are forgotten."""
+ALWAYS = 2**63
+"""The time of a deletion of all passes that were made before it was read, whatever they say."""
 
 
 class Tombstone(Struct, frozen=True):

@@ -121,6 +121,10 @@ class WorkerSockets:
                 packet = end.recv(PACKET_MAX + 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return count
+            except ConnectionResetError:  # the other end was closed with answers unread; what it sent follows
+                continue
+            except OSError:
+                packet = b""
             if not packet:  # nobody has the other end any more
                 self._open.discard(worker)
                 return count

@@ -24,6 +24,7 @@ from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.sharing import Found, Sharing
 from fastscreen.cluster.store import HostEntry, Store, Write
+from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.config.model import ClusterConfig, Endpoint
 from fastscreen.core import read_record, write_record
 from peers import needs
@@ -510,6 +511,104 @@ def test_deletions_while_the_server_is_away(start: Callable[..., RedisServer]) -
     run(work())
 
 
+def test_many_deletions_while_many_passes_wait(start: Callable[..., RedisServer]) -> None:
+    """Nothing else waits for long: the queue is searched once for deletions that are read together."""
+    server = start()
+    made = stamps()
+
+    def network(number: int) -> Network:
+        return ipaddress.ip_network((b"\x0a\x00" + number.to_bytes(2, "big"), 32))
+
+    async def work() -> None:
+        ahead = time.time() + 300
+        cache = FakeCache()
+        one, two = Host(server.url, "mx1"), Host(server.url, "mx2", cache=cache)
+        async with hosts(one, two):
+            two.sharing._is_ready = False  # nothing is sent for now
+            for number in range(20_000):
+                two.keep(b"\x0a\x00" + number.to_bytes(2, "big"), made)
+            searches, remove = 0, two.sharing.queue.remove
+
+            def counted(is_deleted: Callable[[bytes, float], bool]) -> int:
+                nonlocal searches
+                searches += 1
+                return remove(is_deleted)
+
+            two.sharing.queue.remove = counted  # type: ignore[method-assign]
+            values = [
+                tombstones.sign(one.sharing._secrets, Tombstone(network(number), int(time.time()), "mx1"), 30 * DAY)
+                for number in range(3000)
+            ]
+            # Of a clock that is ahead.
+            two.sharing.queue._entries[b"\x0a\x00\x01\x00"].made = ahead
+            for value in values[:1000]:
+                two.sharing.published(value)
+            # A pass that comes now is a later one.
+            two.keep(b"\x0a\x00\x00\x05", made)
+            assert (searches, len(two.sharing.queue)) == (1, 19_001)
+            assert [each.key for batch in two.sharing.queue.take(1000) for each in batch][-1] == b"\x0a\x00\x00\x05"
+            two.sharing.queue.put_back()
+            for value in values[1000:]:
+                two.sharing.published(value)
+            await asyncio.sleep(0.01)
+            assert (searches, len(two.sharing.queue)) == (2, 17_001)
+            # After a cut, they come from the server all at once.
+            stored = [
+                tombstones.sign(one.sharing._secrets, Tombstone(network(number), int(time.time()) + 5, "mx1"), 30 * DAY)
+                for number in range(3000, 13_000)
+            ]
+            server.client.zadd("fastscreen:deleted", {value: time.time() for value in stored})
+            slowest, before = 0.0, time.monotonic()
+            learning = asyncio.create_task(two.sharing._learn_stored(10_000))
+            while not learning.done():
+                await asyncio.sleep(0)
+                slowest, before = max(slowest, time.monotonic() - before), time.monotonic()
+            await learning
+            await asyncio.sleep(0.01)
+            assert len(two.sharing.queue) == 7001
+            assert searches <= 2 + 101
+            assert slowest < 0.5
+
+    run(work())
+
+
+def test_a_deletion_that_could_not_be_verified_is_made_after_the_secret_is_right(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when later ones could be, and when it is no longer among the newest."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    monkeypatch.setattr("fastscreen.cluster.sharing.RECENT_DELETIONS", 1)
+    monkeypatch.setattr("fastscreen.cluster.sharing.RESCORE", 0.0)
+    wrong = b"a secret that is not the others'"
+
+    def deleted_score() -> float:
+        return float(json.loads(server.client.hget("fastscreen:hosts", "mx2"))["deleted"])
+
+    async def work() -> None:
+        cache = FakeCache({KEY: stamps()})
+        one, two = Host(server.url, "mx1"), Host(server.url, "mx2", secret=wrong, cache=cache)
+        three = Host(server.url, "mx3", secret=wrong)
+        async with hosts(one, two, three):
+            assert await one.sharing.delete(ipaddress.ip_network("192.0.2.1"))
+            await wait(lambda: two.sharing.ignored[Reason.BAD_MAC] >= 2, "a refresh")
+            await asyncio.sleep(1.1)
+            assert await three.sharing.delete(ipaddress.ip_network("198.51.100.1"))
+            await wait(lambda: two.deleted == ["198.51.100.1/32"], "the other deletion")
+            await wait(lambda: deleted_score() > time.time() - 60, "it to be noted")
+            await asyncio.sleep(0.5)
+            assert KEY in cache.records
+        async with hosts(Host(server.url, "mx2", cache=cache)):
+            await wait(lambda: KEY not in cache.records, "the deletion to be made")
+        # What has been made is not made again.
+        cache.records[KEY] = stamps()
+        async with hosts(Host(server.url, "mx2", secret=SECRET + b"\n" + wrong, cache=cache)) as (two,):
+            assert two.deleted == ["198.51.100.1/32"]
+        async with hosts(Host(server.url, "mx2", secret=SECRET + b"\n" + wrong, cache=cache)) as (two,):
+            assert two.deleted == []
+
+    run(work())
+
+
 # ---- servers that fail
 
 
@@ -684,6 +783,69 @@ def test_a_server_without_memory(start: Callable[..., RedisServer]) -> None:
             server.client.config_set("maxmemory", "0")
             await wait(lambda: not len(host.sharing.queue), "the queue to be empty")
             assert host.store.status().problem == ""
+
+    run(work())
+
+
+def test_a_server_that_refuses_look_ups(start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked rarely, and the problem stays while passes are stored."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    server = start("--requirepass", "horse", password="horse")
+    allowed: dict[str, Any] = {"enabled": True, "keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+    server.client.acl_setuser("mx", passwords=["+staple"], commands=["-mget"], **allowed)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"mx:staple")
+
+    async def work() -> None:
+        async with hosts(Host(server.url, read=read)) as (host,):
+            assert await host.look_up(KEY) is None
+            problem = host.store.status().problem
+            assert "refuses look-ups" in problem and "mget" in problem.lower()
+            end = time.monotonic() + 1
+            while time.monotonic() < end:
+                host.sharing.look_up(0, [KEY])
+                host.keep(KEY, stamps())
+                await asyncio.sleep(0.01)
+                assert host.store.status().problem == problem
+            assert host.sharing.stored > 0
+            assert server.client.info("commandstats")["cmdstat_mget"]["rejected_calls"] < 10
+            server.client.acl_setuser("mx", enabled=True, commands=["+mget"])
+            await wait(lambda: len(host.sharing.lookups) == 0, "the pause to end")
+            assert await host.look_up(KEY) is not None
+            assert host.store.status().problem == ""
+
+    run(work())
+
+
+def test_what_was_refused_after_a_connect_is_tried_again(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server lost everything, and takes no deletion (or does not say who is there) when this host comes back."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    server = start("--requirepass", "horse", password="horse")
+    allowed = {"enabled": True, "passwords": ["+staple"], "keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+    server.client.acl_setuser("mx", **allowed)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"mx:staple")
+
+    async def work() -> None:
+        made = stamps()
+        async with hosts(Host(server.url, cache=FakeCache({KEY: made}), read=read)) as (host,):
+            assert await host.sharing.delete(ipaddress.ip_network("198.51.100.1"))
+            await wait(lambda: host.sharing.acknowledged > 0, "the local cache to be stored")
+            for command in ("zadd", "hlen"):
+                stored, connects = host.sharing.stored, len(host.lines)
+                server.client.acl_setuser("mx", enabled=True, commands=[f"-{command}"])
+                server.client.flushall()
+                server.client.client_kill_filter(_type="pubsub", skipme=True)
+                await wait(lambda: len(host.lines) > connects, "a new connection")  # noqa: B023
+                await wait(host.is_ready, "it to be used")
+                await wait(lambda: server.client.exists("fastscreen:hosts"), "a refresh")
+                await asyncio.sleep(0.3)
+                assert not server.client.exists("fastscreen:deleted")
+                server.client.acl_setuser("mx", enabled=True, commands=[f"+{command}"])
+                await wait(lambda: server.client.zcard("fastscreen:deleted") == 1, "the deletion to be stored")
+                await wait(lambda: host.sharing.stored > stored, "the local cache to be stored")  # noqa: B023
+                await wait(lambda: not host.sharing._has_gap(), "the end of that")
+                assert await host.look_up(KEY) == made
 
     run(work())
 
@@ -930,7 +1092,9 @@ def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPat
             server.client.hset("fastscreen:hosts", "mx3", '{"time": 1e999}')
             server.client.hset("fastscreen:hosts", "not a name", '{"time": 1}')
             server.client.hset("fastscreen:hosts", "mx4", "nonsense")
-            server.client.hset("fastscreen:hosts", "mx5", '{"time": 5, "version": "0.9", "more": 1}')
+            server.client.hset(
+                "fastscreen:hosts", "mx5", json.dumps({"time": time.time() - 3600, "version": "0.9", "more": 1})
+            )
             await wait(lambda: len(one.sharing.present_peers()) >= 2, "two peers")
             seen = {name: (entry.version, away) for name, entry, away in one.sharing.present_peers()}
             assert seen["mx2"] == ("1.0", False)
@@ -944,5 +1108,32 @@ def test_hosts_see_each_other(server: RedisServer, monkeypatch: pytest.MonkeyPat
             await wait(lambda: "mx6" in one.sharing.peers, "another peer")
             assert away() == {"mx5"}
             await wait(lambda: away() == {"mx5", "mx6"}, "it to be away", 3)
+
+    run(work())
+
+
+def test_hosts_that_have_been_gone_for_a_week_are_forgotten(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when there are so many that the others are not looked at."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    week = 7 * DAY
+
+    def entries(count: int, seconds: float) -> dict[str, str]:
+        return {f"old{number}": json.dumps({"time": time.time() - seconds}) for number in range(count)}
+
+    async def work() -> None:
+        cache = FakeCache({KEY: stamps()})
+        server.client.hset("fastscreen:hosts", mapping=entries(3000, week - 3600))
+        async with hosts(Host(server.url, "mx1", cache=cache), Host(server.url, "mx2")) as (one, two):
+            await wait(lambda: one.store.status().problem and two.store.status().problem, "a problem")
+            assert "fastscreen:hosts has 300" in one.store.status().problem
+            await wait(lambda: one.sharing.acknowledged > 0, "the local cache to be stored")
+            assert await two.look_up(KEY) is not None
+            assert one.sharing.present_peers() == []
+            server.client.hset("fastscreen:hosts", mapping=entries(2999, week + 3600))
+            await wait(lambda: not one.store.status().problem, "them to be forgotten")
+            await wait(lambda: len(one.sharing.present_peers()) == 2, "the other hosts")
+            assert set(server.client.hkeys("fastscreen:hosts")) == {b"mx1", b"mx2", b"old2999"}
 
     run(work())

@@ -308,6 +308,53 @@ def test_malformed_replies_to_other_commands(reply: bytes) -> None:
     run(work, talks(lambda words: None if words[0] in (b"PING", b"ROLE", b"SUBSCRIBE", b"CLIENT") else reply))
 
 
+def test_hosts_with_impossible_times_are_ignored() -> None:
+    entries = {
+        b"mx1": b'{"time": 1700000000.5, "version": "1.0"}',
+        b"late": b'{"time": 1e308}',
+        b"early": b'{"time": -1}',
+        b"large": b'{"acknowledged": 4294967296}',
+        b"wrong": b'{"deleted": 1e999}',
+    }
+    words = [word for entry in entries.items() for word in entry]
+
+    def answer(words_of: list[bytes]) -> bytes | None:
+        match words_of[0]:
+            case b"HLEN":
+                return b":%d\r\n" % len(entries)
+            case b"HGETALL":
+                return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+        return None
+
+    async def work(url: str) -> None:
+        fixture = Fixture(url)
+        await fixture.wait(lambda: fixture.store.is_connected)
+        assert set(await fixture.store.hosts()) == {"mx1"}
+        await fixture.close()
+
+    run(work, talks(answer))
+
+
+def test_a_server_whose_time_is_no_number_of_ours() -> None:
+    asked = 0
+
+    def answer(words: list[bytes]) -> bytes | None:
+        nonlocal asked
+        if words[0] != b"TIME":
+            return None
+        asked += 1
+        return None if asked == 1 else b"*2\r\n$400\r\n" + b"9" * 400 + b"\r\n$1\r\n0\r\n"
+
+    async def work(url: str) -> None:
+        fixture = Fixture(url)
+        await fixture.wait(lambda: fixture.store.is_connected)
+        with pytest.raises(StoreError, match="malformed reply"):
+            await fixture.store.server_time()
+        await fixture.close()
+
+    run(work, talks(answer))
+
+
 def test_a_subscription_without_a_sign_of_life() -> None:
     """The other connections may work while that one is dead."""
     silent = False

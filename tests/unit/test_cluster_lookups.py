@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastscreen.cluster import lookups
-from fastscreen.cluster.lookups import Answer, Lookups
+from fastscreen.cluster.lookups import Answer, Lookups, Refused
 
 
 class Loop:
@@ -257,5 +257,41 @@ def test_a_defect_leaves_no_question_behind() -> None:
         await settle()
         assert len(fixture.lookups) == 0
         assert [str(error) for error in caught] == ["injected"]
+
+    run(work())
+
+
+def test_a_refused_batch_is_dropped_and_the_next_one_waits() -> None:
+    async def work() -> None:
+        fixture = Fixture(budget=20)
+        fixture.held = True
+
+        async def refuse(number: int) -> None:
+            fixture.lookups.ask(0, names(number))
+            fixture.lookups.ask(1, names(number))
+            await fixture.loop.pass_time(0.01)
+            fixture.futures[-1].set_exception(Refused())
+            await settle()
+
+        await refuse(1)
+        assert (fixture.lookups.late, len(fixture.lookups)) == (2, 0)
+        pauses = []
+        for number in range(2, 9):
+            asked, before = len(fixture.asked), fixture.loop.now
+            fixture.lookups.ask(0, names(number))
+            while len(fixture.asked) == asked:
+                fixture.lookups.flush()
+                await fixture.loop.pass_time(0.01)
+            pauses.append(round(fixture.loop.now - before, 1))
+            fixture.futures[-1].set_exception(Refused())
+            await settle()
+        assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0]
+        assert fixture.asked == [names(number) for number in range(1, 9)]
+        fixture.lookups.connected()
+        fixture.lookups.ask(0, names(9))
+        await fixture.loop.pass_time(0.01)
+        fixture.futures[-1].set_result([b"x"])
+        await settle()
+        assert fixture.answers == [([0], b"9", b"x")]
 
     run(work())

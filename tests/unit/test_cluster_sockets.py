@@ -112,6 +112,32 @@ def test_what_workers_sent_last_is_taken() -> None:
     run(work)
 
 
+def test_what_a_former_worker_sent_is_taken() -> None:
+    """It ended with answers unread, which is an error of the next read."""
+
+    async def work() -> None:
+        theirs, ours = worker_sockets.pair()
+        other, ours_too = worker_sockets.pair()
+        taken: list[tuple[int, bytes]] = []
+        loop = asyncio.get_running_loop()
+        sockets = WorkerSockets([ours, ours_too], lambda *what: taken.append(what), lambda: None, unguarded, loop)
+        errors: list[Any] = []
+        loop.set_exception_handler(lambda _, context: errors.append(context))
+        sockets.send(0, b"unread")
+        theirs.send(b"last")
+        other.send(b"first")
+        theirs.close()
+        await asyncio.sleep(0.05)
+        assert sorted(taken) == [(0, b"last"), (1, b"first")]
+        other.send(b"second")
+        await asyncio.sleep(0.05)
+        assert taken[2:] == [(1, b"second")]
+        assert errors == []
+        sockets.close()
+
+    run(work)
+
+
 # ---- the control server
 
 
