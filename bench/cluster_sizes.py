@@ -72,11 +72,11 @@ def traffic(looked_up: Sequence[float], hit_ratio: float, stores: float, rules: 
     hosts = len(looked_up)
     key, value = bulk(key_of(bytes(17))), bulk(value_of(rules))
     to_server = from_server = 0.0
-    entry = msgspec.json.encode(HostEntry(NOW + 0.123456, "0.1.0", NOW + 0.123456, float(NOW)))
-    script = (b"EVALSHA", b"0" * 40, b"200", PREFIX + b"hosts", b"%d" % NOW, b"%d" % 86400, HOST.encode(), entry)
+    entry = msgspec.json.encode(HostEntry(NOW + 0.123456, "0.1.0", NOW + 0.123456, float(NOW), "0" * 32))
+    script = (b"EVALSHA", b"0" * 40, b"200", PREFIX + b"hosts", b"%d" % NOW, b"%d" % 86400, HOST.encode(), entry, b"")
     store = request(*script) + request(b"EXPIRE", PREFIX + b"hosts", b"604800")
     stored = b"*2\r\n:200\r\n:0\r\n:1\r\n"
-    record = key + value + bulk(b"%d" % NOW) + bulk(b"0")
+    record = key + value + b"0"  # a digit for each record is part of an argument
     for keys in looked_up:
         batches = per_batch(keys, lookups.GATHER, lookups.BATCH)
         to_server += batches * (PACKET + len(request(b"MGET")) + 2) + keys * len(key)
