@@ -838,7 +838,8 @@ def test_what_was_refused_after_a_connect_is_tried_again(
                 server.client.client_kill_filter(_type="pubsub", skipme=True)
                 await wait(lambda: len(host.lines) > connects, "a new connection")  # noqa: B023
                 await wait(host.is_ready, "it to be used")
-                await wait(lambda: server.client.exists("fastscreen:hosts"), "a refresh")
+                host.keep(b"\x0a\x00\x00\x01", made)
+                await wait(lambda: server.client.exists("fastscreen:hosts"), "an entry of this host")
                 await asyncio.sleep(0.3)
                 assert not server.client.exists("fastscreen:deleted")
                 server.client.acl_setuser("mx", enabled=True, commands=[f"+{command}"])
