@@ -290,6 +290,7 @@ def test_what_operators_see(start: Start, server: RedisServer) -> None:
     assert two.lines(f"PASS OLD .*{CLIENT}")
 
     wait_until(lambda: len(cluster_of(two)["peers"]) == 1, "the other host", 15)
+    wait_until(lambda: cluster_of(two)["asked"] == 1, "newer answers of the workers than those from before the client")
     seen = cluster_of(two)
     assert (seen["asked"], seen["found"], seen["ended"], seen["role"]) == (1, 1, 1, "primary")
     text = command(two, "status")
