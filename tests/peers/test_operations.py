@@ -689,7 +689,10 @@ def test_wheel_from_sdist_in_a_clean_environment(tmp_path: Path) -> None:
     every = (
         "import fastscreen, importlib, pkgutil\n"
         "for each in pkgutil.walk_packages(fastscreen.__path__, 'fastscreen.'):\n"
-        "    if not each.name.endswith('__main__'): print(importlib.import_module(each.name).__file__)\n"
+        "    try:\n"
+        "        if not each.name.endswith('__main__'): print(importlib.import_module(each.name).__file__)\n"
+        "    except ModuleNotFoundError as error:\n"
+        "        if error.name not in ('redis', 'hiredis'): raise  # of the extra `cluster`\n"
     )
     imported = there("python", "-c", every)
     assert imported.returncode == 0, imported.stderr
