@@ -558,16 +558,16 @@ def test_many_deletions_while_many_passes_wait(start: Callable[..., RedisServer]
                 for number in range(3000, 13_000)
             ]
             server.client.zadd("fastscreen:deleted", {value: time.time() for value in stored})
-            slowest, before = 0.0, time.monotonic()
+            turns = 0
             learning = asyncio.create_task(two.sharing._learn_stored(10_000))
             while not learning.done():
                 await asyncio.sleep(0)
-                slowest, before = max(slowest, time.monotonic() - before), time.monotonic()
+                turns += 1
             await learning
             await asyncio.sleep(0.01)
             assert len(two.sharing.queue) == 7001
             assert searches <= 2 + 101
-            assert slowest < 0.5
+            assert turns >= 100, "others have their turn after some of them"
 
     run(work())
 
