@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -511,7 +512,9 @@ def test_deletions_while_the_server_is_away(start: Callable[..., RedisServer]) -
     run(work())
 
 
-def test_many_deletions_while_many_passes_wait(start: Callable[..., RedisServer]) -> None:
+def test_many_deletions_while_many_passes_wait(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing else waits for long: the queue is searched once for deletions that are read together."""
     server = start()
     made = stamps()
@@ -558,16 +561,25 @@ def test_many_deletions_while_many_passes_wait(start: Callable[..., RedisServer]
                 for number in range(3000, 13_000)
             ]
             server.client.zadd("fastscreen:deleted", {value: time.time() for value in stored})
-            turns = 0
+            turn = 0
+            learned: Counter[int] = Counter()
+            add = two.sharing.tombstones.add
+
+            def count(tombstone: Tombstone, value: bytes) -> bool:
+                learned[turn] += 1
+                return add(tombstone, value)
+
+            monkeypatch.setattr(two.sharing.tombstones, "add", count)
             learning = asyncio.create_task(two.sharing._learn_stored(10_000))
             while not learning.done():
                 await asyncio.sleep(0)
-                turns += 1
+                turn += 1
             await learning
             await asyncio.sleep(0.01)
             assert len(two.sharing.queue) == 7001
             assert searches <= 2 + 101
-            assert turns >= 100, "others have their turn after some of them"
+            assert sum(learned.values()) == 10_000
+            assert max(learned.values()) <= 100, "others have their turn between some of them and the next"
 
     run(work())
 
