@@ -131,6 +131,7 @@ def test_burst(played: dict[str, tuple[dict[str, Any], str]]) -> None:
 
 
 def test_a_row_that_cannot_be_measured_says_why(tmp_path: Path) -> None:
+    needs.program("postfix")
     needs.root("Postfix's master")
     result = run("held-8000", "--clients", "50", "--results", str(tmp_path), prefix=("prlimit", "--nofile=1000"))
     assert result.returncode == 1

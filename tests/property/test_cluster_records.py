@@ -198,7 +198,10 @@ def test_deletions_are_found_by_client(
     for network in list(latest)[:5]:  # addresses that are in one of them
         clients.append(network.network_address.packed)
     for key in clients:
-        expected = max((time for network, time in latest.items() if tombstones.covers(network, key)), default=-math.inf)
+        # A key that is wider than the network stands for clients that were not deleted, too.
+        bits = key[-1] if len(key) in (5, 17) else 8 * len(key)
+        some_of = [(network, time) for network, time in latest.items() if network.prefixlen <= bits]
+        expected = max((time for network, time in some_of if tombstones.covers(network, key)), default=-math.inf)
         assert table.deleted_at(key) == expected
 
 
