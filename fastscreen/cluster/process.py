@@ -45,7 +45,7 @@ from fastscreen.cluster.worker_sockets import WorkerSockets
 from fastscreen.config import Config, ConfigError
 from fastscreen.escaping import one_line
 from fastscreen.format import span
-from fastscreen.process import ipc
+from fastscreen.process import ipc, rpc
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
@@ -179,7 +179,7 @@ class ClusterProcess(ForkedProcess):
         if asked is None:
             return
         if len(self._requests) >= REQUESTS_MAX:
-            requests.send(self._args.control, Answered(asked.number, Failed("too many requests at a time")))
+            rpc.send(self._args.control, Answered(asked.number, Failed("too many requests at a time")))
             return
         task = asyncio.get_running_loop().create_task(self._answer(asked.number, asked.question))
         self._requests.add(task)
@@ -190,7 +190,7 @@ class ClusterProcess(ForkedProcess):
             answer = await self._answer_to(question)
         except (StoreError, ValueError) as error:
             answer = Failed(str(error))
-        requests.send(self._args.control, Answered(number, answer))
+        rpc.send(self._args.control, Answered(number, answer))
 
     async def _answer_to(self, question: Question) -> Answer:
         match question:
@@ -208,7 +208,7 @@ class ClusterProcess(ForkedProcess):
 
     def _deleted_elsewhere(self, tombstone: Tombstone) -> None:
         note = DeletedElsewhere(str(tombstone.network), tombstone.host, tombstone.time)
-        requests.send(self._args.control, Answered(0, note))
+        rpc.send(self._args.control, Answered(0, note))
 
     # ---- once a second
 

@@ -1,14 +1,9 @@
-"""Requests of the control server to the cluster process, one packet each way over a socket pair.
-
-Both ends are the supervisor's, so that they outlive both processes: a request that one process left is answered by its
-successor, and the control server recognizes its own requests by their numbers.
-"""
+"""Requests of the control server to the cluster process (`process.rpc`)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import socket
 from typing import Any, NamedTuple
 
@@ -16,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from fastscreen.cache.stamps import Stamps
+from fastscreen.process import rpc
 
 TIMEOUT = 3.0  # s
 PACKET = 8192
@@ -50,7 +46,7 @@ class Known(Struct, frozen=True, tag="known"):
 
 
 class Unknown(Struct, frozen=True, tag="unknown"):
-    """There is no usable record. ignored: why the one that is there is not usable (the label of a `records.Reason`)."""
+    """A usable record is missing. ignored: why the one that was found is not (the label of a `records.Reason`)."""
 
     ignored: str = ""
 
@@ -104,41 +100,17 @@ _answered = msgspec.msgpack.Decoder(Answered)
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """The control server's end and the cluster process's. Both are non-blocking."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in ends:
-        end.setblocking(False)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-    return ends
-
-
-def send(end: socket.socket, packet: Asked | Answered) -> bool:
-    """False: it takes nothing now."""
-    with contextlib.suppress(OSError):
-        end.send(msgspec.msgpack.encode(packet), socket.MSG_DONTWAIT)
-        return True
-    return False
+    return rpc.pair(_BUFFER)
 
 
 def receive_question(end: socket.socket) -> Asked | None:
-    """None: there is none. EOFError: there will be none. msgspec.MsgspecError: not a question."""
-    packet = _receive(end)
-    return _asked.decode(packet) if packet else None
+    """As `rpc.receive`."""
+    return rpc.receive(end, _asked, PACKET)
 
 
 def receive_answer(end: socket.socket) -> Answered | None:
-    """None: there is none. EOFError: there will be none. msgspec.MsgspecError: not an answer."""
-    packet = _receive(end)
-    return _answered.decode(packet) if packet else None
-
-
-def _receive(end: socket.socket) -> bytes:
-    try:
-        packet = end.recv(PACKET, socket.MSG_DONTWAIT)
-    except OSError:
-        return b""
-    if not packet:
-        raise EOFError
-    return packet
+    """As `rpc.receive`."""
+    return rpc.receive(end, _answered, PACKET)
 
 
 class ClusterRpc:
@@ -148,15 +120,15 @@ class ClusterRpc:
         self._end = end
         self._on_deleted = on_deleted
         self._loop = asyncio.get_running_loop()
-        self._last = secrets.randbits(40)  # requests of an earlier control server may still be on their way
+        self._last = rpc.first_number()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._loop.add_reader(end.fileno(), self._take)
 
     async def ask(self, question: Question) -> Answer:
-        """The answer; Failed also when there is none in time."""
+        """The answer; Failed also if it does not arrive in time."""
         self._last += 1
         number = self._last
-        if not send(self._end, Asked(number, question)):
+        if not rpc.send(self._end, Asked(number, question)):
             return Failed("the cluster process takes no requests now")
         future = self._waiting[number] = self._loop.create_future()
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastscreen.cluster.packets import PACKET_MAX
+from fastscreen.process import rpc
 
 MOST = 64  # packets that wait for a worker
 TURN = 256  # packets of one worker that are read in a turn
@@ -18,11 +19,7 @@ _BUFFER = 1 << 18
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """The worker's end and the cluster process's. Both are non-blocking."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in ends:
-        end.setblocking(False)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-    return ends
+    return rpc.pair(_BUFFER)
 
 
 class WorkerSockets:

@@ -1,16 +1,12 @@
-"""Requests of the control server to the workers, one packet each way over a socket pair for each worker.
+"""Requests of the control server to the workers (`process.rpc`), over a socket pair for each worker.
 
-Both ends of a pair are the supervisor's, so that they outlive both processes. A request that a dead worker left is
-answered by its successor; the server recognizes its own requests by their numbers. `WorkerRpc` is the server's side,
-`RequestHandler` the worker's.
+`WorkerRpc` is the server's side, `RequestHandler` the worker's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import secrets
 import socket
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -21,6 +17,7 @@ from msgspec import Struct
 from fastscreen.cache.interfaces import StampCache
 from fastscreen.config import Prefix
 from fastscreen.core import Filter, Log, Screener, cache_key_of
+from fastscreen.process import rpc
 
 TIMEOUT = 1.0  # s
 FRESH = 0.5  # s for which an answer is good for everybody who asks the same
@@ -90,41 +87,17 @@ _answered = msgspec.msgpack.Decoder(Answered)
 
 def pair() -> tuple[socket.socket, socket.socket]:
     """The control server's end and the worker's. Both are non-blocking."""
-    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for end in ends:
-        end.setblocking(False)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-    return ends
-
-
-def send(end: socket.socket, packet: Asked | Answered) -> bool:
-    """False: it takes nothing now."""
-    with contextlib.suppress(OSError):
-        end.send(msgspec.msgpack.encode(packet), socket.MSG_DONTWAIT)
-        return True
-    return False
+    return rpc.pair(_BUFFER)
 
 
 def receive_question(end: socket.socket) -> Asked | None:
-    """None: nothing to read. EOFError: the other end is closed. msgspec.MsgspecError: not a question."""
-    packet = _receive(end)
-    return _asked.decode(packet) if packet else None
+    """As `rpc.receive`."""
+    return rpc.receive(end, _asked, PACKET)
 
 
 def receive_answer(end: socket.socket) -> Answered | None:
-    """As `receive_question`."""
-    packet = _receive(end)
-    return _answered.decode(packet) if packet else None
-
-
-def _receive(end: socket.socket) -> bytes:
-    try:
-        packet = end.recv(PACKET, socket.MSG_DONTWAIT)
-    except OSError:
-        return b""
-    if not packet:
-        raise EOFError
-    return packet
+    """As `rpc.receive`."""
+    return rpc.receive(end, _answered, PACKET)
 
 
 class WorkerRpc:
@@ -133,8 +106,7 @@ class WorkerRpc:
     def __init__(self, ends: Sequence[socket.socket]) -> None:
         self._ends = ends
         self._loop = asyncio.get_running_loop()
-        # Requests of an earlier control server may still be on their way: their numbers differ from ours.
-        self._last = secrets.randbits(40)
+        self._last = rpc.first_number()
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._recent: dict[tuple[int, bytes], tuple[float, asyncio.Future[Any]]] = {}
         self._next_at = [0.0] * len(ends)
@@ -173,7 +145,7 @@ class WorkerRpc:
         await asyncio.sleep(at - now)
         self._last += 1
         number = self._last
-        if not send(self._ends[worker], Asked(number, question)):
+        if not rpc.send(self._ends[worker], Asked(number, question)):
             return None
         future = self._waiting[number] = self._loop.create_future()
         try:
@@ -218,7 +190,7 @@ class RequestHandler:
             asyncio.get_running_loop().remove_reader(self._end.fileno())
             return
         if asked is not None:
-            send(self._end, Answered(asked.number, self._answer(asked.question)))
+            rpc.send(self._end, Answered(asked.number, self._answer(asked.question)))
 
     def _answer(self, question: Question) -> Any:
         match question:

@@ -35,6 +35,7 @@ from fastscreen.control.cluster_client import ClusterClient, SharedRecord
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.protocol import RequestError
 from fastscreen.control.verdict import TESTS, Facts, Limits, Verdict, judge
+from fastscreen.process import rpc
 from fastscreen.screening.access_list import Found
 
 NOW = 1_800_000_000
@@ -56,7 +57,7 @@ class Process:
         if (asked := requests.receive_question(self.end)) is not None:
             self.asked.append(asked.question)
             if (answer := self._answer(asked.question)) is not None:
-                requests.send(self.end, Answered(asked.number, answer))
+                rpc.send(self.end, Answered(asked.number, answer))
 
 
 def run(
@@ -173,7 +174,7 @@ def test_the_workers_forget_what_other_hosts_delete(monkeypatch: pytest.MonkeyPa
     async def work(client: ClusterClient, process: Process, forgotten: list[Network]) -> None:
         for number in range(3):
             note = DeletedElsewhere(f"192.0.{number}.0/24", "mx2", 1.0)
-            requests.send(process.end, Answered(0, note))
+            rpc.send(process.end, Answered(0, note))
         while len(forgotten) < 3:
             await asyncio.sleep(0.001)
         assert [str(network) for network in forgotten] == ["192.0.0.0/24", "192.0.1.0/24", "192.0.2.0/24"]
@@ -234,7 +235,7 @@ def test_a_pass_of_the_cluster_ends_the_wait() -> None:
     [
         (SharedRecord(problem="not known to the cluster"), "not known to the cluster"),
         (SharedRecord(LATER, "mx2", 1.0, "known at mx2, but not used"), "known at mx2, but not used"),
-        (SharedRecord((NOW,) * TEST_COUNT, "mx2", 1.0), "known at mx2, but its record there has no valid pass"),
+        (SharedRecord((NOW,) * TEST_COUNT, "mx2", 1.0), "known at mx2, but its record there lacks a valid pass"),
     ],
 )
 def test_a_record_that_changes_nothing(shared: SharedRecord, text: str) -> None:

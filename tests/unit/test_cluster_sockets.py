@@ -13,6 +13,7 @@ from fastscreen.cluster import requests, worker_sockets
 from fastscreen.cluster.requests import Answered, Check, Checked, ClusterRpc, DeletedElsewhere, Failed, Get, Known
 from fastscreen.cluster.state import SIZE, ClusterState, ClusterStats, Peer
 from fastscreen.cluster.worker_sockets import MOST, WorkerSockets
+from fastscreen.process import rpc
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -145,21 +146,21 @@ def test_answers_go_to_their_requests() -> None:
     async def work() -> None:
         control, cluster = requests.pair()
         notes: list[DeletedElsewhere] = []
-        rpc = ClusterRpc(control, notes.append)
-        first, second = asyncio.create_task(rpc.ask(Check())), asyncio.create_task(rpc.ask(Get(b"abcd")))
+        client = ClusterRpc(control, notes.append)
+        first, second = asyncio.create_task(client.ask(Check())), asyncio.create_task(client.ask(Get(b"abcd")))
         await asyncio.sleep(0.01)
         asked = [requests.receive_question(cluster), requests.receive_question(cluster)]
         assert asked[0] and asked[1] and [each.question for each in asked if each] == [Check(), Get(b"abcd")]
-        requests.send(cluster, Answered(7, Failed("to a predecessor")))
-        requests.send(cluster, Answered(0, DeletedElsewhere("192.0.2.0/24", "mx2", 5)))
+        rpc.send(cluster, Answered(7, Failed("to a predecessor")))
+        rpc.send(cluster, Answered(0, DeletedElsewhere("192.0.2.0/24", "mx2", 5)))
         cluster.send(b"nonsense")
-        requests.send(cluster, Answered(asked[1].number, Known((1, 2), "mx2", 9)))
-        requests.send(cluster, Answered(asked[0].number, Checked(0.1, "server")))
+        rpc.send(cluster, Answered(asked[1].number, Known((1, 2), "mx2", 9)))
+        rpc.send(cluster, Answered(asked[0].number, Checked(0.1, "server")))
         assert await first == Checked(0.1, "server")
         assert await second == Known((1, 2), "mx2", 9)
         assert notes == [DeletedElsewhere("192.0.2.0/24", "mx2", 5)]
         assert requests.receive_question(cluster) is None
-        rpc.close()
+        client.close()
 
     run(work)
 
@@ -169,11 +170,11 @@ def test_a_process_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
     async def work() -> None:
         control, cluster = requests.pair()
-        rpc = ClusterRpc(control)
-        assert await rpc.ask(Check()) == Failed("the cluster process has not answered within 0.05 s")
+        client = ClusterRpc(control)
+        assert await client.ask(Check()) == Failed("the cluster process has not answered within 0.05 s")
         cluster.close()
-        assert await rpc.ask(Check()) == Failed("the cluster process takes no requests now")
-        rpc.close()
+        assert await client.ask(Check()) == Failed("the cluster process takes no requests now")
+        client.close()
 
     run(work)
 
