@@ -26,7 +26,7 @@ cdef struct ClusterPacket:
 
 @cython.final
 cdef class ClusterLink:
-    """A worker's connection to the cluster process. fd: a SOCK_SEQPACKET socket, -1: there is none."""
+    """A worker's connection to the cluster process. fd: a SOCK_SEQPACKET socket; -1: not connected."""
 
     cdef int fd
     cdef int64_t budget             # µs: an answer that comes later is ignored
@@ -193,7 +193,7 @@ cdef void cluster_gather(Screener core) noexcept:
 
 
 cdef void cluster_send(Screener core, const Timer* timer) noexcept:
-    """The time to gather is over. What the socket has no room for is tried again soon."""
+    """The time to gather is over. What does not fit into the socket is sent later."""
     cdef ClusterLink cluster = core.cluster
     if timer == &cluster.gather:
         cluster.queue(&cluster.asking)
@@ -279,7 +279,7 @@ cdef void cluster_found(Screener core, const uint8_t* key, size_t key_size, cons
 
 
 cdef Client* client_of_key(Screener core, const uint8_t* key, size_t size) noexcept:
-    """The client with this key in the cache. NULL: it has no session."""
+    """The client with this key in the cache. NULL: all of its sessions have ended."""
     cdef Address address
     cdef Client* client
     cdef uint8_t own[17]

@@ -416,8 +416,8 @@ cdef enum SessionFlag:
     TURNED_AWAY = 1 << 9    # counted as rejected
     IN_TLS = 1 << 10        # `fd` is the plaintext socket: a TLS process has the client
     CONTINUE_TRIED = 1 << 11    # an MTA was asked once; every further RCPT gets a 450
-    ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
     UNSURE = 1 << 12        # the score reaches the threshold, or would; a further result could change it
+    ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 

@@ -1,5 +1,6 @@
 # The tests before the SMTP handshake, and the score (reference 2.5, 3, 4). While a client waits for its greeting, it
-# must be silent, and the DNS lists are queried about it; then its score decides.
+# must be silent, and the DNS lists are queried about it; then its score decides. Meanwhile other hosts may turn out to
+# have passed it (cluster.pyx), which ends the wait.
 
 # ---- the greet wait
 

@@ -1,9 +1,9 @@
 """One connection to a server, with requests in a pipeline: each is sent at once, and replies come in the same order.
 
 Redis-py's own commands are not used: a connection that was cancelled between a command and its reply gives the next
-command the wrong reply (redis-py #2624, #2665), its pool hands commands one connection each, and it tries again by
-itself. Here one task reads all replies; whoever stopped waiting for one does not disturb the others, and whatever goes
-wrong closes the connection.
+command the wrong reply (redis-py #2624, #2665), its pool hands commands one connection each, and it retries on its own
+terms. Here one task reads all replies: a caller that stops waiting does not disturb the others, and any error closes
+the connection.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Link:
         for call in calls:
             if not call.future.done():
                 call.future.set_exception(error)
-                call.future.exception()  # whoever waited may be gone
+                call.future.exception()  # the caller may have stopped waiting
 
     async def close(self) -> None:
         """Close the connection, without waiting for the server."""

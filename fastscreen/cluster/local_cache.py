@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class LocalCache:
-    """admin: None: there is no cache. warn: logs one line. clock: s, monotonic."""
+    """admin: None: caching is disabled. warn: logs one line. clock: s, monotonic."""
 
     def __init__(self, admin: CacheAdmin | None, warn: Callable[[str], object], clock: Callable[[], float]) -> None:
         self._admin = admin

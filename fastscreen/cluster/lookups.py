@@ -1,7 +1,7 @@
 """Look-ups of several workers, gathered into batches for the server.
 
-A question waits for at most GATHER seconds, so that others can join its batch. Who asks for the same client as somebody
-else shares the answer. A question that is older than the budget is dropped: its worker no longer waits.
+A question waits for at most GATHER seconds, so that others can join its batch. Questions for the same client share
+the answer. A question that is older than the budget is dropped: its worker no longer waits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIRST_PAUSE = 0.1  # s, after the server has refused a batch; twice as long each
 LONGEST_PAUSE = 5.0
 
 Fetch = Callable[[Sequence[bytes]], Awaitable[Sequence[object]]]
-"""The values of these keys, in order; None where there is none. ConnectionError: the server cannot be asked now.
+"""The values of these keys, in order; None where it is missing. ConnectionError: the server cannot be asked now.
 Refused: it does not answer this."""
 Answer = tuple[Sequence[int], bytes, object]
 """Workers that have asked for a key, the key, and its value."""

@@ -258,7 +258,7 @@ class Store:
                 await link.close()
 
     async def _connect(self) -> tuple[Link, Link, Link]:
-        """The first server that is no replica. StoreError: none is."""
+        """The first server that is not a replica. StoreError: all are replicas."""
         failure = StoreError("no server")
         for where in await self._servers.find():
             self._where = where
@@ -337,7 +337,7 @@ class Store:
     # ---- commands
 
     async def get(self, names: Sequence[bytes]) -> list[bytes | None]:
-        """The values of these keys; None where there is none that can be a record."""
+        """The values of these keys; None where a record is missing or cannot be one."""
         [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)), what=_LOOK_UPS)
         if not isinstance(reply, list) or len(reply) != len(names):
             raise self._malformed(self._reads)

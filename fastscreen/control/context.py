@@ -168,7 +168,7 @@ class ServerContext:
         return await self.worker_rpc.ask_all(Forget(network.network_address.packed, network.broadcast_address.packed))
 
     async def shared_record(self, address: str) -> SharedRecord | None:
-        """What the cluster knows of a client, within a time limit. None: there is no cluster."""
+        """What the cluster knows of a client, within a time limit. None: no cluster is configured."""
         if self.cluster is None:
             return None
         key = cache_key_of(address, self.config.cache.prefix)

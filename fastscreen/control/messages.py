@@ -206,7 +206,7 @@ class Status(Struct, frozen=True):
     reopen: Outcome | None = None
     restart: Outcome | None = None
     cluster: Cluster | None = None
-    """None: the configuration has no cluster."""
+    """None: no cluster is configured."""
 
 
 class RunningConfig(Struct, frozen=True):
@@ -450,7 +450,7 @@ class Explanation(Struct, frozen=True):
     threshold: int = 0
     allowlist_threshold: int = 0
     cluster: ClusterPass | None = None
-    """None: the configuration has no cluster."""
+    """None: no cluster is configured."""
 
 
 # ---- the cache
@@ -477,7 +477,7 @@ class Deleted(Struct, frozen=True):
     deleted: int
     more: bool = False
     cluster: bool | None = None
-    """Whether the cluster's server has the deletion already (True), or gets it later; None: there is no cluster."""
+    """Whether the server of the cluster has the deletion already; False: it gets it later; None: no cluster."""
 
 
 class Stored(Struct, frozen=True):

@@ -249,7 +249,7 @@ def _still_due(shared: SharedRecord, now: int, due: list[int]) -> tuple[list[int
         return left, f"known at {shared.host}: handed off as soon as the cluster has answered (PASS OLD)"
     passed = [TESTS[test] for test in due if test not in left]
     if not passed:
-        return left, f"known at {shared.host}, but its record there has no valid pass of a test that is due"
+        return left, f"known at {shared.host}, but its record there lacks a valid pass of a test that is due"
     return left, f"known at {shared.host}: {', '.join(passed)} will not be repeated"
 
 

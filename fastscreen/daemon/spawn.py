@@ -197,7 +197,7 @@ def _tls_main(resources: Resources, child: Child, channel: socket.socket) -> int
 
 
 def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.socket) -> int:
-    """What the cluster process does: it has no client in reach, and no key but that of the records."""
+    """What the cluster process does: clients are out of its reach, and all keys but that of the records."""
     close_server_sockets(resources)
     for group in resources.groups.values():
         close_all(group)

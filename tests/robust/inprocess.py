@@ -18,8 +18,8 @@ from robust.harness import wait_until
 
 
 class Core:
-    """Clients connect to `listener`; `serve` runs the core until something is so. settings: more TOML. banner: without
-    it, there is no pregreet test."""
+    """Clients connect to `listener`; `serve` runs the core until something is so. settings: more TOML. banner: empty to
+    disable the pregreet test."""
 
     def __init__(
         self,

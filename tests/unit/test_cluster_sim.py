@@ -235,7 +235,7 @@ not JSON
 
 
 def test_recorded_clients() -> None:
-    """In order; addresses of one /64 are one client; what is no visit is ignored."""
+    """In order; addresses of one /64 are one client; other lines are ignored."""
     found = cluster_sim.recorded(LINES.splitlines())
     assert {key.hex(): list(times) for key, times in found.items()} == {
         "c0000201": [1000, 1060],
