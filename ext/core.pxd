@@ -696,3 +696,108 @@ cdef struct FilterTerm:
     uint8_t last[16]
     char text[64]
     uint8_t length
+
+
+# ---- history_record.pyx
+
+cdef enum:
+    HISTORY_LISTS = 64          # lists whose answers a record has room for
+    HISTORY_ANSWERS = 16        # addresses that they returned
+    HISTORY_NAME = 63           # bytes of a HELO name
+
+
+# How a session ended.
+cdef enum HistoryOutcome:
+    OUTCOME_LEFT            # the client left, or time or commands ran out, before there was a verdict
+    OUTCOME_HANDED_OFF      # passed to the MTA by descriptor
+    OUTCOME_RELAYED         # connected through to an MTA from the beginning
+    OUTCOME_CONTINUED       # connected through to an MTA after the deep tests
+    OUTCOME_DEFERRED        # told to come back: 450 at RCPT
+    OUTCOME_REJECTED        # failed a test, or denylisted: 5xx at RCPT, or disconnected with 521
+    OUTCOME_BUSY            # turned away at connect for a limit: mark BUSY_*
+    OUTCOME_FAILED          # the MTA could not be reached, or the screener lacked memory or descriptors
+    OUTCOME_COUNT
+
+
+cdef enum HistoryMark:
+    MARK_ALLOWLISTED = 1 << 0       # access.list permits the client
+    MARK_DENYLISTED = 1 << 1        # access.list rejects it
+    MARK_CACHED = 1 << 2            # every pass was still valid: no test
+    MARK_SHARED = 1 << 3            # another host of the cluster told so
+    MARK_BYPASSED = 1 << 4          # the panic switch was on
+    MARK_VETOED = 1 << 5            # connected to an address where no client may pass
+    MARK_SPARED = 1 << 6            # only shadow mode prevented a rejection; `spared` is its code
+    MARK_UNSURE = 1 << 7            # the score could still have changed: 450 instead of 550
+    MARK_NEW = 1 << 8               # PASS NEW
+    MARK_PASSED = 1 << 9            # PASS NEW or PASS OLD, by tests or from the cache
+    MARK_HUNG_UP = 1 << 10
+    MARK_ESMTP = 1 << 11            # EHLO
+    MARK_LISTS_ALLOW = 1 << 12      # the score reached dnsbl.allowlist_threshold
+    MARK_LISTS_JUDGED = 1 << 13     # the greet wait was over, and the score was complete
+    MARK_UNSETTLED = 1 << 14        # a list was not asked or suspected: the pass was not kept
+    MARK_ANSWERS_CUT = 1 << 15      # lists returned more addresses than there is room for
+    MARK_LISTS_CUT = 1 << 16        # more lists are configured than there is room for
+    MARK_TIME_LIMIT = 1 << 17
+    MARK_COUNT_LIMIT = 1 << 18
+    MARK_LENGTH_LIMIT = 1 << 19
+    MARK_CLIENT_LIMIT = 1 << 20     # too many connections of the client
+    MARK_SERVER_PORTS = 1 << 21     # all server ports busy
+    MARK_SCREENING_PORTS = 1 << 22  # all screening ports busy
+    MARK_RATE_LIMIT = 1 << 23
+    MARK_TURNED_AWAY = 1 << 24      # counted as rejected in the metrics
+    MARK_STRESS = 1 << 25           # stress mode when the session began
+
+
+cdef enum HistoryTls:
+    HISTORY_TLS_NONE        # STARTTLS was not announced
+    HISTORY_TLS_UNUSED      # announced
+    HISTORY_TLS_USED        # of an unknown version
+    HISTORY_TLS_12
+    HISTORY_TLS_13
+
+
+# One session, in a ring or in memory: five cache lines. On disk it is packed (history_record.pyx).
+cdef struct HistoryRecord:
+    uint64_t sequence       # from 1; 0 while it is written
+    int64_t began           # µs since 1970
+    int64_t ended           # µs since 1970
+    uint64_t listed         # lists that list the client, one bit each, by number
+    uint64_t doubtful       # lists that list it, but were suspect: their answer did not count
+    uint64_t silent         # lists that failed, timed out, or were switched off
+    uint64_t unasked        # lists that were not asked for lack of room, or had not answered when the client left
+    uint32_t[16] answers    # list << 24 | last three bytes of the address 127.x.y.z as a number; by list
+    uint8_t[16] client
+    uint8_t[16] server
+    uint16_t client_port
+    uint16_t server_port
+    uint8_t family          # 4 or 6
+    uint8_t worker          # from 1
+    uint8_t proxied         # 1: by a PROXY header
+    uint8_t stage           # the last one: Stage
+    uint8_t outcome         # HistoryOutcome
+    uint8_t tls             # HistoryTls
+    uint8_t answer_count
+    uint8_t name_length
+    uint16_t needed         # tests that the cache did not spare the client at connect, one bit each
+    uint16_t made           # tests that were made, to their end or to the client's
+    uint16_t found          # tests that found something, whatever the action
+    uint16_t failed         # tests that count as failed at the end
+    uint16_t reply          # code of the last reply of the screener, 0: none
+    uint16_t verdict        # code of the reply to the last RCPT, or of the one that ended the session; 0: none
+    uint16_t spared         # code that shadow mode prevented, 0: none
+    uint16_t mta_reply      # code of the MTA's last reply, except to QUIT; 0: not relayed
+    uint16_t mta_accepted   # messages that the MTA accepted
+    uint16_t mta_rejected   # recipients and messages that it rejected (5xx)
+    uint16_t commands       # in the dummy engine
+    uint16_t recipients     # RCPT commands, in the dummy engine and of a relayed session
+    uint32_t settings       # number of the settings: see history_record.pyx
+    uint32_t marks          # HistoryMark
+    uint32_t evidence       # scorers that found evidence, one bit each
+    int32_t score           # NO_SCORE: not known
+    int32_t lists_total     # the lists' part
+    int32_t lists_lowest    # what it could have become
+    int32_t lists_highest
+    uint32_t pass_seconds   # how long a pass of the lists would have been valid
+    uint32_t weight         # sessions that this record stands for; 1: only this one
+    uint32_t[5] reserved
+    char[64] name           # the last HELO or EHLO name, NUL-padded

@@ -643,6 +643,30 @@ class Filter:
     def __call__(self, record: bytes) -> bool:
         """Return whether a packed record matches."""
 
+HISTORY_FIELDS: tuple[str, ...]
+"""The names of what a HistoryTuple has."""
+HISTORY_NUMBERS: tuple[str, ...]
+"""Those of HISTORY_FIELDS that are numbers in the packed form, in the order of their bits."""
+HISTORY_OUTCOMES: tuple[str, ...]
+"""How sessions end, by number (HistoryOutcome in ext/core.pxd)."""
+HISTORY_MARKS: tuple[str, ...]
+"""What is noted about a session, by bit (HistoryMark in ext/core.pxd)."""
+HISTORY_TLS: tuple[str, ...]
+"""How a session used TLS, by number."""
+
+HistoryTuple = tuple[Any, ...]
+"""A recorded session: HISTORY_FIELDS. `ended` is in µs since 1970, `lasted` in µs, addresses are packed, tests,
+scorers and lists are bits, `score` is None if it is not known, `answers` are (list, address as a number)."""
+
+def history_read(ended: int, client: bytes, packed: bytes) -> HistoryTuple | None:
+    """Unpack a record. ended: µs since 1970. client: 4 or 16 bytes. None: it is not one of this version."""
+
+def history_write(fields: Sequence[Any]) -> bytes:
+    """Pack a HistoryTuple. ValueError: an address, a name or the number of answers is impossible.
+
+    A number that does not fit its field (HistoryRecord in ext/core.pxd) loses its upper bits.
+    """
+
 def read_records(packed: bytes, wanted: Filter | None = None) -> list[EventTuple]:
     """Unpack the records that match."""
 

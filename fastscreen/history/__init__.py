@@ -1,0 +1,1 @@
+"""The history: every session as a record, one SQLite file per day."""
