@@ -57,9 +57,7 @@ class HistorySettings(Struct, frozen=True):
     prefix: tuple[int, int]
 
 
-def described(
-    config: Config, tests: Mapping[str, tuple[bool, str, int]], shown: Mapping[str, str]
-) -> HistorySettings:
+def described(config: Config, tests: Mapping[str, tuple[bool, str, int]], shown: Mapping[str, str]) -> HistorySettings:
     """The settings of a configuration.
 
     tests: by key, whether it is made, its action and the lifetime of a pass (s). shown: the names of lists for clients,
@@ -69,7 +67,9 @@ def described(
     return HistorySettings(
         lists=tuple(shown.get(domain, domain) for domain in domains),
         sites=tuple(
-            SiteSettings(domains.index(site.domain), "" if site.octets is None else filter_text(site.octets), site.weight)
+            SiteSettings(
+                domains.index(site.domain), "" if site.octets is None else filter_text(site.octets), site.weight
+            )
             for site in config.dnsbl.sites
         ),
         threshold=config.dnsbl.threshold,
