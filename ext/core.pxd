@@ -799,5 +799,18 @@ cdef struct HistoryRecord:
     int32_t lists_highest
     uint32_t pass_seconds   # how long a pass of the lists would have been valid
     uint32_t weight         # sessions that this record stands for; 1: only this one
-    uint32_t[5] reserved
+    uint32_t[8] reserved
     char[64] name           # the last HELO or EHLO name, NUL-padded
+
+
+# ---- history_ring.pyx
+
+# The header before the description of the settings, which is before the records.
+cdef struct HistoryHeader:
+    uint64_t version
+    uint64_t head           # sequence of the newest record
+    uint64_t tail           # sequence of the last one that the recorder has stored
+    uint64_t lost           # records that were overwritten before it read them
+    uint64_t sessions       # ended, recorded or not
+    uint64_t generation     # of the settings; odd while they are written
+    uint64_t settings_size  # bytes
