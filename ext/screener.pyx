@@ -594,7 +594,7 @@ cdef class Screener:
         cdef Session* session = self.all
         self.look_at_clocks()
         while session != NULL:
-            pass
+            history_end(self, session)
             session = session.next
         self.history = HistoryRing()
 
