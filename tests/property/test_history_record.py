@@ -1,5 +1,9 @@
 """The packed record of a session: whatever is written is read again, and no bytes are read as more than they are."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +11,9 @@ from hypothesis import strategies as st
 from fastscreen.config.sites import parse_site
 from fastscreen.core import HISTORY_FIELDS, HISTORY_NUMBERS, history_read, history_write
 from fastscreen.history.settings import filter_text
+
+if TYPE_CHECKING:
+    from fastscreen.core import HistoryTuple
 
 SIZES = {
     "lasted": 50, "listed": 64, "doubtful": 64, "silent": 64, "unasked": 64, "client_port": 16, "server_port": 16,
@@ -18,7 +25,7 @@ OCTETS = st.binary(min_size=32, max_size=32).filter(any)
 
 
 @st.composite
-def records(draw: st.DrawFn) -> tuple:
+def records(draw: st.DrawFn) -> HistoryTuple:
     size = draw(st.sampled_from((4, 16)))
     address = st.binary(min_size=size, max_size=size)
     found = {"ended": draw(st.integers(2**50, 2**51)), "client": draw(address), "server": draw(address)}
@@ -38,7 +45,7 @@ def records(draw: st.DrawFn) -> tuple:
 
 
 @given(records())
-def test_what_is_written_is_read(record: tuple) -> None:
+def test_what_is_written_is_read(record: HistoryTuple) -> None:
     packed = history_write(record)
     assert history_read(record[0], record[1], packed) == record
     assert all(history_read(record[0], record[1], packed[:cut]) is None for cut in range(3))
