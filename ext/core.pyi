@@ -675,10 +675,11 @@ class HistoryFilter:
     """A conjunction of at most 32 terms (field, operator, value, negated) on recorded sessions. ValueError, KeyError: a
     term is not valid.
 
-    Fields with a number: score, lasted (µs), commands, recipients, port, worker; with operators = < <= > >=. With a mask
-    of bits: stage, outcome, tls, found, made, evidence, mark. "failed": masks of tests and of marks. "verdict", "reply",
-    "spared", "mta": (first, last) code of at most 16 ranges. "client", "server": as "network" of Filter. "helo": a
-    pattern with * and ?; "text": a part of the HELO name; at most 64 bytes, case-insensitive. "list": any value.
+    Fields with a number: score, lasted (µs), commands, recipients, port, worker; with operators = < <= > >=. With a
+    mask of bits: stage, outcome, tls, found, made, evidence, mark. "failed": masks of tests and of marks. "verdict",
+    "reply", "spared", "mta": (first, last) code of at most 16 ranges. "client", "server": as "network" of Filter.
+    "helo": a pattern with * and ?; "text": a part of the HELO name; at most 64 bytes, case-insensitive. "list": any
+    value.
 
     lists: called with the value of a "list" term and the number of settings; returns the lists as a mask of bits.
     """

@@ -82,7 +82,8 @@ def known(second: float, client: str = "192.0.2.1", **fields: Any) -> Row:
 def deferred(second: float, client: str = "192.0.2.1", **fields: Any) -> Row:
     """A client that has just passed the deep tests."""
     tests = ("pregreet", "dnsbl", "pipelining", "non_smtp_command", "bare_newline")
-    usual: dict[str, Any] = {"outcome": "deferred", "verdict": 450, "reply": 221, "recipients": 1, "commands": 5, "lasted": 7_000_000}
+    usual: dict[str, Any] = {"outcome": "deferred", "verdict": 450, "reply": 221}
+    usual |= {"recipients": 1, "commands": 5, "lasted": 7_000_000}
     usual |= {"marks": ("new", "passed", "esmtp", "lists_judged"), "needed": tests, "made": tests, "score": 0}
     return row(second, client, **usual | {"name": b"mail.example"} | fields)
 
@@ -90,7 +91,8 @@ def deferred(second: float, client: str = "192.0.2.1", **fields: Any) -> Row:
 def listed(second: float, client: str = "192.0.2.1", lists: int = 1, score: int = 3, **fields: Any) -> Row:
     """A client that lists have, and that is rejected for it."""
     answers = tuple((at, 127 << 24 | 2) for at in range(8) if lists >> at & 1)
-    usual: dict[str, Any] = {"outcome": "rejected", "verdict": 550, "reply": 221, "recipients": 1, "commands": 5, "lasted": 7_000_000}
+    usual: dict[str, Any] = {"outcome": "rejected", "verdict": 550, "reply": 221}
+    usual |= {"recipients": 1, "commands": 5, "lasted": 7_000_000}
     usual |= {"found": ("dnsbl",), "failed": ("dnsbl",), "made": ("pregreet", "dnsbl"), "needed": ("pregreet", "dnsbl")}
     usual |= {
         "marks": ("esmtp", "lists_judged", "turned_away"),
