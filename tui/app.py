@@ -51,12 +51,6 @@ from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
     ("0-9", "go to a screen; so does a click on its name"),
-    ("left right", "the past: a minute (hour, day) back or forward"),
-    ("< >", "an hour back or forward"),
-    ("{ }", "a day back or forward"),
-    ("g", "go to a time"),
-    ("m", "in the past: show a minute, an hour or a day"),
-    ("N", "return to now"),
     ("[ ]", "the previous or next daemon"),
     ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
@@ -65,6 +59,14 @@ EVERYWHERE = (
     (": ctrl+p", "command palette"),
     ("?", "this help"),
     ("q", "quit"),
+)
+TRAVEL = (
+    ("left right", "a minute back or forward, or what is shown"),
+    ("< >", "an hour back or forward"),
+    ("{ }", "a day back or forward"),
+    ("g", "go to a time"),
+    ("m", "in the past: show a minute, an hour or a day"),
+    ("N", "return to now"),
 )
 NO_PAST = "{} has no past: it shows the present only. Press N to return to now."
 NO_HISTORY = "no history is recorded: history.path is not set"
@@ -436,9 +438,9 @@ class Viewer(App[None]):
     def action_help(self) -> None:
         """The keys, and the filter language."""
         if len(self.screen_stack) == 1:
-            general = {name for key, _ in EVERYWHERE for name in key.split()}
+            general = {name for key, _ in (*EVERYWHERE, *TRAVEL) for name in key.split()}
             own = [(key, what) for key, what in self.shown_keys if key not in general]
-            self.push_screen(Help(self.view.title, own, EVERYWHERE))
+            self.push_screen(Help(self.view.title, own, EVERYWHERE, TRAVEL))
 
     def action_next_theme(self) -> None:
         """The next theme."""

@@ -159,7 +159,7 @@ def _list(answer: ListAnswer) -> Text:
     line = Text("   ").append(f"{answer.zone:<32} ")
     line.append(LIST_STATES.get(answer.state, answer.state.replace("_", " ")), LIST_ROLES.get(answer.state, MUTED))
     if answer.state == "listed" and answer.weight:
-        line.append(f" {answer.weight:>+3}  ", BAD if answer.weight > 0 else OK)
+        line.append(f" {answer.weight:>+3} ", BAD if answer.weight > 0 else OK)
     return line.append(" " + " ".join(answer.answers) if answer.answers else "", PLAIN)
 
 

@@ -207,12 +207,10 @@ def sessions(wanted: HistorySessionsRequest, now: float) -> Work[HistorySessions
 
     def work(archive: Archive, limit: Limit) -> HistorySessions:
         chosen = _query(f"{wanted.address} {wanted.filter}", wanted.since, wanted.until, now, archive)
-        if wanted.before:
-            chosen = msgspec.structs.replace(chosen, until=min(chosen.until, (wanted.before >> COUNT_BITS) + 1))
         rows: list[Row] = []
         searched = None
-        for page, stopped in _backwards(archive, chosen, limit):
-            rows += [row for row in page if not wanted.before or row[0] < wanted.before]
+        for page, stopped in _backwards(archive, chosen, limit, wanted.before):
+            rows += page
             if len(rows) > wanted.limit:
                 break
             searched = stopped
@@ -268,30 +266,42 @@ def _query(text: str, since: float, until: float, now: float, archive: Archive) 
     return msgspec.structs.replace(chosen, since=first, until=max(first, last))
 
 
-def _backwards(archive: Archive, chosen: Query, limit: Limit) -> Iterator[tuple[list[Row], int | None]]:
-    """Pages of what a query chooses, the newest first. If time runs out, the last one has a number as well: that of the
-    last session that was read.
+def _backwards(
+    archive: Archive, chosen: Query, limit: Limit, before: int = 0
+) -> Iterator[tuple[list[Row], int | None]]:
+    """Pages of what a query chooses, the newest first. before: not 0: only sessions with lower numbers.
+
+    If time runs out, the last page has a number as well, to go on before. Raises LateError: nothing could be read.
     """
+    if before:
+        chosen = msgspec.structs.replace(chosen, until=min(chosen.until, (before >> COUNT_BITS) + 1))
     days = archive.days()
     if not days:
         return
     end, since = min(chosen.until, days[-1].until), max(chosen.since, days[0].since)
     part = DAY if chosen.network is not None else FIRST_PART
+    reached = 0
     while end > since:
         begin, started = max(since, end - round(part * 1e6)), time.monotonic()
         here = msgspec.structs.replace(chosen, since=begin, until=end)
         try:
-            for page in archive.pages(here, newest_first=True, seen=limit.check):
-                yield page, None
-                if limit.over:
-                    yield [], page[-1][0]
-                    return
+            for rows in archive.pages(here, newest_first=True, seen=limit.check):
+                page = [row for row in rows if row[0] < before] if before else rows
+                if page:
+                    yield page, None
+                    reached = page[-1][0]
+                    if limit.over:
+                        yield [], reached
+                        return
         except LateError:
-            yield [], end << COUNT_BITS
+            if not reached:
+                raise
+            yield [], reached
             return
         end = begin
+        reached = end << COUNT_BITS
         if limit.over and end > since:
-            yield [], end << COUNT_BITS
+            yield [], reached
             return
         if time.monotonic() - started < PART_SECONDS:
             part *= 2
