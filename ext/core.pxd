@@ -375,6 +375,7 @@ cdef struct List:
 
 
 cdef struct Score:
+    bint unsettled          # a list was not queried, or is suspect: its TTL is 0
     int64_t total
     int64_t lowest          # the lowest possible total once every list and scorer has a result
     int64_t highest         # the total if every blocklist that is suspect, or was not queried, counted
@@ -418,6 +419,7 @@ cdef enum SessionFlag:
     CONTINUE_TRIED = 1 << 11    # an MTA was asked once; every further RCPT gets a 450
     UNSURE = 1 << 12        # the score reaches the threshold, or would; a further result could change it
     ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
+    TLS_ANNOUNCED = 1 << 14 # STARTTLS, in a reply to EHLO
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 
@@ -496,6 +498,18 @@ cdef struct Session:
     Address peer
     Address server
     uint8_t quiet           # a load balancer's own: not logged unless it does more than a health check
+    # For the history, see HistoryRecord:
+    uint8_t proxied
+    uint8_t outcome         # HistoryOutcome, unless the last stage decides it
+    uint16_t needed
+    uint16_t made
+    uint16_t found
+    uint16_t reply
+    uint16_t told           # `verdict` there
+    uint16_t spared
+    uint32_t marks          # HistoryMark, apart from those that are in `flags`
+    uint32_t pass_seconds
+    HistoryPart* part       # NULL: nothing
 
 
 # The dummy engine's part of a session (reference 5).
@@ -515,6 +529,8 @@ cdef struct Dialogue:
     uint32_t unsent_length
     uint32_t discarded      # EHLO keywords (bits of ehlo_keywords.py)
     uint32_t commands
+    uint16_t received       # commands, for the history
+    uint16_t recipients     # RCPT commands, the same
     uint8_t where           # a command
     bint esmtp
 
@@ -546,6 +562,38 @@ cdef struct Flow:
     bint lost               # its sink accepts nothing any longer: further bytes are discarded
 
 
+cdef enum:
+    RELAY_RUNS = 8
+
+
+# Commands of one kind, one after the other, that the MTA has not replied to yet.
+cdef struct RelayRun:
+    uint16_t times
+    uint8_t command         # RelayCommand
+
+
+# The beginning of a line.
+cdef struct RelayLine:
+    uint8_t size
+    char text[40]
+
+
+# What the history records of a relayed session (history_replies.pyx).
+cdef struct RelayReplies:
+    bint followed           # False: bytes are not looked at
+    bint in_text            # the client sends a message
+    bint has_recipient      # the MTA has accepted a recipient of it
+    uint16_t reply          # the last code, except to QUIT
+    uint16_t accepted       # messages
+    uint16_t rejected       # recipients and messages
+    uint16_t recipients     # RCPT commands
+    uint16_t run_count
+    RelayRun runs[RELAY_RUNS]
+    uint64_t chunk_end      # the client's bytes before this position are message text (BDAT)
+    RelayLine command       # that the client is sending
+    RelayLine said          # the same for the MTA's reply
+
+
 cdef struct Relay:
     Timer total             # first
     Session* session
@@ -558,6 +606,7 @@ cdef struct Relay:
     uint8_t state           # RelayState
     bint continues          # the targets are those of continue_to
     bint lingers            # the MTA has ended: the client has a moment to read the last bytes
+    RelayReplies replies
 
 
 # The commands that are repeated to an MTA, one after the other.
@@ -799,5 +848,34 @@ cdef struct HistoryRecord:
     int32_t lists_highest
     uint32_t pass_seconds   # how long a pass of the lists would have been valid
     uint32_t weight         # sessions that this record stands for; 1: only this one
-    uint32_t[5] reserved
+    uint32_t[8] reserved
     char[64] name           # the last HELO or EHLO name, NUL-padded
+
+
+# What the history needs of a session and what is gone at its end, or seldom there.
+cdef struct HistoryPart:
+    uint64_t listed
+    uint64_t doubtful
+    uint64_t silent
+    uint64_t unasked
+    uint32_t[16] answers    # HISTORY_ANSWERS
+    uint16_t commands
+    uint16_t recipients
+    uint16_t mta_reply      # of an MTA that refused MAIL
+    uint16_t mta_rejected
+    uint8_t answer_count
+    uint8_t name_length
+    char[63] name           # HISTORY_NAME
+
+
+# ---- history_ring.pyx
+
+# The header before the description of the settings, which is before the records.
+cdef struct HistoryHeader:
+    uint64_t version
+    uint64_t head           # sequence of the newest record
+    uint64_t tail           # sequence of the last one that the recorder has stored
+    uint64_t lost           # records that were overwritten before it read them
+    uint64_t sessions       # ended, recorded or not
+    uint64_t generation     # of the settings; odd while they are written
+    uint64_t settings_size  # bytes

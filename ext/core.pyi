@@ -288,6 +288,7 @@ class Policy:
     network; 0: unlimited.
     shadow: no client is rejected; the log has the clients that would have been rejected.
     weights: the scorers' weights by key; 0 for scorers that are missing.
+    settings: the number of these settings in the history (fastscreen/history/settings.py).
     ValueError: a value is not valid; the text is one line.
     """
 
@@ -340,6 +341,7 @@ class Policy:
         rate_time: int = 60,
         shadow: bool = False,
         weights: Mapping[str, int] | None = None,
+        settings: int = 0,
     ) -> None: ...
 
 @final
@@ -463,6 +465,18 @@ class Screener:
         budget: seconds after which an answer is ignored. accepts: clients that begin their greet wait are asked about.
         shares: passes are told to other hosts. ext/cluster.pyx describes the packets. OSError: no memory in the kernel.
         """
+
+    def use_history(self, memory: memoryview | None, worker: int, known: int, description: bytes = b"") -> None:
+        """Record each session that ends, in this memory (HISTORY_RING_SIZE bytes, writable, shared with a
+        HistoryReader). None: no longer.
+
+        worker: its number, from 1. known: of so many sessions of clients whose passes were cached, one is recorded, with
+        this weight; 0: none is. description: of the settings whose number is `Policy(settings=...)`; call this before
+        `use_policy`. ValueError: the memory is too small.
+        """
+
+    def end_history(self) -> None:
+        """Record the sessions that have not ended: this process ends before them."""
 
     def use_resolvers(self, addresses: Iterable[bytes]) -> None:
         """Query these resolvers, in this order. Each is a packed struct sockaddr. DNSBL lists need at least one."""
@@ -667,6 +681,64 @@ def history_write(fields: Sequence[Any]) -> bytes:
     A number that does not fit its field (HistoryRecord in ext/core.pxd) loses its upper bits.
     """
 
+HISTORY_RING_SIZE: int
+"""Bytes of memory for a HistoryReader and the Screener of one worker: room for 16,384 sessions."""
+
+HistoryRow = tuple[int, bytes, bytes, int, int]
+"""A session: (end in µs since 1970, the client's address in 4 or 16 bytes, packed record, outcome, 1 if every pass was
+cached). The record has the rest, including its weight."""
+
+@final
+class HistoryReader:
+    """Reads the sessions that ended in a worker, from another process, without the worker's help.
+
+    memory: the `memory` argument of `Screener.use_history`, writable. Its position is kept there, so that a reader
+    continues where its predecessor ended. One reader at a time. ValueError: the memory is too small.
+    """
+
+    def __init__(self, memory: memoryview) -> None: ...
+    def read(self, limit: int) -> tuple[list[HistoryRow], int]:
+        """Return the first `limit` sessions after `tail`, and the number of those before them that were overwritten.
+
+        The position stays the same until `done`.
+        """
+
+    def done(self) -> None:
+        """What `read` returned is stored: move `tail`, and add to `lost`."""
+
+    def settings(self) -> bytes | None:
+        """Return the description of the worker's current settings (fastscreen/history/settings.py).
+
+        None: there is none, it is too long (64 KiB), or the worker was killed while it wrote it.
+        """
+
+    @property
+    def generation(self) -> int:
+        """Changes whenever the worker publishes settings. 0: it has not done so yet."""
+
+    @property
+    def capacity(self) -> int:
+        """How many records the ring holds."""
+
+    @property
+    def head(self) -> int:
+        """The sequence number of the newest record; 0: no record yet."""
+
+    @property
+    def tail(self) -> int:
+        """The sequence number of the last record that was read and stored."""
+
+    @property
+    def lost(self) -> int:
+        """How many records were overwritten before they were read, up to `tail`."""
+
+    @property
+    def written(self) -> int:
+        """How many records the worker has written: the same as `head`."""
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions have ended, including those of known clients that were not recorded."""
 class JudgeDescription(TypedDict):
     """Settings for HistoryJudge: those of fastscreen/history/settings.py. sites: (list, filter as 128 bytes or None,
     weight). tests: (enabled, action, seconds), in the order of TESTS."""

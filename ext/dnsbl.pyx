@@ -348,6 +348,7 @@ cdef Score lookup_score(Screener core, Session* session) noexcept:
     if score.total < policy.threshold:
         score.top = suspect_top
     ttl = fail_ttl if score.total > 0 else pass_ttl
+    score.unsettled = unsettled
     # A client that is handed off while a list is being probed is tested again the next time: a burst of listed clients,
     # which makes a list suspect, must not earn a pass for other clients.
     score.ttl = 0 if unsettled else min(max(ttl, policy.dnsbl_min_ttl), policy.dnsbl_max_ttl)

@@ -116,8 +116,10 @@ cdef void event_said(Screener core, Session* session, EventKind kind, int64_t nu
 
 cdef void count_turned_away(Screener core, Session* session) noexcept:
     """A session ends with a rejection, for any reason. It is only counted: the reason has an event already."""
-    if core.ring.header != NULL and not session.flags & TURNED_AWAY:
-        session.flags |= TURNED_AWAY
+    if session.flags & TURNED_AWAY:
+        return
+    session.flags |= TURNED_AWAY
+    if core.ring.header != NULL:
         core.ring.header.turned_away += 1
 
 

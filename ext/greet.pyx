@@ -9,6 +9,7 @@ cdef void greet_begin(Screener core, Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     session_enter(core, session, STAGE_GREET)
     session.began = core.now
+    session.made = <uint16_t> (session.todo & GREET_TESTS)
     event(core, session, EVENT_GREET, policy.greet_wait[core.stress])
     if session.todo & bit(PREGREET) and not session_send(core, session, policy.teaser):
         session_hung_up(core, session)
@@ -48,11 +49,12 @@ cdef void greet_readable(Screener core, Session* session, uint32_t events) noexc
     core.log.put_escaped(core.feed, got, LOGGED_TEXT)
     core.log.end()
     session.failed |= bit(PREGREET)
+    session.found |= bit(PREGREET)
     session.done |= bit(PREGREET)
     event_said(core, session, EVENT_PREGREET, got, core.feed, got)
     shadow_step(core, session, PREGREET)
     if policy.actions[PREGREET] == ACTION_DROP:
-        session_farewell(core, session, PROTOCOL_ERROR)
+        session_farewell(core, session, PROTOCOL_ERROR, OUTCOME_REJECTED)
         return
     if policy.actions[PREGREET] == ACTION_ENFORCE:
         session.flags |= NO_FORWARD
@@ -88,6 +90,7 @@ cdef void allow_all(Screener core, Session* session, int64_t ttl) noexcept:
     cdef int64_t until = wall_seconds() + ttl
     cdef uint32_t others = ((<Policy> session.policy).enabled | ~OWN_TESTS) & ~bit(DNSBL)
     cdef int test
+    session.marks |= MARK_LISTS_ALLOW
     for test in range(TEST_COUNT):
         if not others & bit(test):
             continue
@@ -108,7 +111,10 @@ cdef void greet_shared(Screener core, Session* session) noexcept:
     session.flags &= ~IS_NEW
     tests_needed(session)
     session.passed &= session.todo
-    if not session.todo & bit(DNSBL):
+    session.made &= <uint16_t> session.todo
+    session.marks |= MARK_SHARED
+    if not session.todo & bit(DNSBL) and session.lookup != NULL:
+        history_lists(core, session)
         lookup_leave(core, session)
     if session.todo & GREET_TESTS & ~session.done:
         session_watch(core, session, session.todo & bit(PREGREET))
@@ -120,6 +126,7 @@ cdef void greet_shared(Screener core, Session* session) noexcept:
     core.timers.cancel(&session.timer)
     log_about(core, session, "PASS OLD ")
     event(core, session, EVENT_CACHED, 1)
+    session.marks |= MARK_CACHED | MARK_PASSED
     handoff_begin(core, session)
 
 
@@ -138,6 +145,9 @@ cdef void greet_end(Screener core, Session* session) noexcept:
             session.failed &= ~bit(PREGREET)
     if session.todo & bit(DNSBL):
         score = session_score(core, session)
+        session.marks |= MARK_LISTS_JUDGED | (MARK_UNSETTLED if score.unsettled else 0)
+        session.pass_seconds = <uint32_t> score.ttl
+        history_lists(core, session)
         lookup_leave(core, session)
         session.score = <int32_t> score.total
         event(core, session, EVENT_RANK, score.total)
@@ -159,6 +169,7 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     cdef Policy policy = <Policy> session.policy
     log_rank(core, session, DNSBL, score)
     core.log.end()
+    session.found |= bit(DNSBL)
     shadow_step(core, session, DNSBL)
     if policy.actions[DNSBL] == ACTION_IGNORE:
         return True
@@ -167,7 +178,7 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     session.verdict = VERDICT_SCORE
     if policy.actions[DNSBL] == ACTION_ENFORCE:
         return True
-    session_farewell(core, session, blocked_text(session, True))
+    session_farewell(core, session, blocked_text(session, True), OUTCOME_REJECTED)
     return False
 
 
@@ -191,6 +202,7 @@ cdef Score session_score(Screener core, Session* session) noexcept:
         score.highest = session.lists_highest
         score.top = session.list
         score.ttl = 0
+        score.unsettled = False
     score.scorer = SCORER_LISTS
     if not policy.weighted or not session.todo & bit(SCORE):
         return score

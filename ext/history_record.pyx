@@ -247,7 +247,7 @@ def history_write(fields):
     if len(client) not in (4, 16) or len(server) != len(client):
         raise ValueError("an address is packed, in 4 or 16 bytes, and both are of one family")
     if len(name) > HISTORY_NAME or len(values["answers"]) > HISTORY_ANSWERS:
-        raise ValueError(f"a name has at most {<int> HISTORY_NAME} bytes; there are {<int> HISTORY_ANSWERS} answers at most")
+        raise ValueError(f"a name of over {<int> HISTORY_NAME} bytes, or over {<int> HISTORY_ANSWERS} answers")
     memset(&record, 0, sizeof(record))
     record.ended = values["ended"]
     record.family = 4 if len(client) == 4 else 6

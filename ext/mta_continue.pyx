@@ -137,7 +137,7 @@ cdef bint continue_step(Screener core, Session* session, int32_t size, int code)
         continue_go(core, session)
         return False
     if asking.step == ASK_MAIL and kind > 3:
-        continue_mail_refused(core, session, size, code == 421)
+        continue_mail_refused(core, session, size, code)
         return False
     if kind != 2:
         continue_refused(core, session, asking.reply, size)
@@ -201,6 +201,9 @@ cdef void continue_go(Screener core, Session* session) noexcept:
             and not flow_keep(&relay.flows[<int> FROM_CLIENT], asking.rest, asking.rest_length)):
         session_farewell(core, session, NO_RESOURCES)
         return
+    replies_begin(core, relay, SENT_RCPT)
+    replies_hear(relay, FROM_MTA, asking.reply, asking.length)
+    replies_hear(relay, FROM_CLIENT, asking.rest, asking.rest_length)
     relay.flows[<int> FROM_MTA].moved = asking.length
     relay.flows[<int> FROM_CLIENT].moved = asking.rest_length
     relay_flow(core, session)
@@ -223,11 +226,13 @@ cdef void continue_answered(Screener core, Session* session, uint32_t size) noex
     targets.up(session.relay.target)
 
 
-cdef void continue_mail_refused(Screener core, Session* session, int32_t size, bint hangs_up) noexcept:
-    """The MTA has refused MAIL, which was answered with 250. hangs_up: the reply is a 421, the last for this client."""
+cdef void continue_mail_refused(Screener core, Session* session, int32_t size, int code) noexcept:
+    """The MTA has refused MAIL, which was answered with 250. 421 is the last reply for this client."""
     cdef Dialogue* dialogue = session.dialogue
     cdef Asking* asking = dialogue.asking
+    cdef bint hangs_up = code == 421
     continue_answered(core, session, size)
+    history_refused(core, session, code)
     refusal_keep(core, session, asking.reply, size)
     if not hangs_up:
         send(session.mta, b"QUIT\r\n", 6, MSG_DONTWAIT | MSG_NOSIGNAL)
@@ -360,6 +365,7 @@ cdef bint refusal_reply(Screener core, Session* session) noexcept:
         reply = LATER
     else:
         reply = dialogue.refusal[:dialogue.refusal_length]
+    session.reply = <uint16_t> reply_code(reply)
     event(core, session, EVENT_REPLY, 0, reply, len(reply) - 2)
     if session_send(core, session, reply):
         return True

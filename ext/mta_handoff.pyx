@@ -158,6 +158,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     core.log.end()
     event(core, session, EVENT_HANDOFF_FAILED, 0, strerror(problem), strlen(strerror(problem)))
     session.flags |= NO_FORWARD
+    session.outcome = OUTCOME_FAILED
     if session.todo & bit(PREGREET):
         session.flags |= MTA_GONE
         dialogue_begin(core, session)
@@ -165,6 +166,7 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     # Without a teaser, the log has no session: no DISCONNECT.
     count_turned_away(core, session)
     session_reply(core, session, MTA_BUSY if got == HANDOFF_FAILED else NO_RESOURCES)
+    history_decide(session, OUTCOME_FAILED)
     session_free(core, session)
 
 
@@ -190,4 +192,5 @@ cdef void handoff_time_over(Screener core, Session* session) noexcept:
     core.log.put((<Policy> session.policy).mta_label)
     core.log.end()
     event(core, session, EVENT_HANDOFF_FAILED, 0, "timeout", 7)
+    session.outcome = OUTCOME_FAILED
     session_free(core, session)

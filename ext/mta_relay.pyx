@@ -154,6 +154,7 @@ cdef void relay_connected(Screener core, Session* session) noexcept:
     relay_targets(session).up(relay.target)
     core.handed += 1
     event(core, session, EVENT_HANDED, core.now - relay.began)
+    replies_begin(core, relay, SENT_GREETING)
     relay_flow(core, session)
 
 
@@ -168,6 +169,7 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
             core.resume_accept()    # a burst was waiting for room
     session_unwatch(core, session)
     session_enter(core, session, STAGE_RELAY)
+    history_dialogue(core, session)
     dialogue_free(session)
     relay.state = RELAY_FLOWING
     core.relayed += 1
@@ -278,6 +280,7 @@ cdef void flow_move(Screener core, Session* session, Side source, bint ends) noe
             flow.moved += got
             flow.piped = <uint32_t> got
         else:
+            replies_hear(session.relay, source, core.relay_feed, got)
             flow.moved += got
             flow_send(flow, to_fd, core.relay_feed, got, MSG_MORE if ends and got < RELAY_FEED else 0)
             if got == RELAY_FEED and not flow.length and not flow.lost:

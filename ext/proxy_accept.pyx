@@ -164,7 +164,7 @@ cdef bint arrival_read(Screener core, int fd, const Address* peer, const Address
     if crew_pass(core, fd, &header.client, &header.server, state == PROXY_LOCAL):
         close(fd)
     else:
-        session_begin(core, fd, &header.client, &header.server, state == PROXY_LOCAL)
+        session_begin(core, fd, &header.client, &header.server, state == PROXY_LOCAL, state == PROXY_CLIENT)
     return True
 
 

@@ -74,6 +74,7 @@ cdef class Screener:
     cdef Rates rates
     cdef ClusterLink cluster
     cdef EventRing ring
+    cdef HistoryRing history
     cdef Session* all
     cdef Session* gone              # freed at the end of this batch
     cdef Listener* listeners
@@ -151,6 +152,7 @@ cdef class Screener:
         self.rates = Rates()
         self.cluster = ClusterLink()
         self.ring = EventRing(events)
+        self.history = HistoryRing()
         self.told = {}
         self.look_at_clocks()
         self.looked = self.now
@@ -582,6 +584,19 @@ cdef class Screener:
         self.cluster.budget = int(budget * MICROSECONDS)
         self.cluster.accepts = fd >= 0 and accepts
         self.cluster.shares = fd >= 0 and shares
+
+    def use_history(self, memory, int worker, int known, bytes description=b""):
+        self.history = HistoryRing(memory, worker, known)
+        if memory is not None:
+            self.history.describe(description, len(description))
+
+    def end_history(self):
+        cdef Session* session = self.all
+        self.look_at_clocks()
+        while session != NULL:
+            history_end(self, session)
+            session = session.next
+        self.history = HistoryRing()
 
     def use_resolvers(self, addresses):
         dnsbl_set_resolvers(self, list(addresses))

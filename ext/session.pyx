@@ -54,8 +54,10 @@ cdef bint server_address(int fd, Address* address) noexcept:
 
 # ---- checks at connect (2.3)
 
-cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server, bint quiet=False) noexcept:
-    """Decide whether a new connection is rejected, handed off to the MTA, or tested. quiet: see Session."""
+cdef void session_begin(Screener core, int fd, const Address* peer, const Address* server, bint quiet=False,
+                        bint proxied=False) noexcept:
+    """Decide whether a new connection is rejected, handed off to the MTA, or tested. quiet: see Session. proxied: a
+    PROXY header has named the client."""
     cdef Policy policy = core.policy
     cdef Session* session = session_new(core, fd, peer, server)
     cdef int decision
@@ -63,17 +65,21 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         refuse(fd)
         return
     session.quiet = quiet
+    session.proxied = proxied
     if not quiet:
         log_connect(core, session)
     event(core, session, EVENT_CONNECT, server.port)
     stress_rise(core)
+    if core.stress:
+        session.marks |= MARK_STRESS
     if policy.client_limit > 0 and <int32_t> session_count(session) > policy.client_limit:
+        session.marks |= MARK_CLIENT_LIMIT
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": too many connections")
         core.log.end()
         if not policy.shadow:
             event(core, session, EVENT_BUSY, 1, "too many connections", 20)
-            session_farewell(core, session, TOO_MANY)
+            session_farewell(core, session, TOO_MANY, OUTCOME_BUSY)
             return
         shadow_tell(core, session, TOO_MANY)
     if core.handoffs >= policy.post_queue or policy.targets is not None and core.relays >= policy.relay_limit:
@@ -81,21 +87,24 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         core.log.put(": all server ports busy")
         core.log.end()
         event(core, session, EVENT_BUSY, 2, "all server ports busy", 21)
-        session_farewell(core, session, MTA_BUSY)
+        session.marks |= MARK_SERVER_PORTS
+        session_farewell(core, session, MTA_BUSY, OUTCOME_BUSY)
         return
     decision = access_decision(core, policy, peer)
     if decision == ACCESS_PERMIT:
         log_about(core, session, "ALLOWLISTED " if policy.respectful else "WHITELISTED ")
         event(core, session, EVENT_ALLOWLISTED)
+        session.marks |= MARK_ALLOWLISTED
         handoff_begin(core, session)
         return
     if decision == ACCESS_REJECT:
         log_aloud(core, session)
         log_about(core, session, "DENYLISTED " if policy.respectful else "BLACKLISTED ")
         event(core, session, EVENT_DENYLISTED)
+        session.marks |= MARK_DENYLISTED
         shadow_step(core, session, DENYLIST)
         if policy.denylist_action == ACTION_DROP:
-            session_farewell(core, session, DENIED_AT_ONCE)
+            session_farewell(core, session, DENIED_AT_ONCE, OUTCOME_REJECTED)
             return
         if policy.denylist_action == ACTION_ENFORCE:
             session.flags |= DENYLIST_FAIL | NO_FORWARD
@@ -103,6 +112,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
     elif core.bypassing():
         log_about(core, session, "BYPASSED ")
         event(core, session, EVENT_BYPASSED)
+        session.marks |= MARK_BYPASSED
         handoff_begin(core, session)
         return
     if session.flags & DENYLIST_FAIL:
@@ -113,6 +123,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         if not session.todo:
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_CACHED)
+            session.marks |= MARK_CACHED | MARK_PASSED
             handoff_begin(core, session)
             return
     else:
@@ -120,13 +131,15 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
             session.client.looked_up = True
             memset(session.client.stamps, 0, sizeof(session.client.stamps))
         tests_needed(session)
+    session.needed = <uint16_t> session.todo
     if (policy.client_rate or policy.network_rate) and not session.quiet and rate_exceeded(core, peer):
         log_begin(core, session, "NOQUEUE: reject: CONNECT from ")
         core.log.put(": connection rate limit exceeded")
         core.log.end()
+        session.marks |= MARK_RATE_LIMIT
         if not policy.shadow:
             event(core, session, EVENT_BUSY, 4, "connection rate limit exceeded", 30)
-            session_farewell(core, session, TOO_MANY)
+            session_farewell(core, session, TOO_MANY, OUTCOME_BUSY)
             return
         shadow_tell(core, session, TOO_MANY)
     if policy.interfaces is not None and access_step(core, policy.interfaces, server) != ACCESS_PERMIT:
@@ -141,9 +154,10 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         log_begin(core, session, "reject: connect from ")
         core.log.put(": all screening ports busy")
         core.log.end()
+        session.marks |= MARK_SCREENING_PORTS
         if not policy.shadow:
             event(core, session, EVENT_BUSY, 3, "all screening ports busy", 24)
-            session_farewell(core, session, SCREENING_BUSY)
+            session_farewell(core, session, SCREENING_BUSY, OUTCOME_BUSY)
             return
         shadow_tell(core, session, SCREENING_BUSY)
         handoff_begin(core, session)
@@ -229,6 +243,9 @@ cdef void shadow_step(Screener core, Session* session, int test) noexcept:
 cdef void shadow_tell(Screener core, Session* session, bytes reply) noexcept:
     if (<Policy> session.policy).soft_bounce:
         reply = softened(reply)
+    session.marks |= MARK_SPARED
+    if session.spared not in (421, 521):        # it would have been the last reply
+        session.spared = <uint16_t> reply_code(reply)
     log_begin(core, session, "SHADOW from ")
     core.log.put(": would have replied: ")
     core.log.put_bytes(reply, len(reply) - 2)
@@ -257,14 +274,22 @@ cdef void session_conclude(Screener core, Session* session) noexcept:
         handoff_begin(core, session)
 
 
-cdef void session_farewell(Screener core, Session* session, bytes reply) noexcept:
-    """Send the last reply to a client; the tests that it passed before are stored."""
+cdef void session_farewell(Screener core, Session* session, bytes reply,
+                           HistoryOutcome outcome=OUTCOME_LEFT) noexcept:
+    """Send the last reply to a client; the tests that it passed before are stored. outcome: LEFT if the reply is not
+    about the client; a verdict from before remains."""
     session.flags |= NO_FORWARD
     if reply[0] != c"2":            # not for the reply to QUIT
         count_turned_away(core, session)
     session_remember(core, session)
     send_at_once(session.fd)
     session_reply(core, session, reply)
+    if reply is NO_RESOURCES:
+        outcome = OUTCOME_FAILED
+    if outcome != OUTCOME_LEFT:
+        history_decide(session, outcome)
+    elif not session.told and reply[0] != c"2":
+        session.told = session.reply
     session_part(core, session)
 
 
@@ -290,7 +315,9 @@ cdef void session_remember(Screener core, Session* session) noexcept:
             session.client.new_logged += 1
             log_about(core, session, "PASS NEW ")
             event(core, session, EVENT_PASSED, True)
+            session.marks |= MARK_PASSED | MARK_NEW
         else:
+            session.marks |= MARK_PASSED
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_PASSED, False)
     stamps_keep(core, session.client, policy, True)
@@ -374,6 +401,9 @@ cdef inline void session_enter(Screener core, Session* session, Stage stage) noe
 
 cdef void session_free(Screener core, Session* session) noexcept:
     """Close and forget a session; its memory is freed at the end of this batch, because callers may still use it."""
+    history_end(core, session)
+    free(session.part)
+    session.part = NULL
     core.timers.cancel(&session.timer)
     lookup_leave(core, session)
     cluster_leave(session)
@@ -443,6 +473,7 @@ cdef void session_reply(Screener core, Session* session, bytes reply) noexcept:
             reply = policy.footer(reply, text[:address_text(&session.peer, text)].decode(), session.peer.port)
         except Exception as error:
             core.problem("reject footer", error)
+    session.reply = <uint16_t> max(0, reply_code(reply))
     event(core, session, EVENT_REPLY, 0, reply, len(reply) - 2)
     session_send(core, session, reply)
 

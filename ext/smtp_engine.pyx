@@ -27,6 +27,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
         session.todo &= ~DEEP_TESTS
     elif fails(session):
         session.todo |= DEEP_TESTS & ~OWN_TESTS
+    session.made |= <uint16_t> (session.todo & DEEP_TESTS & ~session.done)
     if not session.failed & bit(PREGREET) and not session_send(core, session, policy.greeting):
         session_hung_up(core, session)
         return
@@ -73,7 +74,9 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     cdef bytes _kept            # owns the text of a line that the command filter replaced
     cdef bint going, had_sender
     event_said(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
+    count_up(&dialogue.received)
     if line.findings & FOUND_TOO_LONG:
+        session.marks |= MARK_LENGTH_LIMIT
         event(core, session, EVENT_LIMIT, 3)
         log_begin(core, session, "COMMAND LENGTH LIMIT from ")
         core.log.put(" after ")
@@ -86,6 +89,8 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     if policy.command_filter is not None and not (policy.smtputf8 and line.findings & FOUND_BAD_UTF8_LINE):
         _kept = dialogue_filter(core, session, line)
     dialogue.where = line.command
+    if line.command == CMD_RCPT:
+        count_up(&dialogue.recipients)
     if session.flags & MTA_GONE and line.command != CMD_QUIT:
         session_farewell(core, session, NO_RESOURCES)
         return False
@@ -103,6 +108,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         core.log.put(COMMAND_NAMES[before])
         core.log.end()
         event(core, session, EVENT_LIMIT, 2)
+        session.marks |= MARK_COUNT_LIMIT
         session_farewell(core, session, unavailable(policy))
         return False
     if policy.continue_targets is None:
@@ -125,6 +131,7 @@ cdef void dialogue_time_over(Screener core, Session* session) noexcept:
     core.log.put(COMMAND_NAMES[session.dialogue.where])
     core.log.end()
     event(core, session, EVENT_LIMIT, 1)
+    session.marks |= MARK_TIME_LIMIT
     session_farewell(core, session, b"421 4.4.2 %b Error: timeout exceeded\r\n" % policy.hostname)
 
 
@@ -169,11 +176,12 @@ cdef bint deep_failed(Screener core, Session* session, int test) noexcept:
     cdef Policy policy = <Policy> session.policy
     session.passed &= ~bit(test)
     session.failed |= bit(test)
+    session.found |= bit(test)
     session.done |= bit(test)
     session.client.stamps[test] = 1
     shadow_step(core, session, test)
     if policy.actions[test] == ACTION_DROP:
-        session_farewell(core, session, refusal(session, test, True))
+        session_farewell(core, session, refusal(session, test, True), OUTCOME_REJECTED)
         return False
     if policy.actions[test] == ACTION_ENFORCE:
         session.flags |= NO_FORWARD
@@ -374,6 +382,8 @@ cdef void dialogue_ehlo(Screener core, Session* session, const char* arguments, 
         reply, discarded, logged = policy.ehlo_for(
             text[:address_text(&session.peer, text)].decode(), session.flags & IN_TLS != 0)
         dialogue.discarded = discarded
+        if policy.tls_level != TLS_NONE and not (session.flags & IN_TLS or dialogue.discarded & KEYWORD_STARTTLS):
+            session.flags |= TLS_ANNOUNCED
         if logged and not session.quiet:
             core.log.begin(PRIORITY_INFO, False)
             core.log.put("[")
@@ -435,6 +445,7 @@ cdef void dialogue_rcpt(Screener core, Session* session, const char* arguments, 
     core.log.put(">")
     core.log.end()
     session_reply(core, session, reply)
+    history_decide(session, OUTCOME_REJECTED)
 
 
 cdef void log_about_rcpt(Screener core, Session* session, const char* command) noexcept:

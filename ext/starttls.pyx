@@ -80,6 +80,7 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
     if dialogue.unsent_length or not session_watch(core, session, True):
         session_hung_up(core, session)
         return NULL
+    history_dialogue(core, session)
     dialogue_forget(dialogue)
     line_release(&dialogue.lines)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)

@@ -82,7 +82,7 @@ cdef bint inbox_readable(Screener core, int inbox) noexcept:
             core.reserve()
             return True
         if fd >= 0:
-            session_begin(core, fd, &passed.client, &passed.server, passed.quiet)
+            session_begin(core, fd, &passed.client, &passed.server, passed.quiet, not passed.quiet)
     core.reserve()
     return False
 

@@ -55,7 +55,8 @@ class WorkerArgs(Struct, frozen=True):
     which outlives the worker. rpc: requests of the control server. look_over_cache: read the file in a child first.
     tls: where clients go after STARTTLS; tls_ready: one byte for each TLS process, 1 while it accepts clients. peers:
     the other workers. health: of the DNS lists. heartbeat: a byte that changes every second while the core works.
-    conditions: of this process. cluster: to the cluster process; None: there is none.
+    conditions: of this process. cluster: to the cluster process; None: there is none. history: memory for the ring of
+    sessions that have ended (HISTORY_RING_SIZE), which outlives the worker; None: no history is recorded.
     """
 
     number: int
@@ -72,6 +73,7 @@ class WorkerArgs(Struct, frozen=True):
     heartbeat: memoryview
     conditions: Conditions
     cluster: socket.socket | None = None
+    history: memoryview | None = None
 
     @property
     def share(self) -> policy.Share:
@@ -120,6 +122,7 @@ class Worker(ForkedProcess):
         self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
         self._use_resolvers(self._config)
         self._use_cluster(self._config)
+        self._use_history(built)
         if inboxes := self._args.peers.inboxes:
             sending = [end.fileno() for end, _ in inboxes]
             prefix = self._config.worker_prefix
@@ -148,6 +151,7 @@ class Worker(ForkedProcess):
         if self._pause is not None:
             self._pause.cancel()
         self._screener.use_cluster(-1)  # sends the last passes
+        self._screener.end_history()
         self._query_capabilities(None, self._config)
         if self._list_health is not None:
             self._list_health.stop()
@@ -254,6 +258,11 @@ class Worker(ForkedProcess):
             self._screener.use_cluster(
                 self._args.cluster.fileno(), budget=cluster.budget, accepts=accepts, shares=shares
             )
+
+    def _use_history(self, built: policy.Built) -> None:
+        """Record sessions for the recorder, together with the settings that they are judged by."""
+        if self._args.history is not None:
+            self._screener.use_history(self._args.history, self._args.number + 1, 1, built.description)
 
     # ---- DNS beyond the core's own queries
 
@@ -397,6 +406,7 @@ class Worker(ForkedProcess):
                 settings.cache.max_size,
                 settings.cache.keep_free,
             )
+        self._use_history(built)
         self._screener.use_policy(built.policy)
         self._use_cluster(settings)
         self._query_capabilities(built.offers, settings)

@@ -13,6 +13,7 @@ from fastscreen.config import ConfigError
 from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
 from fastscreen.core import TESTS, AccessStep, Lists, NetworkTable, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
+from fastscreen.history import settings as history
 from fastscreen.mta.capabilities import Capabilities, MtaCapabilities
 from fastscreen.mta.ehlo_keywords import Keyword
 from fastscreen.process.descriptor_limits import WHOLE
@@ -51,12 +52,14 @@ class Built(Struct, frozen=True):
 
     offers: of the MTAs that sessions go on with, to be asked for; None: there are none.
     proxies: by address, who may send a PROXY header there, and the time for it in s.
+    description: of the settings, for the history.
     """
 
     policy: Policy
     warnings: tuple[str, ...]
     proxies: dict[Endpoint, tuple[AccessStep, int]]
     offers: MtaCapabilities | None = None
+    description: bytes = b""
 
 
 def worker_count(config: Config) -> int:
@@ -134,13 +137,15 @@ class Tables:
             self._use_offer(None)
             offers = MtaCapabilities(handoff.continue_to, handoff.proxy_version, self._use_offer)
         asked = _Asked(self, warn)
+        tests = {test.key: _test(config, test.key) for test in TESTS}
+        description = history.encode(history.described(config, tests, self.shown))
         policy = Policy(
             hostname=config.hostname,
             teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
             greeting=f"220 {config.banner}\r\n".encode(),
             access=[_step(step) for step in self.access.steps],
             denylist_action=config.access.denylist_action,
-            tests=[_test(config, test.key) for test in TESTS],
+            tests=list(tests.values()),
             weights=config.weights,
             greet_wait=(config.greet.wait, config.greet.stress_wait),
             command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
@@ -181,13 +186,14 @@ class Tables:
             cache_prefix=config.cache.prefix,
             client_prefix=config.limits.prefix,
             shadow=config.shadow,
+            settings=history.number(description),
         )
         proxies = {
             address: (membership(self._trusted[port]), port.timeout)
             for address, port in config.listen.ports.items()
             if port is not None
         }
-        return Built(policy, (*self._warnings, *limits.warnings), proxies, offers)
+        return Built(policy, (*self._warnings, *limits.warnings), proxies, offers, description)
 
     def _use_offer(self, offer: Capabilities | None) -> None:
         """What clients are told that may go on with an MTA. None: it is not known yet what that announces."""
