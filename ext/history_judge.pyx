@@ -55,6 +55,8 @@ cdef enum:
 
 JUDGE_KINDS = ("retried", "accepted", "allowed", "known", "mta", "listed", "test", "on_list")
 
+cdef int64_t JUDGE_EARLY = 50 * 1000        # µs: what a greet wait may be shorter, because of clocks
+
 cdef enum:
     JUDGE_LISTS = 64
     JUDGE_FEATURES = JUDGE_LISTS + SCORER_COUNT + TEST_COUNT
@@ -67,7 +69,7 @@ cdef enum:
     JUDGE_DAY = 86400
     JUDGE_MONTH = 30 * JUDGE_DAY
     JUDGE_FOREVER = 400 * JUDGE_DAY # longer than a pass may be valid (s)
-    JUDGE_SLACK = 2                 # s: what a greet wait may take longer
+    JUDGE_SLACK = 2                 # s: what a greet wait may take longer, and a relay to begin
     GREET_NONE = 0                  # the client was not in the greet wait
     GREET_LEFT = 1                  # it left
     GREET_DROPPED = 2               # disconnected when it talked
@@ -116,6 +118,8 @@ cdef struct JudgeFacts:
     bint recipient          # it sent RCPT in the dialogue
     bint answered           # that RCPT was complete
     bint allowed            # MARK_LISTS_ALLOW
+    bint late_name          # the evidence came after the recipient
+    bint same_score         # the settings have the scorers and the threshold that the session had
     bint same_sites         # the settings have the lists and weights that the session had
     bint same_signs         # the lists and the signs of their weights
     bint real_positive      # the lists' total was above 0
@@ -167,12 +171,27 @@ cdef struct JudgeKey:
     JudgePasses passes
 
 
-# The passes of a session that may still go on when another one begins.
+cdef enum JudgeChange:
+    PASS_KEPT
+    PASS_EARNED
+    PASS_RAISED             # valid at least until then
+    PASS_PERHAPS
+
+
+# What a session does to the pass of a test: it ends between two times (s since 1970).
+cdef struct JudgeOp:
+    int change
+    uint32_t least, most
+
+
+# What a session does to passes, while it may still go on when another one begins.
 cdef struct JudgePending:
-    uint32_t earliest, latest       # s since 1970
+    int64_t earliest, latest        # µs since 1970
     uint32_t next
     uint8_t touched         # tests, one bit each
-    JudgePasses passes      # from `latest` on
+    bint replaces           # a record of a network: nothing from before remains
+    JudgeOp real[TEST_COUNT]
+    JudgeOp other[TEST_COUNT]
 
 
 cdef struct JudgeClient:
@@ -450,7 +469,7 @@ cdef void judge_facts(JudgeFacts* facts, const HistoryRecord* record, const Judg
     facts.tested = not (
         marks & (MARK_ALLOWLISTED | MARK_BYPASSED) or record.outcome == OUTCOME_BUSY
         or marks & MARK_DENYLISTED and real.denylist_action == ACTION_DROP
-        or facts.needed == 0 and not marks & MARK_DENYLISTED)
+        or facts.needed == 0 and (not marks & MARK_DENYLISTED or real.denylist_action == ACTION_IGNORE))
     if facts.tested and facts.needed & GREET_TESTS:
         facts.greet = GREET_ENDED
         if record.stage == STAGE_GREET:
@@ -724,6 +743,12 @@ cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint3
             if evidence & bit(test):
                 more += rules.weights[test]
         sure = judge_fails(rules, lists, more) if evidence else SURE_NO
+        if sure != SURE_NO and facts.late_name:
+            if not facts.same_score or not facts.same_sites:
+                judged.unsure = kept | needed & ~judged.earned
+                judged_unknown(judged, WHY_ORDER)
+                return
+            sure = SURE_NO
         if sure == NOT_SURE and rules.actions[SCORE] == ACTION_IGNORE:
             judged.unsure |= bit(SCORE)
         elif sure == NOT_SURE:
@@ -764,19 +789,6 @@ cdef inline bint judged_surely(const Judged* judged) noexcept nogil:
 
 
 # ---- passes
-
-cdef enum JudgeChange:
-    PASS_KEPT
-    PASS_EARNED
-    PASS_RAISED             # valid at least until then
-    PASS_PERHAPS
-
-
-# What a session does to the pass of a test: it ends between two times (s since 1970).
-cdef struct JudgeOp:
-    int change
-    uint32_t least, most
-
 
 cdef JudgeOp judge_op(const JudgeRules* rules, const JudgeFacts* facts, const Judged* judged, uint32_t needed,
                       int test) noexcept nogil:
@@ -890,6 +902,7 @@ cdef class JudgeCase:
     cdef bint same                  # they make no difference
     cdef bint same_sites
     cdef bint same_signs
+    cdef bint same_score
     cdef bint same_prefix
     cdef list kept
 
@@ -1035,6 +1048,7 @@ cdef class HistoryJudge:
 
         case.same_sites = sites(real, int) == sites(other, int)
         case.same_signs = sites(real, lambda weight: weight > 0) == sites(other, lambda weight: weight > 0)
+        case.same_score = all(real[key] == other[key] for key in ("weights", "threshold"))
         case.same_prefix = tuple(real["prefix"]) == tuple(other["prefix"])
         keys = ("tests", "weights", "denylist_action", "shadow", "continues", "threshold", "allowlist_threshold",
                 "dnsbl_min_ttl", "dnsbl_max_ttl")
@@ -1172,6 +1186,7 @@ cdef class HistoryJudge:
         judge_facts(&facts, &record, &case.real)
         facts.same_sites = case.same_sites
         facts.same_signs = case.same_signs
+        facts.same_score = case.same_score
         evidence = self.evidence_of(&record, &case.real, &cut)
         self.by_own(case, &facts, evidence, &real)
         if not judge_agrees(&record, happened, &real):
@@ -1197,11 +1212,14 @@ cdef class HistoryJudge:
 
     cdef int by_own(self, JudgeCase case, JudgeFacts* facts, uint32_t evidence, Judged* judged) except -1:
         """Play a session by the settings that it had."""
-        cdef bint same_sites = facts.same_sites, same_signs = facts.same_signs
-        facts.same_sites = facts.same_signs = True
-        judge_session(&case.real, facts, facts.needed, evidence & weighted(&case.real), False, judged)
-        facts.same_sites = same_sites
-        facts.same_signs = same_signs
+        cdef JudgeFacts own = facts[0]
+        own.same_sites = own.same_signs = own.same_score = True
+        judge_session(&case.real, &own, facts.needed, evidence & weighted(&case.real), False, judged)
+        if judged.failed & bit(SCORE) and not facts.record.found & bit(SCORE) or (
+                facts.recipient and not facts.answered and not facts.record.found & bit(SCORE)):
+            # The recipient came before this name, which the client changed.
+            own.late_name = facts.late_name = True
+            judge_session(&case.real, &own, facts.needed, evidence & weighted(&case.real), False, judged)
         return 0
 
     cdef int by_others(self, JudgeCase case, JudgeFacts* facts, uint32_t needed, uint32_t unknown, uint32_t evidence,
@@ -1290,7 +1308,7 @@ cdef class HistoryJudge:
         if not same_prefix_of(case, record.family):
             key = self.key_of(record, &case.other.prefix, False)
             if key != NULL:
-                self.settle(key, now, unknown)
+                self.settle(key, record.began, unknown)
                 if key.stored:
                     judge_read(&key.passes, enabled, enabled, now, needed, unknown)
                     needed[0] &= ~unknown[0]
@@ -1302,13 +1320,13 @@ cdef class HistoryJudge:
         if key == NULL:
             needed[0] = real
         else:
-            self.settle(key, now, unknown)
+            self.settle(key, record.began, unknown)
             judge_read(&key.passes, enabled, real, now, needed, unknown)
         unknown[0] &= enabled
         needed[0] &= ~unknown[0]
         return 0
 
-    cdef void settle(self, JudgeKey* key, uint32_t now, uint32_t* unknown) noexcept nogil:
+    cdef void settle(self, JudgeKey* key, int64_t now, uint32_t* unknown) noexcept nogil:
         """Apply the passes that are stored by now; of later ones, it is unknown whether a session sees them."""
         cdef uint32_t* at = &key.pending
         cdef uint32_t this
@@ -1318,13 +1336,12 @@ cdef class HistoryJudge:
             this = at[0]
             pending = &self.pending[this - 1]
             if pending.latest < now:
+                if pending.replaces:
+                    memset(&key.passes, 0, sizeof(key.passes))
+                    key.stored = True
                 for test in range(TEST_COUNT):
                     if pending.touched & bit(test):
-                        key.passes.sure[test] = pending.passes.sure[test]
-                        key.passes.maybe[test] = pending.passes.maybe[test]
-                        key.passes.equal = (key.passes.equal & ~<uint8_t> bit(test)) | (
-                            pending.passes.equal & <uint8_t> bit(test))
-                key.stored = key.stored or pending.touched == 0xFF
+                        judge_merge(&key.passes, test, &pending.real[test], &pending.other[test])
                 at[0] = pending.next
                 pending.next = self.pending_free
                 self.pending_free = this
@@ -1361,68 +1378,69 @@ cdef class HistoryJudge:
         """What the session does to the passes."""
         cdef const HistoryRecord* record = facts.record
         cdef uint32_t began = <uint32_t> (record.began // MICROSECONDS)
-        cdef uint32_t over = began + <uint32_t> (case.real.greet_wait // MICROSECONDS) + JUDGE_SLACK
-        cdef JudgeOp ops[2]
-        cdef JudgePasses passes
-        cdef JudgePending* pending
-        cdef JudgeKey* key
-        cdef uint8_t touched = 0
+        cdef int64_t earliest = record.began
+        cdef JudgePending change
+        cdef JudgeKey* key = self.key_of(record, &case.real.prefix, False)
         cdef bint same_prefix = same_prefix_of(case, record.family)
         cdef bint stores = False
-        cdef bint early
+        cdef JudgeOp* mine
+        cdef JudgeOp* theirs
         cdef int test
-        key = self.key_of(record, &case.real.prefix, False)
-        if key != NULL:
-            passes = key.passes
-        else:
-            memset(&passes, 0, sizeof(passes))
-            passes.equal = (1 << TEST_COUNT) - 1
+        memset(&change, 0, sizeof(change))
+        if real.waited and (other.waited or not other.earned) and not record.marks & MARK_STRESS:
+            earliest += case.real.greet_wait - JUDGE_EARLY
         for test in range(TEST_COUNT):
-            ops[0] = judge_op(&case.real, facts, real, facts.needed, test)
-            ops[1] = judge_op(&case.other, facts, other, needed | unknown, test)
-            stores = stores or ops[1].change != PASS_KEPT
+            mine = &change.real[test]
+            theirs = &change.other[test]
+            if not case.other.enabled & bit(test):
+                continue
+            mine[0] = judge_op(&case.real, facts, real, facts.needed, test)
+            theirs[0] = judge_op(&case.other, facts, other, needed | unknown, test)
+            stores = stores or theirs.change != PASS_KEPT
             if not same_prefix:
-                ops[1].change = PASS_KEPT       # it is stored elsewhere
-            if case.other.enabled & bit(test) and (ops[0].change or ops[1].change) and not (
-                    passes.equal & bit(test) and same_op(&ops[0], &ops[1])):
-                judge_merge(&passes, test, &ops[0], &ops[1])
-                touched |= bit(test)
-        early = not (real.waited and (other.waited or not other.earned)) or record.marks & MARK_STRESS
-        if touched:
-            self.store(self.key_of(record, &case.real.prefix, True), &passes, touched, facts,
-                       began if early else over - 2 * JUDGE_SLACK, over)
+                theirs.change = PASS_KEPT       # it is stored elsewhere
+            if not (mine.change or theirs.change) or same_op(mine, theirs) and (
+                    key == NULL or not key.pending and key.passes.equal & bit(test)):
+                continue
+            change.touched |= bit(test)
+        if change.touched:
+            self.store(self.key_of(record, &case.real.prefix, True), &change, facts, earliest)
         if same_prefix or not stores:
             return 0
         # The record of a network has the stamps of all tests.
-        memset(&passes, 0, sizeof(passes))
+        change.replaces = True
+        change.touched = <uint8_t> case.other.enabled
         for test in range(TEST_COUNT):
-            ops[1] = judge_op(&case.other, facts, other, needed | unknown, test)
-            if ops[1].change == PASS_PERHAPS:
-                passes.maybe[test] = ops[1].most
-            elif ops[1].change == PASS_EARNED:
-                passes.sure[test] = ops[1].least
-                passes.maybe[test] = ops[1].most
-            elif not (needed | unknown) & bit(test):
-                passes.sure[test] = began
-                passes.maybe[test] = began + JUDGE_FOREVER
-        self.store(self.key_of(record, &case.other.prefix, True), &passes, 0xFF, facts, began, over)
+            change.real[test].change = PASS_KEPT
+            theirs = &change.other[test]
+            theirs[0] = judge_op(&case.other, facts, other, needed | unknown, test)
+            if theirs.change == PASS_KEPT and not (needed | unknown) & bit(test):
+                theirs.change = PASS_EARNED
+                theirs.least = began
+                theirs.most = began + JUDGE_FOREVER
+        self.store(self.key_of(record, &case.other.prefix, True), &change, facts, earliest)
         return 0
 
-    cdef int store(self, JudgeKey* key, const JudgePasses* passes, uint8_t touched, const JudgeFacts* facts,
-                   uint32_t earliest, uint32_t latest) except -1:
+    cdef int store(self, JudgeKey* key, const JudgePending* change, const JudgeFacts* facts,
+                   int64_t earliest) except -1:
         cdef const HistoryRecord* record = facts.record
         cdef JudgePending* pending
+        cdef uint32_t following
+        cdef int64_t over = record.began + facts.real.greet_wait + JUDGE_SLACK * MICROSECONDS
         if key == NULL:
             raise MemoryError("too many clients whose passes differ")
         pending = self.later(key)
         if pending == NULL:
             raise MemoryError
-        if facts.dialogue or record.outcome in (OUTCOME_LEFT, OUTCOME_REJECTED, OUTCOME_DEFERRED):
-            latest = max(latest, <uint32_t> (record.ended // MICROSECONDS) + 1)
+        following = pending.next
+        pending[0] = change[0]
+        pending.next = following
         pending.earliest = earliest
-        pending.latest = latest
-        pending.touched = touched
-        pending.passes = passes[0]
+        pending.latest = record.ended
+        if record.stage == STAGE_GREET:
+            pending.latest = max(over, record.ended)    # it might have lasted longer
+        elif not facts.dialogue:
+            pending.latest = min(over, record.ended)    # the passes are stored before a relay begins
         return 0
 
     cdef int smear(self, const HistoryRecord* record, JudgeCase case) except -1:
