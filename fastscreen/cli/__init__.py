@@ -20,6 +20,7 @@ COMMANDS = {
     "events": "show events as they happen",
     "cache": "show, delete, export and import cached test results",
     "report": "summarize what logs say about a period",
+    "tune": "judge recorded sessions by other settings",
     "bypass": "hand every client off untested, for a limited time",
     "reload": "read the configuration and its tables again",
     "reopen": "open the log again, as after its rotation",

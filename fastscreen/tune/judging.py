@@ -30,7 +30,7 @@ class Past:
     be read, whose sessions are missing."""
 
     def __init__(self, folder: Path, since: int, until: int, warn: Callable[[str], None]) -> None:
-        self.since, self.until = since, until
+        self.folder, self.since, self.until = folder, since, until
         self._warn = warn
         try:
             found = sorted((day, path) for path in folder.iterdir() if (day := day_of(path)) is not None)
