@@ -46,7 +46,8 @@ _ENDS = {"time_limit": Kind.TIME_LIMIT, "count_limit": Kind.COUNT_LIMIT, "length
 _RANKED = frozenset(("dnsbl", "score"))
 _WITH_TLS = frozenset(("used", "1.2", "1.3"))
 _RELAYED = frozenset(("relayed", "continued"))
-_TO_MTA = frozenset(("handed_off", *_RELAYED))
+_DROPPED = (521, 421)
+"""Codes of replies to clients that are disconnected at once, instead of a reply to a recipient."""
 
 SettingsOf = Callable[[int], HistorySettings | None]
 
@@ -74,7 +75,7 @@ class FromHistory:
             ended = session.began if session.outcome in _RELAYED else max(session.began, session.ended)
             heapq.heappush(waiting, (session.began, next(numbers), session, True))
             heapq.heappush(waiting, (ended, next(numbers), session, False))
-            while waiting[0][0] < session.ended - AHEAD:
+            while waiting and waiting[0][0] < session.ended - AHEAD:
                 self._count(heapq.heappop(waiting))
         while waiting:
             self._count(heapq.heappop(waiting))
@@ -158,7 +159,7 @@ class FromHistory:
         if session.tls in _WITH_TLS:
             self._tally.other(self._when, Kind.TLS_CONNECT)
             self._tally.other(self._when, Kind.TLS_DISCONNECT)
-        if session.outcome not in _TO_MTA:
+        if session.outcome in ("rejected", "deferred") and session.verdict not in _DROPPED:
             for _ in range(session.recipients):
                 self._line(Kind.REJECT_RCPT, b": %d" % session.verdict)
         for mark, kind in _ENDS.items():
@@ -168,9 +169,11 @@ class FromHistory:
             self._line(Kind.HANGUP)
         if "passed" in marks and ("cached" not in marks or "shared" in marks):
             self._line(Kind.PASS_NEW if "new" in marks else Kind.PASS_OLD)
+        relayed = session.stage == "relay"
         if session.outcome == "continued":
-            self._line(Kind.CONTINUE)
-        if session.outcome not in _TO_MTA:
+            self._line(Kind.CONTINUE, b" to MTA: 250" if relayed else b" to MTA: MAIL refused: ")
+        unannounced = session.outcome == "failed" and session.stage not in ("greet", "dialogue")
+        if session.outcome not in ("handed_off", "relayed") and not relayed and not unannounced:
             self._line(Kind.DISCONNECT)
 
     def _listed(self, session: Session) -> None:
