@@ -69,7 +69,7 @@ WHERE (chunks.number = 0 OR chunks.through >= :first) AND clients.id BETWEEN :fi
     AND length(clients.client) = :length
 UNION ALL
 SELECT id, client, record FROM sessions
-WHERE id > (SELECT max(through) FROM chunks) AND id BETWEEN :first AND :last AND client BETWEEN :low AND :high
+WHERE id BETWEEN max(:first, (SELECT max(through) + 1 FROM chunks)) AND :last AND client BETWEEN :low AND :high
     AND length(client) = :length
 ORDER BY 1
 """
@@ -82,7 +82,7 @@ WHERE (chunks.number = 0 OR chunks.through >= :first) AND clients.id BETWEEN :fi
     AND length(clients.client) = :length
 UNION ALL
 SELECT id FROM sessions
-WHERE id > (SELECT max(through) FROM chunks) AND id BETWEEN :first AND :last AND client BETWEEN :low AND :high
+WHERE id BETWEEN max(:first, (SELECT max(through) + 1 FROM chunks)) AND :last AND client BETWEEN :low AND :high
     AND length(client) = :length
 """
 
