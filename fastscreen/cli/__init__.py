@@ -21,6 +21,7 @@ COMMANDS = {
     "cache": "show, delete, export and import cached test results",
     "history": "search recorded sessions: what happened to a client, and when",
     "report": "summarize what logs say about a period",
+    "tune": "judge recorded sessions by other settings",
     "bypass": "hand every client off untested, for a limited time",
     "reload": "read the configuration and its tables again",
     "reopen": "open the log again, as after its rotation",
