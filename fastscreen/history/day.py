@@ -69,9 +69,21 @@ WHERE (chunks.number = 0 OR chunks.through >= :first) AND clients.id BETWEEN :fi
     AND length(clients.client) = :length
 UNION ALL
 SELECT id, client, record FROM sessions
-WHERE id > (SELECT max(through) FROM chunks) AND id BETWEEN :first AND :last AND client BETWEEN :low AND :high
+WHERE id BETWEEN max(:first, (SELECT max(through) + 1 FROM chunks)) AND :last AND client BETWEEN :low AND :high
     AND length(client) = :length
 ORDER BY 1
+"""
+
+_NUMBERS_OF_CLIENTS = """
+SELECT clients.id
+FROM chunks
+CROSS JOIN clients ON clients.chunk = chunks.number AND clients.client BETWEEN :low AND :high
+WHERE (chunks.number = 0 OR chunks.through >= :first) AND clients.id BETWEEN :first AND :last
+    AND length(clients.client) = :length
+UNION ALL
+SELECT id FROM sessions
+WHERE id BETWEEN max(:first, (SELECT max(through) + 1 FROM chunks)) AND :last AND client BETWEEN :low AND :high
+    AND length(client) = :length
 """
 
 Row = tuple[int, bytes, bytes]
@@ -218,6 +230,15 @@ def of_clients(
     """
     values = {"low": low, "high": high, "length": len(low), "first": first, "last": last}
     yield from connection.execute(_OF_CLIENTS, values)
+
+
+def numbers_of_clients(
+    connection: sqlite3.Connection, low: bytes, high: bytes, first: int = 0, last: int = EVER
+) -> Iterator[int]:
+    """The same, but only the numbers of the sessions, in any order. sqlite3.Error."""
+    values = {"low": low, "high": high, "length": len(low), "first": first, "last": last}
+    for (number,) in connection.execute(_NUMBERS_OF_CLIENTS, values):
+        yield number
 
 
 # ---- writing
