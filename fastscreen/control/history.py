@@ -7,6 +7,7 @@ keeps its turn; later callers are then refused, and everything else is still ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import time
 from collections import Counter, defaultdict
@@ -35,7 +36,7 @@ from fastscreen.control.messages import (
 from fastscreen.control.protocol import RequestError
 from fastscreen.core import HISTORY_FIELDS, HISTORY_OUTCOMES, history_read
 from fastscreen.history.archive import Archive, ArchiveError
-from fastscreen.history.day import COUNT_BITS, Row
+from fastscreen.history.day import COUNT_BITS, Row, with_sidecars
 from fastscreen.history.filter import Query, query
 from fastscreen.history.session import Session, address_of
 from fastscreen.history.settings import HistorySettings
@@ -53,6 +54,7 @@ DAY = 86_400.0
 MAX_CLIENTS = 200_000  # that are counted in one answer
 _CHECK = 4096  # sums between two looks at the clock
 _OUTCOME = HISTORY_FIELDS.index("outcome")
+_WEIGHT = HISTORY_FIELDS.index("weight")
 _NETWORK_BYTES = {4: 3, 16: 8}
 
 
@@ -140,11 +142,9 @@ class HistoryReader:
         days = archive.days()
         size = 0
         for day in days:
-            for path in (day.path, day.path.with_name(f"{day.path.name}-wal")):
-                try:
+            for path in (each for part in day.paths for each in with_sidecars(part)):
+                with contextlib.suppress(OSError):  # it has none, or was deleted
                     size += path.stat().st_size
-                except OSError:
-                    continue
         first = next((minute[0] * 60.0 for day in days for minute in archive.minutes(day.since, day.until)), None)
         last = None
         for day in reversed(days):
@@ -237,7 +237,7 @@ def clients(wanted: HistoryClientsRequest, now: float) -> Work[PastClients]:
                 record = history_read(number >> COUNT_BITS, client, packed)
                 if record is not None:
                     key = client[: _NETWORK_BYTES[len(client)]] if wanted.by == "network" else client
-                    found[key][record[_OUTCOME]] += 1
+                    found[key][record[_OUTCOME]] += record[_WEIGHT]
             searched = stopped
             if len(found) > MAX_CLIENTS:
                 searched = page[-1][0]

@@ -165,6 +165,14 @@ def test_clients(folder: Path) -> None:
     assert [each.client for each in found.clients] == ["2001:db8::/64"]
 
 
+def test_a_session_that_stands_for_several_counts_as_many(tmp_path: Path) -> None:
+    folder = historyfiles.make(tmp_path / "h", [known(0, weight=10), listed(1)])
+    found = read(folder, history.clients(HistoryClientsRequest(NOON, NOW), NOW))
+    assert (found.sessions, found.clients[0].outcomes) == (11, {"handed_off": 10, "rejected": 1})
+    (minute,) = read(folder, history.minutes(HistoryMinutesRequest(NOON, NOON + 60))).sums
+    assert (minute.outcomes, minute.cached) == ({"handed_off": 10, "rejected": 1}, 10)
+
+
 def test_what_is_covered(folder: Path) -> None:
     async def run(reader: HistoryReader) -> None:
         found = await reader.read(reader.covered, uid=0, may_act=True)
