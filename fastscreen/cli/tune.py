@@ -130,7 +130,9 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     if arguments.json:
         _print_json({"period": _period(ends), "settings": _settings(settings)} | _plain(summary, examples))
         return 0
-    print(f"{text.span(*ends)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients")
+    print(
+        f"{text.span(*ends)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients"
+    )
     _print_lines(text.changes(settings), text.summary(summary, examples))
     return 0
 
@@ -304,7 +306,9 @@ def _folder(arguments: argparse.Namespace) -> Path:
     file = arguments.config or USUAL_FILE
     path = load(file).history.path
     if not path:
-        raise ValueError(f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER")
+        raise ValueError(
+            f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER"
+        )
     return Path(path)
 
 

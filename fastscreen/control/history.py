@@ -367,7 +367,7 @@ def _message(number: int, session: Session, archive: Archive, weights: _Weights)
         outcome=session.outcome,
         verdict=session.verdict,
         reply=session.reply,
-        spared=session.spared,
+        shadow_reply=session.spared,
         tls=session.tls,
         needed=list(session.needed),
         made=list(session.made),

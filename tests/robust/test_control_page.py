@@ -23,7 +23,11 @@ def names(answer: Any) -> set[str]:
         return set().union(*map(names, answer))
     if not isinstance(answer, dict):
         return set()
-    inner = {key: value for key, value in answer.items() if key not in ("counts", "stages", "fingerprints", "outcomes", "parts")}
+    inner = {
+        key: value
+        for key, value in answer.items()
+        if key not in ("counts", "stages", "fingerprints", "outcomes", "parts")
+    }
     return set(answer) | set().union(*map(names, inner.values()))
 
 

@@ -415,7 +415,7 @@ async def test_the_heat_map_leads_to_the_minute(tmp_path: Path) -> None:
         await seen(pilot, ">18:00", "19:32-19:34", "Enter goes to 19:33")
         cell = outcomes(server, WAVE - 60, WAVE + 60)
         await seen(pilot, f"  {cell['rejected']} of {sum(cell.values())} sessions, ")
-        assert "██" in next(row for row in rows(app) if row.startswith(">18:00"))
+        assert "X█" in next(row for row in rows(app) if row.startswith(">18:00"))
         await pilot.press("right")
         await seen(pilot, "19:34-19:36")
         await pilot.press("left", "down")
