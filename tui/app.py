@@ -111,7 +111,8 @@ class Viewer(App[None]):
 
     def __init__(self, paths: Sequence[str]) -> None:
         """paths: the control sockets, one for each tab."""
-        super().__init__()
+        # Without color, Textual chooses here how to remove it, and gets it wrong for a theme of 16 colors set later.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.links = [Link(path, self._changed) for path in paths]
         self._link = 0
         self._view = 0
@@ -152,7 +153,7 @@ class Viewer(App[None]):
         yield self._keys
 
     def on_mount(self) -> None:
-        self.theme = "ansi-dark" if few_colors(self.console) else FASTSCREEN.name
+        self.theme = "ansi-dark" if self.no_color or few_colors(self.console) else FASTSCREEN.name
         self._take_theme(self.current_theme)
         self.theme_changed_signal.subscribe(self, self._take_theme)
         for link in self.links:
@@ -510,4 +511,4 @@ def _rows(number: int) -> str:
 
 def few_colors(console: Console) -> bool:
     """Whether the terminal has 16 colors or fewer; then its own are used."""
-    return console.color_system in (None, "standard") or "NO_COLOR" in os.environ
+    return console.color_system in (None, "standard")

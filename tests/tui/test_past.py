@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from textual.filter import Monochrome, NoColor
 from textual.pilot import Pilot
 
 from fastscreen.tui.app import Viewer
@@ -176,10 +177,12 @@ async def test_every_screen_says_that_it_is_the_past(tmp_path: Path) -> None:
         for at, kind in enumerate(VIEWS):
             await pilot.press(key_of(at))
             await shown(pilot, "Sat Nov 22 20:48")
-            bar = app._past_bar.render_line(0)
-            assert {str(segment.style.bgcolor.name) for segment in bar if segment.style and segment.style.bgcolor} == {
-                "yellow"
+            shown_as = {
+                (style.color.name, style.reverse)
+                for segment in app._past_bar.render_line(0)
+                if (style := segment.style) is not None and style.color is not None
             }
+            assert shown_as == {("yellow", True)}
             if kind.title in HAVE_PAST:
                 assert "has no past" not in text(app)
                 assert kind.past_keys is not None
@@ -461,5 +464,25 @@ def test_hostile_names(tmp_path: Path, what: str) -> None:
                 await pilot.press(key)
                 await seen(pilot, shown_as[:80])
                 assert set(text(app)) <= OURS | {"\n"}
+
+    run()
+
+
+@pytest.mark.parametrize("colored", [True, False])
+def test_without_color(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colored: bool) -> None:
+    """Of the terminal's 16 colors, none is left, not even black on black; the bar is seen by its reversed letters."""
+    if not colored:
+        monkeypatch.setenv("NO_COLOR", "1")
+
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, _):
+            await pilot.press("less_than_sign")
+            await shown(pilot)
+            assert app.theme == "ansi-dark"
+            assert any(isinstance(each, NoColor) for each in app._filters) != colored
+            assert not any(isinstance(each, Monochrome) for each in app._filters)
+            bar = app._past_bar.render_line(0)
+            assert all(segment.style and segment.style.reverse for segment in bar)
 
     run()
