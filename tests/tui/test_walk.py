@@ -435,7 +435,9 @@ def test_the_past_of_a_known_event(demo: Terminal) -> None:
     )
     demo.press("Enter")
     demo.sees(" PAST  ", f" {address} ", "recorded session 1 of", "rejected, replied 5", "access.list rejects")
-    demo.press("Escape", "N")
+    demo.press("Escape")
+    demo.sees(" PAST  ", "of this minute, newest first")
+    demo.press("N")
     demo.until(lambda rows: not any("PAST" in row for row in rows) and "sorted by" in rows[3], "present")
 
 
