@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import Cluster, Status, StatusRequest
+from fastscreen.control.messages import Cluster, Recorder, Status, StatusRequest
 from fastscreen.core import TESTS
 from fastscreen.format import moment, plural, red, size, span
 
@@ -132,6 +132,8 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         yield from row("cache", ["disabled"])
     if status.cluster is not None:
         yield from _cluster(status.cluster, any(one.kind == "cluster" for one in status.conditions))
+    if status.history is not None:
+        yield from _history(status.history, any(one.kind == "history" for one in status.conditions))
     yield ""
     yield "worker      pid sessions    handoffs   accepted  handed off    CPU s   memory"
     for worker in status.workers:
@@ -185,6 +187,26 @@ def _cluster(cluster: Cluster, is_condition: bool) -> Iterator[str]:
         yield from _wrapped("", f"records ignored: {reasons}")
     peers = [f"{peer.name} (away since {moment(peer.seen)})" if peer.away else peer.name for peer in cluster.peers]
     yield from _wrapped("", f"peers: {', '.join(peers) or 'none seen yet'}")
+
+
+def _history(history: Recorder, is_condition: bool) -> Iterator[str]:
+    """The recording of sessions. is_condition: its problem is among the conditions."""
+    if not history.running:
+        yield from row("history", ["the recorder is not running"])
+        return
+    state = f"{'recording' if history.recording else 'suspended'} since {moment(history.since)}"
+    if history.problem and not is_condition:
+        state += f": {history.problem}"
+    yield from _wrapped("history", state)
+    sessions = [f"recorded {history.sessions:,}", f"lost {history.lost:,}"]
+    if history.waiting:
+        sessions.append(f"waiting {history.waiting:,}")
+    days = [plural(history.days, "day"), f"{size(history.bytes)} of {size(history.max_size)}"]
+    if history.set_aside:
+        days.append(f"damaged files {history.set_aside}")
+    yield from row("", [*sessions, *days])
+    if history.error and history.error != history.problem:
+        yield from _wrapped("", f"last error, {moment(history.error_time)}: {history.error}")
 
 
 def _wrapped(title: str, text: str) -> Iterator[str]:

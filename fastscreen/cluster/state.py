@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-
 import msgspec
 from msgspec import Struct
 
-SIZE = 1 << 16
-"""Bytes of the memory."""
-_HEAD = struct.Struct("<II")
+from fastscreen.process.shared_record import SIZE as SIZE
+from fastscreen.process.shared_record import SharedRecord
 
 
 class Peer(Struct, frozen=True):
@@ -66,33 +62,12 @@ class ClusterStats(Struct, frozen=True):
     peers: tuple[Peer, ...] = ()
 
 
-class ClusterState:
-    """A view of the memory. `write` is the cluster process's, `clear` its parent's, `read` anybody's.
-
-    memory: SIZE bytes, zero at first.
-    """
+class ClusterState(SharedRecord[ClusterStats]):
+    """A view of the memory (`SharedRecord`), which the cluster process writes."""
 
     def __init__(self, memory: memoryview) -> None:
-        self._memory = memory
+        super().__init__(memory, ClusterStats)
 
-    def write(self, stats: ClusterStats) -> None:
-        """Replace what is there."""
-        body = msgspec.msgpack.encode(stats)
-        if len(body) > SIZE - _HEAD.size:
-            body = msgspec.msgpack.encode(msgspec.structs.replace(stats, peers=()))
-        self._memory[: _HEAD.size + len(body)] = _HEAD.pack(zlib.crc32(body), len(body)) + body
-
-    def clear(self) -> None:
-        """The process has ended."""
-        self._memory[: _HEAD.size] = bytes(_HEAD.size)
-
-    def read(self) -> ClusterStats | None:
-        """What was written last. None: nothing was, or it is being written now: try again."""
-        total, length = _HEAD.unpack_from(self._memory)
-        body = bytes(self._memory[_HEAD.size : _HEAD.size + min(length, SIZE)])
-        if not length or zlib.crc32(body) != total:
-            return None
-        try:
-            return msgspec.msgpack.decode(body, type=ClusterStats)
-        except msgspec.MsgspecError:
-            return None
+    def write(self, stats: ClusterStats) -> bool:
+        """Replace what is there, without the peers if there are too many of them."""
+        return super().write(stats) or super().write(msgspec.structs.replace(stats, peers=()))

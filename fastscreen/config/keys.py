@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fastscreen.config import cluster_kinds, kinds, list_kinds, tls_kinds
+from fastscreen.config import cluster_kinds, history_kinds, kinds, list_kinds, tls_kinds
 from fastscreen.config.model import Action
 from fastscreen.core import SCORERS, TESTS, Scorer, Test
 
@@ -81,6 +81,7 @@ TABLES = {
     "tls": "STARTTLS in the dummy SMTP engine ([tls.md](tls.md)). Clients that are handed off use TLS with the MTA.",
     "cache": "The record of clients that have passed.",
     "cluster": "Passes that several hosts share through a Valkey or Redis server ([cluster.md](cluster.md)).",
+    "history": "The history: a record of each session, kept for weeks ([history.md](history.md)).",
     "limits": "Limits on connections and sessions.",
     "control": "The control socket, which `fastscreen tui`, `status` and other commands connect to "
     "([control.md](control.md)).",
@@ -777,6 +778,43 @@ KEYS = (
         '["passes"]',
         kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
         "Kinds of records of other hosts that this host uses.",
+    ),
+    Key(
+        "history.path",
+        '""',
+        kinds.FilePath(),
+        "Directory of the history, such as `/var/lib/fastscreen/history`; it is created if it does not exist. An empty "
+        "value disables the history.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "history.keep",
+        '"30d"',
+        kinds.Time("d"),
+        "How long sessions are kept. Those of a day are deleted together, when the whole day is older than this.",
+    ),
+    Key(
+        "history.max_size",
+        '"4G"',
+        kinds.Size("16M", "1024G"),
+        "Upper limit for the size of all files of the history, in bytes or with the unit `K`, `M` or `G` (powers of "
+        "1024); 1 GiB holds about 8 million sessions. The oldest sessions are deleted first, in steps of an eighth of "
+        "this size.",
+    ),
+    Key(
+        "history.known",
+        '"all"',
+        history_kinds.Known(),
+        "Which sessions of known clients (`PASS OLD` from the cache) are recorded. With `sample 1/10`, every tenth is "
+        "recorded and counts as ten. `none` records none of them.",
+    ),
+    Key(
+        "history.mask",
+        '""',
+        history_kinds.Mask(),
+        "How many leading bits of a client's IPv4 and IPv6 address are recorded, for privacy. The other bits become "
+        "zero, also where the HELO name is an address literal, so that clients of one network can no longer be "
+        "distinguished. An empty value records whole addresses.",
     ),
     Key(
         "limits.client_connection_count",

@@ -359,6 +359,19 @@ class ClusterConfig(Struct, frozen=True):
         return bool(self.server or self.sentinels)
 
 
+class History(Struct, frozen=True):
+    """path: a folder; empty = no history. keep: s. max_size: bytes of all files. known: of so many sessions of clients
+    whose passes were cached, one is recorded; 0 = none. mask: bits of an IPv4 and of an IPv6 address that are recorded;
+    None = all.
+    """
+
+    path: str = ""
+    keep: int = 2_592_000
+    max_size: int = 4 << 30
+    known: int = 1
+    mask: tuple[int, int] | None = None
+
+
 class Config(Struct, frozen=True):
     """Everything. source: the file's name for messages. user: empty = the default of `process.privileges`.
 
@@ -383,6 +396,7 @@ class Config(Struct, frozen=True):
     tls: Tls
     cache: Cache
     cluster: ClusterConfig
+    history: History
     limits: Limits
     control: Control
     metrics: Metrics

@@ -28,6 +28,7 @@ from fastscreen.control.worker_rpc import About, Forget, WorkerRpc
 from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
 from fastscreen.dns.resolver import Nameserver, nameservers
+from fastscreen.history.state import HistoryState
 from fastscreen.process.conditions import Condition, Conditions
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.warning_ring import WarningRing
@@ -43,7 +44,8 @@ LARGE_AT_A_TIME = 2  # large answers that are made at a time
 class ServerContext:
     """One control server's. pid, started: the supervisor's, s since 1970. warning_rings: the warnings of every process.
     tables: as the workers have them, even if the files changed. key: chooses a client's worker. health: of DNS lists.
-    cluster_requests, cluster_state: to the cluster process, and its memory; None: there is none.
+    cluster_requests, cluster_state: to the cluster process, and its memory; None: there is none. history_state: the
+    recorder's memory; None: no history is recorded.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ServerContext:
         warning_rings: Sequence[WarningRing], pid: int, started: float, tables: policy.Tables, key: int,
         health: HealthTable, conditions: Sequence[Conditions], reload_state: ReloadState,
         cluster_requests: socket.socket | None = None, cluster_state: memoryview | None = None,
+        history_state: memoryview | None = None,
     ) -> None:  # fmt: skip
         self.log = log
         self.worker_rpc = worker_rpc
@@ -58,6 +61,8 @@ class ServerContext:
         """None: the daemon was started without a cluster."""
         if cluster_requests is not None and cluster_state is not None:
             self.cluster = ClusterClient(cluster_requests, cluster_state, self.forget)
+        self.recorder = HistoryState(history_state) if history_state is not None else None
+        """None: the daemon was started without a history."""
         self.warning_rings = warning_rings
         self.pid = pid
         self.health = health

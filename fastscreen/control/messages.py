@@ -182,6 +182,37 @@ class Cluster(Struct, frozen=True):
     peers: list[ClusterPeer] = []
 
 
+class Recorder(Struct, frozen=True):
+    """The recording of sessions for the history. recording: they are being stored, since `since`; problem: why not.
+
+    sessions, lost: since the start of the daemon. error, error_time: what went wrong last, even if it is over.
+    """
+
+    running: bool = False
+    """Whether the recorder has told about itself."""
+    recording: bool = False
+    since: float = 0.0
+    problem: str = ""
+    sessions: int = 0
+    """Stored."""
+    lost: int = 0
+    """Overwritten before they could be stored."""
+    waiting: int = 0
+    """Still to be stored."""
+    bytes: int = 0
+    """Of all files."""
+    max_size: int = 0
+    days: int = 0
+    oldest: float = 0.0
+    """The begin of the oldest day; 0: there is none."""
+    set_aside: int = 0
+    """Files that were damaged."""
+    file: str = ""
+    """The name of the one that was written last."""
+    error: str = ""
+    error_time: float = 0.0
+
+
 class Status(Struct, frozen=True):
     """bypass_until: None while the bypass is off. missing_workers: those that did not answer in time.
     lists_unhealthy: DNSBLs that are disabled or suspect. conditions: the earliest first.
@@ -207,6 +238,8 @@ class Status(Struct, frozen=True):
     restart: Outcome | None = None
     cluster: Cluster | None = None
     """None: no cluster is configured."""
+    history: Recorder | None = None
+    """None: no history is recorded."""
 
 
 class RunningConfig(Struct, frozen=True):

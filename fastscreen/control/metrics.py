@@ -152,6 +152,7 @@ class Snapshot:
         yield from self._lists()
         yield from self._workers()
         yield from self._cluster()
+        yield from self._history()
         yield from self._daemon()
 
     def _clients(self) -> Iterator[Metric]:
@@ -312,6 +313,23 @@ class Snapshot:
         peers.add_metric(("present",), len(cluster.peers) - away)
         peers.add_metric(("away",), away)
         yield peers
+
+    def _history(self) -> Iterator[Metric]:
+        history = self._status.history
+        if history is None:
+            return
+        yield _gauge("history_up", "1: sessions are being recorded", history.running and history.recording)
+        if not history.running:
+            return
+        yield _counter("history_sessions", "Sessions recorded since the start", history.sessions)
+        yield _counter("history_lost", "Sessions lost before they could be recorded", history.lost)
+        yield _gauge("history_waiting", "Sessions that are still to be recorded", history.waiting)
+        yield _gauge("history_size_bytes", "Size of all files of the history", history.bytes)
+        yield _gauge("history_days", "Days that have sessions in the history", history.days)
+        yield _gauge(
+            "history_oldest_time_seconds", "When the oldest of them began, in seconds since 1970", history.oldest
+        )
+        yield _gauge("history_set_aside", "Damaged files that were set aside", history.set_aside)
 
     def _daemon(self) -> Iterator[Metric]:
         status = self._status

@@ -39,7 +39,8 @@ class ControlArgs(Struct, frozen=True):
     the listening socket. rpc, rings: by worker. warning_rings: of the workers, the supervisor, the control server.
     tables: as the workers have them. key: chooses a client's worker. health: of the DNS lists. heartbeat: a byte that
     changes every second while the loop runs. condition_memory: in the order of warning_rings. cluster_requests,
-    cluster_state: to the cluster process, and its memory; None: there is none.
+    cluster_state: to the cluster process, and its memory; None: there is none. history_state: the recorder's memory;
+    None: no history is recorded.
     """
 
     pid: int
@@ -58,6 +59,7 @@ class ControlArgs(Struct, frozen=True):
     reload_state: ReloadState
     cluster_requests: socket.socket | None = None
     cluster_state: memoryview | None = None
+    history_state: memoryview | None = None
 
 
 class ControlServer(ForkedProcess):
@@ -91,6 +93,7 @@ class ControlServer(ForkedProcess):
             args.reload_state,
             args.cluster_requests,
             args.cluster_state,
+            args.history_state,
         )
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         self._servers = []

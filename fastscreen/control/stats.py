@@ -16,6 +16,7 @@ from fastscreen.control import scoring
 from fastscreen.control.context import ServerContext
 from fastscreen.control.messages import CacheStats, Condition, Dns, Dnsbl, DnsblList, Outcome, Site, Status, Worker
 from fastscreen.control.protocol import RequestError
+from fastscreen.control.recorder_status import recorder_status
 from fastscreen.control.worker_rpc import Lists, Stats
 from fastscreen.core import latency_percentile
 from fastscreen.dns.health.state import State
@@ -77,6 +78,9 @@ async def status(context: ServerContext) -> Status:
         reopen=outcome(context, context.reload_state.reopen),
         restart=outcome(context, context.reload_state.restart),
         cluster=context.cluster.stats(answers) if context.cluster is not None else None,
+        history=(
+            recorder_status(context.recorder, context.config.history.max_size) if context.recorder is not None else None
+        ),
     )
 
 

@@ -28,7 +28,7 @@ MAX_REPORTS = 16  # of one child in one turn of the loop
 
 
 class Children:
-    """Workers, TLS processes, control server, list refresh; also trials, and processes of before a restart."""
+    """Workers and all other processes of the daemon; also trials, and processes of before a restart."""
 
     def __init__(
         self, resources: Resources, guard: ErrorGuard, list_refresh: ListRefresh, cache_crashes: CacheCrashes
@@ -56,6 +56,8 @@ class Children:
             spawn.start_tls(self._resources, child)
         elif self._resources.cluster is not None and child is self._resources.cluster.child:
             spawn.start_cluster(self._resources, self._resources.cluster)
+        elif self._resources.history is not None and child is self._resources.history.child:
+            spawn.start_recorder(self._resources, self._resources.history)
         else:
             spawn.start_worker(self._resources, child, look_over_cache=look_over_cache)
 
@@ -205,7 +207,7 @@ class Children:
         wanted = [
             *resources.children,
             *(resources.tls if resources.wants_tls else []),
-            *([resources.cluster.child] if resources.cluster is not None else []),
+            *resources.optional,
             *([resources.control_process] if resources.wants_control else []),
         ]
         return [child for child in wanted if not child.pid]
@@ -229,6 +231,8 @@ class Children:
             kind, consequence = Kind.TLS, "it is started again and again, STARTTLS may be refused"
         elif self._resources.cluster is not None and child is self._resources.cluster.child:
             kind, consequence = Kind.CLUSTER, "it is started again and again, passes are not shared meanwhile"
+        elif self._resources.history is not None and child is self._resources.history.child:
+            kind, consequence = Kind.HISTORY, "it is started again and again, sessions may be lost meanwhile"
         else:
             return
         self._resources.conditions.begin(kind, f"{text}; {consequence}")
@@ -241,6 +245,7 @@ class Children:
             (Kind.WORKER, resources.children),
             (Kind.TLS, resources.tls if resources.wants_tls else []),
             (Kind.CLUSTER, [resources.cluster.child] if resources.cluster is not None else []),
+            (Kind.HISTORY, [resources.history.child] if resources.history is not None else []),
         ):
             if kind in self._failing and all(now >= each.serving_since + SHORT_LIFE_SECONDS for each in children):
                 resources.conditions.end(kind)

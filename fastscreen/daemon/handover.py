@@ -27,8 +27,8 @@ FORMAT = 2
 
 
 class InheritedChild(Struct, frozen=True):
-    """A process that goes on. kind: worker, tls, cluster, control. channel: a descriptor; -1: closed, which says stop.
-    is_stopping: it was told to stop. deadline: when it is killed (s, monotonic); inf: not yet known.
+    """A process that goes on. kind: worker, tls, cluster, history, control. channel: a descriptor; -1: closed, which
+    says stop. is_stopping: it was told to stop. deadline: when it is killed (s, monotonic); inf: not yet known.
     """
 
     kind: str

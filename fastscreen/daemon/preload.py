@@ -42,6 +42,8 @@ def modules(config: Config) -> list[str]:
         found.append("fastscreen.control.metrics")  # prometheus_client
     if config.cluster.enabled:
         found.append("fastscreen.cluster.process")  # redis
+    if config.history.path:
+        found.append("fastscreen.history.recorder")  # SQLite
     tables = repr(config)  # a table may be named in any key, and within another one
     if "regexp:" in tables or "pcre:" in tables:
         found.append("fastscreen.tables.patterns")  # regex

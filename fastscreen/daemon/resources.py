@@ -18,6 +18,7 @@ from fastscreen.config.model import Endpoint, ProxyPort
 from fastscreen.control import worker_rpc
 from fastscreen.daemon import control_listener, systemd_notify, systemd_sockets
 from fastscreen.daemon.cluster_parts import ClusterParts
+from fastscreen.daemon.history_parts import HistoryParts
 from fastscreen.daemon.listeners import inbox, listen, new_key
 from fastscreen.dns.health import state
 from fastscreen.dns.health.state import HealthTable
@@ -54,8 +55,8 @@ class Resources:
     rpc_pairs: list[tuple[socket.socket, socket.socket]]
     """By worker: the control server's end and the worker's. Empty without a control server."""
     warning_rings: list[memoryview]
-    """Warnings: the workers', the TLS processes', the cluster process's, the refreshes', the supervisor's, the control
-    server's."""
+    """Warnings: the workers', the TLS processes', the cluster process's, the recorder's, the refreshes', the
+    supervisor's, the control server's."""
     condition_memory: list[memoryview]
     """Conditions of each process, in the order of `warning_rings`."""
     conditions: Conditions
@@ -82,6 +83,8 @@ class Resources:
         self.control_process = Child("control server", kind="control")
         self.cluster: ClusterParts | None = None
         """Of the process that shares passes with other hosts; None: `[cluster]` names no server."""
+        self.history: HistoryParts | None = None
+        """Of the recorder of the history; None: `history.path` is empty."""
         self.refresher = Child("allowlist")
         """Where a refresh of the lists takes place, now and then."""
         self.tls: list[Child] = []
@@ -173,13 +176,18 @@ class Resources:
         return listen(address, count, self.key, self.config.worker_prefix, by_client=port is None)
 
     def _make_folders(self, user: str) -> list[str]:
-        """For the lists that are refreshed. What goes wrong is a warning: mail does not depend on it."""
+        """For lists that are refreshed, and the history. What goes wrong is a warning: mail does not depend on it."""
         warnings = []
         for each in lists.lists_of(self.config) if lists.is_refreshed(self.config) else []:
             try:
                 privileges.give_folder(each.path.parent, user, f"{each.name}.path")
             except OSError as error:
                 warnings.append(f"{error.strerror}: the list is not refreshed")
+        if self.config.history.path:
+            try:
+                privileges.give_folder(Path(self.config.history.path), user, "history.path", 0o700)
+            except OSError as error:
+                warnings.append(f"{error.strerror}: no session is recorded until it can be used")
         return warnings
 
     @property
@@ -214,10 +222,12 @@ class Resources:
         ]
         if self.config.cluster.enabled:
             self.cluster = ClusterParts(count)
+        if self.config.history.path:
+            self.history = HistoryParts(count)
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))
         self.pulses = memoryview(mmap.mmap(-1, len(self.watched)))
-        self.warning_rings = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 4)]
+        self.warning_rings = [memoryview(mmap.mmap(-1, warning_ring.SIZE)) for _ in range(count + processes + 5)]
         self.target.log.on_warning = WarningRing(self.warning_rings[-2]).write
         self.condition_memory = [memoryview(mmap.mmap(-1, conditions.SIZE)) for _ in self.warning_rings]
         self.conditions = Conditions(self.condition_memory[-2])
@@ -229,16 +239,17 @@ class Resources:
     @property
     def everyone(self) -> list[Child]:
         """All places, whether somebody is in them or not."""
-        return [*self.children, *self.tls, self.refresher, *self._cluster_children, self.control_process]
+        return [*self.children, *self.tls, self.refresher, *self.optional, self.control_process]
 
     @property
     def watched(self) -> list[Child]:
         """Those that serve until they are told to stop: whose loop stands still is of no use to anybody."""
-        return [*self.children, *self.tls, *self._cluster_children, self.control_process]
+        return [*self.children, *self.tls, *self.optional, self.control_process]
 
     @property
-    def _cluster_children(self) -> list[Child]:
-        return [self.cluster.child] if self.cluster is not None else []
+    def optional(self) -> list[Child]:
+        """The cluster process and the recorder, where the configuration has them."""
+        return [parts.child for parts in (self.cluster, self.history) if parts is not None]
 
     def heartbeat(self, child: Child) -> memoryview:
         """The byte in `pulses` of one of these processes."""

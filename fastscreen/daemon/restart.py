@@ -91,8 +91,7 @@ def _become_trial(resources: Resources, channel: socket.socket) -> int:
 
 def become_new_program(resources: Resources) -> None:
     """Replace this program. OSError: impossible; nothing has changed."""
-    cluster = [resources.cluster.child] if resources.cluster is not None else []
-    running = [*resources.children, *resources.tls, *cluster, resources.control_process]
+    running = [*resources.children, *resources.tls, *resources.optional, resources.control_process]
     children = [
         *(_inherited(child) for child in running if child.pid and child.channel is not None),
         *(_inherited(child) for child in resources.former if child.pid),
@@ -179,6 +178,6 @@ def retire(resources: Resources, now: float) -> None:
             child.deadline = now + FORMER_OTHERS_SECONDS
     if not any(child.kind == "worker" for child in former):
         for child in former:
-            if child.kind in ("tls", "cluster") and child.channel is not None:
+            if child.kind in ("tls", "cluster", "history") and child.channel is not None:
                 child.close_channel()
                 child.deadline = now + FORMER_OTHERS_SECONDS

@@ -85,8 +85,8 @@ class Shutdown:
         replies of the workers, the control server shows the end.
         """
         resources = self._resources
-        cluster = [resources.cluster.child] if resources.cluster is not None else []
-        others = [*resources.tls, *cluster, resources.refresher, resources.control_process, *resources.trials]
+        optional = resources.optional
+        others = [*resources.tls, *optional, resources.refresher, resources.control_process, *resources.trials]
         for child in others:
             child.close_channel()
         end = time.monotonic() + OTHERS_SECONDS

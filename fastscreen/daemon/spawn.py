@@ -18,7 +18,9 @@ from fastscreen.cache import use_mark
 from fastscreen.cluster import files
 from fastscreen.control.cache_store import Store
 from fastscreen.control.server import ControlArgs, ControlServer
+from fastscreen.core import HistoryReader
 from fastscreen.daemon.cluster_parts import ClusterParts, lifetimes
+from fastscreen.daemon.history_parts import HistoryParts
 from fastscreen.daemon.resources import Resources, close_all
 from fastscreen.daemon.tasks import Steps
 from fastscreen.daemon.worker import PeerWorkers, Worker, WorkerArgs
@@ -55,6 +57,12 @@ def start_cluster(resources: Resources, parts: ClusterParts) -> None:
     """Fork the process that shares passes with other hosts. OSError: as above."""
     parts.state.clear()
     fork(resources, parts.child, lambda channel: _cluster_main(resources, parts, channel))
+    parts.child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
+
+
+def start_recorder(resources: Resources, parts: HistoryParts) -> None:
+    """Fork the recorder of the history. OSError: as above."""
+    fork(resources, parts.child, lambda channel: _recorder_main(resources, parts, channel))
     parts.child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
 
@@ -169,6 +177,7 @@ def _worker_main(
         resources.heartbeat(child),
         new_conditions(resources.condition_memory[number]),
         own_cluster,
+        resources.history.rings[number] if resources.history is not None else None,
     )
     target.watch(args.conditions)
     return Worker(resources.config, resources.tables, own, target, args).run()
@@ -228,15 +237,30 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
     return ClusterProcess(resources.config, target, args).run()
 
 
+def _recorder_main(resources: Resources, parts: HistoryParts, channel: socket.socket) -> int:
+    """What the recorder does: it has neither sockets nor keys."""
+    _close_all_sockets(resources)
+    at = len(resources.children) + len(resources.tls) + 1
+    target = resources.target.for_child()
+    target.log.on_warning = WarningRing(resources.warning_rings[at]).write
+    from fastscreen.history.recorder import RecorderArgs, RecorderProcess  # SQLite: see preload.py
+
+    args = RecorderArgs(
+        channel=channel,
+        heartbeat=resources.heartbeat(parts.child),
+        conditions=new_conditions(resources.condition_memory[at]),
+        rings=[HistoryReader(memory) for memory in parts.rings],
+        pulses=resources.pulses[: len(resources.children)],
+        state=parts.state,
+        supervisor=os.getppid(),
+    )
+    target.watch(args.conditions)
+    return RecorderProcess(resources.config, target, args).run()
+
+
 def _refresh_main(resources: Resources) -> int:
     """What a refresh of the lists does: it needs nothing of the daemon's but settings and log."""
-    close_server_sockets(resources)
-    for group in resources.groups.values():
-        close_all(group)
-    for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
-        close_all(pair)
-    close_keys(resources)
-    close_cluster(resources)
+    _close_all_sockets(resources)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[-3]).write
     return refresh.run(resources.config, target, Conditions(resources.condition_memory[-3]))
@@ -247,6 +271,17 @@ def new_conditions(region: memoryview) -> Conditions:
     conditions = Conditions(region)
     conditions.clear()
     return conditions
+
+
+def _close_all_sockets(resources: Resources) -> None:
+    """All but the channel to the supervisor, and the keys."""
+    close_server_sockets(resources)
+    for group in resources.groups.values():
+        close_all(group)
+    for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
+        close_all(pair)
+    close_keys(resources)
+    close_cluster(resources)
 
 
 def close_server_sockets(resources: Resources) -> None:
@@ -299,5 +334,6 @@ def _control_main(resources: Resources, channel: socket.socket) -> int:
         reload_state=resources.reload_state,
         cluster_requests=parts.requests[0] if parts is not None else None,
         cluster_state=parts.memory if parts is not None else None,
+        history_state=resources.history.memory if resources.history is not None else None,
     )
     return ControlServer(resources.config, target, daemon).run()

@@ -79,11 +79,10 @@ def send_to_workers(resources: Resources, memory: int, opened: dict[Endpoint, li
     """
     deadline = time.monotonic() + RELOAD_SECONDS
     waiting = []
-    cluster = [resources.cluster.child] if resources.cluster is not None else []
-    for child in [*resources.children, *cluster]:
+    for child in [*resources.children, *resources.optional]:
         if not child.pid or child.channel is None:
             continue
-        own = [] if child in cluster else [group[child.number].fileno() for group in opened.values()]
+        own = [] if child in resources.optional else [group[child.number].fileno() for group in opened.values()]
         try:
             ipc.send(child.channel, Reload(), [memory, *own])
         except OSError as error:

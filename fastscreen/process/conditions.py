@@ -42,6 +42,8 @@ class Kind(IntEnum):
     CLUSTER_RECORDS = 16
     CLUSTER_CLOCK = 17
     CLUSTER_NAME = 18
+    HISTORY = 19
+    HISTORY_FILES = 20
 
     @property
     def label(self) -> str:
@@ -77,6 +79,8 @@ _REMEDIES = {
     Kind.CLUSTER_RECORDS: "give all hosts the same cluster.secret_file, and let nobody else write to the server",
     Kind.CLUSTER_CLOCK: "set the clock of this host, or that of the cluster's server; compared again automatically",
     Kind.CLUSTER_NAME: "give each host its own cluster.name, then `fastscreen restart`",
+    Kind.HISTORY: "make room on the disk, or repair the folder in history.path; retried automatically",
+    Kind.HISTORY_FILES: "move the files out of history.path to repair or keep them, or delete them",
 }
 
 

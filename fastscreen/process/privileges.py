@@ -35,13 +35,13 @@ def _exists(user: str) -> bool:
     return True
 
 
-def give_folder(path: Path, user: str, key: str = "cache.path") -> None:
+def give_folder(path: Path, user: str, key: str = "cache.path", mode: int = 0o750) -> None:
     """Make a folder that `user` may write to, unless it is there already; "" is who we are. OSError: impossible.
 
     key: what of the configuration names it, for the error.
     """
     try:
-        make_folder(path, user)
+        make_folder(path, user, mode)
     except OSError as error:
         raise OSError(error.errno, f"{key}: {error.filename}: {error.strerror}") from None
 

@@ -1,4 +1,4 @@
-"""Overview: what connects, what happens to it, and the state of MTA, cache, cluster, lists and workers."""
+"""Overview: what connects, what happens to it, and the state of MTA, cache, cluster, history, lists and workers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fastscreen.tui.palette import ACCENT, ALARM, BAD, HEADING, MUTED, OK, PLAIN
 from fastscreen.tui.view import Export, View
 from fastscreen.tui.views.cluster import summary
 from fastscreen.tui.views.dnsbl import STATE_ROLES
+from fastscreen.tui.views.recorder import recorder_line
 from fastscreen.tui.wording import ROLES, STAGE_ROLES
 
 WIDE = 120  # columns from which there are three parts side by side
@@ -99,13 +100,14 @@ def overview(
         [*_lists(lists, each, 6 if columns == 3 else 3), *_workers(status, history, each)],
     )
     rare = sum(1 for kind, _ in RARE_VERDICTS if status.counts.get(kind))
-    cluster = [summary(status.cluster, status, width - 1)] if status.cluster is not None else []
-    chart = max(min(height - PARTS_ROWS - rare - len(cluster) - 2, CHART_ROWS[1]), CHART_ROWS[0])
-    rows = max(height - chart - len(cluster) - 2, 1)
+    extra = [summary(status.cluster, status, width - 1)] if status.cluster is not None else []
+    extra += [recorder_line(status.history, status.time, width - 1)] if status.history is not None else []
+    chart = max(min(height - PARTS_ROWS - rare - len(extra) - 2, CHART_ROWS[1]), CHART_ROWS[0])
+    rows = max(height - chart - len(extra) - 2, 1)
     parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]
     if columns == 2:
         parts.append([*held, *health])
-    return [*_chart(history, width - 1, chart), *cluster, *side_by_side(parts, each, rows)]
+    return [*_chart(history, width - 1, chart), *extra, *side_by_side(parts, each, rows)]
 
 
 def _chart(history: Sequence[Sample], width: int, height: int) -> list[Text]:

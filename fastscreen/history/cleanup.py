@@ -1,0 +1,90 @@
+"""What the recorder does every minute: old files are deleted, files that were left are completed, and it shows which
+files are not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+from fastscreen.history import day, folder, retention
+from fastscreen.history.parts import Parts
+from fastscreen.process.conditions import Conditions, Kind
+
+IDLE_SECONDS = 120.0  # without a session, after which a file of another day than the last one is closed
+
+
+class Cleanup:
+    """Of one recorder's files. clock: s since 1970; timer: s, monotonic."""
+
+    def __init__(
+        self, parts: Parts, conditions: Conditions, clock: Callable[[], float], timer: Callable[[], float]
+    ) -> None:
+        self._parts = parts
+        self._conditions = conditions
+        self._clock = clock
+        self._timer = timer
+
+    def run(self, keep: float) -> None:
+        """keep: s. SuspendedError, OSError, sqlite3.Error: nothing can be written."""
+        parts, now = self._parts, self._clock()
+        today = day.day_at(int(now * 1e6))
+        parts.to_write(today)  # also without a session: a day that has a file was recorded
+        self._finish_idle(today)
+        parts.scan()
+        folder.remove_drafts(parts.folder)
+        for entry in parts.closed:
+            is_left = entry.path.with_name(entry.path.name + "-wal").exists()
+            if is_left and not entry.is_damaged and entry.part.day != today:  # today's may be another recorder's
+                parts.complete(entry.path)
+        parts.scan()
+        closed = {entry.path for entry in parts.closed}
+        old = retention.expired(parts.entries, keep, now, _made_after)
+        parts.delete([entry for entry in old if entry.path in closed], "it is older than history.keep")
+        parts.make_room()
+        self._show_unread()
+
+    def _finish_idle(self, today: date) -> None:
+        used = self._parts.used
+        newest = max(used, key=lambda of_day: used[of_day])
+        for of_day, at in list(used.items()):
+            if of_day not in (newest, today) and self._timer() >= at + IDLE_SECONDS:
+                self._parts.finish(of_day)
+
+    def _show_unread(self) -> None:
+        entries, texts = self._parts.entries, []
+        if damaged := [entry.path for entry in entries if entry.is_damaged]:
+            texts.append(f"damaged and set aside: {_some(damaged)}")
+        if others := [entry.path for entry in entries if not entry.is_damaged and _is_of_other_version(entry.path)]:
+            texts.append(f"of another version: {_some(others)}")
+        if texts:
+            self._conditions.begin(Kind.HISTORY_FILES, f"history: {'; '.join(texts)}; their sessions are not shown")
+        else:
+            self._conditions.end(Kind.HISTORY_FILES)
+
+
+def _made_after(path: Path) -> date | None:
+    try:
+        with contextlib.closing(day.connect(path)) as connection:
+            return day.made_after(connection)
+    except (OSError, sqlite3.Error, day.VersionError):
+        return None
+
+
+def _is_of_other_version(path: Path) -> bool:
+    try:
+        day.check_version(path)
+    except day.VersionError:
+        return True
+    except (OSError, sqlite3.Error):
+        return False
+    return False
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """The names of the last ones."""
+    names = ", ".join(path.name for path in paths[-3:])
+    return f"{names} and {len(paths) - 3} more" if len(paths) > 3 else names

@@ -1,0 +1,125 @@
+"""The recorder: the process that stores the sessions of all workers. They never wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from socket import socket
+
+from msgspec import Struct
+
+from fastscreen.config import Config
+from fastscreen.escaping import one_line
+from fastscreen.history.ring import Ring
+from fastscreen.history.state import HistoryState
+from fastscreen.history.writer import HistoryWriter
+from fastscreen.process import child, ipc
+from fastscreen.process.conditions import Conditions
+from fastscreen.process.ipc import Ready
+from fastscreen.process.log_output import LogTarget
+from fastscreen.process.startup import ForkedProcess
+
+TURN_SECONDS = 0.5  # between two turns: what is lost when all processes are killed
+BUSY_SECONDS = 0.1  # while a ring is filled so fast that it might overflow
+BUSY = 1 / 8  # of a ring, in one turn
+CLEAN_UP_SECONDS = 60
+END_TURNS = 20  # at the end, for sessions that do not fit into one turn
+ORPHAN_SECONDS = 40.0  # after the supervisor was killed: workers let their clients finish in 30 s
+QUIET_SECONDS = 3.0  # without a heartbeat of a worker, after which all have ended
+
+
+class RecorderArgs(Struct, frozen=True):
+    """What the recorder has. channel: to the supervisor. heartbeat: a byte that changes every second.
+
+    rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing. supervisor: its process ID.
+    """
+
+    channel: socket
+    heartbeat: memoryview
+    conditions: Conditions
+    rings: Sequence[Ring]
+    pulses: memoryview
+    state: HistoryState
+    supervisor: int
+
+
+class RecorderProcess(ForkedProcess):
+    """The process from start to end."""
+
+    NAME = "fastscreen-hist"
+    NICENESS = 10  # all else goes first
+
+    def __init__(self, config: Config, target: LogTarget, args: RecorderArgs) -> None:
+        super().__init__(config, target, args.channel, args.heartbeat)
+        self._args = args
+
+    async def start(self) -> None:
+        self._writer = HistoryWriter(
+            self._config.history, self._args.rings, self._args.conditions, info=self._info, warn=self._warn
+        )
+        self._work = asyncio.get_running_loop().create_task(self._record())
+        self.report(Ready())
+
+    async def _record(self) -> None:
+        while True:
+            used = self._writer.turn()
+            await asyncio.sleep(BUSY_SECONDS if used >= BUSY else TURN_SECONDS)
+
+    def makes_progress(self) -> bool:
+        return not self._work.done()
+
+    async def housekeeping(self, second: int) -> None:
+        if second % CLEAN_UP_SECONDS == 1:
+            self._writer.clean_up()
+        self._args.state.write(self._writer.stats())
+        self._log.flush()
+
+    async def close(self) -> None:
+        """Store what is there."""
+        self._work.cancel()
+        for _ in range(END_TURNS):
+            self._writer.turn()
+            if self._writer.is_drained:
+                break
+        self._args.state.write(self._writer.stats())
+        self._writer.close()
+
+    def supervisor_ended(self) -> None:
+        """The supervisor says stop once the workers have ended. If it was killed, they have not yet."""
+        if os.getppid() == self._args.supervisor:
+            self.end()
+        else:
+            self._orphan = asyncio.get_running_loop().create_task(self._outlive_workers())
+
+    async def _outlive_workers(self) -> None:
+        """Record until the last worker has ended."""
+        before, quiet, lasted = b"", 0.0, 0.0
+        while quiet < QUIET_SECONDS and lasted < ORPHAN_SECONDS:
+            await asyncio.sleep(child.TICK)
+            now = bytes(self._args.pulses)
+            quiet = quiet + child.TICK if now == before else 0.0
+            before, lasted = now, lasted + child.TICK
+        self.end()
+
+    def _info(self, text: str) -> None:
+        self._log.info(text)
+        self._log.flush()
+
+    def _warn(self, text: str) -> None:
+        self._log.warning(text)
+        self._log.flush()
+
+    def reload(self, descriptors: list[int]) -> None:
+        """Retention and mask follow the new configuration."""
+        memory, *others = descriptors
+        report: ipc.Report = Ready()
+        try:
+            config, _ = ipc.read_settings(memory)
+            self._writer.configure(config.history)
+            self._config = config
+        except Exception as error:
+            report = ipc.Failed(one_line(error))
+        for descriptor in others:
+            os.close(descriptor)
+        self.report(report)

@@ -1,0 +1,26 @@
+"""A worker's ring of sessions, as the recorder sees it: HistoryReader in ext/core.pyi, or a test's."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+Row = tuple[int, bytes, bytes, int, int]
+"""When it ended (µs since 1970), the client's address, the packed record, the outcome, 1 if every pass was cached."""
+
+
+class Ring(Protocol):
+    """The methods and properties of HistoryReader."""
+
+    def read(self, limit: int) -> tuple[list[Row], int]: ...
+    def done(self) -> None: ...
+    def settings(self) -> bytes | None: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def head(self) -> int: ...
+    @property
+    def tail(self) -> int: ...
+    @property
+    def lost(self) -> int: ...
