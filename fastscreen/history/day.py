@@ -82,7 +82,7 @@ recorded session counts as many as it stands for (its weight)."""
 
 
 class VersionError(Exception):
-    """A file of another version, or not one of the history: it is neither read nor changed."""
+    """A file of another version: it is neither read nor changed."""
 
 
 class Part(NamedTuple):
@@ -148,6 +148,8 @@ def check_version(path: Path) -> None:
     if len(header) < _HEADER or not header.startswith(_MAGIC):
         raise sqlite3.DatabaseError("file is not a database")
     (version,) = struct.unpack_from(">i", header, _VERSION_AT)
+    if not version:
+        raise sqlite3.DatabaseError("file is not a database of the history")
     if version != VERSION:
         raise VersionError(f"version {version}; expected {VERSION}")
 

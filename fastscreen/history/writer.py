@@ -177,7 +177,6 @@ class HistoryWriter:
         self._parts.close_all()
         self._parts.is_certain = False
         text = described(error)
-        self._notes.note(text)
         self._retry_at = self._timer() + min(2.0 ** min(self._attempts, 10), RETRY_SECONDS)
         self._attempts += 1
         if failure_of(error) is Failure.LOCKED and self._attempts <= LOCKED_TURNS:
@@ -185,10 +184,10 @@ class HistoryWriter:
         if not self._suspended:
             self._suspended_lost = self.lost
             self._since = self._clock()
-        if text != self._suspended:
-            self._suspended = text
-            self._conditions.begin(Kind.HISTORY, f"history: {text}; recording is suspended")
             self._notes.warn(f"{text}; recording is suspended, retried automatically")
+        self._notes.note(text)
+        self._suspended = text
+        self._conditions.begin(Kind.HISTORY, f"history: {text}; recording is suspended")
 
     def _recovered(self) -> None:
         self._attempts = 0
@@ -240,6 +239,8 @@ class HistoryWriter:
 
     def close(self) -> None:
         """The process ends."""
+        if waiting := self.stats().waiting:
+            self._notes.warn(f"{plural(waiting, 'session')} lost at the end: {self._suspended or 'there was no time'}")
         self._parts.close_all()
 
 
