@@ -5,7 +5,7 @@ named where it applies.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, NamedTuple, Protocol, TypedDict, final
 
 class StampCache(Protocol):
     """What the core needs from a cache (reference 7). All calls come from the event loop's thread."""
@@ -681,6 +681,38 @@ def history_write(fields: Sequence[Any]) -> bytes:
     A number that does not fit its field (HistoryRecord in ext/core.pxd) loses its upper bits.
     """
 
+def replies_in(parts: Iterable[tuple[bool, bytes]]) -> tuple[int, int, int, int, bool]:
+    """Follow a session that is relayed from its beginning, as the history does.
+
+    parts: (from the client, bytes) in the order in which they are relayed. Return (code of the MTA's last reply, except
+    to QUIT; accepted messages; rejected recipients and messages; RCPT commands; whether commands and replies still
+    match). Codes and the numbers before the last two are 0 if they do not, or after STARTTLS.
+    """
+
+@final
+class HistoryFilter:
+    """A conjunction of at most 32 terms (field, operator, value, negated) on recorded sessions. ValueError, KeyError: a
+    term is not valid.
+
+    Fields with a number: score, lasted (µs), commands, recipients, port, worker; with operators = < <= > >=. With a
+    mask of bits: stage, outcome, tls, found, made, evidence, mark. "failed": masks of tests and of marks. "verdict",
+    "reply", "spared", "mta": (first, last) code of at most 16 ranges. "client", "server": as "network" of Filter.
+    "helo": a pattern with * and ?; "text": a part of the HELO name; at most 64 bytes, case-insensitive. "list": any
+    value.
+
+    lists: called with the value of a "list" term and the number of settings; returns the lists as a mask of bits.
+    """
+
+    def __init__(
+        self, terms: Sequence[tuple[str, str, Any, bool]] = (), lists: Callable[[Any, int], int] | None = None
+    ) -> None: ...
+    @property
+    def unreadable(self) -> int:
+        """How many rows had a record of another version."""
+
+    def chosen(self, rows: list[tuple[int, bytes, bytes]]) -> list[tuple[int, bytes, bytes]]:
+        """Return the rows of the database that match (fastscreen/history/day.py)."""
+
 HISTORY_RING_SIZE: int
 """Bytes of memory for a HistoryReader and the Screener of one worker: room for 16,384 sessions."""
 
@@ -739,6 +771,95 @@ class HistoryReader:
     @property
     def sessions(self) -> int:
         """How many sessions have ended, including those of known clients that were not recorded."""
+class JudgeDescription(TypedDict):
+    """Settings for HistoryJudge: those of fastscreen/history/settings.py. sites: (list, filter as 128 bytes or None,
+    weight). tests: (enabled, action, seconds), in the order of TESTS."""
+
+    lists: Sequence[str]
+    sites: list[tuple[int, bytes | None, int]]
+    tests: list[tuple[bool, str, int]]
+    weights: Mapping[str, int]
+    denylist_action: str
+    shadow: bool
+    soft_bounce: bool
+    continues: bool
+    threshold: int
+    allowlist_threshold: int
+    dnsbl_min_ttl: int
+    dnsbl_max_ttl: int
+    greet_wait: float
+    prefix: tuple[int, int]
+
+JUDGED: tuple[str, ...]
+"""Results of sessions for HistoryJudge. "rejected": the client failed a test whose action is enforce or drop, or is
+denied. "unknown": cannot be judged from the record."""
+JUDGE_KINDS: tuple[str, ...]
+"""What HistoryJudge knows about clients: why they are good, then why they are bad."""
+JUDGE_REASON_KEYS: tuple[str, ...]
+"""Why a session cannot be judged, in the order of JudgeReason in ext/history_judge.pyx."""
+
+@final
+class HistoryJudge:
+    """Judges recorded sessions by other settings (docs/tune.md).
+
+    other: the settings. hostname: for HELO names. detail: keep the result of each session. collecting: keep what the
+    scores consist of, for WeightSearch. ValueError: a setting is not valid. MemoryError: also if the passes of more than
+    8,388,608 clients differ.
+    """
+
+    detail: list[tuple[int, str, str, int, str]] | None
+    """(number of the row, what happened, what would have, reply code, reason), if wanted. The code is 0 without a reply
+    and -1 if it is unknown."""
+    sessions: int
+    """Including those that a record stands for."""
+    records: int
+    late: int
+    """Sessions that lasted too long to be judged in the order of their beginnings."""
+    held: int
+    most_held: int
+
+    def __init__(
+        self, other: JudgeDescription, hostname: str, detail: bool = False, collecting: bool = False
+    ) -> None: ...
+    def add_settings(self, number: int, real: JudgeDescription) -> None:
+        """Name the settings that sessions had, by their number."""
+
+    def feed(self, rows: Sequence[tuple[int, bytes, bytes]]) -> None:
+        """Judge rows of a day's file, in their order. Sessions that began not long ago are kept until `finish`."""
+
+    def finish(self) -> None:
+        """Judge the sessions that are kept."""
+
+    def memory(self) -> int:
+        """Return the bytes in use."""
+
+    def summary(self) -> dict[str, Any]:
+        """Return all counts."""
+
+    def examples(self, what: str, limit: int) -> list[tuple[bytes, list[str]]]:
+        """Return clients, with what is known about them: "collateral" (good, and only now rejected), "saved" (no longer
+        rejected) or "missed" (only now)."""
+
+    def collected(self) -> tuple[list[tuple[int, int]], dict[tuple[int, ...], tuple[int, int]]]:
+        """Return the patterns, as (sites that hit, scorers that hit), one bit each; and for each set of patterns the
+        number of good and of bad clients that showed it."""
+
+@final
+class WeightSearch:
+    """Which clients some weights would reject. count: of the weights. patterns: the weights that each one adds up.
+    groups: (patterns that clients showed, good clients, bad clients). ValueError: a number is out of range."""
+
+    def __init__(
+        self,
+        count: int,
+        patterns: Sequence[Sequence[int]],
+        groups: Sequence[tuple[Sequence[int], int, int]],
+    ) -> None: ...
+    def hit(self, weights: Sequence[int], threshold: int) -> tuple[int, int]:
+        """Return how many good and how many bad clients have a pattern with at least this sum."""
+
+def hello_found(name: bytes, client: bytes, hostname: str) -> int:
+    """Return the scorers that find evidence in a HELO name, one bit each. client: 4 or 16 bytes."""
 
 def read_records(packed: bytes, wanted: Filter | None = None) -> list[EventTuple]:
     """Unpack the records that match."""

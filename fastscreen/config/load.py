@@ -46,13 +46,20 @@ def load(path: Path) -> Config:
     return parse(text, source)
 
 
-def parse(text: str, source: str) -> Config:
-    """The same of a file's text. source: its name in messages."""
+def parse(text: str, source: str, changes: Mapping[str, object] | None = None) -> Config:
+    """The same of a file's text. source: its name in messages. changes: values of keys, in place of those in the text."""
     raw, mistakes = syntax.read(text)
     problems = [f"{source}: {mistake}" for mistake in mistakes]
     if raw is None:
         raise ConfigError(*problems)
-    return _build(raw, source, problems, syntax.places(text))
+    places = syntax.places(text)
+    for key, value in (changes or {}).items():
+        table, _, name = key.rpartition(".")
+        section = raw.setdefault(table, {}) if table else raw
+        if isinstance(section, dict):
+            section[name] = value
+            places.pop(key, None)
+    return _build(raw, source, problems, places)
 
 
 def default() -> Config:

@@ -323,6 +323,11 @@ def _test(config: Config, test: str) -> tuple[bool, Action, int]:
     return (False, getattr(config.deep, f"{test}_after_fail"), ttl) if action is Action.OFF else (True, action, ttl)
 
 
+def tests_of(config: Config) -> dict[str, tuple[bool, Action, int]]:
+    """Of each test, by its key: whether it is made, its action, and how long a pass is valid."""
+    return {test.key: _test(config, test.key) for test in TESTS}
+
+
 def enabled_tests(config: Config) -> tuple[bool, ...]:
     """Which tests are on, in the order of the cache record (reference 2.4)."""
     return tuple(_test(config, test.key)[0] for test in TESTS)

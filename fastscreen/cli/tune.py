@@ -1,0 +1,431 @@
+"""fastscreen tune: what other settings would have done to recorded sessions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fastscreen.cli import COMMANDS
+from fastscreen.cli.control_socket import USUAL_FILE
+from fastscreen.cli.problems import print_problems
+from fastscreen.config import ConfigError
+from fastscreen.config.model import Config
+from fastscreen.core import SCORERS
+from fastscreen.escaping import printable
+from fastscreen.history.settings import HistorySettings
+from fastscreen.tables import TableError
+from fastscreen.tune import foreign, text
+from fastscreen.tune.foreign import Foreign, ForeignError, Shower
+from fastscreen.tune.judging import HistoryError, Past, judge
+from fastscreen.tune.settings import Tried, site_text, tried
+from fastscreen.tune.suggest import Sample, Share, Weights, sample, suggest
+
+EXAMPLES = """\
+examples:
+  fastscreen tune                                      the settings in force: nothing changes
+  fastscreen tune --since 2026-11-01 --set dnsbl.threshold=4
+  fastscreen tune --set "dnsbl.sites+=bl2.example*2" --set score.helo_address=1
+  fastscreen tune --with /etc/fastscreen/next.toml --json
+  fastscreen tune --suggest --max-collateral 0.1%
+  fastscreen tune --sessions labeled.jsonl --suggest
+
+Nothing is changed: tune only prints (docs/tune.md).
+
+exit codes: 0 success, 1 the history or the sessions cannot be read, 2 wrong usage or configuration
+"""
+
+END = 1 << 50
+"""µs since 1970: later than any session."""
+_MIN_PROGRESS = 200_000  # sessions from which a progress bar is shown on a terminal
+_EXAMPLES = 10
+_MICROSECONDS = 1_000_000
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser(
+        "tune",
+        help=COMMANDS["tune"],
+        description="Judge recorded sessions by other settings, and compare the results with what happened.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"configuration with the settings in force and history.path (default: {USUAL_FILE}; without it, the newest "
+        "settings in the history)",
+    )
+    parser.add_argument("--path", metavar="FOLDER", type=Path, help="the folder of the history (default: history.path)")
+    parser.add_argument("--since", metavar="TIME", default="", help="only sessions that ended from this time on")
+    parser.add_argument("--until", metavar="TIME", default="", help="only sessions that ended before this time")
+    parser.add_argument(
+        "--set",
+        dest="changes",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="another value of a key, as in the configuration; dnsbl.sites also takes += and -=; may be repeated",
+    )
+    parser.add_argument("--with", dest="other", metavar="FILE", type=Path, help="the configuration to judge by")
+    parser.add_argument(
+        "--sessions", metavar="FILE", type=Path, help="judge labeled sessions instead, one JSON object per line"
+    )
+    parser.add_argument("--suggest", action="store_true", help="search weights of lists and scorers, and a threshold")
+    parser.add_argument(
+        "--max-collateral",
+        metavar="SHARE",
+        type=_share,
+        default=0.001,
+        help="with --suggest, the share of good clients that may be rejected, such as 0.1%% (default)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge, print, and return the exit code."""
+    try:
+        since = _moment("--since", arguments.since, 0)
+        until = _moment("--until", arguments.until, END)
+        if since >= until:
+            raise ValueError("--since is not before --until")
+        return _foreign(arguments, since, until) if arguments.sessions else _history(arguments, since, until)
+    except (HistoryError, ForeignError) as error:
+        print(f"fastscreen: {error}", file=sys.stderr)
+        return 1
+    except (ConfigError, TableError, ValueError) as error:
+        print_problems(error)
+        return 2
+
+
+# ---- the history
+
+
+def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
+    folder = _folder(arguments)
+    past = Past(folder, since, until, _warn)
+    ends = past.span()
+    if ends is None or not past.settings:
+        raise HistoryError(f"{printable(str(folder))}: no sessions in this period")
+    settings = tried(_base(arguments, past.settings), arguments.other, arguments.changes)
+    _note_unjudged(settings)
+    if arguments.suggest:
+        return _suggest(arguments, past, ends, settings)
+    with _progress(past.count(), "judging", arguments) as advance:
+        found = judge(past, settings.settings, settings.hostname, advance)
+    examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
+    summary = found.summary()
+    if arguments.json:
+        _print_json({"period": _period(ends), "settings": _settings(settings)} | _plain(summary, examples))
+        return 0
+    print(f"{text.span(*ends)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients")
+    _print_lines(text.changes(settings), text.summary(summary, examples))
+    return 0
+
+
+def _suggest(arguments: argparse.Namespace, past: Past, ends: tuple[int, int], settings: Tried) -> int:
+    """Search on the first two thirds of the time, and judge the last third."""
+    at = ends[0] + (ends[1] - ends[0]) * 2 // 3
+    before = _weights(settings.config)
+    sites = len(settings.config.dnsbl.sites)
+    first, last = Past(past.folder, past.since, at, _warn), Past(past.folder, at, past.until, _warn)
+    last.settings = first.settings = past.settings
+    with _progress(past.count(), "collecting", arguments) as advance:
+        learned = _sample(judge(first, settings.settings, settings.hostname, advance, collecting=True), sites)
+    with _progress(100, "searching", arguments, always=True) as advance:
+        done = [0.0]
+
+        def moved(share: float) -> None:
+            advance(round(100 * (share - done[0])))
+            done[0] = share
+
+        after = suggest(learned, before, arguments.max_collateral, moved)
+    suggested = _with_weights(settings, after)
+    with _progress(last.count(), "judging", arguments) as advance:
+        found = judge(last, suggested.settings, suggested.hostname, advance, collecting=True)
+    held = _sample(found, sites)
+    rows = [
+        (name, each.share(before), each.share(after))
+        for name, each in (("first two thirds", learned), ("last third", held))
+    ]
+    summary = found.summary()
+    examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
+    if arguments.json:
+        _print_json(
+            {"period": _period(ends), "split": at / _MICROSECONDS, "settings": _settings(suggested)}
+            | {"suggestion": _suggestion(settings.config, after, rows)}
+            | _plain(summary, examples)
+        )
+        return 0
+    print(f"{text.span(*ends)}; the last third begins {text.span(at, at).partition(' to ')[0]}")
+    _print_lines(
+        text.suggestion(before, after, _toml(settings.config, after), rows),
+        ["", "The last third with the suggestion"],
+        text.summary(summary, examples),
+    )
+    return 0
+
+
+def _sample(found: Any, sites: int) -> Sample:
+    return sample(sites, len(SCORERS), *found.collected())
+
+
+def _weights(config: Config) -> Weights:
+    return foreign.weights_of(config)
+
+
+def _with_weights(settings: Tried, found: Weights) -> Tried:
+    """The settings with other weights."""
+    lists = len(settings.settings.sites)
+    sites = tuple(
+        msgspec.structs.replace(site, weight=weight)
+        for site, weight in zip(settings.settings.sites, found.weights, strict=False)
+    )
+    scorers = {
+        scorer.key: weight
+        for scorer, weight in zip(SCORERS[1:], found.weights[lists:], strict=True)
+        if weight
+    }  # fmt: skip
+    tests = dict(settings.settings.tests)
+    if not (settings.settings.shadow and not settings.settings.continues):
+        tests["score"] = msgspec.structs.replace(tests["score"], enabled=bool(scorers))
+    changed = msgspec.structs.replace(
+        settings.settings, sites=sites, weights=scorers, threshold=found.threshold, tests=tests
+    )
+    return msgspec.structs.replace(settings, settings=changed)
+
+
+def _toml(config: Config, found: Weights) -> list[str]:
+    """The suggested keys, as for the configuration."""
+    lists = len(config.dnsbl.sites)
+    sites = [
+        site_text(msgspec.structs.replace(site, weight=weight))
+        for site, weight in zip(config.dnsbl.sites, found.weights, strict=False)
+    ]
+    lines = ["[dnsbl]", f"threshold = {found.threshold}"]
+    if sites:
+        lines += ["sites = [", *(f"    {json.dumps(site)}," for site in sites), "]"]
+    scorers = [
+        f"{scorer.key} = {weight}" for scorer, weight in zip(SCORERS[1:], found.weights[lists:], strict=True) if weight
+    ]
+    return [*lines, "", "[score]", *scorers] if scorers else lines
+
+
+# ---- foreign sessions
+
+
+def _foreign(arguments: argparse.Namespace, since: int, until: int) -> int:
+    settings = tried(_foreign_base(arguments), arguments.other, arguments.changes)
+    config = settings.config
+    _note_unjudged(settings)
+    read = foreign.read(arguments.sessions)
+    sessions = [each for each in read.sessions if since <= each.time * _MICROSECONDS < until]
+    if not sessions:
+        raise ForeignError(f"{printable(str(arguments.sessions))}: no sessions in this period")
+    for broken in read.broken:
+        print(f"fastscreen: {printable(str(arguments.sessions))}: {foreign.told(broken)}", file=sys.stderr)
+    shower = Shower(config)
+    shown = [(session, shower.features(session)) for session in sessions]
+    weights = _weights(config)
+    allow = config.dnsbl.allowlist_threshold
+    answer: dict[str, Any] = {
+        "period": _period((int(sessions[0].time * _MICROSECONDS), int(sessions[-1].time * _MICROSECONDS))),
+        "settings": _settings(settings),
+        "lines": read.lines,
+        "broken": msgspec.to_builtins(read.broken),
+    }
+    if not arguments.suggest:
+        found = foreign.judge(shown, weights, allow)
+        if arguments.json:
+            _print_json(answer | {"all": _judged(found)})
+            return 0
+        print(f"{_foreign_span(sessions)}: {text.number(len(sessions))} sessions")
+        _print_lines(text.changes(settings), text.foreign(found))
+        return 0
+    _, _, at = foreign.split(sessions)
+    parts = ([each for each in shown if each[0].time < at], [each for each in shown if each[0].time >= at])
+    samples = [foreign.clients(part, len(weights.weights)) for part in parts]
+    after = suggest(samples[0], weights, arguments.max_collateral)
+    names = ("first two thirds", "last third")
+    rows = [(name, each.share(weights), each.share(after)) for name, each in zip(names, samples, strict=True)]
+    held = foreign.judge(parts[1], after, allow)
+    if arguments.json:
+        _print_json(answer | {"split": at, "suggestion": _suggestion(config, after, rows), "last_third": _judged(held)})
+        return 0
+    print(f"{_foreign_span(sessions)}: {text.number(len(sessions))} sessions")
+    _print_lines(
+        text.suggestion(weights, after, _toml(config, after), rows),
+        ["", "The last third with the suggestion"],
+        text.foreign(held),
+    )
+    return 0
+
+
+def _foreign_base(arguments: argparse.Namespace) -> Path:
+    file = arguments.config or arguments.other or USUAL_FILE
+    if not file.exists():
+        raise ConfigError(f"{file}: missing; --sessions needs a configuration, with -c FILE")
+    return Path(file)
+
+
+def _foreign_span(sessions: Sequence[Foreign]) -> str:
+    return text.span(int(sessions[0].time * _MICROSECONDS), int(sessions[-1].time * _MICROSECONDS))
+
+
+def _judged(found: foreign.Judged) -> dict[str, Any]:
+    return {
+        "sessions": {label: {"count": count, "caught": caught} for label, (count, caught) in found.sessions.items()},
+        "addresses": {label: {"count": count, "caught": caught} for label, (count, caught) in found.addresses.items()},
+        "shown": found.features,
+    }
+
+
+# ---- parts
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where the history is. ConfigError, ValueError."""
+    if arguments.path is not None:
+        return Path(arguments.path)
+    from fastscreen.config import load
+
+    file = arguments.config or USUAL_FILE
+    path = load(file).history.path
+    if not path:
+        raise ValueError(f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER")
+    return Path(path)
+
+
+def _base(arguments: argparse.Namespace, recorded: dict[int, HistorySettings]) -> Path | HistorySettings:
+    """The settings in force: a configuration, or the newest in the history."""
+    if arguments.config is not None:
+        return Path(arguments.config)
+    if arguments.path is None or USUAL_FILE.exists():
+        return USUAL_FILE
+    return list(recorded.values())[-1]
+
+
+def _moment(option: str, value: str, default: int) -> int:
+    """A time in µs since 1970. ValueError."""
+    if not value:
+        return default
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"{option} {printable(value)}: not a time; expected a date such as 2026-11-22, or a date and time "
+                         "such as 2026-11-22T08:30") from None  # fmt: skip
+    return int(found.astimezone().timestamp() * _MICROSECONDS)
+
+
+def _share(value: str) -> float:
+    """`0.1%` or `0.001`."""
+    number = value.removesuffix("%")
+    try:
+        found = float(number) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a share; expected 0.1% or a number from 0 to 1")
+    return found
+
+
+def _warn(line: str) -> None:
+    print(f"fastscreen: {line}", file=sys.stderr)
+
+
+def _note_unjudged(settings: Tried) -> None:
+    if settings.unjudged:
+        keys = ", ".join(settings.unjudged)
+        _warn(f"note: {settings.source} also has other values of {keys}, which tune cannot judge")
+
+
+@contextmanager
+def _progress(
+    total: int, what: str, arguments: argparse.Namespace, *, always: bool = False
+) -> Iterator[Callable[[int], None]]:
+    """A progress bar, if standard error is a terminal and there is much to do."""
+    if total < _MIN_PROGRESS and not always or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _print_lines(*sections: Iterator[str] | Sequence[str]) -> None:
+    for section in sections:
+        for line in section:
+            print(line)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def _period(ends: tuple[int, int]) -> dict[str, float]:
+    return {"first": ends[0] / _MICROSECONDS, "last": ends[1] / _MICROSECONDS, "printed": time.time()}
+
+
+def _settings(settings: Tried) -> dict[str, Any]:
+    return {
+        "source": settings.source,
+        "changed": {key: {"in_force": before, "tried": after} for key, before, after in settings.changed},
+        "not_judged": list(settings.unjudged),
+    }
+
+
+def _suggestion(config: Config, found: Weights, rows: Sequence[tuple[str, Share, Share]]) -> dict[str, Any]:
+    return {
+        "threshold": found.threshold,
+        "toml": "\n".join(_toml(config, found)) + "\n",
+        "clients": {
+            name.replace(" ", "_"): {"in_force": msgspec.to_builtins(old), "suggested": msgspec.to_builtins(new)}
+            for name, old, new in rows
+        },
+    }
+
+
+def _plain(summary: dict[str, Any], examples: dict[str, Any]) -> dict[str, Any]:
+    """The summary with names instead of tuples."""
+
+    def counted(pair: tuple[int, int]) -> dict[str, int]:
+        return {"sessions": pair[0], "clients": pair[1]}
+
+    found = dict(summary)
+    for key in ("happened", "would"):
+        found[key] = {result: counted(pair) for result, pair in summary[key].items()}
+    found["moved"] = [
+        {"happened": before, "would": after, "sessions": count} for (before, after), count in summary["moved"].items()
+    ]
+    found["collateral"] = {
+        when: {key: counted(each) if isinstance(each, tuple) else each for key, each in counts.items()}
+        for when, counts in summary["collateral"].items()
+    }
+    found["cannot_be_judged"] = found.pop("reasons")
+    found["examples"] = {
+        what: [{"client": _address(address), "kinds": kinds} for address, kinds in clients]
+        for what, clients in examples.items()
+    }
+    return found
+
+
+def _address(packed: bytes) -> str:
+    import ipaddress
+
+    return str(ipaddress.ip_address(packed))

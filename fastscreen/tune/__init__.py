@@ -1,0 +1,1 @@
+"""Judges recorded sessions again under other settings (docs/tune.md)."""
