@@ -40,6 +40,8 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86_400_000_000  # µs
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100  # bytes
+_WRITE_FORMAT_AT = 18
+_WAL = 2
 _VERSION_AT = 60
 
 SCHEMA = f"""
@@ -141,15 +143,25 @@ def files(folder: Path) -> list[Path]:
 
 def check_version(path: Path) -> None:
     """Without a lock, and without a change of the file. VersionError, OSError; sqlite3.DatabaseError: no database."""
-    with path.open("rb") as file:
-        header = file.read(_HEADER)
-    if len(header) < _HEADER or not header.startswith(_MAGIC):
-        raise sqlite3.DatabaseError("file is not a database")
+    header = _header(path)
     (version,) = struct.unpack_from(">i", header, _VERSION_AT)
     if not version:
         raise sqlite3.DatabaseError("file is not a database of the history")
     if version != VERSION:
         raise VersionError(f"version {version}; expected {VERSION}")
+
+
+def is_complete(path: Path) -> bool:
+    """Whether no more sessions were expected when it was closed. OSError; sqlite3.DatabaseError: no database."""
+    return _header(path)[_WRITE_FORMAT_AT] != _WAL
+
+
+def _header(path: Path) -> bytes:
+    with path.open("rb") as file:
+        header = file.read(_HEADER)
+    if len(header) < _HEADER or not header.startswith(_MAGIC):
+        raise sqlite3.DatabaseError("file is not a database")
+    return header
 
 
 def connect(path: Path, mode: str = "ro", timeout: float = 5.0) -> sqlite3.Connection:

@@ -166,9 +166,15 @@ class HistoryWriter:
         if self._suspended:
             return
         try:
-            self._cleanup.run(self._keep)
+            # Also without a session: a day that has a file was recorded.
+            self._parts.to_write(day.day_at(int(self._clock() * 1e6)))
         except Exception as error:
             self._fail(error)
+            return
+        try:
+            self._cleanup.run(self._keep)
+        except Exception as error:  # recording can go on
+            self._notes.warn_once(described(error))
 
     # ---- what goes wrong
 
