@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ import msgspec
 from fastscreen.core import HISTORY_FIELDS, history_read
 from fastscreen.escaping import one_line, printable
 from fastscreen.filter_terms import Network
-from fastscreen.history.day import COUNT_BITS, VERSION, Minute, Row, day_of
+from fastscreen.history.day import COUNT_BITS, NUMBERS_OF_CLIENTS, VERSION, Minute, Row, day_of, part_of
 from fastscreen.history.filter import END, Query
 from fastscreen.history.session import Session, named
 from fastscreen.history.settings import HistorySettings, decode
@@ -39,7 +39,7 @@ class ArchiveError(Exception):
 
 
 class DayFile(NamedTuple):
-    """A day (UTC) and its file."""
+    """A day (UTC) and one of its files."""
 
     day: date
     path: Path
@@ -80,7 +80,7 @@ class Archive:
             ) from None
         except OSError as error:
             raise ArchiveError(printable(one_line(error))) from None
-        return sorted(found)
+        return sorted(found, key=lambda each: part_of(each.path) or (each.day, 0))
 
     def settings(self, number: int) -> HistorySettings | None:
         """The settings with this number. None: no file has them."""
@@ -187,13 +187,10 @@ class Archive:
         self, day: DayFile, network: Network, first: int, last: int, newest_first: bool
     ) -> Iterator[list[Row]]:
         """By the index: first the numbers of the sessions, which are in it, then their records."""
-        ends = network.network_address.packed, network.broadcast_address.packed
-        statement = (
-            "SELECT id FROM sessions INDEXED BY sessions_by_client "
-            "WHERE client BETWEEN ? AND ? AND length(client) = ? AND id >= ? AND id < ?"
-        )
+        low, high = network.network_address.packed, network.broadcast_address.packed
+        values = {"low": low, "high": high, "first": first, "last": last - 1}
         with self._opened(day.path) as connection:
-            found = self._all(day.path, connection, statement, (*ends, len(ends[0]), first, last))
+            found = self._all(day.path, connection, NUMBERS_OF_CLIENTS, values)
         numbers = array("q", sorted((number for (number,) in found), reverse=newest_first))
         del found
         for at in range(0, len(numbers), _PARAMETERS):
@@ -229,7 +226,11 @@ class Archive:
             yield connection if usable else None
 
     def _all(
-        self, path: Path, connection: sqlite3.Connection | None, statement: str, values: Sequence[Any]
+        self,
+        path: Path,
+        connection: sqlite3.Connection | None,
+        statement: str,
+        values: Sequence[Any] | Mapping[str, Any],
     ) -> list[Any]:
         """All rows of a short query; none without a connection, or if the file is damaged, which is reported."""
         if connection is None:

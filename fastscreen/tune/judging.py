@@ -13,7 +13,7 @@ import msgspec
 
 from fastscreen.core import HistoryJudge
 from fastscreen.escaping import printable
-from fastscreen.history.day import COUNT_BITS, VERSION, Row, day_of
+from fastscreen.history.day import COUNT_BITS, VERSION, Row, day_of, files
 from fastscreen.history.settings import HistorySettings, decode
 from fastscreen.tune.settings import description
 
@@ -33,7 +33,7 @@ class Past:
         self.folder, self.since, self.until = folder, since, until
         self._warn = warn
         try:
-            found = sorted((day, path) for path in folder.iterdir() if (day := day_of(path)) is not None)
+            found = [(day, path) for path in files(folder) if (day := day_of(path)) is not None]
         except OSError as error:
             raise HistoryError(f"{printable(str(folder))}: cannot be read: {error.strerror}") from None
         self._files = [path for day, path in found if _start(day) < until and since < _start(day + timedelta(days=1))]
