@@ -322,7 +322,7 @@ def _merged(parts: Sequence[Iterator[list[Row]]], newest_first: bool) -> Iterato
             count = bisect_right(page, end, key=lambda row: sign * row[0])
             if count:
                 ready.append(page[:count])
-            rest = page[count:] or next(part, None)
+            rest = page[count:] or next(part, [])
             if rest:
                 left.append((rest, part))
         waiting = left

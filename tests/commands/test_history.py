@@ -255,9 +255,10 @@ def test_progress_is_shown_on_a_terminal(
     for least, shown in ((1, True), (1000, False)):
         monkeypatch.setattr(history, "_PROGRESS", least)
         monkeypatch.setattr(history, "_PROGRESS_STEP", 0.0)
-        monkeypatch.setattr(sys, "stderr", Terminal())
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
         assert main(["history", "--path", str(folder), "score>=3"]) == 0
-        said = sys.stderr.getvalue()
+        said = terminal.getvalue()
         assert ("\r 99 % of 21 sessions read" in said) == shown
         assert said.endswith("\r\x1b[K") == shown
         assert capsys.readouterr().out.count("\n") == len(HOSTILE) + 1
