@@ -731,11 +731,11 @@ cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint3
         judged.unsure = kept | needed & ~judged.earned
         judged_unknown(judged, WHY_ENDED)       # it would have gone on
         return
-    if facts.recipient and tests & bit(SCORE) and not judged.failed:
+    if facts.recipient and tests & bit(SCORE) and not judged.failed & ~DEEP_TESTS:
         if not needed & bit(DNSBL):
             memset(&none, 0, sizeof(none))
             lists = &none
-        if evidence_cut:
+        if evidence_cut and not judged.failed:
             judged.unsure = kept | needed & ~judged.earned
             judged_unknown(judged, WHY_CUT)
             return
@@ -749,7 +749,13 @@ cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint3
                 judged_unknown(judged, WHY_ORDER)
                 return
             sure = SURE_NO
-        if sure == NOT_SURE and rules.actions[SCORE] == ACTION_IGNORE:
+        if judged.failed:
+            # Another test has failed it, before the recipient or after it: the end is the same, unless the score would
+            # have disconnected it with a reply that leaves room for doubt.
+            if sure != SURE_NO and rules.actions[SCORE] == ACTION_DROP and judge_unsure(rules, lists, more) != SURE_NO:
+                judged_unknown(judged, WHY_ORDER)
+                return
+        elif sure == NOT_SURE and rules.actions[SCORE] == ACTION_IGNORE:
             judged.unsure |= bit(SCORE)
         elif sure == NOT_SURE:
             judged.unsure = kept | needed & ~judged.earned

@@ -148,9 +148,14 @@ class Visit(NamedTuple):
 
 
 def visits(rng: random.Random, clients: int, rounds: int) -> list[list[Visit]]:
-    """Rounds, in which each client visits once."""
-    addresses = [f"127.1.{at // 5}.{at % 5 + 1}" for at in range(clients)]
-    return [[Visit(address, script(rng, address)) for address in addresses] for _ in range(rounds)]
+    """Rounds, in which each client visits once. Clients of one network do not come together: what they leave in the cache
+    would depend on who is first."""
+    made = []
+    for _ in range(rounds):
+        for last in range(1, 6):
+            addresses = [f"127.1.{network}.{last}" for network in range(clients // 5)]
+            made.append([Visit(address, script(rng, address)) for address in addresses])
+    return made
 
 
 class _Client:
@@ -172,7 +177,7 @@ class _Client:
 
     def _run(self, steps: Script) -> Iterator[str]:
         if not steps:
-            end = time.monotonic() + 0.05
+            end = time.monotonic() + 0.15  # the lists have answered
             while time.monotonic() < end:
                 yield ""
             return
