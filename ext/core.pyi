@@ -681,6 +681,30 @@ def history_write(fields: Sequence[Any]) -> bytes:
     A number that does not fit its field (HistoryRecord in ext/core.pxd) loses its upper bits.
     """
 
+@final
+class HistoryFilter:
+    """A conjunction of at most 32 terms (field, operator, value, negated) on recorded sessions. ValueError, KeyError: a
+    term is not valid.
+
+    Fields with a number: score, lasted (µs), commands, recipients, port, worker; with operators = < <= > >=. With a
+    mask of bits: stage, outcome, tls, found, made, evidence, mark. "failed": masks of tests and of marks. "verdict",
+    "reply", "spared", "mta": (first, last) code of at most 16 ranges. "client", "server": as "network" of Filter.
+    "helo": a pattern with * and ?; "text": a part of the HELO name; at most 64 bytes, case-insensitive. "list": any
+    value.
+
+    lists: called with the value of a "list" term and the number of settings; returns the lists as a mask of bits.
+    """
+
+    def __init__(
+        self, terms: Sequence[tuple[str, str, Any, bool]] = (), lists: Callable[[Any, int], int] | None = None
+    ) -> None: ...
+    @property
+    def unreadable(self) -> int:
+        """How many rows had a record of another version."""
+
+    def chosen(self, rows: list[tuple[int, bytes, bytes]]) -> list[tuple[int, bytes, bytes]]:
+        """Return the rows of the database that match (fastscreen/history/day.py)."""
+
 HISTORY_RING_SIZE: int
 """Bytes of memory for a HistoryReader and the Screener of one worker: room for 16,384 sessions."""
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "show what would happen to a client now, and why",
     "events": "show events as they happen",
     "cache": "show, delete, export and import cached test results",
+    "history": "search recorded sessions: what happened to a client, and when",
     "report": "summarize what logs say about a period",
     "tune": "judge recorded sessions by other settings",
     "bypass": "hand every client off untested, for a limited time",
@@ -42,6 +43,7 @@ examples:
   fastscreen tui                                     watch a running fastscreen in a terminal
   fastscreen status
   fastscreen explain 192.0.2.1
+  fastscreen history 192.0.2.1 since:yesterday
   fastscreen report -d yesterday
 
 exit codes: 0 success, 1 failure, 2 wrong usage or configuration
@@ -86,7 +88,12 @@ def main(words: Sequence[str] | None = None, *, interruptible: bool = False) -> 
     allow_any_locale()
     # Only the module of the command is imported: some commands are run every minute, and `run` stays in memory.
     command = words[0] if words else ""
-    arguments = (parser(command) if command in COMMANDS else _outline()).parse_args(words)
+    chosen = parser(command) if command in COMMANDS else _outline()
+    if command == "history":
+        from fastscreen.cli.history import arranged
+
+        words = arranged(words)
+    arguments = chosen.parse_args(words)
     try:
         if interruptible:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -20,14 +20,18 @@ from msgspec import Struct
 from fastscreen.atomicfile import default_mode, replace_file
 from fastscreen.cli import COMMANDS
 from fastscreen.cli.control_socket import USUAL_FILE
+from fastscreen.cli.history import folder_of
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError, load
 from fastscreen.config.model import Config, LogStderr, LogSyslog
 from fastscreen.config.model import LogFile as ToFile
 from fastscreen.escaping import printable
+from fastscreen.history.archive import Archive, ArchiveError
+from fastscreen.history.filter import END, Query
 from fastscreen.report.days import EXPECTED as DAYS_EXPECTED
 from fastscreen.report.days import Days, days
 from fastscreen.report.files import LogError, LogFile, default_files, open_sorted
+from fastscreen.report.from_history import AFTER, UNKNOWN_TOTALS, FromHistory
 from fastscreen.report.json_keys import as_builtins
 from fastscreen.report.lines import reader
 from fastscreen.report.mail import MailError, recipient, send
@@ -46,6 +50,7 @@ examples:
   fastscreen report --problems-first /var/log/mail.log.1 /var/log/mail.log.2.gz
   fastscreen report -d week --html /var/www/report.html
   fastscreen report -d yesterday -q --mail-to postmaster@example.com    for a daily timer
+  fastscreen report -d yesterday --history             from the recorded sessions (history.path) instead of a log
   fastscreen report --what-if threshold=4 site=bl2.example*1 -c /etc/fastscreen/fastscreen.toml
   journalctl -o short-iso -t postfix/postscreen -t postfix/dnsblog | fastscreen report -
 
@@ -80,6 +85,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         help="logs, as text, .gz, .xz or .bz2, in any order; - is standard input (default: the file of log.to, "
         "otherwise the journal, otherwise mail.log or maillog)",
+    )
+    parser.add_argument(
+        "--history",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="read the recorded sessions in this folder (default: history.path) instead of logs",
     )
     parser.add_argument("--help", action="help", help="show this help message and exit")
     parser.add_argument("-d", dest="days", metavar="DAY", type=_days, help=f"only these days: {DAYS_EXPECTED}")
@@ -128,6 +140,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Read the logs, show the report, and return the exit code."""
     period: Days | None = arguments.days
+    if arguments.history is not None:
+        return _run_history(arguments, period)
     try:
         daemon = _daemon(arguments.config)
         settings = _settings(arguments, daemon)
@@ -157,10 +171,58 @@ def run(arguments: argparse.Namespace) -> int:
         what_if=rejudge(tally, settings) if settings else None,
         failed=[str(each) for each in failed],
     )
-    summary = Masking(daemon.reply_map).record(summary)
+    return _show_masked(summary, daemon.reply_map, arguments, bool(failed))
+
+
+def _run_history(arguments: argparse.Namespace, period: Days | None) -> int:
+    """The same with recorded sessions instead of logs."""
+    for given, what in (
+        (bool(arguments.files), "FILE"),
+        (arguments.what_if is not None, "--what-if (use `fastscreen tune`)"),
+        (arguments.rej_add_from, "--rej-add-from"),
+        (bool(arguments.syslog_name), "--syslog-name"),
+    ):
+        if given:
+            print(f"fastscreen: report --history: not together with {what}", file=sys.stderr)
+            return 2
+    warnings: list[str] = []
+    try:
+        daemon = _daemon(arguments.config)
+        folder = Path(arguments.history) if arguments.history else folder_of(arguments.config or USUAL_FILE)
+        archive = Archive(folder, warnings.append)
+        tally = Tally(period.since if period else 0, period.until if period else float("inf"))
+        source = FromHistory(tally, archive.settings)
+        until = int((period.until + AFTER) * 1_000_000) if period else END
+        source.add(archive.sessions(Query(since=period.since * 1_000_000 if period else 0, until=until)))
+    except (ConfigError, TableError) as error:
+        print_problems(error)
+        return 2
+    except ArchiveError as error:
+        print(f"fastscreen: {error}", file=sys.stderr)
+        return 1
+    for line in warnings:
+        print(f"fastscreen: warning: {line}", file=sys.stderr)
+    summary = summarize(
+        tally,
+        host=printable(socket.gethostname()),
+        period=str(period or ""),
+        hosts=arguments.hosts,
+        users=arguments.users,
+        details=arguments.reject_detail,
+        failed=[*warnings, *source.notes()],
+        missing=UNKNOWN_TOTALS,
+    )
+    return _show_masked(summary, daemon.reply_map, arguments, bool(warnings))
+
+
+def _show_masked(
+    summary: Summary, reply_map: Mapping[str, str], arguments: argparse.Namespace, incomplete: bool
+) -> int:
+    """Show the report without secret keys, and return the exit code."""
+    summary = Masking(reply_map).record(summary)
     try:
         show(summary, arguments)
-        return 1 if failed else 0
+        return 1 if incomplete else 0
     except MailError as error:
         print(f"fastscreen: the report was not sent: {printable(str(error))}", file=sys.stderr)
     except OSError as error:

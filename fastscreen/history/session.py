@@ -34,7 +34,8 @@ class ListAnswer(Struct, frozen=True):
 class Session(Struct, frozen=True, kw_only=True):
     """A session. Times are in s since 1970, `lasted` in s. Lists that did not list the client are left out.
 
-    needed, made, found, failed: keys of tests (ext/core.pxd, HistoryRecord). parts: each scorer's part of the score.
+    needed, made, found, failed: keys of tests (ext/core.pxd, HistoryRecord). lists_total: the lists' part of the score,
+    followed by what it could have become. parts: each scorer's part.
     name: the HELO name, as the client sent it. settings: their number; parts and list names need them.
     """
 
@@ -60,6 +61,9 @@ class Session(Struct, frozen=True, kw_only=True):
     marks: tuple[str, ...]
     lists: tuple[ListAnswer, ...]
     score: int | None
+    lists_total: int
+    lists_lowest: int
+    lists_highest: int
     parts: dict[str, int]
     evidence: tuple[str, ...]
     helo: bytes
@@ -87,7 +91,8 @@ def named(found: HistoryTuple, settings: HistorySettings | None) -> Session:
     (
         ended, client, lasted, listed, doubtful, silent, unasked, port, server_port, worker, proxied, stage, outcome,
         tls, needed, made, failed_found, failed, reply, verdict, spared, mta_reply, mta_accepted, mta_rejected,
-        commands, recipients, number, marks, evidence, score, lists_total, _, _, _, weight, answers, server, name,
+        commands, recipients, number, marks, evidence, score, lists_total, lowest, highest, _, weight, answers, server,
+        name,
     ) = found  # fmt: skip
     parts: dict[str, int] = {}
     if lists_total:
@@ -118,6 +123,9 @@ def named(found: HistoryTuple, settings: HistorySettings | None) -> Session:
         marks=_names(marks, HISTORY_MARKS),
         lists=_lists(settings, listed, doubtful, silent, unasked, answers),
         score=score,
+        lists_total=lists_total,
+        lists_lowest=lowest,
+        lists_highest=highest,
         parts=parts,
         evidence=_names(evidence, _SCORERS),
         helo=name,

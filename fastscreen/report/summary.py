@@ -163,7 +163,8 @@ class Shadow(Struct, frozen=True, rename=JSON_KEYS["Shadow"]):
 
 
 class Summary(Struct, frozen=True, rename=JSON_KEYS["Summary"]):
-    """The whole report. first, last: times of the first and last counted line, s since 1970; 0 without such lines."""
+    """The whole report. first, last: times of the first and last counted line, s since 1970; 0 without such lines.
+    source: `log` or `history`. A history lacks some of what a log has: then lines are sessions."""
 
     host: str
     period: str
@@ -195,6 +196,7 @@ class Summary(Struct, frozen=True, rename=JSON_KEYS["Summary"]):
     shadow_replies: tuple[Named, ...]
     notes: tuple[str, ...]
     what_if: WhatIf | None = None
+    source: str = "log"
 
     @property
     def empty(self) -> bool:
@@ -212,13 +214,17 @@ def summarize(
     details: int | None = 20,
     what_if: WhatIf | None = None,
     failed: Iterable[str] = (),
+    missing: Iterable[int] | None = None,
 ) -> Summary:
     """Make records from a finished tally. hosts, users, details: maximum number of clients, mailboxes, details; None
-    for all. failed: files that could not be read to their end, with the reason."""
+    for all. failed: files that could not be read to their end, with the reason, or other notes. missing: kinds of lines
+    that a history does not know; None: the tally is that of a log."""
     totals = Counter[str]()
     for slot in tally.slots.values():
         for kind, count in zip(KIND_NAMES, slot, strict=True):
             totals[kind] += count
+    for number in missing or ():
+        del totals[KIND_NAMES[number]]
     lists, ranks = _lists(tally), dict(sorted(tally.ranks.items()))
     suspects, suspect_counts = _suspects(tally, hosts)
     return Summary(
@@ -256,15 +262,16 @@ def summarize(
         rejects=_rejects(tally, details),
         senders=_named(tally.senders.top(users)),
         recipients=_named(tally.recipients.top(users)),
-        said=_said(tally, details),
+        said=_said(tally, details) if missing is None else {},
         warnings=tuple(Named(text, count) for text, count in tally.warnings.top(details)),
         shadow=tuple(
             Shadow(test, times, tally.shadow_handed[test])
             for test, times in sorted(tally.shadow.items(), key=lambda item: (-item[1], item[0]))
         ),
         shadow_replies=_named(tally.shadow_replies.top(details)),
-        notes=(*failed, *_notes(tally)),
+        notes=(*failed, *_notes(tally, of_log=missing is None)),
         what_if=what_if,
+        source="log" if missing is None else "history",
     )
 
 
@@ -484,9 +491,9 @@ def _said(tally: Tally, number: int | None) -> dict[str, tuple[Named, ...]]:
     return {test: tuple(named) for test, named in sorted(made.items())}
 
 
-def _notes(tally: Tally) -> Iterator[str]:
+def _notes(tally: Tally, *, of_log: bool) -> Iterator[str]:
     """What the figures do not include, and why."""
-    if tally.lines and not tally.slots and not tally.undated:
+    if of_log and tally.lines and not tally.slots and not tally.undated:
         if tally.other_days:
             yield f"from other days: {_counted(tally.other_days, 'line')} of postscreen or fastscreen"
         else:
@@ -498,8 +505,9 @@ def _notes(tally: Tally) -> Iterator[str]:
         known = f"{len(tally.clients):,}"
         yield f"in totals and hours only: {_counted(tally.beyond, 'connection')} of clients after the first {known}"
     if tally.begun_before:
-        yield f"in totals only: {_counted(tally.begun_before, 'session')} that began before the log"
-    if tally.cut_short:
+        before = "the log" if of_log else "the period"
+        yield f"in totals only: {_counted(tally.begun_before, 'session')} that began before {before}"
+    if tally.cut_short and of_log:
         yield f"not finished at the end of the log: {_counted(tally.cut_short, 'session')}"
     if tally.undated:
         yield f"ignored: {_counted(tally.undated, 'line')} with a date that does not exist"

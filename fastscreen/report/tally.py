@@ -242,6 +242,35 @@ class Tally:
             else:
                 slot[self._unnamed(program, verb, severity, said, other)] += 1
 
+    def event(self, when: int, kind: int, address: bytes, where: bytes, number: bytes, rest: bytes) -> None:
+        """Count one line about a client, with its parts as in Row. when: s since 1970."""
+        if not self._since <= when < self._until:
+            self.other_days += 1
+            return
+        self._slot(when)[kind] += 1
+        client = self.clients.get(address) or self._client(address)
+        if client is not None:
+            self._on[kind](client, when, where, number, rest)
+        elif kind == _CONNECT:
+            self.beyond += 1
+
+    def other(self, when: int, kind: int) -> None:
+        """Count one line that is about no client."""
+        if self._since <= when < self._until:
+            self._slot(when)[kind] += 1
+
+    def listed(self, when: int, address: bytes, answer: bytes) -> None:
+        """Count one answer of a list: `DOMAIN as ANSWER`."""
+        if self._since <= when < self._until:
+            self._slot(when)[_LISTED] += 1
+            self._listed(address, answer, when)
+
+    def shadowed(self, when: int, address: bytes, where: bytes, test: str) -> None:
+        """Count one line about shadow mode: what the client would have been rejected for."""
+        if self._since <= when < self._until:
+            self._slot(when)[Kind.SHADOW] += 1
+            self._shadow_for(test, where)
+
     def finish(self) -> None:
         """End the tally. Sessions that have not ended were handed off, except those that may still be under test."""
         for session in self._opened:
@@ -489,10 +518,14 @@ class Tally:
         reply = rest.partition(b": would have replied: ")[2]
         test = next((test for text, test in _REPLIES if text in reply), "")
         test = test or (session.test if session is not None else "") or "other"
+        self._shadow_for(test, where)
+        self.shadow_replies.add(_reason(reply, client))
+
+    def _shadow_for(self, test: str, where: bytes) -> None:
         self.shadow[test] += 1
+        session = self.sessions.get(where)
         if session is not None:
             session.shadow = test
-        self.shadow_replies.add(_reason(reply, client))
 
     def _evidence(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         """`: helo_address +2: 192.0.2.1`"""

@@ -71,7 +71,7 @@ def _times(summary: Summary, style: Style) -> Iterator[str]:
     if summary.first:
         form = "%Y-%m-%d %H:%M:%S" if style.iso_dates else "%b %e %H:%M:%S"
         first, last = (time.strftime(form, time.localtime(when)) for when in (summary.first, summary.last))
-        yield f"log lines from {first} to {last}"
+        yield f"{'log lines' if summary.source == 'log' else 'sessions'} from {first} to {last}"
 
 
 def _headed(title: str, lines: Sequence[str]) -> str:
@@ -216,8 +216,11 @@ def _away(summary: Summary, style: Style) -> str:
         *_columns(away.delays),
         _row(away.neighbour, "came back only from another address of the network"),
         *_columns(away.neighbour_delays),
-        _row(away.elsewhere, "came from another network, and were deferred for the same sender and recipient"),
-        *_columns(away.elsewhere_delays),
+    ]
+    if summary.source == "log":
+        what = "came from another network, and were deferred for the same sender and recipient"
+        rows += [_row(away.elsewhere, what), *_columns(away.elsewhere_delays)]
+    rows += [
         _row(away.never, f"never came back ({away.recent} of them were deferred within the last hour, and may still)"),
     ]
     if style.hosts and away.networks:
@@ -271,7 +274,7 @@ def _suspects(summary: Summary, style: Style) -> str:
 
 
 def _users(summary: Summary, style: Style) -> str:
-    if not style.users:
+    if not style.users or summary.source != "log":
         return ""
     sections = (
         ("Senders of rejected recipients", summary.senders),
@@ -293,6 +296,8 @@ def _said(summary: Summary, style: Style) -> str:
 
 
 def _warnings(summary: Summary, style: Style) -> str:
+    if summary.source != "log":
+        return ""
     return _section("Warnings", [_row(each.count, each.name) for each in summary.warnings], style)
 
 
