@@ -966,6 +966,7 @@ cdef class HistoryJudge:
     """See core.pyi."""
 
     cdef object other
+    cdef int count_bits             # of a row's number, below the time of its end
     cdef list lists
     cdef dict cases
     cdef JudgeCase last
@@ -998,8 +999,9 @@ cdef class HistoryJudge:
     cdef uint64_t both[JUDGE_FEATURES][JUDGE_FEATURES]
     cdef readonly uint64_t sessions, records, late
 
-    def __init__(self, other, hostname, bint detail=False, bint collecting=False):
+    def __init__(self, other, hostname, int count_bits, bint detail=False, bint collecting=False):
         self.other = other
+        self.count_bits = count_bits
         self.lists = list(other["lists"])
         self.cases = {}
         self.policy = Policy.__new__(Policy)
@@ -1072,7 +1074,7 @@ cdef class HistoryJudge:
             number = row[0]
             client = row[1]
             packed = row[2]
-            ended = number >> 12
+            ended = number >> self.count_bits
             began = ended - judge_lasted(<const uint8_t*> <const char*> packed, len(packed))
             second = began // MICROSECONDS
             self.records += 1
@@ -1175,7 +1177,7 @@ cdef class HistoryJudge:
         cdef bint cut = False
         cdef int happened = JUDGED_UNKNOWN
         memset(&other, 0, sizeof(other))
-        if not history_unpack_into(&record, number >> 12, address, size, packed, length):
+        if not history_unpack_into(&record, number >> self.count_bits, address, size, packed, length):
             judged_unknown(&other, WHY_VERSION)
             return self.count(NULL, NULL, happened, &other, 1, number)
         weight = record.weight

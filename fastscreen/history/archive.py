@@ -109,6 +109,15 @@ class Archive:
                     names |= dict.fromkeys(self.list_names(number))
         return list(names)
 
+    def all_settings(self) -> dict[int, HistorySettings]:
+        """All settings by their numbers, those of the newest day last."""
+        numbers: dict[int, None] = {}
+        for each in reversed(self.days()):
+            with self._opened(each.path) as connection:
+                numbers |= dict.fromkeys(self._keep_settings(connection) if connection is not None else ())
+        found = {number: self._settings[number] for number in reversed(numbers)}
+        return {number: settings for number, settings in found.items() if settings is not None}
+
     # ---- sessions
 
     def sessions(self, query: Query, *, newest_first: bool = False) -> Iterator[Session]:

@@ -245,7 +245,7 @@ def play(folder: Path, wanted: Settings, dns: FakeDns, rounds: list[list[Visit]]
 
 def judged(seen: Seen, by: bytes) -> list[dict[str, tuple[str, str, int, str]]]:
     """Of each round, by address: what happened, what the judge says, the reply, and the reason."""
-    judge = HistoryJudge(description(decode(by)), "mx.test", detail=True)
+    judge = HistoryJudge(description(decode(by)), "mx.test", COUNT_BITS, detail=True)
     judge.add_settings(number(seen.description), description(decode(seen.description)))
     rows = sorted(row for visitors in seen.rows for row in visitors.values())
     judge.feed(rows)
