@@ -572,6 +572,7 @@ cdef bint judge_greet(const JudgeRules* rules, const JudgeFacts* facts, uint32_t
     cdef int action = rules.actions[PREGREET]
     cdef bint early             # nothing is left to wait for when the lists have answered
     cdef Sure sure
+    cdef Sure first             # whether the lists answered before the client talked
     if tests & ~facts.needed:
         judged.unsure = needed
         judged_unknown(judged, WHY_TEST)
@@ -597,13 +598,21 @@ cdef bint judge_greet(const JudgeRules* rules, const JudgeFacts* facts, uint32_t
             judged_unknown(judged, judge_why(&judged.lists))
             return False
         if sure == SURE_YES and (judged.lists.complete or facts.greet > GREET_DROPPED):
-            if talked and action != ACTION_IGNORE and facts.greet != GREET_DROPPED and not facts.allowed:
-                # Which came first? If the lists had, this client would have been allowed by the settings that it had.
-                if not facts.same_sites or facts.real.allow_threshold != rules.allow_threshold:
-                    judged.unsure = needed
-                    judged_unknown(judged, WHY_ORDER)
-                    return False
+            if not talked or action == ACTION_IGNORE or facts.greet == GREET_DROPPED:
+                first = SURE_YES
+            elif facts.real.actions[PREGREET] == ACTION_IGNORE:
+                first = NOT_SURE
+            elif facts.allowed:
+                first = SURE_YES
             else:
+                # The lists would have allowed it by the settings that it had, too: it must have talked before.
+                first = SURE_NO if (facts.same_sites and facts.same_score
+                                    and facts.real.allow_threshold == rules.allow_threshold) else NOT_SURE
+            if first == NOT_SURE:
+                judged.unsure = needed
+                judged_unknown(judged, WHY_ORDER)
+                return False
+            if first == SURE_YES:
                 judged.raised = True
                 judged.earned = needed
                 judged.to_mta = True

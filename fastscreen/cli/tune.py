@@ -64,8 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--config",
         metavar="FILE",
         type=Path,
-        help=f"configuration with the settings in force and history.path (default: {USUAL_FILE}; without it, the newest "
-        "settings in the history)",
+        help=f"configuration with the settings in force and history.path (default: {USUAL_FILE}; if it is missing, the "
+        "newest settings in the history)",
     )
     parser.add_argument("--path", metavar="FOLDER", type=Path, help="the folder of the history (default: history.path)")
     parser.add_argument("--since", metavar="TIME", default="", help="only sessions that ended from this time on")
@@ -129,7 +129,8 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     if arguments.json:
         _print_json({"period": _period(period), "settings": _settings(settings)} | _plain(summary, examples))
         return 0
-    print(f"{text.span(*period)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients")
+    counts = f"{text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients"
+    print(f"{text.span(*period)}: {counts}")
     _print_lines(text.changes(settings), text.summary(summary, examples))
     return 0
 
@@ -141,9 +142,7 @@ def _suggest(arguments: argparse.Namespace, archive: Archive, period: tuple[int,
     sites = len(settings.config.dnsbl.sites)
     first, last = (period[0], at), (at, period[1])
     with _progress(archive.count(*first), "collecting") as advance:
-        learned = _sample(
-            judge(archive, *first, settings.settings, settings.hostname, advance, collecting=True), sites
-        )
+        learned = _sample(judge(archive, *first, settings.settings, settings.hostname, advance, collecting=True), sites)
     after = suggest(learned, before, arguments.max_collateral)
     suggested = _with_weights(settings, after)
     with _progress(archive.count(*last), "judging") as advance:
@@ -297,7 +296,9 @@ def _folder(arguments: argparse.Namespace) -> Path:
     file = arguments.config or USUAL_FILE
     path = load(file).history.path
     if not path:
-        raise ValueError(f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER")
+        raise ValueError(
+            f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER"
+        )
     return Path(path)
 
 
