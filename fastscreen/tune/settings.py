@@ -20,7 +20,7 @@ from fastscreen.config.sites import parse_site
 from fastscreen.core import SCORERS, TESTS
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.history.settings import HistorySettings, described, filter_text
-from fastscreen.screening.policy import shown_names, tests_of
+from fastscreen.screening.policy import shown_names, settings_by_test
 
 if TYPE_CHECKING:
     from fastscreen.core import JudgeDescription
@@ -105,7 +105,7 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
 
 def _described(config: Config) -> HistorySettings:
     names, _ = shown_names(config.dnsbl)
-    return described(config, tests_of(config), names)
+    return described(config, settings_by_test(config), names)
 
 
 def _with_recorded(after: HistorySettings, before: HistorySettings, recorded: HistorySettings) -> HistorySettings:

@@ -77,6 +77,7 @@ Day = dict[tuple[str, int], list[Attempt]]
 def screener(folder: Path, port: int, changes: Settings) -> Iterator[Screener]:
     """A daemon with the settings of the demo."""
     own: Settings = {
+        "user": "",  # the sink is another program, which nobody may not start
         "handoff": {"to": "sink:"},
         "access": {"list": [f"cidr:{folder / 'access.cidr'}"], "denylist_action": "enforce"},
         "greet": {"wait": f"{demo.GREET_WAIT}s", "action": "enforce"},

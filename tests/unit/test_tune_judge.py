@@ -150,18 +150,23 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
         settings(tests={"pregreet": "drop"}), "unknown: ended",
     ),
     "pregreet was dropped, enforced now": (
-        screened(0, "rejected", verdict=521, **DROPPED), settings(), settings(tests={"pregreet": "drop"}), "rejected -1"),
+        screened(0, "rejected", verdict=521, **DROPPED),
+        settings(), settings(tests={"pregreet": "drop"}), "rejected -1"),
     "pregreet is off now": (
         screened(0, "left", **LEFT_EARLY), settings(tests={"pregreet": "off"}), None, "left 0"),
     "left in the greet wait, of lists alone now": (
-        screened(0, "left", **(LEFT_EARLY | {"unasked": 0})), settings(tests={"pregreet": "off", **NO_DEEP["tests"]}), None,
+        screened(0, "left", **(LEFT_EARLY | {"unasked": 0})),
+        settings(tests={"pregreet": "off", **NO_DEEP["tests"]}), None,
         "handed_off 0",
     ),
     "left in the greet wait": (screened(0, "left", **LEFT_EARLY), settings(threshold=1), None, "left 0"),
     "listed": (screened(0, "rejected", verdict=550, **LISTED), settings(), None, "rejected 550"),
-    "listed, higher threshold": (screened(0, "rejected", verdict=550, **LISTED), settings(threshold=4), None, "deferred 450"),
+    "listed, higher threshold": (
+        screened(0, "rejected", verdict=550, **LISTED),
+        settings(threshold=4), None, "deferred 450"),
     "listed, other weights": (
-        screened(0, "rejected", verdict=550, **LISTED), settings(sites=[(0, None, 1), (1, None, 1)]), None, "deferred 450"),
+        screened(0, "rejected", verdict=550, **LISTED),
+        settings(sites=[(0, None, 1), (1, None, 1)]), None, "deferred 450"),
     "listed, drop now": (
         screened(0, "rejected", verdict=550, **LISTED), settings(tests={"dnsbl": "drop"}), None, "rejected 521"),
     "listed, ignored now": (
@@ -175,11 +180,13 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
     "a silent allow list": (
         deferred(0, listed=1, silent=0b100, lists_lowest=-2), settings(threshold=2), None, "deferred 450"),
     "a list that was not asked": (
-        deferred(0, listed=1, unasked=0b10, lists_highest=3), settings(threshold=4), settings(threshold=4), "deferred 450"),
+        deferred(0, listed=1, unasked=0b10, lists_highest=3),
+        settings(threshold=4), settings(threshold=4), "deferred 450"),
     "a list that was not asked, lower threshold": (
         deferred(0, unasked=0b1, lists_highest=2), settings(threshold=2), None, "deferred 450"),
     "a suspect list": (
-        deferred(0, doubtful=1, lists_highest=2, answers=((0, 127 << 24 | 2),)), settings(threshold=2), None, "deferred 450"),
+        deferred(0, doubtful=1, lists_highest=2, answers=((0, 127 << 24 | 2),)),
+        settings(threshold=2), None, "deferred 450"),
     "a list that is new": (
         deferred(0), settings(lists=("n.test",), sites=[(0, None, 5)]), None, "unknown: list"),
     "a list that is new, and makes no difference": (
@@ -198,18 +205,21 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
     ),
     "allowed now": (deferred(0, listed=4), settings(allowlist_threshold=-4), None, "handed_off 0"),
     "allowed now, but it talked": (
-        screened(0, "rejected", verdict=550, listed=4, **PREGREET), settings(allowlist_threshold=-4), None, "unknown: order"),
+        screened(0, "rejected", verdict=550, listed=4, **PREGREET),
+        settings(allowlist_threshold=-4), None, "unknown: order"),
     "allowed now, and talking is ignored": (
         screened(0, "rejected", verdict=550, listed=4, **PREGREET),
         settings(allowlist_threshold=-4, tests={"pregreet": "ignore"}), None, "handed_off 0",
     ),
     "was allowed, and is not now": (
         row(0, "handed_off", stage=HANDOFF, listed=4, lists_total=-4, lists_lowest=-4, lists_highest=-4,
-            marks=("lists_judged", "lists_allow", "new", "passed"), needed=(*GREET_TESTS, *DEEP_TESTS), made=GREET_TESTS),
+            marks=("lists_judged", "lists_allow", "new", "passed"), needed=(*GREET_TESTS, *DEEP_TESTS),
+            made=GREET_TESTS),
         settings(), settings(allowlist_threshold=-4), "unknown: test",
     ),
     "pipelining": (
-        screened(0, "rejected", verdict=550, found=("pipelining",), failed=("pipelining",)), settings(), None, "rejected 550"),
+        screened(0, "rejected", verdict=550, found=("pipelining",), failed=("pipelining",)),
+        settings(), None, "rejected 550"),
     "pipelining, ignored now": (
         screened(0, "rejected", verdict=550, found=("pipelining",), failed=("pipelining",)),
         settings(tests={"pipelining": "ignore"}), None, "deferred 450",
@@ -241,9 +251,9 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
         settings(weights={"helo_not_qualified": 1}, tests={"score": "enforce"}), None, "unknown: cut",
     ),
     "the score failed it, the weight is 0 now": (
-        screened(0, "rejected", verdict=550, listed=1, name=b"user-pc", evidence=("helo_not_qualified",), found=("score",),
-               failed=("score",), needed=(*GREET_TESTS, *DEEP_TESTS, "score"), made=(*GREET_TESTS, *DEEP_TESTS, "score"),
-               score=3),
+        screened(0, "rejected", verdict=550, listed=1, name=b"user-pc", evidence=("helo_not_qualified",),
+                 found=("score",), failed=("score",), needed=(*GREET_TESTS, *DEEP_TESTS, "score"),
+                 made=(*GREET_TESTS, *DEEP_TESTS, "score"), score=3),
         settings(), settings(weights={"helo_not_qualified": 1}, tests={"score": "enforce"}), "deferred 450",
     ),
     "denylisted, ignored": (deferred(0, marks=("denylisted", "lists_judged")), settings(), None, "deferred 450"),
@@ -268,7 +278,8 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
         "unknown: limit",
     ),
     "the rate": (
-        row(0, "busy", stage=GREET, verdict=421, needed=GREET_TESTS, marks=("rate_limit", "turned_away")), settings(), None,
+        row(0, "busy", stage=GREET, verdict=421, needed=GREET_TESTS, marks=("rate_limit", "turned_away")),
+        settings(), None,
         "busy 421",
     ),
     "the rate, but no test is left": (
@@ -358,7 +369,7 @@ def test_a_shorter_prefix() -> None:
     rows = [
         deferred(0),
         deferred(60, address="192.0.2.9"),
-        deferred(60, address="192.0.3.1"),
+        deferred(61, address="192.0.3.1"),
         known(5, address="192.0.4.1"),
     ]
     assert outcomes(rows, settings(prefix=(24, 64))) == ["deferred", "handed_off", "deferred", "handed_off"]
