@@ -681,6 +681,14 @@ def history_write(fields: Sequence[Any]) -> bytes:
     A number that does not fit its field (HistoryRecord in ext/core.pxd) loses its upper bits.
     """
 
+def replies_in(parts: Iterable[tuple[bool, bytes]]) -> tuple[int, int, int, int, bool]:
+    """Follow a session that is relayed from its beginning, as the history does.
+
+    parts: (from the client, bytes) in the order in which they are relayed. Return (code of the MTA's last reply, except
+    to QUIT; accepted messages; rejected recipients and messages; RCPT commands; whether commands and replies still
+    match). Codes and the numbers before the last two are 0 if they do not, or after STARTTLS.
+    """
+
 @final
 class HistoryFilter:
     """A conjunction of at most 32 terms (field, operator, value, negated) on recorded sessions. ValueError, KeyError: a

@@ -213,3 +213,17 @@ cdef inline void replies_hear(Relay* relay, Side source, const char* data, size_
         replies_from_mta(&relay.replies, data, size)
     else:
         replies_from_client(&relay.replies, data, size, relay.flows[<int> FROM_CLIENT].moved)
+
+
+def replies_in(parts):
+    cdef Relay relay
+    cdef bytes data
+    cdef bint from_client
+    cdef RelayReplies* replies = &relay.replies
+    memset(&relay, 0, sizeof(relay))
+    replies.followed = True
+    replies_expect(replies, SENT_GREETING)
+    for from_client, data in parts:
+        replies_hear(&relay, FROM_CLIENT if from_client else FROM_MTA, data, len(data))
+        relay.flows[<int> FROM_CLIENT if from_client else <int> FROM_MTA].moved += len(data)
+    return replies.reply, replies.accepted, replies.rejected, replies.recipients, bool(replies.followed)

@@ -17,23 +17,46 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Input
 
+from fastscreen.control.messages import HistoryRequest
+from fastscreen.history.times import moment
 from fastscreen.tui import export, faults
 from fastscreen.tui.bar import Bar, Item
 from fastscreen.tui.dialogs import Ask, Help
 from fastscreen.tui.figures import clock, duration
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import PERIOD, ControlError, Link, Unreachable
-from fastscreen.tui.palette import ACCENT, ALARM, BAD, CURRENT, FASTSCREEN, HEADING, MUTED, OK, PLAIN, STRONG, roles
+from fastscreen.tui.palette import (
+    ACCENT,
+    ALARM,
+    BAD,
+    CURRENT,
+    FASTSCREEN,
+    HEADING,
+    MUTED,
+    OK,
+    PAST,
+    PLAIN,
+    STRONG,
+    roles,
+)
+from fastscreen.tui.past import MINUTE, Past, Unit, begin
 from fastscreen.tui.picture import standalone
-from fastscreen.tui.view import View
-from fastscreen.tui.views import VIEWS
+from fastscreen.tui.view import Keys, View
+from fastscreen.tui.views import VIEWS, key_of
+from fastscreen.tui.views.connections import ConnectionsView
 from fastscreen.tui.views.events import EventsView
 from fastscreen.tui.views.overview import OverviewView
 from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
-    ("1-9", "go to a screen; so does a click on its name"),
+    ("0-9", "go to a screen; so does a click on its name"),
+    ("left right", "the past: a minute (hour, day) back or forward"),
+    ("< >", "an hour back or forward"),
+    ("{ }", "a day back or forward"),
+    ("g", "go to a time"),
+    ("m", "in the past: show a minute, an hour or a day"),
+    ("N", "return to now"),
     ("[ ]", "the previous or next daemon"),
     ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
@@ -43,6 +66,11 @@ EVERYWHERE = (
     ("?", "this help"),
     ("q", "quit"),
 )
+NO_PAST = "{} has no past: it shows the present only. Press N to return to now."
+NO_HISTORY = "no history is recorded: history.path is not set"
+PAST_PERIOD = 5.0  # s between two polls of a past that is not over
+OVER = 5.0  # s after which nothing is added to a minute
+ASK_TIME = "Go to a time, such as 14:03, yesterday 09:30, 2026-11-29 or 3d:"
 THEMES = ("fastscreen", "ansi-dark", "ansi-light", "textual-light", "gruvbox", "nord")
 
 
@@ -55,10 +83,19 @@ class Viewer(App[None]):
     ENABLE_COMMAND_PALETTE = True
     BINDINGS: ClassVar[list[BindingType]] = [
         # Before any widget: keys typed ahead on a slow line would reach the screen that is being left.
-        *(Binding(str(at), f"go({at - 1})", show=False, priority=True) for at in range(1, len(VIEWS) + 1)),
+        *(Binding(key_of(at), f"go({at})", show=False, priority=True) for at in range(len(VIEWS))),
         Binding("slash", "type", show=False, priority=True),
         Binding("enter", "typed(True)", show=False, priority=True),
         Binding("escape,down", "typed(False)", show=False, priority=True),
+        Binding("left", "step(-1)", show=False),
+        Binding("right", "step(1)", show=False),
+        Binding("less_than_sign", "step(-1, 'hour')", show=False),
+        Binding("greater_than_sign", "step(1, 'hour')", show=False),
+        Binding("left_curly_bracket", "step(-1, 'day')", show=False),
+        Binding("right_curly_bracket", "step(1, 'day')", show=False),
+        Binding("g", "ask_time", show=False),
+        Binding("m", "unit", show=False),
+        Binding("N", "now", show=False),
         Binding("left_square_bracket", "daemon(-1)", show=False),
         Binding("right_square_bracket", "daemon(1)", show=False),
         Binding("question_mark", "help", show=False),
@@ -77,10 +114,13 @@ class Viewer(App[None]):
         self._link = 0
         self._view = 0
         self._came_from = 0
+        self._past: Past | None = None
         self._themed = False
         self._daemons, self._tabs, self._keys = Bar(id="daemons"), Bar(id="tabs"), Bar(id="keys")
         self._trouble = Lines(id="trouble")
         self._faults = Bar(id="faults")
+        self._past_bar = Bar(id="past")
+        self._no_past = Lines(id="no-past")
         self.views = [kind(id=f"view-{at}") for at, kind in enumerate(VIEWS)]
         self.register_theme(FASTSCREEN)
 
@@ -94,11 +134,18 @@ class Viewer(App[None]):
         """The current screen."""
         return self.views[self._view]
 
+    @property
+    def past(self) -> Past | None:
+        """The past that is shown; None: the present."""
+        return self._past
+
     def compose(self) -> ComposeResult:
         yield self._daemons
         yield self._tabs
         yield self._trouble
         yield self._faults
+        yield self._past_bar
+        yield self._no_past
         yield ContentSwitcher(*self.views, initial="view-0")
         yield self._keys
 
@@ -148,15 +195,21 @@ class Viewer(App[None]):
         self._daemons.fill(items, right)
         tabs = []
         for at, kind in enumerate(VIEWS):
-            role = CURRENT if at == self._view else PLAIN
-            brief = f"{at + 1} {kind.brief or kind.title}"
-            tabs.append(Item(f"{at + 1} {kind.title}", role, f"app.view({at})", brief))
+            role = PLAIN if at != self._view else CURRENT if self._past is None else PAST
+            brief = f"{key_of(at)} {kind.brief or kind.title}"
+            tabs.append(Item(f"{key_of(at)} {kind.title}", role, f"app.view({at})", brief))
             tabs.append(Item(" "))
         self._tabs.fill([Item(" "), *tabs])
         keys: list[Item] = [Item(" ")]
-        for key, what in (*self.view.keys, ("?", "help"), ("q", "quit")):
+        for key, what in (*self.shown_keys, ("?", "help"), ("q", "quit")):
             keys += [Item(key, ACCENT), Item(f" {what}  ", MUTED)]
         self._keys.fill(keys)
+        self._past_bar.display = self._past is not None
+        if self._past is not None:
+            self._past_bar.fill(*past_bar(self._past, link.now, self.size.width))
+        self._no_past.display = self._has_no_past
+        if self._has_no_past:
+            self._no_past.show([Text(), Text(f" {NO_PAST.format(self.view.title)}", STRONG)])
         conditions = status.conditions if status is not None else []
         self._faults.display = bool(conditions)
         if conditions:
@@ -189,22 +242,31 @@ class Viewer(App[None]):
 
     @work(group="poll", exclusive=True)
     async def _poll(self, view: View, link: Link) -> None:
+        if self._has_no_past:
+            return
         while not view.size.width:  # it has just become visible and does not have a size yet
             await asyncio.sleep(0.01)
+        past = self._past
         while True:
             if link.up and len(self.screen_stack) == 1:
                 try:
-                    await view.poll(link)
+                    if past is None:
+                        await view.poll(link)
+                    else:
+                        await view.poll_past(link, past)
+                        if past.until + OVER < link.now:
+                            return
                 except Unreachable:
                     pass  # the link shows it
                 except ControlError as error:
                     view.complain(str(error))
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(PERIOD if past is None or not link.up else PAST_PERIOD)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Leave the priority keys to an open dialog, and to a focused input line."""
         if action in ("go", "type"):
-            return len(self.screen_stack) == 1 and not isinstance(self.focused, Input)
+            hidden = action == "type" and self._has_no_past
+            return len(self.screen_stack) == 1 and not isinstance(self.focused, Input) and not hidden
         if action == "typed":
             return len(self.screen_stack) == 1 and isinstance(self.focused, Input)
         return super().check_action(action, parameters)
@@ -236,10 +298,16 @@ class Viewer(App[None]):
             self._came_from = at
         self._view = at
         self.query_one(ContentSwitcher).current = f"view-{at}"
+        self._show_view()
+
+    def _show_view(self) -> None:
+        """Show the current screen at the current time."""
+        self.query_one(ContentSwitcher).display = not self._has_no_past
         self._show_bars()
         if isinstance(self.view, OverviewView):
             self.view.draw()
-        self.screen.set_focus(self.view.main)  # now, not when what is queued has been done: see the keys
+        # Now, not when what is queued has been done: see the keys.
+        self.screen.set_focus(None if self._has_no_past else self.view.main)
         self.poll_now()
 
     def go_to(self, kind: type[View]) -> None:
@@ -250,15 +318,25 @@ class Viewer(App[None]):
         """From a story to the screen where it was opened."""
         self.action_view(self._came_from)
 
-    def open_story(self, address: str) -> None:
-        """Show the story of an address."""
-        self.query_one(StoryView).tell(address)
+    def open_story(self, address: str, session: int = 0) -> None:
+        """Show the story of an address. session: the recorded session that is shown in full."""
+        self.query_one(StoryView).tell(address, session)
         self.go_to(StoryView)
 
     def open_events(self, filter: str) -> None:
         """Follow the events that match."""
         self.query_one(EventsView).type_in(filter)
         self.go_to(EventsView)
+
+    def open_overview(self, time: float) -> None:
+        """Show Overview of the minute of this time."""
+        self.go_to(OverviewView)
+        self.go_to_past(time)
+
+    def open_connections(self, filter: str) -> None:
+        """Show the sessions that match."""
+        self.query_one(ConnectionsView).type_in(filter)
+        self.go_to(ConnectionsView)
 
     def action_daemon(self, by: int) -> None:
         """The next or the previous daemon."""
@@ -271,12 +349,87 @@ class Viewer(App[None]):
         self._link = at
         for view in self.views:
             view.reset()
-        self._show_bars()
-        self.poll_now()
+        self._turn(None)
 
     def action_retry(self) -> None:
         """Connect now."""
         self.link.retry()
+
+    # The past
+
+    @property
+    def _has_no_past(self) -> bool:
+        """The past is shown, and the current screen has none."""
+        return self._past is not None and self.view.past_keys is None
+
+    @property
+    def shown_keys(self) -> Keys:
+        """The keys of the current screen at the current time."""
+        return self.view.keys if self._past is None else self.view.past_keys or (("N", "now"),)
+
+    def _turn(self, past: Past | None) -> None:
+        """Show another time."""
+        self._past = past
+        self.screen.set_class(past is not None, "past")
+        for view in self.views:
+            view.turn()
+        self._show_view()
+
+    @work(group="turn", exclusive=True)
+    async def _enter(self, past: Past) -> None:
+        """Show the past for the first time, if this daemon has one."""
+        try:
+            found = await self.link.ask(HistoryRequest())
+        except ControlError as error:
+            self.say(f"no history: {error}", bad=True)
+            return
+        if not found.path:
+            self.say(NO_HISTORY, bad=True)
+        elif len(self.screen_stack) == 1:
+            self._turn(past)
+
+    def go_to_past(self, time: float) -> None:
+        """Show the minute of this time (s since 1970), or the present if it is not over."""
+        minute = begin(time, "minute")
+        if self._past is not None:
+            self._turn(self._past._replace(minute=minute) if minute + MINUTE <= self.link.now else None)
+        elif minute + MINUTE <= self.link.now:
+            self._enter(Past(minute))
+
+    def action_step(self, by: int, unit: Unit | None = None) -> None:
+        """Step back or forward; unit: None: the one that is shown. Beyond the last minute is the present."""
+        if len(self.screen_stack) > 1 or self.link.status is None:
+            return
+        if self._past is None:
+            if by < 0:
+                self._enter(Past(begin(self.link.now, "minute")).by(by, unit or "minute"))
+            return
+        past = self._past.by(by, unit or self._past.unit)
+        self._turn(past if past.since + MINUTE <= self.link.now else None)
+
+    def action_unit(self) -> None:
+        """A minute, an hour or a day."""
+        if self._past is not None and len(self.screen_stack) == 1:
+            self._turn(self._past.other_unit())
+
+    def action_now(self) -> None:
+        """Return to the present."""
+        if self._past is not None and len(self.screen_stack) == 1:
+            self._turn(None)
+
+    def action_ask_time(self) -> None:
+        """Ask for a time, and go there."""
+        if len(self.screen_stack) > 1 or self.link.status is None:
+            return
+
+        def told(text: str | None) -> None:
+            if text:
+                try:
+                    self.go_to_past(moment("T".join(text.split()), self.link.now) / 1e6)
+                except ValueError as error:
+                    self.say(str(error), bad=True)
+
+        self.push_screen(Ask(ASK_TIME, ""), told)
 
     # Keys of all screens
 
@@ -284,7 +437,7 @@ class Viewer(App[None]):
         """The keys, and the filter language."""
         if len(self.screen_stack) == 1:
             general = {name for key, _ in EVERYWHERE for name in key.split()}
-            own = [(key, what) for key, what in self.view.keys if key not in general]
+            own = [(key, what) for key, what in self.shown_keys if key not in general]
             self.push_screen(Help(self.view.title, own, EVERYWHERE))
 
     def action_next_theme(self) -> None:
@@ -294,7 +447,7 @@ class Viewer(App[None]):
 
     def action_export(self) -> None:
         """Write the table of the screen to a file."""
-        table = self.view.exported()
+        table = None if self._has_no_past else self.view.exported()
         if len(self.screen_stack) > 1:
             return
         if table is None or not table.rows:
@@ -332,11 +485,21 @@ class Viewer(App[None]):
             yield SystemCommand(kind.title, kind.about, lambda at=at: self.action_view(at))
         for at, link in enumerate(self.links[1:] and self.links):
             yield SystemCommand(f"Daemon {at + 1}", f"Show {link.name}", lambda at=at: self.action_show_daemon(at))
+        yield SystemCommand("Go to a time", "Show the past", self.action_ask_time)
+        yield SystemCommand("Now", "Return to the present", self.action_now)
         yield SystemCommand("Export", "Write the table to a file, CSV or JSON", self.action_export)
         yield SystemCommand("Picture", "Save the screen as an SVG file", self.action_picture)
         yield SystemCommand("Theme", "Choose the colors", self.action_change_theme)
         yield SystemCommand("Help", "The keys and the filter language", self.action_help)
         yield SystemCommand("Quit", "Leave", self.action_quit)
+
+
+def past_bar(past: Past, now: float, width: int) -> tuple[list[Item], list[Item]]:
+    """The line that says that the past is shown, and which: nobody may take it for the present."""
+    keys, back = Item(" <> hour  {} day  g time  m unit ", PAST), Item(" N now ", PAST, "app.now")
+    text = f" PAST  {past.text(now)}, {past.ago(now)} "
+    fits = len(text) + len(keys.text) + len(back.text) <= width
+    return [Item(text, PAST), Item(" " * width, PAST)], [keys, back] if fits else [back]
 
 
 def _rows(number: int) -> str:

@@ -9,10 +9,11 @@ from textual.color import Color, ColorParseError
 from textual.theme import Theme
 
 OK, WARN, BAD, MUTED, ACCENT, STRONG = "fs.ok", "fs.warn", "fs.bad", "fs.muted", "fs.accent", "fs.strong"
-HEADING, SELECTED, ALARM, CURRENT, OK_ON_REST, REST, PLAIN = (
+HEADING, SELECTED, ALARM, PAST, CURRENT, OK_ON_REST, REST, PLAIN = (
     "fs.heading",
     "fs.selected",
     "fs.alarm",
+    "fs.past",
     "fs.current",
     "fs.ok_on_rest",
     "fs.rest",
@@ -59,6 +60,9 @@ def roles(variables: dict[str, str], ansi: bool) -> RichTheme:
             ALARM: Style(color="white", bgcolor="red", bold=True)
             if ansi
             else Style(color="#ffffff", bgcolor=bad, bold=True),
+            PAST: Style(color="black", bgcolor="yellow", bold=True)
+            if ansi
+            else Style(color=color("background"), bgcolor=color("accent"), bold=True),
             CURRENT: inverse if ansi else Style(color=color("background"), bgcolor=accent, bold=True),
             REST: Style(color=warn),
             OK_ON_REST: Style(color=ok, bgcolor=warn),

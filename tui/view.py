@@ -16,6 +16,7 @@ from textual.widgets import Input
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import BAD, MUTED
+from fastscreen.tui.past import Past
 from fastscreen.tui.table import Column, Row, Table
 
 Value = str | int | float | None
@@ -29,17 +30,30 @@ class Host(Protocol):
     def link(self) -> Link:
         """The daemon that is shown."""
 
+    @property
+    def past(self) -> Past | None:
+        """The past that is shown; None: the present."""
+
     def poll_now(self) -> None:
         """Poll for the current screen at once."""
+
+    def go_to_past(self, time: float) -> None:
+        """Show the minute of this time (s since 1970)."""
 
     def go_back(self) -> None:
         """From a story to the screen where it was opened."""
 
-    def open_story(self, address: str) -> None:
-        """Show the story of an address."""
+    def open_story(self, address: str, session: int = 0) -> None:
+        """Show the story of an address. session: the recorded session that is shown in full."""
 
     def open_events(self, filter: str) -> None:
         """Follow the events that match."""
+
+    def open_overview(self, time: float) -> None:
+        """Show Overview of the minute of this time."""
+
+    def open_connections(self, filter: str) -> None:
+        """Show the sessions that match."""
 
     def say(self, text: str, bad: bool = False) -> None:
         """Show a short message in the corner."""
@@ -85,6 +99,7 @@ class View(Vertical):
     brief: ClassVar[str] = ""  # the title in a terminal that is too narrow for all of them
     about: ClassVar[str] = ""  # one line, for the command palette
     keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
+    past_keys: ClassVar[Keys | None] = None  # the same in the past; None: this screen has no past
 
     @property
     def viewer(self) -> Host:
@@ -108,6 +123,12 @@ class View(Vertical):
 
     async def poll(self, link: Link) -> None:
         """Ask the daemon and show the answer, every second. Raises ControlError."""
+
+    async def poll_past(self, link: Link, past: Past) -> None:
+        """Ask for the past and show it: once, but again while it is not over. Raises ControlError."""
+
+    def turn(self) -> None:
+        """Another time is shown: the past, another past, or the present again."""
 
     def reset(self) -> None:
         """Another daemon is shown: clear the screen."""
@@ -133,12 +154,16 @@ class TableView(View):
     """A view of a table, with a line of notes above it, and perhaps an input line."""
 
     columns: ClassVar[Sequence[Column]] = ()
+    past_columns: ClassVar[Sequence[Column]] = ()  # of the table that is there in the past
     hint: ClassVar[str] = ""  # of the input line; empty: no input line
+    past_hint: ClassVar[str] = ""
     tail: ClassVar[bool] = False
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self.table = Table(self.columns, tail=self.tail)
+        self.past_table = Table(self.past_columns)
+        self.past_table.display = False
         self._entry = Entry(self.hint)
         self._note = Lines(classes="note")
 
@@ -147,10 +172,12 @@ class TableView(View):
             yield self._entry
         yield self._note
         yield self.table
+        if self.past_columns:
+            yield self.past_table
 
     @property
     def main(self) -> Widget | None:
-        return self.table
+        return self.past_table if self.past_table.display else self.table
 
     @property
     def entry(self) -> Entry | None:
@@ -180,6 +207,19 @@ class TableView(View):
         """Show these rows."""
         self.table.fill(rows)
 
+    def turn(self) -> None:
+        if not self.past_columns:
+            return
+        past = self.viewer.past is not None
+        focused = self.screen.focused in (self.table, self.past_table)
+        self.table.display, self.past_table.display = not past, past
+        self._entry.placeholder = self.past_hint if past else self.hint
+        self.past_table.clear()
+        self.note()
+        if focused:
+            self.screen.set_focus(self.main)
+
     def reset(self) -> None:
         self.table.clear()
+        self.past_table.clear()
         self.note()

@@ -21,6 +21,19 @@ ROLES = {
 }
 STAGE_ROLES = {"greet": PLAIN, "dialogue": ACCENT, "queued": WARN, "handoff": OK, "continue": WARN, "relay": OK}
 
+OUTCOMES = {
+    "handed_off": ("handed off to the MTA", "handed off", OK),
+    "relayed": ("relayed to the MTA", "relayed", OK),
+    "continued": ("continued with an MTA", "continued", OK),
+    "deferred": ("deferred", "deferred", WARN),
+    "rejected": ("rejected", "rejected", BAD),
+    "left": ("left without a verdict", "left", MUTED),
+    "busy": ("rejected: busy", "busy", BAD),
+    "failed": ("hand-off failed", "failed", BAD),
+}
+"""How a recorded session ended: words, a word, and role."""
+ADMITTED = ("handed_off", "relayed", "continued")
+
 
 def seconds(number: object) -> str:
     """A duration, if it is one."""
@@ -66,6 +79,12 @@ def detail(event: Event) -> str:
         case "stress_on" | "stress_off":
             return f"{count(number)} session{'s' if number != 1 else ''}" if isinstance(number, int | float) else ""
     return text or (str(number) if number is not None else "")
+
+
+def outcome(name: str) -> tuple[str, str, str]:
+    """Words, a word, and role; a newer daemon may have others."""
+    words = name.replace("_", " ")
+    return OUTCOMES.get(name, (words, words, PLAIN))
 
 
 def stamp(value: float | str | None, now: float) -> tuple[str, str]:

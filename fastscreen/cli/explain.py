@@ -8,7 +8,14 @@ from collections.abc import Iterator
 
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import CachedTest, ClusterPass, ExplainedList, ExplainRequest, Explanation
+from fastscreen.control.messages import (
+    CachedTest,
+    ClusterPass,
+    ExplainedList,
+    ExplainRequest,
+    Explanation,
+    HistorySession,
+)
 from fastscreen.format import expiry, moment
 
 EXAMPLES = f"""\
@@ -40,6 +47,16 @@ VERDICTS = {
     "deferred": "deferred",
 }
 """Verdicts as people read them; an unknown one is shown as it is."""
+
+OUTCOMES = {
+    "left": "left without a verdict",
+    "handed_off": "handed off",
+    "relayed": "relayed to the mail server",
+    "continued": "continued with the mail server",
+    "busy": "rejected by a limit",
+    "failed": "hand-off failed",
+}
+"""How recorded sessions ended; the other ones are words already."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -89,6 +106,10 @@ def lines(found: Explanation, now: float) -> Iterator[str]:
         if details:
             yield f"{what:<9} not used in this case; its content:"
             yield from details
+    if found.history is not None:
+        what = "its latest recorded sessions:" if found.history else "no session of this client is recorded"
+        yield f"{'history':<9} {what}"
+        yield from map(_recorded, found.history)
 
 
 def _stamps(cached: dict[str, CachedTest], now: float) -> Iterator[str]:
@@ -105,6 +126,22 @@ def _shared(known: ClusterPass, now: float) -> Iterator[str]:
         for test, until in known.passed_until.items():
             if until not in ("new", "disabled"):
                 yield f"          {test:<17} {expiry(until, now)}"
+
+
+def _recorded(session: HistorySession) -> str:
+    """A session of the client's past."""
+    parts = [OUTCOMES.get(session.outcome, _words(session.outcome))]
+    if session.verdict:
+        parts[0] += f" with {session.verdict}"
+    if session.score is not None:
+        parts.append(f"score {session.score}")
+    if session.failed:
+        parts.append(f"failed {', '.join(map(_words, session.failed))}")
+    if session.mta_reply:
+        parts.append(f"the mail server replied {session.mta_reply}")
+    if session.helo:
+        parts.append(f"HELO name {session.helo}")
+    return f"          {moment(session.ended)}  {'; '.join(parts)}"
 
 
 def _list(answer: ExplainedList) -> str:

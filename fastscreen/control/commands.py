@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +17,7 @@ from msgspec import Struct
 from fastscreen.cache import keys
 from fastscreen.config.changes import fingerprints
 from fastscreen.config.load import BUILT_IN
-from fastscreen.control import explain, messages, protocol, scoring, stats, top_clients
+from fastscreen.control import explain, history, messages, protocol, scoring, stats, top_clients
 from fastscreen.control.bypass import MAX_SECONDS
 from fastscreen.control.context import ServerContext
 from fastscreen.control.event_feed import Feed
@@ -36,7 +36,12 @@ if TYPE_CHECKING:
 MAX_EVIDENCE = 100  # events that `explain` looks at
 MAX_STORY = 500  # events
 MAX_WARNINGS = 200
+MAX_EXPLAINED = 5  # recorded sessions in `explain`
+HISTORY_SECONDS = 2.0  # how long `explain` waits for them
 NAME_SECONDS = 2.0  # how long `explain` waits for a client's name while it queries the lists
+
+
+Result = TypeVar("Result")
 
 
 class Call(NamedTuple):
@@ -214,7 +219,7 @@ async def explained(call: Call, wanted: messages.ExplainRequest) -> messages.Exp
     where = arrival(context.config, context.interfaces, address, server)
     chosen = compiled("kind:evidence").with_term(network_term(protocol.network(address)))
     happened = await context.rings.recent(chosen, chosen.filter(), MAX_EVIDENCE, context.rings.heads())
-    explanation, name = await asyncio.gather(
+    explanation, name, recorded = await asyncio.gather(
         explain.explain(
             context.config,
             context.access,
@@ -229,8 +234,47 @@ async def explained(call: Call, wanted: messages.ExplainRequest) -> messages.Exp
             context.shared_record(address),
         ),
         context.name_found(address, NAME_SECONDS),
+        _recorded(call, address),
     )
-    return msgspec.structs.replace(explanation, name=name)
+    return msgspec.structs.replace(explanation, name=name, history=recorded)
+
+
+async def _recorded(call: Call, address: str) -> list[messages.HistorySession] | None:
+    """A client's latest recorded sessions. None: none are recorded, or they cannot be read in time."""
+    wanted = messages.HistorySessionsRequest(address=address, limit=MAX_EXPLAINED)
+    try:
+        async with asyncio.timeout(HISTORY_SECONDS):
+            return (await history_sessions(call, wanted)).sessions
+    except (RequestError, TimeoutError):
+        return None
+
+
+# ---- the past
+
+
+async def history_covered(call: Call, wanted: messages.HistoryRequest) -> messages.History:
+    reader = call.context.history
+    return await _past(call, reader.covered) if reader.folder else messages.History()
+
+
+async def history_minutes(call: Call, wanted: messages.HistoryMinutesRequest) -> messages.HistoryMinutes:
+    return await _past(call, history.minutes(wanted))
+
+
+async def history_sessions(call: Call, wanted: messages.HistorySessionsRequest) -> messages.HistorySessions:
+    address = protocol.address(wanted.address) if wanted.address else ""
+    return await _past(call, history.sessions(msgspec.structs.replace(wanted, address=address), time.time()))
+
+
+async def history_clients(call: Call, wanted: messages.HistoryClientsRequest) -> messages.PastClients:
+    return await _past(call, history.clients(wanted, time.time()))
+
+
+async def _past(call: Call, work: history.Work[Result]) -> Result:
+    return await call.context.history.read(work, uid=call.caller.uid, may_act=call.caller.may_act)
+
+
+# ---- the cache
 
 
 async def cache_stats(call: Call, wanted: messages.CacheStatsRequest) -> messages.CacheStats:
@@ -369,6 +413,10 @@ COMMANDS = {
         Command(messages.ClientsRequest, clients, large=True),
         Command(messages.WarningsRequest, warnings),
         Command(messages.ExplainRequest, explained),
+        Command(messages.HistoryRequest, history_covered),
+        Command(messages.HistoryMinutesRequest, history_minutes),
+        Command(messages.HistorySessionsRequest, history_sessions),
+        Command(messages.HistoryClientsRequest, history_clients),
         Command(messages.CacheStatsRequest, cache_stats),
         Command(messages.CacheGetRequest, cache_get),
         Command(messages.CacheListRequest, cache_list, large=True),

@@ -20,6 +20,7 @@ from fastscreen.control.cluster_client import ClusterClient, SharedRecord
 from fastscreen.control.dnsbl_lookup import Said
 from fastscreen.control.events import ListNames, Rings
 from fastscreen.control.explain import Known
+from fastscreen.control.history import HistoryReader
 from fastscreen.control.list_state import ListStates
 from fastscreen.control.protocol import RequestError
 from fastscreen.control.ptr import Reverse
@@ -74,6 +75,7 @@ class ServerContext:
         self.bypass = Bypass(self.rings.readers, self.warn)
         self.store: Store | None = None
         self._thread = ThreadPoolExecutor(1, "cache")
+        self.history = HistoryReader("", self.warn)
         self.recent = ListStates()
         self._reverse = Reverse(())
         self._client_names = ClientNames(self._reverse.name)
@@ -119,6 +121,9 @@ class ServerContext:
             self.store.max_size = config.cache.max_size
         elif config.cache.path:
             self.store = Store(Path(config.cache.path), config.cache.max_size)
+        if self.history.folder != config.history.path:
+            self.history.close()
+            self.history = HistoryReader(config.history.path, self.warn)
         self.enabled = tuple(at for at, on in enumerate(policy.enabled_tests(config)) if on)
         self._ask_names_of(nameservers(config))
 
@@ -246,4 +251,5 @@ class ServerContext:
         if self.cluster is not None:
             self.cluster.close()
         self.worker_rpc.close()
+        self.history.close()
         self._thread.shutdown(wait=False, cancel_futures=True)

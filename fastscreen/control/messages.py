@@ -11,12 +11,16 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from fastscreen.core import SCORERS as SCORERS
 from fastscreen.core import TESTS as TESTS
 
 PROTOCOL = 1
 MAX_RATE = 2000  # events per second and subscription
 MAX_RECENT = 2000  # events
 MAX_PAGE = 1000  # sessions, clients or cache entries of one answer
+MAX_RECORDED = 500  # recorded sessions of one answer
+MAX_MOMENT = 2**40  # s since 1970
+MAX_STEPS = 1500  # of one answer to `history.minutes`: the minutes of a day of 25 hours
 
 AnswerKind = TypeVar("AnswerKind")
 
@@ -390,6 +394,112 @@ class Dnsbl(Struct, frozen=True):
     missing_workers: list[int] = []
 
 
+# ---- the history
+
+
+class History(Struct, frozen=True):
+    """The recorded sessions. path: of the folder; empty: nothing is recorded. first, last: when the first and the last
+    of them ended; None: there is none. problem: why the history cannot be read, or not all of it.
+    """
+
+    path: str = ""
+    first: float | None = None
+    last: float | None = None
+    days: int = 0
+    size: int = 0
+    problem: str = ""
+
+
+class HistorySum(Struct, frozen=True):
+    """The sessions that ended within a step that begins at `time`, by outcome. cached: of these, sessions of known
+    clients.
+    """
+
+    time: float
+    outcomes: dict[str, int] = {}
+    cached: int = 0
+
+
+class HistoryMinutes(Struct, frozen=True):
+    """Steps without a session are omitted. complete: False: time ran out before all was read."""
+
+    since: float
+    until: float
+    step: int
+    sums: list[HistorySum] = []
+    complete: bool = True
+
+
+class HistorySession(Struct, frozen=True):
+    """A recorded session. id: rises with the time of its end. lasted: seconds. verdict: code of the reply to the last
+    recipient, or of the one that ended the session; reply: of the last reply; 0: none. spared: the code that shadow
+    mode prevented. needed: tests for which there was no pass; made, found, failed: those that were made, found
+    something, and count as failed. parts: of the score, by scorer. threshold: of the score, then. weight: the number of
+    sessions that it stands for.
+    """
+
+    id: int
+    address: str
+    began: float = 0.0
+    ended: float = 0.0
+    lasted: float = 0.0
+    port: int = 0
+    server: str = ""
+    server_port: int = 0
+    worker: int = 0
+    proxied: bool = False
+    stage: str = ""
+    outcome: str = ""
+    verdict: int = 0
+    reply: int = 0
+    spared: int = 0
+    tls: str = ""
+    needed: list[str] = []
+    made: list[str] = []
+    found: list[str] = []
+    failed: list[str] = []
+    marks: list[str] = []
+    lists: list[ListAnswer] = []
+    score: int | None = None
+    threshold: int | None = None
+    parts: dict[str, int] = {}
+    evidence: list[str] = []
+    helo: ClientText = ""
+    commands: int = 0
+    recipients: int = 0
+    mta_reply: int = 0
+    mta_accepted: int = 0
+    mta_rejected: int = 0
+    weight: int = 1
+
+
+class HistorySessions(Struct, frozen=True):
+    """The newest first. next: ask again with this as `before` for what follows; 0: nothing follows. searched: the time
+    back to which sessions were read, when time ran out before the page was full.
+    """
+
+    sessions: list[HistorySession] = []
+    next: int = 0
+    searched: float | None = None
+
+
+class PastClient(Struct, frozen=True):
+    """A client, or a network, of the history. outcomes: its sessions by how they ended."""
+
+    client: str
+    sessions: int = 0
+    outcomes: dict[str, int] = {}
+
+
+class PastClients(Struct, frozen=True):
+    """The clients with most sessions. sessions, total: of all clients. searched: as in `HistorySessions`."""
+
+    clients: list[PastClient] = []
+    total: int = 0
+    sessions: int = 0
+    searched: float | None = None
+
+
 # ---- explain
 
 
@@ -484,6 +594,8 @@ class Explanation(Struct, frozen=True):
     allowlist_threshold: int = 0
     cluster: ClusterPass | None = None
     """None: no cluster is configured."""
+    history: list[HistorySession] | None = None
+    """The client's latest recorded sessions, the newest first; None: they are not known."""
 
 
 # ---- the cache
@@ -547,6 +659,8 @@ class Daemon(Struct, frozen=True):
 Address = Annotated[str, Meta(max_length=100)]
 FilterText = Annotated[str, Meta(max_length=1024)]
 PageSize = Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+RecordedPageSize = Annotated[int, Meta(ge=1, le=MAX_RECORDED)]
+Moment = Annotated[float, Meta(ge=0, le=MAX_MOMENT)]
 
 
 class Request(Struct, Generic[AnswerKind], frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -642,6 +756,53 @@ class ExplainRequest(Request[Explanation], frozen=True):
 
     address: Address
     server: Address = ""
+
+
+class HistoryRequest(Request[History], frozen=True):
+    """What is recorded."""
+
+    verb: ClassVar[str] = "history"
+    answer: ClassVar[Any] = History
+
+
+class HistoryMinutesRequest(Request[HistoryMinutes], frozen=True):
+    """How many sessions ended in each step of a span. since, until, step: whole minutes, in seconds."""
+
+    verb: ClassVar[str] = "history.minutes"
+    answer: ClassVar[Any] = HistoryMinutes
+
+    since: Moment
+    until: Moment
+    step: Annotated[int, Meta(ge=60, le=86_400, multiple_of=60)] = 60
+
+
+class HistorySessionsRequest(Request[HistorySessions], frozen=True):
+    """The recorded sessions that ended in a span and match a filter, the newest first. until: 0: now. address: of one
+    client. before: go on before this `id`.
+    """
+
+    verb: ClassVar[str] = "history.sessions"
+    answer: ClassVar[Any] = HistorySessions
+
+    since: Moment = 0.0
+    until: Moment = 0.0
+    filter: FilterText = ""
+    address: Address = ""
+    before: Annotated[int, Meta(ge=0)] = 0
+    limit: RecordedPageSize = 100
+
+
+class HistoryClientsRequest(Request[PastClients], frozen=True):
+    """The clients of a span with most sessions."""
+
+    verb: ClassVar[str] = "history.clients"
+    answer: ClassVar[Any] = PastClients
+
+    since: Moment
+    until: Moment
+    filter: FilterText = ""
+    by: Literal["address", "network"] = "address"
+    limit: PageSize = 50
 
 
 class CacheStatsRequest(Request[CacheStats], frozen=True):

@@ -122,7 +122,7 @@ class Worker(ForkedProcess):
         self._screener.use_tls(self._args.tls.fileno(), self._args.tls_ready)
         self._use_resolvers(self._config)
         self._use_cluster(self._config)
-        self._use_history(built)
+        self._use_history(built, self._config)
         if inboxes := self._args.peers.inboxes:
             sending = [end.fileno() for end, _ in inboxes]
             prefix = self._config.worker_prefix
@@ -259,10 +259,11 @@ class Worker(ForkedProcess):
                 self._args.cluster.fileno(), budget=cluster.budget, accepts=accepts, shares=shares
             )
 
-    def _use_history(self, built: policy.Built) -> None:
+    def _use_history(self, built: policy.Built, settings: Config) -> None:
         """Record sessions for the recorder, together with the settings that they are judged by."""
         if self._args.history is not None:
-            self._screener.use_history(self._args.history, self._args.number + 1, 1, built.description)
+            number, known = self._args.number + 1, settings.history.known
+            self._screener.use_history(self._args.history, number, known, built.description)
 
     # ---- DNS beyond the core's own queries
 
@@ -406,7 +407,7 @@ class Worker(ForkedProcess):
                 settings.cache.max_size,
                 settings.cache.keep_free,
             )
-        self._use_history(built)
+        self._use_history(built, settings)
         self._screener.use_policy(built.policy)
         self._use_cluster(settings)
         self._query_capabilities(built.offers, settings)

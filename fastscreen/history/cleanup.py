@@ -14,7 +14,7 @@ from fastscreen.history import day, folder, retention
 from fastscreen.history.parts import Parts
 from fastscreen.process.conditions import Conditions, Kind
 
-IDLE_SECONDS = 120.0  # without a session, after which a file of another day than the last one is closed
+IDLE_SECONDS = 120.0  # without a session, after which the file of another day than today is completed
 
 
 class Cleanup:
@@ -35,7 +35,7 @@ class Cleanup:
         parts.to_write(today)  # also without a session: a day that has a file was recorded
         self._finish_idle(today)
         parts.scan()
-        folder.remove_drafts(parts.folder)
+        folder.remove_remains(parts.folder)
         for entry in parts.closed:
             is_left = entry.path.with_name(entry.path.name + "-wal").exists()
             if is_left and not entry.is_damaged and entry.part.day != today:  # today's may be another recorder's
@@ -48,10 +48,8 @@ class Cleanup:
         self._show_unread()
 
     def _finish_idle(self, today: date) -> None:
-        used = self._parts.used
-        newest = max(used, key=lambda of_day: used[of_day])
-        for of_day, at in list(used.items()):
-            if of_day not in (newest, today) and self._timer() >= at + IDLE_SECONDS:
+        for of_day, at in list(self._parts.used.items()):
+            if of_day != today and self._timer() >= at + IDLE_SECONDS:
                 self._parts.finish(of_day)
 
     def _show_unread(self) -> None:

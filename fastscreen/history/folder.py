@@ -17,7 +17,7 @@ from fastscreen.history.day import Part
 SET_ASIDE = ".damaged"
 _SIDECAR = re.compile(r"(.+?)(?:-wal|-shm|-journal)")
 _DAMAGED = re.compile(rf"(.+){re.escape(SET_ASIDE)}[0-9]*")
-_DRAFT = re.compile(r"\..+\.new(?:-journal|-wal|-shm)?")
+_DRAFT = re.compile(r"\..+\.([0-9]+)\.new(?:-journal|-wal|-shm)?")
 
 
 class Entry(Struct, frozen=True):
@@ -51,9 +51,14 @@ def entries(folder: Path) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.part, entry.path.name))
 
 
-def next_part(found: Sequence[Entry], wanted: date) -> Part:
-    """A part of a day that does not exist, neither in use nor set aside."""
-    return Part(wanted, max((entry.part.number for entry in found if entry.part.day == wanted), default=0) + 1)
+def next_part(folder: Path, found: Sequence[Entry], wanted: date) -> Part:
+    """A part of a day that does not exist, neither in use nor set aside, and of which nothing is left: SQLite would
+    take what is next to the file for its own.
+    """
+    part = Part(wanted, max((entry.part.number for entry in found if entry.part.day == wanted), default=0) + 1)
+    while any(sidecar.exists() for sidecar in day.with_sidecars(part.path(folder))[1:]):
+        part = Part(wanted, part.number + 1)
+    return part
 
 
 def last_part(found: Sequence[Entry], wanted: date) -> Path | None:
@@ -74,8 +79,12 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def remove_drafts(folder: Path) -> None:
-    """Remove what was not completed because its process was killed. OSError."""
+def remove_remains(folder: Path) -> None:
+    """Remove what was not completed because its process was killed, and what is left of files that are gone. OSError."""
     for path in folder.iterdir():
-        if _DRAFT.fullmatch(path.name):
+        sidecar = _SIDECAR.fullmatch(path.name)
+        owner = folder / sidecar[1] if sidecar is not None else None
+        is_left = owner is not None and day.part_of(owner) is not None and not owner.exists()
+        draft = _DRAFT.fullmatch(path.name)
+        if is_left or (draft is not None and not Path("/proc", draft[1]).exists()):
             path.unlink(missing_ok=True)

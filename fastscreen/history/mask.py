@@ -41,7 +41,7 @@ class Mask:
 
 def _replaced(name: bytes, text: bytes, masked: bytes) -> bytes:
     """text: an address in lower case, which is not part of another one."""
-    pattern = rb"(?i)(?<![0-9a-f.:])" + re.escape(text) + rb"(?![0-9a-f:])"
+    pattern = rb"(?i)(?:(?<![0-9a-f.:])|(?<=ipv6:))" + re.escape(text) + rb"(?![0-9a-f:])"
     return re.sub(pattern, lambda _: masked, name)[:NAME_SIZE]
 
 

@@ -106,11 +106,11 @@ class Parts:
         """Begin a part, once there is room for it."""
         self.scan()
         self.make_room()
-        certain = retention.certain_day({entry.part.day for entry in self.entries}, self._clock())
+        made_after = retention.made_after({entry.part.day for entry in self.entries}, self._clock())
         while True:
-            path = folder.next_part(self.entries, of_day).path(self.folder)
+            path = folder.next_part(self.folder, self.entries, of_day).path(self.folder)
             try:
-                return OpenPart(path, self._part_size, day.create(path, certain))
+                return OpenPart(path, self._part_size, day.create(path, made_after))
             except FileExistsError:  # the recorder of before a restart has been quicker
                 self.scan()
 
@@ -209,6 +209,12 @@ class Parts:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(entry.size for entry in self.closed) + sum(part.size for part in self.open.values())
+
+    def check_size(self) -> None:
+        """SuspendedError: the files are too large, and cannot be deleted."""
+        if self.size > self._max_size + self._part_size:
+            self.scan()
+            self.make_room()
 
     def make_room(self) -> None:
         """Delete the oldest files, so that the one that is written may become as large as a part. SuspendedError."""

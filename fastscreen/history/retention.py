@@ -25,10 +25,16 @@ _CERTAIN = 3  # days in a row
 def certain_day(days: Collection[date], now: float) -> date | None:
     """The newest day, not after today, that was recorded together with the days before it. now: s since 1970."""
     today = day_at(int(now * 1e6))
-    for newest in sorted(days, reverse=True):
-        if newest <= today and all(newest - timedelta(days=back) in days for back in range(_CERTAIN)):
-            return newest
-    return None
+    return max((each for each in _certain_days(days) if each <= today), default=None)
+
+
+def made_after(days: Collection[date], now: float) -> date | None:
+    """What a file that is made now remembers: the certain day, also if the clock is behind it."""
+    return certain_day(days, now) or max(_certain_days(days), default=None)
+
+
+def _certain_days(days: Collection[date]) -> list[date]:
+    return [each for each in days if all(each - timedelta(days=back) in days for back in range(_CERTAIN))]
 
 
 def certain_time(days: Collection[date], now: float) -> float | None:
@@ -37,10 +43,8 @@ def certain_time(days: Collection[date], now: float) -> float | None:
     return min(now, begin_of(certain) / 1e6 + _DAY) if certain is not None else None
 
 
-def expired(
-    entries: Sequence[Entry], keep: float, now: float, made_after: Callable[[Path], date | None]
-) -> list[Entry]:
-    """The files of days that ended more than `keep` s ago. made_after: the certain day when a file was made."""
+def expired(entries: Sequence[Entry], keep: float, now: float, made: Callable[[Path], date | None]) -> list[Entry]:
+    """The files of days that ended more than `keep` s ago. made: what a file remembers (`made_after`)."""
     until = certain_time({entry.part.day for entry in entries}, now)
     if until is None:
         return []
@@ -48,7 +52,7 @@ def expired(
     return [
         entry
         for entry in old
-        if (after := made_after(entry.path)) is None or _end_of(max(after, entry.part.day)) + keep <= until
+        if (after := made(entry.path)) is None or _end_of(max(after, entry.part.day)) + keep <= until
     ]
 
 

@@ -108,6 +108,7 @@ class HistoryWriter:
         rows = sorted((row for rows in read for row in rows), key=itemgetter(0))
         if rows or self._suspended:
             self._check_disk()
+            self._parts.check_size()
         for of_day, of_one in _by_day(rows):
             self._store(of_day, of_one)
         if self._suspended and not rows:
@@ -156,9 +157,8 @@ class HistoryWriter:
         except FileNotFoundError:
             return
         wanted = min(MIN_FREE, found.f_blocks * found.f_frsize // 100)
-        if self._suspended:
-            wanted += wanted // 4  # so that it does not flap
-        if found.f_bavail * found.f_frsize < wanted:
+        more = wanted // 4 if self._suspended else 0  # so that it does not flap
+        if found.f_bavail * found.f_frsize < wanted + more:
             raise SuspendedError(f"less than {size(wanted)} of the file system of {shown(self._parts.folder)} is free")
 
     def clean_up(self) -> None:

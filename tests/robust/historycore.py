@@ -30,6 +30,7 @@ from fastscreen.core import (
     Screener,
     history_read,
 )
+from fastscreen.dns.health.state import HealthTable
 from fastscreen.screening import policy
 from fastscreen.screening.policy import Built
 from robust.fakedns import FakeDns
@@ -57,12 +58,14 @@ class Core:
         known: int = 1,
         room: int = 0,
         events: memoryview | None = None,
+        health: HealthTable | None = None,
         recording: bool = True,
     ) -> None:
         self.folder = folder
         self.opened = opened
         self.stored: dict[bytes, bytes] = {}
         self.drained = False
+        self._health = health
         self.built = self.build(settings or {})
         self.memory = ring(room)
         self.reader = HistoryReader(self.memory)
@@ -98,7 +101,9 @@ class Core:
         loaded = config.load(file)
         if "wait" not in settings.get("greet", {}):
             loaded = replace(loaded, greet=replace(loaded.greet, wait=GREET_WAIT, stress_wait=GREET_WAIT))
-        return policy.build(loaded, str(self.folder / "mta") if "proxy:" not in str(settings) else "", print)
+        if self._health is not None:
+            self._health.claim(loaded.dnsbl.domains)
+        return policy.build(loaded, str(self.folder / "mta"), print, health=self._health)
 
     def use_history(self, known: int = 1) -> None:
         self.screener.use_history(self.memory, WORKER, known, self.built.description)
@@ -230,7 +235,7 @@ def ring(room: int = 0) -> memoryview:
 def plain(fields: dict[str, Any]) -> dict[str, Any]:
     """A record with names, of which only the fields that say something are left; without its times and ports.
 
-    These must be plausible.
+    These must be plausible. Seconds of a pass are rounded up to minutes.
     """
     assert 0 <= fields.pop("lasted") < 60_000_000
     assert abs(fields.pop("ended") / 1e6 - time.time()) < 60
@@ -254,7 +259,9 @@ def plain(fields: dict[str, Any]) -> dict[str, Any]:
     fields["answers"] = [
         (number, socket.inet_ntoa(struct.pack("!I", address))) for number, address in fields["answers"]
     ]
-    return {key: value for key, value in fields.items() if value not in (0, "", b"", (), set(), [], None)}
+    fields["pass_seconds"] = -(-fields["pass_seconds"] // 60) * 60  # what is left of a list's TTL
+    said = {key: value for key, value in fields.items() if value not in (0, "", b"", (), set(), [], None)}
+    return said if fields["score"] is None else said | {"score": fields["score"]}
 
 
 def named(bits: int, names: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from tui.past_world import FIRST, Recorded
 from tui.world import LISTS, Map, World
 
 DEFAULTS: dict[str, Map] = {
@@ -18,6 +19,9 @@ DEFAULTS: dict[str, Map] = {
     "events": {"filter": "", "rate": 200, "recent": 100},
     "clients": {"by": "address", "limit": 50},
     "cache.list": {"prefix": "", "after": "", "limit": 200},
+    "history.minutes": {"step": 60},
+    "history.sessions": {"since": 0.0, "until": 0.0, "filter": "", "address": "", "before": 0, "limit": 100},
+    "history.clients": {"filter": "", "by": "address", "limit": 50},
 }
 """What a request may omit."""
 
@@ -39,6 +43,7 @@ class FakeServer:
         self.silent: set[str] = set()
         self.instead: dict[str, Any] = {}  # answers that are not what the protocol says
         self.deleted: list[Map] = []
+        self.recorded: Recorded | None = Recorded(world.hostile)  # None: nothing is recorded
         self.lost = 0  # sent with the next batch of events
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -281,6 +286,53 @@ class FakeServer:
             del self.world.cache[address]
         return {"deleted": len(gone)}
 
+    def _do_history(self, request: Map) -> Map:
+        if self.recorded is None:
+            return {}
+        return {"path": "/var/lib/fastscreen/history", "first": float(FIRST), "last": self.world.time, "days": 4}
+
+    def _do_history_minutes(self, request: Map) -> Map:
+        recorded, since, until, step = self._recorded(), request["since"], request["until"], request["step"]
+        sums = recorded.sums(since, until, step, self.world.time)
+        return {"since": since, "until": until, "step": step, "sums": sums}
+
+    def _do_history_sessions(self, request: Map) -> Map:
+        match, address, before, limit = matcher(request["filter"]), *map(request.get, ("address", "before", "limit"))
+        until = request["until"] or self.world.time
+
+        def chosen(session: Map) -> bool:
+            return (
+                (not address or session["address"] == address)
+                and (not before or session["id"] < before)
+                and match(session)
+            )
+
+        found = []
+        for session in self._recorded().sessions(request["since"], until, self.world.time, chosen):
+            found.append(session)
+            if len(found) > limit:
+                break
+        return {"sessions": found[:limit], "next": found[limit - 1]["id"] if len(found) > limit else 0}
+
+    def _do_history_clients(self, request: Map) -> Map:
+        found: dict[str, Map] = {}
+        match = matcher(request["filter"])
+        for session in self._recorded().sessions(request["since"], request["until"], self.world.time, match):
+            client = session["address"]
+            if request["by"] == "network":
+                client = str(ipaddress.ip_network(f"{client}/{64 if ':' in client else 24}", strict=False))
+            row = found.setdefault(client, {"client": client, "sessions": 0, "outcomes": {}})
+            row["sessions"] += 1
+            row["outcomes"][session["outcome"]] = row["outcomes"].get(session["outcome"], 0) + 1
+        rows = sorted(found.values(), key=lambda row: (-row["sessions"], row["client"]))
+        total = sum(row["sessions"] for row in rows)
+        return {"clients": rows[: request["limit"]], "total": len(rows), "sessions": total}
+
+    def _recorded(self) -> Recorded:
+        if self.recorded is None:
+            raise Wrong("history: disabled (history.path is empty)")
+        return self.recorded
+
     def _do_warnings(self, request: Map) -> Map:
         return {"warnings": self.world.warnings}
 
@@ -294,7 +346,7 @@ def matcher(filter: str) -> Callable[[Map], bool]:
 def term(word: str) -> Callable[[Map], bool]:
     """One term of it. Raises Wrong."""
     name, _, value = word.partition(":")
-    if name in ("kind", "stage", "list"):
+    if name in ("kind", "stage", "list", "outcome"):
         values = value.split(",")
         return lambda what: what.get(name) in values
     if word.startswith("score>"):
@@ -306,7 +358,7 @@ def term(word: str) -> Callable[[Map], bool]:
         network = ipaddress.ip_network(word, strict=False)
     except ValueError:
         octets = word.encode()
-        return lambda what: octets in (what.get("text") or what.get("command") or b"")
+        return lambda what: octets in (what.get("text") or what.get("command") or what.get("helo") or b"")
     return lambda what: ipaddress.ip_address(what["address"]) in network
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fastscreen.tui.views import VIEWS
+from fastscreen.tui.views import VIEWS, key_of
 from tui.pilot import driven, front_door, remember, rows, seen, until
 from tui.world import START, Map
 
@@ -25,6 +25,7 @@ SIGNS = {
     "Cache": "12 entries",
     "Warnings": "greet wait",
     "Cluster": "present",
+    "Heat map": "Enter goes to",
 }
 
 
@@ -52,12 +53,12 @@ def test_screen(tmp_path: Path, at: int) -> None:
             if title == "Story":
                 app.open_story(ADDRESS)
             else:
-                await pilot.press(str(at + 1))
+                await pilot.press(key_of(at))
             await seen(pilot, SIGNS[title])
             await until(
                 pilot, lambda: server.asked[-1]["do"] == "status"
             )  # and whatever else was asked has been answered
-            compare(title.lower(), rows(app))
+            compare(title.lower().replace(" ", "-"), rows(app))
 
     run()
 
@@ -103,7 +104,7 @@ def test_faults_are_on_every_screen(tmp_path: Path) -> None:
             await seen(pilot, "2 faults (8)  MTA: clients cannot be handed off", "4m59s ago", "failing")
             compare("overview-faults", rows(app))
             for at in range(len(VIEWS)):
-                await pilot.press(str(at + 1))
+                await pilot.press(key_of(at))
                 await seen(pilot, "2 faults (8)  MTA:")
                 assert "q quit" in rows(app)[-1]
             server.world.conditions = FAULTS[:1]

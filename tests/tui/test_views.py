@@ -11,7 +11,7 @@ import pytest
 from textual import events
 
 from fastscreen.tui.table import Table
-from fastscreen.tui.views import VIEWS
+from fastscreen.tui.views import VIEWS, key_of
 from tui.pilot import driven, front_door, remember, rows, seen, text, until
 from tui.world import KNOWN, World
 
@@ -24,12 +24,12 @@ def asked(server: object, verb: str) -> list[dict[str, object]]:
 async def test_number_keys_and_clicks_go_to_screens(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (app, pilot, _):
         for at, kind in enumerate(VIEWS):
-            await pilot.press(str(at + 1))
+            await pilot.press(key_of(at))
             assert type(app.view) is kind
             assert app.view.display
         await pilot.click("#tabs", offset=(5, 0))
         assert app.view.title == "Overview"
-        await pilot.click("#tabs", offset=(15, 0))
+        await pilot.click("#tabs", offset=(10, 0))
         assert app.view.title == "Connections"
 
 
@@ -432,7 +432,7 @@ def test_every_screen_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             remember(app, server, 5)
             app.open_story(KNOWN[0])
             for at, view in enumerate(app.views):
-                await pilot.press(str(at + 1))
+                await pilot.press(key_of(at))
                 await until(pilot, lambda view=view: (view.exported() or ((), ()))[1])  # type: ignore[misc]
                 table = view.exported()
                 assert table is not None

@@ -18,7 +18,7 @@ from robust.leftovers import processes_of
 from fastscreen.demo import client_kinds, settings
 from fastscreen.demo.lists import LISTS, SECRET, THRESHOLD, List, is_kind
 from fastscreen.tui.view import TableView, View
-from fastscreen.tui.views import VIEWS
+from fastscreen.tui.views import VIEWS, key_of
 from fastscreen.tui.views.cache import CacheView
 from fastscreen.tui.views.clients import ClientsView
 from fastscreen.tui.views.cluster import NOT_CONFIGURED, ClusterView
@@ -47,7 +47,7 @@ def made_demo() -> Iterator[tuple[Terminal, Path]]:
         (folder / "demo").mkdir()
         (folder / "tmux").mkdir()
         with Terminal(folder / "tmux", MAKE_DEMO, {"TMPDIR": str(folder / "demo")}) as terminal:
-            terminal.sees("1 Overview", "Verdicts")
+            terminal.sees("1 Over", "Verdicts")
             yield terminal, folder / "demo"
         wait_until(lambda: processes_of(folder / "demo") == [], "the end of the demo", 60)
     finally:
@@ -69,7 +69,7 @@ def plain(row: str) -> str:
 def go(terminal: Terminal, kind: type[View], size: tuple[int, int] = (80, 24)) -> None:
     """Go to a screen by its key. The last line tells when it is there."""
     terminal.resize(*size)
-    terminal.press(str(VIEWS.index(kind) + 1))
+    terminal.press(key_of(VIEWS.index(kind)))
     arrived(terminal, kind)
 
 

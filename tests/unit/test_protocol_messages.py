@@ -17,7 +17,13 @@ REQUESTS = [
     if issubclass(kind, messages.Request) and kind is not messages.Request
 ]
 VIEW = Path(fastscreen.tui.__file__).parent
-MAY_IMPORT = {"fastscreen.control", "fastscreen.control.client", "fastscreen.control.messages", "fastscreen.escaping"}
+MAY_IMPORT = {
+    "fastscreen.control",
+    "fastscreen.control.client",
+    "fastscreen.control.messages",
+    "fastscreen.escaping",
+    "fastscreen.history.times",
+}
 
 
 def test_every_request_has_a_command() -> None:

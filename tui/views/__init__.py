@@ -9,6 +9,7 @@ from fastscreen.tui.views.cluster import ClusterView
 from fastscreen.tui.views.connections import ConnectionsView
 from fastscreen.tui.views.dnsbl import DnsblView
 from fastscreen.tui.views.events import EventsView
+from fastscreen.tui.views.heat import HeatView
 from fastscreen.tui.views.overview import OverviewView
 from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
@@ -23,4 +24,10 @@ VIEWS: tuple[type[View], ...] = (
     CacheView,
     WarningsView,
     ClusterView,
+    HeatView,
 )
+
+
+def key_of(at: int) -> str:
+    """The key of a screen; the tenth one has 0."""
+    return str((at + 1) % 10)

@@ -7,15 +7,25 @@ from collections.abc import Sequence
 from rich.text import Text
 from textual.app import ComposeResult
 
-from fastscreen.control.messages import TESTS, DnsblList, DnsblRequest, Status
+from fastscreen.control.messages import (
+    TESTS,
+    DnsblList,
+    DnsblRequest,
+    HistoryMinutes,
+    HistoryMinutesRequest,
+    Status,
+)
+from fastscreen.tui import past_overview
 from fastscreen.tui.chart import over_time
 from fastscreen.tui.figures import bar, count, duration, rate, share, size, sparkline
 from fastscreen.tui.lines import Lines, side_by_side
 from fastscreen.tui.link import ControlError, Link, Sample, Unreachable
 from fastscreen.tui.palette import ACCENT, ALARM, BAD, HEADING, MUTED, OK, PLAIN, REST, STRONG, WARN
+from fastscreen.tui.past import Past
 from fastscreen.tui.view import Export, View
 from fastscreen.tui.views.cluster import summary
 from fastscreen.tui.views.dnsbl import STATE_ROLES
+from fastscreen.tui.views.heat import exported_sums
 from fastscreen.tui.views.recorder import recorder_line
 from fastscreen.tui.wording import ROLES, STAGE_ROLES
 
@@ -43,12 +53,16 @@ RARE_VERDICTS = (
 
 class OverviewView(View):
     title = "Overview"
+    brief = "Over"
     about = "Clients, verdicts, and the state of MTA, cache, lists and workers"
-    keys = (("1-9", "screens"), ("p", "picture"), ("t", "theme"), (":", "commands"))
+    keys = (("0-9", "screens"), ("left", "the past"), ("p", "picture"), ("t", "theme"), (":", "commands"))
+    past_keys = (("0-9", "screens"), ("left right", "minute"), ("p", "picture"), ("x", "export"))
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lists: list[DnsblList] = []
+        self._found: HistoryMinutes | None = None  # around the past that is shown
+        self._trouble = ""
         self._lines = Lines()
 
     def compose(self) -> ComposeResult:
@@ -63,6 +77,19 @@ class OverviewView(View):
             self._lists = []
         self.draw()
 
+    async def poll_past(self, link: Link, past: Past) -> None:
+        since, until = past_overview.window(past, self._lines.size.width, link.now)
+        wanted = HistoryMinutesRequest(since, until, past_overview.STEPS[past.unit])
+        self._found, self._trouble = await link.ask(wanted), ""
+        self.draw()
+
+    def turn(self) -> None:
+        self._found, self._trouble = None, ""
+
+    def complain(self, trouble: str) -> None:
+        self._trouble = trouble
+        self.draw()
+
     def on_resize(self) -> None:
         """As when the line of faults comes or goes."""
         self.call_after_refresh(self.draw)
@@ -70,17 +97,28 @@ class OverviewView(View):
     def draw(self) -> None:
         """Show what is known; with or without an answer."""
         lines = self._lines
-        status = self.link.status
+        status, past = self.link.status, self.viewer.past
+        if past is not None:
+            if self._trouble:
+                lines.show([Text(), Text(" ").append(self._trouble, BAD)])
+            elif self._found is not None:
+                size = lines.size
+                lines.show(past_overview.overview(self._found, past, self.link.now, size.width, size.height))
+            else:
+                lines.show([])
+            return
         if status is None:
             lines.show([Text(), Text(" ").append("no data yet", MUTED)])
             return
         lines.show(overview(status, list(self.link.history), self._lists, lines.size.width, lines.size.height))
 
     def reset(self) -> None:
-        self._lists = []
+        self._lists, self._found = [], None
         self.draw()
 
     def exported(self) -> Export | None:
+        if self.viewer.past is not None:
+            return exported_sums(self._found)
         history = self.link.history
         kinds = sorted({kind for sample in history for kind in sample.rates})
         return Export(

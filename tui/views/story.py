@@ -1,7 +1,10 @@
-"""Story: all that is known about one address."""
+"""Story: all that is known about one address, now, or in a recorded session."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -9,28 +12,47 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from fastscreen.control.messages import Event, ListAnswer, Story, StoryRequest
-from fastscreen.tui.figures import clock, duration
+from fastscreen.control.messages import (
+    Event,
+    HistorySession,
+    HistorySessionsRequest,
+    ListAnswer,
+    Story,
+    StoryRequest,
+)
+from fastscreen.tui.figures import clock, date, duration
 from fastscreen.tui.lines import ScrolledLines
-from fastscreen.tui.link import Link
+from fastscreen.tui.link import ControlError, Link, Unreachable
 from fastscreen.tui.palette import ACCENT, BAD, HEADING, MUTED, OK, PLAIN, STRONG, WARN
+from fastscreen.tui.past import Past
+from fastscreen.tui.recorded import brief, exported_sessions, record, recorded
 from fastscreen.tui.view import Entry, Export, View
 from fastscreen.tui.wording import ROLES, detail, stamp, wrapped
 
+MAX_ROWS = 100  # recorded sessions of one request
+EARLIER_ROWS = 20  # of a client that is there
+EARLIER_SECONDS = 10.0  # between two requests for them
 LIST_ROLES = {"listed": BAD, "not_listed": OK, "pending": WARN, "failed": BAD}
 
 
 class StoryView(View):
     title = "Story"
     about = "All that is known about one address"
-    keys = (("/", "address"), ("Esc", "back"), ("x", "export"))
+    keys = (("/", "address"), ("n", "last recorded session"), ("Esc", "back"), ("x", "export"))
+    past_keys = (("/", "address"), ("n", "older session"), ("b", "newer one"), ("Esc", "back"), ("x", "export"))
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", show=False),
+        Binding("n", "session(1)", show=False),
+        Binding("b", "session(-1)", show=False),
     ]
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
         self._story: Story | None = None
+        self._recorded: list[HistorySession] = []  # of the past, or earlier ones
+        self._next = 0  # where older ones begin
+        self._asked = 0.0  # monotonic: when earlier ones were asked for
+        self._chosen = 0  # the recorded session that is shown in full, by its id
         self._entry = Entry("address, such as: 192.0.2.1 or 2001:db8::25")
         self._lines = ScrolledLines()
 
@@ -50,29 +72,108 @@ class StoryView(View):
     def address(self) -> str:
         return self._entry.value.strip()
 
-    def tell(self, address: str) -> None:
-        """Show this client's story from now on."""
+    def tell(self, address: str, session: int = 0) -> None:
+        """Show this client's story from now on. session: the recorded one that is shown in full."""
         self._entry.value = address
+        self._chosen = session
+        self._forget()
+
+    def _forget(self) -> None:
         self._story = None
+        self._recorded, self._next, self._asked = [], 0, 0.0
         self._lines.show([])
         self._lines.scroll_to(y=0, animate=False)
 
-    async def poll(self, link: Link) -> None:
+    def _has_address(self) -> bool:
         if not self.address:
             self._say("Press / and type an address, or choose a client on another screen and press Enter.", MUTED)
+        return bool(self.address)
+
+    async def poll(self, link: Link) -> None:
+        if not self._has_address():
             return
         self._story = await link.ask(StoryRequest(self.address))
-        self._lines.show(told(self._story, link.now, self._lines.room - 1))
+        if time.monotonic() >= self._asked + EARLIER_SECONDS:
+            self._asked = time.monotonic()
+            self._recorded = await self._earlier(link)
+        self._lines.show(told(self._story, link.now, self._lines.room - 1, self._recorded))
+
+    async def _earlier(self, link: Link) -> list[HistorySession]:
+        """Sessions of before the events; none if this daemon records none."""
+        events = self._story.events if self._story else []
+        first = min((event.time for event in events), default=link.now)
+        try:
+            found = await link.ask(HistorySessionsRequest(address=self.address, limit=MAX_ROWS))
+        except Unreachable:
+            raise
+        except ControlError:
+            return []
+        return [session for session in found.sessions if session.began < first]
+
+    async def poll_past(self, link: Link, past: Past) -> None:
+        if not self._has_address():
+            return
+        if not self._recorded or past.until > link.now:
+            await self._ask(link, past)
+        self._draw()
+
+    async def _ask(self, link: Link, past: Past, before: int = 0) -> None:
+        """Sessions that ended before what is shown does; before: those that follow."""
+        wanted = HistorySessionsRequest(until=past.until, address=self.address, before=before, limit=MAX_ROWS)
+        found = await link.ask(wanted)
+        self._recorded = [*(self._recorded if before else ()), *found.sessions]
+        self._next = found.next
+
+    @property
+    def _place(self) -> int:
+        """The session that is shown in full, among the recorded ones."""
+        return next((at for at, session in enumerate(self._recorded) if session.id == self._chosen), 0)
+
+    def _draw(self) -> None:
+        past = self.viewer.past
+        if past is not None:
+            place, more = self._place, bool(self._next)
+            self._lines.show(told_past(self.address, past, self._recorded, place, more, self._lines.room - 1))
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw)
+
+    def turn(self) -> None:
+        past = self.viewer.past
+        if past is None or not any(s.id == self._chosen and past.since <= s.ended < past.until for s in self._recorded):
+            self._chosen = 0
+        self._forget()
 
     def reset(self) -> None:
-        self._story = None
-        self._lines.show([])
+        self._chosen = 0
+        self._forget()
 
     def complain(self, trouble: str) -> None:
         self._say(trouble, BAD)
 
     def _say(self, text: str, role: str) -> None:
         self._lines.show([Text(), Text(" ").append(text, role)])
+
+    async def action_session(self, by: int) -> None:
+        """An older or a newer recorded session; from the present, the last one."""
+        past, place = self.viewer.past, self._place + by
+        if past is None:
+            if by > 0 and not self._recorded and self.address:
+                with contextlib.suppress(ControlError):
+                    self._recorded = await self._earlier(self.link)
+            if by > 0 and self._recorded:
+                self._chosen = self._recorded[0].id
+                self.viewer.go_to_past(self._recorded[0].ended)
+            return
+        if place == len(self._recorded) and self._next:
+            try:
+                await self._ask(self.link, past, self._next)
+            except ControlError as error:
+                self.viewer.say(str(error), bad=True)
+        if 0 <= place < len(self._recorded):
+            self._chosen = self._recorded[place].id
+            self._lines.scroll_to(y=0, animate=False)
+            self._draw()
 
     def action_back(self) -> None:
         """Back to the screen where the story was opened."""
@@ -83,6 +184,8 @@ class StoryView(View):
         super().submit()
 
     def exported(self) -> Export | None:
+        if self.viewer.past is not None:
+            return exported_sessions(self._recorded)
         events = self._story.events if self._story else []
         return Export(
             ("time", "worker", "session", "port", "kind", "list", "number", "text", "detail"),
@@ -90,10 +193,28 @@ class StoryView(View):
         )
 
 
-def told(story: Story, now: float, width: int) -> list[Text]:
-    """A story as lines."""
+def told_past(
+    address: str, past: Past, sessions: Sequence[HistorySession], place: int, more: bool, width: int
+) -> list[Text]:
+    """A recorded session in full, and the others in one line each. place: of the one in full. more: there are more."""
+    head = Text(" ").append(address, STRONG)
+    if not sessions:
+        return [head, Text(" ").append(f"no session was recorded until the end of this {past.unit}", WARN)]
+    session = sessions[place]
+    head.append(f"   recorded session {place + 1} of {len(sessions)}{' or more' if more else ''}, ", MUTED)
+    head.append(f"{date(session.ended)}:{clock(session.ended)[6:]}", STRONG)
+    lines = [head]
+    if not past.since <= session.ended < past.until:
+        lines.append(Text(" ").append(f"not in this {past.unit}: before it", WARN))
+    lines += record(session, width)
+    lines.append(_heading(f"Sessions until the end of this {past.unit}, the newest first"))
+    return [*lines, *recorded(sessions, place, width, EARLIER_ROWS)]
+
+
+def told(story: Story, now: float, width: int, earlier: Sequence[HistorySession] = ()) -> list[Text]:
+    """A story as lines. earlier: recorded sessions of before the events."""
     events = sorted(story.events, key=lambda event: event.time)
-    lines = _head(story, events)
+    lines = _head(story, events, len(earlier))
     if story.lists:
         lines += [_heading("DNSBLs")] + [_list(answer) for answer in story.lists]
     lines += [_heading("Cache"), *_cache(story, now)]
@@ -106,10 +227,15 @@ def told(story: Story, now: float, width: int) -> list[Text]:
     sessions: set[int] = {event.session for event in events if event.session}
     for event in events:
         lines += _event(event, first, width, len(sessions) > 1)
+    if earlier:
+        lines.append(_heading("Earlier sessions, from the history"))
+        lines += [brief(session, width) for session in earlier[:EARLIER_ROWS]]
+        if len(earlier) > EARLIER_ROWS:
+            lines.append(Text("   ").append("and older ones: press n", MUTED))
     return lines
 
 
-def _head(story: Story, events: list[Event]) -> list[Text]:
+def _head(story: Story, events: list[Event], earlier: int) -> list[Text]:
     head, line = Text(" ").append(story.address, STRONG), Text(" ")
     if story.name:
         head.append(f" {story.name}", MUTED)
@@ -128,6 +254,9 @@ def _head(story: Story, events: list[Event]) -> list[Text]:
     heard = [*(session.evidence for session in story.sessions), *(event.evidence for event in events)]
     if evidence := sorted({name for names in heard for name in names}):
         line.append("   evidence ", MUTED).append(", ".join(evidence), WARN)
+    if earlier:
+        number = f"{earlier}{' or more' if earlier == MAX_ROWS else ''}"
+        line.append("   earlier sessions ", MUTED).append(number, STRONG).append(" below; n: the last one", MUTED)
     return [head, line] if line.plain.strip() else [head]
 
 
