@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from datetime import date
+from ipaddress import ip_address
 from pathlib import Path
 
 import historyfiles
@@ -12,7 +13,16 @@ from historyfiles import NOON, deferred, known, listed, row
 
 from fastscreen.history import archive as archives
 from fastscreen.history.archive import Archive, ArchiveError
-from fastscreen.history.day import COUNT_BITS, Part, Row, create, file_of, insert
+from fastscreen.history.day import (
+    COUNT_BITS,
+    Part,
+    Row,
+    create,
+    file_of,
+    index,
+    insert,
+    numbers_of_clients,
+)
 from fastscreen.history.filter import Query, query
 
 DAY = 86400
@@ -108,6 +118,29 @@ def test_parts_of_a_day_that_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_sessions_of_the_same_microsecond(tmp_path: Path) -> None:
     folder = historyfiles.make(tmp_path / "h", [known(0, counter=at) for at in range(5)])
     assert found(Archive(folder, pytest.fail), f"since:@{NOON} until:@{NOON}.000001") == [0] * 5
+
+
+def test_the_index_is_used(tmp_path: Path) -> None:
+    """A client is found without reading the other sessions, whether the file has an index of all of them or not."""
+    folder = historyfiles.make(tmp_path / "h", [known(at, f"10.0.{at >> 8}.{at & 255}") for at in range(5000)])
+    path = file_of(folder, NOON * 1_000_000)
+    connection = sqlite3.connect(path, isolation_level=None)
+    index(connection)
+    insert(connection, [known(9000, "10.0.0.7")], [])
+    connection.execute("ANALYZE")
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection.set_progress_handler(step, 1)
+    wanted = ip_address("10.0.0.7").packed
+    first = (NOON - 1) * 1_000_000 << COUNT_BITS
+    assert len(list(numbers_of_clients(connection, wanted, wanted, first))) == 2
+    assert steps < 300
+    connection.close()
 
 
 def test_minutes(tmp_path: Path) -> None:
