@@ -52,6 +52,7 @@ LATE_SECONDS = 1.0  # for a part that is longer than expected, after READ_SECOND
 PART_SECONDS = 0.2  # a read of many sessions goes back in parts that take about so long
 FIRST_PART = 600.0  # s of history
 DAY = 86_400.0
+MAX_BYTES = 800_000  # of the sessions of one answer, which must fit into a frame
 MAX_CLIENTS = 100_000  # that are counted in one answer
 _CHECK = 4096  # sums between two looks at the clock
 _OUTCOME = HISTORY_FIELDS.index("outcome")
@@ -219,8 +220,15 @@ def sessions(wanted: HistorySessionsRequest, now: float) -> Work[HistorySessions
         if len(rows) > wanted.limit:
             rows = rows[: wanted.limit]
             following = rows[-1][0]
-        weights = _Weights()
-        found = [_message(row[0], session, archive, weights) for row in rows if (session := archive.session(row))]
+        weights, found, size = _Weights(), [], 0
+        for row in rows:
+            if (session := archive.session(row)) is None:
+                continue
+            message = _message(row[0], session, archive, weights)
+            size += len(msgspec.msgpack.encode(message))
+            if size > MAX_BYTES and found:
+                return HistorySessions(found, found[-1].id)
+            found.append(message)
         return HistorySessions(found, following, _time(searched))
 
     return work

@@ -17,7 +17,7 @@ from fastscreen.tui.past import Past, begin, moved
 from fastscreen.tui.views import VIEWS, key_of
 from fastscreen.tui.views.heat import LAYOUTS, bounds, layout
 from tui.past_world import BOT, FIRST, WAVE
-from tui.pilot import driven, front_door, rows, seen, text, until
+from tui.pilot import driven, front_door, rows, seen, text, until, viewing
 from tui.server import FakeServer
 from tui.test_hostile import HOSTILE, OURS
 from tui.test_views import asked
@@ -212,16 +212,44 @@ async def test_another_daemon_is_shown_as_it_is_now(tmp_path: Path) -> None:
     world = World()
     world.advance(120)
     async with (
-        FakeServer(tmp_path / "b", world) as other,
-        front_door(tmp_path, world) as (app, pilot, server),
+        FakeServer(tmp_path / "a", world) as first,
+        FakeServer(tmp_path / "b", world) as second,
+        viewing(first, second) as (app, pilot),
     ):
-        del other
         await pilot.press("less_than_sign")
         await shown(pilot)
-        app.action_show_daemon(0)
-        assert app.past is not None  # the same one
-        server.world.stress = True
-        await shown(pilot, "STRESS")
+        await pilot.press("right_square_bracket")
+        await seen(pilot, "connects/s")
+        assert app.past is None
+        assert not asked(second, "history.minutes")
+        await pilot.press("left_square_bracket")
+        await seen(pilot, "connects/s")
+
+
+@driven
+async def test_exports(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as (app, pilot, _):
+        await go(pilot, WAVE)
+        app.open_story(BOT)
+        for at, view in enumerate(app.views):
+            if view.past_keys is not None:
+                await pilot.press(key_of(at))
+                await until(pilot, lambda view=view: (view.exported() or ((), ()))[1])  # type: ignore[misc]
+                table = view.exported()
+                assert table is not None
+                assert {len(row) for row in table.rows} == {len(table.columns)}
+                assert table.columns[0] in ("time", "ended", "client")
+
+
+@driven
+async def test_a_larger_terminal_has_a_longer_chart(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as (_, pilot, server):
+        await go(pilot, WAVE)
+        await shown(pilot, "\u2514 18:54")
+        await pilot.resize_terminal(140, 40)
+        await shown(pilot, "\u2514 18:24", "20:42 \u2518")
+        spans = [request["until"] - request["since"] for request in asked(server, "history.minutes")]  # type: ignore[operator]
+        assert spans[-1] == 138 * 60
 
 
 # ---- screens
@@ -313,6 +341,21 @@ async def test_find_a_known_event_its_story_and_return(tmp_path: Path) -> None:
         assert app.view.title == "Connections"
         await pilot.press("N")
         await seen(pilot, "sorted by age")
+
+
+@driven
+async def test_the_story_of_a_session_beyond_the_first_page(tmp_path: Path) -> None:
+    """A client with very many sessions in an hour: the chosen one is shown, not the last one."""
+    async with front_door(tmp_path, size=(100, 40)) as (app, pilot, server):
+        assert server.recorded is not None
+        minute = server.recorded.minute
+        many = [{**minute(WAVE)[0], "address": BOT, "id": 1000 + at, "ended": WAVE + at / 10} for at in range(300)]
+        server.recorded.minute = lambda at: many if at == WAVE else []  # type: ignore[assignment]
+        await go(pilot, WAVE)
+        app.open_story(BOT, 1017)
+        await shown(pilot, "recorded session 1 of 18, Nov 22 19:33:01")
+        app.open_story(BOT, 1290)
+        await shown(pilot, "recorded session 10 of 100 or more, Nov 22 19:33:29")
 
 
 @driven

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import historyfiles
+import msgspec
 import pytest
 from historyfiles import NOON, deferred, known, listed, row
 
@@ -133,6 +134,23 @@ def test_pages_of_sessions(folder: Path) -> None:
             if not before:
                 break
         assert ids == [each.id for each in whole]
+
+
+def test_an_answer_fits_into_a_frame(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lists with long names a session has: what does not fit is on the next page."""
+    whole = [each.id for each in sessions(folder).sessions]
+    monkeypatch.setattr(history, "MAX_BYTES", 1500)
+    found, before, pages = [], 0, 0
+    while True:
+        page = sessions(folder, before=before)
+        assert len(msgspec.msgpack.encode(page.sessions)) <= 1510
+        found += [each.id for each in page.sessions]
+        pages += 1
+        before = page.next
+        if not before:
+            break
+    assert found == whole
+    assert pages > 4
 
 
 def test_sessions_of_the_same_microsecond(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -121,6 +122,9 @@ class StoryView(View):
         """Sessions that ended before what is shown does; before: those that follow."""
         wanted = HistorySessionsRequest(until=past.until, address=self.address, before=before, limit=MAX_ROWS)
         found = await link.ask(wanted)
+        if self._chosen and not before and not any(each.id == self._chosen for each in found.sessions):
+            # It is among older ones.
+            found = await link.ask(msgspec.structs.replace(wanted, before=self._chosen + 1))
         self._recorded = [*(self._recorded if before else ()), *found.sessions]
         self._next = found.next
 
