@@ -19,6 +19,7 @@ from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import TESTS, Stamps
 from fastscreen.cluster import files, records, tombstones
+from fastscreen.cluster.deletion_file import DeletionFile
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
@@ -90,6 +91,7 @@ class Host:
         secret: bytes = SECRET,
         clock: Callable[[], float] = time.time,
         read: Files | None = None,
+        deletions: DeletionFile | None = None,
         **settings: Any,
     ) -> None:
         cluster = ClusterConfig(server=url, secret_file="secret", prefix=PREFIX, **settings)
@@ -107,6 +109,7 @@ class Host:
             found.secrets,
             LIFETIMES,
             LocalCache(self.cache, self.lines.append, loop.time),
+            deletions,
             deliver=lambda worker, found: self.found.append((worker, found)),
             deleted=lambda tombstone: self.deleted.append(str(tombstone.network)),
             info=self.lines.append,
