@@ -42,7 +42,10 @@ _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has 
 _LOOK_UPS, _RECORDS = "look-ups", "records"
 _HOSTS, _HOSTS_COUNT = "to list hosts", "to count hosts"
 
-_WHERE_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]+, on @.*")
+# What Redis 7 adds to an error in the script, and what Redis 6.2 does.
+_WHERE_IN_SCRIPT = re.compile(
+    r"\.? script: [0-9a-f]+, on @.*|^Error running script \(call to f_[0-9a-f]+\): (@user_script: ?\d+: ?)+-?"
+)
 
 # KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry, a digit for each
 # record, and the values. A record stays when it is of this version (its first byte) and does not expire before the new
@@ -73,6 +76,11 @@ end
 return {written, redis.call("HSET", KEYS[1], ARGV[3], ARGV[4])}
 """
 _STORE_SHA = hashlib.sha1(_STORE, usedforsecurity=False).hexdigest().encode()
+
+
+def plain_error(text: str) -> str:
+    """A server's error without the place in the script, in printable characters."""
+    return escape_text(_WHERE_IN_SCRIPT.sub("", text).removesuffix("."), 200)
 
 
 class HostEntry(Struct, frozen=True):
@@ -495,7 +503,7 @@ class Store:
     def _error(self, link: Link, error: Exception, what: str) -> StoreError:
         """What an error means: the server has become another, or refuses records for a while."""
         text = str(error)
-        shown = f"{self._where}: {escape_text(_WHERE_IN_SCRIPT.sub('', text), 200)}"
+        shown = f"{self._where}: {plain_error(text)}"
         if isinstance(error, _LOST) or any(code in text for code in _LOST_IN_SCRIPT):
             found = StoreError(shown)
             link.lose(found)
