@@ -335,7 +335,7 @@ class Store:
         _, now = await reads.call((b"PING",), (b"TIME",))
         self._round_trip = time.perf_counter() - sent
         self._compare_clocks(now, sent_at)
-        await messages.ping_subscription()
+        messages.ping_subscription()
         if self._servers.has_sentinels:
             with contextlib.suppress(StoreError):  # without Sentinels, the server is as good as before
                 found = await self._servers.find()

@@ -343,7 +343,7 @@ def test_a_fail_over_under_load(site: Site) -> None:
         assert f"127.0.0.1:{primary.port}, primary" in host.connected()
     known, elsewhere = addresses(0, 30), addresses(1, 500)
     first = visits(*((host, each) for host in hosts for each in known), *((hosts[0], each) for each in elsewhere))
-    assert all(each.is_tested for each in first)
+    assert all(each.is_served for each in first)  # one that comes to a host later may have passed at another one
     until(lambda: len(stored(replica)) == len(known) + len(elsewhere), "records in the replica")
     until(sentinel.has_replica, "Sentinel to know the replica")
     new = addresses(2, 5000)

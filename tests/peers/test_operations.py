@@ -1,5 +1,6 @@
 """Our files are accepted by promtool, systemd, fail2ban, logrotate and mandoc; a wheel works in a new environment."""
 
+import contextlib
 import grp
 import gzip
 import json
@@ -552,8 +553,9 @@ def logs_of(screener: Screener) -> set[int]:
     found = set()
     for pid in (screener.pid, *screener.workers()):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            if str(entry.readlink()).startswith(str(screener.log)):
-                found.add(entry.stat().st_ino)
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if str(entry.readlink()).startswith(str(screener.log)):
+                    found.add(entry.stat().st_ino)
     return found
 
 
