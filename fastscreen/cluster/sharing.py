@@ -42,6 +42,7 @@ PREDECESSOR_SECONDS = 60.0  # after the start, for which a former process of thi
 CLOCK_SECONDS = 300.0  # by which this host's clock and the server's may differ
 SCAN_PAUSE = 0.005  # s
 DELETIONS_SHOWN = 5
+REMOVAL_SECONDS = 3600.0
 REMOVALS_MAX = 10  # networks whose records are removed from the server at a time
 
 Found = tuple[bytes, bytes]
@@ -495,6 +496,7 @@ class Sharing:
         """Remove a network's records from the server, slowly. The deletion holds without that, but for the records of
         hosts whose clock is ahead of the server's, as long as they have not noticed.
         """
+        by = self._timer() + REMOVAL_SECONDS  # a server might never end
         digits = network.network_address.packed.hex()[: network.prefixlen // 4]
         cursor = b"0"
         with contextlib.suppress(StoreError):
@@ -503,7 +505,7 @@ class Sharing:
                 gone = [name for name in found if (key := record_key(name)) and tombstones.covers(network, key)]
                 if gone:
                     await self.store.remove(gone)
-                if cursor == b"0":
+                if cursor == b"0" or self._timer() > by:
                     return
                 await asyncio.sleep(SCAN_PAUSE)
 
