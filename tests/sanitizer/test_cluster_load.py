@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peers.redis_server import RedisServer
@@ -106,7 +107,7 @@ def test_answers_of_the_cluster(
     dns.zones["bl.test"] = some_listed
     secret = folder / "secret"
     secret.write_bytes(SECRET)
-    settings = {
+    settings: dict[str, Any] = {
         "greet": {"wait": "2s", "action": "drop"},
         "dnsbl": {"sites": ["bl.test"], "resolvers": [dns.endpoint], "action": "drop", "max_ttl": "1s"},
         "control": {"path": str(folder / "control")},
