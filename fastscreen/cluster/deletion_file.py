@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import os
 import stat
+import time as clock
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from fastscreen.atomicfile import replace_file, sync_folder
 from fastscreen.cache.interfaces import Network
-from fastscreen.cluster.records import TIME_MAX
+from fastscreen.cluster.records import SKEW, TIME_MAX
 
 MOST = 10_000
 """Deletions in a file; then the oldest ones are dropped."""
@@ -101,8 +102,9 @@ class DeletionFile:
     def _remove(self, deletions: Iterable[Deletion]) -> None:
         found = self.read()
         left = dict(found)
+        latest = clock.time() + SKEW  # one that is later has been sent as one of the present
         for network, time in deletions:
-            if left.get(network, time + 1) <= time:
+            if network in left and (left[network] <= time or left[network] > latest):
                 del left[network]
         if len(left) < len(found):
             self._write(left)

@@ -48,6 +48,13 @@ def test_the_later_of_two_deletions_stays(file: DeletionFile) -> None:
     assert file.read() == {ONE: NOW + 5}
 
 
+def test_a_deletion_of_the_future_is_removed_with_one_of_the_present(file: DeletionFile) -> None:
+    """The clock was wrong, and is right now."""
+    add(file, (ONE, NOW + 1_000_000), (TWO, NOW + 100))
+    asyncio.run(file.remove([(ONE, NOW), (TWO, NOW)]))
+    assert file.read() == {TWO: NOW + 100}
+
+
 def test_it_is_bounded(file: DeletionFile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deletion_file, "MOST", 3)
     networks = [ipaddress.ip_network(f"192.0.2.{number}") for number in range(5)]
