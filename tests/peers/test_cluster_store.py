@@ -853,7 +853,7 @@ def test_a_scan_that_never_ends(server: RedisServer, monkeypatch: pytest.MonkeyP
 def test_the_rights_in_the_manual_are_sufficient(
     start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And none of its parts can be omitted."""
+    """For everything that a host does, deletions of networks included."""
     monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
     page = (Path(__file__).parents[2] / "docs/cluster.md").read_text()
     [[name, *rules]] = [line.split()[2:] for line in page.splitlines() if line.strip().startswith("ACL SETUSER ")]
