@@ -537,7 +537,7 @@ class Store:
     # ---- replies
 
     async def _call(self, link: Link | None, *commands: Command, what: str = "") -> list[Any]:
-        """The replies, none of them an error but NoScriptError, which is raised.
+        """The replies, none of them an error. NoScriptError: after EVALSHA.
 
         what: for commands that are repeated; until they succeed, a refusal is a problem.
         """
@@ -545,7 +545,7 @@ class Store:
             raise StoreError(self._problem or "not connected yet")
         replies = await link.call(*commands)
         for reply in replies:
-            if isinstance(reply, NoScriptError):
+            if isinstance(reply, NoScriptError) and commands[0][0] == b"EVALSHA":
                 raise reply
             if isinstance(reply, Exception):
                 raise self._error(link, reply, what)
