@@ -11,6 +11,7 @@ import time
 import pytest
 
 from fastscreen.cluster import store
+from fastscreen.cluster.link import StoreError
 from peers.test_cluster_store import KEY, FakeCache, Host, hosts, run, stamps, wait
 
 SEEDS = range(8)
@@ -149,7 +150,7 @@ def test_any_reply_is_survived(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
                 number += 1
                 host.sharing.look_up(0, [KEY, bytes((10, 0, number % 256, 1))])
                 host.keep(bytes((10, 1, number % 256, 1)), stamps())
-                with contextlib.suppress(store.StoreError):
+                with contextlib.suppress(StoreError):
                     await host.sharing.delete(ipaddress.ip_network(f"198.51.{number % 16}.0/24"))
                     await host.sharing.get(KEY)
                     await host.sharing.check()
@@ -191,7 +192,7 @@ def test_any_error_is_survived(error: bytes, monkeypatch: pytest.MonkeyPatch) ->
             while time.monotonic() < end:
                 host.sharing.look_up(0, [KEY])
                 host.keep(KEY, stamps())
-                with contextlib.suppress(store.StoreError):
+                with contextlib.suppress(StoreError):
                     await host.sharing.delete(ipaddress.ip_network("198.51.100.0/24"))
                 assert host.sharing.failed() is None
                 assert host.store.status().problem.isprintable()
