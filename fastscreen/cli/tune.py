@@ -130,7 +130,9 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     if arguments.json:
         _print_json({"period": _period(ends), "settings": _settings(settings)} | _plain(summary, examples))
         return 0
-    print(f"{text.span(*ends)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients")
+    print(
+        f"{text.span(*ends)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients"
+    )
     _print_lines(text.changes(settings), text.summary(summary, examples))
     return 0
 
@@ -304,7 +306,9 @@ def _folder(arguments: argparse.Namespace) -> Path:
     file = arguments.config or USUAL_FILE
     path = load(file).history.path
     if not path:
-        raise ValueError(f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER")
+        raise ValueError(
+            f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER"
+        )
     return Path(path)
 
 
@@ -356,7 +360,7 @@ def _progress(
     total: int, what: str, arguments: argparse.Namespace, *, always: bool = False
 ) -> Iterator[Callable[[int], None]]:
     """A progress bar, if standard error is a terminal and there is much to do."""
-    if total < _MIN_PROGRESS and not always or not sys.stderr.isatty():
+    if (total < _MIN_PROGRESS and not always) or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console

@@ -218,6 +218,21 @@ def with_sidecars(path: Path) -> list[Path]:
     return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
+# ---- reading
+
+
+def numbers_of_clients(
+    connection: sqlite3.Connection, low: bytes, high: bytes, first: int = 0, last: int = EVER
+) -> Iterator[int]:
+    """The numbers of the sessions of clients from one address to another (both of 4 or of 16 bytes), in any order.
+
+    first, last: numbers of sessions; a time (µs) times 1 << COUNT_BITS is the first of that time. sqlite3.Error.
+    """
+    values = {"low": low, "high": high, "first": first, "last": last}
+    for (number,) in connection.execute(NUMBERS_OF_CLIENTS, values):
+        yield number
+
+
 # ---- writing
 
 

@@ -103,7 +103,9 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
 
 def _matters(key: str) -> bool:
     """Whether a key may change a verdict."""
-    return any(key.startswith(f"{table}.") for table in ("greet", "dnsbl", "deep", "score", "engine", "limits")) or key in (
+    return any(
+        key.startswith(f"{table}.") for table in ("greet", "dnsbl", "deep", "score", "engine", "limits")
+    ) or key in (
         "handoff.continue_to",
         "access.list",
         "access.mynetworks",
@@ -142,7 +144,9 @@ def _values(changes: Sequence[str], before: Config) -> dict[str, object]:
     for change in changes:
         parts = _CHANGE.fullmatch(change)
         if parts is None:
-            raise ValueError(f"--set {escape_text(change)}: not a setting; expected KEY=VALUE, such as dnsbl.threshold=4")
+            raise ValueError(
+                f"--set {escape_text(change)}: not a setting; expected KEY=VALUE, such as dnsbl.threshold=4"
+            )
         key, operator, value = parts[1], parts[2], parts[3].strip()
         _check(key)
         if operator == "=":
@@ -195,7 +199,9 @@ def _other_sites(sites: list[object], operator: str, words: list[object]) -> lis
     domains = set()
     for word in words:
         if not isinstance(word, str):
-            raise ValueError(f"--set dnsbl.sites{operator}: {shown(word)} is not a string; expected domain[=filter][*weight]")
+            raise ValueError(
+                f"--set dnsbl.sites{operator}: {shown(word)} is not a string; expected domain[=filter][*weight]"
+            )
         domains.add(parse_site(word).domain)
     kept = [site for site in sites if not (isinstance(site, str) and parse_site(site).domain in domains)]
     if operator == "-=":

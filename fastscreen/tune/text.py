@@ -182,7 +182,9 @@ def _examples(examples: Mapping[str, Sequence[tuple[bytes, Sequence[str]]]]) -> 
 # ---- suggestions
 
 
-def suggestion(before: Weights, after: Weights, toml: Sequence[str], rows: Sequence[tuple[str, Share, Share]]) -> Iterator[str]:
+def suggestion(
+    before: Weights, after: Weights, toml: Sequence[str], rows: Sequence[tuple[str, Share, Share]]
+) -> Iterator[str]:
     """rows: a period, and what the weights in force and the suggested ones reject in it."""
     yield ""
     if after == before:
@@ -222,4 +224,6 @@ def foreign(found: Judged) -> Iterator[str]:
         keys = ("bad_sessions", "bad_addresses", "good_sessions", "good_addresses")
         yield _row(f"  {name.partition(':')[2] if not name.startswith('tls:') else 'TLS offered, but unused'}",
                    *(number(counts[key]) for key in keys))  # fmt: skip
-        yield _row("    of the addresses", "", share(counts["bad_addresses"], bad), "", share(counts["good_addresses"], good))
+        yield _row(
+            "    of the addresses", "", share(counts["bad_addresses"], bad), "", share(counts["good_addresses"], good)
+        )

@@ -136,7 +136,9 @@ def zones(rng: random.Random, addresses: list[str]) -> dict[str, Behaviour]:
         if rng.random() < 0.3:
             found[f"{backwards}.a.test"] = listed("127.0.0.2")
         if rng.random() < 0.3:
-            found[f"{backwards}.b.test"] = listed(*rng.sample(("127.0.0.3", "127.0.0.9", "127.0.0.20"), rng.randint(1, 2)))
+            found[f"{backwards}.b.test"] = listed(
+                *rng.sample(("127.0.0.3", "127.0.0.9", "127.0.0.20"), rng.randint(1, 2))
+            )
         if rng.random() < 0.15:
             found[f"{backwards}.w.test"] = listed("127.0.0.2", delay=0.1)  # after early clients have talked
     return found
