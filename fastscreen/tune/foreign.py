@@ -1,7 +1,7 @@
 """Sessions that fastscreen has not recorded: one JSON object per line (docs/tune.md).
 
-The way of a session is: records in time order, then what each of them shows (`Features`), then a score. What is shown may
-depend on the sessions before it.
+The way of a session is: records in time order, then what each of them shows (`Features`), then a score. What is shown
+may depend on the sessions before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Struct
 from fastscreen.config.model import Action, Config, Site
 from fastscreen.core import HISTORY_TLS, SCORERS, TESTS, hello_found
 from fastscreen.escaping import printable, quoted
-from fastscreen.screening.policy import tests_of
+from fastscreen.screening.policy import settings_by_test
 from fastscreen.tune.suggest import Sample, Weights
 
 MAX_LINE = 65536  # bytes
@@ -231,7 +231,7 @@ class Shower:
         self._hostname = config.hostname
         self._failing = {
             key
-            for key, (enabled, action, _) in tests_of(config).items()
+            for key, (enabled, action, _) in settings_by_test(config).items()
             if enabled and action in (Action.ENFORCE, Action.DROP)
         }
 

@@ -20,7 +20,7 @@ from fastscreen.config.sites import parse_site
 from fastscreen.core import SCORERS, TESTS
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.history.settings import HistorySettings, described, filter_text
-from fastscreen.screening.policy import shown_names, tests_of
+from fastscreen.screening.policy import shown_names, settings_by_test
 
 if TYPE_CHECKING:
     from fastscreen.core import JudgeDescription
@@ -53,7 +53,7 @@ _REASONS = (
     (re.compile(r"score\.ttl|.*(_ttl|\.ttl|timeout|interval|wait|_time|_limit|budget)"), "a time or limit: the history "
      "does not say what clients would have done with another one"),
     (re.compile(r"limits\..*|listen\..*|tls\..*"), "it depends on what happened at the same moment on this server"),
-    (re.compile(r"access\..*|allowlist\..*|denylist\..*"), "the history has the result of the access list, not its rules"),
+    (re.compile(r"access\..*|allowlist\..*|denylist\..*"), "the history has the result of the access list only"),
     (re.compile(r"handoff\..*"), "what another MTA would have replied is not known"),
     (re.compile(r"engine\..*"), "the history does not have the commands"),
 )  # fmt: skip
@@ -88,17 +88,40 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
             text = (other or Path(source)).read_text()
         after = parse(text, "--set", _values(changes, after))
     different = [key.key for key in KEYS if value_of(before, key.key) != value_of(after, key.key)]
-    names, _ = shown_names(after.dnsbl)
+    found = _described(after)
+    if not isinstance(base, Path):
+        found = _with_recorded(found, _described(before), base)
     return Tried(
         str(other or source),
         after,
-        described(after, tests_of(after), names),
+        found,
         after.hostname,
         tuple(
             (key, as_text(value_of(before, key)), as_text(value_of(after, key))) for key in different if key in JUDGED
         ),
         tuple(key for key in different if key not in JUDGED and _matters(key)),
     )
+
+
+def _described(config: Config) -> HistorySettings:
+    names, _ = shown_names(config.dnsbl)
+    return described(config, settings_by_test(config), names)
+
+
+def _with_recorded(after: HistorySettings, before: HistorySettings, recorded: HistorySettings) -> HistorySettings:
+    """What was not changed is as recorded, also if no configuration would lead to it."""
+    unchanged = {
+        key: getattr(recorded, key)
+        for key in HistorySettings.__struct_fields__
+        if key != "tests" and getattr(after, key) == getattr(before, key)
+    }
+    if "sites" in unchanged:
+        unchanged["lists"] = recorded.lists
+    tests = {
+        key: recorded.tests.get(key, found) if found == before.tests[key] else found
+        for key, found in after.tests.items()
+    }
+    return msgspec.structs.replace(after, **unchanged, tests=tests)
 
 
 def _matters(key: str) -> bool:
