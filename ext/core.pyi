@@ -771,6 +771,7 @@ class HistoryReader:
     @property
     def sessions(self) -> int:
         """How many sessions have ended, including those of known clients that were not recorded."""
+
 class JudgeDescription(TypedDict):
     """Settings for HistoryJudge: those of fastscreen/history/settings.py. sites: (list, filter as 128 bytes or None,
     weight). tests: (enabled, action, seconds), in the order of TESTS."""
@@ -802,7 +803,7 @@ JUDGE_REASON_KEYS: tuple[str, ...]
 class HistoryJudge:
     """Judges recorded sessions by other settings (docs/tune.md).
 
-    other: the settings. hostname: for HELO names. detail: keep the result of each session. collecting: keep what the
+    other: the settings. hostname: for HELO names. count_bits: of a row's number, below the time of its end. detail: keep the result of each session. collecting: keep what the
     scores consist of, for WeightSearch. ValueError: a setting is not valid. MemoryError: also if the passes of more than
     8,388,608 clients differ.
     """
@@ -819,7 +820,12 @@ class HistoryJudge:
     most_held: int
 
     def __init__(
-        self, other: JudgeDescription, hostname: str, detail: bool = False, collecting: bool = False
+        self,
+        other: JudgeDescription,
+        hostname: str,
+        count_bits: int,
+        detail: bool = False,
+        collecting: bool = False,
     ) -> None: ...
     def add_settings(self, number: int, real: JudgeDescription) -> None:
         """Name the settings that sessions had, by their number."""

@@ -572,6 +572,7 @@ cdef bint judge_greet(const JudgeRules* rules, const JudgeFacts* facts, uint32_t
     cdef int action = rules.actions[PREGREET]
     cdef bint early             # nothing is left to wait for when the lists have answered
     cdef Sure sure
+    cdef Sure first             # whether the lists answered before the client talked
     if tests & ~facts.needed:
         judged.unsure = needed
         judged_unknown(judged, WHY_TEST)
@@ -597,13 +598,21 @@ cdef bint judge_greet(const JudgeRules* rules, const JudgeFacts* facts, uint32_t
             judged_unknown(judged, judge_why(&judged.lists))
             return False
         if sure == SURE_YES and (judged.lists.complete or facts.greet > GREET_DROPPED):
-            if talked and action != ACTION_IGNORE and facts.greet != GREET_DROPPED and not facts.allowed:
-                # Which came first? If the lists had, this client would have been allowed by the settings that it had.
-                if not facts.same_sites or facts.real.allow_threshold != rules.allow_threshold:
-                    judged.unsure = needed
-                    judged_unknown(judged, WHY_ORDER)
-                    return False
+            if not talked or action == ACTION_IGNORE or facts.greet == GREET_DROPPED:
+                first = SURE_YES
+            elif facts.real.actions[PREGREET] == ACTION_IGNORE:
+                first = NOT_SURE
+            elif facts.allowed:
+                first = SURE_YES
             else:
+                # The lists would have allowed it by the settings that it had, too: it must have talked before.
+                first = SURE_NO if (facts.same_sites and facts.same_score
+                                    and facts.real.allow_threshold == rules.allow_threshold) else NOT_SURE
+            if first == NOT_SURE:
+                judged.unsure = needed
+                judged_unknown(judged, WHY_ORDER)
+                return False
+            if first == SURE_YES:
                 judged.raised = True
                 judged.earned = needed
                 judged.to_mta = True
@@ -731,11 +740,11 @@ cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint3
         judged.unsure = kept | needed & ~judged.earned
         judged_unknown(judged, WHY_ENDED)       # it would have gone on
         return
-    if facts.recipient and tests & bit(SCORE) and not judged.failed:
+    if facts.recipient and tests & bit(SCORE) and not judged.failed & ~DEEP_TESTS:
         if not needed & bit(DNSBL):
             memset(&none, 0, sizeof(none))
             lists = &none
-        if evidence_cut:
+        if evidence_cut and not judged.failed:
             judged.unsure = kept | needed & ~judged.earned
             judged_unknown(judged, WHY_CUT)
             return
@@ -749,7 +758,13 @@ cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint3
                 judged_unknown(judged, WHY_ORDER)
                 return
             sure = SURE_NO
-        if sure == NOT_SURE and rules.actions[SCORE] == ACTION_IGNORE:
+        if judged.failed:
+            # Another test has failed it, before the recipient or after it: the end is the same, unless the score would
+            # have disconnected it with a reply that leaves room for doubt.
+            if sure != SURE_NO and rules.actions[SCORE] == ACTION_DROP and judge_unsure(rules, lists, more) != SURE_NO:
+                judged_unknown(judged, WHY_ORDER)
+                return
+        elif sure == NOT_SURE and rules.actions[SCORE] == ACTION_IGNORE:
             judged.unsure |= bit(SCORE)
         elif sure == NOT_SURE:
             judged.unsure = kept | needed & ~judged.earned
@@ -960,6 +975,7 @@ cdef class HistoryJudge:
     """See core.pyi."""
 
     cdef object other
+    cdef int count_bits             # of a row's number, below the time of its end
     cdef list lists
     cdef dict cases
     cdef JudgeCase last
@@ -992,8 +1008,9 @@ cdef class HistoryJudge:
     cdef uint64_t both[JUDGE_FEATURES][JUDGE_FEATURES]
     cdef readonly uint64_t sessions, records, late
 
-    def __init__(self, other, hostname, bint detail=False, bint collecting=False):
+    def __init__(self, other, hostname, int count_bits, bint detail=False, bint collecting=False):
         self.other = other
+        self.count_bits = count_bits
         self.lists = list(other["lists"])
         self.cases = {}
         self.policy = Policy.__new__(Policy)
@@ -1066,7 +1083,7 @@ cdef class HistoryJudge:
             number = row[0]
             client = row[1]
             packed = row[2]
-            ended = number >> 12
+            ended = number >> self.count_bits
             began = ended - judge_lasted(<const uint8_t*> <const char*> packed, len(packed))
             second = began // MICROSECONDS
             self.records += 1
@@ -1169,7 +1186,7 @@ cdef class HistoryJudge:
         cdef bint cut = False
         cdef int happened = JUDGED_UNKNOWN
         memset(&other, 0, sizeof(other))
-        if not history_unpack_into(&record, number >> 12, address, size, packed, length):
+        if not history_unpack_into(&record, number >> self.count_bits, address, size, packed, length):
             judged_unknown(&other, WHY_VERSION)
             return self.count(NULL, NULL, happened, &other, 1, number)
         weight = record.weight

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,14 @@ from fastscreen.config import ConfigError
 from fastscreen.config.model import Config
 from fastscreen.core import SCORERS
 from fastscreen.escaping import printable
+from fastscreen.history import times
+from fastscreen.history.archive import Archive, ArchiveError
+from fastscreen.history.filter import END
 from fastscreen.history.settings import HistorySettings
 from fastscreen.tables import TableError
 from fastscreen.tune import foreign, text
 from fastscreen.tune.foreign import Foreign, ForeignError, Shower
-from fastscreen.tune.judging import HistoryError, Past, judge
+from fastscreen.tune.judging import ends, judge
 from fastscreen.tune.settings import Tried, site_text, tried
 from fastscreen.tune.suggest import Sample, Share, Weights, sample, suggest
 
@@ -43,8 +45,6 @@ Nothing is changed: tune only prints (docs/tune.md).
 exit codes: 0 success, 1 the history or the sessions cannot be read, 2 wrong usage or configuration
 """
 
-END = 1 << 50
-"""µs since 1970: later than any session."""
 _MIN_PROGRESS = 200_000  # sessions from which a progress bar is shown on a terminal
 _EXAMPLES = 10
 _MICROSECONDS = 1_000_000
@@ -64,8 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--config",
         metavar="FILE",
         type=Path,
-        help=f"configuration with the settings in force and history.path (default: {USUAL_FILE}; without it, the newest "
-        "settings in the history)",
+        help=f"configuration with the settings in force and history.path (default: {USUAL_FILE}; if it is missing, the "
+        "newest settings in the history)",
     )
     parser.add_argument("--path", metavar="FOLDER", type=Path, help="the folder of the history (default: history.path)")
     parser.add_argument("--since", metavar="TIME", default="", help="only sessions that ended from this time on")
@@ -97,12 +97,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(arguments: argparse.Namespace) -> int:
     """Judge, print, and return the exit code."""
     try:
-        since = _moment("--since", arguments.since, 0)
-        until = _moment("--until", arguments.until, END)
+        since, until = _moment("--since", arguments.since, 0), _moment("--until", arguments.until, END)
         if since >= until:
             raise ValueError("--since is not before --until")
         return _foreign(arguments, since, until) if arguments.sessions else _history(arguments, since, until)
-    except (HistoryError, ForeignError) as error:
+    except (ArchiveError, ForeignError) as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
     except (ConfigError, TableError, ValueError) as error:
@@ -114,47 +113,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
-    folder = _folder(arguments)
-    past = Past(folder, since, until, _warn)
-    ends = past.span()
-    if ends is None or not past.settings:
-        raise HistoryError(f"{printable(str(folder))}: no sessions in this period")
-    settings = tried(_base(arguments, past.settings), arguments.other, arguments.changes)
+    archive = Archive(_folder(arguments), _warn)
+    recorded = archive.all_settings()
+    period = ends(archive, since, until)
+    if period is None or not recorded:
+        raise ArchiveError(f"{printable(str(archive.folder))}: no sessions in this period")
+    settings = tried(_base(arguments, recorded), arguments.other, arguments.changes)
     _note_unjudged(settings)
     if arguments.suggest:
-        return _suggest(arguments, past, ends, settings)
-    with _progress(past.count(), "judging", arguments) as advance:
-        found = judge(past, settings.settings, settings.hostname, advance)
+        return _suggest(arguments, archive, period, settings)
+    with _progress(archive.count(*period), "judging") as advance:
+        found = judge(archive, *period, settings.settings, settings.hostname, advance)
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
     summary = found.summary()
     if arguments.json:
-        _print_json({"period": _period(ends), "settings": _settings(settings)} | _plain(summary, examples))
+        _print_json({"period": _period(period), "settings": _settings(settings)} | _plain(summary, examples))
         return 0
-    print(f"{text.span(*ends)}: {text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients")
+    counts = f"{text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients"
+    print(f"{text.span(*period)}: {counts}")
     _print_lines(text.changes(settings), text.summary(summary, examples))
     return 0
 
 
-def _suggest(arguments: argparse.Namespace, past: Past, ends: tuple[int, int], settings: Tried) -> int:
+def _suggest(arguments: argparse.Namespace, archive: Archive, period: tuple[int, int], settings: Tried) -> int:
     """Search on the first two thirds of the time, and judge the last third."""
-    at = ends[0] + (ends[1] - ends[0]) * 2 // 3
+    at = period[0] + (period[1] - period[0]) * 2 // 3
     before = _weights(settings.config)
     sites = len(settings.config.dnsbl.sites)
-    first, last = Past(past.folder, past.since, at, _warn), Past(past.folder, at, past.until, _warn)
-    last.settings = first.settings = past.settings
-    with _progress(past.count(), "collecting", arguments) as advance:
-        learned = _sample(judge(first, settings.settings, settings.hostname, advance, collecting=True), sites)
-    with _progress(100, "searching", arguments, always=True) as advance:
-        done = [0.0]
-
-        def moved(share: float) -> None:
-            advance(round(100 * (share - done[0])))
-            done[0] = share
-
-        after = suggest(learned, before, arguments.max_collateral, moved)
+    first, last = (period[0], at), (at, period[1])
+    with _progress(archive.count(*first), "collecting") as advance:
+        learned = _sample(judge(archive, *first, settings.settings, settings.hostname, advance, collecting=True), sites)
+    after = suggest(learned, before, arguments.max_collateral)
     suggested = _with_weights(settings, after)
-    with _progress(last.count(), "judging", arguments) as advance:
-        found = judge(last, suggested.settings, suggested.hostname, advance, collecting=True)
+    with _progress(archive.count(*last), "judging") as advance:
+        found = judge(archive, *last, suggested.settings, suggested.hostname, advance, collecting=True)
     held = _sample(found, sites)
     rows = [
         (name, each.share(before), each.share(after))
@@ -164,12 +156,12 @@ def _suggest(arguments: argparse.Namespace, past: Past, ends: tuple[int, int], s
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
     if arguments.json:
         _print_json(
-            {"period": _period(ends), "split": at / _MICROSECONDS, "settings": _settings(suggested)}
+            {"period": _period(period), "split": at / _MICROSECONDS, "settings": _settings(suggested)}
             | {"suggestion": _suggestion(settings.config, after, rows)}
             | _plain(summary, examples)
         )
         return 0
-    print(f"{text.span(*ends)}; the last third begins {text.span(at, at).partition(' to ')[0]}")
+    print(f"{text.span(*period)}; the last third begins {text.span(at, at).partition(' to ')[0]}")
     _print_lines(
         text.suggestion(before, after, _toml(settings.config, after), rows),
         ["", "The last third with the suggestion"],
@@ -304,7 +296,9 @@ def _folder(arguments: argparse.Namespace) -> Path:
     file = arguments.config or USUAL_FILE
     path = load(file).history.path
     if not path:
-        raise ValueError(f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER")
+        raise ValueError(
+            f"{file}: history.path is empty; expected the folder of the history, there or as --path FOLDER"
+        )
     return Path(path)
 
 
@@ -322,11 +316,9 @@ def _moment(option: str, value: str, default: int) -> int:
     if not value:
         return default
     try:
-        found = datetime.fromisoformat(value)
-    except ValueError:
-        raise ValueError(f"{option} {printable(value)}: not a time; expected a date such as 2026-11-22, or a date and time "
-                         "such as 2026-11-22T08:30") from None  # fmt: skip
-    return int(found.astimezone().timestamp() * _MICROSECONDS)
+        return times.moment(value, time.time(), later=option == "--until")
+    except ValueError as error:
+        raise ValueError(f"{option} {error}") from None
 
 
 def _share(value: str) -> float:
@@ -352,11 +344,9 @@ def _note_unjudged(settings: Tried) -> None:
 
 
 @contextmanager
-def _progress(
-    total: int, what: str, arguments: argparse.Namespace, *, always: bool = False
-) -> Iterator[Callable[[int], None]]:
+def _progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
     """A progress bar, if standard error is a terminal and there is much to do."""
-    if total < _MIN_PROGRESS and not always or not sys.stderr.isatty():
+    if total < _MIN_PROGRESS or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console

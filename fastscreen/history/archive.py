@@ -145,6 +145,15 @@ class Archive:
     def _newest_files(self) -> list[Path]:
         return [path for day in reversed(self.days()) for path in reversed(day.paths)]
 
+    def all_settings(self) -> dict[int, HistorySettings]:
+        """All settings by their numbers, those of the newest file last."""
+        numbers: dict[int, None] = {}
+        for path in self._newest_files():
+            with self._opened(path) as connection:
+                numbers |= dict.fromkeys(self._keep_settings(path, connection))
+        found = {number: self._settings[number] for number in reversed(numbers)}
+        return {number: settings for number, settings in found.items() if settings is not None}
+
     # ---- sessions
 
     def sessions(self, query: Query, *, newest_first: bool = False) -> Iterator[Session]:

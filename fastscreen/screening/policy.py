@@ -323,7 +323,7 @@ def _test(config: Config, test: str) -> tuple[bool, Action, int]:
     return (False, getattr(config.deep, f"{test}_after_fail"), ttl) if action is Action.OFF else (True, action, ttl)
 
 
-def tests_of(config: Config) -> dict[str, tuple[bool, Action, int]]:
+def settings_by_test(config: Config) -> dict[str, tuple[bool, Action, int]]:
     """Of each test, by its key: whether it is made, its action, and how long a pass is valid."""
     return {test.key: _test(config, test.key) for test in TESTS}
 

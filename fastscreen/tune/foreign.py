@@ -1,7 +1,7 @@
 """Sessions that fastscreen has not recorded: one JSON object per line (docs/tune.md).
 
-The way of a session is: records in time order, then what each of them shows (`Features`), then a score. What is shown may
-depend on the sessions before it.
+The way of a session is: records in time order, then what each of them shows (`Features`), then a score. What is shown
+may depend on the sessions before it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Struct
 from fastscreen.config.model import Action, Config, Site
 from fastscreen.core import HISTORY_TLS, SCORERS, TESTS, hello_found
 from fastscreen.escaping import printable, quoted
-from fastscreen.screening.policy import tests_of
+from fastscreen.screening.policy import settings_by_test
 from fastscreen.tune.suggest import Sample, Weights
 
 MAX_LINE = 65536  # bytes
@@ -88,7 +88,11 @@ def read(path: Path) -> Read:
     except OSError as error:
         raise ForeignError(f"{printable(str(path))}: cannot be read: {error.strerror}") from None
     if not sessions:
-        what = f": line {min(first.values())}: {printable(next(iter(first)))}" if first else "; expected a JSON object per line"
+        what = (
+            f": line {min(first.values())}: {printable(next(iter(first)))}"
+            if first
+            else "; expected a JSON object per line"
+        )
         raise ForeignError(f"{printable(str(path))}: no sessions{what}")
     sessions.sort(key=lambda session: session.time)
     broken = tuple(Broken(printable(problem), first[problem], count) for problem, count in problems.most_common())
@@ -141,7 +145,12 @@ def _time(value: object) -> float:
         except ValueError:
             raise ValueError(expected) from None
         return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < 1e11:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not 0 <= value < 1e11
+    ):
         raise ValueError(expected)
     return float(value)
 
@@ -222,14 +231,17 @@ class Shower:
         self._hostname = config.hostname
         self._failing = {
             key
-            for key, (enabled, action, _) in tests_of(config).items()
+            for key, (enabled, action, _) in settings_by_test(config).items()
             if enabled and action in (Action.ENFORCE, Action.DROP)
         }
 
     def features(self, session: Foreign) -> Features:
         sites = sum(1 << at for at, site in enumerate(self._sites) if _hits(site, session))
         scorers = hello_found(session.helo, session.address, self._hostname) if session.helo else 0
-        names = [f"list:{name}" for name in dict.fromkeys(site.domain for at, site in enumerate(self._sites) if sites >> at & 1)]
+        names = [
+            f"list:{name}"
+            for name in dict.fromkeys(site.domain for at, site in enumerate(self._sites) if sites >> at & 1)
+        ]
         names += [f"scorer:{key}" for at, key in enumerate(_SCORERS) if scorers >> at & 1]
         names += [f"test:{key}" for key in session.findings]
         names += ["tls:unused"] if session.tls == "unused" else []
@@ -295,9 +307,7 @@ def _caught(features: Features, weights: Weights, allow_threshold: int) -> bool:
     lists = sum(weight for at, weight in enumerate(weights.weights[:count]) if features.sites >> at & 1)
     if allow_threshold < 0 and lists <= allow_threshold:
         return False
-    score = lists + sum(
-        weight for at, weight in enumerate(weights.weights[count:], 1) if features.scorers >> at & 1
-    )
+    score = lists + sum(weight for at, weight in enumerate(weights.weights[count:], 1) if features.scorers >> at & 1)
     return features.failed or score >= weights.threshold
 
 
@@ -334,4 +344,16 @@ def told(broken: Broken) -> str:
     return f"line {broken.line}: {broken.problem}{more}; ignored"
 
 
-__all__ = ["Foreign", "ForeignError", "Judged", "Read", "clients", "judge", "quoted", "read", "split", "told", "weights_of"]
+__all__ = [
+    "Foreign",
+    "ForeignError",
+    "Judged",
+    "Read",
+    "clients",
+    "judge",
+    "quoted",
+    "read",
+    "split",
+    "told",
+    "weights_of",
+]

@@ -20,7 +20,7 @@ from fastscreen.config.sites import parse_site
 from fastscreen.core import SCORERS, TESTS
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.history.settings import HistorySettings, described, filter_text
-from fastscreen.screening.policy import shown_names, tests_of
+from fastscreen.screening.policy import shown_names, settings_by_test
 
 if TYPE_CHECKING:
     from fastscreen.core import JudgeDescription
@@ -53,7 +53,7 @@ _REASONS = (
     (re.compile(r"score\.ttl|.*(_ttl|\.ttl|timeout|interval|wait|_time|_limit|budget)"), "a time or limit: the history "
      "does not say what clients would have done with another one"),
     (re.compile(r"limits\..*|listen\..*|tls\..*"), "it depends on what happened at the same moment on this server"),
-    (re.compile(r"access\..*|allowlist\..*|denylist\..*"), "the history has the result of the access list, not its rules"),
+    (re.compile(r"access\..*|allowlist\..*|denylist\..*"), "the history has the result of the access list only"),
     (re.compile(r"handoff\..*"), "what another MTA would have replied is not known"),
     (re.compile(r"engine\..*"), "the history does not have the commands"),
 )  # fmt: skip
@@ -88,11 +88,13 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
             text = (other or Path(source)).read_text()
         after = parse(text, "--set", _values(changes, after))
     different = [key.key for key in KEYS if value_of(before, key.key) != value_of(after, key.key)]
-    names, _ = shown_names(after.dnsbl)
+    found = _described(after)
+    if not isinstance(base, Path):
+        found = _with_recorded(found, _described(before), base)
     return Tried(
         str(other or source),
         after,
-        described(after, tests_of(after), names),
+        found,
         after.hostname,
         tuple(
             (key, as_text(value_of(before, key)), as_text(value_of(after, key))) for key in different if key in JUDGED
@@ -101,9 +103,32 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
     )
 
 
+def _described(config: Config) -> HistorySettings:
+    names, _ = shown_names(config.dnsbl)
+    return described(config, settings_by_test(config), names)
+
+
+def _with_recorded(after: HistorySettings, before: HistorySettings, recorded: HistorySettings) -> HistorySettings:
+    """What was not changed is as recorded, also if no configuration would lead to it."""
+    unchanged = {
+        key: getattr(recorded, key)
+        for key in HistorySettings.__struct_fields__
+        if key != "tests" and getattr(after, key) == getattr(before, key)
+    }
+    if "sites" in unchanged:
+        unchanged["lists"] = recorded.lists
+    tests = {
+        key: recorded.tests.get(key, found) if found == before.tests[key] else found
+        for key, found in after.tests.items()
+    }
+    return msgspec.structs.replace(after, **unchanged, tests=tests)
+
+
 def _matters(key: str) -> bool:
     """Whether a key may change a verdict."""
-    return any(key.startswith(f"{table}.") for table in ("greet", "dnsbl", "deep", "score", "engine", "limits")) or key in (
+    return any(
+        key.startswith(f"{table}.") for table in ("greet", "dnsbl", "deep", "score", "engine", "limits")
+    ) or key in (
         "handoff.continue_to",
         "access.list",
         "access.mynetworks",
@@ -142,7 +167,9 @@ def _values(changes: Sequence[str], before: Config) -> dict[str, object]:
     for change in changes:
         parts = _CHANGE.fullmatch(change)
         if parts is None:
-            raise ValueError(f"--set {escape_text(change)}: not a setting; expected KEY=VALUE, such as dnsbl.threshold=4")
+            raise ValueError(
+                f"--set {escape_text(change)}: not a setting; expected KEY=VALUE, such as dnsbl.threshold=4"
+            )
         key, operator, value = parts[1], parts[2], parts[3].strip()
         _check(key)
         if operator == "=":
@@ -195,7 +222,9 @@ def _other_sites(sites: list[object], operator: str, words: list[object]) -> lis
     domains = set()
     for word in words:
         if not isinstance(word, str):
-            raise ValueError(f"--set dnsbl.sites{operator}: {shown(word)} is not a string; expected domain[=filter][*weight]")
+            raise ValueError(
+                f"--set dnsbl.sites{operator}: {shown(word)} is not a string; expected domain[=filter][*weight]"
+            )
         domains.add(parse_site(word).domain)
     kept = [site for site in sites if not (isinstance(site, str) and parse_site(site).domain in domains)]
     if operator == "-=":

@@ -125,9 +125,16 @@ class _Search:
     def run(self) -> Weights:
         better = True
         while better and self._steps > 0:
-            better = any([self._try((at,)) for at in range(len(self._weights))])
-            better = better or any([self._try(pair) for pair in combinations(range(len(self._weights)), 2)])
+            better = self._all((at,) for at in range(len(self._weights)))
+            better = better or self._all(combinations(range(len(self._weights)), 2))
         return Weights(self._threshold, tuple(self._weights))
+
+    def _all(self, choices: Iterable[tuple[int, ...]]) -> bool:
+        """Try each of them. Whether something got better."""
+        found = False
+        for places in choices:
+            found = self._try(places) or found
+        return found
 
     def _try(self, places: tuple[int, ...]) -> bool:
         """Change the weights at one or two places to the best values."""

@@ -34,15 +34,14 @@ RESULTS = {
     "unknown": "cannot be judged",
 }
 KINDS = {
-    "retried": "came back after a 450, and passed",
-    "accepted": "the MTA accepted a message",
+    "retried": "came back after a 450 and passed",
+    "accepted": "message accepted by the MTA",
     "allowed": "on an allow list",
     "known": "handed off for 30 days",
-    "mta": "the MTA rejected a recipient or message",
+    "mta": "rejected by the MTA",
     "listed": "listed within a day",
     "test": "failed a test",
 }
-_WIDTH = 34
 _EXAMPLES = 10
 
 
@@ -89,7 +88,9 @@ def summary(found: Mapping[str, Any], examples: Mapping[str, Sequence[tuple[byte
 
 
 def _row(name: str, *cells: str) -> str:
-    return f"{name:<{_WIDTH}}" + "".join(f"{cell:>12}" for cell in cells)
+    """A line of at most 80 columns."""
+    width = 11 if len(cells) < 5 else 9 if len(cells) < 6 else 8
+    return (f"{name:<{80 - max(4, len(cells)) * width}}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
 
 
 def _head(name: str, *cells: str) -> Iterator[str]:
@@ -119,7 +120,7 @@ def _moved(found: Mapping[str, Any]) -> Iterator[str]:
 def _collateral(found: Mapping[str, Any]) -> Iterator[str]:
     before, after = found["collateral"]["happened"], found["collateral"]["would"]
     good = found["good"]
-    yield from _head(f"Collateral: of {number(good)} good clients", *("sessions", "clients") * 2)
+    yield from _head(f"Collateral, of {number(good)} good clients", *("sessions", "clients") * 2)
     for key in ("rejected", "deferred"):
         yield _row(f"  {key}", *(number(each) for each in (*before[key], *after[key])))
         yield _row("    share of good clients", "", share(before[key][1], good), "", share(after[key][1], good))
@@ -130,7 +131,7 @@ def _collateral(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _misses(found: Mapping[str, Any]) -> Iterator[str]:
     before, after = found["misses"]["happened"], found["misses"]["would"]
-    yield from _head("Misses: admitted, and bad within a day", *("sessions", "clients") * 2)
+    yield from _head("Misses: bad within a day", *("sessions", "clients") * 2)
     yield _row("  all", *(number(each[key]) for each in (before, after) for key in ("sessions", "clients")))
     for kind in ("mta", "listed", "test"):
         cells = [each[f"{key}_by_kind"][kind] for each in (before, after) for key in ("sessions", "clients")]
@@ -182,7 +183,9 @@ def _examples(examples: Mapping[str, Sequence[tuple[bytes, Sequence[str]]]]) -> 
 # ---- suggestions
 
 
-def suggestion(before: Weights, after: Weights, toml: Sequence[str], rows: Sequence[tuple[str, Share, Share]]) -> Iterator[str]:
+def suggestion(
+    before: Weights, after: Weights, toml: Sequence[str], rows: Sequence[tuple[str, Share, Share]]
+) -> Iterator[str]:
     """rows: a period, and what the weights in force and the suggested ones reject in it."""
     yield ""
     if after == before:
@@ -222,4 +225,6 @@ def foreign(found: Judged) -> Iterator[str]:
         keys = ("bad_sessions", "bad_addresses", "good_sessions", "good_addresses")
         yield _row(f"  {name.partition(':')[2] if not name.startswith('tls:') else 'TLS offered, but unused'}",
                    *(number(counts[key]) for key in keys))  # fmt: skip
-        yield _row("    of the addresses", "", share(counts["bad_addresses"], bad), "", share(counts["good_addresses"], good))
+        yield _row(
+            "    of the addresses", "", share(counts["bad_addresses"], bad), "", share(counts["good_addresses"], good)
+        )

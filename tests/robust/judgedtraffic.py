@@ -14,19 +14,28 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
-from fastscreen.core import TESTS, HistoryJudge
+from fastscreen.core import HISTORY_FIELDS, TESTS, HistoryJudge, history_read
 from fastscreen.history.day import COUNT_BITS
 from fastscreen.history.settings import decode, number
 from fastscreen.tune.settings import description
+from robust import historycore
 from robust.fakedns import Behaviour, FakeDns, failing, listed, not_listed, silent
 from robust.historycore import Core, Settings
 
-PATIENCE = 0.45
+GREET_WAIT = 0.4  # s
+PATIENCE = 0.8
 """s that a client waits for a reply: longer than the greet wait. Then it goes on all the same."""
+IMPATIENCE = 0.2
+"""s after which some clients leave: in the greet wait, when the lists have answered."""
+SLOW = 0.05
+"""s that an allow list takes: until early clients have talked."""
 ACTIONS = ("ignore", "enforce", "drop", "shadow")
 DEEP = tuple(test.key for test in TESTS if test.stage == "dialogue" and not test.own)
 NAMES = (b"mail.a-host.se", b"localhost", b"user-pc", b"[192.0.2.1]", b"mx.test", b"host-%s.isp.se")
+KINDS = ("polite", "polite", "polite", "early", "early", "leaves", "pipelines", "bare", "http", "label", "shy", "late",
+         "again", "lost", "two")  # fmt: skip
 Row = tuple[int, bytes, bytes]
 
 
@@ -46,8 +55,7 @@ def script(rng: random.Random, address: str) -> Script:
     name = name % address.replace(".", "-").encode() if b"%s" in name else name
     mail = [Step(b"EHLO " + name + b"\r\n"), Step(b"MAIL FROM:<a@b.test>\r\n"), Step(b"RCPT TO:<c@d.test>\r\n")]
     greeted = Step(b"", b"220 ")
-    kind = rng.choice(("polite", "polite", "polite", "early", "early", "leaves", "pipelines", "bare", "http", "label", "shy",
-                       "late", "again", "lost", "two"))  # fmt: skip
+    kind = rng.choice(KINDS)
     quit_ = [Step(b"QUIT\r\n")]
     if kind == "polite":
         return (greeted, *mail, *quit_)
@@ -90,7 +98,7 @@ def settings(rng: random.Random) -> Settings:
             "threshold": rng.randint(1, 4),
             "allowlist_threshold": rng.choice((0, 0, -3)),
             "action": rng.choice(ACTIONS),
-            "min_ttl": rng.choice(("1s", "60s", "60s", "60s", "60s")),
+            "min_ttl": "60s",
         },
         "deep": {},
         "score": {
@@ -136,9 +144,11 @@ def zones(rng: random.Random, addresses: list[str]) -> dict[str, Behaviour]:
         if rng.random() < 0.3:
             found[f"{backwards}.a.test"] = listed("127.0.0.2")
         if rng.random() < 0.3:
-            found[f"{backwards}.b.test"] = listed(*rng.sample(("127.0.0.3", "127.0.0.9", "127.0.0.20"), rng.randint(1, 2)))
+            found[f"{backwards}.b.test"] = listed(
+                *rng.sample(("127.0.0.3", "127.0.0.9", "127.0.0.20"), rng.randint(1, 2))
+            )
         if rng.random() < 0.15:
-            found[f"{backwards}.w.test"] = listed("127.0.0.2", delay=0.1)  # after early clients have talked
+            found[f"{backwards}.w.test"] = listed("127.0.0.2", delay=SLOW)
     return found
 
 
@@ -147,10 +157,22 @@ class Visit(NamedTuple):
     script: Script
 
 
-def visits(rng: random.Random, clients: int, rounds: int) -> list[list[Visit]]:
-    """Rounds, in which each client visits once."""
-    addresses = [f"127.1.{at // 5}.{at % 5 + 1}" for at in range(clients)]
-    return [[Visit(address, script(rng, address)) for address in addresses] for _ in range(rounds)]
+def visits(rng: random.Random, clients: int, rounds: int, *, apart: bool) -> list[list[Visit]]:
+    """Rounds, in which each client visits once, all together.
+
+    apart: clients of one network do not come together: what they leave in the cache would depend on who is first.
+    """
+    made = []
+    for _ in range(rounds):
+        for some in [range(last, last + 1) for last in range(1, 6)] if apart else [range(1, 6)]:
+            addresses = [f"127.1.{network}.{last}" for network in range(clients // 5) for last in some]
+            made.append([Visit(address, script(rng, address)) for address in addresses])
+    return made
+
+
+def apart(*wanted: Settings) -> bool:
+    """Whether the clients of a network share passes."""
+    return any(each["cache"]["prefix_ipv4"] != 32 for each in wanted)
 
 
 class _Client:
@@ -172,7 +194,7 @@ class _Client:
 
     def _run(self, steps: Script) -> Iterator[str]:
         if not steps:
-            end = time.monotonic() + 0.05
+            end = time.monotonic() + IMPATIENCE
             while time.monotonic() < end:
                 yield ""
             return
@@ -217,7 +239,7 @@ class Seen(NamedTuple):
 def play(folder: Path, wanted: Settings, dns: FakeDns, rounds: list[list[Visit]]) -> Seen:
     """Have the clients visit a core with these settings."""
     found: list[dict[str, Row]] = []
-    with ExitStack() as opened:
+    with ExitStack() as opened, mock.patch.object(historycore, "GREET_WAIT", GREET_WAIT):
         core = Core(folder, opened, wanted, dns=dns)
         for visitors in rounds:
             clients = [_Client(core, visit) for visit in visitors]
@@ -238,9 +260,23 @@ def play(folder: Path, wanted: Settings, dns: FakeDns, rounds: list[list[Visit]]
     return Seen(found, description_of)
 
 
+def disturbed(seen: Seen) -> set[str]:
+    """Clients for which a list did not answer in time that should have: the machine was busy."""
+    found = set()
+    settings_of = decode(seen.description)
+    slow = sum(1 << at for at, name in enumerate(settings_of.lists) if name in ("a.test", "b.test", "w.test"))
+    for visitors in seen.rows:
+        for address, row in visitors.items():
+            fields = history_read(row[0] >> COUNT_BITS, row[1], row[2])
+            assert fields is not None
+            if fields[HISTORY_FIELDS.index("silent")] & slow:
+                found.add(address)
+    return found
+
+
 def judged(seen: Seen, by: bytes) -> list[dict[str, tuple[str, str, int, str]]]:
     """Of each round, by address: what happened, what the judge says, the reply, and the reason."""
-    judge = HistoryJudge(description(decode(by)), "mx.test", detail=True)
+    judge = HistoryJudge(description(decode(by)), "mx.test", COUNT_BITS, detail=True)
     judge.add_settings(number(seen.description), description(decode(seen.description)))
     rows = sorted(row for visitors in seen.rows for row in visitors.values())
     judge.feed(rows)

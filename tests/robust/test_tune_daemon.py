@@ -1,0 +1,239 @@
+"""`fastscreen tune` on a recorded history: the demo's clients meet a daemon, and then the same clients meet
+daemons with other settings.
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from peers.profiles import Settings, merge
+
+from fastscreen.config import load
+from fastscreen.core import HISTORY_FIELDS, history_read
+from fastscreen.demo import client_kinds
+from fastscreen.demo import settings as demo
+from fastscreen.demo.client_kinds import ClientKind
+from fastscreen.demo.clients import BEHAVIORS
+from fastscreen.demo.lists import LISTS
+from fastscreen.demo.nameserver import NameServer
+from fastscreen.history.archive import Archive
+from fastscreen.history.day import COUNT_BITS
+from fastscreen.history.filter import END, Query
+from fastscreen.tune.judging import judge
+from fastscreen.tune.settings import tried
+from robust.harness import COMMAND, Screener, wait_until
+
+VISITS = 2
+MEMBERS = {
+    client_kinds.SENDER: 14,
+    client_kinds.LARGE_SENDER: 3,
+    client_kinds.OWN: 2,
+    client_kinds.BANNED: 3,
+    client_kinds.PREGREETER: 12,
+    client_kinds.PIPELINER: 5,
+    client_kinds.BARE_NEWLINE: 4,
+    client_kinds.LISTED: 14,
+    client_kinds.HTTP_PROBE: 6,
+    client_kinds.IMPATIENT: 5,
+    client_kinds.BOTNET: 16,
+}
+"""The slow ones would take half a minute; which connections of a greedy client are refused is chance."""
+CHANGES: dict[str, Settings] = {
+    "higher threshold": {"dnsbl": {"threshold": 5}},
+    "no deep tests": {
+        "deep": {"pipelining": "off", "non_smtp_command": "off", "bare_newline": "off"},
+        "greet": {"action": "drop"},
+    },
+    "other lists": {
+        "dnsbl": {
+            "sites": ["dynamic.example*3", "spam.example=127.0.0.[4..11]*3", "allow.example*-4"],
+            "action": "drop",
+        },
+        "access": {"denylist_action": "drop"},
+    },
+}
+
+
+class Attempt(NamedTuple):
+    """A session: what happened, what the judge says, and why not more."""
+
+    happened: str
+    would: str
+    why: str
+
+
+Day = dict[tuple[str, int], list[Attempt]]
+"""By client and visit, in order."""
+
+
+@contextlib.contextmanager
+def screener(folder: Path, port: int, changes: Settings) -> Iterator[Screener]:
+    """A daemon with the settings of the demo."""
+    own: Settings = {
+        "user": "",  # the sink is another program, which nobody may not start
+        "handoff": {"to": "sink:"},
+        "access": {"list": [f"cidr:{folder / 'access.cidr'}"], "denylist_action": "enforce"},
+        "greet": {"wait": f"{demo.GREET_WAIT}s", "action": "enforce"},
+        "dnsbl": {
+            "sites": [each.site for each in LISTS],
+            "threshold": demo.THRESHOLD,
+            "allowlist_threshold": demo.ALLOWLIST_THRESHOLD,
+            "action": "enforce",
+            "timeout": "1s",
+            "resolvers": [f"127.0.0.1:{port}"],
+        },
+        "deep": {"pipelining": "enforce", "non_smtp_command": "drop", "bare_newline": "enforce"},
+        "cache": {"path": str(folder / "cache" / "cache")},
+        "history": {"path": str(folder / "history")},
+    }
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "access.cidr").write_text(demo.access_list())
+    for name in ("cache", "history"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o777)
+    made = Screener(folder, merge(own, changes))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+class Seen(NamedTuple):
+    folder: Path
+    config: Path
+    connections: int
+    """In the log."""
+    starts: list[float]
+    """Of each visit, in s since 1970."""
+
+
+async def visit(server: tuple[str, int]) -> list[float]:
+    """All clients visit the server, one visit after the other. The beginnings of the visits."""
+    starts = []
+    for number in range(VISITS):
+        starts.append(time.time())
+
+        async def one(kind: ClientKind, address: str, number: int = number) -> None:
+            with contextlib.suppress(OSError, EOFError, TimeoutError, ValueError):
+                await BEHAVIORS[kind](server, address, random.Random(f"{address} {number}"))
+
+        await asyncio.gather(
+            *(one(kind, kind.address(member)) for kind, count in MEMBERS.items() for member in range(count))
+        )
+        await asyncio.sleep(0.2)
+    return starts
+
+
+def met(folder: Path, changes: Settings) -> Seen:
+    """Have the clients meet a daemon with these settings, and stop it."""
+
+    async def run() -> Seen:
+        port = await NameServer(LISTS).start()
+        with contextlib.ExitStack() as stack:
+            made = await asyncio.to_thread(stack.enter_context, screener(folder, port, changes))
+            starts = await visit(made.address)
+            connections = len(made.lines(" CONNECT from "))
+            await asyncio.to_thread(wait_until, lambda: recorded(folder / "history") == connections, "the recorder")
+            await asyncio.to_thread(stack.close)
+        return Seen(folder / "history", made.config, connections, starts)
+
+    return asyncio.run(run())
+
+
+def recorded(folder: Path) -> int:
+    return Archive(folder).count()
+
+
+def judged(seen: Seen, config: Path) -> Day:
+    """What the settings of another configuration would have done."""
+    archive = Archive(seen.folder)
+    settings = tried(config, None, ())
+    found = judge(archive, 0, END, settings.settings, settings.hostname, detail=True)
+    assert found.detail is not None
+    results = {number: Attempt(happened, would, why) for number, happened, would, _, why in found.detail}
+    sessions = []
+    for number, client, packed in archive.rows(Query()):
+        fields = history_read(number >> COUNT_BITS, client, packed)
+        assert fields is not None
+        began = fields[0] - fields[HISTORY_FIELDS.index("lasted")]
+        sessions.append((began / 1e6, ".".join(map(str, client)), results[number]))
+    day: Day = {}
+    for began, address, attempt in sorted(sessions):
+        at = max(at for at, start in enumerate(seen.starts) if start <= began)
+        day.setdefault((address, at), []).append(attempt)
+    return day
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """What the daemon with the demo's settings has recorded."""
+    root = tmp_path_factory.mktemp("tune")
+    for each in (root, *root.parents[:2]):
+        each.chmod(0o755)
+    return met(root / "first", {})
+
+
+def test_the_settings_in_force(first: Seen) -> None:
+    """Every verdict is predicted, and nothing else."""
+    day = judged(first, first.config)
+    assert len(day) == VISITS * sum(MEMBERS.values())
+    attempts = [attempt for each in day.values() for attempt in each]
+    assert [each for each in attempts if each.happened != each.would] == []
+    assert {"handed_off", "deferred", "rejected", "left"} <= {each.happened for each in attempts}
+    assert len(attempts) == first.connections
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_other_settings_do(first: Seen, name: str, tmp_path: Path) -> None:
+    """Client by client, what a daemon with these settings does to the same clients. Little cannot be judged, and
+    has a reason."""
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        each.chmod(0o755)
+    second = met(tmp_path / "second", CHANGES[name])
+    predicted, happened = judged(first, second.config), judged(second, second.config)
+    assert predicted.keys() == happened.keys()
+    wrong, unknown, compared = [], [], 0
+    for key, attempts in predicted.items():
+        # A sender that is not deferred does not come back: only the sessions in both are compared.
+        for one, other in zip(attempts, happened[key], strict=False):
+            compared += 1
+            if one.would == "unknown":
+                unknown.append((key, one, other.happened))
+            elif one.would != other.happened:
+                wrong.append((key, one, other.happened))
+    assert wrong == []
+    assert any(each.happened != each.would != "unknown" for attempts in predicted.values() for each in attempts)
+    assert len(unknown) < compared // 10, unknown
+    assert {one.why for _, one, _ in unknown} <= {"test", "ended", "pass", "order"}, unknown
+
+
+def test_the_command(first: Seen) -> None:
+    def tune(*words: str) -> dict[str, Any]:
+        command = [str(COMMAND), "tune", "-c", str(first.config), "--json", *words]
+        answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return answer
+
+    same = tune()
+    assert same["happened"] == same["would"]
+    assert (same["moved"] and {(each["happened"], each["would"]) for each in same["moved"]}) <= {
+        (result, result) for result in same["happened"]
+    }
+    assert same["cannot_be_judged"] == {}
+    names = {each["name"] for each in same["features"] if each["sessions"]}
+    assert {"list:spam.example", "list:drones.example", "test:pregreet"} <= names
+    assert same["good"] >= MEMBERS[client_kinds.LARGE_SENDER] + MEMBERS[client_kinds.OWN]
+    strict = tune("--set", "dnsbl.threshold=1")
+    assert strict["would"]["rejected"]["clients"] > same["would"]["rejected"]["clients"]
+    assert strict["settings"]["changed"] == {"dnsbl.threshold": {"in_force": "3", "tried": "1"}}
+    found = tune("--suggest", "--max-collateral", "1%")
+    assert found["suggestion"]["toml"].startswith("[dnsbl]\nthreshold = ")
+    assert load(first.config).hostname
