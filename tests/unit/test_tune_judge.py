@@ -384,6 +384,16 @@ def test_a_longer_prefix() -> None:
         "deferred", "unknown: test", "handed_off"]  # fmt: skip
 
 
+def test_cut_addresses() -> None:
+    """Which client of a network has a pass is not known."""
+    judge = HistoryJudge(settings(threshold=4), "mx.test", BITS, detail=True, mask=(24, 48))
+    judge.add_settings(SETTINGS, settings())
+    judge.feed([screened(at, "rejected", address="192.0.2.0", verdict=550, **LISTED) for at in (0, 60)])
+    judge.finish()
+    assert judge.detail is not None
+    assert [(would, why) for _, _, would, _, why in judge.detail] == [("deferred", "judged"), ("unknown", "pass")]
+
+
 def test_what_is_not_known_spreads() -> None:
     """After a session that cannot be judged, whether its client has passed is not known either."""
     new = settings(lists=("n.test",), sites=[(0, None, 5)])
