@@ -1186,6 +1186,12 @@ cdef class HistoryJudge:
         memset(&other, 0, sizeof(other))
         if not history_unpack_into(&record, number >> self.count_bits, address, size, packed, length):
             judged_unknown(&other, WHY_VERSION)
+            if size in (4, 16):
+                memset(&record, 0, sizeof(record))
+                record.ended = number >> self.count_bits
+                record.family = 4 if size == 4 else 6
+                memcpy(record.client, address, size)
+                self.smear(&record, None)
             return self.count(NULL, NULL, happened, &other, 1, number)
         weight = record.weight
         case = self.case_of(record.settings)
