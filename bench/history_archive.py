@@ -6,7 +6,7 @@
 
 The clients, their behavior and the lists' answers come from a seed. As in a server's traffic, few clients make most
 sessions, most of these are of known clients, and of the others most are rejected. The files are those that the recorder
-would have written, except that their index is built at the end, which is faster and takes less room.
+would have written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
 from pathlib import Path
@@ -29,7 +29,7 @@ from typing import Any
 
 from fastscreen.core import HISTORY_FIELDS, HISTORY_MARKS, HISTORY_NUMBERS, HISTORY_OUTCOMES, TESTS, history_write
 from fastscreen.history.archive import Archive
-from fastscreen.history.day import COUNT_BITS, SUFFIX, Row, create
+from fastscreen.history.day import CHUNK, COUNT_BITS, SUFFIX, Row, begin_of, create, index, insert
 from fastscreen.history.filter import query
 from fastscreen.history.settings import HistorySettings, SiteSettings, TestSettings, encode, number
 
@@ -65,6 +65,12 @@ DAY = 86_400_000_000  # µs
 _TEST = {test.key: 1 << at for at, test in enumerate(TESTS)}
 _MARK = {mark: 1 << at for at, mark in enumerate(HISTORY_MARKS)}
 _OUTCOME = {outcome: at for at, outcome in enumerate(HISTORY_OUTCOMES)}
+_OUTCOME_OF = {
+    kind: (_OUTCOME[outcome], int(kind == "known"))
+    for kind, outcome in (("known", "handed_off"), ("listed", "rejected"), ("pregreet", "rejected"),
+                          ("new", "deferred"), ("left", "left"))
+}  # fmt: skip
+"""Of each kind: the outcome by number, and whether it is cached."""
 _EMPTY: dict[str, Any] = dict.fromkeys(HISTORY_NUMBERS, 0) | {"weight": 1, "settings": NUMBER, "server_port": 25}
 
 
@@ -113,8 +119,9 @@ def _name(kind: str, rng: random.Random) -> bytes:
 
 
 def address(client: int) -> bytes:
-    """The address of a client by number: a few in each /24."""
-    return (client * 2_654_435_761 % 0xDF000000 + 0x01000000).to_bytes(4)
+    """The address of a client by number: four in each /24."""
+    network = client // 4 * 2_654_435_761 % 0xDF0000 + 0x010000
+    return (network << 8 | client % 4 * 7 + 1).to_bytes(4)
 
 
 def make(folder: Path, days: int, sessions: int, last: date, seed: int) -> None:
@@ -122,8 +129,6 @@ def make(folder: Path, days: int, sessions: int, last: date, seed: int) -> None:
     rng = random.Random(seed)
     kinds = list(KINDS)
     records = {kind: [packed(kind, rng) for _ in range(VARIANTS)] for kind in kinds}
-    outcome_of = {"known": ("handed_off", 1), "listed": ("rejected", 0), "pregreet": ("rejected", 0)}
-    outcome_of |= {"new": ("deferred", 0), "left": ("left", 0)}
     # A client has one kind; by Zipf's law, the first ones make most sessions.
     kind_of = rng.choices(kinds, list(KINDS.values()), k=CLIENTS)
     weights = list(accumulate(1 / (rank + 20) for rank in range(CLIENTS)))
@@ -131,41 +136,25 @@ def make(folder: Path, days: int, sessions: int, last: date, seed: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for back in reversed(range(days)):
         day = last - timedelta(days=back)
-        start = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
-        step = DAY // max(1, sessions)
-        minutes: Counter[tuple[int, str]] = Counter()
-
-        def rows() -> Iterator[Row]:
-            chosen = rng.choices(range(CLIENTS), cum_weights=weights, k=sessions)
-            for at, client in enumerate(chosen):
-                ended = start + at * step  # noqa: B023
-                kind = kind_of[client]
-                minutes[ended // 60_000_000, kind] += 1  # noqa: B023
-                yield ended << COUNT_BITS, addresses[client], records[kind][at % VARIANTS]
-
+        start, step = begin_of(day), DAY // max(1, sessions)
         connection = create(folder / f"{day}{SUFFIX}")
         connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("BEGIN")
-        connection.execute("DROP INDEX sessions_by_client")
-        connection.execute("INSERT INTO settings VALUES (?, ?)", (NUMBER, encode(SETTINGS)))
-        connection.executemany("INSERT INTO sessions VALUES (?, ?, ?)", rows())
-        connection.execute("CREATE INDEX sessions_by_client ON sessions (client)")
-        connection.executemany(
-            "INSERT INTO minutes VALUES (?, ?, ?, ?)",
-            ((minute, _OUTCOME[outcome_of[kind][0]], outcome_of[kind][1], count)
-             for (minute, kind), count in _merged(minutes, outcome_of).items()),
-        )  # fmt: skip
-        connection.execute("COMMIT")
+        for first in range(0, sessions, CHUNK):
+            rows: list[Row] = []
+            minutes: Counter[tuple[int, int, int]] = Counter()
+            clients = rng.choices(range(CLIENTS), cum_weights=weights, k=min(CHUNK, sessions - first))
+            for at, client in enumerate(clients, first):
+                ended = start + at * step
+                kind = kind_of[client]
+                minutes[ended // 60_000_000, *_OUTCOME_OF[kind]] += 1
+                rows.append((ended << COUNT_BITS, addresses[client], records[kind][at % VARIANTS]))
+            connection.execute("BEGIN")
+            sums = [(*minute, count) for minute, count in minutes.items()]
+            insert(connection, rows, sums, [(NUMBER, encode(SETTINGS))])
+            index(connection)
+            connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = DELETE")
         connection.close()
-
-
-def _merged(minutes: Counter[tuple[int, str]], outcome_of: dict[str, tuple[str, int]]) -> Counter[tuple[int, str]]:
-    """Kinds with the same outcome as one."""
-    found: Counter[tuple[int, str]] = Counter()
-    first = {outcome: kind for kind, outcome in reversed(outcome_of.items())}
-    for (minute, kind), count in minutes.items():
-        found[minute, first[outcome_of[kind]]] += count
-    return found
 
 
 # ---- measuring

@@ -771,6 +771,7 @@ class HistoryReader:
     @property
     def sessions(self) -> int:
         """How many sessions have ended, including those of known clients that were not recorded."""
+
 class JudgeDescription(TypedDict):
     """Settings for HistoryJudge: those of fastscreen/history/settings.py. sites: (list, filter as 128 bytes or None,
     weight). tests: (enabled, action, seconds), in the order of TESTS."""

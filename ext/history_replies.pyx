@@ -215,6 +215,13 @@ cdef inline void replies_hear(Relay* relay, Side source, const char* data, size_
         replies_from_client(&relay.replies, data, size, relay.flows[<int> FROM_CLIENT].moved)
 
 
+cdef inline void replies_miss(Relay* relay, Side source) noexcept:
+    """Bytes were relayed unseen, and are counted in the flow. Only message text may be among them."""
+    cdef RelayReplies* replies = &relay.replies
+    if source == FROM_MTA or not replies.in_text and relay.flows[<int> FROM_CLIENT].moved > replies.chunk_end:
+        replies_end(replies)
+
+
 def replies_in(parts):
     cdef Relay relay
     cdef bytes data

@@ -279,6 +279,7 @@ cdef void flow_move(Screener core, Session* session, Side source, bint ends) noe
         elif flow.pipe[0] >= 0:
             flow.moved += got
             flow.piped = <uint32_t> got
+            replies_miss(session.relay, source)
         else:
             replies_hear(session.relay, source, core.relay_feed, got)
             flow.moved += got

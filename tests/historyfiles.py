@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from fastscreen.core import (
     history_read,
     history_write,
 )
-from fastscreen.history.day import COUNT_BITS, Row, create, file_of, insert
+from fastscreen.history.day import COUNT_BITS, Part, Row, create, day_at, index, insert
 from fastscreen.history.settings import HistorySettings, SiteSettings, TestSettings, encode, number
 
 NOON = 1_795_348_800  # 2026-11-22 12:00:00 UTC
@@ -104,31 +104,40 @@ def listed(second: float, client: str = "192.0.2.1", lists: int = 1, score: int 
     return row(second, client, **usual | fields)
 
 
-def make(folder: Path, rows: Iterable[Row], settings: Mapping[int, bytes] | None = None) -> Path:
-    """Write the days of these sessions, as the recorder would; return the folder."""
+def make(folder: Path, rows: Iterable[Row], settings: Mapping[int, bytes] | None = None, parts: int = 1) -> Path:
+    """Write the days of these sessions, as the recorder would; return the folder. One half of them is in the index.
+
+    parts: of each day; the sessions go to them in turn.
+    """
     known_settings = {NUMBER: encode(SETTINGS)} if settings is None else settings
     folder.mkdir(parents=True, exist_ok=True)
-    by_file: dict[Path, list[Row]] = {}
-    for each in rows:
-        by_file.setdefault(file_of(folder, each[0] >> COUNT_BITS), []).append(each)
-    for path, among in by_file.items():
-        connection = create(path)
-        connection.execute("BEGIN")
-        insert(connection, among, sums(among), known_settings.items())
-        connection.execute("COMMIT")
-        connection.close()
+    by_day: dict[date, list[Row]] = {}
+    for each in sorted(rows):
+        by_day.setdefault(day_at(each[0] >> COUNT_BITS), []).append(each)
+    for day, among in by_day.items():
+        for part in range(parts):
+            part_of_them = among[part::parts]
+            connection = create(Part(day, part + 1).path(folder))
+            connection.execute("BEGIN")
+            half = len(part_of_them) // 2
+            insert(connection, part_of_them[:half], sums(part_of_them[:half]), known_settings.items())
+            index(connection)
+            insert(connection, part_of_them[half:], sums(part_of_them[half:]))
+            connection.execute("COMMIT")
+            connection.close()
     return folder
 
 
 def sums(rows: Iterable[Row]) -> list[tuple[int, int, int, int]]:
     """The minutes' sums of sessions."""
     found: Counter[tuple[int, int, int]] = Counter()
-    outcome, marks = HISTORY_FIELDS.index("outcome"), HISTORY_FIELDS.index("marks")
+    outcome, marks, weight = (HISTORY_FIELDS.index(field) for field in ("outcome", "marks", "weight"))
     cached = 1 << HISTORY_MARKS.index("cached")
     for each in rows:
         fields = history_read(each[0] >> COUNT_BITS, each[1], each[2])
         assert fields is not None
-        found[(each[0] >> COUNT_BITS) // 60_000_000, fields[outcome], int(fields[marks] & cached > 0)] += 1
+        minute = (each[0] >> COUNT_BITS) // 60_000_000
+        found[minute, fields[outcome], int(fields[marks] & cached > 0)] += fields[weight]
     return [(*key, count) for key, count in sorted(found.items())]
 
 

@@ -51,12 +51,6 @@ from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
     ("0-9", "go to a screen; so does a click on its name"),
-    ("left right", "the past: a minute (hour, day) back or forward"),
-    ("< >", "an hour back or forward"),
-    ("{ }", "a day back or forward"),
-    ("g", "go to a time"),
-    ("m", "in the past: show a minute, an hour or a day"),
-    ("N", "return to now"),
     ("[ ]", "the previous or next daemon"),
     ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
@@ -65,6 +59,14 @@ EVERYWHERE = (
     (": ctrl+p", "command palette"),
     ("?", "this help"),
     ("q", "quit"),
+)
+TRAVEL = (
+    ("left right", "a minute back or forward, or what is shown"),
+    ("< >", "an hour back or forward"),
+    ("{ }", "a day back or forward"),
+    ("g", "go to a time"),
+    ("m", "in the past: show a minute, an hour or a day"),
+    ("N", "return to now"),
 )
 NO_PAST = "{} has no past: it shows the present only. Press N to return to now."
 NO_HISTORY = "no history is recorded: history.path is not set"
@@ -109,7 +111,8 @@ class Viewer(App[None]):
 
     def __init__(self, paths: Sequence[str]) -> None:
         """paths: the control sockets, one for each tab."""
-        super().__init__()
+        # Without color, Textual chooses here how to remove it, and gets it wrong for a theme of 16 colors set later.
+        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.links = [Link(path, self._changed) for path in paths]
         self._link = 0
         self._view = 0
@@ -150,7 +153,7 @@ class Viewer(App[None]):
         yield self._keys
 
     def on_mount(self) -> None:
-        self.theme = "ansi-dark" if few_colors(self.console) else FASTSCREEN.name
+        self.theme = "ansi-dark" if self.no_color or few_colors(self.console) else FASTSCREEN.name
         self._take_theme(self.current_theme)
         self.theme_changed_signal.subscribe(self, self._take_theme)
         for link in self.links:
@@ -436,9 +439,9 @@ class Viewer(App[None]):
     def action_help(self) -> None:
         """The keys, and the filter language."""
         if len(self.screen_stack) == 1:
-            general = {name for key, _ in EVERYWHERE for name in key.split()}
+            general = {name for key, _ in (*EVERYWHERE, *TRAVEL) for name in key.split()}
             own = [(key, what) for key, what in self.shown_keys if key not in general]
-            self.push_screen(Help(self.view.title, own, EVERYWHERE))
+            self.push_screen(Help(self.view.title, own, EVERYWHERE, TRAVEL))
 
     def action_next_theme(self) -> None:
         """The next theme."""
@@ -508,4 +511,4 @@ def _rows(number: int) -> str:
 
 def few_colors(console: Console) -> bool:
     """Whether the terminal has 16 colors or fewer; then its own are used."""
-    return console.color_system in (None, "standard") or "NO_COLOR" in os.environ
+    return console.color_system in (None, "standard")

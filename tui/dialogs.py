@@ -87,13 +87,19 @@ FILTER_HELP = (
 
 
 class Help(ModalScreen[None]):
-    """The keys of the screen, those of all screens, and the filter language."""
+    """The keys of the screen, those of all screens, the way to the past, and the filter language."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "leave")]
 
-    def __init__(self, title: str, keys: Sequence[tuple[str, str]], everywhere: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        title: str,
+        keys: Sequence[tuple[str, str]],
+        everywhere: Sequence[tuple[str, str]],
+        travel: Sequence[tuple[str, str]],
+    ) -> None:
         super().__init__()
-        parts = ((title, keys), ("All screens", everywhere), ("Filter", FILTER_HELP))
+        parts = ((title, keys), ("All screens", everywhere), ("The past", travel), ("Filter", FILTER_HELP))
         self._parts = [part for part in parts if part[1]]
 
     def compose(self) -> ComposeResult:

@@ -60,7 +60,7 @@ def roles(variables: dict[str, str], ansi: bool) -> RichTheme:
             ALARM: Style(color="white", bgcolor="red", bold=True)
             if ansi
             else Style(color="#ffffff", bgcolor=bad, bold=True),
-            PAST: Style(color="black", bgcolor="yellow", bold=True)
+            PAST: Style(color="yellow", bgcolor="black", bold=True, reverse=True)  # reversed without color, too
             if ansi
             else Style(color=color("background"), bgcolor=color("accent"), bold=True),
             CURRENT: inverse if ansi else Style(color=color("background"), bgcolor=accent, bold=True),

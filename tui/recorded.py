@@ -8,7 +8,7 @@ from rich.text import Text
 
 from fastscreen.control.messages import SCORERS, TESTS, HistorySession, ListAnswer
 from fastscreen.tui.figures import clock, date, duration
-from fastscreen.tui.palette import BAD, HEADING, MUTED, OK, PLAIN, SELECTED, STRONG, WARN
+from fastscreen.tui.palette import BAD, HEADING, MUTED, OK, PLAIN, SELECTED, WARN
 from fastscreen.tui.view import Export
 from fastscreen.tui.wording import outcome, wrapped
 
@@ -58,7 +58,7 @@ WIDE = 13  # of the words in front of each line
 def brief(session: HistorySession, width: int, chosen: bool = False) -> Text:
     """A session in one line."""
     label, _, role = outcome(session.outcome)
-    line = Text(" > " if chosen else "   ", STRONG).append(f"{date(session.ended)}:{clock(session.ended)[6:]} ", MUTED)
+    line = Text(" > " if chosen else "   ").append(f"{date(session.ended)}:{clock(session.ended)[6:]} ", MUTED)
     line.append(f"{label}", role)
     if code := session.verdict or session.reply:
         line.append(f" {code}", role)
@@ -159,7 +159,7 @@ def _list(answer: ListAnswer) -> Text:
     line = Text("   ").append(f"{answer.zone:<32} ")
     line.append(LIST_STATES.get(answer.state, answer.state.replace("_", " ")), LIST_ROLES.get(answer.state, MUTED))
     if answer.state == "listed" and answer.weight:
-        line.append(f" {answer.weight:>+3}  ", BAD if answer.weight > 0 else OK)
+        line.append(f" {answer.weight:>+3} ", BAD if answer.weight > 0 else OK)
     return line.append(" " + " ".join(answer.answers) if answer.answers else "", PLAIN)
 
 
@@ -168,8 +168,8 @@ def _dialogue(session: HistorySession, width: int) -> list[Text]:
     if session.commands or session.recipients or session.reply:
         said = f"{_count(session.commands, 'command')}, {_count(session.recipients, 'recipient')}"
         lines += _line("Dialogue", said + (f", last reply {session.reply}" if session.reply else ""), width)
-    if session.spared:
-        lines += _line("Shadow mode", f"would have been replied {session.spared}", width, WARN)
+    if session.shadow_reply:
+        lines += _line("Shadow mode", f"would have been replied {session.shadow_reply}", width, WARN)
     if session.mta_reply or session.mta_accepted or session.mta_rejected:
         text = f"last reply {session.mta_reply or '-'}, {_count(session.mta_accepted, 'message')} accepted, "
         text += f"{session.mta_rejected} rejected"

@@ -193,7 +193,8 @@ def _run_history(arguments: argparse.Namespace, period: Days | None) -> int:
         tally = Tally(period.since if period else 0, period.until if period else float("inf"))
         source = FromHistory(tally, archive.settings)
         until = int((period.until + AFTER) * 1_000_000) if period else END
-        source.add(archive.sessions(Query(since=period.since * 1_000_000 if period else 0, until=until)))
+        with uncollected():
+            source.add(archive.sessions(Query(since=period.since * 1_000_000 if period else 0, until=until)))
     except (ConfigError, TableError) as error:
         print_problems(error)
         return 2
@@ -267,28 +268,37 @@ def count(files: list[LogFile], tally: Tally, *idents: str) -> list[LogError]:
     """
     rows = reader(*idents)
     failed: list[LogError] = []
+    with uncollected():
+        try:
+            with progress(files) as advance:
+                for file in files:
+                    known = foreign = False
+                    try:
+                        for block in file.blocks(advance):
+                            found = rows(block)
+                            known = known or any(row[0] for row in found)
+                            foreign = foreign or (not known and any(mark in block for mark in MARKS))
+                            tally.add(found, file.clock)
+                    except LogError as error:
+                        failed.append(error)
+                    if foreign and not known:
+                        failed.append(LogError(f"{printable(file.name)}: {UNKNOWN_FORM}"))
+        finally:
+            tally.finish()
+    return failed
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """A tally never has reference cycles, and searching for them takes seconds."""
     collecting = gc.isenabled()
-    gc.disable()  # the tally never has reference cycles, and searching for them takes seconds
+    gc.disable()
     try:
-        with progress(files) as advance:
-            for file in files:
-                known = foreign = False
-                try:
-                    for block in file.blocks(advance):
-                        found = rows(block)
-                        known = known or any(row[0] for row in found)
-                        foreign = foreign or (not known and any(mark in block for mark in MARKS))
-                        tally.add(found, file.clock)
-                except LogError as error:
-                    failed.append(error)
-                if foreign and not known:
-                    failed.append(LogError(f"{printable(file.name)}: {UNKNOWN_FORM}"))
+        yield
     finally:
-        tally.finish()
         gc.freeze()
         if collecting:
             gc.enable()
-    return failed
 
 
 @contextmanager

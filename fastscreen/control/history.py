@@ -7,11 +7,13 @@ keeps its turn; later callers are then refused, and everything else is still ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from heapq import nsmallest
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,7 +37,7 @@ from fastscreen.control.messages import (
 from fastscreen.control.protocol import RequestError
 from fastscreen.core import HISTORY_FIELDS, HISTORY_OUTCOMES, history_read
 from fastscreen.history.archive import Archive, ArchiveError
-from fastscreen.history.day import COUNT_BITS, Row
+from fastscreen.history.day import COUNT_BITS, Row, with_sidecars
 from fastscreen.history.filter import Query, query
 from fastscreen.history.session import Session, address_of
 from fastscreen.history.settings import HistorySettings
@@ -50,9 +52,10 @@ LATE_SECONDS = 1.0  # for a part that is longer than expected, after READ_SECOND
 PART_SECONDS = 0.2  # a read of many sessions goes back in parts that take about so long
 FIRST_PART = 600.0  # s of history
 DAY = 86_400.0
-MAX_CLIENTS = 200_000  # that are counted in one answer
+MAX_CLIENTS = 100_000  # that are counted in one answer
 _CHECK = 4096  # sums between two looks at the clock
 _OUTCOME = HISTORY_FIELDS.index("outcome")
+_WEIGHT = HISTORY_FIELDS.index("weight")
 _NETWORK_BYTES = {4: 3, 16: 8}
 
 
@@ -140,11 +143,9 @@ class HistoryReader:
         days = archive.days()
         size = 0
         for day in days:
-            for path in (day.path, day.path.with_name(f"{day.path.name}-wal")):
-                try:
+            for path in (each for part in day.paths for each in with_sidecars(part)):
+                with contextlib.suppress(OSError):  # it has none, or was deleted
                     size += path.stat().st_size
-                except OSError:
-                    continue
         first = next((minute[0] * 60.0 for day in days for minute in archive.minutes(day.since, day.until)), None)
         last = None
         for day in reversed(days):
@@ -207,12 +208,10 @@ def sessions(wanted: HistorySessionsRequest, now: float) -> Work[HistorySessions
 
     def work(archive: Archive, limit: Limit) -> HistorySessions:
         chosen = _query(f"{wanted.address} {wanted.filter}", wanted.since, wanted.until, now, archive)
-        if wanted.before:
-            chosen = msgspec.structs.replace(chosen, until=min(chosen.until, (wanted.before >> COUNT_BITS) + 1))
         rows: list[Row] = []
         searched = None
-        for page, stopped in _backwards(archive, chosen, limit):
-            rows += [row for row in page if not wanted.before or row[0] < wanted.before]
+        for page, stopped in _backwards(archive, chosen, limit, wanted.before):
+            rows += page
             if len(rows) > wanted.limit:
                 break
             searched = stopped
@@ -232,23 +231,26 @@ def clients(wanted: HistoryClientsRequest, now: float) -> Work[PastClients]:
 
     def work(archive: Archive, limit: Limit) -> PastClients:
         chosen = _query(wanted.filter, wanted.since, wanted.until, now, archive)
-        found: defaultdict[bytes, Counter[int]] = defaultdict(Counter)
+        found: dict[bytes, list[int]] = {}
         searched = None
         for page, stopped in _backwards(archive, chosen, limit):
             for number, client, packed in page:
                 record = history_read(number >> COUNT_BITS, client, packed)
                 if record is not None:
                     key = client[: _NETWORK_BYTES[len(client)]] if wanted.by == "network" else client
-                    found[key][record[_OUTCOME]] += 1
+                    if (counts := found.get(key)) is None:
+                        counts = found[key] = [0] * (len(HISTORY_OUTCOMES) + 1)
+                    counts[min(record[_OUTCOME], len(HISTORY_OUTCOMES))] += record[_WEIGHT]
             searched = stopped
             if len(found) > MAX_CLIENTS:
                 searched = page[-1][0]
                 break
-        most = sorted(found.items(), key=lambda one: (-one[1].total(), len(one[0]), one[0]))[: wanted.limit]
+        # Not sorted: that would be one long step, during which the loop cannot go on.
+        most = nsmallest(wanted.limit, found.items(), key=lambda one: (-sum(one[1]), len(one[0]), one[0]))
         return PastClients(
-            [PastClient(_client(key), counts.total(), _by_outcome(counts)) for key, counts in most],
+            [PastClient(_client(key), sum(counts), _by_outcome(dict(enumerate(counts)))) for key, counts in most],
             len(found),
-            sum(counts.total() for counts in found.values()),
+            sum(sum(counts) for counts in found.values()),
             _time(searched),
         )
 
@@ -268,30 +270,42 @@ def _query(text: str, since: float, until: float, now: float, archive: Archive) 
     return msgspec.structs.replace(chosen, since=first, until=max(first, last))
 
 
-def _backwards(archive: Archive, chosen: Query, limit: Limit) -> Iterator[tuple[list[Row], int | None]]:
-    """Pages of what a query chooses, the newest first. If time runs out, the last one has a number as well: that of the
-    last session that was read.
+def _backwards(
+    archive: Archive, chosen: Query, limit: Limit, before: int = 0
+) -> Iterator[tuple[list[Row], int | None]]:
+    """Pages of what a query chooses, the newest first. before: not 0: only sessions with lower numbers.
+
+    If time runs out, the last page has a number as well, to go on before. Raises LateError: nothing could be read.
     """
+    if before:
+        chosen = msgspec.structs.replace(chosen, until=min(chosen.until, (before >> COUNT_BITS) + 1))
     days = archive.days()
     if not days:
         return
     end, since = min(chosen.until, days[-1].until), max(chosen.since, days[0].since)
     part = DAY if chosen.network is not None else FIRST_PART
+    reached = 0
     while end > since:
         begin, started = max(since, end - round(part * 1e6)), time.monotonic()
         here = msgspec.structs.replace(chosen, since=begin, until=end)
         try:
-            for page in archive.pages(here, newest_first=True, seen=limit.check):
-                yield page, None
-                if limit.over:
-                    yield [], page[-1][0]
-                    return
+            for rows in archive.pages(here, newest_first=True, seen=limit.check):
+                page = [row for row in rows if row[0] < before] if before else rows
+                if page:
+                    yield page, None
+                    reached = page[-1][0]
+                    if limit.over:
+                        yield [], reached
+                        return
         except LateError:
-            yield [], end << COUNT_BITS
+            if not reached:
+                raise
+            yield [], reached
             return
         end = begin
+        reached = end << COUNT_BITS
         if limit.over and end > since:
-            yield [], end << COUNT_BITS
+            yield [], reached
             return
         if time.monotonic() - started < PART_SECONDS:
             part *= 2
@@ -301,7 +315,7 @@ def _by_outcome(counts: Mapping[int, int]) -> dict[str, int]:
     return {
         HISTORY_OUTCOMES[outcome] if outcome < len(HISTORY_OUTCOMES) else str(outcome): sessions
         for outcome, sessions in sorted(counts.items())
-        if outcome >= 0
+        if outcome >= 0 and sessions
     }
 
 
@@ -357,7 +371,7 @@ def _message(number: int, session: Session, archive: Archive, weights: _Weights)
         outcome=session.outcome,
         verdict=session.verdict,
         reply=session.reply,
-        spared=session.spared,
+        shadow_reply=session.spared,
         tls=session.tls,
         needed=list(session.needed),
         made=list(session.made),

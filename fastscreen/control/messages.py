@@ -432,8 +432,8 @@ class HistoryMinutes(Struct, frozen=True):
 
 class HistorySession(Struct, frozen=True):
     """A recorded session. id: rises with the time of its end. lasted: seconds. verdict: code of the reply to the last
-    recipient, or of the one that ended the session; reply: of the last reply; 0: none. spared: the code that shadow
-    mode prevented. needed: tests for which there was no pass; made, found, failed: those that were made, found
+    recipient, or of the one that ended the session; reply: of the last reply; 0: none. shadow_reply: the code that
+    shadow mode prevented. needed: tests for which there was no pass; made, found, failed: those that were made, found
     something, and count as failed. parts: of the score, by scorer. threshold: of the score, then. weight: the number of
     sessions that it stands for.
     """
@@ -452,7 +452,7 @@ class HistorySession(Struct, frozen=True):
     outcome: str = ""
     verdict: int = 0
     reply: int = 0
-    spared: int = 0
+    shadow_reply: int = 0
     tls: str = ""
     needed: list[str] = []
     made: list[str] = []

@@ -179,5 +179,5 @@ def retire(resources: Resources, now: float) -> None:
     if not any(child.kind == "worker" for child in former):
         for child in former:
             if child.kind in ("tls", "cluster", "history") and child.channel is not None:
-                child.close_channel()
+                child.dismiss() if child.kind == "history" else child.close_channel()
                 child.deadline = now + FORMER_OTHERS_SECONDS

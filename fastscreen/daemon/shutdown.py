@@ -88,7 +88,7 @@ class Shutdown:
         optional = resources.optional
         others = [*resources.tls, *optional, resources.refresher, resources.control_process, *resources.trials]
         for child in others:
-            child.close_channel()
+            child.dismiss() if child.kind == "history" else child.close_channel()
         end = time.monotonic() + OTHERS_SECONDS
         assert resources.signals is not None
         while left := [child for child in others if child.pid]:

@@ -252,7 +252,6 @@ def _recorder_main(resources: Resources, parts: HistoryParts, channel: socket.so
         rings=[HistoryReader(memory) for memory in parts.rings],
         pulses=resources.pulses[: len(resources.children)],
         state=parts.state,
-        supervisor=os.getppid(),
     )
     target.watch(args.conditions)
     return RecorderProcess(resources.config, target, args).run()

@@ -38,6 +38,7 @@ def configuration(folder: Path, resolver: int) -> str:
         },
         "deep": {"pipelining": "enforce", "non_smtp_command": "drop", "bare_newline": "enforce"},
         "cache": {"path": str(folder / "cache")},
+        "history": {"path": str(folder / "history")},
         "limits": {"client_connection_count": MAX_PER_CLIENT, "pre_queue": PRE_QUEUE},
         "log": {"to": f"file:{folder / LOG}", "ident": "fastscreen"},
     }

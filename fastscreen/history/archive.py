@@ -7,11 +7,14 @@ read is reported once and omitted.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from array import array
+from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from contextlib import contextmanager
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -21,7 +24,18 @@ import msgspec
 from fastscreen.core import HISTORY_FIELDS, history_read
 from fastscreen.escaping import one_line, printable
 from fastscreen.filter_terms import Network
-from fastscreen.history.day import COUNT_BITS, VERSION, Minute, Row, day_of
+from fastscreen.history.day import (
+    COUNT_BITS,
+    Minute,
+    Row,
+    VersionError,
+    begin_of,
+    check_version,
+    day_of,
+    files,
+    numbers_of_clients,
+    with_sidecars,
+)
 from fastscreen.history.filter import END, Query
 from fastscreen.history.session import Session, named
 from fastscreen.history.settings import HistorySettings, decode
@@ -32,27 +46,44 @@ INDEXED = {4: 16, 6: 40}
 """Bits of a network from which the index by client is used, instead of reading all sessions of the time."""
 _PARAMETERS = 500  # numbers in one statement
 _SETTINGS = HISTORY_FIELDS.index("settings")
+_JOURNAL_AT = 18  # in the header of an SQLite file
+_WITH_LOG = 2  # a write-ahead log
 
 
 class ArchiveError(Exception):
     """The folder cannot be read. One line for people."""
 
 
-class DayFile(NamedTuple):
-    """A day (UTC) and its file."""
+class Day(NamedTuple):
+    """A day (UTC) and its files, in the order of their parts."""
 
     day: date
-    path: Path
+    paths: tuple[Path, ...]
+
+    @property
+    def path(self) -> Path:
+        """Its first file."""
+        return self.paths[0]
 
     @property
     def since(self) -> int:
         """Its beginning, in µs since 1970."""
-        return _microseconds(self.day)
+        return begin_of(self.day)
 
     @property
     def until(self) -> int:
         """Its end, in µs since 1970."""
-        return _microseconds(self.day + timedelta(days=1))
+        return begin_of(self.day + timedelta(days=1))
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files, with what SQLite keeps next to them."""
+        found = 0
+        for path in self.paths:
+            for each in with_sidecars(path):
+                with contextlib.suppress(OSError):
+                    found += each.stat().st_size
+        return found
 
 
 class Archive:
@@ -66,10 +97,13 @@ class Archive:
 
     # ---- what is there
 
-    def days(self) -> list[DayFile]:
-        """The days' files, the oldest first. Raises ArchiveError."""
+    def days(self) -> list[Day]:
+        """The days, the oldest first. Raises ArchiveError."""
+        found: dict[date, list[Path]] = {}
         try:
-            found = [DayFile(day, path) for path in self.folder.iterdir() if (day := day_of(path)) is not None]
+            for path in files(self.folder):
+                if (day := day_of(path)) is not None:
+                    found.setdefault(day, []).append(path)
         except FileNotFoundError:
             raise ArchiveError(f"{printable(str(self.folder))}: missing; expected the folder of history.path") from None
         except NotADirectoryError:
@@ -80,15 +114,14 @@ class Archive:
             ) from None
         except OSError as error:
             raise ArchiveError(printable(one_line(error))) from None
-        return sorted(found)
+        return [Day(day, tuple(paths)) for day, paths in sorted(found.items())]
 
     def settings(self, number: int) -> HistorySettings | None:
         """The settings with this number. None: no file has them."""
         if number not in self._settings:
-            for each in reversed(self.days()):
-                with self._opened(each.path) as connection:
-                    if connection is not None:
-                        self._keep_settings(connection)
+            for path in self._newest_files():
+                with self._opened(path) as connection:
+                    self._keep_settings(path, connection)
                 if number in self._settings:
                     break
             else:
@@ -103,18 +136,21 @@ class Archive:
     def all_list_names(self) -> list[str]:
         """The names of all lists in all settings, the newest day's first."""
         names: dict[str, None] = {}
-        for each in reversed(self.days()):
-            with self._opened(each.path) as connection:
-                for number in self._keep_settings(connection) if connection is not None else ():
+        for path in self._newest_files():
+            with self._opened(path) as connection:
+                for number in self._keep_settings(path, connection):
                     names |= dict.fromkeys(self.list_names(number))
         return list(names)
 
+    def _newest_files(self) -> list[Path]:
+        return [path for day in reversed(self.days()) for path in reversed(day.paths)]
+
     def all_settings(self) -> dict[int, HistorySettings]:
-        """All settings by their numbers, those of the newest day last."""
+        """All settings by their numbers, those of the newest file last."""
         numbers: dict[int, None] = {}
-        for each in reversed(self.days()):
-            with self._opened(each.path) as connection:
-                numbers |= dict.fromkeys(self._keep_settings(connection) if connection is not None else ())
+        for path in self._newest_files():
+            with self._opened(path) as connection:
+                numbers |= dict.fromkeys(self._keep_settings(path, connection))
         found = {number: self._settings[number] for number in reversed(numbers)}
         return {number: settings for number, settings in found.items() if settings is not None}
 
@@ -157,106 +193,104 @@ class Archive:
         return sum(minute[3] for minute in self.minutes(since, until))
 
     def minutes(self, since: int = 0, until: int = END) -> Iterator[Minute]:
-        """The sums of the minutes that begin in a period, in µs since 1970. One day after the other."""
+        """The sums of the minutes that begin in a period, in µs since 1970: those of a session that stands for several
+        count as many."""
         first, last = -(-since // 60_000_000), -(-until // 60_000_000)
         for day in self._days_of(since, until, False):
-            with self._opened(day.path) as connection:
-                statement = "SELECT * FROM minutes WHERE minute >= ? AND minute < ? ORDER BY minute, outcome, cached"
-                found = self._all(day.path, connection, statement, (first, last))
-            yield from found
+            sums: Counter[tuple[int, int, int]] = Counter()
+            for path in day.paths:
+                statement = "SELECT * FROM minutes WHERE minute >= ? AND minute < ?"
+                with self._opened(path) as connection:
+                    for minute, outcome, cached, sessions in self._all(path, connection, statement, (first, last)):
+                        sums[minute, outcome, cached] += sessions
+            for (minute, outcome, cached), sessions in sorted(sums.items()):
+                yield minute, outcome, cached, sessions
 
     # ---- files
 
-    def _days_of(self, since: int, until: int, newest_first: bool) -> list[DayFile]:
+    def _days_of(self, since: int, until: int, newest_first: bool) -> list[Day]:
         found = [day for day in self.days() if day.since < until and since < day.until]
         return found[::-1] if newest_first else found
 
-    def _pages_of(self, day: DayFile, query: Query, newest_first: bool) -> Iterator[list[Row]]:
+    def _pages_of(self, day: Day, query: Query, newest_first: bool) -> Iterator[list[Row]]:
         first = max(query.since, day.since) << COUNT_BITS
-        last = min(query.until, day.until) << COUNT_BITS
+        last = (min(query.until, day.until) << COUNT_BITS) - 1
         network = query.network
         if network is not None and network.prefixlen >= INDEXED[network.version]:
-            yield from self._pages_of_client(day, network, first, last, newest_first)
-            return
+            parts = [self._pages_of_client(path, network, first, last, newest_first) for path in day.paths]
+        else:
+            parts = [self._pages_of_time(path, first, last, newest_first) for path in day.paths]
+        return parts[0] if len(parts) == 1 else _merged(parts, newest_first)
+
+    def _pages_of_time(self, path: Path, first: int, last: int, newest_first: bool) -> Iterator[list[Row]]:
         order = "DESC" if newest_first else "ASC"
-        statement = f"SELECT * FROM sessions WHERE id >= ? AND id < ? ORDER BY id {order} LIMIT {PAGE}"
+        statement = f"SELECT * FROM sessions WHERE id BETWEEN ? AND ? ORDER BY id {order} LIMIT {PAGE}"
         while True:
-            with self._opened(day.path) as connection:
-                page = self._all(day.path, connection, statement, (first, last))
+            with self._opened(path) as connection:
+                page = self._all(path, connection, statement, (first, last))
             if page:
                 yield page
             if len(page) < PAGE:
                 return
             if newest_first:
-                last = page[-1][0]
+                last = page[-1][0] - 1
             else:
                 first = page[-1][0] + 1
 
     def _pages_of_client(
-        self, day: DayFile, network: Network, first: int, last: int, newest_first: bool
+        self, path: Path, network: Network, first: int, last: int, newest_first: bool
     ) -> Iterator[list[Row]]:
-        """By the index: first the numbers of the sessions, which are in it, then their records."""
+        """By the index: first the numbers of the sessions, then the sessions, so that memory is limited."""
         ends = network.network_address.packed, network.broadcast_address.packed
-        statement = (
-            "SELECT id FROM sessions INDEXED BY sessions_by_client "
-            "WHERE client BETWEEN ? AND ? AND length(client) = ? AND id >= ? AND id < ?"
-        )
-        with self._opened(day.path) as connection:
-            found = self._all(day.path, connection, statement, (*ends, len(ends[0]), first, last))
-        numbers = array("q", sorted((number for (number,) in found), reverse=newest_first))
-        del found
-        for at in range(0, len(numbers), _PARAMETERS):
-            wanted = numbers[at : at + _PARAMETERS].tolist()
-            statement = f"SELECT * FROM sessions WHERE id IN ({','.join('?' * len(wanted))})"
-            with self._opened(day.path) as connection:
-                rows = self._all(day.path, connection, statement, wanted)
+        numbers = array("q")
+        with self._opened(path) as connection:
+            if connection is not None:
+                with self._reported(path):
+                    numbers.extend(numbers_of_clients(connection, *ends, first, last))
+        wanted = sorted(numbers, reverse=newest_first)
+        for at in range(0, len(wanted), _PARAMETERS):
+            some = wanted[at : at + _PARAMETERS]
+            statement = f"SELECT * FROM sessions WHERE id IN ({','.join('?' * len(some))})"
+            with self._opened(path) as connection:
+                rows = self._all(path, connection, statement, some)
             rows.sort(reverse=newest_first)
             if rows:
                 yield rows
 
     @contextmanager
     def _opened(self, path: Path) -> Iterator[sqlite3.Connection | None]:
-        """A connection to a day; None if it cannot be used, or is not made yet."""
-        try:
+        """A connection to a file; None if it cannot be used."""
+        connection = None
+        with self._reported(path):
             connection = _connect(path)
-        except (sqlite3.Error, OSError) as error:
+        try:
+            yield connection
+        finally:
+            if connection is not None:
+                connection.close()
+
+    @contextmanager
+    def _reported(self, path: Path) -> Iterator[None]:
+        """What is wrong with a file is reported, and the rest of it omitted."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, VersionError) as error:
             self._problem(path, error)
-            yield None
-            return
-        with closing(connection):
-            try:
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
-                if version == 0 and not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                    usable = False  # the recorder is making it
-                elif version != VERSION:
-                    raise _OtherVersionError(version)
-                else:
-                    usable = True
-            except (sqlite3.Error, OSError, _OtherVersionError) as error:
-                self._problem(path, error)
-                usable = False
-            yield connection if usable else None
 
     def _all(
         self, path: Path, connection: sqlite3.Connection | None, statement: str, values: Sequence[Any]
     ) -> list[Any]:
         """All rows of a short query; none without a connection, or if the file is damaged, which is reported."""
-        if connection is None:
-            return []
-        try:
-            return connection.execute(statement, values).fetchall()
-        except (sqlite3.Error, OSError) as error:
-            self._problem(path, error)
-            return []
+        found: list[Any] = []
+        if connection is not None:
+            with self._reported(path):
+                found = connection.execute(statement, values).fetchall()
+        return found
 
-    def _keep_settings(self, connection: sqlite3.Connection) -> list[int]:
-        """Read the settings of a day; return their numbers."""
+    def _keep_settings(self, path: Path, connection: sqlite3.Connection | None) -> list[int]:
+        """Read the settings of a file; return their numbers."""
         found = []
-        try:
-            rows = connection.execute("SELECT number, description FROM settings").fetchall()
-        except sqlite3.Error:
-            return []
-        for number, description in rows:
+        for number, description in self._all(path, connection, "SELECT number, description FROM settings", ()):
             found.append(number)
             if self._settings.get(number) is None:
                 try:
@@ -269,8 +303,8 @@ class Archive:
         if path in self._warned or isinstance(error, FileNotFoundError):  # deleted in the meantime: too old
             return
         self._warned.add(path)
-        if isinstance(error, _OtherVersionError):
-            what = f"written by another version of fastscreen (format {error}, expected {VERSION})"
+        if isinstance(error, VersionError):
+            what = f"not a file of this version of fastscreen ({error})"
         elif isinstance(error, PermissionError):
             what = "permission denied; only root and the user of fastscreen may read it"
         elif isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
@@ -282,19 +316,37 @@ class Archive:
         self._warn(printable(f"{path}: {what}; sessions of this day are missing"))
 
 
-class _OtherVersionError(Exception):
-    """The argument is the version."""
+def _merged(parts: Sequence[Iterator[list[Row]]], newest_first: bool) -> Iterator[list[Row]]:
+    """The pages of several files as those of one. Files follow each other in time, so most pages stay as they are."""
+    sign = -1 if newest_first else 1
+    waiting: list[tuple[list[Row], Iterator[list[Row]]]] = []
+    for part in parts:
+        if page := next(part, None):
+            waiting.append((page, part))
+    while waiting:
+        end = min(sign * page[-1][0] for page, _ in waiting)
+        ready: list[list[Row]] = []
+        left: list[tuple[list[Row], Iterator[list[Row]]]] = []
+        for page, part in waiting:
+            count = bisect_right(page, end, key=lambda row: sign * row[0])
+            if count:
+                ready.append(page[:count])
+            rest = page[count:] or next(part, [])
+            if rest:
+                left.append((rest, part))
+        waiting = left
+        if len(ready) == 1:
+            yield ready[0]
+        else:
+            yield sorted((row for page in ready for row in page), key=lambda row: sign * row[0])
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """Open a file for reading. A reader of a file without a write-ahead log would make one, and leave it there: such a
-    file, which nobody writes, is read as it is. sqlite3.Error, OSError."""
-    with path.open("rb"):
-        """SQLite says nothing about why it cannot open a file."""
-    written = path.with_name(f"{path.name}-wal").exists()
-    name = f"file:{quote(str(path))}?mode=ro{'' if written else '&immutable=1'}"
+    """Open a file for reading. If the recorder was stopped, a file has no write-ahead log; a reader would make one and
+    leave it there. Such a file, to which nobody writes, is read as it is. VersionError, OSError, sqlite3.Error."""
+    check_version(path)
+    with path.open("rb") as file:
+        has_log = file.read(_JOURNAL_AT + 1)[_JOURNAL_AT] == _WITH_LOG
+    unused = has_log and not path.with_name(f"{path.name}-wal").exists()
+    name = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused else ''}"
     return sqlite3.connect(name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
-
-
-def _microseconds(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000

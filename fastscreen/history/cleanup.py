@@ -29,17 +29,15 @@ class Cleanup:
         self._timer = timer
 
     def run(self, keep: float) -> None:
-        """keep: s. SuspendedError, OSError, sqlite3.Error: nothing can be written."""
+        """keep: s. SuspendedError, OSError, sqlite3.Error."""
         parts, now = self._parts, self._clock()
         today = day.day_at(int(now * 1e6))
-        parts.to_write(today)  # also without a session: a day that has a file was recorded
         self._finish_idle(today)
         parts.scan()
         folder.remove_remains(parts.folder)
         for entry in parts.closed:
-            is_left = entry.path.with_name(entry.path.name + "-wal").exists()
-            if is_left and not entry.is_damaged and entry.part.day != today:  # today's may be another recorder's
-                parts.complete(entry.path)
+            if not entry.is_damaged and entry.part.day != today and _is_left(entry.path):
+                parts.complete(entry.path)  # but not today's: it may be another recorder's
         parts.scan()
         closed = {entry.path for entry in parts.closed}
         old = retention.expired(parts.entries, keep, now, _made_after)
@@ -62,6 +60,14 @@ class Cleanup:
             self._conditions.begin(Kind.HISTORY_FILES, f"history: {'; '.join(texts)}; their sessions are not shown")
         else:
             self._conditions.end(Kind.HISTORY_FILES)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a process has ended before the file was complete."""
+    try:
+        return path.with_name(path.name + "-wal").exists() or not day.is_complete(path)
+    except (OSError, sqlite3.Error):
+        return False
 
 
 def _made_after(path: Path) -> date | None:

@@ -7,7 +7,7 @@ end in one batch of events have the same time. So a range of numbers is a range 
 
 An index by address of all sessions would be written in random places, several times the work of all else. So sessions
 are indexed in chunks: once there are CHUNK new ones, their addresses are sorted and written one after the other. Who
-looks for an address looks into each chunk, and through the sessions since the last one (`of_clients`).
+looks for an address looks into each chunk, and through the sessions since the last one (`NUMBERS_OF_CLIENTS`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _DAY = 86_400_000_000  # µs
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100  # bytes
+_WRITE_FORMAT_AT = 18
+_WAL = 2
 _VERSION_AT = 60
 
 SCHEMA = f"""
@@ -60,19 +62,17 @@ PRAGMA user_version = {VERSION};
 # chunks: `through` is the last session of a chunk. Chunk 0 is that of sessions which ended before the last session of
 # a chunk, but came after it was indexed. made: the newest day that was certain when the file was made (retention.py).
 
-_OF_CLIENTS = """
-SELECT sessions.id, sessions.client, sessions.record
-FROM chunks
+NUMBERS_OF_CLIENTS = """
+SELECT clients.id FROM chunks
 CROSS JOIN clients ON clients.chunk = chunks.number AND clients.client BETWEEN :low AND :high
-CROSS JOIN sessions ON sessions.id = clients.id
 WHERE (chunks.number = 0 OR chunks.through >= :first) AND clients.id BETWEEN :first AND :last
-    AND length(clients.client) = :length
+    AND length(clients.client) = length(:low)
 UNION ALL
-SELECT id, client, record FROM sessions
-WHERE id > (SELECT max(through) FROM chunks) AND id BETWEEN :first AND :last AND client BETWEEN :low AND :high
-    AND length(client) = :length
-ORDER BY 1
+SELECT id FROM sessions
+WHERE id > max(:first - 1, (SELECT max(through) FROM chunks)) AND id <= :last AND client BETWEEN :low AND :high
+    AND length(client) = length(:low)
 """
+"""The numbers from `first` to `last` of the sessions of the clients from the address `low` to `high`; in any order."""
 
 Row = tuple[int, bytes, bytes]
 """A session's number, the client's address (4 or 16 bytes), and the packed record (ext/history_record.pyx)."""
@@ -82,7 +82,7 @@ recorded session counts as many as it stands for (its weight)."""
 
 
 class VersionError(Exception):
-    """A file of another version, or not one of the history: it is neither read nor changed."""
+    """A file of another version: it is neither read nor changed."""
 
 
 class Part(NamedTuple):
@@ -143,13 +143,25 @@ def files(folder: Path) -> list[Path]:
 
 def check_version(path: Path) -> None:
     """Without a lock, and without a change of the file. VersionError, OSError; sqlite3.DatabaseError: no database."""
+    header = _header(path)
+    (version,) = struct.unpack_from(">i", header, _VERSION_AT)
+    if not version:
+        raise sqlite3.DatabaseError("file is not a database of the history")
+    if version != VERSION:
+        raise VersionError(f"version {version}; expected {VERSION}")
+
+
+def is_complete(path: Path) -> bool:
+    """Whether no more sessions were expected when it was closed. OSError; sqlite3.DatabaseError: no database."""
+    return _header(path)[_WRITE_FORMAT_AT] != _WAL
+
+
+def _header(path: Path) -> bytes:
     with path.open("rb") as file:
         header = file.read(_HEADER)
     if len(header) < _HEADER or not header.startswith(_MAGIC):
         raise sqlite3.DatabaseError("file is not a database")
-    (version,) = struct.unpack_from(">i", header, _VERSION_AT)
-    if version != VERSION:
-        raise VersionError(f"version {version}; expected {VERSION}")
+    return header
 
 
 def connect(path: Path, mode: str = "ro", timeout: float = 5.0) -> sqlite3.Connection:
@@ -209,15 +221,16 @@ def with_sidecars(path: Path) -> list[Path]:
 # ---- reading
 
 
-def of_clients(
+def numbers_of_clients(
     connection: sqlite3.Connection, low: bytes, high: bytes, first: int = 0, last: int = EVER
-) -> Iterator[Row]:
-    """The sessions of the clients from one address to another (both of 4 or of 16 bytes), by number. sqlite3.Error.
+) -> Iterator[int]:
+    """The numbers of the sessions of clients from one address to another (both of 4 or of 16 bytes), in any order.
 
-    first, last: numbers of sessions; a time (µs) times 1 << COUNT_BITS is the first of that time.
+    first, last: numbers of sessions; a time (µs) times 1 << COUNT_BITS is the first of that time. sqlite3.Error.
     """
-    values = {"low": low, "high": high, "length": len(low), "first": first, "last": last}
-    yield from connection.execute(_OF_CLIENTS, values)
+    values = {"low": low, "high": high, "first": first, "last": last}
+    for (number,) in connection.execute(NUMBERS_OF_CLIENTS, values):
+        yield number
 
 
 # ---- writing

@@ -8,7 +8,7 @@ from typing import Any
 from fastscreen.escaping import escape_bytes, printable
 from fastscreen.history.session import Session
 
-MARKS = {"spared": "shadow_rejected", "turned_away": "rejected"}
+MARKS = {"spared": "shadow_rejected", "turned_away": "counted_rejected"}
 """Of HISTORY_MARKS, where they have another name for users."""
 
 _FORMULA = ("=", "+", "-", "@")

@@ -80,7 +80,7 @@ def set_aside(path: Path) -> Path:
 
 
 def remove_remains(folder: Path) -> None:
-    """Remove what was not completed because its process was killed, and what is left of files that are gone. OSError."""
+    """Remove drafts of processes that were killed, and what SQLite kept next to files that are gone. OSError."""
     for path in folder.iterdir():
         sidecar = _SIDECAR.fullmatch(path.name)
         owner = folder / sidecar[1] if sidecar is not None else None

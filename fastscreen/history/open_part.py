@@ -102,7 +102,8 @@ class OpenPart:
         ended = min(session[0], MAX_TIME)
         first, last = ended << COUNT_BITS, ended + MAX_CARRY << COUNT_BITS
         found = self._connection.execute(
-            "SELECT 1 FROM sessions WHERE id BETWEEN ? AND ? AND record = ?", (first, min(last, day.EVER), session[2])
+            "SELECT 1 FROM sessions WHERE id BETWEEN ? AND ? AND client = ? AND record = ?",
+            (first, min(last, day.EVER), *session[1:]),
         )
         return found.fetchone() is not None
 

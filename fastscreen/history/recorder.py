@@ -32,7 +32,7 @@ QUIET_SECONDS = 3.0  # without a heartbeat of a worker, after which all have end
 class RecorderArgs(Struct, frozen=True):
     """What the recorder has. channel: to the supervisor. heartbeat: a byte that changes every second.
 
-    rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing. supervisor: its process ID.
+    rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing.
     """
 
     channel: socket
@@ -41,7 +41,6 @@ class RecorderArgs(Struct, frozen=True):
     rings: Sequence[Ring]
     pulses: memoryview
     state: HistoryState
-    supervisor: int
 
 
 class RecorderProcess(ForkedProcess):
@@ -86,11 +85,8 @@ class RecorderProcess(ForkedProcess):
         self._writer.close()
 
     def supervisor_ended(self) -> None:
-        """The supervisor says stop once the workers have ended. If it was killed, they have not yet."""
-        if os.getppid() == self._args.supervisor:
-            self.end()
-        else:
-            self._orphan = asyncio.get_running_loop().create_task(self._outlive_workers())
+        """It was killed: otherwise it says stop, once the workers have ended. They let their clients finish."""
+        self._orphan = asyncio.get_running_loop().create_task(self._outlive_workers())
 
     async def _outlive_workers(self) -> None:
         """Record until the last worker has ended."""

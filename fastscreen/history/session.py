@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -104,9 +106,9 @@ def named(found: HistoryTuple, settings: HistorySettings | None) -> Session:
         began=(ended - lasted) / 1e6,
         ended=ended / 1e6,
         lasted=lasted / 1e6,
-        address=str(address_of(client)),
+        address=address_text(client),
         port=port,
-        server=str(address_of(server)),
+        server=address_text(server),
         server_port=server_port,
         worker=worker,
         proxied=bool(proxied),
@@ -144,6 +146,11 @@ def address_of(packed: bytes) -> IPv4Address | IPv6Address:
     return ipaddress.IPv4Address(packed) if len(packed) == 4 else ipaddress.IPv6Address(packed)
 
 
+def address_text(packed: bytes) -> str:
+    """The same as text, as in the log."""
+    return inet_ntop(AF_INET if len(packed) == 4 else AF_INET6, packed)
+
+
 def _lists(
     settings: HistorySettings | None,
     listed: int,
@@ -157,7 +164,7 @@ def _lists(
     for bit in range((listed | doubtful | silent | unasked).bit_length()):
         for state, mask in (("listed", listed), ("doubtful", doubtful), ("silent", silent), ("unasked", unasked)):
             if mask >> bit & 1:
-                addresses = tuple(str(ipaddress.IPv4Address(address)) for number, address in answers if number == bit)
+                addresses = tuple(address_text(address.to_bytes(4)) for number, address in answers if number == bit)
                 found.append(ListAnswer(names[bit] if bit < len(names) else f"list {bit + 1}", state, addresses))
                 break
     return tuple(found)
@@ -167,6 +174,7 @@ def _name(names: tuple[str, ...], number: int) -> str:
     return names[number] if number < len(names) else str(number)
 
 
+@lru_cache(4096)
 def _names(mask: int, names: tuple[str, ...]) -> tuple[str, ...]:
     """Bits without a name are a newer version's."""
     return tuple(name for bit, name in enumerate(names) if mask >> bit & 1)

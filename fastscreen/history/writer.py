@@ -166,9 +166,15 @@ class HistoryWriter:
         if self._suspended:
             return
         try:
-            self._cleanup.run(self._keep)
+            # Also without a session: a day that has a file was recorded.
+            self._parts.to_write(day.day_at(int(self._clock() * 1e6)))
         except Exception as error:
             self._fail(error)
+            return
+        try:
+            self._cleanup.run(self._keep)
+        except Exception as error:  # recording can go on
+            self._notes.warn_once(described(error))
 
     # ---- what goes wrong
 
@@ -177,7 +183,6 @@ class HistoryWriter:
         self._parts.close_all()
         self._parts.is_certain = False
         text = described(error)
-        self._notes.note(text)
         self._retry_at = self._timer() + min(2.0 ** min(self._attempts, 10), RETRY_SECONDS)
         self._attempts += 1
         if failure_of(error) is Failure.LOCKED and self._attempts <= LOCKED_TURNS:
@@ -185,10 +190,10 @@ class HistoryWriter:
         if not self._suspended:
             self._suspended_lost = self.lost
             self._since = self._clock()
-        if text != self._suspended:
-            self._suspended = text
-            self._conditions.begin(Kind.HISTORY, f"history: {text}; recording is suspended")
             self._notes.warn(f"{text}; recording is suspended, retried automatically")
+        self._notes.note(text)
+        self._suspended = text
+        self._conditions.begin(Kind.HISTORY, f"history: {text}; recording is suspended")
 
     def _recovered(self) -> None:
         self._attempts = 0
@@ -240,6 +245,8 @@ class HistoryWriter:
 
     def close(self) -> None:
         """The process ends."""
+        if waiting := self.stats().waiting:
+            self._notes.warn(f"{plural(waiting, 'session')} lost at the end: {self._suspended or 'there was no time'}")
         self._parts.close_all()
 
 

@@ -10,8 +10,8 @@ import socket
 import time
 from enum import Enum, auto
 
-from fastscreen.process import signals
-from fastscreen.process.ipc import Failed, Report
+from fastscreen.process import ipc, signals
+from fastscreen.process.ipc import Failed, Report, Stop
 
 SHORT_LIFE_SECONDS = 10.0  # a process that dies twice so soon is started after 1 s, then 2, 4, ...
 MAX_PAUSE_SECONDS = 30.0  # before the next start
@@ -122,6 +122,13 @@ class Child:
         if self.channel is not None:
             self.channel.close()
             self.channel = None
+
+    def dismiss(self) -> None:
+        """Say stop, and close the supervisor's end: a process that outlives a killed supervisor sees the difference."""
+        if self.channel is not None:
+            with contextlib.suppress(OSError):  # it has ended
+                ipc.send(self.channel, Stop())
+        self.close_channel()
 
     def ended(self) -> None:
         """The process has ended: the next may start at once, or after a pause if it did not live long."""

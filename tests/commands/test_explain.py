@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from commands.conftest import Ask, Server
-from fastscreen.cli.explain import VERDICTS
+from fastscreen.cli.explain import OUTCOMES, VERDICTS
 from fastscreen.control import verdict
+from fastscreen.core import HISTORY_OUTCOMES
 
 NOW = 1763848061.0
 LISTED: dict[str, Any] = {
@@ -136,6 +137,36 @@ def test_what_the_cluster_does_not_know(server: Server, ask: Ask) -> None:
     nothing: dict[str, Any] = {"host": "", "stored": None, "passed_until": {}, "problem": "not known to the cluster"}
     server({"explain": {**LISTED, "cluster": nothing}})
     assert "cluster" not in ask("explain", "192.0.2.1")[1]
+
+
+def test_the_latest_recorded_sessions(server: Server, ask: Ask) -> None:
+    sessions: list[dict[str, Any]] = [
+        {"id": 3, "address": "192.0.2.1", "ended": NOW - 60, "outcome": "rejected", "verdict": 550, "score": 5,
+         "failed": ["dnsbl", "bare_newline"], "helo": b"x\x1b[2J"},
+        {"id": 2, "address": "192.0.2.1", "ended": NOW - 3600, "outcome": "relayed", "mta_reply": 554, "weight": 10},
+        {"id": 1, "address": "192.0.2.1", "ended": NOW - 86400, "outcome": "of tomorrow"},
+    ]  # fmt: skip
+    server({"explain": {**LISTED, "history": sessions}})
+    printed = ask("explain", "192.0.2.1")[1].splitlines()
+    at = printed.index("history   its latest recorded sessions:")
+    assert printed[at + 1 :] == [
+        "          2025-11-22 21:46:41  rejected with 550; score 5; failed dnsbl, bare newline; HELO name x\\033[2J",
+        "          2025-11-22 20:47:41  relayed to the mail server; the mail server replied 554",
+        "          2025-11-21 21:47:41  of tomorrow",
+    ]
+    json_of = json.loads(ask("explain", "192.0.2.1", "--json")[1])
+    assert [each["id"] for each in json_of["history"]] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(("sessions", "shown"), [([], ["history   no session of this client is recorded"]), (None, [])])
+def test_no_recorded_session(server: Server, ask: Ask, sessions: list[Any] | None, shown: list[str]) -> None:
+    server({"explain": {**LISTED, "history": sessions}})
+    assert [line for line in ask("explain", "192.0.2.1")[1].splitlines() if "history" in line] == shown
+
+
+def test_every_outcome_has_words() -> None:
+    assert set(OUTCOMES) <= set(HISTORY_OUTCOMES)
+    assert set(HISTORY_OUTCOMES) - set(OUTCOMES) == {"rejected", "deferred"}, "these are words already"
 
 
 def test_every_verdict_has_words() -> None:

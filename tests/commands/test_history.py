@@ -18,7 +18,7 @@ import pytest
 from historyfiles import NOON, deferred, known, listed, row
 from msgspec.structs import replace
 
-from fastscreen.cli import main
+from fastscreen.cli import history, main
 from fastscreen.history import export
 from fastscreen.history.day import file_of
 from fastscreen.history.fields import NAMES
@@ -45,7 +45,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rows = [listed(at, "203.0.113.9", name=name) for at, name in enumerate(HOSTILE)]
+    rows = [listed(at, "203.0.113.9", name=name, client_port=1000 + at) for at, name in enumerate(HOSTILE)]
     rows += [deferred(100), known(400), known(460), known(520), deferred(600, "192.0.2.7"), known(700, "192.0.2.8")]
     return historyfiles.make(tmp_path / "history", rows)
 
@@ -240,6 +240,89 @@ def test_a_damaged_day(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     code, shown, said = run(capsys, folder, "192.0.2.8")
     assert code == 1 and "handed off to the MTA" in shown
     assert said == f"fastscreen: warning: {path}: damaged (file is not a database); sessions of this day are missing\n"
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_shown_on_a_terminal(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for least, shown in ((1, True), (1000, False)):
+        monkeypatch.setattr(history, "_PROGRESS", least)
+        monkeypatch.setattr(history, "_PROGRESS_STEP", 0.0)
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main(["history", "--path", str(folder), "score>=3"]) == 0
+        said = terminal.getvalue()
+        assert ("\r 99 % of 21 sessions read" in said) == shown
+        assert said.endswith("\r\x1b[K") == shown
+        assert capsys.readouterr().out.count("\n") == len(HOSTILE) + 1
+
+
+# ---- the report
+
+
+def test_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(*words: str) -> tuple[int, str, str]:
+        return main(["report", "--history", str(folder), *words]), *capsys.readouterr()
+
+    code, shown, said = told("--json")
+    assert (code, said) == (0, "")
+    found = json.loads(shown)
+    assert (found["source"], found["totals"]["connect"], found["lines"]) == ("history", 21, 21)
+    assert found["outcomes"]["rejected"] == len(HOSTILE)
+    assert json.loads(told("--json", "-d", "2026-11-21")[1])["totals"] == {}
+    for words in (["-d", "2026-11-22"], ["-q"]):
+        code, shown, said = told(*words)
+        assert (code, said) == (0, "") and "sessions from Nov 22 11:59:53 to" in shown
+    page = folder.parent / "report.html"
+    assert told("--html", str(page))[0] == 0
+    assert "sessions from 2026-11-22 11:59" in page.read_text() and "log lines" not in page.read_text()
+    file_of(folder, (NOON + 86400) * 1_000_000).write_bytes(b"x" * 8192)
+    code, shown, said = told()
+    assert code == 1 and "damaged (file is not a database)" in said and "damaged (" in shown.partition("Notes")[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-d", "today", "--what-if", "threshold=3"], "not together with --what-if (use `fastscreen tune`)"),
+        (["--rej-add-from"], "not together with --rej-add-from"),
+        (["--syslog-name", "x"], "not together with --syslog-name"),
+    ],
+)
+def test_a_report_from_the_history_lacks_options(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["report", "--history", str(folder), *words]) == 2
+    assert capsys.readouterr().err == f"fastscreen: report --history: {said}\n"
+    assert main(["report", "--history", str(folder / "missing")]) == 1
+    assert "missing; expected the folder of history.path" in capsys.readouterr().err
+    assert main(["report", "/var/log/mail.log", "--history", str(folder)]) == 2
+    assert capsys.readouterr().err == "fastscreen: report --history: not together with FILE\n"
+
+
+def test_the_folder_of_the_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = folder.parent / "fastscreen.toml"
+    usual = 'hostname = "mx.example"\n[handoff]\nto = "sink:"\n'
+    for text, code, said in (
+        (f'{usual}[history]\npath = "{folder}"\n', 0, ""),
+        (f'{usual}nonsense = 1\n[history]\npath = "{folder}"\n', 0, "note: "),
+        (usual, 2, "history.path is empty"),
+        (f"{usual}nonsense = 1", 2, "nonsense"),
+    ):
+        config.write_text(text)
+        for command in (["history", "-c", str(config)], ["report", "--json", "--history", "-c", str(config)]):
+            if code == 0 and said and command[0] == "report":
+                continue  # a report needs the names of the lists
+            assert main(command) == code, text
+            shown, problem = capsys.readouterr()
+            assert said in problem and (code == 0) == bool(shown)
 
 
 # ---- a client's life

@@ -198,6 +198,83 @@ def test_no_cluster(server: Server, ask: Ask) -> None:
     assert "cluster" not in ask("status")[1]
 
 
+HISTORY = {
+    "running": True,
+    "recording": True,
+    "since": 1763848000.0,
+    "sessions": 1234567,
+    "lost": 0,
+    "waiting": 0,
+    "bytes": 3_400_000_000,
+    "max_size": 4 << 30,
+    "days": 30,
+}
+FULL = "less than 67.1 MB of the file system of /var/lib/fastscreen/history is free"
+
+
+def history_lines(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask, *kinds: str, **changes: Any) -> list[str]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    conditions = [{"kind": kind, "since": 1763848000.0, "text": "x", "remedy": "y"} for kind in kinds]
+    server({"status": {**STATUS, "history": {**HISTORY, **changes}, "conditions": conditions}})
+    lines = ask("status")[1].splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    first = next(number for number, line in enumerate(lines) if line.startswith("history "))
+    return lines[first : lines.index("", first)]
+
+
+RECORDED = "         recorded 1,234,567   lost 0   30 days   3.4 GB of 4.3 GB"
+SUSPENDED = {"recording": False, "problem": FULL, "error": FULL, "lost": 7, "waiting": 16384, "set_aside": 1}
+LOSSES = [
+    "         recorded 1,234,567   lost 7   waiting 16,384   30 days",
+    "         3.4 GB of 4.3 GB   damaged files 1",
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kinds", "lines"),
+    [
+        ({}, [], ["history  recording since 2025-11-22 21:46:40", RECORDED]),
+        ({"running": False}, [], ["history  the recorder is not running"]),
+        (
+            SUSPENDED,
+            [],
+            [
+                "history  suspended since 2025-11-22 21:46:40: less than 67.1 MB of the file",
+                "         system of /var/lib/fastscreen/history is free",
+                *LOSSES,
+            ],
+        ),
+        (SUSPENDED, ["history"], ["history  suspended since 2025-11-22 21:46:40", *LOSSES]),
+        (
+            {"error": FULL, "error_time": 1763848000.0},
+            [],
+            [
+                "history  recording since 2025-11-22 21:46:40",
+                RECORDED,
+                "         last error, 2025-11-22 21:46:40: less than 67.1 MB of the file system",
+                "         of /var/lib/fastscreen/history is free",
+            ],
+        ),
+    ],
+)
+def test_the_history(
+    changes: dict[str, Any],
+    kinds: list[str],
+    lines: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    server: Server,
+    ask: Ask,
+) -> None:
+    """A problem is shown once: here, or as a condition."""
+    assert history_lines(monkeypatch, server, ask, *kinds, **changes) == lines
+
+
+def test_no_history(server: Server, ask: Ask) -> None:
+    server({"status": STATUS})
+    assert "history" not in ask("status")[1]
+
+
 @pytest.mark.parametrize("outcome", [{"ok": True, "time": None}, {"ok": False, "time": 1763851600.0}])
 def test_no_reload_is_shown_before_the_first_or_where_a_condition_is(
     outcome: dict[str, Any], server: Server, ask: Ask

@@ -1,6 +1,7 @@
 """docs/control.md against a real daemon: every field of every answer and event is on the page."""
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ def names(answer: Any) -> set[str]:
         return set().union(*map(names, answer))
     if not isinstance(answer, dict):
         return set()
-    inner = {key: value for key, value in answer.items() if key not in ("counts", "stages", "fingerprints")}
+    inner = {
+        key: value
+        for key, value in answer.items()
+        if key not in ("counts", "stages", "fingerprints", "outcomes", "parts")
+    }
     return set(answer) | set().union(*map(names, inner.values()))
 
 
@@ -34,22 +39,31 @@ def path(folder: Path) -> Path:
 def test_every_field_is_on_the_page(start: Start, path: Path, folder: Path, dns: FakeDns) -> None:
     dns.zones["bl.test"] = listed("127.0.0.2")
     lists = {"sites": ["bl.test=127.0.0.2*3"], "threshold": 9, "resolvers": [dns.endpoint]}
-    screener = start({"control": {"path": str(path)}, "cache": {"path": str(folder / "cache")}, "dnsbl": lists})
+    history = {"path": str(folder / "history")}
+    settings = {"control": {"path": str(path)}, "cache": {"path": str(folder / "cache")}, "history": history}
+    screener = start(settings, {"dnsbl": lists})
     with connected(path) as control:
         with screener.connect("127.1.0.1"):
             screener.line(r"PASS NEW \[127\.1\.0\.1\]")
         eventually(control, "cache.stats", lambda answer: answer["entries"] == 1)
+        eventually(control, "history.sessions", lambda answer: answer["sessions"], address="127.1.0.1")
         found = {"": names(control.hello)}
+        span = {"since": time.time() - 600, "until": time.time() + 60}
+        arguments: dict[str, dict[str, Any]] = dict.fromkeys(
+            ("story", "explain", "cache.get", "history.sessions"), {"address": "127.1.0.1"}
+        )
+        arguments |= dict.fromkeys(("history.minutes", "history.clients"), span)
         with screener.connect("127.1.0.2") as other:
             assert other.socket.recv(len(TEASER)) == TEASER
             for verb in set(COMMANDS) - ACTING - {"events", "cancel"}:
-                address = {"address": "127.1.0.1"} if verb in ("story", "explain", "cache.get") else {}
-                found[verb] = names(control.ok(verb, **address))
+                found[verb] = names(control.ok(verb, **arguments.get(verb, {})))
         found["bypass"] = names(control.ok("bypass", seconds=0))
         found["cache.delete"] = names(control.ok("cache.delete", address="127.1.0.1"))
         found["reload"] = names(control.ok("reload"))
     assert {"score", "cached"} <= found["explain"]
     assert "score" in found["sessions"]
+    assert "helo" in found["explain"] & found["history.sessions"]
+    assert "cached" in found["history.minutes"]
     assert "kind" in found["story"]
     page = PAGE.read_text()
     missing = {verb: {name for name in keys if not re.search(rf'["`]{name}["`]', page)} for verb, keys in found.items()}

@@ -940,17 +940,7 @@ def smtp(**more: bytes) -> Callable[[Connection, int], None]:
 def mails(client: Client, *recipients: bytes, size: int = 100, quits: bool = True) -> None:
     client.ask(b"EHLO a.test", b"MAIL FROM:<a@a.test>", *(b"RCPT TO:<%b@b.test>" % each for each in recipients))
     if client.ask(b"DATA").startswith(b"354"):
-        for _ in range(size // 100):
-            client.socket.settimeout(None)
-            client.socket.sendall(b"x" * 98 + b"\r\n") if size <= 10_000 else None
-        if size > 10_000:
-            pending = memoryview((b"x" * 98 + b"\r\n") * (size // 100))
-            client.socket.setblocking(False)
-            while pending:
-                with contextlib.suppress(BlockingIOError):
-                    pending = pending[client.socket.send(pending) :]
-                client.core.run()
-        client.socket.setblocking(False)
+        pushed(client, (b"x" * 98 + b"\r\n") * (size // 100))
         client.ask(b".")
     if quits:
         client.ask(b"QUIT")
@@ -990,6 +980,44 @@ def test_relayed(
         client.reply()
         mails(client, *recipients, size=size)
         assert core.row() == expected
+
+
+def pushed(client: Client, data: bytes) -> None:
+    """Send this while the core runs."""
+    pending = memoryview(data)
+    while pending:
+        with contextlib.suppress(BlockingIOError):
+            pending = pending[client.socket.send(pending) :]
+        client.core.run()
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_relayed_in_chunks(relaying: Callable[..., Core], size: int) -> None:
+    """Message text is no command, whatever it looks like."""
+
+    def serve(connection: Connection, _: int) -> None:
+        connection.send(b"220 mta\r\n")
+        for line in (b"EHLO a.test", b"MAIL FROM:<>", b"RCPT TO:<b@b.test>"):
+            connection.expect(line, b"250 ok")
+        for line in (b"BDAT %d" % size, b"BDAT %d LAST" % size):
+            assert connection.line() == line
+            while len(connection.held) < size:
+                connection.held += connection.socket.recv(65536)
+            connection.held = connection.held[size:]
+            connection.send(b"250 ok\r\n")
+        connection.expect(b"QUIT", b"221 bye")
+
+    with ProxyMta(serve) as mta:
+        core = relaying(mta.target, {})
+        client = core.connect()
+        client.reply()
+        client.ask(b"EHLO a.test", b"MAIL FROM:<>", b"RCPT TO:<b@b.test>")
+        for last in (b"", b" LAST"):
+            pushed(client, b"BDAT %d%s\r\n" % (size, last) + (b"RCPT x\r\nQUIT\r\n" * size)[:size])
+            client.reply()
+        client.ask(b"QUIT")
+        client.hang_up()
+        assert core.row() == relayed(mta_reply=250, mta_accepted=1, recipients=1)
 
 
 def test_relayed_without_a_word(relaying: Callable[..., Core]) -> None:

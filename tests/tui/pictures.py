@@ -1,9 +1,16 @@
-"""The pictures of the view for README, from a demo as it runs: `python -m tui.pictures ../docs/pictures` in tests/."""
+"""The pictures of the view for the pages: `python -m tui.pictures ../docs/pictures` in tests/.
+
+Those of the present are from a demo as it runs, those of the past from the simulated daemon, which has recorded days.
+With `past` as a further argument, only the latter are taken.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from fastscreen.control.client import ask
@@ -14,7 +21,8 @@ from fastscreen.tui.app import Viewer
 from fastscreen.tui.palette import FASTSCREEN
 from fastscreen.tui.picture import standalone
 from fastscreen.tui.views.connections import ConnectionsView
-from tui.pilot import seen
+from tui.past_world import BOT
+from tui.pilot import front_door, seen
 
 SIZE = (100, 30)
 TALL = (100, 38)  # a whole story
@@ -51,6 +59,31 @@ def refused(stage: Processes) -> str:
     return max(once, key=lambda story: sum(answer.state == "listed" for answer in story.lists)).address
 
 
+async def take_past(folder: Path) -> None:
+    """Go to a minute with a wave of rejected clients."""
+    with tempfile.TemporaryDirectory() as made:
+        async with front_door(Path(made), size=SIZE) as (app, pilot, _):
+
+            def picture(name: str) -> None:
+                (folder / f"{name}.svg").write_text(standalone(app.export_screenshot()), encoding="utf-8")
+
+            app.theme = FASTSCREEN.name
+            await pilot.press("0", "v", "home")
+            await seen(pilot, "Rejected on", "Enter goes to 19:33")
+            picture("heat-map")
+            await pilot.press("enter")
+            await seen(pilot, "Verdicts of the minute")
+            picture("past")
+            await pilot.resize_terminal(*TALL)
+            app.open_story(BOT)
+            await seen(pilot, "recorded session 1 of")
+            picture("past-story")
+
+
 if __name__ == "__main__":
-    with Processes() as made:
-        asyncio.run(take(made, Path(sys.argv[1])))
+    os.environ["TZ"] = "UTC"
+    time.tzset()
+    if sys.argv[2:] != ["past"]:
+        with Processes() as made:
+            asyncio.run(take(made, Path(sys.argv[1])))
+    asyncio.run(take_past(Path(sys.argv[1])))

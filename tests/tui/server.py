@@ -297,7 +297,12 @@ class FakeServer:
         return {"since": since, "until": until, "step": step, "sums": sums}
 
     def _do_history_sessions(self, request: Map) -> Map:
-        match, address, before, limit = matcher(request["filter"]), *map(request.get, ("address", "before", "limit"))
+        match, address, before, limit = (
+            matcher(request["filter"]),
+            request["address"],
+            request["before"],
+            request["limit"],
+        )
         until = request["until"] or self.world.time
 
         def chosen(session: Map) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.tui.views import VIEWS, key_of
+from tui.past_world import WAVE
 from tui.pilot import driven, front_door, remember, rows, seen, until
 from tui.world import START, Map
 
@@ -59,6 +60,38 @@ def test_screen(tmp_path: Path, at: int) -> None:
                 pilot, lambda: server.asked[-1]["do"] == "status"
             )  # and whatever else was asked has been answered
             compare(title.lower().replace(" ", "-"), rows(app))
+
+    run()
+
+
+PAST = {
+    "overview": ("Verdicts of the minute",),
+    "connections": ("rejected",),
+    "story": ("recorded session 1 of",),
+    "events": ("has no past",),
+    "clients": ("sessions in this minute", "█"),
+    "heat-map": ("Enter goes to",),
+}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 36)], ids=["80x24", "wide"])
+@pytest.mark.parametrize("name", PAST)
+def test_the_past(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    title = name.replace("-", " ").capitalize()
+    at = next(at for at, kind in enumerate(VIEWS) if kind.title == title)
+
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path, size=size) as (app, pilot, server):
+            app.go_to_past(WAVE)
+            await seen(pilot, "PAST")
+            if name == "story":
+                app.open_story(ADDRESS)
+            else:
+                await pilot.press(key_of(at))
+            await seen(pilot, "PAST", "N now", *PAST[name])
+            await until(pilot, lambda: server.asked[-1]["do"] == "status")
+            compare(f"past-{name}{'' if size[0] == 80 else '-wide'}", rows(app), size)
 
     run()
 

@@ -408,6 +408,39 @@ def test_cluster(demo: Terminal) -> None:
     assert "Cluster  " not in "\n".join(demo.rows()[2:])
 
 
+def test_the_past_of_a_known_event(demo: Terminal) -> None:
+    """Step back to the minute of an event, find its story in the history, and return to now."""
+    filtered(demo, EventsView, f"kind:denylisted {network(client_kinds.BANNED)}")
+    *_, row = tabled(demo, lambda rows: all(row[2] == "denylisted" for row in rows), "banned client")
+    clock, address = row[0][:5], row[1]
+    demo.until(lambda rows: rows[0].split()[-1][:5] > clock, "end of its minute")
+    go(demo, ConnectionsView)
+    enter(demo, "", ConnectionsView.hint)
+    for _ in range(60):
+        demo.press("Left")
+        rows = demo.sees(" PAST  ", "N now", "of this minute, newest first")
+        if f" {clock}, " in next(row for row in rows if row.startswith(" PAST ")):
+            break
+    else:
+        raise AssertionError(f"{clock} is not among the minutes before")
+    demo.press("/", "C-u")
+    demo.type(address)
+    demo.press("Enter")
+    demo.until(
+        lambda rows: (
+            any(re.search(r"[1-9]\d* sessions? of this minute", row) for row in rows)
+            and any(re.match(rf" {clock}:\d\d {re.escape(address)} +rejected +5\d\d", row) for row in rows)
+        ),
+        f"sessions of {address}",
+    )
+    demo.press("Enter")
+    demo.sees(" PAST  ", f" {address} ", "recorded session 1 of", "rejected, replied 5", "access.list rejects")
+    demo.press("Escape")
+    demo.sees(" PAST  ", "of this minute, newest first")
+    demo.press("N")
+    demo.until(lambda rows: not any("PAST" in row for row in rows) and "sorted by" in rows[3], "present")
+
+
 def test_help_and_palette(demo: Terminal) -> None:
     go(demo, OverviewView)
     demo.press("?")

@@ -32,6 +32,7 @@ MARKED = {
             "cluster.ca_file",
             "cluster.prefix",
             "cluster.name",
+            "history.path",
             "cluster.secret_file",
             "limits.client_connection_prefix_ipv4",
             "limits.client_connection_prefix_ipv6",

@@ -57,7 +57,7 @@ def test_labels_of_metrics() -> None:
     cluster = messages.Cluster(running=True, ignored={"bad_mac": 0}, peers=[messages.ClusterPeer("mx2", 1.0)])
     status = messages.Status(
         1.0, 0.0, "1", "mx", 1, counts=counts, workers=[worker], limits={"pre_queue": 1, "post_queue": 1},
-        cluster=cluster,
+        cluster=cluster, history=messages.Recorder(running=True),
     )  # fmt: skip
     numbers = dict.fromkeys(("queries", "answers", "listed", "unique", "timeouts", "errors"), 0)
     details = {

@@ -3,6 +3,8 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from datetime import date
+from ipaddress import ip_address
 from pathlib import Path
 
 import historyfiles
@@ -11,7 +13,16 @@ from historyfiles import NOON, deferred, known, listed, row
 
 from fastscreen.history import archive as archives
 from fastscreen.history.archive import Archive, ArchiveError
-from fastscreen.history.day import COUNT_BITS, Row, create, file_of, insert
+from fastscreen.history.day import (
+    COUNT_BITS,
+    Part,
+    Row,
+    create,
+    file_of,
+    index,
+    insert,
+    numbers_of_clients,
+)
 from fastscreen.history.filter import Query, query
 
 DAY = 86400
@@ -28,12 +39,20 @@ def found(archive: Archive, text: str, *, newest_first: bool = False) -> list[fl
     return ends(list(archive.rows(chosen, newest_first=newest_first)))
 
 
+CLIENTS = ("192.0.2.1", "192.0.2.9", "198.51.100.1", "2001:db8::1")
+ROWS = [known(day * DAY + at * 60, CLIENTS[at % 4]) for day in (-2, -1, 0) for at in range(8)]
+
+
+@pytest.fixture(params=[1, 3])
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Three days, in one or three parts, with one session each minute for a while, of four clients in turn."""
+    return historyfiles.make(tmp_path / "history", ROWS, parts=request.param)
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Three days, with one session each minute for a while, of four clients in turn."""
-    clients = ("192.0.2.1", "192.0.2.9", "198.51.100.1", "2001:db8::1")
-    rows = [known(day * DAY + at * 60, clients[at % 4]) for day in (-2, -1, 0) for at in range(8)]
-    return historyfiles.make(tmp_path / "history", rows)
+def single(tmp_path: Path) -> Path:
+    """The same, in one part."""
+    return historyfiles.make(tmp_path / "history", ROWS)
 
 
 def test_by_time(folder: Path) -> None:
@@ -76,9 +95,52 @@ def test_pages_are_complete(folder: Path, monkeypatch: pytest.MonkeyPatch, newes
         assert found(archive, "192.0.2.0/24", newest_first=newest_first) == client
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_parts_of_a_day_that_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool) -> None:
+    """As after a clock was set back. Their minutes are those of one day."""
+    rows = [known(at, CLIENTS[at % 4]) for at in (*range(9), *range(20, 29), *range(40, 60))]
+    folder = tmp_path / "h"
+    for number, among in enumerate((rows[:12], rows[5:9], rows[12:], [known(3)]), 1):
+        part = historyfiles.make(tmp_path / str(number), among)
+        folder.mkdir(exist_ok=True)
+        (part / "2026-11-22.sqlite").rename(Part(date(2026, 11, 22), number).path(folder))
+    archive = Archive(folder, pytest.fail)
+    wanted = sorted(ends([*rows, *rows[5:9], known(3)]), reverse=newest_first)
+    for size in (1, 2, 3, 7, 4096):
+        monkeypatch.setattr(archives, "PAGE", size)
+        assert found(archive, "", newest_first=newest_first) == wanted
+    assert [day.day for day in archive.days()] == [date(2026, 11, 22)]
+    assert len(archive.days()[0].paths) == 4 and archive.days()[0].size >= 4 * 4096
+    assert sum(minute[3] for minute in archive.minutes()) == archive.count() == len(wanted)
+    assert len({minute[:3] for minute in archive.minutes()}) == len(list(archive.minutes())) == 1
+
+
 def test_sessions_of_the_same_microsecond(tmp_path: Path) -> None:
     folder = historyfiles.make(tmp_path / "h", [known(0, counter=at) for at in range(5)])
     assert found(Archive(folder, pytest.fail), f"since:@{NOON} until:@{NOON}.000001") == [0] * 5
+
+
+def test_the_index_is_used(tmp_path: Path) -> None:
+    """A client is found without reading the other sessions, whether the file has an index of all of them or not."""
+    folder = historyfiles.make(tmp_path / "h", [known(at, f"10.0.{at >> 8}.{at & 255}") for at in range(5000)])
+    path = file_of(folder, NOON * 1_000_000)
+    connection = sqlite3.connect(path, isolation_level=None)
+    index(connection)
+    insert(connection, [known(9000, "10.0.0.7")], [])
+    connection.execute("ANALYZE")
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    connection.set_progress_handler(step, 1)
+    wanted = ip_address("10.0.0.7").packed
+    first = (NOON - 1) * 1_000_000 << COUNT_BITS
+    assert len(list(numbers_of_clients(connection, wanted, wanted, first))) == 2
+    assert steps < 300
+    connection.close()
 
 
 def test_minutes(tmp_path: Path) -> None:
@@ -122,9 +184,6 @@ def test_while_it_is_written(tmp_path: Path) -> None:
     archive = Archive(folder, pytest.fail)
     assert found(archive, "") == []
     path = file_of(folder, NOON * 1_000_000)
-    path.touch()
-    assert found(archive, "") == [], "the recorder has just made the file"
-    path.unlink()
     writer = create(path)
     assert found(archive, "") == []
     writer.execute("BEGIN")
@@ -159,11 +218,11 @@ def test_what_is_written_meanwhile_is_seen(tmp_path: Path, monkeypatch: pytest.M
     writer.close()
 
 
-def test_a_day_that_is_deleted_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_that_is_deleted_meanwhile(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "PAGE", 2)
-    reading = Archive(folder, pytest.fail).rows(Query())
+    reading = Archive(single, pytest.fail).rows(Query())
     next(reading)
-    for each in sorted(folder.iterdir())[:2]:
+    for each in sorted(single.iterdir())[:2]:
         each.unlink()
     assert ends(list(reading)) == [60 - 2 * DAY, *(60 * at for at in range(8))]
 
@@ -200,12 +259,12 @@ def of_another_version(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [no_database, cut_short, zeros_in_it, without_tables, of_another_version])
-def test_a_file_that_cannot_be_read_is_named_once(folder: Path, harm: Callable[[Path], None]) -> None:
-    path = sorted(folder.iterdir())[1]
+def test_a_file_that_cannot_be_read_is_named_once(single: Path, harm: Callable[[Path], None]) -> None:
+    path = sorted(single.iterdir())[1]
     harm(path)
     before = path.read_bytes()
     said: list[str] = []
-    archive = Archive(folder, said.append)
+    archive = Archive(single, said.append)
     others = [each for day in (-2, 0) for each in (day * DAY + at * 60 for at in range(8))]
     for _ in range(2):
         assert [each for each in found(archive, "") if not -DAY <= each < -DAY + 480] == others
@@ -214,9 +273,8 @@ def test_a_file_that_cannot_be_read_is_named_once(folder: Path, harm: Callable[[
         archive.settings(12345)
     assert len(said) == 1
     assert said[0].startswith(f"{path}: ") and said[0].endswith("; sessions of this day are missing")
-    assert ("written by another version of fastscreen (format 2, expected 1)" in said[0]) == (
-        harm is of_another_version
-    )
+    version = "not a file of this version of fastscreen (version 2; expected 1)"
+    assert (version in said[0]) == (harm is of_another_version)
     assert ("damaged (" in said[0]) == (harm is not of_another_version)
     assert path.read_bytes() == before
 
@@ -261,18 +319,18 @@ def test_no_folder(tmp_path: Path, name: str, said: str) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_without_rights(folder: Path) -> None:
+def test_without_rights(single: Path) -> None:
     """In a child, which becomes another user."""
-    folder.parent.chmod(0o755)
-    folder.chmod(0o755)
-    for parent in folder.parents:
+    single.parent.chmod(0o755)
+    single.chmod(0o755)
+    for parent in single.parents:
         if parent.stat().st_uid == 0 and parent.name.startswith("pytest-"):
             parent.chmod(0o755)
     inside, outside = os.pipe()
     if not (child := os.fork()):
         os.seteuid(65534)
         said: list[str] = []
-        count = len(list(Archive(folder, said.append).rows(Query())))
+        count = len(list(Archive(single, said.append).rows(Query())))
         os.write(outside, f"{count} {'; '.join(said)}".encode())
         os._exit(0)
     os.waitpid(child, 0)

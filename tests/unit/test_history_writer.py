@@ -160,7 +160,7 @@ def test_a_recorder_that_is_killed_before_it_moves_the_tail(world: World) -> Non
     world.ring.add(*several(5, NOON))
     world.ring.done = lambda: None  # type: ignore[method-assign]
     before.turn()
-    del world.ring.done  # type: ignore[method-assign]
+    del world.ring.done
     assert ports(world.folder) == [1, 2, 3, 4, 5] and world.ring.tail == 0
     world.ring.add(*several(3, NOON + 1, first=6))
     world.writer().turn()
@@ -616,6 +616,33 @@ def test_what_a_killed_recorder_left_is_completed_the_next_day(world: World) -> 
     recorder.close()
     world.writer().clean_up()
     assert not (world.folder / f"{TODAY}-wal").exists() and len(stored(world.folder)) == 10
+
+
+def test_a_file_that_was_closed_before_its_day_was_over_is_completed(world: World) -> None:
+    recorder = world.writer()
+    world.ring.add(*several(10, NOON))
+    recorder.turn()
+    recorder.close()
+    assert not (world.folder / f"{TODAY}-wal").exists() and not day.is_complete(world.folder / TODAY)
+    world.wait(DAY)
+    world.writer().clean_up()
+    assert day.is_complete(world.folder / TODAY)
+    with contextlib.closing(day.connect(world.folder / TODAY)) as connection:
+        assert day.count_unindexed(connection) == 0
+
+
+def test_a_clean_up_that_fails_does_not_end_the_recording(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = world.writer()
+
+    def failing(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/x")
+
+    monkeypatch.setattr(folder, "remove_remains", failing)
+    for turn in range(3):
+        world.ring.add(session(NOON, port=turn))
+        recorder.turn()
+        recorder.clean_up()
+    assert ports(world.folder) == [0, 1, 2] and world.lines == ["history: /x: Permission denied"] and world.held() == {}
 
 
 def test_names_of_damaged_files_are_not_used_again(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fastscreen.control import metrics
 from fastscreen.control.context import ServerContext
-from fastscreen.control.messages import Cluster, ClusterPeer, Dns, Dnsbl, DnsblList, Status
+from fastscreen.control.messages import Cluster, ClusterPeer, Dns, Dnsbl, DnsblList, Recorder, Status
 from fastscreen.control.messages import Worker as WorkerStatus
 from fastscreen.control.metrics import Snapshot, Worker
 
@@ -310,3 +310,31 @@ def test_a_cluster_process_that_is_being_replaced() -> None:
     """Its counters are missing, so that they do not seem to start again."""
     assert of_cluster(Cluster()) == WORKERS | {("up",): 0}
     assert of_cluster(None) == {}
+
+
+def of_history(history: Recorder | None) -> dict[str, float]:
+    snapshot = Snapshot(Status(1.0, 0.0, "0.1.0", "mx.test", 1, history=history), Dnsbl(), {}, {})
+    return {
+        one.name.removeprefix("fastscreen_history_"): one.value
+        for family in snapshot._history()
+        for one in family.samples
+    }
+
+
+def test_a_history() -> None:
+    recorder = Recorder(
+        running=True, recording=True, sessions=1, lost=2, waiting=3, bytes=4, days=5, oldest=6.5, set_aside=7
+    )
+    numbers = {
+        "sessions_total": 1,
+        "lost_total": 2,
+        "waiting": 3,
+        "size_bytes": 4,
+        "days": 5,
+        "oldest_time_seconds": 6.5,
+        "set_aside": 7,
+    }
+    assert of_history(recorder) == {"up": 1} | numbers
+    assert of_history(Recorder(running=True)) == {"up": 0} | dict.fromkeys(numbers, 0)
+    assert of_history(Recorder()) == {"up": 0}, "its counters would seem to start again"
+    assert of_history(None) == {}

@@ -26,7 +26,8 @@ from fastscreen.core import EVENTS, FINDINGS, STAGES
 from fastscreen.process.conditions import Kind
 from fastscreen.tui import dialogs, table, view
 from fastscreen.tui.app import Viewer
-from fastscreen.tui.views import VIEWS
+from fastscreen.tui.views import VIEWS, key_of
+from fastscreen.tui.views.heat import HeatMap
 from tools import man_pages
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -122,7 +123,7 @@ def families() -> list[Metric]:
     status = messages.Status(
         1.0, 0.0, "1", "mx.example", 1, counts=Numbers(), limits=Numbers(), cache=messages.CacheStats(),
         workers=[messages.Worker(1, 2, stages=dict.fromkeys(STAGES, 0))], reload=messages.Outcome(),
-        cluster=messages.Cluster(running=True, ignored={"bad_mac": 0}),
+        cluster=messages.Cluster(running=True, ignored={"bad_mac": 0}), history=messages.Recorder(running=True),
     )  # fmt: skip
     details = Numbers(
         busy={"too_many_connections": 0}, limits={"time": 0}, rejected={"450": 0}, ranks=[0] * 12, rank_sum=0,
@@ -232,13 +233,26 @@ def test_stages_and_tests_are_listed() -> None:
 # ---- tui.md
 
 
-NAMES = {"slash": "/", "left_square_bracket": "[", "right_square_bracket": "]", "question_mark": "?", "colon": ":"}
+NAMES = {
+    "slash": "/",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "question_mark": "?",
+    "colon": ":",
+}
 """Textual's names of keys that the page shows as they are on the keyboard."""
 
 
 def keys() -> set[str]:
     """Every key that is bound anywhere, as a person names it."""
-    owners: list[Any] = [Viewer, dialogs.Confirm, dialogs.Ask, dialogs.Help, table.Table, view.Entry, *VIEWS]
+    owners: list[Any] = [
+        *(Viewer, dialogs.Confirm, dialogs.Ask, dialogs.Help, table.Table, view.Entry, HeatMap),
+        *VIEWS,
+    ]
     bound = {Viewer.COMMAND_PALETTE_BINDING}
     for owner in owners:
         for binding in owner.__dict__.get("BINDINGS", ()):
@@ -255,4 +269,4 @@ def test_every_key_is_listed_and_no_other() -> None:
 
 def test_every_screen_is_listed_with_its_key() -> None:
     listed = [(code(row[0]), row[1]) for row in rows(page("tui.md")) if re.fullmatch(r"`\d`", row[0])]
-    assert listed == [([str(number)], each.title) for number, each in enumerate(VIEWS, 1)]
+    assert listed == [([key_of(at)], each.title) for at, each in enumerate(VIEWS)]

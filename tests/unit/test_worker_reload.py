@@ -47,6 +47,7 @@ def test_a_worker_that_was_forked_during_a_reload_listens_once(monkeypatch: pyte
             _resolver=SimpleNamespace(close=lambda: asyncio.sleep(0)),
             _use_resolvers=lambda _: None,
             _use_cluster=lambda _: None,
+            _use_history=lambda *_: None,
             _cache=None,
             _query_capabilities=lambda *_: None,
             _list_health=None,

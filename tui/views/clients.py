@@ -69,9 +69,9 @@ class ClientsView(TableView):
             (count(found.total), STRONG),
             f" {kind}{'s' if several and kind == 'client' else ''} with ",
             (count(found.sessions), STRONG),
-            f" session{'' if found.sessions == 1 else 's'} that ended in this {past.unit}",
+            f" session{'' if found.sessions == 1 else 's'} in this {past.unit}",
             f", {len(self._past_clients)} shown" if len(self._past_clients) < found.total else "",
-            (f"; not counted before {clock(found.searched)}", WARN) if found.searched is not None else "",
+            (f"; counted back to {clock(found.searched)}", WARN) if found.searched is not None else "",
         )
         most = max((client.sessions for client in self._past_clients), default=0)
         self.past_table.fill([past_row(client, most) for client in self._past_clients])

@@ -89,9 +89,12 @@ class ConnectionsView(TableView):
         self._next = found.next
         self.note(
             (count(len(self._recorded)), STRONG),
-            f" session{'' if len(self._recorded) == 1 else 's'} that ended in this {past.unit}, the newest first",
-            "; older ones follow, n: more" if found.next else "",
-            (f"; not searched before {clock(found.searched)}", WARN) if found.searched is not None else "",
+            f" session{'' if len(self._recorded) == 1 else 's'} of this {past.unit}, newest first",
+            (f"; searched back to {clock(found.searched)}, n: go on", WARN)
+            if found.searched is not None
+            else "; n: older ones"
+            if found.next
+            else "",
         )
         self.past_table.fill([past_row(session) for session in self._recorded])
 

@@ -251,7 +251,7 @@ def _row(
 ) -> Text:
     here = first <= cursor // one.minutes < first + one.columns
     begins = datetime.fromtimestamp(day.since + first * one.minutes * MINUTE)
-    line = Text(">" if here else " ", STRONG).append(f"{begins:%H:%M} ", STRONG if here else MUTED)
+    line = Text().append(f"{'>' if here else ' '}{begins:%H:%M} ", STRONG if here else MUTED)
     row = cells[first : first + one.columns]
     for at, value in enumerate(row):
         if value is None:
@@ -260,8 +260,9 @@ def _row(
             char, style = ".", MUTED
         else:
             char, style = LEVELS[next(level for level, limit in enumerate(limits) if value <= limit)], role
-        chosen = here and first + at == cursor // one.minutes
-        line.append(char * one.cells, CURRENT if chosen else style)
+        if here and first + at == cursor // one.minutes:
+            char, style = "X", CURRENT
+        line.append(char * one.cells, style)
     line.append(" " * ((one.columns - len(row)) * one.cells))
     total = sum(value or 0 for value in row)
     return line.append(f"{count(total):>{TOTAL}}", PLAIN if total else MUTED)
