@@ -204,15 +204,23 @@ def minutes(wanted: HistoryMinutesRequest) -> Work[HistoryMinutes]:
     return work
 
 
-def sessions(wanted: HistorySessionsRequest, now: float) -> Work[HistorySessions]:
-    """Answers `history.sessions`. The work raises ValueError: the filter is wrong."""
+def sessions(wanted: HistorySessionsRequest, now: float, mask: tuple[int, int] | None = None) -> Work[HistorySessions]:
+    """Answers `history.sessions`. mask: `history.mask`: a client's sessions are those of its address, in full or cut.
+
+    The work raises ValueError: the filter is wrong.
+    """
+    named, clients = wanted.address, frozenset[bytes]()
+    if wanted.address and mask is not None:
+        address = ipaddress.ip_address(wanted.address)
+        network = ipaddress.ip_network((address, mask[address.version == 6]), strict=False)
+        named, clients = str(network), frozenset((address.packed, network.network_address.packed))
 
     def work(archive: Archive, limit: Limit) -> HistorySessions:
-        chosen = _query(f"{wanted.address} {wanted.filter}", wanted.since, wanted.until, now, archive)
+        chosen = _query(f"{named} {wanted.filter}", wanted.since, wanted.until, now, archive)
         rows: list[Row] = []
         searched = None
         for page, stopped in _backwards(archive, chosen, limit, wanted.before):
-            rows += page
+            rows += [row for row in page if row[1] in clients] if clients else page
             if len(rows) > wanted.limit:
                 break
             searched = stopped

@@ -359,6 +359,27 @@ async def test_the_story_of_a_session_beyond_the_first_page(tmp_path: Path) -> N
 
 
 @driven
+async def test_sessions_of_a_cut_address_may_be_of_others(tmp_path: Path) -> None:
+    async with front_door(tmp_path, size=(100, 60)) as (app, pilot, server):
+        assert server.recorded is not None
+        cut = {**server.recorded.minute(WAVE)[0], "address": "192.0.2.0"}
+        server.instead["history.sessions"] = {"sessions": [cut]}
+        app.open_story(BOT)
+        words = "recorded for 192.0.2.0: history.mask cuts addresses, so it may be another client's"
+        await seen(pilot, "Earlier sessions, from the history", words)
+        await go(pilot, WAVE)
+        await shown(pilot, "recorded session 1 of 1", words)
+        server.instead["history.sessions"] = {"sessions": [{**cut, "address": "2001:db8::a"}]}
+        app.open_story("2001:DB8:0::A")
+        await shown(pilot, " 2001:DB8:0::A   recorded session 1 of 1")
+        assert "history.mask" not in text(app)
+        server.instead["history.sessions"] = {"sessions": [{**cut, "address": "192.0.2.1"}]}
+        app.open_story("::ffff:192.0.2.1")
+        await shown(pilot, " ::ffff:192.0.2.1   recorded session 1 of 1")
+        assert "history.mask" not in text(app)
+
+
+@driven
 async def test_pages_of_connections(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (_, pilot, server):
         await go(pilot, WAVE)

@@ -166,6 +166,22 @@ def test_a_client(folder: Path) -> None:
     assert len(sessions(folder, address="2001:db8::1").sessions) == 1
 
 
+def test_a_client_whose_address_is_cut(tmp_path: Path) -> None:
+    """`history.mask` may be newer than some sessions; those of other clients with addresses in full are not its."""
+    rows = [
+        known(0, "192.0.2.0"),
+        known(1, "192.0.2.1"),
+        known(2, "192.0.2.2"),
+        known(3, "2001:db8::"),
+        known(4, "::1"),
+    ]
+    folder = historyfiles.make(tmp_path / "h", rows)
+    for address, ends in (("192.0.2.1", [1, 0]), ("192.0.2.9", [0]), ("2001:db8:0:1::25", [3]), ("198.51.100.1", [])):
+        work = history.sessions(HistorySessionsRequest(address=address), NOW, (24, 48))
+        assert [each.ended - NOON for each in read(folder, work).sessions] == ends, address
+    assert [each.ended - NOON for each in sessions(folder, address="192.0.2.9").sessions] == []
+
+
 def test_a_filter_that_is_wrong(folder: Path) -> None:
     for text, why in (("score>", "a number is missing"), ("kind:greet", "only events"), ("list:no", "list:no")):
         with pytest.raises(ValueError, match=why):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import time
 from collections.abc import Sequence
 from typing import ClassVar
@@ -33,6 +34,7 @@ from fastscreen.tui.wording import ROLES, detail, stamp, wrapped
 MAX_ROWS = 100  # recorded sessions of one request
 EARLIER_ROWS = 20  # of a client that is there
 EARLIER_SECONDS = 10.0  # between two requests for them
+CUT = "recorded for {}: history.mask cuts addresses, so it may be another client's"
 LIST_ROLES = {"listed": BAD, "not_listed": OK, "pending": WARN, "failed": BAD}
 
 
@@ -208,11 +210,22 @@ def told_past(
     head.append(f"   recorded session {place + 1} of {len(sessions)}{' or more' if more else ''}, ", MUTED)
     head.append(f"{date(session.ended)}:{clock(session.ended)[6:]}", STRONG)
     lines = [head]
+    if not _is_same(address, session.address):
+        lines.append(Text(" ").append(CUT.format(session.address), WARN))
     if not past.since <= session.ended < past.until:
         lines.append(Text(" ").append(f"not in this {past.unit}: before it", WARN))
     lines += record(session, width)
     lines.append(_heading(f"Sessions until the end of this {past.unit}, the newest first"))
     return [*lines, *recorded(sessions, place, width, EARLIER_ROWS)]
+
+
+def _is_same(typed: str, recorded: str) -> bool:
+    """Whether this is the address as it was typed, which may be written in other ways."""
+    try:
+        address = ipaddress.ip_address(typed)
+    except ValueError:
+        return True  # fastscreen understood it
+    return str(getattr(address, "ipv4_mapped", None) or address) == recorded
 
 
 def told(story: Story, now: float, width: int, earlier: Sequence[HistorySession] = ()) -> list[Text]:
@@ -233,6 +246,8 @@ def told(story: Story, now: float, width: int, earlier: Sequence[HistorySession]
         lines += _event(event, first, width, len(sessions) > 1)
     if earlier:
         lines.append(_heading("Earlier sessions, from the history"))
+        if earlier[0].address != story.address:
+            lines.append(Text("   ").append(CUT.format(earlier[0].address), WARN))
         lines += [brief(session, width) for session in earlier[:EARLIER_ROWS]]
         if len(earlier) > EARLIER_ROWS:
             lines.append(Text("   ").append("and older ones: press n", MUTED))
