@@ -102,16 +102,20 @@ class StoryView(View):
         self._lines.show(told(self._story, link.now, self._lines.room - 1, self._recorded))
 
     async def _earlier(self, link: Link) -> list[HistorySession]:
-        """Sessions of before the events; none if this daemon records none."""
+        """Recorded sessions whose beginning the events do not have; none if this daemon records none."""
         events = self._story.events if self._story else []
-        first = min((event.time for event in events), default=link.now)
+        connects = [(event.port, event.time) for event in events if event.kind == "connect"]
         try:
             found = await link.ask(HistorySessionsRequest(address=self.address, limit=MAX_ROWS))
         except Unreachable:
             raise
         except ControlError:
             return []
-        return [session for session in found.sessions if session.began < first]
+        return [
+            session
+            for session in found.sessions
+            if not any(port == session.port and abs(at - session.began) < 1.0 for port, at in connects)
+        ]
 
     async def poll_past(self, link: Link, past: Past) -> None:
         if not self._has_address():
