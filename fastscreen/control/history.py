@@ -228,7 +228,8 @@ def sessions(wanted: HistorySessionsRequest, now: float, mask: tuple[int, int] |
         if len(rows) > wanted.limit:
             rows = rows[: wanted.limit]
             following = rows[-1][0]
-        weights, found, size = _Weights(), [], 0
+        weights, size = _Weights(), 0
+        found: list[HistorySession] = []
         for row in rows:
             if (session := archive.session(row)) is None:
                 continue
