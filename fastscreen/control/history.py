@@ -171,7 +171,7 @@ def _ended(done: asyncio.Future[Result], turns: list[asyncio.Semaphore]) -> None
     """A thread is free again, perhaps long after its caller was refused."""
     _release(turns)
     if not done.cancelled():
-        done.exception()  # whoever waited for it has it already
+        done.exception()  # its caller has got it, or has left
 
 
 # ---- answers, each made in a thread
