@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.filter import Monochrome, NoColor
 from textual.pilot import Pilot
 
@@ -109,6 +110,24 @@ async def test_keys_step_by_minute_hour_and_day_and_return(tmp_path: Path) -> No
         await pilot.press("N")
         await seen(pilot, "connects/s")
         assert app.past is None
+
+
+@driven
+async def test_keys_typed_ahead_all_count(tmp_path: Path) -> None:
+    """Also before the daemon has said that it has a history."""
+    async with front_door(tmp_path) as (app, pilot, server):
+        for key in ("left", "left", "left", "less_than_sign", "right"):
+            app.post_message(events.Key(key, None))
+        await shown(pilot, "Sat Nov 22 20:46")
+        assert len(asked(server, "history")) == 1
+        await pilot.press("N")
+        await seen(pilot, "connects/s")
+        server.silent.add("history")
+        for key in ("left", "left", "N"):
+            app.post_message(events.Key(key, None))
+        await pilot.pause(0.3)
+        assert app.past is None
+        assert "PAST" not in text(app)
 
 
 @driven
