@@ -539,6 +539,17 @@ def test_server_limit(make: Make, mta: FakeMta) -> None:
     assert {each["outcome"] for each in rows[1:]} == {"handed_off"}
 
 
+def test_the_mta_does_not_confirm(make: Make, mta: FakeMta) -> None:
+    """It has the client all the same, when the worker ends."""
+    mta.keep = True
+    core = make({"access": {"mynetworks": ["127.1.0.0/16"]}})
+    client = core.connect()
+    client.reply()
+    core.screener.end_history()
+    mta.stop()
+    assert core.row() == row("handed_off", stage="handoff", marks={"allowlisted"}), "and nothing after its end"
+
+
 @pytest.mark.parametrize("banner", ["", "mx.test"])
 @pytest.mark.parametrize("quits", [False, True])
 def test_no_mta(make: Make, banner: str, quits: bool) -> None:
