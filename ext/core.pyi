@@ -804,7 +804,8 @@ class HistoryJudge:
     """Judges recorded sessions by other settings (docs/tune.md).
 
     other: the settings. hostname: for HELO names. count_bits: of a row's number, below the time of its end. detail: keep the result of each session. collecting: keep what the
-    scores consist of, for WeightSearch. ValueError: a setting is not valid. MemoryError: also if the passes of more than
+    scores consist of, for WeightSearch. mask: bits of clients' addresses that were recorded. ValueError: a setting is not
+    valid. MemoryError: also if the passes of more than
     8,388,608 clients differ.
     """
 
@@ -826,6 +827,7 @@ class HistoryJudge:
         count_bits: int,
         detail: bool = False,
         collecting: bool = False,
+        mask: tuple[int, int] = (32, 128),
     ) -> None: ...
     def add_settings(self, number: int, real: JudgeDescription) -> None:
         """Name the settings that sessions had, by their number."""

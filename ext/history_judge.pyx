@@ -877,13 +877,9 @@ cdef void judge_merge(JudgePasses* passes, int test, const JudgeOp* real, const 
         maybe[0] = max(maybe[0], real.most)
 
 
-cdef bint judge_is_plain(const JudgePasses* passes) noexcept nogil:
+cdef inline bint judge_is_plain(const JudgePasses* passes, int test) noexcept nogil:
     """No difference to reality is left."""
-    cdef int test
-    for test in range(TEST_COUNT):
-        if not passes.equal & bit(test) or passes.sure[test] or passes.maybe[test]:
-            return False
-    return True
+    return passes.equal & bit(test) and not passes.sure[test] and not passes.maybe[test]
 
 
 cdef void judge_read(const JudgePasses* passes, uint32_t enabled, uint32_t real, uint32_t now, uint32_t* needed,
@@ -976,6 +972,7 @@ cdef class HistoryJudge:
 
     cdef object other
     cdef int count_bits             # of a row's number, below the time of its end
+    cdef Prefix mask                # bits of clients' addresses that were recorded
     cdef list lists
     cdef dict cases
     cdef JudgeCase last
@@ -1008,9 +1005,10 @@ cdef class HistoryJudge:
     cdef uint64_t both[JUDGE_FEATURES][JUDGE_FEATURES]
     cdef readonly uint64_t sessions, records, late
 
-    def __init__(self, other, hostname, int count_bits, bint detail=False, bint collecting=False):
+    def __init__(self, other, hostname, int count_bits, bint detail=False, bint collecting=False, mask=(32, 128)):
         self.other = other
         self.count_bits = count_bits
+        prefix_set(&self.mask, mask)
         self.lists = list(other["lists"])
         self.cases = {}
         self.policy = Policy.__new__(Policy)
@@ -1188,6 +1186,12 @@ cdef class HistoryJudge:
         memset(&other, 0, sizeof(other))
         if not history_unpack_into(&record, number >> self.count_bits, address, size, packed, length):
             judged_unknown(&other, WHY_VERSION)
+            if size in (4, 16):
+                memset(&record, 0, sizeof(record))
+                record.ended = number >> self.count_bits
+                record.family = 4 if size == 4 else 6
+                memcpy(record.client, address, size)
+                self.smear(&record, None)
             return self.count(NULL, NULL, happened, &other, 1, number)
         weight = record.weight
         case = self.case_of(record.settings)
@@ -1244,7 +1248,9 @@ cdef class HistoryJudge:
         """Play it by the others. unknown: tests of which it is unknown whether they are needed: the result is known if
         it is the same for all of them."""
         cdef uint32_t asked = weighted(&case.other)
-        cdef bint unheard = cut and asked & ~weighted(&case.real)
+        cdef uint32_t unweighted = asked & ~weighted(&case.real)
+        cdef bint unheard = unweighted and (cut or (
+            unweighted & bit(SCORER_HELO_CLIENT_ADDRESS) and not prefix_is_whole(&self.mask, facts.record.family)))
         cdef Judged found
         cdef uint32_t part = unknown
         judge_session(&case.other, facts, needed | unknown, evidence & asked, unheard, judged)
@@ -1322,6 +1328,7 @@ cdef class HistoryJudge:
         # Nobody has passed a test that is not made.
         cdef uint32_t real = (facts.needed | ~case.real.enabled) & enabled
         cdef JudgeKey* key
+        cdef int test
         if not same_prefix_of(case, record.family):
             key = self.key_of(record, &case.other.prefix, False)
             if key != NULL:
@@ -1339,6 +1346,10 @@ cdef class HistoryJudge:
         else:
             self.settle(key, record.began, unknown)
             judge_read(&key.passes, enabled, real, now, needed, unknown)
+            if prefix_length(&self.mask, record.family) < prefix_length(&case.real.prefix, record.family):
+                for test in range(TEST_COUNT):          # of which client is it?
+                    if not judge_is_plain(&key.passes, test):
+                        unknown[0] |= bit(test)
         unknown[0] &= enabled
         needed[0] &= ~unknown[0]
         return 0

@@ -27,7 +27,7 @@ from fastscreen.history.settings import HistorySettings
 from fastscreen.tables import TableError
 from fastscreen.tune import foreign, text
 from fastscreen.tune.foreign import Foreign, ForeignError, Shower
-from fastscreen.tune.judging import ends, judge
+from fastscreen.tune.judging import WHOLE, ends, judge
 from fastscreen.tune.settings import Tried, site_text, tried
 from fastscreen.tune.suggest import Sample, Share, Weights, sample, suggest
 
@@ -123,7 +123,7 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     if arguments.suggest:
         return _suggest(arguments, archive, period, settings)
     with _progress(archive.count(*period), "judging") as advance:
-        found = judge(archive, *period, settings.settings, settings.hostname, advance)
+        found = judge(archive, *period, settings.settings, settings.hostname, advance, mask=_mask(settings))
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
     summary = found.summary()
     if arguments.json:
@@ -141,12 +141,15 @@ def _suggest(arguments: argparse.Namespace, archive: Archive, period: tuple[int,
     before = _weights(settings.config)
     sites = len(settings.config.dnsbl.sites)
     first, last = (period[0], at), (at, period[1])
+    mask = _mask(settings)
     with _progress(archive.count(*first), "collecting") as advance:
-        learned = _sample(judge(archive, *first, settings.settings, settings.hostname, advance, collecting=True), sites)
+        learned = _sample(
+            judge(archive, *first, settings.settings, settings.hostname, advance, collecting=True, mask=mask), sites
+        )
     after = suggest(learned, before, arguments.max_collateral)
     suggested = _with_weights(settings, after)
     with _progress(archive.count(*last), "judging") as advance:
-        found = judge(archive, *last, suggested.settings, suggested.hostname, advance, collecting=True)
+        found = judge(archive, *last, suggested.settings, suggested.hostname, advance, collecting=True, mask=mask)
     held = _sample(found, sites)
     rows = [
         (name, each.share(before), each.share(after))
@@ -319,6 +322,15 @@ def _moment(option: str, value: str, default: int) -> int:
         return times.moment(value, time.time(), later=option == "--until")
     except ValueError as error:
         raise ValueError(f"{option} {error}") from None
+
+
+def _mask(settings: Tried) -> tuple[int, int]:
+    """Bits of addresses that the history has, as far as the configuration knows."""
+    mask = settings.config.history.mask
+    if mask is None:
+        return WHOLE
+    _warn("note: history.mask is set: clients of one network count as one, and their passes cannot be told apart")
+    return mask
 
 
 def _share(value: str) -> float:

@@ -12,6 +12,10 @@ from fastscreen.history.settings import HistorySettings
 from fastscreen.tune.settings import description
 
 
+WHOLE = (32, 128)
+"""Bits of addresses, if history.mask is empty."""
+
+
 def ends(archive: Archive, since: int, until: int) -> tuple[int, int] | None:
     """The beginning of the first minute and the end of the last one with sessions, in µs since 1970, within the period.
     None: there are no sessions."""
@@ -34,12 +38,13 @@ def judge(
     *,
     detail: bool = False,
     collecting: bool = False,
+    mask: tuple[int, int] = WHOLE,
 ) -> HistoryJudge:
     """Judge the sessions that ended in a period (µs since 1970) by these settings.
 
-    advance: called with the number of sessions that were read. detail, collecting: see HistoryJudge.
+    advance: called with the number of sessions that were read. detail, collecting, mask: see HistoryJudge.
     """
-    found = HistoryJudge(description(settings), hostname, COUNT_BITS, detail=detail, collecting=collecting)
+    found = HistoryJudge(description(settings), hostname, COUNT_BITS, detail=detail, collecting=collecting, mask=mask)
     for number, had in archive.all_settings().items():
         found.add_settings(number, description(had))
     for page in archive.pages(Query(since, until), seen=advance):

@@ -20,7 +20,7 @@ from fastscreen.config.sites import parse_site
 from fastscreen.core import SCORERS, TESTS
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.history.settings import HistorySettings, described, filter_text
-from fastscreen.screening.policy import shown_names, settings_by_test
+from fastscreen.screening.policy import settings_by_test, shown_names
 
 if TYPE_CHECKING:
     from fastscreen.core import JudgeDescription

@@ -28,7 +28,9 @@ MARK = {mark: 1 << at for at, mark in enumerate(HISTORY_MARKS)}
 EVIDENCE = {scorer.key: 1 << at for at, scorer in enumerate(SCORERS)}
 GREET_TESTS = ("pregreet", "dnsbl")
 DEEP_TESTS = ("pipelining", "non_smtp_command", "bare_newline")
-Description = dict[str, Any]
+Description = Any
+"""A JudgeDescription, of which a test may change any part."""
+More = dict[str, Any]
 
 
 def settings(**changes: Any) -> Description:
@@ -111,11 +113,11 @@ def result(one: tuple[int, bytes, bytes], other: Description, real: Description 
     return f"unknown: {why}" if would == "unknown" else f"{would} {reply}"
 
 
-NO_DEEP = {"tests": dict.fromkeys(DEEP_TESTS, "off")}
-PREGREET = {"found": ("pregreet",), "failed": ("pregreet",)}
-LISTED = {"listed": 0b11, "found": ("dnsbl",), "failed": ("dnsbl",)}
-ONLY_GREET = {"needed": GREET_TESTS, "made": GREET_TESTS}
-LEFT_EARLY = {
+NO_DEEP: More = {"tests": dict.fromkeys(DEEP_TESTS, "off")}
+PREGREET: More = {"found": ("pregreet",), "failed": ("pregreet",)}
+LISTED: More = {"listed": 0b11, "found": ("dnsbl",), "failed": ("dnsbl",)}
+ONLY_GREET: More = {"needed": GREET_TESTS, "made": GREET_TESTS}
+LEFT_EARLY: More = {
     "stage": GREET,
     "made": GREET_TESTS,
     "marks": ("hung_up",),
@@ -123,7 +125,7 @@ LEFT_EARLY = {
     "commands": 0,
     "unasked": 0b111,
 }
-DROPPED = {**LEFT_EARLY, **PREGREET, "marks": ("turned_away",)}
+DROPPED: More = {**LEFT_EARLY, **PREGREET, "marks": ("turned_away",)}
 
 # (record, settings to judge by, settings that it had or None, result)
 RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None, str]] = {
@@ -320,7 +322,7 @@ def test_a_pass_that_was_not_earned() -> None:
 
 def test_a_pass_that_was_earned() -> None:
     """By a higher threshold, the client would have passed: it would have been known until the pass ends."""
-    rejected = {"verdict": 550, **LISTED}
+    rejected: More = {"verdict": 550, **LISTED}
     rows = [screened(at, "rejected", **rejected) for at in (0, 60, 4000)]
     assert outcomes(rows, settings(threshold=4)) == ["deferred", "handed_off", "handed_off"]
     assert outcomes(rows, settings(threshold=4, tests={"pipelining": "ignore"})) == [
@@ -380,6 +382,16 @@ def test_a_longer_prefix() -> None:
     rows = [deferred(0), known(60, address="192.0.2.9"), known(61)]
     assert outcomes(rows, settings(prefix=(32, 64)), settings(prefix=(24, 64))) == [
         "deferred", "unknown: test", "handed_off"]  # fmt: skip
+
+
+def test_cut_addresses() -> None:
+    """Which client of a network has a pass is not known."""
+    judge = HistoryJudge(settings(threshold=4), "mx.test", BITS, detail=True, mask=(24, 48))
+    judge.add_settings(SETTINGS, settings())
+    judge.feed([screened(at, "rejected", address="192.0.2.0", verdict=550, **LISTED) for at in (0, 60)])
+    judge.finish()
+    assert judge.detail is not None
+    assert [(would, why) for _, _, would, _, why in judge.detail] == [("deferred", "judged"), ("unknown", "pass")]
 
 
 def test_what_is_not_known_spreads() -> None:

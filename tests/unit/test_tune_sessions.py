@@ -198,7 +198,7 @@ def test_a_labeled_set_with_known_figures(tmp_path: Path, config: Path, capsys: 
 
 
 def test_a_suggestion_for_it(tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The search finds the HELO address, which no weight uses yet, and leaves the list alone that good addresses are on."""
+    """The search finds the HELO address, which no weight uses yet. A list that has good addresses stays below."""
     found, _ = tune(capsys, config, write(tmp_path, *labeled(2)), "--suggest", "--max-collateral", "0.1%")
     suggestion = found["suggestion"]
     for part in ("first_two_thirds", "last_third"):
