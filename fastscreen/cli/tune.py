@@ -125,7 +125,7 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     with _progress(archive.count(*period), "judging") as advance:
         found = judge(archive, *period, settings.settings, settings.hostname, advance, mask=_mask(settings))
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
-    summary = found.summary()
+    summary = found.summary() | {"memory": found.memory()}
     if arguments.json:
         _print_json({"period": _period(period), "settings": _settings(settings)} | _plain(summary, examples))
         return 0

@@ -89,7 +89,7 @@ def summary(found: Mapping[str, Any], examples: Mapping[str, Sequence[tuple[byte
 
 def _row(name: str, *cells: str) -> str:
     """A line of at most 80 columns."""
-    width = 11 if len(cells) < 5 else 9 if len(cells) < 6 else 8
+    width = 11 if len(cells) < 5 else 10 if len(cells) < 6 else 9
     return (f"{name:<{80 - max(4, len(cells)) * width}}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
 
 

@@ -343,6 +343,10 @@ def test_the_lists_pass_expires_first() -> None:
     rows += [screened(1100, "rejected", verdict=550, **(LISTED | {"listed": 0b11, "found": ("dnsbl", "pregreet")}))]
     assert outcomes(rows[:2], other) == ["deferred", "handed_off"], "whether or not the pass is still valid"
     assert outcomes([rows[0], screened(1000, "left", **LEFT_EARLY)], other) == ["deferred", "unknown: pass"]
+    # With fewer lists, it is at least the recorded one: the shortest time of fewer answers.
+    assert outcomes([rows[0], screened(500, "left", **LEFT_EARLY)], other) == ["deferred", "handed_off"]
+    more = settings(threshold=4, lists=("a.test", "b.test", "n.test"), sites=[(0, None, 2), (1, None, 1), (2, None, 0)])
+    assert outcomes([rows[0], screened(500, "left", **LEFT_EARLY)], more) == ["deferred", "unknown: pass"]
 
 
 def test_passes_that_are_the_same_are_not_kept() -> None:
