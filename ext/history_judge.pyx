@@ -158,7 +158,7 @@ cdef struct Judged:
 
 # The passes of a key of the cache, where the other settings make a difference. Each test has a base, and two times (s
 # since 1970). Base EQUAL: needed where it is needed in reality; but not until `sure`, and until `maybe` only a test
-# that is needed in reality is known. Otherwise: not needed until `sure`, needed after `maybe`, and unknown between them.
+# that is needed in reality is known. Otherwise: not needed until `sure`, needed after `maybe`, unknown between them.
 cdef struct JudgePasses:
     uint32_t sure[TEST_COUNT]
     uint32_t maybe[TEST_COUNT]
@@ -202,7 +202,7 @@ cdef struct JudgeClient:
     uint8_t happened        # results, one bit each
     uint8_t would
     uint8_t missed[2]       # JudgeKind of misses, in reality and otherwise
-    uint16_t features       # scorers and tests that hit it
+    uint32_t features       # scorers and tests that hit it
     uint32_t deferred_at    # s since 1970
     uint32_t handed_at      # the first time
     uint64_t on_lists       # by feature, at its last answers
@@ -1092,7 +1092,7 @@ cdef class HistoryJudge:
             self.records += 1
             if not self.started:
                 self.started = True
-                self.released = ended // MICROSECONDS - JUDGE_WINDOW
+                self.released = max(0, ended // MICROSECONDS - JUDGE_WINDOW)
             self.release(ended // MICROSECONDS - JUDGE_WINDOW)
             if second < self.released or second >= self.released + 2 * JUDGE_WINDOW or len(client) not in (4, 16):
                 self.late += second < self.released

@@ -107,6 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, TableError, ValueError) as error:
         print_problems(error)
         return 2
+    except MemoryError as error:
+        print(f"fastscreen: out of memory: {error or 'choose a shorter period'}", file=sys.stderr)
+        return 1
 
 
 # ---- the history
