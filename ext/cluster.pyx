@@ -269,6 +269,9 @@ cdef void cluster_found(Screener core, const uint8_t* key, size_t key_size, cons
             later = True
     if not later:
         return
+    for test in range(TEST_COUNT):
+        if client.stamps[test] == 0:    # as if the record had been in the cache: the client is not a new one
+            client.stamps[test] = max(stamps[test], <int64_t> 1)
     stamps_keep(core, client, core.policy, False)
     client.sessions += 1            # the end of its last session would free it
     while client.asking != NULL:

@@ -22,7 +22,7 @@ from fastscreen.history.times import moment
 from fastscreen.tui import export, faults
 from fastscreen.tui.bar import Bar, Item
 from fastscreen.tui.dialogs import Ask, Help
-from fastscreen.tui.figures import clock, duration
+from fastscreen.tui.figures import clock, date, duration
 from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import PERIOD, ControlError, Link, Unreachable
 from fastscreen.tui.palette import (
@@ -118,6 +118,7 @@ class Viewer(App[None]):
         self._view = 0
         self._came_from = 0
         self._past: Past | None = None
+        self._first: float | None = None  # when the history begins
         self._themed = False
         self._daemons, self._tabs, self._keys = Bar(id="daemons"), Bar(id="tabs"), Bar(id="keys")
         self._trouble = Lines(id="trouble")
@@ -209,7 +210,7 @@ class Viewer(App[None]):
         self._keys.fill(keys)
         self._past_bar.display = self._past is not None
         if self._past is not None:
-            self._past_bar.fill(*past_bar(self._past, link.now, self.size.width))
+            self._past_bar.fill(*past_bar(self._past, link.now, self._first, self.size.width))
         self._no_past.display = self._has_no_past
         if self._has_no_past:
             self._no_past.show([Text(), Text(f" {NO_PAST.format(self.view.title)}", STRONG)])
@@ -388,7 +389,11 @@ class Viewer(App[None]):
             return
         if not found.path:
             self.say(NO_HISTORY, bad=True)
-        elif len(self.screen_stack) == 1:
+            return
+        if found.problem:
+            self.say(found.problem, bad=True)
+        if len(self.screen_stack) == 1:
+            self._first = found.first
             self._turn(past)
 
     def go_to_past(self, time: float) -> None:
@@ -497,10 +502,19 @@ class Viewer(App[None]):
         yield SystemCommand("Quit", "Leave", self.action_quit)
 
 
-def past_bar(past: Past, now: float, width: int) -> tuple[list[Item], list[Item]]:
-    """The line that says that the past is shown, and which: nobody may take it for the present."""
+def past_bar(past: Past, now: float, first: float | None, width: int) -> tuple[list[Item], list[Item]]:
+    """The line that says that the past is shown, and which: nobody may take it for the present.
+
+    first: when the history begins; None: it is empty.
+    """
     keys, back = Item(" <> hour  {} day  g time  m unit ", PAST), Item(" N now ", PAST, "app.now")
-    text = f" PAST  {past.text(now)}, {past.ago(now)} "
+    shown = past.text(now)
+    if first is None:
+        text = f" PAST  {shown}: the history is empty "
+    elif past.until <= first:
+        text = f" PAST  {shown}, before the history: it begins {date(first)} "
+    else:
+        text = f" PAST  {shown}, {past.ago(now)} "
     fits = len(text) + len(keys.text) + len(back.text) <= width
     return [Item(text, PAST), Item(" " * width, PAST)], [keys, back] if fits else [back]
 

@@ -99,8 +99,7 @@ def run_delete(arguments: argparse.Namespace) -> int:
         cluster = (
             "; the cluster's server has the deletion for the other hosts"
             if answer.cluster
-            else "; the cluster's server cannot be used now: the other hosts delete when it can be used again, "
-            "unless fastscreen is restarted before"
+            else "; the cluster's server cannot be used now: the other hosts delete when it can be used again"
         )
     print(f"{plural(answer.deleted, 'entry', 'entries')} deleted{cluster}{more}")
     return 0

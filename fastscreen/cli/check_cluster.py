@@ -139,6 +139,8 @@ async def _tried(cluster: ClusterConfig, key: str, content: Files, servers: Serv
             found.append(await _stored(cluster, key, content.secrets, store))
             found += await _clocks(cluster, key, store)
             found += await _signatures(cluster, content.secrets, store)
+            if (status := store.status()).problem:
+                found.append((key, False, f"{status.problem}; {status.effect}"))
     except StoreError as error:
         found.append((key, False, str(error)))
     except TimeoutError:

@@ -1,9 +1,10 @@
 """One connection to a server, with requests in a pipeline: each is sent at once, and replies come in the same order.
 
-Redis-py's own commands are not used: a connection that was cancelled between a command and its reply gives the next
-command the wrong reply (redis-py #2624, #2665), its pool hands commands one connection each, and it retries on its own
-terms. Here one task reads all replies: a caller that stops waiting does not disturb the others, and any error closes
-the connection.
+Redis-py connects and authenticates. After that, the connection has a protocol of its own, because redis-py's commands
+do not fit: a connection that was cancelled between a command and its reply gives the next command the wrong reply
+(redis-py #2624, #2665), its pool hands commands one connection each, it retries on its own terms, and its streams wake
+a task for each reply. Here a caller that stops waiting does not disturb the others, and any error closes the
+connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,13 @@ from typing import Any
 import hiredis
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fastscreen.escaping import escape_text, one_line, unexpected
@@ -28,6 +35,7 @@ REPLY_MAX = 4 << 20  # bytes: of 100 values, 50 kB are usual
 TEXT_MAX = 200
 
 Command = tuple[bytes | str | int, ...]
+_NOT_ENOUGH = object()
 
 
 _pack: Callable[[Command], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its own type has one element
@@ -61,6 +69,34 @@ class BoundedParser(_AsyncHiredisParser):
         return True
 
 
+class _Replies(asyncio.Protocol):
+    """Reads replies for a link. before: the protocol that the connection had, which learns of its end."""
+
+    def __init__(self, link: Link, before: asyncio.BaseProtocol) -> None:
+        self._link = link
+        self._before = before
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=BoundedParser.parse_error, notEnoughData=_NOT_ENOUGH
+        )
+        self._taken = 0
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+            self._taken += len(data)
+            while (reply := self._reader.gets()) is not _NOT_ENOUGH:
+                self._taken = 0
+                self._link.take(reply)
+            if self._taken > REPLY_MAX:
+                raise RedisConnectionError(f"sent a reply of more than {REPLY_MAX} bytes")
+        except Exception as error:
+            self._link.fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._before.connection_lost(exc)
+        self._link.fail(exc or RedisConnectionError("the server closed the connection"))
+
+
 class _Call:
     """Commands that were sent together, and their replies so far."""
 
@@ -88,7 +124,7 @@ class Link:
         self._calls: deque[_Call] = deque()
         self._awaits_sign = False
         self._watch: asyncio.TimerHandle | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._transport: asyncio.WriteTransport | None = None
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[StoreError] = self._loop.create_future()
         """Done when the connection is of no more use."""
@@ -104,7 +140,19 @@ class Link:
         except BaseException:
             await self.close()
             raise
-        self._reader = self._loop.create_task(self._read())
+        try:
+            self._take_over()
+        except RedisError as error:
+            self.fail(error)
+
+    def _take_over(self) -> None:
+        """From now on, replies come to this object. RedisError: the server has sent what nobody asked for."""
+        reader, writer = self._connection._reader, self._connection._writer
+        assert reader is not None and writer is not None
+        self._transport = writer.transport
+        writer.transport.set_protocol(_Replies(self, writer.transport.get_protocol()))
+        if reader._buffer:  # type: ignore[attr-defined]
+            raise RedisConnectionError("sent a reply to no command")
 
     async def call(self, *commands: Command) -> list[Any]:
         """Send commands together; return their replies, among them ResponseErrors. StoreError: the connection is lost.
@@ -117,33 +165,28 @@ class Link:
         self._calls.append(call)
         if self._watch is None:
             self._watch = self._loop.call_later(TIMEOUT, self._check)
-        try:
-            # Up to its first pause this runs at once: calls are sent in the order in which they wait.
-            packed = b"".join(map(_pack, commands))
-            await self._connection.send_packed_command(packed, check_health=False)
-            return await call.future
-        except (RedisError, OSError) as error:
-            if isinstance(error, StoreError):
-                raise
-            self.lose(StoreError(problem(error, self._name)))
-            raise StoreError(str(self.lost.result())) from None
+        assert self._transport is not None
+        # What the transport keeps unsent is bounded by the number of calls under way, and by TIMEOUT.
+        self._transport.write(b"".join(map(_pack, commands)))
+        return await call.future
 
     async def subscribe(self, channel: bytes) -> None:
         """Receive what is published there. After this, nothing else can be called. StoreError."""
         assert self._on_push is not None
         await self.call((b"SUBSCRIBE", channel))
 
-    async def ping_subscription(self) -> None:
+    def ping_subscription(self) -> None:
         """Ask for a sign of life, which goes to on_push; without one since the last time, the connection is lost."""
         if self._awaits_sign:
             self.lose(StoreError(f"{self._name}: no sign of life from the subscription"))
             return
         self._awaits_sign = True
-        try:
-            async with asyncio.timeout(TIMEOUT):
-                await self._connection.send_command(b"PING", check_health=False)
-        except (TimeoutError, RedisError, OSError) as error:
-            self.lose(StoreError(problem(error, self._name)))
+        if self._transport is not None and not self.lost.done():
+            self._transport.write(_pack((b"PING",)))
+
+    def fail(self, error: Exception) -> None:
+        """Something went wrong with the connection."""
+        self.lose(StoreError(problem(error, self._name)))
 
     def _check(self) -> None:
         """A call may have waited for too long; one timer is for all of them."""
@@ -170,10 +213,6 @@ class Link:
 
     async def close(self) -> None:
         """Close the connection, without waiting for the server."""
-        if self._reader is not None:
-            self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
         self.lose(StoreError(f"{self._name}: closed"))
         writer = getattr(self._connection, "_writer", None)
         if writer is not None:
@@ -182,26 +221,17 @@ class Link:
         with contextlib.suppress(RedisError, OSError):
             await self._connection.disconnect(nowait=True)
 
-    async def _read(self) -> None:
-        pushed = 0
-        try:
-            while True:
-                try:
-                    reply = await self._connection.read_response()
-                except ResponseError as error:
-                    reply = error
-                if self._calls:
-                    self._take(self._calls[0], reply)
-                elif self._on_push is not None:
-                    self._awaits_sign = False
-                    self._on_push(reply)
-                    pushed += 1
-                    if pushed % 100 == 0:
-                        await asyncio.sleep(0)
-                else:
-                    raise RedisConnectionError("sent a reply to no command")
-        except Exception as error:
-            self.lose(StoreError(problem(error, self._name)))
+    def take(self, reply: Any) -> None:
+        """The server has sent a reply. RedisError: the connection is of no more use."""
+        if isinstance(reply, RedisConnectionError):
+            raise reply
+        if self._calls:
+            self._take(self._calls[0], reply)
+        elif self._on_push is not None:
+            self._awaits_sign = False
+            self._on_push(reply)
+        else:
+            raise RedisConnectionError("sent a reply to no command")
 
     def _take(self, call: _Call, reply: Any) -> None:
         call.replies.append(reply)

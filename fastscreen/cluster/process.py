@@ -18,6 +18,7 @@ from msgspec import Struct
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import CacheAdmin
 from fastscreen.cluster import packets, requests
+from fastscreen.cluster.deletion_file import DeletionFile
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
@@ -64,7 +65,8 @@ class ClusterArgs(Struct, frozen=True):
 
     workers: its ends of the pairs to the workers, by worker. control: its end of the pair to the control server.
     state: where it writes how it is doing. files: reads the files (OSError, ConfigError). lifetimes: how long passes
-    are valid with a configuration. cache: the cache's file; None: there is none. version: of this program.
+    are valid with a configuration. cache: the cache's file; None: there is none. deletions: the file with those that
+    the server does not have yet; None: there is none. version: of this program.
     """
 
     channel: socket
@@ -76,6 +78,7 @@ class ClusterArgs(Struct, frozen=True):
     files: Callable[[], Files]
     lifetimes: Callable[[Config], Lifetimes]
     cache: CacheAdmin | None
+    deletions: DeletionFile | None
     version: str
 
 
@@ -113,6 +116,7 @@ class ClusterProcess(ForkedProcess):
             files.secrets,
             self._args.lifetimes(self._config),
             LocalCache(self._args.cache, self._warn, loop.time),
+            self._args.deletions,
             deliver=self._deliver,
             deleted=self._deleted_elsewhere,
             info=self._info,

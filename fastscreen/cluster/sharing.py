@@ -7,13 +7,14 @@ import contextlib
 import math
 import uuid
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import Stamps
-from fastscreen.cluster import records, tombstones
+from fastscreen.cluster import deletion_file, records, tombstones
+from fastscreen.cluster.deletion_file import DamagedError, DeletionFile
 from fastscreen.cluster.link import StoreError
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.lookups import Answer, Lookups, Refused
@@ -41,6 +42,7 @@ PREDECESSOR_SECONDS = 60.0  # after the start, for which a former process of thi
 CLOCK_SECONDS = 300.0  # by which this host's clock and the server's may differ
 SCAN_PAUSE = 0.005  # s
 DELETIONS_SHOWN = 5
+REMOVAL_SECONDS = 3600.0
 REMOVALS_MAX = 10  # networks whose records are removed from the server at a time
 
 Found = tuple[bytes, bytes]
@@ -50,7 +52,8 @@ Found = tuple[bytes, bytes]
 class Sharing:
     """One host's part in a cluster.
 
-    name: of this host. deliver(worker, found): for a worker that asked. deleted(tombstone): another host deleted a
+    name: of this host. deletions: the file with deletions to be sent; None: there is none.
+    deliver(worker, found): for a worker that asked. deleted(tombstone): another host deleted a
     network's passes. info, warn: log one line. clock: s since 1970; timer: s, monotonic.
 
     Hosts' clocks differ. Everything that hosts compare (when a pass was stored, deleted, acknowledged) is in the
@@ -66,6 +69,7 @@ class Sharing:
         secrets: Secrets,
         lifetimes: Lifetimes,
         local: LocalCache,
+        deletions: DeletionFile | None,
         *,
         deliver: Callable[[int, list[Found]], object],
         deleted: Callable[[Tombstone], object],
@@ -82,6 +86,7 @@ class Sharing:
         self._version = version
         self._secrets = secrets
         self._local = local
+        self._file = deletions
         self._deliver_to = deliver
         self._deleted = deleted
         self._info = info
@@ -119,7 +124,9 @@ class Sharing:
         self._deleted_score = 0.0  # deletions up to this score have been made here
         self._unverified_score = math.inf  # of the first deletion after them that was not, but may be after a restart
         self._trouble = ""  # with the local cache
-        self._unpublished: dict[Network, bytes] = {}
+        self._unpublished: dict[Network, tuple[Tombstone, bytes]] = {}
+        self._are_kept = deletions is not None  # those, in the file
+        self._file_trouble = ""
         self._forced: OrderedDict[bytes, None] = OrderedDict()
         self._wanted = asyncio.Event()
         self._loop = loop
@@ -133,6 +140,7 @@ class Sharing:
 
     def start(self) -> None:
         """Connect, and work from now on."""
+        self._restore_deletions()
         for task in (self.store.run(), self._write(), self._refresh(), self._local.run()):
             self._tasks.append(self._loop.create_task(task))
 
@@ -148,13 +156,18 @@ class Sharing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._unpublished:
+        if self._unpublished and not (self._are_kept and self.is_superseded):
             shown = ", ".join(map(str, [*self._unpublished][:DELETIONS_SHOWN]))
             more = ", …" if len(self._unpublished) > DELETIONS_SHOWN else ""
-            self._warn(
-                f"cluster: deletions were not sent to the server, so other hosts keep these clients: {shown}{more}; "
-                "run `fastscreen cache delete` again when the server is back"
-            )
+            if self._are_kept:
+                self._info(f"cluster: deletions are sent to the server after the next start: {shown}{more}")
+            else:
+                self._warn(
+                    "cluster: deletions were not sent to the server, so other hosts keep these clients: "
+                    f"{shown}{more}; run `fastscreen cache delete` again when the server is back"
+                )
+        if self._file is not None:
+            self._file.close()
         self._local.close()
 
     def failed(self) -> BaseException | None:
@@ -471,7 +484,7 @@ class Sharing:
         try:
             await self._publish(value, [record_name(keys.of_network(network))])
         except StoreError:
-            self._unpublished[network] = value
+            await self._keep_deletion(tombstone, value)
             return False
         if network.prefixlen < network.max_prefixlen:
             self._removals = [task for task in self._removals if not task.done()]
@@ -483,6 +496,7 @@ class Sharing:
         """Remove a network's records from the server, slowly. The deletion holds without that, but for the records of
         hosts whose clock is ahead of the server's, as long as they have not noticed.
         """
+        by = self._timer() + REMOVAL_SECONDS  # a server might never end
         digits = network.network_address.packed.hex()[: network.prefixlen // 4]
         cursor = b"0"
         with contextlib.suppress(StoreError):
@@ -491,7 +505,7 @@ class Sharing:
                 gone = [name for name in found if (key := record_key(name)) and tombstones.covers(network, key)]
                 if gone:
                     await self.store.remove(gone)
-                if cursor == b"0":
+                if cursor == b"0" or self._timer() > by:
                     return
                 await asyncio.sleep(SCAN_PAUSE)
 
@@ -500,9 +514,65 @@ class Sharing:
         await self.store.add_deletion(value, names, most, tombstones.MOST)
 
     async def _publish_again(self) -> None:
-        for network, value in list(self._unpublished.items()):
-            await self._publish(value)
-            del self._unpublished[network]
+        sent: list[Tombstone] = []
+        try:
+            for tombstone, value in list(self._unpublished.values()):
+                await self._publish(value)
+                sent.append(tombstone)
+        finally:
+            await self._forget_deletions(sent)
+
+    # ---- deletions that the server does not have yet
+
+    def _restore_deletions(self) -> None:
+        """Those that a former process could not send."""
+        if self._file is None:
+            return
+        try:
+            found = self._file.read()
+        except (OSError, DamagedError) as error:
+            self._warn_of_file(error)
+            return
+        now, most = self._clock(), records.most_seconds(self.lifetimes)
+        for network, time in found.items():
+            tombstone = Tombstone(network, min(time, int(now + records.SKEW)), self._name)
+            value = tombstones.sign(self._secrets, tombstone, most)
+            self._learn(tombstone, value)
+            self._unpublished[network] = tombstone, value
+
+    async def _keep_deletion(self, tombstone: Tombstone, value: bytes) -> None:
+        """StoreError: there are too many."""
+        network = tombstone.network
+        if len(self._unpublished) >= deletion_file.MOST and network not in self._unpublished:
+            raise StoreError(f"{deletion_file.MOST} deletions already wait for the server")
+        self._unpublished[network] = tombstone, value
+        if self._file is not None:
+            await self._change(self._file.add((network, tombstone.time)))
+
+    async def _forget_deletions(self, sent: Sequence[Tombstone]) -> None:
+        """The server has these."""
+        for tombstone in sent:
+            known = self._unpublished.get(tombstone.network)
+            if known is not None and known[0].time <= tombstone.time:
+                del self._unpublished[tombstone.network]
+        if self._file is not None and sent:
+            await self._change(self._file.remove((tombstone.network, tombstone.time) for tombstone in sent))
+
+    async def _change(self, change: Awaitable[None]) -> None:
+        """Await a change of the file."""
+        try:
+            await change
+        except (OSError, DamagedError) as error:
+            self._warn_of_file(error)
+            self._are_kept = self._are_kept and isinstance(error, DamagedError)
+        else:
+            self._are_kept, self._file_trouble = True, ""
+
+    def _warn_of_file(self, error: Exception) -> None:
+        text = one_line(error)
+        if text != self._file_trouble:
+            self._file_trouble = text
+            self._warn(f"cluster: {text}; deletions that the server does not have yet may be lost at a restart")
 
     def published(self, value: bytes) -> None:
         """The server has sent a deletion."""
@@ -559,10 +629,11 @@ class Sharing:
         self._deleted_score = max(self._deleted_score, before)
         self._unverified_score = math.inf
         stored = await self._learn_stored(tombstones.MOST)
-        for _, value in self.tombstones.values():
+        waiting = list(self._unpublished.values())
+        for value in dict.fromkeys(value for _, value in (*self.tombstones.values(), *waiting)):
             if value not in stored:
                 await self._publish(value)
-        self._unpublished.clear()
+        await self._forget_deletions([tombstone for tombstone, _ in waiting])
 
     async def _learn_recent_deletions(self) -> None:
         self.tombstones.expire(self._clock() - records.most_seconds(self.lifetimes))

@@ -41,8 +41,25 @@ _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has 
 
 _LOOK_UPS, _RECORDS = "look-ups", "records"
 _HOSTS, _HOSTS_COUNT = "to list hosts", "to count hosts"
+_DELETIONS, _LIST_DELETIONS = "deletions", "to list deletions"
+_SUBSCRIBE, _PUBLISH = "to subscribe to deletions", "to publish deletions"
 
-_WHERE_IN_SCRIPT = re.compile(r"\.? script: [0-9a-f]+, on @.*")
+# What it means if the server refuses these, the worst first
+_EFFECTS = {
+    _LOOK_UPS: "clients are screened without it",
+    _RECORDS: "passes are kept until it takes them",
+    _DELETIONS: "they are kept until it takes them",
+    _LIST_DELETIONS: "clients that other hosts delete stay known here",
+    _SUBSCRIBE: "deletions take up to 5 s",
+    _PUBLISH: "deletions take up to 5 s",
+    _HOSTS: "other hosts are not known",
+    _HOSTS_COUNT: "other hosts are not known",
+}
+
+# What Redis 7 adds to an error in the script, and what Redis 6.2 does.
+_WHERE_IN_SCRIPT = re.compile(
+    r"\.? script: [0-9a-f]+, on @.*|^Error running script \(call to f_[0-9a-f]+\): (@user_script: ?\d+: ?)+-?"
+)
 
 # KEYS: the hash of hosts, then the records'. ARGV: now, most seconds of life, this host, its entry, a digit for each
 # record, and the values. A record stays when it is of this version (its first byte) and does not expire before the new
@@ -73,6 +90,20 @@ end
 return {written, redis.call("HSET", KEYS[1], ARGV[3], ARGV[4])}
 """
 _STORE_SHA = hashlib.sha1(_STORE, usedforsecurity=False).hexdigest().encode()
+
+
+def plain_error(text: str) -> str:
+    """A server's error without the place in the script, in printable characters."""
+    return escape_text(_WHERE_IN_SCRIPT.sub("", text).removesuffix("."), 200)
+
+
+def read_time(reply: object) -> float:
+    """A reply to TIME (s since 1970). ValueError: it is none, or no time that can be."""
+    match reply:
+        case [bytes(seconds), bytes(microseconds)] if len(seconds) <= 10 and len(microseconds) <= 6:
+            if 0 <= (found := int(seconds) + int(microseconds) / 1e6) <= TIME_MAX:
+                return found
+    raise ValueError("not a time")
 
 
 class HostEntry(Struct, frozen=True):
@@ -177,6 +208,8 @@ class Store:
         self._since = clock()
         self._problem = ""
         self._refused: dict[str, str] = {}  # what the server refuses now, and how it says so
+        self._subscription: ResponseError | None = None  # why the server refused it
+        self._unpublished = b""  # a deletion that the server has refused to publish
         self._crowded = ""
         self._hosts_cursor = b"0"
         self._role = ""
@@ -196,12 +229,9 @@ class Store:
         """How it goes."""
         if not self.is_connected:
             text, effect = self._problem, "clients are screened without it"
-        elif _LOOK_UPS in self._refused:
-            text, effect = self._refused[_LOOK_UPS], "clients are screened without it"
-        elif _RECORDS in self._refused:
-            text, effect = self._refused[_RECORDS], "passes are kept until it takes them"
         elif self._refused:
-            text, effect = next(iter(self._refused.values())), "other hosts are not known"
+            worst = next(what for what in _EFFECTS if what in self._refused)
+            text, effect = self._refused[worst], _EFFECTS[worst]
         else:
             text, effect = (
                 self._crowded,
@@ -239,6 +269,8 @@ class Store:
         self._since = self._clock()
         self._problem = self._crowded = ""
         self._refused.clear()
+        self._unpublished = b""
+        self._show_subscription(links[2])
         self._listener.connected()
         started = time.monotonic()
         await asyncio.wait([link.lost for link in links], return_when=asyncio.FIRST_COMPLETED)
@@ -278,12 +310,23 @@ class Store:
             for link in links:
                 await link.open()
             self._role = await self._role_of(links[0], where)
-            await links[2].subscribe(self._channel)
+            await self._subscribe(links[2])
         except BaseException:
             for link in links:
                 await link.close()
             raise
         return links
+
+    async def _subscribe(self, link: Link) -> None:
+        """To deletions. Without the permission, they are only found by looking for them."""
+        [reply] = await link.call((b"SUBSCRIBE", self._channel))
+        self._subscription = reply if isinstance(reply, ResponseError) else None
+
+    def _show_subscription(self, link: Link) -> None:
+        if self._subscription is not None:
+            self._error(link, self._subscription, _SUBSCRIBE)
+        else:
+            self._refused.pop(_SUBSCRIBE, None)
 
     async def _role_of(self, link: Link, where: ServerUrl) -> str:
         sent, sent_at = time.perf_counter(), self._clock()
@@ -301,9 +344,8 @@ class Store:
     def _compare_clocks(self, reply: Any, sent_at: float) -> None:
         """Small differences are left alone, so that times of this host stay in order."""
         try:
-            seconds, microseconds = reply
-            ahead = int(seconds) + int(microseconds) / 1e6 - (sent_at + self._clock()) / 2
-        except (TypeError, ValueError, OverflowError):  # the user may not ask
+            ahead = read_time(reply) - (sent_at + self._clock()) / 2
+        except ValueError:  # the user may not ask
             return
         self.difference = ahead
         ahead = max(-SKEW, min(ahead, SKEW))
@@ -327,7 +369,13 @@ class Store:
         _, now = await reads.call((b"PING",), (b"TIME",))
         self._round_trip = time.perf_counter() - sent
         self._compare_clocks(now, sent_at)
-        await messages.ping_subscription()
+        if self._subscription is None:
+            messages.ping_subscription()
+        else:
+            await self._subscribe(messages)
+            self._show_subscription(messages)
+        if self._unpublished:  # hosts that know it ignore it
+            await self._publish(self._unpublished)
         if self._servers.has_sentinels:
             with contextlib.suppress(StoreError):  # without Sentinels, the server is as good as before
                 found = await self._servers.find()
@@ -421,11 +469,22 @@ class Store:
             (b"ZREMRANGEBYSCORE", self._channel, b"-inf", score - most),
             (b"ZREMRANGEBYRANK", self._channel, 0, -limit - 1),
             (b"EXPIRE", self._channel, most),
-            (b"PUBLISH", self._channel, value),
         ]
         if names:
             commands.insert(0, (b"UNLINK", *(self._prefix + name for name in names)))
-        await self._call(self._writes, *commands)
+        await self._call(self._writes, *commands, what=_DELETIONS)
+        await self._publish(value)
+
+    async def _publish(self, value: bytes) -> None:
+        """A deletion. If that is refused, other hosts find it in a few seconds."""
+        self._unpublished = value
+        try:
+            await self._call(self._writes, (b"PUBLISH", self._channel, value), what=_PUBLISH)
+        except StoreError as error:
+            if not error.refused:
+                raise
+        else:
+            self._unpublished = b""
 
     async def scan(self, cursor: bytes, start: bytes) -> tuple[bytes, list[bytes]]:
         """Some of the keys that begin with this, and the next cursor; b"0" is the first one, and comes after the last.
@@ -448,7 +507,8 @@ class Store:
         """The newest deletions, signed, with their scores: the server's time (s since 1970). The oldest first."""
         found: list[tuple[bytes, float]] = []
         for first in range(0, limit, 1000):
-            [reply] = await self._call(self._writes, (b"ZREVRANGE", self._channel, first, first + 999, b"WITHSCORES"))
+            command: Command = (b"ZREVRANGE", self._channel, first, first + 999, b"WITHSCORES")
+            [reply] = await self._call(self._writes, command, what=_LIST_DELETIONS)
             if not isinstance(reply, list) or len(reply) > 2000 or len(reply) % 2:
                 raise self._malformed(self._writes)
             for value, score in zip(reply[::2], reply[1::2], strict=True):
@@ -463,8 +523,8 @@ class Store:
         """The server's clock (s since 1970)."""
         [now] = await self._call(self._writes, (b"TIME",))
         try:
-            return int(now[0]) + int(now[1]) / 1e6
-        except (TypeError, ValueError, IndexError, OverflowError):
+            return read_time(now)
+        except ValueError:
             raise self._malformed(self._writes) from None
 
     async def round_trip(self, name: bytes, value: bytes, seconds: int) -> tuple[float, bytes | None]:
@@ -477,7 +537,7 @@ class Store:
     # ---- replies
 
     async def _call(self, link: Link | None, *commands: Command, what: str = "") -> list[Any]:
-        """The replies, none of them an error but NoScriptError, which is raised.
+        """The replies, none of them an error. NoScriptError: after EVALSHA.
 
         what: for commands that are repeated; until they succeed, a refusal is a problem.
         """
@@ -485,7 +545,7 @@ class Store:
             raise StoreError(self._problem or "not connected yet")
         replies = await link.call(*commands)
         for reply in replies:
-            if isinstance(reply, NoScriptError):
+            if isinstance(reply, NoScriptError) and commands[0][0] == b"EVALSHA":
                 raise reply
             if isinstance(reply, Exception):
                 raise self._error(link, reply, what)
@@ -495,7 +555,7 @@ class Store:
     def _error(self, link: Link, error: Exception, what: str) -> StoreError:
         """What an error means: the server has become another, or refuses records for a while."""
         text = str(error)
-        shown = f"{self._where}: {escape_text(_WHERE_IN_SCRIPT.sub('', text), 200)}"
+        shown = f"{self._where}: {plain_error(text)}"
         if isinstance(error, _LOST) or any(code in text for code in _LOST_IN_SCRIPT):
             found = StoreError(shown)
             link.lose(found)

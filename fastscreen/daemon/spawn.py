@@ -218,9 +218,11 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
     at = len(resources.children) + len(resources.tls)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[at]).write
+    from fastscreen.cluster.deletion_file import DeletionFile
     from fastscreen.cluster.process import ClusterArgs, ClusterProcess  # its library is large: see preload.py
 
     config = resources.config
+    cache = Path(config.cache.path) if config.cache.path else None
     args = ClusterArgs(
         channel=channel,
         heartbeat=resources.heartbeat(parts.child),
@@ -230,7 +232,8 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
         state=parts.state,
         files=lambda: files.read(config.cluster),
         lifetimes=lifetimes,
-        cache=Store(Path(config.cache.path), config.cache.max_size) if config.cache.path else None,
+        cache=Store(cache, config.cache.max_size) if cache is not None else None,
+        deletions=DeletionFile(cache) if cache is not None else None,
         version=__version__,
     )
     target.watch(args.conditions)

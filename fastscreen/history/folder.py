@@ -53,10 +53,10 @@ def entries(folder: Path) -> list[Entry]:
 
 def next_part(folder: Path, found: Sequence[Entry], wanted: date) -> Part:
     """A part of a day that does not exist, neither in use nor set aside, and of which nothing is left: SQLite would
-    take what is next to the file for its own.
+    take what is next to the file for its own. A name that is not a file's is not used either.
     """
     part = Part(wanted, max((entry.part.number for entry in found if entry.part.day == wanted), default=0) + 1)
-    while any(sidecar.exists() for sidecar in day.with_sidecars(part.path(folder))[1:]):
+    while any(os.path.lexists(each) for each in day.with_sidecars(part.path(folder))):
         part = Part(wanted, part.number + 1)
     return part
 

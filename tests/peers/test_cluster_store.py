@@ -19,6 +19,7 @@ from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import TESTS, Stamps
 from fastscreen.cluster import files, records, tombstones
+from fastscreen.cluster.deletion_file import DeletionFile
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
@@ -90,6 +91,7 @@ class Host:
         secret: bytes = SECRET,
         clock: Callable[[], float] = time.time,
         read: Files | None = None,
+        deletions: DeletionFile | None = None,
         **settings: Any,
     ) -> None:
         cluster = ClusterConfig(server=url, secret_file="secret", prefix=PREFIX, **settings)
@@ -107,6 +109,7 @@ class Host:
             found.secrets,
             LIFETIMES,
             LocalCache(self.cache, self.lines.append, loop.time),
+            deletions,
             deliver=lambda worker, found: self.found.append((worker, found)),
             deleted=lambda tombstone: self.deleted.append(str(tombstone.network)),
             info=self.lines.append,
@@ -828,6 +831,104 @@ def test_a_server_that_refuses_look_ups(start: Callable[..., RedisServer], monke
     run(work())
 
 
+def test_a_scan_that_never_ends(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile server does not keep a host busy for ever, and later removals have a place."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REMOVAL_SECONDS", 0.2)
+
+    async def work() -> None:
+        async with hosts(Host(server.url)) as (host,):
+
+            async def scan(cursor: bytes, start: bytes) -> tuple[bytes, list[bytes]]:
+                return b"7", []
+
+            monkeypatch.setattr(host.store, "scan", scan)
+            assert await host.sharing.delete(ipaddress.ip_network("198.51.100.0/24"))
+            [removal] = host.sharing._removals
+            assert not removal.done()
+            await wait(removal.done, "the end", 2)
+
+    run(work())
+
+
+def test_the_rights_in_the_manual_are_sufficient(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For everything that a host does, deletions of networks included."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    page = (Path(__file__).parents[2] / "docs/cluster.md").read_text()
+    [[name, *rules]] = [line.split()[2:] for line in page.splitlines() if line.strip().startswith("ACL SETUSER ")]
+    server = start("--requirepass", "horse", password="horse")
+
+    def permit(*rules: str) -> None:
+        server.client.execute_command("ACL", "SETUSER", name, "reset", *rules)
+
+    password = rules[1].removeprefix(">")
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, f"{name}:{password}".encode())
+
+    async def work() -> None:
+        permit(*rules)
+        one, two = (Host(server.url, each, read=read) for each in ("mx1", "mx2"))
+        async with hosts(one, two):
+            for key in (KEY, KEY[:3] + b"\x07"):
+                one.keep(key, stamps())
+            await wait(lambda: one.sharing.stored == 2 and not len(one.sharing.queue), "the passes to be stored")
+            assert await two.look_up(KEY) is not None
+            assert await two.sharing.delete(ipaddress.ip_network("192.0.2.0/24"))
+            await wait(lambda: one.deleted, "the deletion", 0.5)
+            await wait(lambda: not server.client.exists(*(PREFIX.encode() + record_name(KEY),)), "it to be removed")
+            await one.sharing.check()
+            await wait(lambda: one.sharing.peers and one.store.difference, "other hosts and the server's time")
+            server.client.delete("fastscreen:hosts")
+            for _ in range(20):
+                await asyncio.sleep(0.02)
+                assert one.store.status().problem == two.store.status().problem == ""
+            assert one.store.status().role == "primary"
+            denied = [entry for entry in server.client.acl_log() if entry["username"] == name]
+            assert denied == []
+
+    run(work())
+
+
+@pytest.mark.parametrize(
+    ("missing", "problem", "effect"),
+    [
+        ("subscribe", "refuses to subscribe to deletions: ", "deletions take up to 5 s"),
+        ("publish", "refuses to publish deletions: ", "deletions take up to 5 s"),
+        ("zadd", "refuses deletions: ", "they are kept until it takes them"),
+        ("zrevrange", "refuses to list deletions: ", "clients that other hosts delete stay known here"),
+    ],
+)
+def test_deletions_that_are_not_permitted(
+    start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch, missing: str, problem: str, effect: str
+) -> None:
+    """That is a problem which is shown, and over as soon as they are permitted."""
+    monkeypatch.setattr("fastscreen.cluster.sharing.REFRESH_SECONDS", 0.1)
+    server = start("--requirepass", "horse", password="horse")
+    allowed = {"enabled": True, "passwords": ["+staple"], "keys": ["*"], "channels": ["*"], "categories": ["+@all"]}
+    server.client.acl_setuser("mx", commands=[f"-{missing}"], **allowed)
+    read = files.parse(ClusterConfig(secret_file="s", password_file="p"), SECRET, b"mx:staple")
+
+    async def work() -> None:
+        async with hosts(Host(server.url, read=read), Host(server.url, "mx2", read=read)) as (host, other):
+            sent = await host.sharing.delete(ipaddress.ip_network("198.51.100.1"))
+            assert sent == (missing != "zadd")
+            await wait(lambda: host.store.status().problem, "the problem")
+            status = host.store.status()
+            assert status.connected
+            assert status.problem.startswith(problem)
+            assert status.effect == effect
+            assert missing in status.problem.lower()
+            if missing in ("subscribe", "publish"):
+                await wait(lambda: other.deleted == ["198.51.100.1/32"], "the deletion")
+            server.client.acl_setuser("mx", enabled=True, commands=[f"+{missing}"])
+            await wait(lambda: not host.store.status().problem, "the end of the problem")
+            await wait(lambda: "198.51.100.1/32" in other.deleted, "the deletion")
+            assert await host.sharing.delete(ipaddress.ip_network("198.51.100.3"))
+            await wait(lambda: "198.51.100.3/32" in other.deleted, "the message", 0.5)
+
+    run(work())
+
+
 def test_what_was_refused_after_a_connect_is_tried_again(
     start: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1012,6 +1113,7 @@ def test_passwords(start: Callable[..., RedisServer]) -> None:
         enabled=True,
         passwords=["+staple"],
         keys=["fastscreen:*"],
+        reset_channels=True,  # Redis 6.2 permits all of them
         channels=["fastscreen:*"],
         categories=["+@all"],
     )

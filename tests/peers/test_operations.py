@@ -1,5 +1,6 @@
 """Our files are accepted by promtool, systemd, fail2ban, logrotate and mandoc; a wheel works in a new environment."""
 
+import contextlib
 import grp
 import gzip
 import json
@@ -30,7 +31,7 @@ from robust.harness import ADDRESS, COMMAND, USER, Screener, merge, wait_until
 from robust.proxymta import Connection, ProxyMta
 from robust.test_allowlist_daemon import says
 from robust.test_continue_tls import asked, going_on
-from robust.test_metrics import begin, place, samples, scraped, talk
+from robust.test_metrics import begin, cluster_without_server, place, samples, scraped, talk
 from robust.test_workers import owner
 from robust.tlsclient import certificates
 
@@ -68,9 +69,11 @@ def test_each_query_of_the_board_has_an_answer(
     promtool = needs.program("promtool")
     dns.zones = {"bl.test": listed("127.0.0.2")}
     lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
-    screener = begin(start, place, {"dnsbl": lists, "cache": {"path": str(folder / "cache")}})
+    cached = {"cache": {"path": str(folder / "cache")}}
+    screener = begin(start, place, {"dnsbl": lists}, cached, cluster_without_server(folder))
     talk(screener)
     wait_until(lambda: samples(scraped(place)).get(("fastscreen_dnsbl_answers_total", "bl.test")) == 1, "an answer")
+    wait_until(lambda: ("fastscreen_cluster_stored_total", "") in samples(scraped(place)), "the cluster process")
     there = [one for family in text_string_to_metric_families(scraped(place)) for one in family.samples]
     labels = {one.name: set(one.labels) for one in there}
     board = json.loads((ROOT / "contrib/grafana.json").read_text())
@@ -550,8 +553,9 @@ def logs_of(screener: Screener) -> set[int]:
     found = set()
     for pid in (screener.pid, *screener.workers()):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            if str(entry.readlink()).startswith(str(screener.log)):
-                found.add(entry.stat().st_ino)
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                if str(entry.readlink()).startswith(str(screener.log)):
+                    found.add(entry.stat().st_ino)
     return found
 
 

@@ -94,8 +94,8 @@ def record(question: Question, kind: int, data: bytes) -> bytes:
     return head + question.packet[12 : question.end] + body
 
 
-def not_listed(ttl: int = 300) -> Behaviour:
-    return lambda question: [Answer(reply(question, code=3, soa=ttl))]
+def not_listed(ttl: int = 300, delay: float = 0.0) -> Behaviour:
+    return lambda question: [Answer(reply(question, code=3, soa=ttl), delay)]
 
 
 def failing(code: int = 2) -> Behaviour:

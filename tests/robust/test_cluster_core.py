@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastscreen.core import TESTS, write_record
+from fastscreen.core import TESTS, read_record, write_record
 from robust.fakedns import FakeDns, listed, not_listed, silent
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
@@ -376,6 +376,25 @@ def test_a_test_that_another_host_has_made_is_over(core: Core, cluster: Cluster,
         core.screener.run()
     assert "PREGREET" not in log_of(core)
     assert core.screener.sessions == 1
+
+
+@pytest.mark.parametrize("until", [{"pregreet": 3600}, {"pregreet": 3600, "dnsbl": -60}])
+def test_a_client_that_passed_elsewhere_is_not_new(
+    core: Core, dns: FakeDns, cluster: Cluster, mta: FakeMta, until: dict[str, float]
+) -> None:
+    """Here only the lists are left to be asked: as for a client whose local record lacks this test."""
+    dns.zones["bl.test"] = not_listed(delay=0.1)
+    client = core.connect(CLIENT)
+    assert cluster.asked() == [CLIENT]
+    cluster.answer(CLIENT, **until)
+    core.serve(lambda: FROM_MTA in reads(client), "the greeting of the MTA")
+    lines = log_of(core)
+    assert f"PASS OLD [{CLIENT}]" in lines
+    assert "PASS NEW" not in lines
+    kept = read_record(core.stored[socket.inet_aton(CLIENT)])
+    assert kept is not None
+    assert [stamp > time.time() for stamp in kept[:2]] == [True, True]
+    assert set(kept[2:]) == {1}
 
 
 def test_look_ups_are_dropped_before_records(tmp_path: Path, dns: FakeDns, mta: FakeMta) -> None:

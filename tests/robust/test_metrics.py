@@ -71,6 +71,13 @@ def begin(start: Start, place: str, *settings: dict[str, Any]) -> Screener:
     return screener
 
 
+def cluster_without_server(folder: Path) -> dict[str, Any]:
+    """Settings with which there are the cluster's metrics."""
+    secret = folder / "secret"
+    secret.write_text("a secret of the cluster's hosts\n")
+    return {"cluster": {"server": "redis://127.0.0.1:1", "secret_file": str(secret), "name": "mx1"}}
+
+
 def talk(screener: Screener, early: bytes = b"", source: str = "127.0.0.1") -> None:
     """One client, until it is hung up on or the greeting is over."""
     with socket.create_connection(screener.address, 20, (source, 0)) as client:
@@ -137,7 +144,8 @@ def test_lists_of_one_name(start: Start, place: str, dns: FakeDns) -> None:
 def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Path, dns: FakeDns) -> None:
     dns.zones = {"bl.test": listed("127.0.0.2")}
     lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
-    screener = begin(start, place, {"dnsbl": lists, "cache": {"path": str(folder / "cache")}})
+    cached = {"cache": {"path": str(folder / "cache")}}
+    screener = begin(start, place, {"dnsbl": lists}, cached, cluster_without_server(folder))
     talk(screener)
     named = set(re.findall(r"fastscreen_\w+", json.dumps(json.loads(BOARD.read_text()))))
     assert len(named) > 20

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from robust import harness
-from robust.conftest import Start, dns, folder, mta, start
+from robust.conftest import Alter, Start, dns, folder, mta, start
 
 from sanitizer import build
 
@@ -25,11 +25,28 @@ def core() -> Path:
 @pytest.fixture(autouse=True)
 def sanitized(core: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the harness start the daemon with it."""
-    program = folder / "sanitized"
+    monkeypatch.setattr(harness, "COMMAND", _program(core, folder / "sanitized", "-m fastscreen"))
+
+
+@pytest.fixture
+def alter(core: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Alter:
+    """As that of tests/robust, with the sanitized core."""
+
+    def first(statements: str) -> None:
+        altered = folder / "altered.py"
+        altered.write_text(f"import sys\nfrom fastscreen.cli import main\n{statements}\nsys.exit(main())\n")
+        program = _program(core, folder / "altered", shlex.quote(str(altered)))
+        monkeypatch.setattr(harness, "COMMAND", program)
+
+    return first
+
+
+def _program(core: Path, program: Path, arguments: str) -> Path:
+    """Write a program that runs Python with the sanitized core."""
     settings = "\n".join(f"export {key}={shlex.quote(value)}" for key, value in build.environment(core).items())
-    program.write_text(f'#!/bin/sh\n{settings}\nexec {shlex.quote(sys.executable)} -m fastscreen "$@"\n')
+    program.write_text(f'#!/bin/sh\n{settings}\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n')
     program.chmod(0o755)
-    monkeypatch.setattr(harness, "COMMAND", program)
+    return program
 
 
 @pytest.fixture

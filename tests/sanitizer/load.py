@@ -8,6 +8,8 @@ prints how many connections it made. KIND:
     mail       a dialogue with a RCPT that Continue passes on, and a message
     tls        the same after STARTTLS
     known      a client that is relayed at once, and a message
+    shared     a client that the cluster may know: its greet wait may end early
+    overlap    up to six sessions of one client, most of which leave while the cluster is asked about it
 """
 
 import contextlib
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 BALANCER = "127.36.0.9"
 THREADS = 12
+NETWORKS = {"known": 37, "shared": 38, "overlap": 39}  # 127.X.0.0/16; of the others 127.36.0.0/16
 TIMEOUT = 8.0  # s: a bound on hanging
 
 
@@ -33,13 +36,14 @@ class Left(Exception):
 class Client:
     """One connection. `step` is where it may end: closed, reset, or half-closed first."""
 
-    def __init__(self, where: tuple[str, int], dice: random.Random, known: bool) -> None:
+    def __init__(self, where: tuple[str, int], dice: random.Random, address: bytes) -> None:
+        self.where = where
         self.dice = dice
+        self.address = address
         self.socket = socket.socket()
         self.socket.settimeout(TIMEOUT)
         self.socket.bind((BALANCER, 0))
         self.socket.connect(where)
-        address = bytes((127, 37 if known else 36, 10 + dice.randrange(100), 1 + dice.randrange(250)))
         self.header = SIGNATURE + b"\x21\x11\0\x0c" + address + bytes((127, 36, 0, 1)) + dice.randbytes(2) + b"\0\x19"
 
     def step(self, chance: float = 0.12) -> None:
@@ -109,14 +113,43 @@ def message(client: Client) -> None:
     client.talk(b"QUIT")
 
 
-KINDS = {"leave": leave, "mail": mail, "tls": tls, "known": mail}
+def overlap(client: Client) -> None:
+    """The sessions begin within a few milliseconds, and leave before the answer, with it, or after it."""
+    sessions = [client]
+    with contextlib.ExitStack() as stack:
+        for _ in range(client.dice.randrange(6)):
+            other = Client(client.where, client.dice, client.address)
+            stack.callback(other.socket.close)
+            sessions.append(other)
+        for each in sessions:
+            each.socket.sendall(each.header)
+            if client.dice.random() < 0.3:
+                time.sleep(client.dice.random() * 0.01)
+        client.dice.shuffle(sessions)
+        for each in sessions:
+            time.sleep(client.dice.choice((0.0, 0.001, 0.01, 0.03)))
+            with contextlib.suppress(Left, OSError):
+                if client.dice.random() < 0.2:
+                    each.send(b"EHLO early.test\r\n")
+                each.step(0.8)
+                each.read()
+            each.socket.close()
+
+
+KINDS = {"leave": leave, "mail": mail, "tls": tls, "known": mail, "shared": mail, "overlap": overlap}
+
+
+def address(kind: str, dice: random.Random) -> bytes:
+    """A client's. Few of them for sessions that overlap, so that those of several threads do."""
+    third = 10 + dice.randrange(1 if kind == "overlap" else 100)
+    return bytes((127, NETWORKS.get(kind, 36), third, 1 + dice.randrange(50 if kind == "overlap" else 250)))
 
 
 def connections(kind: str, dice: random.Random, where: tuple[str, int], end: float) -> Iterator[None]:
     """One after the other, until a time."""
     while time.monotonic() < end:
         try:
-            client = Client(where, dice, kind == "known")
+            client = Client(where, dice, address(kind, dice))
         except OSError:  # a full queue
             time.sleep(0.01)
             continue

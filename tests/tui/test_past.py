@@ -149,6 +149,14 @@ async def test_a_daemon_without_a_history(tmp_path: Path) -> None:
 
 
 @driven
+async def test_a_history_with_a_problem(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as (_, pilot, server):
+        server.instead["history"] = {"path": "/h", "problem": "/h/2025-11-20.sqlite: damaged \x1b[2J"}
+        await pilot.press("less_than_sign")
+        await shown(pilot, "/h/2025-11-20.sqlite: damaged \\033[2J", "Sat Nov 22 20:48: the history is empty")
+
+
+@driven
 async def test_the_past_is_asked_for_once(tmp_path: Path) -> None:
     """It does not change; but for a minute that is not over."""
     async with front_door(tmp_path) as (_, pilot, server):
@@ -259,6 +267,7 @@ async def test_a_minute_without_sessions(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (_, pilot, _server):
         await go(pilot, FIRST - 3600)
         await shown(pilot, "no session was recorded in this minute")
+        await shown(pilot, "Wed Nov 19 20:46, before the history: it begins Nov 19 21:46 ")
         await pilot.press("2")
         await shown(pilot, "0 sessions of this minute")
         await pilot.press("6")

@@ -372,10 +372,10 @@ def test_a_subscription_without_a_sign_of_life() -> None:
             await fixture.store.keep_alive()
             await fixture.wait(lambda: not messages._awaits_sign)
         silent = True
-        await messages.ping_subscription()
+        messages.ping_subscription()
         await asyncio.sleep(0.05)
         assert fixture.listener.why == []
-        await messages.ping_subscription()
+        messages.ping_subscription()
         await fixture.wait(lambda: fixture.listener.why)
         assert "no sign of life" in fixture.listener.why[0]
         await fixture.close()

@@ -88,7 +88,7 @@ def test_addresses_are_found_before_and_after_they_are_indexed(tmp_path: Path) -
     clients = [bytes([192, 0, 2, last]) for last in range(20)] + [b"\x20\1\x0d\xb8" + bytes(11) + b"\1", bytes(16)]
     rows: dict[int, day.Row] = {}
     for turn in range(60):
-        fresh = []
+        fresh: list[day.Row] = []
         for _ in range(chance.randrange(8)):
             number = chance.randrange(turn * 1000) if turn and chance.random() < 0.2 else turn * 1000 + len(fresh)
             if number not in rows:

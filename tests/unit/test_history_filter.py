@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from fastscreen.core import HISTORY_MARKS
 from fastscreen.history.filter import END, query
 
 NOW = 1_795_348_800.0  # 2026-11-22 12:00:00 UTC
@@ -45,6 +46,27 @@ def test_lists_by_name() -> None:
     assert value("list:zen") == value("list:ZEN.example.") == ("zen.example",)
     assert value("list:z*") == ("zen.example", "zed.example")
     assert value("list:*") == LISTS
+
+
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        ("failed:dnsbl,denylisted", ("failed", "=", (2, 1 << HISTORY_MARKS.index("denylisted")), False)),
+        ("-failed:vetoed", ("failed", "=", (0, 1 << HISTORY_MARKS.index("vetoed")), True)),
+        ("tls:used", ("tls", "=", 0b11100, False)),
+        ("tls:none,1.3", ("tls", "=", 0b10001, False)),
+        ("mark:shadow_rejected", ("mark", "=", 1 << HISTORY_MARKS.index("spared"), False)),
+        ("shadow:55*,none", ("spared", "=", ((550, 559), (0, 0)), False)),
+        ("mta:4*", ("mta", "=", ((400, 499),), False)),
+        ("lasted<0.25", ("lasted", "<", 250_000, False)),
+        ("server:192.0.2.25", ("server", "=", (4, b"\xc0\0\2\x19" + bytes(12), b"\xc0\0\2\x19" + bytes(12)), False)),
+        (r"helo:\303\244*\\", ("helo", "=", b"\xc3\xa4*\\", False)),
+        ("helo", ("text", "=", b"helo", False)),
+        ('-"a b"', ("text", "=", b"a b", True)),
+    ],
+)
+def test_terms(text: str, term: object) -> None:
+    assert query(text, NOW).terms == (term,)
 
 
 @pytest.mark.parametrize(

@@ -361,6 +361,17 @@ def test_a_file_that_is_removed_while_it_is_written(world: World) -> None:
     assert {path.name for path in world.folder.glob("*-wal")} == {"2026-11-30.2.sqlite-wal"}
 
 
+def test_names_that_are_not_files(world: World) -> None:
+    (world.folder / TODAY).mkdir(parents=True)
+    (world.folder / "2026-11-30.2.sqlite").symlink_to("/etc/passwd")
+    recorder = world.writer()
+    world.ring.add(session(NOON))
+    recorder.turn()
+    recorder.clean_up()
+    assert world.names() == ["2026-11-30.2.sqlite", "2026-11-30.3.sqlite", TODAY] and world.lines == []
+    assert recorder.stats().file == "2026-11-30.3.sqlite" and world.held() == {}
+
+
 def test_a_folder_that_is_removed(world: World) -> None:
     recorder = world.writer()
     world.ring.add(session(NOON, port=1))

@@ -228,7 +228,10 @@ def test_relayed_sessions_count_when_they_begin() -> None:
         known(60, client_port=5, lasted=0),
     ]
     lines = [known_line(0), connect(10, B), line(17, f"PASS NEW {B}"), line(17, f"CONTINUE from {B} to x: 250 ok")]
-    agree(rows, [*lines, known_line(60, "[192.0.2.1]:5")])
+    lines.append(known_line(60, "[192.0.2.1]:5"))
+    agree(rows, lines)
+    found = agree(rows, lines, since=NOON, until=NOON + 3600)
+    assert (found.totals["pass_new"], found.totals["continue"], found.outcomes["handed"]) == (1, 1, 3)
 
 
 def test_a_period() -> None:
