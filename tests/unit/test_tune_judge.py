@@ -496,3 +496,36 @@ def test_wrong_settings() -> None:
         HistoryJudge(settings(), "mx.test", BITS).add_settings(1, settings() | {"tests": []})
     with pytest.raises(ValueError, match="four sets"):
         HistoryJudge(settings(), "mx.test", BITS).add_settings(1, settings(sites=[(0, b"x", 1)]))
+
+
+def test_strange_times() -> None:
+    """Clocks that jump: sessions of 1970 that began before, of a later year, and one that lasted for months."""
+    rows = [
+        row(-START - 20, "handed_off", lasted=25.0, stage=HANDOFF, marks=("cached",)),
+        row(-START - 1e9, "handed_off", lasted=1e9 + 9, stage=HANDOFF, marks=("cached",)),
+        screened(0, "left", lasted=1e7, **LEFT_EARLY),
+        deferred(1e7),
+        deferred(3e8),
+    ]
+    judge = HistoryJudge(settings(), "mx.test", BITS, detail=True)
+    judge.add_settings(SETTINGS, settings())
+    for one in sorted(rows):
+        judge.feed([one])
+    judge.finish()
+    assert judge.detail is not None
+    assert sorted(number for number, *_ in judge.detail) == sorted(number for number, _, _ in rows)
+    assert {would for _, _, would, _, _ in judge.detail} == {"handed_off", "left", "deferred"}
+    assert judge.late >= 1
+    assert judge.held == 0
+
+
+def test_many_sessions_wait() -> None:
+    """In the order of their beginnings, whatever the order of their ends."""
+    rows = [screened(at, "rejected", verdict=550, lasted=100.0 - 20 * at, **LISTED) for at in range(4)]
+    judge = HistoryJudge(settings(threshold=4), "mx.test", BITS, detail=True)
+    judge.add_settings(SETTINGS, settings())
+    judge.feed(sorted(rows))
+    assert judge.detail == []
+    assert (judge.held, judge.most_held) == (4, 4)
+    judge.finish()
+    assert [number for number, *_ in judge.detail] == [number for number, _, _ in rows]
