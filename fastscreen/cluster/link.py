@@ -112,7 +112,8 @@ class _Call:
 class Link:
     """connection: redis-py's, without time-outs, retries and health checks of its own. name: the server, for messages.
 
-    on_push: takes what the server sends unasked, once `subscribe` was called.
+    on_push: takes what the server sends unasked, once a channel was subscribed to; after that, nothing else can be
+    called.
     """
 
     def __init__(
@@ -169,11 +170,6 @@ class Link:
         # What the transport keeps unsent is bounded by the number of calls under way, and by TIMEOUT.
         self._transport.write(b"".join(map(_pack, commands)))
         return await call.future
-
-    async def subscribe(self, channel: bytes) -> None:
-        """Receive what is published there. After this, nothing else can be called. StoreError."""
-        assert self._on_push is not None
-        await self.call((b"SUBSCRIBE", channel))
 
     def ping_subscription(self) -> None:
         """Ask for a sign of life, which goes to on_push; without one since the last time, the connection is lost."""

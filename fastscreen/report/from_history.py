@@ -32,7 +32,11 @@ UNKNOWN_TOTALS = (
     Kind.NO_RCPT, Kind.RELAY_LIMIT, Kind.TLS_FAILED, Kind.STRESS, Kind.CLEANUP, Kind.WARNING, Kind.OTHER,
 )  # fmt: skip
 
-_ORDER = ("pregreet", "dnsbl", "bare_newline", "non_smtp_command", "pipelining", "score")
+_ORDER = (
+    *(test.key for test in TESTS if test.stage == "greet"),
+    *(test.key for test in reversed(TESTS) if test.stage == "dialogue" and not test.own),
+    *(test.key for test in TESTS if test.stage == "dialogue" and test.own),
+)
 """Of tests, as the lines of a session that failed several of them most likely came."""
 _DIALOGUE = frozenset(test.key for test in TESTS if test.stage == "dialogue")
 _LIMITS = {
