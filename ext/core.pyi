@@ -803,9 +803,9 @@ JUDGE_REASON_KEYS: tuple[str, ...]
 class HistoryJudge:
     """Judges recorded sessions by other settings (docs/tune.md).
 
-    other: the settings. hostname: for HELO names. count_bits: of a row's number, below the time of its end. detail: keep the result of each session. collecting: keep what the
-    scores consist of, for WeightSearch. mask: bits of clients' addresses that were recorded. ValueError: a setting is not
-    valid. MemoryError: also if the passes of more than
+    other: the settings. hostname: for HELO names. count_bits: of a row's number, below the time of its end. detail:
+    keep the result of each session. collecting: keep what the scores consist of, for WeightSearch. mask: bits of clients'
+    addresses that were recorded. ValueError: a setting is not valid. MemoryError: also if the passes of more than
     8,388,608 clients differ.
     """
 
