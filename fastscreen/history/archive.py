@@ -94,6 +94,8 @@ class Archive:
         self._warn = warn
         self._warned: set[Path] = set()
         self._settings: dict[int, HistorySettings | None] = {}
+        self.unreadable = 0
+        """Records of another version, or damaged ones, that a filter could not judge."""
 
     # ---- what is there
 
@@ -184,7 +186,12 @@ class Archive:
         for day in self._days_of(query.since, query.until, newest_first):
             for page in self._pages_of(day, query, newest_first):
                 seen(len(page))
-                found = page if chosen is None else chosen.chosen(page)
+                if chosen is None:
+                    found = page
+                else:
+                    before = chosen.unreadable
+                    found = chosen.chosen(page)
+                    self.unreadable += chosen.unreadable - before
                 if found:
                     yield found
 
@@ -349,4 +356,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         has_log = file.read(_JOURNAL_AT + 1)[_JOURNAL_AT] == _WITH_LOG
     unused = has_log and not path.with_name(f"{path.name}-wal").exists()
     name = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused else ''}"
-    return sqlite3.connect(name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection.text_factory = bytes  # a damaged record may be text that is not UTF-8: it must not cost its page
+    return connection

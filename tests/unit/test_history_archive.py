@@ -290,6 +290,9 @@ def test_a_record_of_another_version_is_omitted(tmp_path: Path) -> None:
     archive = Archive(folder, pytest.fail)
     assert [session.ended - NOON for session in archive.sessions(Query())] == [1]
     assert [archive.session(each) is None for each in archive.rows(Query())] == [True, True, False]
+    assert archive.unreadable == 0
+    assert found(archive, "outcome:handed_off") == [1]
+    assert archive.unreadable == 2
 
 
 def test_other_files_are_ignored(folder: Path) -> None:
