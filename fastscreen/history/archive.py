@@ -207,9 +207,9 @@ class Archive:
             sums: Counter[tuple[int, int, int]] = Counter()
             for path in day.paths:
                 statement = "SELECT * FROM minutes WHERE minute >= ? AND minute < ?"
-                with self._opened(path) as connection:
+                with self._opened(path) as connection, self._reported(path):
                     for minute, outcome, cached, sessions in self._all(path, connection, statement, (first, last)):
-                        sums[minute, outcome, cached] += sessions
+                        sums[int(minute), int(outcome), int(cached)] += int(sessions)
             for (minute, outcome, cached), sessions in sorted(sums.items()):
                 yield minute, outcome, cached, sessions
 
@@ -281,7 +281,7 @@ class Archive:
         """What is wrong with a file is reported, and the rest of it omitted."""
         try:
             yield
-        except (sqlite3.Error, OSError, VersionError) as error:
+        except (sqlite3.Error, OSError, VersionError, TypeError, ValueError) as error:
             self._problem(path, error)
 
     def _all(
@@ -316,7 +316,7 @@ class Archive:
             what = "permission denied; only root and the user of fastscreen may read it"
         elif isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             what = "locked by another program"
-        elif isinstance(error, sqlite3.DatabaseError):
+        elif isinstance(error, sqlite3.DatabaseError | TypeError | ValueError):  # a column has something else in it
             what = f"damaged ({error})"
         else:
             what = one_line(error)
