@@ -419,7 +419,7 @@ cdef enum SessionFlag:
     CONTINUE_TRIED = 1 << 11    # an MTA was asked once; every further RCPT gets a 450
     UNSURE = 1 << 12        # the score reaches the threshold, or would; a further result could change it
     ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
-    TLS_ANNOUNCED = 1 << 14 # STARTTLS, in a reply to EHLO
+    TLS_ANNOUNCED = 1 << 14  # STARTTLS, in a reply to EHLO
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 
