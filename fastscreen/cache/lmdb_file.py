@@ -2,7 +2,7 @@
 
 LMDB maps its file: a truncated one is SIGBUS, a garbled one may be SIGSEGV. So the meta pages are read and the file's
 size is compared with what they promise (`cachecheck`), and a child process reads it first
-(`python -m fastscreen.cache.lmdb_file PATH MAP_SIZE`). No symbolic link is followed at the path itself.
+(`python -m fastscreen.cache.lmdb_file PATH MAP_SIZE FORMAT`). No symbolic link is followed at the path itself.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 
@@ -27,6 +27,19 @@ from fastscreen.cache.file_check import DamagedError, Inode, OpenFile, check_dat
 RECORD_KEY_MAX = 17
 FORMAT_KEY = b"_FASTSCREEN_CACHE_FORMAT_"
 FORMAT = b"\x01"
+
+
+class Format(NamedTuple):
+    """What the file is for, as messages name it, and the record that tells it from other LMDB files."""
+
+    name: str
+    key: bytes
+    version: bytes
+
+
+CACHE = Format("cache", FORMAT_KEY, FORMAT)
+MEMORY = Format("score.memory", b"_FASTSCREEN_OFFENSES_FORMAT_", b"\x01")
+_FORMATS = {each.name: each for each in (CACHE, MEMORY)}
 
 # Two reader slots a worker: its loop and its writer thread.
 _READERS = 510
@@ -91,12 +104,13 @@ def open_file(
     path: Path,
     map_size: int,
     now: Callable[[], float],
-    warn: Callable[[str], None],
+    warn: Callable[[str], object],
     *,
     damaged: tuple[Inode, str] | None = None,
     look_over: bool = True,
     lock_seconds: float = LOCK_SECONDS,
     opening: Callable[[Inode], None] = lambda inode: None,
+    kind: Format = CACHE,
 ) -> OpenFile:
     """Return an LMDB environment that is sound, after moving aside what is not.
 
@@ -112,11 +126,14 @@ def open_file(
                 try:
                     if damaged is not None and _is_at(path, damaged[0]):
                         raise DamagedError(damaged[1])
-                    return _open_sound(path, map_size, look_over, opening)
+                    return _open_sound(path, map_size, look_over, opening, kind)
                 except DamagedError as error:
                     aside = _move_aside(path, int(now()))
                     damaged = None
-                    warn(f"cache lmdb:{path} is damaged or foreign ({error}): moved to {aside}, a new file is created")
+                    warn(
+                        f"{kind.name} lmdb:{path} is damaged or foreign ({error}): moved to {aside}, "
+                        "a new file is created"
+                    )
             raise UnusableError("even a new file is damaged")
     except BlockingIOError as error:
         raise UnusableError("another process holds the lock on its folder") from error
@@ -126,14 +143,16 @@ def open_file(
         raise UnusableError(reason(error)) from error
 
 
-def open_existing(path: Path, map_size: int) -> OpenFile:
+def open_existing(
+    path: Path, map_size: int, kind: Format = CACHE, opening: Callable[[Inode], None] = lambda inode: None
+) -> OpenFile:
     """Return an environment on a file that another process made, and changes nothing when it is unsound.
 
     `map_size` is in bytes, at least; FileNotFoundError, `UnusableError`. As `open_file`: once a process.
     """
     path.lstat()
     try:
-        return _open_checked(path, map_size, create=False)
+        return _open_checked(path, map_size, create=False, kind=kind, opening=opening)
     except DamagedError as error:
         raise UnusableError(f"damaged ({error})") from error
     except lmdb.Error as error:
@@ -166,7 +185,7 @@ def _alone(path: Path, seconds: float) -> Iterator[None]:
         os.close(directory)
 
 
-def _open_sound(path: Path, map_size: int, look_over: bool, opening: Callable[[Inode], None]) -> OpenFile:
+def _open_sound(path: Path, map_size: int, look_over: bool, opening: Callable[[Inode], None], kind: Format) -> OpenFile:
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -180,12 +199,17 @@ def _open_sound(path: Path, map_size: int, look_over: bool, opening: Callable[[I
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if found.st_size and look_over:
-            _probe(path, map_size)
-    return _open_checked(path, map_size, create=True, opening=opening)
+            _probe(path, map_size, kind)
+    return _open_checked(path, map_size, create=True, opening=opening, kind=kind)
 
 
 def _open_checked(
-    path: Path, map_size: int, *, create: bool, opening: Callable[[Inode], None] = lambda inode: None
+    path: Path,
+    map_size: int,
+    *,
+    create: bool,
+    opening: Callable[[Inode], None] = lambda inode: None,
+    kind: Format = CACHE,
 ) -> OpenFile:
     """Open the environment; raise `DamagedError` for what can be seen without walking through it."""
     # Not O_RDWR: LMDB opens it again, and says what is missing. O_NONBLOCK: a FIFO that replaced the file just now.
@@ -212,7 +236,7 @@ def _open_checked(
         if not _is_at(path, opened.inode):
             raise UnusableError("it was replaced while it was opened")
         environment.reader_check()
-        _check_format(environment)
+        _check_format(environment, kind)
         check_data(data)
     except BaseException as error:
         opened.close()
@@ -244,17 +268,17 @@ def _open_environment(path: Path, map_size: int) -> Any:
         raise
 
 
-def _check_format(environment: Any) -> None:
+def _check_format(environment: Any, kind: Format) -> None:
     with environment.begin() as transaction:
-        found = transaction.get(FORMAT_KEY)
-    if found == FORMAT:
+        found = transaction.get(kind.key)
+    if found == kind.version:
         return
     if found is not None:
         raise DamagedError("made by a newer fastscreen")
     if environment.stat()["entries"]:
         raise DamagedError("an LMDB file of another program")
     with environment.begin(write=True) as transaction:
-        transaction.put(FORMAT_KEY, FORMAT)
+        transaction.put(kind.key, kind.version)
 
 
 def _move_aside(path: Path, now: int) -> Path:
@@ -281,9 +305,9 @@ def _forget_old(path: Path, newest: Path) -> None:
             lock_path(old).unlink(missing_ok=True)
 
 
-def _probe(path: Path, map_size: int) -> None:
+def _probe(path: Path, map_size: int, kind: Format) -> None:
     """Let a child read the file first; raise `DamagedError` when that kills it or it finds damage."""
-    command = [sys.executable, "-I", "-m", "fastscreen.cache.lmdb_file", str(path), str(map_size)]
+    command = [sys.executable, "-I", "-m", "fastscreen.cache.lmdb_file", str(path), str(map_size), kind.name]
     try:
         child = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd="/")
     except OSError:
@@ -296,9 +320,9 @@ def _probe(path: Path, map_size: int) -> None:
         raise DamagedError(f"reading it ended with {signal.Signals(-child.returncode).name}")
 
 
-def _read_through(path: Path, map_size: int, seconds: float = 0.3) -> None:
+def _read_through(path: Path, map_size: int, kind: Format = CACHE, seconds: float = 0.3) -> None:
     """What the child does: touch the tree in order and at random, for a bounded time, then the free list."""
-    environment = _open_checked(path, map_size, create=False).environment  # closed by the end of the process
+    environment = _open_checked(path, map_size, create=False, kind=kind).environment  # closed by the end of the process
     deadline = time.monotonic() + seconds
     with environment.begin() as transaction, transaction.cursor() as cursor:
         cursor.last()
@@ -317,7 +341,7 @@ def _read_through(path: Path, map_size: int, seconds: float = 0.3) -> None:
 def _main(arguments: list[str]) -> int:
     signal.alarm(_PROBE_SECONDS)
     try:
-        _read_through(Path(arguments[0]), int(arguments[1]))
+        _read_through(Path(arguments[0]), int(arguments[1]), _FORMATS[arguments[2]] if arguments[2:] else CACHE)
     except DamagedError as error:
         print(error)
         return _PROBE_DAMAGED
