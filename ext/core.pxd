@@ -879,3 +879,37 @@ cdef struct HistoryHeader:
     uint64_t sessions       # ended, recorded or not
     uint64_t generation     # of the settings; odd while they are written
     uint64_t settings_size  # bytes
+
+
+# ---- offense_record.pyx
+
+# An address, or a /64, in the record of a network. Weights are in 1/256, on their day (days since 1970).
+cdef struct OffenseMember:
+    uint32_t number         # of the address in its network
+    uint16_t bad
+    uint16_t good
+    uint16_t bad_day
+    uint16_t good_day
+
+
+# The record of an AS.
+cdef struct OffenseSums:
+    uint32_t bad
+    uint32_t good
+    uint16_t bad_day
+    uint16_t good_day
+
+
+# What a record adds to the sums of an AS.
+cdef struct OffenseChange:
+    float bad
+    float good
+
+
+# What the record of a network says about one of its addresses.
+cdef struct OffenseCount:
+    float own_bad           # weights of the address itself
+    float own_good
+    int own_days            # since its last offense
+    int bad                 # other addresses
+    int known               # the same, good ones included

@@ -4,7 +4,7 @@
 named where it applies.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypedDict, final
 
 class StampCache(Protocol):
@@ -287,7 +287,8 @@ class Policy:
     client_rate, network_rate: how many connections within rate_time are accepted from an unknown client, and from its
     network; 0: unlimited.
     shadow: no client is rejected; the log has the clients that would have been rejected.
-    weights: the scorers' weights by key; 0 for scorers that are missing.
+    weights: the scorers' weights by key; 0 for scorers that are missing. rules: of the memory of offenses; None: its
+    scorers do not speak.
     settings: the number of these settings in the history (fastscreen/history/settings.py).
     ValueError: a value is not valid; the text is one line.
     """
@@ -342,6 +343,7 @@ class Policy:
         shadow: bool = False,
         weights: Mapping[str, int] | None = None,
         settings: int = 0,
+        rules: OffenseRules | None = None,
     ) -> None: ...
 
 @final
@@ -475,6 +477,9 @@ class Screener:
         before `use_policy`. ValueError: the memory is too small.
         """
 
+    def use_memory(self, memory: OffenseSource | None) -> None:
+        """Look clients up in this memory of offenses, if the policy has rules for it. None: no longer."""
+
     def end_history(self) -> None:
         """Record the sessions that have not ended: this process ends before them."""
 
@@ -600,6 +605,98 @@ def evidence_in(heard: str, text: bytes, peer: str, server: str, policy: Policy)
     """Return the keys of the scorers that find evidence in a text, whatever their weights are.
 
     heard: the kind of text, "hello" for a HELO name. peer, server: addresses. ValueError: not an address.
+    """
+
+# ---- the memory of offenses (ext/offense_record.pyx, score_seen.pyx, as_table.pyx)
+
+class OffenseSource(Protocol):
+    """What the core needs of the memory. All calls come from the event loop's thread."""
+
+    def record(self, key: bytes) -> bytes | None:
+        """The record with this key, or None."""
+
+    def end_batch(self) -> None:
+        """A batch of events is over: release what look-ups hold."""
+
+@final
+class AsTable:
+    """The AS of each address, from a text of lines `first,last,number` or `network,number`.
+
+    source: what warnings call it. MemoryError: too large.
+    """
+
+    warnings: list[str]
+    ranges: int
+    def __new__(cls, text: bytes, source: str) -> AsTable: ...
+    def __len__(self) -> int:
+        """The number of ranges."""
+
+    def lookup(self, client: bytes) -> int:
+        """The number of the AS of an address of 4 or 16 bytes; 0: not known."""
+
+class OffenseRules:
+    """How offenses count. half_life: s, at least a day. seen_min: other addresses of a network that must be bad.
+
+    ValueError: out of range.
+    """
+
+    half_life: int
+    seen_min: int
+    as_table: AsTable | None
+    days: int
+    """How long a single offense counts: two half-lives."""
+
+    def __init__(self, half_life: float = ..., seen_min: int = 3, as_table: AsTable | None = None) -> None: ...
+
+def offenses_in(
+    rows: Iterable[tuple[int, bytes, bytes, int, int]], threshold: int, weights: Mapping[str, int]
+) -> dict[bytes, tuple[int, int]]:
+    """What clients did in sessions that have ended, by their addresses: the weight of the worst offense in 1/256, and
+    the best conduct: 0 nothing good, 1 handed off, 2 a message was accepted.
+
+    rows: of a HistoryReader. threshold: of the score, which counts without the parts of the memory's own scorers.
+    weights: of these.
+    """
+
+def offense_keys(client: bytes) -> tuple[tuple[bytes, int, int], ...]:
+    """For each record that an address of 4 or 16 bytes belongs to: its key, the size of a member's number in it, and
+    the number that stands for the address."""
+
+def offense_as(number: int) -> bytes:
+    """The key of the record of an AS."""
+
+def offense_add(
+    value: bytes | None, size: int, number: int, bad: int, good: int, today: int, rules: OffenseRules
+) -> tuple[bytes, float, float]:
+    """A record with what a member did, and what that adds to `bad` and `good` of its AS, in 1/256.
+
+    value: the record before. bad, good: as `offenses_in` has them. today: days since 1970.
+    """
+
+def offense_add_as(value: bytes | None, bad: float, good: float, today: int, rules: OffenseRules) -> bytes:
+    """The record of an AS with more in its sums."""
+
+def offense_read(
+    value: bytes, today: int, rules: OffenseRules
+) -> list[tuple[int, float, float, int, int, bool]] | None:
+    """The members of a record: number, weights of bad and good as of today, last days of each, and whether it is bad.
+
+    None: it is not a record. For an AS: one member with its sums.
+    """
+
+def offense_summary(value: bytes, today: int, rules: OffenseRules) -> tuple[int, int, float, int] | None:
+    """How many members are bad, how many are known, the weight of the heaviest, and the last day. None: not a record."""
+
+def offense_tidy(value: bytes, today: int, rules: OffenseRules) -> bytes | None:
+    """A record without what has decayed, and without days in the future. None: nothing is left."""
+
+def offense_without(value: bytes, numbers: Container[int]) -> bytes | None:
+    """A record without these members. None: nothing is left."""
+
+def seen_in(memory: OffenseSource, rules: OffenseRules, address: str, today: int) -> list[tuple[str, str]]:
+    """The scorers of the memory that find evidence against an address, each with its evidence in words.
+
+    ValueError: not an address.
     """
 
 EventTuple = tuple[int, float, str, int, str, int, str, int, int | None, int, int, bytes]

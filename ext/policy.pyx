@@ -124,6 +124,7 @@ cdef class Policy:
     cdef int64_t relay_idle, relay_time, continue_time      # µs
     cdef int32_t relay_limit
     cdef uint32_t settings          # their number in the history
+    cdef OffenseRules rules         # None: the memory of offenses is not asked
 
     def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, denylist_action,
                  tests, greet_wait, command_time, Lists lists, int threshold, int allowlist_threshold, dnsbl_min_ttl,
@@ -134,7 +135,7 @@ cdef class Policy:
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
                  client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0,
-                 rate_time=60, weights=None, uint32_t settings=0):
+                 rate_time=60, weights=None, uint32_t settings=0, OffenseRules rules=None):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
@@ -203,6 +204,7 @@ cdef class Policy:
         self.relay_time = int(relay_time * MICROSECONDS)
         self.continue_time = int(continue_time * MICROSECONDS)
         self.settings = settings
+        self.rules = rules
         if targets is not None:
             self.mta_label = targets.labels
 

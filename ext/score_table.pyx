@@ -18,6 +18,9 @@ cdef enum:
     SCORER_HELO_RESERVED
     SCORER_HELO_OURS
     SCORER_HELO_CLIENT_ADDRESS
+    SCORER_SEEN_ADDRESS
+    SCORER_SEEN_NETWORK
+    SCORER_SEEN_AS
     SCORER_COUNT
 
 
@@ -25,6 +28,7 @@ cdef enum:
 cdef enum Heard:
     HEARD_FROM_LISTS
     HEARD_HELLO             # the name in HELO or EHLO; the last one counts
+    HEARD_MEMORY            # not a text: the memory of offenses (score_seen.pyx)
     HEARD_KINDS
 
 
@@ -66,10 +70,24 @@ cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
         key="helo_client_address", label="HELO name contains the client's address",
         about="have their own IP address in the name in HELO or EHLO, as hosts with dynamic addresses do",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="seen_address", label="poor reputation",
+        about="have committed offenses from this address in the past weeks",
+        heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="seen_network", label="poor reputation",
+        about="have neighbors in their network (/24, or /64 and /48) of which `seen_min` or more, and at least half, "
+        "have committed offenses in the past weeks",
+        heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="seen_as", label="poor reputation",
+        about="belong to an autonomous system of which ten times `seen_min` or more addresses, and at least half, have "
+        "committed offenses in the past weeks",
+        heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
 ]
 
 cdef HeardHook HEARD_HOOKS[HEARD_KINDS]
-HEARD_HOOKS[:] = [NULL, hello_evidence]
+HEARD_HOOKS[:] = [NULL, hello_evidence, NULL]
 
 
 cdef uint32_t scorers_of(Heard heard) noexcept:
@@ -82,7 +100,8 @@ cdef uint32_t scorers_of(Heard heard) noexcept:
     return found
 
 
-cdef uint32_t[HEARD_KINDS] HEARD_SCORERS = [scorers_of(HEARD_FROM_LISTS), scorers_of(HEARD_HELLO)]
+cdef uint32_t[HEARD_KINDS] HEARD_SCORERS = [
+    scorers_of(HEARD_FROM_LISTS), scorers_of(HEARD_HELLO), scorers_of(HEARD_MEMORY)]
 
 
 cdef inline bint scorer_is_final(int scorer, int stage) noexcept nogil:

@@ -66,6 +66,7 @@ cdef class Screener:
     cdef Policy policy
     cdef Log log
     cdef object cache
+    cdef object memory              # of offenses; None: there is none
     cdef Timers timers
     cdef WatchTable watches
     cdef AddressTable clients
@@ -365,6 +366,11 @@ cdef class Screener:
                 self.cache.end_batch()
         except Exception as error:
             self.problem("end of the cache's batch", error)
+        if self.memory is not None:
+            try:
+                self.memory.end_batch()
+            except Exception as error:
+                self.problem("end of the batch of the memory of offenses", error)
         try:
             self.log.flush()
         except Exception as error:
@@ -589,6 +595,9 @@ cdef class Screener:
         self.history = HistoryRing(memory, worker, known)
         if memory is not None:
             self.history.describe(description, len(description))
+
+    def use_memory(self, memory):
+        self.memory = memory
 
     def end_history(self):
         cdef Session* session = self.all

@@ -35,6 +35,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
         session_farewell(core, session, NO_RESOURCES)
         return
     event(core, session, EVENT_DIALOGUE)
+    seen_hear(core, session)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
 
 
