@@ -435,6 +435,44 @@ KEYS = (
     ),
     *(_weight_key(scorer) for scorer in SCORERS[1:]),
     Key(
+        "score.memory",
+        '""',
+        kinds.FilePath(),
+        "File of the memory of offenses, such as `/var/lib/fastscreen/offenses`: what addresses and networks did in "
+        "the past weeks ([score.md](score.md#the-memory-of-offenses)). An empty value disables it; `seen_address`, "
+        "`seen_network` and `seen_as` need it.",
+        restart=Restart.NEEDED,
+    ),
+    Key(
+        "score.memory_half_life",
+        '"14d"',
+        kinds.Time("d", least=86400),
+        "After this time, an offense weighs half as much as before. Addresses count for two half-lives after a single "
+        "offense, and for up to six after many.",
+    ),
+    Key(
+        "score.memory_max_entries",
+        "1_000_000",
+        kinds.Number(1000, 100_000_000),
+        "Maximum number of networks and autonomous systems in the memory. When there are more, those with the lightest "
+        "and oldest records are dropped. A million entries take about 100 MB on disk.",
+    ),
+    Key(
+        "score.seen_min",
+        "3",
+        kinds.Number(1, 256),
+        "How many other addresses of a network must be bad before `seen_network` applies. `seen_as` applies from ten "
+        "times as many addresses of an autonomous system.",
+    ),
+    Key(
+        "score.as_file",
+        '""',
+        kinds.FilePath(),
+        "File that says which autonomous system (AS) an address belongs to, for `seen_as`: lines of the form "
+        "`first,last,number` or `network,number`, or a database in MaxMind's format with a name that ends in `.mmdb`. "
+        "Changes of the file are applied automatically. An empty value disables `seen_as`.",
+    ),
+    Key(
         "engine.forbidden_commands",
         '["CONNECT", "GET", "POST", "regexp:{{/^[^A-Z]/ Bogus}}"]',
         kinds.ListOf(kinds.Word()),

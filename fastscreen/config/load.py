@@ -184,6 +184,7 @@ def _complete(parsed: dict[str, object], given: dict[str, object], found: _Probl
             "tls.certificates", f"the list is empty, but tls.level is {parsed['tls.level']}; expected at least one file"
         )
     _check_cluster(parsed, found)
+    _check_memory(parsed, found)
     if parsed["denylist.path"] and parsed["denylist.path"] == parsed["allowlist.path"]:
         found.add("denylist.path", "this is also allowlist.path; expected another file")
     if "engine.announce_vrfy" not in given:
@@ -202,6 +203,22 @@ def _check_cluster(parsed: dict[str, object], found: _Problems) -> None:
         found.add("cluster.secret_file", "missing; expected a file with a secret that all hosts of the cluster have")
     if not parsed["cluster.name"]:
         parsed["cluster.name"] = str(parsed["hostname"])[:63]
+
+
+def _check_memory(parsed: dict[str, object], found: _Problems) -> None:
+    """Scorers of the memory have one to look into."""
+    weighted = [key for key in ("seen_address", "seen_network", "seen_as") if parsed[f"score.{key}"]]
+    if weighted and not parsed["score.memory"] and "score.memory" not in found.refused:
+        found.add(
+            "score.memory",
+            f"missing, but score.{weighted[0]} is {parsed[f'score.{weighted[0]}']}; expected the path of a file",
+        )
+    if parsed["score.seen_as"] and not parsed["score.as_file"] and "score.as_file" not in found.refused:
+        found.add(
+            "score.as_file", f"missing, but score.seen_as is {parsed['score.seen_as']}; expected the path of a file"
+        )
+    if parsed["score.memory"] and parsed["score.memory"] == parsed["cache.path"]:
+        found.add("score.memory", "this is also cache.path; expected another file")
 
 
 def _check_addresses(parsed: dict[str, object], found: _Problems) -> None:

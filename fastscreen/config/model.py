@@ -210,9 +210,17 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
     class Score(Struct, frozen=True):
-        """ttl: of the score test. The other fields are the weights of the core's scorers, by their keys."""
+        """ttl: of the score test. memory: the file of the memory of offenses; empty = none. memory_half_life: s.
+        seen_min: bad addresses before neighbors count. as_file: empty = none. The other fields are the weights of the
+        core's scorers, by their keys.
+        """
 
         ttl: int
+        memory: str
+        memory_half_life: int
+        memory_max_entries: int
+        seen_min: int
+        as_file: str
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -224,9 +232,15 @@ else:
         for field in ((test.key, Action), (f"{test.key}_after_fail", Action), (f"{test.key}_ttl", int))
     ]
     Deep = defstruct("Deep", _DEEP_FIELDS, frozen=True, module=__name__)
-    Score = defstruct(
-        "Score", [("ttl", int), *((scorer.key, int) for scorer in SCORERS[1:])], frozen=True, module=__name__
-    )
+    _MEMORY_FIELDS = [
+        ("memory", str),
+        ("memory_half_life", int),
+        ("memory_max_entries", int),
+        ("seen_min", int),
+        ("as_file", str),
+    ]
+    _WEIGHTS = [(scorer.key, int) for scorer in SCORERS[1:]]
+    Score = defstruct("Score", [("ttl", int), *_WEIGHTS, *_MEMORY_FIELDS], frozen=True, module=__name__)
 
 
 class Engine(Struct, frozen=True):

@@ -25,6 +25,7 @@ MARKED = {
             "cache.path",
             "cache.prefix_ipv4",
             "cache.prefix_ipv6",
+            "score.memory",
             "cluster.server",
             "cluster.sentinels",
             "cluster.master",

@@ -111,6 +111,30 @@ def test_a_name_or_value_that_is_wrong(text: str, said: str) -> None:
     assert line.endswith(")")  # with its line
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("seen_network = 2", "score.memory: missing, but score.seen_network is 2; expected the path of a file"),
+        (
+            'memory = "/x/offenses"\nseen_as = 1',
+            "score.as_file: missing, but score.seen_as is 1; expected the path of a file",
+        ),
+        (
+            'memory = "/var/lib/fastscreen/cache"\n[cache]\npath = "/var/lib/fastscreen/cache"',
+            "score.memory: this is also cache.path; expected another file",
+        ),
+        (
+            'memory_half_life = "23h"',
+            'score.memory_half_life: time "23h" is out of range; expected a whole number with the unit s, m, h, d or w '
+            '(without a unit: d), at least "86400s"',
+        ),
+    ],
+)
+def test_the_memory_of_offenses(text: str, said: str) -> None:
+    (line,) = problems(f"[score]\n{text}\n")
+    assert line.partition(" (line ")[0] == said
+
+
 def test_all_mistakes_in_one_go() -> None:
     found = problems(
         "mode = shadow\n[greet]\nwait = 0\naction = enforce\n[dnsbl]\ntreshold = 3\nsites = ['a..b', 'c.example*x']\n"
