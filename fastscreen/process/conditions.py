@@ -44,6 +44,7 @@ class Kind(IntEnum):
     CLUSTER_NAME = 18
     HISTORY = 19
     HISTORY_FILES = 20
+    OFFENSES = 21
 
     @property
     def label(self) -> str:
@@ -81,6 +82,7 @@ _REMEDIES = {
     Kind.CLUSTER_NAME: "give each host its own cluster.name, then `fastscreen restart`",
     Kind.HISTORY: "make room on the disk, or repair the folder in history.path; retried automatically",
     Kind.HISTORY_FILES: "move the files out of history.path to repair or keep them, or delete them",
+    Kind.OFFENSES: "make room on the disk, or repair the path in score.memory; retried automatically",
 }
 
 

@@ -31,15 +31,27 @@ def recorded_files() -> Iterator[dict[str, Version]]:
 
 def read_text(spec: str, path: str) -> str:
     """The file's text; bytes that are not UTF-8 become surrogate escapes. Raises TableError."""
+    return read_bytes(spec, path).decode("utf-8", "surrogateescape")
+
+
+def read_bytes(spec: str, path: str) -> bytes:
+    """The file's content. Raises TableError."""
     try:
         with Path(path).open("rb") as file:
-            files, status = _recorded.get(), os.fstat(file.fileno())
-            if files is not None and stat.S_ISREG(status.st_mode):
-                files[path] = version_of(status)
-            return file.read().decode("utf-8", "surrogateescape")
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode):
+                note_read(path, version_of(status))
+            return file.read()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "not a file name"
         raise TableError(f"{escape_text(spec)}: cannot be read: {why}") from None
+
+
+def note_read(path: str, version: Version) -> None:
+    """A regular file is read by other means."""
+    files = _recorded.get()
+    if files is not None:
+        files[path] = version
 
 
 def logical_lines(text: str, where: str, warnings: list[str]) -> Iterator[tuple[int, str]]:
