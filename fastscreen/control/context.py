@@ -22,14 +22,17 @@ from fastscreen.control.events import ListNames, Rings
 from fastscreen.control.explain import Known
 from fastscreen.control.history import HistoryReader
 from fastscreen.control.list_state import ListStates
+from fastscreen.control.offense_store import OffenseStore, OffenseStoreError
 from fastscreen.control.protocol import RequestError
 from fastscreen.control.ptr import Reverse
 from fastscreen.control.verdict import Limits
 from fastscreen.control.worker_rpc import About, Forget, WorkerRpc
-from fastscreen.core import Log, NetworkTable, cache_key_of, worker_of
+from fastscreen.core import Log, NetworkTable, OffenseRules, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
 from fastscreen.dns.resolver import Nameserver, nameservers
 from fastscreen.history.state import HistoryState
+from fastscreen.offenses.rules import load_rules
+from fastscreen.offenses.state import OffenseState
 from fastscreen.process.conditions import Condition, Conditions
 from fastscreen.process.reload_state import ReloadState
 from fastscreen.process.warning_ring import WarningRing
@@ -46,7 +49,7 @@ class ServerContext:
     """One control server's. pid, started: the supervisor's, s since 1970. warning_rings: the warnings of every process.
     tables: as the workers have them, even if the files changed. key: chooses a client's worker. health: of DNS lists.
     cluster_requests, cluster_state: to the cluster process, and its memory; None: there is none. history_state: the
-    recorder's memory; None: no history is recorded.
+    recorder's memory; None: no history is recorded. offense_state: the same for the memory of offenses.
     """
 
     def __init__(
@@ -54,7 +57,7 @@ class ServerContext:
         warning_rings: Sequence[WarningRing], pid: int, started: float, tables: policy.Tables, key: int,
         health: HealthTable, conditions: Sequence[Conditions], reload_state: ReloadState,
         cluster_requests: socket.socket | None = None, cluster_state: memoryview | None = None,
-        history_state: memoryview | None = None,
+        history_state: memoryview | None = None, offense_state: memoryview | None = None,
     ) -> None:  # fmt: skip
         self.log = log
         self.worker_rpc = worker_rpc
@@ -62,8 +65,11 @@ class ServerContext:
         """None: the daemon was started without a cluster."""
         if cluster_requests is not None and cluster_state is not None:
             self.cluster = ClusterClient(cluster_requests, cluster_state, self.forget)
-        self.recorder = HistoryState(history_state) if history_state is not None else None
+        self.recorder = HistoryState(history_state) if history_state is not None and config.history.path else None
         """None: the daemon was started without a history."""
+        self.offenses: OffenseStore | None = None
+        """None: there is no memory of offenses."""
+        self.offense_state = OffenseState(offense_state) if offense_state is not None and config.score.memory else None
         self.warning_rings = warning_rings
         self.pid = pid
         self.health = health
@@ -84,7 +90,7 @@ class ServerContext:
         self.turns = {may_act: asyncio.Semaphore(LARGE_AT_A_TIME) for may_act in (False, True)}
         """For large answers: callers that may act do not wait for those that may only read."""
         self.trouble = ""
-        self._use(config, tables.shown, tables.access, tables.interfaces)
+        self._use(config, tables.shown, tables.access, tables.interfaces, tables.rules)
 
     def warn(self, text: str) -> None:
         self.log.warning(text)
@@ -99,16 +105,25 @@ class ServerContext:
         shown: dict[str, str] = {}
         access = AccessList()
         interfaces = self.interfaces
+        rules = self.offenses.rules if self.offenses is not None else None
         self.trouble = ""
         try:
             shown, _ = policy.shown_names(config.dnsbl)
             access = load_access(config)
             interfaces = load_networks(config, "access.allowlist_interfaces", config.access.allowlist_interfaces).table
+            rules = load_rules(config)
         except (ConfigError, TableError) as error:
             self.trouble = str(error)
-        self._use(config, shown, access, interfaces)
+        self._use(config, shown, access, interfaces, rules)
 
-    def _use(self, config: Config, shown: dict[str, str], access: AccessList, interfaces: NetworkTable) -> None:
+    def _use(
+        self,
+        config: Config,
+        shown: dict[str, str],
+        access: AccessList,
+        interfaces: NetworkTable,
+        rules: OffenseRules | None,
+    ) -> None:
         self.config = config
         self.interfaces = interfaces
         self.shown = shown
@@ -124,6 +139,10 @@ class ServerContext:
         if self.history.folder != config.history.path:
             self.history.close()
             self.history = HistoryReader(config.history.path, self.warn)
+        if rules is not None and self.offenses is not None:
+            self.offenses.rules = rules
+        elif rules is not None and config.score.memory:
+            self.offenses = OffenseStore(Path(config.score.memory), rules)
         self.enabled = tuple(at for at, on in enumerate(policy.enabled_tests(config)) if on)
         self._ask_names_of(nameservers(config))
 
@@ -171,6 +190,15 @@ class ServerContext:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, self.store)
         except StoreError as error:
+            raise RequestError(str(error)) from None
+
+    async def remembered(self, work: Callable[[OffenseStore], Result]) -> Result:
+        """Do something with the memory of offenses, in the same thread. RequestError."""
+        if self.offenses is None:
+            raise RequestError("memory of offenses: disabled (score.memory is empty)")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, self.offenses)
+        except OffenseStoreError as error:
             raise RequestError(str(error)) from None
 
     async def forget(self, network: Network) -> list[Any]:

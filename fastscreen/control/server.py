@@ -40,7 +40,7 @@ class ControlArgs(Struct, frozen=True):
     tables: as the workers have them. key: chooses a client's worker. health: of the DNS lists. heartbeat: a byte that
     changes every second while the loop runs. condition_memory: in the order of warning_rings. cluster_requests,
     cluster_state: to the cluster process, and its memory; None: there is none. history_state: the recorder's memory;
-    None: no history is recorded.
+    None: no history is recorded. offense_state: the same for the memory of offenses.
     """
 
     pid: int
@@ -60,6 +60,7 @@ class ControlArgs(Struct, frozen=True):
     cluster_requests: socket.socket | None = None
     cluster_state: memoryview | None = None
     history_state: memoryview | None = None
+    offense_state: memoryview | None = None
 
 
 class ControlServer(ForkedProcess):
@@ -94,6 +95,7 @@ class ControlServer(ForkedProcess):
             args.cluster_requests,
             args.cluster_state,
             args.history_state,
+            args.offense_state,
         )
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         self._servers = []

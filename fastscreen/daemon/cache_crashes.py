@@ -1,4 +1,5 @@
-"""Workers that crash in the cache: a file in which two have crashed is moved aside, since it may be damaged."""
+"""Workers that crash in the cache, or in the memory of offenses: a file in which two have crashed is moved aside, since
+it may be damaged."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from fastscreen.cache import lmdb_file
 from fastscreen.cache.file_check import Inode
+from fastscreen.cache.lmdb_file import Format
 from fastscreen.daemon import spawn
 from fastscreen.daemon.resources import Resources
 from fastscreen.daemon.tasks import Steps, TaskQueue
@@ -28,33 +30,36 @@ class CacheCrashes:
         self._tasks = tasks
         self._times: dict[Inode, list[float]] = {}
 
-    def add(self, file: Inode | None) -> None:
+    def add(self, file: Inode | None, kind: Format = lmdb_file.CACHE) -> None:
         """A worker crashed while it used this file; None: while it used none."""
         resources, now = self._resources, time.monotonic()
-        if file is None or not resources.config.cache.path:
+        config = resources.config
+        path = config.cache.path if kind is lmdb_file.CACHE else config.score.memory
+        if file is None or not path:
             return
         recent = {each: [at for at in times if at > now - WINDOW_SECONDS] for each, times in self._times.items()}
         recent.setdefault(file, []).append(now)
         self._times = {each: times for each, times in recent.items() if times}
         if len(self._times[file]) >= 2:
             del self._times[file]
-            path = Path(resources.config.cache.path)
-            self._tasks.add("cache", functools.partial(move_aside, resources, path, file))
+            self._tasks.add(kind.name, functools.partial(move_aside, resources, Path(path), file, kind))
 
 
-def move_aside(resources: Resources, path: Path, file: Inode) -> Steps[None]:
+def move_aside(resources: Resources, path: Path, file: Inode, kind: Format = lmdb_file.CACHE) -> Steps[None]:
     """Let a child do it, which may have to wait for other processes."""
-    report = yield from spawn.run_in_child(resources, functools.partial(_move, resources, path, file), MOVE_SECONDS)
+    report = yield from spawn.run_in_child(
+        resources, functools.partial(_move, resources, path, file, kind), MOVE_SECONDS
+    )
     match report:
         case Failed(why):
-            resources.warn(f"cache lmdb:{path}: {why}")
+            resources.warn(f"{kind.name} lmdb:{path}: {why}")
         case Ready():
             pass
         case _:
-            resources.warn(f"cache lmdb:{path}: cannot be moved aside: no answer within {MOVE_SECONDS:g} s")
+            resources.warn(f"{kind.name} lmdb:{path}: cannot be moved aside: no answer within {MOVE_SECONDS:g} s")
 
 
-def _move(resources: Resources, path: Path, file: Inode, channel: socket.socket) -> int:
+def _move(resources: Resources, path: Path, file: Inode, kind: Format, channel: socket.socket) -> int:
     """In the child."""
     log = resources.target.for_child().log
     try:
@@ -63,9 +68,10 @@ def _move(resources: Resources, path: Path, file: Inode, channel: socket.socket)
         ipc.send(channel, Failed(f"cannot be moved aside: {one_line(error)}"[:1000]))
         return 1
     if aside is not None:
+        then = "clients are tested again" if kind is lmdb_file.CACHE else "nothing is known of any client"
         log.warning(
-            f"cache lmdb:{path}: two workers crashed while they used it: moved to {aside}, a new file is created and "
-            "clients are tested again"
+            f"{kind.name} lmdb:{path}: two workers crashed while they used it: moved to {aside}, a new file is created "
+            f"and {then}"
         )
         log.flush()
     ipc.send(channel, Ready())

@@ -196,6 +196,8 @@ class Children:
             self._begin_condition(child, f"{child.name} {describe_exit(code)} before it served")
         if child in resources.children and -code in lmdb_file.CRASHES:
             self._cache_crashes.add(use_mark.file_in_use(resources.mark(child)))
+            if resources.history is not None:
+                self._cache_crashes.add(use_mark.file_in_use(resources.history.mark(child.number)), lmdb_file.MEMORY)
 
     # ---- successors
 

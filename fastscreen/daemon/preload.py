@@ -10,6 +10,7 @@ import importlib
 
 from fastscreen.config import Config, ConfigError, Sink
 from fastscreen.escaping import one_line
+from fastscreen.offenses.rules import missing_for_mmdb
 
 
 def preload(config: Config) -> None:
@@ -17,6 +18,8 @@ def preload(config: Config) -> None:
     if problem := missing_for_cluster(config):
         key = "server" if config.cluster.server else "sentinels"
         raise ConfigError(f"{config.source}: cluster.{key}: {problem}")
+    if problem := missing_for_mmdb(config):
+        raise ConfigError(f"{config.source}: score.as_file: {problem}")
     for module in modules(config):
         importlib.import_module(module)
 
@@ -42,7 +45,7 @@ def modules(config: Config) -> list[str]:
         found.append("fastscreen.control.metrics")  # prometheus_client
     if config.cluster.enabled:
         found.append("fastscreen.cluster.process")  # redis
-    if config.history.path:
+    if config.history.path or config.score.memory:
         found.append("fastscreen.history.recorder")  # SQLite
     tables = repr(config)  # a table may be named in any key, and within another one
     if "regexp:" in tables or "pcre:" in tables:

@@ -84,7 +84,7 @@ class Resources:
         self.cluster: ClusterParts | None = None
         """Of the process that shares passes with other hosts; None: `[cluster]` names no server."""
         self.history: HistoryParts | None = None
-        """Of the recorder of the history; None: `history.path` is empty."""
+        """Of the recorder; None: neither `history.path` nor `score.memory` is set."""
         self.refresher = Child("allowlist")
         """Where a refresh of the lists takes place, now and then."""
         self.tls: list[Child] = []
@@ -188,6 +188,11 @@ class Resources:
                 privileges.give_folder(Path(self.config.history.path), user, "history.path", 0o700)
             except OSError as error:
                 warnings.append(f"{error.strerror}: no session is recorded until it can be used")
+        if self.config.score.memory:
+            try:
+                privileges.give_folder(Path(self.config.score.memory).parent, user, "score.memory")
+            except OSError as error:
+                warnings.append(f"{error.strerror}: the memory of offenses is empty until it can be used")
         return warnings
 
     @property
@@ -222,7 +227,7 @@ class Resources:
         ]
         if self.config.cluster.enabled:
             self.cluster = ClusterParts(count)
-        if self.config.history.path:
+        if self.config.history.path or self.config.score.memory:
             self.history = HistoryParts(count)
         self.tls_pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.tls_ready = memoryview(mmap.mmap(-1, processes))

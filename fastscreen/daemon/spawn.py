@@ -42,6 +42,8 @@ def start_worker(resources: Resources, child: Child, *, look_over_cache: bool) -
     """Fork a worker. The child never returns from here. OSError: no descriptors or processes."""
     mark = resources.mark(child)
     use_mark.clear(mark)
+    if resources.history is not None:
+        use_mark.clear(resources.history.mark(child.number))
     fork(resources, child, lambda channel: _worker_main(resources, child, channel, mark, look_over_cache))
     child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
@@ -62,6 +64,7 @@ def start_cluster(resources: Resources, parts: ClusterParts) -> None:
 
 def start_recorder(resources: Resources, parts: HistoryParts) -> None:
     """Fork the recorder of the history. OSError: as above."""
+    use_mark.clear(parts.mark())
     fork(resources, parts.child, lambda channel: _recorder_main(resources, parts, channel))
     parts.child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
@@ -178,6 +181,7 @@ def _worker_main(
         new_conditions(resources.condition_memory[number]),
         own_cluster,
         resources.history.rings[number] if resources.history is not None else None,
+        resources.history.mark(number) if resources.history is not None else None,
     )
     target.watch(args.conditions)
     return Worker(resources.config, resources.tables, own, target, args).run()
@@ -255,6 +259,8 @@ def _recorder_main(resources: Resources, parts: HistoryParts, channel: socket.so
         rings=[HistoryReader(memory) for memory in parts.rings],
         pulses=resources.pulses[: len(resources.children)],
         state=parts.state,
+        offense_state=parts.offense_state,
+        offense_mark=parts.mark(),
     )
     target.watch(args.conditions)
     return RecorderProcess(resources.config, target, args).run()
@@ -337,5 +343,6 @@ def _control_main(resources: Resources, channel: socket.socket) -> int:
         cluster_requests=parts.requests[0] if parts is not None else None,
         cluster_state=parts.memory if parts is not None else None,
         history_state=resources.history.memory if resources.history is not None else None,
+        offense_state=resources.history.offense_memory if resources.history is not None else None,
     )
     return ControlServer(resources.config, target, daemon).run()

@@ -7,6 +7,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -24,6 +25,7 @@ from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.escaping import one_line
 from fastscreen.mta.capabilities import MtaCapabilities
+from fastscreen.offenses.reader import OffenseReader
 from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Failed, Ready
@@ -56,7 +58,8 @@ class WorkerArgs(Struct, frozen=True):
     tls: where clients go after STARTTLS; tls_ready: one byte for each TLS process, 1 while it accepts clients. peers:
     the other workers. health: of the DNS lists. heartbeat: a byte that changes every second while the core works.
     conditions: of this process. cluster: to the cluster process; None: there is none. history: memory for the ring of
-    sessions that have ended (HISTORY_RING_SIZE), which outlives the worker; None: no history is recorded.
+    sessions that have ended (HISTORY_RING_SIZE), which outlives the worker; None: no history is recorded. offense_mark:
+    as `mark`, for the memory of offenses.
     """
 
     number: int
@@ -74,6 +77,7 @@ class WorkerArgs(Struct, frozen=True):
     conditions: Conditions
     cluster: socket.socket | None = None
     history: memoryview | None = None
+    offense_mark: memoryview | None = None
 
     @property
     def share(self) -> policy.Share:
@@ -101,6 +105,7 @@ class Worker(ForkedProcess):
         self._pause: asyncio.TimerHandle | None = None
         self._capability_query: asyncio.Task[None] | None = None
         self._list_health: HealthRunner | None = None
+        self._offenses: OffenseReader | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._screen = self._errors.guard("screening", self._run_batch)
         self._own_events = EventReader(args.events)
@@ -123,6 +128,10 @@ class Worker(ForkedProcess):
         self._use_resolvers(self._config)
         self._use_cluster(self._config)
         self._use_history(built, self._config)
+        if self._config.score.memory:
+            self._offenses = OffenseReader(Path(self._config.score.memory), self._args.offense_mark)
+            self._offenses.check()
+            self._screener.use_memory(self._offenses)
         if inboxes := self._args.peers.inboxes:
             sending = [end.fileno() for end, _ in inboxes]
             prefix = self._config.worker_prefix
@@ -158,6 +167,8 @@ class Worker(ForkedProcess):
         await self._resolver.close()
         if self._cache is not None:
             self._cache.close()
+        if self._offenses is not None:
+            self._offenses.close()
         if self._sink is not None:
             self._sink.stop()
 
@@ -238,6 +249,8 @@ class Worker(ForkedProcess):
         if self._ended.is_set():
             return
         self._update_conditions()
+        if self._offenses is not None:
+            self._offenses.check()
         if second % RESOLVERS_SECONDS == 0:
             await self._follow_resolv_conf()
 

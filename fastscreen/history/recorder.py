@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from socket import socket
 
 from msgspec import Struct
 
-from fastscreen.config import Config
+from fastscreen.config import Config, ConfigError
+from fastscreen.core import OffenseRules
 from fastscreen.escaping import one_line
+from fastscreen.history.drain import Drain
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
 from fastscreen.history.writer import HistoryWriter
+from fastscreen.offenses.rules import load_rules
+from fastscreen.offenses.state import OffenseState
+from fastscreen.offenses.writer import OffenseWriter
 from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Ready
@@ -32,7 +38,8 @@ QUIET_SECONDS = 3.0  # without a heartbeat of a worker, after which all have end
 class RecorderArgs(Struct, frozen=True):
     """What the recorder has. channel: to the supervisor. heartbeat: a byte that changes every second.
 
-    rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing.
+    rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing. offense_state: the same for
+    the memory of offenses; offense_mark: which file of it is in use (`use_mark`).
     """
 
     channel: socket
@@ -41,6 +48,8 @@ class RecorderArgs(Struct, frozen=True):
     rings: Sequence[Ring]
     pulses: memoryview
     state: HistoryState
+    offense_state: OffenseState
+    offense_mark: memoryview
 
 
 class RecorderProcess(ForkedProcess):
@@ -54,11 +63,51 @@ class RecorderProcess(ForkedProcess):
         self._args = args
 
     async def start(self) -> None:
-        self._writer = HistoryWriter(
-            self._config.history, self._args.rings, self._args.conditions, info=self._info, warn=self._warn
-        )
+        self._offenses = self._new_offenses()
+        learn = self._offenses.add if self._offenses is not None else None
+        self._writer: HistoryWriter | Drain
+        if self._config.history.path or learn is None:
+            self._writer = HistoryWriter(
+                self._config.history,
+                self._args.rings,
+                self._args.conditions,
+                info=self._info,
+                warn=self._warn,
+                learn=learn,
+            )
+        else:
+            self._writer = Drain(self._args.rings, learn)
         self._work = asyncio.get_running_loop().create_task(self._record())
         self.report(Ready())
+
+    def _new_offenses(self) -> OffenseWriter | None:
+        """The writer of the memory of offenses, if there is one. Its thread runs."""
+        rules = self._rules(self._config)
+        if rules is None:
+            return None
+        loop = asyncio.get_running_loop()
+
+        def info(text: str) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._info, text)
+
+        def warn(text: str) -> None:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._warn, text)
+
+        writer = OffenseWriter(
+            self._config, rules, self._args.conditions, info=info, warn=warn, mark=self._args.offense_mark
+        )
+        writer.start()
+        return writer
+
+    def _rules(self, config: Config) -> OffenseRules | None:
+        """The supervisor has read the AS file a moment ago. If it is gone, its networks are not known for now."""
+        try:
+            return load_rules(config)
+        except ConfigError as error:
+            self._warn(str(error))
+            return OffenseRules(config.score.memory_half_life, config.score.seen_min)
 
     async def _record(self) -> None:
         while True:
@@ -66,13 +115,18 @@ class RecorderProcess(ForkedProcess):
             await asyncio.sleep(BUSY_SECONDS if used >= BUSY else TURN_SECONDS)
 
     def makes_progress(self) -> bool:
-        return not self._work.done()
+        return not self._work.done() and (self._offenses is None or self._offenses.is_alive)
 
     async def housekeeping(self, second: int) -> None:
         if second % CLEAN_UP_SECONDS == 1:
             self._writer.clean_up()
-        self._args.state.write(self._writer.stats())
+        self._write_state()
         self._log.flush()
+
+    def _write_state(self) -> None:
+        self._args.state.write(self._writer.stats())
+        if self._offenses is not None:
+            self._args.offense_state.write(self._offenses.stats())
 
     async def close(self) -> None:
         """Store what is there."""
@@ -81,7 +135,9 @@ class RecorderProcess(ForkedProcess):
             self._writer.turn()
             if self._writer.is_drained:
                 break
-        self._args.state.write(self._writer.stats())
+        if self._offenses is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._offenses.close)
+        self._write_state()
         self._writer.close()
 
     def supervisor_ended(self) -> None:
@@ -107,12 +163,14 @@ class RecorderProcess(ForkedProcess):
         self._log.flush()
 
     def reload(self, descriptors: list[int]) -> None:
-        """Retention and mask follow the new configuration."""
+        """Retention, mask and the rules of the memory follow the new configuration."""
         memory, *others = descriptors
         report: ipc.Report = Ready()
         try:
             config, _ = ipc.read_settings(memory)
             self._writer.configure(config.history)
+            if self._offenses is not None and (rules := self._rules(config)) is not None:
+                self._offenses.configure(config, rules)
             self._config = config
         except Exception as error:
             report = ipc.Failed(one_line(error))

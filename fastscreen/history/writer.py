@@ -43,7 +43,7 @@ _WEIGHT = HISTORY_FIELDS.index("weight")
 
 
 class HistoryWriter:
-    """One recorder's. clock: s since 1970; timer: s, monotonic. disk: as os.statvfs."""
+    """One recorder's. clock: s since 1970; timer: s, monotonic. disk: as os.statvfs. learn: gets the sessions, too."""
 
     def __init__(
         self,
@@ -56,12 +56,14 @@ class HistoryWriter:
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
         disk: Callable[[Path], os.statvfs_result] = os.statvfs,
+        learn: Callable[[Sequence[Row]], object] | None = None,
     ) -> None:
         self._rings = rings
         self._conditions = conditions
         self._clock = clock
         self._timer = timer
         self._disk = disk
+        self._learn = learn
         self._notes = Notes(info, warn, clock)
         self._settings = KnownSettings(rings, timer)
         self._parts = Parts(
@@ -116,6 +118,8 @@ class HistoryWriter:
         for ring, found in zip(self._rings, read, strict=True):
             if found:
                 ring.done()
+        if self._learn is not None and rows:
+            self._learn(rows)
         self._parts.is_certain = True
         self._recovered()
         self._tell_lost()

@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from fastscreen.config import ConfigError
 from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
-from fastscreen.core import TESTS, AccessStep, Lists, NetworkTable, Policy, Targets
+from fastscreen.core import TESTS, AccessStep, Lists, NetworkTable, OffenseRules, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.history import settings as history
 from fastscreen.mta.capabilities import Capabilities, MtaCapabilities
 from fastscreen.mta.ehlo_keywords import Keyword
+from fastscreen.offenses.rules import load_rules
 from fastscreen.process.descriptor_limits import WHOLE
 from fastscreen.process.descriptor_limits import Share as Share
 from fastscreen.process.descriptor_limits import worker_limits as worker_limits
@@ -106,6 +107,9 @@ class Tables:
         map_warnings: list[str] = []
         with _collected(config, problems):
             self.shown, map_warnings = shown_names(config.dnsbl)
+        with _collected(config, problems):
+            self.rules = load_rules(config)
+            """Of the memory of offenses; None: it is disabled."""
         if problems:
             raise ConfigError(*problems)
         self._parts = (self.access, self._footer, self._forbidden, self._command_filter, self._ehlo)
@@ -113,6 +117,7 @@ class Tables:
             *(warning for part in self._parts for warning in part.warnings),
             *(warning for each in networks for warning in each.warnings),
             *map_warnings,
+            *_as_warnings(self.rules),
             *_shadow_warnings(config),
         )
 
@@ -187,6 +192,7 @@ class Tables:
             client_prefix=config.limits.prefix,
             shadow=config.shadow,
             settings=history.number(description),
+            rules=self.rules,
         )
         proxies = {
             address: (membership(self._trusted[port]), port.timeout)
@@ -265,6 +271,10 @@ def _shadow_warnings(config: Config) -> list[str]:
         "mode is shadow: no client is rejected; these tests are not made, because in shadow mode they need "
         f"handoff.continue_to: {', '.join(unmade)}"
     ]
+
+
+def _as_warnings(rules: OffenseRules | None) -> list[str]:
+    return list(rules.as_table.warnings) if rules is not None and rules.as_table is not None else []
 
 
 def _targets(proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None) -> Targets | None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from fastscreen import config
+from fastscreen.cache import lmdb_file
 from fastscreen.cache.file_check import Inode, inode_of
 from fastscreen.daemon import spawn
 from fastscreen.daemon.cache_crashes import CacheCrashes
@@ -86,6 +87,23 @@ def test_two_crashes_in_one_file_move_it_aside(crashes: Crashes, path: Path) -> 
     crashes.add(inode)
     assert not path.exists()
     assert len(crashes.said) == 1
+
+
+def test_crashes_in_the_memory_of_offenses_are_held_against_that_file(crashes: Crashes, path: Path) -> None:
+    memory = path.with_name("offenses")
+    memory.write_bytes(b"one")
+    settings = crashes.resources.config
+    score = msgspec.structs.replace(settings.score, memory=str(memory))
+    crashes.resources.config = msgspec.structs.replace(settings, score=score)
+    inode = inode_of(memory.stat())
+    for _ in range(2):
+        crashes.crashes.add(inode, lmdb_file.MEMORY)
+    while not crashes.tasks.is_idle:
+        crashes.tasks.resume()
+    assert (memory.exists(), path.exists()) == (False, True)
+    (text,) = crashes.said
+    assert text.startswith(f"score.memory lmdb:{memory}: two workers crashed while they used it: moved to ")
+    assert text.endswith("a new file is created and nothing is known of any client")
 
 
 def test_a_crash_in_each_of_two_files_moves_none(crashes: Crashes, path: Path) -> None:
