@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "show what would happen to a client now, and why",
     "events": "show events as they happen",
     "cache": "show, delete, export and import cached test results",
+    "reputation": "show, delete and export what is known of networks",
     "history": "search recorded sessions: what happened to a client, and when",
     "report": "summarize what logs say about a period",
     "tune": "judge recorded sessions by other settings",

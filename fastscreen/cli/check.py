@@ -10,6 +10,7 @@ import os
 import pwd
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -31,6 +32,7 @@ from fastscreen.daemon.control_listener import MAX_PATH
 from fastscreen.daemon.preload import missing_for_cluster
 from fastscreen.escaping import escape_text, quoted
 from fastscreen.mta.ehlo_keywords import Keyword, keyword_words
+from fastscreen.offenses.rules import load_rules
 from fastscreen.process import descriptor_limits
 from fastscreen.process.file_type import file_type
 from fastscreen.process.log_output import SYSLOG_SOCKET
@@ -185,6 +187,8 @@ def checked_tables(config: Config) -> Iterator[Check]:
             yield from _table("dnsbl.reply_map", [config.dnsbl.reply_map], table.warnings)
             if unmapped and len(unmapped) < len(config.dnsbl.sites):
                 yield Check("dnsbl.reply_map", True, f"no entry for {', '.join(unmapped)}, so replies show this name")
+        if (rules := load_rules(config)) is not None and rules.as_table is not None:
+            yield from _table("score.as_file", [config.score.as_file], rules.as_table.warnings)
     except TableError as error:
         raise ConfigError(f"{config.source}: {error}") from None
 
@@ -204,13 +208,15 @@ def _log_changes_owner(config: Config) -> bool:
 
 
 def checked_files(config: Config, root: bool, log_changes_owner: bool) -> Iterator[Check]:
-    """Whether this process's user can write the cache and the log.
+    """Whether this process's user can write the cache, the memory of offenses and the log.
 
     root: whether `run` starts as root, and creates the cache's folder. log_changes_owner: whether it gives the log to
     the user.
     """
     if config.cache.path:
-        yield _check_file("cache.path", Path(config.cache.path), _cache, root)
+        yield _check_file("cache.path", Path(config.cache.path), partial(_lmdb, "cache.path"), root)
+    if config.score.memory:
+        yield _check_file("score.memory", Path(config.score.memory), partial(_lmdb, "score.memory"), root)
     if isinstance(config.log.to, LogFile):
         yield _check_file("log.to", Path(config.log.to.path), _log, log_changes_owner)
     if isinstance(config.log.to, LogSyslog) and not Path(SYSLOG_SOCKET).is_socket():
@@ -225,12 +231,12 @@ def _check_file(what: str, path: Path, check: Callable[[Path, bool], Check], roo
         return Check(what, False, f"{escape_text(str(path))}: {_user()}: {error.strerror}")
 
 
-def _cache(path: Path, root: bool) -> Check:
+def _lmdb(what: str, path: Path, root: bool) -> Check:
     if root and not file_type(path.parent) and _nearest(path.parent).is_dir():
-        return Check("cache.path", True, f"{escape_text(str(path))}: its folder will be created")
+        return Check(what, True, f"{escape_text(str(path))}: its folder will be created")
     if file_type(path, follow_symlinks=False) == stat.S_IFLNK:
-        return Check("cache.path", False, f"{escape_text(str(path))} is a symbolic link; expected the file itself")
-    return _writable("cache.path", path, also=path.parent)  # LMDB creates a lock file in the same folder
+        return Check(what, False, f"{escape_text(str(path))} is a symbolic link; expected the file itself")
+    return _writable(what, path, also=path.parent)  # LMDB creates a lock file in the same folder
 
 
 def _log(path: Path, given: bool) -> Check:

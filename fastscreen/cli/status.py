@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import Cluster, Recorder, Status, StatusRequest
+from fastscreen.control.messages import Cluster, Memory, Recorder, Status, StatusRequest
 from fastscreen.core import TESTS
 from fastscreen.format import moment, plural, red, size, span
 
@@ -134,6 +134,8 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         yield from _cluster(status.cluster, any(one.kind == "cluster" for one in status.conditions))
     if status.history is not None:
         yield from _history(status.history, any(one.kind == "history" for one in status.conditions))
+    if status.memory is not None:
+        yield from _memory(status.memory, any(one.kind == "offenses" for one in status.conditions))
     yield ""
     yield "worker      pid sessions    handoffs   accepted  handed off    CPU s   memory"
     for worker in status.workers:
@@ -207,6 +209,24 @@ def _history(history: Recorder, is_condition: bool) -> Iterator[str]:
     yield from row("", [*sessions, *days])
     if history.error and history.error != history.problem:
         yield from _wrapped("", f"last error, {moment(history.error_time)}: {history.error}")
+
+
+def _memory(memory: Memory, is_condition: bool) -> Iterator[str]:
+    """The memory of offenses. is_condition: its problem is among the conditions."""
+    if not memory.running:
+        yield from row("offenses", ["the recorder is not running"])
+        return
+    entries = f"{plural(memory.entries, 'network')} of {memory.max_entries:,}"
+    written = [f"bad {memory.bad:,}", f"good {memory.good:,}"]
+    if memory.dropped:
+        written.append(f"dropped {memory.dropped:,}")
+    if memory.lost:
+        written.append(f"lost {memory.lost:,}")
+    if memory.systems:
+        written.append(f"AS ranges {memory.systems:,}")
+    yield from row("offenses", [entries, size(memory.bytes), *written])
+    if memory.problem and not is_condition:
+        yield from _wrapped("", memory.problem)
 
 
 def _wrapped(title: str, text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ import ipaddress
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -232,11 +232,22 @@ async def explained(call: Call, wanted: messages.ExplainRequest) -> messages.Exp
             context.lists_suspect,
             happened,
             context.shared_record(address),
+            await _seen_now(context, address),
         ),
         context.name_found(address, NAME_SECONDS),
         _recorded(call, address),
     )
     return msgspec.structs.replace(explanation, name=name, history=recorded)
+
+
+async def _seen_now(context: ServerContext, address: str) -> list[messages.Evidence]:
+    """What the memory of offenses has against a client. Without a memory, or if it cannot be read: nothing."""
+    if context.offenses is None:
+        return []
+    try:
+        return await seen(context, address)
+    except RequestError:
+        return []
 
 
 async def _recorded(call: Call, address: str) -> list[messages.HistorySession] | None:
@@ -297,6 +308,57 @@ async def cache_list(call: Call, wanted: messages.CacheListRequest) -> messages.
     entries, more = await call.context.cached(lambda store: store.entries(network, after, wanted.limit))
     shown = [messages.CacheEntry(keys.shown(key), protocol.passed_until(stamps)) for key, stamps in entries]
     return messages.CacheEntries(shown, more, time.time())
+
+
+async def reputation_get(call: Call, wanted: messages.ReputationGetRequest) -> messages.Reputations:
+    """The writer adds what sessions of the last second did."""
+    context = call.context
+    subject = protocol.reputation_subject(wanted.subject)
+    evidence: list[messages.Evidence] = []
+    if isinstance(subject, int):
+        number = subject
+        found = await context.remembered(lambda store: store.of_system(number))
+    elif subject.num_addresses > 1:
+        network = subject
+        found = await context.remembered(lambda store: store.of_network(network))
+    else:
+        address = str(subject.network_address)
+        found = await context.remembered(lambda store: store.of_address(address))
+        evidence = await seen(context, address)
+    return _reputations(context, found, evidence=evidence)
+
+
+async def seen(context: ServerContext, address: str) -> list[messages.Evidence]:
+    """What the scorers of the memory find against an address, by the weights of now."""
+    weights = context.config.weights
+    texts = await context.remembered(lambda store: store.evidence(address))
+    return [messages.Evidence(scorer, weights[scorer], text) for scorer, text in texts]
+
+
+async def reputation_list(call: Call, wanted: messages.ReputationListRequest) -> messages.Reputations:
+    found, more = await call.context.remembered(lambda store: store.worst(wanted.kind, wanted.limit))
+    return _reputations(call.context, found, more=more)
+
+
+async def reputation_export(call: Call, wanted: messages.ReputationExportRequest) -> messages.Reputations:
+    try:
+        after = bytes.fromhex(wanted.after)
+    except ValueError:
+        raise RequestError("reputation.export: after: expected `next` of the page before") from None
+    found, place = await call.context.remembered(lambda store: store.page(None, after, wanted.limit))
+    return _reputations(call.context, found, more=bool(place), place=place)
+
+
+def _reputations(
+    context: ServerContext,
+    found: list[messages.Reputation],
+    *,
+    more: bool = False,
+    place: bytes = b"",
+    evidence: Sequence[messages.Evidence] = (),
+) -> messages.Reputations:
+    days = context.offenses.rules.days if context.offenses is not None else 0
+    return messages.Reputations(found, more, place.hex(), list(evidence), days, time.time())
 
 
 # ---- acting
@@ -375,6 +437,23 @@ async def cache_delete(call: Call, wanted: messages.CacheDeleteRequest) -> messa
     return messages.Deleted(deleted, more, sent)
 
 
+async def reputation_delete(call: Call, wanted: messages.ReputationDeleteRequest) -> messages.Deleted:
+    """What a client did in the last second may still be written afterwards."""
+    context = call.context
+    subject = protocol.reputation_subject(wanted.subject)
+    if isinstance(subject, int):
+        number = subject
+        deleted, more = await context.remembered(lambda store: store.delete_system(number))
+        shown = f"AS{number}"
+    else:
+        network = subject
+        deleted, more = await context.remembered(lambda store: store.delete(network))
+        shown = str(network)
+    context.log.info(f"memory of offenses: user {call.caller.uid} deleted {shown}: {deleted} {_entries(deleted)}")
+    context.log.flush()
+    return messages.Deleted(deleted, more)
+
+
 async def cache_import(call: Call, wanted: messages.CacheImportRequest) -> messages.Stored:
     """Into the file; what the workers have not written yet must not undo it."""
     context = call.context
@@ -418,6 +497,10 @@ COMMANDS = {
         Command(messages.HistoryMinutesRequest, history_minutes),
         Command(messages.HistorySessionsRequest, history_sessions),
         Command(messages.HistoryClientsRequest, history_clients),
+        Command(messages.ReputationGetRequest, reputation_get),
+        Command(messages.ReputationListRequest, reputation_list, large=True),
+        Command(messages.ReputationExportRequest, reputation_export, large=True),
+        Command(messages.ReputationDeleteRequest, reputation_delete, acts=True),
         Command(messages.CacheStatsRequest, cache_stats),
         Command(messages.CacheGetRequest, cache_get),
         Command(messages.CacheListRequest, cache_list, large=True),

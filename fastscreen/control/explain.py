@@ -32,6 +32,9 @@ from fastscreen.escaping import escape_bytes
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import AccessList
 
+SEEN = ("seen_address", "seen_network", "seen_as")
+"""Scorers of the memory of offenses: what they say changes without the client, so they are asked again."""
+
 MAX_SECONDS = 7.0  # s for the lists, so that the caller has not given up
 
 
@@ -54,10 +57,11 @@ class Known(Struct, frozen=True):
 async def explain(
     config: Config, access: AccessList, shown: dict[str, str], known: Known, bypass_until: float | None, address: str,
     arrival: Arrival, out: frozenset[str], suspect: frozenset[str], happened: Sequence[Event],
-    cluster: Awaitable[SharedRecord | None],
+    cluster: Awaitable[SharedRecord | None], seen: Sequence[Evidence] = (),
 ) -> Explanation:  # fmt: skip
     """address: in the core's form. arrival: where it comes in. out: lists whose answers are ignored now. suspect: lists
     whose listings are unsure. happened: events of the client that are evidence. cluster: what it knows of the client.
+    seen: what the memory of offenses has against it now.
     """
     sites = config.dnsbl.sites
     domains = config.dnsbl.domains
@@ -85,6 +89,7 @@ async def explain(
         key=keys.shown(cache_key_of(address, config.cache.prefix)),
         arrival=arrival,
         evidence=tuple(_last_evidence(config, happened)),
+        seen=tuple(each for each in seen if each.weight),
         shared=shared,
         kept=counting.keys() <= known.kept.keys(),
     )
@@ -114,7 +119,7 @@ async def explain(
             )
             for domain in domains
         ],
-        evidence=list(facts.evidence),
+        evidence=[*facts.seen, *facts.evidence],
         score=facts.score.total if facts.score is not None else None,
         threshold=config.dnsbl.threshold,
         allowlist_threshold=config.dnsbl.allowlist_threshold,
@@ -133,7 +138,7 @@ def _last_evidence(config: Config, happened: Sequence[Event]) -> Iterator[Eviden
             scorer, _, text = escape_bytes(event.text).partition(": ")
             found[scorer] = text
     for scorer in last.evidence:
-        if config.weights.get(scorer):
+        if config.weights.get(scorer) and scorer not in SEEN:
             yield Evidence(scorer, config.weights[scorer], found.get(scorer, ""))
 
 

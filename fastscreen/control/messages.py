@@ -217,6 +217,28 @@ class Recorder(Struct, frozen=True):
     error_time: float = 0.0
 
 
+class Memory(Struct, frozen=True):
+    """The memory of offenses. entries: networks and AS. bytes: of its file. problem: why nothing is written.
+
+    bad, good: since the start: how often clients were written for an offense, and for good conduct.
+    """
+
+    running: bool = False
+    """Whether the recorder has told about it."""
+    problem: str = ""
+    entries: int = 0
+    max_entries: int = 0
+    bytes: int = 0
+    bad: int = 0
+    good: int = 0
+    dropped: int = 0
+    """Entries, for lack of room."""
+    lost: int = 0
+    """Clients that could not be kept until they were written."""
+    systems: int = 0
+    """Ranges in the file of autonomous systems."""
+
+
 class Status(Struct, frozen=True):
     """bypass_until: None while the bypass is off. missing_workers: those that did not answer in time.
     lists_unhealthy: DNSBLs that are disabled or suspect. conditions: the earliest first.
@@ -244,6 +266,8 @@ class Status(Struct, frozen=True):
     """None: no cluster is configured."""
     history: Recorder | None = None
     """None: no history is recorded."""
+    memory: Memory | None = None
+    """None: there is no memory of offenses."""
 
 
 class RunningConfig(Struct, frozen=True):
@@ -631,6 +655,53 @@ class Stored(Struct, frozen=True):
     stored: int
 
 
+# ---- the memory of offenses
+
+
+class ReputationMember(Struct, frozen=True):
+    """An address of a network, or a /64 of a /48. As below."""
+
+    subject: str
+    bad: float = 0.0
+    good: float = 0.0
+    is_bad: bool = False
+    last_bad: float = 0.0
+    last_good: float = 0.0
+
+
+class Reputation(Struct, frozen=True):
+    """What the memory of offenses knows of an address, a network or an AS.
+
+    kind: "address", "network" or "as". bad, good: the weights of an address today; 1.0 is one offense today.
+    bad_members, known_members: addresses of a network or AS, or /64s of a /48. is_bad: a scorer would say so. last_bad,
+    last_good: the days, 0.0: never.
+    """
+
+    subject: str
+    kind: str = ""
+    bad: float = 0.0
+    good: float = 0.0
+    bad_members: int = 0
+    known_members: int = 0
+    is_bad: bool = False
+    last_bad: float = 0.0
+    last_good: float = 0.0
+    members: list[ReputationMember] = []
+
+
+class Reputations(Struct, frozen=True):
+    """more: time ran out before all was looked at, or there is a next page, after `next`. evidence: what the scorers
+    find against an address now. days: how long a single offense counts.
+    """
+
+    reputations: list[Reputation] = []
+    more: bool = False
+    next: str = ""
+    evidence: list[Evidence] = []
+    days: int = 0
+    time: float = 0.0
+
+
 # ---- commands that change something
 
 
@@ -803,6 +874,44 @@ class HistoryClientsRequest(Request[PastClients], frozen=True):
     filter: FilterText = ""
     by: Literal["address", "network"] = "address"
     limit: PageSize = 50
+
+
+class ReputationGetRequest(Request[Reputations], frozen=True):
+    """What the memory of offenses knows. subject: an address, a network, or an AS such as AS64500."""
+
+    verb: ClassVar[str] = "reputation.get"
+    answer: ClassVar[Any] = Reputations
+
+    subject: Address
+
+
+class ReputationListRequest(Request[Reputations], frozen=True):
+    """The worst networks or AS. kind: "network" or "as"."""
+
+    verb: ClassVar[str] = "reputation.list"
+    answer: ClassVar[Any] = Reputations
+
+    kind: Literal["network", "as"] = "network"
+    limit: PageSize = 50
+
+
+class ReputationExportRequest(Request[Reputations], frozen=True):
+    """Everything, page by page. after: `next` of the page before."""
+
+    verb: ClassVar[str] = "reputation.export"
+    answer: ClassVar[Any] = Reputations
+
+    after: Address = ""
+    limit: PageSize = 200
+
+
+class ReputationDeleteRequest(Request[Deleted], frozen=True):
+    """Forget an address, the addresses of a network, or the sums of an AS."""
+
+    verb: ClassVar[str] = "reputation.delete"
+    answer: ClassVar[Any] = Deleted
+
+    subject: Address
 
 
 class CacheStatsRequest(Request[CacheStats], frozen=True):

@@ -153,6 +153,7 @@ class Snapshot:
         yield from self._workers()
         yield from self._cluster()
         yield from self._history()
+        yield from self._memory()
         yield from self._daemon()
 
     def _clients(self) -> Iterator[Metric]:
@@ -330,6 +331,20 @@ class Snapshot:
             "history_oldest_time_seconds", "When the oldest of them began, in seconds since 1970", history.oldest
         )
         yield _gauge("history_set_aside", "Damaged files that were set aside", history.set_aside)
+
+    def _memory(self) -> Iterator[Metric]:
+        memory = self._status.memory
+        if memory is None:
+            return
+        yield _gauge("offenses_up", "1: the memory of offenses is being written", memory.running and not memory.problem)
+        if not memory.running:
+            return
+        yield _gauge("offenses_entries", "Networks and autonomous systems in the memory of offenses", memory.entries)
+        yield _gauge("offenses_size_bytes", "Size of its file", memory.bytes)
+        yield _counter("offenses_bad", "How often an address was written for an offense", memory.bad)
+        yield _counter("offenses_good", "How often an address was written for good conduct", memory.good)
+        yield _counter("offenses_dropped", "Entries dropped for lack of room", memory.dropped)
+        yield _counter("offenses_lost", "Addresses that could not be kept until they were written", memory.lost)
 
     def _daemon(self) -> Iterator[Metric]:
         status = self._status

@@ -123,7 +123,7 @@ class OffenseStore:
         return self._use(read)
 
     def worst(self, kind: str, limit: int) -> tuple[list[Reputation], bool]:
-        """The networks, or AS, with the most bad members first; and whether time ran out before all were looked at."""
+        """The networks, or AS, that are bad first, then those with the most bad members; and whether time ran out."""
         known, now = self._worst, time.monotonic()
         if known is None or known[1] != kind or known[2] is not self.rules or now >= known[0] + KEPT_SECONDS:
             found = self._use(lambda environment: self._look_for_worst(environment, _WORD_KINDS[kind]))
@@ -133,7 +133,7 @@ class OffenseStore:
 
     def _look_for_worst(self, environment: Any, kinds: bytes) -> tuple[list[Reputation], bool]:
         deadline = time.monotonic() + LIST_SECONDS
-        heap: list[tuple[int, float, float, bytes, bytes]] = []
+        heap: list[tuple[bool, int, float, float, bytes, bytes]] = []
         today, rules, place, more = self._today, self.rules, b"", False
         while records := _slice(environment, place, _SLICE, kinds):
             place = records[-1][0]
@@ -141,7 +141,7 @@ class OffenseStore:
                 summary = offense_summary(value, today, rules)
                 if summary is not None and summary[0]:
                     bad, known, weight, _ = summary
-                    entry = (bad, bad / max(1, known), weight, key, value)
+                    entry = (self._is_bad(key, bad, known), bad, bad / max(1, known), weight, key, value)
                     if len(heap) < MAX_WORST:
                         heapq.heappush(heap, entry)
                     elif entry > heap[0]:
@@ -151,6 +151,11 @@ class OffenseStore:
                 break
         found = [self._described(key, value) for *_, key, value in sorted(heap, reverse=True)]
         return [each for each in found if each is not None], more
+
+    def _is_bad(self, key: bytes, bad: int, known: int) -> bool:
+        """Whether a scorer would say so, with all members taken for neighbors."""
+        least = self.rules.seen_min * (10 if key[:1] == b"a" else 1)
+        return bad >= least and 2 * bad >= known
 
     def _own(self, address: str, client: bytes, record: Record) -> Reputation | None:
         """What is known of the address itself."""
@@ -171,13 +176,12 @@ class OffenseStore:
         if summary is None or not found:
             return None
         bad, known, _, _ = summary
-        least = rules.seen_min * (10 if key[:1] == b"a" else 1)
         return Reputation(
             subject=subject_of(key),
             kind="as" if key[:1] == b"a" else "network",
             bad_members=bad,
             known_members=known,
-            is_bad=bad >= least and 2 * bad >= known,
+            is_bad=self._is_bad(key, bad, known),
             last_bad=_seconds(max(each[3] for each in found)),
             last_good=_seconds(max(each[4] for each in found)),
             members=[

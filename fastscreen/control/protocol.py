@@ -71,6 +71,19 @@ def network(text: str) -> Network:
     return _network(text)
 
 
+def reputation_subject(text: str) -> Network | int:
+    """An address or network, or the number of an AS. RequestError."""
+    digits = text[2:]
+    if text[:2].upper() == "AS" and digits.isascii() and digits.isdigit() and 0 < int(digits) < 1 << 32:
+        return int(digits)
+    try:
+        return network_of(text)
+    except ValueError:
+        raise RequestError(
+            f"{text[:50]!a} is not an address, a network or an AS; examples: 192.0.2.1, 192.0.2.0/24, AS64500"
+        ) from None
+
+
 def _network(text: str) -> Network:
     try:
         return network_of(text)

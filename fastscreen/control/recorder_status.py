@@ -1,9 +1,10 @@
-"""How the recorder of the history is doing, as the answer to `status` has it."""
+"""How the recorder of the history and of offenses is doing, as the answer to `status` has it."""
 
 from __future__ import annotations
 
-from fastscreen.control.messages import Recorder
+from fastscreen.control.messages import Memory, Recorder
 from fastscreen.history.state import HistoryState
+from fastscreen.offenses.state import OffenseState
 
 
 def recorder_status(state: HistoryState, max_size: int) -> Recorder:
@@ -27,4 +28,23 @@ def recorder_status(state: HistoryState, max_size: int) -> Recorder:
         file=stats.file,
         error=stats.error,
         error_time=stats.error_time,
+    )
+
+
+def memory_status(state: OffenseState, max_entries: int) -> Memory:
+    """max_entries: of the configuration."""
+    stats = state.read()
+    if stats is None:
+        return Memory(max_entries=max_entries)
+    return Memory(
+        running=True,
+        problem=stats.problem,
+        entries=stats.entries,
+        max_entries=max_entries,
+        bytes=stats.bytes,
+        bad=stats.bad,
+        good=stats.good,
+        dropped=stats.dropped,
+        lost=stats.lost,
+        systems=stats.systems,
     )

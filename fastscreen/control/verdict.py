@@ -40,8 +40,9 @@ class Facts(Struct, frozen=True):
     counted: sessions that count toward its limit, from its whole prefix. rate, network_rate: connections within the
     minute. stamps: from its record, or shared by its sessions; None without either. score: None if no list is
     configured. asked: number of lists that are queried, which excludes disabled ones. limits: of its worker. key: its
-    key in the cache. arrival: where it connects. evidence: for the score test. shared: what the cluster knows of the
-    client; None: there is no cluster. kept: its worker has the answers of all lists, so that it waits for none.
+    key in the cache. arrival: where it connects. evidence: for the score test. seen: the same from the memory of
+    offenses. shared: what the cluster knows of the client; None: there is no cluster. kept: its worker has the answers
+    of all lists, so that it waits for none.
     """
 
     address: str
@@ -61,6 +62,7 @@ class Facts(Struct, frozen=True):
     key: str
     arrival: Arrival
     evidence: tuple[Evidence, ...] = ()
+    seen: tuple[Evidence, ...] = ()
     shared: SharedRecord | None = None
     kept: bool = False
 
@@ -203,11 +205,15 @@ def _weigh(config: Config, facts: Facts, found: Verdict) -> None:
     """What the score test will add up at the first recipient."""
     weights = ", ".join(f"{key} {weight:+}" for key, weight in config.weights.items() if weight)
     found.add("score", f"judged at the first recipient: {weights}; dnsbl.threshold is {config.dnsbl.threshold}")
+    for each in facts.seen:
+        found.add("memory", f"{each.text}, {each.weight:+} ({each.scorer})")
+    total = (facts.score.total if facts.score else 0) + sum(each.weight for each in (*facts.seen, *facts.evidence))
+    what = f"a score of {total} {'is below' if total < config.dnsbl.threshold else 'reaches'} dnsbl.threshold"
     if facts.evidence:
         shown = ", ".join(f"{each.scorer} {each.weight:+} ({each.text})" for each in facts.evidence)
-        total = (facts.score.total if facts.score else 0) + sum(each.weight for each in facts.evidence)
-        what = "is below" if total < config.dnsbl.threshold else "reaches"
-        found.add("score", f"its last session showed {shown}: a score of {total} {what} dnsbl.threshold")
+        found.add("score", f"its last session showed {shown}: {what}")
+    elif facts.seen:
+        found.add("score", f"without evidence from its session, {what}")
 
 
 def _access(access: Found) -> str:

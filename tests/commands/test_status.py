@@ -384,3 +384,34 @@ def test_conditions_fit_into_80_columns(server: Server, ask: Ask) -> None:
     folded = " ".join(printed.split())
     assert f"CONFIG: {condition['text']} (since " in folded
     assert condition["remedy"].strip() in folded
+
+
+MEMORY = {
+    "running": True, "problem": "", "entries": 123_456, "max_entries": 1_000_000, "bytes": 8_000_000, "bad": 12,
+    "good": 3456, "dropped": 7, "lost": 2, "systems": 500_000,
+}  # fmt: skip
+
+
+def memory_lines(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask, **changes: Any) -> list[str]:
+    monkeypatch.setenv("TZ", "UTC")
+    server({"status": {**STATUS, "memory": {**MEMORY, **changes}}})
+    lines = ask("status")[1].splitlines()
+    begin = next(at for at, line in enumerate(lines) if line.startswith("offenses"))
+    end = next(at for at, line in enumerate(lines) if at > begin and not line.startswith(" "))
+    return lines[begin:end]
+
+
+def test_the_memory_of_offenses(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    lines = memory_lines(monkeypatch, server, ask)
+    assert " ".join(" ".join(lines).split()) == (
+        "offenses 123,456 networks of 1,000,000 8.0 MB bad 12 good 3,456 dropped 7 lost 2 AS ranges 500,000"
+    )
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_a_memory_of_offenses_without_a_recorder(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert memory_lines(monkeypatch, server, ask, running=False) == ["offenses the recorder is not running"]
+
+
+def test_a_memory_of_offenses_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert "No space" in memory_lines(monkeypatch, server, ask, problem="No space left on device")[-1]

@@ -163,6 +163,24 @@ def test_one_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture
     assert lines[4].endswith(f"the folder {tmp_path}/none does not exist")
 
 
+def test_the_memory_of_offenses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "offenses").mkdir()
+    (tmp_path / "as.csv").write_text("192.0.2.0/24,64500\nnonsense\n")
+    file = config(
+        tmp_path,
+        f'[score]\nmemory = "{tmp_path}/offenses"\nas_file = "{tmp_path}/as.csv"\n[cache]\npath = ""\n'
+        '[handoff]\nto = "sink:"\n',
+    )
+    assert main(["check", "-c", str(file)]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"{file}: score.as_file: {tmp_path}/as.csv: 1 line ignored (2); expected first,last,number or network,number",
+        f"{file}: score.memory: {tmp_path}/offenses is not a file",
+    ]
+    (tmp_path / "as.csv").unlink()
+    assert main(["check", "-c", str(file)]) == 2
+    assert "score.as_file" in capsys.readouterr().err
+
+
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate a user without rights, who cannot write to folders named `closed`."""

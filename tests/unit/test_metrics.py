@@ -14,7 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fastscreen.control import metrics
 from fastscreen.control.context import ServerContext
-from fastscreen.control.messages import Cluster, ClusterPeer, Dns, Dnsbl, DnsblList, Recorder, Status
+from fastscreen.control.messages import Cluster, ClusterPeer, Dns, Dnsbl, DnsblList, Memory, Recorder, Status
 from fastscreen.control.messages import Worker as WorkerStatus
 from fastscreen.control.metrics import Snapshot, Worker
 
@@ -338,3 +338,21 @@ def test_a_history() -> None:
     assert of_history(Recorder(running=True)) == {"up": 0} | dict.fromkeys(numbers, 0)
     assert of_history(Recorder()) == {"up": 0}, "its counters would seem to start again"
     assert of_history(None) == {}
+
+
+def of_memory(memory: Memory | None) -> dict[str, float]:
+    snapshot = Snapshot(Status(1.0, 0.0, "0.1.0", "mx.test", 1, memory=memory), Dnsbl(), {}, {})
+    return {
+        one.name.removeprefix("fastscreen_offenses_"): one.value
+        for family in snapshot._memory()
+        for one in family.samples
+    }
+
+
+def test_the_memory_of_offenses() -> None:
+    memory = Memory(running=True, entries=5, bytes=4096, bad=7, good=8, dropped=1, lost=2)
+    counters = {"bad_total": 7, "good_total": 8, "dropped_total": 1, "lost_total": 2}
+    assert of_memory(memory) == {"up": 1, "entries": 5, "size_bytes": 4096} | counters
+    assert of_memory(Memory(running=True, problem="full"))["up"] == 0
+    assert of_memory(Memory()) == {"up": 0}
+    assert of_memory(None) == {}
