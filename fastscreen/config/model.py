@@ -210,9 +210,12 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
     class Score(Struct, frozen=True):
-        """ttl: of the score test. The other fields are the weights of the core's scorers, by their keys."""
+        """ttl: of the score test. rcpt_many_from: for the scorer of that name. The other fields are the weights of the
+        core's scorers, by their keys.
+        """
 
         ttl: int
+        rcpt_many_from: int
 
         def __getattr__(self, name: str) -> Any: ...
 
@@ -225,7 +228,10 @@ else:
     ]
     Deep = defstruct("Deep", _DEEP_FIELDS, frozen=True, module=__name__)
     Score = defstruct(
-        "Score", [("ttl", int), *((scorer.key, int) for scorer in SCORERS[1:])], frozen=True, module=__name__
+        "Score",
+        [("ttl", int), ("rcpt_many_from", int), *((scorer.key, int) for scorer in SCORERS[1:])],
+        frozen=True,
+        module=__name__,
     )
 
 
