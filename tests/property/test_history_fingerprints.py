@@ -51,14 +51,19 @@ def model(options: bytes) -> tuple[list[str], int, int, bool, bool]:
     return names, mss, scale, False, False
 
 
+USUAL = st.sampled_from(
+    [b"\0", b"\1", b"\2\4\5\xb4", b"\3\3\7", b"\4\2", b"\x08\x0a" + bytes(8), b"\x22\2", b"\x1e\4ab"]
+)
 OPTION = st.one_of(
-    st.sampled_from([b"\0", b"\1", b"\2\4\5\xb4", b"\3\3\7", b"\4\2", b"\x08\x0a" + bytes(8), b"\x22\2", b"\x1e\4ab"]),
+    USUAL,
     st.tuples(st.integers(2, 255), st.binary(max_size=12)).map(
         lambda each: bytes([each[0], 2 + len(each[1])]) + each[1]
     ),
     st.binary(min_size=1, max_size=6),
 )
-OPTIONS = st.lists(OPTION, max_size=12).map(b"".join).map(lambda each: (each + bytes(-len(each) % 4))[:40])
+OPTIONS = st.one_of(st.lists(USUAL, max_size=12), st.lists(OPTION, max_size=12)).map(
+    lambda each: (b"".join(each) + bytes(-len(b"".join(each)) % 4))[:40]
+)
 
 
 @given(

@@ -252,7 +252,7 @@ def test_rejected_recipients_without_history(start: Start) -> None:
             {"handoff": {"continue_to": mta.target, "to": mta.target}},
             {"access": {"list": ["inline:{ { 127.1.0.2 = permit } }"]}},
         )
-        for source in ("127.1.0.1", "127.1.0.2"):
+        for source in ("127.1.0.2", "127.1.0.1"):
             with screener.connect(source) as client:
                 if source == "127.1.0.1":
                     client.read()
@@ -260,7 +260,6 @@ def test_rejected_recipients_without_history(start: Start) -> None:
                     assert client.read() == b"220 mta\r\n"
                 for line in (b"EHLO a.se", MAIL, *[b"RCPT TO:<bad@d.test>"] * 3, RCPT):
                     client.ask(line)
-            screener.line(f"DISCONNECT|HANGUP|CONNECT from {client.pattern}")
         screener.line(r"SCORE from \[127.1.0.1\]:\d+: rcpt_rejected .1: 3 of 4 recipients$")
         screener.line(r"SCORE from \[127.1.0.1\]:\d+: rcpt_many .1: 4 recipients$")
         assert len(screener.lines("SCORE")) == 2
