@@ -1,17 +1,17 @@
-# Judges recorded sessions again under other settings (fastscreen/tune/, docs/tune.md). A session is played by the rules of
-# session.pyx, greet.pyx, dnsbl.pyx and smtp_engine.pyx twice: with the settings that it had, which must give the result
-# that was recorded, and with the others. What the client did, what the lists answered and what the MTA said is as
-# recorded. A result that needs something that was not observed is unknown, and says why.
+# Judges recorded sessions again under other settings (fastscreen/tune/, docs/tune.md). A session is played by the rules
+# of session.pyx, greet.pyx, dnsbl.pyx and smtp_engine.pyx twice: with the settings that it had, which must give the
+# result that was recorded, and with the others. What the client did, what the lists answered and what the MTA said is
+# as recorded. A result that needs something that was not observed is unknown, and says why.
 #
 # The cache is not played. At each connect a record says which tests the real cache spared the client. Per key of the
 # cache, only the passes that the other settings make different are kept: see JudgeKey. So the settings in force make no
 # difference anywhere.
 #
-# Sessions come in the order of their ends and are judged in the order of their beginnings: they wait in JudgeQueue for
-# those that began before them and are not over.
+# Sessions come in the order of their ends and are judged in the order of their beginnings: they wait for those that
+# began before them and are not over.
 
-# A client that failed a test counts as rejected, whether or not it waited for its reply: what it would have waited for is
-# not known.
+# A client that failed a test counts as rejected, whether or not it waited for its reply: what it would have waited for
+# is not known.
 cdef enum:
     JUDGED_LEFT             # without a verdict, and without having failed
     JUDGED_HANDED_OFF       # by descriptor, relayed or continued
@@ -39,8 +39,8 @@ cdef enum:
     WHY_ROOM                # more clients than are followed
     JUDGE_REASONS
 
-JUDGE_REASON_KEYS = ("judged", "version", "settings", "different", "test", "list", "cut", "ended", "order", "pass", "limit",
-                     "room")
+JUDGE_REASON_KEYS = ("judged", "version", "settings", "different", "test", "list", "cut", "ended", "order", "pass",
+                     "limit", "room")
 
 cdef enum:
     GOOD_RETRIED = 1 << 0   # came back within a day after a 450, and passed
@@ -68,7 +68,7 @@ cdef enum:
     JUDGE_SMALL = 104               # bytes of a packed record that fit a small slot
     JUDGE_DAY = 86400
     JUDGE_MONTH = 30 * JUDGE_DAY
-    JUDGE_FOREVER = 400 * JUDGE_DAY # longer than a pass may be valid (s)
+    JUDGE_FOREVER = 400 * JUDGE_DAY     # longer than a pass may be valid (s)
     JUDGE_SLACK = 2                 # s: what a greet wait may take longer, and a relay to begin
     GREET_NONE = 0                  # the client was not in the greet wait
     GREET_LEFT = 1                  # it left
@@ -122,6 +122,7 @@ cdef struct JudgeFacts:
     bint same_score         # the settings have the scorers and the threshold that the session had
     bint same_sites         # the settings have the lists and weights that the session had
     bint same_signs         # the lists and the signs of their weights
+    bint fewer_signs        # a part of these
     bint real_positive      # the lists' total was above 0
     const JudgeRules* real
 
@@ -156,8 +157,8 @@ cdef struct Judged:
 
 
 # The passes of a key of the cache, where the other settings make a difference. Each test has a base, and two times (s
-# since 1970). Base EQUAL: needed where it is needed in reality; but not until `sure`, and until `maybe` only a test that is
-# needed in reality is known. Otherwise: not needed until `sure`, needed after `maybe`, and unknown between them.
+# since 1970). Base EQUAL: needed where it is needed in reality; but not until `sure`, and until `maybe` only a test
+# that is needed in reality is known. Otherwise: not needed until `sure`, needed after `maybe`, unknown between them.
 cdef struct JudgePasses:
     uint32_t sure[TEST_COUNT]
     uint32_t maybe[TEST_COUNT]
@@ -201,7 +202,7 @@ cdef struct JudgeClient:
     uint8_t happened        # results, one bit each
     uint8_t would
     uint8_t missed[2]       # JudgeKind of misses, in reality and otherwise
-    uint16_t features       # scorers and tests that hit it
+    uint32_t features       # scorers and tests that hit it
     uint32_t deferred_at    # s since 1970
     uint32_t handed_at      # the first time
     uint64_t on_lists       # by feature, at its last answers
@@ -682,12 +683,14 @@ cdef void judge_failed(Judged* judged, int why, int reply) noexcept nogil:
 
 
 cdef void judge_ttl(const JudgeRules* rules, const JudgeFacts* facts, Judged* judged) noexcept nogil:
-    """How long a pass of the lists is valid. It depends on the answers' TTLs, of which the record has only the result."""
-    if facts.same_signs and (judged.lists.least > 0) == facts.real_positive and judged.lists.least == judged.lists.most:
-        judged.ttl_least = judged.ttl_most = facts.record.pass_seconds
-    else:
-        judged.ttl_least = 0 if judged.lists.unsettled else rules.dnsbl_min_ttl
-        judged.ttl_most = rules.dnsbl_max_ttl
+    """How long a pass of the lists is valid. It depends on the answers' TTLs; the record has only the result."""
+    judged.ttl_least = 0 if judged.lists.unsettled else rules.dnsbl_min_ttl
+    judged.ttl_most = rules.dnsbl_max_ttl
+    if (judged.lists.least > 0) == facts.real_positive and judged.lists.least == judged.lists.most:
+        if facts.same_signs:
+            judged.ttl_least = judged.ttl_most = facts.record.pass_seconds
+        elif facts.fewer_signs:         # the shortest TTL of some of them
+            judged.ttl_least = max(judged.ttl_least, min(<int64_t> facts.record.pass_seconds, rules.dnsbl_max_ttl))
 
 
 cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint32_t needed, bint denied, bint vetoed,
@@ -906,13 +909,14 @@ cdef void judge_read(const JudgePasses* passes, uint32_t enabled, uint32_t real,
 
 @cython.final
 cdef class JudgeCase:
-    """The settings that sessions had (see core.pyi), and the same settings to judge by in the numbering of their lists."""
+    """The settings that sessions had (see core.pyi), and those to judge by in the numbering of their lists."""
 
     cdef JudgeRules real
     cdef JudgeRules other
     cdef bint same                  # they make no difference
     cdef bint same_sites
     cdef bint same_signs
+    cdef bint fewer_signs
     cdef bint same_score
     cdef bint same_prefix
     cdef list kept
@@ -1064,6 +1068,7 @@ cdef class HistoryJudge:
 
         case.same_sites = sites(real, int) == sites(other, int)
         case.same_signs = sites(real, lambda weight: weight > 0) == sites(other, lambda weight: weight > 0)
+        case.fewer_signs = set(sites(other, lambda weight: weight > 0)) <= set(sites(real, lambda weight: weight > 0))
         case.same_score = all(real[key] == other[key] for key in ("weights", "threshold"))
         case.same_prefix = tuple(real["prefix"]) == tuple(other["prefix"])
         keys = ("tests", "weights", "denylist_action", "shadow", "continues", "threshold", "allowlist_threshold",
@@ -1088,7 +1093,7 @@ cdef class HistoryJudge:
             self.records += 1
             if not self.started:
                 self.started = True
-                self.released = ended // MICROSECONDS - JUDGE_WINDOW
+                self.released = max(0, ended // MICROSECONDS - JUDGE_WINDOW)
             self.release(ended // MICROSECONDS - JUDGE_WINDOW)
             if second < self.released or second >= self.released + 2 * JUDGE_WINDOW or len(client) not in (4, 16):
                 self.late += second < self.released
@@ -1101,8 +1106,8 @@ cdef class HistoryJudge:
 
     def finish(self):
         """See core.pyi."""
-        cdef int at
-        for at in range(2 * JUDGE_WINDOW):
+        cdef int _second
+        for _second in range(2 * JUDGE_WINDOW):
             if not self.held:
                 break
             self.release(self.released + 1)
@@ -1209,6 +1214,7 @@ cdef class HistoryJudge:
         facts.same_sites = case.same_sites
         facts.same_signs = case.same_signs
         facts.same_score = case.same_score
+        facts.fewer_signs = case.fewer_signs
         evidence = self.evidence_of(&record, &case.real, &cut)
         self.by_own(case, &facts, evidence, &real)
         if not judge_agrees(&record, happened, &real):
@@ -1346,7 +1352,8 @@ cdef class HistoryJudge:
                     judge_read(&key.passes, enabled, enabled, now, needed, unknown)
                     needed[0] &= ~unknown[0]
                     return 0
-            if not prefix_is_whole(&case.real.prefix, record.family) or prefix_is_whole(&case.other.prefix, record.family):
+            if (not prefix_is_whole(&case.real.prefix, record.family)
+                    or prefix_is_whole(&case.other.prefix, record.family)):
                 needed[0] = enabled & ~unknown[0]       # there are no such records
                 return 0
         key = self.key_of(record, &case.real.prefix, False)

@@ -107,6 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, TableError, ValueError) as error:
         print_problems(error)
         return 2
+    except MemoryError as error:
+        print(f"fastscreen: out of memory: {error or 'choose a shorter period'}", file=sys.stderr)
+        return 1
 
 
 # ---- the history
@@ -125,7 +128,7 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     with _progress(archive.count(*period), "judging") as advance:
         found = judge(archive, *period, settings.settings, settings.hostname, advance, mask=_mask(settings))
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
-    summary = found.summary()
+    summary = found.summary() | {"memory": found.memory()}
     if arguments.json:
         _print_json({"period": _period(period), "settings": _settings(settings)} | _plain(summary, examples))
         return 0

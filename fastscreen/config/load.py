@@ -47,7 +47,7 @@ def load(path: Path) -> Config:
 
 
 def parse(text: str, source: str, changes: Mapping[str, object] | None = None) -> Config:
-    """The same of a file's text. source: its name in messages. changes: values of keys, in place of those in the text."""
+    """The same of a file's text. source: its name in messages. changes: values of keys, in place of the text's."""
     raw, mistakes = syntax.read(text)
     problems = [f"{source}: {mistake}" for mistake in mistakes]
     if raw is None:

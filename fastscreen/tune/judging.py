@@ -11,7 +11,6 @@ from fastscreen.history.filter import Query
 from fastscreen.history.settings import HistorySettings
 from fastscreen.tune.settings import description
 
-
 WHOLE = (32, 128)
 """Bits of addresses, if history.mask is empty."""
 

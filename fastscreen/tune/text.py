@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from fastscreen.escaping import printable
 from fastscreen.tune.foreign import Judged
 from fastscreen.tune.settings import Tried
 from fastscreen.tune.suggest import Share, Weights
@@ -43,6 +44,7 @@ KINDS = {
     "test": "failed a test",
 }
 _EXAMPLES = 10
+_MAX_NAME = 27
 
 
 def span(first: int, last: int) -> str:
@@ -69,9 +71,9 @@ def share(part: int, whole: int) -> str:
 def changes(tried: Tried) -> Iterator[str]:
     """The keys that are tried."""
     if not tried.changed:
-        yield f"Settings: those of {tried.source}, unchanged"
+        yield f"Settings: those of {printable(tried.source)}, unchanged"
         return
-    yield f"Settings: those of {tried.source}, with"
+    yield f"Settings: those of {printable(tried.source)}, with"
     for key, before, after in tried.changed:
         yield f"  {key} = {after}  (instead of {before})"
 
@@ -89,7 +91,7 @@ def summary(found: Mapping[str, Any], examples: Mapping[str, Sequence[tuple[byte
 
 def _row(name: str, *cells: str) -> str:
     """A line of at most 80 columns."""
-    width = 11 if len(cells) < 5 else 9 if len(cells) < 6 else 8
+    width = 11 if len(cells) < 5 else 10 if len(cells) < 6 else 9
     return (f"{name:<{80 - max(4, len(cells)) * width}}" + "".join(f"{cell:>{width}}" for cell in cells)).rstrip()
 
 
@@ -154,7 +156,9 @@ def _features(features: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _name(feature: str) -> str:
-    return feature.partition(":")[2]
+    """A list, scorer or test. Names of lists are whatever clients are told."""
+    name = printable(feature.partition(":")[2])
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
 
 
 def _unjudged(found: Mapping[str, Any]) -> Iterator[str]:
@@ -223,7 +227,7 @@ def foreign(found: Judged) -> Iterator[str]:
         yield "  nothing"
     for name, counts in found.features.items():
         keys = ("bad_sessions", "bad_addresses", "good_sessions", "good_addresses")
-        yield _row(f"  {name.partition(':')[2] if not name.startswith('tls:') else 'TLS offered, but unused'}",
+        yield _row(f"  {_name(name) if not name.startswith('tls:') else 'TLS offered, but unused'}",
                    *(number(counts[key]) for key in keys))  # fmt: skip
         yield _row(
             "    of the addresses", "", share(counts["bad_addresses"], bad), "", share(counts["good_addresses"], good)

@@ -173,6 +173,16 @@ def judged(seen: Seen, config: Path) -> Day:
     return day
 
 
+def disturbed(seen: Seen) -> set[str]:
+    """Clients for which a list did not answer in time that always answers: the machine was busy."""
+    return {
+        session.address
+        for session in Archive(seen.folder).sessions(Query())
+        if any(each.state in ("silent", "unasked") and each.name != "broken.example" for each in session.lists)
+        and "lists_judged" in session.marks
+    }
+
+
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Seen:
     """What the daemon with the demo's settings has recorded."""
@@ -202,7 +212,11 @@ def test_what_other_settings_do(first: Seen, name: str, tmp_path: Path) -> None:
     predicted, happened = judged(first, second.config), judged(second, second.config)
     assert predicted.keys() == happened.keys()
     wrong, unknown, compared = [], [], 0
+    late = disturbed(first) | disturbed(second)
+    assert len(late) < 5
     for key, attempts in predicted.items():
+        if key[0] in late:
+            continue
         # A sender that is not deferred does not come back: only the sessions in both are compared.
         for one, other in zip(attempts, happened[key], strict=False):
             compared += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import historyfiles
+import msgspec
 import pytest
 from historyfiles import NOON, deferred, known, listed, row
 
@@ -135,6 +136,23 @@ def test_pages_of_sessions(folder: Path) -> None:
         assert ids == [each.id for each in whole]
 
 
+def test_an_answer_fits_into_a_frame(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lists with long names a session has: what does not fit is on the next page."""
+    whole = [each.id for each in sessions(folder).sessions]
+    monkeypatch.setattr(history, "MAX_BYTES", 1500)
+    found, before, pages = [], 0, 0
+    while True:
+        page = sessions(folder, before=before)
+        assert len(msgspec.msgpack.encode(page.sessions)) <= 1510
+        found += [each.id for each in page.sessions]
+        pages += 1
+        before = page.next
+        if not before:
+            break
+    assert found == whole
+    assert pages > 4
+
+
 def test_sessions_of_the_same_microsecond(tmp_path: Path) -> None:
     folder = historyfiles.make(tmp_path / "h", [known(0, counter=at) for at in range(5)])
     first = sessions(folder, limit=2)
@@ -146,6 +164,22 @@ def test_a_client(folder: Path) -> None:
     assert [each.ended - NOON for each in sessions(folder, address="192.0.2.1").sessions] == [90, -DAY]
     assert [each.ended - NOON for each in sessions(folder, address="192.0.2.1", until=NOON).sessions] == [-DAY]
     assert len(sessions(folder, address="2001:db8::1").sessions) == 1
+
+
+def test_a_client_whose_address_is_cut(tmp_path: Path) -> None:
+    """`history.mask` may be newer than some sessions; those of other clients with addresses in full are not its."""
+    rows = [
+        known(0, "192.0.2.0"),
+        known(1, "192.0.2.1"),
+        known(2, "192.0.2.2"),
+        known(3, "2001:db8::"),
+        known(4, "::1"),
+    ]
+    folder = historyfiles.make(tmp_path / "h", rows)
+    for address, ends in (("192.0.2.1", [1, 0]), ("192.0.2.9", [0]), ("2001:db8:0:1::25", [3]), ("198.51.100.1", [])):
+        work = history.sessions(HistorySessionsRequest(address=address), NOW, (24, 48))
+        assert [each.ended - NOON for each in read(folder, work).sessions] == ends, address
+    assert [each.ended - NOON for each in sessions(folder, address="192.0.2.9").sessions] == []
 
 
 def test_a_filter_that_is_wrong(folder: Path) -> None:

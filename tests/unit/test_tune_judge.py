@@ -362,6 +362,10 @@ def test_the_lists_pass_expires_first() -> None:
     rows += [screened(1100, "rejected", verdict=550, **(LISTED | {"listed": 0b11, "found": ("dnsbl", "pregreet")}))]
     assert outcomes(rows[:2], other) == ["deferred", "handed_off"], "whether or not the pass is still valid"
     assert outcomes([rows[0], screened(1000, "left", **LEFT_EARLY)], other) == ["deferred", "unknown: pass"]
+    # With fewer lists, it is at least the recorded one: the shortest time of fewer answers.
+    assert outcomes([rows[0], screened(500, "left", **LEFT_EARLY)], other) == ["deferred", "handed_off"]
+    more = settings(threshold=4, lists=("a.test", "b.test", "n.test"), sites=[(0, None, 2), (1, None, 1), (2, None, 0)])
+    assert outcomes([rows[0], screened(500, "left", **LEFT_EARLY)], more) == ["deferred", "unknown: pass"]
 
 
 def test_passes_that_are_the_same_are_not_kept() -> None:
@@ -511,3 +515,36 @@ def test_wrong_settings() -> None:
         HistoryJudge(settings(), "mx.test", BITS).add_settings(1, settings() | {"tests": []})
     with pytest.raises(ValueError, match="four sets"):
         HistoryJudge(settings(), "mx.test", BITS).add_settings(1, settings(sites=[(0, b"x", 1)]))
+
+
+def test_strange_times() -> None:
+    """Clocks that jump: sessions of 1970 that began before, of a later year, and one that lasted for months."""
+    rows = [
+        row(-START - 20, "handed_off", lasted=25.0, stage=HANDOFF, marks=("cached",)),
+        row(-START - 1e9, "handed_off", lasted=1e9 + 9, stage=HANDOFF, marks=("cached",)),
+        screened(0, "left", lasted=1e7, **LEFT_EARLY),
+        deferred(1e7),
+        deferred(3e8),
+    ]
+    judge = HistoryJudge(settings(), "mx.test", BITS, detail=True)
+    judge.add_settings(SETTINGS, settings())
+    for one in sorted(rows):
+        judge.feed([one])
+    judge.finish()
+    assert judge.detail is not None
+    assert sorted(number for number, *_ in judge.detail) == sorted(number for number, _, _ in rows)
+    assert {would for _, _, would, _, _ in judge.detail} == {"handed_off", "left", "deferred"}
+    assert judge.late >= 1
+    assert judge.held == 0
+
+
+def test_many_sessions_wait() -> None:
+    """In the order of their beginnings, whatever the order of their ends."""
+    rows = [screened(at, "rejected", verdict=550, lasted=100.0 - 20 * at, **LISTED) for at in range(4)]
+    judge = HistoryJudge(settings(threshold=4), "mx.test", BITS, detail=True)
+    judge.add_settings(SETTINGS, settings())
+    judge.feed(sorted(rows))
+    assert judge.detail == []
+    assert (judge.held, judge.most_held) == (4, 4)
+    judge.finish()
+    assert [number for number, *_ in judge.detail] == [number for number, _, _ in rows]
