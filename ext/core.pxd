@@ -493,6 +493,9 @@ cdef struct Session:
     uint8_t verdict         # Verdict
     int16_t list            # that VERDICT_SCORE names; -1: none
     uint8_t scorer          # that VERDICT_SCORE names
+    uint8_t heard           # what the scorers have heard of this session, one bit for each Heard
+    uint8_t lists_open      # they reach the threshold, but what the session shows may still lower the score
+    uint16_t recipients     # RCPT commands in the dummy engine
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event with the client's last line; 0: no line
     Address peer
@@ -509,7 +512,15 @@ cdef struct Session:
     uint16_t spared
     uint32_t marks          # HistoryMark, apart from those that are in `flags`
     uint32_t pass_seconds
+    uint32_t[3] syn         # saved_syn.pyx
     HistoryPart* part       # NULL: nothing
+
+
+# How a client speaks SMTP (dialect.pyx).
+cdef struct Dialect:
+    uint32_t traits         # DialectTrait
+    int64_t replied         # µs, monotonic: the last reply
+    uint8_t[32] delays      # commands, by the number of bits of their delay in µs
 
 
 # The dummy engine's part of a session (reference 5).
@@ -530,9 +541,10 @@ cdef struct Dialogue:
     uint32_t discarded      # EHLO keywords (bits of ehlo_keywords.py)
     uint32_t commands
     uint16_t received       # commands, for the history
-    uint16_t recipients     # RCPT commands, the same
     uint8_t where           # a command
     bint esmtp
+    bint tls_failed         # STARTTLS was answered with 454
+    Dialect dialect         # for the history
 
 
 # ---- mta_relay.pyx and mta_continue.pyx
@@ -583,10 +595,13 @@ cdef struct RelayReplies:
     bint followed           # False: bytes are not looked at
     bint in_text            # the client sends a message
     bint has_recipient      # the MTA has accepted a recipient of it
+    bint quit               # the client has sent QUIT
     uint16_t reply          # the last code, except to QUIT
     uint16_t accepted       # messages
     uint16_t rejected       # recipients and messages
     uint16_t recipients     # RCPT commands
+    uint16_t answered       # of these, by the MTA
+    uint16_t refused        # of these, with 5xx
     uint16_t run_count
     RelayRun runs[RELAY_RUNS]
     uint64_t chunk_end      # the client's bytes before this position are message text (BDAT)
@@ -848,7 +863,11 @@ cdef struct HistoryRecord:
     int32_t lists_highest
     uint32_t pass_seconds   # how long a pass of the lists would have been valid
     uint32_t weight         # sessions that this record stands for; 1: only this one
-    uint32_t[8] reserved
+    uint32_t dialect        # how it spoke SMTP to the dummy engine: dialect.pyx; 0: not at all
+    uint32_t[3] syn         # its SYN packet: saved_syn.pyx; 0: not known
+    uint16_t mta_recipients # RCPT commands that the MTA answered
+    uint16_t mta_refused    # of these, with 5xx
+    uint32_t[3] reserved
     char[64] name           # the last HELO or EHLO name, NUL-padded
 
 
@@ -859,8 +878,8 @@ cdef struct HistoryPart:
     uint64_t silent
     uint64_t unasked
     uint32_t[16] answers    # HISTORY_ANSWERS
+    uint32_t dialect
     uint16_t commands
-    uint16_t recipients
     uint16_t mta_reply      # of an MTA that refused MAIL
     uint16_t mta_rejected
     uint8_t answer_count

@@ -5,7 +5,7 @@ named where it applies.
 """
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypedDict, final
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict, final
 
 class StampCache(Protocol):
     """What the core needs from a cache (reference 7). All calls come from the event loop's thread."""
@@ -287,8 +287,8 @@ class Policy:
     client_rate, network_rate: how many connections within rate_time are accepted from an unknown client, and from its
     network; 0: unlimited.
     shadow: no client is rejected; the log has the clients that would have been rejected.
-    weights: the scorers' weights by key; 0 for scorers that are missing. rules: of the memory of offenses; None: its
-    scorers do not speak.
+    weights: the scorers' weights by key; 0 for scorers that are missing. rcpt_many_from: RCPT commands from which
+    `rcpt_many` applies. rules: of the memory of offenses; None: its scorers do not speak.
     settings: the number of these settings in the history (fastscreen/history/settings.py).
     ValueError: a value is not valid; the text is one line.
     """
@@ -342,6 +342,7 @@ class Policy:
         rate_time: int = 60,
         shadow: bool = False,
         weights: Mapping[str, int] | None = None,
+        rcpt_many_from: int = 20,
         settings: int = 0,
         rules: OffenseRules | None = None,
     ) -> None: ...
@@ -594,17 +595,33 @@ class Scorer(NamedTuple):
     about: str
     """What the clients with this evidence do (Markdown)."""
     stage: str
-    """The stage at the end of which its score is final: "greet" or "dialogue"."""
+    """The stage in which its result is final: "greet", "dialogue", or "relay" if the client cannot be rejected then."""
 
 SCORERS: tuple[Scorer, ...]
 """By number. The first stands for the DNS lists, which have their own weights."""
 FIRST_EVIDENCE: int
 """The bit of an event's findings that stands for the first scorer."""
 
-def evidence_in(heard: str, text: bytes, peer: str, server: str, policy: Policy) -> list[str]:
-    """Return the keys of the scorers that find evidence in a text, whatever their weights are.
+def evidence_in(
+    heard: Literal["hello", "mail", "recipients", "replies"],
+    text: bytes,
+    peer: str,
+    server: str,
+    policy: Policy,
+    *,
+    announced: bool = False,
+    in_tls: bool = False,
+    tls_failed: bool = False,
+    recipients: int = 0,
+    answered: int = 0,
+    refused: int = 0,
+    times: int = 1,
+) -> list[str]:
+    """Return the keys of the scorers that find evidence in a text or a session, whatever their weights are.
 
-    heard: the kind of text, "hello" for a HELO name. peer, server: addresses. ValueError: not an address.
+    heard: what they judge; only "hello", for a HELO name, reads the text. peer, server: addresses. announced,
+    tls_failed: STARTTLS was announced, and answered with 454. recipients: RCPT commands. answered, refused: recipients
+    that the MTA has answered, and of these, rejected. times: how often they judge. ValueError: not an address.
     """
 
 # ---- the memory of offenses (ext/offense_record.pyx, score_seen.pyx, as_table.pyx)
@@ -762,6 +779,11 @@ HISTORY_OUTCOMES: tuple[str, ...]
 """How sessions end, by number (HistoryOutcome in ext/core.pxd)."""
 HISTORY_MARKS: tuple[str, ...]
 """What is noted about a session, by bit (HistoryMark in ext/core.pxd)."""
+HISTORY_DIALECT: tuple[str, ...]
+"""The traits of how a client speaks SMTP, by bit (ext/dialect.pyx)."""
+HISTORY_SYN_OPTIONS: tuple[str, ...]
+"""The kinds of TCP options, by number (ext/saved_syn.pyx)."""
+
 HISTORY_TLS: tuple[str, ...]
 """How a session used TLS, by number."""
 
@@ -777,6 +799,15 @@ def history_write(fields: Sequence[Any]) -> bytes:
 
     A number that does not fit its field (HistoryRecord in ext/core.pxd) loses its upper bits.
     """
+
+def dialect_of(lines: Iterable[tuple[int, bool, bytes]], times: int = 1) -> int:
+    """Return a record's number for a client that sends these lines to the dummy engine.
+
+    lines: (delay in µs, in TLS, text without the end of the line). times: how often each is noted.
+    """
+
+def syn_in(packet: bytes, times: int = 1) -> tuple[int, int, int]:
+    """Read a SYN packet from its IP header on; return a record's three numbers. times: how often it is read."""
 
 def replies_in(parts: Iterable[tuple[bool, bytes]]) -> tuple[int, int, int, int, bool]:
     """Follow a session that is relayed from its beginning, as the history does.
@@ -887,6 +918,7 @@ class JudgeDescription(TypedDict):
     dnsbl_max_ttl: int
     greet_wait: float
     prefix: tuple[int, int]
+    rcpt_many_from: NotRequired[int]
 
 JUDGED: tuple[str, ...]
 """Results of sessions for HistoryJudge. "rejected": the client failed a test whose action is enforce or drop, or is

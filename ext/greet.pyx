@@ -156,6 +156,8 @@ cdef void greet_end(Screener core, Session* session) noexcept:
         if score.highest < policy.threshold:
             session.client.stamps[DNSBL] = now + score.ttl
             session.passed |= bit(DNSBL)
+        elif session_may_save(session, &score):
+            session.lists_open = True
         elif not greet_dnsbl_failed(core, session, &score):
             return
     if session.flags & NO_FORWARD or needs_dialogue(session):
@@ -182,10 +184,34 @@ cdef bint greet_dnsbl_failed(Screener core, Session* session, const Score* score
     return False
 
 
+cdef inline bint session_may_save(const Session* session, const Score* score) noexcept:
+    """Scorers with a negative weight may still bring the score of a listed client below the threshold."""
+    cdef Policy policy = <Policy> session.policy
+    return (policy.weights_below < 0 and session.todo & ~session.done & bit(SCORE) != 0 and not fails(session)
+            and score.total + policy.weights_below < policy.threshold)
+
+
+cdef bint lists_settle(Screener core, Session* session) noexcept:
+    """At a recipient: the lists had reached the threshold, and now the scorers with a negative weight have spoken. The
+    others count for the score test only. False: the session has ended."""
+    cdef Policy policy = <Policy> session.policy
+    cdef Score score
+    if session.dialogue.sender == NULL:
+        return True                     # this is not a recipient: they have not heard MAIL
+    session.lists_open = False
+    score = session_score(core, session, True)
+    if score.highest >= policy.threshold:
+        return session.verdict != VERDICT_LATER or greet_dnsbl_failed(core, session, &score)
+    session.client.stamps[DNSBL] = wall_seconds() + session.pass_seconds
+    session.passed |= bit(DNSBL)
+    return True
+
+
 # ---- the score
 
-cdef Score session_score(Screener core, Session* session) noexcept:
-    """The sum of all scorers for a client. The lists' part is fixed at the end of the greet wait."""
+cdef Score session_score(Screener core, Session* session, bint only_negative=False) noexcept:
+    """The sum of all scorers for a client, or of the lists and those with a negative weight. The lists' part is fixed
+    at the end of the greet wait."""
     cdef Policy policy = <Policy> session.policy
     cdef Score score
     cdef int scorer
@@ -204,10 +230,12 @@ cdef Score session_score(Screener core, Session* session) noexcept:
         score.ttl = 0
         score.unsettled = False
     score.scorer = SCORER_LISTS
-    if not policy.weighted or not session.todo & bit(SCORE):
+    if not policy.weighted or not (session.todo & bit(SCORE) or session.evidence):
         return score
     for scorer in range(SCORER_LISTS + 1, SCORER_COUNT):
         weight = policy.weights[scorer]
+        if only_negative and weight >= 0:
+            continue
         if session.evidence & bit(scorer):
             score.total += weight
             score.lowest += weight
@@ -215,19 +243,25 @@ cdef Score session_score(Screener core, Session* session) noexcept:
             if weight > heaviest:
                 heaviest = weight
                 score.scorer = scorer
-        elif weight < 0 and not scorer_is_final(scorer, session.stage):
+        elif weight < 0 and not scorer_is_final(scorer, session):
             score.lowest += weight
     return score
 
 
-cdef void scorers_hear(Screener core, Session* session, Heard heard, const char* text, size_t size) noexcept:
-    """Let scorers judge a text of the client's. The result replaces their earlier result."""
+cdef inline void scorers_hear(Screener core, Session* session, Heard heard, const char* text, size_t size) noexcept:
+    """Let scorers judge a client under test, unless it has failed the score test already. text: what they judge, or
+    describes it in the log."""
+    if (<Policy> session.policy).weighted & HEARD_SCORERS[<int> heard] and session.todo & ~session.done & bit(SCORE):
+        scorers_judge(core, session, heard, text, size)
+
+
+cdef void scorers_judge(Screener core, Session* session, Heard heard, const char* text, size_t size) noexcept:
+    """The result replaces the earlier one."""
     cdef Policy policy = <Policy> session.policy
     cdef uint32_t asked = policy.weighted & HEARD_SCORERS[<int> heard]
     cdef uint32_t before = session.evidence
     cdef int scorer
-    if not asked or not session.todo & ~session.done & bit(SCORE):
-        return
+    session.heard |= <uint8_t> bit(<int> heard)
     session.evidence &= ~HEARD_SCORERS[<int> heard]
     session.evidence |= HEARD_HOOKS[<int> heard](policy, session, asked, text, size) & asked
     if session.evidence == before:
@@ -264,7 +298,7 @@ cdef bint score_found(Screener core, Session* session, Line* line, const char* r
     cdef Score score
     cdef char parts[512]
     cdef size_t length
-    if not session.evidence or session.verdict != VERDICT_LATER:
+    if not session.evidence or session.verdict != VERDICT_LATER or session.dialogue.sender == NULL:
         return False
     score = session_score(core, session)
     if score.highest < (<Policy> session.policy).threshold:
@@ -313,12 +347,27 @@ cdef void log_rank(Screener core, Session* session, int test, const Score* score
     core.log.put_address(&session.peer)
 
 
-def evidence_in(str heard, bytes text, str peer, str server, Policy policy):
-    cdef Heard kind = {"hello": HEARD_HELLO}[heard]
+def evidence_in(str heard, bytes text, str peer, str server, Policy policy, *, bint announced=False, bint in_tls=False,
+                bint tls_failed=False, int recipients=0, int answered=0, int refused=0, int times=1):
+    cdef Heard kind = {"hello": HEARD_HELLO, "mail": HEARD_MAIL, "recipients": HEARD_RECIPIENTS,
+                       "replies": HEARD_REPLIES}[heard]
     cdef Session session
-    cdef uint32_t found
+    cdef Dialogue dialogue
+    cdef Relay relay
+    cdef uint32_t found = 0
+    cdef int _time
     memset(&session, 0, sizeof(session))
+    memset(&dialogue, 0, sizeof(dialogue))
+    memset(&relay, 0, sizeof(relay))
     if not address_parse(peer.encode(), &session.peer) or not address_parse(server.encode(), &session.server):
         raise ValueError(f"not an address: {peer!r} or {server!r}")
-    found = HEARD_HOOKS[<int> kind](policy, &session, HEARD_SCORERS[<int> kind], text, len(text))
+    session.dialogue = &dialogue
+    session.relay = &relay
+    session.flags = (TLS_ANNOUNCED if announced else 0) | (IN_TLS if in_tls else 0)
+    dialogue.tls_failed = tls_failed
+    session.recipients = recipients
+    relay.replies.answered = answered
+    relay.replies.refused = refused
+    for _time in range(times):
+        found = HEARD_HOOKS[<int> kind](policy, &session, HEARD_SCORERS[<int> kind], text, len(text))
     return [scorer.key for number, scorer in enumerate(SCORERS) if found >> <int> number & 1]

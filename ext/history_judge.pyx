@@ -1017,6 +1017,7 @@ cdef class HistoryJudge:
         self.cases = {}
         self.policy = Policy.__new__(Policy)
         self.policy.hostname = hostname.encode()
+        self.policy.rcpt_many_from = other.get("rcpt_many_from", 20)
         self.keys = JudgeTable()
         self.keys.prepare(sizeof(JudgeKey), 18, JUDGE_CLIENTS)
         self.clients = JudgeTable()
@@ -1290,19 +1291,27 @@ cdef class HistoryJudge:
         return <JudgeClient*> found
 
     cdef uint32_t evidence_of(self, const HistoryRecord* record, const JudgeRules* real, bint* cut) noexcept:
-        """The evidence of all scorers, of those without a weight from the name in the record. cut: it may be longer."""
+        """The evidence of all scorers before the verdict, of those without a weight from what is in the record. cut:
+        the name may be longer."""
         cdef Session session
         cdef uint32_t asked = weighted(real) if record.made & bit(SCORE) else 0
         cdef uint32_t others = HEARD_SCORERS[<int> HEARD_HELLO] & ~asked
+        cdef uint32_t found = record.evidence & asked
         cut[0] = False
+        if not asked & bit(SCORER_NO_TLS) and sent_in_clear(record):
+            found |= bit(SCORER_NO_TLS)
+        if not asked & bit(SCORER_RCPT_MANY) and record.recipients >= self.policy.rcpt_many_from:
+            found |= bit(SCORER_RCPT_MANY)
+        if record.stage == STAGE_RELAY:
+            found &= ~(bit(SCORER_RCPT_MANY) | bit(SCORER_RCPT_REJECTED))   # judged at the end
         if not record.name_length:
-            return record.evidence & asked
+            return found
         memset(&session, 0, sizeof(session))
         session.peer.family = session.server.family = record.family
         memcpy(session.peer.ip, record.client, 16)
         memcpy(session.server.ip, record.server, 16)
         cut[0] = record.name_length == HISTORY_NAME
-        return record.evidence & asked | others & hello_evidence(
+        return found | others & hello_evidence(
             self.policy, &session, others, record.name, record.name_length)
 
     # ---- the cache

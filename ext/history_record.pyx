@@ -27,9 +27,10 @@ HISTORY_NUMBERS = (
     "lasted", "listed", "doubtful", "silent", "unasked", "client_port", "server_port", "worker", "proxied", "stage",
     "outcome", "tls", "needed", "made", "found", "failed", "reply", "verdict", "spared", "mta_reply", "mta_accepted",
     "mta_rejected", "commands", "recipients", "settings", "marks", "evidence", "score", "lists_total", "lists_lowest",
-    "lists_highest", "pass_seconds", "weight")
+    "lists_highest", "pass_seconds", "weight", "dialect", "syn_ip", "syn_tcp", "syn_options", "mta_recipients",
+    "mta_refused")
 cdef enum:
-    HISTORY_NUMBER_COUNT = 33
+    HISTORY_NUMBER_COUNT = 39
 HISTORY_FIELDS = ("ended", "client", *HISTORY_NUMBERS, "answers", "server", "name")
 
 
@@ -68,6 +69,12 @@ cdef void history_numbers(const HistoryRecord* record, uint64_t* number) noexcep
     number[30] = fold(record.lists_highest)
     number[31] = record.pass_seconds
     number[32] = record.weight - 1      # 0 wraps, and comes back
+    number[33] = record.dialect
+    number[34] = record.syn[0]
+    number[35] = record.syn[1]
+    number[36] = record.syn[2]
+    number[37] = record.mta_recipients
+    number[38] = record.mta_refused
 
 
 cdef void history_take(HistoryRecord* record, const uint64_t* number) noexcept nogil:
@@ -105,6 +112,12 @@ cdef void history_take(HistoryRecord* record, const uint64_t* number) noexcept n
     record.lists_highest = <int32_t> unfold(number[30])
     record.pass_seconds = <uint32_t> number[31]
     record.weight = <uint32_t> (number[32] + 1)
+    record.dialect = <uint32_t> number[33]
+    record.syn[0] = <uint32_t> number[34]
+    record.syn[1] = <uint32_t> number[35]
+    record.syn[2] = <uint32_t> number[36]
+    record.mta_recipients = <uint16_t> number[37]
+    record.mta_refused = <uint16_t> number[38]
 
 
 cdef inline uint64_t fold(int64_t number) noexcept nogil:

@@ -34,7 +34,7 @@ cdef inline void count_up(uint16_t* number) noexcept nogil:
 cdef void replies_end(RelayReplies* replies) noexcept nogil:
     """Nothing is known about this session."""
     replies.followed = False
-    replies.reply = replies.accepted = replies.rejected = 0
+    replies.reply = replies.accepted = replies.rejected = replies.answered = replies.refused = 0
 
 
 cdef void replies_expect(RelayReplies* replies, RelayCommand command) noexcept nogil:
@@ -120,6 +120,7 @@ cdef void replies_command(RelayReplies* replies, uint64_t position) noexcept nog
             command = SENT_DATA
         elif strncasecmp(text, "QUIT", 4) == 0:
             command = SENT_QUIT
+            replies.quit = True
         elif strncasecmp(text, "BDAT", 4) == 0:
             memset(&line, 0, sizeof(line))
             line.text = text
@@ -170,6 +171,10 @@ cdef void replies_read(RelayReplies* replies, int code) noexcept nogil:
         replies.has_recipient = command == SENT_RCPT and (replies.has_recipient or code < 300)
         if refused:
             count_up(&replies.rejected)
+        if command == SENT_RCPT:
+            count_up(&replies.answered)
+            if refused:
+                count_up(&replies.refused)
     elif command == SENT_DATA and code == 354:
         replies_insert_text(replies)
     elif command == SENT_TEXT or command == SENT_LAST_CHUNK:
@@ -200,7 +205,7 @@ cdef void replies_insert_text(RelayReplies* replies) noexcept nogil:
 
 cdef inline void replies_begin(Screener core, Relay* relay, RelayCommand first) noexcept:
     """From now on, bytes are relayed. first: what the MTA will reply to."""
-    if core.history.header != NULL:
+    if core.history.header != NULL or (<Policy> relay.session.policy).weighted & HEARD_SCORERS[<int> HEARD_REPLIES]:
         relay.replies.followed = True
         replies_expect(&relay.replies, first)
 

@@ -65,7 +65,7 @@ cdef void history_dialogue(Screener core, Session* session) noexcept:
     if part == NULL:
         return
     part.commands = dialogue.received
-    part.recipients = dialogue.recipients
+    part.dialect = dialect_word(&dialogue.dialect)
     if dialogue.esmtp:
         session.marks |= MARK_ESMTP
     if dialogue.helo != NULL:
@@ -161,6 +161,8 @@ cdef inline void history_fill(Screener core, Session* session, HistoryRecord* re
     record.lists_lowest = session.lists_lowest
     record.lists_highest = session.lists_highest
     record.pass_seconds = session.pass_seconds
+    record.recipients = session.recipients
+    memcpy(record.syn, session.syn, sizeof(record.syn))
     if session.stage == STAGE_HANDED and session.outcome != OUTCOME_FAILED:
         record.outcome = OUTCOME_HANDED_OFF
     if session.part != NULL:
@@ -193,7 +195,7 @@ cdef void history_fill_part(HistoryRecord* record, const HistoryPart* part) noex
     memcpy(record.answers, part.answers, sizeof(record.answers))
     record.answer_count = part.answer_count
     record.commands = part.commands
-    record.recipients = part.recipients
+    record.dialect = part.dialect
     record.mta_reply = part.mta_reply
     record.mta_rejected = part.mta_rejected
     record.name_length = part.name_length
@@ -203,7 +205,7 @@ cdef void history_fill_part(HistoryRecord* record, const HistoryPart* part) noex
 cdef void history_fill_dialogue(HistoryRecord* record, const Dialogue* dialogue) noexcept nogil:
     """The end of a session that was not relayed."""
     record.commands = dialogue.received
-    record.recipients = dialogue.recipients
+    record.dialect = dialect_word(&dialogue.dialect)
     if dialogue.esmtp:
         record.marks |= MARK_ESMTP
     if dialogue.helo != NULL:
@@ -219,3 +221,7 @@ cdef void history_fill_relay(HistoryRecord* record, const Relay* relay) noexcept
     record.mta_rejected = <uint16_t> min(<uint32_t> record.mta_rejected + replies.rejected, <uint32_t> 0xFFFF)
     record.mta_accepted = replies.accepted
     record.mta_reply = replies.reply
+    record.mta_recipients = replies.answered
+    record.mta_refused = replies.refused
+    if replies.quit and record.dialect:
+        record.dialect |= DIALECT_QUIT

@@ -95,6 +95,7 @@ cdef void continue_back(Screener core, Session* session) noexcept:
     cdef Policy policy = <Policy> session.policy
     session_enter(core, session, STAGE_DIALOGUE)
     session_watch(core, session, True)
+    session.dialogue.dialect.replied = core.now
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
 
 

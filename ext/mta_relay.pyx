@@ -453,6 +453,7 @@ cdef void relay_end(Screener core, Session* session) noexcept:
     """End a relayed session."""
     cdef char text[24]
     cdef uint32_t length = number_text(session.relay.flows[<int> FROM_MTA].moved, text)
+    replies_heard(core, session)
     event(core, session, EVENT_RELAYED, session.relay.flows[<int> FROM_CLIENT].moved, text, length)
     session_free(core, session)
 

@@ -104,6 +104,8 @@ cdef class Policy:
     cdef int64_t ttl[TEST_COUNT]    # s; unused for DNSBL, where each answer has a TTL
     cdef uint32_t weighted          # scorers with a weight, one bit each
     cdef int32_t weights[SCORER_COUNT]
+    cdef int32_t weights_below      # the sum of the negative ones
+    cdef int32_t rcpt_many_from
     cdef int64_t min_ttl            # s: how long an ignored failure of a deep test counts as passed
     cdef int64_t greet_wait[2]      # µs, normal and in stress mode
     cdef int64_t command_time[2]    # µs
@@ -135,7 +137,7 @@ cdef class Policy:
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
                  client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0,
-                 rate_time=60, weights=None, uint32_t settings=0, OffenseRules rules=None):
+                 rate_time=60, weights=None, int rcpt_many_from=20, uint32_t settings=0, OffenseRules rules=None):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
@@ -157,6 +159,8 @@ cdef class Policy:
         for test in range(SCORER_LISTS + 1, SCORER_COUNT):
             self.weights[test] = (weights or {}).get(SCORERS[test].key, 0)
             self.weighted |= bit(test) if self.weights[test] else 0
+            self.weights_below += min(0, self.weights[test])
+        self.rcpt_many_from = rcpt_many_from
         for test in range(2):
             self.greet_wait[test] = int(greet_wait[test] * MICROSECONDS)
             self.command_time[test] = int(command_time[test] * MICROSECONDS)

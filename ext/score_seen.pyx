@@ -23,6 +23,7 @@ cdef void seen_hear(Screener core, Session* session) noexcept:
     cdef Seen seen
     cdef const char* text
     cdef int at
+    session.heard |= <uint8_t> bit(<int> HEARD_MEMORY)
     if not asked or core.memory is None or policy.rules is None or not session.todo & ~session.done & bit(SCORE):
         return
     try:

@@ -18,6 +18,9 @@ cdef enum:
     SCORER_HELO_RESERVED
     SCORER_HELO_OURS
     SCORER_HELO_CLIENT_ADDRESS
+    SCORER_NO_TLS
+    SCORER_RCPT_MANY
+    SCORER_RCPT_REJECTED
     SCORER_SEEN_ADDRESS
     SCORER_SEEN_NETWORK
     SCORER_SEEN_AS
@@ -28,11 +31,15 @@ cdef enum:
 cdef enum Heard:
     HEARD_FROM_LISTS
     HEARD_HELLO             # the name in HELO or EHLO; the last one counts
+    HEARD_MAIL              # the MAIL command; the last one counts
+    HEARD_RECIPIENTS        # the number of recipients so far
+    HEARD_REPLIES           # the MTA's replies in a relayed session, at its end
     HEARD_MEMORY            # not a text: the memory of offenses (score_seen.pyx)
     HEARD_KINDS
 
 
-# The scorers that find evidence in a text, one bit each. asked: the scorers with a weight; others may be in the result.
+# The scorers that find evidence, one bit each, in a text or in the session. asked: the scorers with a weight; others
+# may be in the result.
 ctypedef uint32_t (*HeardHook)(Policy policy, const Session* session, uint32_t asked, const char* text,
                                size_t size) noexcept
 
@@ -71,6 +78,18 @@ cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
         about="have their own IP address in the name in HELO or EHLO, as hosts with dynamic addresses do",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
     ScorerRow(
+        key="no_tls", label="TLS not used",
+        about="send MAIL without TLS although STARTTLS was announced to them",
+        heard=HEARD_MAIL, stage=STAGE_DIALOGUE),
+    ScorerRow(
+        key="rcpt_many", label="too many recipients",
+        about="send `score.rcpt_many_from` or more RCPT commands in a session",
+        heard=HEARD_RECIPIENTS, stage=STAGE_RELAY),
+    ScorerRow(
+        key="rcpt_rejected", label="recipients rejected",
+        about="send at least three recipients in a relayed session, of which the MTA rejects at least half",
+        heard=HEARD_REPLIES, stage=STAGE_RELAY),
+    ScorerRow(
         key="seen_address", label="poor reputation",
         about="have committed offenses from this address in the past weeks",
         heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
@@ -87,7 +106,7 @@ cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
 ]
 
 cdef HeardHook HEARD_HOOKS[HEARD_KINDS]
-HEARD_HOOKS[:] = [NULL, hello_evidence, NULL]
+HEARD_HOOKS[:] = [NULL, hello_evidence, mail_evidence, recipients_evidence, replies_evidence, NULL]
 
 
 cdef uint32_t scorers_of(Heard heard) noexcept:
@@ -101,12 +120,14 @@ cdef uint32_t scorers_of(Heard heard) noexcept:
 
 
 cdef uint32_t[HEARD_KINDS] HEARD_SCORERS = [
-    scorers_of(HEARD_FROM_LISTS), scorers_of(HEARD_HELLO), scorers_of(HEARD_MEMORY)]
+    scorers_of(HEARD_FROM_LISTS), scorers_of(HEARD_HELLO), scorers_of(HEARD_MAIL), scorers_of(HEARD_RECIPIENTS),
+    scorers_of(HEARD_REPLIES), scorers_of(HEARD_MEMORY)]
 
 
-cdef inline bint scorer_is_final(int scorer, int stage) noexcept nogil:
-    """Whether the result of this scorer is final in this stage."""
-    return stage >= <int> SCORER_TABLE[scorer].stage
+cdef inline bint scorer_is_final(int scorer, const Session* session) noexcept nogil:
+    """Whether this scorer has heard what it judges, in a stage in which its result is final."""
+    return (session.stage >= <int> SCORER_TABLE[scorer].stage
+            and session.heard & bit(<int> SCORER_TABLE[scorer].heard) != 0)
 
 
 cdef tuple scorer_tuples():
@@ -116,10 +137,12 @@ cdef tuple scorer_tuples():
     for scorer in range(SCORER_COUNT):
         row = &SCORER_TABLE[scorer]
         found.append(Scorer(row.key.decode(), row.label.decode(), row.about.decode(),
-                            "greet" if row.stage == STAGE_GREET else "dialogue"))
+                            "greet" if row.stage == STAGE_GREET else
+                            "dialogue" if row.stage == STAGE_DIALOGUE else "relay"))
     return tuple(found)
 
 
 SCORERS = scorer_tuples()
 
 include "score_helo.pyx"
+include "score_session.pyx"

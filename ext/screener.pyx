@@ -39,6 +39,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int accept4(int fd, sockaddr* address, uint32_t* size, int flags)
     int getsockname(int fd, sockaddr* address, uint32_t* size)
     int setsockopt(int fd, int level, int option, const void* value, uint32_t size)
+    int getsockopt(int fd, int level, int option, void* value, uint32_t* size)
     Py_ssize_t recv(int fd, void* data, size_t size, int flags)
 
 cdef extern from "<netinet/tcp.h>" nogil:
@@ -480,6 +481,8 @@ cdef class Screener:
                 listener.wildcard = False
         listener.next = self.listeners
         self.listeners = listener
+        if self.history.header != NULL:
+            self.want_syn(listener, True)
         if not self.accept_paused:
             self.watch_listener(listener)
 
@@ -513,6 +516,11 @@ cdef class Screener:
         self.inbox.fd = inbox
         if not self.accept_paused:
             self.watch_listener(&self.inbox)
+
+    cdef void want_syn(self, const Listener* listener, bint wanted) noexcept:
+        """For the history. A load balancer's SYN packet says nothing about the client."""
+        if listener.trusted == NULL:
+            syn_wanted(listener.fd, wanted)
 
     cdef void watch_listener(self, Listener* listener) noexcept:
         self.watches.watch(&listener.watch, self.epoll, listener.fd, EPOLLIN, listener, TAG_LISTENER)
@@ -592,7 +600,11 @@ cdef class Screener:
         self.cluster.shares = fd >= 0 and shares
 
     def use_history(self, memory, int worker, int known, bytes description=b""):
+        cdef Listener* listener = self.listeners
         self.history = HistoryRing(memory, worker, known)
+        while listener != NULL:
+            self.want_syn(listener, memory is not None)
+            listener = listener.next
         if memory is not None:
             self.history.describe(description, len(description))
 

@@ -22,7 +22,7 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
         session_farewell(core, session, NO_RESOURCES)
         return
     session_enter(core, session, STAGE_DIALOGUE)
-    session.began = core.now
+    session.began = session.dialogue.dialect.replied = core.now
     if session.flags & MTA_GONE:
         session.todo &= ~DEEP_TESTS
     elif fails(session):
@@ -64,6 +64,7 @@ cdef void dialogue_feed(Screener core, Session* session, const char* at, const c
         if lines <= 0 or not dialogue_line(core, session, &line, at, end):
             return
         line_release(&dialogue.lines)
+        dialogue.dialect.replied = core.now
         core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
 
 
@@ -76,6 +77,8 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     cdef bint going, had_sender
     event_said(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
     count_up(&dialogue.received)
+    if core.history.header != NULL:
+        dialect_hear(&dialogue.dialect, line, session.flags & IN_TLS != 0, core.now)
     if line.findings & FOUND_TOO_LONG:
         session.marks |= MARK_LENGTH_LIMIT
         event(core, session, EVENT_LIMIT, 3)
@@ -91,13 +94,16 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
         _kept = dialogue_filter(core, session, line)
     dialogue.where = line.command
     if line.command == CMD_RCPT:
-        count_up(&dialogue.recipients)
+        count_up(&session.recipients)
     if session.flags & MTA_GONE and line.command != CMD_QUIT:
         session_farewell(core, session, NO_RESOURCES)
         return False
     if not deep_tests(core, session, ON_COMMAND, line, rest, end, before):
         return False
     if line.command == CMD_RCPT:
+        recipients_heard(core, session)
+        if session.lists_open and not lists_settle(core, session):
+            return False
         if not deep_tests(core, session, ON_RECIPIENT, line, rest, end, before):
             return False
         deep_passed(session)
@@ -158,11 +164,14 @@ cdef inline bint deep_tests(Screener core, Session* session, Moment moment, Line
 
 
 cdef void deep_passed(Session* session) noexcept:
-    """At RCPT: tests that the client has not failed are passed, until it fails one after all."""
+    """At RCPT: tests that the client has not failed are passed, until it fails one after all. The score test judges a
+    recipient, which needs MAIL."""
     cdef Policy policy = <Policy> session.policy
     cdef uint32_t tests = session.todo & DEEP_TESTS & ~(session.passed | session.failed)
     cdef int64_t now
     cdef int test
+    if session.dialogue.sender == NULL:
+        tests &= ~bit(SCORE)
     if not tests:
         return
     now = wall_seconds()
@@ -311,6 +320,8 @@ cdef bint dialogue_execute(Screener core, Session* session, Line* line) noexcept
     while arguments < end and arguments[0] == c" ":
         arguments += 1
     size = text_size(arguments, end)
+    if command == CMD_MAIL:
+        mail_heard(core, session)
     if tls_missing(session, command):
         session_reply(core, session, b"530 5.7.0 Must issue a STARTTLS command first\r\n")
     elif command == CMD_HELO:

@@ -39,6 +39,7 @@ cdef bint dialogue_starttls(Screener core, Session* session, size_t arguments) n
         return True
     problem = starttls_begin(core, session)
     if problem != NULL:
+        session.dialogue.tls_failed = True
         core.tell(problem.decode(), f"STARTTLS: {problem.decode()}: answered 454")
         session_reply(core, session, TLS_UNAVAILABLE)
         return True

@@ -122,7 +122,9 @@ def _deep_keys(test: Test) -> tuple[Key, Key, Key]:
 def _weight_key(scorer: Scorer) -> Key:
     """The key of a scorer, from the core's table of scorers (ext/score_table.pyx)."""
     about = f"Weight that is added to the score of clients that {scorer.about}. `0` disables the scorer."
-    return Key(f"score.{scorer.key}", "0", kinds.Number(0, 1000), about)
+    # Once a client is relayed, a lower score no longer helps it.
+    least = 0 if scorer.stage == "relay" else -1000
+    return Key(f"score.{scorer.key}", "0", kinds.Number(least, 1000), about)
 
 
 KEYS = (
@@ -434,6 +436,12 @@ KEYS = (
         "not `0`.",
     ),
     *(_weight_key(scorer) for scorer in SCORERS[1:]),
+    Key(
+        "score.rcpt_many_from",
+        "20",
+        kinds.Number(2, 65535),
+        "Number of RCPT commands in a session from which `score.rcpt_many` applies.",
+    ),
     Key(
         "score.memory",
         '""',

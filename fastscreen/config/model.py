@@ -210,12 +210,13 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
     class Score(Struct, frozen=True):
-        """ttl: of the score test. memory: the file of the memory of offenses; empty = none. memory_half_life: s.
-        seen_min: bad addresses before neighbors count. as_file: empty = none. The other fields are the weights of the
-        core's scorers, by their keys.
+        """ttl: of the score test. rcpt_many_from: for the scorer of that name. memory: the file of the memory of
+        offenses; empty = none. memory_half_life: s. seen_min: bad addresses before neighbors count. as_file: empty =
+        none. The other fields are the weights of the core's scorers, by their keys.
         """
 
         ttl: int
+        rcpt_many_from: int
         memory: str
         memory_half_life: int
         memory_max_entries: int
@@ -240,7 +241,9 @@ else:
         ("as_file", str),
     ]
     _WEIGHTS = [(scorer.key, int) for scorer in SCORERS[1:]]
-    Score = defstruct("Score", [("ttl", int), *_WEIGHTS, *_MEMORY_FIELDS], frozen=True, module=__name__)
+    Score = defstruct(
+        "Score", [("ttl", int), ("rcpt_many_from", int), *_WEIGHTS, *_MEMORY_FIELDS], frozen=True, module=__name__
+    )
 
 
 class Engine(Struct, frozen=True):

@@ -416,5 +416,9 @@ def _message(number: int, session: Session, archive: Archive, weights: _Weights)
         mta_reply=session.mta_reply,
         mta_accepted=session.mta_accepted,
         mta_rejected=session.mta_rejected,
+        mta_recipients=session.mta_recipients,
+        mta_refused=session.mta_refused,
+        dialect=session.dialect,
+        syn=session.syn,
         weight=session.weight,
     )

@@ -494,6 +494,10 @@ class HistorySession(Struct, frozen=True):
     mta_reply: int = 0
     mta_accepted: int = 0
     mta_rejected: int = 0
+    mta_recipients: int = 0
+    mta_refused: int = 0
+    dialect: str = ""
+    syn: str = ""
     weight: int = 1
 
 

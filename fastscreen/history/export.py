@@ -104,7 +104,7 @@ def _schema(arrow: Any) -> Any:
     time, texts = arrow.timestamp("us", tz="UTC"), arrow.list_(text)
     lists = arrow.list_(arrow.struct([("list", text), ("state", text), ("answers", texts)]))
     types = dict.fromkeys(NAMES, count)
-    types |= dict.fromkeys(("address", "server", "stage", "outcome", "helo", "tls"), text)
+    types |= dict.fromkeys(("address", "server", "stage", "outcome", "helo", "tls", "dialect", "syn"), text)
     types |= dict.fromkeys(("needed", "made", "found", "failed", "marks", "evidence"), texts)
     types |= {"began": time, "ended": time, "lasted": arrow.float64(), "proxied": arrow.bool_(), "lists": lists}
     types |= {"parts": arrow.map_(text, count), "settings": arrow.int64(), "weight": arrow.int64()}

@@ -51,6 +51,10 @@ def record(session: Session) -> dict[str, Any]:
         "mta_reply": session.mta_reply or None,
         "mta_accepted": session.mta_accepted,
         "mta_rejected": session.mta_rejected,
+        "mta_recipients": session.mta_recipients,
+        "mta_refused": session.mta_refused,
+        "dialect": session.dialect,
+        "syn": session.syn,
         "weight": session.weight,
         "settings": session.settings,
     }
@@ -107,8 +111,8 @@ _FORMS: dict[str, Callable[[Any], str]] = {
 NAMES = (
     "began", "ended", "lasted", "address", "port", "server", "server_port", "worker", "proxied", "stage", "outcome",
     "verdict", "reply", "shadow_reply", "needed", "made", "found", "failed", "marks", "lists", "score", "parts",
-    "evidence", "helo", "tls", "commands", "recipients", "mta_reply", "mta_accepted", "mta_rejected", "weight",
-    "settings",
+    "evidence", "helo", "tls", "commands", "recipients", "mta_reply", "mta_accepted", "mta_rejected",
+    "mta_recipients", "mta_refused", "dialect", "syn", "weight", "settings",
 )  # fmt: skip
 """The fields, in order."""
 _CELLS = tuple(_FORMS.get(name, _plain) for name in NAMES)

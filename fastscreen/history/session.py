@@ -19,6 +19,7 @@ from fastscreen.core import (
     TESTS,
     history_read,
 )
+from fastscreen.history.fingerprint import dialect_text, syn_text
 from fastscreen.history.settings import HistorySettings
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ class Session(Struct, frozen=True, kw_only=True):
 
     needed, made, found, failed: keys of tests (ext/core.pxd, HistoryRecord). lists_total: the lists' part of the score,
     followed by what it could have become. parts: each scorer's part.
-    name: the HELO name, as the client sent it. settings: their number; parts and list names need them.
+    name: the HELO name, as the client sent it. settings: their number; parts and list names need them. dialect, syn:
+    see fingerprint.py; empty if not known. mta_recipients, mta_refused: RCPT commands that the MTA answered, and of
+    these, rejected.
     """
 
     began: float
@@ -74,6 +77,10 @@ class Session(Struct, frozen=True, kw_only=True):
     mta_reply: int
     mta_accepted: int
     mta_rejected: int
+    mta_recipients: int
+    mta_refused: int
+    dialect: str
+    syn: str
     weight: int
     settings: int
 
@@ -93,8 +100,8 @@ def named(found: HistoryTuple, settings: HistorySettings | None) -> Session:
     (
         ended, client, lasted, listed, doubtful, silent, unasked, port, server_port, worker, proxied, stage, outcome,
         tls, needed, made, failed_found, failed, reply, verdict, spared, mta_reply, mta_accepted, mta_rejected,
-        commands, recipients, number, marks, evidence, score, lists_total, lowest, highest, _, weight, answers, server,
-        name,
+        commands, recipients, number, marks, evidence, score, lists_total, lowest, highest, _, weight, dialect, syn_ip,
+        syn_tcp, syn_options, mta_recipients, mta_refused, answers, server, name,
     ) = found  # fmt: skip
     parts: dict[str, int] = {}
     if lists_total:
@@ -136,6 +143,10 @@ def named(found: HistoryTuple, settings: HistorySettings | None) -> Session:
         mta_reply=mta_reply,
         mta_accepted=mta_accepted,
         mta_rejected=mta_rejected,
+        mta_recipients=mta_recipients,
+        mta_refused=mta_refused,
+        dialect=dialect_text(dialect),
+        syn=syn_text(syn_ip, syn_tcp, syn_options),
         weight=weight,
         settings=number,
     )

@@ -55,6 +55,7 @@ class HistorySettings(Struct, frozen=True):
     relays: bool
     greet_wait: float
     prefix: tuple[int, int]
+    rcpt_many_from: int = 20
 
 
 def described(config: Config, tests: Mapping[str, tuple[bool, str, int]], shown: Mapping[str, str]) -> HistorySettings:
@@ -85,6 +86,7 @@ def described(config: Config, tests: Mapping[str, tuple[bool, str, int]], shown:
         relays=isinstance(config.handoff.to, Proxy),
         greet_wait=config.greet.wait,
         prefix=config.cache.prefix,
+        rcpt_many_from=config.score.rcpt_many_from,
     )
 
 

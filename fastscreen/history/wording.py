@@ -99,12 +99,18 @@ def details(session: Session, threshold: int | None) -> Iterator[str]:
         dialogue.append(plural(session.recipients, "recipient"))
     if dialogue:
         yield ", ".join(dialogue)
+    if session.dialect:
+        yield f"SMTP dialect: {session.dialect}"
+    if session.syn:
+        yield f"TCP SYN: {session.syn}"
     if session.mta_reply:
         parts_of = [f"the MTA's last reply {session.mta_reply}"]
         if session.mta_accepted:
             parts_of.append(f"{plural(session.mta_accepted, 'message')} accepted")
         if session.mta_rejected:
             parts_of.append(f"{session.mta_rejected} rejected with 5xx")
+        if session.mta_refused:
+            parts_of.append(f"{session.mta_refused} of {plural(session.mta_recipients, 'recipient')} rejected")
         yield ", ".join(parts_of)
 
 

@@ -152,6 +152,7 @@ class Tables:
             denylist_action=config.access.denylist_action,
             tests=list(tests.values()),
             weights=config.weights,
+            rcpt_many_from=config.score.rcpt_many_from,
             greet_wait=(config.greet.wait, config.greet.stress_wait),
             command_time=(config.engine.command_time_limit, config.engine.stress_command_time_limit),
             lists=_lists(config, self.shown, health),

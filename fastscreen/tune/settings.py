@@ -258,6 +258,7 @@ def description(settings: HistorySettings) -> JudgeDescription:
         "dnsbl_max_ttl": settings.dnsbl_max_ttl,
         "greet_wait": settings.greet_wait,
         "prefix": settings.prefix,
+        "rcpt_many_from": settings.rcpt_many_from,
     }
 
 

@@ -26,7 +26,7 @@ match from any for domain {domain} action "inbox"
 _SENDER = """\
 queue ttl 1h
 listen on {address} port {port} hostname {helo}
-action "out" relay host "smtp://{server}:{to}" helo {helo} src {source}
+action "out" relay host "{scheme}://{server}:{to}" helo {helo} src {source}
 match from any for any action "out"
 """
 _SUBMIT = """
@@ -75,18 +75,28 @@ class OpenSmtpd:
 
 
 class OpenSmtpdSender:
-    """One that sends all mail to one server, from `source`."""
+    """One that sends all mail to one server, from `source`. tls: if it is offered."""
 
-    source = "127.22.0.1"
     submission = ("127.2.0.3", 2526)
 
-    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int, helo: str) -> None:
+    def __init__(
+        self, namespace: Namespace, folder: Path, server: str, port: int, helo: str, *, tls: bool = False
+    ) -> None:
+        self.source = "127.22.0.2" if tls else "127.22.0.1"
         command = _command(folder)
         self._inside = namespace.inside
         configuration = folder / "smtpd.conf"
         address, submission = self.submission
         configuration.write_text(
-            _SENDER.format(address=address, port=submission, helo=helo, server=server, to=port, source=self.source)
+            _SENDER.format(
+                address=address,
+                port=submission,
+                helo=helo,
+                server=server,
+                to=port,
+                source=self.source,
+                scheme="smtp" if tls else "smtp+notls",
+            )
         )
         self._process = _started(namespace, command, configuration, folder / "smtpd.log", self.submission)
 

@@ -5,6 +5,7 @@ import pwd
 import re
 import subprocess
 import sys
+from collections.abc import Container
 from pathlib import Path
 
 from peers import needs, processes, unpacked
@@ -67,7 +68,7 @@ smtp:
   port = {port}
   interface = SOURCE
   helo_data = {name}
-  hosts_avoid_tls = *
+  hosts_avoid_tls = NO_TLS
 
 begin retry
 * * F,1d,1h
@@ -75,11 +76,13 @@ begin retry
 
 
 class PostfixSender:
-    """A Postfix that sends all mail to one server."""
+    """A Postfix that sends all mail to one server. tls: cases that use TLS if it is offered."""
 
     name = "postfix"
 
-    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int, helo: str = HELO) -> None:
+    def __init__(
+        self, namespace: Namespace, folder: Path, server: str, port: int, helo: str = HELO, *, tls: Container[int] = ()
+    ) -> None:
         needs.root("a private Postfix")
         needs.program("postfix")
         self._inside = namespace.inside
@@ -128,7 +131,12 @@ class PostfixSender:
         (config / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in main.items()))
         settled(config / "main.cf")
         lines = [_MASTER.format(address=SUBMISSION[0], port=SUBMISSION[1])]
-        lines += [f"out{case} unix - - n - - smtp -o smtp_bind_address={self.source(case)}\n" for case in range(CASES)]
+        for case in range(CASES):
+            level = "may" if case in tls else "none"
+            lines.append(
+                f"out{case} unix - - n - - smtp -o smtp_bind_address={self.source(case)} "
+                f"-o smtp_tls_security_level={level}\n"
+            )
         (config / "master.cf").write_text("".join(lines))
         errors = folder / "master.stderr"
         self._master = processes.start([str(DAEMONS / "master"), "-d", "-c", str(config)], errors, inside=self._inside)
@@ -179,7 +187,9 @@ class EximSender:
 
     name = "exim"
 
-    def __init__(self, namespace: Namespace, folder: Path, server: str, port: int, helo: str = HELO) -> None:
+    def __init__(
+        self, namespace: Namespace, folder: Path, server: str, port: int, helo: str = HELO, *, tls: Container[int] = ()
+    ) -> None:
         needs.root("a private Exim in a namespace")
         folder.mkdir(mode=0o755)
         program = unpacked.unpack(folder / "package", ("exim4-daemon-heavy", "exim4-base"), "usr/sbin/exim4")
@@ -188,6 +198,7 @@ class EximSender:
         for path in (folder / "spool", folder / "log"):
             path.mkdir(mode=0o755)
             os.chown(path, owner, owner)
+        self._tls = tls
         self._log = folder / "log" / "mainlog"
         self._configuration = folder / "exim.conf"
         self._configuration.write_text(
@@ -205,6 +216,7 @@ class EximSender:
         """As PostfixSender.send."""
         sender = f"mail{5 if case % 2 else 4}-{case}@{HELO}"
         command = [*self._command, "-C", str(self._configuration), f"-DSOURCE={self.source(case)}", "-odf", "-oi"]
+        command.append(f"-DNO_TLS={':' if case in self._tls else '*'}")
         subprocess.run(
             [*command, "-f", sender, *recipients], input="Subject: x\n\nx\n", text=True, check=True, timeout=120
         )

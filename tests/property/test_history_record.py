@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SIZES = {
     "lasted": 50, "listed": 64, "doubtful": 64, "silent": 64, "unasked": 64, "client_port": 16, "server_port": 16,
     "worker": 8, "proxied": 8, "stage": 8, "outcome": 8, "tls": 8, "settings": 32, "marks": 32, "evidence": 32,
-    "pass_seconds": 32,
+    "pass_seconds": 32, "dialect": 32, "syn_ip": 32, "syn_tcp": 32, "syn_options": 32,
 }  # fmt: skip
 SIGNED = ("lists_total", "lists_lowest", "lists_highest")
 OCTETS = st.binary(min_size=32, max_size=32).filter(any)
@@ -50,6 +50,18 @@ def test_what_is_written_is_read(record: HistoryTuple) -> None:
     assert history_read(record[0], record[1], packed) == record
     assert all(history_read(record[0], record[1], packed[:cut]) is None for cut in range(3))
     assert history_read(record[0], record[1], b"\2" + packed[1:]) is None, "another version"
+
+
+def test_a_record_from_before() -> None:
+    """Of a version without dialect, SYN packet and the MTA's recipients: number 32, the weight, was the last."""
+    packed = bytes.fromhex("01 8380808010 e807 03 05 00 c6336407 612e7465 7374".replace(" ", ""))
+    found = history_read(2**50, b"\xc0\x00\x02\x01", packed)
+    assert found is not None
+    fields = dict(zip(HISTORY_FIELDS, found, strict=True))
+    assert (fields["lasted"], fields["listed"], fields["weight"]) == (1000, 3, 6)
+    assert (fields["server"], fields["name"]) == (b"\xc63d\x07", b"a.test")
+    assert [fields[key] for key in HISTORY_NUMBERS[33:]] == [0] * 6
+    assert history_write(found) == packed
 
 
 @given(st.binary(max_size=200), st.sampled_from((b"", b"\1" * 4, b"\1" * 16)))

@@ -243,6 +243,11 @@ def plain(fields: dict[str, Any]) -> dict[str, Any]:
     assert fields.pop("server_port") > 0
     assert fields.pop("settings") > 0
     assert fields.pop("worker") == WORKER
+    assert bool(fields.pop("dialect")) == bool(fields["commands"])  # test_history_fingerprints.py
+    known = [bool(fields.pop(key)) for key in ("syn_ip", "syn_tcp", "syn_options")]
+    assert not known[0] or not fields["proxied"]
+    assert all(known) or not any(known)
+    assert fields.pop("mta_refused") <= fields.pop("mta_recipients") <= fields["recipients"]  # test_score_session.py
     if fields["weight"] == 1:
         fields["weight"] = 0
     assert fields.pop("server") == socket.inet_aton(SERVER)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastscreen.core import (
+    HISTORY_DIALECT,
     HISTORY_FIELDS,
     HISTORY_MARKS,
     HISTORY_NUMBERS,
@@ -251,6 +252,24 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
     "the score, a name that is cut": (
         deferred(0, name=b"x" * 63, listed=1),
         settings(weights={"helo_not_qualified": 1}, tests={"score": "enforce"}), None, "unknown: cut",
+    ),
+    "TLS was announced and not used": (
+        deferred(0, listed=1, tls=1, dialect=1 << HISTORY_DIALECT.index("clear_mail")),
+        settings(weights={"no_tls": 1}, tests={"score": "enforce"}), None, "rejected 550",
+    ),
+    "TLS was tried in vain": (
+        deferred(
+            0, listed=1, tls=1, dialect=sum(1 << HISTORY_DIALECT.index(each) for each in ("clear_mail", "starttls")),
+        ),
+        settings(weights={"no_tls": 1}, tests={"score": "enforce"}), None, "deferred 450",
+    ),
+    "many recipients": (
+        deferred(0, listed=1, recipients=5),
+        settings(weights={"rcpt_many": 1}, rcpt_many_from=5, tests={"score": "enforce"}), None, "rejected 550",
+    ),
+    "fewer recipients": (
+        deferred(0, listed=1, recipients=4),
+        settings(weights={"rcpt_many": 1}, rcpt_many_from=5, tests={"score": "enforce"}), None, "deferred 450",
     ),
     "the score failed it, the weight is 0 now": (
         screened(0, "rejected", verdict=550, listed=1, name=b"user-pc", evidence=("helo_not_qualified",),
