@@ -1416,6 +1416,8 @@ cdef class HistoryJudge:
         cdef int64_t earliest = record.began
         cdef JudgePending change
         cdef JudgeKey* key = self.key_of(record, &case.real.prefix, False)
+        cdef JudgeKey* group
+        cdef uint32_t ignored = 0
         cdef bint same_prefix = same_prefix_of(case, record.family)
         cdef bint stores = False
         cdef JudgeOp* mine
@@ -1438,8 +1440,16 @@ cdef class HistoryJudge:
                     key == NULL or not key.pending and key.passes.equal & bit(test)):
                 continue
             change.touched |= bit(test)
+        if change.touched and not same_prefix:
+            # Once there is a record of the network, those of its addresses are not used any more.
+            group = self.key_of(record, &case.other.prefix, False)
+            if group != NULL and group.stored:
+                change.touched = 0
         if change.touched:
-            self.store(self.key_of(record, &case.real.prefix, True), &change, facts, earliest)
+            key = self.key_of(record, &case.real.prefix, True)
+            if key != NULL:
+                self.settle(key, record.began, &ignored)
+            self.store(key, &change, facts, earliest)
         if same_prefix or not stores:
             return 0
         # The record of a network has the stamps of all tests.
