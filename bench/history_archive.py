@@ -202,24 +202,32 @@ def measure(folder: Path, rounds: int, cold: bool) -> bool:
                                                                     f"until:@{minute // 1_000_000 + 60}"]), 0.5),
     ]  # fmt: skip
     met = True
-    print("| query | found | s (shortest to longest) | limit | met |\n| --- | --- | --- | --- | --- |")
+    print("| query | found | s (shortest to longest) | CPU, s | limit | met |\n| --- | --- | --- | --- | --- | --- |")
     for title, ask, limit in queries:
-        times = []
+        times, used = [], []
         found = 0
         for _ in range(rounds):
             if cold:
                 forget(folder)
-            began = time.perf_counter()
+            began, before = time.perf_counter(), _cpu()
             found = ask()
             times.append(time.perf_counter() - began)
+            used.append(_cpu() - before)
         median = statistics.median(times)
         fine = limit is None or median < limit
         met = met and fine
         shown = f"{median:.4f} ({min(times):.4f} to {max(times):.4f})"
-        print(f"| {title} | {found:,} | {shown} | {f'{limit:g}' if limit else ''} | {_met(limit, fine)} |")
+        cpu = f"{statistics.median(used):.4f}"
+        print(f"| {title} | {found:,} | {shown} | {cpu} | {f'{limit:g}' if limit else ''} | {_met(limit, fine)} |")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory of this process: {peak:.0f} MB")
     return met
+
+
+def _cpu() -> float:
+    """s of this process and of those that it has waited for."""
+    found = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in found)
 
 
 def _met(limit: float | None, fine: bool) -> str:

@@ -419,7 +419,7 @@ cdef enum SessionFlag:
     CONTINUE_TRIED = 1 << 11    # an MTA was asked once; every further RCPT gets a 450
     UNSURE = 1 << 12        # the score reaches the threshold, or would; a further result could change it
     ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
-    TLS_ANNOUNCED = 1 << 14 # STARTTLS, in a reply to EHLO
+    TLS_ANNOUNCED = 1 << 14  # STARTTLS, in a reply to EHLO
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 
@@ -757,11 +757,11 @@ cdef enum:
 
 # How a session ended.
 cdef enum HistoryOutcome:
-    OUTCOME_LEFT            # the client left, or time or commands ran out, before there was a verdict
+    OUTCOME_LEFT            # before a verdict: the client left, time or commands ran out, or the worker stopped
     OUTCOME_HANDED_OFF      # passed to the MTA by descriptor
     OUTCOME_RELAYED         # connected through to an MTA from the beginning
-    OUTCOME_CONTINUED       # connected through to an MTA after the deep tests
-    OUTCOME_DEFERRED        # told to come back: 450 at RCPT
+    OUTCOME_CONTINUED       # connected through to an MTA after the deep tests, or the MTA has refused MAIL
+    OUTCOME_DEFERRED        # told to come back: 4xx at RCPT, or disconnected with 421 because of a test
     OUTCOME_REJECTED        # failed a test, or denylisted: 5xx at RCPT, or disconnected with 521
     OUTCOME_BUSY            # turned away at connect for a limit: mark BUSY_*
     OUTCOME_FAILED          # the MTA could not be reached, or the screener lacked memory or descriptors
@@ -772,7 +772,7 @@ cdef enum HistoryMark:
     MARK_ALLOWLISTED = 1 << 0       # access.list permits the client
     MARK_DENYLISTED = 1 << 1        # access.list rejects it
     MARK_CACHED = 1 << 2            # every pass was still valid: no test
-    MARK_SHARED = 1 << 3            # another host of the cluster told so
+    MARK_SHARED = 1 << 3            # another host of the cluster had passed it: all tests (and CACHED), or some
     MARK_BYPASSED = 1 << 4          # the panic switch was on
     MARK_VETOED = 1 << 5            # connected to an address where no client may pass
     MARK_SPARED = 1 << 6            # only shadow mode prevented a rejection; `spared` is its code
@@ -831,9 +831,9 @@ cdef struct HistoryRecord:
     uint16_t made           # tests that were made, to their end or to the client's
     uint16_t found          # tests that found something, whatever the action
     uint16_t failed         # tests that count as failed at the end
-    uint16_t reply          # code of the last reply of the screener, 0: none
+    uint16_t reply          # code of the last reply of the screener, apart from the greeting; 0: none
     uint16_t verdict        # code of the reply to the last RCPT, or of the one that ended the session; 0: none
-    uint16_t spared         # code that shadow mode prevented, 0: none
+    uint16_t spared         # code that shadow mode prevented: one that ends the session, or else the last; 0: none
     uint16_t mta_reply      # code of the MTA's last reply, except to QUIT; 0: not relayed
     uint16_t mta_accepted   # messages that the MTA accepted
     uint16_t mta_rejected   # recipients and messages that it rejected (5xx)

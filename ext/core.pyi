@@ -470,9 +470,9 @@ class Screener:
         """Record each session that ends, in this memory (HISTORY_RING_SIZE bytes, writable, shared with a
         HistoryReader). None: no longer.
 
-        worker: its number, from 1. known: of so many sessions of clients whose passes were cached, one is recorded, with
-        this weight; 0: none is. description: of the settings whose number is `Policy(settings=...)`; call this before
-        `use_policy`. ValueError: the memory is too small.
+        worker: its number, from 1. known: of so many sessions of clients whose passes were cached, one is recorded,
+        with this weight; 0: none is. description: of the settings whose number is `Policy(settings=...)`; call this
+        before `use_policy`. ValueError: the memory is too small.
         """
 
     def end_history(self) -> None:
@@ -804,9 +804,9 @@ class HistoryJudge:
     """Judges recorded sessions by other settings (docs/tune.md).
 
     other: the settings. hostname: for HELO names. count_bits: of a row's number, below the time of its end. detail:
-    keep the result of each session. collecting: keep what the scores consist of, for WeightSearch. mask: bits of clients'
-    addresses that were recorded. ValueError: a setting is not valid. MemoryError: also if the passes of more than
-    8,388,608 clients differ.
+    keep the result of each session. collecting: keep what the scores consist of, for WeightSearch. mask: bits of
+    clients' addresses that were recorded. ValueError: a setting is not valid. MemoryError: also if the passes of more
+    than 8,388,608 clients differ.
     """
 
     detail: list[tuple[int, str, str, int, str]] | None

@@ -17,7 +17,7 @@ from textual.screen import Screen
 from textual.theme import Theme
 from textual.widgets import ContentSwitcher, Input
 
-from fastscreen.control.messages import HistoryRequest
+from fastscreen.control.messages import History, HistoryRequest
 from fastscreen.history.times import moment
 from fastscreen.tui import export, faults
 from fastscreen.tui.bar import Bar, Item
@@ -118,6 +118,7 @@ class Viewer(App[None]):
         self._view = 0
         self._came_from = 0
         self._past: Past | None = None
+        self._entering: Past | None = None  # while it is not known yet whether the daemon has a past
         self._first: float | None = None  # when the history begins
         self._themed = False
         self._daemons, self._tabs, self._keys = Bar(id="daemons"), Bar(id="tabs"), Bar(id="keys")
@@ -373,28 +374,36 @@ class Viewer(App[None]):
 
     def _turn(self, past: Past | None) -> None:
         """Show another time."""
-        self._past = past
+        self._past, self._entering = past, None
         self.screen.set_class(past is not None, "past")
         for view in self.views:
             view.turn()
         self._show_view()
 
-    @work(group="turn", exclusive=True)
-    async def _enter(self, past: Past) -> None:
+    def _enter(self, past: Past) -> None:
         """Show the past for the first time, if this daemon has one."""
+        asked = self._entering is not None
+        self._entering = past
+        if not asked:
+            self._ask_for_history()
+
+    @work(group="history", exclusive=True)
+    async def _ask_for_history(self) -> None:
+        link = self.link
         try:
-            found = await self.link.ask(HistoryRequest())
+            found, trouble = await link.ask(HistoryRequest()), ""
         except ControlError as error:
-            self.say(f"no history: {error}", bad=True)
+            found, trouble = History(), f"no history: {error}"
+        past, self._entering = self._entering, None
+        if past is None or link is not self.link or len(self.screen_stack) > 1:
             return
         if not found.path:
-            self.say(NO_HISTORY, bad=True)
+            self.say(trouble or NO_HISTORY, bad=True)
             return
         if found.problem:
             self.say(found.problem, bad=True)
-        if len(self.screen_stack) == 1:
-            self._first = found.first
-            self._turn(past)
+        self._first = found.first
+        self._turn(past)
 
     def go_to_past(self, time: float) -> None:
         """Show the minute of this time (s since 1970), or the present if it is not over."""
@@ -409,8 +418,9 @@ class Viewer(App[None]):
         if len(self.screen_stack) > 1 or self.link.status is None:
             return
         if self._past is None:
-            if by < 0:
-                self._enter(Past(begin(self.link.now, "minute")).by(by, unit or "minute"))
+            past = (self._entering or Past(begin(self.link.now, "minute"))).by(by, unit or "minute")
+            if past.since + MINUTE <= self.link.now:
+                self._enter(past)
             return
         past = self._past.by(by, unit or self._past.unit)
         self._turn(past if past.since + MINUTE <= self.link.now else None)
@@ -422,6 +432,7 @@ class Viewer(App[None]):
 
     def action_now(self) -> None:
         """Return to the present."""
+        self._entering = None
         if self._past is not None and len(self.screen_stack) == 1:
             self._turn(None)
 

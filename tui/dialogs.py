@@ -83,6 +83,7 @@ FILTER_HELP = (
     ("session:17 port:51234", "one session, one port; also worker:1"),
     ('ylmf "mail from"', "any other word: text of a client or reply"),
     ("-stage:greet", "negates a term; all terms must match"),
+    ("outcome:rejected mta:5*", "in the past; also helo:*.example"),
 )
 
 

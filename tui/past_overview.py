@@ -51,7 +51,7 @@ def total(sums: Sequence[HistorySum]) -> tuple[Counter[str], int]:
 
 def _chart(found: HistoryMinutes, past: Past, since: int, until: int, width: int, height: int) -> list[Text]:
     step = found.step
-    columns = min(max((until - since) // step, 1), width - 1)
+    columns = max(min((until - since) // step, width - 1), 1)
     whole, admitted = [0.0] * columns, [0.0] * columns
     for each in found.sums:
         at = int(each.time - since) // step

@@ -147,8 +147,10 @@ def run(arguments: argparse.Namespace) -> int:
     except ArchiveError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
-    if reader.unreadable:
-        _warn(f"records of another version of fastscreen are omitted: {reader.unreadable:,}", warnings)
+    if unreadable := reader.unreadable + archive.unreadable:
+        _warn(
+            f"{plural(unreadable, 'session')} omitted: recorded by another version of fastscreen, or damaged", warnings
+        )
     return 1 if warnings and done == 0 else done
 
 

@@ -263,7 +263,8 @@ async def history_minutes(call: Call, wanted: messages.HistoryMinutesRequest) ->
 
 async def history_sessions(call: Call, wanted: messages.HistorySessionsRequest) -> messages.HistorySessions:
     address = protocol.address(wanted.address) if wanted.address else ""
-    return await _past(call, history.sessions(msgspec.structs.replace(wanted, address=address), time.time()))
+    wanted = msgspec.structs.replace(wanted, address=address)
+    return await _past(call, history.sessions(wanted, time.time(), call.context.config.history.mask))
 
 
 async def history_clients(call: Call, wanted: messages.HistoryClientsRequest) -> messages.PastClients:

@@ -52,6 +52,7 @@ LATE_SECONDS = 1.0  # for a part that is longer than expected, after READ_SECOND
 PART_SECONDS = 0.2  # a read of many sessions goes back in parts that take about so long
 FIRST_PART = 600.0  # s of history
 DAY = 86_400.0
+MAX_BYTES = 800_000  # of the sessions of one answer, which must fit into a frame
 MAX_CLIENTS = 100_000  # that are counted in one answer
 _CHECK = 4096  # sums between two looks at the clock
 _OUTCOME = HISTORY_FIELDS.index("outcome")
@@ -170,7 +171,7 @@ def _ended(done: asyncio.Future[Result], turns: list[asyncio.Semaphore]) -> None
     """A thread is free again, perhaps long after its caller was refused."""
     _release(turns)
     if not done.cancelled():
-        done.exception()  # whoever waited for it has it already
+        done.exception()  # its caller has got it, or has left
 
 
 # ---- answers, each made in a thread
@@ -203,15 +204,23 @@ def minutes(wanted: HistoryMinutesRequest) -> Work[HistoryMinutes]:
     return work
 
 
-def sessions(wanted: HistorySessionsRequest, now: float) -> Work[HistorySessions]:
-    """Answers `history.sessions`. The work raises ValueError: the filter is wrong."""
+def sessions(wanted: HistorySessionsRequest, now: float, mask: tuple[int, int] | None = None) -> Work[HistorySessions]:
+    """Answers `history.sessions`. mask: `history.mask`: a client's sessions are those of its address, in full or cut.
+
+    The work raises ValueError: the filter is wrong.
+    """
+    named, clients = wanted.address, frozenset[bytes]()
+    if wanted.address and mask is not None:
+        address = ipaddress.ip_address(wanted.address)
+        network = ipaddress.ip_network((address, mask[address.version == 6]), strict=False)
+        named, clients = str(network), frozenset((address.packed, network.network_address.packed))
 
     def work(archive: Archive, limit: Limit) -> HistorySessions:
-        chosen = _query(f"{wanted.address} {wanted.filter}", wanted.since, wanted.until, now, archive)
+        chosen = _query(f"{named} {wanted.filter}", wanted.since, wanted.until, now, archive)
         rows: list[Row] = []
         searched = None
         for page, stopped in _backwards(archive, chosen, limit, wanted.before):
-            rows += page
+            rows += [row for row in page if row[1] in clients] if clients else page
             if len(rows) > wanted.limit:
                 break
             searched = stopped
@@ -219,8 +228,16 @@ def sessions(wanted: HistorySessionsRequest, now: float) -> Work[HistorySessions
         if len(rows) > wanted.limit:
             rows = rows[: wanted.limit]
             following = rows[-1][0]
-        weights = _Weights()
-        found = [_message(row[0], session, archive, weights) for row in rows if (session := archive.session(row))]
+        weights, size = _Weights(), 0
+        found: list[HistorySession] = []
+        for row in rows:
+            if (session := archive.session(row)) is None:
+                continue
+            message = _message(row[0], session, archive, weights)
+            size += len(msgspec.msgpack.encode(message))
+            if size > MAX_BYTES and found:
+                return HistorySessions(found, found[-1].id)
+            found.append(message)
         return HistorySessions(found, following, _time(searched))
 
     return work

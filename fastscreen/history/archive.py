@@ -94,6 +94,8 @@ class Archive:
         self._warn = warn
         self._warned: set[Path] = set()
         self._settings: dict[int, HistorySettings | None] = {}
+        self.unreadable = 0
+        """Records of another version, or damaged ones, that a filter could not judge."""
 
     # ---- what is there
 
@@ -184,7 +186,12 @@ class Archive:
         for day in self._days_of(query.since, query.until, newest_first):
             for page in self._pages_of(day, query, newest_first):
                 seen(len(page))
-                found = page if chosen is None else chosen.chosen(page)
+                if chosen is None:
+                    found = page
+                else:
+                    before = chosen.unreadable
+                    found = chosen.chosen(page)
+                    self.unreadable += chosen.unreadable - before
                 if found:
                     yield found
 
@@ -200,9 +207,9 @@ class Archive:
             sums: Counter[tuple[int, int, int]] = Counter()
             for path in day.paths:
                 statement = "SELECT * FROM minutes WHERE minute >= ? AND minute < ?"
-                with self._opened(path) as connection:
+                with self._opened(path) as connection, self._reported(path):
                     for minute, outcome, cached, sessions in self._all(path, connection, statement, (first, last)):
-                        sums[minute, outcome, cached] += sessions
+                        sums[int(minute), int(outcome), int(cached)] += int(sessions)
             for (minute, outcome, cached), sessions in sorted(sums.items()):
                 yield minute, outcome, cached, sessions
 
@@ -274,7 +281,7 @@ class Archive:
         """What is wrong with a file is reported, and the rest of it omitted."""
         try:
             yield
-        except (sqlite3.Error, OSError, VersionError) as error:
+        except (sqlite3.Error, OSError, VersionError, TypeError, ValueError) as error:
             self._problem(path, error)
 
     def _all(
@@ -309,7 +316,7 @@ class Archive:
             what = "permission denied; only root and the user of fastscreen may read it"
         elif isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             what = "locked by another program"
-        elif isinstance(error, sqlite3.DatabaseError):
+        elif isinstance(error, sqlite3.DatabaseError | TypeError | ValueError):  # a column has something else in it
             what = f"damaged ({error})"
         else:
             what = one_line(error)
@@ -349,4 +356,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         has_log = file.read(_JOURNAL_AT + 1)[_JOURNAL_AT] == _WITH_LOG
     unused = has_log and not path.with_name(f"{path.name}-wal").exists()
     name = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused else ''}"
-    return sqlite3.connect(name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection.text_factory = bytes  # a damaged record may be text that is not UTF-8: it must not cost its page
+    return connection

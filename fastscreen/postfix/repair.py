@@ -87,6 +87,8 @@ def _repair_key(entry: Entry, problem: Problem, check: _Check) -> None:
     else:
         if value != []:
             _omit(entry, value, _ITEM.sub("", problem.text, count=1))
+        elif default_value(entry.key) != []:
+            entry.notes.append(Note("no address is left; the default is used instead", todo=True))
         entry.value = None
 
 

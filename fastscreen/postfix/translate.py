@@ -367,7 +367,9 @@ class _Importer:
                 return self._listening_of([other.service], other.settings)
 
             try:
-                found.append(self._proxy_port(protocol, other.settings, listening_there))
+                port = self._proxy_port(protocol, other.settings, listening_there)
+                if port is not None and port["addresses"]:  # otherwise a note says why
+                    found.append(port)
             except ValueError as error:
                 self.note(f"{escape_text(other.service.full_name)} is omitted: {error}", todo=True)
         ports = [port for port in found if port is not None]

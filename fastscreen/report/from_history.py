@@ -25,7 +25,7 @@ UNKNOWN = (
     "clients that came from another network with the same mail (they count as never returned)",
     "warnings, stress mode and other lines without a client",
     "failed TLS handshakes, time limits of relayed sessions, and attempts to continue that failed",
-    "sessions that have not ended",
+    "answers of lists that came after the client had left, and sessions that have not ended",
 )
 """What the history does not know and the log does."""
 UNKNOWN_TOTALS = (
@@ -75,8 +75,7 @@ class FromHistory:
         waiting: list[tuple[float, int, Session, bool]] = []
         numbers = count()
         for session in sessions:
-            # What is relayed ends when the MTA has finished, perhaps hours after its tests.
-            ended = session.began if session.outcome in _RELAYED else max(session.began, session.ended)
+            ended = self._tested(session)
             heapq.heappush(waiting, (session.began, next(numbers), session, True))
             heapq.heappush(waiting, (ended, next(numbers), session, False))
             while waiting and waiting[0][0] < session.ended - AHEAD:
@@ -84,6 +83,14 @@ class FromHistory:
         while waiting:
             self._count(heapq.heappop(waiting))
         self._tally.finish()
+
+    def _tested(self, session: Session) -> float:
+        """When its tests were over. What is relayed ends when the MTA has finished, perhaps hours later."""
+        ended = max(session.began, session.ended)
+        if session.outcome not in _RELAYED:
+            return ended
+        settings = self._settings(session.settings) if session.made else None
+        return min(ended, session.began + (settings.greet_wait if settings is not None else 0.0))
 
     def notes(self) -> Iterator[str]:
         """What is missing or not exact."""

@@ -225,6 +225,9 @@ def summarize(
             totals[kind] += count
     for number in missing or ():
         del totals[KIND_NAMES[number]]
+    outcomes = _outcomes(tally)
+    if missing is not None:
+        del outcomes["continue failed"]
     lists, ranks = _lists(tally), dict(sorted(tally.ranks.items()))
     suspects, suspect_counts = _suspects(tally, hosts)
     return Summary(
@@ -236,17 +239,7 @@ def summarize(
         totals=dict(totals),
         clients=len(tally.clients),
         networks=len(tally.networks),
-        outcomes={
-            "handed": tally.outcomes["handed"],
-            "continued": tally.outcomes["continued"],
-            "continue failed": tally.outcomes["continue failed"],
-            "not taken": tally.outcomes["not taken"],
-            "away": tally.outcomes["away"],
-            "refused": tally.outcomes["refused"],
-            "hung up": tally.outcomes["hung up"],
-            "left": tally.outcomes["left"],
-            "open": tally.cut_short,
-        },
+        outcomes=outcomes,
         refusals=_by_test(tally.refusals),
         in_spite=_by_test(tally.spite),
         hours=_periods(tally, "%H"),
@@ -273,6 +266,11 @@ def summarize(
         what_if=what_if,
         source="log" if missing is None else "history",
     )
+
+
+def _outcomes(tally: Tally) -> dict[str, int]:
+    names = ("handed", "continued", "continue failed", "not taken", "away", "refused", "hung up", "left")
+    return {**{name: tally.outcomes[name] for name in names}, "open": tally.cut_short}
 
 
 def _by_test(counts: Counter[str]) -> dict[str, int]:

@@ -117,7 +117,7 @@ def _totals(summary: Summary) -> str:
     ]
     for count, what in (
         (outcomes["not taken"], "could not be handed off"),
-        (outcomes["continue failed"], "could not continue, and were deferred with 450"),
+        (outcomes.get("continue failed", 0), "could not continue, and were deferred with 450"),
         (outcomes["open"], "sessions not finished"),
         (totals.get("relay_limit", 0), "relayed sessions ended by a time limit"),
         (totals.get("tls_connect", 0), "sessions with TLS"),

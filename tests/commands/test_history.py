@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from msgspec.structs import replace
 
 from fastscreen.cli import history, main
 from fastscreen.history import export
-from fastscreen.history.day import file_of
+from fastscreen.history.day import COUNT_BITS, file_of
 from fastscreen.history.fields import NAMES
 from fastscreen.history.settings import encode, number
 
@@ -323,6 +324,22 @@ def test_the_folder_of_the_configuration(folder: Path, capsys: pytest.CaptureFix
             assert main(command) == code, text
             shown, problem = capsys.readouterr()
             assert said in problem and (code == 0) == bool(shown)
+
+
+def test_records_of_another_version(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = sqlite3.connect(file_of(folder, NOON * 1_000_000))
+    writer.execute("UPDATE sessions SET record = x'02' || substr(record, 2) WHERE id % 2 = 0 AND id < ?",
+                   ((NOON + 2) * 1_000_000 << COUNT_BITS,))  # fmt: skip
+    count = writer.total_changes
+    writer.commit()
+    writer.close()
+    assert count == 2
+    for words, shown in ((["--limit", "0"], 19), (["score>=3"], len(HOSTILE) - 2)):
+        code, table, said = run(capsys, folder, *words)
+        assert (code, len(table.splitlines()) - 1) == (1, shown)
+        assert (
+            said == "fastscreen: warning: 2 sessions omitted: recorded by another version of fastscreen, or damaged\n"
+        )
 
 
 # ---- a client's life

@@ -49,9 +49,8 @@ def test_every_field_is_on_the_page(start: Start, path: Path, folder: Path, dns:
         eventually(control, "history.sessions", lambda answer: answer["sessions"], address="127.1.0.1")
         found = {"": names(control.hello)}
         span = {"since": time.time() - 600, "until": time.time() + 60}
-        arguments: dict[str, dict[str, Any]] = dict.fromkeys(
-            ("story", "explain", "cache.get", "history.sessions"), {"address": "127.1.0.1"}
-        )
+        of_a_client = ("story", "explain", "cache.get", "history.sessions")
+        arguments: dict[str, dict[str, Any]] = {verb: {"address": "127.1.0.1"} for verb in of_a_client}
         arguments |= dict.fromkeys(("history.minutes", "history.clients"), span)
         with screener.connect("127.1.0.2") as other:
             assert other.socket.recv(len(TEASER)) == TEASER

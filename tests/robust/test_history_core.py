@@ -539,6 +539,17 @@ def test_server_limit(make: Make, mta: FakeMta) -> None:
     assert {each["outcome"] for each in rows[1:]} == {"handed_off"}
 
 
+def test_the_mta_does_not_confirm(make: Make, mta: FakeMta) -> None:
+    """It has the client all the same, when the worker ends."""
+    mta.keep = True
+    core = make({"access": {"mynetworks": ["127.1.0.0/16"]}})
+    client = core.connect()
+    client.reply()
+    core.screener.end_history()
+    mta.stop()
+    assert core.row() == row("handed_off", stage="handoff", marks={"allowlisted"}), "and nothing after its end"
+
+
 @pytest.mark.parametrize("banner", ["", "mx.test"])
 @pytest.mark.parametrize("quits", [False, True])
 def test_no_mta(make: Make, banner: str, quits: bool) -> None:
@@ -904,7 +915,7 @@ def test_the_cluster_knows_the_client(make: Make, mta: FakeMta, dns: FakeDns, wh
         says(*MAIL, b"QUIT")(client)
         expected = row(
             "deferred", stage="dialogue", **needed, made=("pipelining",), unasked=(0,), reply=221, verdict=450,
-            commands=4, recipients=1, name=b"a.test", marks={"shared", *PASSED, "esmtp"},
+            commands=4, recipients=1, name=b"a.test", marks={"shared", "passed", "esmtp"},
         )  # fmt: skip
     core.screener.use_cluster(-1)
     end.close()

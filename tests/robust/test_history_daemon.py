@@ -66,6 +66,8 @@ def test_settings_of_a_reload(start: Start, folder: Path, history: dict[str, Any
     lists = {"resolvers": [dns.endpoint], "sites": ["a.test*2"], "threshold": 3, "action": "enforce"}
     score = {"score": {"helo_not_qualified": 1}}
     screener = start(history, score, {"dnsbl": lists, "greet": {"wait": "2s"}})
+    deferred(screener, "127.1.0.9")
+    recorded(folder, 1)  # with a.test: a description that is replaced within half a second is never read
     with screener.connect("127.1.0.1") as early:
         screener.line("CONNECT from .127.1.0.1")
         screener.reload({**screener.settings, "dnsbl": {**screener.settings["dnsbl"], "sites": ["b.test*2"]}})
@@ -74,8 +76,8 @@ def test_settings_of_a_reload(start: Start, folder: Path, history: dict[str, Any
         early.ask(b"MAIL FROM:<>")
         assert early.ask(b"RCPT TO:<b@b.test>").startswith(b"550 5.7.1")
         early.ask(b"QUIT")
-    deferred(screener, "127.1.0.2", TEASER + GREETING)
-    (first, before), (second, after) = recorded(folder, 2)
+    deferred(screener, "127.1.0.2")
+    _, (first, before), (second, after) = recorded(folder, 3)
     assert before is not None
     assert after is not None
     assert (before.lists, after.lists) == (("a.test",), ("b.test",))

@@ -183,6 +183,7 @@ def test_the_recorder_is_killed_under_load(begin: Start, folder: Path) -> None:
     assert len(screener.lines(r"recorder \(process \d+\) was killed by SIGKILL: it is started again")) == 4
     wait_until(lambda: "history" in conditions(folder), "the condition")
     assert "sessions may be lost meanwhile" in conditions(folder)["history"]
+    wait_until(lambda: status(folder)["running"], "the status")
     assert status(folder)["lost"] == 0
 
 
@@ -309,7 +310,7 @@ def test_a_folder_that_cannot_be_used(begin: Start, folder: Path) -> None:
     clients.run(SOURCES[0])
     wait_until(lambda: "history" in conditions(folder), "the condition")
     assert conditions(folder)["history"].endswith("Not a directory; recording is suspended")
-    assert not status(folder)["recording"]
+    wait_until(lambda: not status(folder)["recording"], "the status")
     (folder / "history").unlink()
     screener.line("history: sessions are recorded again; 0 sessions lost meanwhile")
     assert_all_recorded(clients, folder)
@@ -356,7 +357,7 @@ def test_files_that_cannot_be_used(begin: Start, folder: Path) -> None:
     assert_all_recorded(clients, folder)
     wait_until(lambda: "history_files" in conditions(folder), "the condition")
     assert f"{second.name}.damaged" in conditions(folder)["history_files"]
-    assert status(folder)["set_aside"] == 1
+    wait_until(lambda: status(folder)["set_aside"] == 1, "the status")
 
 
 @pytest.fixture
@@ -388,13 +389,12 @@ def test_a_full_disk(begin: Start, folder: Path, small_disk: Path) -> None:
                 file.write(bytes(4096))
         wait_until(lambda: "history" in conditions(folder), "the condition")
         assert "recording is suspended" in conditions(folder)["history"]
-        time.sleep(1)
-        assert not status(folder)["recording"] and status(folder)["waiting"] > 0
+        wait_until(lambda: not status(folder)["recording"] and status(folder)["waiting"] > 0, "the status")
         filling.unlink()
         screener.line("history: sessions are recorded again; 0 sessions lost meanwhile")
     assert set(clients.outcomes) == {GREETING.decode()}
     assert_all_recorded(clients, folder)
-    assert conditions(folder) == {} and status(folder)["recording"]
+    wait_until(lambda: conditions(folder) == {} and status(folder)["recording"], "the status")
     assert len(screener.lines("warning: history:")) == 1, screener.lines("history:")
     with contextlib.closing(day.connect(day.files(small_disk)[0])) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]

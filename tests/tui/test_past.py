@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from textual import events
 from textual.filter import Monochrome, NoColor
 from textual.pilot import Pilot
 
@@ -17,7 +18,7 @@ from fastscreen.tui.past import Past, begin, moved
 from fastscreen.tui.views import VIEWS, key_of
 from fastscreen.tui.views.heat import LAYOUTS, bounds, layout
 from tui.past_world import BOT, FIRST, WAVE
-from tui.pilot import driven, front_door, rows, seen, text, until
+from tui.pilot import driven, front_door, rows, seen, text, until, viewing
 from tui.server import FakeServer
 from tui.test_hostile import HOSTILE, OURS
 from tui.test_views import asked
@@ -109,6 +110,24 @@ async def test_keys_step_by_minute_hour_and_day_and_return(tmp_path: Path) -> No
         await pilot.press("N")
         await seen(pilot, "connects/s")
         assert app.past is None
+
+
+@driven
+async def test_keys_typed_ahead_all_count(tmp_path: Path) -> None:
+    """Also before the daemon has said that it has a history."""
+    async with front_door(tmp_path) as (app, pilot, server):
+        for key in ("left", "left", "left", "less_than_sign", "right"):
+            app.post_message(events.Key(key, None))
+        await shown(pilot, "Sat Nov 22 20:46")
+        assert len(asked(server, "history")) == 1
+        await pilot.press("N")
+        await seen(pilot, "connects/s")
+        server.silent.add("history")
+        for key in ("left", "left", "N"):
+            app.post_message(events.Key(key, None))
+        await pilot.pause(0.3)
+        assert app.past is None
+        assert "PAST" not in text(app)
 
 
 @driven
@@ -212,16 +231,44 @@ async def test_another_daemon_is_shown_as_it_is_now(tmp_path: Path) -> None:
     world = World()
     world.advance(120)
     async with (
-        FakeServer(tmp_path / "b", world) as other,
-        front_door(tmp_path, world) as (app, pilot, server),
+        FakeServer(tmp_path / "a", world) as first,
+        FakeServer(tmp_path / "b", world) as second,
+        viewing(first, second) as (app, pilot),
     ):
-        del other
         await pilot.press("less_than_sign")
         await shown(pilot)
-        app.action_show_daemon(0)
-        assert app.past is not None  # the same one
-        server.world.stress = True
-        await shown(pilot, "STRESS")
+        await pilot.press("right_square_bracket")
+        await seen(pilot, "connects/s")
+        assert app.past is None
+        assert not asked(second, "history.minutes")
+        await pilot.press("left_square_bracket")
+        await seen(pilot, "connects/s")
+
+
+@driven
+async def test_exports(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as (app, pilot, _):
+        await go(pilot, WAVE)
+        app.open_story(BOT)
+        for at, view in enumerate(app.views):
+            if view.past_keys is not None:
+                await pilot.press(key_of(at))
+                await until(pilot, lambda view=view: (view.exported() or ((), ()))[1])  # type: ignore[misc]
+                table = view.exported()
+                assert table is not None
+                assert {len(row) for row in table.rows} == {len(table.columns)}
+                assert table.columns[0] in ("time", "ended", "client")
+
+
+@driven
+async def test_a_larger_terminal_has_a_longer_chart(tmp_path: Path) -> None:
+    async with front_door(tmp_path) as (_, pilot, server):
+        await go(pilot, WAVE)
+        await shown(pilot, "\u2514 18:54")
+        await pilot.resize_terminal(140, 40)
+        await shown(pilot, "\u2514 18:24", "20:42 \u2518")
+        spans = [request["until"] - request["since"] for request in asked(server, "history.minutes")]  # type: ignore[operator]
+        assert spans[-1] == 138 * 60
 
 
 # ---- screens
@@ -316,6 +363,42 @@ async def test_find_a_known_event_its_story_and_return(tmp_path: Path) -> None:
 
 
 @driven
+async def test_the_story_of_a_session_beyond_the_first_page(tmp_path: Path) -> None:
+    """A client with very many sessions in an hour: the chosen one is shown, not the last one."""
+    async with front_door(tmp_path, size=(100, 40)) as (app, pilot, server):
+        assert server.recorded is not None
+        minute = server.recorded.minute
+        many = [{**minute(WAVE)[0], "address": BOT, "id": 1000 + at, "ended": WAVE + at / 10} for at in range(300)]
+        server.recorded.minute = lambda at: many if at == WAVE else []  # type: ignore[assignment]
+        await go(pilot, WAVE)
+        app.open_story(BOT, 1017)
+        await shown(pilot, "recorded session 1 of 18, Nov 22 19:33:01")
+        app.open_story(BOT, 1290)
+        await shown(pilot, "recorded session 10 of 100 or more, Nov 22 19:33:29")
+
+
+@driven
+async def test_sessions_of_a_cut_address_may_be_of_others(tmp_path: Path) -> None:
+    async with front_door(tmp_path, size=(100, 60)) as (app, pilot, server):
+        assert server.recorded is not None
+        cut = {**server.recorded.minute(WAVE)[0], "address": "192.0.2.0"}
+        server.instead["history.sessions"] = {"sessions": [cut]}
+        app.open_story(BOT)
+        words = "recorded for 192.0.2.0: history.mask cuts addresses, so it may be another client's"
+        await seen(pilot, "Earlier sessions, from the history", words)
+        await go(pilot, WAVE)
+        await shown(pilot, "recorded session 1 of 1", words)
+        server.instead["history.sessions"] = {"sessions": [{**cut, "address": "2001:db8::a"}]}
+        app.open_story("2001:DB8:0::A")
+        await shown(pilot, " 2001:DB8:0::A   recorded session 1 of 1")
+        assert "history.mask" not in text(app)
+        server.instead["history.sessions"] = {"sessions": [{**cut, "address": "192.0.2.1"}]}
+        app.open_story("::ffff:192.0.2.1")
+        await shown(pilot, " ::ffff:192.0.2.1   recorded session 1 of 1")
+        assert "history.mask" not in text(app)
+
+
+@driven
 async def test_pages_of_connections(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (_, pilot, server):
         await go(pilot, WAVE)
@@ -368,17 +451,31 @@ async def test_the_story_of_a_live_client_continues_beyond_the_rings(tmp_path: P
         await seen(
             pilot, "Timeline", "550 5.7.1", "Earlier sessions, from the history", "Nov 22 19:33:", "Nov 22 18:33:"
         )
-        first = min(event["time"] for event in server.world.events if event["address"] == BOT)
         lines = [row for row in rows(app) if row.startswith("   Nov ")]
         assert len(lines) == 20
         assert all("rejected 550, score" in line for line in lines)
-        assert server.recorded is not None
-        later = [s for at in range(MINUTE - 600, MINUTE, 60) for s in server.recorded.minute(at) if s["address"] == BOT]
-        assert sum(session["began"] >= first for session in later) == 0 or "and older ones" in text(app)
+        assert "and older ones: press n" in text(app)
         await pilot.press("n")
         await shown(pilot, "recorded session 1 of")
         await pilot.press("N")
         await seen(pilot, "Timeline")
+
+
+@driven
+async def test_a_session_in_the_rings_is_not_told_twice(tmp_path: Path) -> None:
+    """Its times in the history and in the events differ a little."""
+    async with front_door(tmp_path, size=(100, 60)) as (app, pilot, server):
+        assert server.recorded is not None
+        server.world.visit("pregreet", BOT)
+        server.world.advance(10)
+        (connect,) = [event for event in server.world.events if (event["address"], event["kind"]) == (BOT, "connect")]
+        once = {**server.recorded.minute(WAVE)[0], "address": BOT, "helo": b"once"}
+        same = {**once, "began": connect["time"] - 0.0003, "port": connect["port"], "helo": b"same"}
+        other = {**same, "port": connect["port"] + 1, "helo": b"other-at-the-same-time"}
+        server.instead["history.sessions"] = {"sessions": [same, other, once]}
+        app.open_story(BOT)
+        await seen(pilot, "earlier sessions 2 below", "Earlier sessions", "once", "other-at-the-same-time")
+        assert "same" not in text(app).replace("at-the-same-time", "")
 
 
 @driven

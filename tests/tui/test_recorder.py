@@ -2,8 +2,9 @@
 
 import pytest
 
-from fastscreen.control.messages import Recorder
+from fastscreen.control.messages import Recorder, Status
 from fastscreen.tui.palette import BAD, OK
+from fastscreen.tui.views.overview import overview
 from fastscreen.tui.views.recorder import recorder_line
 
 RECORDING = Recorder(
@@ -34,3 +35,14 @@ def test_the_line(history: Recorder, text: str, role: str) -> None:
     line = recorder_line(history, 1060.0, 79)
     assert line.plain == text
     assert role in {str(span.style) for span in line.spans}
+
+
+def test_it_is_part_of_overview() -> None:
+    def lines(history: Recorder | None) -> list[str]:
+        status = Status(1060.0, 0.0, "0.1.0", "mx.test", 1, history=history)
+        return [line.plain for line in overview(status, [], [], 80, 24)]
+
+    found = lines(RECORDING)
+    assert found.count(" History  recording, 1.23 M sessions, 30 days, 3.4 GB of 4.29 GB") == 1
+    assert len(found) <= 24
+    assert not any("History" in line for line in lines(None))

@@ -444,9 +444,11 @@ def test_the_past_of_a_known_event(demo: Terminal) -> None:
 def test_help_and_palette(demo: Terminal) -> None:
     go(demo, OverviewView)
     demo.press("?")
-    demo.sees("All screens", "command palette", "score>=3")
+    demo.sees("All screens", "command palette", "return to now")
+    demo.press("End")
+    demo.sees("score>=3", "outcome:rejected")
     demo.press("Escape")
-    demo.until(lambda rows: not any("All screens" in row for row in rows), "end of the help")
+    demo.until(lambda rows: not any("score>=3" in row for row in rows), "end of the help")
     demo.press(":")
     demo.sees("Search for commands")
     demo.type("Warnings")

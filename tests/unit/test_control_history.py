@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import historyfiles
+import msgspec
 import pytest
 from historyfiles import NOON, deferred, known, listed, row
 
@@ -132,7 +133,25 @@ def test_pages_of_sessions(folder: Path) -> None:
             before = page.next
             if not before:
                 break
+            assert len(ids) <= len(whole)
         assert ids == [each.id for each in whole]
+
+
+def test_an_answer_fits_into_a_frame(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many lists with long names a session has: what does not fit is on the next page."""
+    whole = [each.id for each in sessions(folder).sessions]
+    monkeypatch.setattr(history, "MAX_BYTES", 1500)
+    found, before, pages = [], 0, 0
+    while True:
+        page = sessions(folder, before=before)
+        assert len(msgspec.msgpack.encode(page.sessions)) <= 1510
+        found += [each.id for each in page.sessions]
+        pages += 1
+        before = page.next
+        if not before:
+            break
+    assert found == whole
+    assert pages > 4
 
 
 def test_sessions_of_the_same_microsecond(tmp_path: Path) -> None:
@@ -146,6 +165,22 @@ def test_a_client(folder: Path) -> None:
     assert [each.ended - NOON for each in sessions(folder, address="192.0.2.1").sessions] == [90, -DAY]
     assert [each.ended - NOON for each in sessions(folder, address="192.0.2.1", until=NOON).sessions] == [-DAY]
     assert len(sessions(folder, address="2001:db8::1").sessions) == 1
+
+
+def test_a_client_whose_address_is_cut(tmp_path: Path) -> None:
+    """`history.mask` may be newer than some sessions; those of other clients with addresses in full are not its."""
+    rows = [
+        known(0, "192.0.2.0"),
+        known(1, "192.0.2.1"),
+        known(2, "192.0.2.2"),
+        known(3, "2001:db8::"),
+        known(4, "::1"),
+    ]
+    folder = historyfiles.make(tmp_path / "h", rows)
+    for address, ends in (("192.0.2.1", [1, 0]), ("192.0.2.9", [0]), ("2001:db8:0:1::25", [3]), ("198.51.100.1", [])):
+        work = history.sessions(HistorySessionsRequest(address=address), NOW, (24, 48))
+        assert [each.ended - NOON for each in read(folder, work).sessions] == ends, address
+    assert [each.ended - NOON for each in sessions(folder, address="192.0.2.9").sessions] == []
 
 
 def test_a_filter_that_is_wrong(folder: Path) -> None:
@@ -242,6 +277,7 @@ def test_time_runs_out_and_the_search_goes_on_there(folder: Path, monkeypatch: p
             break
         assert page.searched is not None
         assert not before or page.next < before
+        assert turns < 5000
         before = page.next
     assert found == [90, -DAY]
     assert turns > 5
@@ -281,23 +317,27 @@ def test_a_disk_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """It costs its callers an error, and nobody else anything. When it is back, all goes on."""
     monkeypatch.setattr(history, "TURN_SECONDS", 0.3)
     monkeypatch.setattr(history, "LOST_SECONDS", 0.6)
-    stuck = Stuck()
+    stuck = {7: Stuck(), 8: Stuck()}
     quick = history.minutes(HistoryMinutesRequest(NOON, NOON + 60))
 
     async def run(reader: HistoryReader) -> None:
         begin = time.monotonic()
-        asked = [asyncio.create_task(reader.read(stuck, uid=7, may_act=False)) for _ in range(50)]
-        asked += [asyncio.create_task(reader.read(stuck, uid=8, may_act=False)) for _ in range(50)]
+        asked = [
+            asyncio.create_task(reader.read(work, uid=uid, may_act=False))
+            for uid, work in stuck.items()
+            for _ in range(50)
+        ]
         await asyncio.sleep(0.05)
         assert (await reader.read(quick, uid=0, may_act=True)).sums, "the operator does not wait for others"
         errors = [str(error) for error in await asyncio.gather(*asked, return_exceptions=True)]
         assert time.monotonic() - begin < 2
-        assert stuck.begun == 2, "one for each user"
+        assert [each.begun for each in stuck.values()] == [1, 1], "one for each user"
         assert sum("no answer from the disk" in error for error in errors) == 2
         assert sum("other requests are being answered" in error for error in errors) == 98
         with pytest.raises(RequestError, match="other requests"):
             await reader.read(quick, uid=7, may_act=False)
-        stuck.may_end.set()
+        for each in stuck.values():
+            each.may_end.set()
         await asyncio.sleep(0.1)
         assert (await reader.read(quick, uid=7, may_act=False)).sums
 

@@ -13,6 +13,8 @@ from historyring import DAY, HOUR, NOON, FakeRing, World, minutes, ports, sessio
 
 from fastscreen.core import HISTORY_FIELDS, history_read
 from fastscreen.history import day, folder, open_part, settings, writer
+from fastscreen.history.archive import Archive
+from fastscreen.history.filter import Query, query
 from fastscreen.history.open_part import OpenPart
 
 TODAY = "2026-11-30.sqlite"
@@ -507,6 +509,22 @@ def test_max_size_smaller_than_a_day(tmp_path: Path) -> None:
     assert sum(minutes(tmp_path).values()) == len(found), "sums are only of sessions that are there"
     assert "is deleted: the history is as large as history.max_size allows" in world.lines[0]
     assert recorder.stats().lost == 0
+
+
+def test_the_parts_of_a_day_are_read_in_their_order(tmp_path: Path) -> None:
+    world = World(tmp_path, max_size=4 * MIB)
+    recorder = world.writer()
+    for turn in range(30):
+        world.ring.add(*several(1000, NOON + turn))
+        recorder.turn()
+    assert len(day.files(tmp_path)) == 3
+    archive = Archive(tmp_path, world.lines.append)
+    assert archive.count() == 30_000
+    of_client = query("192.0.2.1", NOON + DAY, archive.all_list_names)
+    for chosen, newest_first in ((Query(), False), (Query(), True), (of_client, False), (of_client, True)):
+        numbers = [number for number, _, _ in archive.rows(chosen, newest_first=newest_first)]
+        assert len(numbers) == 30_000 and numbers == sorted(numbers, reverse=newest_first)
+    assert world.lines == []
 
 
 def test_files_that_cannot_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

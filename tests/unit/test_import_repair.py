@@ -277,6 +277,14 @@ def test_one_unknown_protocol_leaves_the_other_ports(folder: Path, capsys: pytes
     assert made.says("listen.proxy", "2526/inet is omitted: upstream_proxy_protocol = other is not known")
 
 
+def test_an_unknown_port_leaves_the_other_ports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    option = "postscreen -o postscreen_upstream_proxy_protocol=haproxy"
+    (folder / "master.cf").write_text(f"{MASTER}2525 inet n - n - 1 {option}\n[] inet n - n - 1 {option}\n")
+    made = Made(folder, capsys, "")
+    assert [port["addresses"][0] for port in made.values["listen.proxy"]] == ["0.0.0.0:2525"]
+    assert made.says("listen.proxy", "[]: unknown port; add the addresses yourself")
+
+
 def test_an_address_that_all_addresses_cover(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Both cannot be bound, in Postfix, either."""
     proxy = "inet n - n - 1 postscreen -o postscreen_upstream_proxy_protocol=haproxy\n"

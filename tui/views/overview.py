@@ -62,6 +62,7 @@ class OverviewView(View):
         super().__init__(id=id)
         self._lists: list[DnsblList] = []
         self._found: HistoryMinutes | None = None  # around the past that is shown
+        self._asked_width = 0
         self._trouble = ""
         self._lines = Lines()
 
@@ -78,7 +79,8 @@ class OverviewView(View):
         self.draw()
 
     async def poll_past(self, link: Link, past: Past) -> None:
-        since, until = past_overview.window(past, self._lines.size.width, link.now)
+        self._asked_width = self._lines.size.width
+        since, until = past_overview.window(past, self._asked_width, link.now)
         wanted = HistoryMinutesRequest(since, until, past_overview.STEPS[past.unit])
         self._found, self._trouble = await link.ask(wanted), ""
         self.draw()
@@ -92,6 +94,8 @@ class OverviewView(View):
 
     def on_resize(self) -> None:
         """As when the line of faults comes or goes."""
+        if self.viewer.past is not None and self._lines.size.width not in (0, self._asked_width):
+            self.again()  # another number of columns
         self.call_after_refresh(self.draw)
 
     def draw(self) -> None:

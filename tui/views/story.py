@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -32,6 +34,7 @@ from fastscreen.tui.wording import ROLES, detail, stamp, wrapped
 MAX_ROWS = 100  # recorded sessions of one request
 EARLIER_ROWS = 20  # of a client that is there
 EARLIER_SECONDS = 10.0  # between two requests for them
+CUT = "recorded for {}: history.mask cuts addresses, so it may be another client's"
 LIST_ROLES = {"listed": BAD, "not_listed": OK, "pending": WARN, "failed": BAD}
 
 
@@ -99,16 +102,20 @@ class StoryView(View):
         self._lines.show(told(self._story, link.now, self._lines.room - 1, self._recorded))
 
     async def _earlier(self, link: Link) -> list[HistorySession]:
-        """Sessions of before the events; none if this daemon records none."""
+        """Recorded sessions whose beginning the events do not have; none if this daemon records none."""
         events = self._story.events if self._story else []
-        first = min((event.time for event in events), default=link.now)
+        connects = [(event.port, event.time) for event in events if event.kind == "connect"]
         try:
             found = await link.ask(HistorySessionsRequest(address=self.address, limit=MAX_ROWS))
         except Unreachable:
             raise
         except ControlError:
             return []
-        return [session for session in found.sessions if session.began < first]
+        return [
+            session
+            for session in found.sessions
+            if not any(port == session.port and abs(at - session.began) < 1.0 for port, at in connects)
+        ]
 
     async def poll_past(self, link: Link, past: Past) -> None:
         if not self._has_address():
@@ -121,6 +128,9 @@ class StoryView(View):
         """Sessions that ended before what is shown does; before: those that follow."""
         wanted = HistorySessionsRequest(until=past.until, address=self.address, before=before, limit=MAX_ROWS)
         found = await link.ask(wanted)
+        if self._chosen and not before and not any(each.id == self._chosen for each in found.sessions):
+            # It is among older ones.
+            found = await link.ask(msgspec.structs.replace(wanted, before=self._chosen + 1))
         self._recorded = [*(self._recorded if before else ()), *found.sessions]
         self._next = found.next
 
@@ -204,11 +214,22 @@ def told_past(
     head.append(f"   recorded session {place + 1} of {len(sessions)}{' or more' if more else ''}, ", MUTED)
     head.append(f"{date(session.ended)}:{clock(session.ended)[6:]}", STRONG)
     lines = [head]
+    if not _is_same(address, session.address):
+        lines.append(Text(" ").append(CUT.format(session.address), WARN))
     if not past.since <= session.ended < past.until:
         lines.append(Text(" ").append(f"not in this {past.unit}: before it", WARN))
     lines += record(session, width)
     lines.append(_heading(f"Sessions until the end of this {past.unit}, the newest first"))
     return [*lines, *recorded(sessions, place, width, EARLIER_ROWS)]
+
+
+def _is_same(typed: str, recorded: str) -> bool:
+    """Whether this is the address as it was typed, which may be written in other ways."""
+    try:
+        address = ipaddress.ip_address(typed)
+    except ValueError:
+        return True  # fastscreen understood it
+    return str(getattr(address, "ipv4_mapped", None) or address) == recorded
 
 
 def told(story: Story, now: float, width: int, earlier: Sequence[HistorySession] = ()) -> list[Text]:
@@ -229,6 +250,8 @@ def told(story: Story, now: float, width: int, earlier: Sequence[HistorySession]
         lines += _event(event, first, width, len(sessions) > 1)
     if earlier:
         lines.append(_heading("Earlier sessions, from the history"))
+        if earlier[0].address != story.address:
+            lines.append(Text("   ").append(CUT.format(earlier[0].address), WARN))
         lines += [brief(session, width) for session in earlier[:EARLIER_ROWS]]
         if len(earlier) > EARLIER_ROWS:
             lines.append(Text("   ").append("and older ones: press n", MUTED))
