@@ -1562,7 +1562,9 @@ cdef class HistoryJudge:
         if case is not None and record.needed & bit(DNSBL):
             heard = True
             for at in range(case.other.site_count):
-                if case.other.sites[at].list < 0 or not record.listed >> case.other.sites[at].list & 1:
+                if not 0 <= case.other.sites[at].list < HISTORY_LISTS:
+                    continue
+                if not record.listed >> case.other.sites[at].list & 1:
                     continue
                 if not judge_matches(record, &case.other.sites[at]):
                     continue
@@ -1704,7 +1706,8 @@ cdef class HistoryJudge:
         memset(&pattern, 0, sizeof(pattern))
         for at in range(case.other.site_count):
             site = &case.other.sites[at]
-            if site.list >= 0 and facts.record.listed >> site.list & 1 and judge_matches(facts.record, site):
+            if (0 <= site.list < HISTORY_LISTS and facts.record.listed >> site.list & 1
+                    and judge_matches(facts.record, site)):
                 pattern.sites |= <uint64_t> 1 << at
         if facts.recipient:
             pattern.scorers = evidence & ~bit(SCORER_LISTS)
