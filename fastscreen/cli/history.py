@@ -105,7 +105,9 @@ def arranged(words: Sequence[str]) -> list[str]:
         elif not word.startswith("-") or word == "-" or _NEGATED.match(word):
             terms.append(word)
         else:
-            options.append(word)
+            name = word.partition("=")[0]
+            known = any(each.startswith(name) for each in _WITH_VALUE)
+            options.append(word if known else word.partition(" ")[0])  # with spaces, argparse would see a term
             if word in _WITH_VALUE and (value := next(rest, None)) is not None:
                 options.append(value)
     return [*words[:1], *options, "--", *terms]

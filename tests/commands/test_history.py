@@ -211,6 +211,10 @@ def test_a_folder_with_a_space_is_no_term(folder: Path, capsys: pytest.CaptureFi
     spaced = folder.rename(folder.with_name("my history"))
     assert main(["history", f"--path={spaced}", "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(HOSTILE) + 6
+    for wrong in (f"--pathh={spaced}", "--mail from"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["history", f"--path={spaced}", wrong])
+        assert "unrecognized arguments: --" in capsys.readouterr().err
 
 
 def test_nothing_found_of_a_client_whose_address_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
