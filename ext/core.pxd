@@ -606,7 +606,7 @@ cdef struct Relay:
     uint8_t state           # RelayState
     bint continues          # the targets are those of continue_to
     bint lingers            # the MTA has ended: the client has a moment to read the last bytes
-    RelayReplies replies
+    RelayReplies* replies   # NULL: no history is recorded
 
 
 # The commands that are repeated to an MTA, one after the other.

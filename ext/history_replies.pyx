@@ -202,24 +202,29 @@ cdef void replies_insert_text(RelayReplies* replies) noexcept nogil:
 
 cdef inline void replies_begin(Screener core, Relay* relay, RelayCommand first) noexcept:
     """From now on, bytes are relayed. first: what the MTA will reply to."""
-    if core.history.header != NULL:
+    if core.history.header == NULL or relay.replies != NULL:
+        return
+    relay.replies = <RelayReplies*> calloc(1, sizeof(RelayReplies))
+    if relay.replies != NULL:
         relay.replies.followed = True
-        replies_expect(&relay.replies, first)
+        replies_expect(relay.replies, first)
 
 
 cdef inline void replies_hear(Relay* relay, Side source, const char* data, size_t size) noexcept:
     """Bytes are relayed; those before are counted in the flow already."""
-    if not relay.replies.followed:
+    if relay.replies == NULL or not relay.replies.followed:
         return
     if source == FROM_MTA:
-        replies_from_mta(&relay.replies, data, size)
+        replies_from_mta(relay.replies, data, size)
     else:
-        replies_from_client(&relay.replies, data, size, relay.flows[<int> FROM_CLIENT].moved)
+        replies_from_client(relay.replies, data, size, relay.flows[<int> FROM_CLIENT].moved)
 
 
 cdef inline void replies_miss(Relay* relay, Side source) noexcept:
     """Bytes were relayed unseen, and are counted in the flow. Only message text may be among them."""
-    cdef RelayReplies* replies = &relay.replies
+    cdef RelayReplies* replies = relay.replies
+    if replies == NULL:
+        return
     if source == FROM_MTA or not replies.in_text and relay.flows[<int> FROM_CLIENT].moved > replies.chunk_end:
         replies_end(replies)
 
@@ -228,10 +233,12 @@ def replies_in(parts):
     cdef Relay relay
     cdef bytes data
     cdef bint from_client
-    cdef RelayReplies* replies = &relay.replies
+    cdef RelayReplies replies
     memset(&relay, 0, sizeof(relay))
+    memset(&replies, 0, sizeof(replies))
+    relay.replies = &replies
     replies.followed = True
-    replies_expect(replies, SENT_GREETING)
+    replies_expect(&replies, SENT_GREETING)
     for from_client, data in parts:
         replies_hear(&relay, FROM_CLIENT if from_client else FROM_MTA, data, len(data))
         relay.flows[<int> FROM_CLIENT if from_client else <int> FROM_MTA].moved += len(data)
