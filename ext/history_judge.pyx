@@ -1545,7 +1545,7 @@ cdef class HistoryJudge:
 
     cdef int learn(self, const HistoryRecord* record, JudgeClient* client, int happened, const Judged* judged,
                    uint32_t weight) except -1:
-        """Which clients behave well, and what was missed: by the settings that they had, whatever others are tried."""
+        """Which clients are good or bad, by the settings that the session had, and what was missed."""
         cdef uint32_t began = <uint32_t> (record.began // MICROSECONDS)
         cdef JudgeCase case = self.case_of(record.settings)
         cdef const JudgeSite* site

@@ -198,7 +198,7 @@ def suggestion(
     """rows: a period, and what the weights before and the suggested ones reject in it. head: names those before."""
     yield ""
     if after == before:
-        yield f"Suggestion: keep the weights {head}; nothing better was found within the limit"
+        yield f"Suggestion: none; nothing better than the weights {head} was found within the limit"
     else:
         yield "Suggestion"
         yield from (f"  {line}".rstrip() for line in toml)
