@@ -1570,7 +1570,7 @@ cdef class HistoryJudge:
         if case is not None and record.needed & bit(DNSBL):
             for at in range(case.real.site_count):
                 site = &case.real.sites[at]
-                if site.list >= JUDGE_LISTS:
+                if site.list >= HISTORY_LISTS:
                     continue
                 if not (record.silent | record.unasked | record.doubtful) >> site.list & 1:
                     answered |= <uint64_t> 1 << site.feature
@@ -1713,7 +1713,8 @@ cdef class HistoryJudge:
         memset(&pattern, 0, sizeof(pattern))
         for at in range(case.other.site_count):
             site = &case.other.sites[at]
-            if site.list >= 0 and facts.record.listed >> site.list & 1 and judge_matches(facts.record, site):
+            if (0 <= site.list < HISTORY_LISTS and facts.record.listed >> site.list & 1
+                    and judge_matches(facts.record, site)):
                 pattern.sites |= <uint64_t> 1 << at
         if facts.recipient:
             pattern.scorers = evidence & ~bit(SCORER_LISTS)

@@ -10,7 +10,7 @@ cdef extern from *:
     const void* memmem(const void* text, size_t size, const void* wanted, size_t length) noexcept nogil
 
 cdef enum:
-    TEXT_TAIL = 512                 # bytes at the end of a read in which the end of a message is looked for
+    TEXT_TAIL = 512                 # bytes at the end of a full read in which the end of a message is looked for
 
 
 cdef enum RelayCommand:
@@ -84,7 +84,7 @@ cdef void replies_from_client(RelayReplies* replies, const char* at, size_t size
         if at == end:
             return
         if replies.in_text:
-            at = text_end(at, end)
+            at = text_end(at, end, size)
             replies.in_text = at == NULL
             if at == NULL:
                 return
@@ -96,10 +96,10 @@ cdef void replies_from_client(RelayReplies* replies, const char* at, size_t size
         replies.command.size = 0
 
 
-cdef const char* text_end(const char* at, const char* end) noexcept nogil:
-    """Where the first command after the message begins, if the end of the message is among the last bytes; otherwise,
-    the MTA's reply is the end. NULL: the text goes on."""
-    cdef const char* tail = end - min(<size_t> (end - at), <size_t> TEXT_TAIL)
+cdef const char* text_end(const char* at, const char* end, size_t size) noexcept nogil:
+    """Where the first command after the message begins. In a full read, which is the middle of a large message, only
+    the last bytes are looked at; otherwise, the MTA's reply is the end. NULL: the text goes on."""
+    cdef const char* tail = at if size < RELAY_FEED else end - min(<size_t> (end - at), <size_t> TEXT_TAIL)
     cdef const char* found = <const char*> memmem(tail, end - tail, "\r\n.\r\n", 5)
     return found + 5 if found != NULL else NULL
 
@@ -172,6 +172,8 @@ cdef void replies_read(RelayReplies* replies, int code) noexcept nogil:
             count_up(&replies.rejected)
     elif command == SENT_DATA and code == 354:
         replies_insert_text(replies)
+    elif code == 354:
+        replies_end(replies)            # to a DATA that was not seen
     elif command == SENT_TEXT or command == SENT_LAST_CHUNK:
         replies.in_text = False
         if code < 300:
