@@ -86,7 +86,7 @@ cdef enum Sure:
 # A site of the settings, with the number that its list has in the record.
 cdef struct JudgeSite:
     int list                # -1: it was not asked
-    int feature             # its number in the settings to judge by
+    int feature             # its list's number: in the settings to judge by, or of all lists in those that were had
     int32_t weight
     const uint8_t* octets
 
@@ -205,7 +205,7 @@ cdef struct JudgeClient:
     uint32_t features       # scorers and tests that hit it
     uint32_t deferred_at    # s since 1970
     uint32_t handed_at      # the first time
-    uint64_t on_lists       # by feature, at its last answers
+    uint64_t on_lists       # by number of all lists, at their last answers
     uint64_t lists          # that have hit it
     uint64_t chain          # 1 + number of its last admitted session; 0: none
     uint32_t rejected[2]    # sessions, in reality and otherwise
@@ -978,6 +978,7 @@ cdef class HistoryJudge:
     cdef int count_bits             # of a row's number, below the time of its end
     cdef Prefix mask                # bits of clients' addresses that were recorded
     cdef list lists
+    cdef dict names                 # of all lists in the settings that sessions had: numbers
     cdef dict cases
     cdef JudgeCase last
     cdef uint32_t last_number
@@ -1014,6 +1015,7 @@ cdef class HistoryJudge:
         self.count_bits = count_bits
         prefix_set(&self.mask, mask)
         self.lists = list(other["lists"])
+        self.names = {}
         self.cases = {}
         self.policy = Policy.__new__(Policy)
         self.policy.hostname = hostname.encode()
@@ -1057,10 +1059,15 @@ cdef class HistoryJudge:
     def add_settings(self, uint32_t number, real):
         """See core.pyi."""
         cdef JudgeCase case = JudgeCase()
+        cdef int at
         other = self.other
         names = {name: at for at, name in enumerate(real["lists"])}
         case.fill(&case.real, real, range(len(real["lists"])))
         case.fill(&case.other, other, [names.get(name, -1) for name in self.lists])
+        for name in real["lists"]:
+            self.names.setdefault(name, min(<int> len(self.names), JUDGE_LISTS - 1))
+        for at in range(case.real.site_count):
+            case.real.sites[at].feature = self.names[real["lists"][case.real.sites[at].list]]
 
         def sites(of, sign):
             return sorted((of["lists"][at], mask or b"", sign(weight)) for at, mask, weight in of["sites"])
@@ -1232,9 +1239,10 @@ cdef class HistoryJudge:
         elif other.reply // 100 == 5 and self.other["soft_bounce"]:
             other.reply -= 100
         self.count(&record, client, happened, &other, weight, number)
-        self.contributions(case, &facts, &other, client, evidence, weight)
-        if self.collecting and other.reason == WHY_JUDGED:
-            self.collect(case, &facts, &other, client, evidence)
+        if other.reason == WHY_JUDGED:
+            self.contributions(case, &facts, &other, client, evidence, weight)
+            if self.collecting:
+                self.collect(case, &facts, &other, client, evidence)
         return 0
 
     cdef int by_own(self, JudgeCase case, JudgeFacts* facts, uint32_t evidence, Judged* judged) except -1:
@@ -1537,15 +1545,15 @@ cdef class HistoryJudge:
 
     cdef int learn(self, const HistoryRecord* record, JudgeClient* client, int happened, const Judged* judged,
                    uint32_t weight) except -1:
-        """Who behaves well, and what was missed."""
+        """Which clients are good or bad, by the settings that the session had, and what was missed."""
         cdef uint32_t began = <uint32_t> (record.began // MICROSECONDS)
         cdef JudgeCase case = self.case_of(record.settings)
-        cdef uint64_t on_lists = 0
+        cdef const JudgeSite* site
+        cdef uint64_t on_lists = 0, answered = 0
         cdef uint8_t bad = 0
         cdef uint8_t admitted = (1 if happened == JUDGED_HANDED_OFF else 0) | (
             2 if judged.result == JUDGED_HANDED_OFF else 0)
         cdef int at
-        cdef bint heard = False
         if happened == JUDGED_HANDED_OFF:
             if client.deferred_at and began <= client.deferred_at + JUDGE_DAY:
                 client.kinds |= GOOD_RETRIED
@@ -1560,18 +1568,18 @@ cdef class HistoryJudge:
         if record.marks & (MARK_ALLOWLISTED | MARK_LISTS_ALLOW):
             client.kinds |= GOOD_ALLOWED
         if case is not None and record.needed & bit(DNSBL):
-            heard = True
-            for at in range(case.other.site_count):
-                if not 0 <= case.other.sites[at].list < HISTORY_LISTS:
+            for at in range(case.real.site_count):
+                site = &case.real.sites[at]
+                if site.list >= HISTORY_LISTS:
                     continue
-                if not record.listed >> case.other.sites[at].list & 1:
+                if not (record.silent | record.unasked | record.doubtful) >> site.list & 1:
+                    answered |= <uint64_t> 1 << site.feature
+                if not record.listed >> site.list & 1 or not judge_matches(record, site):
                     continue
-                if not judge_matches(record, &case.other.sites[at]):
-                    continue
-                if case.other.sites[at].weight < 0:
+                if site.weight < 0:
                     client.kinds |= GOOD_ALLOWED
-                elif case.other.sites[at].weight > 0:
-                    on_lists |= <uint64_t> 1 << case.other.sites[at].feature
+                elif site.weight > 0:
+                    on_lists |= <uint64_t> 1 << site.feature
         if record.mta_rejected:
             bad |= BAD_MTA
         if record.found & ~(bit(DNSBL) | bit(SCORE)):
@@ -1585,8 +1593,7 @@ cdef class HistoryJudge:
         if on_lists & ~client.on_lists and (client.on_lists or client.chain):
             bad |= BAD_LISTED
             client.kinds |= BAD_LISTED
-        if heard:
-            client.on_lists = on_lists
+        client.on_lists = client.on_lists & ~answered | on_lists
         if bad and client.chain:
             self.miss_before(client, began, bad)
         elif not bad and admitted:
