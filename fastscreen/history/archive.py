@@ -270,14 +270,16 @@ class Archive:
         """By the index: first the numbers of the sessions, then the sessions, so that memory is limited."""
         ends = network.network_address.packed, network.broadcast_address.packed
         numbers = array("q")
+
+        def find(connection: sqlite3.Connection) -> None:
+            del numbers[:]
+            for number in numbers_of_clients(connection, *ends, first, last):
+                numbers.append(number)
+                if len(numbers) % _CHECK == 0:
+                    seen(0)
+
         with self._opened(path) as connection:
-            if connection is not None:
-                with self._reported(path):
-                    for number in numbers_of_clients(connection, *ends, first, last):
-                        numbers.append(number)
-                        if len(numbers) % _CHECK == 0:
-                            seen(0)
-                    self._solved(path)
+            self._ask(path, connection, find)
         wanted = sorted(numbers, reverse=newest_first)
         for at in range(0, len(wanted), _PARAMETERS):
             some = wanted[at : at + _PARAMETERS]
@@ -313,11 +315,29 @@ class Archive:
     ) -> list[Any]:
         """All rows of a short query; none without a connection, or if the file is damaged, which is reported."""
         found: list[Any] = []
-        if connection is not None:
-            with self._reported(path):
-                found = connection.execute(statement, values).fetchall()
-                self._solved(path)
+
+        def fetch(connection: sqlite3.Connection) -> None:
+            found.extend(connection.execute(statement, values).fetchall())
+
+        self._ask(path, connection, fetch)
         return found
+
+    def _ask(
+        self, path: Path, connection: sqlite3.Connection | None, ask: Callable[[sqlite3.Connection], None]
+    ) -> None:
+        """The same for any question. If the recorder has begun to write to a file that was opened as one to which
+        nobody writes, errors do not mean that it is damaged: it is opened and asked once more."""
+        if connection is None:
+            return
+        with self._reported(path):
+            try:
+                ask(connection)
+            except sqlite3.DatabaseError:
+                if not isinstance(connection, _Unused):
+                    raise
+                with contextlib.closing(_connect(path)) as again:
+                    ask(again)
+            self._solved(path)
 
     def _keep_settings(self, path: Path, connection: sqlite3.Connection | None) -> list[int]:
         """Read the settings of a file; return their numbers."""
@@ -415,6 +435,10 @@ def _merged(parts: Sequence[Iterator[list[Row]]], newest_first: bool) -> Iterato
             yield sorted((row for page in ready for row in page), key=lambda row: sign * row[0])
 
 
+class _Unused(sqlite3.Connection):
+    """To a file to which nobody wrote when it was opened."""
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """Open a file for reading. If the recorder was stopped, a file has no write-ahead log; a reader would make one and
     leave it there. Such a file, to which nobody writes, is read as it is. VersionError, OSError, sqlite3.Error."""
@@ -423,6 +447,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         has_log = file.read(_JOURNAL_AT + 1)[_JOURNAL_AT] == _WITH_LOG
     unused = has_log and not path.with_name(f"{path.name}-wal").exists()
     name = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if unused else ''}"
-    connection = sqlite3.connect(name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    kind = _Unused if unused else sqlite3.Connection
+    connection = sqlite3.connect(
+        name, uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False, factory=kind
+    )
     connection.text_factory = bytes  # a damaged record may be text that is not UTF-8: it must not cost its page
     return connection

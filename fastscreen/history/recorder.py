@@ -13,7 +13,7 @@ from fastscreen.config import Config
 from fastscreen.escaping import one_line
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
-from fastscreen.history.writer import HistoryWriter
+from fastscreen.history.writer import BUSY, HistoryWriter
 from fastscreen.process import child, ipc
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Ready
@@ -22,7 +22,6 @@ from fastscreen.process.startup import ForkedProcess
 
 TURN_SECONDS = 0.5  # between two turns: what is lost when all processes are killed
 BUSY_SECONDS = 0.1  # while a ring is filled so fast that it might overflow
-BUSY = 1 / 8  # of a ring, in one turn
 CLEAN_UP_SECONDS = 60
 END_TURNS = 20  # at the end, for sessions that do not fit into one turn
 ORPHAN_SECONDS = 40.0  # after the supervisor was killed: workers let their clients finish in 30 s

@@ -449,3 +449,29 @@ def test_without_rights(single: Path) -> None:
     assert (
         text.startswith("0 ") and text.count("permission denied; only root and the user of fastscreen may read it") == 3
     )
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2.1"])
+def test_the_recorder_opens_a_file_while_it_is_read(single: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A reader that took it for a file to which nobody writes looks again before it says that it is damaged."""
+    path = sorted(single.iterdir())[-1]
+    with path.open("r+b") as file:  # as the recorder leaves it when it ends in the middle of a day
+        file.seek(18)
+        file.write(b"\2\2")
+    archive = Archive(single, pytest.fail)
+    wanted = found(archive, text)
+    connect, before = archives._connect, path.read_bytes()
+    connected: list[Path] = []
+
+    def late(of: Path) -> sqlite3.Connection:
+        connection = connect(of)
+        if of == path and of not in connected:
+            path.write_bytes(before[:4096] + os.urandom(len(before) - 4096))  # what it writes meanwhile
+        elif of == path:
+            path.write_bytes(before)
+        connected.append(of)
+        return connection
+
+    monkeypatch.setattr(archives, "_connect", late)
+    assert found(archive, text) == wanted
+    assert connected.count(path) > 1
