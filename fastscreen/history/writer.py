@@ -45,6 +45,11 @@ MAX_FREE_SHARE = 1 / 4
 _WEIGHT = HISTORY_FIELDS.index("weight")
 
 
+def left_free(total: int) -> int:
+    """How much of a file system of this size is left to others (bytes)."""
+    return min(max(MIN_FREE, int(total * MIN_FREE_SHARE)), int(total * MAX_FREE_SHARE))
+
+
 class HistoryWriter:
     """One recorder's. clock: s since 1970; timer: s, monotonic. disk: as os.statvfs."""
 
@@ -165,7 +170,7 @@ class HistoryWriter:
         except FileNotFoundError:
             return
         total = found.f_blocks * found.f_frsize
-        wanted = min(max(MIN_FREE, int(total * MIN_FREE_SHARE)), int(total * MAX_FREE_SHARE))
+        wanted = left_free(total)
         more = wanted // 4 if self._suspended else 0  # so that it does not flap
         missing = wanted + more - found.f_bavail * found.f_frsize
         if missing <= 0:

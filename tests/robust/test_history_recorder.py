@@ -344,6 +344,7 @@ def test_files_that_cannot_be_used(begin: Start, folder: Path) -> None:
     assert_all_recorded(clients, folder)
     assert aside.read_bytes() == future
     (second,) = day.files(history)
+    wait_until(lambda: status(folder)["sessions"] == len(clients.ended), "the rings to be done with these sessions")
     pid = recorder(screener)
     os.kill(pid, signal.SIGKILL)
     with second.open("r+b") as file:
