@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from socket import socket
 
 from msgspec import Struct
 
 from fastscreen.config import Config
-from fastscreen.escaping import one_line
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
 from fastscreen.history.writer import BUSY, HistoryWriter
-from fastscreen.process import child, ipc
+from fastscreen.process import child
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
@@ -97,24 +95,6 @@ class RecorderProcess(ForkedProcess):
             before, lasted = now, lasted + child.TICK
         self.end()
 
-    def _info(self, text: str) -> None:
-        self._log.info(text)
-        self._log.flush()
-
-    def _warn(self, text: str) -> None:
-        self._log.warning(text)
-        self._log.flush()
-
-    def reload(self, descriptors: list[int]) -> None:
+    def take(self, config: Config, descriptors: list[int]) -> None:
         """Retention and mask follow the new configuration."""
-        memory, *others = descriptors
-        report: ipc.Report = Ready()
-        try:
-            config, _ = ipc.read_settings(memory)
-            self._writer.configure(config.history)
-            self._config = config
-        except Exception as error:
-            report = ipc.Failed(one_line(error))
-        for descriptor in others:
-            os.close(descriptor)
-        self.report(report)
+        self._writer.configure(config.history)
