@@ -9,43 +9,38 @@ time to the banner is compared, too. Exit code 1: a row could not be measured, o
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench import cluster_faults, measure, netns, programs
+from bench import cluster_faults, limited
 from bench.fastscreen import Fastscreen
+from bench.limited import BY_NAME, Samples
 from bench.measure import Sample
-from bench.programs import BenchError
-from bench.rows import ROWS, Row
 from bench.screener import Settings
 
 ON, OFF = "cluster", "no cluster"
-_BY_NAME = {row.name: row for row in ROWS if isinstance(row, Row)}
+COLUMNS = ("row", "cluster, µs per connection", "no cluster", "difference", "ratio, pair by pair", "limit")
 
 
 @dataclass(frozen=True)
-class Limited:
+class Limited(limited.Limited):
     """A row, and how much the cluster may cost: as a ratio, or in µs per connection.
 
     fault: what is wrong with the server (cluster_faults.py). The ratio is then also that of the time to the banner.
     """
 
-    row: Row
-    ratio: float = 0.0
     microseconds: float = 0.0
     fault: str = ""
 
 
-_NEW = _BY_NAME["new-greet"]
+_NEW = BY_NAME["new-greet"]
 LIMITED = {
-    "known": Limited(_BY_NAME["known"], ratio=1.02),
+    "known": Limited(BY_NAME["known"], ratio=1.02),
     "new-1000": Limited(replace(_NEW, name="new-1000"), microseconds=40.0),
     "new-5000": Limited(
         replace(
@@ -59,7 +54,7 @@ LIMITED = {
         microseconds=15.0,
     ),
     **{
-        fault: Limited(replace(_BY_NAME["known"], name=fault, clients=10_000, rate=2000), ratio=1.03, fault=fault)
+        fault: Limited(replace(BY_NAME["known"], name=fault, clients=10_000, rate=2000), ratio=1.03, fault=fault)
         for fault in cluster_faults.FAULTS
     },
 }
@@ -89,58 +84,35 @@ class Clustered(Fastscreen):
 
 def main() -> int:
     """Measure the rows, print a table, return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.cluster", description="Measure what a cluster costs.")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows (default: all): {', '.join(LIMITED)}")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each side is loaded (default: 7)")
-    parser.add_argument("--clients", type=int, help="upper limit for the clients of each round: a quick check")
-    options = parser.parse_args()
-    if unknown := set(options.rows) - set(LIMITED):
-        parser.error(f"unknown row: {', '.join(sorted(unknown))}; expected {', '.join(LIMITED)}")
-    code = 0
-    with tempfile.TemporaryDirectory(prefix="fastscreen-cluster-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        try:
-            netns.enter(folder)
-            built = programs.build(folder)
-            print("| row | cluster, µs per connection | no cluster | difference | ratio, pair by pair | limit |")
-            print("| --- | --- | --- | --- | --- | --- |")
-            for row_name in options.rows or LIMITED:
-                row = measure.smaller(LIMITED[row_name].row, options.clients)
-                code |= _measure(replace(LIMITED[row_name], row=row), folder, built, options.rounds)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
+    return limited.main("cluster", "Measure what a cluster costs.", LIMITED, COLUMNS, _sides, _judge)
+
+
+def _sides(row: Limited, folder: Path) -> dict[str, Fastscreen]:
+    name, settings = row.row.name, row.row.settings
+    return {
+        ON: Clustered(folder / f"{name}-on", settings, row.fault),
+        OFF: Fastscreen(folder / f"{name}-off", settings),
+    }
+
+
+def _judge(row: Limited, samples: Samples) -> int:
+    code = _compared(row, "", samples, lambda sample: sample.total)
+    if row.fault:
+        code |= _compared(row, ", p99 to banner", samples, lambda each: each.first_byte["p99"])
     return code
 
 
-def _measure(limited: Limited, folder: Path, built: dict[str, Path], rounds: int) -> int:
-    row = limited.row
-    sides = [
-        measure.Side(ON, Clustered(folder / f"{row.name}-on", row.settings, limited.fault), row.held),
-        measure.Side(OFF, Fastscreen(folder / f"{row.name}-off", row.settings), row.held),
-    ]
-    result = measure.alternating(row, sides, folder, built, rounds)
-    if result.problem:
-        print(f"bench: {row.name}: {result.problem}", file=sys.stderr)
-        return 1
-    code = _compared(limited, row.name, result.samples, lambda sample: sample.total)
-    if limited.fault:
-        code |= _compared(limited, f"{row.name}, p99 to banner", result.samples, lambda each: each.first_byte["p99"])
-    return code
-
-
-def _compared(limited: Limited, name: str, samples: dict[str, list[Sample]], value: Callable[[Sample], float]) -> int:
+def _compared(row: Limited, what: str, samples: Samples, value: Callable[[Sample], float]) -> int:
     """Print the values of both sides (µs)."""
     on, off = ([value(sample) for sample in samples[key]] for key in (ON, OFF))
-    ratios = [with_cluster / without for with_cluster, without in zip(on, off, strict=True)]
+    ratio, shown = limited.ratio_of(on, off)
     difference = median(with_cluster - without for with_cluster, without in zip(on, off, strict=True))
-    limit = f"ratio {limited.ratio:g}" if limited.ratio else f"+{limited.microseconds:g} µs"
-    shown = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-    cells = [name, f"{median(on):.2f}", f"{median(off):.2f}", f"{difference:+.2f}", shown, limit]
-    print(f"| {' | '.join(cells)} |", flush=True)
-    if median(ratios) > limited.ratio if limited.ratio else difference > limited.microseconds:
-        print(f"bench: {name}: above its limit ({limit})", file=sys.stderr)
+    limit = f"ratio {row.ratio:g}" if row.ratio else f"+{row.microseconds:g} µs"
+    limited.print_line(
+        [row.row.name + what, f"{median(on):.2f}", f"{median(off):.2f}", f"{difference:+.2f}", shown, limit]
+    )
+    if ratio > row.ratio if row.ratio else difference > row.microseconds:
+        limited.complain(row, f"above its limit ({limit}){what}")
         return 1
     return 0
 

@@ -9,37 +9,21 @@ column and its own limit, in µs per session. Exit code 1: a row could not be me
 
 from __future__ import annotations
 
-import argparse
 import sys
-import tempfile
-from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from bench import measure, netns, programs
+from bench import limited
 from bench.fastscreen import Fastscreen
+from bench.limited import BY_NAME, Limited, Samples
 from bench.measure import Sample
 from bench.programs import BenchError
-from bench.rows import ROWS, Row
 from fastscreen.history.recorder import RecorderProcess
 
 ON, OFF = "history", "no history"
 RECORDER_LIMIT = 8.0  # µs per session
-_BY_NAME = {row.name: row for row in ROWS if isinstance(row, Row)}
-
-
-@dataclass(frozen=True)
-class Limited:
-    """A row, and how much the other processes may use with a history, compared with none."""
-
-    row: Row
-    ratio: float
-
-
-LIMITED = {
-    "known": Limited(_BY_NAME["known"], 1.02),
-    "new-deep": Limited(_BY_NAME["new-deep"], 1.03),
-}
+LIMITED = {"known": Limited(BY_NAME["known"], 1.02), "new-deep": Limited(BY_NAME["new-deep"], 1.03)}
+COLUMNS = ("row", "history, µs per session", "no history", "ratio, pair by pair", "limit", "recorder", "limit")
 
 
 class Recording(Fastscreen):
@@ -53,62 +37,28 @@ class Recording(Fastscreen):
 
 def main() -> int:
     """Measure the rows, print a table, return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m bench.history", description="Measure what a history costs.")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows (default: all): {', '.join(LIMITED)}")
-    parser.add_argument("--rounds", type=int, default=7, help="how often each side is loaded (default: 7)")
-    parser.add_argument("--clients", type=int, help="upper limit for the clients of each round: a quick check")
-    options = parser.parse_args()
-    if unknown := set(options.rows) - set(LIMITED):
-        parser.error(f"unknown row: {', '.join(sorted(unknown))}; expected {', '.join(LIMITED)}")
-    code = 0
-    with tempfile.TemporaryDirectory(prefix="fastscreen-history-", dir="/tmp") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        try:
-            netns.enter(folder)
-            built = programs.build(folder)
-            print("| row | history, µs per session | no history | ratio, pair by pair | limit | recorder | limit |")
-            print("| --- | --- | --- | --- | --- | --- | --- |")
-            for row_name in options.rows or LIMITED:
-                row = measure.smaller(LIMITED[row_name].row, options.clients)
-                code |= _measure(replace(LIMITED[row_name], row=row), folder, built, options.rounds)
-        except BenchError as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-    return code
+    return limited.main("history", "Measure what a history costs.", LIMITED, COLUMNS, _sides, _judge)
 
 
-def _measure(limited: Limited, folder: Path, built: dict[str, Path], rounds: int) -> int:
-    row = limited.row
-    sides = [
-        measure.Side(ON, Recording(folder / f"{row.name}-on", row.settings), row.held),
-        measure.Side(OFF, Fastscreen(folder / f"{row.name}-off", row.settings), row.held),
-    ]
-    result = measure.alternating(row, sides, folder, built, rounds)
-    if result.problem:
-        print(f"bench: {row.name}: {result.problem}", file=sys.stderr)
-        return 1
-    on, off = ([_others(sample) for sample in result.samples[key]] for key in (ON, OFF))
-    recorder = median(_recorder(sample) for sample in result.samples[ON])
-    ratios = [with_history / without for with_history, without in zip(on, off, strict=True)]
-    shown = f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-    cells = [
-        row.name,
-        f"{median(on):.2f}",
-        f"{median(off):.2f}",
-        shown,
-        f"{limited.ratio:g}",
-        f"{recorder:.2f} µs",
-        f"{RECORDER_LIMIT:g} µs",
-    ]
-    print(f"| {' | '.join(cells)} |", flush=True)
+def _sides(row: Limited, folder: Path) -> dict[str, Fastscreen]:
+    name, settings = row.row.name, row.row.settings
+    return {ON: Recording(folder / f"{name}-on", settings), OFF: Fastscreen(folder / f"{name}-off", settings)}
+
+
+def _judge(row: Limited, samples: Samples) -> int:
+    on, off = ([_others(sample) for sample in samples[key]] for key in (ON, OFF))
+    recorder = median(_recorder(sample) for sample in samples[ON])
+    ratio, shown = limited.ratio_of(on, off)
+    limits = f"{row.ratio:g}", f"{RECORDER_LIMIT:g} µs"
+    cells = [row.row.name, f"{median(on):.2f}", f"{median(off):.2f}", shown, limits[0], f"{recorder:.2f} µs", limits[1]]
+    limited.print_line(cells)
     problems = []
-    if median(ratios) > limited.ratio:
-        problems.append(f"the ratio is above its limit ({limited.ratio:g})")
+    if ratio > row.ratio:
+        problems.append(f"the ratio is above its limit ({row.ratio:g})")
     if recorder > RECORDER_LIMIT:
         problems.append(f"the recorder is above its limit ({RECORDER_LIMIT:g} µs per session)")
     for problem in problems:
-        print(f"bench: {row.name}: {problem}", file=sys.stderr)
+        limited.complain(row, problem)
     return 1 if problems else 0
 
 

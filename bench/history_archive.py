@@ -94,7 +94,7 @@ def packed(kind: str, rng: random.Random) -> bytes:
         found["marks"] |= _MARK["new"] | _MARK["passed"]
     elif kind == "left":
         found |= {"outcome": _OUTCOME["left"], "made": greet, "lasted": rng.randrange(100_000, 6_000_000)}
-        found |= {"recipients": 0, "commands": 0, "reply": 0, "name": b"", "score": None}
+        found |= {"stage": 0, "recipients": 0, "commands": 0, "reply": 0, "name": b"", "score": None}
         found["marks"] = _MARK["hung_up"]
     else:
         found |= {"outcome": _OUTCOME["rejected"], "verdict": 550}

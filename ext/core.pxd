@@ -496,14 +496,14 @@ cdef struct Session:
     uint8_t heard           # what the scorers have heard of this session, one bit for each Heard
     uint8_t lists_open      # they reach the threshold, but what the session shows may still lower the score
     uint16_t recipients     # RCPT commands in the dummy engine
+    uint8_t quiet           # a load balancer's own: not logged unless it does more than a health check
+    uint8_t proxied         # for the history, see HistoryRecord
+    uint8_t outcome         # HistoryOutcome, unless the last stage decides it
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event with the client's last line; 0: no line
     Address peer
     Address server
-    uint8_t quiet           # a load balancer's own: not logged unless it does more than a health check
     # For the history, see HistoryRecord:
-    uint8_t proxied
-    uint8_t outcome         # HistoryOutcome, unless the last stage decides it
     uint16_t needed
     uint16_t made
     uint16_t found
@@ -568,10 +568,10 @@ cdef struct Flow:
     uint32_t at
     uint32_t piped          # unsent bytes in the pipe
     int pipe[2]             # -1: none
+    uint8_t ended           # its source has ended
+    uint8_t shut            # its sink was shut down
+    uint8_t lost            # its sink accepts nothing any longer: further bytes are discarded
     uint64_t moved          # bytes read
-    bint ended              # its source has ended
-    bint shut               # its sink was shut down
-    bint lost               # its sink accepts nothing any longer: further bytes are discarded
 
 
 cdef enum:
@@ -619,9 +619,9 @@ cdef struct Relay:
     int64_t began           # µs, monotonic
     int16_t target
     uint8_t state           # RelayState
-    bint continues          # the targets are those of continue_to
-    bint lingers            # the MTA has ended: the client has a moment to read the last bytes
-    RelayReplies replies
+    uint8_t continues       # the targets are those of continue_to
+    uint8_t lingers         # the MTA has ended: the client has a moment to read the last bytes
+    RelayReplies* replies   # NULL: nobody wants to know
 
 
 # The commands that are repeated to an MTA, one after the other.

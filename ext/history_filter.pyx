@@ -111,13 +111,14 @@ cdef class HistoryFilter:
         cdef bytes client, packed
         cdef list found = []
         for row in rows:
-            number, address, text = <tuple> row
+            _, address, text = <tuple> row
             if type(address) is not bytes or type(text) is not bytes:
                 self.unreadable += 1        # a damaged file
                 continue
             client, packed = address, text
-            if not history_unpack_into(&record, <int64_t> number >> 12, <const uint8_t*> <const char*> client,
-                                       len(client), <const uint8_t*> <const char*> packed, len(packed)):
+            # no term is about the time: that is a range of numbers
+            if not history_unpack_into(&record, 0, <const uint8_t*> <const char*> client, len(client),
+                                       <const uint8_t*> <const char*> packed, len(packed)):
                 self.unreadable += 1
             elif self.matches(&record):
                 found.append(row)

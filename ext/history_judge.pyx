@@ -10,903 +10,6 @@
 # Sessions come in the order of their ends and are judged in the order of their beginnings: they wait for those that
 # began before them and are not over.
 
-# A client that failed a test counts as rejected, whether or not it waited for its reply: what it would have waited for
-# is not known.
-cdef enum:
-    JUDGED_LEFT             # without a verdict, and without having failed
-    JUDGED_HANDED_OFF       # by descriptor, relayed or continued
-    JUDGED_DEFERRED         # 450, or the lists fail it, but might not
-    JUDGED_REJECTED         # it failed a test with the action enforce or drop, or is denied
-    JUDGED_BUSY
-    JUDGED_FAILED           # the MTA was not reached
-    JUDGED_UNKNOWN
-    JUDGE_RESULTS
-
-JUDGED = ("left", "handed_off", "deferred", "rejected", "busy", "failed", "unknown")
-
-cdef enum:
-    WHY_JUDGED
-    WHY_VERSION             # the record is not of this version
-    WHY_SETTINGS            # the settings that the session had are not known
-    WHY_DIFFERENT           # by these settings, the rules give another result than the one that was recorded
-    WHY_TEST                # a test was not made, or not to its end
-    WHY_LIST                # a list was not asked
-    WHY_CUT                 # a list's answers, the lists, or the HELO name are cut in the record
-    WHY_ENDED               # the session ended before it showed what is needed
-    WHY_ORDER               # two things happened, in an unknown order
-    WHY_PASS                # depends on a pass, which an earlier session earned or not, or which may have expired
-    WHY_LIMIT               # a limit turned the client away before it was tested
-    WHY_ROOM                # more clients than are followed
-    JUDGE_REASONS
-
-JUDGE_REASON_KEYS = ("judged", "version", "settings", "different", "test", "list", "cut", "ended", "order", "pass",
-                     "limit", "room")
-
-cdef enum:
-    GOOD_RETRIED = 1 << 0   # came back within a day after a 450, and passed
-    GOOD_ACCEPTED = 1 << 1  # the MTA accepted a message
-    GOOD_ALLOWED = 1 << 2   # on an allow list
-    GOOD_KNOWN = 1 << 3     # handed off in sessions that are 30 days apart
-    GOOD = 0x0F
-    BAD_MTA = 1 << 4        # the MTA rejected a recipient or a message
-    BAD_LISTED = 1 << 5     # a list with a positive weight has begun to list it
-    BAD_TEST = 1 << 6       # it failed a test of the protocol
-    BAD_ON_LIST = 1 << 7    # a list with a positive weight lists it
-
-JUDGE_KINDS = ("retried", "accepted", "allowed", "known", "mta", "listed", "test", "on_list")
-
-cdef int64_t JUDGE_EARLY = 50 * 1000        # µs: what a greet wait may be shorter, because of clocks
-
-cdef enum:
-    JUDGE_LISTS = 64
-    JUDGE_FEATURES = JUDGE_LISTS + SCORER_COUNT + TEST_COUNT
-    JUDGE_SITES = 64                # whose weights are searched
-    JUDGE_CLIENTS = 1 << 23         # that are followed
-    JUDGE_BLOCK = 1 << 12           # of them are allocated together
-    JUDGE_WINDOW = 7200             # s: so long a session waits for those that began before it
-    JUDGE_HELD = 1 << 20            # sessions that wait, at most
-    JUDGE_SMALL = 104               # bytes of a packed record that fit a small slot
-    JUDGE_DAY = 86400
-    JUDGE_MONTH = 30 * JUDGE_DAY
-    JUDGE_FOREVER = 400 * JUDGE_DAY     # longer than a pass may be valid (s)
-    JUDGE_SLACK = 2                 # s: what a greet wait may take longer, and a relay to begin
-    GREET_NONE = 0                  # the client was not in the greet wait
-    GREET_LEFT = 1                  # it left
-    GREET_DROPPED = 2               # disconnected when it talked
-    GREET_ALLOWED = 3               # an allow list may have ended the wait early
-    GREET_ENDED = 4
-
-
-cdef enum Sure:
-    SURE_NO
-    SURE_YES
-    NOT_SURE
-
-
-# A site of the settings, with the number that its list has in the record.
-cdef struct JudgeSite:
-    int list                # -1: it was not asked
-    int feature             # its number in the settings to judge by
-    int32_t weight
-    const uint8_t* octets
-
-
-cdef struct JudgeRules:
-    uint32_t enabled        # tests
-    int actions[TEST_COUNT]
-    int64_t ttl[TEST_COUNT]         # s
-    int denylist_action
-    bint shadow, continues
-    int32_t threshold, allow_threshold
-    int32_t weights[SCORER_COUNT]
-    int64_t brief_ttl, dnsbl_min_ttl, dnsbl_max_ttl     # s
-    int64_t greet_wait      # µs
-    Prefix prefix
-    JudgeSite* sites
-    int site_count
-
-
-# What is known about a session, whatever the settings.
-cdef struct JudgeFacts:
-    const HistoryRecord* record
-    uint32_t needed         # tests that the real cache did not spare
-    bint tested             # it got as far as the tests
-    int greet               # GREET_*
-    bint talked             # PREGREET
-    bint dialogue           # the dialogue was observed
-    int cut_by              # the deep test that ended the dialogue; -1
-    bint recipient          # it sent RCPT in the dialogue
-    bint answered           # that RCPT was complete
-    bint allowed            # MARK_LISTS_ALLOW
-    bint late_name          # the evidence came after the recipient
-    bint same_score         # the settings have the scorers and the threshold that the session had
-    bint same_sites         # the settings have the lists and weights that the session had
-    bint same_signs         # the lists and the signs of their weights
-    bint fewer_signs        # a part of these
-    bint real_positive      # the lists' total was above 0
-    const JudgeRules* real
-
-
-# The lists' part of the score. What is not known makes it an interval.
-cdef struct JudgeScore:
-    int64_t least, most
-    int64_t under           # what silent lists could take away
-    int64_t over            # what suspect lists could add
-    bint complete           # every list had answered, or failed
-    bint unsettled
-    bint cut                # the interval has other causes than lists that were not asked
-    uint64_t hits           # lists that count, by feature
-
-
-cdef struct Judged:
-    int result
-    int reason
-    int reply               # code; 0: none; -1: unknown
-    bint to_mta             # the MTA decides
-    uint32_t earned         # tests that are passed in this session
-    uint32_t brief          # those of them that hold for brief_ttl
-    bint raised             # an allow list raises all passes
-    uint32_t unsure         # tests of which it is unknown whether they are passed
-    uint32_t failed         # tests, and the denylist
-    Sure doubt              # whether the score that fails it could change
-    bint scored             # the lists' answers are known
-    uint32_t evidence
-    JudgeScore lists
-    int64_t ttl_least, ttl_most     # s, of a pass of the lists
-    bint waited             # to the end of the greet wait: no pass before
-
-
-# The passes of a key of the cache, where the other settings make a difference. Each test has a base, and two times (s
-# since 1970). Base EQUAL: needed where it is needed in reality; but not until `sure`, and until `maybe` only a test
-# that is needed in reality is known. Otherwise: not needed until `sure`, needed after `maybe`, unknown between them.
-cdef struct JudgePasses:
-    uint32_t sure[TEST_COUNT]
-    uint32_t maybe[TEST_COUNT]
-    uint8_t equal           # tests, one bit each
-
-
-cdef struct JudgeKey:
-    uint8_t key[18]         # family, address, prefix
-    bint stored             # the cache has a record of this network, where the other settings have another prefix
-    uint32_t pending        # 1 + index of the first session whose passes may not be stored yet; 0: none
-    JudgePasses passes
-
-
-cdef enum JudgeChange:
-    PASS_KEPT
-    PASS_EARNED
-    PASS_RAISED             # valid at least until then
-    PASS_PERHAPS
-
-
-# What a session does to the pass of a test: it ends between two times (s since 1970).
-cdef struct JudgeOp:
-    int change
-    uint32_t least, most
-
-
-# What a session does to passes, while it may still go on when another one begins.
-cdef struct JudgePending:
-    int64_t earliest, latest        # µs since 1970
-    uint32_t next
-    uint8_t touched         # tests, one bit each
-    bint replaces           # a record of a network: nothing from before remains
-    JudgeOp real[TEST_COUNT]
-    JudgeOp other[TEST_COUNT]
-
-
-cdef struct JudgeClient:
-    uint8_t ip[16]
-    uint8_t family
-    uint8_t kinds           # JudgeKind
-    uint8_t happened        # results, one bit each
-    uint8_t would
-    uint8_t missed[2]       # JudgeKind of misses, in reality and otherwise
-    uint32_t features       # scorers and tests that hit it
-    uint32_t deferred_at    # s since 1970
-    uint32_t handed_at      # the first time
-    uint64_t on_lists       # by feature, at its last answers
-    uint64_t lists          # that have hit it
-    uint64_t chain          # 1 + number of its last admitted session; 0: none
-    uint32_t rejected[2]    # sessions, in reality and otherwise
-    uint32_t deferred[2]
-    uint32_t handed[2]
-    uint32_t unknown
-
-
-cdef struct JudgeAdmitted:
-    uint32_t time
-    uint32_t weight
-    uint64_t before         # 1 + the client's one before
-    uint8_t admitted        # bit 0: in reality, bit 1: otherwise
-
-
-# A session that waits for its turn.
-cdef struct JudgeSlot:
-    JudgeSlot* next
-    int64_t number          # its row's
-    int64_t began           # µs since 1970
-    uint16_t size
-    uint8_t client_size
-    uint8_t client[16]
-    uint8_t packed[1]
-
-
-cdef struct JudgePattern:
-    uint64_t sites
-    uint32_t scorers
-
-
-# ---- tables
-
-cdef inline uint64_t judge_hash(const uint8_t* at, size_t size) noexcept nogil:
-    cdef uint64_t found = 0x9E3779B97F4A7C15
-    cdef uint64_t word
-    while size:
-        word = 0
-        memcpy(&word, at, min(size, <size_t> 8))
-        found = (found ^ word) * <uint64_t> 0xFF51AFD7ED558CCD
-        found ^= found >> 32
-        at += min(size, <size_t> 8)
-        size -= min(size, <size_t> 8)
-    return found
-
-
-@cython.final
-cdef class JudgeTable:
-    """A hash table of items of one size, which begin with their key. They are kept in blocks, and never move."""
-
-    cdef size_t item_size, key_size
-    cdef uint32_t* slots            # 1 + number of the item; 0: unused
-    cdef uint64_t mask
-    cdef readonly uint64_t count
-    cdef uint64_t most
-    cdef char** blocks
-    cdef size_t block_count
-
-    cdef int prepare(self, size_t item_size, size_t key_size, uint64_t most) except -1:
-        self.item_size = item_size
-        self.key_size = key_size
-        self.most = most
-        self.mask = 4095
-        self.slots = <uint32_t*> calloc(self.mask + 1, sizeof(uint32_t))
-        self.blocks = <char**> calloc(most // JUDGE_BLOCK + 1, sizeof(char*))
-        if self.slots == NULL or self.blocks == NULL:
-            raise MemoryError
-        return 0
-
-    def __dealloc__(self):
-        cdef size_t at
-        for at in range(self.block_count):
-            free(self.blocks[at])
-        free(self.blocks)
-        free(self.slots)
-
-    cdef inline char* item(self, uint64_t number) noexcept nogil:
-        return self.blocks[number // JUDGE_BLOCK] + number % JUDGE_BLOCK * self.item_size
-
-    cdef char* find(self, const uint8_t* key) noexcept nogil:
-        """NULL: it is not in the table."""
-        cdef uint64_t at = judge_hash(key, self.key_size) & self.mask
-        cdef char* found
-        while self.slots[at]:
-            found = self.item(self.slots[at] - 1)
-            if memcmp(found, key, self.key_size) == 0:
-                return found
-            at = (at + 1) & self.mask
-        return NULL
-
-    cdef char* add(self, const uint8_t* key) noexcept nogil:
-        """A new item, with its key, the rest empty. NULL: the table is full, or there is no memory."""
-        cdef uint64_t at
-        cdef char* made
-        if self.count == self.most or self.count * 2 > self.mask and not self.grow():
-            return NULL
-        if self.count % JUDGE_BLOCK == 0:
-            made = <char*> calloc(JUDGE_BLOCK, self.item_size)
-            if made == NULL:
-                return NULL
-            self.blocks[self.block_count] = made
-            self.block_count += 1
-        made = self.item(self.count)
-        memcpy(made, key, self.key_size)
-        self.count += 1
-        at = judge_hash(key, self.key_size) & self.mask
-        while self.slots[at]:
-            at = (at + 1) & self.mask
-        self.slots[at] = <uint32_t> self.count
-        return made
-
-    cdef bint grow(self) noexcept nogil:
-        cdef uint64_t mask = self.mask * 2 + 1
-        cdef uint32_t* slots = <uint32_t*> calloc(mask + 1, sizeof(uint32_t))
-        cdef uint64_t at, number
-        if slots == NULL:
-            return False
-        for number in range(self.count):
-            at = judge_hash(<const uint8_t*> self.item(number), self.key_size) & mask
-            while slots[at]:
-                at = (at + 1) & mask
-            slots[at] = <uint32_t> (number + 1)
-        free(self.slots)
-        self.slots = slots
-        self.mask = mask
-        return True
-
-    cdef size_t memory(self) noexcept nogil:
-        return (self.mask + 1) * sizeof(uint32_t) + self.block_count * JUDGE_BLOCK * self.item_size
-
-
-# ---- the lists' part of the score (lookup_score)
-
-cdef void judge_lists(const JudgeRules* rules, const JudgeFacts* facts, JudgeScore* score) noexcept nogil:
-    cdef const HistoryRecord* record = facts.record
-    cdef const JudgeSite* site
-    cdef uint64_t mark
-    cdef int at
-    memset(score, 0, sizeof(JudgeScore))
-    score.complete = True
-    for at in range(rules.site_count):
-        site = &rules.sites[at]
-        if site.list < 0 or site.list >= HISTORY_LISTS:
-            judge_widen(score, site.weight)
-            score.cut = score.cut or site.list >= 0
-            continue
-        mark = <uint64_t> 1 << site.list
-        if record.unasked & mark:
-            score.complete = False
-            score.unsettled = True
-            if site.weight < 0:
-                score.under += site.weight
-            else:
-                score.over += site.weight
-        elif record.silent & mark:
-            if site.weight < 0:
-                score.under += site.weight
-        elif record.doubtful & mark:
-            score.unsettled = True
-            if site.weight < 0:
-                score.under += site.weight
-            elif judge_matches(record, site) or record.marks & MARK_ANSWERS_CUT:
-                score.over += site.weight
-        elif record.listed & mark:
-            if judge_matches(record, site):
-                score.least += site.weight
-                score.most += site.weight
-                score.hits |= <uint64_t> 1 << site.feature
-            elif record.marks & MARK_ANSWERS_CUT:
-                judge_widen(score, site.weight)
-                score.cut = True
-    if record.marks & MARK_UNSETTLED:
-        score.unsettled = True
-    if facts.same_sites and record.marks & MARK_LISTS_JUDGED:
-        score.least = score.most = record.lists_total
-        score.under = record.lists_lowest - <int64_t> record.lists_total
-        score.over = record.lists_highest - <int64_t> record.lists_total
-
-
-cdef inline void judge_widen(JudgeScore* score, int32_t weight) noexcept nogil:
-    if weight < 0:
-        score.least += weight
-    else:
-        score.most += weight
-
-
-cdef bint judge_matches(const HistoryRecord* record, const JudgeSite* site) noexcept nogil:
-    """reply_matches."""
-    cdef const uint8_t* octets = site.octets
-    cdef uint32_t answer
-    cdef int at
-    if octets == NULL:
-        return True
-    if not octets[127 // 8] & (1 << 127 % 8):
-        return False
-    for at in range(record.answer_count):
-        answer = record.answers[at]
-        if (<int> (answer >> 24) == site.list
-                and octets[32 + (answer >> 16 & 0xFF) // 8] & (1 << (answer >> 16 & 0xFF) % 8)
-                and octets[64 + (answer >> 8 & 0xFF) // 8] & (1 << (answer >> 8 & 0xFF) % 8)
-                and octets[96 + (answer & 0xFF) // 8] & (1 << (answer & 0xFF) % 8)):
-            return True
-    return False
-
-
-cdef inline Sure judge_fails(const JudgeRules* rules, const JudgeScore* score, int64_t more) noexcept nogil:
-    """Whether the highest score reaches the threshold. more: of other scorers."""
-    cdef bint least = score.least + score.over + more >= rules.threshold
-    cdef bint most = score.most + score.over + more >= rules.threshold
-    return NOT_SURE if least != most else SURE_YES if least else SURE_NO
-
-
-cdef inline Sure judge_unsure(const JudgeRules* rules, const JudgeScore* score, int64_t more) noexcept nogil:
-    """Whether the lowest score is below the threshold."""
-    cdef bint least = score.least + score.under + more < rules.threshold
-    cdef bint most = score.most + score.under + more < rules.threshold
-    return NOT_SURE if least != most else SURE_YES if least else SURE_NO
-
-
-cdef inline Sure judge_allows(const JudgeRules* rules, const JudgeScore* score) noexcept nogil:
-    """score_allows, without what else the client did."""
-    cdef bint least, most
-    if rules.allow_threshold >= 0:
-        return SURE_NO
-    least = score.least + score.over <= rules.allow_threshold and score.least + score.over < rules.threshold
-    most = score.most + score.over <= rules.allow_threshold and score.most + score.over < rules.threshold
-    return NOT_SURE if least != most else SURE_YES if least else SURE_NO
-
-
-cdef inline int judge_why(const JudgeScore* score) noexcept nogil:
-    return WHY_CUT if score.cut else WHY_LIST
-
-
-# ---- one session
-
-cdef void judged_unknown(Judged* judged, int reason) noexcept nogil:
-    judged.result = JUDGED_UNKNOWN
-    judged.reason = reason
-    judged.reply = -1
-
-
-cdef void judged_as(Judged* judged, int result, int reply) noexcept nogil:
-    judged.result = result
-    judged.reply = reply
-
-
-cdef void judge_facts(JudgeFacts* facts, const HistoryRecord* record, const JudgeRules* real) noexcept nogil:
-    """What the record says, whatever the settings. real: those that the session had."""
-    cdef uint32_t marks = record.marks
-    cdef int test
-    memset(facts, 0, sizeof(JudgeFacts))
-    facts.record = record
-    facts.real = real
-    facts.needed = record.needed
-    facts.cut_by = -1
-    facts.real_positive = record.lists_total > 0
-    facts.allowed = marks & MARK_LISTS_ALLOW != 0
-    facts.talked = record.found & bit(PREGREET) != 0
-    if marks & MARK_DENYLISTED and real.denylist_action != ACTION_IGNORE:
-        # A denied client earns no pass, so the cache has none of it.
-        facts.needed = real.enabled
-    facts.tested = not (
-        marks & (MARK_ALLOWLISTED | MARK_BYPASSED) or record.outcome == OUTCOME_BUSY
-        or marks & MARK_DENYLISTED and real.denylist_action == ACTION_DROP
-        or facts.needed == 0 and (not marks & MARK_DENYLISTED or real.denylist_action == ACTION_IGNORE))
-    if facts.tested and facts.needed & GREET_TESTS:
-        facts.greet = GREET_ENDED
-        if record.stage == STAGE_GREET:
-            if marks & MARK_LISTS_JUDGED:
-                facts.greet = GREET_ENDED
-            elif facts.talked and real.actions[PREGREET] == ACTION_DROP:
-                facts.greet = GREET_DROPPED
-            else:
-                facts.greet = GREET_LEFT
-        elif facts.allowed:
-            facts.greet = GREET_ALLOWED
-    facts.dialogue = facts.tested and record.outcome != OUTCOME_FAILED and (
-        record.stage == STAGE_DIALOGUE or record.stage == STAGE_CONTINUE or record.outcome == OUTCOME_CONTINUED)
-    if facts.dialogue:
-        for test in range(TEST_COUNT):
-            if DEEP_TESTS & bit(test) and record.failed & bit(test) and real.actions[test] == ACTION_DROP:
-                facts.cut_by = test
-        facts.recipient = record.recipients > 0
-        facts.answered = facts.recipient and (
-            record.verdict % 100 == 50 or record.outcome == OUTCOME_CONTINUED
-            or facts.cut_by == SCORE and record.commands > 2)
-
-
-cdef void judge_session(const JudgeRules* rules, const JudgeFacts* facts, uint32_t needed, uint32_t evidence,
-                        bint evidence_cut, Judged* judged) noexcept nogil:
-    """Play a session by these rules. needed: tests that the cache does not spare. evidence: of the scorers with a
-    weight; evidence_cut: there may be more."""
-    cdef const HistoryRecord* record = facts.record
-    cdef uint32_t marks = record.marks
-    cdef bint denied = False
-    cdef bint vetoed, forwarded
-    memset(judged, 0, sizeof(Judged))
-    # checks at connect: session_begin
-    if marks & MARK_SERVER_PORTS and record.outcome == OUTCOME_BUSY:
-        judged_as(judged, JUDGED_BUSY, 421)
-        return
-    if marks & MARK_CLIENT_LIMIT:
-        if not rules.shadow:
-            judged_as(judged, JUDGED_BUSY, 421)
-            return
-        if record.outcome == OUTCOME_BUSY:
-            judged_unknown(judged, WHY_LIMIT)
-            return
-    if marks & MARK_ALLOWLISTED:
-        judged.to_mta = True
-        judged_as(judged, JUDGED_HANDED_OFF, 0)
-        return
-    if marks & MARK_DENYLISTED:
-        judged.failed = bit(DENYLIST) if rules.denylist_action != ACTION_IGNORE else 0
-        if rules.denylist_action == ACTION_DROP:
-            judged_as(judged, JUDGED_REJECTED, 521)
-            return
-        denied = rules.denylist_action == ACTION_ENFORCE
-    elif marks & MARK_BYPASSED:
-        judged.to_mta = True
-        judged_as(judged, JUDGED_HANDED_OFF, 0)
-        return
-    if denied:
-        needed = rules.enabled
-    elif needed == 0:
-        judged.to_mta = True
-        judged_as(judged, JUDGED_HANDED_OFF, 0)
-        return
-    if marks & MARK_RATE_LIMIT:
-        if not rules.shadow:
-            judged_as(judged, JUDGED_BUSY, 421)
-            return
-        if record.outcome == OUTCOME_BUSY:
-            judged_unknown(judged, WHY_LIMIT)
-            return
-    vetoed = marks & MARK_VETOED != 0
-    forwarded = rules.shadow or not vetoed
-    if marks & MARK_SCREENING_PORTS:
-        if rules.shadow:
-            judged.to_mta = True
-            judged_as(judged, JUDGED_HANDED_OFF, 0)
-        else:
-            judged_as(judged, JUDGED_BUSY, 421)
-        return
-    if not facts.tested:
-        if denied:
-            judged_as(judged, JUDGED_REJECTED, -1)
-        else:
-            judged.unsure = needed
-            judged_unknown(judged, WHY_ENDED if marks & MARK_DENYLISTED else WHY_TEST)
-        return
-    if needed & GREET_TESTS:
-        if not judge_greet(rules, facts, needed, denied or vetoed, judged):
-            return
-    judge_dialogue(rules, facts, needed, denied, vetoed, forwarded, evidence, evidence_cut, judged)
-
-
-cdef bint judge_greet(const JudgeRules* rules, const JudgeFacts* facts, uint32_t needed, bint barred,
-                      Judged* judged) noexcept nogil:
-    """The greet wait. False: the result is known, or cannot be."""
-    cdef const HistoryRecord* record = facts.record
-    cdef uint32_t tests = needed & GREET_TESTS
-    cdef bint asks = tests & bit(DNSBL) != 0
-    cdef bint talked = facts.talked and tests & bit(PREGREET)
-    cdef int action = rules.actions[PREGREET]
-    cdef bint early             # nothing is left to wait for when the lists have answered
-    cdef Sure sure
-    cdef Sure first             # whether the lists answered before the client talked
-    if tests & ~facts.needed:
-        judged.unsure = needed
-        judged_unknown(judged, WHY_TEST)
-        return False
-    if record.marks & MARK_SHARED and record.outcome in (OUTCOME_HANDED_OFF, OUTCOME_RELAYED, OUTCOME_FAILED):
-        # Another host has passed the client meanwhile, with the tests that it needed in reality.
-        if needed & ~facts.needed:
-            judged.unsure = needed
-            judged_unknown(judged, WHY_PASS)
-            return False
-        judged.to_mta = True
-        judged_as(judged, JUDGED_HANDED_OFF, 0)
-        return False
-    judged.lists.complete = True
-    if asks:
-        judge_lists(rules, facts, &judged.lists)
-        judged.scored = judged.lists.complete or facts.greet == GREET_ENDED or facts.greet == GREET_ALLOWED
-        judge_ttl(rules, facts, judged)
-        # An allow list
-        sure = judge_allows(rules, &judged.lists) if not barred else SURE_NO
-        if sure == NOT_SURE:
-            judged.unsure = needed
-            judged_unknown(judged, judge_why(&judged.lists))
-            return False
-        if sure == SURE_YES and (judged.lists.complete or facts.greet > GREET_DROPPED):
-            if not talked or action == ACTION_IGNORE or facts.greet == GREET_DROPPED:
-                first = SURE_YES
-            elif facts.real.actions[PREGREET] == ACTION_IGNORE:
-                first = NOT_SURE
-            elif facts.allowed:
-                first = SURE_YES
-            else:
-                # The lists would have allowed it by the settings that it had, too: it must have talked before.
-                first = SURE_NO if (facts.same_sites and facts.same_score
-                                    and facts.real.allow_threshold == rules.allow_threshold) else NOT_SURE
-            if first == NOT_SURE:
-                judged.unsure = needed
-                judged_unknown(judged, WHY_ORDER)
-                return False
-            if first == SURE_YES:
-                judged.raised = True
-                judged.earned = needed
-                judged.to_mta = True
-                judged_as(judged, JUDGED_HANDED_OFF, 0)
-                return False
-    # The client talks, or leaves
-    early = (not tests & bit(PREGREET) or talked) and judged.lists.complete
-    if talked and action == ACTION_DROP:
-        judged.failed |= bit(PREGREET)
-        judged_as(judged, JUDGED_REJECTED, 521)
-        return False
-    if talked and action == ACTION_ENFORCE:
-        judged.failed |= bit(PREGREET)
-    if facts.greet == GREET_LEFT and not early:
-        judged_as(judged, JUDGED_REJECTED if judged.failed else JUDGED_LEFT, 0)
-        return False
-    if facts.greet == GREET_DROPPED and not early:
-        if judged.failed:
-            judged_as(judged, JUDGED_REJECTED, -1)
-        else:
-            judged.unsure = needed
-            judged_unknown(judged, WHY_ENDED)
-        return False
-    if facts.greet == GREET_ALLOWED and tests & bit(PREGREET) and not talked:
-        judged.unsure = needed
-        judged_unknown(judged, WHY_TEST)
-        return False
-    # It is over: greet_end
-    if tests & bit(PREGREET) and not talked:
-        judged.earned |= bit(PREGREET)
-        judged.waited = True
-    if not asks:
-        return True
-    sure = judge_fails(rules, &judged.lists, 0)
-    if sure == NOT_SURE:
-        if rules.actions[DNSBL] == ACTION_IGNORE:
-            judged.unsure |= bit(DNSBL)
-            return True
-        if judged.failed:
-            judged_as(judged, JUDGED_REJECTED, -1)
-            return False
-        judged.unsure = needed
-        judged_unknown(judged, judge_why(&judged.lists))
-        return False
-    if sure == SURE_NO:
-        judged.earned |= bit(DNSBL)
-        return True
-    if rules.actions[DNSBL] == ACTION_IGNORE:
-        return True
-    judged.failed |= bit(DNSBL)
-    judged.doubt = judge_unsure(rules, &judged.lists, 0)
-    if rules.actions[DNSBL] == ACTION_ENFORCE:
-        return True
-    judge_failed(judged, judge_why(&judged.lists), 421 if judged.doubt == SURE_YES else 521)
-    return False
-
-
-cdef void judge_failed(Judged* judged, int why, int reply) noexcept nogil:
-    """The client has failed. If only the score fails it, and could still change, it is deferred."""
-    judged.earned = judged.brief = judged.unsure = 0
-    if judged.failed & ~(bit(DNSBL) | bit(SCORE)) or judged.doubt == SURE_NO:
-        judged_as(judged, JUDGED_REJECTED, reply)
-    elif judged.doubt == SURE_YES:
-        judged_as(judged, JUDGED_DEFERRED, reply)
-    else:
-        judged_unknown(judged, why)
-
-
-cdef void judge_ttl(const JudgeRules* rules, const JudgeFacts* facts, Judged* judged) noexcept nogil:
-    """How long a pass of the lists is valid. It depends on the answers' TTLs; the record has only the result."""
-    judged.ttl_least = 0 if judged.lists.unsettled else rules.dnsbl_min_ttl
-    judged.ttl_most = rules.dnsbl_max_ttl
-    if (judged.lists.least > 0) == facts.real_positive and judged.lists.least == judged.lists.most:
-        if facts.same_signs:
-            judged.ttl_least = judged.ttl_most = facts.record.pass_seconds
-        elif facts.fewer_signs:         # the shortest TTL of some of them
-            judged.ttl_least = max(judged.ttl_least, min(<int64_t> facts.record.pass_seconds, rules.dnsbl_max_ttl))
-
-
-cdef void judge_dialogue(const JudgeRules* rules, const JudgeFacts* facts, uint32_t needed, bint denied, bint vetoed,
-                         bint forwarded, uint32_t evidence, bint evidence_cut, Judged* judged) noexcept nogil:
-    """From the end of the greet wait on."""
-    cdef const HistoryRecord* record = facts.record
-    cdef uint32_t tests = needed & DEEP_TESTS
-    cdef uint32_t kept = judged.unsure
-    cdef bint failing = judged.failed != 0 or vetoed
-    cdef bint unmade = False
-    cdef int64_t more = 0
-    cdef JudgeScore none
-    cdef const JudgeScore* lists = &judged.lists
-    cdef Sure sure
-    cdef int test, reply
-    if not judged.failed and forwarded and not tests:
-        judged.to_mta = True            # session_conclude
-        if vetoed:
-            judged.earned = 0
-        judged_as(judged, JUDGED_HANDED_OFF, 0)
-        return
-    if failing:
-        tests |= DEEP_TESTS & ~OWN_TESTS
-    for test in range(TEST_COUNT):
-        if not tests & bit(test) or test == SCORE or rules.actions[test] == ACTION_IGNORE:
-            continue
-        unmade = unmade or not facts.dialogue or not record.made & bit(test)
-    if not facts.dialogue:
-        if judged.failed and not (judged.doubt == SURE_YES and not judged_surely(judged) and unmade):
-            judge_failed(judged, judge_why(&judged.lists), -1)
-            return
-        judged.unsure = kept | needed & ~judged.earned
-        judged_unknown(judged, WHY_ENDED if record.stage == STAGE_GREET or vetoed else WHY_TEST)
-        return
-    reply = 0
-    for test in range(TEST_COUNT):
-        if not tests & bit(test) or test == SCORE or not record.found & bit(test):
-            continue
-        if rules.actions[test] == ACTION_IGNORE:
-            judged.brief |= bit(test)
-            continue
-        judged.failed |= bit(test)
-        if rules.actions[test] == ACTION_DROP:
-            reply = 521
-    if unmade and not judged_surely(judged):
-        judged.unsure = kept | needed & ~judged.earned
-        judged_unknown(judged, WHY_TEST)
-        return
-    if facts.cut_by >= 0 and facts.cut_by != SCORE and not judged_surely(judged):
-        judged.unsure = kept | needed & ~judged.earned
-        judged_unknown(judged, WHY_ENDED)       # it would have gone on
-        return
-    if facts.recipient and tests & bit(SCORE) and not judged.failed & ~DEEP_TESTS:
-        if not needed & bit(DNSBL):
-            memset(&none, 0, sizeof(none))
-            lists = &none
-        if evidence_cut and not judged.failed:
-            judged.unsure = kept | needed & ~judged.earned
-            judged_unknown(judged, WHY_CUT)
-            return
-        for test in range(SCORER_LISTS + 1, SCORER_COUNT):
-            if evidence & bit(test):
-                more += rules.weights[test]
-        sure = judge_fails(rules, lists, more) if evidence else SURE_NO
-        if sure != SURE_NO and facts.late_name:
-            if not facts.same_score or not facts.same_sites:
-                judged.unsure = kept | needed & ~judged.earned
-                judged_unknown(judged, WHY_ORDER)
-                return
-            sure = SURE_NO
-        if judged.failed:
-            # Another test has failed it, before the recipient or after it: the end is the same, unless the score would
-            # have disconnected it with a reply that leaves room for doubt.
-            if sure != SURE_NO and rules.actions[SCORE] == ACTION_DROP and judge_unsure(rules, lists, more) != SURE_NO:
-                judged_unknown(judged, WHY_ORDER)
-                return
-        elif sure == NOT_SURE and rules.actions[SCORE] == ACTION_IGNORE:
-            judged.unsure |= bit(SCORE)
-        elif sure == NOT_SURE:
-            judged.unsure = kept | needed & ~judged.earned
-            judged_unknown(judged, judge_why(lists))
-            return
-        elif sure == SURE_YES and rules.actions[SCORE] == ACTION_IGNORE:
-            judged.brief |= bit(SCORE)
-        elif sure == SURE_YES:
-            judged.failed |= bit(SCORE)
-            judged.doubt = judge_unsure(rules, lists, more)
-            if rules.actions[SCORE] == ACTION_DROP:
-                reply = 421 if judged.doubt == SURE_YES else 521
-    if judged.failed:
-        if not reply and facts.answered:
-            reply = 450 if judged.doubt == SURE_YES and not judged.failed & DEEP_TESTS & ~bit(SCORE) else 550
-        judge_failed(judged, judge_why(lists), reply)
-        return
-    if facts.recipient:
-        judged.earned |= tests & needed
-    judged.earned |= judged.brief
-    if vetoed:
-        judged.earned = judged.brief = 0
-    if facts.cut_by >= 0:
-        judged.unsure |= judged.earned & DEEP_TESTS
-    if not facts.answered:
-        judged_as(judged, JUDGED_LEFT, 0)
-    elif forwarded and rules.continues:
-        judged.to_mta = True
-        judged_as(judged, JUDGED_HANDED_OFF, 0)
-    else:
-        judged_as(judged, JUDGED_DEFERRED, 450)
-
-
-cdef inline bint judged_surely(const Judged* judged) noexcept nogil:
-    """Whether it has failed by something that is certain."""
-    return judged.failed & ~(bit(DNSBL) | bit(SCORE)) != 0 or judged.failed != 0 and judged.doubt == SURE_NO
-
-
-# ---- passes
-
-cdef JudgeOp judge_op(const JudgeRules* rules, const JudgeFacts* facts, const Judged* judged, uint32_t needed,
-                      int test) noexcept nogil:
-    cdef const HistoryRecord* record = facts.record
-    cdef int64_t began = record.began // MICROSECONDS
-    cdef int64_t latest = began + facts.real.greet_wait // MICROSECONDS + JUDGE_SLACK
-    cdef int64_t least = rules.ttl[test]
-    cdef int64_t most = least
-    cdef JudgeOp op
-    op.change = PASS_KEPT
-    op.least = op.most = 0
-    if not rules.enabled & bit(test):
-        return op
-    if test == DNSBL or judged.raised:
-        least = judged.ttl_least
-        most = judged.ttl_most
-    elif judged.brief & bit(test):
-        least = most = rules.brief_ttl
-    if judged.unsure & bit(test):
-        op.change = PASS_PERHAPS
-        most = max(rules.ttl[test], rules.dnsbl_max_ttl)
-    elif judged.raised and not needed & bit(test):
-        op.change = PASS_RAISED
-    elif judged.earned & bit(test):
-        op.change = PASS_EARNED
-    else:
-        return op
-    if DEEP_TESTS & bit(test) and not judged.raised:
-        latest = max(latest, record.ended // MICROSECONDS + 1)
-    op.least = <uint32_t> (began + least)
-    op.most = <uint32_t> (latest + most)
-    return op
-
-
-cdef inline bint same_op(const JudgeOp* one, const JudgeOp* other) noexcept nogil:
-    return one.change == other.change and one.least == other.least and one.most == other.most
-
-
-cdef void judge_merge(JudgePasses* passes, int test, const JudgeOp* real, const JudgeOp* other) noexcept nogil:
-    """Apply what a session does to a pass in reality, and by the other settings."""
-    cdef uint8_t mark = <uint8_t> bit(test)
-    cdef bint equal = passes.equal & mark
-    cdef uint32_t* sure = &passes.sure[test]
-    cdef uint32_t* maybe = &passes.maybe[test]
-    if other.change == PASS_EARNED:
-        if same_op(real, other):
-            passes.equal |= mark
-            sure[0] = maybe[0] = 0
-        else:
-            passes.equal &= ~mark
-            sure[0] = other.least
-            maybe[0] = other.most
-    elif other.change == PASS_RAISED:
-        if not equal:
-            sure[0] = max(sure[0], other.least)
-            maybe[0] = max(maybe[0], other.most)
-        elif real.change == PASS_KEPT:
-            sure[0] = max(sure[0], other.least)
-            maybe[0] = max(maybe[0], other.most)
-        elif not same_op(real, other):
-            passes.equal &= ~mark
-            sure[0] = other.least
-            maybe[0] = other.most + JUDGE_FOREVER
-    elif other.change == PASS_PERHAPS:
-        passes.equal &= ~mark
-        maybe[0] = max(maybe[0], other.most)
-    elif equal and real.change == PASS_EARNED:
-        passes.equal &= ~mark
-        maybe[0] = sure[0]
-    elif equal and real.change != PASS_KEPT:
-        maybe[0] = max(maybe[0], real.most)
-
-
-cdef inline bint judge_is_plain(const JudgePasses* passes, int test) noexcept nogil:
-    """No difference to reality is left."""
-    return passes.equal & bit(test) and not passes.sure[test] and not passes.maybe[test]
-
-
-cdef void judge_read(const JudgePasses* passes, uint32_t enabled, uint32_t real, uint32_t now, uint32_t* needed,
-                     uint32_t* unknown) noexcept nogil:
-    """Which tests are needed by passes; real: those that were needed in reality."""
-    cdef int test
-    cdef uint32_t mark
-    for test in range(TEST_COUNT):
-        mark = bit(test)
-        if not enabled & mark or now <= passes.sure[test]:
-            continue
-        if passes.equal & mark:
-            if real & mark:
-                needed[0] |= mark
-            elif now <= passes.maybe[test]:
-                unknown[0] |= mark
-        elif now > passes.maybe[test]:
-            needed[0] |= mark
-        else:
-            unknown[0] |= mark
-
-
-# ---- the judge
-
 @cython.final
 cdef class JudgeCase:
     """The settings that sessions had (see core.pyi), and those to judge by in the numbering of their lists."""
@@ -978,6 +81,7 @@ cdef class HistoryJudge:
     cdef int count_bits             # of a row's number, below the time of its end
     cdef Prefix mask                # bits of clients' addresses that were recorded
     cdef list lists
+    cdef dict names                 # of all lists in the settings that sessions had: numbers
     cdef dict cases
     cdef JudgeCase last
     cdef uint32_t last_number
@@ -1014,6 +118,7 @@ cdef class HistoryJudge:
         self.count_bits = count_bits
         prefix_set(&self.mask, mask)
         self.lists = list(other["lists"])
+        self.names = {}
         self.cases = {}
         self.policy = Policy.__new__(Policy)
         self.policy.hostname = hostname.encode()
@@ -1058,10 +163,15 @@ cdef class HistoryJudge:
     def add_settings(self, uint32_t number, real):
         """See core.pyi."""
         cdef JudgeCase case = JudgeCase()
+        cdef int at
         other = self.other
         names = {name: at for at, name in enumerate(real["lists"])}
         case.fill(&case.real, real, range(len(real["lists"])))
         case.fill(&case.other, other, [names.get(name, -1) for name in self.lists])
+        for name in real["lists"]:
+            self.names.setdefault(name, min(<int> len(self.names), JUDGE_LISTS - 1))
+        for at in range(case.real.site_count):
+            case.real.sites[at].feature = self.names[real["lists"][case.real.sites[at].list]]
 
         def sites(of, sign):
             return sorted((of["lists"][at], mask or b"", sign(weight)) for at, mask, weight in of["sites"])
@@ -1233,9 +343,10 @@ cdef class HistoryJudge:
         elif other.reply // 100 == 5 and self.other["soft_bounce"]:
             other.reply -= 100
         self.count(&record, client, happened, &other, weight, number)
-        self.contributions(case, &facts, &other, client, evidence, weight)
-        if self.collecting and other.reason == WHY_JUDGED:
-            self.collect(case, &facts, &other, client, evidence)
+        if other.reason == WHY_JUDGED:
+            self.contributions(case, &facts, &other, client, evidence, weight)
+            if self.collecting:
+                self.collect(case, &facts, &other, client, evidence)
         return 0
 
     cdef int by_own(self, JudgeCase case, JudgeFacts* facts, uint32_t evidence, Judged* judged) except -1:
@@ -1425,6 +536,8 @@ cdef class HistoryJudge:
         cdef int64_t earliest = record.began
         cdef JudgePending change
         cdef JudgeKey* key = self.key_of(record, &case.real.prefix, False)
+        cdef JudgeKey* group
+        cdef uint32_t ignored = 0
         cdef bint same_prefix = same_prefix_of(case, record.family)
         cdef bint stores = False
         cdef JudgeOp* mine
@@ -1447,8 +560,16 @@ cdef class HistoryJudge:
                     key == NULL or not key.pending and key.passes.equal & bit(test)):
                 continue
             change.touched |= bit(test)
+        if change.touched and not same_prefix:
+            # Once there is a record of the network, those of its addresses are not used any more.
+            group = self.key_of(record, &case.other.prefix, False)
+            if group != NULL and group.stored:
+                change.touched = 0
         if change.touched:
-            self.store(self.key_of(record, &case.real.prefix, True), &change, facts, earliest)
+            key = self.key_of(record, &case.real.prefix, True)
+            if key != NULL:
+                self.settle(key, record.began, &ignored)
+            self.store(key, &change, facts, earliest)
         if same_prefix or not stores:
             return 0
         # The record of a network has the stamps of all tests.
@@ -1536,15 +657,15 @@ cdef class HistoryJudge:
 
     cdef int learn(self, const HistoryRecord* record, JudgeClient* client, int happened, const Judged* judged,
                    uint32_t weight) except -1:
-        """Who behaves well, and what was missed."""
+        """Which clients are good or bad, by the settings that the session had, and what was missed."""
         cdef uint32_t began = <uint32_t> (record.began // MICROSECONDS)
         cdef JudgeCase case = self.case_of(record.settings)
-        cdef uint64_t on_lists = 0
+        cdef const JudgeSite* site
+        cdef uint64_t on_lists = 0, answered = 0
         cdef uint8_t bad = 0
         cdef uint8_t admitted = (1 if happened == JUDGED_HANDED_OFF else 0) | (
             2 if judged.result == JUDGED_HANDED_OFF else 0)
         cdef int at
-        cdef bint heard = False
         if happened == JUDGED_HANDED_OFF:
             if client.deferred_at and began <= client.deferred_at + JUDGE_DAY:
                 client.kinds |= GOOD_RETRIED
@@ -1559,16 +680,18 @@ cdef class HistoryJudge:
         if record.marks & (MARK_ALLOWLISTED | MARK_LISTS_ALLOW):
             client.kinds |= GOOD_ALLOWED
         if case is not None and record.needed & bit(DNSBL):
-            heard = True
-            for at in range(case.other.site_count):
-                if case.other.sites[at].list < 0 or not record.listed >> case.other.sites[at].list & 1:
+            for at in range(case.real.site_count):
+                site = &case.real.sites[at]
+                if site.list >= HISTORY_LISTS:
                     continue
-                if not judge_matches(record, &case.other.sites[at]):
+                if not (record.silent | record.unasked | record.doubtful) >> site.list & 1:
+                    answered |= <uint64_t> 1 << site.feature
+                if not record.listed >> site.list & 1 or not judge_matches(record, site):
                     continue
-                if case.other.sites[at].weight < 0:
+                if site.weight < 0:
                     client.kinds |= GOOD_ALLOWED
-                elif case.other.sites[at].weight > 0:
-                    on_lists |= <uint64_t> 1 << case.other.sites[at].feature
+                elif site.weight > 0:
+                    on_lists |= <uint64_t> 1 << site.feature
         if record.mta_rejected:
             bad |= BAD_MTA
         if record.found & ~(bit(DNSBL) | bit(SCORE)):
@@ -1582,8 +705,7 @@ cdef class HistoryJudge:
         if on_lists & ~client.on_lists and (client.on_lists or client.chain):
             bad |= BAD_LISTED
             client.kinds |= BAD_LISTED
-        if heard:
-            client.on_lists = on_lists
+        client.on_lists = client.on_lists & ~answered | on_lists
         if bad and client.chain:
             self.miss_before(client, began, bad)
         elif not bad and admitted:
@@ -1703,7 +825,8 @@ cdef class HistoryJudge:
         memset(&pattern, 0, sizeof(pattern))
         for at in range(case.other.site_count):
             site = &case.other.sites[at]
-            if site.list >= 0 and facts.record.listed >> site.list & 1 and judge_matches(facts.record, site):
+            if (0 <= site.list < HISTORY_LISTS and facts.record.listed >> site.list & 1
+                    and judge_matches(facts.record, site)):
                 pattern.sites |= <uint64_t> 1 << at
         if facts.recipient:
             pattern.scorers = evidence & ~bit(SCORER_LISTS)
@@ -1958,86 +1081,3 @@ def hello_found(bytes name, bytes client, str hostname):
     session.peer.family = 4 if len(client) == 4 else 6
     memcpy(session.peer.ip, <const char*> client, len(client))
     return hello_evidence(policy, &session, HEARD_SCORERS[<int> HEARD_HELLO], name, len(name))
-
-
-# ---- the search for weights
-
-@cython.final
-cdef class WeightSearch:
-    """See core.pyi."""
-
-    cdef int count, patterns, groups
-    cdef int32_t* starts            # of each pattern's features
-    cdef int32_t* features
-    cdef int32_t* group_starts
-    cdef int32_t* members
-    cdef int64_t* good
-    cdef int64_t* bad
-    cdef int64_t* scores
-
-    def __init__(self, int count, patterns, groups):
-        cdef int at, place
-        self.count = count
-        self.patterns = len(patterns)
-        self.groups = len(groups)
-        self.starts = <int32_t*> calloc(self.patterns + 1, sizeof(int32_t))
-        self.features = <int32_t*> calloc(sum([len(each) for each in patterns]) + 1, sizeof(int32_t))
-        self.group_starts = <int32_t*> calloc(self.groups + 1, sizeof(int32_t))
-        self.members = <int32_t*> calloc(sum([len(each[0]) for each in groups]) + 1, sizeof(int32_t))
-        self.good = <int64_t*> calloc(self.groups + 1, sizeof(int64_t))
-        self.bad = <int64_t*> calloc(self.groups + 1, sizeof(int64_t))
-        self.scores = <int64_t*> calloc(self.patterns + 1, sizeof(int64_t))
-        if (self.starts == NULL or self.features == NULL or self.group_starts == NULL or self.members == NULL
-                or self.good == NULL or self.bad == NULL or self.scores == NULL):
-            raise MemoryError
-        place = 0
-        for at, pattern in enumerate(patterns):
-            self.starts[at] = place
-            for feature in pattern:
-                if not 0 <= feature < count:
-                    raise ValueError(f"feature {feature} of {count}")
-                self.features[place] = feature
-                place += 1
-        self.starts[self.patterns] = place
-        place = 0
-        for at, (members, good, bad) in enumerate(groups):
-            self.group_starts[at] = place
-            for member in members:
-                if not 0 <= member < self.patterns:
-                    raise ValueError(f"pattern {member} of {self.patterns}")
-                self.members[place] = member
-                place += 1
-            self.good[at] = good
-            self.bad[at] = bad
-        self.group_starts[self.groups] = place
-
-    def __dealloc__(self):
-        free(self.starts)
-        free(self.features)
-        free(self.group_starts)
-        free(self.members)
-        free(self.good)
-        free(self.bad)
-        free(self.scores)
-
-    def hit(self, weights, int64_t threshold):
-        """See core.pyi."""
-        cdef int64_t[1024] weight
-        cdef int64_t good = 0, bad = 0
-        cdef int at, place
-        if len(weights) != self.count or self.count > 1024:
-            raise ValueError(f"{len(weights)} weights instead of {self.count}")
-        for at in range(self.count):
-            weight[at] = weights[at]
-        with nogil:
-            for at in range(self.patterns):
-                self.scores[at] = 0
-                for place in range(self.starts[at], self.starts[at + 1]):
-                    self.scores[at] += weight[self.features[place]]
-            for at in range(self.groups):
-                for place in range(self.group_starts[at], self.group_starts[at + 1]):
-                    if self.scores[self.members[place]] >= threshold:
-                        good += self.good[at]
-                        bad += self.bad[at]
-                        break
-        return good, bad

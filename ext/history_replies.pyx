@@ -10,7 +10,7 @@ cdef extern from *:
     const void* memmem(const void* text, size_t size, const void* wanted, size_t length) noexcept nogil
 
 cdef enum:
-    TEXT_TAIL = 512                 # bytes at the end of a read in which the end of a message is looked for
+    TEXT_TAIL = 512                 # bytes at the end of a full read in which the end of a message is looked for
 
 
 cdef enum RelayCommand:
@@ -84,7 +84,7 @@ cdef void replies_from_client(RelayReplies* replies, const char* at, size_t size
         if at == end:
             return
         if replies.in_text:
-            at = text_end(at, end)
+            at = text_end(at, end, size)
             replies.in_text = at == NULL
             if at == NULL:
                 return
@@ -96,10 +96,10 @@ cdef void replies_from_client(RelayReplies* replies, const char* at, size_t size
         replies.command.size = 0
 
 
-cdef const char* text_end(const char* at, const char* end) noexcept nogil:
-    """Where the first command after the message begins, if the end of the message is among the last bytes; otherwise,
-    the MTA's reply is the end. NULL: the text goes on."""
-    cdef const char* tail = end - min(<size_t> (end - at), <size_t> TEXT_TAIL)
+cdef const char* text_end(const char* at, const char* end, size_t size) noexcept nogil:
+    """Where the first command after the message begins. In a full read, which is the middle of a large message, only
+    the last bytes are looked at; otherwise, the MTA's reply is the end. NULL: the text goes on."""
+    cdef const char* tail = at if size < RELAY_FEED else end - min(<size_t> (end - at), <size_t> TEXT_TAIL)
     cdef const char* found = <const char*> memmem(tail, end - tail, "\r\n.\r\n", 5)
     return found + 5 if found != NULL else NULL
 
@@ -177,6 +177,8 @@ cdef void replies_read(RelayReplies* replies, int code) noexcept nogil:
                 count_up(&replies.refused)
     elif command == SENT_DATA and code == 354:
         replies_insert_text(replies)
+    elif code == 354:
+        replies_end(replies)            # to a DATA that was not seen
     elif command == SENT_TEXT or command == SENT_LAST_CHUNK:
         replies.in_text = False
         if code < 300:
@@ -205,24 +207,33 @@ cdef void replies_insert_text(RelayReplies* replies) noexcept nogil:
 
 cdef inline void replies_begin(Screener core, Relay* relay, RelayCommand first) noexcept:
     """From now on, bytes are relayed. first: what the MTA will reply to."""
-    if core.history.header != NULL or (<Policy> relay.session.policy).weighted & HEARD_SCORERS[<int> HEARD_REPLIES]:
+    cdef uint32_t weighted = (<Policy> relay.session.policy).weighted
+    if relay.replies != NULL:
+        return
+    if core.history.header == NULL and not weighted & (HEARD_SCORERS[<int> HEARD_REPLIES]
+                                                       | HEARD_SCORERS[<int> HEARD_RECIPIENTS]):
+        return
+    relay.replies = <RelayReplies*> calloc(1, sizeof(RelayReplies))
+    if relay.replies != NULL:
         relay.replies.followed = True
-        replies_expect(&relay.replies, first)
+        replies_expect(relay.replies, first)
 
 
 cdef inline void replies_hear(Relay* relay, Side source, const char* data, size_t size) noexcept:
     """Bytes are relayed; those before are counted in the flow already."""
-    if not relay.replies.followed:
+    if relay.replies == NULL or not relay.replies.followed:
         return
     if source == FROM_MTA:
-        replies_from_mta(&relay.replies, data, size)
+        replies_from_mta(relay.replies, data, size)
     else:
-        replies_from_client(&relay.replies, data, size, relay.flows[<int> FROM_CLIENT].moved)
+        replies_from_client(relay.replies, data, size, relay.flows[<int> FROM_CLIENT].moved)
 
 
 cdef inline void replies_miss(Relay* relay, Side source) noexcept:
     """Bytes were relayed unseen, and are counted in the flow. Only message text may be among them."""
-    cdef RelayReplies* replies = &relay.replies
+    cdef RelayReplies* replies = relay.replies
+    if replies == NULL:
+        return
     if source == FROM_MTA or not replies.in_text and relay.flows[<int> FROM_CLIENT].moved > replies.chunk_end:
         replies_end(replies)
 
@@ -231,10 +242,12 @@ def replies_in(parts):
     cdef Relay relay
     cdef bytes data
     cdef bint from_client
-    cdef RelayReplies* replies = &relay.replies
+    cdef RelayReplies replies
     memset(&relay, 0, sizeof(relay))
+    memset(&replies, 0, sizeof(replies))
+    relay.replies = &replies
     replies.followed = True
-    replies_expect(replies, SENT_GREETING)
+    replies_expect(&replies, SENT_GREETING)
     for from_client, data in parts:
         replies_hear(&relay, FROM_CLIENT if from_client else FROM_MTA, data, len(data))
         relay.flows[<int> FROM_CLIENT if from_client else <int> FROM_MTA].moved += len(data)

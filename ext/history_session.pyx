@@ -215,8 +215,10 @@ cdef void history_fill_dialogue(HistoryRecord* record, const Dialogue* dialogue)
 
 cdef void history_fill_relay(HistoryRecord* record, const Relay* relay) noexcept nogil:
     """The end of a session that was relayed."""
-    cdef const RelayReplies* replies = &relay.replies
+    cdef const RelayReplies* replies = relay.replies
     record.outcome = OUTCOME_CONTINUED if relay.continues else OUTCOME_RELAYED
+    if replies == NULL:
+        return
     record.recipients = <uint16_t> min(<uint32_t> record.recipients + replies.recipients, <uint32_t> 0xFFFF)
     record.mta_rejected = <uint16_t> min(<uint32_t> record.mta_rejected + replies.rejected, <uint32_t> 0xFFFF)
     record.mta_accepted = replies.accepted

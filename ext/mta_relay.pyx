@@ -476,4 +476,5 @@ cdef void relay_free(Screener core, Session* session) noexcept:
     core.relays -= 1
     core.relay_news = True
     session.relay = NULL
+    free(relay.replies)
     free(relay)

@@ -28,7 +28,9 @@ cdef uint32_t recipients_evidence(Policy policy, const Session* session, uint32_
 
 
 cdef inline uint32_t recipients_so_far(const Session* session) noexcept nogil:
-    return session.recipients + (session.relay.replies.recipients if session.relay != NULL else 0)
+    if session.relay == NULL or session.relay.replies == NULL:
+        return session.recipients
+    return session.recipients + session.relay.replies.recipients
 
 
 cdef inline void recipients_heard(Screener core, Session* session) noexcept:
@@ -56,7 +58,7 @@ cdef void scorers_say(Screener core, Session* session, Heard heard, uint32_t cou
 cdef uint32_t replies_evidence(Policy policy, const Session* session, uint32_t asked, const char* text,
                                size_t size) noexcept:
     """The evidence against a client whose recipients the MTA has rejected."""
-    cdef const RelayReplies* replies = &session.relay.replies
+    cdef const RelayReplies* replies = session.relay.replies
     if replies.answered >= REJECTED_FROM and 2 * <uint32_t> replies.refused >= replies.answered:
         return bit(SCORER_RCPT_REJECTED)
     return 0
@@ -65,9 +67,9 @@ cdef uint32_t replies_evidence(Policy policy, const Session* session, uint32_t a
 cdef void replies_heard(Screener core, Session* session) noexcept:
     """A relayed session ends. Its client can no longer be rejected: this is for the log, the history and the events.
     Clients that the operator or an allow list permits are not judged."""
-    cdef RelayReplies* replies = &session.relay.replies
+    cdef RelayReplies* replies = session.relay.replies
     cdef uint32_t weighted = (<Policy> session.policy).weighted
-    if not weighted or session.marks & (MARK_ALLOWLISTED | MARK_BYPASSED | MARK_LISTS_ALLOW):
+    if replies == NULL or not weighted or session.marks & (MARK_ALLOWLISTED | MARK_BYPASSED | MARK_LISTS_ALLOW):
         return
     recipients_heard(core, session)
     if weighted & bit(SCORER_RCPT_REJECTED) and replies.refused:

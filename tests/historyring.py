@@ -2,7 +2,7 @@
 test's."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,15 @@ class FakeRing:
 
 
 class World:
-    """What a writer sees of the world. free: bytes of the disk. lines: of the log."""
+    """What a writer sees of the world. total, free: bytes of the disk. lines: of the log."""
 
     def __init__(self, folder: Path, *rings: FakeRing, now: float = NOON, **settings: Any) -> None:
         self.folder = folder
         self.now = now
         self.elapsed = 0.0
-        self.free = 1 << 40
+        self.free = 1 << 42
+        self.free_now: Callable[[], int] = lambda: self.free
+        self.total = 1 << 42
         self.lines: list[str] = []
         self.rings = rings or (FakeRing(),)
         self.memory = memoryview(bytearray(conditions.SIZE))
@@ -98,7 +100,7 @@ class World:
 
     def _disk(self, folder: Path) -> os.statvfs_result:
         found = list(os.statvfs(folder))
-        found[1], found[2], found[4] = 4096, 1 << 30, self.free // 4096
+        found[1], found[2], found[4] = 4096, self.total // 4096, self.free_now() // 4096
         return os.statvfs_result(found)
 
     def wait(self, seconds: float) -> None:

@@ -37,8 +37,22 @@ def overview(found: HistoryMinutes, past: Past, now: float, width: int, height: 
     rows = max(min(height - TABLE_ROWS - 3, CHART_ROWS[1]), CHART_ROWS[0])
     lines = _chart(found, past, since, until, width - 1, rows)
     begin = min((each.time for each in found.sums), default=since)  # before it, perhaps nothing was recorded
-    spans = max((min(until, now) - begin) / (past.until - past.since), 1.0)
-    return [*lines, Text(), *_table(inside, found.sums, spans, past, width - 1)]
+    end = read_until(found)
+    spans = max((min(end, now) - begin) / (past.until - past.since), 1.0)
+    late = None if found.complete else unread(end)
+    return [*lines, Text(), *_table(inside, found.sums, spans, past, width - 1, late)]
+
+
+def read_until(found: HistoryMinutes) -> int:
+    """The end of what was read for sure. If time ran out, the last step with sessions may be read in part only."""
+    if found.complete:
+        return int(found.until)
+    return int(found.sums[-1].time if found.sums else found.since)
+
+
+def unread(end: int) -> Text:
+    """The warning that later sessions are missing."""
+    return Text(" ").append(f"time ran out: sessions since {date(end)} are missing", WARN)
 
 
 def total(sums: Sequence[HistorySum]) -> tuple[Counter[str], int]:
@@ -92,7 +106,12 @@ def clock_minute(time: float) -> str:
 
 
 def _table(
-    inside: Sequence[HistorySum], around: Sequence[HistorySum], spans: float, past: Past, width: int
+    inside: Sequence[HistorySum],
+    around: Sequence[HistorySum],
+    spans: float,
+    past: Past,
+    width: int,
+    late: Text | None,
 ) -> list[Text]:
     here, cached = total(inside)
     usual, usual_cached = total(around)
@@ -103,7 +122,9 @@ def _table(
     title = f"Verdicts of the {past.unit}"
     head = Text(" ").append(f"{title:<23}", HEADING)
     lines = [head.append(f"{'sessions':>10}{'share':>7}{'usual':>11}", MUTED)]
-    if not sessions:
+    if late is not None:
+        lines.append(late)
+    elif not sessions:
         lines.append(Text(" ").append(f"no session was recorded in this {past.unit}", WARN))
     for name in names:
         label, _, role = outcome(name)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fastscreen.config import Config
 from fastscreen.escaping import escape_text
 from fastscreen.format import plural, size
-from fastscreen.history import day, folder
+from fastscreen.history import day, folder, writer
 from fastscreen.process.file_type import file_type
 
 Found = tuple[str, bool, str] | tuple[str, bool, str, bool]
@@ -68,10 +68,11 @@ def _checked_space(config: Config, nearest: Path) -> Iterator[Found]:
     path = Path(config.history.path)
     used = sum(entry.size for entry in folder.entries(path)) if path.is_dir() and os.access(path, os.R_OK) else 0
     disk = os.statvfs(nearest)
-    free = disk.f_bavail * disk.f_frsize
+    left = writer.left_free(disk.f_blocks * disk.f_frsize)
+    free = max(0, disk.f_bavail * disk.f_frsize - left)
     wanted = max(0, config.history.max_size - used)
     if free < wanted:
-        detail = f"the files may become {size(wanted)} larger, but only {size(free)} of the file system is free"
-        yield "history.max_size", False, f"{detail}; recording is suspended while it is full"
+        detail = f"the files may become {size(wanted)} larger, but only {size(free)} of the file system may be used"
+        yield "history.max_size", False, f"{detail}, because {size(left)} is left to others; older files are deleted"
     else:
-        yield "history.max_size", True, f"{size(free)} of the file system is free"
+        yield "history.max_size", True, f"{size(free)} of the file system may be used; {size(left)} is left to others"

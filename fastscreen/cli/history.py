@@ -54,7 +54,7 @@ DEFAULT_LIMIT = 200
 _PROGRESS = 500_000  # sessions to be read, from which progress is shown on a terminal
 _PROGRESS_STEP = 0.5  # s
 _WITH_VALUE = frozenset(("--path", "-c", "--config", "--limit", "--format", "-o", "--output"))
-_NEGATED = re.compile(r"-(?:[a-z]+[:<>=]|[0-9a-fA-F]*[.:][0-9a-fA-F.:]*(?:/|$)|\"|.* )", re.DOTALL)
+_NEGATED = re.compile(r"-(?!-)(?:[a-z]+[:<>=]|[0-9a-fA-F]*[.:][0-9a-fA-F.:]*(?:/|$)|\"|.* )", re.DOTALL)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -105,7 +105,9 @@ def arranged(words: Sequence[str]) -> list[str]:
         elif not word.startswith("-") or word == "-" or _NEGATED.match(word):
             terms.append(word)
         else:
-            options.append(word)
+            name = word.partition("=")[0]
+            known = any(each.startswith(name) for each in _WITH_VALUE)
+            options.append(word if known else word.partition(" ")[0])  # with spaces, argparse would see a term
             if word in _WITH_VALUE and (value := next(rest, None)) is not None:
                 options.append(value)
     return [*words[:1], *options, "--", *terms]
@@ -141,9 +143,9 @@ def run(arguments: argparse.Namespace) -> int:
         if exports:
             done = _export(reader, arguments)
         elif chosen.alone and chosen.network is not None and not (arguments.json or arguments.csv or arguments.table):
-            done = _life(reader, archive, chosen.network, arguments.limit)
+            done = _life(reader, archive, chosen.network, arguments)
         else:
-            done = _list(reader, arguments)
+            done = _list(reader, chosen.network, arguments)
     except ArchiveError as error:
         print(f"fastscreen: {error}", file=sys.stderr)
         return 1
@@ -272,7 +274,7 @@ class _Progress:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def _list(reader: _Reader, arguments: argparse.Namespace) -> int:
+def _list(reader: _Reader, network: Network | None, arguments: argparse.Namespace) -> int:
     """Print the sessions, the newest last."""
     plain = arguments.json or arguments.csv
     limit = arguments.limit if arguments.limit is not None else 0 if plain else DEFAULT_LIMIT
@@ -297,12 +299,29 @@ def _list(reader: _Reader, arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     elif not count:
-        _nothing()
+        _nothing(network, arguments)
     return 0
 
 
-def _nothing() -> None:
-    print("fastscreen: no session matches", file=sys.stderr)
+def _nothing(network: Network | None, arguments: argparse.Namespace) -> None:
+    """Say that no session matches; for a client whose address is recorded only in part, what to search for."""
+    hint = ""
+    if network is not None and (mask := _mask(arguments)) is not None:
+        bits = mask[network.version == 6]
+        if network.prefixlen > bits:
+            cut = network.supernet(new_prefix=bits)
+            hint = f'; history.mask = "/{mask[0]} /{mask[1]}" cuts addresses: search for {cut}'
+    print(f"fastscreen: no session matches{hint}", file=sys.stderr)
+
+
+def _mask(arguments: argparse.Namespace) -> tuple[int, int] | None:
+    """history.mask of the configuration that named the folder. None: not set, or not known."""
+    if arguments.path is not None:
+        return None
+    try:
+        return load(arguments.config if arguments.config is not None else USUAL_FILE).history.mask
+    except ConfigError:
+        return None
 
 
 def _width() -> int | None:
@@ -310,19 +329,20 @@ def _width() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _life(reader: _Reader, archive: Archive, network: Network, limit: int | None) -> int:
+def _life(reader: _Reader, archive: Archive, network: Network, arguments: argparse.Namespace) -> int:
     """Print what happened to a client, or to those of a network."""
-    rows, more = reader.rows(limit or 0)
+    limit = arguments.limit or 0
+    rows, more = reader.rows(limit)
     several = network.num_addresses > 1
     life = Life(archive.settings, several)
     name = str(network) if several else str(network.network_address)
     print(name)
     if more:
-        print(f"(only the latest {plural(limit or 0, 'session')})")
+        print(f"(only the latest {plural(limit, 'session')})")
     for line in life.lines(reader.sessions(rows)):
         print(line)
     if not life.sessions:
-        _nothing()
+        _nothing(network, arguments)
     return 0
 
 

@@ -29,7 +29,7 @@ from fastscreen.tune import foreign, text
 from fastscreen.tune.foreign import Foreign, ForeignError, Shower
 from fastscreen.tune.judging import WHOLE, ends, judge
 from fastscreen.tune.settings import Tried, site_text, tried
-from fastscreen.tune.suggest import Sample, Share, Weights, sample, suggest
+from fastscreen.tune.suggest import Share, Weights, sample, suggest
 
 EXAMPLES = """\
 examples:
@@ -42,7 +42,7 @@ examples:
 
 Nothing is changed: tune only prints (docs/tune.md).
 
-exit codes: 0 success, 1 the history or the sessions cannot be read, 2 wrong usage or configuration
+exit codes: 0 success, 1 the history (or a part) or the sessions cannot be read, 2 wrong usage or configuration
 """
 
 _MIN_PROGRESS = 200_000  # sessions from which a progress bar is shown on a terminal
@@ -116,7 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
-    archive = Archive(_folder(arguments), _warn)
+    warnings: list[str] = []
+    archive = Archive(_folder(arguments), lambda line: _missing(line, warnings))
     recorded = archive.all_settings()
     period = ends(archive, since, until)
     if period is None or not recorded:
@@ -124,36 +125,51 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
     settings = tried(_base(arguments, recorded), arguments.other, arguments.changes)
     _note_unjudged(settings)
     if arguments.suggest:
-        return _suggest(arguments, archive, period, settings)
+        _suggest(arguments, archive, period, settings, warnings)
+    else:
+        _compare(arguments, archive, period, settings, warnings)
+    return 1 if warnings else 0
+
+
+def _compare(
+    arguments: argparse.Namespace, archive: Archive, period: tuple[int, int], settings: Tried, warnings: list[str]
+) -> None:
+    """Judge all of the period, and print what happened and what would have."""
     with _progress(archive.count(*period), "judging") as advance:
         found = judge(archive, *period, settings.settings, settings.hostname, advance, mask=_mask(settings))
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
     summary = found.summary() | {"memory": found.memory()}
     if arguments.json:
-        _print_json({"period": _period(period), "settings": _settings(settings)} | _plain(summary, examples))
-        return 0
+        _print_json(
+            {"period": _period(period), "settings": _settings(settings), "warnings": warnings}
+            | _plain(summary, examples)
+        )
+        return
     counts = f"{text.number(summary['sessions'])} sessions of {text.number(summary['clients'])} clients"
     print(f"{text.span(*period)}: {counts}")
     _print_lines(text.changes(settings), text.summary(summary, examples))
-    return 0
 
 
-def _suggest(arguments: argparse.Namespace, archive: Archive, period: tuple[int, int], settings: Tried) -> int:
+def _suggest(
+    arguments: argparse.Namespace, archive: Archive, period: tuple[int, int], settings: Tried, warnings: list[str]
+) -> None:
     """Search on the first two thirds of the time, and judge the last third."""
     at = period[0] + (period[1] - period[0]) * 2 // 3
     before = _weights(settings.config)
     sites = len(settings.config.dnsbl.sites)
     first, last = (period[0], at), (at, period[1])
     mask = _mask(settings)
-    with _progress(archive.count(*first), "collecting") as advance:
-        learned = _sample(
-            judge(archive, *first, settings.settings, settings.hostname, advance, collecting=True, mask=mask), sites
-        )
+    # Which clients there are, and what they showed, does not depend on the suggestion.
+    samples = []
+    for part in (first, last):
+        with _progress(archive.count(*part), "collecting") as advance:
+            found = judge(archive, *part, settings.settings, settings.hostname, advance, collecting=True, mask=mask)
+        samples.append(sample(sites, len(SCORERS), *found.collected()))
+    learned, held = samples
     after = suggest(learned, before, arguments.max_collateral)
     suggested = _with_weights(settings, after)
     with _progress(archive.count(*last), "judging") as advance:
-        found = judge(archive, *last, suggested.settings, suggested.hostname, advance, collecting=True, mask=mask)
-    held = _sample(found, sites)
+        found = judge(archive, *last, suggested.settings, suggested.hostname, advance, mask=mask)
     rows = [
         (name, each.share(before), each.share(after))
         for name, each in (("first two thirds", learned), ("last third", held))
@@ -162,22 +178,23 @@ def _suggest(arguments: argparse.Namespace, archive: Archive, period: tuple[int,
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
     if arguments.json:
         _print_json(
-            {"period": _period(period), "split": at / _MICROSECONDS, "settings": _settings(suggested)}
-            | {"suggestion": _suggestion(settings.config, after, rows)}
+            {"period": _period(period), "split": at / _MICROSECONDS, "settings": _settings(settings)}
+            | {"warnings": warnings, "suggestion": _suggestion(settings, after, rows)}
             | _plain(summary, examples)
         )
-        return 0
+        return
     print(f"{text.span(*period)}; the last third begins {text.span(at, at).partition(' to ')[0]}")
     _print_lines(
-        text.suggestion(before, after, _toml(settings.config, after), rows),
+        text.changes(settings),
+        text.suggestion(before, after, _toml(settings.config, after), rows, _before(settings)),
         ["", "The last third with the suggestion"],
         text.summary(summary, examples),
     )
-    return 0
 
 
-def _sample(found: Any, sites: int) -> Sample:
-    return sample(sites, len(SCORERS), *found.collected())
+def _before(settings: Tried) -> str:
+    """What the weights are that a suggestion is compared with."""
+    return "tried" if settings.changed else "in force"
 
 
 def _weights(config: Config) -> Weights:
@@ -216,7 +233,9 @@ def _toml(config: Config, found: Weights) -> list[str]:
     if sites:
         lines += ["sites = [", *(f"    {json.dumps(site)}," for site in sites), "]"]
     scorers = [
-        f"{scorer.key} = {weight}" for scorer, weight in zip(SCORERS[1:], found.weights[lists:], strict=True) if weight
+        f"{scorer.key} = {weight}"
+        for scorer, weight in zip(SCORERS[1:], found.weights[lists:], strict=True)
+        if weight or config.weights[scorer.key]
     ]
     return [*lines, "", "[score]", *scorers] if scorers else lines
 
@@ -254,17 +273,19 @@ def _foreign(arguments: argparse.Namespace, since: int, until: int) -> int:
         return 0
     _, _, at = foreign.split(sessions)
     parts = ([each for each in shown if each[0].time < at], [each for each in shown if each[0].time >= at])
-    samples = [foreign.clients(part, len(weights.weights)) for part in parts]
-    after = suggest(samples[0], weights, arguments.max_collateral)
+    after = suggest(foreign.clients(parts[0], len(weights.weights)), weights, arguments.max_collateral)
     names = ("first two thirds", "last third")
-    rows = [(name, each.share(weights), each.share(after)) for name, each in zip(names, samples, strict=True)]
-    held = foreign.judge(parts[1], after, allow)
+    before, then = ([foreign.judge(part, found, allow) for part in parts] for found in (weights, after))
+    rows = [(name, foreign.share(old), foreign.share(new)) for name, old, new in zip(names, before, then, strict=True)]
+    held = then[1]
     if arguments.json:
-        _print_json(answer | {"split": at, "suggestion": _suggestion(config, after, rows), "last_third": _judged(held)})
+        suggestion = _suggestion(settings, after, rows)
+        _print_json(answer | {"split": at, "suggestion": suggestion, "last_third": _judged(held)})
         return 0
     print(f"{_foreign_span(sessions)}: {text.number(len(sessions))} sessions")
     _print_lines(
-        text.suggestion(weights, after, _toml(config, after), rows),
+        text.changes(settings),
+        text.suggestion(weights, after, _toml(config, after), rows, _before(settings), "Addresses that are caught"),
         ["", "The last third with the suggestion"],
         text.foreign(held),
     )
@@ -328,12 +349,13 @@ def _moment(option: str, value: str, default: int) -> int:
 
 
 def _mask(settings: Tried) -> tuple[int, int]:
-    """Bits of addresses that the history has, as far as the configuration knows."""
-    mask = settings.config.history.mask
-    if mask is None:
+    """Bits of addresses that the history has, as far as a configuration says."""
+    if not settings.configured:
+        _warn("note: no configuration says whether addresses are cut (history.mask); they count as whole; use -c FILE")
+    if settings.mask is None:
         return WHOLE
     _warn("note: history.mask is set: clients of one network count as one, and their passes cannot be told apart")
-    return mask
+    return settings.mask
 
 
 def _share(value: str) -> float:
@@ -346,6 +368,11 @@ def _share(value: str) -> float:
     if not 0 <= found <= 1:
         raise argparse.ArgumentTypeError(f"{value!r} is not a share; expected 0.1% or a number from 0 to 1")
     return found
+
+
+def _missing(line: str, warnings: list[str]) -> None:
+    warnings.append(line)
+    _warn(f"warning: {line}")
 
 
 def _warn(line: str) -> None:
@@ -395,12 +422,15 @@ def _settings(settings: Tried) -> dict[str, Any]:
     }
 
 
-def _suggestion(config: Config, found: Weights, rows: Sequence[tuple[str, Share, Share]]) -> dict[str, Any]:
+def _suggestion(settings: Tried, found: Weights, rows: Sequence[tuple[str, Share, Share]]) -> dict[str, Any]:
     return {
         "threshold": found.threshold,
-        "toml": "\n".join(_toml(config, found)) + "\n",
+        "toml": "\n".join(_toml(settings.config, found)) + "\n",
         "clients": {
-            name.replace(" ", "_"): {"in_force": msgspec.to_builtins(old), "suggested": msgspec.to_builtins(new)}
+            name.replace(" ", "_"): {
+                _before(settings).replace(" ", "_"): msgspec.to_builtins(old),
+                "suggested": msgspec.to_builtins(new),
+            }
             for name, old, new in rows
         },
     }

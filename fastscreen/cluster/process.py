@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import time
 from collections.abc import Callable, Sequence
@@ -44,9 +43,8 @@ from fastscreen.cluster.state import ClusterState, ClusterStats, Peer
 from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.cluster.worker_sockets import WorkerSockets
 from fastscreen.config import Config, ConfigError
-from fastscreen.escaping import one_line
 from fastscreen.format import span
-from fastscreen.process import ipc, rpc
+from fastscreen.process import rpc
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
@@ -303,32 +301,14 @@ class ClusterProcess(ForkedProcess):
         elif conditions.end(Kind.CLUSTER_NAME):
             self._log.info(f"cluster: no other host has the name {self._name} any more")
 
-    def _info(self, text: str) -> None:
-        self._log.info(text)
-        self._log.flush()
-
-    def _warn(self, text: str) -> None:
-        self._log.warning(text)
-        self._log.flush()
-
     # ---- the supervisor's orders
 
-    def reload(self, descriptors: list[int]) -> None:
+    def take(self, config: Config, descriptors: list[int]) -> None:
         """The budget, what is shared and how long passes are valid follow the new configuration."""
-        memory, *others = descriptors
-        report: ipc.Report = Ready()
-        try:
-            config, _ = ipc.read_settings(memory)
-            sharing = self._sharing
-            sharing.lifetimes = self._args.lifetimes(config)
-            sharing.lookups.budget = config.cluster.budget
-            sharing.shares, sharing.accepts = "passes" in config.cluster.share, "passes" in config.cluster.accept
-            self._config = config
-        except Exception as error:
-            report = ipc.Failed(one_line(error))
-        for descriptor in others:
-            os.close(descriptor)
-        self.report(report)
+        sharing = self._sharing
+        sharing.lifetimes = self._args.lifetimes(config)
+        sharing.lookups.budget = config.cluster.budget
+        sharing.shares, sharing.accepts = "passes" in config.cluster.share, "passes" in config.cluster.accept
 
 
 def _bound_memory() -> None:

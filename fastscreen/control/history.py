@@ -94,7 +94,6 @@ class HistoryReader:
     def __init__(self, folder: str, warn: Callable[[str], None]) -> None:
         self.folder = folder
         self._loop = asyncio.get_running_loop()
-        self._problems: list[str] = []
         self._warn = warn
         self._archive = Archive(Path(folder), self._problem)
         self._threads = ThreadPoolExecutor(2 * READS_AT_A_TIME, "history")
@@ -135,8 +134,7 @@ class HistoryReader:
             limit.cancel()
 
     def _problem(self, line: str) -> None:
-        """A file cannot be read. Called in a thread, once for each file."""
-        self._problems.append(line)
+        """A file cannot be read. Called in a thread, once for each file until it can be read again."""
         self._loop.call_soon_threadsafe(self._warn, f"history: {line}")
 
     def covered(self, archive: Archive, limit: Limit) -> History:
@@ -155,7 +153,7 @@ class HistoryReader:
                 break
             if last is not None:
                 break
-        return History(self.folder, first, last, len(days), size, self._problems[-1] if self._problems else "")
+        return History(self.folder, first, last, len(days), size, archive.problem())
 
     def close(self) -> None:
         """Do not wait for reads under way."""

@@ -24,6 +24,7 @@ from fastscreen.dns.health.runner import HealthRunner
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.dns.resolver import Nameserver, TcpResolver, askable, named_in, nameservers
 from fastscreen.escaping import one_line
+from fastscreen.history.settings import MAX_SIZE
 from fastscreen.mta.capabilities import MtaCapabilities
 from fastscreen.offenses.reader import OffenseReader
 from fastscreen.process import ipc
@@ -276,6 +277,12 @@ class Worker(ForkedProcess):
         """Record sessions for the recorder, together with the settings that they are judged by."""
         if self._args.history is not None:
             number, known = self._args.number + 1, settings.history.known
+            size = len(built.description)
+            if size > MAX_SIZE and number == 1:  # the others see the same
+                self._log.warning(
+                    f"history: sessions are recorded without their settings, which have {size} bytes, more than "
+                    f"{MAX_SIZE}: names of lists are not shown; configure fewer dnsbl.sites"
+                )
             self._screener.use_history(self._args.history, number, known, built.description)
 
     # ---- DNS beyond the core's own queries

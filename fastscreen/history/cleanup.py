@@ -30,20 +30,25 @@ class Cleanup:
 
     def run(self, keep: float) -> None:
         """keep: s. SuspendedError, OSError, sqlite3.Error."""
-        parts, now = self._parts, self._clock()
-        today = day.day_at(int(now * 1e6))
+        parts = self._parts
+        today = day.day_at(int(self._clock() * 1e6))
         self._finish_idle(today)
         parts.scan()
         folder.remove_remains(parts.folder)
         for entry in parts.closed:
             if not entry.is_damaged and entry.part.day != today and _is_left(entry.path):
                 parts.complete(entry.path)  # but not today's: it may be another recorder's
+        self.delete_old(keep)
+        self._show_unread()
+
+    def delete_old(self, keep: float) -> None:
+        """Only the deletion. SuspendedError, OSError."""
+        parts = self._parts
         parts.scan()
         closed = {entry.path for entry in parts.closed}
-        old = retention.expired(parts.entries, keep, now, _made_after)
+        old = retention.expired(parts.entries, keep, self._clock(), _made_after)
         parts.delete([entry for entry in old if entry.path in closed], "it is older than history.keep")
         parts.make_room()
-        self._show_unread()
 
     def _finish_idle(self, today: date) -> None:
         for of_day, at in list(self._parts.used.items()):

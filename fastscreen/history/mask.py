@@ -6,8 +6,14 @@ import ipaddress
 import re
 import socket
 
+from fastscreen.core import history_read
+
 NAME_SIZE = 63
 """Bytes at the end of a packed record that may be the HELO name."""
+_CANDIDATE = re.compile(rb"[0-9]\.[0-9]+\.[0-9]|:")
+_IPV4 = re.compile(rb"(?<![0-9])(?<![0-9]\.)[0-9]{1,9}(?:\.[0-9]{1,9}){3}(?![0-9])")
+_IPV6 = re.compile(rb"(?i)(ipv6:)?([0-9a-f:]*:[0-9a-f:]*(?:(?:\.[0-9]{1,3}){3})?)")
+_MAPPED = bytes(10) + b"\xff\xff"
 
 
 class Mask:
@@ -28,30 +34,42 @@ class Mask:
 
         Names that have it in other forms, such as 1.2.0.192.example, stay as they are.
         """
-        name = record[-NAME_SIZE:]
-        if len(client) == 4:
-            text, masked = _ipv4(client), _ipv4(self.client(client))
-            return record[:-NAME_SIZE] + _replaced(name, text, masked) if text in name else record
-        if b":" not in name:
+        if _CANDIDATE.search(record[-NAME_SIZE:]) is None:
             return record
-        for form in (_compressed, _exploded):
-            name = _replaced(name, form(client), form(self.client(client)))
-        return record[:-NAME_SIZE] + name
+        fields = history_read(0, client, record)
+        if fields is None:
+            return record
+        name = fields[-1]
+        return record[: len(record) - len(name)] + self.name(client, name)
+
+    def name(self, client: bytes, name: bytes) -> bytes:
+        """A HELO name, in which each notation of the client's address is replaced. IPv4 also within IPv6."""
+        masked = self.client(client)
+        if len(client) == 4:
+            dotted = socket.inet_ntop(socket.AF_INET, masked).encode()
+            name = _IPV4.sub(lambda found: dotted if _ipv4(found[0]) == client else found[0], name)
+            client, text = _MAPPED + client, b"::ffff:" + dotted
+        else:
+            text = ipaddress.IPv6Address(masked).compressed.encode()
+
+        def cut(found: re.Match[bytes]) -> bytes:
+            # A colon at an end may be punctuation, as in `2001:db8::1:`.
+            for each in (found[2], found[2].removesuffix(b":"), found[2].removeprefix(b":")):
+                if _ipv6(each) == client:
+                    return (found[1] or b"") + text
+            return found[0]
+
+        return _IPV6.sub(cut, name)[:NAME_SIZE]
 
 
-def _replaced(name: bytes, text: bytes, masked: bytes) -> bytes:
-    """text: an address in lower case, which is not part of another one."""
-    pattern = rb"(?i)(?:(?<![0-9a-f.:])|(?<=ipv6:))" + re.escape(text) + rb"(?![0-9a-f:])"
-    return re.sub(pattern, lambda _: masked, name)[:NAME_SIZE]
+def _ipv4(text: bytes) -> bytes | None:
+    """Leading zeros do not matter."""
+    numbers = [int(number) for number in text.split(b".")]
+    return bytes(numbers) if max(numbers) < 256 else None
 
 
-def _ipv4(client: bytes) -> bytes:
-    return socket.inet_ntop(socket.AF_INET, client).encode()
-
-
-def _compressed(client: bytes) -> bytes:
-    return ipaddress.IPv6Address(client).compressed.encode()
-
-
-def _exploded(client: bytes) -> bytes:
-    return ipaddress.IPv6Address(client).exploded.encode()
+def _ipv6(text: bytes) -> bytes | None:
+    try:
+        return ipaddress.IPv6Address(text.decode()).packed
+    except ValueError:
+        return None

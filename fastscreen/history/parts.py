@@ -18,6 +18,7 @@ from fastscreen.history.notes import Notes
 from fastscreen.history.open_part import OpenPart
 
 SHARE = 8  # parts that max_size has room for, so that old sessions are deleted in such steps
+MAX_GROWING = 2  # files that are filled at the same time, as around midnight
 LOCKED_TURNS = 5  # in a row with a file that another process holds; then another part begins
 
 
@@ -218,11 +219,19 @@ class Parts:
 
     def make_room(self) -> None:
         """Delete the oldest files, so that the one that is written may become as large as a part. SuspendedError."""
-        room = self._part_size * max(len(self.open), 1)
+        # A clock that jumps opens a file for each day; all of them are not going to be filled.
+        written = sum(part.size for part in self.open.values())
+        room = max(self._part_size * min(max(len(self.open), 1), MAX_GROWING), written)
         old = retention.oversized(self.closed, self._max_size, room)
         self.delete(old, "the history is as large as history.max_size allows")
         if self.size > self._max_size + self._part_size:  # a file could not be deleted
             raise SuspendedError(f"the files in {shown(self.folder)} are larger than history.max_size allows")
+
+    def free(self, wanted: int, why: str) -> None:
+        """Delete the oldest files until they have freed so many bytes; one stays. OSError."""
+        self.scan()
+        closed = self.closed if self.open else self.closed[:-1]
+        self.delete(retention.oversized(closed, sum(entry.size for entry in closed), wanted), why)
 
     def delete(self, old: Iterable[Entry], why: str) -> None:
         """Delete files. OSError: the folder cannot be read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Sequence
 from socket import socket
 
@@ -12,15 +11,14 @@ from msgspec import Struct
 
 from fastscreen.config import Config, ConfigError
 from fastscreen.core import OffenseRules
-from fastscreen.escaping import one_line
 from fastscreen.history.drain import Drain
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
-from fastscreen.history.writer import HistoryWriter
+from fastscreen.history.writer import BUSY, HistoryWriter
 from fastscreen.offenses.rules import load_rules
 from fastscreen.offenses.state import OffenseState
 from fastscreen.offenses.writer import OffenseWriter
-from fastscreen.process import child, ipc
+from fastscreen.process import child
 from fastscreen.process.conditions import Conditions
 from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
@@ -28,7 +26,6 @@ from fastscreen.process.startup import ForkedProcess
 
 TURN_SECONDS = 0.5  # between two turns: what is lost when all processes are killed
 BUSY_SECONDS = 0.1  # while a ring is filled so fast that it might overflow
-BUSY = 1 / 8  # of a ring, in one turn
 CLEAN_UP_SECONDS = 60
 END_TURNS = 20  # at the end, for sessions that do not fit into one turn
 ORPHAN_SECONDS = 40.0  # after the supervisor was killed: workers let their clients finish in 30 s
@@ -154,26 +151,8 @@ class RecorderProcess(ForkedProcess):
             before, lasted = now, lasted + child.TICK
         self.end()
 
-    def _info(self, text: str) -> None:
-        self._log.info(text)
-        self._log.flush()
-
-    def _warn(self, text: str) -> None:
-        self._log.warning(text)
-        self._log.flush()
-
-    def reload(self, descriptors: list[int]) -> None:
+    def take(self, config: Config, descriptors: list[int]) -> None:
         """Retention, mask and the rules of the memory follow the new configuration."""
-        memory, *others = descriptors
-        report: ipc.Report = Ready()
-        try:
-            config, _ = ipc.read_settings(memory)
-            self._writer.configure(config.history)
-            if self._offenses is not None and (rules := self._rules(config)) is not None:
-                self._offenses.configure(config, rules)
-            self._config = config
-        except Exception as error:
-            report = ipc.Failed(one_line(error))
-        for descriptor in others:
-            os.close(descriptor)
-        self.report(report)
+        self._writer.configure(config.history)
+        if self._offenses is not None and (rules := self._rules(config)) is not None:
+            self._offenses.configure(config, rules)

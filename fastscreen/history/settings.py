@@ -14,6 +14,9 @@ from msgspec import Struct
 
 from fastscreen.config.model import Config, Proxy
 
+MAX_SIZE = 65536
+"""Bytes of a description, for which a worker's ring has room (ext/history_ring.pyx)."""
+
 
 class TestSettings(Struct, frozen=True):
     """enabled: the test is made. action: what follows a failure, without shadow mode. ttl: of a pass (s)."""

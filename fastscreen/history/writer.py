@@ -38,8 +38,16 @@ MAX_ROWS = 65536  # of all rings together in one turn
 MAX_FILES = 3  # that turn out to be damaged in one turn
 RETRY_SECONDS = 5.0  # at most, between attempts with a disk that cannot be written; the first ones are sooner
 WARN_SECONDS = 60.0  # between two warnings about lost sessions
-MIN_FREE = 64 << 20  # bytes that are left to others; of a small file system 1 %
+BUSY = 1 / 8  # of a ring, in one turn: the next one is due soon
+MIN_FREE = 256 << 20  # bytes that are left to others, above all to a mail queue, but not more than MAX_FREE_SHARE
+MIN_FREE_SHARE = 1 / 20  # of the file system, if that is more
+MAX_FREE_SHARE = 1 / 4
 _WEIGHT = HISTORY_FIELDS.index("weight")
+
+
+def left_free(total: int) -> int:
+    """How much of a file system of this size is left to others (bytes)."""
+    return min(max(MIN_FREE, int(total * MIN_FREE_SHARE)), int(total * MAX_FREE_SHARE))
 
 
 class HistoryWriter:
@@ -94,7 +102,8 @@ class HistoryWriter:
     # ---- a turn
 
     def turn(self) -> float:
-        """Store what the rings have. Return how full the fullest ring was, from 0 to 1. Never raises."""
+        """Store what the rings have. Return how full the fullest ring was, from 0 to 1, and at least BUSY if it may
+        have more than one turn stores. Never raises."""
         if self._suspended and self._timer() < self._retry_at:
             return 0.0
         try:
@@ -109,8 +118,8 @@ class HistoryWriter:
         self._settings.update()  # again: a session may have ended under newer ones
         rows = sorted((row for rows in read for row in rows), key=itemgetter(0))
         if rows or self._suspended:
-            self._check_disk()
             self._parts.check_size()
+            self._check_disk()
         for of_day, of_one in _by_day(rows):
             self._store(of_day, of_one)
         if self._suspended and not rows:
@@ -124,7 +133,10 @@ class HistoryWriter:
         self._recovered()
         self._tell_lost()
         self._parts.finish_full()
-        return max((len(found) / ring.capacity for ring, found in zip(self._rings, read, strict=True)), default=0.0)
+        most = self._limit / BUSY
+        return max(
+            (len(found) / min(ring.capacity, most) for ring, found in zip(self._rings, read, strict=True)), default=0.0
+        )
 
     def _store(self, of_day: date, rows: Sequence[Row]) -> None:
         """Store the sessions of a day in a file that can be written."""
@@ -155,30 +167,41 @@ class HistoryWriter:
             part.store(sessions, ((*key, count) for key, count in minutes.items()), self._settings.all())
 
     def _check_disk(self) -> None:
-        """Leave some room to others, above all to the mail queue. SuspendedError."""
+        """Leave some room to others, above all to the mail queue: delete the oldest files. SuspendedError: it was not
+        enough."""
         try:
             found = self._disk(self._parts.folder)
         except FileNotFoundError:
             return
-        wanted = min(MIN_FREE, found.f_blocks * found.f_frsize // 100)
+        total = found.f_blocks * found.f_frsize
+        wanted = left_free(total)
         more = wanted // 4 if self._suspended else 0  # so that it does not flap
+        missing = wanted + more - found.f_bavail * found.f_frsize
+        if missing <= 0:
+            return
+        text = f"less than {size(wanted)} of the file system of {shown(self._parts.folder)} is free"
+        self._parts.free(missing, text)
+        found = self._disk(self._parts.folder)
         if found.f_bavail * found.f_frsize < wanted + more:
-            raise SuspendedError(f"less than {size(wanted)} of the file system of {shown(self._parts.folder)} is free")
+            raise SuspendedError(text)
 
     def clean_up(self) -> None:
         """What is due every minute. Never raises."""
-        if self._suspended:
-            return
         try:
             # Also without a session: a day that has a file was recorded.
             self._parts.to_write(day.day_at(int(self._clock() * 1e6)))
         except Exception as error:
-            self._fail(error)
-            return
+            if not self._suspended:
+                self._fail(error)
+                return
         try:
-            self._cleanup.run(self._keep)
+            if self._suspended:
+                self._cleanup.delete_old(self._keep)
+            else:
+                self._cleanup.run(self._keep)
         except Exception as error:  # recording can go on
-            self._notes.warn_once(described(error))
+            if not self._suspended:
+                self._notes.warn_once(described(error))
 
     # ---- what goes wrong
 

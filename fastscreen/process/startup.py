@@ -18,7 +18,7 @@ import uvloop
 from fastscreen.config import Config, ConfigError
 from fastscreen.escaping import one_line
 from fastscreen.process import child, ipc, prctl
-from fastscreen.process.ipc import Failed, Reload, ReopenLog, Stop
+from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
 
@@ -89,7 +89,22 @@ class ForkedProcess:
         raise NotImplementedError
 
     def reload(self, descriptors: list[int]) -> None:
-        """Take over the configuration in the first descriptor, and what is this process's of the others."""
+        """Take over the configuration in the first descriptor and report that, or keep the old one whole. The other
+        descriptors are closed."""
+        memory, *others = descriptors
+        report: ipc.Report = Ready()
+        try:
+            config, _ = ipc.read_settings(memory)
+            self.take(config, others)
+            self._config = config
+        except Exception as error:  # whatever it is: the old one stays
+            report = Failed(one_line(error))
+        for descriptor in others:
+            os.close(descriptor)
+        self.report(report)
+
+    def take(self, config: Config, descriptors: list[int]) -> None:
+        """Follow a new configuration, of a `reload`. Any exception: the old one stays."""
         raise NotImplementedError
 
     def stop(self, *, successor: bool) -> None:
@@ -117,6 +132,16 @@ class ForkedProcess:
         """Tell the supervisor how a start or a reload went."""
         with contextlib.suppress(OSError):  # it has ended
             ipc.send(self._channel, report)
+
+    def _info(self, text: str) -> None:
+        """Log a line now, not at the next tick."""
+        self._log.info(text)
+        self._log.flush()
+
+    def _warn(self, text: str) -> None:
+        """The same with a warning."""
+        self._log.warning(text)
+        self._log.flush()
 
     def _give_up(self) -> None:
         """The process's main work only fails: end, so that the supervisor starts another."""

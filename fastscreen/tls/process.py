@@ -14,11 +14,9 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct
 
 from fastscreen.config import Config, ConfigError
-from fastscreen.escaping import one_line
 from fastscreen.process import fd_passing as fds
-from fastscreen.process import ipc
 from fastscreen.process.conditions import Conditions
-from fastscreen.process.ipc import Failed, Ready
+from fastscreen.process.ipc import Ready
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.startup import ForkedProcess
 from fastscreen.tls.certificates import Certificates
@@ -177,27 +175,17 @@ class TlsProcess(ForkedProcess):
 
     # ---- the supervisor's orders
 
-    def reload(self, descriptors: list[int]) -> None:
-        """Use new settings for new handshakes. If they cannot be used, the old settings remain."""
-        report: ipc.Report = Ready()
-        memory, *copies = descriptors
-        try:
-            settings, _ = ipc.read_settings(memory)
-            if len(copies) != len(settings.tls.certificates):
-                raise OSError("no descriptors for the certificates")
-            context, found = prepared(settings, Certificates(settings.tls.certificates, copies))
-            shared = self._shared
-            shared.context = context
-            shared.handshake_time, shared.log_level = settings.tls.handshake_time, settings.tls.log_level
-            shared.limiter.places = settings.tls.handshakes
-            self._config = settings
-            self._chains = found
-            self._warn_of_expiry()
-        except Exception as error:  # whatever it is: the old one stays
-            report = Failed(one_line(error))
-        for copy in copies:
-            os.close(copy)
-        self.report(report)
+    def take(self, config: Config, descriptors: list[int]) -> None:
+        """Use new settings for new handshakes."""
+        if len(descriptors) != len(config.tls.certificates):
+            raise OSError("no descriptors for the certificates")
+        context, found = prepared(config, Certificates(config.tls.certificates, descriptors))
+        shared = self._shared
+        shared.context = context
+        shared.handshake_time, shared.log_level = config.tls.handshake_time, config.tls.log_level
+        shared.limiter.places = config.tls.handshakes
+        self._chains = found
+        self._warn_of_expiry()
 
 
 def _is_readable(end: socket.socket) -> bool:

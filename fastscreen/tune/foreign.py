@@ -21,7 +21,7 @@ from fastscreen.config.model import Action, Config, Site
 from fastscreen.core import HISTORY_TLS, SCORERS, TESTS, hello_found
 from fastscreen.escaping import printable, quoted
 from fastscreen.screening.policy import settings_by_test
-from fastscreen.tune.suggest import Sample, Weights
+from fastscreen.tune.suggest import Sample, Share, Weights
 
 MAX_LINE = 65536  # bytes
 MAX_BROKEN = 1000  # lines; with more than these and more than one in ten, the file is something else
@@ -302,6 +302,12 @@ def judge(shown: Iterable[tuple[Foreign, Features]], weights: Weights, allow_thr
     )
 
 
+def share(found: Judged) -> Share:
+    """The addresses that are caught, of all."""
+    (good_of, good), (bad_of, bad) = found.addresses["good"], found.addresses["bad"]
+    return Share(good, good_of, bad, bad_of)
+
+
 def _caught(features: Features, weights: Weights, allow_threshold: int) -> bool:
     count = len(weights.weights) - len(_SCORERS) + 1
     lists = sum(weight for at, weight in enumerate(weights.weights[:count]) if features.sites >> at & 1)
@@ -312,7 +318,9 @@ def _caught(features: Features, weights: Weights, allow_threshold: int) -> bool:
 
 
 def clients(shown: Iterable[tuple[Foreign, Features]], count: int) -> Sample:
-    """For the search: the addresses that fail no test, by what they show. count: of the weights."""
+    """For the search: the addresses with sessions that fail no test, by what these show. count: of the weights. The
+    search does not know dnsbl.allowlist_threshold: a client counts as rejected although an allow list may let it pass.
+    """
     patterns: dict[tuple[int, int], int] = {}
     of_address: dict[tuple[bytes, bool], set[int]] = {}
     sites = count - len(_SCORERS) + 1
@@ -353,6 +361,7 @@ __all__ = [
     "judge",
     "quoted",
     "read",
+    "share",
     "split",
     "told",
     "weights_of",

@@ -61,7 +61,11 @@ _MAX_SHOWN = 60
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """Settings to judge by. hostname: for HELO names. changed: keys, with their values in force and tried."""
+    """Settings to judge by. hostname: for HELO names. changed: keys, with their values in force and tried.
+
+    mask: history.mask of the settings in force, which says how addresses were recorded. configured: it is that of a
+    configuration.
+    """
 
     source: str
     config: Config
@@ -69,6 +73,8 @@ class Tried(msgspec.Struct, frozen=True):
     hostname: str
     changed: tuple[tuple[str, str, str], ...] = ()
     unjudged: tuple[str, ...] = ()
+    mask: tuple[int, int] | None = None
+    configured: bool = True
 
 
 def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[str]) -> Tried:
@@ -100,6 +106,8 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
             (key, as_text(value_of(before, key)), as_text(value_of(after, key))) for key in different if key in JUDGED
         ),
         tuple(key for key in different if key not in JUDGED and _matters(key)),
+        (before if isinstance(base, Path) else after).history.mask,
+        isinstance(base, Path) or after.history.mask is not None,
     )
 
 

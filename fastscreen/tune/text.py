@@ -22,7 +22,7 @@ REASONS = {
     "ended": "the session ended before it showed what is needed",
     "order": "two things happened in an unknown order",
     "pass": "whether the client still had a pass is unknown",
-    "limit": "a limit turned the client away before it was tested",
+    "limit": "a limit rejected the client before it was tested",
     "room": "more clients than are followed",
 }
 RESULTS = {
@@ -30,7 +30,7 @@ RESULTS = {
     "deferred": "deferred",
     "rejected": "rejected",
     "left": "left without a verdict",
-    "busy": "turned away by a limit",
+    "busy": "rejected by a limit",
     "failed": "MTA not reached",
     "unknown": "cannot be judged",
 }
@@ -188,17 +188,22 @@ def _examples(examples: Mapping[str, Sequence[tuple[bytes, Sequence[str]]]]) -> 
 
 
 def suggestion(
-    before: Weights, after: Weights, toml: Sequence[str], rows: Sequence[tuple[str, Share, Share]]
+    before: Weights,
+    after: Weights,
+    toml: Sequence[str],
+    rows: Sequence[tuple[str, Share, Share]],
+    head: str,
+    what: str = "Clients that the score rejects",
 ) -> Iterator[str]:
-    """rows: a period, and what the weights in force and the suggested ones reject in it."""
+    """rows: a period, and what the weights before and the suggested ones reject in it. head: names those before."""
     yield ""
     if after == before:
-        yield "Suggestion: keep the weights; nothing better was found within the limit"
+        yield f"Suggestion: none; nothing better than the weights {head} was found within the limit"
     else:
         yield "Suggestion"
         yield from (f"  {line}".rstrip() for line in toml)
     yield ""
-    yield _row("Clients that the score rejects", "in force", "", "suggested", "")
+    yield _row(what, head, "", "suggested", "")
     yield _row("", *("bad", "good") * 2)
     for name, old, new in rows:
         yield _row(f"  {name}", *(cell for each in (old, new) for cell in (number(each.bad), number(each.good))))

@@ -207,6 +207,35 @@ def test_nothing_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(capsys, folder, "score>=99", "--json") == (0, "", "fastscreen: no session matches\n")
 
 
+def test_a_folder_with_a_space_is_no_term(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spaced = folder.rename(folder.with_name("my history"))
+    assert main(["history", f"--path={spaced}", "--json"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(HOSTILE) + 6
+    for wrong in (f"--pathh={spaced}", "--mail from"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["history", f"--path={spaced}", wrong])
+        assert "unrecognized arguments: --" in capsys.readouterr().err
+
+
+def test_nothing_found_of_a_client_whose_address_is_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = historyfiles.make(tmp_path / "h", [known(0, "192.0.2.0")])
+    config = tmp_path / "fastscreen.toml"
+    text = f'hostname = "mx.example"\n[handoff]\nto = "sink:"\n[history]\npath = "{folder}"\n'
+    hint = 'fastscreen: no session matches; history.mask = "/24 /48" cuts addresses: search for '
+    without = "fastscreen: no session matches\n"
+    for mask, words, said in (
+        ('mask = "/24 /48"', ["192.0.2.1"], f"{hint}192.0.2.0/24\n"),
+        ('mask = "/24 /48"', ["192.0.2.1", "--json"], f"{hint}192.0.2.0/24\n"),
+        ('mask = "/24 /48"', ["2001:db8::1"], f"{hint}2001:db8::/48\n"),
+        ('mask = "/24 /48"', ["198.51.100.0/24"], without),
+        ('mask = "/24 /48"', ["helo:none"], without),
+        ("", ["192.0.2.1"], without),
+    ):
+        config.write_text(text + mask)
+        assert main(["history", "-c", str(config), *words]) == 0
+        assert capsys.readouterr().err == said
+
+
 # ---- what is wrong
 
 

@@ -247,10 +247,16 @@ class Player:
                 await connection.leave()
             await self._settle({address})
         ipv6 = ":" in address
-        handle = self._namespace.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        # the log tells an address's connections apart by port alone: the kernel may give a port again
+        taken = {connection.port for connection in mine}
+        while True:
+            handle = self._namespace.socket(socket.AF_INET6 if ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+            handle.bind((address, 0))
+            if handle.getsockname()[1] not in taken:
+                break
+            handle.close()
         handle.setblocking(False)
         handle.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        handle.bind((address, 0))
         host = self._side.address6 if ipv6 else self._side.backup if backup else self._side.address
         target = (host, self._side.port)
         await asyncio.get_running_loop().sock_connect(handle, target)

@@ -80,18 +80,24 @@ def test_two_builds(tmp_path: Path) -> None:
         assert abs(ratio - ours / theirs) < 0.05
 
 
-def test_cluster() -> None:
-    """A daemon with a cluster next to one without, with a server that works and with one that is frozen or slow."""
+@pytest.mark.parametrize(
+    ("name", "rows", "more"),
+    [
+        ("cluster", ["known", "new-1000", "stopped", "frozen", "slow"], {"stopped", "frozen", "slow"}),
+        ("history", ["known", "new-deep"], set()),
+    ],
+)
+def test_with_and_without(name: str, rows: list[str], more: set[str]) -> None:
+    """A daemon with a cluster or a history next to one without. more: rows with the time to the banner, too."""
     for program in ("postfix", "ip", "unshare", "redis-server"):
         needs.program(program)
     needs.root("network namespaces")
-    rows = ["known", "new-1000", "stopped", "frozen", "slow"]
-    command = [sys.executable, "-m", "bench.cluster", "--rounds", "1", "--clients", str(CLIENTS), *rows]
+    command = [sys.executable, "-m", f"bench.{name}", "--rounds", "1", "--clients", str(CLIENTS), *rows]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert all("above its limit" in line for line in result.stderr.splitlines()), result.stderr
     assert result.returncode == bool(result.stderr)
     shown = [line.split(" |")[0] for line in result.stdout.splitlines()[2:]]
-    assert shown == [f"| {row}{more}" for row in rows for more in ("", ", p99 to banner")[: 1 + (row in rows[2:])]]
+    assert shown == [f"| {row}{what}" for row in rows for what in ("", ", p99 to banner")[: 1 + (row in more)]]
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if isinstance(row, Memory)], ids=lambda row: row.name)

@@ -50,6 +50,24 @@ SESSIONS: dict[str, tuple[Parts, tuple[int, int, int, int, bool]]] = {
         ],
         (250, 1, 2, 3, True),
     ),
+    "and a second message with many recipients": (
+        [
+            *ONE_MESSAGE,
+            (CLIENT, TEXT + b".\r\n" + lines(b"MAIL FROM:<>", *[b"RCPT TO:<somebody@b.test>"] * 30, b"DATA")),
+            (MTA, lines(b"250 queued", b"250 ok", *[b"250 ok"] * 30, b"354 go on")),
+            (CLIENT, b"x\r\n.\r\n"),
+            (MTA, b"554 spam\r\n"),
+        ],
+        (554, 1, 2, 32, True),
+    ),
+    "DATA in the middle of a full read of text": (
+        [
+            *ONE_MESSAGE,
+            (CLIENT, (TEXT + b".\r\nMAIL FROM:<>\r\nRCPT TO:<b>\r\nDATA\r\n").ljust(16384, b"x")),
+            (MTA, lines(b"250 queued", b"250 ok", b"250 ok", b"354 go on")),
+        ],
+        (0, 0, 0, 2, False),
+    ),
     "the end of the text in two parts": (
         [*ONE_MESSAGE, (CLIENT, TEXT + b"."), (CLIENT, b"\r\n"), (MTA, b"250 queued\r\n"), (CLIENT, b"RCPT\r\n")],
         (250, 1, 1, 3, True),
@@ -143,8 +161,14 @@ def cut(parts: Parts, sizes: list[int]) -> Parts:
     return found
 
 
-NOT_CUT = ("and QUIT with the end of the text", "and a second message with it", "many recipients")
-"""The end of a message may be missed; the first of these two then does not matter."""
+NOT_CUT = (
+    "and QUIT with the end of the text",
+    "and a second message with it",
+    "many recipients",
+    "and a second message with many recipients",
+    "DATA in the middle of a full read of text",
+)
+"""The end of a message may be missed; in the first of these it then does not matter."""
 
 
 @given(st.sampled_from([name for name in SESSIONS if name not in NOT_CUT[1:]]), CUTS)

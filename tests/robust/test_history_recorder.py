@@ -55,6 +55,7 @@ class Clients:
     def __init__(self, screener: Screener) -> None:
         self._address = screener.address
         self._lock = threading.Lock()
+        self._turn = 0.0  # s, monotonic: of the latest one of a load
         self.ended: list[tuple[str, int, float]] = []
         self.outcomes: collections.Counter[str] = collections.Counter()
 
@@ -69,9 +70,16 @@ class Clients:
 
     @contextlib.contextmanager
     def load(self, threads: int = 4) -> Iterator[None]:
-        """Until the end of the block."""
-        with load(self.run, SOURCES, self.outcomes, threads):
+        """Until the end of the block, at most 1,000 per second: the rings have room for 16 s of that, per worker."""
+        with load(self._run_in_turn, SOURCES, self.outcomes, threads):
             yield
+
+    def _run_in_turn(self, source: str) -> str:
+        with self._lock:
+            self._turn = max(self._turn + 0.001, time.monotonic())
+            pause = self._turn - time.monotonic()
+        time.sleep(max(0.0, pause))
+        return self.run(source)
 
 
 def recorder(screener: Screener) -> int:
@@ -297,8 +305,9 @@ def test_a_recorder_that_only_dies(begin: Start, folder: Path, alter: Alter, mon
     clients = Clients(screener)
     with clients.load():
         wait_until(lambda: "history" in conditions(folder), "the condition")
+        wait_until(lambda: len(clients.ended) > 50, "50 clients")
     assert "recorder ended with exit code 9, 2 times within 10 s of its start" in conditions(folder)["history"]
-    assert set(clients.outcomes) == {GREETING.decode()} and len(clients.ended) > 50
+    assert set(clients.outcomes) == {GREETING.decode()}
     assert not screener.lines("worker .* (?:killed|ended)")
 
 
@@ -344,6 +353,7 @@ def test_files_that_cannot_be_used(begin: Start, folder: Path) -> None:
     assert_all_recorded(clients, folder)
     assert aside.read_bytes() == future
     (second,) = day.files(history)
+    wait_until(lambda: status(folder)["sessions"] == len(clients.ended), "the rings to be done with these sessions")
     pid = recorder(screener)
     os.kill(pid, signal.SIGKILL)
     with second.open("r+b") as file:

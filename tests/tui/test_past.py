@@ -555,6 +555,32 @@ async def test_a_click_moves_the_cursor_and_another_one_goes_there(tmp_path: Pat
         assert app.view.title == "Overview"
 
 
+# ---- sums that could not be read in time
+
+
+@driven
+async def test_sums_that_are_not_complete(tmp_path: Path) -> None:
+    """Minutes that were not read are not shown as minutes without sessions."""
+    async with front_door(tmp_path) as (app, pilot, server):
+        day = begin(START, "day")
+        sums = [{"time": float(at), "outcomes": {"rejected": 1000}, "cached": 0} for at in (day, day + 6 * 3600)]
+        answer = {"since": day, "until": day + 86_400, "step": 60, "sums": sums, "complete": False}
+        server.instead["history.minutes"] = answer
+        await pilot.press("0")
+        await seen(pilot, "All sessions on Sat Nov 22: 1,000 sessions", "time ran out: sessions since Nov 22 06:00 are")
+        lines = {row[1:6]: row for row in rows(app)}
+        assert "." in lines["04:00"] and lines["04:00"].split()[-1] == "0"
+        assert lines["08:00"].split() == ["08:00"], "neither cells without sessions nor a total"
+        await pilot.press("home", *["down"] * 4)
+        await seen(pilot, "08:00-08:02  unknown")
+        await pilot.press("enter")
+        await shown(pilot, "Sat Nov 22 08:00", "time ran out: sessions since Nov 22 06:00 are missing")
+        assert "no session was recorded" not in text(app)
+        server.instead["history.minutes"] = {**answer, "sums": []}
+        await pilot.press("left")
+        await shown(pilot, "Sat Nov 22 07:59", "time ran out: sessions since Nov 22 00:00 are missing")
+
+
 # ---- what clients send
 
 

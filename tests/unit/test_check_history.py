@@ -65,13 +65,18 @@ def test_its_files(tmp_path: Path) -> None:
 def test_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     found = list(os.statvfs(tmp_path))
-    found[1], found[4] = 4096, 4096  # 16 MiB
+    found[1], found[2], found[4] = 4096, 8192, 6144  # 32 MiB, of which 24 MiB are free and 8 are left to others
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(found))
-    assert check(tmp_path)[-1] == ("history.max_size", True, "16.8 MB of the file system is free", False)
+    assert check(tmp_path)[-1] == (
+        "history.max_size",
+        True,
+        "16.8 MB of the file system may be used; 8.4 MB is left to others",
+        False,
+    )
     assert check(tmp_path, max_size="64M")[-1] == (
         "history.max_size",
         False,
-        "the files may become 67.1 MB larger, but only 16.8 MB of the file system is free; "
-        "recording is suspended while it is full",
+        "the files may become 67.1 MB larger, but only 16.8 MB of the file system may be used, "
+        "because 8.4 MB is left to others; older files are deleted",
         False,
     )

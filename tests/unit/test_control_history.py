@@ -254,6 +254,9 @@ def test_a_damaged_day_is_reported_and_the_others_are_read(folder: Path) -> None
             assert [each.ended - NOON for each in found.sessions] == [90]
         covered = await reader.read(reader.covered, uid=0, may_act=True)
         assert "damaged" in covered.problem
+        path.unlink()
+        covered = await reader.read(reader.covered, uid=0, may_act=True)
+        assert covered.problem == ""
         await asyncio.sleep(0)
         reader.close()
 

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from datetime import date
 from ipaddress import ip_address
@@ -279,6 +280,97 @@ def test_a_file_that_cannot_be_read_is_named_once(single: Path, harm: Callable[[
     assert path.read_bytes() == before
 
 
+def locked(path: Path) -> sqlite3.Connection:
+    """Nobody else can read it, until the connection is closed."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("BEGIN EXCLUSIVE")
+    return connection
+
+
+def test_a_problem_ends_when_the_file_can_be_read(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is reported again when it returns."""
+    monkeypatch.setattr(archives, "BUSY", 0.05)
+    said: list[str] = []
+    archive = Archive(single, said.append)
+    for times in (1, 2):
+        holder = locked(sorted(single.iterdir())[1])
+        for _ in range(2):
+            assert len(found(archive, "")) == 16
+        assert len(said) == times
+        assert archive.problem() == said[-1]
+        assert "locked by another program" in said[-1]
+        holder.close()
+        assert archive.problem() == ""
+    assert len(found(archive, "")) == 24
+
+
+@pytest.mark.parametrize("harm", [no_database, zeros_in_it, of_another_version])
+def test_a_problem_ends_when_the_file_is_gone_or_another(single: Path, harm: Callable[[Path], None]) -> None:
+    path = sorted(single.iterdir())[1]
+    whole = path.read_bytes()
+    said: list[str] = []
+    archive = Archive(single, said.append)
+    for times in (1, 2):
+        harm(path)
+        for _ in range(2):
+            found(archive, "")
+            list(archive.minutes())
+        assert len(said) == times
+        assert archive.problem() == said[-1]
+        path.unlink()
+        assert archive.problem() == ""
+        path.write_bytes(whole)
+        assert len(found(archive, "")) == 24
+
+
+def test_settings_in_a_file_that_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are found later, but not searched for each session meanwhile."""
+    monkeypatch.setattr(archives, "BUSY", 0.05)
+    monkeypatch.setattr(archives, "_RETRY", 0.3)
+    folder = historyfiles.make(tmp_path / "h", [listed(0)])
+    historyfiles.make(folder, [listed(DAY)], {})
+    archive = Archive(folder)
+    opened: list[Path] = []
+    connect = archives._connect
+
+    def counted(path: Path) -> sqlite3.Connection:
+        opened.append(path)
+        return connect(path)
+
+    monkeypatch.setattr(archives, "_connect", counted)
+    holder = locked(file_of(folder, NOON * 1_000_000))
+    assert [archive.settings(historyfiles.NUMBER) for _ in range(9)] == [None] * 9
+    assert len(opened) == 2
+    holder.close()
+    time.sleep(0.3)
+    assert archive.settings(historyfiles.NUMBER) == historyfiles.SETTINGS
+    assert [archive.settings(12345) for _ in range(9)] == [None] * 9
+    assert len(opened) == 6, "what no file has is searched once"
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_read_of_the_index_can_be_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, newest_first: bool) -> None:
+    monkeypatch.setattr(archives, "_CHECK", 10)
+    folder = historyfiles.make(tmp_path / "h", [known(at) for at in range(35)])
+    archive = Archive(folder, pytest.fail)
+    counts: list[int] = []
+    chosen = query("192.0.2.0/24", NOW, archive.all_list_names)
+    pages = archive.pages(chosen, newest_first=newest_first, seen=counts.append)
+    assert sum(len(page) for page in pages) == 35
+    assert counts == [0, 0, 0, 35]
+
+    def ended(rows: int) -> None:
+        raise InterruptedSearchError(rows)
+
+    with pytest.raises(InterruptedSearchError, match="0"):
+        next(archive.pages(chosen, newest_first=newest_first, seen=ended))
+
+
+class InterruptedSearchError(Exception):
+    """Time has run out."""
+
+
 def test_a_record_of_another_version_is_omitted(tmp_path: Path) -> None:
     (number, client, packed) = known(0)
     folder = historyfiles.make(tmp_path / "h", [known(1)])
@@ -357,3 +449,29 @@ def test_without_rights(single: Path) -> None:
     assert (
         text.startswith("0 ") and text.count("permission denied; only root and the user of fastscreen may read it") == 3
     )
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2.1"])
+def test_the_recorder_opens_a_file_while_it_is_read(single: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """A reader that took it for a file to which nobody writes looks again before it says that it is damaged."""
+    path = sorted(single.iterdir())[-1]
+    with path.open("r+b") as file:  # as the recorder leaves it when it ends in the middle of a day
+        file.seek(18)
+        file.write(b"\2\2")
+    archive = Archive(single, pytest.fail)
+    wanted = found(archive, text)
+    connect, before = archives._connect, path.read_bytes()
+    connected: list[Path] = []
+
+    def late(of: Path) -> sqlite3.Connection:
+        connection = connect(of)
+        if of == path and of not in connected:
+            path.write_bytes(before[:4096] + os.urandom(len(before) - 4096))  # what it writes meanwhile
+        elif of == path:
+            path.write_bytes(before)
+        connected.append(of)
+        return connection
+
+    monkeypatch.setattr(archives, "_connect", late)
+    assert found(archive, text) == wanted
+    assert connected.count(path) > 1

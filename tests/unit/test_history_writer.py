@@ -15,6 +15,7 @@ from fastscreen.core import HISTORY_FIELDS, history_read
 from fastscreen.history import day, folder, open_part, settings, writer
 from fastscreen.history.archive import Archive
 from fastscreen.history.filter import Query, query
+from fastscreen.history.mask import Mask
 from fastscreen.history.open_part import OpenPart
 
 TODAY = "2026-11-30.sqlite"
@@ -136,10 +137,18 @@ def test_addresses_are_masked(tmp_path: Path) -> None:
         b"192.0.2.1": b"192.0.2.0",
         b"[192.0.2.11]": b"[192.0.2.11]",
         b"1.192.0.2.1": b"1.192.0.2.1",
+        b"[IPv6:::ffff:192.0.2.1]": b"[IPv6:::ffff:192.0.2.0]",
+        b"[IPv6:::ffff:c000:201]": b"[IPv6:::ffff:192.0.2.0]",
+        b"[192.000.002.001]:25": b"[192.0.2.0]:25",
         b"mail.example": b"mail.example",
         b"": b"",
     }
-    names6 = {b"[IPv6:2001:DB8:1:2::3]": b"[IPv6:2001:db8:1::]", b"[2001:db8:1:2::33]": b"[2001:db8:1:2::33]"}
+    names6 = {
+        b"[IPv6:2001:DB8:1:2::3]": b"[IPv6:2001:db8:1::]",
+        b"[2001:db8:1:2::33]": b"[2001:db8:1:2::33]",
+        b"[IPv6:2001:db8:1:2:0:0:0:3]": b"[IPv6:2001:db8:1::]",
+        b"2001:0db8:1:02:0::0.0.0.3:": b"2001:db8:1:::",
+    }
     for name in names:
         world.ring.add(session(NOON, name=name, port=9, settings=5))
     for name in names6:
@@ -152,6 +161,18 @@ def test_addresses_are_masked(tmp_path: Path) -> None:
     ]
     assert [one["name"] for one in read] == [*names.values(), *names6.values()]
     assert {one["client_port"] for one in read[: len(names)]} == {9}
+
+
+@pytest.mark.parametrize("last", range(256))
+def test_a_masked_name_after_any_server_address(tmp_path: Path, last: int) -> None:
+    """The byte before the name in a record is not part of the name."""
+    mask = Mask((24, 48))
+    for before, client, name, wanted in (
+        (3, bytes((192, 0, 2, 77)), b"192.0.2.77", b"192.0.2.0"),
+        (15, bytes.fromhex("20010db8000100020000000000000003"), b"2001:db8:1:2::3", b"2001:db8:1::"),
+    ):
+        _, _, record, _, _ = session(NOON, client, name=name, server=bytes(before) + bytes([last]))
+        assert (history_read(1, client, mask.record(client, record)) or ())[-1] == wanted
 
 
 # ---- not twice, and not lost
@@ -402,7 +423,8 @@ def test_a_full_disk_suspends_recording(tmp_path: Path) -> None:
     world = World(tmp_path, FakeRing(capacity=4))
     recorder = world.writer()
     recorder.turn()
-    world.free = writer.MIN_FREE - 4096
+    reserve = (1 << 30) * 4096 // 20
+    world.free = reserve - 4096
     began = world.now
     for turn in range(10):
         world.ring.add(session(NOON + turn, port=turn))
@@ -415,16 +437,127 @@ def test_a_full_disk_suspends_recording(tmp_path: Path) -> None:
     stats = recorder.stats()
     assert (stats.recording, stats.since, stats.lost, stats.waiting) == (False, began, 6, 4)
     assert stats.problem and stats.error == stats.problem
-    world.free = writer.MIN_FREE + 4096
+    world.free = reserve + 4096
     world.wait(10)
     recorder.turn()
     assert not recorder.stats().recording, "the limit must not flap"
-    world.free = 2 * writer.MIN_FREE
+    world.free = 2 * reserve
     world.wait(10)
     recorder.turn()
     assert world.lines[1:] == ["history: sessions are recorded again; 6 sessions lost meanwhile"]
     assert world.held() == {} and ports(tmp_path) == [6, 7, 8, 9]
     assert recorder.stats().recording and recorder.stats().error, "the last error is still known"
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("total", "reserve"),
+    [(4 * MIB, MIB), (GIB // 2, GIB // 8), (GIB, GIB // 4), (4 * GIB, GIB // 4), (40 * GIB, 2 * GIB)],
+)
+def test_what_is_left_to_others(world: World, total: int, reserve: int) -> None:
+    world.folder.mkdir()
+    world.total = total
+    for free, is_recording in ((reserve, True), (reserve - 4096, False)):
+        world.free = free
+        recorder = world.writer()
+        world.ring.add(session(NOON))
+        recorder.turn()
+        assert recorder.stats().recording == is_recording
+
+
+@pytest.mark.parametrize("is_suspended", [False, True])
+def test_old_files_go_before_recording_is_suspended(tmp_path: Path, is_suspended: bool) -> None:
+    """As many as are needed, and all but one."""
+    world = World(tmp_path, max_size=32 * MIB)
+    recorder = world.writer()
+    for each in range(6):
+        world.ring.add(*several(2000, NOON + each * DAY))
+        recorder.turn()
+        world.wait(DAY)
+        recorder.clean_up()
+    recorder.close()
+    files = day.files(tmp_path)
+    sizes = [path.stat().st_size for path in files]
+    disk = 256 * MIB + sum(sizes) - sizes[0] - 1  # bytes that files and free space have together
+
+    def free() -> int:
+        return disk - sum(path.stat().st_size for path in day.files(tmp_path))
+
+    world.total, world.free_now = 2 * GIB, free
+    recorder = world.writer()
+    if is_suspended:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(recorder._parts, "to_write", lambda of_day: 1 // 0)
+            patched.setattr(recorder, "_check_disk", lambda: None)
+            world.ring.add(session(world.now))
+            recorder.turn()
+        assert not recorder.stats().recording
+        disk += 64 * MIB  # it resumes with a quarter more
+        world.wait(60)
+    world.ring.add(session(world.now))
+    recorder.turn()
+    assert recorder.stats().recording and world.held() == {}
+    assert day.files(tmp_path)[:-1] == files[2:-1] or day.files(tmp_path) == files[2:]
+    deleted = [line for line in world.lines if "is deleted: less than 268.4 MB of the file system" in line]
+    assert len(deleted) == 2
+    disk = 0
+    world.ring.add(session(world.now))
+    recorder.turn()
+    assert not recorder.stats().recording and day.files(tmp_path) == files[-1:]
+    world.wait(60)
+    recorder.turn()
+    assert day.files(tmp_path) == files[-1:], "one stays"
+
+
+@pytest.mark.parametrize("jump", [0, 365 * DAY])
+def test_days_are_deleted_while_recording_is_suspended(
+    tmp_path: Path, jump: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But not by a clock that is wrong."""
+    world = World(tmp_path, keep=3 * int(DAY))
+    recorder = world.writer()
+    run_days(world, recorder, 6)
+    before = days(world)
+
+    def failing(self: OpenPart, *arguments: Any) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+        raise error
+
+    monkeypatch.setattr(OpenPart, "store", failing)
+    world.now += jump
+    run_days(world, recorder, 1 if jump else 4)
+    assert not recorder.stats().recording and len(world.held()) == 1
+    if jump:
+        assert set(before[1:]) <= set(days(world)), "up to the day that was certain"
+    else:
+        assert not set(before[:-1]) & set(days(world)), "the last one has sessions that wait"
+
+
+def test_a_clock_that_jumps_to_many_days_deletes_little(tmp_path: Path) -> None:
+    """Each day's file is open, but they are small."""
+    world = World(tmp_path, max_size=4 * MIB)
+    recorder = world.writer()
+    for turn in range(50):
+        world.ring.add(*several(1000, NOON + turn))
+        recorder.turn()
+    assert 2 * MIB < recorder.stats().bytes < 3 * MIB
+    for each in range(1, 9):
+        world.ring.add(session(NOON + each * DAY))
+        recorder.turn()
+    assert len(recorder._parts.open) >= 8
+    assert len(stored(tmp_path)) == 50_008 and world.lines == []
+
+
+def test_many_workers_whose_rings_fill_fast(tmp_path: Path) -> None:
+    """A turn that leaves sessions behind says that the next one is due."""
+    world = World(tmp_path, *(FakeRing() for _ in range(64)))
+    world.ring.add(*several(1100, NOON))
+    recorder = world.writer()
+    assert recorder.turn() >= writer.BUSY
+    assert recorder.turn() < writer.BUSY and recorder.is_drained
 
 
 def test_it_resumes_without_a_session(world: World) -> None:

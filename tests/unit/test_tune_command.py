@@ -12,10 +12,16 @@ from historyfiles import NOON, deferred, known, listed
 
 from fastscreen.cli import main
 from fastscreen.cli import tune as command
+from fastscreen.core import SCORERS
+from fastscreen.tune.suggest import Weights
 
 DEEP = ("pipelining", "non_smtp_command", "bare_newline")
 LISTED: dict[str, Any] = {"needed": ("pregreet", "dnsbl", *DEEP, "score"), "made": ("pregreet", "dnsbl", *DEEP)}
 DEFERRED: dict[str, Any] = {"needed": LISTED["needed"], "made": LISTED["needed"]}
+NO_MASK = (
+    "fastscreen: note: no configuration says whether addresses are cut (history.mask); they count as whole; "
+    "use -c FILE\n"
+)
 ROWS = [
     *(listed(at, f"192.0.2.{at}", 1, 3, **LISTED) for at in range(1, 6)),
     *(listed(600 + at, f"192.0.2.{at}", 3, 5, **LISTED) for at in range(1, 3)),
@@ -42,7 +48,8 @@ def test_the_settings_in_force(folder: Path, capsys: pytest.CaptureFixture[str])
     """Without a configuration, those of the history."""
     out, err = tune(capsys, folder, "--json")
     found = json.loads(out)
-    assert err == ""
+    assert err == NO_MASK
+    assert found["warnings"] == []
     assert found["happened"] == found["would"]
     assert found["cannot_be_judged"] == {}
     assert found["happened"]["rejected"] == {"sessions": 7, "clients": 5}
@@ -116,6 +123,15 @@ def test_cut_addresses(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     file.write_text(f'hostname = "mx.example"\n[history]\npath = "{folder}"\nmask = "/24 /48"\n')
     assert main(["tune", "-c", str(file), "--json"]) == 0
     assert "clients of one network count as one" in capsys.readouterr().err
+    other = tmp_path / "other.toml"
+    other.write_text('hostname = "mx.example"\n')
+    assert main(["tune", "-c", str(file), "--with", str(other), "--json"]) == 0
+    assert "clients of one network count as one" in capsys.readouterr().err, "the addresses are those recorded"
+    _, err = tune(capsys, folder, "--with", str(other))
+    assert NO_MASK in err, "it does not say how they were recorded"
+    _, err = tune(capsys, folder, "--with", str(file))
+    assert "clients of one network count as one" in err
+    assert NO_MASK not in err
 
 
 def test_a_suggestion(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,23 +144,83 @@ def test_a_suggestion(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Suggestion" in text and "The last third with the suggestion\n" in text
 
 
+def weights(*lists: int, **scorers: int) -> Weights:
+    return Weights(3, (*lists, *(scorers.get(scorer.key, 0) for scorer in SCORERS[1:])))
+
+
+@pytest.mark.parametrize(
+    "suggested",
+    [weights(0, 0, 0), weights(3, 2, -2, helo_not_qualified=1)],
+    ids=["no lists", "a session that cannot be judged then"],
+)
+def test_a_suggestion_does_not_change_who_is_bad(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, suggested: Weights
+) -> None:
+    """Which clients of the last third are good or bad, and how many are rejected in force, is the same for all."""
+    score: dict[str, Any] = dict.fromkeys(("score", "lists_total", "lists_lowest", "lists_highest"), 2)
+    rows = [
+        *(listed(at, f"192.0.2.{at // 100}", 1, 3, **LISTED) for at in (0, 600, 900)),
+        deferred(910, "198.51.100.1", **DEFERRED | score, listed=2, answers=((1, 127 << 24 | 2),), name=b"x" * 63),
+    ]
+    folder = historyfiles.make(tmp_path / "history", rows)
+    monkeypatch.setattr(command, "USUAL_FILE", tmp_path / "missing.toml")
+    monkeypatch.setattr(command, "suggest", lambda *_: suggested)
+    out, _ = tune(capsys, folder, "--suggest", "--json")
+    assert json.loads(out)["suggestion"]["clients"]["last_third"]["in_force"] == {
+        "good": 0, "good_of": 0, "bad": 1, "bad_of": 2}  # fmt: skip
+
+
+def test_a_suggestion_with_other_settings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is compared with what is tried, and says so."""
+    text, _ = tune(capsys, folder, "--suggest", "--set", "dnsbl.threshold=2")
+    assert "  dnsbl.threshold = 2  (instead of 3)\n" in text
+    assert re.search(r"\nClients that the score rejects +tried +suggested\n", text)
+    out, _ = tune(capsys, folder, "--suggest", "--set", "dnsbl.threshold=2", "--json")
+    assert set(json.loads(out)["suggestion"]["clients"]["last_third"]) == {"tried", "suggested"}
+    text, _ = tune(capsys, folder, "--suggest")
+    assert "Settings: those of recorded settings, unchanged\n" in text
+    assert re.search(r"\nClients that the score rejects +in force +suggested\n", text)
+
+
+def test_a_suggestion_says_which_scorers_lose_their_weight(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "suggest", lambda *_: weights(3, 2, -2, helo_reserved=1))
+    out, _ = tune(capsys, folder, "--suggest", "--json")
+    assert json.loads(out)["suggestion"]["toml"].endswith("\n[score]\nhelo_address = 0\nhelo_reserved = 1\n")
+
+
+def test_labels_are_those_of_the_recorded_settings(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list that is removed does not change which clients are good or bad."""
+    before, _ = tune(capsys, folder, "--json")
+    after, _ = tune(capsys, folder, "--set", "dnsbl.sites=bl.example*-2", "--json")
+    assert [json.loads(before)[key] for key in ("good", "bad")] == [json.loads(after)[key] for key in ("good", "bad")]
+
+
 def test_a_progress_bar(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal only."""
     monkeypatch.setattr(command, "_MIN_PROGRESS", 1)
     _, err = tune(capsys, folder, "--json")
-    assert err == ""
+    assert err == NO_MASK
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     _, err = tune(capsys, folder, "--json")
     assert "judging" in err and "25/25" in err
 
 
 def test_a_damaged_day(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is named, and the rest is judged."""
+    """It is named, the rest is judged, and the exit code says that something is missing."""
     (damaged,) = folder.glob("*.2.sqlite")
     damaged.write_bytes(b"x" * 5000)
-    out, err = tune(capsys, folder, "--json")
-    assert json.loads(out)["sessions"] == 13
-    assert "damaged" in err
+    out, err = tune(capsys, folder, "--json", code=1)
+    found = json.loads(out)
+    assert found["sessions"] == 13
+    (warning,) = found["warnings"]
+    assert "damaged" in warning
+    assert f"fastscreen: warning: {warning}\n" in err
+    out, _ = tune(capsys, folder, "--suggest", "--json", code=1)
+    assert json.loads(out)["warnings"] == [warning]
+    text, _ = tune(capsys, folder, code=1)
+    assert "13 sessions of " in text
 
 
 def test_no_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

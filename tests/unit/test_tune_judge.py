@@ -464,6 +464,38 @@ def test_collateral() -> None:
     assert found["would"]["rejected"] == (4, 4)
 
 
+def test_labels_do_not_depend_on_the_settings_that_are_tried() -> None:
+    """Clients are good and bad by the lists that they had: without its allow list, a client is collateral."""
+    rows = [
+        deferred(0, listed=0b101, address="192.0.2.1"),
+        deferred(0, listed=0b001, address="192.0.2.2"),
+        known(0, address="192.0.2.3"), deferred(600, listed=0b001, address="192.0.2.3"),
+    ]  # fmt: skip
+    for sites in ([(0, None, 2), (1, None, 1), (2, None, -4)], [(0, None, 2)], [(1, None, -1)], []):
+        found = summary(rows, settings(sites=sites))
+        assert (found["good"], found["bad"]) == (1, 2), sites
+        assert found["misses"]["happened"]["sessions_by_kind"]["listed"] == 1, sites
+    found = summary(rows, settings(sites=[(0, None, 3)]))
+    assert found["collateral"]["would"]["rejected_by_kind"]["allowed"] == 1
+
+
+def test_a_list_that_does_not_answer_lists_as_before() -> None:
+    """Also one that the settings of a session do not have."""
+    listed: More = {"listed": 0b01}
+    silent: More = {"silent": 0b01, "lists_highest": 0, "lists_lowest": 0}
+    rows = [deferred(0, **listed), known(30), deferred(60, **silent), known(90), deferred(120, **listed)]
+    assert summary(rows, settings())["misses"]["happened"]["sessions_by_kind"]["listed"] == 0
+    judge = HistoryJudge(settings(), "mx.test", BITS)
+    judge.add_settings(SETTINGS, settings())
+    judge.add_settings(SETTINGS + 1, settings(lists=("b.test",), sites=[(0, None, 1)]))
+    judge.feed([deferred(0, **listed), known(30), deferred(60, settings=SETTINGS + 1), known(90)])
+    judge.feed([deferred(120, **listed)])
+    judge.finish()
+    assert judge.summary()["misses"]["happened"]["sessions_by_kind"]["listed"] == 0
+    rows[2] = deferred(60)
+    assert summary(rows, settings())["misses"]["happened"]["sessions_by_kind"]["listed"] == 2
+
+
 def test_misses() -> None:
     """A client that is admitted, and is bad within a day."""
     day = 86400
@@ -503,6 +535,13 @@ def test_contributions() -> None:
     assert found["list:a.test"]["both"] == {"list:b.test": 1}
     assert (found["test:pregreet"]["sessions"], found["test:pregreet"]["decisive"]) == (1, 1)
     assert found["scorer:helo_not_qualified"]["unique"] == 1, "also without a weight"
+
+
+def test_contributions_of_sessions_that_cannot_be_judged() -> None:
+    """Neither the lists nor the scorers count."""
+    one = deferred(0, listed=1, found=("pregreet",), name=b"user-pc", commands=0)
+    assert [each[3] for each in judged([one], settings())] == ["different"]
+    assert [each["name"] for each in summary([one], settings())["features"] if each["sessions"]] == []
 
 
 def test_records_stand_for_several_sessions() -> None:

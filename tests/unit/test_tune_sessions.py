@@ -213,3 +213,26 @@ def test_a_suggestion_for_it(tmp_path: Path, config: Path, capsys: pytest.Captur
     (tmp_path / "suggested.toml").write_text('hostname = "mx.example"\n' + suggestion["toml"])
     again, _ = tune(capsys, tmp_path / "suggested.toml", write(tmp_path, *labeled(2)))
     assert again["all"]["addresses"]["good"]["caught"] == 0
+
+
+def test_a_suggestion_reports_what_is_caught(tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Failed tests and the allow list count in its table, although the search does not know them."""
+    zen: dict[str, Any] = {"lists": {"zen.example": ["127.0.0.4"]}}
+    allowed: dict[str, Any] = {"lists": {"allow.example": ["127.0.0.2"]}, "findings": ["pregreet"]}
+    sessions = []
+    for at in range(30):
+        kind: dict[str, Any] = (zen, {"findings": ["pregreet"]}, {"label": "good"}, {"label": "good"} | allowed)[at % 4]
+        sessions.append({"time": 1_795_000_000 + 60 * at, "ip": f"192.0.2.{at}"} | kind)
+    file = write(tmp_path, *sessions)
+    found, _ = tune(capsys, config, file, "--suggest")
+    rows = found["suggestion"]["clients"]
+    for key in ("in_force", "suggested"):
+        for row in (rows["first_two_thirds"][key], rows["last_third"][key]):
+            assert (row["bad"], row["good"]) == (row["bad_of"], 0)
+    assert rows["first_two_thirds"]["in_force"]["bad_of"] + rows["last_third"]["in_force"]["bad_of"] == 16
+    good = found["last_third"]["addresses"]["good"]
+    assert good == {"count": rows["last_third"]["suggested"]["good_of"], "caught": 0}
+    assert main(["tune", "-c", str(config), "--sessions", str(file), "--suggest", "--set", "dnsbl.threshold=4"]) == 0
+    out = capsys.readouterr().out
+    assert "  dnsbl.threshold = 4  (instead of 3)\n" in out
+    assert "Addresses that are caught" in out

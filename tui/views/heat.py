@@ -20,6 +20,7 @@ from fastscreen.tui.lines import Lines
 from fastscreen.tui.link import Link
 from fastscreen.tui.palette import ACCENT, BAD, CURRENT, MUTED, PLAIN, STRONG
 from fastscreen.tui.past import MINUTE, Past
+from fastscreen.tui.past_overview import read_until, unread
 from fastscreen.tui.view import Export, View
 from fastscreen.tui.wording import OUTCOMES, outcome
 
@@ -28,7 +29,7 @@ CHOICES = (ALL, "rejected", "deferred", "handed_off", "relayed", "continued", "l
 """What can be shown: every session, those with a verdict, or those of known clients."""
 LEVELS = "░▒▓█"
 LABEL, TOTAL = 7, 9  # cells in front of a row, and behind it
-OTHER_ROWS = 5  # head, axis, the mark of the cursor, legend, and what is under the cursor
+OTHER_ROWS = 6  # head, axis, the mark of the cursor, legend, what is under the cursor, and perhaps a warning
 REFRESH = 10.0  # s
 
 
@@ -59,27 +60,34 @@ def layout(minutes: int, width: int, height: int) -> Layout:
 
 
 class Day(NamedTuple):
-    """A day's sessions of one choice, by minute; None where nothing can be known yet."""
+    """A day's sessions of one choice, by minute; None where nothing is known: later than now, or not read.
+
+    missing: since when sessions were not read, in s since 1970; None: all were.
+    """
 
     since: int
     shown: list[int | None]
     sessions: list[int]
+    missing: int | None = None
 
 
 def day_of(found: HistoryMinutes, since: int, until: int, now: float, choice: str) -> Day:
     """Of a day's sums, those of a choice."""
     minutes = max((until - since) // MINUTE, 1)
+    end = read_until(found)
     past = min(max(int(now - since) // MINUTE + 1, 0), minutes)
+    if not found.complete:
+        past = min(past, max((end - since) // MINUTE, 0))
     shown: list[int | None] = [0] * past + [None] * (minutes - past)
     sessions = [0] * minutes
     for each in found.sums:
         at = int(each.time - since) // MINUTE
-        if 0 <= at < minutes:
+        if 0 <= at < minutes and (found.complete or each.time < end):
             sessions[at] = sum(each.outcomes.values())
             shown[at] = (
                 sessions[at] if choice == ALL else each.cached if choice == KNOWN else each.outcomes.get(choice, 0)
             )
-    return Day(since, shown, sessions)
+    return Day(since, shown, sessions, None if found.complete else end)
 
 
 class HeatMap(Lines, can_focus=True):
@@ -205,7 +213,8 @@ def bounds(most: int) -> list[int]:
 
 
 def drawn(day: Day, choice: str, one: Layout, cursor: int, width: int, now: float) -> list[Text]:
-    """The whole screen: head, axis, rows, the mark of the cursor, legend, and what is under the cursor."""
+    """The whole screen: head, axis, rows, the mark of the cursor, legend, what is under the cursor, and a warning if
+    not all was read."""
     cells = gathered(day.shown, one.minutes)
     limits = bounds(max((value or 0 for value in cells), default=0))
     label, role = words(choice)
@@ -219,6 +228,8 @@ def drawn(day: Day, choice: str, one: Layout, cursor: int, width: int, now: floa
     mark = LABEL + cursor % (one.hours * 60) // one.minutes * one.cells
     lines.append(Text(" " * mark).append("^" * one.cells, STRONG))
     lines += [_legend(limits, one, role), _under(day, one, cursor, choice)]
+    if day.missing is not None:
+        lines.append(unread(day.missing))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
@@ -264,6 +275,8 @@ def _row(
             char, style = "X", CURRENT
         line.append(char * one.cells, style)
     line.append(" " * ((one.columns - len(row)) * one.cells))
+    if day.missing is not None and all(value is None for value in row):
+        return line
     total = sum(value or 0 for value in row)
     return line.append(f"{count(total):>{TOTAL}}", PLAIN if total else MUTED)
 
@@ -287,7 +300,10 @@ def _under(day: Day, one: Layout, cursor: int, choice: str) -> Text:
     ends = datetime.fromtimestamp(day.since + (first + one.minutes) * MINUTE)
     shown = sum(value or 0 for value in day.shown[first : first + one.minutes])
     sessions = sum(day.sessions[first : first + one.minutes])
-    line = Text(" ").append(f"{begins:%H:%M}-{ends:%H:%M}  ", STRONG).append(count(shown), STRONG)
+    line = Text(" ").append(f"{begins:%H:%M}-{ends:%H:%M}  ", STRONG)
+    if day.missing is not None and all(value is None for value in day.shown[first : first + one.minutes]):
+        return line.append("unknown", MUTED)
+    line.append(count(shown), STRONG)
     if choice != ALL:
         line.append(f" of {count(sessions)}", MUTED)
     line.append(f" session{'' if sessions == 1 else 's'}", MUTED)
