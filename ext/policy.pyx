@@ -46,7 +46,7 @@ cdef class Lists:
                 self.health = health
                 if slots[domain] % 8 or slots[domain] + <int> sizeof(Health) > self.health.shape[0]:
                     raise ValueError(f"no place {slots[domain]} for the health of a list")
-                self.lists[at].health = <Health*> &self.health[slots[domain]]
+                self.lists[at].health = <Health*> &self.health[<Py_ssize_t> slots[domain]]
             self.lists[at].budget = max(1, min(budget, DNS_IN_FLIGHT // <int> len(domains)))
             self.lists[at].shares = <Share*> calloc(SHARES, sizeof(Share))
             if self.lists[at].shares == NULL:
