@@ -499,6 +499,7 @@ cdef struct Session:
     uint8_t quiet           # a load balancer's own: not logged unless it does more than a health check
     uint8_t proxied         # for the history, see HistoryRecord
     uint8_t outcome         # HistoryOutcome, unless the last stage decides it
+    uint8_t tls             # HistoryTls, once STARTTLS was accepted
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event with the client's last line; 0: no line
     Address peer
@@ -815,9 +816,10 @@ cdef enum HistoryMark:
 cdef enum HistoryTls:
     HISTORY_TLS_NONE        # STARTTLS was not announced
     HISTORY_TLS_UNUSED      # announced
-    HISTORY_TLS_USED        # of an unknown version
+    HISTORY_TLS_USED        # another version
     HISTORY_TLS_12
     HISTORY_TLS_13
+    HISTORY_TLS_FAILED      # STARTTLS, but the handshake was not completed
 
 
 # One session, in a ring or in memory: five cache lines. On disk it is packed (history_record.pyx).

@@ -15,7 +15,7 @@ cdef enum:
     HISTORY_PACKED = 512            # bytes, at most
 
 HISTORY_OUTCOMES = ("left", "handed_off", "relayed", "continued", "deferred", "rejected", "busy", "failed")
-HISTORY_TLS = ("none", "unused", "used", "1.2", "1.3")
+HISTORY_TLS = ("none", "unused", "used", "1.2", "1.3", "failed")
 HISTORY_MARKS = (
     "allowlisted", "denylisted", "cached", "shared", "bypassed", "vetoed", "spared", "unsure", "new", "passed",
     "hung_up", "esmtp", "lists_allow", "lists_judged", "unsettled", "answers_cut", "lists_cut", "time_limit",

@@ -142,8 +142,9 @@ cdef inline void history_fill(Screener core, Session* session, HistoryRecord* re
     record.proxied = session.proxied
     record.stage = session.stage
     record.outcome = session.outcome
-    record.tls = (HISTORY_TLS_USED if session.flags & IN_TLS else
-                  HISTORY_TLS_UNUSED if session.flags & TLS_ANNOUNCED else HISTORY_TLS_NONE)
+    record.tls = session.tls
+    if record.tls == HISTORY_TLS_NONE and session.flags & TLS_ANNOUNCED:
+        record.tls = HISTORY_TLS_UNUSED
     record.needed = session.needed
     record.made = session.made
     record.found = session.found

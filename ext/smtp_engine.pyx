@@ -46,7 +46,8 @@ cdef void dialogue_readable(Screener core, Session* session) noexcept:
         if got == 0 or errno not in (EAGAIN, EINTR):
             session_hung_up(core, session)
         return
-    dialogue_feed(core, session, core.feed, core.feed + got)
+    dialogue_feed(core, session, tls_begun(session, core.feed) if session.tls == HISTORY_TLS_FAILED else core.feed,
+                  core.feed + got)
 
 
 cdef void dialogue_feed(Screener core, Session* session, const char* at, const char* end) noexcept:

@@ -72,11 +72,12 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
         if problem in (EAGAIN, ETOOMANYREFS):
             return "the TLS processes do not keep up"
         return strerror(problem)
-    # The TLS process sends nothing before the client does, so this is the last plaintext.
+    # The TLS process sends nothing before the handshake is over, so this is the last plaintext.
     session_reply(core, session, b"220 2.0.0 Ready to start TLS\r\n")
     close(session.fd)
     session.fd = pair[0]
     session.flags |= IN_TLS
+    session.tls = HISTORY_TLS_FAILED    # until tls_begun
     core.in_tls += 1
     if dialogue.unsent_length or not session_watch(core, session, True):
         session_hung_up(core, session)
@@ -86,6 +87,14 @@ cdef const char* starttls_begin(Screener core, Session* session) noexcept:
     line_release(&dialogue.lines)
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
     return NULL
+
+
+cdef inline const char* tls_begun(Session* session, const char* at) noexcept nogil:
+    """The TLS process sends one byte when the handshake is over, before the client's data: the low byte of the
+    protocol's number (RFC 8446 4.1.3). Return where the data begins."""
+    session.tls = (HISTORY_TLS_12 if at[0] == 3 else
+                   HISTORY_TLS_13 if at[0] == 4 else HISTORY_TLS_USED)
+    return at + 1
 
 
 cdef void dialogue_forget(Dialogue* dialogue) noexcept nogil:

@@ -22,6 +22,7 @@ TLS = {
     "used": ("used", OK),
     "1.2": ("TLS 1.2", OK),
     "1.3": ("TLS 1.3", OK),
+    "failed": ("handshake not completed", WARN),
 }
 MARKS = {
     "allowlisted": "access.list permits the client",

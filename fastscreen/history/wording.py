@@ -93,6 +93,8 @@ def details(session: Session, threshold: int | None) -> Iterator[str]:
     dialogue = [f"HELO {escape_bytes(session.helo)}"] if session.helo else []
     if session.tls in ("used", "1.2", "1.3"):
         dialogue.append(f"TLS {session.tls}" if session.tls != "used" else "TLS")
+    if session.tls == "failed":
+        dialogue.append("TLS handshake not completed")
     if session.commands:
         dialogue.append(plural(session.commands, "command"))
     if session.recipients:

@@ -212,6 +212,7 @@ class Session:
             return False
         shared.limiter.leave(self)
         self._cancel_timer()
+        self._to_plain = tunnel.version_byte()  # the core's history records it
         if shared.log_level:
             shared.say(f"Anonymous TLS connection established from {self._name}: {tunnel.summary()}")
         return True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ssl
 
+_VERSIONS = {"TLSv1": 1, "TLSv1.1": 2, "TLSv1.2": 3, "TLSv1.3": 4}
+
 
 class Tunnel:
     """One client's TLS. Whatever is called, `to_client` may have something to send afterwards."""
@@ -78,6 +80,10 @@ class Tunnel:
     def to_client(self) -> bytes:
         """What is to be sent, once."""
         return self._outgoing.read()
+
+    def version_byte(self) -> bytes:
+        """The low byte of the protocol's number (RFC 8446 4.1.3): 3 is TLS 1.2."""
+        return bytes([_VERSIONS.get(self._tls.version() or "", 0)])
 
     def summary(self) -> str:
         """Protocol and cipher, as Postfix logs them."""

@@ -1,5 +1,6 @@
 """The workers of a real daemon, the ring and the recorder together: what is in the history's files in the end."""
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -108,14 +109,25 @@ def test_known_clients_of_a_reload(start: Start, folder: Path, history: dict[str
 def test_tls(start: Start, folder: Path, history: dict[str, Any]) -> None:
     tls = {"tls": {"level": "may", "certificates": certificates(folder)}}
     screener = start(history, {"greet": {"banner": ""}}, DEEP, tls)
-    with screener.connect() as client:
+    for source, version in (("127.1.0.2", ssl.TLSVersion.TLSv1_2), ("127.1.0.3", ssl.TLSVersion.TLSv1_3)):
+        with screener.connect(source) as client:
+            assert client.read() == GREETING
+            begin(client)
+            secure(client, minimum_version=version, maximum_version=version)
+            client.ask(b"EHLO in.tls")
+            client.ask(b"QUIT")
+        screener.line(f"postfix/postscreen.*DISCONNECT {client.pattern}")
+    with screener.connect("127.1.0.4") as client:
         assert client.read() == GREETING
         begin(client)
-        secure(client)
-        client.ask(b"EHLO in.tls")
-        client.ask(b"QUIT")
-    ((session, _),) = recorded(folder, 1)
-    assert (session.tls, session.helo, session.commands, session.reply) == ("used", b"in.tls", 4, 221)
+        client.send(b"no handshake\r\n")
+        client.read_all()
+    found = {session.address: (session.tls, session.helo, session.commands) for session, _ in recorded(folder, 3)}
+    assert found == {
+        "127.1.0.2": ("1.2", b"in.tls", 4),
+        "127.1.0.3": ("1.3", b"in.tls", 4),
+        "127.1.0.4": ("failed", b"me.example", 2),
+    }
 
 
 @pytest.mark.parametrize("workers", [1, 2])

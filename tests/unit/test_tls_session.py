@@ -89,8 +89,9 @@ def run(server: ssl.SSLContext, body: Callable[[Lab], Awaitable[None]], places: 
 class Client:
     """TLS over one of the lab's sockets."""
 
-    def __init__(self, lab: Lab, end: socket.socket) -> None:
+    def __init__(self, lab: Lab, end: socket.socket, latest: ssl.TLSVersion = ssl.TLSVersion.MAXIMUM_SUPPORTED) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.maximum_version = latest
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         self.loop, self.end = lab.loop, end
@@ -142,6 +143,13 @@ async def receive(lab: Lab, end: socket.socket, size: int) -> bytes:
     return data
 
 
+async def begin(lab: Lab, client: Client, screener: socket.socket | None = None) -> None:
+    """Shake hands; the screener is told the version."""
+    await client.shake_hands()
+    version = await lab.loop.sock_recv(screener or lab.screener, 1)
+    assert version == {"TLSv1.2": b"\3", "TLSv1.3": b"\4"}[client.tls.version() or ""]
+
+
 async def until(condition: Callable[[], bool]) -> None:
     while not condition():
         await asyncio.sleep(0)
@@ -151,13 +159,23 @@ def readable(end: socket.socket) -> bool:
     return bool(select.select([end], [], [], 0)[0])
 
 
+def test_older_version(server: ssl.SSLContext) -> None:
+    async def body(lab: Lab) -> None:
+        client = Client(lab, lab.client, ssl.TLSVersion.TLSv1_2)
+        await begin(lab, client)
+        await client.send(b"data")
+        assert await receive(lab, lab.screener, 4) == b"data"
+
+    assert "TLSv1.2 with cipher" in run(server, body).said[1]
+
+
 def test_both_directions_at_once(server: ssl.SSLContext) -> None:
     """More than any buffer holds, from both sides at the same time; then the screener closes."""
     there, back = bytes(range(251)) * 4000, bytes(range(253)) * 4000
 
     async def body(lab: Lab) -> None:
         client = Client(lab, lab.client)
-        await client.shake_hands()
+        await begin(lab, client)
         _, _, got, answered = await asyncio.gather(
             client.send(there),
             lab.loop.sock_sendall(lab.screener, back),
@@ -194,7 +212,7 @@ def test_who_does_not_read_is_not_read_from(server: ssl.SSLContext) -> None:
 
     async def body(lab: Lab) -> None:
         client = Client(lab, lab.client)
-        await client.shake_hands()
+        await begin(lab, client)
         sent = await fill(lab.screener)
         assert len(await client.read(sent)) == sent
         encrypted = 0
@@ -219,7 +237,7 @@ def test_last_word_behind_what_the_client_still_sends(server: ssl.SSLContext) ->
 
     async def body(lab: Lab) -> None:
         client = Client(lab, lab.client)
-        await client.shake_hands()
+        await begin(lab, client)
         await client.send(b"x" * 3000)
         await until(lambda: readable(lab.screener))
         lab.screener.send(b"521 go\r\n")
@@ -237,7 +255,7 @@ def test_half_close(server: ssl.SSLContext) -> None:
 
     async def client_first(lab: Lab) -> None:
         client = Client(lab, lab.client)
-        await client.shake_hands()
+        await begin(lab, client)
         await client.send(b"all of it")
         with pytest.raises(ssl.SSLWantReadError):
             client.tls.unwrap()
@@ -250,7 +268,7 @@ def test_half_close(server: ssl.SSLContext) -> None:
 
     async def screener_first(lab: Lab) -> None:
         client = Client(lab, lab.client)
-        await client.shake_hands()
+        await begin(lab, client)
         await lab.loop.sock_sendall(lab.screener, b"answer")
         lab.screener.shutdown(socket.SHUT_WR)
         assert await client.read(100) == b"answer"
@@ -313,7 +331,7 @@ def test_turns(server: ssl.SSLContext) -> None:
         await shaking
         half.send(hello[50:])
         halfway.incoming.write(await lab.loop.sock_recv(half, 65536))
-        await halfway.shake_hands()
+        await begin(lab, halfway, half_screener)
         await halfway.send(b"me too")
         assert await receive(lab, half_screener, 6) == b"me too"
         assert silent.fileno() >= 0
