@@ -701,6 +701,15 @@ def offense_read(
     None: it is not a record. For an AS: one member with its sums.
     """
 
+def offense_merge(
+    value: bytes | None, other: bytes, size: int, today: int, rules: OffenseRules
+) -> tuple[bytes | None, float, float] | None:
+    """A record with what another host knows of its network, and what that adds to its AS as in `offense_add`.
+
+    Of each member, the heavier weight stays, so that merging a record twice, or in another order, changes nothing.
+    size: of a member's number. None: `other` is not such a record.
+    """
+
 def offense_summary(value: bytes, today: int, rules: OffenseRules) -> tuple[int, int, float, int] | None:
     """How many members are bad, how many are known, the weight of the heaviest, and the last day. None: not a record."""
 

@@ -330,6 +330,102 @@ def offense_add_as(value, float bad, float good, int today, OffenseRules rules):
     return (<char*> record)[:OFFENSE_AS_SIZE]
 
 
+# ---- what other hosts know
+
+cdef inline void offense_join(uint16_t* weight, uint16_t* day, uint32_t other, int other_day, uint32_t most, int today,
+                              OffenseRules rules) noexcept nogil:
+    """The heavier of two weights stays, of equal ones the later. Both are of the same days as far as both hosts knew of
+    them, so their sum would count a day twice; whatever was joined before changes nothing."""
+    cdef float own = rules.weight(weight[0], today, day[0])
+    cdef float others
+    other = min(other, most)
+    other_day = min(other_day, today)
+    others = rules.weight(other, today, other_day)
+    if others > own or others == own and others > 0 and other_day > day[0]:
+        weight[0] = <uint16_t> other
+        day[0] = <uint16_t> other_day
+
+
+cdef void offense_join_member(OffenseMember* member, const OffenseMember* other, int today, OffenseRules rules,
+                              OffenseChange* change) noexcept nogil:
+    """change: what an AS gets, as from `offense_add_to`: each address counts there once, whichever host has seen it."""
+    cdef OffenseMember before = member[0]
+    cdef float bad = rules.weight(before.bad, today, before.bad_day)
+    cdef float good = rules.weight(before.good, today, before.good_day)
+    cdef bint was_bad = offense_is_bad(bad, good)
+    cdef bint was_good = before.good and not was_bad
+    offense_join(&member.bad, &member.bad_day, other.bad, other.bad_day, OFFENSE_BAD_MOST, today, rules)
+    offense_join(&member.good, &member.good_day, other.good, other.good_day, OFFENSE_GOOD_MOST, today, rules)
+    memset(change, 0, sizeof(OffenseChange))
+    if offense_is_bad(rules.weight(member.bad, today, member.bad_day),
+                      rules.weight(member.good, today, member.good_day)):
+        change.bad = rules.weight(OFFENSE_UNIT, today, member.bad_day)
+        if was_bad:
+            change.bad = max(<float> 0, change.bad - rules.weight(OFFENSE_UNIT, today, before.bad_day))
+    elif member.good:
+        change.good = rules.weight(OFFENSE_UNIT, today, member.good_day)
+        if was_good:
+            change.good = max(<float> 0, change.good - rules.weight(OFFENSE_UNIT, today, before.good_day))
+
+
+def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
+    cdef uint8_t[OFFENSE_NETWORK_SIZE] record
+    cdef OffenseMember member, found
+    cdef OffenseChange change
+    cdef const uint8_t* at = <const uint8_t*> <const char*> other
+    cdef bytes before = b"" if value is None else value
+    cdef int index, number, count, others = offense_members(at, len(other))
+    cdef float more_bad = 0, more_good = 0
+    if size not in (1, 2, 4) or not 0 <= today <= 0xFFFF:
+        raise ValueError(f"a member's number of {size} bytes, or day {today}")
+    if others < 0 or at[1] != size or others > offense_room(size):
+        return None
+    count = offense_members(<const uint8_t*> <const char*> before, len(before))
+    if count < 0 or (<const uint8_t*> <const char*> before)[1] != size or count > offense_room(size):
+        count = 0
+        record[0] = OFFENSE_VERSION
+        record[1] = <uint8_t> size
+    else:
+        memcpy(record, <const char*> before, len(before))
+    for number in range(others):
+        offense_get(at, number, &member)
+        for index in range(count):
+            if offense_number(record + OFFENSE_HEADER + index * (size + 8), size) == member.number:
+                offense_get(record, index, &found)
+                break
+        else:
+            index = count
+            memset(&found, 0, sizeof(found))
+            found.number = member.number
+        offense_join_member(&found, &member, today, rules, &change)
+        if not found.bad and not found.good:
+            continue
+        if index == count:
+            if offense_total(&found, rules, today) < OFFENSE_KNOWN - 0.5:
+                continue                # it has decayed
+            if count < offense_room(size):
+                count += 1
+            else:
+                index = offense_lightest(record, count, rules, today)
+                if not offense_is_heavier(&found, record, index, rules, today):
+                    continue
+        offense_set(record, index, &found)
+        more_bad += change.bad
+        more_good += change.good
+    if count == 0:
+        return value, 0.0, 0.0
+    offense_put(record + 2, 2, count)
+    return (<char*> record)[:OFFENSE_HEADER + count * (size + 8)], more_bad, more_good
+
+
+cdef bint offense_is_heavier(const OffenseMember* member, const uint8_t* record, int index, OffenseRules rules,
+                             int today) noexcept nogil:
+    """Whether a member takes the place of the lightest one."""
+    cdef OffenseMember lightest
+    offense_get(record, index, &lightest)
+    return offense_total(member, rules, today) > offense_total(&lightest, rules, today)
+
+
 # ---- for Python
 
 def offense_keys(bytes client):

@@ -94,13 +94,7 @@ def run_delete(arguments: argparse.Namespace) -> int:
     wanted = CacheDeleteRequest(prefix=prefix) if "/" in prefix else CacheDeleteRequest(address=prefix)
     answer = client.ask(control_socket.socket_path(arguments), wanted)
     more = "; time ran out, run it again for the rest" if answer.more else ""
-    cluster = ""
-    if answer.cluster is not None:
-        cluster = (
-            "; the cluster's server has the deletion for the other hosts"
-            if answer.cluster
-            else "; the cluster's server cannot be used now: the other hosts delete when it can be used again"
-        )
+    cluster = control_socket.elsewhere(answer)
     print(f"{plural(answer.deleted, 'entry', 'entries')} deleted{cluster}{more}")
     return 0
 

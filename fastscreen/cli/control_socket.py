@@ -19,6 +19,7 @@ from fastscreen.config import ConfigError
 from fastscreen.config.socket_path import lenient_path
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError, Unreachable
+from fastscreen.control.messages import Deleted
 from fastscreen.escaping import cleaned, printable
 from fastscreen.process.file_type import file_type
 
@@ -141,3 +142,12 @@ def network(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{printable(str(error))}; example: 192.0.2.0/24") from None
     return str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)
+
+
+def elsewhere(answer: Deleted) -> str:
+    """What becomes of a deletion on the other hosts of a cluster, as the end of a sentence."""
+    if answer.cluster is None:
+        return ""
+    if answer.cluster:
+        return "; the cluster's server has the deletion for the other hosts"
+    return "; the cluster's server cannot be used now: the other hosts delete when it can be used again"

@@ -120,7 +120,8 @@ def run_delete(arguments: argparse.Namespace) -> int:
     """Delete, and print how many entries changed."""
     answer = client.ask(control_socket.socket_path(arguments), ReputationDeleteRequest(arguments.subject))
     more = "; time ran out, run it again for the rest" if answer.more else ""
-    print(f"{plural(answer.deleted, 'entry', 'entries')} changed or deleted{more}")
+    cluster = control_socket.elsewhere(answer)
+    print(f"{plural(answer.deleted, 'entry', 'entries')} changed or deleted{cluster}{more}")
     return 0
 
 

@@ -8,6 +8,8 @@ import textwrap
 import time
 from collections.abc import Iterator
 
+import msgspec
+
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import Cluster, Memory, Recorder, Status, StatusRequest
@@ -187,6 +189,9 @@ def _cluster(cluster: Cluster, is_condition: bool) -> Iterator[str]:
     yield from row("", stored)
     if reasons:
         yield from _wrapped("", f"records ignored: {reasons}")
+    if (offenses := cluster.offenses) is not None and any(msgspec.structs.astuple(offenses)):
+        counts = [f"offenses found {offenses.found:,}", f"stored {offenses.stored:,}", f"queue {offenses.queue:,}"]
+        yield from row("", [*counts, *([f"dropped {offenses.dropped:,}"] if offenses.dropped else [])])
     peers = [f"{peer.name} (away since {moment(peer.seen)})" if peer.away else peer.name for peer in cluster.peers]
     yield from _wrapped("", f"peers: {', '.join(peers) or 'none seen yet'}")
 
@@ -222,6 +227,10 @@ def _memory(memory: Memory, is_condition: bool) -> Iterator[str]:
         written.append(f"dropped {memory.dropped:,}")
     if memory.lost:
         written.append(f"lost {memory.lost:,}")
+    if memory.merged:
+        written.append(f"from other hosts {memory.merged:,}")
+    if memory.unshared:
+        written.append(f"not shared {memory.unshared:,}")
     if memory.systems:
         written.append(f"AS ranges {memory.systems:,}")
     yield from row("offenses", [entries, size(memory.bytes), *written])

@@ -1,4 +1,6 @@
-"""The cache's file as the cluster process reads and changes it: in a thread, which may wait for a disk."""
+"""The cache's file and the memory of offenses as the cluster process reads and changes them: in a thread, which may wait
+for a disk.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from fastscreen.cache.interfaces import CacheAdmin, Entry, Network
 from fastscreen.cache.stamps import Stamps
@@ -20,10 +22,20 @@ MOST = 20_000  # networks that wait
 Result = TypeVar("Result")
 
 
-class LocalCache:
-    """admin: None: caching is disabled. warn: logs one line. clock: s, monotonic."""
+class Deleter(Protocol):
+    """What changes a file; as in CacheAdmin."""
 
-    def __init__(self, admin: CacheAdmin | None, warn: Callable[[str], object], clock: Callable[[], float]) -> None:
+    def delete(self, network: Network, is_kept: Callable[[Stamps], bool] | None = None) -> tuple[int, bool]:
+        """Delete a network's records, but for those that stay; return how many, and whether there may be more."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class LocalDeletions:
+    """Deletes from a file. admin: None: there is none. warn: logs one line. clock: s, monotonic."""
+
+    def __init__(self, admin: Deleter | None, warn: Callable[[str], object], clock: Callable[[], float]) -> None:
         self._admin = admin
         self._warn = warn
         self._clock = clock
@@ -32,13 +44,6 @@ class LocalCache:
         self._kept: dict[Network, Callable[[Stamps], bool]] = {}
         self._wanted = asyncio.Event()
         self._trouble = ""
-
-    async def read(self, after: bytes) -> tuple[list[Entry], bool]:
-        """Records after this key, and whether there may be more. Exception: the cache cannot be used; one line."""
-        admin = self._admin
-        if admin is None:
-            return [], False
-        return await self._in_thread(lambda: admin.entries(None, after, SLICE))
 
     def delete(self, network: Network, is_kept: Callable[[Stamps], bool]) -> None:
         """Delete a network's records soon, and once more when workers have written what they still had.
@@ -100,3 +105,18 @@ class LocalCache:
         if self._admin is not None:
             self._thread.submit(self._admin.close)
         self._thread.shutdown(wait=False, cancel_futures=False)
+
+
+class LocalCache(LocalDeletions):
+    """The cache's file. admin: None: caching is disabled."""
+
+    def __init__(self, admin: CacheAdmin | None, warn: Callable[[str], object], clock: Callable[[], float]) -> None:
+        super().__init__(admin, warn, clock)
+        self._cache = admin
+
+    async def read(self, after: bytes) -> tuple[list[Entry], bool]:
+        """Records after this key, and whether there may be more. Exception: the cache cannot be used; one line."""
+        cache = self._cache
+        if cache is None:
+            return [], False
+        return await self._in_thread(lambda: cache.entries(None, after, SLICE))

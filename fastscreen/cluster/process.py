@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from socket import socket
+from socket import MSG_DONTWAIT, MSG_NOSIGNAL, socket
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +20,7 @@ from fastscreen.cluster import packets, requests
 from fastscreen.cluster.deletion_file import DeletionFile
 from fastscreen.cluster.files import Files
 from fastscreen.cluster.link import StoreError
-from fastscreen.cluster.local_cache import LocalCache
+from fastscreen.cluster.local_cache import Deleter, LocalCache, LocalDeletions
 from fastscreen.cluster.packets import PASS, Item, Keep, LookUp
 from fastscreen.cluster.records import Lifetimes, Reason, SharedPass, is_host_name
 from fastscreen.cluster.requests import (
@@ -32,18 +32,22 @@ from fastscreen.cluster.requests import (
     DeletedElsewhere,
     Deleting,
     Failed,
+    Forget,
     Get,
     Known,
     Question,
     Unknown,
 )
 from fastscreen.cluster.servers import Servers
-from fastscreen.cluster.sharing import CLOCK_SECONDS, Found, Sharing
-from fastscreen.cluster.state import ClusterState, ClusterStats, Peer
+from fastscreen.cluster.sharing import CLOCK_SECONDS, Found, Offenses, Sharing
+from fastscreen.cluster.state import ClusterState, ClusterStats, OffenseCounts, Peer
 from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.cluster.worker_sockets import WorkerSockets
 from fastscreen.config import Config, ConfigError
+from fastscreen.core import OffenseRules
 from fastscreen.format import span
+from fastscreen.offenses import packets as offense_packets
+from fastscreen.offenses.packets import Changed
 from fastscreen.process import rpc
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Ready
@@ -55,6 +59,7 @@ MAC_SECONDS = 600.0  # after the last record with a bad MAC, the condition ends
 NAMESAKE_SECONDS = 60.0  # after another host of this name was noticed last, the condition ends
 END_SECONDS = 1.0  # for the queue to be stored at the end
 REQUESTS_MAX = 64  # of the control server at a time
+OFFENSE_PACKETS = 64  # of the recorder that are read at a time
 MEMORY_MAX = 512 << 20  # bytes more than at the start: a hostile server may announce a reply of any size
 
 
@@ -64,7 +69,8 @@ class ClusterArgs(Struct, frozen=True):
     workers: its ends of the pairs to the workers, by worker. control: its end of the pair to the control server.
     state: where it writes how it is doing. files: reads the files (OSError, ConfigError). lifetimes: how long passes
     are valid with a configuration. cache: the cache's file; None: there is none. deletions: the file with those that
-    the server does not have yet; None: there is none. version: of this program.
+    the server does not have yet; None: there is none. version: of this program. offenses: its end of the pair to the
+    recorder. memory: the file of the memory of offenses; None: there is none. memory_deletions: as `deletions`.
     """
 
     channel: socket
@@ -78,6 +84,9 @@ class ClusterArgs(Struct, frozen=True):
     cache: CacheAdmin | None
     deletions: DeletionFile | None
     version: str
+    offenses: socket | None = None
+    memory: Deleter | None = None
+    memory_deletions: DeletionFile | None = None
 
 
 class ClusterProcess(ForkedProcess):
@@ -90,6 +99,7 @@ class ClusterProcess(ForkedProcess):
         super().__init__(config, target, args.channel, args.heartbeat)
         self._args = args
         self._malformed = 0
+        self._unheard = 0  # packets that the recorder did not take
         self._requests: set[asyncio.Task[None]] = set()
         self._name = config.cluster.name or config.hostname
 
@@ -122,6 +132,7 @@ class ClusterProcess(ForkedProcess):
             clock=time.time,
             timer=loop.time,
             loop=loop,
+            offenses=self._offenses(loop),
         )
         self._sharing.start()
         self._workers = WorkerSockets(
@@ -134,7 +145,23 @@ class ClusterProcess(ForkedProcess):
         loop.add_reader(
             self._args.control.fileno(), self._errors.guard("a request of the control server", self._take_request)
         )
+        if self._args.offenses is not None and self._sharing.offenses is not None:
+            take = self._errors.guard("a packet of the recorder", self._take_offenses)
+            loop.add_reader(self._args.offenses.fileno(), take)
         self.report(Ready())
+
+    def _offenses(self, loop: asyncio.AbstractEventLoop) -> Offenses | None:
+        """None: this host has no memory of offenses."""
+        args, score = self._args, self._config.score
+        if args.memory is None or args.offenses is None:
+            return None
+        return Offenses(
+            OffenseRules(score.memory_half_life, score.seen_min),
+            LocalDeletions(args.memory, self._warn, loop.time),
+            args.memory_deletions,
+            learn=lambda found: self._tell_recorder(offense_packets.encode_merge(found)),
+            resend=lambda since: self._tell_recorder([offense_packets.encode_resend(since)]),
+        )
 
     async def close(self) -> None:
         """Store what workers have sent, if the server takes it at once."""
@@ -165,6 +192,36 @@ class ClusterProcess(ForkedProcess):
     def _deliver(self, worker: int, found: list[Found]) -> None:
         for packet in packets.encode_found(Item(PASS, key, record) for key, record in found):
             self._workers.send(worker, packet)
+
+    # ---- the recorder
+
+    def _take_offenses(self) -> None:
+        """What the local memory has learned."""
+        assert self._args.offenses is not None and self._sharing.offenses is not None
+        for _ in range(OFFENSE_PACKETS):
+            try:
+                packet = self._args.offenses.recv(offense_packets.PACKET_MAX + 1, MSG_DONTWAIT)
+            except OSError:
+                return
+            if not packet:
+                asyncio.get_running_loop().remove_reader(self._args.offenses.fileno())
+                return
+            try:
+                found = offense_packets.decode(packet)
+            except ValueError:
+                self._malformed += 1
+                continue
+            if isinstance(found, Changed):
+                self._sharing.offenses.keep(found.records)
+
+    def _tell_recorder(self, encoded: list[bytes]) -> None:
+        """What it does not take is lost: the next look-up finds it again."""
+        assert self._args.offenses is not None
+        for packet in encoded:
+            try:
+                self._args.offenses.send(packet, MSG_DONTWAIT | MSG_NOSIGNAL)
+            except OSError:
+                self._unheard += 1
 
     # ---- the control server
 
@@ -205,6 +262,8 @@ class ClusterProcess(ForkedProcess):
                 return Unknown(found.label if isinstance(found, Reason) else "")
             case Delete(network):
                 return Deleting(await self._sharing.delete(ip_network(network)))
+            case Forget(network):
+                return Deleting(await self._sharing.forget(ip_network(network)))
             case Check():
                 return Checked(await self._sharing.check(), self._sharing.store.status().server)
 
@@ -225,7 +284,7 @@ class ClusterProcess(ForkedProcess):
         self._log.flush()
 
     def _publish(self) -> None:
-        sharing = self._sharing
+        sharing, offenses = self._sharing, self._sharing.offenses
         status, lookups, queue = sharing.store.status(), sharing.lookups, sharing.queue
         self._args.state.write(
             ClusterStats(
@@ -244,15 +303,18 @@ class ClusterProcess(ForkedProcess):
                 ignored={reason.label: sharing.ignored[reason] for reason in Reason},
                 oversized=sharing.store.oversized,
                 malformed_packets=self._malformed,
-                dropped_packets=self._workers.dropped,
+                dropped_packets=self._workers.dropped + self._unheard,
                 queue_records=len(queue),
                 queue_bytes=queue.bytes,
                 queue_age=queue.age,
                 queue_dropped=queue.dropped,
                 resync=sharing.resync.is_running,
                 resynced=sharing.resync.sent,
-                deletions=len(sharing.tombstones),
+                deletions=len(sharing.tombstones) + (len(offenses.forgotten) if offenses is not None else 0),
                 acknowledged=sharing.acknowledged,
+                offenses=OffenseCounts(offenses.stored, offenses.found, len(offenses), offenses.dropped)
+                if offenses is not None
+                else None,
                 peers=tuple(
                     Peer(name, entry.time, entry.version[:64], away) for name, entry, away in sharing.present_peers()
                 ),
@@ -307,8 +369,9 @@ class ClusterProcess(ForkedProcess):
         """The budget, what is shared and how long passes are valid follow the new configuration."""
         sharing = self._sharing
         sharing.lifetimes = self._args.lifetimes(config)
-        sharing.lookups.budget = config.cluster.budget
-        sharing.shares, sharing.accepts = "passes" in config.cluster.share, "passes" in config.cluster.accept
+        sharing.configure(config.cluster)
+        if sharing.offenses is not None:
+            sharing.offenses.rules = OffenseRules(config.score.memory_half_life, config.score.seen_min)
 
 
 def _bound_memory() -> None:

@@ -23,12 +23,15 @@ from fastscreen.core import write_record
 VERSION = 1
 NEWEST_VERSION = 15  # a greater first byte is that of something else
 VALUE_MAX = 512
+OFFENSES_MAX = 2500
+"""Bytes of a value with the offenses in a network, a full IPv4 /24."""
 SKEW = 600  # s by which the clocks of two hosts may differ
 DAY = 86400
 LONGEST = 400 * DAY
 TIME_MAX = 2**32 - 1
 
 PASS_LABEL = b"fastscreen pass 1"
+OFFENSES_LABEL = b"fastscreen offenses 1"
 DELETED_LABEL = b"fastscreen deleted 1"
 CHECK_LABEL = b"fastscreen check 1"
 
@@ -106,6 +109,16 @@ def record_key(name: bytes) -> bytes:
     return key if keys.is_record(key) and record_name(key) == name else b""
 
 
+def offenses_name(key: bytes) -> bytes:
+    """The server's key of a record of the memory of offenses, without the cluster's prefix."""
+    return b"o:" + key.hex().encode()
+
+
+def value_max(name: bytes) -> int:
+    """Bytes of the largest value under such a key."""
+    return OFFENSES_MAX if name.startswith(b"o:") else VALUE_MAX
+
+
 def most_seconds(lifetimes: Lifetimes) -> int:
     """How long a record may stay in the server: a day longer than any pass is valid here."""
     longest = max((lifetime.longest for lifetime in lifetimes if lifetime is not None), default=0)
@@ -123,7 +136,7 @@ def seal(secrets: Secrets, label: bytes, name: bytes, body: bytes, *, expiry: in
 
 def unseal(secrets: Secrets, label: bytes, name: bytes, value: object) -> Sealed | Reason:
     """Read a value. Never raises."""
-    if not isinstance(value, bytes) or not _HEAD.size + 1 + MAC_SIZE <= len(value) <= VALUE_MAX:
+    if not isinstance(value, bytes) or not _HEAD.size + 1 + MAC_SIZE <= len(value) <= value_max(name):
         return Reason.FOREIGN
     version, key_id, expiry, stored, length = _HEAD.unpack_from(value)
     if version != VERSION:
@@ -180,6 +193,21 @@ def verify_pass(
     if max(stamps) <= now:
         return Reason.EXPIRED
     return SharedPass(stamps, sealed.host, sealed.stored)
+
+
+def sign_offenses(secrets: Secrets, key: bytes, record: bytes, *, expiry: int, host: str, stored: float) -> bytes:
+    """The value of a network's record. key: of the memory of offenses."""
+    return seal(secrets, OFFENSES_LABEL, offenses_name(key), record, expiry=expiry, stored=stored, host=host)
+
+
+def verify_offenses(secrets: Secrets, key: bytes, value: object, *, now: float) -> Sealed | Reason:
+    """Read the value that the server has for a network, or tell why it is ignored. Never raises."""
+    sealed = unseal(secrets, OFFENSES_LABEL, offenses_name(key), value)
+    if isinstance(sealed, Reason):
+        return sealed
+    if sealed.stored > now + SKEW:
+        return Reason.FUTURE
+    return Reason.EXPIRED if sealed.expiry <= now else sealed
 
 
 def earliest_pass(stamps: Sequence[int], lifetimes: Lifetimes) -> int:

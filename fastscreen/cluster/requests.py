@@ -30,11 +30,17 @@ class Delete(Struct, frozen=True, tag="delete"):
     network: str
 
 
+class Forget(Struct, frozen=True, tag="forget"):
+    """Delete what is remembered of a network's addresses everywhere else; answered with Deleting or Failed."""
+
+    network: str
+
+
 class Check(Struct, frozen=True, tag="check"):
     """Store and read a record with a MAC; answered with Checked or Failed."""
 
 
-Question = Get | Delete | Check
+Question = Get | Delete | Forget | Check
 
 
 class Known(Struct, frozen=True, tag="known"):

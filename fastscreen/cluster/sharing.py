@@ -1,4 +1,7 @@
-"""What the cluster process does with the server: looks passes up, stores them, and makes deletions everywhere."""
+"""What the cluster process does with the server: looks passes up, stores them, and makes deletions everywhere.
+
+The memory of offenses is in offense_sharing.py; its deletions are made here, too.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,36 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
+from msgspec import Struct
+
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import Stamps
 from fastscreen.cluster import deletion_file, records, tombstones
 from fastscreen.cluster.deletion_file import DamagedError, DeletionFile
 from fastscreen.cluster.link import StoreError
-from fastscreen.cluster.local_cache import LocalCache
+from fastscreen.cluster.local_cache import LocalCache, LocalDeletions
 from fastscreen.cluster.lookups import Answer, Lookups, Refused
-from fastscreen.cluster.records import CHECK_LABEL, Lifetimes, Reason, SharedPass, record_key, record_name
+from fastscreen.cluster.offense_sharing import OffenseSharing
+from fastscreen.cluster.records import (
+    CHECK_LABEL,
+    Lifetimes,
+    Reason,
+    SharedPass,
+    offenses_name,
+    record_key,
+    record_name,
+)
 from fastscreen.cluster.secrets import Secrets
 from fastscreen.cluster.servers import Servers
 from fastscreen.cluster.store import AWAY_SECONDS, HOSTS_SECONDS, PEERS_MAX, Backoff, HostEntry, Store, Write
 from fastscreen.cluster.tombstones import Tombstone, Tombstones
 from fastscreen.cluster.write_behind import Pass, Resync, WriteQueue
 from fastscreen.config.model import ClusterConfig
-from fastscreen.core import read_record, write_record
+from fastscreen.core import OffenseRules, read_record, write_record
 from fastscreen.escaping import one_line
+from fastscreen.offenses.networks import keys_around, network_of
+from fastscreen.offenses.packets import Record
 
 GATHER = 0.05  # s, for more records before a batch is sent
 PARALLEL = 4  # batches on their way
@@ -47,6 +63,28 @@ REMOVALS_MAX = 10  # networks whose records are removed from the server at a tim
 
 Found = tuple[bytes, bytes]
 """A cache key and a cache record."""
+
+
+class Offenses(Struct, frozen=True):
+    """What the cluster process has for the memory of offenses. local: deletes from the file. deletions: as of passes.
+
+    learn: gives records to the recorder. resend: asks it for those that changed since a day (days since 1970).
+    """
+
+    rules: OffenseRules
+    local: LocalDeletions
+    deletions: DeletionFile | None
+    learn: Callable[[list[Record]], object]
+    resend: Callable[[int], object]
+
+
+class _Deletions(Struct):
+    """Deletions of one kind that the server does not have yet. file: keeps them. are_kept: they are in the file."""
+
+    file: DeletionFile | None
+    unpublished: dict[Network, tuple[Tombstone, bytes]]
+    are_kept: bool
+    trouble: str = ""
 
 
 class Sharing:
@@ -78,15 +116,13 @@ class Sharing:
         clock: Callable[[], float],
         timer: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
+        offenses: Offenses | None = None,
     ) -> None:
         self.lifetimes = lifetimes
-        self.shares = "passes" in cluster.share
-        self.accepts = "passes" in cluster.accept
         self._name = name
         self._version = version
         self._secrets = secrets
         self._local = local
-        self._file = deletions
         self._deliver_to = deliver
         self._deleted = deleted
         self._info = info
@@ -124,15 +160,42 @@ class Sharing:
         self._deleted_score = 0.0  # deletions up to this score have been made here
         self._unverified_score = math.inf  # of the first deletion after them that was not, but may be after a restart
         self._trouble = ""  # with the local cache
-        self._unpublished: dict[Network, tuple[Tombstone, bytes]] = {}
-        self._are_kept = deletions is not None  # those, in the file
-        self._file_trouble = ""
+        files = (deletions, offenses.deletions if offenses is not None else None)
+        self._of_passes, self._of_offenses = (_Deletions(file, {}, file is not None) for file in files)
         self._forced: OrderedDict[bytes, None] = OrderedDict()
         self._wanted = asyncio.Event()
         self._loop = loop
         self._tasks: list[asyncio.Task[None]] = []
         self._session: asyncio.Task[None] | None = None
         self._removals: list[asyncio.Task[None]] = []
+        self.offenses: OffenseSharing | None = None
+        """None: this host has no memory of offenses."""
+        if offenses is not None:
+            self.offenses = OffenseSharing(
+                self.store,
+                secrets,
+                name,
+                offenses.rules,
+                offenses.local,
+                learn=offenses.learn,
+                resend=offenses.resend,
+                ignore=self._ignore,
+                is_ready=lambda: self._is_ready,
+                clock=self._clock,
+                timer=timer,
+            )
+        self.configure(cluster)
+
+    def configure(self, cluster: ClusterConfig) -> None:
+        """Follow a new configuration as far as this does not need a restart."""
+        self.lookups.budget = cluster.budget
+        self.shares, self.accepts = "passes" in cluster.share, "passes" in cluster.accept
+        if self.offenses is not None:
+            shared, self.offenses.shares = self.offenses.shares, "offenses" in cluster.share
+            if not shared and self._is_ready:
+                self.offenses.find_gap(0)
+                self.offenses.connected()
+            self.offenses.accepts = "offenses" in cluster.accept
 
     def _clock(self) -> float:
         """The server's time (s since 1970), as far as this host knows it."""
@@ -140,14 +203,18 @@ class Sharing:
 
     def start(self) -> None:
         """Connect, and work from now on."""
-        self._restore_deletions()
-        for task in (self.store.run(), self._write(), self._refresh(), self._local.run()):
+        for deletions in (self._of_passes, self._of_offenses):
+            self._restore_deletions(deletions)
+        tasks = [self.store.run(), self._write(), self._refresh(), self._local.run()]
+        if self.offenses is not None:
+            tasks += [self.offenses.run(), self.offenses.local.run()]
+        for task in tasks:
             self._tasks.append(self._loop.create_task(task))
 
     async def close(self, seconds: float) -> None:
         """Store what is in the queue, if that takes no longer than this, and end."""
         by = self._loop.time() + seconds
-        while self._is_ready and len(self.queue) and self._loop.time() < by:
+        while self._is_ready and self._has_waiting() and self._loop.time() < by:
             self._wanted.set()
             await asyncio.sleep(0.02)
         self._is_ready = False
@@ -156,19 +223,29 @@ class Sharing:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._unpublished and not (self._are_kept and self.is_superseded):
-            shown = ", ".join(map(str, [*self._unpublished][:DELETIONS_SHOWN]))
-            more = ", …" if len(self._unpublished) > DELETIONS_SHOWN else ""
-            if self._are_kept:
-                self._info(f"cluster: deletions are sent to the server after the next start: {shown}{more}")
-            else:
-                self._warn(
-                    "cluster: deletions were not sent to the server, so other hosts keep these clients: "
-                    f"{shown}{more}; run `fastscreen cache delete` again when the server is back"
-                )
-        if self._file is not None:
-            self._file.close()
+        for deletions, command in ((self._of_passes, "cache"), (self._of_offenses, "reputation")):
+            self._show_unsent(deletions, command)
+            if deletions.file is not None:
+                deletions.file.close()
         self._local.close()
+        if self.offenses is not None:
+            self.offenses.local.close()
+
+    def _has_waiting(self) -> bool:
+        return bool(len(self.queue)) or (self.offenses is not None and bool(len(self.offenses)))
+
+    def _show_unsent(self, deletions: _Deletions, command: str) -> None:
+        if not deletions.unpublished or (deletions.are_kept and self.is_superseded):
+            return
+        shown = ", ".join(map(str, [*deletions.unpublished][:DELETIONS_SHOWN]))
+        more = ", …" if len(deletions.unpublished) > DELETIONS_SHOWN else ""
+        if deletions.are_kept:
+            self._info(f"cluster: deletions are sent to the server after the next start: {shown}{more}")
+        else:
+            self._warn(
+                "cluster: deletions were not sent to the server, so other hosts keep these clients: "
+                f"{shown}{more}; run `fastscreen {command} delete` again when the server is back"
+            )
 
     def failed(self) -> BaseException | None:
         """Why one of the tasks has ended, which none should; None: all of them work."""
@@ -181,7 +258,7 @@ class Sharing:
 
     def look_up(self, worker: int, wanted: Iterable[bytes]) -> None:
         """A worker asks for these cache keys."""
-        if self.accepts:
+        if self.accepts or (self.offenses is not None and self.offenses.accepts):
             self.lookups.ask(worker, wanted)
 
     def keep(self, key: bytes, record: bytes) -> bool:
@@ -203,12 +280,24 @@ class Sharing:
     # ---- look-ups
 
     async def _fetch(self, wanted: Sequence[bytes]) -> Sequence[object]:
+        offenses = self.offenses if self.offenses is not None and self.offenses.accepts else None
+        names = [record_name(key) for key in wanted] if self.accepts else []
+        networks = offenses.wanted(wanted) if offenses is not None else []
+        count = len(names)
+        names += map(offenses_name, networks)
+        if not names:
+            return [None] * len(wanted)
         try:
-            return await self.store.get([record_name(key) for key in wanted])
+            values = await self.store.get(names)
         except StoreError as error:
+            if offenses is not None:
+                offenses.missed(networks)
             if error.refused:
                 raise Refused from None
             raise
+        if offenses is not None and networks:
+            offenses.take(networks, values[count:])
+        return values[:count] if count else [None] * len(wanted)
 
     def _deliver(self, answers: list[Answer]) -> None:
         found: dict[int, list[Found]] = {}
@@ -302,7 +391,8 @@ class Sharing:
             if expiry > now and made > self.tombstones.deleted_at(key):
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
                 writes.append(Write(record_name(key), value, key in self._forced))
-        entry = HostEntry(self._own_clock(), self._version, acknowledged, self._deleted_score, self._id)
+        shared = now if self.offenses is not None and self.offenses.shares else 0.0
+        entry = HostEntry(self._own_clock(), self._version, acknowledged, self._deleted_score, self._id, shared)
         _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
         if is_new and self._has_entry:
             self._is_emptied = True
@@ -353,17 +443,22 @@ class Sharing:
             self._find_gap(own)
             self._is_emptied = False
             await self._learn_deletions(own)
-            self._has_caught_up = self._is_ready = True
-            self.lookups.connected()
-            self._wanted.set()
+            self._has_caught_up = True
+            self._begin()
             await self._say_hello()
             await self._resync()
         except StoreError as error:
             if error.refused:
                 # Look-ups work; after a refresh that is not refused, the rest is tried again.
-                self._is_ready = True
-                self.lookups.connected()
-                self._wanted.set()
+                self._begin()
+
+    def _begin(self) -> None:
+        """Ask and store from now on."""
+        self._is_ready = True
+        self.lookups.connected()
+        self._wanted.set()
+        if self.offenses is not None:
+            self.offenses.connected()
 
     def _find_gap(self, own: HostEntry | None) -> None:
         """Find out since when the server lacks passes of this host: it, or this process, may have been replaced."""
@@ -373,6 +468,8 @@ class Sharing:
             self._resync_from = -math.inf
         elif self._is_new or self.acknowledged < before:
             self._resync_from = min(self._resync_from, self.acknowledged - SLACK)
+        if self.offenses is not None and (own is None or self._is_new or not own.offenses):
+            self.offenses.find_gap(min(own.offenses, now) if own is not None else 0.0)
         self._is_new = False
 
     async def _resync(self) -> None:
@@ -476,6 +573,28 @@ class Sharing:
 
     # ---- deletions
 
+    @property
+    def _most_seconds(self) -> int:
+        """How long anything may stay in the server."""
+        most = records.most_seconds(self.lifetimes)
+        return max(most, self.offenses.most_seconds) if self.offenses is not None else most
+
+    async def forget(self, network: Network) -> bool:
+        """Delete what is remembered of a network everywhere but in the local memory. False: when the server is back."""
+        if self.offenses is None:
+            raise ValueError("this host has no memory of offenses")
+        tombstone = Tombstone(network, int(self._clock()), self._name, True)
+        value = tombstones.sign(self._secrets, tombstone, self._most_seconds)
+        self._learn(tombstone, value, is_new=True)
+        try:
+            await self._publish(
+                value, [offenses_name(key) for key in keys_around(network) if network_of(key) == network]
+            )
+        except StoreError:
+            await self._keep_deletion(tombstone, value)
+            return False
+        return True
+
     async def delete(self, network: Network) -> bool:
         """Delete a network's passes everywhere but in the local cache. False: when the server is back."""
         tombstone = Tombstone(network, int(self._clock()), self._name)
@@ -510,13 +629,12 @@ class Sharing:
                 await asyncio.sleep(SCAN_PAUSE)
 
     async def _publish(self, value: bytes, names: Sequence[bytes] = ()) -> None:
-        most = records.most_seconds(self.lifetimes)
-        await self.store.add_deletion(value, names, most, tombstones.MOST)
+        await self.store.add_deletion(value, names, self._most_seconds, tombstones.MOST)
 
     async def _publish_again(self) -> None:
         sent: list[Tombstone] = []
         try:
-            for tombstone, value in list(self._unpublished.values()):
+            for tombstone, value in [*self._of_passes.unpublished.values(), *self._of_offenses.unpublished.values()]:
                 await self._publish(value)
                 sent.append(tombstone)
         finally:
@@ -524,54 +642,61 @@ class Sharing:
 
     # ---- deletions that the server does not have yet
 
-    def _restore_deletions(self) -> None:
+    def _deletions_like(self, tombstone: Tombstone) -> _Deletions:
+        return self._of_offenses if tombstone.of_offenses else self._of_passes
+
+    def _restore_deletions(self, deletions: _Deletions) -> None:
         """Those that a former process could not send."""
-        if self._file is None:
+        if deletions.file is None:
             return
         try:
-            found = self._file.read()
+            found = deletions.file.read()
         except (OSError, DamagedError) as error:
-            self._warn_of_file(error)
+            self._warn_of_file(deletions, error)
             return
-        now, most = self._clock(), records.most_seconds(self.lifetimes)
+        now, most = self._clock(), self._most_seconds
         for network, time in found.items():
-            tombstone = Tombstone(network, min(time, int(now + records.SKEW)), self._name)
+            time = min(time, int(now + records.SKEW))
+            tombstone = Tombstone(network, time, self._name, deletions is self._of_offenses)
             value = tombstones.sign(self._secrets, tombstone, most)
             self._learn(tombstone, value)
-            self._unpublished[network] = tombstone, value
+            deletions.unpublished[network] = tombstone, value
 
     async def _keep_deletion(self, tombstone: Tombstone, value: bytes) -> None:
         """StoreError: there are too many."""
-        network = tombstone.network
-        if len(self._unpublished) >= deletion_file.MOST and network not in self._unpublished:
+        network, deletions = tombstone.network, self._deletions_like(tombstone)
+        if len(deletions.unpublished) >= deletion_file.MOST and network not in deletions.unpublished:
             raise StoreError(f"{deletion_file.MOST} deletions already wait for the server")
-        self._unpublished[network] = tombstone, value
-        if self._file is not None:
-            await self._change(self._file.add((network, tombstone.time)))
+        deletions.unpublished[network] = tombstone, value
+        if deletions.file is not None:
+            await self._change(deletions, deletions.file.add((network, tombstone.time)))
 
     async def _forget_deletions(self, sent: Sequence[Tombstone]) -> None:
         """The server has these."""
-        for tombstone in sent:
-            known = self._unpublished.get(tombstone.network)
-            if known is not None and known[0].time <= tombstone.time:
-                del self._unpublished[tombstone.network]
-        if self._file is not None and sent:
-            await self._change(self._file.remove((tombstone.network, tombstone.time) for tombstone in sent))
+        for deletions in (self._of_passes, self._of_offenses):
+            gone = [tombstone for tombstone in sent if self._deletions_like(tombstone) is deletions]
+            for tombstone in gone:
+                known = deletions.unpublished.get(tombstone.network)
+                if known is not None and known[0].time <= tombstone.time:
+                    del deletions.unpublished[tombstone.network]
+            if deletions.file is not None and gone:
+                change = deletions.file.remove((tombstone.network, tombstone.time) for tombstone in gone)
+                await self._change(deletions, change)
 
-    async def _change(self, change: Awaitable[None]) -> None:
+    async def _change(self, deletions: _Deletions, change: Awaitable[None]) -> None:
         """Await a change of the file."""
         try:
             await change
         except (OSError, DamagedError) as error:
-            self._warn_of_file(error)
-            self._are_kept = self._are_kept and isinstance(error, DamagedError)
+            self._warn_of_file(deletions, error)
+            deletions.are_kept = deletions.are_kept and isinstance(error, DamagedError)
         else:
-            self._are_kept, self._file_trouble = True, ""
+            deletions.are_kept, deletions.trouble = True, ""
 
-    def _warn_of_file(self, error: Exception) -> None:
+    def _warn_of_file(self, deletions: _Deletions, error: Exception) -> None:
         text = one_line(error)
-        if text != self._file_trouble:
-            self._file_trouble = text
+        if text != deletions.trouble:
+            deletions.trouble = text
             self._warn(f"cluster: {text}; deletions that the server does not have yet may be lost at a restart")
 
     def published(self, value: bytes) -> None:
@@ -586,6 +711,9 @@ class Sharing:
             if found is not Reason.EXPIRED:
                 self._ignore(found)
             return found
+        if found.of_offenses:
+            self._take_forgotten(found, value)
+            return found
         # One that is not has perhaps been published again by somebody.
         is_recent = found.time > min(now, self._own_clock() + self.store.difference) - records.SKEW
         if self._learn(found, value, is_new=is_new and is_recent):
@@ -596,6 +724,12 @@ class Sharing:
                 self._deleted(found)
         return found
 
+    def _take_forgotten(self, found: Tombstone, value: bytes) -> None:
+        """What is remembered of a network was deleted. A host without a memory ignores it."""
+        if self.offenses is not None and self._learn(found, value, is_new=True) and found.host != self._name:
+            self.offenses.delete_locally(found.network)
+            self._info(f"cluster: {found.host} deleted what is remembered of {found.network}")
+
     def _is_later(self, deleted: float, stamps: Stamps) -> bool:
         """Whether a record of the local cache was made after a deletion, however much clocks differ."""
         made = records.earliest_pass(stamps, self.lifetimes) + min(self.store.ahead, self.store.difference)
@@ -603,6 +737,8 @@ class Sharing:
 
     def _learn(self, tombstone: Tombstone, value: bytes, *, is_new: bool = False) -> bool:
         """False: it is known."""
+        if tombstone.of_offenses:
+            return self.offenses is not None and self.offenses.forget(tombstone, value, is_new=is_new)
         if not self.tombstones.add(tombstone, value):
             return False
         if len(self.queue):
@@ -629,14 +765,17 @@ class Sharing:
         self._deleted_score = max(self._deleted_score, before)
         self._unverified_score = math.inf
         stored = await self._learn_stored(tombstones.MOST)
-        waiting = list(self._unpublished.values())
-        for value in dict.fromkeys(value for _, value in (*self.tombstones.values(), *waiting)):
+        waiting = [*self._of_passes.unpublished.values(), *self._of_offenses.unpublished.values()]
+        known = [*self.tombstones.values(), *(self.offenses.forgotten.values() if self.offenses is not None else ())]
+        for value in dict.fromkeys(value for _, value in (*known, *waiting)):
             if value not in stored:
                 await self._publish(value)
         await self._forget_deletions([tombstone for tombstone, _ in waiting])
 
     async def _learn_recent_deletions(self) -> None:
         self.tombstones.expire(self._clock() - records.most_seconds(self.lifetimes))
+        if self.offenses is not None:
+            self.offenses.expire()
         await self._learn_stored(RECENT_DELETIONS)
 
     async def _learn_stored(self, limit: int) -> set[bytes]:

@@ -18,6 +18,15 @@ class Peer(Struct, frozen=True):
     away: bool
 
 
+class OffenseCounts(Struct, frozen=True):
+    """Records of offenses: stored in the server, found there and given to the recorder, to be stored, dropped."""
+
+    stored: int = 0
+    found: int = 0
+    queue: int = 0
+    dropped: int = 0
+
+
 class ClusterStats(Struct, frozen=True):
     """connected: the server can be used, since `since` (s since 1970). problem: why it cannot, or what it refuses.
 
@@ -59,6 +68,8 @@ class ClusterStats(Struct, frozen=True):
     """That are remembered."""
     acknowledged: float = 0.0
     """All of this host's passes up to then are stored (s since 1970)."""
+    offenses: OffenseCounts | None = None
+    """None: this host has no memory of offenses."""
     peers: tuple[Peer, ...] = ()
 
 

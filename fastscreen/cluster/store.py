@@ -20,7 +20,7 @@ from msgspec import Struct
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from fastscreen.cluster.link import Command, Link, StoreError, problem
-from fastscreen.cluster.records import SKEW, TIME_MAX, VALUE_MAX, is_host_name
+from fastscreen.cluster.records import SKEW, TIME_MAX, VALUE_MAX, is_host_name, value_max
 from fastscreen.cluster.servers import Servers
 from fastscreen.config.server_url import ServerUrl
 from fastscreen.escaping import escape_text
@@ -39,7 +39,7 @@ _MAGIC = re.compile(rb"[*?\[\]\\^-]")
 _LOST = (ReadOnlyError, AskError, ClusterDownError)  # with MOVED and MASTERDOWN
 _LOST_IN_SCRIPT = ("-READONLY", "-MASTERDOWN", "-CLUSTERDOWN")  # Redis 6.2 has the script's error in its own
 
-_LOOK_UPS, _RECORDS = "look-ups", "records"
+_LOOK_UPS, _RECORDS, _OFFENSES = "look-ups", "records", "offenses"
 _HOSTS, _HOSTS_COUNT = "to list hosts", "to count hosts"
 _DELETIONS, _LIST_DELETIONS = "deletions", "to list deletions"
 _SUBSCRIBE, _PUBLISH = "to subscribe to deletions", "to publish deletions"
@@ -48,6 +48,7 @@ _SUBSCRIBE, _PUBLISH = "to subscribe to deletions", "to publish deletions"
 _EFFECTS = {
     _LOOK_UPS: "clients are screened without it",
     _RECORDS: "passes are kept until it takes them",
+    _OFFENSES: "offenses of this host are not known to others",
     _DELETIONS: "they are kept until it takes them",
     _LIST_DELETIONS: "clients that other hosts delete stay known here",
     _SUBSCRIBE: "deletions take up to 5 s",
@@ -89,6 +90,24 @@ for i = 2, #KEYS do
 end
 return {written, redis.call("HSET", KEYS[1], ARGV[3], ARGV[4])}
 """
+
+# KEYS: the records'. ARGV: for each record the value, its seconds of life, and the end of the value that it takes the
+# place of; empty: of none. A record stays if another host has stored one meanwhile. A digit for each record: 1, stored.
+_REPLACE = b"""
+local written = ""
+for i = 1, #KEYS do
+    local value, seconds, expected = ARGV[3 * i - 2], ARGV[3 * i - 1], ARGV[3 * i]
+    local found = redis.pcall("GETRANGE", KEYS[i], -16, -1)
+    if type(found) ~= "string" or found == expected then
+        redis.call("SET", KEYS[i], value, "EX", seconds)
+        written = written .. "1"
+    else
+        written = written .. "0"
+    end
+end
+return written
+"""
+_REPLACE_SHA = hashlib.sha1(_REPLACE, usedforsecurity=False).hexdigest().encode()
 _STORE_SHA = hashlib.sha1(_STORE, usedforsecurity=False).hexdigest().encode()
 
 
@@ -110,7 +129,8 @@ class HostEntry(Struct, frozen=True):
     """What a host says about itself. time: s since 1970, when, by its own clock.
 
     acknowledged: all of its passes up to then are stored (s since 1970, by the server's clock).
-    deleted: the deletions up to this score have been made here. id: of the process, at random.
+    deleted: the deletions up to this score have been made here. id: of the process, at random. offenses: this host's
+    records of offenses up to then were shared (s since 1970, by the server's clock); 0: none.
     """
 
     time: float = 0.0
@@ -118,11 +138,23 @@ class HostEntry(Struct, frozen=True):
     acknowledged: float = 0.0
     deleted: float = 0.0
     id: str = ""
+    offenses: float = 0.0
 
     @property
     def is_possible(self) -> bool:
         """Whether its times can be times. Others may write there."""
-        return all(0 <= when <= TIME_MAX for when in (self.time, self.acknowledged, self.deleted))
+        return all(0 <= when <= TIME_MAX for when in (self.time, self.acknowledged, self.deleted, self.offenses))
+
+
+class Replacement(NamedTuple):
+    """A record to store. name: as in Write. seconds: it lives so long. expected: the last MAC_SIZE bytes of the value
+    whose place it takes; empty: there was none.
+    """
+
+    name: bytes
+    value: bytes
+    seconds: int
+    expected: bytes
 
 
 class Write(NamedTuple):
@@ -389,13 +421,35 @@ class Store:
         [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)), what=_LOOK_UPS)
         if not isinstance(reply, list) or len(reply) != len(names):
             raise self._malformed(self._reads)
-        return [self._value(value) for value in reply]
+        return [self._value(value, name) for value, name in zip(reply, names, strict=True)]
 
-    def _value(self, value: Any) -> bytes | None:
-        if isinstance(value, bytes) and len(value) <= VALUE_MAX:
+    def _value(self, value: Any, name: bytes = b"") -> bytes | None:
+        if value is None:
+            return None
+        if isinstance(value, bytes) and (len(value) <= VALUE_MAX or len(value) <= value_max(name)):
             return value
-        self.oversized += value is not None
+        self.oversized += 1
         return None
+
+    async def get_to_replace(self, names: Sequence[bytes]) -> list[bytes | None]:
+        """As `get`, on the connection that stores records."""
+        keys = [self._prefix + name for name in names]
+        [reply] = await self._call(self._writes, (b"MGET", *keys), what=_OFFENSES)
+        if not isinstance(reply, list) or len(reply) != len(names):
+            raise self._malformed(self._writes)
+        return [value if isinstance(value, bytes) else None for value in reply]
+
+    async def replace(self, writes: Sequence[Replacement]) -> list[bool]:
+        """Store records, each unless another host has stored one since the one that it takes the place of was read."""
+        keys = [self._prefix + write.name for write in writes]
+        rest: Command = (len(keys), *keys, *(part for write in writes for part in write[1:]))
+        try:
+            [reply] = await self._call(self._writes, (b"EVALSHA", _REPLACE_SHA, *rest), what=_OFFENSES)
+        except NoScriptError:
+            [reply] = await self._call(self._writes, (b"EVAL", _REPLACE, *rest), what=_OFFENSES)
+        if not isinstance(reply, bytes) or len(reply) != len(writes):
+            raise self._malformed(self._writes)
+        return [digit == 49 for digit in reply]
 
     async def put(self, writes: Sequence[Write], most: int, host: str, entry: HostEntry) -> tuple[int, bool]:
         """Store records, unless later ones are there, and this host's entry with them.

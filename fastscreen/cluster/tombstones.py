@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Network
-from fastscreen.cluster.records import DELETED_LABEL, SKEW, Reason, Sealed, seal, unseal
+from fastscreen.cluster.records import DELETED_LABEL, SKEW, Reason, seal, unseal
 from fastscreen.cluster.secrets import Secrets
 
 NAME = b"d:"
@@ -21,16 +21,24 @@ ALWAYS = 2**63
 """The time of a deletion of all passes that were made before it was read, whatever they say."""
 
 
+_OFFENSES = b"o"
+
+
 class Tombstone(Struct, frozen=True):
-    """A deletion. time: s since 1970, by the server's clock."""
+    """A deletion. time: s since 1970, by the server's clock. of_offenses: what is remembered of the network's addresses
+    is deleted, not their passes.
+    """
 
     network: Network
     time: int
     host: str
+    of_offenses: bool = False
 
 
-def _key(network: Network) -> bytes:
-    return network.network_address.packed + bytes([network.prefixlen])
+def _body(tombstone: Tombstone) -> bytes:
+    network = tombstone.network
+    key = network.network_address.packed + bytes([network.prefixlen])
+    return key + _OFFENSES if tombstone.of_offenses else key
 
 
 def sign(secrets: Secrets, tombstone: Tombstone, most: int) -> bytes:
@@ -39,7 +47,7 @@ def sign(secrets: Secrets, tombstone: Tombstone, most: int) -> bytes:
         secrets,
         DELETED_LABEL,
         NAME,
-        _key(tombstone.network),
+        _body(tombstone),
         expiry=tombstone.time + most,
         stored=tombstone.time,
         host=tombstone.host,
@@ -55,12 +63,12 @@ def verify(secrets: Secrets, value: object, now: float) -> Tombstone | Reason:
         return Reason.FUTURE
     if sealed.expiry <= now:
         return Reason.EXPIRED
-    network = _network(sealed)
-    return Reason.FOREIGN if network is None else Tombstone(network, sealed.stored, sealed.host)
+    of_offenses = len(sealed.body) in (6, 18) and sealed.body.endswith(_OFFENSES)
+    network = _network(sealed.body.removesuffix(_OFFENSES) if of_offenses else sealed.body)
+    return Reason.FOREIGN if network is None else Tombstone(network, sealed.stored, sealed.host, of_offenses)
 
 
-def _network(sealed: Sealed) -> Network | None:
-    body = sealed.body
+def _network(body: bytes) -> Network | None:
     if len(body) not in (5, 17):
         return None
     try:

@@ -9,7 +9,7 @@ from fastscreen.config.kinds import Text
 from fastscreen.config.model import Endpoint
 from fastscreen.escaping import quoted
 
-KINDS = ("passes",)
+KINDS = ("passes", "offenses")
 """What hosts can share."""
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]{1,253}))(?::([0-9]{1,5}))?", re.ASCII)
 _PREFIX = re.compile(r"[!-~]{1,64}", re.ASCII)

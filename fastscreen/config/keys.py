@@ -80,7 +80,8 @@ TABLES = {
     "engine": "The dummy SMTP engine, which talks to clients during deep tests and after they have failed a test.",
     "tls": "STARTTLS in the dummy SMTP engine ([tls.md](tls.md)). Clients that are handed off use TLS with the MTA.",
     "cache": "The record of clients that have passed.",
-    "cluster": "Passes that several hosts share through a Valkey or Redis server ([cluster.md](cluster.md)).",
+    "cluster": "Passes and offenses that several hosts share through a Valkey or Redis server "
+    "([cluster.md](cluster.md)).",
     "history": "The history: a record of each session, kept for weeks ([history.md](history.md)).",
     "limits": "Limits on connections and sessions.",
     "control": "The control socket, which `fastscreen tui`, `status` and other commands connect to "
@@ -817,13 +818,15 @@ KEYS = (
         "cluster.share",
         '["passes"]',
         kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
-        "Kinds of records that this host stores in the server.",
+        "Kinds of records that this host stores in the server. `offenses` are changes of its memory of offenses "
+        "(`score.memory`).",
     ),
     Key(
         "cluster.accept",
         '["passes"]',
         kinds.ListOf(kinds.Choice(*cluster_kinds.KINDS), distinct=True),
-        "Kinds of records of other hosts that this host uses.",
+        "Kinds of records of other hosts that this host uses. `offenses` are read together with the pass of a new "
+        "client, and added to the memory of offenses (`score.memory`).",
     ),
     Key(
         "history.path",

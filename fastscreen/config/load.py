@@ -201,6 +201,11 @@ def _check_cluster(parsed: dict[str, object], found: _Problems) -> None:
         found.add("cluster.master", "missing; expected the name that the Sentinels have for the primary")
     if not parsed["cluster.secret_file"] and "cluster.secret_file" not in found.refused:
         found.add("cluster.secret_file", "missing; expected a file with a secret that all hosts of the cluster have")
+    for key in ("cluster.share", "cluster.accept"):
+        kinds: tuple[str, ...] = msgspec.convert(parsed[key], tuple[str, ...])
+        if "offenses" in kinds and not parsed["score.memory"] and "score.memory" not in found.refused:
+            found.add("score.memory", f'missing, but {key} has "offenses"; expected the path of a file')
+            break
     if not parsed["cluster.name"]:
         parsed["cluster.name"] = str(parsed["hostname"])[:63]
 

@@ -8,14 +8,26 @@ import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from fastscreen.cache.interfaces import Network
 from fastscreen.cache.stamps import Stamps
 from fastscreen.cluster.records import Reason
-from fastscreen.cluster.requests import ClusterRpc, Delete, DeletedElsewhere, Deleting, Failed, Get, Known, Unknown
+from fastscreen.cluster.requests import (
+    Answer,
+    ClusterRpc,
+    Delete,
+    DeletedElsewhere,
+    Deleting,
+    Failed,
+    Forget,
+    Get,
+    Known,
+    Unknown,
+)
 from fastscreen.cluster.state import ClusterState, ClusterStats
-from fastscreen.control.messages import Cluster, ClusterPass, ClusterPeer
+from fastscreen.control.messages import Cluster, ClusterOffenses, ClusterPass, ClusterPeer
 from fastscreen.control.protocol import RequestError, passed_until
 
 FORGET_MAX = 200
@@ -97,6 +109,7 @@ class ClusterClient:
             ignored={**stats.ignored, "oversized": stats.oversized},
             resync=stats.resync,
             deletions=stats.deletions,
+            offenses=ClusterOffenses(*msgspec.structs.astuple(stats.offenses)) if stats.offenses is not None else None,
             peers=[ClusterPeer(peer.name, peer.seen, peer.version, peer.away) for peer in stats.peers],
         )
 
@@ -125,11 +138,17 @@ class ClusterClient:
 
         RequestError: it is unknown whether the cluster process has the deletion.
         """
-        answer = await self._rpc.ask(Delete(str(network)))
+        return self._sent("cache.delete", await self._rpc.ask(Delete(str(network))))
+
+    async def forget(self, network: Network) -> bool:
+        """The same for what is remembered of the network's addresses."""
+        return self._sent("reputation.delete", await self._rpc.ask(Forget(str(network))))
+
+    def _sent(self, command: str, answer: Answer) -> bool:
         if isinstance(answer, Deleting):
             return answer.sent
         why = answer.why if isinstance(answer, Failed) else "wrong answer"
-        raise RequestError(f"cache.delete: deleted here, but perhaps not in the cluster: {why}; try again")
+        raise RequestError(f"{command}: deleted here, but perhaps not in the cluster: {why}; try again")
 
     def _deleted_elsewhere(self, note: DeletedElsewhere) -> None:
         """The cluster process deletes from the file, and logs it; workers may have records that are not there yet."""

@@ -441,17 +441,24 @@ async def reputation_delete(call: Call, wanted: messages.ReputationDeleteRequest
     """What a client did in the last second may still be written afterwards."""
     context = call.context
     subject = protocol.reputation_subject(wanted.subject)
+    sent: bool | None = None
     if isinstance(subject, int):
         number = subject
         deleted, more = await context.remembered(lambda store: store.delete_system(number))
         shown = f"AS{number}"
     else:
         network = subject
-        deleted, more = await context.remembered(lambda store: store.delete(network))
+        # The cluster first, so that nothing comes back from it.
+        elsewhere = asyncio.ensure_future(context.forget_elsewhere(network))
+        try:
+            deleted, more = await context.remembered(lambda store: store.delete(network))
+        finally:
+            await asyncio.gather(elsewhere, return_exceptions=True)
         shown = str(network)
+        sent = elsewhere.result()
     context.log.info(f"memory of offenses: user {call.caller.uid} deleted {shown}: {deleted} {_entries(deleted)}")
     context.log.flush()
-    return messages.Deleted(deleted, more)
+    return messages.Deleted(deleted, more, sent)
 
 
 async def cache_import(call: Call, wanted: messages.CacheImportRequest) -> messages.Stored:

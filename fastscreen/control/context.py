@@ -201,6 +201,16 @@ class ServerContext:
         except OffenseStoreError as error:
             raise RequestError(str(error)) from None
 
+    async def forget_elsewhere(self, network: Network) -> bool | None:
+        """Have the other hosts of a cluster forget a network, if they share offenses. Return what `Deleted` has.
+
+        RequestError.
+        """
+        kinds = {*self.config.cluster.share, *self.config.cluster.accept}
+        if self.cluster is None or self.offenses is None or "offenses" not in kinds:
+            return None
+        return await self.cluster.forget(network)
+
     async def forget(self, network: Network) -> list[Any]:
         """Have the workers forget what they have not written yet; return how many records each had."""
         return await self.worker_rpc.ask_all(Forget(network.network_address.packed, network.broadcast_address.packed))

@@ -140,6 +140,19 @@ class ClusterPeer(Struct, frozen=True):
     away: bool = False
 
 
+class ClusterOffenses(Struct, frozen=True):
+    """Records of offenses that hosts share, each about a network."""
+
+    stored: int = 0
+    """In the server."""
+    found: int = 0
+    """In the server, and added to the memory of offenses of this host."""
+    queue: int = 0
+    """Still to be stored."""
+    dropped: int = 0
+    """For which the queue had no room; they are stored later."""
+
+
 class Cluster(Struct, frozen=True):
     """The exchange of passes with other hosts. connected: the server can be used, since `since`; problem: why not.
 
@@ -183,6 +196,8 @@ class Cluster(Struct, frozen=True):
     """Passes of the local cache are being stored again."""
     deletions: int = 0
     """Deletions that are remembered, so that deleted records do not return."""
+    offenses: ClusterOffenses | None = None
+    """None: this host has no memory of offenses."""
     peers: list[ClusterPeer] = []
 
 
@@ -237,6 +252,10 @@ class Memory(Struct, frozen=True):
     """Clients that could not be kept until they were written."""
     systems: int = 0
     """Ranges in the file of autonomous systems."""
+    merged: int = 0
+    """Entries that were changed by what other hosts of a cluster know."""
+    unshared: int = 0
+    """Changed entries that are not shared with other hosts for now, because too many changed."""
 
 
 class Status(Struct, frozen=True):

@@ -309,6 +309,13 @@ class Snapshot:
         yield _gauge("cluster_queue_bytes", "Memory that they take", cluster.queue_bytes)
         yield _gauge("cluster_queue_age_seconds", "How long the oldest of them has been waiting", cluster.queue_age)
         yield _counters("cluster_records_ignored", "Records that were not used", "reason", cluster.ignored)
+        if (offenses := cluster.offenses) is not None:
+            yield _counter("cluster_offenses_stored", "Networks whose offenses the server has taken", offenses.stored)
+            yield _counter("cluster_offenses_found", "Networks whose offenses came from other hosts", offenses.found)
+            yield _counter(
+                "cluster_offenses_dropped", "Networks that are stored later, for lack of room", offenses.dropped
+            )
+            yield _gauge("cluster_offenses_queue", "Networks that are still to be stored", offenses.queue)
         peers = GaugeMetricFamily("fastscreen_cluster_peers", "Other hosts of the cluster", labels=("state",))
         away = sum(peer.away for peer in cluster.peers)
         peers.add_metric(("present",), len(cluster.peers) - away)
@@ -345,6 +352,8 @@ class Snapshot:
         yield _counter("offenses_good", "How often an address was written for good conduct", memory.good)
         yield _counter("offenses_dropped", "Entries dropped for lack of room", memory.dropped)
         yield _counter("offenses_lost", "Addresses that could not be kept until they were written", memory.lost)
+        yield _counter("offenses_merged", "Entries changed by what other hosts of a cluster know", memory.merged)
+        yield _counter("offenses_unshared", "Changed entries that other hosts do not learn of for now", memory.unshared)
 
     def _daemon(self) -> Iterator[Metric]:
         status = self._status

@@ -24,6 +24,7 @@ from fastscreen.core import (
     seen_in,
 )
 from fastscreen.offenses.clock import DAY
+from fastscreen.offenses.networks import Network, network_of, numbers_in
 from fastscreen.offenses.size import map_size
 from fastscreen.offenses.store import KINDS
 
@@ -34,7 +35,6 @@ MAX_WORST = 1000
 _SLICE = 1000  # records a transaction: an open one keeps the file from using its free pages again
 _WORD_KINDS = {"network": b"46w", "as": b"a"}
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Record = tuple[bytes, bytes]
 Result = TypeVar("Result")
 
@@ -266,6 +266,21 @@ class OffenseStore:
         return self._file
 
 
+class OffenseAdmin:
+    """The file as the cluster process needs it: other hosts delete networks. `delete` raises OffenseStoreError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._store = OffenseStore(path, OffenseRules())
+
+    def delete(self, network: Network, is_kept: object = None) -> tuple[int, bool]:
+        """Forget the addresses of a network, as `OffenseStore.delete`."""
+        return self._store.delete(network) if self._path.exists() else (0, False)
+
+    def close(self) -> None:
+        self._store.close()
+
+
 class _Records:
     """A transaction as the core looks into it."""
 
@@ -282,20 +297,8 @@ class _Records:
 
 def subject_of(key: bytes) -> str:
     """What a record is about, in the usual notation."""
-    match key[:1]:
-        case b"4":
-            return f"{ipaddress.IPv4Address(key[1:4] + bytes(1))}/24"
-        case b"6":
-            return f"{ipaddress.IPv6Address(key[1:9] + bytes(8))}/64"
-        case b"w":
-            return f"{ipaddress.IPv6Address(key[1:7] + bytes(10))}/48"
-        case _:
-            return f"AS{int.from_bytes(key[1:5])}"
-
-
-def _network(key: bytes) -> Network | None:
-    """None: an AS."""
-    return None if key[:1] == b"a" else ipaddress.ip_network(subject_of(key))
+    network = network_of(key)
+    return str(network) if network is not None else f"AS{int.from_bytes(key[1:5])}"
 
 
 def _member_of(key: bytes, number: int) -> str:
@@ -310,18 +313,18 @@ def _member_of(key: bytes, number: int) -> str:
 
 
 def _overlaps(key: bytes, network: Network) -> bool:
-    own = _network(key)
+    own = network_of(key)
     return own is not None and own.version == network.version and own.overlaps(network)
 
 
 def _forget(transaction: Any, key: bytes, value: bytes, network: Network) -> int:
     """Forget the members of a record that are in the network. Return whether it has changed."""
-    own = _network(key)
+    own = network_of(key)
     if own is None or own.version != network.version or not own.overlaps(network):
         return 0
     if own.subnet_of(network):  # type: ignore[arg-type]
         return int(transaction.delete(key))
-    numbers = _numbers(key, network)
+    numbers = numbers_in(key, network)
     left = offense_without(value, numbers)
     if left == value:
         return 0
@@ -330,23 +333,6 @@ def _forget(transaction: Any, key: bytes, value: bytes, network: Network) -> int
     else:
         transaction.put(key, left)
     return 1
-
-
-def _numbers(key: bytes, network: Network) -> frozenset[int]:
-    """The members of a record that are in a network, which is smaller than the record's."""
-    first, last = network.network_address.packed, network.broadcast_address.packed
-    match key[:1]:
-        case b"4":
-            return frozenset(range(first[3], last[3] + 1))
-        case b"w":  # a /64 that has several addresses is forgotten as a whole
-            return frozenset(
-                number
-                for high in range(first[6], last[6] + 1)
-                for low in range(first[7] if high == first[6] else 0, (last[7] if high == last[6] else 255) + 1)
-                for number in (high | low << 8,)
-            )
-        case _:  # single addresses, since of larger networks the hashes cannot be listed
-            return frozenset({offense_keys(first)[0][2]} if network.num_addresses == 1 else ())
 
 
 def _records(transaction: Any, first: bytes, last: bytes, most: int) -> Iterator[Record]:

@@ -47,4 +47,6 @@ def memory_status(state: OffenseState, max_entries: int) -> Memory:
         dropped=stats.dropped,
         lost=stats.lost,
         systems=stats.systems,
+        merged=stats.merged,
+        unshared=stats.unshared,
     )

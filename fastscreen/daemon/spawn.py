@@ -17,6 +17,7 @@ from fastscreen.allowlist import process as refresh
 from fastscreen.cache import use_mark
 from fastscreen.cluster import files
 from fastscreen.control.cache_store import Store
+from fastscreen.control.offense_store import OffenseAdmin
 from fastscreen.control.server import ControlArgs, ControlServer
 from fastscreen.core import HistoryReader
 from fastscreen.daemon.cluster_parts import ClusterParts, lifetimes
@@ -218,7 +219,7 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
         close_all(pair)
     close_keys(resources)
     own = [cluster_end for _, cluster_end in parts.worker_pairs]
-    close_cluster(resources, *own, parts.requests[1])
+    close_cluster(resources, *own, parts.requests[1], parts.offenses[1])
     at = len(resources.children) + len(resources.tls)
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[at]).write
@@ -227,6 +228,7 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
 
     config = resources.config
     cache = Path(config.cache.path) if config.cache.path else None
+    offenses = Path(config.score.memory) if config.score.memory else None
     args = ClusterArgs(
         channel=channel,
         heartbeat=resources.heartbeat(parts.child),
@@ -239,14 +241,18 @@ def _cluster_main(resources: Resources, parts: ClusterParts, channel: socket.soc
         cache=Store(cache, config.cache.max_size) if cache is not None else None,
         deletions=DeletionFile(cache) if cache is not None else None,
         version=__version__,
+        offenses=parts.offenses[1],
+        memory=OffenseAdmin(offenses) if offenses is not None else None,
+        memory_deletions=DeletionFile(offenses) if offenses is not None else None,
     )
     target.watch(args.conditions)
     return ClusterProcess(resources.config, target, args).run()
 
 
 def _recorder_main(resources: Resources, parts: HistoryParts, channel: socket.socket) -> int:
-    """What the recorder does: it has neither sockets nor keys."""
-    _close_all_sockets(resources)
+    """What the recorder does: it has neither keys nor sockets, but the one to the cluster process."""
+    cluster = resources.cluster.offenses[0] if resources.cluster is not None else None
+    _close_all_sockets(resources, cluster)
     at = len(resources.children) + len(resources.tls) + 1
     target = resources.target.for_child()
     target.log.on_warning = WarningRing(resources.warning_rings[at]).write
@@ -261,6 +267,7 @@ def _recorder_main(resources: Resources, parts: HistoryParts, channel: socket.so
         state=parts.state,
         offense_state=parts.offense_state,
         offense_mark=parts.mark(),
+        cluster=cluster,
     )
     target.watch(args.conditions)
     return RecorderProcess(resources.config, target, args).run()
@@ -281,15 +288,15 @@ def new_conditions(region: memoryview) -> Conditions:
     return conditions
 
 
-def _close_all_sockets(resources: Resources) -> None:
-    """All but the channel to the supervisor, and the keys."""
+def _close_all_sockets(resources: Resources, *keep: socket.socket | None) -> None:
+    """All but the channel to the supervisor and those that this process needs, and the keys."""
     close_server_sockets(resources)
     for group in resources.groups.values():
         close_all(group)
     for pair in (*resources.inboxes, *resources.rpc_pairs, resources.tls_pair):
         close_all(pair)
     close_keys(resources)
-    close_cluster(resources)
+    close_cluster(resources, *keep)
 
 
 def close_server_sockets(resources: Resources) -> None:

@@ -265,10 +265,13 @@ class Worker(ForkedProcess):
         self._log.flush()
 
     def _use_cluster(self, settings: Config) -> None:
-        """Exchange passes with other hosts, as far as the configuration says."""
+        """Exchange passes with other hosts, as far as the configuration says. Offenses of a client's network are looked
+        up with its pass; the cluster process gives them to the recorder.
+        """
         if self._args.cluster is not None:
             cluster = settings.cluster
-            accepts, shares = "passes" in cluster.accept, "passes" in cluster.share
+            accepts = "passes" in cluster.accept or ("offenses" in cluster.accept and bool(settings.score.memory))
+            shares = "passes" in cluster.share
             self._screener.use_cluster(
                 self._args.cluster.fileno(), budget=cluster.budget, accepts=accepts, shares=shares
             )

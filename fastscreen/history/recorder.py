@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from socket import socket
+from socket import MSG_DONTWAIT, MSG_NOSIGNAL, socket
 
 from msgspec import Struct
 
@@ -15,6 +15,8 @@ from fastscreen.history.drain import Drain
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
 from fastscreen.history.writer import BUSY, HistoryWriter
+from fastscreen.offenses import packets
+from fastscreen.offenses.packets import Merge, Record, Resend
 from fastscreen.offenses.rules import load_rules
 from fastscreen.offenses.state import OffenseState
 from fastscreen.offenses.writer import OffenseWriter
@@ -29,6 +31,7 @@ BUSY_SECONDS = 0.1  # while a ring is filled so fast that it might overflow
 CLEAN_UP_SECONDS = 60
 END_TURNS = 20  # at the end, for sessions that do not fit into one turn
 ORPHAN_SECONDS = 40.0  # after the supervisor was killed: workers let their clients finish in 30 s
+PACKETS = 64  # of the cluster process that are read at a time
 QUIET_SECONDS = 3.0  # without a heartbeat of a worker, after which all have ended
 
 
@@ -36,7 +39,8 @@ class RecorderArgs(Struct, frozen=True):
     """What the recorder has. channel: to the supervisor. heartbeat: a byte that changes every second.
 
     rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing. offense_state: the same for
-    the memory of offenses; offense_mark: which file of it is in use (`use_mark`).
+    the memory of offenses; offense_mark: which file of it is in use (`use_mark`). cluster: its end of the pair to the
+    cluster process; None: there are no other hosts.
     """
 
     channel: socket
@@ -47,6 +51,7 @@ class RecorderArgs(Struct, frozen=True):
     state: HistoryState
     offense_state: OffenseState
     offense_mark: memoryview
+    cluster: socket | None = None
 
 
 class RecorderProcess(ForkedProcess):
@@ -92,11 +97,46 @@ class RecorderProcess(ForkedProcess):
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._warn, text)
 
+        cluster = self._args.cluster
         writer = OffenseWriter(
-            self._config, rules, self._args.conditions, info=info, warn=warn, mark=self._args.offense_mark
+            self._config,
+            rules,
+            self._args.conditions,
+            info=info,
+            warn=warn,
+            share=self._share if cluster is not None else None,
+            mark=self._args.offense_mark,
         )
         writer.start()
+        if cluster is not None:
+            loop.add_reader(cluster.fileno(), self._errors.guard("a packet of the cluster process", self._take_packets))
         return writer
+
+    # ---- other hosts
+
+    def _share(self, records: list[Record]) -> None:
+        """Called in the writer's thread. A socket that is full loses them: they are shared when they change again."""
+        assert self._args.cluster is not None
+        for packet in packets.encode_changed(records):
+            with contextlib.suppress(OSError):
+                self._args.cluster.send(packet, MSG_DONTWAIT | MSG_NOSIGNAL)
+
+    def _take_packets(self) -> None:
+        assert self._args.cluster is not None and self._offenses is not None
+        for _ in range(PACKETS):
+            try:
+                packet = self._args.cluster.recv(packets.PACKET_MAX + 1, MSG_DONTWAIT)
+            except OSError:
+                return
+            if not packet:
+                asyncio.get_running_loop().remove_reader(self._args.cluster.fileno())
+                return
+            with contextlib.suppress(ValueError):
+                match packets.decode(packet):
+                    case Merge(records):
+                        self._offenses.merge(records)
+                    case Resend(since):
+                        self._offenses.resend(since)
 
     def _rules(self, config: Config) -> OffenseRules | None:
         """The supervisor has read the AS file a moment ago. If it is gone, its networks are not known for now."""

@@ -13,7 +13,8 @@ class OffenseStats(Struct, frozen=True):
 
     bad, good: since the start: clients that were written for an offense and for good conduct, once per second at most.
     dropped: records, for lack of room. lost: clients that could not be kept until they were written. systems: ranges in
-    the file of autonomous systems.
+    the file of autonomous systems. merged: records that were changed by what other hosts of a cluster know. unshared:
+    changed records that other hosts do not learn of for now, because too many changed.
     """
 
     problem: str = ""
@@ -24,6 +25,8 @@ class OffenseStats(Struct, frozen=True):
     dropped: int = 0
     lost: int = 0
     systems: int = 0
+    merged: int = 0
+    unshared: int = 0
 
 
 class OffenseState(SharedRecord[OffenseStats]):

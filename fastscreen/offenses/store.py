@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from msgspec import Struct
@@ -15,9 +15,12 @@ from fastscreen.core import (
     offense_add_as,
     offense_as,
     offense_keys,
+    offense_merge,
     offense_summary,
     offense_tidy,
 )
+from fastscreen.offenses.networks import NUMBER_SIZES, network_of
+from fastscreen.offenses.packets import Record
 
 KINDS = b"46wa"
 """The first byte of a record's key (ext/offense_record.pyx)."""
@@ -39,9 +42,18 @@ class Sums(Struct):
     good: float = 0.0
 
 
-def learn(transaction: Any, found: Mapping[bytes, Conduct], today: int, rules: OffenseRules) -> None:
+class Changed(Struct):
+    """Keys of records that have changed, apart from those of AS."""
+
+    bad: list[bytes] = []
+    """For an offense."""
+    others: list[bytes] = []
+
+
+def learn(transaction: Any, found: Mapping[bytes, Conduct], today: int, rules: OffenseRules) -> Changed:
     """Add the conduct of clients, by their addresses in 4 or 16 bytes. today: days since 1970."""
     systems: dict[int, Sums] = {}
+    changed = Changed()
     get, put, table = transaction.get, transaction.put, rules.as_table
     for client, (bad, good) in found.items():
         more_bad = more_good = 0.0
@@ -50,13 +62,42 @@ def learn(transaction: Any, found: Mapping[bytes, Conduct], today: int, rules: O
             value, more_bad, more_good = offense_add(before, size, number, bad, good, today, rules)
             if value != before:
                 put(key, value)
+                (changed.bad if bad else changed.others).append(key)
         if table is not None and (more_bad or more_good) and (system := table.lookup(client)):
             sums = systems.setdefault(system, Sums())
             sums.bad += more_bad
             sums.good += more_good
+    _add_to_systems(transaction, systems, today, rules)
+    return changed
+
+
+def merge(transaction: Any, found: Iterable[Record], today: int, rules: OffenseRules) -> int:
+    """Add what other hosts know of networks. Return how many records have changed."""
+    systems: dict[int, Sums] = {}
+    changed = 0
+    for key, other in found:
+        before = transaction.get(key)
+        merged = offense_merge(before, other, NUMBER_SIZES[key[:1]], today, rules)
+        if merged is None or merged[0] is None or merged[0] == before:
+            continue
+        value, more_bad, more_good = merged
+        transaction.put(key, value)
+        changed += 1
+        if rules.as_table is None or key[:1] == b"6" or not (more_bad or more_good):  # as in `learn`
+            continue
+        network = network_of(key)
+        if network is not None and (system := rules.as_table.lookup(network.network_address.packed)):
+            sums = systems.setdefault(system, Sums())
+            sums.bad += more_bad
+            sums.good += more_good
+    _add_to_systems(transaction, systems, today, rules)
+    return changed
+
+
+def _add_to_systems(transaction: Any, systems: Mapping[int, Sums], today: int, rules: OffenseRules) -> None:
     for system, sums in systems.items():
         key = offense_as(system)
-        put(key, offense_add_as(get(key), sums.bad, sums.good, today, rules))
+        transaction.put(key, offense_add_as(transaction.get(key), sums.bad, sums.good, today, rules))
 
 
 def last_day(environment: Any) -> int | None:
@@ -96,7 +137,7 @@ class Rounds:
 
         A flood of new networks costs each other part of the file no more than an eighth of its lightest records.
         """
-        records, self._place = _chunk(environment, self._place, CHUNK)
+        records, self._place = chunk(environment, self._place, CHUNK)
         weights = sorted((*_weight(value, today, rules), key) for key, value in records)
         doomed = [key for _, _, key in weights[: -(-len(weights) // _SHARE)]]
         with begin_write() as transaction:
@@ -106,7 +147,7 @@ class Rounds:
 
     def tidy(self, environment: Any, begin_write: Callable[[], Any], today: int, rules: OffenseRules, most: int) -> int:
         """Delete what has decayed, and correct days in the future, in the next records; return how many changed."""
-        records, self._tidy_place = _chunk(environment, self._tidy_place, most)
+        records, self._tidy_place = chunk(environment, self._tidy_place, most)
         changed = [(key, tidied) for key, value in records if (tidied := offense_tidy(value, today, rules)) != value]
         if changed:
             with begin_write() as transaction:
@@ -124,7 +165,7 @@ def _weight(value: bytes, today: int, rules: OffenseRules) -> tuple[float, int]:
     return (-1.0, 0) if summary is None else (summary[2], summary[3])
 
 
-def _chunk(environment: Any, place: bytes, most: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+def chunk(environment: Any, place: bytes, most: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
     """Records from a key on, and the key to go on with; b"": at the begin again."""
     found: list[tuple[bytes, bytes]] = []
     with environment.begin() as transaction, transaction.cursor() as cursor:

@@ -21,6 +21,8 @@ from fastscreen.core import OffenseRules, offenses_in
 from fastscreen.escaping import unexpected
 from fastscreen.offenses import store
 from fastscreen.offenses.clock import DAY, ClockGuard
+from fastscreen.offenses.outbox import Outbox
+from fastscreen.offenses.packets import Record
 from fastscreen.offenses.size import map_size
 from fastscreen.offenses.state import OffenseStats
 from fastscreen.offenses.store import Conduct, Rounds
@@ -33,6 +35,9 @@ MAX_PENDING = 200_000  # clients that are kept while the file cannot be used
 SLICE = 2000  # clients per transaction: others read and delete in between
 DROP_SECONDS = 0.2  # per turn
 TIDY = 200  # records per turn
+RESEND = 1000  # records per turn that are looked at to be shared again
+MERGE_SECONDS = 0.25  # between two times at which records of other hosts are merged: clients wait for their greeting
+MAX_MERGING = 4 << 20  # bytes of such records that are kept
 _LARGEST_DAY = 0xFFFF
 
 Row = tuple[int, bytes, bytes, int, int]
@@ -42,8 +47,8 @@ Row = tuple[int, bytes, bytes, int, int]
 class OffenseWriter:
     """The memory's writer. `add` and `configure` are for the recorder's loop, `turn` for the thread.
 
-    info, warn: log one line; called in the thread. mark: of `use_mark.SIZE` bytes. clock: s since 1970; timer: s,
-    monotonic.
+    info, warn: log one line; called in the thread. share: has other hosts learn of records, called in the thread; None:
+    there are no others. mark: of `use_mark.SIZE` bytes. clock: s since 1970; timer: s, monotonic.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class OffenseWriter:
         *,
         info: Callable[[str], object],
         warn: Callable[[str], object],
+        share: Callable[[list[Record]], object] | None = None,
         mark: memoryview | None = None,
         clock: Callable[[], float] = time.time,
         timer: Callable[[], float] = time.monotonic,
@@ -62,12 +68,17 @@ class OffenseWriter:
         self._conditions = conditions
         self._info = info
         self._warn = warn
+        self._share = share
         self._mark = mark if mark is not None else memoryview(bytearray(use_mark.SIZE))
         self._clock = clock
         self._timer = timer
         self._guard: ClockGuard | None = None
         self._pending: dict[bytes, Conduct] = {}
-        self._lock = threading.Lock()  # of _pending
+        self._merging: dict[bytes, bytes] = {}
+        self._merging_bytes = 0
+        self._lock = threading.Lock()  # of _pending and _merging
+        self._outbox = Outbox()
+        self._resend_from: tuple[bytes, int] | None = None  # a key, and a day
         self._file: OpenFile | None = None
         self._damage: tuple[Inode, str] | None = None
         self._map_size = 0
@@ -75,8 +86,9 @@ class OffenseWriter:
         self._attempts = 0
         self._retry_in = 0
         self._rounds = Rounds()
-        self._entries = self._bad = self._good = self._dropped = self._lost = 0
+        self._entries = self._bad = self._good = self._dropped = self._lost = self._merged = 0
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self.configure(config, rules)
 
@@ -88,6 +100,7 @@ class OffenseWriter:
         self._threshold = config.dnsbl.threshold
         self._max_entries = config.score.memory_max_entries
         self._rules = rules
+        self._shares = "offenses" in config.cluster.share
 
     def add(self, rows: Sequence[Row]) -> None:
         """Sessions have ended."""
@@ -108,6 +121,19 @@ class OffenseWriter:
                 else:
                     self._lost += 1
 
+    def merge(self, records: Sequence[Record]) -> None:
+        """Add what other hosts know, soon. What there is no room for comes again when a client is looked up."""
+        with self._lock:
+            for key, value in records:
+                if self._merging_bytes < MAX_MERGING:
+                    self._merging_bytes += len(value) - len(self._merging.get(key, b""))
+                    self._merging[key] = value
+        self._wake.set()
+
+    def resend(self, since: int) -> None:
+        """Share what has changed since a day (days since 1970) again: other hosts may lack it."""
+        self._resend_from = b"", since
+
     def start(self) -> None:
         """Start the thread."""
         self._thread = threading.Thread(target=self._run, name="offenses", daemon=True)
@@ -116,6 +142,7 @@ class OffenseWriter:
     def close(self) -> None:
         """Write what is pending, and close the file."""
         self._stop.set()
+        self._wake.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -144,20 +171,31 @@ class OffenseWriter:
             good=self._good,
             dropped=self._dropped,
             lost=self._lost,
+            merged=self._merged,
+            unshared=self._outbox.dropped,
             systems=len(table) if table is not None else 0,
         )
 
     # ---- the thread
 
     def _run(self) -> None:
-        while not self._stop.wait(TURN_SECONDS):
-            self.turn()
+        due = self._timer() + TURN_SECONDS
+        while True:
+            if self._wake.wait(max(0.0, due - self._timer())):
+                self._stop.wait(MERGE_SECONDS)
+                self._wake.clear()
+            if self._stop.is_set():
+                return
+            is_due = self._timer() >= due
+            if is_due:
+                due = self._timer() + TURN_SECONDS
+            self.turn(only_merge=not is_due)
 
-    def turn(self) -> None:
-        """Do what is due. Never raises."""
+    def turn(self, *, only_merge: bool = False) -> None:
+        """Do what is due. Never raises. only_merge: the rest is not due yet."""
         self._mark[use_mark.WRITER] = 1
         try:
-            self._turn()
+            self._turn(only_merge)
         except lmdb.MapFullError:
             self._fail(f"holds {self._map_size} bytes and is full; raise score.memory_max_entries")
         except lmdb.Error as error:
@@ -170,16 +208,20 @@ class OffenseWriter:
             self._fail(unexpected(error))
         self._mark[use_mark.WRITER] = 0
 
-    def _turn(self) -> None:
-        if not self._is_usable():
+    def _turn(self, only_merge: bool) -> None:
+        if (only_merge and self._retry_in) or not self._is_usable():
             return
         assert self._file is not None
         environment = self._file.environment
+        self._merge(environment)
+        if only_merge:
+            return
         self._write(environment)
         self._make_room(environment)
         if self._guard is not None and self._guard.is_believed:
             self._rounds.tidy(environment, self._begin_write, self._today, self._rules, TIDY)
         self._entries = store.entry_count(environment)
+        self._share_changes(environment)
         self._recovered()
 
     @property
@@ -267,7 +309,7 @@ class OffenseWriter:
             while items:
                 try:
                     with self._begin_write() as transaction:
-                        store.learn(transaction, dict(items[:SLICE]), self._today, self._rules)
+                        changed = store.learn(transaction, dict(items[:SLICE]), self._today, self._rules)
                         self._put_day(transaction)
                 except lmdb.MapFullError:
                     chunks -= 1
@@ -277,10 +319,43 @@ class OffenseWriter:
                     continue
                 self._bad += sum(1 for _, (bad, _) in items[:SLICE] if bad)
                 self._good += sum(1 for _, (_, good) in items[:SLICE] if good)
+                if self._share is not None and self._shares:
+                    self._outbox.put(changed.bad, is_bad=True)
+                    self._outbox.put(changed.others, is_bad=False)
                 del items[:SLICE]
         except BaseException:
             self.note(dict(items))
             raise
+
+    # ---- other hosts
+
+    def _merge(self, environment: Any) -> None:
+        """Add what other hosts know. What cannot be written is lost: it comes again."""
+        with self._lock:
+            found, self._merging = list(self._merging.items()), {}
+            self._merging_bytes = 0
+        while found:
+            try:
+                with self._begin_write() as transaction:
+                    self._merged += store.merge(transaction, found[:SLICE], self._today, self._rules)
+            except lmdb.MapFullError:
+                self._drop(environment)
+                return
+            del found[:SLICE]
+
+    def _share_changes(self, environment: Any) -> None:
+        """Have other hosts learn of records whose turn it is."""
+        if self._share is None or not self._shares:
+            return
+        if self._resend_from is not None and len(self._outbox) < RESEND:
+            place, since = self._resend_from
+            records, place = store.chunk(environment, place, RESEND)
+            self._outbox.put_recent(records, since, self._today, self._rules)
+            self._resend_from = (place, since) if place else None
+        if len(self._outbox):
+            with environment.begin() as transaction:
+                found = [(key, value) for key in self._outbox.take() if (value := transaction.get(key)) is not None]
+            self._share(found)
 
     def _put_day(self, transaction: Any) -> None:
         day = self._today.to_bytes(2)

@@ -81,7 +81,10 @@ class Visit(NamedTuple):
 
 
 class Host(Screener):
-    """A daemon. altered: statements that it runs first, before it forks anything. inside: enters a namespace."""
+    """A daemon. altered: statements that it runs first, before it forks anything. inside: enters a namespace.
+
+    more: other tables of the configuration, from its folder.
+    """
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class Host(Screener):
         workers: int = 1,
         altered: str = "",
         namespace: Namespace | None = None,
+        more: Callable[[Path], Settings] = lambda _: {},
     ) -> None:
         folder.mkdir()
         folder.chmod(0o755)
@@ -120,6 +124,7 @@ class Host(Screener):
                 "cache": {"path": str(self.cache)},
                 "control": {"path": str(self.control)},
                 "cluster": {"secret_file": str(secret), "name": name, "budget": f"{BUDGET}s", **cluster},
+                **more(folder),
             },
             command=[*(namespace.inside if namespace is not None else []), str(wrap(program, folder))],
         )

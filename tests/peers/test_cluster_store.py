@@ -24,7 +24,7 @@ from fastscreen.cluster.files import Files
 from fastscreen.cluster.local_cache import LocalCache
 from fastscreen.cluster.records import Lifetime, Reason, SharedPass, record_name
 from fastscreen.cluster.servers import Servers
-from fastscreen.cluster.sharing import Found, Sharing
+from fastscreen.cluster.sharing import Found, Offenses, Sharing
 from fastscreen.cluster.store import HostEntry, Store, Write
 from fastscreen.cluster.tombstones import Tombstone
 from fastscreen.config.model import ClusterConfig, Endpoint
@@ -92,6 +92,7 @@ class Host:
         clock: Callable[[], float] = time.time,
         read: Files | None = None,
         deletions: DeletionFile | None = None,
+        offenses: Offenses | None = None,
         **settings: Any,
     ) -> None:
         cluster = ClusterConfig(server=url, secret_file="secret", prefix=PREFIX, **settings)
@@ -117,6 +118,7 @@ class Host:
             clock=clock,
             timer=loop.time,
             loop=loop,
+            offenses=offenses,
         )
         self.sharing.start()
 

@@ -28,7 +28,7 @@ from fastscreen.cluster.requests import (
     Question,
     Unknown,
 )
-from fastscreen.cluster.state import ClusterState, ClusterStats, Peer
+from fastscreen.cluster.state import ClusterState, ClusterStats, OffenseCounts, Peer
 from fastscreen.config import Config, default, load
 from fastscreen.control import cluster_client
 from fastscreen.control.cluster_client import ClusterClient, SharedRecord
@@ -100,6 +100,7 @@ def test_statistics_of_the_process_and_of_the_workers() -> None:
             connected=True, since=1.0, server="127.0.0.1:6379", role="primary", round_trip=0.25, name="mx1", late=4,
             refused=2, stored=8, ignored={"bad_mac": 3}, oversized=9, dropped_packets=11, queue_records=12,
             queue_bytes=13, queue_age=14.0, queue_dropped=15, resync=True, deletions=16,
+            offenses=OffenseCounts(17, 18, 19, 20),
             peers=(Peer("mx2", 2.0, "1.0", away=True),),
         )  # fmt: skip
         ClusterState(process.memory).write(written)
@@ -109,7 +110,7 @@ def test_statistics_of_the_process_and_of_the_workers() -> None:
             "role": "primary", "name": "mx1", "round_trip": 0.25, "asked": 15, "found": 3, "ended": 2, "late": 1,
             "worker_packets_dropped": 7, "unanswered": 6, "stored": 8, "queue": 12, "queue_bytes": 13,
             "queue_age": 14.0, "queue_dropped": 15, "packets_dropped": 11, "ignored": {"bad_mac": 3, "oversized": 9},
-            "resync": True, "deletions": 16,
+            "resync": True, "deletions": 16, "offenses": {"stored": 17, "found": 18, "queue": 19, "dropped": 20},
             "peers": [{"name": "mx2", "seen": 2.0, "version": "1.0", "away": True}],
         }  # fmt: skip
 
