@@ -37,12 +37,13 @@ GATHER = 0.5  # s, for more records before a batch is stored
 BATCH = 200  # records
 BATCH_BYTES = 64 << 10
 QUEUE_MAX = 2000  # records
-RECENT = 0.5  # s, in which a network is not looked up again
+RECENT = 0.5  # s, in which a network is looked up once
 REMEMBERED = 60.0  # s, in which a record that has not changed is not given to the recorder again
-KNOWN_MAX = 20_000  # networks of which this is known
+KNOWN_MAX = 20_000  # such records
 SETTLED = 5  # s: after a deletion, records with what was deleted may still be on their way from the recorder
 _HALF_LIVES_MAX = 8  # until the heaviest weight has decayed
 _LAST_DAY = 0xFFFF
+_UNKNOWN = (b"", -math.inf)
 
 
 class _Waiting(Struct):
@@ -50,14 +51,6 @@ class _Waiting(Struct):
 
     record: bytes
     made: float
-
-
-class _Known(Struct):
-    """asked: when a network was looked up last (s, monotonic). mac: of the record that the recorder has, since then."""
-
-    asked: float = -math.inf
-    mac: bytes = b""
-    since: float = -math.inf
 
 
 class OffenseSharing:
@@ -99,7 +92,9 @@ class OffenseSharing:
         self._recently_forgotten = Forgotten()  # with the time up to which the recorder may not know of it
         self._queue: dict[bytes, _Waiting] = {}
         self._lost_since = math.inf  # days since 1970: records that changed then or later had no room in the queue
-        self._known: dict[bytes, _Known] = {}
+        self._asked: set[bytes] = set()  # networks that were looked up since then (s, monotonic)
+        self._asked_since = -math.inf
+        self._known: dict[bytes, tuple[bytes, float]] = {}  # MAC of the record that the recorder got, and when
         self._wanted = asyncio.Event()
         self.stored = 0
         """Records that the server has taken."""
@@ -124,31 +119,27 @@ class OffenseSharing:
 
     def wanted(self, clients: Sequence[bytes]) -> list[bytes]:
         """The records to be read when these clients are looked up, by their keys in the cache."""
-        now, known = self._timer(), self._known
+        now, asked = self._timer(), self._asked
+        if now - self._asked_since >= RECENT:
+            asked.clear()
+            self._asked_since = now
         found = []
         for client in clients:
-            for key in keys_of_client(client):
-                about = known.get(key)
-                if about is None:
-                    about = known[key] = _Known()
-                elif now - about.asked < RECENT:
-                    continue
-                about.asked = now
-                found.append(key)
-        while len(known) > KNOWN_MAX:
-            del known[next(iter(known))]
+            for key in (b"4" + client[:3],) if len(client) == 4 else keys_of_client(client):
+                if key not in asked:
+                    asked.add(key)
+                    found.append(key)
         return found
 
     def missed(self, keys: Sequence[bytes]) -> None:
         """They could not be read."""
-        for key in keys:
-            self._known.pop(key, None)
+        self._asked.difference_update(keys)
 
-    def take(self, keys: Sequence[bytes], values: Sequence[object]) -> None:
+    def take(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> None:
         """What the server has for them; None where there is nothing."""
         found = []
         for key, value in zip(keys, values, strict=True):
-            if isinstance(value, bytes) and not self._is_known(key, value):
+            if value is not None and not self._is_known(key, value):
                 record = self._usable(key, value)
                 if record is not None:
                     found.append((key, record))
@@ -156,14 +147,14 @@ class OffenseSharing:
 
     def _is_known(self, key: bytes, value: bytes) -> bool:
         """Whether the recorder has got this record a moment ago, or it comes from here."""
-        about = self._known.get(key)
-        return about is not None and about.mac == value[-MAC_SIZE:] and self._timer() - about.since < REMEMBERED
+        mac, since = self._known.get(key, _UNKNOWN)
+        return mac == value[-MAC_SIZE:] and self._timer() - since < REMEMBERED
 
     def _note(self, key: bytes, value: bytes) -> None:
-        about = self._known.get(key)
-        if about is None:
-            about = self._known[key] = _Known()
-        about.mac, about.since = value[-MAC_SIZE:], self._timer()
+        self._known.pop(key, None)
+        self._known[key] = value[-MAC_SIZE:], self._timer()
+        while len(self._known) > KNOWN_MAX:
+            del self._known[next(iter(self._known))]
 
     def _usable(self, key: bytes, value: bytes) -> bytes | None:
         """What of a value in the server may be used."""

@@ -114,6 +114,11 @@ def offenses_name(key: bytes) -> bytes:
     return b"o:" + key.hex().encode()
 
 
+def offenses_names(keys: Sequence[bytes]) -> list[bytes]:
+    """The same of several."""
+    return [b"o:" + key.hex().encode() for key in keys]
+
+
 def value_max(name: bytes) -> int:
     """Bytes of the largest value under such a key."""
     return OFFENSES_MAX if name.startswith(b"o:") else VALUE_MAX

@@ -30,6 +30,7 @@ from fastscreen.cluster.records import (
     Reason,
     SharedPass,
     offenses_name,
+    offenses_names,
     record_key,
     record_name,
 )
@@ -284,7 +285,7 @@ class Sharing:
         names = [record_name(key) for key in wanted] if self.accepts else []
         networks = offenses.wanted(wanted) if offenses is not None else []
         count = len(names)
-        names += map(offenses_name, networks)
+        names += offenses_names(networks)
         if not names:
             return [None] * len(wanted)
         try:
@@ -295,7 +296,7 @@ class Sharing:
             if error.refused:
                 raise Refused from None
             raise
-        if offenses is not None and networks:
+        if offenses is not None:
             offenses.take(networks, values[count:])
         return values[:count] if count else [None] * len(wanted)
 

@@ -421,11 +421,11 @@ class Store:
         [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)), what=_LOOK_UPS)
         if not isinstance(reply, list) or len(reply) != len(names):
             raise self._malformed(self._reads)
-        return [self._value(value, name) for value, name in zip(reply, names, strict=True)]
+        return [
+            None if value is None else self._value(value, name) for value, name in zip(reply, names, strict=True)
+        ]
 
     def _value(self, value: Any, name: bytes = b"") -> bytes | None:
-        if value is None:
-            return None
         if isinstance(value, bytes) and (len(value) <= VALUE_MAX or len(value) <= value_max(name)):
             return value
         self.oversized += 1
@@ -586,7 +586,7 @@ class Store:
         sent = time.perf_counter()
         key = self._prefix + name
         [_, reply] = await self._call(self._writes, (b"SET", key, value, b"EX", seconds), (b"GET", key))
-        return time.perf_counter() - sent, self._value(reply)
+        return time.perf_counter() - sent, None if reply is None else self._value(reply)
 
     # ---- replies
 
