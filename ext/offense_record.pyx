@@ -370,6 +370,7 @@ cdef void offense_join_member(OffenseMember* member, const OffenseMember* other,
 
 def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
     cdef uint8_t[OFFENSE_NETWORK_SIZE] record
+    cdef int16_t[256] places        # of members in the record, by the last byte of their numbers; -1: none
     cdef OffenseMember member, found
     cdef OffenseChange change
     cdef const uint8_t* at = <const uint8_t*> <const char*> other
@@ -387,14 +388,15 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
         record[1] = <uint8_t> size
     else:
         memcpy(record, <const char*> before, len(before))
+    memset(places, 0xFF, sizeof(places))
+    for index in range(count):
+        places[record[OFFENSE_HEADER + index * (size + 8)]] = <int16_t> index
     for number in range(others):
         offense_get(at, number, &member)
-        for index in range(count):
-            if offense_number(record + OFFENSE_HEADER + index * (size + 8), size) == member.number:
-                offense_get(record, index, &found)
-                break
+        index = offense_place(record, count, places[member.number & 0xFF], member.number)
+        if index < count:
+            offense_get(record, index, &found)
         else:
-            index = count
             memset(&found, 0, sizeof(found))
             found.number = member.number
         offense_join_member(&found, &member, today, rules, &change)
@@ -410,12 +412,27 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
                 if not offense_is_heavier(&found, record, index, rules, today):
                     continue
         offense_set(record, index, &found)
+        places[found.number & 0xFF] = <int16_t> index
         more_bad += change.bad
         more_good += change.good
     if count == 0:
         return value, 0.0, 0.0
     offense_put(record + 2, 2, count)
     return (<char*> record)[:OFFENSE_HEADER + count * (size + 8)], more_bad, more_good
+
+
+cdef inline int offense_place(const uint8_t* record, int count, int place, uint32_t number) noexcept nogil:
+    """Where a member is; `count`: nowhere. place: of a member with the same last byte of its number; -1: none has it."""
+    cdef int size = record[1]
+    cdef int index
+    if place < 0:
+        return count
+    if size == 1 and record[OFFENSE_HEADER + place * 9] == number:
+        return place
+    for index in range(count):
+        if offense_number(record + OFFENSE_HEADER + index * (size + 8), size) == number:
+            return index
+    return count
 
 
 cdef bint offense_is_heavier(const OffenseMember* member, const uint8_t* record, int index, OffenseRules rules,

@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from fastscreen.cluster import store
+from fastscreen.cluster import offense_sharing, store
 from fastscreen.cluster.link import StoreError
-from peers.test_cluster_store import KEY, FakeCache, Host, hosts, run, stamps, wait
+from peers.test_cluster_offenses import memory_of, new, sharing_of
+from peers.test_cluster_store import KEY, FakeCache, hosts, run, stamps, wait
 
 SEEDS = range(8)
 SECONDS = 1.0
@@ -38,6 +39,8 @@ def right(command: list[bytes]) -> bytes:
             return array(bulk(b"subscribe"), bulk(command[1]), b":1\r\n")
         case b"MGET":
             return array(*[b"$-1\r\n"] * (len(command) - 1))
+        case b"EVALSHA" | b"EVAL" if b"fastscreen:hosts" not in command:  # records of offenses
+            return bulk(b"1" * int(command[2]))
         case b"EVALSHA" | b"EVAL":
             return array(b":1\r\n", b":0\r\n")
         case b"HGETALL" | b"ZREVRANGE":
@@ -135,6 +138,7 @@ def test_any_reply_is_survived(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
     """No task of the host ends, nobody gets a pass, no text has control characters, and a right server works again."""
     monkeypatch.setattr(store, "FIRST_PAUSE", 0.002)
     monkeypatch.setattr(store, "LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(offense_sharing, "GATHER", 0.002)
     for name in ("REFRESH_SECONDS", "SETTLED_SECONDS"):
         monkeypatch.setattr(f"fastscreen.cluster.sharing.{name}", 0.05)
     hostile = Hostile(seed)
@@ -143,14 +147,17 @@ def test_any_reply_is_survived(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
         server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         cache = FakeCache({bytes((192, 0, 3, number)): stamps() for number in range(50)})
-        async with hosts(Host(f"redis://127.0.0.1:{port}", cache=cache), ready=False) as (host,):
+        async with hosts(new(f"redis://127.0.0.1:{port}", "mx1", cache=cache), ready=False) as (host,):
             end = time.monotonic() + SECONDS
             number = 0
+            memory = memory_of(host)
             while time.monotonic() < end:
                 number += 1
                 host.sharing.look_up(0, [KEY, bytes((10, 0, number % 256, 1))])
                 host.keep(bytes((10, 1, number % 256, 1)), stamps())
+                memory.offend(f"10.2.{number % 256}.1")
                 with contextlib.suppress(StoreError):
+                    await host.sharing.forget(ipaddress.ip_network(f"198.51.{number % 16}.0/24"))
                     await host.sharing.delete(ipaddress.ip_network(f"198.51.{number % 16}.0/24"))
                     await host.sharing.get(KEY)
                     await host.sharing.check()
@@ -162,11 +169,15 @@ def test_any_reply_is_survived(seed: int, monkeypatch: pytest.MonkeyPatch) -> No
                 await asyncio.sleep(0.005)
             assert host.found == []
             assert host.deleted == []
+            assert memory.given == 0
+            assert memory.deleted == []
             assert all(line.isprintable() for line in host.lines)
             hostile.is_right = True
             await wait(lambda: host.is_ready() and not len(host.sharing.queue), "the passes to be stored", 20)
+            await wait(lambda: not len(sharing_of(host)), "the offenses to be stored", 20)
             assert await host.look_up(KEY) is None
             assert len(cache.records) == 50
+            assert len(memory.records) == min(number, 256)
         hostile.close()
         server.close()
         await server.wait_closed()
@@ -186,19 +197,22 @@ def test_any_error_is_survived(error: bytes, monkeypatch: pytest.MonkeyPatch) ->
 
     async def work() -> None:
         server = await asyncio.start_server(hostile.serve, "127.0.0.1", 0)
-        async with hosts(Host(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"), ready=False) as (host,):
+        async with hosts(new(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", "mx1"), ready=False) as (host,):
             await wait(lambda: b"HLEN" in hostile.asked, "the connection")
             end = time.monotonic() + 0.3
             while time.monotonic() < end:
                 host.sharing.look_up(0, [KEY])
                 host.keep(KEY, stamps())
+                memory_of(host).offend("192.0.2.1")
                 with contextlib.suppress(StoreError):
+                    await host.sharing.forget(ipaddress.ip_network("198.51.100.0/24"))
                     await host.sharing.delete(ipaddress.ip_network("198.51.100.0/24"))
                 assert host.sharing.failed() is None
                 assert host.store.status().problem.isprintable()
                 await asyncio.sleep(0.01)
             assert host.store.status().problem
             assert host.found == []
+            assert memory_of(host).given == 0
         hostile.close()
         server.close()
         await server.wait_closed()

@@ -116,6 +116,14 @@ def test_a_name_or_value_that_is_wrong(text: str, said: str) -> None:
     [
         ("seen_network = 2", "score.memory: missing, but score.seen_network is 2; expected the path of a file"),
         (
+            '[cluster]\nserver = "redis://x"\nsecret_file = "/x/secret"\nshare = ["passes", "offenses"]',
+            'score.memory: missing, but cluster.share has "offenses"; expected the path of a file',
+        ),
+        (
+            '[cluster]\nserver = "redis://x"\nsecret_file = "/x/secret"\naccept = ["offenses"]',
+            'score.memory: missing, but cluster.accept has "offenses"; expected the path of a file',
+        ),
+        (
             'memory = "/x/offenses"\nseen_as = 1',
             "score.as_file: missing, but score.seen_as is 1; expected the path of a file",
         ),
