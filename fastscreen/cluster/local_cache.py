@@ -1,5 +1,5 @@
-"""The cache's file and the memory of offenses as the cluster process reads and changes them: in a thread, which may wait
-for a disk.
+"""The cache's file and the memory of offenses as the cluster process reads and changes them: in a thread, which may
+wait for a disk.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
@@ -392,7 +392,7 @@ class Sharing:
             if expiry > now and made > self.tombstones.deleted_at(key):
                 value = records.sign_pass(self._secrets, key, stamps, host=self._name, stored=made)
                 writes.append(Write(record_name(key), value, key in self._forced))
-        shared = now if self.offenses is not None and self.offenses.shares else 0.0
+        shared = now if self.offenses is not None and self.offenses.shares else UNSET
         entry = HostEntry(self._own_clock(), self._version, acknowledged, self._deleted_score, self._id, shared)
         _, is_new = await self.store.put(writes, records.most_seconds(self.lifetimes), self._name, entry)
         if is_new and self._has_entry:
@@ -470,7 +470,7 @@ class Sharing:
         elif self._is_new or self.acknowledged < before:
             self._resync_from = min(self._resync_from, self.acknowledged - SLACK)
         if self.offenses is not None and (own is None or self._is_new or not own.offenses):
-            self.offenses.find_gap(min(own.offenses, now) if own is not None else 0.0)
+            self.offenses.find_gap(min(own.offenses or 0.0, now) if own is not None else 0.0)
         self._is_new = False
 
     async def _resync(self) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from redis.exceptions import AskError, ClusterDownError, NoScriptError, ReadOnlyError, ResponseError
 
 from fastscreen.cluster.link import Command, Link, StoreError, problem
@@ -130,7 +130,7 @@ class HostEntry(Struct, frozen=True):
 
     acknowledged: all of its passes up to then are stored (s since 1970, by the server's clock).
     deleted: the deletions up to this score have been made here. id: of the process, at random. offenses: this host's
-    records of offenses up to then were shared (s since 1970, by the server's clock); 0: none.
+    records of offenses up to then were shared (s since 1970, by the server's clock); UNSET: none.
     """
 
     time: float = 0.0
@@ -138,12 +138,12 @@ class HostEntry(Struct, frozen=True):
     acknowledged: float = 0.0
     deleted: float = 0.0
     id: str = ""
-    offenses: float = 0.0
+    offenses: float | UnsetType = UNSET
 
     @property
     def is_possible(self) -> bool:
         """Whether its times can be times. Others may write there."""
-        return all(0 <= when <= TIME_MAX for when in (self.time, self.acknowledged, self.deleted, self.offenses))
+        return all(0 <= when <= TIME_MAX for when in (self.time, self.acknowledged, self.deleted, self.offenses or 0.0))
 
 
 class Replacement(NamedTuple):
@@ -421,9 +421,7 @@ class Store:
         [reply] = await self._call(self._reads, (b"MGET", *(self._prefix + name for name in names)), what=_LOOK_UPS)
         if not isinstance(reply, list) or len(reply) != len(names):
             raise self._malformed(self._reads)
-        return [
-            None if value is None else self._value(value, name) for value, name in zip(reply, names, strict=True)
-        ]
+        return [None if value is None else self._value(value, name) for value, name in zip(reply, names, strict=True)]
 
     def _value(self, value: Any, name: bytes = b"") -> bytes | None:
         if isinstance(value, bytes) and (len(value) <= VALUE_MAX or len(value) <= value_max(name)):

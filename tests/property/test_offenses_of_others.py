@@ -50,7 +50,7 @@ def test_any_bytes_are_harmless(value: bytes | None, other: bytes, size: int) ->
     if found is None or found[0] is None or found[0] == value:
         return
     result, bad, good = found
-    assert bad >= 0 and good >= 0
+    assert result is not None and bad >= 0 and good >= 0
     members = offense_read(result, TODAY, RULES)
     assert members is not None and 0 < len(members) <= ROOM[size]
     assert len(result) == 4 + len(members) * (size + 8)

@@ -14,7 +14,17 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from fastscreen.control import metrics
 from fastscreen.control.context import ServerContext
-from fastscreen.control.messages import Cluster, ClusterPeer, Dns, Dnsbl, DnsblList, Memory, Recorder, Status
+from fastscreen.control.messages import (
+    Cluster,
+    ClusterOffenses,
+    ClusterPeer,
+    Dns,
+    Dnsbl,
+    DnsblList,
+    Memory,
+    Recorder,
+    Status,
+)
 from fastscreen.control.messages import Worker as WorkerStatus
 from fastscreen.control.metrics import Snapshot, Worker
 
@@ -306,6 +316,13 @@ def test_a_cluster() -> None:
     }
 
 
+def test_offenses_that_are_shared() -> None:
+    found = of_cluster(Cluster(running=True, offenses=ClusterOffenses(stored=1, found=2, queue=3, dropped=4)))
+    names = ("stored_total", "found_total", "queue", "dropped_total")
+    assert [found[(f"offenses_{name}",)] for name in names] == [1, 2, 3, 4]
+    assert not any(name[0].startswith("offenses_") for name in of_cluster(Cluster(running=True)))
+
+
 def test_a_cluster_process_that_is_being_replaced() -> None:
     """Its counters are missing, so that they do not seem to start again."""
     assert of_cluster(Cluster()) == WORKERS | {("up",): 0}
@@ -350,8 +367,9 @@ def of_memory(memory: Memory | None) -> dict[str, float]:
 
 
 def test_the_memory_of_offenses() -> None:
-    memory = Memory(running=True, entries=5, bytes=4096, bad=7, good=8, dropped=1, lost=2)
+    memory = Memory(running=True, entries=5, bytes=4096, bad=7, good=8, dropped=1, lost=2, merged=3, unshared=4)
     counters = {"bad_total": 7, "good_total": 8, "dropped_total": 1, "lost_total": 2}
+    counters |= {"merged_total": 3, "unshared_total": 4}
     assert of_memory(memory) == {"up": 1, "entries": 5, "size_bytes": 4096} | counters
     assert of_memory(Memory(running=True, problem="full"))["up"] == 0
     assert of_memory(Memory()) == {"up": 0}

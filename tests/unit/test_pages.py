@@ -123,7 +123,8 @@ def families() -> list[Metric]:
     status = messages.Status(
         1.0, 0.0, "1", "mx.example", 1, counts=Numbers(), limits=Numbers(), cache=messages.CacheStats(),
         workers=[messages.Worker(1, 2, stages=dict.fromkeys(STAGES, 0))], reload=messages.Outcome(),
-        cluster=messages.Cluster(running=True, ignored={"bad_mac": 0}), history=messages.Recorder(running=True),
+        cluster=messages.Cluster(running=True, ignored={"bad_mac": 0}, offenses=messages.ClusterOffenses()),
+        history=messages.Recorder(running=True),
         memory=messages.Memory(running=True),
     )  # fmt: skip
     details = Numbers(
