@@ -107,7 +107,7 @@ WARNINGS = [
         "handoff.doubtful_to is not used: new clients get a 450",
     ),
     (
-        '[score]\nno_tls = 1\ndoubtful_from = 2\n[handoff]\ndoubtful_to = "pass:/a"\ncontinue_to = "proxy:127.0.0.1:25"\n',
+        '[score]\nno_tls = 1\ndoubtful_from = 2\n[handoff]\ndoubtful_to = "pass:/a"\ncontinue_to = "proxy:[::1]:25"\n',
         "handoff.doubtful_to is not used: sessions can only continue",
     ),
     ('[score]\ndoubtful_from = 2\n[handoff]\ndoubtful_to = "pass:/a"\n', ""),
