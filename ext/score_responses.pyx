@@ -36,7 +36,7 @@ cdef inline bint deferral_ends(int64_t age) noexcept nogil:
 
 
 cdef void deferral_judge(Screener core, Session* session) noexcept:
-    """At a recipient: defer a new client whose score is high, but below the threshold, unless it was deferred before."""
+    """At a recipient: defer a new client with a high score below the threshold, unless it was deferred before."""
     cdef Policy policy = <Policy> session.policy
     cdef Score score
     cdef char parts[512]
@@ -67,8 +67,8 @@ cdef void deferral_judge(Screener core, Session* session) noexcept:
 
 
 cdef bint deferral_keep(Screener core, Session* session) noexcept:
-    """Store that the client is deferred now. False: it was deferred before and is admitted, or it cannot be stored: then
-    it is not deferred, or it would be so each time that it comes back."""
+    """Store that the client is deferred now. False: it was deferred before and is admitted, or it cannot be stored:
+    then it is not deferred, because otherwise it would be so each time that it comes back."""
     cdef Policy policy = <Policy> session.policy
     cdef int64_t now = wall_seconds()
     cdef int64_t stamps[TEST_COUNT]
@@ -106,8 +106,8 @@ cdef bint deferral_keep(Screener core, Session* session) noexcept:
 
 
 cdef void deferral_over(Screener core, Session* session) noexcept:
-    """At connect, without continue_to: a client that was deferred and comes back in time has passed the score test. With
-    continue_to, its new session is judged, and goes on."""
+    """At connect, without continue_to: a client that was deferred and comes back in time has passed the score test.
+    With continue_to, its new session is judged, and goes on."""
     cdef Policy policy = <Policy> session.policy
     cdef int64_t since = deferral_time(session.client.stamps[SCORE])
     cdef int64_t now = wall_seconds()
@@ -121,8 +121,8 @@ cdef void deferral_over(Screener core, Session* session) noexcept:
 # ---- another MTA for doubtful clients
 
 cdef bint doubtful_begin(Screener core, Session* session, bint continues) noexcept:
-    """A client has passed: a new one with a high score passes to the MTA for such clients. False: the session has ended,
-    because that MTA is busy."""
+    """A client has passed: a new one with a high score passes to the MTA for such clients. False: the session has
+    ended, because that MTA is busy."""
     cdef Policy policy = <Policy> session.policy
     if (session.score < policy.doubtful_from or not session.flags & IS_NEW or session.flags & DOUBTFUL
             or session.marks & MARK_LISTS_ALLOW):
@@ -159,10 +159,10 @@ cdef void log_response(Screener core, Session* session, const char* what, const 
 
 # ---- slow replies
 #
-# A line of a doubtful client waits before it is executed, and with it what was read after it. Meanwhile nothing is read:
-# the kernel keeps what the client sends, as much as its buffer holds. Without the wait, the engine would have replied
-# and read it in time, so it is no evidence of pipelining; what was read together with a line still is. A client that
-# closes its side need not wait.
+# A line of a doubtful client waits before it is executed, and with it what was read after it. Meanwhile nothing is
+# read: the kernel keeps what the client sends, as much as its buffer holds. Without the wait, the engine would have
+# replied and read it in time, so it is no evidence of pipelining; what was read together with a line still is. A client
+# that closes its side need not wait.
 
 cdef bint slow_begin(Screener core, Session* session, const char* at, const char* end) noexcept:
     """Whether the line that begins at `at` waits. If so, the caller reads no further."""
