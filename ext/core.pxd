@@ -135,6 +135,7 @@ cdef enum TimerKind:
     TIMER_PROXY             # the time for a PROXY header is over
     TIMER_RATE              # the minute of a client's or a network's connections is over
     TIMER_CLUSTER           # a packet to the cluster process has been gathered for long enough
+    TIMER_SLOW              # the reply to a doubtful client has waited for long enough
 
 
 # Timers of one kind and duration expire in the order in which they were armed: a FIFO without searching.
@@ -420,6 +421,10 @@ cdef enum SessionFlag:
     UNSURE = 1 << 12        # the score reaches the threshold, or would; a further result could change it
     ASKS_CLUSTER = 1 << 13  # in its greet wait, and in its client's list of sessions that wait for the cluster
     TLS_ANNOUNCED = 1 << 14  # STARTTLS, in a reply to EHLO
+    DEFERRED = 1 << 15      # for its score (score_responses.pyx); in shadow mode, it would be
+    DOUBTFUL = 1 << 16      # passes to the MTA for doubtful clients
+    SLOWED = 1 << 17        # counted in Screener.slowed
+    SLOW_TOLD = 1 << 18     # the log has that it is slowed, or would be
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 
@@ -545,6 +550,12 @@ cdef struct Dialogue:
     uint8_t where           # a command
     bint esmtp
     bint tls_failed         # STARTTLS was answered with 454
+    char* held              # what was read, from a line that waits on; NULL: no line waits (score_responses.pyx)
+    uint16_t held_length
+    uint16_t slowed         # s that its lines have waited
+    uint8_t slow_over       # no further line waits
+    uint8_t waited          # the next line has waited
+    uint8_t unjudged        # what is executed came while a line waited: it says nothing about pipelining
     Dialect dialect         # for the history
 
 
@@ -689,6 +700,9 @@ cdef enum EventKind:
     EVENT_SPARED            # shadow mode; text: the reply that the client would have received
     EVENT_SCORE             # the score reaches the threshold at RCPT; number: the score; text: its parts
     EVENT_EVIDENCE          # number: the weight; text: the scorer and what it judged
+    EVENT_SCORE_DEFERRED    # number: the score; text: its parts
+    EVENT_DOUBTFUL          # passes to the MTA for doubtful clients; number: the score; text: the MTA
+    EVENT_SLOWED            # from now on; number: the score
     EVENT_SESSION           # not an event: the state of a session; number: its age in µs, text: its last line
     EVENT_KINDS
 
@@ -811,6 +825,9 @@ cdef enum HistoryMark:
     MARK_RATE_LIMIT = 1 << 23
     MARK_TURNED_AWAY = 1 << 24      # counted as rejected in the metrics
     MARK_STRESS = 1 << 25           # stress mode when the session began
+    MARK_SCORE_DEFERRED = 1 << 26   # 450 because of its score, at its recipient
+    MARK_DOUBTFUL = 1 << 27         # passed to the MTA for doubtful clients
+    MARK_SLOWED = 1 << 28           # replies were delayed
 
 
 cdef enum HistoryTls:

@@ -289,6 +289,8 @@ class Policy:
     shadow: no client is rejected; the log has the clients that would have been rejected.
     weights: the scorers' weights by key; 0 for scorers that are missing. rcpt_many_from: RCPT commands from which
     `rcpt_many` applies. rules: of the memory of offenses; None: its scorers do not speak.
+    responses: to a score below the threshold: "shadow", "defer_from", "slow_from", "slow_by", "doubtful_from" as in
+    `[score]`, "doubtful_to" the path of a socket, or "doubtful_targets". What is missing is disabled.
     settings: the number of these settings in the history (fastscreen/history/settings.py).
     ValueError: a value is not valid; the text is one line.
     """
@@ -345,6 +347,7 @@ class Policy:
         rcpt_many_from: int = 20,
         settings: int = 0,
         rules: OffenseRules | None = None,
+        responses: Mapping[str, object] | None = None,
     ) -> None: ...
 
 @final
@@ -1003,6 +1006,9 @@ class WeightSearch:
     ) -> None: ...
     def hit(self, weights: Sequence[int], threshold: int) -> tuple[int, int]:
         """Return how many good and how many bad clients have a pattern with at least this sum."""
+
+def deferred_at(stamp: int) -> int:
+    """Return when the stamp of the score test says that a client was deferred, in s since 1970; 0: it does not."""
 
 def hello_found(name: bytes, client: bytes, hostname: str) -> int:
     """Return the scorers that find evidence in a HELO name, one bit each. client: 4 or 16 bytes."""

@@ -17,7 +17,7 @@ cdef extern from *:
 
 cdef enum:
     RING_HEADER = 4096              # bytes before the first record
-    RING_VERSION = 3
+    RING_VERSION = 4
     TERMS = 32                      # of a filter
     NO_SCORE = -0x7FFFFFFF          # the lists have not answered yet
 
@@ -27,7 +27,7 @@ EVENTS = tuple([TEST_EVENTS.get(number, name) for number, name in enumerate((
     "", "connect", "allowlisted", "denylisted", "cached", "busy", "bypassed", "greet", None, "listed", "list_failed",
     None, "dialogue", "command", None, None, None, "command_limit", "reply", "passed", "handed_off", "handoff_failed",
     "hangup", "disconnect", "stress_on", "stress_off", "continued", "continue_failed", "relayed", "vetoed",
-    "shadow_rejected", None, "evidence", "session"))])
+    "shadow_rejected", None, "evidence", "score_deferred", "doubtful", "slowed", "session"))])
 STAGES = ("greet", "dialogue", "queued", "handoff", "continue", "relay", "gone")
 BUSY = ("", "too_many_connections", "server_ports_busy", "screening_ports_busy", "connection_rate")
 LIMITS = ("", "time", "count", "length")

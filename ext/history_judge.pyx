@@ -316,8 +316,10 @@ cdef class HistoryJudge:
         if client == NULL:
             judged_unknown(&other, WHY_ROOM)
             return self.count(NULL, NULL, happened, &other, weight, number)
-        if case is None or happened == JUDGED_UNKNOWN:
-            judged_unknown(&other, WHY_SETTINGS if case is None else WHY_VERSION)
+        if case is None or happened == JUDGED_UNKNOWN or record.marks & MARK_SCORE_DEFERRED:
+            # A client that was deferred for its score might have been admitted: that depends on the time.
+            judged_unknown(&other, WHY_SETTINGS if case is None else
+                           WHY_VERSION if happened == JUDGED_UNKNOWN else WHY_DIFFERENT)
             self.smear(&record, None)
             return self.count(&record, client, happened, &other, weight, number)
         judge_facts(&facts, &record, &case.real)

@@ -20,7 +20,7 @@ HISTORY_MARKS = (
     "allowlisted", "denylisted", "cached", "shared", "bypassed", "vetoed", "spared", "unsure", "new", "passed",
     "hung_up", "esmtp", "lists_allow", "lists_judged", "unsettled", "answers_cut", "lists_cut", "time_limit",
     "count_limit", "length_limit", "client_limit", "server_ports", "screening_ports", "rate_limit", "turned_away",
-    "stress")
+    "stress", "score_deferred", "doubtful", "slowed")
 
 # The numbers of the packed form, in the order of their bits; that order is the format. New ones go to the end.
 HISTORY_NUMBERS = (

@@ -64,6 +64,8 @@ cdef bint continue_begin(Screener core, Session* session, const Line* line, cons
     asking = asking_new(line, rest, end)
     if asking == NULL:
         return False
+    if (<Policy> session.policy).doubtful_targets is not None:
+        doubtful_begin(core, session, True)
     dialogue.asking = asking
     core.timers.cancel(&session.timer)
     session_watch(core, session, False)
@@ -81,6 +83,8 @@ cdef bint continue_may(Session* session, const Line* line) noexcept:
     """Every test was passed, and all commands can be repeated."""
     cdef Dialogue* dialogue = session.dialogue
     if session.failed or session.flags & (DENYLIST_FAIL | NO_FORWARD | MTA_GONE | CONTINUE_TRIED):
+        return False
+    if session.flags & DEFERRED and not (<Policy> session.policy).responses_shadow:
         return False
     if needs_dialogue(session):
         return False
@@ -175,7 +179,7 @@ cdef bint continue_offers(Screener core, Session* session, int32_t size) noexcep
     """Read what the MTA announces. False: more was announced to the client."""
     cdef Policy policy = <Policy> session.policy
     cdef Dialogue* dialogue = session.dialogue
-    cdef Targets targets = policy.continue_targets
+    cdef Targets targets = relay_targets(session)
     cdef Target* target = &targets.targets[session.relay.target]
     cdef uint32_t promised = KEYWORDS_PROMISED | (KEYWORD_SMTPUTF8 if policy.smtputf8 else 0)
     if dialogue.hello[0] not in (c"E", c"e"):

@@ -10,6 +10,7 @@ cdef extern from "<sys/un.h>" nogil:
 cdef int64_t HANDOFF_TIME = 100 * 1000000       # 8.1 step 5
 cdef int64_t CONFIRM_TIME = 100 * 1000          # how long the end of a hand-off may wait for the next batch
 cdef int64_t MTA_TIME = 10 * 1000000            # how long a hand-off waits for a full socket
+cdef int64_t DOUBTFUL_TIME = 10 * 1000000 + 1   # the same for doubtful clients: another time is another queue
 cdef int64_t MTA_BUSY_TIME = 200 * 1000         # how long a burst waits in the kernel before the reply is 'busy'
 cdef int64_t MTA_RETRY_TIME = 5 * 1000          # there is no event when a full socket has room again
 
@@ -29,14 +30,30 @@ cdef void handoff_begin(Screener core, Session* session) noexcept:
         core.mta_busy_since = core.now
     session.flags |= COUNTED_HANDOFF
     session_enter(core, session, STAGE_MTA)
-    if not core.timers.arm(&session.timer, TIMER_MTA, MTA_TIME, core.now):
+    if session.flags & DOUBTFUL:
+        core.doubtful += 1
+    if not core.timers.arm(&session.timer, TIMER_MTA, DOUBTFUL_TIME if session.flags & DOUBTFUL else MTA_TIME,
+                           core.now):
         errno_set(ENOMEM)
         handoff_tried(core, session, HANDOFF_FAILED)
 
 
+cdef inline void handoff_uncount(Screener core, Session* session) noexcept:
+    """A hand-off is over, whatever came of it."""
+    core.handoffs -= 1
+    if session.flags & DOUBTFUL:
+        core.doubtful -= 1
+
+
 cdef void handoff_all(Screener core) noexcept:
-    """Pass the queued clients, in order, until the MTA's socket is full."""
-    cdef TimerQueue* queue = core.timers.queue(TIMER_MTA, MTA_TIME)
+    """Pass the queued clients. Doubtful ones have a queue of their own: their MTA may be slower than the others'."""
+    handoff_queue(core, core.timers.queue(TIMER_MTA, MTA_TIME))
+    if core.doubtful:
+        handoff_queue(core, core.timers.queue(TIMER_MTA, DOUBTFUL_TIME))
+
+
+cdef void handoff_queue(Screener core, TimerQueue* queue) noexcept:
+    """Pass the clients of a queue, in order, until the MTA's socket is full."""
     cdef Session* session
     cdef Handoff got
     if queue == NULL or queue.head == NULL:
@@ -81,7 +98,8 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
     cdef sockaddr_un name
     cdef int mta, problem
     cdef Handoff got
-    if policy.targets is not None:
+    cdef bytes path = policy.doubtful_path if session.flags & DOUBTFUL else policy.mta_path
+    if (policy.doubtful_targets if session.flags & DOUBTFUL else policy.targets) is not None:
         got = relay_try(core, session, False)
         return HANDOFF_RELAYED if got == HANDOFF_DONE else got
     mta = core.spare_socket(AF_UNIX)
@@ -89,7 +107,7 @@ cdef Handoff handoff_try(Screener core, Session* session) noexcept:
         return HANDOFF_FULL
     memset(&name, 0, sizeof(name))
     name.sun_family = AF_UNIX
-    memcpy(name.sun_path, <const char*> policy.mta_path, len(policy.mta_path))
+    memcpy(name.sun_path, <const char*> path, len(path))
     if connect(mta, <const sockaddr*> &name, sizeof(name)) < 0:
         problem = errno
         close(mta)
@@ -132,7 +150,6 @@ cdef size_t attribute(char* text, const char* name, const Address* address, bint
 
 cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     """Wait for the MTA to confirm; or log what went wrong and reply to the client (8.5)."""
-    cdef Policy policy = <Policy> session.policy
     cdef int problem = errno
     if got == HANDOFF_DONE:
         # The descriptor in flight keeps the connection open: ours can be closed now.
@@ -148,11 +165,11 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
             session_free(core, session)
         return
     session.flags &= ~COUNTED_HANDOFF
-    core.handoffs -= 1
+    handoff_uncount(core, session)
     core.log.begin(PRIORITY_WARNING, False)
     core.log.put("warning: cannot connect to service " if got == HANDOFF_FAILED else
                  "warning: cannot pass connection to service ")
-    core.log.put(policy.mta_label)
+    core.log.put(handoff_label(session))
     core.log.put(": ")
     core.log.put(strerror(problem))
     core.log.end()
@@ -168,6 +185,11 @@ cdef void handoff_tried(Screener core, Session* session, Handoff got) noexcept:
     session_reply(core, session, MTA_BUSY if got == HANDOFF_FAILED else NO_RESOURCES)
     history_decide(session, OUTCOME_FAILED)
     session_free(core, session)
+
+
+cdef bytes handoff_label(Session* session):
+    cdef Policy policy = <Policy> session.policy
+    return policy.doubtful_label if session.flags & DOUBTFUL else policy.mta_label
 
 
 cdef void handoff_confirm_all(Screener core) noexcept:
@@ -189,7 +211,7 @@ cdef void handoff_confirm_all(Screener core) noexcept:
 cdef void handoff_time_over(Screener core, Session* session) noexcept:
     core.log.begin(PRIORITY_WARNING, False)
     core.log.put("warning: timeout sending connection to service ")
-    core.log.put((<Policy> session.policy).mta_label)
+    core.log.put(handoff_label(session))
     core.log.end()
     event(core, session, EVENT_HANDOFF_FAILED, 0, "timeout", 7)
     session.outcome = OUTCOME_FAILED

@@ -54,6 +54,8 @@ cdef Handoff relay_try(Screener core, Session* session, bint continues) noexcept
 
 cdef inline Targets relay_targets(Session* session):
     cdef Policy policy = <Policy> session.policy
+    if session.flags & DOUBTFUL:
+        return policy.doubtful_targets
     return policy.continue_targets if session.relay.continues else policy.targets
 
 
@@ -162,9 +164,10 @@ cdef void relay_flow(Screener core, Session* session) noexcept:
     """Relay bytes from now on."""
     cdef Policy policy = <Policy> session.policy
     cdef Relay* relay = session.relay
+    slow_leave(core, session)
     if session.flags & COUNTED_HANDOFF:
         session.flags &= ~COUNTED_HANDOFF
-        core.handoffs -= 1
+        handoff_uncount(core, session)
         if core.accept_paused and core.handoffs == core.policy.post_queue - 1:
             core.resume_accept()    # a burst was waiting for room
     session_unwatch(core, session)

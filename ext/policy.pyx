@@ -82,6 +82,12 @@ cdef dict ACTIONS = {
     "ignore": ACTION_IGNORE, "enforce": ACTION_ENFORCE, "drop": ACTION_DROP, "shadow": ACTION_ENFORCE}
 
 
+cdef bytes mta_label(str path):
+    """How the log names a socket."""
+    _, private, name = path.rpartition("/private/")
+    return f"private/{name}".encode() if private else os.fsencode(path)
+
+
 cdef int action_number(action) except -1:
     return ACTIONS[action]
 
@@ -127,6 +133,13 @@ cdef class Policy:
     cdef int32_t relay_limit
     cdef uint32_t settings          # their number in the history
     cdef OffenseRules rules         # None: the memory of offenses is not asked
+    cdef bint responses_shadow      # the next keys only lead to log lines
+    cdef int32_t defer_from, slow_from, doubtful_from   # scores; 0: never
+    cdef int64_t slow_by            # µs
+    cdef int32_t slow_limit         # sessions that are slowed at a time
+    cdef int32_t doubtful_queue     # hand-offs of doubtful clients under way
+    cdef bytes doubtful_path, doubtful_label
+    cdef Targets doubtful_targets   # None: they are handed off by descriptor
 
     def __init__(self, *, str hostname, bytes teaser, bytes greeting, access, denylist_action,
                  tests, greet_wait, command_time, Lists lists, int threshold, int allowlist_threshold, dnsbl_min_ttl,
@@ -137,7 +150,8 @@ cdef class Policy:
                  Targets targets=None, Targets continue_targets=None, relay_limit=1000, relay_idle=660,
                  relay_time=21600, continue_time=120, AccessStep interfaces=None, cache_prefix=(32, 128),
                  client_prefix=(32, 128), bint shadow=False, uint32_t client_rate=0, uint32_t network_rate=0,
-                 rate_time=60, weights=None, int rcpt_many_from=20, uint32_t settings=0, OffenseRules rules=None):
+                 rate_time=60, weights=None, int rcpt_many_from=20, uint32_t settings=0, OffenseRules rules=None,
+                 responses=None):
         cdef int test
         self.hostname = hostname.encode()
         self.teaser = teaser
@@ -181,8 +195,7 @@ cdef class Policy:
         self.stress_on = <int32_t> (<int64_t> pre_queue * 9 // 10)
         self.stress_off = <int32_t> (<int64_t> pre_queue * 7 // 10)
         self.mta_path = os.fsencode(mta)
-        _, private, name = mta.rpartition("/private/")
-        self.mta_label = f"private/{name}".encode() if private else self.mta_path
+        self.mta_label = mta_label(mta)
         if len(self.mta_path) > 107:
             raise ValueError(f"the socket's path is longer than 107 bytes: {mta}")
         if not 0 < line_limit <= LINE_LIMIT:
@@ -209,8 +222,26 @@ cdef class Policy:
         self.continue_time = int(continue_time * MICROSECONDS)
         self.settings = settings
         self.rules = rules
+        self.respond(responses or {})
         if targets is not None:
             self.mta_label = targets.labels
+
+    cdef int respond(self, dict responses) except -1:
+        """What follows from a score (score_responses.pyx)."""
+        cdef str doubtful_to = responses.get("doubtful_to", "")
+        self.responses_shadow = responses.get("shadow", False) or self.shadow
+        self.defer_from = responses.get("defer_from", 0)
+        self.slow_from = responses.get("slow_from", 0)
+        self.slow_by = int(responses.get("slow_by", 1) * MICROSECONDS)
+        self.slow_limit = max(1, min(self.pre_queue // 4, <int32_t> SLOW_SESSIONS))
+        self.doubtful_from = responses.get("doubtful_from", 0)
+        self.doubtful_queue = max(1, self.post_queue // 2)
+        self.doubtful_targets = responses.get("doubtful_targets")
+        self.doubtful_path = os.fsencode(doubtful_to)
+        if len(self.doubtful_path) > 107:
+            raise ValueError(f"the socket's path is longer than 107 bytes: {doubtful_to}")
+        self.doubtful_label = mta_label(doubtful_to) if self.doubtful_targets is None else self.doubtful_targets.labels
+        return 0
 
     cdef int decide(self, int test, action) except -1:
         """The action after a failed test, and the action without shadow mode."""

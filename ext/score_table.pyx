@@ -46,7 +46,8 @@ ctypedef uint32_t (*HeardHook)(Policy policy, const Session* session, uint32_t a
 
 cdef struct ScorerRow:
     const char* key         # in the configuration, the log, events, filters and metrics
-    const char* label       # what is wrong, in the words of the replies
+    const char* label       # what is wrong, for the operator
+    const char* reason      # the same in replies: nothing that tells spammers what to change; NULL: the label
     const char* about       # what the clients with this evidence do, for the documentation
     Heard heard
     Stage stage             # the stage from which on its result is final
@@ -55,51 +56,51 @@ cdef struct ScorerRow:
 # In the order of their numbers.
 cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
     ScorerRow(
-        key="dnsbl", label="listed", about="are on a DNS list",
+        key="dnsbl", label="listed", reason=NULL, about="are on a DNS list",
         heard=HEARD_FROM_LISTS, stage=STAGE_GREET),
     ScorerRow(
-        key="helo_address", label="HELO name is an address",
+        key="helo_address", label="HELO name is an address", reason=NULL,
         about="name an IP address in HELO or EHLO, with or without brackets",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="helo_not_qualified", label="HELO name is not fully qualified",
+        key="helo_not_qualified", label="HELO name is not fully qualified", reason=NULL,
         about="do not name a fully qualified domain name in HELO or EHLO",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="helo_reserved", label="HELO name is reserved",
+        key="helo_reserved", label="HELO name is reserved", reason=NULL,
         about="name a reserved domain in HELO or EHLO, such as `localhost` or `example.com` (RFC 2606, RFC 6761)",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="helo_ours", label="HELO name is ours",
+        key="helo_ours", label="HELO name is ours", reason=NULL,
         about="use the host name or the address of this server in HELO or EHLO",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="helo_client_address", label="HELO name contains the client's address",
+        key="helo_client_address", label="HELO name contains the client's address", reason=NULL,
         about="have their own IP address in the name in HELO or EHLO, as hosts with dynamic addresses do",
         heard=HEARD_HELLO, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="no_tls", label="TLS not used",
+        key="no_tls", label="TLS not used", reason="poor reputation",
         about="send MAIL without TLS although STARTTLS was announced to them",
         heard=HEARD_MAIL, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="rcpt_many", label="too many recipients",
+        key="rcpt_many", label="too many recipients", reason=NULL,
         about="send `score.rcpt_many_from` or more RCPT commands in a session",
         heard=HEARD_RECIPIENTS, stage=STAGE_RELAY),
     ScorerRow(
-        key="rcpt_rejected", label="recipients rejected",
+        key="rcpt_rejected", label="recipients rejected", reason=NULL,
         about="send at least three recipients in a relayed session, of which the MTA rejects at least half",
         heard=HEARD_REPLIES, stage=STAGE_RELAY),
     ScorerRow(
-        key="seen_address", label="poor reputation",
+        key="seen_address", label="poor reputation", reason="poor reputation",
         about="have committed offenses from this address in the past weeks",
         heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="seen_network", label="poor reputation",
+        key="seen_network", label="poor reputation", reason="poor reputation",
         about="have neighbors in their network (/24, or /64 and /48) of which `seen_min` or more, and at least half, "
         "have committed offenses in the past weeks",
         heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
     ScorerRow(
-        key="seen_as", label="poor reputation",
+        key="seen_as", label="poor reputation", reason="poor reputation",
         about="belong to an autonomous system of which ten times `seen_min` or more addresses, and at least half, have "
         "committed offenses in the past weeks",
         heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),

@@ -109,6 +109,8 @@ cdef class Screener:
     cdef bint more                  # this batch was ended early by a limit
     cdef readonly int32_t sessions  # all of them, hand-offs included
     cdef readonly int32_t handoffs  # given to the MTA and not confirmed, or waiting for its socket
+    cdef int32_t doubtful           # those of the hand-offs that are of doubtful clients
+    cdef int32_t slowed             # sessions with delayed replies
     cdef readonly uint64_t accepted, handed
     cdef uint64_t cache_hits, cache_misses
     cdef uint32_t last_number       # of a session
@@ -416,6 +418,8 @@ cdef class Screener:
                 greet_end(self, <Session*> timer)
             elif kind == TIMER_COMMAND:
                 dialogue_time_over(self, <Session*> timer)
+            elif kind == TIMER_SLOW:
+                slow_resume(self, <Session*> timer)
             elif kind == TIMER_HANDOFF:
                 handoff_time_over(self, <Session*> timer)
             elif kind == TIMER_MTA:
@@ -684,6 +688,7 @@ cdef class Screener:
             "sessions": self.sessions,
             "handoffs": self.handoffs,
             "tls": self.in_tls,
+            "slowed": self.slowed,
             "relayed": self.relayed,
             "relays": self.relays,
             "clients": self.clients.count,

@@ -120,6 +120,8 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
     elif stamps_unread(session) and stamps_look_up(core, session):
         session.client.looked_up = True
         tests_needed(session)
+        if session.todo & bit(SCORE) and policy.defer_from:
+            deferral_over(core, session)
         if not session.todo:
             log_about(core, session, "PASS OLD ")
             event(core, session, EVENT_CACHED)
@@ -272,8 +274,10 @@ cdef void session_conclude(Screener core, Session* session) noexcept:
     session_remember(core, session)
     if session.flags & NO_FORWARD:
         session_part(core, session)
-    else:
-        handoff_begin(core, session)
+        return
+    if (<Policy> session.policy).doubtful_from and not doubtful_begin(core, session, False):
+        return
+    handoff_begin(core, session)
 
 
 cdef void session_farewell(Screener core, Session* session, bytes reply,
@@ -419,7 +423,8 @@ cdef void session_free(Screener core, Session* session) noexcept:
         close(session.mta)
         session.mta = -1
     if session.flags & COUNTED_HANDOFF:
-        core.handoffs -= 1
+        handoff_uncount(core, session)
+    slow_leave(core, session)
     if session.flags & IN_TLS:
         core.in_tls -= 1
     client_leave(core.clients, session.client)
@@ -457,7 +462,7 @@ cdef void session_event(Screener core, Session* session, uint32_t events) noexce
     if session.stage == STAGE_GREET:
         greet_readable(core, session, events)
     elif session.stage == STAGE_DIALOGUE:
-        dialogue_readable(core, session)
+        dialogue_readable(core, session, events)
     elif session.stage in (STAGE_MTA, STAGE_CONTINUE) and events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
         session_hung_up(core, session)
 

@@ -39,7 +39,17 @@ cdef void dialogue_begin(Screener core, Session* session) noexcept:
     core.timers.arm(&session.timer, TIMER_COMMAND, policy.command_time[core.stress], core.now)
 
 
-cdef void dialogue_readable(Screener core, Session* session) noexcept:
+cdef void dialogue_readable(Screener core, Session* session, uint32_t events) noexcept:
+    """Something happened: read, unless a line waits."""
+    if session.dialogue.held != NULL:
+        if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            slow_end(core, session)
+        return
+    session.dialogue.unjudged = False
+    dialogue_read(core, session)
+
+
+cdef void dialogue_read(Screener core, Session* session) noexcept:
     """Read once, and execute every complete line (5.2)."""
     cdef Py_ssize_t got = recv(session.fd, core.feed, FEED_SIZE, MSG_DONTWAIT)
     if got <= 0:
@@ -57,6 +67,8 @@ cdef void dialogue_feed(Screener core, Session* session, const char* at, const c
     cdef Line line
     cdef int lines
     while True:
+        if policy.slow_from and slow_begin(core, session, at, end):
+            return
         if dialogue.chunk:
             at = refusal_skip(dialogue, at, end)
         lines = line_next(&dialogue.lines, &at, end, policy.line_limit, &line)
@@ -107,6 +119,8 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
             return False
         if not deep_tests(core, session, ON_RECIPIENT, line, rest, end, before):
             return False
+        if policy.defer_from:
+            deferral_judge(core, session)
         deep_passed(session)
     if not refusal_answers_freely(core, dialogue, line.command):
         dialogue.commands += 1
@@ -171,7 +185,7 @@ cdef void deep_passed(Session* session) noexcept:
     cdef uint32_t tests = session.todo & DEEP_TESTS & ~(session.passed | session.failed)
     cdef int64_t now
     cdef int test
-    if session.dialogue.sender == NULL:
+    if session.dialogue.sender == NULL or session.flags & DEFERRED and not policy.responses_shadow:
         tests &= ~bit(SCORE)
     if not tests:
         return
@@ -227,7 +241,7 @@ cdef bint non_smtp_found(Screener core, Session* session, Line* line, const char
 
 cdef bint pipelining_found(Screener core, Session* session, Line* line, const char* rest, const char* end,
                            int before) noexcept:
-    if rest >= end or line.command == CMD_BDAT:
+    if rest >= end or line.command == CMD_BDAT or session.dialogue.unjudged:
         return False
     log_failed(core, session, PIPELINING)
     core.log.put(" after ")
@@ -490,6 +504,7 @@ cdef void dialogue_free(Session* session) noexcept nogil:
     free(dialogue.asking)
     free(dialogue.refusal)
     free(dialogue.unsent)
+    free(dialogue.held)
     free(dialogue)
     session.dialogue = NULL
 

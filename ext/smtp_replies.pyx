@@ -50,12 +50,13 @@ cdef bytes blocked_text(Session* session, bint at_once):
     """The reply to a client whose score reaches the threshold, or may: it names the reason."""
     cdef char text[64]
     cdef bint unsure = session.flags & UNSURE
+    cdef const ScorerRow* scorer = &SCORER_TABLE[session.scorer]
     cdef bytes code = ((b"421 4.7.1" if unsure else b"521 5.7.1") if at_once else
                        (b"450 4.7.1" if unsure else b"550 5.7.1"))
     cdef bytes address = text[:address_text(&session.peer, text)]
     if session.scorer != SCORER_LISTS:
         return b"%b Service unavailable; client [%b] blocked: %b\r\n" % (
-            code, address, SCORER_TABLE[session.scorer].label)
+            code, address, scorer.label if scorer.reason == NULL else scorer.reason)
     if session.list < 0:
         return code[:4] + NOT_NOW
     return b"%b Service unavailable; client [%b] blocked using %b\r\n" % (

@@ -43,7 +43,7 @@ cdef class Timers:
             count += 1
             if queue.head == NULL and queue.kind in (
                     TIMER_GREET, TIMER_COMMAND, TIMER_QUERY, TIMER_PROXY, TIMER_RELAY, TIMER_RELAY_TOTAL,
-                    TIMER_CONTINUE):
+                    TIMER_CONTINUE, TIMER_SLOW):
                 empty = queue
             queue = queue.next
         return empty if count >= 32 else NULL

@@ -51,6 +51,9 @@ MARKS = {
     "rate_limit": "too many connections per minute",
     "turned_away": "",  # the verdict says so
     "stress": "stress mode",
+    "score_deferred": "deferred because of its score",
+    "doubtful": "passed to the MTA for doubtful clients",
+    "slowed": "the replies were delayed",
 }
 """What is noted about a session. Empty: other lines say it."""
 WIDE = 13  # of the words in front of each line

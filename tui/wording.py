@@ -15,6 +15,7 @@ ROLES = {
     **dict.fromkeys(
         ("listed", "list_failed", "busy", "continue_failed", "vetoed", "shadow_rejected", "evidence"), WARN
     ),
+    **dict.fromkeys(("score_deferred", "doubtful", "slowed"), WARN),
     **dict.fromkeys(("bypassed", "stress_on"), ALARM),
     **dict.fromkeys(("command", "reply"), ACCENT),
     **dict.fromkeys(("connect", "greet", "hangup", "disconnect", "relayed"), MUTED),
@@ -58,10 +59,12 @@ def detail(event: Event) -> str:
             return f"{event.zone}: {number}"
         case "list_failed":
             return f"{event.zone}: {number}"
-        case "rank":
+        case "rank" | "slowed":
             return f"score {number}"
-        case "score":
+        case "score" | "score_deferred":
             return f"score {number}: {text}"
+        case "doubtful":
+            return f"score {number}: to {text}"
         case "evidence":
             return f"{number:+} {text}" if isinstance(number, int | float) else text
         case "passed":

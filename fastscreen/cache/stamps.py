@@ -63,13 +63,19 @@ def merged(one: Stamps, other: Stamps) -> Stamps:
     return tuple(map(max, one, other))
 
 
+def is_deferral(stamp: int) -> bool:
+    """Whether the stamp of the score test says that the client was deferred (ext/score_responses.pyx)."""
+    return core.deferred_at(stamp) > 0
+
+
 def first_expiry(value: bytes, enabled: tuple[int, ...]) -> int:
     """When a record's first pass expires; a test that was never passed is the earliest. enabled: tests by index."""
     stamps = parse_stamps(value)
-    return min((stamps[index] for index in enabled), default=STAMP_MAX)
+    return min((core.deferred_at(stamps[index]) or stamps[index] for index in enabled), default=STAMP_MAX)
 
 
 def is_retained(value: bytes, enabled: tuple[int, ...], oldest: int) -> bool:
-    """Whether cleanup keeps a record: no pass of an enabled test expired before `oldest`. 0 and 1 are long ago."""
+    """Whether cleanup keeps a record: no pass of an enabled test expired before `oldest`. 0 and 1 are long ago. A
+    deferral is as old as it is."""
     stamps = parse_stamps(value)
-    return all(oldest <= stamps[index] for index in enabled)
+    return all(oldest <= stamps[index] or oldest <= core.deferred_at(stamps[index]) for index in enabled)

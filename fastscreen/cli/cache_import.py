@@ -162,7 +162,7 @@ def parsed(lines: Iterable[str]) -> Iterator[ImportedEntry]:
             entry = msgspec.json.decode(line, type=CacheEntry)
             address = control_socket.network(entry.address)
             for test, stamp in entry.passed_until.items():
-                if isinstance(stamp, str) and stamp not in ("new", "disabled"):
+                if isinstance(stamp, str) and stamp not in ("new", "deferred", "disabled"):
                     raise ValueError(f'{test}: "{stamp}"; expected a time in seconds since 1970, "new" or "disabled"')
         except (msgspec.DecodeError, argparse.ArgumentTypeError, ValueError) as error:
             raise ValueError(f"line {number}: {error}") from None

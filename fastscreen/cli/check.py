@@ -364,15 +364,16 @@ def _user() -> str:
 def checked_handoff(config: Config) -> Iterator[Check]:
     """Hand off a connection to each MTA, and read its greeting."""
     handoff = config.handoff
-    if isinstance(handoff.to, Pass):
-        try:
-            yield Check("handoff.to", True, f"{escape_text(handoff.to.path)}: {try_pass(handoff.to.path)}")
-        except (ProbeError, OSError) as error:
-            yield Check("handoff.to", False, str(error))
-    elif isinstance(handoff.to, Proxy):
-        yield from _checked_proxy("handoff.to", handoff.to, config)
-    else:
-        yield Check("handoff.to", True, "the embedded sink")
+    for key, to in (("handoff.to", handoff.to), ("handoff.doubtful_to", handoff.doubtful_to)):
+        if isinstance(to, Pass):
+            try:
+                yield Check(key, True, f"{escape_text(to.path)}: {try_pass(to.path)}")
+            except (ProbeError, OSError) as error:
+                yield Check(key, False, str(error))
+        elif isinstance(to, Proxy):
+            yield from _checked_proxy(key, to, config)
+        elif to is not None:
+            yield Check(key, True, "the embedded sink")
     if handoff.continue_to is not None:
         yield from _checked_proxy("handoff.continue_to", handoff.continue_to, config)
 
@@ -385,7 +386,10 @@ def _checked_proxy(what: str, proxy: Proxy, config: Config) -> Iterator[Check]:
         except ProbeError as error:
             yield Check(what, False, f"{name}: {error}")
             continue
-        if what == "handoff.continue_to" and Keyword.STARTTLS in capabilities.keywords:
+        continues = what == "handoff.continue_to" or (
+            what == "handoff.doubtful_to" and config.handoff.continue_to is not None
+        )
+        if continues and Keyword.STARTTLS in capabilities.keywords:
             detail = (
                 "offers STARTTLS, which must be disabled on this port, because it would discard the earlier commands"
             )

@@ -156,8 +156,8 @@ KEYS = (
         '""',
         kinds.Ident(empty=True),
         "User that fastscreen changes to after it has opened its sockets, if it was started as root. If the value is "
-        "empty and `handoff.to` is `pass:`, this is the user `postfix`, if it exists; in all other cases, an empty "
-        "value keeps the user that fastscreen was started as.",
+        "empty and `handoff.to` or `handoff.doubtful_to` is `pass:`, this is the user `postfix`, if it exists; in all "
+        "other cases, an empty value keeps the user that fastscreen was started as.",
         ("mail_owner",),
         restart=Restart.STOP_AND_START,
     ),
@@ -201,6 +201,15 @@ KEYS = (
         "Port of an MTA that reads the PROXY protocol, or several of them; a client that passes the deep tests "
         "continues there in the same session ([continue.md](continue.md)). If the value is empty, such a client gets "
         "a 450 reply and has to connect again.",
+    ),
+    Key(
+        "handoff.doubtful_to",
+        '""',
+        kinds.DoubtfulTo(),
+        "Destination of new clients that passed the tests with a score of `score.doubtful_from` or more, such as a "
+        "port of the MTA with stricter rules ([score.md](score.md#responses)). It takes the same forms as "
+        "`handoff.to`, without `sink:`. Sessions that continue go there only if it is `proxy:`. If the value is empty, "
+        "these clients go where all others go.",
     ),
     Key(
         "handoff.proxy_version",
@@ -381,7 +390,7 @@ KEYS = (
         "dnsbl.action",
         '"ignore"',
         _TEST,
-        "Action for clients that fail the DNSBL test or the score test.",
+        "Action for clients that fail the DNSBL test. `score.action` is that of the score test.",
         ("postscreen_dnsbl_action",),
     ),
     Key(
@@ -430,11 +439,18 @@ KEYS = (
     ),
     *(key for test in TESTS if test.stage == "dialogue" and not test.own for key in _deep_keys(test)),
     Key(
+        "score.action",
+        '"shadow"',
+        _TEST,
+        "Action for clients that fail the score test. The default only logs what would have been replied "
+        "([shadow.md](shadow.md)).",
+    ),
+    Key(
         "score.ttl",
         '"30d"',
         kinds.Time("d"),
-        "How long a pass of the score test stays valid. The test is enabled if at least one weight in this table is "
-        "not `0`.",
+        "How long a pass of the score test stays valid. The test is enabled if at least one weight in this table, or "
+        "`score.defer_from`, is not `0`.",
     ),
     *(_weight_key(scorer) for scorer in SCORERS[1:]),
     Key(
@@ -442,6 +458,34 @@ KEYS = (
         "20",
         kinds.Number(2, 65535),
         "Number of RCPT commands in a session from which `score.rcpt_many` applies.",
+    ),
+    Key(
+        "score.defer_from",
+        "0",
+        kinds.Number(0),
+        "A new client with this score or a higher one, but below `dnsbl.threshold`, is deferred once with a 450 reply, "
+        "also if it would continue with `handoff.continue_to`. It is admitted if it connects again after 60 seconds or "
+        "more, and within two days ([score.md](score.md#responses)). `0` disables this.",
+    ),
+    Key(
+        "score.doubtful_from",
+        "0",
+        kinds.Number(0),
+        "New clients that pass the tests with this score or a higher one go to `handoff.doubtful_to`. `0` disables "
+        "this.",
+    ),
+    Key(
+        "score.slow_from",
+        "0",
+        kinds.Number(0),
+        "The dummy SMTP engine replies slowly to clients with this score or a higher one. `0` disables this.",
+    ),
+    Key(
+        "score.slow_by",
+        '"1s"',
+        kinds.Time(),
+        "Delay of each reply to these clients, at most 30 seconds. All replies of a session together are delayed by 30 "
+        "seconds at most.",
     ),
     Key(
         "score.memory",

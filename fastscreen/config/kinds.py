@@ -465,6 +465,23 @@ class HandoffTo:
         raise ValueError(f"bad target {quoted(text)}; expected {self.expected}")
 
 
+class DoubtfulTo:
+    """As `HandoffTo`, without the built-in server, or nothing."""
+
+    expected = '"", "pass:/PATH", ' + ProxyTo.FORM
+
+    def parse(self, value: object) -> Pass | Proxy | None:
+        if value == "":
+            return None
+        try:
+            target = HandoffTo().parse(value)
+        except ValueError as error:
+            raise ValueError(str(error).replace(HandoffTo.expected, self.expected)) from None
+        if isinstance(target, Sink):
+            raise ValueError(f"bad target {quoted('sink:')}; expected {self.expected}")
+        return target
+
+
 class LogTo:
     expected = '"file:/PATH", "syslog" or "stderr"'
 

@@ -14,12 +14,14 @@ import msgspec
 from fastscreen.config import suggest, syntax
 from fastscreen.config.errors import ConfigError
 from fastscreen.config.keys import KEYS, TABLES, Key
-from fastscreen.config.kinds import MAX_BANNER, Address, Hostname, SeveralErrors, one_of
+from fastscreen.config.kinds import MAX_BANNER, Address, DoubtfulTo, Hostname, SeveralErrors, one_of
 from fastscreen.config.model import Config, Endpoint, ProxyPort
 from fastscreen.core import TESTS
 from fastscreen.escaping import escape_text, quoted
 
 _NAME = re.compile(r"\$(?:\{([a-z_]+)\}|([a-z_]+)|(\$)|())")
+EMPTY = '"", '
+MAX_SLOW = 30  # s: what the replies of a session may be delayed together (ext/score_responses.pyx)
 BUILT_IN = "built-in settings"
 """The source of the configuration that `fastscreen run` has without a file."""
 
@@ -185,6 +187,7 @@ def _complete(parsed: dict[str, object], given: dict[str, object], found: _Probl
         )
     _check_cluster(parsed, found)
     _check_memory(parsed, found)
+    _check_responses(parsed, found)
     if parsed["denylist.path"] and parsed["denylist.path"] == parsed["allowlist.path"]:
         found.add("denylist.path", "this is also allowlist.path; expected another file")
     if "engine.announce_vrfy" not in given:
@@ -224,6 +227,28 @@ def _check_memory(parsed: dict[str, object], found: _Problems) -> None:
         )
     if parsed["score.memory"] and parsed["score.memory"] == parsed["cache.path"]:
         found.add("score.memory", "this is also cache.path; expected another file")
+
+
+def _check_responses(parsed: dict[str, object], found: _Problems) -> None:
+    """A response below the threshold needs a score that a client can have there, and a place to send clients to."""
+
+    def number(key: str) -> int:
+        return int(str(parsed[key]))
+
+    threshold = number("dnsbl.threshold")
+    for key in ("score.defer_from", "score.doubtful_from"):
+        if number(key) >= threshold and not {key, "dnsbl.threshold"} & found.refused:
+            most = f"expected 1 to {threshold - 1}, or 0 to disable it" if threshold > 1 else "expected 0"
+            found.add(key, f"{number(key)} is not below dnsbl.threshold, which is {threshold}; {most}")
+    if not {"score.doubtful_from", "handoff.doubtful_to"} & found.refused:
+        score, to = number("score.doubtful_from"), parsed["handoff.doubtful_to"]
+        if score and to is None:
+            what = f"missing, but score.doubtful_from is {score}; expected {DoubtfulTo.expected.removeprefix(EMPTY)}"
+            found.add("handoff.doubtful_to", what)
+        elif to is not None and not score:
+            found.add("score.doubtful_from", "missing, but handoff.doubtful_to is set; expected a score from 1 on")
+    if number("score.slow_by") > MAX_SLOW and "score.slow_by" not in found.refused:
+        found.add("score.slow_by", f'{number("score.slow_by")}s is out of range; expected at most "{MAX_SLOW}s"')
 
 
 def _check_addresses(parsed: dict[str, object], found: _Problems) -> None:

@@ -130,10 +130,13 @@ class Listen(Struct, frozen=True):
 
 
 class Handoff(Struct, frozen=True):
-    """continue_to: None = deep tests end with a 450. proxy_version: of the header, 1 or 2."""
+    """continue_to: None = deep tests end with a 450. doubtful_to: None = doubtful clients go where all others go.
+    proxy_version: of the header, 1 or 2.
+    """
 
     to: Pass | Sink | Proxy
     continue_to: Proxy | None
+    doubtful_to: Pass | Proxy | None
     proxy_version: int
     relay_idle_limit: int
     relay_time_limit: int
@@ -210,13 +213,19 @@ if TYPE_CHECKING:
         def __getattr__(self, name: str) -> Any: ...
 
     class Score(Struct, frozen=True):
-        """ttl: of the score test. rcpt_many_from: for the scorer of that name. memory: the file of the memory of
-        offenses; empty = none. memory_half_life: s. seen_min: bad addresses before neighbors count. as_file: empty =
-        none. The other fields are the weights of the core's scorers, by their keys.
+        """action, ttl: of the score test. rcpt_many_from: for the scorer of that name. defer_from, doubtful_from,
+        slow_from: 0 = off. memory: the file of the memory of offenses; empty = none. slow_by, memory_half_life: s.
+        seen_min: bad addresses before neighbors count. as_file: empty = none. The other fields are the weights of the
+        core's scorers, by their keys.
         """
 
+        action: Action
         ttl: int
         rcpt_many_from: int
+        defer_from: int
+        doubtful_from: int
+        slow_from: int
+        slow_by: int
         memory: str
         memory_half_life: int
         memory_max_entries: int
@@ -240,9 +249,13 @@ else:
         ("seen_min", int),
         ("as_file", str),
     ]
+    _RESPONSES = [("defer_from", int), ("doubtful_from", int), ("slow_from", int), ("slow_by", int)]
     _WEIGHTS = [(scorer.key, int) for scorer in SCORERS[1:]]
     Score = defstruct(
-        "Score", [("ttl", int), ("rcpt_many_from", int), *_WEIGHTS, *_MEMORY_FIELDS], frozen=True, module=__name__
+        "Score",
+        [("action", Action), ("ttl", int), ("rcpt_many_from", int), *_RESPONSES, *_WEIGHTS, *_MEMORY_FIELDS],
+        frozen=True,
+        module=__name__,
     )
 
 
@@ -440,7 +453,13 @@ class Config(Struct, frozen=True):
     @property
     def scores(self) -> bool:
         """Whether the score test is made. In shadow mode it needs an MTA to continue with, as every deep test."""
-        return any(self.weights.values()) and not (self.shadow and self.handoff.continue_to is None)
+        wanted = any(self.weights.values()) or self.score.defer_from > 0
+        return wanted and not (self.shadow and self.handoff.continue_to is None)
+
+    @property
+    def responds(self) -> bool:
+        """Whether anything but the threshold follows from the score, if only in the log."""
+        return self.score.action is not Action.IGNORE
 
     @property
     def worker_prefix(self) -> Prefix:

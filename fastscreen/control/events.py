@@ -18,7 +18,18 @@ Map = dict[str, Any]
 
 _SECONDS = {"greet", "handed_off", "hangup", "disconnect"}  # their number is in µs
 _CLIENTS_OWN = {"command", "evidence", *(test.event for test in TESTS if not test.own)}  # their text is the client's
-_PLAIN = {"connect", "pregreet", "rank", "score", "evidence", "stress_on", "stress_off"}
+_PLAIN = {
+    "connect",
+    "pregreet",
+    "rank",
+    "score",
+    "evidence",
+    "score_deferred",
+    "doubtful",
+    "slowed",
+    "stress_on",
+    "stress_off",
+}
 _LIMITS = {1: "time", 2: "count", 3: "length"}
 _SLICE = 8192  # records between two looks at what else is to be done
 _EPOCHS = 8

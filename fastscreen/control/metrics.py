@@ -176,6 +176,8 @@ class Snapshot:
         yield _counter("rejected", "Sessions that were rejected, for any reason", counts["rejected"])
         would_be = counts["shadow_rejected"]
         yield _counter("shadow_rejected", "Clients that would have been rejected without shadow mode", would_be)
+        responses = {key: counts[key] for key in ("score_deferred", "doubtful", "slowed")}
+        yield _counters("score_responses", "Clients by what followed from a high score", "response", responses)
         yield _counter("vetoed", "Clients that connected to an address where no client passes", counts["vetoed"])
         yield _counter("bypassed", "Clients handed off untested during the bypass", counts["bypassed"])
         yield _ranks(details["ranks"], details["rank_sum"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from fastscreen.cache import keys
-from fastscreen.cache.stamps import DISABLED, NEW, Stamps
+from fastscreen.cache.stamps import DISABLED, NEW, Stamps, is_deferral
 from fastscreen.config import Prefix
 from fastscreen.control import frames
 from fastscreen.control.events import evidence, failed
@@ -108,6 +108,8 @@ def client_key(text: str, prefix: Prefix) -> bytes:
 
 def expiry(stamp: int) -> Expiry:
     """A stamp of the cache: until when, or a word."""
+    if is_deferral(stamp):
+        return "deferred"
     return "new" if stamp == NEW else "disabled" if stamp == DISABLED else float(stamp)
 
 
@@ -124,7 +126,7 @@ def stamps(passed: Map) -> Stamps:
 
 
 def _stamp(value: object) -> int:
-    if value == "new":
+    if value in ("new", "deferred"):
         return NEW
     if value == "disabled":
         return DISABLED

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from msgspec import Struct, field
 
 from fastscreen import core
@@ -11,6 +13,7 @@ from fastscreen.control.messages import Evidence, Step
 from fastscreen.control.mx_policy import Arrival
 from fastscreen.control.scoring import Score
 from fastscreen.escaping import quoted
+from fastscreen.format import span
 from fastscreen.screening import policy
 from fastscreen.screening.access_list import PERMITTED, REJECTED, Found
 
@@ -123,6 +126,9 @@ def judge(config: Config, facts: Facts) -> Verdict:
     if not denied and facts.bypassed:
         return found.end("bypassed", "bypass", "handed off at once: the bypass is on")
     due = _due(config, facts, found, enforced)
+    if SCORE in due and not enforced and facts.sessions == facts.relayed and _comes_back(config, facts):
+        due.remove(SCORE)
+        found.add("score", "deferred by score.defer_from, and it comes back in time: the score test counts as passed")
     if not due and not enforced and facts.sessions == facts.relayed and facts.stamps is not None:
         return found.end("cached", "handoff", "handed off at once (PASS OLD)")
     if text := _too_often(config, facts):
@@ -204,7 +210,11 @@ def judge(config: Config, facts: Facts) -> Verdict:
 def _weigh(config: Config, facts: Facts, found: Verdict) -> None:
     """What the score test will add up at the first recipient."""
     weights = ", ".join(f"{key} {weight:+}" for key, weight in config.weights.items() if weight)
-    found.add("score", f"judged at the first recipient: {weights}; dnsbl.threshold is {config.dnsbl.threshold}")
+    found.add(
+        "score",
+        f"judged at the first recipient: {weights}; dnsbl.threshold is {config.dnsbl.threshold}, score.action is "
+        f"{'shadow' if config.shadow else config.score.action}",
+    )
     for each in facts.seen:
         found.add("memory", f"{each.text}, {each.weight:+} ({each.scorer})")
     total = (facts.score.total if facts.score else 0) + sum(each.weight for each in (*facts.seen, *facts.evidence))
@@ -214,6 +224,34 @@ def _weigh(config: Config, facts: Facts, found: Verdict) -> None:
         found.add("score", f"its last session showed {shown}: {what}")
     elif facts.seen:
         found.add("score", f"without evidence from its session, {what}")
+    for text in _responses(config, facts, total):
+        found.add("score", text)
+
+
+def _responses(config: Config, facts: Facts, total: int) -> Iterator[str]:
+    """What follows from a score below the threshold."""
+    score, threshold = config.score, config.dnsbl.threshold
+    if not config.responds:
+        return
+    shadow = "in shadow mode, only logged: " if config.shadow or score.action is Action.SHADOW else ""
+    stamp = facts.stamps[SCORE] if facts.stamps is not None else 0
+    deferred = core.deferred_at(stamp)
+    is_new = facts.stamps is None or 0 in facts.stamps
+    if score.defer_from and deferred:
+        yield f"deferred {span(max(0, facts.now - deferred))} ago; admitted from 1 minute to 2 days after that"
+    elif 0 < score.defer_from <= total < threshold and is_new:
+        yield f"{shadow}score.defer_from is {score.defer_from}: deferred once with {LATER}"
+    if 0 < score.doubtful_from <= total < threshold and is_new:
+        yield f"{shadow}score.doubtful_from is {score.doubtful_from}: if it passes, it goes to handoff.doubtful_to"
+    if 0 < score.slow_from <= total:
+        yield f"{shadow}score.slow_from is {score.slow_from}: replies are delayed by {score.slow_by} s each"
+
+
+def _comes_back(config: Config, facts: Facts) -> bool:
+    """Whether the client was deferred long enough ago; with an MTA to continue with, it is judged again."""
+    deferred = core.deferred_at(facts.stamps[SCORE]) if facts.stamps is not None else 0
+    wanted = config.responds and config.score.defer_from and config.handoff.continue_to is None
+    return bool(wanted and deferred and not -4 <= facts.now - deferred < 60 and facts.now - deferred <= 2 * 86400)
 
 
 def _access(access: Found) -> str:

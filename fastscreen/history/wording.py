@@ -71,6 +71,12 @@ def reasons(session: Session) -> Iterator[str]:
         yield f"would have been rejected{f' with {session.spared}' if session.spared else ''} without shadow mode"
     if "unsure" in marks:
         yield "the score was not certain"
+    if "score_deferred" in marks:
+        yield "deferred because of its score"
+    if "doubtful" in marks:
+        yield "passed to the MTA for doubtful clients"
+    if "slowed" in marks:
+        yield "its replies were delayed"
     for mark, text in _ENDS.items():
         if mark in marks:
             yield text

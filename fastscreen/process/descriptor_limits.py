@@ -43,7 +43,8 @@ class Limits(Struct, frozen=True):
 
 def relays(config: Config) -> bool:
     """Whether sessions are relayed."""
-    return isinstance(config.handoff.to, Proxy) or config.handoff.continue_to is not None
+    handoff = config.handoff
+    return isinstance(handoff.to, Proxy) or isinstance(handoff.doubtful_to, Proxy) or handoff.continue_to is not None
 
 
 def worker_limits(config: Config, share: Share = WHOLE) -> Limits:

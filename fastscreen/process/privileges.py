@@ -24,7 +24,8 @@ def user_of(config: Config) -> str:
         if not _exists(config.user):
             raise ConfigError(f"{config.source}: user: {config.user!r} does not exist on this system")
         return config.user
-    return "postfix" if os.geteuid() == 0 and isinstance(config.handoff.to, Pass) and _exists("postfix") else ""
+    passes = isinstance(config.handoff.to, Pass) or isinstance(config.handoff.doubtful_to, Pass)
+    return "postfix" if os.geteuid() == 0 and passes and _exists("postfix") else ""
 
 
 def _exists(user: str) -> bool:

@@ -516,6 +516,9 @@ class Tally:
         """`: would have replied: 550 5.7.1 text`"""
         session = self.sessions.get(where)
         reply = rest.partition(b": would have replied: ")[2]
+        if not reply:
+            self._slot(when)[Kind.SHADOW] -= 1  # a response to the score: no rejection
+            return
         test = next((test for text, test in _REPLIES if text in reply), "")
         test = test or (session.test if session is not None else "") or "other"
         self._shadow_for(test, where)

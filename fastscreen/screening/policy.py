@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from fastscreen.config import ConfigError
-from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Proxy, ProxyPort, Site
+from fastscreen.config.model import Action, Config, Dnsbl, Endpoint, Pass, Proxy, ProxyPort, Site
 from fastscreen.core import TESTS, AccessStep, Lists, NetworkTable, OffenseRules, Policy, Targets
 from fastscreen.dns.health.state import HealthTable
 from fastscreen.history import settings as history
@@ -119,6 +119,7 @@ class Tables:
             *map_warnings,
             *_as_warnings(self.rules),
             *_shadow_warnings(config),
+            *_response_warnings(config),
         )
 
     @property
@@ -140,10 +141,17 @@ class Tables:
         offers = None
         if handoff.continue_to is not None:
             self._use_offer(None)
-            offers = MtaCapabilities(handoff.continue_to, handoff.proxy_version, self._use_offer)
+            asked_too = handoff.doubtful_to.targets if isinstance(handoff.doubtful_to, Proxy) else ()
+            mtas = Proxy((*handoff.continue_to.targets, *asked_too))
+            offers = MtaCapabilities(mtas, handoff.proxy_version, self._use_offer)
         asked = _Asked(self, warn)
         tests = {test.key: _test(config, test.key) for test in TESTS}
         description = history.encode(history.described(config, tests, self.shown))
+        doubtful_to = handoff.doubtful_to
+        doubtful_targets = None
+        if isinstance(doubtful_to, Proxy):
+            before = len(handoff.continue_to.targets) if handoff.continue_to is not None else 0
+            doubtful_targets = _targets(doubtful_to, handoff.proxy_version, offers, before)
         policy = Policy(
             hostname=config.hostname,
             teaser=f"220-{config.greet.banner}\r\n".encode() if config.greet.banner else b"",
@@ -194,6 +202,17 @@ class Tables:
             shadow=config.shadow,
             settings=history.number(description),
             rules=self.rules,
+            responses={
+                "shadow": config.score.action is Action.SHADOW,
+                "defer_from": config.score.defer_from,
+                "slow_from": config.score.slow_from,
+                "slow_by": config.score.slow_by,
+                "doubtful_from": config.score.doubtful_from,
+                "doubtful_to": doubtful_to.path if isinstance(doubtful_to, Pass) else "",
+                "doubtful_targets": doubtful_targets,
+            }
+            if config.responds
+            else None,
         )
         proxies = {
             address: (membership(self._trusted[port]), port.timeout)
@@ -274,16 +293,43 @@ def _shadow_warnings(config: Config) -> list[str]:
     ]
 
 
+def _response_warnings(config: Config) -> list[str]:
+    """Responses to the score that do nothing."""
+    score, handoff = config.score, config.handoff
+    used = [f"score.{key}" for key in ("defer_from", "doubtful_from", "slow_from") if getattr(score, key)]
+    if used and not config.responds:
+        are = "are" if len(used) > 1 else "is"
+        return [f"score.action is ignore: {', '.join(used)} {are} ignored"]
+    found = []
+    if score.defer_from and not config.cache.path:
+        found.append("cache.path is empty: no client is deferred by score.defer_from")
+    deep = config.scores or any(config.deep_action(test) is not Action.OFF for test in DEEP_TESTS)
+    if score.doubtful_from and handoff.continue_to is None and deep:
+        found.append(
+            "handoff.doubtful_to is not used: new clients get a 450 after the deep tests and are known when they come "
+            "back; set handoff.continue_to as well"
+        )
+    elif score.doubtful_from and handoff.continue_to is not None and isinstance(handoff.doubtful_to, Pass) and deep:
+        found.append(
+            "handoff.doubtful_to is not used: sessions can only continue with an MTA that reads the PROXY protocol; "
+            "use proxy: instead of pass:"
+        )
+    return found
+
+
 def _as_warnings(rules: OffenseRules | None) -> list[str]:
     return list(rules.as_table.warnings) if rules is not None and rules.as_table is not None else []
 
 
-def _targets(proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None) -> Targets | None:
+def _targets(
+    proxy: Proxy | None, version: int, offers: MtaCapabilities | None = None, before: int = 0
+) -> Targets | None:
+    """before: targets that `offers` knows before these."""
     if proxy is None:
         return None
     targets = Targets([(str(target), _packed(target.where), target.weight) for target in proxy.targets], version)
     if offers is not None:
-        targets.on_offer = offers.learn
+        targets.on_offer = lambda at, reply: offers.learn(before + at, reply)
     return targets
 
 
@@ -328,7 +374,7 @@ def _test(config: Config, test: str) -> tuple[bool, Action, int]:
         case "dnsbl":
             return bool(config.dnsbl.sites), config.dnsbl.action, config.dnsbl.max_ttl
         case "score":
-            return config.scores, config.dnsbl.action, config.score.ttl
+            return config.scores, config.score.action, config.score.ttl
     action = config.deep_action(test)
     ttl = getattr(config.deep, f"{test}_ttl")
     return (False, getattr(config.deep, f"{test}_after_fail"), ttl) if action is Action.OFF else (True, action, ttl)

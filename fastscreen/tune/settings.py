@@ -39,6 +39,7 @@ JUDGED = (
     "dnsbl.allowlist_threshold",
     "dnsbl.action",
     *(f"deep.{key}{suffix}" for key in _DEEP for suffix in ("", "_after_fail")),
+    "score.action",
     *(f"score.{scorer.key}" for scorer in SCORERS[1:]),
     "engine.soft_bounce",
     "cache.prefix_ipv4",
@@ -54,6 +55,8 @@ _REASONS = (
      "does not say what clients would have done with another one"),
     (re.compile(r"limits\..*|listen\..*|tls\..*"), "it depends on what happened at the same moment on this server"),
     (re.compile(r"access\..*|allowlist\..*|denylist\..*"), "the history has the result of the access list only"),
+    (re.compile(r"score\.(defer_from|doubtful_from|slow_from|slow_by)"), "what clients would have done after another "
+     "reply is not known"),
     (re.compile(r"handoff\..*"), "what another MTA would have replied is not known"),
     (re.compile(r"engine\..*"), "the history does not have the commands"),
 )  # fmt: skip
@@ -309,7 +312,7 @@ def toml_of(settings: HistorySettings) -> str:
                 *(() if tests[key].enabled else ((f"{key}_after_fail", tests[key].action),)),
             )
         },
-        "score": {"ttl": _seconds(tests["score"].ttl), **settings.weights},
+        "score": {"action": tests["score"].action, "ttl": _seconds(tests["score"].ttl), **settings.weights},
         "engine": {"soft_bounce": settings.soft_bounce},
         "cache": {"prefix_ipv4": settings.prefix[0], "prefix_ipv6": settings.prefix[1]},
         "handoff": {"continue_to": "proxy:127.0.0.1:25"} if settings.continues else {},

@@ -68,8 +68,8 @@ class Front:
             page = suggested()
             settings: profiles.Settings = {
                 "greet": {"wait": "1s", "action": "enforce"},
-                "score": page["score"],
-                "dnsbl": {"threshold": page["dnsbl"]["threshold"], "action": "enforce"},
+                "score": page["score"] | {"action": "enforce"},
+                "dnsbl": {"threshold": page["dnsbl"]["threshold"]},
                 "tls": {"level": "may", "certificates": [str(folder / "chain.pem")]},
                 "history": {"path": str(self.history)},
             }

@@ -107,6 +107,7 @@ def settings(rng: random.Random) -> Settings:
             "helo_not_qualified": rng.choice((0, 0, 1)),
             "helo_ours": rng.choice((0, 0, 4)),
             "helo_client_address": rng.choice((0, 0, 2)),
+            "action": rng.choice(ACTIONS),
         },
         "engine": {"soft_bounce": rng.random() < 0.2},
         "cache": {"prefix_ipv4": rng.choice((32, 32, 32, 24))},

@@ -800,7 +800,7 @@ def test_unsure(make: Make, mta: FakeMta, dns: FakeDns) -> None:
 
 def test_score(make: Make, mta: FakeMta, dns: FakeDns) -> None:
     dns.zones = {"a.test": listed("127.0.0.2")}
-    core = make(with_lists("a.test", threshold=3) | {"score": {"helo_not_qualified": 2}}, dns=dns)
+    core = make(with_lists("a.test", threshold=3) | {"score": {"action": "enforce", "helo_not_qualified": 2}}, dns=dns)
     says(b"EHLO pc", *MAIL[1:], b"QUIT")(core.connect())
     says(b"EHLO pc", *MAIL, b"QUIT")(core.connect("127.1.0.2"))
     first, second = core.rows(2)

@@ -28,7 +28,7 @@ def poor(source: str) -> bytes:
 
 def settings(folder: Path, **score: object) -> list[Map]:
     return [
-        {"score": {"memory": str(folder / "offenses"), **SCORE, **score}},
+        {"score": {"action": "enforce", "memory": str(folder / "offenses"), **SCORE, **score}},
         {"dnsbl": {"threshold": 3, "action": "enforce"}, "greet": {"action": "enforce"}},
         {"cache": {"path": str(folder / "cache")}, "control": {"path": str(folder / "control")}},
     ]

@@ -57,7 +57,7 @@ def opened() -> Iterator[ExitStack]:
 
 def core_with(folder: Path, opened: ExitStack, memory: Memory, **score: int) -> Core:
     weights = {"memory": "/var/lib/fastscreen/offenses", **(score or OURS)}
-    core = Core(folder, opened, {"score": weights, "dnsbl": {"threshold": 3, "action": "enforce"}})
+    core = Core(folder, opened, {"score": {"action": "enforce", **weights}, "dnsbl": {"threshold": 3}})
     core.screener.use_memory(memory)
     return core
 

@@ -22,7 +22,7 @@ from robust.test_metrics import scraped
 
 GOOD = b"mail.provider-host.se"
 WEIGHTS = {"helo_address": 2, "helo_not_qualified": 1, "helo_reserved": 3, "helo_ours": 4, "helo_client_address": 1}
-SCORE: Map = {"score": WEIGHTS, "dnsbl": {"threshold": 3, "action": "enforce"}}
+SCORE: Map = {"score": {"action": "enforce", **WEIGHTS}, "dnsbl": {"threshold": 3, "action": "enforce"}}
 LATER = b"450 4.3.2 Service currently unavailable\r\n"
 
 
@@ -63,7 +63,7 @@ def test_each_finding_without_any_list(
     start: Start, folder: Path, verb: bytes, name: bytes, key: str, label: str
 ) -> None:
     """A score exists where dnsbl.sites is not set, and the rejection names what brought it to the threshold."""
-    settings = {"score": {key: 5}, "dnsbl": {"threshold": 5, "action": "enforce"}}
+    settings = {"score": {"action": "enforce", key: 5}, "dnsbl": {"threshold": 5}}
     screener = start(settings, {"cache": {"path": str(folder / "cache")}})
     for _ in range(2):  # it has not passed
         with screener.connect() as client:
@@ -185,7 +185,7 @@ def test_a_list_that_is_silent_makes_it_temporary(start: Start, dns: FakeDns) ->
 
 
 def test_drop(start: Start) -> None:
-    screener = start(SCORE, {"dnsbl": {"action": "drop"}})
+    screener = start(SCORE, {"score": {"action": "drop"}})
     with screener.connect() as client:
         greeted(client)
         assert recipient(client, b"localhost") == blocked("HELO name is reserved", "521 5.7.1")
@@ -195,7 +195,7 @@ def test_drop(start: Start) -> None:
 @pytest.mark.parametrize("action", ["ignore", "shadow"])
 def test_ignore(start: Start, folder: Path, mta: FakeMta, action: str) -> None:
     """It is logged, and counts as passed for a while."""
-    screener = start(SCORE, {"dnsbl": {"action": action}, "cache": {"path": str(folder / "cache")}})
+    screener = start(SCORE, {"score": {"action": action}, "cache": {"path": str(folder / "cache")}})
     with screener.connect() as client:
         greeted(client)
         assert recipient(client, b"localhost") == LATER

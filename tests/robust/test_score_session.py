@@ -4,7 +4,7 @@ and scorers with a negative weight, which must have spoken before a client is re
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from robust.proxymta import Connection, ProxyMta
 from robust.test_score_helo import LATER, blocked, words
 from robust.tlsclient import certificates
 
-NO_TLS = blocked("TLS not used")
+NO_TLS = blocked("poor reputation")  # spammers are not told what to change
 MANY = blocked("too many recipients")
 RCPT = b"RCPT TO:<c@d.test>"
 MAIL = b"MAIL FROM:<a@b.test>"
@@ -36,8 +36,8 @@ def tls(folder: Path, level: str = "may") -> Map:
     return {"tls": {"level": level, "certificates": certificates(folder)}}
 
 
-def scored(weights: dict[str, int], threshold: int = 1, **dnsbl: object) -> Map:
-    return {"score": weights, "dnsbl": {"threshold": threshold, "action": "enforce", **dnsbl}}
+def scored(weights: Mapping[str, object], threshold: int = 1, **dnsbl: object) -> Map:
+    return {"score": {"action": "enforce", **weights}, "dnsbl": {"threshold": threshold, "action": "enforce", **dnsbl}}
 
 
 def asked(client: Client, *lines: bytes) -> bytes:

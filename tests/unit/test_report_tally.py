@@ -244,6 +244,15 @@ def test_shadow_mode() -> None:
     assert "521 5.7.1 Service unavailable; client blocked using z" in [each.name for each in found.shadow_replies]
 
 
+def test_responses_to_a_score_in_shadow_mode_are_no_rejections() -> None:
+    slowed = line(6, f"SHADOW from {A}: would have been slowed: score 2")
+    elsewhere = line(6, f"SHADOW from {A}: would have gone to private/strict: score 2")
+    found = summary(connect(0), slowed, elsewhere, line(6, f"PASS NEW {A}"))
+    assert not found.shadow
+    assert not found.shadow_replies
+    assert found.totals.get("shadow", 0) == 0
+
+
 def test_who_hung_up_in_shadow_mode_was_not_turned_away() -> None:
     away = line(9, f"DISCONNECT {A}")
     hung = line(8, f"HANGUP after 1 from {A} in tests before SMTP handshake")
