@@ -124,7 +124,7 @@ def families() -> list[Metric]:
         1.0, 0.0, "1", "mx.example", 1, counts=Numbers(), limits=Numbers(), cache=messages.CacheStats(),
         workers=[messages.Worker(1, 2, stages=dict.fromkeys(STAGES, 0))], reload=messages.Outcome(),
         cluster=messages.Cluster(running=True, ignored={"bad_mac": 0}), history=messages.Recorder(running=True),
-        memory=messages.Memory(running=True),
+        memory=messages.Memory(running=True), feedback=messages.Feedback(running=True),
     )  # fmt: skip
     details = Numbers(
         busy={"too_many_connections": 0}, limits={"time": 0}, rejected={"450": 0}, ranks=[0] * 12, rank_sum=0,
