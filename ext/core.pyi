@@ -669,13 +669,17 @@ class OffenseRules:
     def __init__(self, half_life: float = ..., seen_min: int = 3, as_table: AsTable | None = None) -> None: ...
 
 def offenses_in(
-    rows: Iterable[tuple[int, bytes, bytes, int, int]], threshold: int, weights: Mapping[str, int]
+    rows: Iterable[tuple[int, bytes, bytes, int, int]],
+    threshold: int,
+    weights: Mapping[str, int],
+    unknown: list[tuple[bytes, int, int, bool]] | None = None,
 ) -> dict[bytes, tuple[int, int]]:
     """What clients did in sessions that have ended, by their addresses: the weight of the worst offense in 1/256, and
     the best conduct: 0 nothing good, 1 handed off, 2 a message was accepted.
 
     rows: of a HistoryReader. threshold: of the score, which counts without the parts of the memory's own scorers.
-    weights: of these.
+    weights: of these. unknown: sessions are added here that reached an MTA, and whose outcome is not known, instead of
+    being counted: address, port, best conduct as above, and whether it may have committed an offense.
     """
 
 def offense_keys(client: bytes) -> tuple[tuple[bytes, int, int], ...]:

@@ -591,7 +591,13 @@ cdef int offense_good(const HistoryRecord* record, uint32_t bad) noexcept nogil:
     return OFFENSE_HANDED_OFF
 
 
-def offenses_in(rows, int32_t threshold, weights):
+cdef inline bint offense_is_unknown(const HistoryRecord* record, uint32_t bad, int good) noexcept nogil:
+    """The client reached an MTA, and what became of its mail is not known."""
+    return (bad != OFFENSE_UNIT and good != OFFENSE_ACCEPTED and not record.mta_reply and not record.mta_recipients
+            and record.outcome in (OUTCOME_HANDED_OFF, OUTCOME_RELAYED, OUTCOME_CONTINUED))
+
+
+def offenses_in(rows, int32_t threshold, weights, unknown=None):
     cdef HistoryRecord record
     cdef bytes client, packed
     cdef int64_t score
@@ -615,6 +621,9 @@ def offenses_in(rows, int32_t threshold, weights):
                 score -= seen[scorer]
         bad = 0 if record.marks & MARK_ALLOWLISTED else offense_bad(&record, score, threshold)
         good = offense_good(&record, bad)
+        if unknown is not None and offense_is_unknown(&record, bad, good):
+            unknown.append((client, record.client_port, good, not record.marks & MARK_ALLOWLISTED))
+            continue
         if bad or good:
             before = found.get(client)
             if before is not None:

@@ -21,6 +21,7 @@ from fastscreen.cli.check_access import checked_access
 from fastscreen.cli.check_allowlist import checked_allowlists, without_missing_tables
 from fastscreen.cli.check_cluster import checked_cluster
 from fastscreen.cli.check_dns import checked_lists, checked_resolvers
+from fastscreen.cli.check_feedback import checked_feedback
 from fastscreen.cli.check_history import checked_history
 from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
 from fastscreen.cli.check_running import checked_running
@@ -113,6 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
     checks += [Check(*found) for found in checked_allowlists(config, root)]
     checks += checked_files(config, root, log_changes_owner)
     checks += [Check(*found) for found in checked_history(config, root, _user())]
+    checks += [Check(*found) for found in checked_feedback(config, _user())]
     checks += checked_control(config, root)
     checks += checked_addresses(config)
     checks += checked_proxy(config)

@@ -12,7 +12,7 @@ import msgspec
 
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
-from fastscreen.control.messages import Cluster, Memory, Recorder, Status, StatusRequest
+from fastscreen.control.messages import Cluster, Feedback, Memory, Recorder, Status, StatusRequest
 from fastscreen.core import TESTS
 from fastscreen.format import moment, plural, red, size, span
 
@@ -138,6 +138,8 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
         yield from _history(status.history, any(one.kind == "history" for one in status.conditions))
     if status.memory is not None:
         yield from _memory(status.memory, any(one.kind == "offenses" for one in status.conditions))
+    if status.feedback is not None:
+        yield from _feedback(status.feedback, any(one.kind == "feedback" for one in status.conditions))
     yield ""
     yield "worker      pid sessions    handoffs   accepted  handed off    CPU s   memory"
     for worker in status.workers:
@@ -236,6 +238,25 @@ def _memory(memory: Memory, is_condition: bool) -> Iterator[str]:
     yield from row("offenses", [entries, size(memory.bytes), *written])
     if memory.problem and not is_condition:
         yield from _wrapped("", memory.problem)
+
+
+def _feedback(feedback: Feedback, is_condition: bool) -> Iterator[str]:
+    """What was learned from the MTA's log. is_condition: its problem is among the conditions."""
+    if not feedback.running:
+        yield from row("feedback", ["the recorder is not running"])
+        return
+    outcomes = [f"{name} {getattr(feedback, name):,}" for name in ("accepted", "rejected", "spam", "other", "unknown")]
+    yield from row("feedback", [*outcomes, f"waiting {feedback.waiting:,}"])
+    log = [f"lines {feedback.lines:,}"]
+    rare = {"foreign": feedback.foreign, "ambiguous": feedback.ambiguous, "slow": feedback.slow}
+    log += [f"{name} {count:,}" for name, count in rare.items() if count]
+    if feedback.behind:
+        log.append(f"{size(feedback.behind)} behind")
+    if feedback.skipped:
+        log.append(f"{size(feedback.skipped)} skipped")
+    yield from row("", log)
+    if feedback.problem and not is_condition:
+        yield from _wrapped("", feedback.problem)
 
 
 def _wrapped(title: str, text: str) -> Iterator[str]:

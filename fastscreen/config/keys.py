@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from fastscreen.config import cluster_kinds, history_kinds, kinds, list_kinds, tls_kinds
+from fastscreen.config import cluster_kinds, feedback_kinds, history_kinds, kinds, list_kinds, tls_kinds
 from fastscreen.config.model import Action
 from fastscreen.core import SCORERS, TESTS, Scorer, Test
 
@@ -83,6 +83,8 @@ TABLES = {
     "cluster": "Passes and offenses that several hosts share through a Valkey or Redis server "
     "([cluster.md](cluster.md)).",
     "history": "The history: a record of each session, kept for weeks ([history.md](history.md)).",
+    "feedback": "The MTA's log, from which the memory of offenses learns what became of clients that were handed off "
+    "([score.md](score.md#feedback-from-the-mtas-log)).",
     "limits": "Limits on connections and sessions.",
     "control": "The control socket, which `fastscreen tui`, `status` and other commands connect to "
     "([control.md](control.md)).",
@@ -908,6 +910,21 @@ KEYS = (
         "How many leading bits of a client's IPv4 and IPv6 address are recorded, for privacy. The other bits become "
         "zero, also where the HELO name is an address literal, so that clients of one network can no longer be "
         "distinguished. An empty value records whole addresses.",
+    ),
+    Key(
+        "feedback.log",
+        '""',
+        feedback_kinds.LogSource(),
+        "Log of the MTA, such as `/var/log/mail.log`, or `journal` for systemd's journal. fastscreen's user must be "
+        "allowed to read it. It needs `score.memory`. An empty value disables feedback.",
+    ),
+    Key(
+        "feedback.spam",
+        '""',
+        feedback_kinds.SpamExpression(),
+        "Regular expression for lines of this log that call a message spam. It is matched from the name of the program "
+        "on, and its groups name the message: `(?P<queue>...)` its queue ID, or `(?P<address>...)` and `(?P<port>...)` "
+        "the client. One line may take at most 5 ms. If the value is empty, there are no such lines.",
     ),
     Key(
         "limits.client_connection_count",

@@ -227,6 +227,10 @@ def _check_memory(parsed: dict[str, object], found: _Problems) -> None:
         )
     if parsed["score.memory"] and parsed["score.memory"] == parsed["cache.path"]:
         found.add("score.memory", "this is also cache.path; expected another file")
+    if parsed["feedback.log"] and not parsed["score.memory"] and "score.memory" not in found.refused:
+        found.add("score.memory", "missing, but feedback.log is set; expected the path of a file")
+    if parsed["feedback.spam"] and not parsed["feedback.log"] and "feedback.log" not in found.refused:
+        found.add("feedback.log", 'missing, but feedback.spam is set; expected an absolute path or "journal"')
 
 
 def _check_responses(parsed: dict[str, object], found: _Problems) -> None:

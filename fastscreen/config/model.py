@@ -402,6 +402,13 @@ class History(Struct, frozen=True):
     mask: tuple[int, int] | None = None
 
 
+class Feedback(Struct, frozen=True):
+    """log: a file, or "journal"; empty = no feedback. spam: a regular expression; empty = none."""
+
+    log: str = ""
+    spam: str = ""
+
+
 class Config(Struct, frozen=True):
     """Everything. source: the file's name for messages. user: empty = the default of `process.privileges`.
 
@@ -427,6 +434,7 @@ class Config(Struct, frozen=True):
     cache: Cache
     cluster: ClusterConfig
     history: History
+    feedback: Feedback
     limits: Limits
     control: Control
     metrics: Metrics

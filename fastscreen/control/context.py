@@ -30,6 +30,7 @@ from fastscreen.control.worker_rpc import About, Forget, WorkerRpc
 from fastscreen.core import Log, NetworkTable, OffenseRules, cache_key_of, worker_of
 from fastscreen.dns.health.state import Health, HealthTable, State
 from fastscreen.dns.resolver import Nameserver, nameservers
+from fastscreen.feedback.state import FeedbackState
 from fastscreen.history.state import HistoryState
 from fastscreen.offenses.rules import load_rules
 from fastscreen.offenses.state import OffenseState
@@ -49,7 +50,8 @@ class ServerContext:
     """One control server's. pid, started: the supervisor's, s since 1970. warning_rings: the warnings of every process.
     tables: as the workers have them, even if the files changed. key: chooses a client's worker. health: of DNS lists.
     cluster_requests, cluster_state: to the cluster process, and its memory; None: there is none. history_state: the
-    recorder's memory; None: no history is recorded. offense_state: the same for the memory of offenses.
+    recorder's memory; None: no history is recorded. offense_state, feedback_state: the same for the memory of offenses,
+    and for the MTA's log.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class ServerContext:
         health: HealthTable, conditions: Sequence[Conditions], reload_state: ReloadState,
         cluster_requests: socket.socket | None = None, cluster_state: memoryview | None = None,
         history_state: memoryview | None = None, offense_state: memoryview | None = None,
+        feedback_state: memoryview | None = None,
     ) -> None:  # fmt: skip
         self.log = log
         self.worker_rpc = worker_rpc
@@ -69,6 +72,7 @@ class ServerContext:
         """None: the daemon was started without a history."""
         self.offenses: OffenseStore | None = None
         """None: there is no memory of offenses."""
+        self.feedback_state = FeedbackState(feedback_state) if feedback_state is not None else None
         self.offense_state = OffenseState(offense_state) if offense_state is not None and config.score.memory else None
         self.warning_rings = warning_rings
         self.pid = pid

@@ -258,6 +258,36 @@ class Memory(Struct, frozen=True):
     """Changed entries that are not shared with other hosts for now, because too many changed."""
 
 
+class Feedback(Struct, frozen=True):
+    """The MTA's log, from which the memory of offenses learns. log: where it is. problem: why it is not read.
+
+    The numbers count since the start of the recorder. accepted, rejected, spam, other: sessions whose outcome was
+    learned. unknown: sessions about whose end the log said nothing. foreign: the MTA's sessions that fastscreen did not
+    hand off; of these, ambiguous ones belong to an address that had several.
+    """
+
+    log: str = ""
+    running: bool = False
+    """Whether the recorder has told about it."""
+    problem: str = ""
+    lines: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    spam: int = 0
+    other: int = 0
+    unknown: int = 0
+    foreign: int = 0
+    ambiguous: int = 0
+    waiting: int = 0
+    """Sessions whose outcome may still come."""
+    behind: int = 0
+    """Bytes of the log that are still to be read."""
+    skipped: int = 0
+    """Bytes that were never read, because there were too many."""
+    slow: int = 0
+    """Lines for which `feedback.spam` needed too long."""
+
+
 class Status(Struct, frozen=True):
     """bypass_until: None while the bypass is off. missing_workers: those that did not answer in time.
     lists_unhealthy: DNSBLs that are disabled or suspect. conditions: the earliest first.
@@ -287,6 +317,8 @@ class Status(Struct, frozen=True):
     """None: no history is recorded."""
     memory: Memory | None = None
     """None: there is no memory of offenses."""
+    feedback: Feedback | None = None
+    """None: the MTA's log is not read."""
 
 
 class RunningConfig(Struct, frozen=True):

@@ -154,6 +154,7 @@ class Snapshot:
         yield from self._cluster()
         yield from self._history()
         yield from self._memory()
+        yield from self._feedback()
         yield from self._daemon()
 
     def _clients(self) -> Iterator[Metric]:
@@ -356,6 +357,25 @@ class Snapshot:
         yield _counter("offenses_lost", "Addresses that could not be kept until they were written", memory.lost)
         yield _counter("offenses_merged", "Entries changed by what other hosts of a cluster know", memory.merged)
         yield _counter("offenses_unshared", "Changed entries that other hosts do not learn of for now", memory.unshared)
+
+    def _feedback(self) -> Iterator[Metric]:
+        feedback = self._status.feedback
+        if feedback is None:
+            return
+        yield _gauge("feedback_up", "1: the MTA's log is being read", feedback.running and not feedback.problem)
+        if not feedback.running:
+            return
+        outcomes = CounterMetricFamily(
+            "fastscreen_feedback_sessions", "Sessions of the MTA, by what its log says of them", labels=("outcome",)
+        )
+        for outcome in ("accepted", "rejected", "spam", "other", "unknown", "foreign", "ambiguous"):
+            outcomes.add_metric((outcome,), getattr(feedback, outcome))
+        yield outcomes
+        yield _gauge("feedback_waiting", "Sessions whose outcome may still come", feedback.waiting)
+        yield _counter("feedback_lines", "Lines of the log that were read", feedback.lines)
+        yield _gauge("feedback_behind_bytes", "Bytes of the log that are still to be read", feedback.behind)
+        yield _counter("feedback_skipped_bytes", "Bytes of the log that were skipped", feedback.skipped)
+        yield _counter("feedback_slow", "Lines for which feedback.spam needed too long", feedback.slow)
 
     def _daemon(self) -> Iterator[Metric]:
         status = self._status

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastscreen.control.messages import Memory, Recorder
+from fastscreen.control.messages import Feedback, Memory, Recorder
+from fastscreen.feedback.state import FeedbackState
 from fastscreen.history.state import HistoryState
 from fastscreen.offenses.state import OffenseState
 
@@ -49,4 +50,28 @@ def memory_status(state: OffenseState, max_entries: int) -> Memory:
         systems=stats.systems,
         merged=stats.merged,
         unshared=stats.unshared,
+    )
+
+
+def feedback_status(state: FeedbackState, log: str) -> Feedback:
+    """log: of the configuration."""
+    stats = state.read()
+    if stats is None:
+        return Feedback(log=log)
+    return Feedback(
+        log=log,
+        running=True,
+        problem=stats.problem,
+        lines=stats.lines,
+        accepted=stats.accepted,
+        rejected=stats.rejected,
+        spam=stats.spam,
+        other=stats.other,
+        unknown=stats.unknown,
+        foreign=stats.foreign,
+        ambiguous=stats.ambiguous,
+        waiting=stats.waiting,
+        behind=stats.behind,
+        skipped=stats.skipped,
+        slow=stats.slow,
     )

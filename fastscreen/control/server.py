@@ -40,7 +40,7 @@ class ControlArgs(Struct, frozen=True):
     tables: as the workers have them. key: chooses a client's worker. health: of the DNS lists. heartbeat: a byte that
     changes every second while the loop runs. condition_memory: in the order of warning_rings. cluster_requests,
     cluster_state: to the cluster process, and its memory; None: there is none. history_state: the recorder's memory;
-    None: no history is recorded. offense_state: the same for the memory of offenses.
+    None: no history is recorded. offense_state: the same for the memory of offenses; feedback_state: for the MTA's log.
     """
 
     pid: int
@@ -61,6 +61,7 @@ class ControlArgs(Struct, frozen=True):
     cluster_state: memoryview | None = None
     history_state: memoryview | None = None
     offense_state: memoryview | None = None
+    feedback_state: memoryview | None = None
 
 
 class ControlServer(ForkedProcess):
@@ -96,6 +97,7 @@ class ControlServer(ForkedProcess):
             args.cluster_state,
             args.history_state,
             args.offense_state,
+            args.feedback_state,
         )
         self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         self._servers = []

@@ -16,7 +16,7 @@ from fastscreen.control import scoring
 from fastscreen.control.context import ServerContext
 from fastscreen.control.messages import CacheStats, Condition, Dns, Dnsbl, DnsblList, Outcome, Site, Status, Worker
 from fastscreen.control.protocol import RequestError
-from fastscreen.control.recorder_status import memory_status, recorder_status
+from fastscreen.control.recorder_status import feedback_status, memory_status, recorder_status
 from fastscreen.control.worker_rpc import Lists, Stats
 from fastscreen.core import latency_percentile
 from fastscreen.dns.health.state import State
@@ -84,6 +84,11 @@ async def status(context: ServerContext) -> Status:
         memory=(
             memory_status(context.offense_state, context.config.score.memory_max_entries)
             if context.offense_state is not None
+            else None
+        ),
+        feedback=(
+            feedback_status(context.feedback_state, context.config.feedback.log)
+            if context.feedback_state is not None and context.config.feedback.log
             else None
         ),
     )

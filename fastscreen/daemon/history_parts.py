@@ -7,6 +7,7 @@ import mmap
 
 from fastscreen.cache import use_mark
 from fastscreen.core import HISTORY_RING_SIZE
+from fastscreen.feedback.state import FeedbackState
 from fastscreen.history import state
 from fastscreen.history.state import HistoryState
 from fastscreen.offenses.state import OffenseState
@@ -24,6 +25,8 @@ class HistoryParts:
         self.state = HistoryState(self.memory)
         self.offense_memory = memoryview(mmap.mmap(-1, state.SIZE))
         self.offense_state = OffenseState(self.offense_memory)
+        self.feedback_memory = memoryview(mmap.mmap(-1, state.SIZE))
+        self.feedback_state = FeedbackState(self.feedback_memory)
         self._marks = memoryview(mmap.mmap(-1, use_mark.SIZE * (workers + 1)))
 
     def mark(self, number: int = -1) -> memoryview:

@@ -66,6 +66,7 @@ def start_cluster(resources: Resources, parts: ClusterParts) -> None:
 def start_recorder(resources: Resources, parts: HistoryParts) -> None:
     """Fork the recorder of the history. OSError: as above."""
     use_mark.clear(parts.mark())
+    parts.feedback_state.clear()
     fork(resources, parts.child, lambda channel: _recorder_main(resources, parts, channel))
     parts.child.expect(ChildState.STARTING, time.monotonic() + START_SECONDS)
 
@@ -267,6 +268,7 @@ def _recorder_main(resources: Resources, parts: HistoryParts, channel: socket.so
         state=parts.state,
         offense_state=parts.offense_state,
         offense_mark=parts.mark(),
+        feedback_state=parts.feedback_state,
         cluster=cluster,
     )
     target.watch(args.conditions)
@@ -351,5 +353,6 @@ def _control_main(resources: Resources, channel: socket.socket) -> int:
         cluster_state=parts.memory if parts is not None else None,
         history_state=resources.history.memory if resources.history is not None else None,
         offense_state=resources.history.offense_memory if resources.history is not None else None,
+        feedback_state=resources.history.feedback_memory if resources.history is not None else None,
     )
     return ControlServer(resources.config, target, daemon).run()

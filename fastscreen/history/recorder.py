@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from fastscreen.config import Config, ConfigError
 from fastscreen.core import OffenseRules
+from fastscreen.feedback.feedback import Feedback
+from fastscreen.feedback.state import FeedbackState
 from fastscreen.history.drain import Drain
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
@@ -28,6 +30,7 @@ from fastscreen.process.startup import ForkedProcess
 
 TURN_SECONDS = 0.5  # between two turns: what is lost when all processes are killed
 BUSY_SECONDS = 0.1  # while a ring is filled so fast that it might overflow
+MORE_SECONDS = 0.05  # between two turns of reading the MTA's log, while more is waiting
 CLEAN_UP_SECONDS = 60
 END_TURNS = 20  # at the end, for sessions that do not fit into one turn
 ORPHAN_SECONDS = 40.0  # after the supervisor was killed: workers let their clients finish in 30 s
@@ -39,8 +42,8 @@ class RecorderArgs(Struct, frozen=True):
     """What the recorder has. channel: to the supervisor. heartbeat: a byte that changes every second.
 
     rings: of the workers. pulses: their heartbeats. state: where it writes how it is doing. offense_state: the same for
-    the memory of offenses; offense_mark: which file of it is in use (`use_mark`). cluster: its end of the pair to the
-    cluster process; None: there are no other hosts.
+    the memory of offenses; offense_mark: which file of it is in use (`use_mark`). feedback_state: for the MTA's log.
+    cluster: its end of the pair to the cluster process; None: there are no other hosts.
     """
 
     channel: socket
@@ -51,6 +54,7 @@ class RecorderArgs(Struct, frozen=True):
     state: HistoryState
     offense_state: OffenseState
     offense_mark: memoryview
+    feedback_state: FeedbackState
     cluster: socket | None = None
 
 
@@ -63,6 +67,7 @@ class RecorderProcess(ForkedProcess):
     def __init__(self, config: Config, target: LogTarget, args: RecorderArgs) -> None:
         super().__init__(config, target, args.channel, args.heartbeat)
         self._args = args
+        self._feedback: Feedback | None = None
 
     async def start(self) -> None:
         self._offenses = self._new_offenses()
@@ -79,7 +84,9 @@ class RecorderProcess(ForkedProcess):
             )
         else:
             self._writer = Drain(self._args.rings, learn)
+        self._follow_log(self._config)
         self._work = asyncio.get_running_loop().create_task(self._record())
+        self._reading = asyncio.get_running_loop().create_task(self._read_log())
         self.report(Ready())
 
     def _new_offenses(self) -> OffenseWriter | None:
@@ -151,8 +158,30 @@ class RecorderProcess(ForkedProcess):
             used = self._writer.turn()
             await asyncio.sleep(BUSY_SECONDS if used >= BUSY else TURN_SECONDS)
 
+    def _follow_log(self, config: Config) -> None:
+        """Let the memory of offenses learn from the MTA's log, if that is configured."""
+        if self._feedback is not None and not config.feedback.log:
+            self._feedback.close()
+            self._feedback = None
+            self._args.feedback_state.clear()
+        elif self._feedback is not None:
+            self._feedback.configure(config.feedback)
+        elif config.feedback.log and self._offenses is not None:
+            self._feedback = Feedback(
+                config.feedback, self._args.conditions, self._offenses.note, info=self._info, warn=self._warn
+            )
+        if self._offenses is not None:
+            self._offenses.unknown = self._feedback.add if self._feedback is not None else None
+
+    async def _read_log(self) -> None:
+        while True:
+            more = self._feedback.turn() if self._feedback is not None else False
+            await asyncio.sleep(MORE_SECONDS if more else TURN_SECONDS)
+
     def makes_progress(self) -> bool:
-        return not self._work.done() and (self._offenses is None or self._offenses.is_alive)
+        if self._work.done() or self._reading.done():
+            return False
+        return self._offenses is None or self._offenses.is_alive
 
     async def housekeeping(self, second: int) -> None:
         if second % CLEAN_UP_SECONDS == 1:
@@ -164,6 +193,8 @@ class RecorderProcess(ForkedProcess):
         self._args.state.write(self._writer.stats())
         if self._offenses is not None:
             self._args.offense_state.write(self._offenses.stats())
+        if self._feedback is not None:
+            self._args.feedback_state.write(self._feedback.stats())
 
     async def close(self) -> None:
         """Store what is there."""
@@ -172,6 +203,9 @@ class RecorderProcess(ForkedProcess):
             self._writer.turn()
             if self._writer.is_drained:
                 break
+        self._reading.cancel()
+        if self._feedback is not None:
+            self._feedback.close()
         if self._offenses is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._offenses.close)
         self._write_state()
@@ -196,3 +230,4 @@ class RecorderProcess(ForkedProcess):
         self._writer.configure(config.history)
         if self._offenses is not None and (rules := self._rules(config)) is not None:
             self._offenses.configure(config, rules)
+            self._follow_log(config)

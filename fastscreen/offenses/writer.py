@@ -42,6 +42,8 @@ _LARGEST_DAY = 0xFFFF
 
 Row = tuple[int, bytes, bytes, int, int]
 """As HistoryReader returns them."""
+Unknown = tuple[bytes, int, int, bool]
+"""A session whose outcome is not known, as `offenses_in` has it."""
 
 
 class OffenseWriter:
@@ -90,6 +92,8 @@ class OffenseWriter:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self.unknown: Callable[[list[Unknown]], object] | None = None
+        """Takes the sessions whose outcome is not known, and `note`s it later. None: they count as they are."""
         self.configure(config, rules)
 
     # ---- the loop's thread
@@ -104,7 +108,10 @@ class OffenseWriter:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Sessions have ended."""
-        self.note(offenses_in(rows, self._threshold, self._weights))
+        unknown: list[Unknown] | None = [] if self.unknown is not None else None
+        self.note(offenses_in(rows, self._threshold, self._weights, unknown))
+        if unknown and self.unknown is not None:
+            self.unknown(unknown)
 
     def note(self, found: dict[bytes, Conduct]) -> None:
         """Add what clients did, by their addresses in 4 or 16 bytes."""

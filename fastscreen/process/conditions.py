@@ -45,6 +45,7 @@ class Kind(IntEnum):
     HISTORY = 19
     HISTORY_FILES = 20
     OFFENSES = 21
+    FEEDBACK = 22
 
     @property
     def label(self) -> str:
@@ -83,6 +84,7 @@ _REMEDIES = {
     Kind.HISTORY: "make room on the disk, or repair the folder in history.path; retried automatically",
     Kind.HISTORY_FILES: "move the files out of history.path to repair or keep them, or delete them",
     Kind.OFFENSES: "make room on the disk, or repair the path in score.memory; retried automatically",
+    Kind.FEEDBACK: "let fastscreen's user read the log, or correct feedback.log; retried automatically",
 }
 
 

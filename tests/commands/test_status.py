@@ -415,3 +415,39 @@ def test_a_memory_of_offenses_without_a_recorder(monkeypatch: pytest.MonkeyPatch
 
 def test_a_memory_of_offenses_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
     assert "No space" in memory_lines(monkeypatch, server, ask, problem="No space left on device")[-1]
+
+
+FEEDBACK = {
+    "log": "/var/log/mail.log", "running": True, "problem": "", "lines": 1_234_567, "accepted": 1_200_000,
+    "rejected": 34, "spam": 5, "other": 6, "unknown": 78_000, "foreign": 9, "ambiguous": 0, "waiting": 10, "behind": 0,
+    "skipped": 0, "slow": 0,
+}  # fmt: skip
+
+
+def feedback_text(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask, **changes: Any) -> str:
+    monkeypatch.setenv("TZ", "UTC")
+    server({"status": {**STATUS, "feedback": {**FEEDBACK, **changes}}})
+    lines = ask("status")[1].splitlines()
+    begin = next(at for at, line in enumerate(lines) if line.startswith("feedback"))
+    end = next(at for at, line in enumerate(lines) if at > begin and not line.startswith(" "))
+    assert all(len(line) <= 80 for line in lines)
+    return " ".join(" ".join(lines[begin:end]).split())
+
+
+RARE = {"foreign": 0, "ambiguous": 2, "behind": 3_000_000, "skipped": 4_000_000, "slow": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"), [({}, "foreign 9"), (RARE, "ambiguous 2 slow 1 3.0 MB behind 4.0 MB skipped")]
+)
+def test_feedback(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask, changes: dict[str, Any], end: str) -> None:
+    outcomes = "feedback accepted 1,200,000 rejected 34 spam 5 other 6 unknown 78,000 waiting 10 lines 1,234,567"
+    assert feedback_text(monkeypatch, server, ask, **changes) == f"{outcomes} {end}"
+
+
+def test_feedback_without_a_recorder(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert feedback_text(monkeypatch, server, ask, running=False) == "feedback the recorder is not running"
+
+
+def test_feedback_of_a_log_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
+    assert feedback_text(monkeypatch, server, ask, problem="no such file").endswith("no such file")

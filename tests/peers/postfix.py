@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import time
@@ -210,6 +211,10 @@ class Postfix:
     def mails(self) -> list[str]:
         """Return the messages in the mailbox."""
         return [path.read_text() for path in sorted(self.mailbox.glob("new/*"))]
+
+    def reload(self) -> None:
+        """Have all processes read their settings and open the log again."""
+        self._master.send_signal(signal.SIGHUP)
 
     def close(self) -> None:
         """Stop the master, which ends all its processes."""

@@ -143,6 +143,37 @@ def test_the_memory_of_offenses(text: str, said: str) -> None:
     assert line.partition(" (line ")[0] == said
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('log = "mail.log"', 'feedback.log: bad log "mail.log"; expected an absolute path, "journal", or ""'),
+        (
+            r"""spam = 'rspamd (?P<queue>\w+'""",
+            "feedback.spam: missing ) at position 20; expected a regular expression with the group (?P<queue>...), or "
+            "with (?P<address>...) and (?P<port>...)",
+        ),
+        (
+            r"""spam = '(?P<address>\S+)'""",
+            "feedback.spam: a group is missing; expected a regular expression with the group (?P<queue>...), or with "
+            "(?P<address>...) and (?P<port>...)",
+        ),
+        (
+            r"""spam = '(?P<queue>\w+) (?P<id>\w+)'""",
+            'feedback.spam: unknown group "id"; expected a regular expression with the group (?P<queue>...), or with '
+            "(?P<address>...) and (?P<port>...)",
+        ),
+        ('log = "journal"', "score.memory: missing, but feedback.log is set; expected the path of a file"),
+        (
+            "spam = '(?P<queue>x)'",
+            'feedback.log: missing, but feedback.spam is set; expected an absolute path or "journal"',
+        ),
+    ],
+)
+def test_feedback(text: str, said: str) -> None:
+    (line,) = problems(f"[feedback]\n{text}\n")
+    assert line.partition(" (line ")[0] == said
+
+
 def test_all_mistakes_in_one_go() -> None:
     found = problems(
         "mode = shadow\n[greet]\nwait = 0\naction = enforce\n[dnsbl]\ntreshold = 3\nsites = ['a..b', 'c.example*x']\n"

@@ -21,6 +21,7 @@ from fastscreen.control.messages import (
     Dns,
     Dnsbl,
     DnsblList,
+    Feedback,
     Memory,
     Recorder,
     Status,
@@ -374,3 +375,23 @@ def test_the_memory_of_offenses() -> None:
     assert of_memory(Memory(running=True, problem="full"))["up"] == 0
     assert of_memory(Memory()) == {"up": 0}
     assert of_memory(None) == {}
+
+
+def of_feedback(feedback: Feedback | None) -> dict[str, float]:
+    snapshot = Snapshot(Status(1.0, 0.0, "0.1.0", "mx.test", 1, feedback=feedback), Dnsbl(), {}, {})
+    return {
+        one.labels.get("outcome") or one.name.removeprefix("fastscreen_feedback_"): one.value
+        for family in snapshot._feedback()
+        for one in family.samples
+    }
+
+
+def test_feedback_of_the_mta() -> None:
+    outcomes = {"accepted": 1, "rejected": 2, "spam": 3, "other": 4, "unknown": 5, "foreign": 6, "ambiguous": 7}
+    log = {"lines": 8, "waiting": 9, "behind": 10, "skipped": 11, "slow": 12}
+    assert of_feedback(Feedback(running=True, **outcomes, **log)) == {"up": 1} | outcomes | {
+        "lines_total": 8, "waiting": 9, "behind_bytes": 10, "skipped_bytes_total": 11, "slow_total": 12
+    }  # fmt: skip
+    assert of_feedback(Feedback(running=True, problem="gone"))["up"] == 0
+    assert of_feedback(Feedback()) == {"up": 0}
+    assert of_feedback(None) == {}

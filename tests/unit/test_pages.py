@@ -126,6 +126,7 @@ def families() -> list[Metric]:
         cluster=messages.Cluster(running=True, ignored={"bad_mac": 0}, offenses=messages.ClusterOffenses()),
         history=messages.Recorder(running=True),
         memory=messages.Memory(running=True),
+        feedback=messages.Feedback(running=True),
     )  # fmt: skip
     details = Numbers(
         busy={"too_many_connections": 0}, limits={"time": 0}, rejected={"450": 0}, ranks=[0] * 12, rank_sum=0,
