@@ -23,6 +23,7 @@ from fastscreen.control.context import ServerContext
 from fastscreen.control.event_feed import Feed
 from fastscreen.control.filters import compiled, network_term
 from fastscreen.control.mx_policy import arrival
+from fastscreen.control.offense_search import Wanted
 from fastscreen.control.protocol import Request, RequestError
 from fastscreen.control.session import Caller
 from fastscreen.control.worker_rpc import Live, Remember, Stats
@@ -336,8 +337,13 @@ async def seen(context: ServerContext, address: str) -> list[messages.Evidence]:
 
 
 async def reputation_list(call: Call, wanted: messages.ReputationListRequest) -> messages.Reputations:
-    found, more = await call.context.remembered(lambda store: store.worst(wanted.kind, wanted.limit))
-    return _reputations(call.context, found, more=more)
+    """What is found within a moment; a search that is not over goes on with the next request."""
+    within = protocol.reputation_subject(wanted.within) if wanted.within else None
+    if within is not None and wanted.kind == "as":
+        raise RequestError("reputation.list: within: expected only with networks")
+    search = Wanted(wanted.kind, wanted.sort, within)
+    found, number, more = await call.context.remembered(lambda store: store.worst(search, wanted.start, wanted.limit))
+    return msgspec.structs.replace(_reputations(call.context, found, more=more), found=number)
 
 
 async def reputation_export(call: Call, wanted: messages.ReputationExportRequest) -> messages.Reputations:

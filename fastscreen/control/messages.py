@@ -678,7 +678,7 @@ class Reputation(Struct, frozen=True):
 
     kind: "address", "network" or "as". bad, good: the weights of an address today; 1.0 is one offense today.
     bad_members, known_members: addresses of a network or AS, or /64s of a /48. is_bad: a scorer would say so. last_bad,
-    last_good: the days, 0.0: never.
+    last_good: the days, 0.0: never. system: the AS of a network, 0: not known.
     """
 
     subject: str
@@ -691,11 +691,13 @@ class Reputation(Struct, frozen=True):
     last_bad: float = 0.0
     last_good: float = 0.0
     members: list[ReputationMember] = []
+    system: int = 0
 
 
 class Reputations(Struct, frozen=True):
-    """more: time ran out before all was looked at, or there is a next page, after `next`. evidence: what the scorers
-    find against an address now. days: how long a single offense counts.
+    """more: not all has been looked at yet, or there is a next page, after `next`. found: how many are bad or have a bad
+    member, of which these are some. evidence: what the scorers find against an address now. days: how long a single
+    offense counts.
     """
 
     reputations: list[Reputation] = []
@@ -704,6 +706,7 @@ class Reputations(Struct, frozen=True):
     evidence: list[Evidence] = []
     days: int = 0
     time: float = 0.0
+    found: int = 0
 
 
 # ---- commands that change something
@@ -890,13 +893,19 @@ class ReputationGetRequest(Request[Reputations], frozen=True):
 
 
 class ReputationListRequest(Request[Reputations], frozen=True):
-    """The worst networks or AS. kind: "network" or "as"."""
+    """The worst networks or AS. kind: "network" or "as". start: so many worse ones are omitted. within: only networks in
+    this one, or of this AS. sort: "worst": those that are bad first, then by bad members; "share": by their share;
+    "recent": by the day of the last offense.
+    """
 
     verb: ClassVar[str] = "reputation.list"
     answer: ClassVar[Any] = Reputations
 
     kind: Literal["network", "as"] = "network"
     limit: PageSize = 50
+    start: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 0
+    within: Address = ""
+    sort: Literal["worst", "share", "recent"] = "worst"
 
 
 class ReputationExportRequest(Request[Reputations], frozen=True):
