@@ -166,6 +166,7 @@ async def story(call: Call, wanted: messages.StoryRequest) -> messages.Story:
     about = await context.about(address)
     stamps = await context.stamps(address, about)
     live = await sessions(call, messages.SessionsRequest(filter=address, limit=100))
+    memory, found = await _remembered(context, address)
     said: list[Any] = next((answer["lists"] for answer in about if answer and answer["lists"]), [])
     return messages.Story(
         address=address,
@@ -183,6 +184,8 @@ async def story(call: Call, wanted: messages.StoryRequest) -> messages.Story:
             )
             for at, (name, state, answers, _) in enumerate(said)
         ],
+        memory=memory,
+        seen=found,
     )
 
 
@@ -249,6 +252,19 @@ async def _seen_now(context: ServerContext, address: str) -> list[messages.Evide
         return await seen(context, address)
     except RequestError:
         return []
+
+
+async def _remembered(
+    context: ServerContext, address: str
+) -> tuple[list[messages.Reputation] | None, list[messages.Evidence]]:
+    """What the memory of offenses knows of a client, and what it has against it. None: as above."""
+    if context.offenses is None:
+        return None, []
+    try:
+        found = await context.remembered(lambda store: store.of_address(address))
+    except RequestError:
+        return None, []
+    return found, await _seen_now(context, address)
 
 
 async def _recorded(call: Call, address: str) -> list[messages.HistorySession] | None:

@@ -1,5 +1,5 @@
 """The worst records of the memory of offenses. A search reads a part of the file at a time, so that neither a million
-networks nor a slow disk delays anything else: each request goes on with it for a moment, and gets what was found so far.
+networks nor a slow disk delays anything else: each request goes on with it for a moment, and gets what has been found.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def _records(environment: Any, first: bytes, end: bytes, most: int) -> list[Reco
     with environment.begin() as transaction, transaction.cursor() as cursor:
         there = cursor.set_range(first)
         while there and len(found) < most:
-            key, value = item = cursor.item()
-            if key >= end:
+            item = cursor.item()
+            if item[0] >= end:
                 break
             found.append(item)
             there = cursor.next()

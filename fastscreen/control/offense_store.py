@@ -135,10 +135,10 @@ class OffenseStore:
     def _own(self, address: str, client: bytes, record: Record) -> Reputation | None:
         """What is known of the address itself."""
         _, _, number = offense_keys(client)[0]
-        for member, bad, good, bad_day, good_day, is_bad in offense_read(record[1], self._today, self.rules) or ():
+        for member, bad, good, bad_day, good_day, own_bad in offense_read(record[1], self._today, self.rules) or ():
             if member == number:
                 return Reputation(
-                    subject=address, kind="address", bad=round(bad, 2), good=round(good, 2), is_bad=is_bad,
+                    subject=address, kind="address", bad=round(bad, 2), good=round(good, 2), is_bad=own_bad,
                     last_bad=_seconds(bad_day), last_good=_seconds(good_day),
                 )  # fmt: skip
         return None

@@ -46,5 +46,7 @@ def memory_status(state: OffenseState, max_entries: int) -> Memory:
         good=stats.good,
         dropped=stats.dropped,
         lost=stats.lost,
+        waiting=stats.waiting,
+        lag=stats.lag,
         systems=stats.systems,
     )
