@@ -114,6 +114,9 @@ def run_get(arguments: argparse.Namespace) -> int:
 @control_socket.guarded
 def run_list(arguments: argparse.Namespace) -> int:
     """Print the worst, a line each, once all of the memory has been looked at."""
+    if arguments.within and arguments.kind == "as":
+        print("fastscreen: --as lists all AS; expected no NETWORK or AS with it", file=sys.stderr)
+        return 2
     path = control_socket.socket_path(arguments)
     wanted = ReputationListRequest(arguments.kind, arguments.limit, within=arguments.within or "", sort=arguments.sort)
     until = time.monotonic() + LIST_SECONDS

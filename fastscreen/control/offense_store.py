@@ -13,7 +13,7 @@ import lmdb
 from fastscreen.cache import lmdb_file
 from fastscreen.cache.file_check import DamagedError, LockError, OpenFile, ReplacedError
 from fastscreen.control.messages import Reputation, ReputationMember
-from fastscreen.control.offense_search import Searches, Wanted, client_of, is_bad
+from fastscreen.control.offense_search import Searches, Sort, Wanted, client_of, is_bad
 from fastscreen.core import (
     OffenseRules,
     offense_as,
@@ -128,6 +128,7 @@ class OffenseStore:
             with environment.begin() as transaction:
                 records = [(key, value) for key in page if (value := transaction.get(key)) is not None]
             found = [each for key, value in records if (each := self._described(key, value)) is not None]
+            found.sort(key=_ORDERS[wanted.sort], reverse=True)  # their numbers have changed since they were found
             return found, search.found, not search.is_complete
 
         return self._use(read)
@@ -257,6 +258,13 @@ class _Records:
 
     def end_batch(self) -> None:
         """The transaction is ended by whoever began it."""
+
+
+_ORDERS: dict[Sort, Callable[[Reputation], Any]] = {
+    "worst": lambda each: (each.is_bad, each.bad_members),
+    "share": lambda each: (each.is_bad, each.bad_members / max(1, each.known_members)),
+    "recent": lambda each: (each.last_bad, each.bad_members),
+}
 
 
 def subject_of(key: bytes) -> str:

@@ -90,6 +90,8 @@ def test_list_waits_for_the_whole_memory(server: Server, ask: Ask) -> None:
     code, printed, said = ask("reputation", "list", "AS64500", "--sort", "recent")
     assert (code, printed.split()[0], said) == (0, "192.0.2.0/24", "")
     assert daemon.asked == [{"do": "reputation.list", "within": "AS64500", "sort": "recent"}] * 3
+    code, printed, said = ask("reputation", "list", "--as", "AS64500")
+    assert (code, printed, said) == (2, "", "fastscreen: --as lists all AS; expected no NETWORK or AS with it\n")
 
 
 def test_delete(server: Server, ask: Ask) -> None:

@@ -245,6 +245,24 @@ def test_file_that_may_not_grow_drops_records(fixture: Fixture, monkeypatch: pyt
     assert fixture.seen(networks(1, first=0x010000 + 199_999)[0]) == ["seen_address"]
 
 
+def test_how_far_behind_the_writer_is(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture.turn()
+    assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (0, 0.0)
+
+    def full(*_: object) -> None:
+        raise lmdb.DiskError("No space left on device")
+
+    monkeypatch.setattr(store, "learn", full)
+    fixture.writer.note({packed("192.0.2.1"): BAD})
+    fixture.turn(5.0)
+    fixture.writer.note({packed("192.0.2.2"): BAD})
+    fixture.turn(5.0)
+    assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (2, 10.0)
+    monkeypatch.undo()
+    fixture.turns()
+    assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (0, 0.0)
+
+
 def test_pending_conduct_is_bounded(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_PENDING", 10)
     fixture.path.mkdir()

@@ -138,7 +138,8 @@ class NetworksView(TableView):
     async def _poll_members(self, link: Link, subject: str) -> None:
         answer = await link.ask(ReputationGetRequest(subject))
         found = next((each for each in answer.reputations if each.subject == subject), None)
-        self._members = found.members if found is not None else []
+        members = found.members if found is not None else []
+        self._members = sorted(members, key=lambda each: (not each.is_bad, -each.bad, each.good))
         self._member_table.fill([member_row(each) for each in self._members])
         if found is None:
             self.note((f"nothing is known of {subject} any more", WARN), "   Esc: back")
