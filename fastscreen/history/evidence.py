@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from fastscreen.core import SCORERS
 from fastscreen.escaping import escape_bytes
 from fastscreen.format import plural
@@ -27,17 +25,10 @@ def _text(session: Session, key: str) -> str:
         case "rcpt_rejected":
             return f"the MTA rejected {session.mta_refused} of {plural(session.mta_recipients, 'recipient')}"
         case "seen_address":
-            return f"{session.address} had committed offenses"
+            return "its address had committed offenses"
         case "seen_network":
-            return f"enough neighbors in {_networks(session.address)} had committed offenses"
+            networks = "/64 or /48" if ":" in session.address else "/24"  # the recorded address may be shortened
+            return f"enough neighbors in its {networks} had committed offenses"
         case "seen_as":
             return "enough addresses of its AS had committed offenses"
     return f"{label}: {escape_bytes(session.helo)}" if key.startswith("helo_") and session.helo else label
-
-
-def _networks(address: str) -> str:
-    """The networks in which neighbors are. Which of two it was is not recorded."""
-    if ":" not in address:
-        return str(ipaddress.ip_network(f"{address}/24", strict=False))
-    near, wide = (ipaddress.ip_network(f"{address}/{bits}", strict=False) for bits in (64, 48))
-    return f"{near} or {wide}"

@@ -91,7 +91,7 @@ class Recorded:
             "parts": {"dnsbl": weight, "helo_not_qualified": 1, "seen_network": 2},
             "texts": {
                 "helo_not_qualified": f"HELO name is not fully qualified: {row['helo'].decode(errors='replace')}",
-                "seen_network": "enough neighbors in 192.0.2.0/24 had committed offenses",
+                "seen_network": "enough neighbors in its /24 had committed offenses",
             },
             "commands": 3, "recipients": 1,
             "lists": [

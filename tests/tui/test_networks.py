@@ -261,13 +261,13 @@ def test_recorded_session_has_each_part_of_the_score() -> None:
     session = HistorySession(
         1, "192.0.2.1", score=5, threshold=3, parts={"dnsbl": 3, "seen_network": 2},
         evidence=["seen_network", "no_tls"],
-        texts={"seen_network": "enough neighbors in 192.0.2.0/24 had committed offenses"},
+        texts={"seen_network": "enough neighbors in its /24 had committed offenses"},
     )  # fmt: skip
     lines = plain(record(session, 100))
     at = next(at for at, line in enumerate(lines) if line.startswith(" Score"))
     assert [line.strip() for line in lines[at : at + 4]] == [
         "Score        5, threshold 3",
         "dnsbl +3: DNSBLs",
-        "seen_network +2: enough neighbors in 192.0.2.0/24 had committed offenses",
+        "seen_network +2: enough neighbors in its /24 had committed offenses",
         "no_tls: TLS not used",
     ]

@@ -30,8 +30,8 @@ def session(address: str = "192.0.2.1", **fields: Any) -> Session:
             {"evidence": ("rcpt_rejected",), "mta_refused": 3, "mta_recipients": 4},
             "the MTA rejected 3 of 4 recipients",
         ),
-        ({"evidence": ("seen_address",)}, "192.0.2.1 had committed offenses"),
-        ({"evidence": ("seen_network",)}, "enough neighbors in 192.0.2.0/24 had committed offenses"),
+        ({"evidence": ("seen_address",)}, "its address had committed offenses"),
+        ({"evidence": ("seen_network",)}, "enough neighbors in its /24 had committed offenses"),
         ({"evidence": ("seen_as",)}, "enough addresses of its AS had committed offenses"),
     ],
 )
@@ -44,7 +44,7 @@ def test_ipv6_and_every_scorer() -> None:
     found = evidence_texts(session("2001:db8:1:2::3", evidence=keys))
     assert tuple(found) == keys
     assert all(found.values())
-    assert found["seen_network"] == "enough neighbors in 2001:db8:1:2::/64 or 2001:db8:1::/48 had committed offenses"
+    assert found["seen_network"] == "enough neighbors in its /64 or /48 had committed offenses"
 
 
 def test_each_part_has_a_line_in_the_history() -> None:
