@@ -138,8 +138,7 @@ class NetworksView(TableView):
     async def _poll_members(self, link: Link, subject: str) -> None:
         answer = await link.ask(ReputationGetRequest(subject))
         found = next((each for each in answer.reputations if each.subject == subject), None)
-        members = found.members if found is not None else []
-        self._members = sorted(members, key=lambda each: (not each.is_bad, -each.bad, each.good))
+        self._members = found.members if found is not None else []
         self._member_table.fill([member_row(each) for each in self._members])
         if found is None:
             self.note((f"nothing is known of {subject} any more", WARN), "   Esc: back")
@@ -181,6 +180,7 @@ class NetworksView(TableView):
     def complain(self, trouble: str) -> None:
         """The file cannot be read, or what was typed is wrong: nothing old may be taken for the answer."""
         self._found, self._members, self._number = [], [], 0
+        self.table.sort = self._sort
         self.fill([])
         self._member_table.fill([])
         super().complain(trouble)
