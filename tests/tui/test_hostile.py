@@ -42,7 +42,7 @@ def test_every_screen(tmp_path: Path, what: str) -> None:
     async def run() -> None:
         async with front_door(tmp_path, world, size=(200, 50)) as (app, pilot, server):
             server.refused["clients"] = world.bad
-            server.remembered = Remembered(world.bad)
+            server.remembered = Remembered(world.bad, networks=5)
             address = next(s["address"] for s in world.sessions.values() if s["command"])
             world.cache = {KNOWN[0]: {world.bad: world.bad}}
             for at, view in enumerate(app.views):
