@@ -50,7 +50,7 @@ from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
 
 EVERYWHERE = (
-    ("0-9", "go to a screen; so does a click on its name"),
+    ("0-9 w", "go to a screen; so does a click on its name"),
     ("[ ]", "the previous or next daemon"),
     ("r", "connect now"),
     ("x", "export the table to a file, CSV or JSON"),
@@ -234,6 +234,10 @@ class Viewer(App[None]):
         for screen in self.screen_stack:
             for lines in screen.query(Lines):
                 lines.restyle()
+
+    def show_keys(self) -> None:
+        """Show the keys of the screen, which have changed."""
+        self._show_bars()
 
     def say(self, text: str, bad: bool = False) -> None:
         """A short message in the corner."""
@@ -455,7 +459,7 @@ class Viewer(App[None]):
     def action_help(self) -> None:
         """The keys, and the filter language."""
         if len(self.screen_stack) == 1:
-            general = {name for key, _ in (*EVERYWHERE, *TRAVEL) for name in key.split()}
+            general = {name for key, _ in (*EVERYWHERE, *TRAVEL) for name in (key, *key.split())}
             own = [(key, what) for key, what in self.shown_keys if key not in general]
             self.push_screen(Help(self.view.title, own, EVERYWHERE, TRAVEL))
 

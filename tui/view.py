@@ -55,6 +55,9 @@ class Host(Protocol):
     def open_connections(self, filter: str) -> None:
         """Show the sessions that match."""
 
+    def show_keys(self) -> None:
+        """Show the keys of the screen, which have changed."""
+
     def say(self, text: str, bad: bool = False) -> None:
         """Show a short message in the corner."""
 
@@ -98,7 +101,7 @@ class View(Vertical):
     title: ClassVar[str] = ""
     brief: ClassVar[str] = ""  # the title in a terminal that is too narrow for all of them
     about: ClassVar[str] = ""  # one line, for the command palette
-    keys: ClassVar[Keys] = ()  # for the line at the bottom and for Help
+    keys: Keys = ()  # for the line at the bottom and for Help
     past_keys: ClassVar[Keys | None] = None  # the same in the past; None: this screen has no past
 
     @property

@@ -103,7 +103,9 @@ def _details(event: Event) -> str:
             parts.append(f"{event.number:.2f} s" if event.number >= 0.1 else f"{event.number * 1000:.1f} ms")
         elif event.kind == "pregreet":
             parts.append(f"{event.number:.0f} bytes")
-        elif event.kind in ("rank", "stress_on", "stress_off"):
+        elif event.kind == "evidence":
+            parts.append(f"{event.number:+.0f}")
+        elif event.kind in ("rank", "score", "stress_on", "stress_off"):
             parts.append(f"{event.number:.0f}")
     if event.zone:
         parts.append(event.zone)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from fastscreen.cli import COMMANDS, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import (
+    SCORERS,
     CachedTest,
     ClusterPass,
     ExplainedList,
@@ -134,7 +135,9 @@ def _recorded(session: HistorySession) -> str:
     if session.verdict:
         parts[0] += f" with {session.verdict}"
     if session.score is not None:
-        parts.append(f"score {session.score}")
+        own = any(key != SCORERS[0].key for key in session.parts)
+        of = ", ".join(f"{key} {part:+}" for key, part in session.parts.items()) if own else ""
+        parts.append(f"score {session.score}" + (f" ({of})" if of else ""))
     if session.failed:
         parts.append(f"failed {', '.join(map(_words, session.failed))}")
     if session.mta_reply:

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 
 import msgspec
@@ -31,7 +32,8 @@ examples:
   fastscreen reputation get 192.0.2.1
   fastscreen reputation get 192.0.2.0/24      with each address of it
   fastscreen reputation list                  the worst networks
-  fastscreen reputation list --as
+  fastscreen reputation list AS64500          the worst networks of an AS
+  fastscreen reputation list --as --sort recent
   fastscreen reputation delete 192.0.2.0/24   after its owner has removed the spammers
   fastscreen reputation export | jq -c 'select(.is_bad)'
 
@@ -40,6 +42,9 @@ An address is bad while its offenses outweigh what it did well; docs/score.md ha
 
 {control_socket.EXIT_CODES}
 """
+SORTS = ("worst", "share", "recent")
+LIST_SECONDS = 60.0
+LIST_PAUSE = 0.05  # s between requests: each of them goes on with the search for a moment
 _AS = re.compile(r"AS[0-9]{1,10}", re.ASCII | re.IGNORECASE)
 
 
@@ -61,6 +66,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing.add_argument(
         "--as", dest="kind", action="store_const", const="as", default="network", help="AS, not networks"
     )
+    listing.add_argument("--sort", choices=SORTS, default=SORTS[0], help="by what; default: %(default)s")
+    listing.add_argument("within", type=subject, nargs="?", metavar="NETWORK|AS", help="only networks in it")
     listing.add_argument("-n", "--limit", type=limit, default=50, metavar="N", help=f"how many, at most {MAX_PAGE}")
     listing.set_defaults(run=run_list)
     delete = ways.add_parser("delete", help="forget an address, the addresses of a network, or an AS")
@@ -106,8 +113,15 @@ def run_get(arguments: argparse.Namespace) -> int:
 
 @control_socket.guarded
 def run_list(arguments: argparse.Namespace) -> int:
-    """Print the worst, a line each."""
-    found = client.ask(control_socket.socket_path(arguments), ReputationListRequest(arguments.kind, arguments.limit))
+    """Print the worst, a line each, once all of the memory has been looked at."""
+    if arguments.within and arguments.kind == "as":
+        print("fastscreen: --as lists all AS; expected no NETWORK or AS with it", file=sys.stderr)
+        return 2
+    path = control_socket.socket_path(arguments)
+    wanted = ReputationListRequest(arguments.kind, arguments.limit, within=arguments.within or "", sort=arguments.sort)
+    until = time.monotonic() + LIST_SECONDS
+    while (found := client.ask(path, wanted)).more and time.monotonic() < until:
+        time.sleep(LIST_PAUSE)
     for each in found.reputations:
         print(json.dumps(msgspec.to_builtins(each)) if arguments.json else summary(each))
     if found.more:

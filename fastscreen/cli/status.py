@@ -223,7 +223,7 @@ def _memory(memory: Memory, is_condition: bool) -> Iterator[str]:
     if not memory.running:
         yield from row("offenses", ["the recorder is not running"])
         return
-    entries = f"{plural(memory.entries, 'network')} of {memory.max_entries:,}"
+    entries = f"{plural(memory.entries, 'entry', 'entries')} of {memory.max_entries:,}"
     written = [f"bad {memory.bad:,}", f"good {memory.good:,}"]
     if memory.dropped:
         written.append(f"dropped {memory.dropped:,}")

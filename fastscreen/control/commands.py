@@ -23,6 +23,7 @@ from fastscreen.control.context import ServerContext
 from fastscreen.control.event_feed import Feed
 from fastscreen.control.filters import compiled, network_term
 from fastscreen.control.mx_policy import arrival
+from fastscreen.control.offense_search import Wanted
 from fastscreen.control.protocol import Request, RequestError
 from fastscreen.control.session import Caller
 from fastscreen.control.worker_rpc import Live, Remember, Stats
@@ -165,6 +166,7 @@ async def story(call: Call, wanted: messages.StoryRequest) -> messages.Story:
     about = await context.about(address)
     stamps = await context.stamps(address, about)
     live = await sessions(call, messages.SessionsRequest(filter=address, limit=100))
+    memory, found = await _remembered(context, address)
     said: list[Any] = next((answer["lists"] for answer in about if answer and answer["lists"]), [])
     return messages.Story(
         address=address,
@@ -182,6 +184,8 @@ async def story(call: Call, wanted: messages.StoryRequest) -> messages.Story:
             )
             for at, (name, state, answers, _) in enumerate(said)
         ],
+        memory=memory,
+        seen=found,
     )
 
 
@@ -248,6 +252,19 @@ async def _seen_now(context: ServerContext, address: str) -> list[messages.Evide
         return await seen(context, address)
     except RequestError:
         return []
+
+
+async def _remembered(
+    context: ServerContext, address: str
+) -> tuple[list[messages.Reputation] | None, list[messages.Evidence]]:
+    """What the memory of offenses knows of a client, and what it has against it. None: as above."""
+    if context.offenses is None:
+        return None, []
+    try:
+        found = await context.remembered(lambda store: store.of_address(address))
+    except RequestError:
+        return None, []
+    return found, await _seen_now(context, address)
 
 
 async def _recorded(call: Call, address: str) -> list[messages.HistorySession] | None:
@@ -336,8 +353,13 @@ async def seen(context: ServerContext, address: str) -> list[messages.Evidence]:
 
 
 async def reputation_list(call: Call, wanted: messages.ReputationListRequest) -> messages.Reputations:
-    found, more = await call.context.remembered(lambda store: store.worst(wanted.kind, wanted.limit))
-    return _reputations(call.context, found, more=more)
+    """What is found within a moment; a search that is not over goes on with the next request."""
+    within = protocol.reputation_subject(wanted.within) if wanted.within else None
+    if within is not None and wanted.kind == "as":
+        raise RequestError("reputation.list: within: expected only with networks")
+    search = Wanted(wanted.kind, wanted.sort, within)
+    found, number, more = await call.context.remembered(lambda store: store.worst(search, wanted.start, wanted.limit))
+    return msgspec.structs.replace(_reputations(call.context, found, more=more), found=number)
 
 
 async def reputation_export(call: Call, wanted: messages.ReputationExportRequest) -> messages.Reputations:

@@ -38,6 +38,7 @@ from fastscreen.control.protocol import RequestError
 from fastscreen.core import HISTORY_FIELDS, HISTORY_OUTCOMES, history_read
 from fastscreen.history.archive import Archive, ArchiveError
 from fastscreen.history.day import COUNT_BITS, Row, with_sidecars
+from fastscreen.history.evidence import evidence_texts
 from fastscreen.history.filter import Query, query
 from fastscreen.history.session import Session, address_of
 from fastscreen.history.settings import HistorySettings
@@ -408,6 +409,7 @@ def _message(number: int, session: Session, archive: Archive, weights: _Weights)
         threshold=settings.threshold if settings is not None else None,
         parts=session.parts,
         evidence=list(session.evidence),
+        texts=evidence_texts(session),
         helo=session.helo,
         commands=session.commands,
         recipients=session.recipients,

@@ -250,6 +250,10 @@ class Memory(Struct, frozen=True):
     """Entries, for lack of room."""
     lost: int = 0
     """Clients that could not be kept until they were written."""
+    waiting: int = 0
+    """Clients that are still to be written."""
+    lag: float = 0.0
+    """How long the first of them has waited."""
     systems: int = 0
     """Ranges in the file of autonomous systems."""
     merged: int = 0
@@ -384,8 +388,50 @@ class ListAnswer(Struct, frozen=True):
     weight: int = 0
 
 
+class Evidence(Struct, frozen=True):
+    """What a scorer found in the client's last session. text: what it judged."""
+
+    scorer: str
+    weight: int = 0
+    text: str = ""
+
+
+class ReputationMember(Struct, frozen=True):
+    """An address of a network, or a /64 of a /48. As below."""
+
+    subject: str
+    bad: float = 0.0
+    good: float = 0.0
+    is_bad: bool = False
+    last_bad: float = 0.0
+    last_good: float = 0.0
+
+
+class Reputation(Struct, frozen=True):
+    """What the memory of offenses knows of an address, a network or an AS.
+
+    kind: "address", "network" or "as". bad, good: the weights of an address today; 1.0 is one offense today.
+    bad_members, known_members: addresses of a network or AS, or /64s of a /48. is_bad: a scorer would say so. last_bad,
+    last_good: the days, 0.0: never. system: the AS of a network, 0: not known.
+    """
+
+    subject: str
+    kind: str = ""
+    bad: float = 0.0
+    good: float = 0.0
+    bad_members: int = 0
+    known_members: int = 0
+    is_bad: bool = False
+    last_bad: float = 0.0
+    last_good: float = 0.0
+    members: list[ReputationMember] = []
+    system: int = 0
+
+
 class Story(Struct, frozen=True):
-    """One client. complete_since: events before that may be missing."""
+    """One client. complete_since: events before that may be missing. memory: what the memory of offenses knows of it,
+    of its networks and of its AS; None: there is no memory. seen: what scorers of the memory find against it now.
+    """
 
     address: str
     name: str = ""
@@ -394,6 +440,8 @@ class Story(Struct, frozen=True):
     cache: PassedUntil | None = None
     sessions: list[Session] = []
     lists: list[ListAnswer] = []
+    memory: list[Reputation] | None = None
+    seen: list[Evidence] = []
 
 
 class TopClient(Struct, frozen=True):
@@ -509,8 +557,8 @@ class HistorySession(Struct, frozen=True):
     """A recorded session. id: rises with the time of its end. lasted: seconds. verdict: code of the reply to the last
     recipient, or of the one that ended the session; reply: of the last reply; 0: none. shadow_reply: the code that
     shadow mode prevented. needed: tests for which there was no pass; made, found, failed: those that were made, found
-    something, and count as failed. parts: of the score, by scorer. threshold: of the score, then. weight: the number of
-    sessions that it stands for.
+    something, and count as failed. parts: of the score, by scorer. threshold: of the score, then. texts: of
+    the evidence, as far as it is known, by scorer. weight: the number of sessions that it stands for.
     """
 
     id: int
@@ -539,6 +587,7 @@ class HistorySession(Struct, frozen=True):
     threshold: int | None = None
     parts: dict[str, int] = {}
     evidence: list[str] = []
+    texts: dict[str, str] = {}
     helo: ClientText = ""
     commands: int = 0
     recipients: int = 0
@@ -628,14 +677,6 @@ class ExplainedList(Struct, frozen=True):
     cached: CachedAnswer | None = None
 
 
-class Evidence(Struct, frozen=True):
-    """What a scorer found in the client's last session. text: what it judged."""
-
-    scorer: str
-    weight: int = 0
-    text: str = ""
-
-
 class ClusterPass(Struct, frozen=True):
     """What the cluster knows of a client. host: the one that stored it. stored: by that host's clock.
 
@@ -713,40 +754,10 @@ class Stored(Struct, frozen=True):
 # ---- the memory of offenses
 
 
-class ReputationMember(Struct, frozen=True):
-    """An address of a network, or a /64 of a /48. As below."""
-
-    subject: str
-    bad: float = 0.0
-    good: float = 0.0
-    is_bad: bool = False
-    last_bad: float = 0.0
-    last_good: float = 0.0
-
-
-class Reputation(Struct, frozen=True):
-    """What the memory of offenses knows of an address, a network or an AS.
-
-    kind: "address", "network" or "as". bad, good: the weights of an address today; 1.0 is one offense today.
-    bad_members, known_members: addresses of a network or AS, or /64s of a /48. is_bad: a scorer would say so. last_bad,
-    last_good: the days, 0.0: never.
-    """
-
-    subject: str
-    kind: str = ""
-    bad: float = 0.0
-    good: float = 0.0
-    bad_members: int = 0
-    known_members: int = 0
-    is_bad: bool = False
-    last_bad: float = 0.0
-    last_good: float = 0.0
-    members: list[ReputationMember] = []
-
-
 class Reputations(Struct, frozen=True):
-    """more: time ran out before all was looked at, or there is a next page, after `next`. evidence: what the scorers
-    find against an address now. days: how long a single offense counts.
+    """more: not all has been looked at yet, or there is a next page, after `next`. found: how many have a bad member,
+    of which these are some. evidence: what the scorers find against an address now. days: how long a single offense
+    counts.
     """
 
     reputations: list[Reputation] = []
@@ -755,6 +766,7 @@ class Reputations(Struct, frozen=True):
     evidence: list[Evidence] = []
     days: int = 0
     time: float = 0.0
+    found: int = 0
 
 
 # ---- commands that change something
@@ -941,13 +953,19 @@ class ReputationGetRequest(Request[Reputations], frozen=True):
 
 
 class ReputationListRequest(Request[Reputations], frozen=True):
-    """The worst networks or AS. kind: "network" or "as"."""
+    """The worst networks or AS. kind: "network" or "as". start: so many worse ones are omitted. within: only
+    networks in this one, or of this AS. sort: "worst": those that are bad first, then by bad members; "share": by their
+    share; "recent": by the day of the last offense.
+    """
 
     verb: ClassVar[str] = "reputation.list"
     answer: ClassVar[Any] = Reputations
 
     kind: Literal["network", "as"] = "network"
     limit: PageSize = 50
+    start: Annotated[int, Meta(ge=0, le=MAX_PAGE)] = 0
+    within: Address = ""
+    sort: Literal["worst", "share", "recent"] = "worst"
 
 
 class ReputationExportRequest(Request[Reputations], frozen=True):

@@ -350,11 +350,15 @@ class Snapshot:
         if not memory.running:
             return
         yield _gauge("offenses_entries", "Networks and autonomous systems in the memory of offenses", memory.entries)
+        yield _gauge("offenses_entries_limit", "Maximum number of them", memory.max_entries)
+        yield _gauge("offenses_as_ranges", "Ranges in the file of autonomous systems", memory.systems)
         yield _gauge("offenses_size_bytes", "Size of its file", memory.bytes)
         yield _counter("offenses_bad", "How often an address was written for an offense", memory.bad)
         yield _counter("offenses_good", "How often an address was written for good conduct", memory.good)
         yield _counter("offenses_dropped", "Entries dropped for lack of room", memory.dropped)
         yield _counter("offenses_lost", "Addresses that could not be kept until they were written", memory.lost)
+        yield _gauge("offenses_waiting", "Addresses that are still to be written", memory.waiting)
+        yield _gauge("offenses_lag_seconds", "How long the first of them has been waiting", memory.lag)
         yield _counter("offenses_merged", "Entries changed by what other hosts of a cluster know", memory.merged)
         yield _counter("offenses_unshared", "Changed entries that other hosts do not learn of for now", memory.unshared)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import ipaddress
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import lmdb
 from fastscreen.cache import lmdb_file
 from fastscreen.cache.file_check import DamagedError, LockError, OpenFile, ReplacedError
 from fastscreen.control.messages import Reputation, ReputationMember
+from fastscreen.control.offense_search import Searches, Sort, Wanted, client_of, is_bad
 from fastscreen.core import (
     OffenseRules,
     offense_as,
@@ -29,11 +29,8 @@ from fastscreen.offenses.size import map_size
 from fastscreen.offenses.store import KINDS
 
 LIST_SECONDS = 5.0
-KEPT_SECONDS = 10.0  # for which the worst networks are not looked for again
 DELETE_SECONDS = 5.0
-MAX_WORST = 1000
 _SLICE = 1000  # records a transaction: an open one keeps the file from using its free pages again
-_WORD_KINDS = {"network": b"46w", "as": b"a"}
 
 Record = tuple[bytes, bytes]
 Result = TypeVar("Result")
@@ -51,7 +48,7 @@ class OffenseStore:
         self.rules = rules
         self._clock = clock
         self._file: OpenFile | None = None
-        self._worst: tuple[float, str, OffenseRules, tuple[list[Reputation], bool]] | None = None
+        self._searches = Searches()
 
     @property
     def _today(self) -> int:
@@ -122,48 +119,27 @@ class OffenseStore:
 
         return self._use(read)
 
-    def worst(self, kind: str, limit: int) -> tuple[list[Reputation], bool]:
-        """The networks, or AS, that are bad first, then those with the most bad members; and whether time ran out."""
-        known, now = self._worst, time.monotonic()
-        if known is None or known[1] != kind or known[2] is not self.rules or now >= known[0] + KEPT_SECONDS:
-            found = self._use(lambda environment: self._look_for_worst(environment, _WORD_KINDS[kind]))
-            known = self._worst = (now, kind, self.rules, found)
-        reputations, more = known[3]
-        return reputations[:limit], more
+    def worst(self, wanted: Wanted, start: int, limit: int) -> tuple[list[Reputation], int, bool]:
+        """A page of the worst records, as they are now; how many there are; and whether the search goes on."""
 
-    def _look_for_worst(self, environment: Any, kinds: bytes) -> tuple[list[Reputation], bool]:
-        deadline = time.monotonic() + LIST_SECONDS
-        heap: list[tuple[bool, int, float, float, bytes, bytes]] = []
-        today, rules, place, more = self._today, self.rules, b"", False
-        while records := _slice(environment, place, _SLICE, kinds):
-            place = records[-1][0]
-            for key, value in records:
-                summary = offense_summary(value, today, rules)
-                if summary is not None and summary[0]:
-                    bad, known, weight, _ = summary
-                    entry = (self._is_bad(key, bad, known), bad, bad / max(1, known), weight, key, value)
-                    if len(heap) < MAX_WORST:
-                        heapq.heappush(heap, entry)
-                    elif entry > heap[0]:
-                        heapq.heapreplace(heap, entry)
-            if time.monotonic() > deadline:
-                more = True
-                break
-        found = [self._described(key, value) for *_, key, value in sorted(heap, reverse=True)]
-        return [each for each in found if each is not None], more
+        def read(environment: Any) -> tuple[list[Reputation], int, bool]:
+            search = self._searches.search(environment, wanted, self.rules, self._today)
+            page = search.keys[start : start + limit]
+            with environment.begin() as transaction:
+                records = [(key, value) for key in page if (value := transaction.get(key)) is not None]
+            found = [each for key, value in records if (each := self._described(key, value)) is not None]
+            found.sort(key=_ORDERS[wanted.sort], reverse=True)  # their numbers have changed since they were found
+            return found, search.found, not search.is_complete
 
-    def _is_bad(self, key: bytes, bad: int, known: int) -> bool:
-        """Whether a scorer would say so, with all members taken for neighbors."""
-        least = self.rules.seen_min * (10 if key[:1] == b"a" else 1)
-        return bad >= least and 2 * bad >= known
+        return self._use(read)
 
     def _own(self, address: str, client: bytes, record: Record) -> Reputation | None:
         """What is known of the address itself."""
         _, _, number = offense_keys(client)[0]
-        for member, bad, good, bad_day, good_day, is_bad in offense_read(record[1], self._today, self.rules) or ():
+        for member, bad, good, bad_day, good_day, own_bad in offense_read(record[1], self._today, self.rules) or ():
             if member == number:
                 return Reputation(
-                    subject=address, kind="address", bad=round(bad, 2), good=round(good, 2), is_bad=is_bad,
+                    subject=address, kind="address", bad=round(bad, 2), good=round(good, 2), is_bad=own_bad,
                     last_bad=_seconds(bad_day), last_good=_seconds(good_day),
                 )  # fmt: skip
         return None
@@ -181,7 +157,8 @@ class OffenseStore:
             kind="as" if key[:1] == b"a" else "network",
             bad_members=bad,
             known_members=known,
-            is_bad=self._is_bad(key, bad, known),
+            is_bad=is_bad(rules, key, bad, known),
+            system=self._system(key),
             last_bad=_seconds(max(each[3] for each in found)),
             last_good=_seconds(max(each[4] for each in found)),
             members=[
@@ -192,6 +169,11 @@ class OffenseStore:
             if members and key[:1] != b"a"
             else [],
         )  # fmt: skip
+
+    def _system(self, key: bytes) -> int:
+        """The AS of a network's first address. 0: not known."""
+        table = self.rules.as_table
+        return table.lookup(client_of(key)) if table is not None and key[:1] != b"a" else 0
 
     # ---- changing
 
@@ -217,7 +199,6 @@ class OffenseStore:
                     place = records[-1][0] + b"\0"
             return changed, False
 
-        self._worst = None
         return self._use(change)
 
     def delete_system(self, number: int) -> tuple[int, bool]:
@@ -228,7 +209,6 @@ class OffenseStore:
             with environment.begin(write=True) as transaction:
                 return int(transaction.delete(key)), False
 
-        self._worst = None
         return self._use(change)
 
     # ---- the file
@@ -293,6 +273,13 @@ class _Records:
 
     def end_batch(self) -> None:
         """The transaction is ended by whoever began it."""
+
+
+_ORDERS: dict[Sort, Callable[[Reputation], Any]] = {
+    "worst": lambda each: (each.is_bad, each.bad_members),
+    "share": lambda each: (each.is_bad, each.bad_members / max(1, each.known_members)),
+    "recent": lambda each: (each.last_bad, each.bad_members),
+}
 
 
 def subject_of(key: bytes) -> str:

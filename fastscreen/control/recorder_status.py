@@ -47,6 +47,8 @@ def memory_status(state: OffenseState, max_entries: int) -> Memory:
         good=stats.good,
         dropped=stats.dropped,
         lost=stats.lost,
+        waiting=stats.waiting,
+        lag=stats.lag,
         systems=stats.systems,
         merged=stats.merged,
         unshared=stats.unshared,

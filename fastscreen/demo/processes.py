@@ -60,6 +60,7 @@ class Processes:
             self._load = self._start([sys.executable, "-m", "fastscreen.demo.load"])
             resolver = int(self._first_line(self._load))
             (self.folder / settings.ACCESS).write_text(settings.access_list(), encoding="utf-8")
+            (self.folder / settings.SYSTEMS).write_text(settings.systems(), encoding="utf-8")
             configuration = self.folder / "fastscreen.toml"
             configuration.write_text(settings.configuration(self.folder, resolver), encoding="utf-8")
             self._screener = self._start([sys.executable, "-m", "fastscreen", "run", "-c", str(configuration)])

@@ -13,7 +13,7 @@ GREET_WAIT = 2  # s; with postscreen's 6 s the first results would take too long
 MAX_PER_CLIENT = 8  # simultaneous connections of one client
 PRE_QUEUE = 220  # so that each wave of the botnet causes stress for a moment
 
-CONTROL, LOG, ACCESS = "control", "log", "access.cidr"
+CONTROL, LOG, ACCESS, SYSTEMS = "control", "log", "access.cidr", "as.csv"
 """Files in the demo's folder."""
 
 
@@ -39,6 +39,7 @@ def configuration(folder: Path, resolver: int) -> str:
         "deep": {"pipelining": "enforce", "non_smtp_command": "drop", "bare_newline": "enforce"},
         "cache": {"path": str(folder / "cache")},
         "history": {"path": str(folder / "history")},
+        "score": {"memory": str(folder / "offenses"), "as_file": str(folder / SYSTEMS)},
         "limits": {"client_connection_count": MAX_PER_CLIENT, "pre_queue": PRE_QUEUE},
         "log": {"to": f"file:{folder / LOG}", "ident": "fastscreen"},
     }
@@ -53,3 +54,8 @@ def configuration(folder: Path, resolver: int) -> str:
 def access_list() -> str:
     """The table in access.list."""
     return f"{client_kinds.OWN.network}.0.0/16 permit\n{client_kinds.BANNED.network}.0.0/16 reject\n"
+
+
+def systems() -> str:
+    """The table in score.as_file: each kind of client is in an AS of its own, with a number for documentation."""
+    return "".join(f"{kind.network}.0.0/16,{64496 + at % 16}\n" for at, kind in enumerate(client_kinds.CLIENT_KINDS))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fastscreen.core import SCORERS, TESTS
+from fastscreen.core import TESTS
 from fastscreen.escaping import escape_bytes, printable
 from fastscreen.format import plural
+from fastscreen.history.evidence import evidence_texts
 from fastscreen.history.session import ListAnswer, Session
 
 _LABELS = {test.key: test.label for test in TESTS}
-_EVIDENCE = {scorer.key: scorer.label for scorer in SCORERS}
 _LIMITS = {
     "client_limit": "too many connections",
     "server_ports": "all server ports busy",
@@ -94,8 +94,8 @@ def details(session: Session, threshold: int | None) -> Iterator[str]:
         parts = ", ".join(f"{key} {part}" for key, part in session.parts.items() if part)
         of = f", threshold {threshold}" if threshold is not None else ""
         yield f"score {session.score}{of}" + (f" ({parts})" if parts else "")
-    if session.evidence:
-        yield "; ".join(_EVIDENCE.get(key, key) for key in session.evidence)
+    for key, text in evidence_texts(session).items():
+        yield f"{key} {session.parts[key]:+}: {text}" if session.parts.get(key) else f"{key}: {text}"
     dialogue = [f"HELO {escape_bytes(session.helo)}"] if session.helo else []
     if session.tls in ("used", "1.2", "1.3"):
         dialogue.append(f"TLS {session.tls}" if session.tls != "used" else "TLS")

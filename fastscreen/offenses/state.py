@@ -12,9 +12,10 @@ class OffenseStats(Struct, frozen=True):
     """problem: why nothing is written; empty: it is. entries: records. bytes: of the file.
 
     bad, good: since the start: clients that were written for an offense and for good conduct, once per second at most.
-    dropped: records, for lack of room. lost: clients that could not be kept until they were written. systems: ranges in
-    the file of autonomous systems. merged: records that were changed by what other hosts of a cluster know. unshared:
-    changed records that other hosts do not learn of for now, because too many changed.
+    dropped: records, for lack of room. lost: clients that could not be kept until they were written. waiting: clients
+    that are still to be written; lag: s for which the first of them has waited. systems: ranges in the file of
+    autonomous systems. merged: records that were changed by what other hosts of a cluster know. unshared: changed
+    records that other hosts do not learn of for now, because too many changed.
     """
 
     problem: str = ""
@@ -24,6 +25,8 @@ class OffenseStats(Struct, frozen=True):
     good: int = 0
     dropped: int = 0
     lost: int = 0
+    waiting: int = 0
+    lag: float = 0.0
     systems: int = 0
     merged: int = 0
     unshared: int = 0

@@ -76,6 +76,7 @@ class OffenseWriter:
         self._timer = timer
         self._guard: ClockGuard | None = None
         self._pending: dict[bytes, Conduct] = {}
+        self._pending_since = 0.0
         self._merging: dict[bytes, bytes] = {}
         self._merging_bytes = 0
         self._lock = threading.Lock()  # of _pending and _merging
@@ -118,6 +119,7 @@ class OffenseWriter:
         with self._lock:
             if not self._pending:
                 self._pending = found
+                self._pending_since = self._timer()
                 return
             for client, (bad, good) in found.items():
                 before = self._pending.get(client)
@@ -170,6 +172,8 @@ class OffenseWriter:
         except OSError:
             size = 0
         table = self._rules.as_table
+        with self._lock:
+            waiting, since = len(self._pending), self._pending_since
         return OffenseStats(
             problem=self._trouble,
             entries=self._entries,
@@ -178,6 +182,8 @@ class OffenseWriter:
             good=self._good,
             dropped=self._dropped,
             lost=self._lost,
+            waiting=waiting,
+            lag=max(0.0, self._timer() - since) if waiting else 0.0,
             merged=self._merged,
             unshared=self._outbox.dropped,
             systems=len(table) if table is not None else 0,
@@ -310,6 +316,7 @@ class OffenseWriter:
     def _write(self, environment: Any) -> None:
         with self._lock:
             found, self._pending = self._pending, {}
+            since = self._pending_since
         items = list(found.items())
         chunks = 64
         try:
@@ -332,6 +339,8 @@ class OffenseWriter:
                 del items[:SLICE]
         except BaseException:
             self.note(dict(items))
+            with self._lock:
+                self._pending_since = since
             raise
 
     # ---- other hosts

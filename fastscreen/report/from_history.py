@@ -157,7 +157,9 @@ class FromHistory:
         settings = self._settings(session.settings)
         for key in _ORDER:
             if key in session.found:
-                self._line(TEST_KINDS[key], b": ", _rank(key, session, settings) if key in _RANKED else 0)
+                parts = ", ".join(f"{scorer} {part}" for scorer, part in session.parts.items() if part)
+                rest = parts.encode() if key == "score" else b""
+                self._line(TEST_KINDS[key], b": %b" % rest, _rank(key, session, settings) if key in _RANKED else 0)
                 if (
                     settings is not None
                     and key in settings.tests

@@ -147,6 +147,17 @@ class Reject(Struct, frozen=True, rename=JSON_KEYS["Reject"]):
     who: tuple[tuple[str, str, int], ...]
 
 
+class EvidenceFigures(Struct, frozen=True):
+    """A scorer: how often it found something, for how many clients, and in how many sessions that failed the score
+    test it was a part of the score.
+    """
+
+    name: str
+    count: int
+    clients: int
+    failed: int
+
+
 class Named(Struct, frozen=True):
     """A text and how often it was counted."""
 
@@ -180,7 +191,7 @@ class Summary(Struct, frozen=True, rename=JSON_KEYS["Summary"]):
     hours: tuple[Period, ...]
     days: tuple[Period, ...]
     ranks: dict[str, int]
-    evidence: tuple[Named, ...]
+    evidence: tuple[EvidenceFigures, ...]
     lists: tuple[ListFigures, ...]
     top_networks: tuple[NetworkFigures, ...]
     away: Away
@@ -245,7 +256,10 @@ def summarize(
         hours=_periods(tally, "%H"),
         days=_periods(tally, "%Y-%m-%d"),
         ranks={str(rank): count for rank, count in ranks.items()},
-        evidence=_named(tally.evidence.top()),
+        evidence=tuple(
+            EvidenceFigures(text_of(name), number, tally.evidence_clients[name], tally.evidence_failed[name])
+            for name, number in tally.evidence.top()
+        ),
         lists=lists,
         top_networks=_networks(tally, hosts),
         away=_away(tally, hosts),

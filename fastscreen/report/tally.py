@@ -62,6 +62,7 @@ _REPLIES = (
     (b" ports are busy", "server busy"),
 )
 _TOO_MANY = (b": too many connections", b": connection rate limit exceeded")
+_SCORERS = {scorer.key.encode(): 1 << at for at, scorer in enumerate(core.SCORERS) if at}
 _TLS_VERBS = {
     b"CONNECT": Kind.TLS_CONNECT,
     b"DISCONNECT": Kind.TLS_DISCONNECT,
@@ -96,7 +97,8 @@ class Client(Struct, eq=False, gc=False):
     recipient (-1: never). instead: the address that came back. failed: the last test for which it was rejected;
     failed_at, rank: when, and its rank then. passed_after: after how long it was handed off (-1: never).
     answers, answered: the last answers of the lists, and when. lists: all lists that ever listed it, as bits.
-    reached: whether its last session reached the threshold (None: not tested).
+    reached: whether its last session reached the threshold (None: not tested). evidence: of all scorers that ever found
+    something, as bits.
     """
 
     address: bytes
@@ -114,6 +116,7 @@ class Client(Struct, eq=False, gc=False):
     answers: tuple[int, ...] = ()
     answered: int = 0
     reached: bool | None = None
+    evidence: int = 0
 
 
 class Session(Struct, eq=False, gc=False):
@@ -197,6 +200,8 @@ class Tally:
         self.warnings: Counts[str] = Counts(TEXTS)
         self.words: Counts[tuple[str, bytes]] = Counts(TEXTS)
         self.evidence: Counts[bytes] = Counts(TEXTS)
+        self.evidence_clients: Counter[bytes] = Counter()
+        self.evidence_failed: Counter[bytes] = Counter()
         self.continued: Counts[str] = Counts(TEXTS)
         self._opened: deque[Session] = deque()
         self._on = self._handlers()
@@ -339,6 +344,7 @@ class Tally:
         handlers[TEST_KINDS["pregreet"]] = self._pregreet
         handlers[TEST_KINDS["non_smtp_command"]] = self._non_smtp
         handlers[TEST_KINDS["dnsbl"]] = self._dnsbl
+        handlers[TEST_KINDS["score"]] = self._score
         handlers[Kind.HANGUP] = self._hangup
         handlers[Kind.REJECT_RCPT] = self._reject_rcpt
         handlers[Kind.REJECT_CONNECT] = self._reject_connect
@@ -532,7 +538,22 @@ class Tally:
 
     def _evidence(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
         """`: helo_address +2: 192.0.2.1`"""
-        self.evidence.add(rest[2:].partition(b" ")[0])
+        scorer = rest[2:].partition(b" ")[0]
+        self.evidence.add(scorer)
+        one = _SCORERS.get(scorer, 0)
+        if one and not client.evidence & one:
+            client.evidence |= one
+            self.evidence_clients[scorer] += 1
+
+    def _score(self, client: Client, when: int, where: bytes, number: bytes, rest: bytes) -> None:
+        """`: dnsbl 3, helo_address 2`"""
+        session = self.sessions.get(where)
+        if session is not None:
+            session.test = LABELS["score"]
+        for part in rest[2:].split(b", "):
+            scorer = part.partition(b" ")[0]
+            if scorer in _SCORERS:
+                self.evidence_failed[scorer] += 1
 
     # ---- results of sessions
 

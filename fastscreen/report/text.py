@@ -139,7 +139,9 @@ def _refusals(summary: Summary, style: Style) -> str:
 def _evidence(summary: Summary) -> str:
     if not summary.evidence:
         return ""
-    return _headed("Evidence for the score", [_row(each.count, each.name) for each in summary.evidence])
+    rows = [f"  {'sessions':>9}{'clients':>9}{'failed':>9}   scorer"]
+    rows += [f"  {each.count:9d}{each.clients:9d}{each.failed:9d}   {each.name}" for each in summary.evidence]
+    return _headed("Evidence for the score", rows)
 
 
 def _days(summary: Summary, style: Style) -> str:

@@ -75,6 +75,8 @@ def test_durations(kind: str, server: Server, ask: Ask) -> None:
         ({"kind": "command_limit", "number": "time"}, "time"),
         ({"kind": "handed_off", "number": 0.00042}, "0.4 ms"),
         ({"kind": "rank", "number": 5}, "5"),
+        ({"kind": "score", "number": 5, "text": b"dnsbl 3, seen_network 2"}, '5 "dnsbl 3, seen_network 2"'),
+        ({"kind": "evidence", "number": 2, "text": b"seen_network: 192.0.2.0/24"}, '+2 "seen_network: 192.0.2.0/24"'),
         ({"kind": "stress_on", "session": 0, "port": 0, "address": "", "stage": None, "number": 117}, "117"),
         ({"kind": "command", "number": None, "text": b"QUIT\r"}, '"QUIT\\r"'),
         ({"kind": "connect", "number": 25}, ""),

@@ -142,7 +142,7 @@ def test_what_the_cluster_does_not_know(server: Server, ask: Ask) -> None:
 def test_the_latest_recorded_sessions(server: Server, ask: Ask) -> None:
     sessions: list[dict[str, Any]] = [
         {"id": 3, "address": "192.0.2.1", "ended": NOW - 60, "outcome": "rejected", "verdict": 550, "score": 5,
-         "failed": ["dnsbl", "bare_newline"], "helo": b"x\x1b[2J"},
+         "parts": {"dnsbl": 3, "seen_network": 2}, "failed": ["dnsbl", "bare_newline"], "helo": b"x\x1b[2J"},
         {"id": 2, "address": "192.0.2.1", "ended": NOW - 3600, "outcome": "relayed", "mta_reply": 554, "weight": 10},
         {"id": 1, "address": "192.0.2.1", "ended": NOW - 86400, "outcome": "of tomorrow"},
     ]  # fmt: skip
@@ -150,7 +150,8 @@ def test_the_latest_recorded_sessions(server: Server, ask: Ask) -> None:
     printed = ask("explain", "192.0.2.1")[1].splitlines()
     at = printed.index("history   its latest recorded sessions:")
     assert printed[at + 1 :] == [
-        "          2025-11-22 21:46:41  rejected with 550; score 5; failed dnsbl, bare newline; HELO name x\\033[2J",
+        "          2025-11-22 21:46:41  rejected with 550; score 5 (dnsbl +3, seen_network +2); failed dnsbl, bare "
+        "newline; HELO name x\\033[2J",
         "          2025-11-22 20:47:41  relayed to the mail server; the mail server replied 554",
         "          2025-11-21 21:47:41  of tomorrow",
     ]

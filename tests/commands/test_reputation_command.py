@@ -9,6 +9,7 @@ import pytest
 
 from commands.conftest import Ask, Server
 from commands.fakeserver import Error
+from fastscreen.cli import reputation
 
 DAY = 1_796_083_200.0  # 2026-12-01
 ADDRESS = {"subject": "192.0.2.1", "kind": "address", "bad": 2.4, "good": 0.3, "is_bad": True, "last_bad": DAY}
@@ -66,7 +67,8 @@ def test_wrong_subjects(ask: Ask, capsys: pytest.CaptureFixture[str], subject: s
     assert "examples: 192.0.2.1, 192.0.2.0/24, AS64500" in " ".join(capsys.readouterr().err.split())
 
 
-def test_list(server: Server, ask: Ask) -> None:
+def test_list(server: Server, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reputation, "LIST_SECONDS", 0.0)
     daemon = server({"reputation.list": answer(NETWORK, WIDE, more=True)})
     code, printed, said = ask("reputation", "list", "-n", "7")
     assert code == 0
@@ -80,6 +82,16 @@ def test_list(server: Server, ask: Ask) -> None:
     for wrong in ("0", "1001", "x", "-1"):
         with pytest.raises(SystemExit):
             ask("reputation", "list", "-n", wrong)
+
+
+def test_list_waits_for_the_whole_memory(server: Server, ask: Ask) -> None:
+    answers = iter([answer(WIDE, more=True), answer(WIDE, more=True), answer(NETWORK)])
+    daemon = server({"reputation.list": lambda request: next(answers)})
+    code, printed, said = ask("reputation", "list", "AS64500", "--sort", "recent")
+    assert (code, printed.split()[0], said) == (0, "192.0.2.0/24", "")
+    assert daemon.asked == [{"do": "reputation.list", "within": "AS64500", "sort": "recent"}] * 3
+    code, printed, said = ask("reputation", "list", "--as", "AS64500")
+    assert (code, printed, said) == (2, "", "fastscreen: --as lists all AS; expected no NETWORK or AS with it\n")
 
 
 def test_delete(server: Server, ask: Ask) -> None:

@@ -404,7 +404,7 @@ def memory_lines(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask, **ch
 def test_the_memory_of_offenses(monkeypatch: pytest.MonkeyPatch, server: Server, ask: Ask) -> None:
     lines = memory_lines(monkeypatch, server, ask)
     assert " ".join(" ".join(lines).split()) == (
-        "offenses 123,456 networks of 1,000,000 8.0 MB bad 12 good 3,456 dropped 7 lost 2 AS ranges 500,000"
+        "offenses 123,456 entries of 1,000,000 8.0 MB bad 12 good 3,456 dropped 7 lost 2 AS ranges 500,000"
     )
     assert all(len(line) <= 80 for line in lines)
 

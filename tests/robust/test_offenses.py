@@ -104,6 +104,8 @@ def test_neighbors_of_offenders(start: Start, folder: Path, capsys: pytest.Captu
     ]
     assert f"{text}, +3 (seen_network)" in [step["text"] for step in told["steps"] if step["step"] == "memory"]
     assert told["evidence"] == [{"scorer": "seen_network", "weight": 3, "text": text}]
+    assert [each["subject"] for each in story["memory"]] == ["127.1.0.0/24"]
+    assert story["seen"] == [{"scorer": "seen_network", "weight": 3, "text": text}]
     assert (status["entries"], status["max_entries"], status["dropped"]) == (1, 1_000_000, 0)
     assert samples(scraped(metrics))["fastscreen_offenses_bad_total", ""] == status["bad"]
 

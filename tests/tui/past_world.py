@@ -87,8 +87,13 @@ class Recorded:
             "outcome": "rejected", "stage": "dialogue", "verdict": 550, "reply": 550, "tls": "none",
             "needed": ["pregreet", "dnsbl", "score"], "made": ["pregreet", "dnsbl", "score"],
             "found": ["pregreet", "dnsbl"], "failed": ["dnsbl"], "marks": ["lists_judged", "turned_away"],
-            "evidence": ["helo_not_qualified"], "score": weight + 1, "threshold": 3,
-            "parts": {"dnsbl": weight, "helo_not_qualified": 1}, "commands": 3, "recipients": 1,
+            "evidence": ["helo_not_qualified", "seen_network"], "score": weight + 3, "threshold": 3,
+            "parts": {"dnsbl": weight, "helo_not_qualified": 1, "seen_network": 2},
+            "texts": {
+                "helo_not_qualified": f"HELO name is not fully qualified: {row['helo'].decode(errors='replace')}",
+                "seen_network": "enough neighbors in its /24 had committed offenses",
+            },
+            "commands": 3, "recipients": 1,
             "lists": [
                 {"list": "zen.spamhaus.org", "state": "listed", "answers": ["127.0.0.4"], "weight": 3},
                 {"list": "bl.spamcop.net", "state": "listed", "answers": ["127.0.0.2"], "weight": weight - 3},

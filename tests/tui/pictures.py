@@ -1,7 +1,7 @@
 """The pictures of the view for the pages: `python -m tui.pictures ../docs/pictures` in tests/.
 
-Those of the present are from a demo as it runs, those of the past from the simulated daemon, which has recorded days.
-With `past` as a further argument, only the latter are taken.
+Those of the present are from a demo as it runs, those of the past and of networks from the simulated daemon, which has
+recorded days and remembers weeks. With `past` as a further argument, only the latter are taken.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from fastscreen.tui.app import Viewer
 from fastscreen.tui.palette import FASTSCREEN
 from fastscreen.tui.picture import standalone
 from fastscreen.tui.views.connections import ConnectionsView
+from tui.memory_world import Remembered
 from tui.past_world import BOT
 from tui.pilot import front_door, seen
 
@@ -62,12 +63,17 @@ def refused(stage: Processes) -> str:
 async def take_past(folder: Path) -> None:
     """Go to a minute with a wave of rejected clients."""
     with tempfile.TemporaryDirectory() as made:
-        async with front_door(Path(made), size=SIZE) as (app, pilot, _):
+        async with front_door(Path(made), size=SIZE) as (app, pilot, server):
 
             def picture(name: str) -> None:
                 (folder / f"{name}.svg").write_text(standalone(app.export_screenshot()), encoding="utf-8")
 
             app.theme = FASTSCREEN.name
+            server.remembered = Remembered()
+            await pilot.press("w")
+            await seen(pilot, "262 networks, worst first")
+            picture("networks")
+            server.remembered = None
             await pilot.press("0", "v", "home")
             await seen(pilot, "Rejected on", "Enter goes to 19:33")
             picture("heat-map")

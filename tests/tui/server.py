@@ -11,6 +11,7 @@ from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
+from tui.memory_world import Remembered
 from tui.past_world import FIRST, Recorded
 from tui.world import LISTS, Map, World
 
@@ -22,6 +23,7 @@ DEFAULTS: dict[str, Map] = {
     "history.minutes": {"step": 60},
     "history.sessions": {"since": 0.0, "until": 0.0, "filter": "", "address": "", "before": 0, "limit": 100},
     "history.clients": {"filter": "", "by": "address", "limit": 50},
+    "reputation.list": {"kind": "network", "limit": 50, "start": 0, "within": "", "sort": "worst"},
 }
 """What a request may omit."""
 
@@ -44,6 +46,7 @@ class FakeServer:
         self.instead: dict[str, Any] = {}  # answers that are not what the protocol says
         self.deleted: list[Map] = []
         self.recorded: Recorded | None = Recorded(world.hostile)  # None: nothing is recorded
+        self.remembered: Remembered | None = None  # None: there is no memory of offenses
         self.lost = 0  # sent with the next batch of events
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -174,6 +177,7 @@ class FakeServer:
             "lists": len(LISTS),
             "conditions": world.conditions,
             "cluster": world.cluster_status(),
+            "memory": self.remembered.status() if self.remembered is not None else None,
         }
 
     def _do_sessions(self, request: Map) -> Map:
@@ -220,6 +224,7 @@ class FakeServer:
             "cache": self.world.cache.get(address),
             "lists": lists if events else [],
             "sessions": [self._session(s) for s in self.world.sessions.values() if s["address"] == address],
+            "memory": self.remembered.of_address(address) if self.remembered is not None else None,
         }
 
     def _do_dnsbl(self, request: Map) -> Map:
@@ -285,6 +290,20 @@ class FakeServer:
         for address in gone:
             del self.world.cache[address]
         return {"deleted": len(gone)}
+
+    def _do_reputation_list(self, request: Map) -> Map:
+        return self._remembered().listed(request)
+
+    def _do_reputation_get(self, request: Map) -> Map:
+        return self._remembered().known(request)
+
+    def _do_reputation_delete(self, request: Map) -> Map:
+        return self._remembered().delete(request)
+
+    def _remembered(self) -> Remembered:
+        if self.remembered is None:
+            raise Wrong("memory of offenses: disabled (score.memory is empty)")
+        return self.remembered
 
     def _do_history(self, request: Map) -> Map:
         if self.recorded is None:

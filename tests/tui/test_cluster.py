@@ -249,12 +249,12 @@ async def test_many_peers_scroll(tmp_path: Path) -> None:
 @driven
 async def test_a_narrow_terminal_has_a_tab_for_each_screen(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (app, pilot, _):
-        assert rows(app)[1].split()[-2:] == ["0", "Heat"]
-        await pilot.click("#tabs", offset=(rows(app)[1].index("9 Clust"), 0))
+        assert rows(app)[1].split()[-2:] == ["w", "Net"]
+        await pilot.click("#tabs", offset=(rows(app)[1].index("9 Clus"), 0))
         assert app.view.title == "Cluster"
         await pilot.click("#tabs", offset=(rows(app)[1].index("8 Warn"), 0))
         assert app.view.title == "Warnings"
-        await pilot.resize_terminal(110, 24)
+        await pilot.resize_terminal(120, 24)
         await seen(pilot, "2 Connections", "8 Warnings", "9 Cluster")
         await pilot.click("#tabs", offset=(rows(app)[1].index("9 Cluster"), 0))
         assert app.view.title == "Cluster"

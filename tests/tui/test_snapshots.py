@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.tui.views import VIEWS, key_of
+from tui.memory_world import Remembered
 from tui.past_world import WAVE
 from tui.pilot import driven, front_door, remember, rows, seen, until
 from tui.world import START, Map
@@ -27,6 +28,7 @@ SIGNS = {
     "Warnings": "greet wait",
     "Cluster": "present",
     "Heat map": "Enter goes to",
+    "Networks": " networks, worst first",
 }
 
 
@@ -48,6 +50,7 @@ def test_screen(tmp_path: Path, at: int) -> None:
     async def run() -> None:
         async with front_door(tmp_path) as (app, pilot, server):
             server.world.cluster = {} if title == "Cluster" else None
+            server.remembered = Remembered() if title == "Networks" else None
             remember(app, server, 290)
             server.world.visit("pregreet", ADDRESS)
             remember(app, server, 10)
@@ -232,6 +235,71 @@ def test_overview_of_a_cluster(tmp_path: Path) -> None:
             remember(app, server, 300)
             await seen(pilot, "mx4 away", "4m59s ago", "failing")
             compare("overview-cluster", rows(app))
+
+    run()
+
+
+NETWORKS: dict[str, tuple[tuple[str, ...], str]] = {
+    "list": ((), " networks, worst first"),
+    "as": (("a",), "7 AS, "),
+    "addresses": (("j", "enter"), "40 of 40 addresses bad"),
+    "delete": (("d",), "Delete all addresses of 198.51.0.0/24"),
+}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 36)], ids=["80x24", "wide"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
+    keys, sign = NETWORKS[name]
+
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path, size=size) as (app, pilot, server):
+            server.remembered = Remembered()
+            remember(app, server, 300)
+            await pilot.press("w")
+            await seen(pilot, "262 networks, ", "198.51.9.0/24")
+            await pilot.press(*keys)
+            await seen(pilot, sign)
+            await until(pilot, lambda: server.asked[-1]["do"] == "status")
+            compare(f"networks-{name}{'' if size[0] == 80 else '-wide'}", rows(app), size)
+
+    run()
+
+
+TROUBLED_NETWORKS = {
+    "off": "score.memory is not set",
+    "empty": "no network with a bad address",
+    "unreadable": "Permission denied",
+    "suspended": "cannot be written: No space",
+}
+
+
+@pytest.mark.parametrize("name", TROUBLED_NETWORKS)
+def test_networks_without_a_memory(tmp_path: Path, name: str) -> None:
+    @driven
+    async def run() -> None:
+        async with front_door(tmp_path) as (app, pilot, server):
+            path = "score.memory lmdb:/var/lib/fastscreen/offenses"
+            if name != "off":
+                server.remembered = Remembered(networks=3)
+            if name == "empty":
+                assert server.remembered is not None
+                server.remembered.members.clear()
+            if name == "unreadable":
+                server.refused["reputation.list"] = f"{path}: Permission denied"
+            if name == "suspended":
+                assert server.remembered is not None
+                server.remembered.problem = f"{path}: cannot be written: No space left on device"
+            remember(app, server, 300)
+            await pilot.press("w")
+            await seen(pilot, TROUBLED_NETWORKS[name])
+            await until(pilot, lambda: server.asked[-1]["do"] == "status")
+            compare(f"networks-{name}", rows(app))
+            if name != "off":
+                await pilot.press("1")
+                await seen(pilot, "Offenses ", "failing")
+                compare(f"overview-offenses-{name}", rows(app))
 
     run()
 

@@ -43,7 +43,7 @@ async def test_keys_typed_ahead_reach_the_screen_that_they_are_for(tmp_path: Pat
             names = {"/": "slash", ".": "full_stop", "\r": "enter", "\x08": "backspace", "\x15": "ctrl+u"}
             key = names.get(typed, typed)
             app.post_message(events.Key(key, typed))
-        await seen(pilot, "198.51.100.0/24", "4 Events")
+        await seen(pilot, "198.51.100.0/24", "4 Event")
         assert app.view.title == "Events"
         press = {"enter": None, "escape": None, "slash": "/", "space": " "}
         for name in ("2", "slash", "1", "9", "enter", "space"):
@@ -249,7 +249,7 @@ async def test_clients(tmp_path: Path) -> None:
         await pilot.press("n")
         await seen(pilot, "by network (/24, /64)", "203.0.113.0/24")
         await pilot.press("enter")
-        await seen(pilot, "4 Events")
+        await seen(pilot, "4 Event")
         assert app.view.title == "Events"
         await pilot.press("6", "n")
         await seen(pilot, "by address", "198.18.")

@@ -25,6 +25,7 @@ from fastscreen.tui.views.cluster import NOT_CONFIGURED, ClusterView
 from fastscreen.tui.views.connections import SORTS, ConnectionsView
 from fastscreen.tui.views.dnsbl import DnsblView
 from fastscreen.tui.views.events import EventsView
+from fastscreen.tui.views.networks import NetworksView
 from fastscreen.tui.views.overview import VERDICTS, OverviewView
 from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
@@ -406,6 +407,19 @@ def test_cluster(demo: Terminal) -> None:
     go(demo, ClusterView)
     demo.sees(NOT_CONFIGURED)
     assert "Cluster  " not in "\n".join(demo.rows()[2:])
+
+
+def test_networks(demo: Terminal) -> None:
+    go(demo, NetworksView)
+    demo.sees("worst first", f"{client_kinds.PREGREETER.network}.0.0/24")
+    line = rf" {re.escape(client_kinds.PREGREETER.network)}\.0\.0/24 +bad +(\d+) +\1 +0 % .* AS64500$"
+    demo.until(lambda rows: any(re.match(line, row) for row in rows), "network of which every address is bad")
+    demo.press("a")
+    demo.sees("AS, worst first", "AS64500 ")
+    demo.press("a", "Home", "Enter")
+    demo.sees("Esc: back", "good share")
+    demo.press("Escape")
+    demo.sees("worst first")
 
 
 def test_the_past_of_a_known_event(demo: Terminal) -> None:

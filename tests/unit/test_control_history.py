@@ -104,6 +104,7 @@ def test_a_session_has_all_that_is_recorded(folder: Path) -> None:
         ("bl.example", "listed", ["127.0.0.2"], 2),
     ]
     assert found.parts == {"dnsbl": 5, "helo_address": 2}
+    assert found.texts == {"helo_address": "HELO name is an address: user-pc"}
     assert (found.failed, found.evidence, found.helo) == (["dnsbl"], ["helo_address"], b"user-pc")
     (relayed,) = sessions(folder, filter="mta:5*").sessions
     assert (relayed.mta_reply, relayed.mta_rejected, relayed.tls) == (554, 1, "1.3")

@@ -23,6 +23,7 @@ from fastscreen.screening import policy
 
 def test_its_configuration_is_one_and_what_it_names_opens_without_a_warning(tmp_path: Path) -> None:
     (tmp_path / settings.ACCESS).write_text(settings.access_list())
+    (tmp_path / settings.SYSTEMS).write_text(settings.systems())
     file = tmp_path / "fastscreen.toml"
     file.write_text(settings.configuration(tmp_path, 5300))
     loaded = config.load(file)

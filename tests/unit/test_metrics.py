@@ -368,10 +368,25 @@ def of_memory(memory: Memory | None) -> dict[str, float]:
 
 
 def test_the_memory_of_offenses() -> None:
-    memory = Memory(running=True, entries=5, bytes=4096, bad=7, good=8, dropped=1, lost=2, merged=3, unshared=4)
+    memory = Memory(
+        running=True,
+        entries=5,
+        bytes=4096,
+        bad=7,
+        good=8,
+        dropped=1,
+        lost=2,
+        waiting=3,
+        lag=0.5,
+        max_entries=100,
+        systems=9,
+        merged=3,
+        unshared=4,
+    )
     counters = {"bad_total": 7, "good_total": 8, "dropped_total": 1, "lost_total": 2}
     counters |= {"merged_total": 3, "unshared_total": 4}
-    assert of_memory(memory) == {"up": 1, "entries": 5, "size_bytes": 4096} | counters
+    gauges = {"up": 1, "entries": 5, "entries_limit": 100, "size_bytes": 4096, "as_ranges": 9}
+    assert of_memory(memory) == gauges | counters | {"waiting": 3, "lag_seconds": 0.5}
     assert of_memory(Memory(running=True, problem="full"))["up"] == 0
     assert of_memory(Memory()) == {"up": 0}
     assert of_memory(None) == {}

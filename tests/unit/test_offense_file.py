@@ -19,8 +19,9 @@ import pytest
 from fastscreen import config
 from fastscreen.cache import lmdb_file
 from fastscreen.config import Config
+from fastscreen.control.offense_search import KEPT_SECONDS, MAX_WORST, Search, Wanted
 from fastscreen.control.offense_store import OffenseStore, OffenseStoreError
-from fastscreen.core import OffenseRules, seen_in
+from fastscreen.core import AsTable, OffenseRules, seen_in
 from fastscreen.offenses import store, writer
 from fastscreen.offenses.clock import DAY, ClockGuard
 from fastscreen.offenses.writer import OffenseWriter
@@ -244,6 +245,24 @@ def test_file_that_may_not_grow_drops_records(fixture: Fixture, monkeypatch: pyt
     assert fixture.seen(networks(1, first=0x010000 + 199_999)[0]) == ["seen_address"]
 
 
+def test_how_far_behind_the_writer_is(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture.turn()
+    assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (0, 0.0)
+
+    def full(*_: object) -> None:
+        raise lmdb.DiskError("No space left on device")
+
+    monkeypatch.setattr(store, "learn", full)
+    fixture.writer.note({packed("192.0.2.1"): BAD})
+    fixture.turn(5.0)
+    fixture.writer.note({packed("192.0.2.2"): BAD})
+    fixture.turn(5.0)
+    assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (2, 10.0)
+    monkeypatch.undo()
+    fixture.turns()
+    assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (0, 0.0)
+
+
 def test_pending_conduct_is_bounded(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "MAX_PENDING", 10)
     fixture.path.mkdir()
@@ -441,14 +460,15 @@ def test_pages_and_the_worst(fixture: Fixture) -> None:
     fixture.learn(*(f"10.9.0.{host}" for host in range(131, 221)))  # more than all others, but less than half
     fixture.writer.close()
     made = OffenseStore(fixture.path, fixture.rules, lambda: fixture.now)
-    worst, more = made.worst("network", 2)
+    worst, number, more = made.worst(Wanted(), 0, 2)
     assert [(each.subject, each.bad_members, each.known_members) for each in worst] == [
         ("10.0.39.0/24", 40, 41),
         ("10.0.38.0/24", 39, 39),
     ]
-    assert not more
-    assert [each.subject for each in made.worst("network", 100)[0]].index("10.9.0.0/24") == 38  # of 3 or more: 38
-    assert made.worst("as", 10) == ([], False)
+    assert (number, more) == (41, False)
+    assert [each.subject for each in made.worst(Wanted(), 0, 100)[0]].index("10.9.0.0/24") == 38  # of 3 or more: 38
+    assert [each.subject for each in made.worst(Wanted(), 39, 100)[0]] == ["10.0.1.0/24", "10.0.0.0/24"]
+    assert made.worst(Wanted("as"), 0, 10) == ([], 0, False)
     found, place = [], b""
     while True:
         page, place = made.page(None, place, 7)
@@ -457,6 +477,70 @@ def test_pages_and_the_worst(fixture: Fixture) -> None:
             break
     assert found == [*(f"10.0.{network}.0/24" for network in range(40)), "10.9.0.0/24"]
     made.close()
+
+
+def worst(made: OffenseStore, wanted: Wanted) -> list[str]:
+    return [each.subject for each in made.worst(wanted, 0, 100)[0]]
+
+
+def test_worst_by_share_and_by_day_and_within(fixture: Fixture) -> None:
+    fixture.rules = OffenseRules(as_table=AsTable(b"10.0.0.0/8,64500\n2001:db8::/32,64501\n", "test"))
+    fixture.writer.configure(fixture.config(), fixture.rules)
+    fixture.learn(*(f"10.1.0.{host}" for host in range(1, 9)))
+    fixture.learn(*(f"10.1.0.{host}" for host in range(20, 24)), conduct=GOOD)
+    fixture.learn(*(f"192.0.2.{host}" for host in range(1, 4)))
+    fixture.now += 3 * DAY
+    fixture.learn("10.2.0.1", *(f"2001:db8:1:2::{host}" for host in range(1, 3)))
+    fixture.writer.close()
+    made = OffenseStore(fixture.path, fixture.rules, lambda: fixture.now)
+    assert worst(made, Wanted()) == [
+        "10.1.0.0/24", "192.0.2.0/24", "2001:db8:1:2::/64", "2001:db8:1::/48", "10.2.0.0/24"
+    ]  # fmt: skip
+    assert worst(made, Wanted(sort="share"))[:2] == ["192.0.2.0/24", "10.1.0.0/24"]
+    assert worst(made, Wanted(sort="recent"))[0] == "2001:db8:1:2::/64"
+    assert set(worst(made, Wanted(sort="recent"))[3:]) == {"10.1.0.0/24", "192.0.2.0/24"}
+    for within, expected in (
+        ("10.0.0.0/8", ["10.1.0.0/24", "10.2.0.0/24"]),
+        ("192.0.2.7/32", ["192.0.2.0/24"]),
+        ("2001:db8::/32", ["2001:db8:1:2::/64", "2001:db8:1::/48"]),
+        ("0.0.0.0/0", ["10.1.0.0/24", "192.0.2.0/24", "10.2.0.0/24"]),
+        ("198.51.100.0/24", []),
+    ):
+        assert worst(made, Wanted(within=ipaddress.ip_network(within))) == expected
+    assert worst(made, Wanted(within=64500)) == ["10.1.0.0/24", "10.2.0.0/24"]
+    assert worst(made, Wanted(within=64999)) == []
+    assert worst(made, Wanted("as")) == ["AS64500", "AS64501"]
+    found = {each.subject: each.system for each in made.worst(Wanted(), 0, 100)[0]}
+    assert (found["10.1.0.0/24"], found["192.0.2.0/24"], found["2001:db8:1::/48"]) == (64500, 0, 64501)
+    made.delete(ipaddress.ip_network("10.1.0.0/24"))
+    assert worst(made, Wanted())[0] == "192.0.2.0/24"  # although the file is not searched again yet
+    made.close()
+
+
+def test_search_goes_on_with_the_next_request(fixture: Fixture) -> None:
+    """It reads a thousand records at a time; what was found last stays until it has been through once more."""
+    fixture.max_entries = 10_000
+    fixture.writer.configure(fixture.config(), fixture.rules)
+    fixture.learn(*(f"10.{net >> 8}.{net & 255}.{host}" for net in range(2500) for host in range(1, 2 + net // 2499)))
+    fixture.writer.close()
+    environment = lmdb.open(str(fixture.path), subdir=False, readonly=True, map_size=64 << 20)
+    search, now = Search(Wanted(), fixture.rules, TODAY), 1000.0
+    for found, complete in ((1000, False), (2000, False), (2500, False), (2500, True), (2500, True)):
+        search.go_on(environment, TODAY, 0.0, now)
+        assert (search.found, search.is_complete, len(search.keys)) == (found, complete, MAX_WORST)
+    assert search.keys[0] == b"4" + packed("10.9.195.0")[:3]  # with two bad addresses
+    environment.close()
+    fixture.writer = fixture.new()
+    fixture.learn(*(f"10.0.0.{host}" for host in range(1, 4)))
+    fixture.writer.close()
+    environment = lmdb.open(str(fixture.path), subdir=False, readonly=True, map_size=64 << 20)
+    search.go_on(environment, TODAY, 0.0, now + KEPT_SECONDS - 0.1)
+    search.go_on(environment, TODAY, 0.0, now + KEPT_SECONDS + 0.1)
+    assert (search.found, search.is_complete, search.keys[0][:4]) == (2500, True, b"4" + packed("10.9.195.0")[:3])
+    for _ in range(3):
+        search.go_on(environment, TODAY, 0.0, now + KEPT_SECONDS + 0.2)
+    assert search.keys[0] == b"4" + packed("10.0.0.0")[:3]
+    environment.close()
 
 
 def test_store_without_a_file(tmp_path: Path) -> None:

@@ -271,5 +271,5 @@ def test_every_key_is_listed_and_no_other() -> None:
 
 
 def test_every_screen_is_listed_with_its_key() -> None:
-    listed = [(code(row[0]), row[1]) for row in rows(page("tui.md")) if re.fullmatch(r"`\d`", row[0])]
+    listed = [(code(row[0]), row[1]) for row in rows(page("tui.md")) if re.fullmatch(r"`[\dw]`", row[0])]
     assert listed == [([key_of(at)], each.title) for at, each in enumerate(VIEWS)]

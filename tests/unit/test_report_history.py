@@ -6,7 +6,7 @@ from typing import Any
 import historyfiles
 import pytest
 from historyfiles import NOON, NUMBER, SETTINGS, deferred, known, listed, row
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 from reportlog import come_again, connect, line, tallied
 from reportlog import known as known_line
 from reportlog import listed as listed_line
@@ -325,3 +325,25 @@ def test_sessions_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def historyfiles_settings(number: int) -> HistorySettings | None:
     return {historyfiles.NUMBER: SETTINGS}.get(number)
+
+
+def test_evidence_by_scorer() -> None:
+    """Sessions, clients, and sessions that failed the score test."""
+    failing = {"outcome": "rejected", "found": ("score",), "verdict": 550, "recipients": 1, "lists_total": 3,
+               "lists_highest": 3}  # fmt: skip
+    rows = [
+        row(1, evidence=("helo_address", "seen_network"), score=5, **failing),
+        row(1001, evidence=("seen_network",), outcome="left"),
+        row(2001, "192.0.2.77", evidence=("seen_network",), outcome="left"),
+        known(9000, "192.0.2.77", lasted=0),
+    ]
+    rejected = f"NOQUEUE: reject: RCPT from {A}: 550 5.7.1 x; from=<>, to=<b>, proto=E, helo=<c>"
+    seen = f"SCORE from {A}: seen_network +2: 192.0.2.0/24: 7 of 9 addresses bad in 28 days"
+    lines = [connect(0), line(1, seen), line(1, f"SCORE from {A}: helo_address +2: x")]
+    lines += [line(1, f"SCORE rank 5 for {A}: dnsbl 3, helo_address 2"), line(1, rejected), line(1, f"DISCONNECT {A}")]
+    lines += [connect(1000), line(1001, seen), line(1001, f"DISCONNECT {A}")]
+    lines += [connect(2000, B), line(2001, seen.replace(A, B)), line(2001, f"DISCONNECT {B}"), known_line(9000, B)]
+    found = agree(rows, lines)
+    assert [astuple(each) for each in found.evidence] == [
+        ("seen_network", 3, 2, 0), ("helo_address", 1, 1, 1)
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The screens, in the order of their number keys."""
+"""The screens, in the order of their keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastscreen.tui.views.connections import ConnectionsView
 from fastscreen.tui.views.dnsbl import DnsblView
 from fastscreen.tui.views.events import EventsView
 from fastscreen.tui.views.heat import HeatView
+from fastscreen.tui.views.networks import NetworksView
 from fastscreen.tui.views.overview import OverviewView
 from fastscreen.tui.views.story import StoryView
 from fastscreen.tui.views.warnings import WarningsView
@@ -25,9 +26,11 @@ VIEWS: tuple[type[View], ...] = (
     WarningsView,
     ClusterView,
     HeatView,
+    NetworksView,
 )
+KEYS = "1234567890w"
 
 
 def key_of(at: int) -> str:
-    """The key of a screen; the tenth one has 0."""
-    return str((at + 1) % 10)
+    """The key of a screen: a digit, or a letter when there is no digit left."""
+    return KEYS[at]

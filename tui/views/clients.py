@@ -20,6 +20,7 @@ MAX_ROWS = 200
 
 class ClientsView(TableView):
     title = "Clients"
+    brief = "Client"
     about = "The clients with most connections"
     columns = (
         Column("client", 18, 43, give=True),

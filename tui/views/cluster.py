@@ -42,7 +42,7 @@ Piece = tuple[str, str]
 
 class ClusterView(TableView):
     title = "Cluster"
-    brief = "Clust"
+    brief = "Clus"
     about = "The server that hosts share passes through, and the other hosts"
     columns = (
         Column("host", 14, 40, give=True),

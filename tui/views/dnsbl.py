@@ -16,6 +16,7 @@ MAX_ROWS = 200
 
 class DnsblView(TableView):
     title = "DNSBL"
+    brief = "DNS"
     about = "Weight, counters and state of each list"
     columns = (
         Column("list", 14, 40, give=True),

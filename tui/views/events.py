@@ -22,6 +22,7 @@ RECENT = 200  # requested at the beginning
 
 class EventsView(TableView):
     title = "Events"
+    brief = "Event"
     about = "Events as they happen"
     hint = 'filter, such as: kind:pregreet,listed -192.0.2.0/24 "EHLO ylmf"'
     tail = True

@@ -1,4 +1,6 @@
-"""Overview: what connects, what happens to it, and the state of MTA, cache, cluster, history, lists and workers."""
+"""Overview: what connects, what happens to it, and the state of MTA, cache, cluster, history, memory, lists and
+workers.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ from fastscreen.tui.view import Export, View
 from fastscreen.tui.views.cluster import summary
 from fastscreen.tui.views.dnsbl import STATE_ROLES
 from fastscreen.tui.views.heat import exported_sums
-from fastscreen.tui.views.recorder import recorder_line
+from fastscreen.tui.views.recorder import memory_line, recorder_line
 from fastscreen.tui.wording import ROLES, STAGE_ROLES
 
 WIDE = 120  # columns from which there are three parts side by side
@@ -55,8 +57,8 @@ class OverviewView(View):
     title = "Overview"
     brief = "Over"
     about = "Clients, verdicts, and the state of MTA, cache, lists and workers"
-    keys = (("0-9", "screens"), ("left", "the past"), ("p", "picture"), ("t", "theme"), (":", "commands"))
-    past_keys = (("0-9", "screens"), ("left right", "minute"), ("p", "picture"), ("x", "export"))
+    keys = (("0-9 w", "screens"), ("left", "the past"), ("p", "picture"), ("t", "theme"), (":", "commands"))
+    past_keys = (("0-9 w", "screens"), ("left right", "minute"), ("p", "picture"), ("x", "export"))
 
     def __init__(self, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -144,6 +146,7 @@ def overview(
     rare = sum(1 for kind, _ in RARE_VERDICTS if status.counts.get(kind))
     extra = [summary(status.cluster, status, width - 1)] if status.cluster is not None else []
     extra += [recorder_line(status.history, status.time, width - 1)] if status.history is not None else []
+    extra += [memory_line(status.memory, width - 1)] if status.memory is not None else []
     chart = max(min(height - PARTS_ROWS - rare - len(extra) - 2, CHART_ROWS[1]), CHART_ROWS[0])
     rows = max(height - chart - len(extra) - 2, 1)
     parts = [_verdicts(status, history, each), held, health] if columns == 3 else [_verdicts(status, history, each)]

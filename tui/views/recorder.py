@@ -1,10 +1,10 @@
-"""The line of Overview about the recording of sessions for the history."""
+"""The lines of Overview about the recording of sessions for the history, and about the memory of offenses."""
 
 from __future__ import annotations
 
 from rich.text import Text
 
-from fastscreen.control.messages import Recorder
+from fastscreen.control.messages import Memory, Recorder
 from fastscreen.tui.figures import count, duration, size
 from fastscreen.tui.palette import BAD, HEADING, OK, PLAIN, WARN
 
@@ -24,5 +24,23 @@ def recorder_line(history: Recorder, now: float, width: int) -> Text:
         line.append(f", {count(history.lost)} lost", WARN)
     if history.set_aside:
         line.append(f", {history.set_aside} damaged", BAD)
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def memory_line(memory: Memory, width: int) -> Text:
+    """The memory of offenses."""
+    line = Text(" ").append("Offenses ", HEADING)
+    if not memory.running:
+        line.append("the recorder is not running", BAD)
+    elif memory.problem:
+        line.append("not written: ", BAD).append(memory.problem, PLAIN)
+    else:
+        line.append(f"{count(memory.entries)} networks and AS", OK).append(f", {size(memory.bytes)}; ")
+        line.append(f"{count(memory.bad)} offenses, {count(memory.good)} good since start")
+    if memory.dropped:
+        line.append(f", {count(memory.dropped)} dropped", WARN)
+    if memory.lost:
+        line.append(f", {count(memory.lost)} lost", BAD)
     line.truncate(width, overflow="ellipsis")
     return line

@@ -27,8 +27,9 @@ from fastscreen.tui.lines import ScrolledLines
 from fastscreen.tui.link import ControlError, Link, Unreachable
 from fastscreen.tui.palette import ACCENT, BAD, HEADING, MUTED, OK, PLAIN, STRONG, WARN
 from fastscreen.tui.past import Past
-from fastscreen.tui.recorded import brief, exported_sessions, record, recorded
+from fastscreen.tui.recorded import brief, exported_sessions, part, record, recorded
 from fastscreen.tui.view import Entry, Export, View
+from fastscreen.tui.views.networks import reputation_line
 from fastscreen.tui.wording import ROLES, detail, stamp, wrapped
 
 MAX_ROWS = 100  # recorded sessions of one request
@@ -238,6 +239,12 @@ def told(story: Story, now: float, width: int, earlier: Sequence[HistorySession]
     lines = _head(story, events, len(earlier))
     if story.lists:
         lines += [_heading("DNSBLs")] + [_list(answer) for answer in story.lists]
+    if evidence := _evidence(events):
+        lines.append(_heading("Evidence for the score"))
+        for scorer, (weight, text) in evidence.items():
+            lines += part(scorer, weight, text, width, 3)
+    if story.memory is not None:
+        lines += [_heading("Memory of offenses"), *_memory(story, width)]
     lines += [_heading("Cache"), *_cache(story, now)]
     lines.append(_heading("Timeline"))
     if story.complete_since is not None:
@@ -294,6 +301,27 @@ def _list(answer: ListAnswer) -> Text:
         line.append(f"{answer.weight:>+4}  ", BAD if answer.weight > 0 else OK)
         line.append(" ".join(answer.answers), PLAIN)
     return line
+
+
+def _evidence(events: list[Event]) -> dict[str, tuple[int, str]]:
+    """Of the last session that has any: weight and text, by scorer."""
+    found = [event for event in events if event.kind == "evidence"]
+    parts: dict[str, tuple[int, str]] = {}
+    for event in found:
+        if (event.worker, event.session) == (found[-1].worker, found[-1].session):
+            scorer, _, text = (event.text or "").partition(": ")
+            parts[scorer] = int(event.number) if isinstance(event.number, int | float) else 0, text
+    return {scorer: parts[scorer] for scorer in parts if scorer in found[-1].evidence} if found else {}
+
+
+def _memory(story: Story, width: int) -> list[Text]:
+    """What the memory knows, and below it what it says against the client now."""
+    lines = [reputation_line(each) for each in story.memory or ()]
+    if not lines:
+        lines = [Text("   ").append("nothing is known of this address, its network or its AS", MUTED)]
+    for each in story.seen:
+        lines += part(each.scorer, each.weight, f"{each.text} (now)", width, 3)
+    return lines
 
 
 def _cache(story: Story, now: float) -> list[Text]:
