@@ -211,8 +211,9 @@ if TYPE_CHECKING:
 
     class Score(Struct, frozen=True):
         """ttl: of the score test. rcpt_many_from: for the scorer of that name. memory: the file of the memory of
-        offenses; empty = none. memory_half_life: s. seen_min: bad addresses before neighbors count. as_file: empty =
-        none. The other fields are the weights of the core's scorers, by their keys.
+        offenses; empty = none. memory_half_life, as_half_life: s. seen_min: bad addresses before neighbors count.
+        seen_as_share: percent. as_file: empty = none. The other fields are the weights of the core's scorers, by their
+        keys.
         """
 
         ttl: int
@@ -221,6 +222,8 @@ if TYPE_CHECKING:
         memory_half_life: int
         memory_max_entries: int
         seen_min: int
+        seen_as_share: int
+        as_half_life: int
         as_file: str
 
         def __getattr__(self, name: str) -> Any: ...
@@ -238,6 +241,8 @@ else:
         ("memory_half_life", int),
         ("memory_max_entries", int),
         ("seen_min", int),
+        ("seen_as_share", int),
+        ("as_half_life", int),
         ("as_file", str),
     ]
     _WEIGHTS = [(scorer.key, int) for scorer in SCORERS[1:]]

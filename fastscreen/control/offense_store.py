@@ -154,8 +154,9 @@ class OffenseStore:
 
     def _is_bad(self, key: bytes, bad: int, known: int) -> bool:
         """Whether a scorer would say so, with all members taken for neighbors."""
-        least = self.rules.seen_min * (10 if key[:1] == b"a" else 1)
-        return bad >= least and 2 * bad >= known
+        if key[:1] == b"a":
+            return bad >= 10 * self.rules.seen_min and 100 * bad >= self.rules.as_share * known
+        return bad >= self.rules.seen_min and 2 * bad >= known
 
     def _own(self, address: str, client: bytes, record: Record) -> Reputation | None:
         """What is known of the address itself."""

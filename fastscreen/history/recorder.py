@@ -15,7 +15,7 @@ from fastscreen.history.drain import Drain
 from fastscreen.history.ring import Ring
 from fastscreen.history.state import HistoryState
 from fastscreen.history.writer import BUSY, HistoryWriter
-from fastscreen.offenses.rules import load_rules
+from fastscreen.offenses.rules import load_rules, rules_of
 from fastscreen.offenses.state import OffenseState
 from fastscreen.offenses.writer import OffenseWriter
 from fastscreen.process import child
@@ -104,7 +104,7 @@ class RecorderProcess(ForkedProcess):
             return load_rules(config)
         except ConfigError as error:
             self._warn(str(error))
-            return OffenseRules(config.score.memory_half_life, config.score.seen_min)
+            return rules_of(config, None)
 
     async def _record(self) -> None:
         while True:
