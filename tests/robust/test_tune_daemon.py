@@ -376,8 +376,8 @@ def test_what_other_weights_of_the_memory_do(remembered: Seen, name: str, tmp_pa
             different += one.would != one.happened
             assert one.would == other.happened, (key, one, other)
     assert different >= len(NEIGHBORS)
-    # Where three bad neighbors were not found, there may have been two.
-    assert unknown == ({"memory", "pass"} if name == "fewer neighbors are enough" else set())
+    # Where three bad neighbors were not found, there may have been two. When a pass begins is not known exactly.
+    assert unknown <= {"memory", "pass"} and ("memory" in unknown) == (name == "fewer neighbors are enough")
 
 
 def test_what_the_memory_was_not_asked(first: Seen, remembered: Seen) -> None:
