@@ -655,18 +655,29 @@ class AsTable:
         """The number of the AS of an address of 4 or 16 bytes; 0: not known."""
 
 class OffenseRules:
-    """How offenses count. half_life: s, at least a day. seen_min: other addresses of a network that must be bad.
+    """How offenses count. half_life, as_half_life: s, at least a day. seen_min: other addresses of a network that must
+    be bad. as_share: of the addresses of an AS, in percent.
 
     ValueError: out of range.
     """
 
     half_life: int
+    as_half_life: int
     seen_min: int
+    as_share: int
     as_table: AsTable | None
     days: int
     """How long a single offense counts: two half-lives."""
+    as_days: int
 
-    def __init__(self, half_life: float = ..., seen_min: int = 3, as_table: AsTable | None = None) -> None: ...
+    def __init__(
+        self,
+        half_life: float = ...,
+        seen_min: int = 3,
+        as_table: AsTable | None = None,
+        as_half_life: float = ...,
+        as_share: int = 90,
+    ) -> None: ...
 
 def offenses_in(
     rows: Iterable[tuple[int, bytes, bytes, int, int]],
@@ -918,7 +929,8 @@ class HistoryReader:
 
 class JudgeDescription(TypedDict):
     """Settings for HistoryJudge: those of fastscreen/history/settings.py. sites: (list, filter as 128 bytes or None,
-    weight). tests: (enabled, action, seconds), in the order of TESTS."""
+    weight). tests: (enabled, action, seconds), in the order of TESTS. memory: what the evidence of the memory of
+    offenses depends on."""
 
     lists: Sequence[str]
     sites: list[tuple[int, bytes | None, int]]
@@ -935,6 +947,7 @@ class JudgeDescription(TypedDict):
     greet_wait: float
     prefix: tuple[int, int]
     rcpt_many_from: NotRequired[int]
+    memory: NotRequired[tuple[int, ...]]
 
 JUDGED: tuple[str, ...]
 """Results of sessions for HistoryJudge. "rejected": the client failed a test whose action is enforce or drop, or is
@@ -1013,6 +1026,58 @@ class WeightSearch:
 
 def deferred_at(stamp: int) -> int:
     """Return when the stamp of the score test says that a client was deferred, in s since 1970; 0: it does not."""
+@final
+class LabeledSessions:
+    """Sessions with a label, in the order of their times from the first `sort` or `play` on.
+
+    MemoryError: too many sessions or addresses.
+    """
+
+    def __init__(self) -> None: ...
+    def __len__(self) -> int: ...
+    def add(self, time: float, client: bytes, system: int, pattern: int, good: bool) -> None:
+        """Add a session. time: s since 1970. client: 4 or 16 bytes. system: its AS; 0: not known. pattern: number of
+        what it shows by itself, below 2^30. ValueError: out of range."""
+
+    def sort(self) -> None:
+        """Put them in the order of their times; of the same time, in that in which they were added."""
+
+    def time(self, at: int) -> float:
+        """Return the time of a session. IndexError: there is none."""
+
+    def before(self, time: float) -> int:
+        """Return how many sessions are before this time."""
+
+    def play(
+        self,
+        rules: OffenseRules,
+        least_values: Sequence[int],
+        share_values: Sequence[int],
+        delay: float,
+        most: int,
+        offending: bytes,
+        advance: Callable[[int], None],
+    ) -> int:
+        """Let a memory of offenses, which is empty at first, judge each session, and learn its label `delay` seconds
+        later: a bad session is an offense, a good one an accepted message.
+
+        least_values, share_values: of seen_min and seen_as_share, in ascending order, at most 7 each; `shapes` and
+        `groups` have the result for all of them. most: records of the memory. offending: for each pattern, whether it
+        is an offense whatever the label, as a byte. advance: called with numbers of sessions. Return how many records
+        were dropped. ValueError: too many values.
+        """
+
+    def shapes(self, first: int, last: int) -> dict[tuple[int, int, bool], int]:
+        """Count sessions from one to before another by pattern, what the memory showed, and whether they are good.
+
+        What the memory showed, as bits: 1: the address is bad. 2 to 8: for how many of `least_values` the network is
+        bad. 16 to 64: for how many of them the AS has enough bad addresses. 128 to 512: for how many of
+        `share_values` their share is large enough.
+        """
+
+    def groups(self, first: int, last: int) -> tuple[list[tuple[int, int]], dict[tuple[int, ...], tuple[int, int]]]:
+        """Return the pairs of pattern and what the memory showed; and for each set of them the number of good and of
+        bad addresses that had it in these sessions. An address with both labels counts as both."""
 
 def hello_found(name: bytes, client: bytes, hostname: str) -> int:
     """Return the scorers that find evidence in a HELO name, one bit each. client: 4 or 16 bytes."""

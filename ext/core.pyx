@@ -2,6 +2,7 @@
 # Read session.pyx first: it follows a connection from top to bottom.
 
 import os
+from itertools import islice
 
 cimport cython
 from cpython.ref cimport Py_DECREF, Py_INCREF
@@ -68,3 +69,4 @@ include "history_judge_session.pyx"
 include "history_judge_passes.pyx"
 include "history_judge.pyx"
 include "history_weights.pyx"
+include "labeled_sessions.pyx"

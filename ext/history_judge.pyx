@@ -22,6 +22,9 @@ cdef class JudgeCase:
     cdef bint fewer_signs
     cdef bint same_score
     cdef bint same_prefix
+    cdef uint32_t looser            # scorers of the memory that would speak more often: evidence stays evidence
+    cdef uint32_t stricter          # those that would speak less often
+    cdef uint32_t unlike            # those of which neither is known
     cdef list kept
 
     def __cinit__(self):
@@ -54,6 +57,7 @@ cdef class JudgeCase:
         rules.allow_threshold = description["allowlist_threshold"]
         for at, scorer in enumerate(SCORERS):
             rules.weights[at] = description["weights"].get(scorer.key, 0)
+        rules.many_from = description.get("rcpt_many_from", 20)
         rules.greet_wait = int(description["greet_wait"] * MICROSECONDS)
         prefix_set(&rules.prefix, description["prefix"])
         rules.site_count = len(description["sites"])
@@ -70,6 +74,27 @@ cdef class JudgeCase:
                     raise ValueError("a filter is four sets of 256 bits")
                 self.kept.append(octets)
                 rules.sites[at].octets = <const uint8_t*> <const char*> octets
+        return 0
+
+    cdef int compare_memory(self, real, other) except -1:
+        """Each: half-life, that of AS, least number of addresses, and share of an AS. Without these, they are alike."""
+        cdef int number = 0, share = 0
+        if not real or not other:
+            return 0
+        if real[0] != other[0]:
+            self.unlike = MEMORY_SCORERS
+            return 0
+        number = (other[2] > real[2]) - (other[2] < real[2])
+        share = (other[3] > real[3]) - (other[3] < real[3])
+        self.looser = bit(SCORER_SEEN_NETWORK) if number < 0 else 0
+        self.stricter = bit(SCORER_SEEN_NETWORK) if number > 0 else 0
+        if real[1] != other[1] or number * share < 0:
+            self.unlike = bit(SCORER_SEEN_AS)
+        elif number + share:
+            if number + share < 0:
+                self.looser |= bit(SCORER_SEEN_AS)
+            else:
+                self.stricter |= bit(SCORER_SEEN_AS)
         return 0
 
 
@@ -102,6 +127,7 @@ cdef class HistoryJudge:
     cdef readonly uint64_t held, most_held
     cdef uint64_t big_held
     cdef bint started, collecting
+    cdef uint32_t remembered        # scorers of the memory that any settings have asked
     cdef readonly object detail
     cdef uint64_t happened[JUDGE_RESULTS]
     cdef uint64_t moved[JUDGE_RESULTS][JUDGE_RESULTS]
@@ -122,7 +148,6 @@ cdef class HistoryJudge:
         self.cases = {}
         self.policy = Policy.__new__(Policy)
         self.policy.hostname = hostname.encode()
-        self.policy.rcpt_many_from = other.get("rcpt_many_from", 20)
         self.keys = JudgeTable()
         self.keys.prepare(sizeof(JudgeKey), 18, JUDGE_CLIENTS)
         self.clients = JudgeTable()
@@ -180,10 +205,15 @@ cdef class HistoryJudge:
         case.same_signs = sites(real, lambda weight: weight > 0) == sites(other, lambda weight: weight > 0)
         case.fewer_signs = set(sites(other, lambda weight: weight > 0)) <= set(sites(real, lambda weight: weight > 0))
         case.same_score = all(real[key] == other[key] for key in ("weights", "threshold"))
+        case.compare_memory(real.get("memory", ()), other.get("memory", ()))
         case.same_prefix = tuple(real["prefix"]) == tuple(other["prefix"])
         keys = ("tests", "weights", "denylist_action", "shadow", "continues", "threshold", "allowlist_threshold",
                 "dnsbl_min_ttl", "dnsbl_max_ttl")
-        case.same = case.same_sites and case.same_prefix and all(real[key] == other[key] for key in keys)
+        case.same = (case.same_sites and case.same_prefix and all(real[key] == other[key] for key in keys)
+                     and not weighted(&case.other) & (case.looser | case.stricter | case.unlike)
+                     and (case.real.many_from == case.other.many_from
+                          or not weighted(&case.other) & bit(SCORER_RCPT_MANY)))
+        self.remembered |= weighted(&case.real) & MEMORY_SCORERS
         self.cases[number] = case
         self.last = None
 
@@ -327,7 +357,7 @@ cdef class HistoryJudge:
         facts.same_signs = case.same_signs
         facts.same_score = case.same_score
         facts.fewer_signs = case.fewer_signs
-        evidence = self.evidence_of(&record, &case.real, &cut)
+        evidence = self.evidence_of(&record, case, &cut)
         self.by_own(case, &facts, evidence, &real)
         if not judge_agrees(&record, happened, &real):
             judged_unknown(&other, WHY_DIFFERENT)
@@ -354,6 +384,8 @@ cdef class HistoryJudge:
     cdef int by_own(self, JudgeCase case, JudgeFacts* facts, uint32_t evidence, Judged* judged) except -1:
         """Play a session by the settings that it had."""
         cdef JudgeFacts own = facts[0]
+        if case.real.many_from != case.other.many_from and facts.record.stage != STAGE_RELAY:
+            evidence = evidence & ~bit(SCORER_RCPT_MANY) | facts.record.evidence & bit(SCORER_RCPT_MANY)
         own.same_sites = own.same_signs = own.same_score = True
         judge_session(&case.real, &own, facts.needed, evidence & weighted(&case.real), False, judged)
         if judged.failed & bit(SCORE) and not facts.record.found & bit(SCORE) or (
@@ -365,11 +397,25 @@ cdef class HistoryJudge:
 
     cdef int by_others(self, JudgeCase case, JudgeFacts* facts, uint32_t needed, uint32_t unknown, uint32_t evidence,
                        bint cut, Judged* judged) except -1:
-        """Play it by the others. unknown: tests of which it is unknown whether they are needed: the result is known if
-        it is the same for all of them."""
+        """Play it by the others. What the memory of offenses would have said may be unknown: the result is known if it
+        is the same for every answer."""
+        cdef uint32_t unheard = weighted(&case.other) & unheard_memory(case, facts.record)
+        cdef uint32_t part = unheard
+        cdef Judged found
+        self.by_tests(case, facts, needed, unknown, evidence & ~unheard, cut, judged)
+        while part and judged.result != JUDGED_UNKNOWN:
+            self.by_tests(case, facts, needed, unknown, evidence & ~unheard | part, cut, &found)
+            judged_both(judged, &found, WHY_MEMORY, needed | unknown)
+            part = (part - 1) & unheard
+        return 0
+
+    cdef int by_tests(self, JudgeCase case, JudgeFacts* facts, uint32_t needed, uint32_t unknown, uint32_t evidence,
+                      bint cut, Judged* judged) except -1:
+        """unknown: tests of which it is unknown whether they are needed: the result is known if it is the same for all
+        of them."""
         cdef uint32_t asked = weighted(&case.other)
         cdef uint32_t unweighted = asked & ~weighted(&case.real)
-        cdef bint unheard = unweighted and (cut or (
+        cdef bint unheard = unweighted & ~MEMORY_SCORERS and (cut or (
             unweighted & bit(SCORER_HELO_CLIENT_ADDRESS) and not prefix_is_whole(&self.mask, facts.record.family)))
         cdef Judged found
         cdef uint32_t part = unknown
@@ -377,13 +423,8 @@ cdef class HistoryJudge:
         while part:
             part = (part - 1) & unknown
             judge_session(&case.other, facts, needed | part, evidence & asked, unheard, &found)
-            if found.result != judged.result or found.to_mta != judged.to_mta:
-                judged_unknown(judged, WHY_PASS)
-                judged.unsure |= needed | unknown
+            if not judged_both(judged, &found, WHY_PASS, needed | unknown):
                 break
-            judged.unsure |= found.unsure | (found.earned ^ judged.earned)
-            if found.reply != judged.reply:
-                judged.reply = -1
         judged.unsure |= unknown & judged.earned
         return 0
 
@@ -403,18 +444,20 @@ cdef class HistoryJudge:
             found = self.clients.add(key)
         return <JudgeClient*> found
 
-    cdef uint32_t evidence_of(self, const HistoryRecord* record, const JudgeRules* real, bint* cut) noexcept:
+    cdef uint32_t evidence_of(self, const HistoryRecord* record, JudgeCase case, bint* cut) noexcept:
         """The evidence of all scorers before the verdict, of those without a weight from what is in the record. cut:
         the name may be longer."""
         cdef Session session
-        cdef uint32_t asked = weighted(real) if record.made & bit(SCORE) else 0
+        cdef uint32_t asked = weighted(&case.real) if record.made & bit(SCORE) else 0
         cdef uint32_t others = HEARD_SCORERS[<int> HEARD_HELLO] & ~asked
         cdef uint32_t found = record.evidence & asked
         cut[0] = False
         if not asked & bit(SCORER_NO_TLS) and sent_in_clear(record):
             found |= bit(SCORER_NO_TLS)
-        if not asked & bit(SCORER_RCPT_MANY) and record.recipients >= self.policy.rcpt_many_from:
-            found |= bit(SCORER_RCPT_MANY)
+        if not asked & bit(SCORER_RCPT_MANY) or case.real.many_from != case.other.many_from:
+            found &= ~bit(SCORER_RCPT_MANY)
+            if record.recipients >= case.other.many_from:
+                found |= bit(SCORER_RCPT_MANY)
         if record.stage == STAGE_RELAY:
             found &= ~(bit(SCORER_RCPT_MANY) | bit(SCORER_RCPT_REJECTED))   # judged at the end
         if not record.name_length:
@@ -824,6 +867,8 @@ cdef class HistoryJudge:
         cdef int at
         if not facts.tested or judged.failed & ~(bit(DNSBL) | bit(SCORE)) or not judged.scored:
             return 0
+        if facts.recipient and self.remembered & unheard_memory(case, facts.record):
+            return 0            # it would look as if the memory had said nothing
         memset(&pattern, 0, sizeof(pattern))
         for at in range(case.other.site_count):
             site = &case.other.sites[at]
@@ -838,18 +883,11 @@ cdef class HistoryJudge:
             if found == NULL:
                 raise MemoryError
             memcpy(found, &pattern, sizeof(pattern))
-        pair[0] = self.number_of(self.clients, <char*> client)
-        pair[1] = self.number_of(self.patterns, found)
+        pair[0] = self.clients.number(<char*> client)
+        pair[1] = self.patterns.number(found)
         if self.shown.find(<const uint8_t*> pair) == NULL and self.shown.add(<const uint8_t*> pair) == NULL:
             raise MemoryError
         return 0
-
-    cdef uint32_t number_of(self, JudgeTable table, const char* item) noexcept:
-        """The number of an item: its key is found again, which is rare enough."""
-        cdef uint64_t at = judge_hash(<const uint8_t*> item, table.key_size) & table.mask
-        while table.item(table.slots[at] - 1) != item:
-            at = (at + 1) & table.mask
-        return table.slots[at] - 1
 
     # ---- results
 
@@ -1018,6 +1056,24 @@ cdef inline uint32_t weighted(const JudgeRules* rules) noexcept nogil:
         if rules.weights[scorer]:
             found |= bit(scorer)
     return found
+
+
+cdef inline uint32_t unheard_memory(JudgeCase case, const HistoryRecord* record) noexcept nogil:
+    """Scorers of the memory of which it is unknown whether they would have found evidence."""
+    cdef uint32_t asked = weighted(&case.real) if record.made & bit(SCORE) else 0
+    return MEMORY_SCORERS & (~asked | case.unlike | case.looser & ~record.evidence | case.stricter & record.evidence)
+
+
+cdef bint judged_both(Judged* judged, const Judged* found, int why, uint32_t needed) noexcept nogil:
+    """What is true of two results. False: they differ, so it is not known; needed: tests that may be passed or not."""
+    if found.result != judged.result or found.to_mta != judged.to_mta:
+        judged_unknown(judged, why)
+        judged.unsure |= needed
+        return False
+    judged.unsure |= found.unsure | (found.earned ^ judged.earned) | (found.brief ^ judged.brief)
+    if found.reply != judged.reply:
+        judged.reply = -1
+    return True
 
 
 cdef inline bint same_prefix_of(JudgeCase case, uint8_t family) noexcept nogil:

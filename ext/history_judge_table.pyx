@@ -78,6 +78,13 @@ cdef class JudgeTable:
         self.slots[at] = <uint32_t> self.count
         return made
 
+    cdef uint32_t number(self, const char* item) noexcept nogil:
+        """The number of an item: its key is found again."""
+        cdef uint64_t at = judge_hash(<const uint8_t*> item, self.key_size) & self.mask
+        while self.item(self.slots[at] - 1) != item:
+            at = (at + 1) & self.mask
+        return self.slots[at] - 1
+
     cdef bint grow(self) noexcept nogil:
         cdef uint64_t mask = self.mask * 2 + 1
         cdef uint32_t* slots = <uint32_t*> calloc(mask + 1, sizeof(uint32_t))

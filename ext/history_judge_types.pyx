@@ -27,10 +27,11 @@ cdef enum:
     WHY_PASS                # depends on a pass, which an earlier session earned or not, or which may have expired
     WHY_LIMIT               # a limit turned the client away before it was tested
     WHY_ROOM                # more clients than are followed
+    WHY_MEMORY              # the memory of offenses was not asked, or by other settings
     JUDGE_REASONS
 
 JUDGE_REASON_KEYS = ("judged", "version", "settings", "different", "test", "list", "cut", "ended", "order", "pass",
-                     "limit", "room")
+                     "limit", "room", "memory")
 
 cdef enum:
     GOOD_RETRIED = 1 << 0   # came back within a day after a 450, and passed
@@ -67,6 +68,10 @@ cdef enum:
     GREET_ENDED = 4
 
 
+# Scorers whose evidence only the memory has: it is not in the record unless they were asked.
+cdef uint32_t MEMORY_SCORERS = HEARD_SCORERS[<int> HEARD_MEMORY]
+
+
 cdef enum Sure:
     SURE_NO
     SURE_YES
@@ -91,6 +96,7 @@ cdef struct JudgeRules:
     int32_t weights[SCORER_COUNT]
     int64_t brief_ttl, dnsbl_min_ttl, dnsbl_max_ttl     # s
     int64_t greet_wait      # µs
+    uint32_t many_from      # recipients
     Prefix prefix
     JudgeSite* sites
     int site_count

@@ -47,26 +47,43 @@ cdef class OffenseRules:
     """See core.pyi."""
 
     cdef readonly int64_t half_life
+    cdef readonly int64_t as_half_life
     cdef readonly int seen_min
+    cdef readonly int as_share
     cdef readonly AsTable as_table
     cdef readonly int days
+    cdef readonly int as_days
     cdef float[OFFENSE_DAYS] factors    # by age in days
+    cdef float[OFFENSE_DAYS] as_factors
 
-    def __init__(self, half_life=14 * 86400, int seen_min=3, AsTable as_table=None):
+    def __init__(self, half_life=14 * 86400, int seen_min=3, AsTable as_table=None, as_half_life=90 * 86400,
+                 int as_share=90):
         cdef int age
-        if not 86400 <= half_life <= 3650 * 86400 or seen_min < 1:
-            raise ValueError(f"a half-life of {half_life} s, or at least {seen_min} addresses")
+        for seconds in (half_life, as_half_life):
+            if not 86400 <= seconds <= 3650 * 86400:
+                raise ValueError(f"a half-life of {seconds} s")
+        if seen_min < 1 or not 1 <= as_share <= 100:
+            raise ValueError(f"at least {seen_min} addresses, or {as_share} % of an AS")
         self.half_life = half_life
+        self.as_half_life = as_half_life
+        self.as_share = as_share
         self.seen_min = seen_min
         self.as_table = as_table
         self.days = max(1, round(2 * half_life / 86400))
+        self.as_days = max(1, round(2 * as_half_life / 86400))
         for age in range(OFFENSE_DAYS):
             self.factors[age] = <float> exp2(-age * 86400.0 / self.half_life)
+            self.as_factors[age] = <float> exp2(-age * 86400.0 / self.as_half_life)
 
     cdef inline float weight(self, uint32_t stored, int today, int day) noexcept nogil:
         """What a stored weight is today."""
         cdef int age = max(0, today - day)
         return stored * self.factors[age] if age < OFFENSE_DAYS else 0
+
+    cdef inline float as_weight(self, uint32_t stored, int today, int day) noexcept nogil:
+        """The same for the sums of an AS."""
+        cdef int age = max(0, today - day)
+        return stored * self.as_factors[age] if age < OFFENSE_DAYS else 0
 
 
 # ---- the layout
@@ -204,7 +221,7 @@ cdef void offense_add_to(OffenseMember* member, uint32_t bad, int good, int toda
     bad = min(bad, <uint32_t> OFFENSE_UNIT)
     if bad:
         if was_bad:
-            of_bad -= rules.weight(OFFENSE_UNIT, today, member.bad_day)
+            of_bad -= rules.as_weight(OFFENSE_UNIT, today, member.bad_day)
         if member.bad and member.bad_day == today:
             sum = max(bad_before, <float> bad)
         else:
@@ -226,7 +243,7 @@ cdef bint offense_add_good(OffenseMember* member, int good, float before, int to
     if good == OFFENSE_HANDED_OFF and before >= OFFENSE_WEAK_MOST:
         return False
     if was_good:
-        change[0] -= rules.weight(OFFENSE_UNIT, today, member.good_day)
+        change[0] -= rules.as_weight(OFFENSE_UNIT, today, member.good_day)
     if good == OFFENSE_HANDED_OFF:
         before = min(before + OFFENSE_WEAK, <float> OFFENSE_WEAK_MOST)
     elif member.good and member.good_day == today:
@@ -317,10 +334,10 @@ def offense_add_as(value, float bad, float good, int today, OffenseRules rules):
     memset(record, 0, sizeof(record))
     offense_as_sums(<const uint8_t*> <const char*> before, len(before), &sums)
     if bad > 0:
-        sums.bad = offense_sum(rules.weight(sums.bad, today, sums.bad_day), bad)
+        sums.bad = offense_sum(rules.as_weight(sums.bad, today, sums.bad_day), bad)
         sums.bad_day = <uint16_t> today
     if good > 0:
-        sums.good = offense_sum(rules.weight(sums.good, today, sums.good_day), good)
+        sums.good = offense_sum(rules.as_weight(sums.good, today, sums.good_day), good)
         sums.good_day = <uint16_t> today
     record[0] = OFFENSE_VERSION
     offense_put(record + 4, 4, sums.bad)
@@ -473,8 +490,8 @@ def offense_read(bytes value, int today, OffenseRules rules):
     cdef int index
     cdef float bad, good
     if offense_as_sums(at, len(value), &sums):
-        return [(0, rules.weight(sums.bad, today, sums.bad_day) / OFFENSE_UNIT,
-                 rules.weight(sums.good, today, sums.good_day) / OFFENSE_UNIT, sums.bad_day, sums.good_day, False)]
+        return [(0, rules.as_weight(sums.bad, today, sums.bad_day) / OFFENSE_UNIT,
+                 rules.as_weight(sums.good, today, sums.good_day) / OFFENSE_UNIT, sums.bad_day, sums.good_day, False)]
     if offense_members(at, len(value)) < 0:
         return None
     found = []
@@ -495,9 +512,9 @@ def offense_summary(bytes value, int today, OffenseRules rules):
     cdef int index, day = 0
     cdef float heaviest = 0
     if offense_as_sums(at, len(value), &sums):
-        count.bad = <int> (rules.weight(sums.bad, today, sums.bad_day) / OFFENSE_UNIT + 0.5)
-        count.known = count.bad + <int> (rules.weight(sums.good, today, sums.good_day) / OFFENSE_UNIT + 0.5)
-        heaviest = (rules.weight(sums.bad, today, sums.bad_day) + rules.weight(sums.good, today, sums.good_day))
+        count.bad = <int> (rules.as_weight(sums.bad, today, sums.bad_day) / OFFENSE_UNIT + 0.5)
+        count.known = count.bad + <int> (rules.as_weight(sums.good, today, sums.good_day) / OFFENSE_UNIT + 0.5)
+        heaviest = (rules.as_weight(sums.bad, today, sums.bad_day) + rules.as_weight(sums.good, today, sums.good_day))
         return count.bad, count.known, heaviest / OFFENSE_UNIT, max(sums.bad_day, sums.good_day)
     if not offense_count(at, len(value), <uint32_t> 0xFFFFFFFF, rules, today, &count):
         return None
@@ -538,8 +555,8 @@ def offense_tidy(bytes value, int today, OffenseRules rules):
     if not 0 <= today <= 0xFFFF:
         raise ValueError(f"day {today}")
     if offense_as_sums(at, len(value), &sums):
-        if (rules.weight(sums.bad, today, sums.bad_day) < OFFENSE_UNIT // 2
-                and rules.weight(sums.good, today, sums.good_day) < OFFENSE_UNIT // 2):
+        if (rules.as_weight(sums.bad, today, sums.bad_day) < OFFENSE_UNIT // 2
+                and rules.as_weight(sums.good, today, sums.good_day) < OFFENSE_UNIT // 2):
             return None
         memcpy(record, at, OFFENSE_AS_SIZE)
         offense_put(record + 12, 2, min(sums.bad_day, today))

@@ -16,6 +16,14 @@ cdef struct Seen:
     char[SEEN_SCORERS][SEEN_TEXT] texts         # the evidence
 
 
+# What the memory has about a client. good: a good history of its own; the rest is not looked up then.
+cdef struct SeenCounts:
+    bint good
+    OffenseCount near           # its /24 or /64
+    OffenseCount wide           # its /48
+    OffenseCount system         # its AS
+
+
 cdef void seen_hear(Screener core, Session* session) noexcept:
     """Let the scorers of the memory speak."""
     cdef Policy policy = <Policy> session.policy
@@ -43,34 +51,57 @@ cdef void seen_hear(Screener core, Session* session) noexcept:
 
 cdef int seen_find(memory, OffenseRules rules, uint32_t asked, const Address* peer, int today, Seen* seen) except -1:
     """Look a client up. asked: scorers whose result is wanted."""
-    cdef OffenseCount near
-    cdef OffenseCount wide
+    cdef SeenCounts counts
+    cdef uint32_t number = 0
     cdef bint six = peer.family == 6
     memset(seen, 0, sizeof(Seen))
-    memset(&wide, 0, sizeof(wide))
-    seen_count(memory, rules, c"6" if six else c"4", peer, today, &near)
-    if offense_is_good(near.own_bad, near.own_good):
-        return 0
-    if offense_is_bad(near.own_bad, near.own_good):
-        seen.found |= bit(SCORER_SEEN_ADDRESS)
-        seen_address_text(peer, &near, seen.texts[0])
-    if asked & bit(SCORER_SEEN_NETWORK):
-        if seen_counts(&near, rules.seen_min):
-            seen.found |= bit(SCORER_SEEN_NETWORK)
-            seen_network_text(peer, 64 if six else 24, &near, rules.days, seen.texts[1])
-        elif six:
-            seen_count(memory, rules, c"w", peer, today, &wide)
-            if seen_counts(&wide, rules.seen_min):
-                seen.found |= bit(SCORER_SEEN_NETWORK)
-                seen_network_text(peer, 48, &wide, rules.days, seen.texts[1])
     if asked & bit(SCORER_SEEN_AS) and rules.as_table is not None:
-        seen_as(memory, rules, peer, today, seen)
+        number = rules.as_table.find(peer)
+    seen_look(memory, rules, asked, peer, number, rules.seen_min, today, &counts)
+    if counts.good:
+        return 0
+    if offense_is_bad(counts.near.own_bad, counts.near.own_good):
+        seen.found |= bit(SCORER_SEEN_ADDRESS)
+        seen_address_text(peer, &counts.near, seen.texts[0])
+    if asked & bit(SCORER_SEEN_NETWORK):
+        if seen_counts(&counts.near, rules.seen_min):
+            seen.found |= bit(SCORER_SEEN_NETWORK)
+            seen_network_text(peer, 64 if six else 24, &counts.near, rules.days, seen.texts[1])
+        elif seen_counts(&counts.wide, rules.seen_min):
+            seen.found |= bit(SCORER_SEEN_NETWORK)
+            seen_network_text(peer, 48, &counts.wide, rules.days, seen.texts[1])
+    if seen_as_counts(&counts.system, rules.seen_min, rules.as_share):
+        seen.found |= bit(SCORER_SEEN_AS)
+        snprintf(seen.texts[2], SEEN_TEXT, "AS%u: %d of %d addresses bad in %d days", <unsigned int> number,
+                 counts.system.bad, counts.system.known, rules.as_days)
+    return 0
+
+
+cdef int seen_look(memory, OffenseRules rules, uint32_t asked, const Address* peer, uint32_t number, int least,
+                   int today, SeenCounts* counts) except -1:
+    """What the memory has about a client, its networks and its AS (number; 0: not known). The /48 of an IPv6 address is
+    only looked up if fewer than `least` of its neighbors count."""
+    cdef bint six = peer.family == 6
+    memset(counts, 0, sizeof(SeenCounts))
+    seen_count(memory, rules, c"6" if six else c"4", peer, today, &counts.near)
+    counts.good = offense_is_good(counts.near.own_bad, counts.near.own_good)
+    if counts.good:
+        return 0
+    if asked & bit(SCORER_SEEN_NETWORK) and six and not seen_counts(&counts.near, least):
+        seen_count(memory, rules, c"w", peer, today, &counts.wide)
+    if asked & bit(SCORER_SEEN_AS) and number:
+        seen_as(memory, rules, number, today, &counts.system)
     return 0
 
 
 cdef inline bint seen_counts(const OffenseCount* count, int least) noexcept nogil:
     """Whether neighbors count: enough of them are bad, and at least half of those that are known."""
     return count.bad >= least and 2 * count.bad >= count.known
+
+
+cdef inline bint seen_as_counts(const OffenseCount* count, int least, int share) noexcept nogil:
+    """The same for an AS. share: of its addresses, in percent."""
+    return count.bad >= SEEN_AS_TIMES * least and 100 * <int64_t> count.bad >= share * <int64_t> count.known
 
 
 cdef int seen_count(memory, OffenseRules rules, char kind, const Address* peer, int today,
@@ -86,23 +117,14 @@ cdef int seen_count(memory, OffenseRules rules, char kind, const Address* peer, 
     return 0
 
 
-cdef int seen_as(memory, OffenseRules rules, const Address* peer, int today, Seen* seen) except -1:
+cdef int seen_as(memory, OffenseRules rules, uint32_t number, int today, OffenseCount* count) except -1:
     cdef uint8_t[5] key
     cdef OffenseSums sums
-    cdef OffenseCount count
-    cdef uint32_t number = rules.as_table.find(peer)
-    cdef bytes value
-    if number == 0:
-        return 0
-    value = memory.record((<char*> key)[:offense_as_key(number, key)])
+    cdef bytes value = memory.record((<char*> key)[:offense_as_key(number, key)])
     if value is None or not offense_as_sums(<const uint8_t*> <const char*> value, len(value), &sums):
         return 0
-    count.bad = <int> (rules.weight(sums.bad, today, sums.bad_day) / OFFENSE_UNIT)
-    count.known = count.bad + <int> (rules.weight(sums.good, today, sums.good_day) / OFFENSE_UNIT + 0.5)
-    if seen_counts(&count, SEEN_AS_TIMES * rules.seen_min):
-        seen.found |= bit(SCORER_SEEN_AS)
-        snprintf(seen.texts[2], SEEN_TEXT, "AS%u: %d of %d addresses bad in %d days", <unsigned int> number,
-                 count.bad, count.known, rules.days)
+    count.bad = <int> (rules.as_weight(sums.bad, today, sums.bad_day) / OFFENSE_UNIT)
+    count.known = count.bad + <int> (rules.as_weight(sums.good, today, sums.good_day) / OFFENSE_UNIT + 0.5)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from fastscreen.cli import COMMANDS
 from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError
+from fastscreen.config.kinds import Time
 from fastscreen.config.model import Config
 from fastscreen.core import SCORERS
 from fastscreen.escaping import printable
@@ -24,12 +26,14 @@ from fastscreen.history import times
 from fastscreen.history.archive import Archive, ArchiveError
 from fastscreen.history.filter import END
 from fastscreen.history.settings import HistorySettings
+from fastscreen.offenses.rules import load_as_file
 from fastscreen.tables import TableError
-from fastscreen.tune import foreign, text
-from fastscreen.tune.foreign import Foreign, ForeignError, Shower
+from fastscreen.tune import foreign, labeled, text
+from fastscreen.tune.foreign import ForeignError
 from fastscreen.tune.judging import WHOLE, ends, judge
-from fastscreen.tune.settings import Tried, site_text, tried
-from fastscreen.tune.suggest import Share, Weights, sample, suggest
+from fastscreen.tune.labeled import Judged, MemorySettings, Player
+from fastscreen.tune.settings import NO_FILE, Tried, site_text, tried
+from fastscreen.tune.suggest import Share, Weights, sample, suggest, with_margin
 
 EXAMPLES = """\
 examples:
@@ -48,6 +52,11 @@ exit codes: 0 success, 1 the history (or a part) or the sessions cannot be read,
 _MIN_PROGRESS = 200_000  # sessions from which a progress bar is shown on a terminal
 _EXAMPLES = 10
 _MICROSECONDS = 1_000_000
+_DAY = 86400
+_LINE = 100  # bytes, about
+_MEMORY = "/var/lib/fastscreen/offenses"
+_AS_FILE = "/var/lib/fastscreen/as.csv"
+_SEEN = ("seen_address", "seen_network", "seen_as")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -81,6 +90,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--with", dest="other", metavar="FILE", type=Path, help="the configuration to judge by")
     parser.add_argument(
         "--sessions", metavar="FILE", type=Path, help="judge labeled sessions instead, one JSON object per line"
+    )
+    parser.add_argument(
+        "--feedback-delay",
+        metavar="TIME",
+        type=_delay,
+        default=labeled.DELAY,
+        help="with --sessions: how long after a session the memory of offenses learns its label (default: 1h)",
     )
     parser.add_argument("--suggest", action="store_true", help="search weights of lists and scorers, and a threshold")
     parser.add_argument(
@@ -155,7 +171,7 @@ def _suggest(
 ) -> None:
     """Search on the first two thirds of the time, and judge the last third."""
     at = period[0] + (period[1] - period[0]) * 2 // 3
-    before = _weights(settings.config)
+    before = labeled.weights_of(settings.config)
     sites = len(settings.config.dnsbl.sites)
     first, last = (period[0], at), (at, period[1])
     mask = _mask(settings)
@@ -166,7 +182,8 @@ def _suggest(
             found = judge(archive, *part, settings.settings, settings.hostname, advance, collecting=True, mask=mask)
         samples.append(sample(sites, len(SCORERS), *found.collected()))
     learned, held = samples
-    after = suggest(learned, before, arguments.max_collateral)
+    capped = labeled.neighbors(len(before.weights))
+    after = suggest(learned, before, with_margin(arguments.max_collateral, learned.good), capped=capped)
     suggested = _with_weights(settings, after)
     with _progress(archive.count(*last), "judging") as advance:
         found = judge(archive, *last, suggested.settings, suggested.hostname, advance, mask=mask)
@@ -176,17 +193,18 @@ def _suggest(
     ]
     summary = found.summary()
     examples = {what: found.examples(what, _EXAMPLES) for what in ("collateral", "missed", "saved")}
+    toml = _toml(settings.config, after)
     if arguments.json:
         _print_json(
             {"period": _period(period), "split": at / _MICROSECONDS, "settings": _settings(settings)}
-            | {"warnings": warnings, "suggestion": _suggestion(settings, after, rows)}
+            | {"warnings": warnings, "suggestion": _suggestion(settings, after, rows, toml)}
             | _plain(summary, examples)
         )
         return
     print(f"{text.span(*period)}; the last third begins {text.span(at, at).partition(' to ')[0]}")
     _print_lines(
         text.changes(settings),
-        text.suggestion(before, after, _toml(settings.config, after), rows, _before(settings)),
+        text.suggestion(after == before, toml, rows, _before(settings)),
         ["", "The last third with the suggestion"],
         text.summary(summary, examples),
     )
@@ -195,10 +213,6 @@ def _suggest(
 def _before(settings: Tried) -> str:
     """What the weights are that a suggestion is compared with."""
     return "tried" if settings.changed else "in force"
-
-
-def _weights(config: Config) -> Weights:
-    return foreign.weights_of(config)
 
 
 def _with_weights(settings: Tried, found: Weights) -> Tried:
@@ -222,8 +236,8 @@ def _with_weights(settings: Tried, found: Weights) -> Tried:
     return msgspec.structs.replace(settings, settings=changed)
 
 
-def _toml(config: Config, found: Weights) -> list[str]:
-    """The suggested keys, as for the configuration."""
+def _toml(config: Config, found: Weights, memory: MemorySettings | None = None) -> list[str]:
+    """The suggested keys, as for the configuration. memory: None: as it is."""
     lists = len(config.dnsbl.sites)
     sites = [
         site_text(msgspec.structs.replace(site, weight=weight))
@@ -237,7 +251,28 @@ def _toml(config: Config, found: Weights) -> list[str]:
         for scorer, weight in zip(SCORERS[1:], found.weights[lists:], strict=True)
         if weight or config.weights[scorer.key]
     ]
-    return [*lines, "", "[score]", *scorers] if scorers else lines
+    keys = _memory_toml(config, found, memory) if memory is not None else []
+    return [*lines, "", "[score]", *scorers, *keys] if scorers or keys else lines
+
+
+def _memory_toml(config: Config, found: Weights, memory: MemorySettings) -> list[str]:
+    """What the scorers of the memory need. The suggestion is to be a valid configuration."""
+    weights = dict(zip((scorer.key for scorer in SCORERS[1:]), found.weights[len(config.dnsbl.sites) :], strict=True))
+    if not any(weights[key] for key in _SEEN):
+        return []
+    keys = [f"memory = {json.dumps(_path(config.score.memory, _MEMORY))}"]
+    if weights["seen_as"]:
+        keys.append(f"as_file = {json.dumps(_path(config.score.as_file, _AS_FILE))}")
+    usual = labeled.memory_of(config)
+    for key in MemorySettings.__struct_fields__:
+        value = getattr(memory, key)
+        if value != getattr(usual, key):
+            keys.append(f'{key} = "{value // _DAY}d"' if key.endswith("half_life") else f"{key} = {value}")
+    return keys
+
+
+def _path(configured: str, example: str) -> str:
+    return configured if configured not in ("", NO_FILE) else example
 
 
 # ---- foreign sessions
@@ -247,47 +282,60 @@ def _foreign(arguments: argparse.Namespace, since: int, until: int) -> int:
     settings = tried(_foreign_base(arguments), arguments.other, arguments.changes)
     config = settings.config
     _note_unjudged(settings)
-    read = foreign.read(arguments.sessions)
-    sessions = [each for each in read.sessions if since <= each.time * _MICROSECONDS < until]
-    if not sessions:
-        raise ForeignError(f"{printable(str(arguments.sessions))}: no sessions in this period")
+    file = arguments.sessions
+    table = load_as_file(config.score.as_file) if config.score.as_file not in ("", NO_FILE) else None
+    size = file.stat().st_size if file.is_file() else 0
+    with _progress(size, "reading", _LINE) as advance:
+        read = foreign.read(file, config, table, (since / _MICROSECONDS, until / _MICROSECONDS), advance)
     for broken in read.broken:
-        print(f"fastscreen: {printable(str(arguments.sessions))}: {foreign.told(broken)}", file=sys.stderr)
-    shower = Shower(config)
-    shown = [(session, shower.features(session)) for session in sessions]
-    weights = _weights(config)
-    allow = config.dnsbl.allowlist_threshold
+        print(f"fastscreen: {printable(str(file))}: {foreign.told(broken)}", file=sys.stderr)
+    count = len(read.sessions)
+    first, last = read.sessions.time(0), read.sessions.time(count - 1)
+    memory, weights = labeled.memory_of(config), labeled.weights_of(config)
     answer: dict[str, Any] = {
-        "period": _period((int(sessions[0].time * _MICROSECONDS), int(sessions[-1].time * _MICROSECONDS))),
+        "period": _period((int(first * _MICROSECONDS), int(last * _MICROSECONDS))),
         "settings": _settings(settings),
         "lines": read.lines,
         "broken": msgspec.to_builtins(read.broken),
     }
+    head = [
+        f"{text.span(int(first * _MICROSECONDS), int(last * _MICROSECONDS))}: {text.number(count)} sessions",
+        *text.changes(settings),
+    ]
+    judging = labeled.Judge(config)
+    with _progress(count, "playing") as advance:
+        player = Player(read, memory, arguments.feedback_delay, config.score.memory_max_entries, advance)
+        if not arguments.suggest:
+            found = judging.judge(player.part(memory), weights)
     if not arguments.suggest:
-        found = foreign.judge(shown, weights, allow)
         if arguments.json:
             _print_json(answer | {"all": _judged(found)})
-            return 0
-        print(f"{_foreign_span(sessions)}: {text.number(len(sessions))} sessions")
-        _print_lines(text.changes(settings), text.foreign(found))
+        else:
+            _print_lines(head, text.labeled(found))
         return 0
-    _, _, at = foreign.split(sessions)
-    parts = ([each for each in shown if each[0].time < at], [each for each in shown if each[0].time >= at])
-    after = suggest(foreign.clients(parts[0], len(weights.weights)), weights, arguments.max_collateral)
-    names = ("first two thirds", "last third")
-    before, then = ([foreign.judge(part, found, allow) for part in parts] for found in (weights, after))
-    rows = [(name, foreign.share(old), foreign.share(new)) for name, old, new in zip(names, before, then, strict=True)]
-    held = then[1]
+    at = first + (last - first) * 2 / 3
+    with _progress(count, "searching", repeats=True) as advance:
+        player = Player(read, memory, arguments.feedback_delay, config.score.memory_max_entries, advance)
+        before = [judging.judge(player.part(memory, *part), weights) for part in ((first, at), (at, math.inf))]
+        after = labeled.search(player, weights, memory, arguments.max_collateral, (first, at))
+        then = [
+            judging.judge(player.part(after.memory, *part), after.weights) for part in ((first, at), (at, math.inf))
+        ]
+    rows = [
+        (name, labeled.share(old), labeled.share(new))
+        for name, old, new in zip(("first two thirds", "last third"), before, then, strict=True)
+    ]
+    toml = _toml(config, after.weights, after.memory)
     if arguments.json:
-        suggestion = _suggestion(settings, after, rows)
-        _print_json(answer | {"split": at, "suggestion": suggestion, "last_third": _judged(held)})
+        suggestion = _suggestion(settings, after.weights, rows, toml)
+        _print_json(answer | {"split": at, "suggestion": suggestion, "last_third": _judged(then[1])})
         return 0
-    print(f"{_foreign_span(sessions)}: {text.number(len(sessions))} sessions")
+    same = (after.weights, after.memory) == (weights, memory)
     _print_lines(
-        text.changes(settings),
-        text.suggestion(weights, after, _toml(config, after), rows, _before(settings), "Addresses that are caught"),
+        head,
+        text.suggestion(same, toml, rows, _before(settings), "Addresses that are caught"),
         ["", "The last third with the suggestion"],
-        text.foreign(held),
+        text.labeled(then[1]),
     )
     return 0
 
@@ -299,15 +347,23 @@ def _foreign_base(arguments: argparse.Namespace) -> Path:
     return Path(file)
 
 
-def _foreign_span(sessions: Sequence[Foreign]) -> str:
-    return text.span(int(sessions[0].time * _MICROSECONDS), int(sessions[-1].time * _MICROSECONDS))
-
-
-def _judged(found: foreign.Judged) -> dict[str, Any]:
+def _judged(found: Judged) -> dict[str, Any]:
     return {
         "sessions": {label: {"count": count, "caught": caught} for label, (count, caught) in found.sessions.items()},
         "addresses": {label: {"count": count, "caught": caught} for label, (count, caught) in found.addresses.items()},
-        "shown": found.features,
+        "shown": {
+            name: {
+                f"{label}_{what}": pair[at]
+                for what, pair in (
+                    ("sessions", each.sessions),
+                    ("addresses", each.addresses),
+                    ("decisive", each.decisive),
+                )
+                for at, label in enumerate(foreign.LABELS)
+            }
+            | {"both": each.both}
+            for name, each in found.features.items()
+        },
     }
 
 
@@ -370,6 +426,14 @@ def _share(value: str) -> float:
     return found
 
 
+def _delay(value: str) -> float:
+    """`1h`."""
+    try:
+        return float(Time("s", least=0).parse(value))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a time; expected 0s, 1h or 1d") from None
+
+
 def _missing(line: str, warnings: list[str]) -> None:
     warnings.append(line)
     _warn(f"warning: {line}")
@@ -386,18 +450,27 @@ def _note_unjudged(settings: Tried) -> None:
 
 
 @contextmanager
-def _progress(total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """A progress bar, if standard error is a terminal and there is much to do."""
-    if total < _MIN_PROGRESS or not sys.stderr.isatty():
+def _progress(total: int, what: str, unit: int = 1, *, repeats: bool = False) -> Iterator[Callable[[int], None]]:
+    """A progress bar, if standard error is a terminal and there is much to do. unit: of total, for a session. repeats:
+    in rounds of which nobody knows how many there will be."""
+    if total < _MIN_PROGRESS * unit or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
+        done = [0]
+
+        def advance(count: int) -> None:
+            done[0] += count
+            if repeats and done[0] >= total:
+                done[0] = 0
+            bar.update(task, completed=done[0])
+
+        yield advance
 
 
 def _print_lines(*sections: Iterator[str] | Sequence[str]) -> None:
@@ -422,10 +495,12 @@ def _settings(settings: Tried) -> dict[str, Any]:
     }
 
 
-def _suggestion(settings: Tried, found: Weights, rows: Sequence[tuple[str, Share, Share]]) -> dict[str, Any]:
+def _suggestion(
+    settings: Tried, found: Weights, rows: Sequence[tuple[str, Share, Share]], toml: Sequence[str]
+) -> dict[str, Any]:
     return {
         "threshold": found.threshold,
-        "toml": "\n".join(_toml(settings.config, found)) + "\n",
+        "toml": "\n".join(toml) + "\n",
         "clients": {
             name.replace(" ", "_"): {
                 _before(settings).replace(" ", "_"): msgspec.to_builtins(old),

@@ -520,6 +520,19 @@ KEYS = (
         "times as many addresses of an autonomous system.",
     ),
     Key(
+        "score.seen_as_share",
+        "90",
+        kinds.Number(1, 100),
+        "Percentage of the known addresses of an autonomous system that must be bad before `seen_as` applies.",
+    ),
+    Key(
+        "score.as_half_life",
+        '"90d"',
+        kinds.Time("d", least=86400),
+        "As `memory_half_life`, for what is remembered of autonomous systems, which change hands less often than "
+        "addresses.",
+    ),
+    Key(
         "score.as_file",
         '""',
         kinds.FilePath(),

@@ -214,9 +214,9 @@ if TYPE_CHECKING:
 
     class Score(Struct, frozen=True):
         """action, ttl: of the score test. rcpt_many_from: for the scorer of that name. defer_from, doubtful_from,
-        slow_from: 0 = off. memory: the file of the memory of offenses; empty = none. slow_by, memory_half_life: s.
-        seen_min: bad addresses before neighbors count. as_file: empty = none. The other fields are the weights of the
-        core's scorers, by their keys.
+        slow_from: 0 = off. memory: the file of the memory of offenses; empty = none. slow_by, memory_half_life,
+        as_half_life: s. seen_min: bad addresses before neighbors count. seen_as_share: percent. as_file: empty = none.
+        The other fields are the weights of the core's scorers, by their keys.
         """
 
         action: Action
@@ -230,6 +230,8 @@ if TYPE_CHECKING:
         memory_half_life: int
         memory_max_entries: int
         seen_min: int
+        seen_as_share: int
+        as_half_life: int
         as_file: str
 
         def __getattr__(self, name: str) -> Any: ...
@@ -247,6 +249,8 @@ else:
         ("memory_half_life", int),
         ("memory_max_entries", int),
         ("seen_min", int),
+        ("seen_as_share", int),
+        ("as_half_life", int),
         ("as_file", str),
     ]
     _RESPONSES = [("defer_from", int), ("doubtful_from", int), ("slow_from", int), ("slow_by", int)]

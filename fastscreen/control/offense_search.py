@@ -143,7 +143,8 @@ class Searches:
 
 def is_bad(rules: OffenseRules, key: bytes, bad: int, known: int) -> bool:
     """Whether a scorer would say so, with all members taken for neighbors."""
-    return bad >= least(rules, key) and 2 * bad >= known
+    share = rules.as_share if key[:1] == b"a" else 50
+    return bad >= least(rules, key) and 100 * bad >= share * known
 
 
 def least(rules: OffenseRules, key: bytes) -> int:

@@ -19,7 +19,7 @@ from fastscreen.history.state import HistoryState
 from fastscreen.history.writer import BUSY, HistoryWriter
 from fastscreen.offenses import packets
 from fastscreen.offenses.packets import Merge, Record, Resend
-from fastscreen.offenses.rules import load_rules
+from fastscreen.offenses.rules import load_rules, rules_of
 from fastscreen.offenses.state import OffenseState
 from fastscreen.offenses.writer import OffenseWriter
 from fastscreen.process import child
@@ -151,7 +151,7 @@ class RecorderProcess(ForkedProcess):
             return load_rules(config)
         except ConfigError as error:
             self._warn(str(error))
-            return OffenseRules(config.score.memory_half_life, config.score.seen_min)
+            return rules_of(config, None)
 
     async def _record(self) -> None:
         while True:

@@ -59,6 +59,10 @@ class HistorySettings(Struct, frozen=True):
     greet_wait: float
     prefix: tuple[int, int]
     rcpt_many_from: int = 20
+    memory_half_life: int = 14 * 86400
+    as_half_life: int = 90 * 86400
+    seen_min: int = 3
+    seen_as_share: int = 90
 
 
 def described(config: Config, tests: Mapping[str, tuple[bool, str, int]], shown: Mapping[str, str]) -> HistorySettings:
@@ -90,6 +94,10 @@ def described(config: Config, tests: Mapping[str, tuple[bool, str, int]], shown:
         greet_wait=config.greet.wait,
         prefix=config.cache.prefix,
         rcpt_many_from=config.score.rcpt_many_from,
+        memory_half_life=config.score.memory_half_life,
+        as_half_life=config.score.as_half_life,
+        seen_min=config.score.seen_min,
+        seen_as_share=config.score.seen_as_share,
     )
 
 

@@ -34,7 +34,19 @@ def load_rules(config: Config) -> OffenseRules | None:
             table = load_as_file(score.as_file)
         except TableError as error:
             raise ConfigError(f"{config.source}: score.as_file: {error}") from None
-    return OffenseRules(score.memory_half_life, score.seen_min, table)
+    return rules_of(config, table)
+
+
+def rules_of(config: Config, table: AsTable | None) -> OffenseRules:
+    """The rules with this table of AS."""
+    score = config.score
+    return OffenseRules(
+        score.memory_half_life,
+        score.seen_min,
+        table,
+        as_half_life=score.as_half_life,
+        as_share=score.seen_as_share,
+    )
 
 
 def load_as_file(path: str) -> AsTable:

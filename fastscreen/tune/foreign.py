@@ -1,16 +1,16 @@
 """Sessions that fastscreen has not recorded: one JSON object per line (docs/tune.md).
 
-The way of a session is: records in time order, then what each of them shows (`Features`), then a score. What is shown
-may depend on the sessions before it.
+What a session shows by itself becomes the number of a `Pattern`; the rest of the way is in labeled.py. Sessions are
+kept in the core, without an object for each.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import math
+import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from typing import Any
 from msgspec import Struct
 
 from fastscreen.config.model import Action, Config, Site
-from fastscreen.core import HISTORY_TLS, SCORERS, TESTS, hello_found
-from fastscreen.escaping import printable, quoted
+from fastscreen.core import HISTORY_TLS, SCORERS, TESTS, AsTable, LabeledSessions, hello_found
+from fastscreen.escaping import printable
 from fastscreen.screening.policy import settings_by_test
-from fastscreen.tune.suggest import Sample, Share, Weights
 
 MAX_LINE = 65536  # bytes
 MAX_BROKEN = 1000  # lines; with more than these and more than one in ten, the file is something else
@@ -30,6 +29,9 @@ LABELS = ("good", "bad")
 FINDINGS = tuple(test.key for test in TESTS if test.key not in ("dnsbl", "score"))
 
 _SCORERS = tuple(scorer.key for scorer in SCORERS)
+_NO_TLS = 1 << _SCORERS.index("no_tls")
+_CHUNK = 65536  # sessions between reports of progress
+_MAX_AS = 0xFFFFFFFE
 
 
 class ForeignError(Exception):
@@ -37,7 +39,8 @@ class ForeignError(Exception):
 
 
 class Foreign(Struct, frozen=True):
-    """A session. time: s since 1970. address: packed. tls: of HISTORY_TLS, empty: not known. lists: the answers."""
+    """A session. time: s since 1970. address: packed. tls: of HISTORY_TLS, empty: not known. lists: the answers.
+    system: the AS, 0: the file does not say."""
 
     time: float
     address: bytes
@@ -46,6 +49,7 @@ class Foreign(Struct, frozen=True):
     findings: tuple[str, ...]
     lists: dict[str, tuple[bytes, ...]]
     good: bool
+    system: int = 0
 
 
 class Broken(Struct, frozen=True):
@@ -56,26 +60,53 @@ class Broken(Struct, frozen=True):
     count: int
 
 
-class Read(Struct, frozen=True):
-    """The sessions of a file in the order of their times."""
+class Pattern(Struct, frozen=True):
+    """What sessions show by themselves. sites: by index, scorers, findings: one bit each. unused: TLS was offered.
+    failed: a test whose action is enforce or drop."""
 
-    sessions: list[Foreign]
+    sites: int
+    scorers: int
+    findings: int
+    unused: bool
+    failed: bool
+
+
+class Labeled(Struct):
+    """The sessions of a file in the order of their times, and what they show."""
+
+    sessions: LabeledSessions
+    patterns: list[Pattern]
     broken: tuple[Broken, ...]
     lines: int
 
 
-def read(path: Path) -> Read:
-    """Read a file. Lines that are not sessions are counted. Raises ForeignError: it has too many of them, or none."""
-    sessions: list[Foreign] = []
+def read(
+    path: Path,
+    config: Config,
+    table: AsTable | None = None,
+    period: tuple[float, float] = (0.0, math.inf),
+    advance: Callable[[int], None] = lambda size: None,
+) -> Labeled:
+    """Read the sessions of a period (s since 1970). Lines that are not sessions are counted.
+
+    table: the AS of addresses, where a session does not name it. advance: called with numbers of bytes. Raises
+    ForeignError: too many lines are no sessions, or all.
+    """
+    sessions = LabeledSessions()
+    shower = _Shower(config)
     problems: Counter[str] = Counter()
     first: dict[str, int] = {}
-    lines = 0
+    lines = found = size = 0
     try:
         with path.open("rb") as file:
             for number, line in _lines(file):
                 lines += 1
+                size += len(line)
+                if lines % _CHUNK == 0:
+                    advance(size)
+                    size = 0
                 try:
-                    sessions.append(_session(line))
+                    session = _session(line)
                 except ValueError as error:
                     problem = str(error)
                     problems[problem] += 1
@@ -85,18 +116,26 @@ def read(path: Path) -> Read:
                             f"{printable(str(path))}: {problems.total()} of {lines} lines are not sessions; the first, "
                             f"line {min(first.values())}: {printable(next(iter(first)))}"
                         ) from None
+                    continue
+                found += 1
+                if period[0] <= session.time < period[1]:
+                    system = session.system or (table.lookup(session.address) if table is not None else 0)
+                    sessions.add(session.time, session.address, system, shower.number(session), session.good)
     except OSError as error:
         raise ForeignError(f"{printable(str(path))}: cannot be read: {error.strerror}") from None
-    if not sessions:
+    if not found:
         what = (
             f": line {min(first.values())}: {printable(next(iter(first)))}"
             if first
             else "; expected a JSON object per line"
         )
         raise ForeignError(f"{printable(str(path))}: no sessions{what}")
-    sessions.sort(key=lambda session: session.time)
+    if not len(sessions):
+        raise ForeignError(f"{printable(str(path))}: no sessions in this period")
+    advance(size)
+    sessions.sort()
     broken = tuple(Broken(printable(problem), first[problem], count) for problem, count in problems.most_common())
-    return Read(sessions, broken, lines)
+    return Labeled(sessions, shower.patterns, broken, lines)
 
 
 def _lines(file: Any) -> Iterator[tuple[int, bytes]]:
@@ -134,6 +173,7 @@ def _session(line: bytes) -> Foreign:
         _findings(value.get("findings")),
         _lists(value.get("lists")),
         label == "good",
+        _system(value.get("asn")),
     )
 
 
@@ -142,14 +182,14 @@ def _time(value: object) -> float:
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError:
+            value = (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
             raise ValueError(expected) from None
-        return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not math.isfinite(value)
-        or not 0 <= value < 1e11
+        or not 0 <= value < 5e9
     ):
         raise ValueError(expected)
     return float(value)
@@ -159,11 +199,10 @@ def _address(value: object, key: str) -> bytes:
     try:
         if not isinstance(value, str):
             raise ValueError
-        found = ipaddress.ip_address(value)
-    except ValueError:
+        packed = socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
+    except (ValueError, OSError):
         raise ValueError(f"{key}: expected an IP address") from None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).packed
+    return packed[12:] if len(packed) == 16 and packed[:12] == bytes(10) + b"\xff\xff" else packed
 
 
 def _text(value: object, key: str) -> str:
@@ -202,29 +241,31 @@ def _lists(value: object) -> dict[str, tuple[bytes, ...]]:
         if not isinstance(answers, list) or len(answers) > MAX_LISTS:
             raise ValueError(expected)
         try:
-            packed = tuple(ipaddress.IPv4Address(answer).packed for answer in answers)
-        except ValueError:
+            packed = tuple(socket.inet_pton(socket.AF_INET, answer) for answer in answers)
+        except (TypeError, ValueError, OSError):
             raise ValueError(expected) from None
         if packed:
             found[name.lower().rstrip(".")] = packed
     return found
 
 
-# ---- what sessions show
+def _system(value: object) -> int:
+    """An AS: 64500, "64500" or "AS64500"."""
+    if value is None:
+        return 0
+    text = value.upper().removeprefix("AS") if isinstance(value, str) else value
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 11:
+        text = int(text)
+    if isinstance(text, bool) or not isinstance(text, int) or not 0 <= text <= _MAX_AS:
+        raise ValueError("asn: expected the number of an AS")
+    return text
 
 
-class Features(Struct, frozen=True):
-    """What counts for the score: sites by index and scorers, one bit each; failed: a test whose action is enforce or
-    drop. allowed: the lists' score reaches the allow list threshold."""
-
-    sites: int
-    scorers: int
-    failed: bool
-    names: tuple[str, ...]
+# ---- what sessions show by themselves
 
 
-class Shower:
-    """Says what each session shows. Sessions come in time order."""
+class _Shower:
+    """Says what each session shows. patterns: by number."""
 
     def __init__(self, config: Config) -> None:
         self._sites = config.dnsbl.sites
@@ -234,19 +275,25 @@ class Shower:
             for key, (enabled, action, _) in settings_by_test(config).items()
             if enabled and action in (Action.ENFORCE, Action.DROP)
         }
+        self._numbers: dict[Pattern, int] = {}
+        self.patterns: list[Pattern] = []
 
-    def features(self, session: Foreign) -> Features:
-        sites = sum(1 << at for at, site in enumerate(self._sites) if _hits(site, session))
+    def number(self, session: Foreign) -> int:
+        """The number of a session's pattern."""
+        sites = sum(1 << at for at, site in enumerate(self._sites) if _hits(site, session)) if session.lists else 0
         scorers = hello_found(session.helo, session.address, self._hostname) if session.helo else 0
-        names = [
-            f"list:{name}"
-            for name in dict.fromkeys(site.domain for at, site in enumerate(self._sites) if sites >> at & 1)
-        ]
-        names += [f"scorer:{key}" for at, key in enumerate(_SCORERS) if scorers >> at & 1]
-        names += [f"test:{key}" for key in session.findings]
-        names += ["tls:unused"] if session.tls == "unused" else []
-        failed = any(key in self._failing for key in session.findings)
-        return Features(sites, scorers, failed, tuple(names))
+        unused = session.tls == "unused"
+        pattern = Pattern(
+            sites,
+            scorers | (_NO_TLS if unused else 0),
+            sum(1 << FINDINGS.index(key) for key in session.findings),
+            unused,
+            any(key in self._failing for key in session.findings),
+        )
+        number = self._numbers.setdefault(pattern, len(self.patterns))
+        if number == len(self.patterns):
+            self.patterns.append(pattern)
+        return number
 
 
 def _hits(site: Site, session: Foreign) -> bool:
@@ -254,115 +301,7 @@ def _hits(site: Site, session: Foreign) -> bool:
     return any(site.matches(answer) for answer in answers)
 
 
-class Judged(Struct):
-    """Sessions and addresses, all and caught, by label; and what they show."""
-
-    sessions: dict[str, list[int]]
-    addresses: dict[str, list[int]]
-    features: dict[str, dict[str, int]]
-    began: float = 0.0
-    ended: float = 0.0
-
-
-def weights_of(config: Config) -> Weights:
-    """The weights of the sites, then of the scorers after the lists."""
-    scorers = tuple(config.weights[key] for key in _SCORERS[1:])
-    return Weights(config.dnsbl.threshold, tuple(site.weight for site in config.dnsbl.sites) + scorers)
-
-
-def judge(shown: Iterable[tuple[Foreign, Features]], weights: Weights, allow_threshold: int) -> Judged:
-    """Which sessions are caught: their score reaches the threshold, or they failed a test."""
-    sessions = {label: [0, 0] for label in LABELS}
-    addresses: dict[str, dict[bytes, bool]] = {label: {} for label in LABELS}
-    showing: dict[str, dict[str, set[bytes] | list[int]]] = {}
-    counts: dict[str, dict[str, int]] = {}
-    seen: dict[str, dict[str, set[bytes]]] = {}
-    times: list[float] = []
-    for session, features in shown:
-        label = "good" if session.good else "bad"
-        caught = _caught(features, weights, allow_threshold)
-        sessions[label][0] += 1
-        sessions[label][1] += caught
-        addresses[label][session.address] = addresses[label].get(session.address, False) or caught
-        times.append(session.time)
-        for name in features.names:
-            counts.setdefault(name, dict.fromkeys(LABELS, 0))[label] += 1
-            seen.setdefault(name, {each: set() for each in LABELS})[label].add(session.address)
-    del showing
-    return Judged(
-        sessions,
-        {label: [len(found), sum(found.values())] for label, found in addresses.items()},
-        {
-            name: {**{f"{label}_sessions": count for label, count in found.items()}}
-            | {f"{label}_addresses": len(seen[name][label]) for label in LABELS}
-            for name, found in sorted(counts.items())
-        },
-        min(times, default=0.0),
-        max(times, default=0.0),
-    )
-
-
-def share(found: Judged) -> Share:
-    """The addresses that are caught, of all."""
-    (good_of, good), (bad_of, bad) = found.addresses["good"], found.addresses["bad"]
-    return Share(good, good_of, bad, bad_of)
-
-
-def _caught(features: Features, weights: Weights, allow_threshold: int) -> bool:
-    count = len(weights.weights) - len(_SCORERS) + 1
-    lists = sum(weight for at, weight in enumerate(weights.weights[:count]) if features.sites >> at & 1)
-    if allow_threshold < 0 and lists <= allow_threshold:
-        return False
-    score = lists + sum(weight for at, weight in enumerate(weights.weights[count:], 1) if features.scorers >> at & 1)
-    return features.failed or score >= weights.threshold
-
-
-def clients(shown: Iterable[tuple[Foreign, Features]], count: int) -> Sample:
-    """For the search: the addresses with sessions that fail no test, by what these show. count: of the weights. The
-    search does not know dnsbl.allowlist_threshold: a client counts as rejected although an allow list may let it pass.
-    """
-    patterns: dict[tuple[int, int], int] = {}
-    of_address: dict[tuple[bytes, bool], set[int]] = {}
-    sites = count - len(_SCORERS) + 1
-    for session, features in shown:
-        if not features.failed:
-            pattern = patterns.setdefault((features.sites, features.scorers), len(patterns))
-            of_address.setdefault((session.address, session.good), set()).add(pattern)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for (_, good), has in of_address.items():
-        groups.setdefault(tuple(sorted(has)), [0, 0])[0 if good else 1] += 1
-    lists = [
-        [at for at in range(sites) if hit >> at & 1]
-        + [sites + at - 1 for at in range(1, len(_SCORERS)) if evidence >> at & 1]
-        for hit, evidence in patterns
-    ]
-    return Sample(count, lists, ((members, good, bad) for members, (good, bad) in groups.items()))
-
-
-def split(sessions: list[Foreign]) -> tuple[list[Foreign], list[Foreign], float]:
-    """The first two thirds of the time, the last third, and where they meet."""
-    first, last = sessions[0].time, sessions[-1].time
-    at = first + (last - first) * 2 / 3
-    return [each for each in sessions if each.time < at], [each for each in sessions if each.time >= at], at
-
-
 def told(broken: Broken) -> str:
     """A kind of broken line, for people."""
     more = f", and {broken.count - 1} more like it" if broken.count > 1 else ""
     return f"line {broken.line}: {broken.problem}{more}; ignored"
-
-
-__all__ = [
-    "Foreign",
-    "ForeignError",
-    "Judged",
-    "Read",
-    "clients",
-    "judge",
-    "quoted",
-    "read",
-    "share",
-    "split",
-    "told",
-    "weights_of",
-]

@@ -25,6 +25,8 @@ from fastscreen.screening.policy import settings_by_test, shown_names
 if TYPE_CHECKING:
     from fastscreen.core import JudgeDescription
 
+NO_FILE = "/dev/null"
+"""Stands for the files of the memory and of AS, which only need names: the memory is not looked up."""
 RECORDED = "recorded settings"
 """The source of settings that come from the history itself."""
 
@@ -41,6 +43,11 @@ JUDGED = (
     *(f"deep.{key}{suffix}" for key in _DEEP for suffix in ("", "_after_fail")),
     "score.action",
     *(f"score.{scorer.key}" for scorer in SCORERS[1:]),
+    "score.rcpt_many_from",
+    "score.memory_half_life",
+    "score.as_half_life",
+    "score.seen_min",
+    "score.seen_as_share",
     "engine.soft_bounce",
     "cache.prefix_ipv4",
     "cache.prefix_ipv6",
@@ -51,6 +58,8 @@ _KNOWN = {key.key: key for key in KEYS}
 _CHANGE = re.compile(r"\s*([A-Za-z0-9_.-]+?)\s*(\+=|-=|=)(.*)", re.DOTALL)
 _SEPARATORS = re.compile(r"[,\s]+")
 _REASONS = (
+    (re.compile(r"score\.(memory|as_file|memory_max_entries)"), "the history has what the memory said, not what was in "
+     "it"),
     (re.compile(r"score\.ttl|.*(_ttl|\.ttl|timeout|interval|wait|_time|_limit|budget)"), "a time or limit: the history "
      "does not say what clients would have done with another one"),
     (re.compile(r"limits\..*|listen\..*|tls\..*"), "it depends on what happened at the same moment on this server"),
@@ -108,7 +117,7 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
         tuple(
             (key, as_text(value_of(before, key)), as_text(value_of(after, key))) for key in different if key in JUDGED
         ),
-        tuple(key for key in different if key not in JUDGED and _matters(key)),
+        tuple(key for key in different if key not in JUDGED and _matters(key) and value_of(after, key) != NO_FILE),
         (before if isinstance(base, Path) else after).history.mask,
         isinstance(base, Path) or after.history.mask is not None,
     )
@@ -191,6 +200,10 @@ def _values(changes: Sequence[str], before: Config) -> dict[str, object]:
             found[key] = _other_sites(sites, operator, _items(value))
         else:
             raise ValueError(f"--set {key}{operator}: expected {key}=VALUE; only dnsbl.sites has += and -=")
+    if _asks_memory({key.removeprefix("score."): value for key, value in found.items()}):
+        for key in ("memory", "as_file"):
+            if not getattr(before.score, key):
+                found[f"score.{key}"] = NO_FILE
     return found
 
 
@@ -270,6 +283,7 @@ def description(settings: HistorySettings) -> JudgeDescription:
         "greet_wait": settings.greet_wait,
         "prefix": settings.prefix,
         "rcpt_many_from": settings.rcpt_many_from,
+        "memory": (settings.memory_half_life, settings.as_half_life, settings.seen_min, settings.seen_as_share),
     }
 
 
@@ -312,7 +326,17 @@ def toml_of(settings: HistorySettings) -> str:
                 *(() if tests[key].enabled else ((f"{key}_after_fail", tests[key].action),)),
             )
         },
-        "score": {"action": tests["score"].action, "ttl": _seconds(tests["score"].ttl), **settings.weights},
+        "score": {
+            "action": tests["score"].action,
+            "ttl": _seconds(tests["score"].ttl),
+            "rcpt_many_from": settings.rcpt_many_from,
+            "memory_half_life": _seconds(settings.memory_half_life),
+            "as_half_life": _seconds(settings.as_half_life),
+            "seen_min": settings.seen_min,
+            "seen_as_share": settings.seen_as_share,
+            **({"memory": NO_FILE, "as_file": NO_FILE} if _asks_memory(settings.weights) else {}),
+            **settings.weights,
+        },
         "engine": {"soft_bounce": settings.soft_bounce},
         "cache": {"prefix_ipv4": settings.prefix[0], "prefix_ipv6": settings.prefix[1]},
         "handoff": {"continue_to": "proxy:127.0.0.1:25"} if settings.continues else {},
@@ -323,6 +347,10 @@ def toml_of(settings: HistorySettings) -> str:
         # Strings, numbers, booleans and lists of strings are the same in JSON and TOML.
         lines += [f"{key} = {msgspec.json.encode(value).decode()}" for key, value in keys.items()]
     return "\n".join(lines) + "\n"
+
+
+def _asks_memory(weights: Mapping[str, object]) -> bool:
+    return any(weights.get(key) for key in ("seen_address", "seen_network", "seen_as"))
 
 
 def _seconds(seconds: int) -> str:

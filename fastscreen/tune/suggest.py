@@ -6,8 +6,10 @@ together, until nothing gets better. There is no chance in it, and the number of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import combinations
+from statistics import NormalDist
 
 from msgspec import Struct
 
@@ -18,7 +20,9 @@ THRESHOLDS = (2, 3, 4, 5, 6, 8, 10)
 MAX_STEPS = 20_000
 MAX_WORK = 3_000_000_000
 """Steps times the size of the patterns: about 10 s."""
+CONFIDENCE = 0.8
 _MIN_STEPS = 200
+_MANY = 200  # good clients within a limit: the normal distribution is close enough
 
 Group = tuple[Sequence[int], int, int]
 """Patterns that clients showed, and the number of good and of bad ones."""
@@ -74,21 +78,53 @@ def sample(
     return Sample(sites + scorers - 1, features, ((members, *counts) for members, counts in groups.items()))
 
 
+Guard = tuple[Sample, float]
+"""Other clients, and the share of the good ones among them that may be rejected."""
+
+
+def with_margin(most: float, good: int, confidence: float = CONFIDENCE) -> float:
+    """The share of so many good clients that may be rejected, so that `most` is true of others with this confidence:
+    those that were seen are a sample. If there are too few for that, 0."""
+    limit = most * good
+    if limit > _MANY:
+        return (limit - NormalDist().inv_cdf(confidence) * math.sqrt(limit)) / good
+    allowed, term, total = 0, math.exp(-limit), 0.0
+    for count in range(math.ceil(limit) + 1):
+        total += term
+        if total > 1 - confidence:
+            break
+        allowed = count
+        term *= limit / (count + 1)
+    return (allowed + 0.5) / good if allowed else 0.0
+
+
 def suggest(
-    clients: Sample, before: Weights, most: float, advance: Callable[[float], None] = lambda share: None
+    clients: Sample,
+    before: Weights,
+    most: float,
+    advance: Callable[[float], None] = lambda share: None,
+    *,
+    guard: Guard | None = None,
+    capped: Collection[int] = (),
+    work: int = MAX_WORK,
 ) -> Weights:
     """The best weights that were found. before: those in force; a negative weight stays negative or becomes 0.
 
-    most: the share of good clients that may be rejected, 0 to 1. advance: called with the share that is done.
+    most: the share of good clients that may be rejected, 0 to 1. advance: called with the share that is done. guard:
+    holds as well. capped: features that must not reach the threshold alone. work: as MAX_WORK.
     """
+    limits = ((clients, most), *((guard,) if guard is not None else ()))
+    size = sum(each.size for each, _ in limits)
     thresholds = tuple(dict.fromkeys((before.threshold, *THRESHOLDS)))
-    steps = max(_MIN_STEPS, min(MAX_STEPS, MAX_WORK // clients.size)) // len(thresholds)
-    best, best_rank = before, _rank(clients, before, before, most)
+    steps = max(_MIN_STEPS, min(MAX_STEPS, work // size)) // len(thresholds)
+    best, best_rank = before, _rank(limits, before, before)
     for at, threshold in enumerate(thresholds):
+        tops = [threshold - 1 if place in capped else threshold for place in range(len(before.weights))]
         for start in _starts(before, threshold):
-            search = _Search(clients, before, most, threshold, start, steps // 3)
+            lowered = [min(weight, top) for weight, top in zip(start, tops, strict=True)]
+            search = _Search(limits, before, threshold, lowered, tops, steps // 3)
             found = search.run()
-            rank = _rank(clients, found, before, most)
+            rank = _rank(limits, found, before)
             if rank > best_rank:
                 best, best_rank = found, rank
         advance((at + 1) / len(thresholds))
@@ -98,11 +134,16 @@ def suggest(
 Rank = tuple[bool, int, int, int, int]
 
 
-def _rank(clients: Sample, found: Weights, before: Weights, most: float) -> Rank:
-    """Within the limit; then many bad clients, few good ones, small changes."""
-    good, bad = clients.hit(found.weights, found.threshold)
+def _rank(limits: Sequence[Guard], found: Weights, before: Weights) -> Rank:
+    """Within the limits; then many bad clients, few good ones, small changes. limits: the first are the clients."""
+    good, bad = limits[0][0].hit(found.weights, found.threshold)
     changes = sum(1 for new, old in zip(found.weights, before.weights, strict=True) if new != old)
-    allowed = good <= most * clients.good
+    allowed = good <= limits[0][1] * limits[0][0].good
+    for others, most in limits[1:]:
+        if not allowed:
+            break
+        hit = others.hit(found.weights, found.threshold)[0]
+        allowed = hit <= most * others.good
     return allowed, bad if allowed else -good, -good if allowed else bad, -changes, -sum(map(abs, found.weights))
 
 
@@ -115,9 +156,15 @@ def _starts(before: Weights, threshold: int) -> list[tuple[int, ...]]:
 
 class _Search:
     def __init__(
-        self, clients: Sample, before: Weights, most: float, threshold: int, start: tuple[int, ...], steps: int
+        self,
+        limits: Sequence[Guard],
+        before: Weights,
+        threshold: int,
+        start: Sequence[int],
+        tops: Sequence[int],
+        steps: int,
     ) -> None:
-        self._clients, self._before, self._most, self._threshold = clients, before, most, threshold
+        self._limits, self._before, self._threshold, self._tops = limits, before, threshold, tops
         self._weights = list(start)
         self._steps = steps
         self._best = self._rank_of(self._weights)
@@ -166,7 +213,7 @@ class _Search:
 
     def _range(self, place: int, values: Iterable[int]) -> list[int]:
         negative = self._before.weights[place] < 0
-        return [-2 * value if negative else value for value in values]
+        return [-2 * value if negative else min(value, self._tops[place]) for value in values]
 
     def _rank_of(self, weights: Sequence[int]) -> Rank:
-        return _rank(self._clients, Weights(self._threshold, tuple(weights)), self._before, self._most)
+        return _rank(self._limits, Weights(self._threshold, tuple(weights)), self._before)

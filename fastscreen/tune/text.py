@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from fastscreen.escaping import printable
-from fastscreen.tune.foreign import Judged
+from fastscreen.tune.labeled import Feature, Judged
 from fastscreen.tune.settings import Tried
-from fastscreen.tune.suggest import Share, Weights
+from fastscreen.tune.suggest import Share
 
 REASONS = {
     "version": "the record was written by another version",
@@ -21,6 +21,7 @@ REASONS = {
     "cut": "a list's answers or the HELO name are cut in the record",
     "ended": "the session ended before it showed what is needed",
     "order": "two things happened in an unknown order",
+    "memory": "the memory of offenses was not asked, or by other settings",
     "pass": "whether the client still had a pass is unknown",
     "limit": "a limit rejected the client before it was tested",
     "room": "more clients than are followed",
@@ -188,16 +189,16 @@ def _examples(examples: Mapping[str, Sequence[tuple[bytes, Sequence[str]]]]) -> 
 
 
 def suggestion(
-    before: Weights,
-    after: Weights,
+    same: bool,
     toml: Sequence[str],
     rows: Sequence[tuple[str, Share, Share]],
     head: str,
     what: str = "Clients that the score rejects",
 ) -> Iterator[str]:
-    """rows: a period, and what the weights before and the suggested ones reject in it. head: names those before."""
+    """same: nothing better was found. rows: a period, and what the weights before and the suggested ones reject in it.
+    head: names those before."""
     yield ""
-    if after == before:
+    if same:
         yield f"Suggestion: none; nothing better than the weights {head} was found within the limit"
     else:
         yield "Suggestion"
@@ -213,10 +214,10 @@ def suggestion(
         )
 
 
-# ---- foreign sessions
+# ---- labeled sessions
 
 
-def foreign(found: Judged) -> Iterator[str]:
+def labeled(found: Judged) -> Iterator[str]:
     """Catches and false positives by label."""
     yield ""
     yield _row("", "sessions", "caught", "", "addresses", "caught", "")
@@ -226,14 +227,27 @@ def foreign(found: Judged) -> Iterator[str]:
             cells += [number(count), number(caught), share(caught, count)]
         yield _row(f"  {label}", *cells)
     bad, good = found.addresses["bad"][0], found.addresses["good"][0]
-    yield from _head("Shown by", "bad", "", "good", "")
-    yield _row("", *("sessions", "addresses") * 2)
-    if not found.features:
+    yield from _head("Addresses that show it", "", "", "", "", "decisive", "")
+    yield _row("", "bad", "", "good", "", "bad", "good")
+    features = {name: each for name, each in found.features.items() if name != "tls:unused"}
+    if not features:
         yield "  nothing"
-    for name, counts in found.features.items():
-        keys = ("bad_sessions", "bad_addresses", "good_sessions", "good_addresses")
-        yield _row(f"  {_name(name) if not name.startswith('tls:') else 'TLS offered, but unused'}",
-                   *(number(counts[key]) for key in keys))  # fmt: skip
-        yield _row(
-            "    of the addresses", "", share(counts["bad_addresses"], bad), "", share(counts["good_addresses"], good)
-        )
+    for name, each in features.items():
+        yield from _labeled_feature(name, each, good, bad)
+
+
+def _labeled_feature(name: str, found: Feature, good: int, bad: int) -> Iterator[str]:
+    yield _row(
+        f"  {_name(name)}",
+        number(found.addresses[1]),
+        share(found.addresses[1], bad),
+        number(found.addresses[0]),
+        share(found.addresses[0], good),
+        number(found.decisive[1]),
+        number(found.decisive[0]),
+    )
+    others = {other: count for other, count in found.both.items() if other != "tls:unused"}
+    with_others = sorted(others.items(), key=lambda other: (-other[1], other[0]))[:2]
+    if with_others:
+        words = ", ".join(f"{_name(other)} {share(count, sum(found.sessions))}" for other, count in with_others)
+        yield f"    in sessions together with {words}"

@@ -7,6 +7,7 @@ import itertools
 import random
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -261,7 +262,7 @@ def test_as_counts_distinct_addresses() -> None:
         memory.learn(hosts(1, 20))
     assert "seen_as" not in memory.seen("192.0.3.200")
     memory.learn([f"2001:db8:0:{number:x}::1" for number in range(10)])
-    assert memory.seen("192.0.3.200") == {"seen_as": "AS64500: 30 of 30 addresses bad in 28 days"}
+    assert memory.seen("192.0.3.200") == {"seen_as": "AS64500: 30 of 30 addresses bad in 180 days"}
     assert memory.seen("198.51.100.1") == {}
     memory.good(hosts(1, 31, "192.0.3."), days=1)
     assert memory.seen("192.0.3.200") == {}  # most of it is good
@@ -383,10 +384,28 @@ def test_what_has_decayed_is_tidied_away() -> None:
     assert offense_tidy(tidied, TODAY + 300, memory.rules) is None
 
 
-@pytest.mark.parametrize("wrong", [(100, 3), (86399, 3), (86400, 0), (float("inf"), 1)])
-def test_rules_out_of_range(wrong: tuple[float, int]) -> None:
-    with pytest.raises(ValueError, match="half-life"):
+@pytest.mark.parametrize(
+    "wrong",
+    [(100, 3), (86399, 3), (86400, 0), (float("inf"), 1), (86400, 1, None, 86399), (86400, 1, None, 86400, 0),
+     (86400, 1, None, 86400, 101)],
+)  # fmt: skip
+def test_rules_out_of_range(wrong: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match=r"a half-life of|at least"):
         OffenseRules(*wrong)
+
+
+def test_an_as_has_a_half_life_and_a_share_of_its_own() -> None:
+    """60 bad addresses and 8 good ones: 88 %. After 90 days, neither the addresses nor their networks count."""
+    memory = Memory(OffenseRules(as_table=TABLE, as_share=88))
+    memory.learn([f"192.0.{2 + number % 2}.{number}" for number in range(1, 61)])
+    memory.learn(hosts(101, 8), 0, ACCEPTED)
+    assert memory.seen("192.0.3.200")["seen_as"] == "AS64500: 60 of 68 addresses bad in 180 days"
+    memory.rules = OffenseRules(as_table=TABLE, as_share=89)
+    assert "seen_as" not in memory.seen("192.0.3.200")
+    memory.rules = OffenseRules(as_table=TABLE, as_share=88)
+    assert memory.seen("192.0.3.200", TODAY + 90) == {"seen_as": "AS64500: 30 of 34 addresses bad in 180 days"}
+    memory.rules = OffenseRules(as_table=TABLE, as_share=88, as_half_life=14 * DAY)
+    assert memory.seen("192.0.3.200", TODAY + 90) == {}
 
 
 # ---- what a session says

@@ -164,7 +164,7 @@ def test_a_suggestion_does_not_change_who_is_bad(
     ]
     folder = historyfiles.make(tmp_path / "history", rows)
     monkeypatch.setattr(command, "USUAL_FILE", tmp_path / "missing.toml")
-    monkeypatch.setattr(command, "suggest", lambda *_: suggested)
+    monkeypatch.setattr(command, "suggest", lambda *_, **__: suggested)
     out, _ = tune(capsys, folder, "--suggest", "--json")
     assert json.loads(out)["suggestion"]["clients"]["last_third"]["in_force"] == {
         "good": 0, "good_of": 0, "bad": 1, "bad_of": 2}  # fmt: skip
@@ -185,7 +185,7 @@ def test_a_suggestion_with_other_settings(folder: Path, capsys: pytest.CaptureFi
 def test_a_suggestion_says_which_scorers_lose_their_weight(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "suggest", lambda *_: weights(3, 2, -2, helo_reserved=1))
+    monkeypatch.setattr(command, "suggest", lambda *_, **__: weights(3, 2, -2, helo_reserved=1))
     out, _ = tune(capsys, folder, "--suggest", "--json")
     assert json.loads(out)["suggestion"]["toml"].endswith("\n[score]\nhelo_address = 0\nhelo_reserved = 1\n")
 

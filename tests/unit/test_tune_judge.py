@@ -128,6 +128,24 @@ LEFT_EARLY: More = {
 }
 DROPPED: More = {**LEFT_EARLY, **PREGREET, "marks": ("turned_away",)}
 
+MANY: More = {"weights": {"rcpt_many": 3}, "tests": {"score": "enforce"}}
+ALL = (*GREET_TESTS, *DEEP_TESTS, "score")
+SCORED: More = {"needed": ALL, "made": ALL, "found": ("score",), "failed": ("score",)}
+
+
+def scored(**more: Any) -> tuple[int, bytes, bytes]:
+    """Deferred, with the score test made."""
+    return deferred(0, made=ALL, needed=ALL, **more)
+
+
+def seen(weight: int, least: int = 3, half_life: int = 14) -> More:
+    """A weight of seen_network, and how the memory counts."""
+    return {
+        "weights": {"seen_network": weight}, "tests": {"score": "enforce"},
+        "memory": (half_life * 86400, 90 * 86400, least, 90),
+    }  # fmt: skip
+
+
 # (record, settings to judge by, settings that it had or None, result)
 RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None, str]] = {
     "passed the deep tests": (deferred(0), settings(), None, "deferred 450"),
@@ -311,6 +329,37 @@ RULES: dict[str, tuple[tuple[int, bytes, bytes], Description, Description | None
         row(0, "failed", stage=DIALOGUE, verdict=421, marks=("lists_judged",), **ONLY_GREET), settings(**NO_DEEP),
         settings(**NO_DEEP), "failed 0",
     ),
+    "many recipients, from a smaller number on": (
+        scored(recipients=7), settings(**MANY, rcpt_many_from=5), settings(**MANY, rcpt_many_from=10),
+        "rejected 550",
+    ),
+    "many recipients, from a larger number on": (
+        screened(0, "rejected", verdict=550, recipients=7, evidence=("rcpt_many",), **SCORED),
+        settings(**MANY, rcpt_many_from=10), settings(**MANY, rcpt_many_from=5), "deferred 450",
+    ),
+    "the memory said something": (
+        scored(evidence=("seen_network",)), settings(**seen(3)), settings(**seen(1)), "rejected 550"),
+    "the memory said nothing": (scored(), settings(**seen(3)), settings(**seen(1)), "deferred 450"),
+    "the memory was not asked": (deferred(0), settings(**seen(3)), None, "unknown: memory"),
+    "the memory was not asked, and would not matter": (deferred(0), settings(**seen(2)), None, "deferred 450"),
+    "the memory was not asked, but the client fails anyway": (
+        screened(0, "rejected", verdict=550, **PREGREET), settings(**seen(3)), None, "rejected 550"),
+    "the memory was not asked, but the client sent no RCPT": (
+        screened(0, "left", marks=("hung_up", "lists_judged"), recipients=0), settings(**seen(3)), None, "left 0"),
+    "the client has a pass of the score test": (
+        deferred(0), settings(**seen(3)), settings(**seen(1)), "deferred 450"),
+    "fewer neighbors are enough, and there were more": (
+        scored(evidence=("seen_network",)), settings(**seen(3, 2)), settings(**seen(1)), "rejected 550"),
+    "fewer neighbors are enough": (
+        scored(), settings(**seen(3, 2)), settings(**seen(1)), "unknown: memory"),
+    "more neighbors are needed, and there were not even so many": (
+        scored(), settings(**seen(3, 4)), settings(**seen(1)), "deferred 450"),
+    "more neighbors are needed": (
+        scored(evidence=("seen_network",)), settings(**seen(3, 4)), settings(**seen(1)),
+        "unknown: memory",
+    ),
+    "another half-life": (
+        scored(), settings(**seen(3, 3, 30)), settings(**seen(1)), "unknown: memory"),
     "known": (known(0), settings(threshold=1), None, "handed_off 0"),
     "not explained": (deferred(0, listed=3), settings(), None, "unknown: different"),
 }  # fmt: skip

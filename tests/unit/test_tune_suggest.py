@@ -6,7 +6,7 @@ import random
 import pytest
 
 from fastscreen.core import WeightSearch
-from fastscreen.tune.suggest import Sample, Weights, sample, suggest
+from fastscreen.tune.suggest import Sample, Weights, sample, suggest, with_margin
 
 
 def test_hits() -> None:
@@ -81,3 +81,37 @@ def test_from_the_judge() -> None:
     assert (found.good, found.bad) == (1, 5)
     assert found.hit((1, 0, 0, 0), 1) == (1, 5)
     assert found.hit((0, 1, 0, 1), 2) == (0, 3)
+
+
+def test_a_margin_for_chance() -> None:
+    """So many good clients may be rejected that more of them would be seen if the limit were missed."""
+    for good, most, allowed in ((1000, 0.005, 2), (430, 0.005, 0), (100, 0.001, 0), (20_000, 0.005, 91), (10, 1.0, 6)):
+        share = with_margin(most, good)
+        assert int(share * good) == allowed
+        assert share <= most
+    assert with_margin(0.0, 1000) == with_margin(0.1, 0) == 0.0
+    # A limit of 2 %, and 2 % is true: seldom more is seen than is allowed, and seldom much less.
+    rng = random.Random(1)
+    seen = [sum(rng.random() < 0.02 for _ in range(500)) for _ in range(2000)]
+    allowed = int(with_margin(0.02, 500) * 500)
+    assert 0.1 < sum(each <= allowed for each in seen) / len(seen) < 0.2
+
+
+def hit(clients: Sample, found: Weights) -> tuple[int, int]:
+    return clients.hit(found.weights, found.threshold)
+
+
+def test_a_guard() -> None:
+    """Other clients for which the limit holds as well."""
+    clients = Sample(2, [[0], [1]], [((0,), 0, 50), ((1,), 0, 40)])
+    guard = Sample(2, [[0], [1]], [((0,), 10, 0), ((1,), 0, 1)])
+    assert hit(clients, suggest(clients, Weights(3, (0, 0)), 0.0)) == (0, 90)
+    assert hit(clients, suggest(clients, Weights(3, (0, 0)), 0.0, guard=(guard, 0.0))) == (0, 40)
+
+
+def test_what_neighbors_did_is_never_enough() -> None:
+    clients = Sample(2, [[0], [0, 1]], [((0,), 0, 50), ((1,), 0, 10)])
+    assert hit(clients, suggest(clients, Weights(3, (0, 0)), 0.0)) == (0, 60)
+    found = suggest(clients, Weights(3, (0, 0)), 0.0, capped=(0,))
+    assert found.weights[0] < found.threshold
+    assert hit(clients, found) == (0, 10)
