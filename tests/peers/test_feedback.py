@@ -133,7 +133,7 @@ class Front:
 def _code(file: Any) -> str:
     while (line := file.readline().decode())[3:4] == "-":
         pass
-    return line[:3]
+    return str(line[:3])
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["with ports", "without ports"])

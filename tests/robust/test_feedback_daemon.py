@@ -23,7 +23,8 @@ def settings(folder: Path, log: str) -> list[Map]:
 
 def asked(folder: Path, command: str, **arguments: object) -> Map:
     with connected(folder / "control") as control:
-        return control.ok(command, **arguments)
+        found: Map = control.ok(command, **arguments)
+        return found
 
 
 def visit(screener: Screener, source: str) -> int:

@@ -166,7 +166,7 @@ def test_a_log_that_may_not_be_read(follower: Follower, monkeypatch: pytest.Monk
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(log_file.os, "open", refused)
+        patch.setattr(os, "open", refused)
         with pytest.raises(SourceError, match=r"mail.log: cannot be read: Permission denied"):
             follower.log.read()
     assert follower.read() == ["1"]

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 import uvloop
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -404,7 +405,8 @@ def of_feedback(feedback: Feedback | None) -> dict[str, float]:
 def test_feedback_of_the_mta() -> None:
     outcomes = {"accepted": 1, "rejected": 2, "spam": 3, "other": 4, "unknown": 5, "foreign": 6, "ambiguous": 7}
     log = {"lines": 8, "waiting": 9, "behind": 10, "skipped": 11, "slow": 12}
-    assert of_feedback(Feedback(running=True, **outcomes, **log)) == {"up": 1} | outcomes | {
+    feedback = msgspec.convert({"running": True, **outcomes, **log}, Feedback)
+    assert of_feedback(feedback) == {"up": 1} | outcomes | {
         "lines_total": 8, "waiting": 9, "behind_bytes": 10, "skipped_bytes_total": 11, "slow_total": 12
     }  # fmt: skip
     assert of_feedback(Feedback(running=True, problem="gone"))["up"] == 0

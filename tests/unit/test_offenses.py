@@ -493,6 +493,32 @@ def test_worst_and_best_session_of_a_turn_count() -> None:
     assert judged(*[bad] * 5000) == OFFENSE
 
 
+def test_sessions_with_an_unknown_outcome_are_returned() -> None:
+    """Instead of being counted; those whose outcome is known are counted as ever."""
+    known = [
+        row("192.0.2.2", outcome="relayed", mta_accepted=1, mta_reply=250),
+        row("192.0.2.3", outcome="relayed", mta_reply=450, mta_recipients=1),
+        row("192.0.2.4", outcome="rejected", found="pregreet"),
+        row("192.0.2.5", outcome="deferred"),
+        row("192.0.2.6", found="pregreet"),
+        row("192.0.2.7", marks="bypassed"),
+    ]
+    waiting = [
+        row("192.0.2.1", client_port=1025),
+        row("2001:db8::1", outcome="relayed", client_port=65535),
+        row("192.0.2.8", marks="allowlisted", client_port=3),
+        row("192.0.2.9", marks="spared", client_port=4),
+    ]
+    unknown: list[tuple[bytes, int, int, bool]] = []
+    assert offenses_in([*known, *waiting], 3, WEIGHTS, unknown) == offenses_in(known, 3, WEIGHTS)
+    assert unknown == [
+        (packed("192.0.2.1"), 1025, HANDED_OFF, True),
+        (packed("2001:db8::1"), 65535, HANDED_OFF, True),
+        (packed("192.0.2.8"), 3, HANDED_OFF, False),
+        (packed("192.0.2.9"), 4, NOT_GOOD, True),
+    ]
+
+
 def test_rows_of_another_version_are_skipped() -> None:
     ended, client, raw, outcome, cached = row(found="pregreet", outcome="rejected")
     assert offenses_in([(ended, client, b"\xff" + raw[1:], outcome, cached)], 3, {}) == {}
