@@ -1,6 +1,7 @@
 /* The kinds of clients: what each waits for and says. */
 
 #define EHLO "EHLO bench.example.test\r\n"
+#define NAMED "EHLO mail.provider-host.se\r\n"
 #define MAIL "MAIL FROM:<sender@example.test>\r\n"
 #define RCPT "RCPT TO:<recipient@example.test>\r\n"
 
@@ -23,6 +24,8 @@ static const struct kind {
     {"pregreet", EHLO, 0, {{"521 ", NULL}}},
     /* Says each command when it is its turn. */
     {"deep", NULL, 0, {{"220 ", EHLO}, {"250 ", MAIL}, {"250 ", RCPT}, {"450 ", "QUIT\r\n"}, {"221 ", NULL}}},
+    /* The same, with a name that gives no evidence for the score. */
+    {"named", NULL, 0, {{"220 ", NAMED}, {"250 ", MAIL}, {"250 ", RCPT}, {"450 ", "QUIT\r\n"}, {"221 ", NULL}}},
     /* Waits for the MTA's banner, and says that this was all. */
     {"quit", NULL, 0, {{"220 ", "QUIT\r\n"}, {"221 ", NULL}}},
     /* Sends messages. */

@@ -134,7 +134,8 @@ def _group(row: Row, screener: Screener, count: int) -> ClientGroup:
 def _make_known(row: Row, screener: Screener, programs: dict[str, Path]) -> None:
     """Let every address pass once, then stop the screener, so that its cache is written."""
     with started(screener, programs):
-        group = ClientGroup("pass", row.sources, row.sources, sources=row.sources)
+        kind = "deep" if row.settings.deep else "pass"
+        group = ClientGroup(kind, row.sources, row.sources, sources=row.sources)
         clients.check(clients.load(group, screener, programs["load"]), screener)
 
 

@@ -15,6 +15,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastscreen.cache import lmdb_file
@@ -49,13 +50,18 @@ def main() -> None:
 
 
 def build(path: Path, entries: int) -> int:
-    """Networks with one or two addresses, few with many, in random order; return the size of the file in bytes."""
-    file = lmdb_file.open_file(path, map_size(entries), time.time, print, kind=lmdb_file.MEMORY)
+    """Networks all over IPv4, in random order; return the size of the file in bytes."""
+    chance = random.Random(1)
+    return write(path, [number * _NETWORKS // entries for number in chance.sample(range(entries), entries)], TODAY)
+
+
+def write(path: Path, networks: Sequence[int], today: int) -> int:
+    """Networks (the first 3 bytes as a number) with one or two addresses, few with many; return the file's bytes."""
+    file = lmdb_file.open_file(path, map_size(len(networks)), time.time, print, kind=lmdb_file.MEMORY)
     rules, chance = OffenseRules(), random.Random(1)
-    values = [_value(rules, chance) for _ in range(1000)]
+    values = [_value(rules, chance, today) for _ in range(1000)]
     chunk: list[tuple[bytes, bytes]] = []
-    for number in chance.sample(range(entries), entries):
-        network = number * _NETWORKS // entries
+    for network in networks:
         chunk.append((b"4" + network.to_bytes(3), values[network % 1000]))
         if len(chunk) == 100_000:
             _put(file.environment, chunk)
@@ -66,11 +72,11 @@ def build(path: Path, entries: int) -> int:
     return size
 
 
-def _value(rules: OffenseRules, chance: random.Random) -> bytes:
+def _value(rules: OffenseRules, chance: random.Random, today: int) -> bytes:
     value = None
     for number in chance.sample(range(256), chance.choices((1, 2, 3, 5, 20), (70, 15, 8, 5, 2))[0]):
         value, _, _ = offense_add(value, 1, number, 256 * chance.randrange(2), chance.randrange(3),
-                                  TODAY - chance.randrange(60), rules)  # fmt: skip
+                                  today - chance.randrange(60), rules)  # fmt: skip
     assert value is not None
     return value
 
@@ -115,12 +121,17 @@ def measured(path: Path, rules: OffenseRules, addresses: list[str]) -> list[floa
 
 def as_table(ranges: int) -> AsTable:
     """A table as large as that of the Internet."""
+    return AsTable(as_lines(ranges).encode(), "as.csv")
+
+
+def as_lines(ranges: int) -> str:
+    """All of IPv4 in ranges of one size, each with an AS of its own."""
     step = (1 << 32) // ranges
     lines = []
     for number in range(ranges):
         first = number * step
         lines.append(f"{_dotted(first)},{_dotted(first + step - 1)},{number + 1}")
-    return AsTable("\n".join(lines).encode(), "as.csv")
+    return "\n".join(lines)
 
 
 def _dotted(number: int) -> str:

@@ -24,7 +24,7 @@ def run(row: Tls, folder: Path, programs: dict[str, Path], rounds: int) -> Resul
     try:
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(mta.running(programs["mta"])) if row.size else 0
-            files = _certificate(folder / f"{row.name}-certificate")
+            files = certificate(folder / f"{row.name}-certificate")
             settings = Settings(greet_test=False, deep=True, tls=files, continue_to=port)
             servers: dict[str, Screener] = {
                 TLS if row.size else FASTSCREEN: Fastscreen(folder / f"{row.name}-fastscreen", settings)
@@ -56,7 +56,7 @@ def _sample(row: Tls, name: str, server: Screener) -> Sample:
     return compared.counted(server, lambda: _load(row, name, server, row.clients), row.clients, units)
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def certificate(folder: Path) -> tuple[Path, Path]:
     """A P-256 key and a self-signed certificate, readable for every user."""
     folder.mkdir()
     key, chain = folder / "key.pem", folder / "chain.pem"

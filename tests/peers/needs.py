@@ -36,6 +36,7 @@ PROGRAMS = {
     "mandoc": ("/usr/bin/mandoc", "mandoc"),
     "logrotate": ("/usr/sbin/logrotate", "logrotate"),
     "strace": ("/usr/bin/strace", "strace"),
+    "faketime": ("/usr/bin/faketime", "faketime"),
     "tmux": ("/usr/bin/tmux", "tmux"),
     "bash": ("/bin/bash", "bash"),
     "fish": ("/usr/bin/fish", "fish"),

@@ -85,10 +85,11 @@ def test_two_builds(tmp_path: Path) -> None:
     [
         ("cluster", ["known", "new-1000", "stopped", "frozen", "slow"], {"stopped", "frozen", "slow"}),
         ("history", ["known", "new-deep"], set()),
+        ("score", ["known", "new-deep", "new-evidence"], set()),
     ],
 )
 def test_with_and_without(name: str, rows: list[str], more: set[str]) -> None:
-    """A daemon with a cluster or a history next to one without. more: rows with the time to the banner, too."""
+    """A daemon with a cluster, a history or scorers next to one without. more: rows with the time to the banner, too."""
     for program in ("postfix", "ip", "unshare", "redis-server"):
         needs.program(program)
     needs.root("network namespaces")
