@@ -192,7 +192,15 @@ def suggested() -> tuple[dict[str, object], int]:
 def test_no_good_sender_is_rejected(start: Start, folder: Path, clock: Clock, proxy_mta: ProxyMta) -> None:
     weights, threshold = suggested()
     screener = start(
-        {"score": {**weights, "seen_address": 2, "seen_network": 2, "memory": str(folder / "offenses")}},
+        {
+            "score": {
+                **weights,
+                "action": "enforce",
+                "seen_address": 2,
+                "seen_network": 2,
+                "memory": str(folder / "offenses"),
+            }
+        },
         {"dnsbl": {"threshold": threshold, "action": "enforce"}, "greet": {"action": "drop"}},
         {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}},
         {"handoff": {"to": proxy_mta.target, "continue_to": [proxy_mta.target]}},

@@ -1,12 +1,8 @@
 """Responses to a score: what a configuration may ask for, what the cache keeps, what explain and tune say."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-from test_cluster_client import NOW as EXPLAINED
-from test_cluster_client import facts
-from test_tune_judge import deferred, result, settings
 
 from fastscreen.cache.stamps import DISABLED, NEW, STAMP_MAX, TESTS, first_expiry, is_retained, pack_stamps
 from fastscreen.config import ConfigError, load
@@ -14,11 +10,13 @@ from fastscreen.config.load import parse
 from fastscreen.config.model import Action, Pass, Proxy
 from fastscreen.control import protocol
 from fastscreen.control.messages import Evidence
-from fastscreen.control.verdict import LATER, judge
+from fastscreen.control.mx_policy import Arrival
+from fastscreen.control.verdict import LATER, Facts, Limits, judge
 from fastscreen.core import TESTS as ALL_TESTS
 from fastscreen.core import deferred_at
 from fastscreen.history.settings import described
 from fastscreen.process.descriptor_limits import relays
+from fastscreen.screening.access_list import Found
 from fastscreen.screening.policy import Tables, settings_by_test
 from fastscreen.tune.settings import tried
 
@@ -132,11 +130,6 @@ def test_what_tune_cannot_judge(tmp_path: Path) -> None:
     assert tried(recorded, None, ["score.no_tls=1"]).settings.tests["score"].action == "shadow"
 
 
-def test_deferred_sessions_are_not_judged() -> None:
-    assert result(deferred(0), settings()) == "deferred 450"
-    assert result(deferred(0, marks=("lists_judged", "score_deferred")), settings()) == "unknown: different"
-
-
 # ---- the cache
 
 
@@ -179,8 +172,30 @@ DOUBTFUL = 'doubtful_from = 1\n[handoff]\ndoubtful_to = "pass:/a"\n'
 SEEN = Evidence("helo_reserved", 2, "localhost")
 
 
-def steps(text: str, **changes: Any) -> list[str]:
-    found = judge(parse(SLOW + text, "x"), facts(None, evidence=(SEEN,), **changes))
+def facts(stamps: tuple[int, ...] | None = None) -> Facts:
+    return Facts(
+        address="192.0.2.1",
+        now=NOW,
+        access=Found(),
+        bypassed=False,
+        sessions=0,
+        relayed=0,
+        counted=0,
+        rate=0,
+        network_rate=0,
+        stamps=stamps,
+        score=None,
+        asked=0,
+        shown={},
+        limits=Limits(0, 0, 0, 100, 100, 100, stress=False),
+        key="192.0.2.1",
+        arrival=Arrival("192.0.2.9", open=True, others=False),
+        evidence=(SEEN,),
+    )
+
+
+def steps(text: str) -> list[str]:
+    found = judge(parse(SLOW + text, "x"), facts())
     return [each.text for each in found.steps if each.step == "score"]
 
 
@@ -194,20 +209,20 @@ def test_explain() -> None:
 
 def test_explain_in_shadow() -> None:
     config = parse(SLOW.replace("enforce", "shadow") + "slow_from = 1\n", "x")
-    found = judge(config, facts(None, evidence=(SEEN,)))
+    found = judge(config, facts())
     assert found.steps[-2].text == "in shadow mode, only logged: score.slow_from is 1: replies are delayed by 1 s each"
     config = parse(SLOW.replace("enforce", "ignore") + "slow_from = 1\n", "x")
-    assert "slow_from" not in str(judge(config, facts(None, evidence=(SEEN,))).steps)
+    assert "slow_from" not in str(judge(config, facts()).steps)
 
 
 @pytest.mark.parametrize(
     ("age", "admitted"), [(0, False), (59, False), (64, True), (2 * DAY, True), (2 * DAY + 4, False), (-3600, True)]
 )
 def test_explain_a_deferred_client(age: int, admitted: bool) -> None:
-    at = EXPLAINED - age
-    stamps = [EXPLAINED + DAY] * TESTS
+    at = NOW - age
+    stamps = [NOW + DAY] * TESTS
     stamps[SCORE] = (at + 3) >> 2
-    found = judge(parse(SLOW + "defer_from = 2\n", "x"), facts(None, evidence=(SEEN,), stamps=tuple(stamps)))
+    found = judge(parse(SLOW + "defer_from = 2\n", "x"), facts(tuple(stamps)))
     assert found.verdict == ("cached" if admitted else "reconnect")
     assert any("the score test counts as passed" in each.text for each in found.steps) == admitted
     assert any("ago; admitted from 1 minute" in each.text for each in found.steps) != admitted

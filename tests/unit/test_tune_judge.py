@@ -636,3 +636,9 @@ def test_many_sessions_wait() -> None:
     assert (judge.held, judge.most_held) == (4, 4)
     judge.finish()
     assert [number for number, *_ in judge.detail] == [number for number, _, _ in rows]
+
+
+def test_sessions_that_were_deferred_for_their_score() -> None:
+    """Whether they would have been admitted depends on the time."""
+    assert result(deferred(0), settings()) == "deferred 450"
+    assert result(deferred(0, marks=("lists_judged", "score_deferred")), settings()) == "unknown: different"
