@@ -439,7 +439,7 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
 
 
 cdef inline int offense_place(const uint8_t* record, int count, int place, uint32_t number) noexcept nogil:
-    """Where a member is; `count`: nowhere. place: of a member with the same last byte of its number; -1: none has it."""
+    """Where a member is; `count`: nowhere. place: of one with the same last byte of its number; -1: none has it."""
     cdef int size = record[1]
     cdef int index
     if place < 0:
