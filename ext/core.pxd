@@ -884,7 +884,7 @@ cdef struct HistoryRecord:
     uint32_t weight         # sessions that this record stands for; 1: only this one
     uint32_t dialect        # how it spoke SMTP to the dummy engine: dialect.pyx; 0: not at all
     uint32_t[3] syn         # its SYN packet: saved_syn.pyx; 0: not known
-    uint16_t mta_recipients # RCPT commands that the MTA answered
+    uint16_t mta_recipients  # RCPT commands that the MTA answered
     uint16_t mta_refused    # of these, with 5xx
     uint32_t[3] reserved
     char[64] name           # the last HELO or EHLO name, NUL-padded

@@ -729,7 +729,7 @@ def offense_merge(
     """
 
 def offense_summary(value: bytes, today: int, rules: OffenseRules) -> tuple[int, int, float, int] | None:
-    """How many members are bad, how many are known, the weight of the heaviest, and the last day. None: not a record."""
+    """How many members are bad, how many are known, the weight of the heaviest, the last day. None: not a record."""
 
 def offense_tidy(value: bytes, today: int, rules: OffenseRules) -> bytes | None:
     """A record without what has decayed, and without days in the future. None: nothing is left."""
@@ -1026,6 +1026,7 @@ class WeightSearch:
 
 def deferred_at(stamp: int) -> int:
     """Return when the stamp of the score test says that a client was deferred, in s since 1970; 0: it does not."""
+
 @final
 class LabeledSessions:
     """Sessions with a label, in the order of their times from the first `sort` or `play` on.

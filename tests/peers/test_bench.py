@@ -89,7 +89,7 @@ def test_two_builds(tmp_path: Path) -> None:
     ],
 )
 def test_with_and_without(name: str, rows: list[str], more: set[str]) -> None:
-    """A daemon with a cluster, a history or scorers next to one without. more: rows with the time to the banner, too."""
+    """A daemon with a cluster, a history or scorers, next to one without. more: rows with the time to the banner."""
     for program in ("postfix", "ip", "unshare", "redis-server"):
         needs.program(program)
     needs.root("network namespaces")
