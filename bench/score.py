@@ -54,7 +54,13 @@ class Scoring(Fastscreen):
             os.chown(file, owner.st_uid, owner.st_gid)
         (self.folder / "as.csv").write_text(offense_lookups.as_lines(AS_RANGES))
         weights = [f"{scorer.key} = 1" for scorer in SCORERS[1:]]
-        lines = ["[score]", 'action = "enforce"', *weights, f'memory = "{state}/offenses"', f'as_file = "{self.folder}/as.csv"']
+        lines = [
+            "[score]",
+            'action = "enforce"',
+            *weights,
+            f'memory = "{state}/offenses"',
+            f'as_file = "{self.folder}/as.csv"',
+        ]
         text = (self.folder / "fastscreen.toml").read_text().replace("[dnsbl]", "[dnsbl]\nthreshold = 1000", 1)
         (self.folder / "fastscreen.toml").write_text(text + "\n".join(lines) + "\n")
 

@@ -8,12 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from scorepage import suggested
 
 from fastscreen.history.archive import Archive, ArchiveError
 from fastscreen.history.filter import query
@@ -26,7 +25,6 @@ from peers.senders import EximSender, PostfixSender
 
 PORT = 2497
 NAME = "mail.provider-host.se"
-PAGE = Path(__file__).resolve().parents[2] / "docs/score.md"
 TO = f"inbox@{postfix.MAIL_DOMAIN}"
 PROGRAMS = ("postfix", "exim", "opensmtpd", "swaks", "curl", "smtplib")
 SOURCES = {"swaks": "127.21.0.1", "curl": "127.21.0.2", "smtplib": "127.21.0.3"}
@@ -44,13 +42,6 @@ with smtplib.SMTP(server, int(port), name, source_address=(source, 0)) as smtp:
 """
 
 
-def suggested() -> dict[str, Any]:
-    """The configuration of the page."""
-    block = re.search(r"```toml\n(.+?)```", PAGE.read_text(), re.DOTALL)
-    assert block
-    return tomllib.loads(block[1])
-
-
 class Front:
     """A screener with the weights and the threshold of the page, which rejects, offers TLS, and keeps a history."""
 
@@ -65,7 +56,7 @@ class Front:
             key, chain = certificate.make(folder)
             (folder / "chain.pem").write_text(key.read_text() + chain.read_text())
             self.history = folder / "screener" / "history"
-            page = suggested()
+            page = suggested(memory=False)
             settings: profiles.Settings = {
                 "greet": {"wait": "1s", "action": "enforce"},
                 "score": page["score"] | {"action": "enforce"},

@@ -11,7 +11,6 @@ import shlex
 import smtplib
 import socket
 import ssl
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from peers import needs
+from scorepage import suggested
 
 from robust import harness
 from robust.conftest import Start
@@ -28,7 +28,6 @@ from robust.proxymta import Connection, ProxyMta
 from robust.test_control import connected
 from robust.tlsclient import certificates, context
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/score.md"
 DAYS = 32
 SEED = 18
 LEARNED = 7  # days, after which the memory has seen the bad networks
@@ -181,27 +180,14 @@ def has_learned(folder: Path, due: int) -> bool:
     return learned(folder) >= due
 
 
-def suggested() -> tuple[dict[str, object], int]:
-    """The weights and the threshold of the page."""
-    block = re.search(r"```toml\n(.+?)```", PAGE.read_text(), re.DOTALL)
-    assert block
-    page = tomllib.loads(block[1])
-    return page["score"], page["dnsbl"]["threshold"]
-
-
 def test_no_good_sender_is_rejected(start: Start, folder: Path, clock: Clock, proxy_mta: ProxyMta) -> None:
-    weights, threshold = suggested()
+    page = suggested(memory=True)
+    systems = folder / "as.csv"
+    systems.write_text("127.64.0.0/22,64500\n127.64.4.0/22,64501\n")
+    files = {"memory": str(folder / "offenses"), "as_file": str(systems)}
     screener = start(
-        {
-            "score": {
-                **weights,
-                "action": "enforce",
-                "seen_address": 2,
-                "seen_network": 2,
-                "memory": str(folder / "offenses"),
-            }
-        },
-        {"dnsbl": {"threshold": threshold, "action": "enforce"}, "greet": {"action": "drop"}},
+        {"score": {**page["score"], **files, "action": "enforce"}},
+        {"dnsbl": {"threshold": page["dnsbl"]["threshold"]}, "greet": {"action": "drop"}},
         {"deep": {"pipelining": "enforce", "non_smtp_command": "enforce", "bare_newline": "enforce"}},
         {"handoff": {"to": proxy_mta.target, "continue_to": [proxy_mta.target]}},
         {"cache": {"path": str(folder / "cache")}, "control": {"path": str(folder / "control")}},

@@ -329,8 +329,8 @@ def historyfiles_settings(number: int) -> HistorySettings | None:
 
 def test_evidence_by_scorer() -> None:
     """Sessions, clients, and sessions that failed the score test."""
-    failing: dict[str, Any] = {"outcome": "rejected", "found": ("score",), "verdict": 550, "recipients": 1, "lists_total": 3,
-               "lists_highest": 3}  # fmt: skip
+    failing: dict[str, Any] = {"outcome": "rejected", "found": ("score",), "verdict": 550, "recipients": 1,
+                               "lists_total": 3, "lists_highest": 3}  # fmt: skip
     rows = [
         row(1, evidence=("helo_address", "seen_network"), score=5, **failing),
         row(1001, evidence=("seen_network",), outcome="left"),
