@@ -7,6 +7,7 @@ machine; for the other architecture it differs only in macros that no public hea
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -45,12 +46,22 @@ def _from_debian(version: str, machine: str, folder: Path) -> list[Path]:
     return [own, folder]
 
 
+def interpreter(version: str) -> Path:
+    """Find an installed Python: on PATH, or among those of pyenv and uv. NotFoundError: there is none."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    kept = [*pyenv.glob(f"versions/{version}*"), *(Path.home() / ".local/share/uv/python").glob(f"cpython-{version}.*")]
+    for folder in [*map(Path, os.environ.get("PATH", "").split(":")), *(each / "bin" for each in sorted(kept))]:
+        found = folder / name
+        # pyenv's shims exist for every version, and work for the selected ones.
+        if found.is_file() and not subprocess.run([found, "-c", "import venv"], capture_output=True).returncode:
+            return found
+    raise NotFoundError(f"{name} is not installed")
+
+
 def _from_interpreter(version: str) -> Path:
-    try:
-        command = [f"python{version}", "-c", "import sysconfig; print(sysconfig.get_path('include'))"]
-        found = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-    except (OSError, subprocess.SubprocessError):
-        raise NotFoundError(f"python{version} is not installed") from None
+    command = [interpreter(version), "-c", "import sysconfig; print(sysconfig.get_path('include'))"]
+    found = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     if not (found / "Python.h").exists():
         raise NotFoundError(f"{found} has no Python.h")
     return found
