@@ -28,9 +28,9 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
 GLIBC = (2, 28)  # Debian 10, RHEL 8: the oldest systems with a Python 3.11 that the dependencies have wheels for
 FLAGS = (
-    "-O2 -DNDEBUG -fwrapv -fPIC -shared -g0 -s -Wall -Wno-unused-function -Wno-unreachable-code -fno-sanitize=undefined"
-).split()
-FLAGS += ["-mcpu=baseline", "-Wl,--build-id=none"]
+    *("-O2", "-DNDEBUG", "-fwrapv", "-fPIC", "-shared", "-g0", "-s", "-mcpu=baseline", "-Wl,--build-id=none"),
+    *("-fno-sanitize=undefined", "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"),
+)
 
 
 def source_date() -> str:
@@ -55,16 +55,17 @@ def build_source_archive(folder: Path, date: str) -> Path:
 
 def normalize(archive: Path, target: Path, date: int) -> None:
     """Rewrite a source archive without the time, the user and the order of its making."""
-    with tarfile.open(archive) as before, target.open("wb") as raw:
-        with (
-            gzip.GzipFile("", "wb", 9, raw, mtime=date) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as after,
-        ):
-            for member in sorted(before.getmembers(), key=lambda one: one.name):
-                member.mtime, member.uid, member.gid, member.uname, member.gname = date, 0, 0, "", ""
-                member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
-                member.pax_headers = {}
-                after.addfile(member, before.extractfile(member) if member.isfile() else None)
+    with (
+        tarfile.open(archive) as before,
+        target.open("wb") as raw,
+        gzip.GzipFile("", "wb", 9, raw, mtime=date) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as after,
+    ):
+        for member in sorted(before.getmembers(), key=lambda one: one.name):
+            member.mtime, member.uid, member.gid, member.uname, member.gname = date, 0, 0, "", ""
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            member.pax_headers = {}
+            after.addfile(member, before.extractfile(member) if member.isfile() else None)
 
 
 def build_base(archive: Path, date: str) -> tuple[Path, Path]:
@@ -130,9 +131,7 @@ def _build(what: str, source: Path, folder: Path, date: str) -> None:
 
 def _wheel(*command: str, date: str = "") -> None:
     environment = {**os.environ, **({"SOURCE_DATE_EPOCH": date} if date else {})}
-    subprocess.run(
-        [sys.executable, "-m", "wheel", *command], env=environment, check=True, stdout=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", "wheel", *command], env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def _output(*command: str) -> str:
