@@ -92,7 +92,7 @@ def install(wheel: Path | str, python: Path, folder: Path) -> Path:
 
 
 def screen_once(command: Path) -> str:
-    """Start the daemon with built-in settings, and talk too early to it. Returns its version."""
+    """Start the daemon with built-in settings and be its client. Returns its version."""
     version = subprocess.run([command, "--version"], check=True, capture_output=True, text=True).stdout.strip()
     state = command.parents[1] / "state"
     with socket.socket() as free:
@@ -104,7 +104,7 @@ def screen_once(command: Path) -> str:
         "XDG_RUNTIME_DIR": str(state),
         "FASTSCREEN_ENVIRONMENT": "read",
         "FASTSCREEN_LISTEN__ADDRESSES": f'["127.0.0.1:{port}"]',
-        "FASTSCREEN_GREET__ACTION": "drop",
+        "FASTSCREEN_GREET__WAIT": "1s",
     }
     state.mkdir(exist_ok=True)
     with (state / "output").open("w") as output:
@@ -114,8 +114,8 @@ def screen_once(command: Path) -> str:
             said = _talk(port)
         except OSError as error:
             raise CheckError(f"{command}: {error}: {(state / 'output').read_text()[-2000:]}") from None
-        if not said.startswith(b"521"):
-            raise CheckError(f"{command}: a pregreeter got {said!r}")
+        if said != ["220", "250", "221"]:
+            raise CheckError(f"{command}: a client got {said}")
         control = ["status", "--socket", str(state / "fastscreen/control"), "--json"]
         subprocess.run([command, *control], check=True, capture_output=True)
     finally:
@@ -124,17 +124,25 @@ def screen_once(command: Path) -> str:
     return version
 
 
-def _talk(port: int) -> bytes:
+def _talk(port: int) -> list[str]:
+    """Greeting, EHLO and QUIT. Returns the codes of the replies."""
     deadline = time.monotonic() + SECONDS
     while True:
         try:
-            with socket.create_connection(("127.0.0.1", port), SECONDS) as client:
-                client.sendall(b"EHLO too.early.example\r\n")
-                return client.makefile("rb").read()
+            client = socket.create_connection(("127.0.0.1", port), SECONDS)
+            break
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+    codes = []
+    with client, client.makefile("rwb", buffering=0) as stream:
+        for command in (b"", b"EHLO client.example\r\n", b"QUIT\r\n"):
+            stream.write(command)
+            while (line := stream.readline())[3:4] == b"-":
+                pass
+            codes.append(line[:3].decode())
+    return codes
 
 
 def megabytes(folder: Path, *, python: Path) -> float:
