@@ -153,5 +153,46 @@ COVERAGE_TESTS ?=
 coverage: .venv/tools
 	$(BIN)/python -m tools.measure_coverage $(COVERAGE_TESTS)
 
+# ---- what is published: CONTRIBUTING.md. Everything is built from the last commit, into dist/.
+
+.venv/release: .venv/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[release]"
+	touch $@
+
+# The source archive, and wheels for each Python and architecture: `make wheels WHEELS="--pythons 3.13 --machines x86_64"`
+WHEELS ?=
+
+.PHONY: wheels check-wheels image check-image test-installed reproducible release
+wheels: .venv/release
+	$(BIN)/python -m tools.build_wheels $(WHEELS)
+
+check-wheels: .venv/release
+	$(BIN)/python -m tools.check_wheels
+
+# The container image, from the wheel in dist/: `make image BASE=docker.io/library/python:3.13-slim-trixie`
+BASE ?=
+IMAGE_USER ?=
+
+image: .venv/release
+	test -n "$$(ls dist/*.whl 2> /dev/null)" || $(MAKE) --no-print-directory wheels
+	$(BIN)/python -m tools.build_image --base "$(BASE)"
+
+check-image: .venv/release
+	$(BIN)/python -m tools.check_image --user "$(IMAGE_USER)"
+
+# The suite against the installed wheel
+INSTALLED_TESTS ?= -n 6
+
+test-installed: .venv/release
+	$(BIN)/python -m tools.suite_installed $(INSTALLED_TESTS)
+
+# Builds a second time, in another folder and without the compiler's cache, and compares
+reproducible: .venv/release
+	$(BIN)/python -m tools.release --compare
+
+# All of it, and checksums and the list of components. Takes as long as the suite, and some 20 minutes.
+release: .venv/release
+	$(BIN)/python -m tools.release
+
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

@@ -22,8 +22,6 @@ from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-
 from tools import python_headers
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +58,8 @@ def check_tag(wheel: Path) -> None:
 
 def python_functions(wheel: Path) -> set[str]:
     """Return the functions of Python that the core calls. CheckError: it is for another machine, or needs more."""
+    from elftools.elf.elffile import ELFFile  # only with the extra `release`
+
     version, machine = parts(wheel)
     name = f"fastscreen/core.cpython-{version.replace('.', '')}-{machine}-linux-gnu.so"
     with zipfile.ZipFile(wheel) as packed:

@@ -1,4 +1,4 @@
-"""Runs tests against an installed wheel instead of the source tree: `python -m tools.test_installed [PYTEST_ARGUMENT ...]`.
+"""Runs tests against an installed wheel: `python -m tools.suite_installed [PYTEST_ARGUMENT ...]`.
 
 The wheel in dist/ for this Python is installed into an empty virtual environment. The tests run in a copy of the last
 commit in which fastscreen/ is a link to what was installed, so nothing of the source tree can be imported instead.
