@@ -80,7 +80,8 @@ FASTSCREEN_LISTEN__PROXY=[{addresses = ["0.0.0.0:2526"], trusted = ["10.0.0.0/8"
 * Every command that reads the configuration reads the variables of its own environment. At a reload and a restart, the
   daemon reads the file again, but its variables stay as they were at the start. `fastscreen check` lists the keys that
   variables set.
-* Do not put secrets into variables. Keys that need a secret take the name of a file.
+* Everyone who may inspect the container can read its variables. Passwords are in files anyway; write `dnsbl.sites` into
+  the file as well if a name in it contains your key of a DNS list.
 
 ## Example
 
