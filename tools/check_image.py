@@ -39,10 +39,12 @@ for folder in ("/", "/etc/fastscreen", "/opt/fastscreen", "/usr", "/var/lib/fast
         continue
     print(folder)
 """
-RUN = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--network", "none")
-# Without systemd there is nothing that could run the health check; it is run here.
-RUN += ("--health-interval", "disable", "--env", "FASTSCREEN_HANDOFF__TO=sink:", "--env", "FASTSCREEN_GREET__WAIT=1s")
-RUN += ("--cgroups", "disabled", "--env", "FASTSCREEN_HOSTNAME=mx.check.example")
+RUN = (
+    *("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--network", "none"),
+    # Without systemd there is nothing that could run the health check; it is run here.
+    *("--health-interval", "disable", "--cgroups", "disabled", "--env", "FASTSCREEN_HANDOFF__TO=sink:"),
+    *("--env", "FASTSCREEN_GREET__WAIT=1s", "--env", "FASTSCREEN_HOSTNAME=mx.check.example"),
+)
 
 
 class CheckError(Exception):

@@ -58,7 +58,10 @@ def check_tag(wheel: Path) -> None:
 
 def python_functions(wheel: Path) -> set[str]:
     """Return the functions of Python that the core calls. CheckError: it is for another machine, or needs more."""
-    from elftools.elf.elffile import ELFFile  # only with the extra `release`
+    # Only with the extra `release`.
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+    from elftools.elf.sections import SymbolTableSection
 
     version, machine = parts(wheel)
     name = f"fastscreen/core.cpython-{version.replace('.', '')}-{machine}-linux-gnu.so"
@@ -69,10 +72,13 @@ def python_functions(wheel: Path) -> set[str]:
         core = ELFFile(BytesIO(packed.read(name)))
     if core["e_machine"] != MACHINES[machine] or core["e_type"] != "ET_DYN":
         raise CheckError(f"{wheel.name}: the core is for {core['e_machine']}")
-    needed = {tag.needed for tag in core.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
+    dynamic, table = core.get_section_by_name(".dynamic"), core.get_section_by_name(".dynsym")
+    if not isinstance(dynamic, DynamicSection) or not isinstance(table, SymbolTableSection):
+        raise CheckError(f"{wheel.name}: the core is not a shared library")
+    needed = {tag.needed for tag in dynamic.iter_tags("DT_NEEDED")}
     if needed - LIBRARIES:
         raise CheckError(f"{wheel.name}: the core needs {', '.join(sorted(needed - LIBRARIES))}")
-    symbols = list(core.get_section_by_name(".dynsym").iter_symbols())
+    symbols = list(table.iter_symbols())
     if not any(symbol.name == "PyInit_core" and symbol["st_shndx"] != "SHN_UNDEF" for symbol in symbols):
         raise CheckError(f"{wheel.name}: the core has no PyInit_core")
     missing = {symbol.name for symbol in symbols if symbol["st_shndx"] == "SHN_UNDEF"}
@@ -83,7 +89,7 @@ def install(wheel: Path | str, python: Path, folder: Path) -> Path:
     """Install a wheel into an empty virtual environment, from wheels only. Returns its `fastscreen`."""
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([python, "-m", "venv", folder], check=True)
-    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     environment = {**os.environ, "CC": "false", "PIP_ONLY_BINARY": ":all:"}
     done = subprocess.run([*pip, str(wheel)], env=environment, capture_output=True, text=True)
     if done.returncode:

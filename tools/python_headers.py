@@ -60,7 +60,7 @@ def interpreter(version: str) -> Path:
 
 
 def _from_interpreter(version: str) -> Path:
-    command = [interpreter(version), "-c", "import sysconfig; print(sysconfig.get_path('include'))"]
+    command = [str(interpreter(version)), "-c", "import sysconfig; print(sysconfig.get_path('include'))"]
     found = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
     if not (found / "Python.h").exists():
         raise NotFoundError(f"{found} has no Python.h")

@@ -31,7 +31,7 @@ def prepare(dist: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     python = venv / "bin/python"
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     # The build requirements are for tests that build the core again.
     subprocess.run([*pip, f"{wheel}[test]", "setuptools>=77", "Cython>=3.2,<4"], check=True, stderr=subprocess.DEVNULL)
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
     found = subprocess.run([python, "-c", where], cwd=BUILD / "tree", check=True, capture_output=True, text=True)
     print(f"testing {found.stdout.strip()}", flush=True)
     ignored = [f"--ignore=tests/unit/test_{name}.py" for name in SOURCE_ONLY]
-    command = [python, "-m", "pytest", "-p", "no:cacheprovider", *ignored, *arguments]
+    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *ignored, *arguments]
     return subprocess.run(command, cwd=BUILD / "tree", env=environment).returncode
 
 
