@@ -192,7 +192,7 @@ reproducible: .venv/release
 
 # All of it, and checksums and the list of components. Takes as long as the suite, and some 20 minutes.
 release: .venv/release
-	$(BIN)/python -m tools.release
+	IMAGE_USER="$(IMAGE_USER)" $(BIN)/python -m tools.release
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

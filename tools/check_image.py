@@ -1,15 +1,15 @@
 """Starts the image in dist/ with podman, and is its client: `python -m tools.check_image`. `make check-image` runs it.
 
 Read-only, without capabilities and without a network (the client runs in the container), so that it works rootless
-wherever user namespaces do. `--user NAME` runs podman as another user, for root. crun needs cgroups of version 2; where
-both versions are mounted, a mount namespace with only that one helps: `unshare --mount sh -c 'umount -R /sys/fs/cgroup;
-mount -t cgroup2 none /sys/fs/cgroup; exec .venv/bin/python -m tools.check_image --user NAME'`.
+wherever user namespaces do. For root, `--user NAME` runs podman as another user. crun needs cgroups of version 2; where
+both versions are mounted, root enters a mount namespace with only that one.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,6 +105,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--user", default="", metavar="NAME", help="run podman as this user")
     parser.add_argument("archive", type=Path, nargs="?")
     options = parser.parse_args(arguments)
+    if os.geteuid() == 0 and not Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        mounted = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup"
+        own = [sys.executable, "-m", "tools.check_image", *arguments]
+        return subprocess.run(["unshare", "--mount", "sh", "-ec", f'{mounted}\nexec "$@"', "sh", *own]).returncode
     archive = options.archive or next((ROOT / "dist").glob(f"fastscreen-{__version__}-image-*.tar"), None)
     if archive is None:
         print("failed: no image in dist/; run `make image`", file=sys.stderr)

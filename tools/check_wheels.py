@@ -20,6 +20,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
+from operator import attrgetter
 from pathlib import Path
 
 from tools import python_headers
@@ -75,7 +76,7 @@ def python_functions(wheel: Path) -> set[str]:
     dynamic, table = core.get_section_by_name(".dynamic"), core.get_section_by_name(".dynsym")
     if not isinstance(dynamic, DynamicSection) or not isinstance(table, SymbolTableSection):
         raise CheckError(f"{wheel.name}: the core is not a shared library")
-    needed = {tag.needed for tag in dynamic.iter_tags("DT_NEEDED")}
+    needed = set(map(attrgetter("needed"), dynamic.iter_tags("DT_NEEDED")))
     if needed - LIBRARIES:
         raise CheckError(f"{wheel.name}: the core needs {', '.join(sorted(needed - LIBRARIES))}")
     symbols = list(table.iter_symbols())

@@ -114,7 +114,7 @@ def release(*, tests: list[str]) -> None:
     else:
         print("skipped: the image; buildah is not installed", flush=True)
     if shutil.which("podman"):
-        _run("image, started", python, "-m", "tools.check_image")
+        _run("image, started", python, "-m", "tools.check_image", "--user", os.environ.get("IMAGE_USER", ""))
     _run("suite, installed", python, "-m", "tools.suite_installed", *tests)
     print(f"components: {write_components(DIST).name}", flush=True)
     write_sums(DIST)
