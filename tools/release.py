@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -69,6 +70,9 @@ def write_components(folder: Path) -> Path:
     command = [sys.executable, "-m", "cyclonedx_py", "environment", "--pyproject", str(ROOT / "pyproject.toml")]
     command += ["--output-reproducible", "--output-format", "JSON", "--mc-type", "application"]
     subprocess.run([*command, "--output-file", str(target), str(venv / "bin/python")], check=True)
+    content = json.loads(target.read_text())
+    content["metadata"]["component"]["version"] = __version__  # pyproject.toml does not have it
+    target.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
     return target
 
 
