@@ -188,6 +188,6 @@ def test_export_for_postscreen(server: Server, ask: Ask) -> None:
         f"2001:db8::1\t{int(NOW - 1.5)};1;1;1;1",
     ]
     assert error == (
-        "2 clients written; 1 network omitted (postscreen stores single addresses only); 1 client omitted (no pass of a "
-        "test that postscreen has); 2 passes omitted (postscreen has no test score)\n"
+        "2 clients written; 1 network omitted (postscreen stores single addresses only); 1 client omitted (no pass of "
+        "a test that postscreen has); 2 passes omitted (postscreen has no test score)\n"
     )
