@@ -14,6 +14,7 @@ from fastscreen.cli.setup_apply import ApplyError
 from fastscreen.cli.setup_plan import Given, Plan, PlanError
 from fastscreen.cli.setup_questions import NoAnswer, Questions
 from fastscreen.cli.setup_state import StateError
+from fastscreen.config import LogFile
 from fastscreen.escaping import escape_text, printable
 from fastscreen.postfix import master_cf
 
@@ -220,9 +221,7 @@ def _carry_out(plan: Plan, path: Path, *, only: bool) -> int:
             setup_apply.apply(plan, state, _tell)
     except ApplyError as error:
         code = _failed(str(error), 1)
-        print(
-            f"The configuration stays in {escape_text(str(path), 500)}. To revert it: fastscreen setup --undo{option}"
-        )
+        print(f"{escape_text(str(path), 500)} stays as it is. Before another try: fastscreen setup --undo{option}")
         return code
     print("\n".join(_afterwards(plan, option, by_systemd=bool(state.units))))
     return 0
@@ -230,12 +229,15 @@ def _carry_out(plan: Plan, path: Path, *, only: bool) -> int:
 
 def _afterwards(plan: Plan, option: str, *, by_systemd: bool) -> Iterator[str]:
     yield from ("", "fastscreen runs in shadow mode: it tests and logs every client, and rejects none.", "")
-    yield f"Watch it:    fastscreen tui{option}            every client, and what happened to it"
-    yield f"             fastscreen status{option}"
-    yield "             fastscreen report -d yesterday   whom it would have rejected, and why"
+    to = plan.config.log.to
+    log = f" {escape_text(to.path, 500)}" if isinstance(to, LogFile) else ""
+    yield f"Watch it:   fastscreen tui{option}"
+    yield f"            fastscreen status{option}"
+    yield f"            fastscreen report -d today{log}      # which clients it would have rejected, and why"
     if plan.cache_map:
-        yield f"Clients that postscreen knows:   fastscreen cache import{option} {escape_text(plan.cache_map, 300)}"
-    yield f'After some days:   remove the line mode = "shadow", and run fastscreen reload{option}'
+        cache = escape_text(plan.cache_map, 300)
+        yield f"Take over the clients that postscreen knows:   fastscreen cache import{option} {cache}"
+    yield f'After some days:   remove the line mode = "shadow", then: fastscreen reload{option}'
     if not by_systemd:
-        yield "At boot:     systemd was not found; start fastscreen run -c FILE with your init system (docs/systemd.md)"
-    yield f"Go back:     fastscreen setup --undo{option}"
+        yield "At boot:    start `fastscreen run -c FILE` with your init system; systemd, or its unit, was not found"
+    yield f"Go back:    fastscreen setup --undo{option}"

@@ -98,6 +98,7 @@ def _record(plan: Plan, state: State, change: MasterChange, master: FileChange) 
     """Before master.cf is changed: what --undo has to do."""
     state.master, state.postfix = master, str(change.folder)
     state.listen = [str(each) for each in plan.listen] if change.takes_port else []
+    state.proxied = plan.proxied
     state.save()
 
 

@@ -70,14 +70,15 @@ class State(Struct):
     """Everything that setup changes, recorded before it is changed.
 
     config, master: the files; master is None without Postfix. postfix: its configuration folder. listen: the addresses
-    that fastscreen takes over from Postfix. folder_made: the configuration's folder is new. units: systemd units that
-    were enabled. started: fastscreen was started, by systemd or without it.
+    that fastscreen takes over from Postfix; proxied: with the PROXY protocol. folder_made: the configuration's folder
+    is new. units: systemd units that were enabled. started: fastscreen was started, by systemd or without it.
     """
 
     config: FileChange
     master: FileChange | None = None
     postfix: str = ""
     listen: list[str] = []
+    proxied: bool = False
     folder_made: bool = False
     units: list[str] = []
     started: bool = False

@@ -69,7 +69,7 @@ def revert_services(state: State, tell: Tell, *, keep_master: bool = False) -> N
         postfix.reload()
         tell("reloaded: Postfix")
         if listen:
-            service.wait_for_greeting(listen[0], lambda: "")
+            service.wait_for_greeting(listen[0], lambda: "", proxied=state.proxied)
             tell(f"Postfix answers at {listen[0]}")
 
 
