@@ -246,7 +246,7 @@ def test_postfix_has_its_port_again_if_fastscreen_does_not_start(instance: Insta
     assert not instance.configuration.parent.exists()
 
 
-@pytest.mark.parametrize("instance", [(_POSTSCREEN, _PASS.replace(" smtpd", " discard"))], indirect=True)
+@pytest.mark.parametrize("instance", [(_SMTPD, _PASS.replace(" smtpd", " discard"))], indirect=True)
 def test_postfix_keeps_its_port_if_its_service_does_not_answer(instance: Instance) -> None:
     before = instance.files()
     said = instance.setup("--yes", code=1)
