@@ -40,7 +40,7 @@ class PostfixCommand:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        program = shutil.which("postfix", path=f"/usr/sbin:{Path(sys.executable).parent}:/usr/bin:/usr/local/sbin")
+        program = shutil.which("postfix", path="/usr/sbin:/usr/local/sbin:/usr/bin")
         self._command = [program or "postfix", "-c", str(folder)]
 
     def is_running(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from fastscreen.cli import main, setup_plan, setup_service, setup_state
 from fastscreen.cli.setup_questions import NoAnswer, Questions, yes_or_no
+from fastscreen.config import parse
 
 MTA = ("--mta", "127.0.0.1:10025")
 
@@ -31,7 +32,7 @@ class Setup:
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Setup]:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(setup_plan, "verify", lambda text: setup_plan.parse(text, "test") and _Sound())
+    monkeypatch.setattr(setup_plan, "verify", lambda text: parse(text, "test") and _Sound())
     monkeypatch.setattr(setup_plan, "_user", lambda: "")
     with Path(os.devnull).open() as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
