@@ -90,6 +90,7 @@ class Instance:
         self.etc = folder / "etc"
         self.master = self.etc / "master.cf"
         self.configuration = folder / "fastscreen" / "fastscreen.toml"
+        self._master: subprocess.Popen[bytes] | None = None
 
     def make(self, listener: str, handoff: str) -> None:
         self.etc.mkdir()
@@ -145,7 +146,8 @@ class Instance:
         with contextlib.suppress(subprocess.SubprocessError):
             command = [*self._namespace.inside, str(COMMAND), "stop", "-c", str(self.configuration)]
             subprocess.run(command, capture_output=True, timeout=60, check=False)
-        processes.stop(self._master)
+        if self._master is not None:
+            processes.stop(self._master)
 
 
 @pytest.fixture
@@ -163,8 +165,8 @@ def instance(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Instanc
         subprocess.run([*namespace.inside, "sh", "-c", _PLACES], check=True)
         made.make(*getattr(request, "param", (_POSTSCREEN, _PASS)))
         yield made
-        made.close()
     finally:
+        made.close()
         shutil.rmtree(folder)
         namespace.close()
 
