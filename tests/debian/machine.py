@@ -31,6 +31,7 @@ SNAPSHOT_IGNORES = (
     "/var/tmp",
     "/var/log",
     "/var/lib/dpkg",
+    "/var/lib/apt",
     "/var/cache",
     "/host",
 )
@@ -98,8 +99,7 @@ class Machine:
         """Start systemd and wait until it has started everything."""
         command = ["unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--ipc", "--cgroup", "--kill-child"]
         command += ["sh", "-c", _BOOT, "sh", str(self.root), str(self._shared)]
-        output = (self.root.parent / f"{self.root.name}.boot").open("wb")
-        self._unshare = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        self._unshare = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
         wait_until(lambda: bool(children.read_text().split()), "unshare", BOOT_SECONDS)
         self.init = int(children.read_text().split()[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from debian.machine import Machine, bare, wait_until
+from tools import debian_package
 
 CONFIG = "/etc/fastscreen/fastscreen.toml"
 LOG = "/var/log/fastscreen/fastscreen.log"
@@ -57,7 +59,7 @@ def main_pid(machine: Machine) -> str:
 
 def version(machine: Machine) -> str:
     """Return that of the daemon that runs."""
-    return str(json.loads(machine.sh("fastscreen status --json"))["version"])
+    return str(json.loads(machine.sh("fastscreen status --json 2> /dev/null"))["version"])
 
 
 def test_an_installed_package_changes_nothing(machine: Machine, packages: list[Path]) -> None:
@@ -206,6 +208,11 @@ def test_remove_and_purge(machine: Machine, packages: list[Path]) -> None:
     after = machine.snapshot()
     mail = re.compile(r"/var/(spool/postfix|lib/postfix|mail)|/etc/postfix")
     assert sorted(line for line in before ^ after if not mail.search(line)) == []
+
+
+def test_two_builds_are_identical(suite: str, packages: list[Path], tmp_path: Path) -> None:
+    (again,) = debian_package.build(suite, [debian_package.__version__], tmp_path)
+    assert filecmp.cmp(packages[1], again, shallow=False)
 
 
 def test_without_systemd(suite: str, packages: list[Path]) -> None:
