@@ -1,8 +1,8 @@
-"""Clients that never stop, for an upgrade under load: `python load.py SECONDS`, in the network of the machine.
+"""Clients that never stop, for an upgrade under load: `python load.py`, until SIGTERM, in the network of the machine.
 
 Each client connects from an address of its own in 127/8, waits for the greeting, sends a message or only the envelope,
-and quits; half of the clients come back. It prints one JSON object: how many sessions were complete, what happened to
-the others, and which addresses had a complete session.
+and quits; half of the clients come back. After SIGTERM the sessions are completed. It prints one JSON object: how many
+sessions were complete, what happened to the others, and which addresses had a complete session.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import asyncio
 import itertools
 import json
 import random
-import sys
-import time
+import signal
 from collections import Counter
 
 PORT = 25
@@ -32,12 +31,13 @@ class Load:
         self._random = random.Random(SEED)
         self._numbers = itertools.count()
 
-    async def run(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
+    async def run(self) -> None:
+        end = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
         await asyncio.gather(*(self._client(end) for _ in range(CLIENTS)))
 
-    async def _client(self, end: float) -> None:
-        while time.monotonic() < end:
+    async def _client(self, end: asyncio.Event) -> None:
+        while not end.is_set():
             if self.passed and self._random.random() < 0.5:
                 source = self._random.choice(self.passed)
             else:
@@ -88,5 +88,5 @@ async def _reply(reader: asyncio.StreamReader, expected: str) -> None:
 
 if __name__ == "__main__":
     load = Load()
-    asyncio.run(load.run(float(sys.argv[1])))
+    asyncio.run(load.run())
     print(json.dumps({"complete": load.complete, "problems": load.problems, "passed": load.passed}))
