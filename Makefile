@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo quick test test-postfix test-redis apart lint coverage fuzz sanitize soak bench docs clean
+.PHONY: build run demo quick test test-postfix test-redis test-deb apart lint coverage fuzz sanitize soak bench docs deb pins clean
 
 build: .venv/built
 
@@ -85,6 +85,22 @@ test-redis: .venv/tools
 	        $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $$folder $$server || exit 1; \
 	    FASTSCREEN_TEST_REDIS=$$folder $(BIN)/python -m pytest $(REDIS_TESTS) || exit 1; \
 	done
+
+# The Debian packages, in dist/: docs/debian.md. `make pins` renews the versions and hashes in packaging/.
+DEB_SUITES ?= bookworm trixie
+
+deb: .venv/tools
+	$(BIN)/python -m tools.debian_package $(DEB_SUITES)
+
+pins: .venv/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m tools.debian_package --pins
+
+# The packages in Debian 12 and 13, each booted by its own systemd in namespaces: installed, upgraded under load, purged
+DEB_TESTS ?= tests/debian
+
+test-deb: .venv/tools
+	FASTSCREEN_TEST_DEB="$(DEB_SUITES)" $(BIN)/python -m pytest -p no:cacheprovider -rA $(DEB_TESTS)
 
 # Three hosts that share passes, one of which is cut off for ten minutes under load; as root
 APART_MINUTES ?= 10.5
