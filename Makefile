@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 CORE = $(wildcard ext/*.pyx ext/*.pxd) setup.py pyproject.toml
 
-.PHONY: build run demo quick test test-postfix test-redis apart lint coverage fuzz sanitize soak bench docs clean
+.PHONY: build run demo quick test test-postfix test-redis test-deb apart lint coverage fuzz sanitize soak bench docs deb pins clean
 
 build: .venv/built
 
@@ -86,6 +86,22 @@ test-redis: .venv/tools
 	    FASTSCREEN_TEST_REDIS=$$folder $(BIN)/python -m pytest $(REDIS_TESTS) || exit 1; \
 	done
 
+# The Debian packages, in dist/: docs/debian.md. `make pins` renews the versions and hashes in packaging/.
+DEB_SUITES ?= bookworm trixie
+
+deb: .venv/tools
+	$(BIN)/python -m tools.debian_package $(DEB_SUITES)
+
+pins: .venv/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m tools.debian_package --pins
+
+# The packages in Debian 12 and 13, each booted by its own systemd in namespaces: installed, upgraded under load, purged
+DEB_TESTS ?= tests/debian
+
+test-deb: .venv/tools
+	FASTSCREEN_TEST_DEB="$(DEB_SUITES)" $(BIN)/python -m pytest -p no:cacheprovider -rA $(DEB_TESTS)
+
 # Three hosts that share passes, one of which is cut off for ten minutes under load; as root
 APART_MINUTES ?= 10.5
 
@@ -152,6 +168,47 @@ COVERAGE_TESTS ?=
 
 coverage: .venv/tools
 	$(BIN)/python -m tools.measure_coverage $(COVERAGE_TESTS)
+
+# ---- what is published: CONTRIBUTING.md. Everything is built from the last commit, into dist/.
+
+.venv/release: .venv/tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable ".[release]"
+	touch $@
+
+# The source archive, and wheels for each Python and architecture: `make wheels WHEELS="--pythons 3.13 --machines x86_64"`
+WHEELS ?=
+
+.PHONY: wheels check-wheels image check-image test-installed reproducible release
+wheels: .venv/release
+	$(BIN)/python -m tools.build_wheels $(WHEELS)
+
+check-wheels: .venv/release
+	$(BIN)/python -m tools.check_wheels
+
+# The container image, from the wheel in dist/: `make image BASE=docker.io/library/python:3.13-slim-trixie`
+BASE ?=
+IMAGE_USER ?=
+
+image: .venv/release
+	test -n "$$(ls dist/*.whl 2> /dev/null)" || $(MAKE) --no-print-directory wheels
+	$(BIN)/python -m tools.build_image --base "$(BASE)"
+
+check-image: .venv/release
+	$(BIN)/python -m tools.check_image --user "$(IMAGE_USER)"
+
+# The suite against the installed wheel
+INSTALLED_TESTS ?= -n 6
+
+test-installed: .venv/release
+	$(BIN)/python -m tools.suite_installed $(INSTALLED_TESTS)
+
+# Builds a second time, in another folder and without the compiler's cache, and compares
+reproducible: .venv/release
+	$(BIN)/python -m tools.release --compare
+
+# All of it, and checksums and the list of components. Takes as long as the suite, and some 20 minutes.
+release: .venv/release
+	IMAGE_USER="$(IMAGE_USER)" $(BIN)/python -m tools.release
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

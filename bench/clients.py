@@ -16,7 +16,7 @@ from bench.server import Server
 
 KNOWN_FIRST = "127.1.0.1"
 _NEW_FIRST = ipaddress.IPv4Address("127.16.0.1")
-_HELD_FIRST = "127.8.0.1"
+_HELD_FIRST = ipaddress.IPv4Address("127.8.0.1")
 _HOLD_SECONDS = 900
 
 
@@ -45,9 +45,13 @@ def new(screener: Server, kind: str, count: int, concurrent: int, rate: int) -> 
     return ClientGroup(kind, count, concurrent, rate, sources=count, first=first)
 
 
-def held(kind: str, count: int) -> ClientGroup:
-    """Clients that stay, each with its own address; no more connect at a time than a listen queue can hold."""
-    return ClientGroup(kind, count, 64 if kind == "silent" else count, 4000, sources=count, first=_HELD_FIRST)
+def held(kind: str, count: int, before: int = 0) -> ClientGroup:
+    """Clients that stay, each with its own address; no more connect at a time than a listen queue can hold.
+
+    before: how many are held already, by other groups.
+    """
+    first = str(_HELD_FIRST + before)
+    return ClientGroup(kind, count, 64 if kind == "silent" else count, 4000, sources=count, first=first)
 
 
 def load(group: ClientGroup, screener: Server, program: Path) -> dict[str, Any]:

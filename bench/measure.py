@@ -27,6 +27,7 @@ _HOLD_WAIT = 1800  # greet wait of the silent clients, in s: longer than a row t
 _QUESTIONS_ASTRAY = (
     0.01  # part of those to DNS lists: postscreen leaves some out, both ask again when they hear nothing
 )
+_HELD_TOGETHER = 15_000  # clients that one process of the load generator holds
 _OTHER_DESCRIPTORS = 2000  # of a screener that holds clients: hand-offs, and its own
 
 
@@ -77,7 +78,7 @@ def alternating(row: Row, sides: list["Side"], folder: Path, programs: dict[str,
     """Measure these screeners with the clients of one row, each once in every round."""
     result = Result(row)
     try:
-        need_descriptors(row.held)
+        need_descriptors(row.held, row.settings.workers)
         with contextlib.ExitStack() as stack:
             asked = stack.enter_context(lists.running(folder / f"{row.name}-lists")) if row.settings.lists else None
             for side in sides:
@@ -91,8 +92,9 @@ def alternating(row: Row, sides: list["Side"], folder: Path, programs: dict[str,
             time.sleep(_SETTLE_SECONDS)
             for side in sides:
                 if side.held:
-                    group = clients.held("silent", side.held)
-                    stack.enter_context(clients.holding(group, side.screener, programs["load"]))
+                    for before in range(0, side.held, _HELD_TOGETHER):
+                        group = clients.held("silent", min(_HELD_TOGETHER, side.held - before), before)
+                        stack.enter_context(clients.holding(group, side.screener, programs["load"]))
             for _ in range(rounds):
                 for side in sides:
                     sample = _sample(row, side.screener, programs, asked)
@@ -118,11 +120,12 @@ def started(screener: Screener, programs: dict[str, Path]) -> Iterator[None]:
         yield
 
 
-def need_descriptors(held: int) -> None:
-    """BenchError unless a process may hold this many clients."""
+def need_descriptors(held: int, workers: int = 1) -> None:
+    """BenchError unless each worker, and each load generator, may hold its part of this many clients."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if held and hard < held + _OTHER_DESCRIPTORS:
-        raise BenchError(f"the limit on open files is {hard} (ulimit -Hn), {held + _OTHER_DESCRIPTORS} are needed")
+    needed = max(-(-held // workers), min(held, _HELD_TOGETHER)) + _OTHER_DESCRIPTORS
+    if held and hard < needed:
+        raise BenchError(f"the limit on open files is {hard} (ulimit -Hn), {needed} are needed")
 
 
 def _group(row: Row, screener: Screener, count: int) -> ClientGroup:

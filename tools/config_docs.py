@@ -54,6 +54,37 @@ fastscreen: FILE: postscreen_greet_wait: unknown name, this is Postfix's name; e
   `limits.relay` share it: each gets the value that it is set to or an equal share of what remains, whichever is less,
   and a warning names the setting and the limit that it needs.
 
+## Environment variables
+
+Containers can set keys in the environment. Variables are read only if `FASTSCREEN_ENVIRONMENT` is `read`, which is the
+case in the [container image](containers.md); without it, or with `ignore`, no variable has an effect.
+
+The variable of a key is `FASTSCREEN_`, the table, two underscores, and the name, all in uppercase. A key at the top of
+the file has no table:
+
+```
+FASTSCREEN_HOSTNAME=mx.example.com
+FASTSCREEN_DNSBL__THRESHOLD=3
+FASTSCREEN_DNSBL__SITES=["zen.spamhaus.org*3", "bl.spamcop.net*2"]
+FASTSCREEN_GREET__WAIT=6s
+FASTSCREEN_LISTEN__PROXY=[{addresses = ["0.0.0.0:2526"], trusted = ["10.0.0.0/8"]}]
+```
+
+* A value is written as in the file, except that text needs no quotes. Text that would be a number, such as a
+  `log.ident` of digits, needs them: `"25"`.
+* A variable has priority over the file. An empty variable is ignored; `""` is the empty text.
+* Values are checked like those of the file, and an error names the variable:
+  `environment: FASTSCREEN_DNSBL__THRESHOLD: 0 is out of range; expected a whole number of at least 1`. A variable with
+  two underscores that does not belong to a key is an error, and so is one with a single underscore in place of the two.
+  All other variables are ignored, among them those that Docker and Kubernetes create for a service named `fastscreen`.
+* Every command that reads the configuration reads the variables of its own environment. At a reload and a restart, the
+  daemon reads the file again, but its variables stay as they were at the start. `fastscreen check` lists the keys that
+  variables set.
+* Everyone who may inspect the container can read its variables. Passwords are in files anyway; write `dnsbl.sites` into
+  the file as well if a name in it contains your key of a DNS list.
+
+## Example
+
 A configuration for a first test in place of postscreen, on the same machine as Postfix. The changes to `master.cf` are
 in [mta-postfix.md](mta-postfix.md).
 

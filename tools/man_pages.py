@@ -53,6 +53,10 @@ def key_page() -> str:
         "The configuration is one TOML file. Every key may be omitted; it then has the default shown here. Times are",
         r"whole numbers with a unit, such as \(dq90s\(dq, \(dq10m\(dq, \(dq12h\(dq or \(dq30d\(dq. Sizes are in bytes.",
         r"\fBfastscreen check \-c\fR \fIFILE\fR reports what is wrong with the file.",
+        ".SH ENVIRONMENT",
+        r"\fBFASTSCREEN_ENVIRONMENT\fR=read takes keys from the environment as well, with priority over the file:",
+        r"\fBFASTSCREEN_DNSBL__THRESHOLD\fR=3 is threshold in [dnsbl], and \fBFASTSCREEN_HOSTNAME\fR is hostname. See",
+        "docs/configuration.md.",
     ]
     for table, keys in groupby(KEYS, lambda key: key.table):
         lines += [f".SH {roff(f'[{table}]' if table else 'AT THE TOP OF THE FILE')}", prose(TABLES[table])]

@@ -29,6 +29,7 @@ COMMANDS = {
     "restart": "replace the running daemon, as after an upgrade",
     "stop": "stop the running daemon",
     "allowlist": "maintain lists of big senders' networks for the access list",
+    "setup": "guided start in shadow mode, and the way back",
     "import-postfix": "convert postscreen's configuration",
     "check": "check a configuration and report problems",
     "completion": "print a completion script for a shell",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fastscreen.cli import COMMANDS, cache_import, control_socket
+from fastscreen.cli import COMMANDS, cache_export, cache_import, control_socket
 from fastscreen.control import client
 from fastscreen.control.messages import (
     MAX_PAGE,
@@ -29,6 +29,7 @@ examples:
   fastscreen cache delete 192.0.2.1            it is tested again at its next connection
   fastscreen cache export > cache.jsonl        then, on the new host: fastscreen cache import < cache.jsonl
   fastscreen cache import lmdb:/var/lib/postfix/postscreen_cache        postscreen's cache
+  fastscreen cache export --format postmap > passes                     for postscreen's cache
   fastscreen cache stats --json | jq .entries
 
 {control_socket.EXIT_CODES}
@@ -54,12 +55,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     delete = ways.add_parser("delete", help="delete a client, or all clients of a network")
     delete.add_argument("prefix", type=control_socket.network, metavar="IP|NETWORK")
     delete.set_defaults(run=run_delete)
-    export = ways.add_parser("export", help="write all entries as JSON lines to standard output")
-    export.set_defaults(run=run_export)
+    cache_export.add_export(ways, run_export)
     cache_import.add_import(ways)
     stats = ways.add_parser("stats", help="show size, hits, and what expires when")
     stats.set_defaults(run=run_stats)
-    for way in (get, listing, delete, export, stats):
+    for way in (get, listing, delete, stats):
         control_socket.add_socket(way)
     get.add_argument("--json", action="store_true", help="print one JSON object instead")
     listing.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -102,8 +102,7 @@ def run_delete(arguments: argparse.Namespace) -> int:
 @control_socket.guarded
 def run_export(arguments: argparse.Namespace) -> int:
     """Write every entry as a line."""
-    for entry in entries(control_socket.socket_path(arguments), ""):
-        print(json.dumps(msgspec.to_builtins(entry)))
+    cache_export.write(entries(control_socket.socket_path(arguments), ""), arguments.format)
     return 0
 
 

@@ -27,7 +27,7 @@ from fastscreen.cli.check_mta import ProbeError, try_pass, try_proxy
 from fastscreen.cli.check_running import checked_running
 from fastscreen.cli.check_tls import checked_certificates, checked_renewal
 from fastscreen.cli.problems import print_problems
-from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, load
+from fastscreen.config import Config, ConfigError, LogFile, LogSyslog, Pass, Proxy, environment, load
 from fastscreen.daemon import listeners
 from fastscreen.daemon.control_listener import MAX_PATH
 from fastscreen.daemon.preload import missing_for_cluster
@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print_problems(error)
         return 2
+    checks += checked_environment()
     checks += [Check(*found) for found in (*certificates, *checked_renewal(config, root))]
     checks += [Check(*found) for found in checked_allowlists(config, root)]
     checks += checked_files(config, root, log_changes_owner)
@@ -134,6 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
             elif arguments.verbose:
                 print(f"ok: {check.what}: {check.detail}")
     return 0 if ok else 1
+
+
+def checked_environment() -> Iterator[Check]:
+    """Which keys the environment sets in place of the file."""
+    if keys := sorted(environment.read()[0]):
+        detail = f"sets {', '.join(keys)}, in place of the file"
+        yield Check("environment", True, detail, notice=True)
 
 
 def checked_user(config: Config) -> Iterator[Check]:

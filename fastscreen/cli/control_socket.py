@@ -15,7 +15,7 @@ from typing import Any
 
 from fastscreen import config
 from fastscreen.cli.problems import print_problems
-from fastscreen.config import ConfigError
+from fastscreen.config import ConfigError, environment
 from fastscreen.config.socket_path import lenient_path
 from fastscreen.control import client
 from fastscreen.control.client import Absent, ControlError, Unreachable
@@ -73,8 +73,8 @@ def configured(file: Path) -> str:
             raise ConfigError(f"{file}: not a regular file; expected a TOML file")
         path = config.load(file).control.path
     except (ConfigError, OSError) as error:
-        found = lenient_path(file)
-        path = found if found is not None else _built_in_path()
+        found = environment.read()[0].get("control.path", lenient_path(file))
+        path = found if isinstance(found, str) else _built_in_path()
         where = f"; using the control socket {path}" if path else ""
         print(f"fastscreen: note: {error} (run `fastscreen check`{where})", file=sys.stderr)
     if not path:

@@ -9,6 +9,7 @@ import os
 import pwd
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct, to_builtins
@@ -114,9 +115,22 @@ class Result(Struct):
     user: str
     notes: list[str]
 
+    def todo(self) -> list[str]:
+        """What is left to do for the operator, a line each."""
+        of_keys = [(entry.key.key, note.text) for entry in self.translated.entries for note in entry.notes if note.todo]
+        return [
+            *(escape_text(text, 1000) for text in self.notes),
+            *(f"{key}: {escape_text(text, 1000)}" for key, text in of_keys),
+        ]
 
-def imported(postfix: Postfix, name: str | None) -> Result | str:
-    """Translate, check and repair. name: a service. Returns an error text if it does not exist. Raises ReadError."""
+
+def imported(
+    postfix: Postfix, name: str | None, adjust: Callable[[Translated], None] = lambda translated: None
+) -> Result | str:
+    """Translate, check and repair. name: a service. adjust: changes entries before they are checked.
+
+    Returns an error text if the service does not exist. Raises ReadError.
+    """
     selection = services.select(postfix, name)
     if isinstance(selection, str):
         return selection
@@ -127,6 +141,7 @@ def imported(postfix: Postfix, name: str | None) -> Result | str:
     translated = translate(seen, tlsproxy, found, listeners, others)
     listening = next(entry for entry in translated.entries if entry.key.key == "listen.addresses")
     listening.notes += [Note(text, todo=True) for text in selection.todo]
+    adjust(translated)
     origin = escape_text(str(postfix.folder), 300)
     origin += (
         f", service {' and '.join(escape_text(each.full_name) for each in listeners)}" if found else ", only main.cf"
@@ -213,10 +228,8 @@ def summary(result: Result, path: Path | None) -> list[str]:
     if translated.no_counterpart:
         lines += ["", "Without a counterpart in fastscreen:"]
         lines += [f"  {source.name} ({source.where}): {why}" for source, why in translated.no_counterpart]
-    todo = [(entry.key.key, note.text) for entry in translated.entries for note in entry.notes if note.todo]
-    if todo or result.notes:
-        lines += ["", "To do:", *(f"  {escape_text(text, 1000)}" for text in result.notes)]
-        lines += [f"  {key}: {escape_text(text, 1000)}" for key, text in todo]
+    if todo := result.todo():
+        lines += ["", "To do:", *(f"  {text}" for text in todo)]
     lines += ["", "In master.cf, remove the lines with - and add those with +, then: postfix reload"]
     lines += [f"  {line}" for line in diff(advice.changes, reverse=False)]
     lines += ["To undo this: stop fastscreen, change master.cf as follows, then: postfix reload"]

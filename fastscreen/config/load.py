@@ -1,4 +1,4 @@
-"""From a TOML file, or from nothing, to a `Config`."""
+"""From a TOML file, from nothing, and from the environment to a `Config`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import re
 import socket
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import msgspec
 
-from fastscreen.config import suggest, syntax
+from fastscreen.config import environment, suggest, syntax
 from fastscreen.config.errors import ConfigError
 from fastscreen.config.keys import KEYS, TABLES, Key
 from fastscreen.config.kinds import MAX_BANNER, Address, DoubtfulTo, Hostname, SeveralErrors, one_of
@@ -34,7 +34,10 @@ _BUILT_IN = {
 
 
 def load(path: Path) -> Config:
-    """Read and check a file. Raises ConfigError with all its mistakes; what the file names is not opened."""
+    """Read and check a file, and the keys in the environment. Raises ConfigError with all mistakes.
+
+    What the file names is not opened.
+    """
     source = escape_text(str(path), 4096)
     try:
         content = path.read_bytes()
@@ -45,23 +48,47 @@ def load(path: Path) -> Config:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{source}: line {line}: not UTF-8; expected a TOML file") from None
-    return parse(text, source)
+    variables, mistakes = environment.read()
+    return _parse(text, source, variables, mistakes)
 
 
 def parse(text: str, source: str, changes: Mapping[str, object] | None = None) -> Config:
-    """The same of a file's text. source: its name in messages. changes: values of keys, in place of the text's."""
+    """The same of a file's text only. source: its name in messages. changes: values of keys, in place of the text's."""
+    return _parse(text, source, {}, (), changes)
+
+
+def _parse(
+    text: str,
+    source: str,
+    variables: Mapping[str, object],
+    problems: Sequence[str],
+    changes: Mapping[str, object] | None = None,
+) -> Config:
+    """variables: values of keys from the environment, in place of the text's. problems: what is wrong with others."""
     raw, mistakes = syntax.read(text)
-    problems = [f"{source}: {mistake}" for mistake in mistakes]
+    problems = [*(f"{source}: {mistake}" for mistake in mistakes), *problems]
     if raw is None:
         raise ConfigError(*problems)
     places = syntax.places(text)
-    for key, value in (changes or {}).items():
+    replaced = _replace(raw, {**variables, **(changes or {})})
+    for key in replaced:
+        places.pop(key, None)
+    return _build(raw, source, problems, places, set(variables) & replaced - set(changes or {}))
+
+
+def _replace(raw: dict[str, object], values: Mapping[str, object]) -> set[str]:
+    """Put values of keys into what a file says; return those that were put in.
+
+    What a file has in place of a table is a mistake of its own.
+    """
+    replaced = set()
+    for key, value in values.items():
         table, _, name = key.rpartition(".")
         section = raw.setdefault(table, {}) if table else raw
         if isinstance(section, dict):
             section[name] = value
-            places.pop(key, None)
-    return _build(raw, source, problems, places)
+            replaced.add(key)
+    return replaced
 
 
 def default() -> Config:
@@ -73,20 +100,23 @@ def default() -> Config:
         "cache.path": str(folder / "fastscreen/cache"),
         "control.path": str((Path(runtime) if runtime.startswith("/") else folder) / "fastscreen/control"),
     }
+    variables, problems = environment.read()
     raw: dict[str, object] = {}
-    for key, value in {**_BUILT_IN, **own}.items():
-        table, _, name = key.rpartition(".")
-        section = raw.setdefault(table, {})
-        assert isinstance(section, dict)
-        section[name] = value
-    return _build(raw, BUILT_IN)
+    _replace(raw, {**_BUILT_IN, **own, **variables})
+    return _build(raw, BUILT_IN, problems, variables=set(variables))
 
 
 def _build(
-    raw: dict[str, object], source: str, problems: Sequence[str] = (), places: Mapping[str, int] | None = None
+    raw: dict[str, object],
+    source: str,
+    problems: Sequence[str] = (),
+    places: Mapping[str, int] | None = None,
+    variables: Set[str] = frozenset(),
 ) -> Config:
-    """problems: that were found before. places: the line of each key in the file."""
-    found = _Problems(source, list(problems), places or {})
+    """problems: that were found before. places: the line of each key in the file. variables: the keys that are from
+    the environment.
+    """
+    found = _Problems(source, list(problems), places or {}, variables)
     given = _flatten(raw, found)
     parsed: dict[str, object] = {}
     for key in KEYS:
@@ -111,14 +141,18 @@ def _build(
 class _Problems:
     """The mistakes of one file. refused: keys of which the default stands in for a value that is wrong."""
 
-    def __init__(self, source: str, lines: list[str], places: Mapping[str, int]) -> None:
+    def __init__(self, source: str, lines: list[str], places: Mapping[str, int], variables: Set[str]) -> None:
         self.lines = lines
         self.refused: set[str] = set()
         self._source = source
         self._places = places
+        self._variables = variables
 
     def add(self, key: str, what: str, *, at: str = "") -> None:
         """at: the name in the file where it is not `key`."""
+        if key in self._variables:
+            self.lines.append(f"environment: {environment.variable(key)}: {what}")
+            return
         number = self._places.get(at or key)
         self.lines.append(f"{self._source}: {key}: {what}" + (f" (line {number})" if number else ""))
 

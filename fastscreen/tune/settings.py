@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fastscreen.config import ConfigError, load
+from fastscreen.config import ConfigError, environment, load
 from fastscreen.config.keys import KEYS
 from fastscreen.config.kinds import ListOf, shown
 from fastscreen.config.load import parse
@@ -102,9 +102,11 @@ def tried(base: Path | HistorySettings, other: Path | None, changes: Sequence[st
         before = parse(text, source)
     after = load(other) if other is not None else before
     if changes:
+        given: dict[str, object] = {}
         if other is not None or text is None:
             text = (other or Path(source)).read_text()
-        after = parse(text, "--set", _values(changes, after))
+            given, _ = environment.read()  # load() has refused mistakes
+        after = parse(text, "--set", {**given, **_values(changes, after)})
     different = [key.key for key in KEYS if value_of(before, key.key) != value_of(after, key.key)]
     found = _described(after)
     if not isinstance(base, Path):

@@ -169,3 +169,25 @@ def test_stats(server: Server, ask: Ask) -> None:
         "expiry    120 expire within 1 h",
     ]
     assert json.loads(ask("cache", "stats", "--json")[1]) == stats
+
+
+def test_export_for_postscreen(server: Server, ask: Ask) -> None:
+    """What postscreen cannot store is omitted and counted; the rest keeps every time, and each special value."""
+    later = NOW + 3600
+    entries = [
+        {"address": "192.0.2.1", "passed_until": {**STAMPS, "non_smtp_command": later, "score": later}},
+        {"address": "2001:db8::1", "passed_until": {"pregreet": NOW - 1.5, "another_test": later}},
+        {"address": "2001:db8::/64", "passed_until": {"pregreet": later}},
+        {"address": "192.0.2.2", "passed_until": {"pregreet": "new", "score": later}},
+    ]
+    server({"cache.list": {"entries": entries, "more": False}})
+    code, printed, error = ask("cache", "export", "--format", "postmap")
+    assert code == 0
+    assert printed.splitlines() == [
+        f"192.0.2.1\t{NOW + 3600:.0f};{NOW - 60:.0f};0;{NOW + 3600:.0f};1",
+        f"2001:db8::1\t{int(NOW - 1.5)};1;1;1;1",
+    ]
+    assert error == (
+        "2 clients written; 1 network omitted (postscreen stores single addresses only); 1 client omitted (no pass of "
+        "a test that postscreen has); 2 passes omitted (postscreen has no test score)\n"
+    )

@@ -1,4 +1,4 @@
-"""Import of postscreen's own cache: fastscreen knows the same clients."""
+"""Import of postscreen's own cache, and export in its form: both know the same clients."""
 
 import dataclasses
 import ipaddress
@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import cachefixture
 import pytest
 
 from fastscreen.cache.lmdb_cache import LmdbCache
-from peers import dialogue, needs
+from fastscreen.config.model import Prefix
+from fastscreen.postfix import cache_dump
+from peers import dialogue, needs, processes, profiles
 from peers.lab import Lab
 from peers.playing import play
 from peers.screener import COMMAND
@@ -44,6 +47,53 @@ def test_who_passed_at_postscreen_is_known(lab: Lab) -> None:
     assert [line.split()[1:3] for line in ours.transcript if " PASS " in line] == [["PASS", "OLD"]]
     their = tuple(map(int, lab.postfix.stamps(SERVICE)[new.address("unlisted")].split(";")))
     assert screener.stamps(new.address("unlisted")) == cachefixture.stamps(*their)
+
+
+def test_who_passed_at_fastscreen_is_known_to_postscreen(lab: Lab) -> None:
+    """The way back, and forth again: every stamp stays as it is. postscreen runs, and sees the records at once."""
+    new, old = (dialogue.parse("here", NUMBER - 1, text) for text in (NEW, OLD))
+    (side,) = lab.fastscreen([SERVICE])
+    (ours,) = play(lab, [(new, side)])
+    assert not ours.missing and any("PASS NEW" in line for line in ours.transcript)
+    address = new.address("unlisted")
+    stamps = lab.screener(SERVICE).stamps_written(address)
+    text = _exported(lab)
+    assert f"{address}\t{';'.join(map(str, stamps[:5]))}\n" in text
+    _into_postscreen(lab, text)
+    (theirs,) = play(lab, [(dataclasses.replace(old), lab.postscreen(SERVICE))])
+    assert not theirs.missing
+    assert [line.split()[1:3] for line in theirs.transcript if " PASS " in line] == [["PASS", "OLD"]]
+    again = cache_dump.parse(text.splitlines(), time.time(), Prefix(32, 64), lambda done: None)
+    assert again.records[ipaddress.ip_address(address).packed] == stamps and not again.damaged
+
+
+def _exported(lab: Lab) -> str:
+    """The cache of the running daemon, through the control socket of a second one that uses the same file."""
+    running = lab.screener(SERVICE)
+    settings = tomllib.loads(running.config.read_text())
+    socket = running.config.with_suffix(".control")
+    settings |= {"control": {"path": str(socket)}, "listen": {"addresses": ["127.2.0.1:2400"]}, "log": {"to": "stderr"}}
+    config = running.config.with_suffix(".export.toml")
+    config.write_text(profiles.to_toml(settings))
+    command = [str(COMMAND), "run", "-c", str(config)]
+    daemon = processes.start(command, config.with_suffix(".output"), inside=lab.namespace.inside)
+    try:
+        processes.wait_until(socket.exists, "the control socket")
+        command = [str(COMMAND), "cache", "export", "--format", "postmap", "--socket", str(socket)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    finally:
+        processes.stop(daemon)
+    assert "written" in done.stderr
+    return done.stdout
+
+
+def _into_postscreen(lab: Lab, text: str) -> None:
+    """As docs/import.md says."""
+    command = ["setpriv", "--reuid", "postfix", "--regid", "postfix", "--clear-groups"]
+    command += ["/usr/sbin/postmap", "-ir", f"lmdb:{lab.postfix.cache(SERVICE)}"]
+    needs.program("setpriv")
+    done = subprocess.run(command, input=text, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
