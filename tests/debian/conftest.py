@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from debian.machine import Machine
+from fastscreen import __version__
 from tools import debian_package
 
 SUITES = os.environ.get("FASTSCREEN_TEST_DEB", "").split()
@@ -27,7 +28,7 @@ def suite(request: pytest.FixtureRequest) -> str:
 def packages(suite: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Return an older package and the present one, in the folder that the machine has as /host."""
     folder = tmp_path_factory.mktemp(f"packages-{suite}")
-    return debian_package.build(suite, [OLD, debian_package.__version__], folder)
+    return debian_package.build(suite, [OLD, __version__], folder)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 from debian.machine import Machine, bare, wait_until
+from fastscreen import __version__
 from tools import debian_package
 
 CONFIG = "/etc/fastscreen/fastscreen.toml"
@@ -211,7 +212,7 @@ def test_remove_and_purge(machine: Machine, packages: list[Path]) -> None:
 
 
 def test_two_builds_are_identical(suite: str, packages: list[Path], tmp_path: Path) -> None:
-    (again,) = debian_package.build(suite, [debian_package.__version__], tmp_path)
+    (again,) = debian_package.build(suite, [__version__], tmp_path)
     assert filecmp.cmp(packages[1], again, shallow=False)
 
 
