@@ -503,7 +503,7 @@ KEYS = (
         '"14d"',
         kinds.Time("d", least=86400),
         "After this time, an offense weighs half as much as before. Addresses count for two half-lives after a single "
-        "offense, and for up to six after many.",
+        "offense, and for almost five after many.",
     ),
     Key(
         "score.memory_max_entries",
