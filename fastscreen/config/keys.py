@@ -529,8 +529,8 @@ KEYS = (
         "score.as_half_life",
         '"90d"',
         kinds.Time("d", least=86400),
-        "As `memory_half_life`, for what is remembered of autonomous systems, which change hands less often than "
-        "addresses.",
+        "After this time, what is remembered of an autonomous system weighs half as much as before. Autonomous systems "
+        "change hands less often than addresses.",
     ),
     Key(
         "score.as_file",
