@@ -187,6 +187,14 @@ async def test_memory_comes_and_goes(tmp_path: Path) -> None:
 
 
 @driven
+async def test_poll_while_the_application_ends(tmp_path: Path) -> None:
+    async with networks(tmp_path) as (app, pilot, _server):
+        await app.view.remove()
+        await pilot.pause(1.2)
+        assert app.is_running
+
+
+@driven
 async def test_search_that_goes_on(tmp_path: Path) -> None:
     async with networks(tmp_path) as (app, pilot, server):
         assert "reading" not in text(app)
