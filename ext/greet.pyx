@@ -354,11 +354,13 @@ def evidence_in(str heard, bytes text, str peer, str server, Policy policy, *, b
     cdef Session session
     cdef Dialogue dialogue
     cdef Relay relay
+    cdef RelayReplies replies
     cdef uint32_t found = 0
     cdef int _time
     memset(&session, 0, sizeof(session))
     memset(&dialogue, 0, sizeof(dialogue))
     memset(&relay, 0, sizeof(relay))
+    memset(&replies, 0, sizeof(replies))
     if not address_parse(peer.encode(), &session.peer) or not address_parse(server.encode(), &session.server):
         raise ValueError(f"not an address: {peer!r} or {server!r}")
     session.dialogue = &dialogue
@@ -366,8 +368,9 @@ def evidence_in(str heard, bytes text, str peer, str server, Policy policy, *, b
     session.flags = (TLS_ANNOUNCED if announced else 0) | (IN_TLS if in_tls else 0)
     dialogue.tls_failed = tls_failed
     session.recipients = recipients
-    relay.replies.answered = answered
-    relay.replies.refused = refused
+    relay.replies = &replies
+    replies.answered = answered
+    replies.refused = refused
     for _time in range(times):
         found = HEARD_HOOKS[<int> kind](policy, &session, HEARD_SCORERS[<int> kind], text, len(text))
     return [scorer.key for number, scorer in enumerate(SCORERS) if found >> <int> number & 1]

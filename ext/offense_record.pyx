@@ -352,13 +352,14 @@ def offense_add_as(value, float bad, float good, int today, OffenseRules rules):
 cdef inline void offense_join(uint16_t* weight, uint16_t* day, uint32_t other, int other_day, uint32_t most, int today,
                               OffenseRules rules) noexcept nogil:
     """The heavier of two weights stays, of equal ones the later. Both are of the same days as far as both hosts knew of
-    them, so their sum would count a day twice; whatever was joined before changes nothing."""
+    them, so their sum would count a day twice; whatever was joined before changes nothing. What has decayed is not
+    joined, whether or not the member is in the record, so that the order makes no difference."""
     cdef float own = rules.weight(weight[0], today, day[0])
     cdef float others
     other = min(other, most)
     other_day = min(other_day, today)
     others = rules.weight(other, today, other_day)
-    if others > own or others == own and others > 0 and other_day > day[0]:
+    if others >= OFFENSE_KNOWN - 0.5 and (others > own or others == own and other_day > day[0]):
         weight[0] = <uint16_t> other
         day[0] = <uint16_t> other_day
 
@@ -376,13 +377,13 @@ cdef void offense_join_member(OffenseMember* member, const OffenseMember* other,
     memset(change, 0, sizeof(OffenseChange))
     if offense_is_bad(rules.weight(member.bad, today, member.bad_day),
                       rules.weight(member.good, today, member.good_day)):
-        change.bad = rules.weight(OFFENSE_UNIT, today, member.bad_day)
+        change.bad = rules.as_weight(OFFENSE_UNIT, today, member.bad_day)
         if was_bad:
-            change.bad = max(<float> 0, change.bad - rules.weight(OFFENSE_UNIT, today, before.bad_day))
+            change.bad = max(<float> 0, change.bad - rules.as_weight(OFFENSE_UNIT, today, before.bad_day))
     elif member.good:
-        change.good = rules.weight(OFFENSE_UNIT, today, member.good_day)
+        change.good = rules.as_weight(OFFENSE_UNIT, today, member.good_day)
         if was_good:
-            change.good = max(<float> 0, change.good - rules.weight(OFFENSE_UNIT, today, before.good_day))
+            change.good = max(<float> 0, change.good - rules.as_weight(OFFENSE_UNIT, today, before.good_day))
 
 
 def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
@@ -420,8 +421,6 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
         if not found.bad and not found.good:
             continue
         if index == count:
-            if offense_total(&found, rules, today) < OFFENSE_KNOWN - 0.5:
-                continue                # it has decayed
             if count < offense_room(size):
                 count += 1
             else:

@@ -101,8 +101,8 @@ cdef ScorerRow[SCORER_COUNT] SCORER_TABLE = [
         heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
     ScorerRow(
         key="seen_as", label="poor reputation", reason="poor reputation",
-        about="belong to an autonomous system of which ten times `seen_min` or more addresses, and at least half, have "
-        "committed offenses in the past weeks",
+        about="belong to an autonomous system of which ten times `seen_min` or more addresses, and at least "
+        "`seen_as_share` percent, have committed offenses in the past months",
         heard=HEARD_MEMORY, stage=STAGE_DIALOGUE),
 ]
 

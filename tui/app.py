@@ -256,7 +256,7 @@ class Viewer(App[None]):
         while not view.size.width:  # it has just become visible and does not have a size yet
             await asyncio.sleep(0.01)
         past = self._past
-        while True:
+        while view.is_attached:  # it is not when the application ends
             if link.up and len(self.screen_stack) == 1:
                 try:
                     if past is None:

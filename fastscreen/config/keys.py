@@ -503,7 +503,7 @@ KEYS = (
         '"14d"',
         kinds.Time("d", least=86400),
         "After this time, an offense weighs half as much as before. Addresses count for two half-lives after a single "
-        "offense, and for up to six after many.",
+        "offense, and for almost five after many.",
     ),
     Key(
         "score.memory_max_entries",
@@ -529,8 +529,8 @@ KEYS = (
         "score.as_half_life",
         '"90d"',
         kinds.Time("d", least=86400),
-        "As `memory_half_life`, for what is remembered of autonomous systems, which change hands less often than "
-        "addresses.",
+        "After this time, what is remembered of an autonomous system weighs half as much as before. Autonomous systems "
+        "change hands less often than addresses.",
     ),
     Key(
         "score.as_file",

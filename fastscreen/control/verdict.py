@@ -18,6 +18,7 @@ from fastscreen.screening import policy
 from fastscreen.screening.access_list import PERMITTED, REJECTED, Found
 
 TESTS = tuple(test.key for test in core.TESTS)
+LABELS = {scorer.key: scorer.label for scorer in core.SCORERS}
 PREGREET, DNSBL, SCORE = TESTS.index("pregreet"), TESTS.index("dnsbl"), TESTS.index("score")
 _DEEP = {number for number, test in enumerate(core.TESTS) if test.stage == "dialogue"}
 _NOW = "Service currently unavailable"
@@ -168,8 +169,12 @@ def judge(config: Config, facts: Facts) -> Verdict:
             if _vouched(config, score) and not enforced and not shut:
                 deep = []
                 found.add("dnsbl", "dnsbl.allowlist_threshold is reached: every other test counts as passed")
+            less = _in_favor(facts) if SCORE in deep and not enforced else 0
+            if score.highest >= config.dnsbl.threshold > score.highest + less:
+                found.add("dnsbl", f"decided at the first recipient: negative weights make it {score.highest + less}")
+            score = _plus(score, less)
             if score.highest >= config.dnsbl.threshold:
-                dropped, refused = (_listed(config, facts, score, drop) for drop in (True, False))
+                dropped, refused = (_blocked(config, facts, score, drop) for drop in (True, False))
                 _no_consequence(config, found, "dnsbl.action", config.dnsbl.action, dropped, refused)
             action = config.follows(config.dnsbl.action)
             if score.highest >= config.dnsbl.threshold and action is not Action.IGNORE:
@@ -177,8 +182,15 @@ def judge(config: Config, facts: Facts) -> Verdict:
                 if action is Action.DROP:
                     kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
                     return found.end(kind, "dnsbl", "disconnected after the greet wait (dnsbl.action is drop)", reply)
+    defers = False
     if SCORE in deep:
-        _weigh(config, facts, found)
+        lists = (facts.score if DNSBL in due else None) or Score()
+        _weigh(config, facts, found, lists)
+        if not reply:
+            reply, defers = _at_recipient(config, facts, found, lists)
+            if reply and config.score.action is Action.DROP:
+                kind = "deferred" if reply.startswith("4") and not config.engine.soft_bounce else "dropped"
+                return found.end(kind, "dialogue", "disconnected at its first recipient (score.action is drop)", reply)
     if config.tls.level == "encrypt" and (reply or vetoed or deep):
         found.add(
             "dialogue", "STARTTLS is required: without it, the reply to MAIL and RCPT is 530 (tls.level is encrypt)"
@@ -192,6 +204,9 @@ def judge(config: Config, facts: Facts) -> Verdict:
         return found.end("vetoed", "dialogue", text, LATER)
     if deep:
         names = ", ".join(TESTS[test] for test in deep)
+        if defers:
+            text = f"greeted by the dummy SMTP engine; if it passes {names}, deferred once (score.defer_from)"
+            return found.end("reconnect", "dialogue", text, LATER)
         if config.handoff.continue_to is not None:
             text = (
                 f"greeted by the dummy SMTP engine; if it passes {names}, continued with the MTA at its first recipient"
@@ -207,7 +222,32 @@ def judge(config: Config, facts: Facts) -> Verdict:
     return found.end("untested", "handoff", "handed off: no test is due")
 
 
-def _weigh(config: Config, facts: Facts, found: Verdict) -> None:
+def _in_favor(facts: Facts) -> int:
+    """What the memory and the evidence of its last session take from a client's score."""
+    return sum(min(each.weight, 0) for each in (*facts.seen, *facts.evidence))
+
+
+def _plus(score: Score, more: int) -> Score:
+    return Score(score.total + more, score.lowest + more, score.highest + more, score.top, score.doubtful)
+
+
+def _at_recipient(config: Config, facts: Facts, found: Verdict, lists: Score) -> tuple[str, bool]:
+    """The reply of the score test if the lists and the memory are enough for one, and whether the client is deferred
+    once. What its last session showed counts only in its favor: the next one may not show it.
+    """
+    more = sum(max(each.weight, 0) for each in facts.seen) + _in_favor(facts)
+    if not facts.seen or lists.highest + more < config.dnsbl.threshold:
+        return "", _defers(config, facts, lists.total + more)
+    score = _plus(lists, more)
+    heaviest = max(facts.seen, key=lambda each: each.weight)
+    label = LABELS[heaviest.scorer] if heaviest.weight > 0 else ""
+    dropped, refused = (_blocked(config, facts, score, drop, label) for drop in (True, False))
+    _no_consequence(config, found, "score.action", config.score.action, dropped, refused)
+    action = config.follows(config.score.action)
+    return "" if action is Action.IGNORE else dropped if action is Action.DROP else refused, False
+
+
+def _weigh(config: Config, facts: Facts, found: Verdict, lists: Score) -> None:
     """What the score test will add up at the first recipient."""
     weights = ", ".join(f"{key} {weight:+}" for key, weight in config.weights.items() if weight)
     found.add(
@@ -217,7 +257,7 @@ def _weigh(config: Config, facts: Facts, found: Verdict) -> None:
     )
     for each in facts.seen:
         found.add("memory", f"{each.text}, {each.weight:+} ({each.scorer})")
-    total = (facts.score.total if facts.score else 0) + sum(each.weight for each in (*facts.seen, *facts.evidence))
+    total = lists.total + sum(each.weight for each in (*facts.seen, *facts.evidence))
     what = f"a score of {total} {'is below' if total < config.dnsbl.threshold else 'reaches'} dnsbl.threshold"
     if facts.evidence:
         shown = ", ".join(f"{each.scorer} {each.weight:+} ({each.text})" for each in facts.evidence)
@@ -247,11 +287,27 @@ def _responses(config: Config, facts: Facts, total: int) -> Iterator[str]:
         yield f"{shadow}score.slow_from is {score.slow_from}: replies are delayed by {score.slow_by} s each"
 
 
+def _defers(config: Config, facts: Facts, total: int) -> bool:
+    """Whether a client with this score is deferred now: for the first time, or again because it comes too early."""
+    stamps = facts.stamps
+    deferred = core.deferred_at(stamps[SCORE]) if stamps is not None else 0
+    if not 0 < config.score.defer_from <= total < config.dnsbl.threshold or not config.cache.path:
+        return False
+    if config.follows(config.score.action) is Action.IGNORE or (deferred and _in_time(facts.now - deferred)):
+        return False
+    return bool(deferred) or stamps is None or 0 in stamps
+
+
+def _in_time(age: int) -> bool:
+    """Whether a deferred client that comes back after this time (s) is admitted, as deferral_ends of the core."""
+    return 60 <= age <= 2 * 86400 or age < -4
+
+
 def _comes_back(config: Config, facts: Facts) -> bool:
     """Whether the client was deferred long enough ago; with an MTA to continue with, it is judged again."""
     deferred = core.deferred_at(facts.stamps[SCORE]) if facts.stamps is not None else 0
     wanted = config.responds and config.score.defer_from and config.handoff.continue_to is None
-    return bool(wanted and deferred and not -4 <= facts.now - deferred < 60 and facts.now - deferred <= 2 * 86400)
+    return bool(wanted and deferred and _in_time(facts.now - deferred))
 
 
 def _access(access: Found) -> str:
@@ -339,15 +395,15 @@ def _vouched(config: Config, score: Score) -> bool:
     )
 
 
-def _listed(config: Config, facts: Facts, score: Score, dropped: bool) -> str:
-    """The reply to a listed client; temporary when an allow list without an answer could have saved it, or when only a
-    suspect list has it.
+def _blocked(config: Config, facts: Facts, score: Score, dropped: bool, label: str = "") -> str:
+    """The reply to a client whose score reaches the threshold; temporary when an allow list without an answer could
+    have saved it, or when only a suspect list has it. label: of the heaviest scorer; empty: the lists are the reason.
     """
     unsure = score.lowest < config.dnsbl.threshold
     code = ("421 4.7.1" if dropped else "450 4.7.1") if unsure else ("521 5.7.1" if dropped else "550 5.7.1")
     top = score.top if score.total >= config.dnsbl.threshold else score.doubtful
-    name = facts.shown.get(top, top)
-    return _soft(config, f"{code} Service unavailable; client [{facts.address}] blocked using {name}")
+    reason = f": {label}" if label else f" using {facts.shown.get(top, top)}"
+    return _soft(config, f"{code} Service unavailable; client [{facts.address}] blocked{reason}")
 
 
 def _521(config: Config) -> str:

@@ -33,7 +33,13 @@ def poor(source: str) -> bytes:
 
 def with_memory(folder: Path) -> Settings:
     return {
-        "score": {"memory": str(folder / "offenses"), "seen_address": 3, "seen_network": 3, "seen_min": 3},
+        "score": {
+            "action": "enforce",
+            "memory": str(folder / "offenses"),
+            "seen_address": 3,
+            "seen_network": 3,
+            "seen_min": 3,
+        },
         "dnsbl": {"threshold": 3, "action": "enforce"},
     }
 

@@ -69,11 +69,12 @@ def test_each_query_of_the_board_has_an_answer(
     promtool = needs.program("promtool")
     dns.zones = {"bl.test": listed("127.0.0.2")}
     lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
-    cached = {"cache": {"path": str(folder / "cache")}}
-    screener = begin(start, place, {"dnsbl": lists}, cached, cluster_without_server(folder))
+    kept = {"cache": {"path": str(folder / "cache")}, "score": {"memory": str(folder / "offenses")}}
+    screener = begin(start, place, {"dnsbl": lists}, kept, cluster_without_server(folder))
     talk(screener)
     wait_until(lambda: samples(scraped(place)).get(("fastscreen_dnsbl_answers_total", "bl.test")) == 1, "an answer")
-    wait_until(lambda: ("fastscreen_cluster_stored_total", "") in samples(scraped(place)), "the cluster process")
+    for name, what in (("cluster_stored", "the cluster process"), ("offenses_bad", "the memory of offenses")):
+        wait_until(lambda one=name: (f"fastscreen_{one}_total", "") in samples(scraped(place)), what)  # type: ignore[misc]
     there = [one for family in text_string_to_metric_families(scraped(place)) for one in family.samples]
     labels = {one.name: set(one.labels) for one in there}
     board = json.loads((ROOT / "contrib/grafana.json").read_text())

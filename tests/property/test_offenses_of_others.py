@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fastscreen.core import OffenseRules, offense_merge, offense_read, offense_summary
@@ -83,6 +83,7 @@ def test_merging_again_changes_nothing(size: int, ours: dict, theirs: dict) -> N
 
 
 @given(SIZES, MEMBERS, MEMBERS, MEMBERS)
+@example(1, {}, {0: (0, 16, TODAY, TODAY)}, {0: (1, 0, TODAY - 60, TODAY - 60)})  # one part of it has decayed
 def test_the_order_does_not_matter(size: int, one: dict, two: dict, three: dict) -> None:  # type: ignore[type-arg]
     records = [record(size, members) for members in (one, two, three)]
     found = None

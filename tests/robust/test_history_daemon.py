@@ -65,7 +65,7 @@ def test_settings_of_a_reload(start: Start, folder: Path, history: dict[str, Any
     """Sessions have the settings with which they began, with the lists' names and the score's parts."""
     dns.zones = {"a.test": listed("127.0.0.2"), "b.test": listed("127.0.0.3")}
     lists = {"resolvers": [dns.endpoint], "sites": ["a.test*2"], "threshold": 3, "action": "enforce"}
-    score = {"score": {"helo_not_qualified": 1}}
+    score = {"score": {"helo_not_qualified": 1, "action": "enforce"}}
     screener = start(history, score, {"dnsbl": lists, "greet": {"wait": "2s"}})
     deferred(screener, "127.1.0.9")
     recorded(folder, 1)  # with a.test: a description that is replaced within half a second is never read

@@ -144,8 +144,8 @@ def test_lists_of_one_name(start: Start, place: str, dns: FakeDns) -> None:
 def test_the_board_names_only_what_is_there(start: Start, place: str, folder: Path, dns: FakeDns) -> None:
     dns.zones = {"bl.test": listed("127.0.0.2")}
     lists = {"sites": ["bl.test*1"], "threshold": 3, "resolvers": [dns.endpoint]}
-    cached = {"cache": {"path": str(folder / "cache")}}
-    screener = begin(start, place, {"dnsbl": lists}, cached, cluster_without_server(folder))
+    stored = {"cache": {"path": str(folder / "cache")}, "score": {"memory": str(folder / "offenses")}}
+    screener = begin(start, place, {"dnsbl": lists}, stored, cluster_without_server(folder))
     talk(screener)
     named = set(re.findall(r"fastscreen_\w+", json.dumps(json.loads(BOARD.read_text()))))
     assert len(named) > 20

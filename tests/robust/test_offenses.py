@@ -12,6 +12,7 @@ import pytest
 from fastscreen.cli import main
 from robust.conftest import Start
 from robust.control import Map, conditions
+from robust.fakedns import FakeDns, failing, listed
 from robust.fakemta import GREETING as FROM_MTA
 from robust.harness import GREETING, TEASER, Client, Screener, merge, wait_until
 from robust.test_control import connected
@@ -104,6 +105,7 @@ def test_neighbors_of_offenders(start: Start, folder: Path, capsys: pytest.Captu
     ]
     assert f"{text}, +3 (seen_network)" in [step["text"] for step in told["steps"] if step["step"] == "memory"]
     assert told["evidence"] == [{"scorer": "seen_network", "weight": 3, "text": text}]
+    assert (told["verdict"], told["reply"]) == ("rejected", poor("127.1.0.7").decode().rstrip())
     assert [each["subject"] for each in story["memory"]] == ["127.1.0.0/24"]
     assert story["seen"] == [{"scorer": "seen_network", "weight": 3, "text": text}]
     assert (status["entries"], status["max_entries"], status["dropped"]) == (1, 1_000_000, 0)
@@ -125,6 +127,54 @@ def test_neighbors_of_offenders(start: Start, folder: Path, capsys: pytest.Captu
     assert command(capsys, folder, "get", "192.0.2.1") == (1, "")
     assert command(capsys, folder, "delete", "127.1.0.1") == (0, "1 entry changed or deleted\n")
     assert recipient(screener, "127.1.0.5") == (LATER, [])  # two are left
+
+
+@pytest.mark.parametrize(
+    ("action", "more", "verdict"),
+    [
+        ("enforce", {}, "rejected"),
+        ("enforce", {"engine": {"soft_bounce": True}}, "rejected"),
+        ("drop", {}, "dropped"),
+        ("shadow", {}, "reconnect"),
+        ("ignore", {}, "reconnect"),
+        ("enforce", {"mode": "shadow"}, "passed"),
+        ("enforce", {"dnsbl": {"threshold": 6, "allowlist_threshold": -2}, "score": {"defer_from": 5}}, "reconnect"),
+        ("enforce", {"dnsbl": {"threshold": 6}, "score": {"defer_from": 5, "seen_network": 4}}, "rejected"),
+        ("enforce", {"dnsbl": {"sites": ["bl.test*2", "wl.test*-2"]}}, "deferred"),
+        ("drop", {"dnsbl": {"sites": ["bl.test*2", "wl.test*-2"]}}, "deferred"),
+        ("enforce", {"score": {"seen_network": -1}}, "reconnect"),
+        ("enforce", {"dnsbl": {"threshold": 1}, "score": {"seen_network": -2}}, "reconnect"),
+        ("enforce", {"dnsbl": {"threshold": 1}, "score": {"seen_network": -1}}, "rejected"),
+        ("enforce", {"dnsbl": {"threshold": 1, "action": "ignore"}, "score": {"seen_network": -1}}, "rejected"),
+    ],
+)
+def test_explain_agrees(start: Start, folder: Path, dns: FakeDns, action: str, more: Map, verdict: str) -> None:
+    """The lists and the memory together."""
+    for number in (7, 8):
+        dns.zones[f"{number}.0.1.127.bl.test"] = listed("127.0.0.2")
+        dns.zones[f"{number}.0.1.127.wl.test"] = failing()
+    lists = {"dnsbl": {"sites": ["bl.test*2"], "resolvers": [dns.endpoint], "threshold": 4}}
+    screener = start(*settings(folder), lists, {"score": {"action": action}}, more)
+    offend(screener, "127.1.0.1", "127.1.0.2", "127.1.0.3")
+    written(folder, bad=3)
+    with connected(folder / "control") as control:
+        told = control.ok("explain", address="127.1.0.7")
+    assert told["verdict"] == verdict
+    with screener.connect("127.1.0.7") as client:
+        if verdict == "passed":
+            assert client.read().endswith(FROM_MTA)
+            return
+        assert client.read() == TEASER + GREETING
+        client.ask(b"EHLO " + GOOD)
+        client.ask(b"MAIL FROM:<a@b.test>")
+        assert client.ask(b"RCPT TO:<c@d.test>") == told["reply"].encode() + b"\r\n"
+        if action == "drop":
+            assert client.read() == b""
+        shadow = screener.lines(f"SHADOW from {client.pattern}: would have replied: (.*)$")
+    assert bool(shadow) == (action == "shadow")
+    for line in shadow:
+        reply = line.split("would have replied: ")[1]
+        assert f"shadow mode: without it, the reply would be {reply}" in [step["text"] for step in told["steps"]]
 
 
 def test_own_offense_and_reload(start: Start, folder: Path) -> None:

@@ -75,6 +75,8 @@ def population() -> list[Sender]:
         senders += [bad(network, 100 + host, talks_early=host % 2 == 0) for host in range(6)]
         late = [bad(network, 200 + week, talks_early=False) for week in range(1, DAYS // 7)]
         senders += [Sender(**{**vars(each), "first": 7 * at + network}) for at, each in enumerate(late, 1)]
+    rented = [bad(8, host, talks_early=False) for host in range(100, 128)]  # of the same AS, each for a day
+    senders += [Sender(**{**vars(each), "every": DAYS}) for each in rented]
     senders += [good(5, host, every=2, tls=host != 3) for host in range(1, 6)]
     senders += [good(6, 1), bad(6, 1, talks_early=True)]
     senders += [good(7, 1), Sender("127.64.7.1", "mail1.host7.se", good=False, spam=True, first=21)]
@@ -183,7 +185,8 @@ def has_learned(folder: Path, due: int) -> bool:
 def test_no_good_sender_is_rejected(start: Start, folder: Path, clock: Clock, proxy_mta: ProxyMta) -> None:
     page = suggested(memory=True)
     systems = folder / "as.csv"
-    systems.write_text("127.64.0.0/22,64500\n127.64.4.0/22,64501\n")
+    numbers = {1: 64500, 2: 64500, 3: 64501, 4: 64501, 5: 64500, 6: 64500, 7: 64500, 8: 64501}
+    systems.write_text("".join(f"127.64.{network}.0/24,{number}\n" for network, number in numbers.items()))
     files = {"memory": str(folder / "offenses"), "as_file": str(systems)}
     screener = start(
         {"score": {**page["score"], **files, "action": "enforce"}},
@@ -221,5 +224,7 @@ def test_no_good_sender_is_rejected(start: Start, folder: Path, clock: Clock, pr
     assert wrong == []
     assert mail["good"] > 10 * DAYS
     assert mail["kept out"] > mail["bad"] // 2 > 50
+    parts = "no_tls 1, seen_network 1, seen_as 1"
+    assert screener.lines(rf"SCORE rank 3 for \[127\.64\.[34]\.20\d\]:\d+: {parts}$"), "its AS never counted"
     newcomer = r"SCORE from \[127\.64\.[12]\.5\d\]:\d+: seen_network"
     assert screener.lines(newcomer), "the neighbors of good senders never counted"

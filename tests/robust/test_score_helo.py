@@ -298,5 +298,5 @@ def test_seen_everywhere(start: Start, folder: Path, capsys: pytest.CaptureFixtu
     screener.line("DISCONNECT|HANGUP")
     assert main(["report", "--json", str(screener.log)]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["evidence"] == [{"name": "helo_reserved", "count": 1}]
+    assert report["evidence"] == [{"name": "helo_reserved", "count": 1, "clients": 1, "failed": 1}]
     assert (report["totals"]["score"], report["totals"]["evidence"], report["rejected"]) == (1, 1, {"score": 1})

@@ -298,7 +298,8 @@ async def read(reader: asyncio.StreamReader) -> bytes:
 
 
 def remembering(folder: Path, **score: int) -> Settings:
-    return {"score": {"memory": str(folder / "memory" / "offenses"), **REMEMBERED, **score}}
+    memory = str(folder / "memory" / "offenses")
+    return {"score": {"action": "enforce", "memory": memory, **REMEMBERED, **score}}
 
 
 def met_with_memory(folder: Path, **score: int) -> Seen:
@@ -389,8 +390,10 @@ def test_what_the_memory_was_not_asked(first: Seen, remembered: Seen) -> None:
         answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         return answer
 
-    assert "memory" not in tune(first, "score.seen_network=2")["cannot_be_judged"], "two points are never enough"
-    unknown = tune(first, "score.seen_network=3")["cannot_be_judged"]["memory"]
+    enforce = "score.action=enforce"
+    assert "memory" not in tune(first, "score.seen_network=2", enforce)["cannot_be_judged"], "2 points are never enough"
+    assert "memory" not in tune(first, "score.seen_network=3")["cannot_be_judged"], "in shadow, nothing depends on it"
+    unknown = tune(first, "score.seen_network=3", enforce)["cannot_be_judged"]["memory"]
     assert unknown >= MEMBERS[client_kinds.SENDER]
     assert "memory" not in tune(remembered, "score.seen_network=3")["cannot_be_judged"]
     assert tune(remembered, "score.seen_network=3", "score.memory_half_life=30d")["cannot_be_judged"]["memory"] > 0

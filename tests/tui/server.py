@@ -47,6 +47,7 @@ class FakeServer:
         self.deleted: list[Map] = []
         self.recorded: Recorded | None = Recorded(world.hostile)  # None: nothing is recorded
         self.remembered: Remembered | None = None  # None: there is no memory of offenses
+        self.feedback: Map | None = None  # None: the MTA's log is not read
         self.lost = 0  # sent with the next batch of events
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -178,6 +179,7 @@ class FakeServer:
             "conditions": world.conditions,
             "cluster": world.cluster_status(),
             "memory": self.remembered.status() if self.remembered is not None else None,
+            "feedback": self.feedback,
         }
 
     def _do_sessions(self, request: Map) -> Map:

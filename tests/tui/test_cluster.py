@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.text import Text
 
-from fastscreen.control.messages import Cluster, ClusterPeer, Condition, Status
+from fastscreen.control.messages import Cluster, ClusterOffenses, ClusterPeer, Condition, Status
 from fastscreen.escaping import escape_bytes
 from fastscreen.tui.palette import BAD, WARN
 from fastscreen.tui.table import Table
@@ -158,6 +158,17 @@ def test_counters_that_should_be_zero_stand_out() -> None:
     assert [part for line in quiet for part in (*styled(line, WARN), *styled(line, BAD))] == []
 
 
+def test_offenses_have_a_line_if_they_are_shared() -> None:
+    shared = ClusterOffenses(stored=3120, found=1_204_000, queue=12)
+    (line,) = [line for line in screen(offenses=shared) if line.plain.startswith(" Offenses")]
+    assert line.plain == " Offenses 3,120 stored, 1.2 M found, 12 in the queue"
+    assert styled(line, WARN) == []
+    (line,) = [line for line in screen(offenses=ClusterOffenses(dropped=7)) if line.plain.startswith(" Offenses")]
+    assert styled(line, WARN) == [", 7 dropped"]
+    for nothing in (None, ClusterOffenses()):
+        assert not any("Offenses" in line.plain for line in screen(offenses=nothing))
+
+
 def test_slow_queue_stands_out() -> None:
     slow = screen(queue=1204, queue_bytes=168_560, queue_age=42.0)
     assert [part.split() for line in slow for part in styled(line, WARN)] == [
@@ -169,7 +180,11 @@ def test_slow_queue_stands_out() -> None:
 
 
 @pytest.mark.parametrize(("height", "peers"), [(20, 3), (21, 3), (21, 40), (33, 3), (33, 40), (60, 100)])
-@pytest.mark.parametrize("different", [{}, LOST], ids=["connected", "lost"])
+@pytest.mark.parametrize(
+    "different",
+    [{}, LOST, {"offenses": ClusterOffenses(7)}, {**LOST, "offenses": ClusterOffenses(7)}],
+    ids=["connected", "lost", "offenses", "lost-offenses"],
+)
 def test_peers_have_room(height: int, peers: int, different: dict[str, Any]) -> None:
     above = screen(80, height, peers=[PEERS[0]] * peers, **different)
     assert height - len(above) - 2 >= 3  # the note and the headings

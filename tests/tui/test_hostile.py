@@ -15,7 +15,7 @@ import pytest
 from fastscreen.tui.figures import BLOCKS, PARTS
 from fastscreen.tui.view import TableView
 from fastscreen.tui.views import key_of
-from tui.memory_world import Remembered
+from tui.memory_world import FEEDBACK, Remembered
 from tui.pilot import driven, front_door, rows, seen, text, until
 from tui.server import FakeServer
 from tui.world import KNOWN, World
@@ -43,6 +43,7 @@ def test_every_screen(tmp_path: Path, what: str) -> None:
         async with front_door(tmp_path, world, size=(200, 50)) as (app, pilot, server):
             server.refused["clients"] = world.bad
             server.remembered = Remembered(world.bad, networks=5)
+            server.feedback = {**FEEDBACK, "problem": world.bad}
             address = next(s["address"] for s in world.sessions.values() if s["command"])
             world.cache = {KNOWN[0]: {world.bad: world.bad}}
             for at, view in enumerate(app.views):

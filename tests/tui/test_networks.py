@@ -7,14 +7,25 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.text import Text
 from textual.pilot import Pilot
 
-from fastscreen.control.messages import Event, Evidence, HistorySession, Memory, Reputation, Reputations, Story
+from fastscreen.control.messages import (
+    Event,
+    Evidence,
+    Feedback,
+    HistorySession,
+    Memory,
+    Reputation,
+    Reputations,
+    Story,
+)
 from fastscreen.tui.app import Viewer
+from fastscreen.tui.palette import BAD
 from fastscreen.tui.recorded import record
-from fastscreen.tui.views.networks import NO_MEMORY, list_note, memory_lines, row
+from fastscreen.tui.views.networks import NO_MEMORY, feedback_lines, list_note, memory_lines, row
 from fastscreen.tui.views.recorder import memory_line
 from fastscreen.tui.views.story import told
 from tui.memory_world import Remembered
@@ -176,6 +187,14 @@ async def test_memory_comes_and_goes(tmp_path: Path) -> None:
 
 
 @driven
+async def test_poll_while_the_application_ends(tmp_path: Path) -> None:
+    async with networks(tmp_path) as (app, pilot, _server):
+        await app.view.remove()
+        await pilot.pause(1.2)
+        assert app.is_running
+
+
+@driven
 async def test_search_that_goes_on(tmp_path: Path) -> None:
     async with networks(tmp_path) as (app, pilot, server):
         assert "reading" not in text(app)
@@ -225,6 +244,20 @@ def test_state_of_the_memory() -> None:
     assert memory_line(Memory(True, "disk full"), 79).plain == " Offenses not written: disk full"
     healthy = memory_line(Memory(True, "", 12, 100, 4096, 3, 9), 79).plain
     assert healthy == " Offenses 12 networks and AS, 4.1 kB; 3 offenses, 9 good since start"
+
+
+def test_state_of_feedback() -> None:
+    healthy = Feedback("/var/log/mail.log", True, accepted=20_417, rejected=310, spam=42, unknown=5, waiting=3)
+    (line,) = feedback_lines(healthy, 80)
+    assert line.plain == " MTA's log: 20,417 accepted, 310 rejected, 42 spam, 5 unknown, 3 waiting"
+    (line,) = feedback_lines(msgspec.structs.replace(healthy, other=1), 80)
+    assert line.plain == " MTA's log: 20,417 accepted, 310 rejected, 42 spam, 1 other, 5 unknown, 3 wait…"
+    (line,) = feedback_lines(msgspec.structs.replace(healthy, behind=1_200_000, skipped=4_000_000), 120)
+    assert line.plain.endswith(" 5 unknown, 3 waiting, 1.2 MB behind, 4 MB skipped")
+    assert str(line.spans[-1].style) == BAD
+    assert feedback_lines(Feedback("/var/log/mail.log"), 80) == []  # the line above says it
+    lines = feedback_lines(Feedback("/var/log/mail.log", True, "/var/log/mail.log: Permission denied"), 80)
+    assert plain(lines) == [" MTA's log is not read: /var/log/mail.log: Permission denied"]
 
 
 @pytest.mark.parametrize(

@@ -221,6 +221,8 @@ async def test_every_screen_says_that_it_is_the_past(tmp_path: Path) -> None:
                 await seen(pilot, "this screen has nothing to export")
                 assert {request["do"] for request in server.asked[count:]} <= {"status"}
         await pilot.press("N")
+        await seen(pilot, "score.memory is not set")
+        await pilot.press("0")
         await seen(pilot, "Enter goes to")
         await pilot.press("5")
         await seen(pilot, "7 lists, threshold 3")
@@ -345,8 +347,10 @@ async def test_find_a_known_event_its_story_and_return(tmp_path: Path) -> None:
             "Tests        made: pregreet, dnsbl, score",
             "found something: pregreet, dnsbl",
             "failed: dnsbl",
-            "threshold 3: DNSBLs +",
-            "HELO name is not fully qualified +1",
+            "Score        11, threshold 3",
+            "dnsbl +8: DNSBLs",
+            "helo_not_qualified +1: HELO name is not fully qualified: ",
+            "seen_network +2: enough neighbors in its /24 had committed offenses",
             "zen.spamhaus.org                 listed  +3  127.0.0.4",
             "dead.example.org                 no answer",
             "3 commands, 1 recipient, last reply 550",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fastscreen.tui.views import VIEWS, key_of
-from tui.memory_world import Remembered
+from tui.memory_world import FEEDBACK, Remembered
 from tui.past_world import WAVE
 from tui.pilot import driven, front_door, remember, rows, seen, until
 from tui.world import START, Map
@@ -216,7 +216,7 @@ def test_overview_and_cluster_of_a_large_terminal(tmp_path: Path) -> None:
     @driven
     async def run() -> None:
         async with front_door(tmp_path, size=(120, 36)) as (app, pilot, server):
-            server.world.cluster = {}
+            server.world.cluster = {"offenses": {"stored": 3_120, "found": 1_204, "queue": 12, "dropped": 0}}
             remember(app, server, 300)
             await seen(pilot, "mx4 away", "4m59s ago", "failing")
             compare("overview-cluster-large", rows(app), (120, 36))
@@ -244,6 +244,7 @@ NETWORKS: dict[str, tuple[tuple[str, ...], str]] = {
     "as": (("a",), "7 AS, "),
     "addresses": (("j", "enter"), "40 of 40 addresses bad"),
     "delete": (("d",), "Delete all addresses of 198.51.0.0/24"),
+    "feedback": ((), "MTA's log: "),
 }
 
 
@@ -256,6 +257,7 @@ def test_networks(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     async def run() -> None:
         async with front_door(tmp_path, size=size) as (app, pilot, server):
             server.remembered = Remembered()
+            server.feedback = FEEDBACK if name == "feedback" else None
             remember(app, server, 300)
             await pilot.press("w")
             await seen(pilot, "262 networks, ", "198.51.9.0/24")

@@ -12,6 +12,7 @@ from textual import events
 
 from fastscreen.tui.table import Table
 from fastscreen.tui.views import VIEWS, key_of
+from tui.memory_world import Remembered
 from tui.pilot import driven, front_door, remember, rows, seen, text, until
 from tui.world import KNOWN, World
 
@@ -429,6 +430,7 @@ def test_every_screen_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     async def run() -> None:
         async with front_door(tmp_path) as (app, pilot, server):
             server.world.cluster = {}
+            server.remembered = Remembered()
             remember(app, server, 5)
             app.open_story(KNOWN[0])
             for at, view in enumerate(app.views):

@@ -416,7 +416,9 @@ def test_networks(demo: Terminal) -> None:
     demo.until(lambda rows: any(re.match(line, row) for row in rows), "network of which every address is bad")
     demo.press("a")
     demo.sees("AS, worst first", "AS64500 ")
-    demo.press("a", "Home", "Enter")
+    demo.press("a")
+    demo.sees("networks, worst first", f"{client_kinds.PREGREETER.network}.0.0/24")  # there is a row to open
+    demo.press("Home", "Enter")
     demo.sees("Esc: back", "good share")
     demo.press("Escape")
     demo.sees("worst first")

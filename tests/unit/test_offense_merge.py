@@ -131,10 +131,29 @@ def test_an_as_counts_ipv6_networks_once() -> None:
 
 
 def test_an_as_forgets_old_offenses_of_others() -> None:
-    one, two = (Host(OffenseRules(as_table=TABLE)) for _ in range(2))
-    one.learn("192.0.2.1", day=TODAY - 14)
+    """By the half-life of AS, as at the host that has seen them; of good conduct too, and for what it had before."""
+    rules = OffenseRules(as_table=TABLE, half_life=14 * 86400, as_half_life=28 * 86400)
+    one, two = Host(rules), Host(rules)
+    one.learn("192.0.2.1", day=TODAY - 28)
+    one.learn("192.0.2.2", 0, ACCEPTED, TODAY - 28)
     two.merge(one)
-    assert two.of_system(64500) == (0.5, 0.0)
+    assert two.of_system(64500) == one.of_system(64500) == (0.5, 0.5)
+    for client, bad, good in (("192.0.2.1", BAD, NOT_GOOD), ("192.0.2.2", 0, ACCEPTED)):
+        one.learn(client, bad, good)
+    two.merge(one)
+    assert two.of_system(64500) == one.of_system(64500) == (1.0, 1.0)
+
+
+def test_what_has_decayed_is_not_merged() -> None:
+    """Whether or not the rest of the address's record is known: hosts that merge in another order agree."""
+    one, two, three = Host(), Host(), Host()
+    one.learn("192.0.2.1", 0, ACCEPTED)
+    two.learn("192.0.2.1", day=TODAY - 60)
+    three.merge(two)
+    assert three.records == {}
+    three.merge(one)
+    one.merge(two)
+    assert one.records == three.records
 
 
 def test_a_day_in_the_future_is_today() -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.text import Text
 from textual.app import ComposeResult
 
-from fastscreen.control.messages import Cluster, ClusterPeer, Status
+from fastscreen.control.messages import Cluster, ClusterOffenses, ClusterPeer, Status
 from fastscreen.tui.chart import over_time
 from fastscreen.tui.figures import clock, count, date, duration, rate, share, size
 from fastscreen.tui.lines import Lines, side_by_side
@@ -225,6 +225,10 @@ def overview(cluster: Cluster, status: Status, history: Sequence[Sample], width:
     each = (width - 1) // 3 - 1
     parts = side_by_side([_lookups(cluster), _passes(cluster), _ignored(cluster)], each, 10)
     room = height - len(head) - len(parts) - 4  # the lines around the chart, and above the peers
+    offenses = cluster.offenses or ClusterOffenses()
+    if offenses != ClusterOffenses() and room > CHART_ROWS[0] + PEER_ROWS:  # otherwise the chart needs its row
+        parts.append(_offenses(offenses, width - 1))
+        room -= 1
     wanted = min(max(len(cluster.peers), PEER_ROWS), room)
     rows = max(min(room - wanted, CHART_ROWS[1]), room // 4, CHART_ROWS[0])
     chart = _chart(history, width - 1, rows) if room >= rows + PEER_ROWS else []
@@ -299,6 +303,16 @@ def _ignored(cluster: Cluster) -> list[Text]:
         lines.append(_counter(label, cluster.ignored.get(key, 0), REASON_ROLES.get(key, PLAIN)))
     others = sum(number for key, number in cluster.ignored.items() if key not in REASONS)  # of a newer daemon
     return [*lines, _counter("others", others)] if others else lines
+
+
+def _offenses(offenses: ClusterOffenses, width: int) -> Text:
+    line = Text(" ").append("Offenses ", HEADING).append(count(offenses.stored), STRONG).append(" stored, ", MUTED)
+    line.append(count(offenses.found), STRONG).append(" found, ", MUTED)
+    line.append(count(offenses.queue), STRONG).append(" in the queue", MUTED)
+    if offenses.dropped:
+        line.append(f", {count(offenses.dropped)} dropped", WARN)
+    line.truncate(width, overflow="ellipsis")
+    return line
 
 
 def _heading(title: str, more: str) -> Text:

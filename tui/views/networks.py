@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from fastscreen.control.messages import (
+    Feedback,
     Memory,
     Reputation,
     ReputationDeleteRequest,
@@ -19,6 +20,7 @@ from fastscreen.control.messages import (
     ReputationListRequest,
     ReputationMember,
     Reputations,
+    Status,
 )
 from fastscreen.tui.dialogs import Confirm
 from fastscreen.tui.figures import count, share, size
@@ -105,9 +107,8 @@ class NetworksView(TableView):
     # ---- asking
 
     async def poll(self, link: Link) -> None:
-        memory = link.status.memory if link.status is not None else None
-        self._show_box(memory, link.status is not None)
-        if memory is None:
+        self._show_box(link.status)
+        if link.status is None or link.status.memory is None:
             self.fill([])
             return
         if self._opened:
@@ -153,9 +154,12 @@ class NetworksView(TableView):
 
     # ---- showing
 
-    def _show_box(self, memory: Memory | None, known: bool) -> None:
-        """known: the daemon has told its status."""
-        lines = memory_lines(memory, self.size.width) if known else []
+    def _show_box(self, status: Status | None) -> None:
+        """status: None: the daemon has not told it yet."""
+        memory = status.memory if status is not None else None
+        lines = memory_lines(memory, self.size.width) if status is not None else []
+        if memory is not None and status is not None and status.feedback is not None:
+            lines += feedback_lines(status.feedback, self.size.width)
         hidden = not self._note.display
         self._note.display = memory is not None
         self.table.display = self._entry.display = memory is not None and not self._opened
@@ -173,7 +177,7 @@ class NetworksView(TableView):
         self.keys = MEMBER_KEYS if opened else LIST_KEYS
         self.viewer.show_keys()
         self.note()
-        self._show_box(self.link.status.memory if self.link.status else None, self.link.status is not None)
+        self._show_box(self.link.status)
         self.screen.set_focus(self.main)
         self.again()
 
@@ -329,8 +333,34 @@ def memory_lines(memory: Memory | None, width: int) -> list[Text]:
     if memory.lost:
         line.append(f", {count(memory.lost)} lost", BAD)
     line.truncate(max(width - 1, 1), overflow="ellipsis")
-    problem = wrapped(memory.problem, width - 2)[:PROBLEM_ROWS] if memory.problem else []
-    return [line, *(Text(" ").append(piece, BAD) for piece in problem)]
+    return [line, *_problem(memory.problem, width)]
+
+
+def feedback_lines(feedback: Feedback, width: int) -> list[Text]:
+    """What the memory learns from the MTA's log."""
+    if not feedback.running:  # nor is the memory, which says so
+        return []
+    if feedback.problem:
+        return _problem(f"MTA's log is not read: {feedback.problem}", width)
+    roles = {"accepted": OK, "rejected": BAD, "spam": BAD, "other": PLAIN, "unknown": PLAIN}
+    line = Text(" ").append("MTA's log: ", MUTED)
+    for name, role in roles.items():
+        number = getattr(feedback, name)
+        if name == "other" and not number:
+            continue
+        line.append(count(number), role if number else MUTED).append(f" {name}, ", MUTED)
+    line.append(count(feedback.waiting), PLAIN).append(" waiting", MUTED)
+    if feedback.behind:
+        line.append(f", {size(feedback.behind)} behind", WARN)
+    if feedback.skipped:
+        line.append(f", {size(feedback.skipped)} skipped", BAD)
+    line.truncate(max(width - 1, 1), overflow="ellipsis")
+    return [line]
+
+
+def _problem(text: str, width: int) -> list[Text]:
+    pieces = wrapped(text, width - 2)[:PROBLEM_ROWS] if text else []
+    return [Text(" ").append(piece, BAD) for piece in pieces]
 
 
 def list_note(
