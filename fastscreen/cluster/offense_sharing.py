@@ -90,6 +90,7 @@ class OffenseSharing:
         self._timer = timer
         self.forgotten = Forgotten()
         self._recently_forgotten = Forgotten()  # with the time up to which the recorder may not know of it
+        self._withheld = False  # something for that reason: the recorder is asked for it once it knows
         self._queue: dict[bytes, _Waiting] = {}
         self._lost_since = math.inf  # days since 1970: records that changed then or later had no room in the queue
         self._asked: set[bytes] = set()  # networks that were looked up since then (s, monotonic)
@@ -261,6 +262,7 @@ class OffenseSharing:
     def _merged(self, key: bytes, waiting: _Waiting, theirs: bytes | None) -> bytes | None:
         """What all hosts know. None: nothing."""
         ours = self._recently_forgotten.left_of(key, waiting.record, waiting.made)
+        self._withheld = self._withheld or ours != waiting.record
         if ours is None:
             return None
         merged = offense_merge(theirs, ours, NUMBER_SIZES[key[:1]], self._today, self.rules)
@@ -300,3 +302,7 @@ class OffenseSharing:
         now = self._clock()
         self.forgotten.expire(now - self.most_seconds)
         self._recently_forgotten.expire(now)
+        if self._withheld and not len(self._recently_forgotten):
+            self._withheld = False
+            self._lost_since = min(self._lost_since, self._today)
+            self._wanted.set()

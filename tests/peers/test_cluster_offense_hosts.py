@@ -13,7 +13,7 @@ from robust.control import Control
 from robust.harness import GREETING, TEASER, Screener
 
 from fastscreen.cluster import records, secrets
-from fastscreen.cluster.offense_sharing import RECENT
+from fastscreen.cluster.offense_sharing import RECENT, SETTLED
 from fastscreen.cluster.records import offenses_name
 from fastscreen.core import OffenseRules, offense_add, offense_read
 from peers.cluster_hosts import PREFIX, SECRET, WAIT, Host, Settings, Site, until
@@ -158,8 +158,8 @@ def test_a_deletion_is_for_all_hosts(hosts: Hosts) -> None:
     assert judged(hosts.two, "127.52.0.10") == (LATER, [])
     assert known(hosts.two, "127.52.0.0/24") == 0
     assert hosts.two.cluster_status()["ignored"]["deleted"] >= 1
-    offend(hosts.two, "127.52.0.1")  # it begins again
-    hosts.wait_for(network, 1)
+    offend(hosts.two, "127.52.0.1")  # it begins again; right after a deletion, nothing is shared for a moment
+    hosts.wait_for(network, 1, seconds=SETTLED + 2 * WRITE_BEHIND)
 
 
 def test_a_deletion_of_an_address_leaves_its_neighbors(hosts: Hosts) -> None:
@@ -169,7 +169,7 @@ def test_a_deletion_of_an_address_leaves_its_neighbors(hosts: Hosts) -> None:
     with Control(hosts.two.control) as control:
         assert control.ok("reputation.delete", subject="127.53.0.2")["cluster"] is True
     offend(hosts.three, "127.53.0.4")
-    hosts.wait_for(b"\x7f\x35\x00", 1, 3, 4)
+    hosts.wait_for(b"\x7f\x35\x00", 1, 3, 4, seconds=SETTLED + 2 * WRITE_BEHIND)
     time.sleep(RECENT)
     text = "seen_network +3: 127.53.0.0/24: 3 of 3 addresses bad in 28 days"
     assert judged(hosts.two, "127.53.0.10") == (poor("127.53.0.10"), [text])

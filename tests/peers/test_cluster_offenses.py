@@ -371,6 +371,33 @@ def test_a_deletion_holds(server: RedisServer) -> None:
     run(work())
 
 
+def test_what_begins_again_soon_after_a_deletion_is_shared_later(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first, it cannot be told from what was deleted."""
+    monkeypatch.setattr(offense_sharing, "SETTLED", 1)
+
+    async def work() -> None:
+        async with hosts(new(server.url, "mx1"), new(server.url, "mx2")) as (one, two):
+            await settled(one, two)
+            memory_of(one).offend("192.0.2.1")
+            await wait(lambda: bad_at(server) == [1], "the record")
+            assert await one.sharing.forget(ipaddress.ip_network("192.0.2.0/24"))
+            await wait(lambda: memory_of(two).deleted, "the deletion")
+            memory_of(two).offend("192.0.2.2")
+            await wait(lambda: not len(sharing_of(two)), "the queue")
+            await asyncio.sleep(0.1)
+            assert stored(server) is None
+
+            def is_shared() -> bool:
+                two.sharing.expire()  # the process does so each second
+                return bad_at(server) == [2]
+
+            await wait(is_shared, "the new record")
+
+    run(work())
+
+
 def test_a_deletion_of_passes_leaves_offenses_and_the_reverse(server: RedisServer) -> None:
     async def work() -> None:
         async with hosts(new(server.url, "mx1"), new(server.url, "mx2")) as (one, two):
