@@ -210,7 +210,8 @@ def test_any_error_is_survived(error: bytes, monkeypatch: pytest.MonkeyPatch) ->
                 assert host.sharing.failed() is None
                 assert host.store.status().problem.isprintable()
                 await asyncio.sleep(0.01)
-            assert host.store.status().problem
+            # between two attempts, there is none for a moment
+            await wait(lambda: host.store.status().problem, "the problem")
             assert host.found == []
             assert memory_of(host).given == 0
         hostile.close()

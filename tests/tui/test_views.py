@@ -281,7 +281,9 @@ async def test_cache_browse(tmp_path: Path) -> None:
 @driven
 async def test_cache_delete_asks_first(tmp_path: Path) -> None:
     async with front_door(tmp_path) as (_app, pilot, server):
-        await pilot.press("7", "D")
+        await pilot.press("7")
+        await seen(pilot, "12 entries")
+        await pilot.press("D")
         await seen(pilot, "type a prefix first")
         await pilot.press("slash", *"198.18.1.0/24", "enter")
         await seen(pilot, "5 entries")
