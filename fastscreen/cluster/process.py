@@ -63,8 +63,8 @@ class ClusterArgs(Struct, frozen=True):
 
     workers: its ends of the pairs to the workers, by worker. control: its end of the pair to the control server.
     state: where it writes how it is doing. files: reads the files (OSError, ConfigError). lifetimes: how long passes
-    are valid with a configuration. cache: the cache's file; None: there is none. deletions: the file with those that
-    the server does not have yet; None: there is none. version: of this program.
+    are valid with a configuration. cache: the cache's file; None: without a cache. deletions: the file with those that
+    the server does not have yet; None: they are not kept. version: of this program.
     """
 
     channel: socket

@@ -56,8 +56,8 @@ class WorkerArgs(Struct, frozen=True):
     which outlives the worker. rpc: requests of the control server. look_over_cache: read the file in a child first.
     tls: where clients go after STARTTLS; tls_ready: one byte for each TLS process, 1 while it accepts clients. peers:
     the other workers. health: of the DNS lists. heartbeat: a byte that changes every second while the core works.
-    conditions: of this process. cluster: to the cluster process; None: there is none. history: memory for the ring of
-    sessions that have ended (HISTORY_RING_SIZE), which outlives the worker; None: no history is recorded.
+    conditions: of this process. cluster: to the cluster process; None: without a cluster. history: memory for the ring
+    of sessions that have ended (HISTORY_RING_SIZE), which outlives the worker; None: no history is recorded.
     """
 
     number: int
