@@ -504,7 +504,7 @@ cdef struct Session:
     uint8_t quiet           # a load balancer's own: not logged unless it does more than a health check
     uint8_t proxied         # for the history, see HistoryRecord
     uint8_t outcome         # HistoryOutcome, unless the last stage decides it
-    uint8_t tls             # HistoryTls, once STARTTLS was accepted
+    uint8_t tls             # HistoryTls; from an accepted STARTTLS on
     Watch watch             # of `fd`, except while a relay reads it; of `mta` once the MTA was given the client
     uint32_t said           # the low half of the sequence of the event with the client's last line; 0: no line
     Address peer

@@ -359,7 +359,7 @@ cdef class HistoryJudge:
         facts.fewer_signs = case.fewer_signs
         evidence = self.evidence_of(&record, case, &cut)
         self.by_own(case, &facts, evidence, &real)
-        if not judge_agrees(&record, happened, &real):
+        if record.needed & ~case.real.enabled or not judge_agrees(&record, happened, &real):
             judged_unknown(&other, WHY_DIFFERENT)
             if not case.same:
                 self.smear(&record, case)

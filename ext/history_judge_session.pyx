@@ -54,6 +54,18 @@ cdef void judge_facts(JudgeFacts* facts, const HistoryRecord* record, const Judg
             or facts.cut_by == SCORE and record.commands > 2)
 
 
+cdef inline bint judge_limited(const JudgeRules* rules, const HistoryRecord* record, Judged* judged) noexcept nogil:
+    """A client has too many connections. True: that is the result. Shadow mode would have let it go on, but what it
+    then does is not recorded if it was turned away."""
+    if not rules.shadow:
+        judged_as(judged, JUDGED_BUSY, 421)
+        return True
+    if record.outcome == OUTCOME_BUSY:
+        judged_unknown(judged, WHY_LIMIT)
+        return True
+    return False
+
+
 cdef void judge_session(const JudgeRules* rules, const JudgeFacts* facts, uint32_t needed, uint32_t evidence,
                         bint evidence_cut, Judged* judged) noexcept nogil:
     """Play a session by these rules. needed: tests that the cache does not spare. evidence: of the scorers with a
@@ -67,13 +79,8 @@ cdef void judge_session(const JudgeRules* rules, const JudgeFacts* facts, uint32
     if marks & MARK_SERVER_PORTS and record.outcome == OUTCOME_BUSY:
         judged_as(judged, JUDGED_BUSY, 421)
         return
-    if marks & MARK_CLIENT_LIMIT:
-        if not rules.shadow:
-            judged_as(judged, JUDGED_BUSY, 421)
-            return
-        if record.outcome == OUTCOME_BUSY:
-            judged_unknown(judged, WHY_LIMIT)
-            return
+    if marks & MARK_CLIENT_LIMIT and judge_limited(rules, record, judged):
+        return
     if marks & MARK_ALLOWLISTED:
         judged.to_mta = True
         judged_as(judged, JUDGED_HANDED_OFF, 0)
@@ -94,13 +101,8 @@ cdef void judge_session(const JudgeRules* rules, const JudgeFacts* facts, uint32
         judged.to_mta = True
         judged_as(judged, JUDGED_HANDED_OFF, 0)
         return
-    if marks & MARK_RATE_LIMIT:
-        if not rules.shadow:
-            judged_as(judged, JUDGED_BUSY, 421)
-            return
-        if record.outcome == OUTCOME_BUSY:
-            judged_unknown(judged, WHY_LIMIT)
-            return
+    if marks & MARK_RATE_LIMIT and judge_limited(rules, record, judged):
+        return
     vetoed = marks & MARK_VETOED != 0
     forwarded = rules.shadow or not vetoed
     if marks & MARK_SCREENING_PORTS:

@@ -1,7 +1,7 @@
 """The settings that a verdict depends on, as the history keeps them next to the sessions.
 
-A record has only their number. Whoever judges a session again (`fastscreen tune`) needs all of them, and the names of
-the lists, which a record has by their position.
+A record has only their number. `fastscreen tune`, which judges a session again, needs all of them, and the names of the
+lists, which a record has by their position.
 """
 
 from __future__ import annotations

@@ -246,7 +246,7 @@ class HistoryWriter:
 
     @property
     def is_drained(self) -> bool:
-        """Whether the rings have no session that is not stored."""
+        """Whether all sessions in the rings are stored."""
         return all(ring.head == ring.tail for ring in self._rings)
 
     def stats(self) -> HistoryStats:
@@ -273,7 +273,7 @@ class HistoryWriter:
     def close(self) -> None:
         """The process ends."""
         if waiting := self.stats().waiting:
-            self._notes.warn(f"{plural(waiting, 'session')} lost at the end: {self._suspended or 'there was no time'}")
+            self._notes.warn(f"{plural(waiting, 'session')} lost at the end: {self._suspended or 'time ran out'}")
         self._parts.close_all()
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from property.test_history_record import records
 
@@ -80,7 +80,23 @@ def test_any_records(found: list[tuple[int, bytes, bytes]], one: Any, other: Any
     judge.collected()
 
 
+NO_TESTS = {
+    "lists": ["list0"], "sites": [(0, None, 0)], "tests": [(False, "ignore", 1)] * 6,
+    "weights": {scorer.key: 0 for scorer in SCORERS[1:]}, "denylist_action": "ignore", "shadow": False,
+    "soft_bounce": False, "continues": False, "threshold": 1, "allowlist_threshold": 0, "dnsbl_min_ttl": 60,
+    "dnsbl_max_ttl": 3600, "greet_wait": 6.0, "prefix": (24, 64),
+}  # fmt: skip
+FIRST = 458_240_000_000_000_000
+SIX = b" \x01\r\xb8" + bytes(12)
+NEEDS_A_TEST = b"\x01\x80\xa0\x80\x08\x01\x01" + bytes(17)  # that its settings do not have
+NEEDS_NONE = b"\x01\x80\x80\x80\x08\x01" + bytes(5)
+
+
 @given(rows(), descriptions())
+@example(
+    [(FIRST, SIX, b""), (FIRST + 1, SIX, NEEDS_A_TEST), (FIRST + 2, b"\xc0\0\2\1", b""),
+     (FIRST + 3, b"\xc0\0\2\1", NEEDS_NONE)], NO_TESTS,
+)  # fmt: skip
 def test_the_settings_in_force(found: list[tuple[int, bytes, bytes]], real: Any) -> None:
     """Whatever the records say: nothing else is predicted."""
     judge = HistoryJudge(real, "mx.test", BITS, detail=True)
