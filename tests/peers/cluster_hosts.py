@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from robust.control import Control, conditions
-from robust.fakemta import GREETING, FakeMta, folder_for
+from robust.fakemta import BACKLOG, GREETING, FakeMta, folder_for
 from robust.harness import COMMAND, TEASER, TIMEOUT, USER, Screener, wait_until
 from robust.reachable import wrap
 
@@ -278,11 +278,16 @@ async def visit(host: Host, source: str, client: socket.socket) -> Visit:
 
 
 def visits(*wanted: tuple[Host, str]) -> list[Visit]:
-    """These clients at once."""
+    """These clients at once, but no more than the stand-in for the MTA lets wait at its socket."""
     clients = [(host, source, client_of(host, source)) for host, source in wanted]
+    places = asyncio.Semaphore(BACKLOG)
+
+    async def place(host: Host, source: str, client: socket.socket) -> Visit:
+        async with places:
+            return await visit(host, source, client)
 
     async def work() -> list[Visit]:
-        return await asyncio.gather(*(visit(*client) for client in clients))
+        return await asyncio.gather(*(place(*client) for client in clients))
 
     return asyncio.run(work())
 

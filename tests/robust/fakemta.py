@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 GREETING = b"220 the MTA itself\r\n"
+BACKLOG = 100
 
 
 class FakeMta:
@@ -29,7 +30,7 @@ class FakeMta:
         self._thread: threading.Thread | None = None
         self._waker, self._wake = socket.socketpair()
 
-    def start(self, backlog: int = 100, *, accepting: bool = True) -> None:
+    def start(self, backlog: int = BACKLOG, *, accepting: bool = True) -> None:
         """Listen; with accepting=False nobody is taken and the backlog fills up, until `accept`."""
         self.stop()
         self.path.unlink(missing_ok=True)

@@ -59,6 +59,16 @@ async def seen(pilot: Pilot[None], *words: str) -> None:
         raise AssertionError(f"{words} not on the screen:\n{text(app)}") from None
 
 
+async def next_poll(pilot: Pilot[None], server: FakeServer) -> None:
+    """Wait until the status is asked for again; whatever else the view has asked for has been answered then."""
+
+    def count() -> int:
+        return sum(request["do"] == "status" for request in server.asked)
+
+    before = count()
+    await until(pilot, lambda: count() > before)
+
+
 def remember(app: Viewer, server: FakeServer, seconds: int) -> None:
     """Give the view a past: so many polls of the world, without waiting for them."""
     for _ in range(seconds):

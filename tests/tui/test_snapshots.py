@@ -12,7 +12,7 @@ import pytest
 from fastscreen.tui.views import VIEWS, key_of
 from tui.memory_world import FEEDBACK, Remembered
 from tui.past_world import WAVE
-from tui.pilot import driven, front_door, remember, rows, seen, until
+from tui.pilot import driven, front_door, next_poll, remember, rows, seen, until
 from tui.world import START, Map
 
 SCREENS = Path(__file__).parent / "screens"
@@ -59,9 +59,7 @@ def test_screen(tmp_path: Path, at: int) -> None:
             else:
                 await pilot.press(key_of(at))
             await seen(pilot, SIGNS[title])
-            await until(
-                pilot, lambda: server.asked[-1]["do"] == "status"
-            )  # and whatever else was asked has been answered
+            await next_poll(pilot, server)
             compare(title.lower().replace(" ", "-"), rows(app))
 
     run()
@@ -93,7 +91,7 @@ def test_the_past(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
             else:
                 await pilot.press(key_of(at))
             await seen(pilot, "PAST", "N now", *PAST[name])
-            await until(pilot, lambda: server.asked[-1]["do"] == "status")
+            await next_poll(pilot, server)
             compare(f"past-{name}{'' if size[0] == 80 else '-wide'}", rows(app), size)
 
     run()
@@ -263,7 +261,7 @@ def test_networks(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
             await seen(pilot, "262 networks, ", "198.51.9.0/24")
             await pilot.press(*keys)
             await seen(pilot, sign)
-            await until(pilot, lambda: server.asked[-1]["do"] == "status")
+            await next_poll(pilot, server)
             compare(f"networks-{name}{'' if size[0] == 80 else '-wide'}", rows(app), size)
 
     run()
@@ -296,7 +294,7 @@ def test_networks_without_a_memory(tmp_path: Path, name: str) -> None:
             remember(app, server, 300)
             await pilot.press("w")
             await seen(pilot, TROUBLED_NETWORKS[name])
-            await until(pilot, lambda: server.asked[-1]["do"] == "status")
+            await next_poll(pilot, server)
             compare(f"networks-{name}", rows(app))
             if name != "off":
                 await pilot.press("1")

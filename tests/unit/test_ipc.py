@@ -21,8 +21,13 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
-def opened() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
+def opened(descriptor: int) -> int:
+    """How many descriptors of this process are of the same file."""
+    wanted, count = os.fstat(descriptor), 0
+    for one in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the folder itself
+            count += os.path.samestat(os.fstat(int(one.name)), wanted)
+    return count
 
 
 def test_reports(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -62,11 +67,12 @@ def test_packets_that_are_no_reports(ends: tuple[socket.socket, socket.socket], 
 def test_descriptors_that_no_report_has(ends: tuple[socket.socket, socket.socket], count: int) -> None:
     """However many they are, none stays open."""
     ours, theirs = ends
-    before = opened()
-    fd_passing.send(theirs, msgspec.msgpack.encode(Ready()), [0] * count)
-    with pytest.raises(MalformedError, match="descriptors"):
-        ipc.receive_report(ours)
-    assert opened() == before
+    passed = os.memfd_create("passed")
+    with os.fdopen(passed):
+        fd_passing.send(theirs, msgspec.msgpack.encode(Ready()), [passed] * count)
+        with pytest.raises(MalformedError, match="descriptors"):
+            ipc.receive_report(ours)
+        assert opened(passed) == 1
 
 
 def test_a_full_channel(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -107,8 +113,9 @@ def test_an_order_of_a_newer_program(ends: tuple[socket.socket, socket.socket]) 
 @pytest.mark.parametrize("packet", [b"\xc1", b"", msgspec.msgpack.encode(1), msgspec.msgpack.encode(Stop())])
 def test_descriptors_of_what_takes_none_are_closed(ends: tuple[socket.socket, socket.socket], packet: bytes) -> None:
     ours, theirs = ends
-    before = opened()
-    fd_passing.send(ours, packet, [0, 0, 0])
-    with contextlib.suppress(msgspec.MsgspecError):
-        assert ipc.receive_order(theirs)[1] == []
-    assert opened() == before
+    passed = os.memfd_create("passed")
+    with os.fdopen(passed):
+        fd_passing.send(ours, packet, [passed] * 3)
+        with contextlib.suppress(msgspec.MsgspecError):
+            assert ipc.receive_order(theirs)[1] == []
+        assert opened(passed) == 1
