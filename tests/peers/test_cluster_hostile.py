@@ -197,7 +197,7 @@ def test_any_error_is_survived(error: bytes, monkeypatch: pytest.MonkeyPatch) ->
                 assert host.sharing.failed() is None
                 assert host.store.status().problem.isprintable()
                 await asyncio.sleep(0.01)
-            assert host.store.status().problem
+            await wait(lambda: host.store.status().problem, "the problem to be shown")  # not while it connects again
             assert host.found == []
         hostile.close()
         server.close()
