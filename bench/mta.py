@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench.ports import free_port
 from bench.programs import BenchError
-from bench.server import free_port
 
 _START_SECONDS = 5
 
@@ -18,7 +18,7 @@ _START_SECONDS = 5
 @contextlib.contextmanager
 def running(program: Path) -> Iterator[int]:
     """Yield its port. BenchError: a connection came without a PROXY header."""
-    port = free_port("127.0.0.1")
+    port = free_port()
     process = subprocess.Popen([program, str(port)], stdout=subprocess.PIPE)
     try:
         deadline = time.monotonic() + _START_SECONDS

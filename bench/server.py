@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench import cpu
+from bench.ports import free_port
 from bench.programs import BenchError
 
 
@@ -84,10 +85,3 @@ class Server(ABC):
         said = (self.folder / "stderr").read_text(errors="replace").strip().rpartition("\n")[2]
         log = self.log_path.read_text(errors="replace")[-500:] if self.log_path.exists() else ""
         raise BenchError(f"{self.name} did not start: {said or log or 'no output'}")
-
-
-def free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port

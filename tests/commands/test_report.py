@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import socket
 import stat
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from reportlog import A, come_again, connect, known, line, listed
 
+from bench.ports import free_port
 from fastscreen.cli import main
 from fastscreen.cli import report as command
 from fastscreen.report import mail, sources
@@ -179,8 +179,7 @@ class Mailbox:
 
 def test_without_sendmail_by_smtp(log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mailbox = Mailbox()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = Controller(mailbox, hostname="127.0.0.1", port=port)
     server.start()
     try:

@@ -23,13 +23,14 @@ from robust.fakemta import BACKLOG, GREETING, FakeMta, folder_for
 from robust.harness import COMMAND, TEASER, TIMEOUT, USER, Screener, wait_until
 from robust.reachable import wrap
 
+from bench.ports import free_port
 from fastscreen.cache.stamps import Stamps, parse_stamps
 from fastscreen.cluster import records, secrets, tombstones
 from fastscreen.cluster.records import record_name
 from fastscreen.control.cache_store import Store
 from peers import needs, processes
 from peers.namespace import Namespace
-from peers.redis_server import RedisServer, free_port
+from peers.redis_server import RedisServer
 
 SECRET = b"the secret of these hosts\n"
 PREFIX = b"fastscreen:"

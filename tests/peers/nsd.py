@@ -1,7 +1,6 @@
 """A real name server with the zones of `zones/`: Debian's NSD, running as the current user."""
 
 import signal
-import socket
 from pathlib import Path
 
 import dns.flags
@@ -9,6 +8,7 @@ import dns.message
 import dns.query
 import dns.rdatatype
 
+from bench.ports import free_port
 from peers import needs, processes
 
 ADDRESS = "127.9.53.3"
@@ -41,9 +41,7 @@ class Nsd:
 
     def __init__(self, folder: Path) -> None:
         program = needs.program("nsd")
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((ADDRESS, 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port(ADDRESS)
         self._folder = folder
         texts = {
             **{path.name: path.read_text() for path in ZONES.iterdir()},

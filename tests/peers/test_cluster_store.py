@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from bench.ports import free_port
 from fastscreen.cache import keys
 from fastscreen.cache.interfaces import Entry, Network
 from fastscreen.cache.stamps import TESTS, Stamps
@@ -1159,7 +1160,7 @@ def test_tls(start: Callable[..., RedisServer], tmp_path: Path) -> None:
         ("tls-auth-clients", "no"),
     ):
         server.client.config_set(name, value)
-    port = server.port + 1
+    port = free_port()
     server.client.config_set("tls-port", str(port))
 
     def read(name: str) -> Files:

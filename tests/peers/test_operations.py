@@ -35,6 +35,7 @@ from robust.test_metrics import begin, cluster_without_server, place, samples, s
 from robust.test_workers import owner
 from robust.tlsclient import certificates
 
+from bench.ports import free_port
 from peers import needs
 
 __all__ = ["dns", "folder", "mta", "place", "start"]
@@ -341,17 +342,10 @@ def manager(folder: Path) -> Iterator[Manager]:
     made.close()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((ADDRESS, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def test_started_by_its_socket(folder: Path, mta: object, manager: Manager) -> None:
     """The first client starts it, is served, and the manager hears READY, a reload, life signs and the end."""
     activate = needs.program("systemd-socket-activate")
-    where, also = f"{ADDRESS}:{_free_port()}", f"[::1]:{_free_port()}"
+    where, also = f"{ADDRESS}:{free_port(ADDRESS)}", f"[::1]:{free_port(ADDRESS)}"
     screener = Screener(folder, {"listen": {"addresses": [where, also]}})
     with screener.output.open("ab") as sink:
         process = screener.process = subprocess.Popen(
@@ -429,7 +423,7 @@ os.execv(sys.argv[5], sys.argv[5:])
 
 def test_two_workers_with_a_socket_each(folder: Path, mta: object) -> None:
     """For IPv4 and IPv6: both are served by both, and a client's worker is always the same."""
-    ports = _free_port(), _free_port()
+    ports = free_port(ADDRESS), free_port(ADDRESS)
     screener = Screener(
         folder,
         {
@@ -465,8 +459,8 @@ def test_two_workers_with_a_socket_each(folder: Path, mta: object) -> None:
 
 def test_a_socket_for_another_address(folder: Path) -> None:
     activate = needs.program("systemd-socket-activate")
-    port = _free_port()
-    screener = Screener(folder, {"listen": {"addresses": [f"{ADDRESS}:{_free_port()}"]}})
+    port = free_port(ADDRESS)
+    screener = Screener(folder, {"listen": {"addresses": [f"{ADDRESS}:{free_port(ADDRESS)}"]}})
     with screener.output.open("ab") as sink:
         process = subprocess.Popen(
             [activate, "-l", f"{ADDRESS}:{port}", str(COMMAND), "run", "-c", str(screener.config)], stderr=sink

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.ports import free_port
 from robust.conftest import Start
 from robust.fakedns import FakeDns, listed
 from robust.harness import ADDRESS, Screener, wait_until
@@ -192,9 +193,7 @@ def test_over_tcp_where_another_listens(start: Start) -> None:
 
 
 def test_over_tcp(start: Start) -> None:
-    with socket.socket(socket.AF_INET6) as free:
-        free.bind(("::1", 0))
-        place = f"[::1]:{free.getsockname()[1]}"
+    place = f"[::1]:{free_port('::1')}"
     screener = start({"metrics": {"listen": place}})
     talk(screener)
     wait_until(lambda: there(place), "metrics")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bench.ports import free_port
 from robust.conftest import Start
 from robust.control import Map
 from robust.fakemta import GREETING as FROM_MTA
@@ -258,9 +259,8 @@ def test_sigterm_lets_a_header_finish(start: Start, mta: FakeMta) -> None:
 
 def test_a_port_becomes_a_balancers_at_reload(start: Start, mta: FakeMta) -> None:
     """And is one no longer; with the trusted changed meanwhile. Those who wait for a header notice nothing."""
-    with socket.socket() as free:
-        free.bind(("127.9.0.1", 0))
-        host, port = free.getsockname()
+    host = "127.9.0.1"
+    port = free_port(host)
     plain: Map = {"listen": {"addresses": [f"{host}:{port}"], "workers": 2}}
     screener = start(KNOWN, plain)
     addresses = {"addresses": ["127.9.0.2:0"], "workers": 2}

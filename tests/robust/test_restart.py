@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from robust import harness
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
@@ -22,7 +23,7 @@ from robust.harness import ADDRESS, COMMAND, TEASER, TIMEOUT, Client, Screener, 
 from robust.reachable import wrap
 from robust.test_metrics import there
 from robust.test_starttls import greeted, secured, shown
-from robust.test_supervisor import conditions, free_port, serves, sockets
+from robust.test_supervisor import conditions, serves, sockets
 from robust.test_workers import KNOWN, TWO
 from robust.tlsclient import certificates
 
@@ -88,7 +89,7 @@ def load(run_client: Callable[[str], str], sources: list[str], outcomes: Outcome
 def test_under_load_nobody_is_refused(start: Start, folder: Path, mta: FakeMta) -> None:
     """Known clients at the plain port and through a balancer, restarts, most of them in quick succession."""
     mta.start(2000)
-    plain, balanced = free_port(), free_port("127.9.0.2")
+    plain, balanced = free_port(ADDRESS), free_port("127.9.0.2")
     settings = {
         "listen": {
             "addresses": [f"{ADDRESS}:{plain}"],
@@ -394,7 +395,7 @@ def test_the_command_reports_the_new_daemon_or_the_refusal(start: Start, folder:
 
 def test_what_a_restart_takes_over_and_what_not(start: Start, folder: Path, mta: FakeMta) -> None:
     """Another address, banner, control socket and cache; the number of workers stays."""
-    first, second = free_port(), free_port("127.9.0.2")
+    first, second = free_port(ADDRESS), free_port("127.9.0.2")
     settings = {"listen": {"addresses": [f"{ADDRESS}:{first}"], "workers": 2}, "control": {"path": str(folder / "one")}}
     screener = start(KNOWN, settings)
     other = {
@@ -581,7 +582,7 @@ def test_not_even_the_end_of_the_supervisor_refuses(
 ) -> None:
     """With the descriptor store: the sockets go on listening, and the next start serves who connected meanwhile."""
     mta.start(2000)
-    port = free_port()
+    port = free_port(ADDRESS)
     settings = {"listen": {"addresses": [f"{ADDRESS}:{port}"], "workers": 2}, "limits": {"post_queue": 2000}}
     screener = Screener(folder, merge(KNOWN, settings, {"limits": {"client_connection_count": 0}}))
     screener.may_lose_workers = True
@@ -620,7 +621,7 @@ def test_a_crash_right_after_the_program_was_replaced(
         "if 'FASTSCREEN_HANDOVER' in os.environ and 'FASTSCREEN_HANDOVER_TRIAL' not in os.environ:\n"
         "    os._exit(1)\n"
     )
-    port = free_port()
+    port = free_port(ADDRESS)
     screener = Screener(folder, merge(KNOWN, {"listen": {"addresses": [f"{ADDRESS}:{port}"], "workers": 2}}))
     screener.may_lose_workers = True
     try:
@@ -641,7 +642,7 @@ def test_a_crash_right_after_the_program_was_replaced(
 
 def test_the_store_forgets_what_is_not_wanted(folder: Path, mta: FakeMta, store: Store) -> None:
     """Another address by a reload, another number of workers by a start."""
-    first, second = free_port(), free_port("127.9.0.2")
+    first, second = free_port(ADDRESS), free_port("127.9.0.2")
     one = {"listen": {"addresses": [f"{ADDRESS}:{first}"], "workers": 2}}
     other = {"listen": {"addresses": [f"127.9.0.2:{second}"], "workers": 2}}
     screener = Screener(folder, merge(KNOWN, one))

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from robust import harness
 from robust.conftest import Alter, Start
 from robust.fakemta import GREETING as FROM_MTA
@@ -270,7 +270,7 @@ def test_a_reload_that_raises(start: Start, alter: Alter, folder: Path, mta: Fak
         + "    return reload_(self)\n"
         "supervisor.Supervisor._reload = odd\n"
     )
-    first = f"{ADDRESS}:{free_port()}"
+    first = f"{ADDRESS}:{free_port(ADDRESS)}"
     added = f"127.9.0.2:{free_port('127.9.0.2')}"
     port = {"listen": {"addresses": [first], "workers": 2}, "control": {"path": str(folder / "control")}}
     screener = start(KNOWN, port)
@@ -290,12 +290,6 @@ def test_a_reload_that_raises(start: Start, alter: Alter, folder: Path, mta: Fak
     assert sockets(screener.pid) == before
     assert [one["kind"] for one in conditions(screener)] == ["config"]
     assert "configuration not taken over" in str(conditions(screener)[0]["text"])
-
-
-def free_port(host: str = ADDRESS) -> int:
-    with socket.socket() as free:
-        free.bind((host, 0))
-        return int(free.getsockname()[1])
 
 
 def sockets(pid: int) -> int:
@@ -451,7 +445,7 @@ def score(pid: int) -> int:
 def test_a_kernel_without_ipv6(start: Start, alter: Alter, folder: Path, mta: FakeMta) -> None:
     """IPv4 only, with a warning and a condition, also after a reload; `check` says it."""
     alter(WITHOUT_IPV6)
-    port = free_port()
+    port = free_port(ADDRESS)
     settings = merge(
         KNOWN,
         {"listen": {"addresses": [f"127.0.0.1:{port}", f"[::]:{port}"]}, "control": {"path": str(folder / "control")}},

@@ -6,7 +6,6 @@ import pwd
 import re
 import resource
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from bench.ports import free_port
 from robust.conftest import Start
 from robust.fakemta import GREETING as FROM_MTA
 from robust.fakemta import FakeMta
@@ -61,9 +61,7 @@ def test_a_client_is_the_same_workers_at_every_address(start: Start, mta: FakeMt
     pattern = r"daemon started .* listening on 127\.9\.0\.1:(\d+), 127\.9\.0\.2:(\d+)$"
     found = re.search(pattern, screener.line("daemon started"))
     assert found
-    with socket.socket() as free:
-        free.bind(("127.9.0.3", 0))
-        third = free.getsockname()[1]
+    third = free_port("127.9.0.3")
     ports = [int(found[1]), int(found[2]), third]
     screener.reload(merge(KNOWN, {"listen": {"addresses": [*addresses, f"127.9.0.3:{third}"], "workers": 2}}))
     owners: dict[str, set[int]] = {}
