@@ -425,6 +425,7 @@ cdef enum SessionFlag:
     DOUBTFUL = 1 << 16      # passes to the MTA for doubtful clients
     SLOWED = 1 << 17        # counted in Screener.slowed
     SLOW_TOLD = 1 << 18     # the log has that it is slowed, or would be
+    WAS_DEFERRED = 1 << 19  # for its score, in an earlier session, and has not passed the score test since
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 
