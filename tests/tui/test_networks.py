@@ -275,7 +275,7 @@ def test_story_has_the_evidence_and_what_is_remembered() -> None:
         Event(DAY, "evidence", 1, 2, 7, "192.0.2.1", evidence=["seen_network"], number=2, text=evidence),
     ]
     own = Reputation("192.0.2.1", "address", bad=2.4, good=0.25, is_bad=True, last_bad=DAY)
-    found = [Evidence("seen_address", 0, "192.0.2.1: bad 2.4, good 0.3, 0 days ago")]
+    found = [Evidence("seen_address", 0, "192.0.2.1: bad 2.4, good 0.3, today")]
     lines = plain(told(Story("192.0.2.1", events=events, memory=[own, NETWORK], seen=found), DAY, 100))
     at = lines.index(" Evidence for the score")
     assert lines[at + 1 : at + 6] == [
@@ -283,7 +283,7 @@ def test_story_has_the_evidence_and_what_is_remembered() -> None:
         " Memory of offenses",
         "   192.0.2.1            bad  bad 2.4, good 0.2, last bad 2026-12-01",
         "   192.0.2.0/24         bad  7 of 9 addresses bad, good share 22 %, last bad 2026-12-01",
-        "   seen_address +0: 192.0.2.1: bad 2.4, good 0.3, 0 days ago (now)",
+        "   seen_address +0: 192.0.2.1: bad 2.4, good 0.3, today (now)",
     ]
     lines = plain(told(Story("192.0.2.1"), DAY, 100))
     assert not any("Memory" in line or "Evidence" in line for line in lines)
