@@ -244,6 +244,9 @@ def test_state_of_the_memory() -> None:
     assert memory_line(Memory(True, "disk full"), 79).plain == " Offenses not written: disk full"
     healthy = memory_line(Memory(True, "", 12, 100, 4096, 3, 9), 79).plain
     assert healthy == " Offenses 12 networks and AS, 4.1 kB; 3 offenses, 9 good since start"
+    first = Memory(True, "", 12, 100, 4096, 1, 9)
+    assert "; 1 offense, 9 good" in memory_line(first, 79).plain
+    assert "   since the start: 1 offense, 9 good" in memory_lines(first, 80)[0].plain
 
 
 def test_state_of_feedback() -> None:
