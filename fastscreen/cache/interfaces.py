@@ -42,6 +42,9 @@ class StampCache(Protocol):
     def start(self) -> None:
         """Begin to write."""
 
+    def write_through(self) -> None:
+        """A restart begins: for a minute, other processes have to see each record at once."""
+
     def close(self) -> None:
         """Write what is pending, and end."""
 

@@ -106,6 +106,10 @@ class LmdbCache:
         """What the writer thread does every second, for a caller that has not started it."""
         self._writer.turn()
 
+    def write_through(self) -> None:
+        """For a minute, write each record at once: another process looks for the same clients in the file."""
+        self._writer.write_through()
+
     def close(self) -> None:
         """Write what is pending and close the file."""
         self.end_batch()
@@ -173,6 +177,8 @@ class LmdbCache:
         """Store a client's record. Look-ups find it at once; it is written to the file 1 s later at most."""
         if self._shared.was_open:
             self._pending.add(key, record)
+            if self._writer.writes_through:
+                self._writer.wake()
 
     def store(self, key: bytes, stamps: Stamps) -> None:
         """Remember a client's stamps."""

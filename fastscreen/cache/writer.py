@@ -1,6 +1,7 @@
 """The writer thread of the cache: it alone writes, cleans up, drops records of a full file, and replaces the file.
 
-It calls `turn` every second. Its messages go through a queue to the loop's thread.
+It calls `turn` every second; during a restart, it also writes each record at once. Its messages go through a queue to
+the loop's thread.
 
 Each turn checks the file. If anything is wrong with it or with the environment, both are closed and opened again
 through `lmdb_file.open_file`, which moves a damaged file aside; attempts follow each other after 1, 2, 4 and then every
@@ -30,6 +31,7 @@ from fastscreen.escaping import unexpected
 from fastscreen.process.conditions import Conditions, Kind
 
 TURN_SECONDS = 1.0
+WRITE_THROUGH_SECONDS = 60.0  # a restart: longer than the start of a worker, and the time that the former one has
 RETRY_TURNS = 5  # at most, between attempts with a file or disk that does not work; the first ones are sooner
 LOCK_TURNS = 3  # until a lost lock file is made again: by then no other worker writes under the old one
 START_LOCK_SECONDS = 3.0  # at the start clients wait; later only this thread does
@@ -111,6 +113,9 @@ class CacheWriter:
         self._wait_for_lock = 0  # turns
         self._seen: tuple[object, ...] = ()  # at the path, when the last attempt failed
         self._full_for = 0  # turns for which the file counts as full
+        self.writes_through = False
+        self._writes_through_until = 0.0  # s, monotonic
+        self._due = threading.Event()  # something to write at once, or the end
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -127,9 +132,20 @@ class CacheWriter:
         self._thread = threading.Thread(target=self._run, name="cache writer", daemon=True)
         self._thread.start()
 
+    def write_through(self) -> None:
+        """Write at once what is pending, and for a minute whatever `wake` announces."""
+        self._writes_through_until = time.monotonic() + WRITE_THROUGH_SECONDS
+        self.writes_through = True
+        self._due.set()
+
+    def wake(self) -> None:
+        """Have the thread write what is pending."""
+        self._due.set()
+
     def close(self) -> None:
         """End the thread, write what is pending and close the file."""
         self._stop.set()
+        self._due.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -140,15 +156,34 @@ class CacheWriter:
     # ---- the thread
 
     def _run(self) -> None:
-        while not self._stop.wait(TURN_SECONDS):
+        turn_at = time.monotonic() + TURN_SECONDS
+        while True:
+            self._due.wait(max(turn_at - time.monotonic(), 0.0))
+            self._due.clear()
+            if self._stop.is_set():
+                break
+            is_turn = time.monotonic() >= turn_at
             self._shared.mark[use_mark.WRITER] = 1
             try:
-                self.turn()
+                if is_turn:
+                    self.turn()
+                else:
+                    self._write_early()
             except Exception as error:
                 self._give_up(unexpected(error))
             self._shared.mark[use_mark.WRITER] = 0
             self._lines.notify()
+            if is_turn:
+                turn_at = time.monotonic() + TURN_SECONDS
+                if turn_at > self._writes_through_until:
+                    self.writes_through = False
         self._last_turn()
+
+    def _write_early(self) -> None:
+        """Between two turns. What cannot be written is left to the next turn, which finds out why."""
+        if self._shared.environment is not None and not self._retry_in:
+            with contextlib.suppress(lmdb.Error):
+                self._write()
 
     def _last_turn(self) -> None:
         """Write what is pending; a file that became unsound since the last turn is replaced first."""

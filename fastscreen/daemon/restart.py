@@ -28,7 +28,7 @@ from fastscreen.escaping import unexpected
 from fastscreen.process import ipc, prctl
 from fastscreen.process.child import Child, ChildState
 from fastscreen.process.conditions import Kind
-from fastscreen.process.ipc import Failed, Ready, Stop
+from fastscreen.process.ipc import Failed, Ready, Stop, WriteThrough
 
 TRIAL_SECONDS = 30.0
 FORMER_WORKER_SECONDS = 40.0  # a worker gives its clients 30
@@ -49,6 +49,7 @@ def restart(resources: Resources, is_over: Callable[[], bool]) -> Steps[None]:
         problem = yield from run_trial(resources)
         if not problem:
             systemd_notify.reloading()
+            resources.order(WriteThrough())
             become_new_program(resources)
     except GeneratorExit:
         resources.reload_state.restart.end(False, "restart refused: fastscreen is being stopped")

@@ -354,7 +354,13 @@ class Worker(ForkedProcess):
         self._reloading = asyncio.get_running_loop().create_task(self._answer_reload(self._reloading, descriptors))
 
     def stop(self, *, successor: bool) -> None:
+        if successor:
+            self.write_through()
         self._stop(hurry=not successor, successor=successor)
+
+    def write_through(self) -> None:
+        if self._cache is not None:
+            self._cache.write_through()
 
     def supervisor_ended(self) -> None:
         if not self._stopping:

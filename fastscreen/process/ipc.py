@@ -40,7 +40,13 @@ class Stop(Struct, frozen=True, tag="stop"):
     successor: bool = False
 
 
-Order = Reload | ReopenLog | Stop
+class WriteThrough(Struct, frozen=True, tag="write_through"):
+    """A restart begins: clients of this worker come back to its successor, which reads the cache from the file. Write
+    each pass to the file at once, for a minute.
+    """
+
+
+Order = Reload | ReopenLog | Stop | WriteThrough
 
 
 class Settings(NamedTuple):

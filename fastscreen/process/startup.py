@@ -18,7 +18,7 @@ import uvloop
 from fastscreen.config import Config, ConfigError
 from fastscreen.escaping import one_line
 from fastscreen.process import child, ipc, prctl
-from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop
+from fastscreen.process.ipc import Failed, Ready, Reload, ReopenLog, Stop, WriteThrough
 from fastscreen.process.log_output import LogTarget
 from fastscreen.process.loop_errors import LoopErrors
 
@@ -111,6 +111,9 @@ class ForkedProcess:
         """The supervisor says stop; see `ipc.Stop`."""
         self.end()
 
+    def write_through(self) -> None:
+        """A restart begins; see `ipc.WriteThrough`."""
+
     def supervisor_ended(self) -> None:
         """The supervisor has closed the channel: it stops, or was killed."""
         self.end()
@@ -176,6 +179,8 @@ class ForkedProcess:
                 self.reload(descriptors)
             case Stop(successor):
                 self.stop(successor=successor)
+            case WriteThrough():
+                self.write_through()
             case None:
                 asyncio.get_running_loop().remove_reader(self._channel.fileno())
                 self.supervisor_ended()

@@ -174,6 +174,25 @@ def test_clients_in_hand_finish(start: Start, folder: Path, mta: FakeMta) -> Non
             screener.line(f"PASS OLD {again.pattern}")
 
 
+def test_passes_of_the_last_second(start: Start, folder: Path, mta: FakeMta, alter_program: Alter) -> None:
+    """A client that passes before a restart, or in the former process, and comes back at once is not tested again."""
+    alter_program("from fastscreen.cache import writer\nwriter.TURN_SECONDS = 60.0")
+    screener = start({"cache": {"path": str(folder / "cache")}, "greet": {"wait": "5s"}})
+    with screener.connect("127.1.0.1") as client:
+        assert client.read() == TEASER + FROM_MTA
+    waiting = screener.connect("127.1.0.2")
+    time.sleep(1.5)
+    last = screener.connect("127.1.0.3")  # keeps the former process, which would write all passes at its end
+    restart(screener)
+    assert waiting.read() == TEASER + FROM_MTA
+    for source in ("127.1.0.1", "127.1.0.2"):
+        with screener.connect(source) as again:
+            assert again.read() == FROM_MTA
+            screener.line(f"PASS OLD {again.pattern}")
+    assert last.socket.recv(2 * len(TEASER)) == TEASER  # it was there all the time
+    assert last.read() == FROM_MTA
+
+
 def takes_starttls(screener: Screener) -> bool:
     """Until the new TLS process is ready, the reply is 454."""
     with greeted(screener, "127.1.0.3") as client:

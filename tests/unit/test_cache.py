@@ -17,7 +17,7 @@ import pytest
 from cachefixture import CLIENT, CLIENT6, DAY, NOW, WEEK, Fixture, stamps
 from peers import needs
 
-from fastscreen.cache import lmdb_file
+from fastscreen.cache import lmdb_file, writer
 from fastscreen.cache.lmdb_cache import LmdbCache
 from fastscreen.cache.stamps import DISABLED, NEW, Stamps, pack_stamps, parse_stamps
 from fastscreen.core import TESTS
@@ -530,3 +530,37 @@ def test_what_ends_the_process_that_looks_the_file_over(
     lmdb_file.open_file(path, 1 << 20, time.time, said.append).close()
     assert len(said) == damaged
     assert bool(list(tmp_path.glob("cache.damaged-*"))) == damaged
+
+
+def test_during_a_restart_each_record_is_written_at_once(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pending when the restart begins, what comes later, and nothing more when it is over."""
+    monkeypatch.setattr(writer, "TURN_SECONDS", 60.0)
+    cache = fixture.cache()
+    cache.start()
+
+    def is_within(condition: Callable[[], bool], seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.01)
+        return condition()
+
+    def is_written() -> bool:
+        return not cache._pending.unwritten
+
+    cache.store(CLIENT, stamps(NOW + DAY))
+    assert not is_within(is_written, 0.3)
+    cache.write_through()
+    assert is_within(is_written, 5)
+    cache.store(CLIENT6, stamps(NOW + DAY))
+    assert is_within(is_written, 5)
+    cache.close()
+
+    monkeypatch.setattr(writer, "TURN_SECONDS", 0.05)
+    monkeypatch.setattr(writer, "WRITE_THROUGH_SECONDS", 0.1)
+    again = fixture.cache()
+    assert again.lookup(CLIENT) and again.lookup(CLIENT6)
+    again.end_batch()
+    again.start()
+    again.write_through()
+    assert again._writer.writes_through
+    assert is_within(lambda: not again._writer.writes_through, 5)

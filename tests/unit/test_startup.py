@@ -16,7 +16,7 @@ import pytest
 from fastscreen import config
 from fastscreen.config import ConfigError
 from fastscreen.process import child, ipc, prctl
-from fastscreen.process.ipc import Failed, Ready, ReopenLog, Stop
+from fastscreen.process.ipc import Failed, Ready, ReopenLog, Stop, WriteThrough
 from fastscreen.process.startup import ForkedProcess
 
 LINES = 4096
@@ -56,6 +56,9 @@ class Toy(ForkedProcess):
         if self._fault == "reload":
             raise RuntimeError("injected")
         self.report(Ready())
+
+    def write_through(self) -> None:
+        self.note("write through")
 
     def makes_progress(self) -> bool:
         return self._fault != "stuck"
@@ -138,9 +141,10 @@ def test_orders_in_turn(start: Callable[..., Run]) -> None:
     ipc.send(run.channel, ReopenLog())
     ipc.send_reload(run.channel, config.default(), {})
     assert run.report() == Ready()
+    ipc.send(run.channel, WriteThrough())
     ipc.send(run.channel, Stop())
     assert run.code() == 0
-    assert run.lines() == ["reopen", f"reload {config.default().hostname}", "close", "closed"]
+    assert run.lines() == ["reopen", f"reload {config.default().hostname}", "write through", "close", "closed"]
 
 
 def test_name_and_priority(start: Callable[..., Run]) -> None:
