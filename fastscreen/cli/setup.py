@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fastscreen.atomicfile import sole_writer
-from fastscreen.cli import COMMANDS, control_socket, setup_apply, setup_plan, setup_state, setup_undo
+from fastscreen.cli import COMMANDS, control_socket, setup_apply, setup_plan, setup_state, setup_undo, setup_unit
 from fastscreen.cli.setup_apply import ApplyError
 from fastscreen.cli.setup_plan import Given, Plan, PlanError
 from fastscreen.cli.setup_questions import NoAnswer, Questions
+from fastscreen.cli.setup_service import ServiceError
 from fastscreen.cli.setup_state import StateError
+from fastscreen.cli.setup_unit import Unit
 from fastscreen.config import LogFile
 from fastscreen.escaping import escape_text, printable
 from fastscreen.postfix import master_cf
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _set_up(arguments, path)
     except NoAnswer as error:
         return _failed(str(error), 2)
-    except (StateError, PlanError, ApplyError) as error:
+    except (StateError, PlanError, ApplyError, ServiceError) as error:
         return _failed(str(error), 1)
     except BlockingIOError:
         return _failed(f"another setup is using {escape_text(str(path.parent), 500)}", 1)
@@ -148,7 +150,8 @@ def _set_up(arguments: argparse.Namespace, path: Path) -> int:
     questions = Questions(ask=not show and not arguments.yes)
     answers = setup_plan.ask(given, found, questions)
     plan = setup_plan.make(found, answers)
-    for line in _shown(plan, path, show):
+    unit = None if arguments.config_only else setup_unit.add_unit(plan, path)
+    for line in _shown(plan, path, unit):
         print(line)
     if show:
         return 0
@@ -156,7 +159,7 @@ def _set_up(arguments: argparse.Namespace, path: Path) -> int:
     if not wanted and not arguments.config_only:
         print("Nothing was changed. With --config-only, setup writes the configuration and changes nothing else.")
         return 0
-    return _carry_out(plan, path, only=arguments.config_only)
+    return _carry_out(plan, path, unit, only=arguments.config_only)
 
 
 def _refuse(arguments: argparse.Namespace, path: Path) -> None:
@@ -170,7 +173,7 @@ def _refuse(arguments: argparse.Namespace, path: Path) -> None:
         )
 
 
-def _shown(plan: Plan, path: Path, show: bool) -> Iterator[str]:
+def _shown(plan: Plan, path: Path, unit: Unit | None) -> Iterator[str]:
     """The plan for a person."""
     yield from ("", f"The configuration, {escape_text(str(path), 500)}:")
     yield from (f"  {line}" for line in _without_comments(plan.text))
@@ -188,7 +191,12 @@ def _shown(plan: Plan, path: Path, show: bool) -> Iterator[str]:
             "",
             f"The mail server at {plan.answers.mta} must read the PROXY protocol (docs/README.md lists MTAs).",
         )
-    yield from ("", "Steps:", *(f"  {number}. {line}" for number, line in enumerate(_steps(plan, path), 1)))
+    if unit is not None and unit.drop_in:
+        yield from ("", f"The change to {unit.units[0]}, {setup_unit.DROP_IN}:")
+        yield from (f"  {printable(line)}" for line in unit.drop_in.splitlines())
+    if unit is not None and unit.account is not None and plan.config.tls.certificates and os.geteuid() != 0:
+        yield f"As root, setup also lets {unit.units[0]} read the files of the certificate, if it could not."
+    yield from ("", "Steps:", *(f"  {number}. {line}" for number, line in enumerate(_steps(plan, path, unit), 1)))
 
 
 def _without_comments(text: str) -> list[str]:
@@ -198,18 +206,21 @@ def _without_comments(text: str) -> list[str]:
     return [line for line, following in zip(lines, after, strict=True) if line[0] != "[" or following[0] != "["]
 
 
-def _steps(plan: Plan, path: Path) -> Iterator[str]:
+def _steps(plan: Plan, path: Path, unit: Unit | None) -> Iterator[str]:
     yield f"write {escape_text(str(path), 500)}, and what is needed for --undo next to it"
     change = plan.master
     if change is not None and change.ready != change.before:
         yield "add the service for fastscreen's clients to master.cf; postfix check; postfix reload"
-    yield "fastscreen check, which hands off a connection to the mail server"
+    if unit is not None and unit.drop_in:
+        yield f"write {setup_unit.DROP_IN}; systemctl daemon-reload"
+    user = f" as the user {escape_text(unit.account.name, 100)}" if unit is not None and unit.account else ""
+    yield f"fastscreen check{user}, which hands off a connection to the mail server"
     if change is not None and change.takes_port:
         yield "remove Postfix's service on the port from master.cf; postfix check; postfix reload"
-    yield f"start fastscreen, and wait until it answers at {plan.listen[0]}; otherwise revert everything"
+    yield f"start fastscreen, and wait until it hands off a client at {plan.listen[0]}; otherwise revert everything"
 
 
-def _carry_out(plan: Plan, path: Path, *, only: bool) -> int:
+def _carry_out(plan: Plan, path: Path, unit: Unit | None, *, only: bool) -> int:
     state = setup_apply.write_configuration(plan, path)
     _tell(f"wrote {escape_text(str(path), 500)}")
     option = "" if path == control_socket.USUAL_FILE else f" -c {escape_text(str(path), 500)}"
@@ -218,16 +229,16 @@ def _carry_out(plan: Plan, path: Path, *, only: bool) -> int:
         return 0
     try:
         with sole_writer(path.parent):
-            setup_apply.apply(plan, state, _tell)
+            setup_apply.apply(plan, state, _tell, unit)
     except ApplyError as error:
         code = _failed(str(error), 1)
         print(f"{escape_text(str(path), 500)} stays as it is. Before another try: fastscreen setup --undo{option}")
         return code
-    print("\n".join(_afterwards(plan, option, by_systemd=bool(state.units))))
+    print("\n".join(_afterwards(plan, option, unit)))
     return 0
 
 
-def _afterwards(plan: Plan, option: str, *, by_systemd: bool) -> Iterator[str]:
+def _afterwards(plan: Plan, option: str, unit: Unit | None) -> Iterator[str]:
     yield from ("", "fastscreen runs in shadow mode: it tests and logs every client, and rejects none.", "")
     to = plan.config.log.to
     log = f" {escape_text(to.path, 500)}" if isinstance(to, LogFile) else ""
@@ -238,6 +249,8 @@ def _afterwards(plan: Plan, option: str, *, by_systemd: bool) -> Iterator[str]:
         cache = escape_text(plan.cache_map, 300)
         yield f"Take over the clients that postscreen knows:   fastscreen cache import{option} {cache}"
     yield f'After some days:   remove the line mode = "shadow", then: fastscreen reload{option}'
-    if not by_systemd:
+    if unit is not None and unit.credentials:
+        yield f"Renewal:    systemctl restart {unit.units[0]}, because its start copies the files of the certificate"
+    if unit is None:
         yield "At boot:    start `fastscreen run -c FILE` with your init system; systemd, or its unit, was not found"
     yield f"Go back:    fastscreen setup --undo{option}"

@@ -146,7 +146,8 @@ def _shadowed(translated: Translated) -> None:
     log = entries["log.to"]
     if str(log.value).startswith("file:"):  # it would get another owner
         log.notes = []
-        _set(log, LOG_FILE, "made by fastscreen setup: Postfix keeps its own file")
+        to = "syslog" if Path(SYSLOG_SOCKET).exists() else LOG_FILE
+        _set(log, to, "made by fastscreen setup: Postfix keeps its own file")
     elif not Path(SYSLOG_SOCKET).exists():
         _set(log, LOG_FILE, "made by fastscreen setup: no syslog daemon was found")
 
@@ -288,8 +289,9 @@ def _files(text: str) -> list[str]:
         return []
     names = text.split()
     for name in names:
-        if not Path(name).is_file():
-            raise ValueError(f"{escape_text(name, 300)}: not a file")
+        with contextlib.suppress(PermissionError):  # without root, which only shows
+            if not Path(name).is_file():
+                raise ValueError(f"{escape_text(name, 300)}: not a file")
     _KEYS["tls.certificates"].kind.parse(names)
     return names
 

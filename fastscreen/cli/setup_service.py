@@ -5,27 +5,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from msgspec import Struct
+
 from fastscreen.config import Endpoint
+from fastscreen.config.environment import PREFIX, SWITCH, variable
 from fastscreen.escaping import escape_text, printable
 
 OF_POSTFIX = {"master", "postscreen", "smtpd"}
 """Names of the processes that have Postfix's listening sockets."""
 UNITS = ("fastscreen.service",)
+_SYSTEMD = Path("/run/systemd/system")  # exists if systemd has booted the machine
 _CONFIGURATION_OF_UNITS = Path("/etc/fastscreen/fastscreen.toml")
 GREETING_TIME = 20.0  # s: the greet wait, and a slow start
 FREE_TIME = 30.0  # s for the port to become free
 _TIMEOUT = 120  # s for a command
 _PAUSE = 0.05
+_MAX_GREETING = 4096  # bytes
 _LISTENS = "0A"  # in /proc/net/tcp
 _NOT_IN_USE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EACCES)
 """Nobody can listen there, or only root can."""
@@ -33,6 +39,15 @@ _NOT_IN_USE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EACCES)
 
 class ServiceError(Exception):
     """A program failed. The message is one line."""
+
+
+class Account(Struct):
+    """The user and the groups of a process."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: list[int]
 
 
 class PostfixCommand:
@@ -61,6 +76,13 @@ class PostfixCommand:
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
     """The exit code, and the last line of the output. Raises ServiceError."""
+    code, said = _output(command)
+    lines = [line for line in said.splitlines() if line.strip()]
+    return code, escape_text(lines[-1], 500) if lines else ""
+
+
+def _output(command: Sequence[str]) -> tuple[int, str]:
+    """The exit code, and the output. Raises ServiceError."""
     try:
         done = subprocess.run(
             command,
@@ -72,8 +94,7 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ServiceError(f"{Path(command[0]).name}: {escape_text(str(error), 500)}") from None
-    lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line.strip()]
-    return done.returncode, escape_text(lines[-1], 500) if lines else ""
+    return done.returncode, done.stdout.decode("utf-8", "replace")
 
 
 def fastscreen_command() -> list[str]:
@@ -82,14 +103,22 @@ def fastscreen_command() -> list[str]:
     return [str(program)] if program.is_file() else [sys.executable, "-m", "fastscreen"]
 
 
-def checked(config: Path) -> tuple[list[str], list[str]]:
+def checked(
+    config: Path, account: Account | None = None, *, folders: Sequence[str] = (), credentials: bool = False
+) -> tuple[list[str], list[str]]:
     """`fastscreen check`: problems with which port 25 would not work, and the other ones. Raises ServiceError.
 
-    In a process of its own, because it switches to the daemon's user for good.
+    In a process of its own, because it switches to the daemon's user for good. account: as which systemd starts the
+    daemon; it then gives it these folders, and with credentials also the files of the certificates.
     """
     command = [*fastscreen_command(), "check", "--json", "-c", str(config)]
+    environment: dict[str, str] | None = None
+    if account is not None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    if environment is not None and credentials:
+        environment |= {SWITCH: "read", variable("tls.level"): "none", variable("tls.certificates"): "[]"}
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT, check=False)
+        done = _as_account(command, account, environment)
         found = json.loads(done.stdout)["checks"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
         raise ServiceError(f"fastscreen check: {escape_text(str(error), 500)}") from None
@@ -97,9 +126,27 @@ def checked(config: Path) -> tuple[list[str], list[str]]:
     fatal: list[str] = []
     others: list[str] = []
     for check in found:
-        if not check["ok"]:
+        if not check["ok"] and not any(f"{folder}/" in check["detail"] for folder in folders):
             (fatal if check["what"] in essential else others).append(printable(f"{check['what']}: {check['detail']}"))
     return fatal, others
+
+
+def _as_account(
+    command: Sequence[str], account: Account | None, environment: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command. Raises OSError, TimeoutExpired."""
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_TIMEOUT,
+        check=False,
+        cwd="/",
+        env=environment,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=account.groups if account else None,
+    )
 
 
 # ---- systemd
@@ -110,9 +157,27 @@ def systemd_units(config: Path) -> list[str]:
 
     Without the socket unit, whose addresses would have to be those of the configuration.
     """
-    if not Path("/run/systemd/system").is_dir() or config != _CONFIGURATION_OF_UNITS:
+    if not _SYSTEMD.is_dir() or config != _CONFIGURATION_OF_UNITS:
         return []
     return [unit for unit in UNITS if _run(["systemctl", "cat", unit])[0] == 0]
+
+
+def unit_properties(unit: str, names: Sequence[str]) -> dict[str, str]:
+    """Properties of a unit; empty if they are not set. Raises ServiceError."""
+    code, said = _output(["systemctl", "show", f"--property={','.join(names)}", unit])
+    if code:
+        raise ServiceError(f"systemctl show {unit}: {escape_text(said.strip(), 500) or f'exit code {code}'}")
+    lines = (line.partition("=") for line in said.splitlines())
+    return dict.fromkeys(names, "") | {name: value for name, _, value in lines}
+
+
+def reload_units() -> None:
+    """Let systemd read the units again, if it runs. Raises ServiceError."""
+    if not _SYSTEMD.is_dir():
+        return
+    code, said = _run(["systemctl", "daemon-reload"])
+    if code:
+        raise ServiceError(f"systemctl daemon-reload: {said or f'exit code {code}'}")
 
 
 def enable(units: Sequence[str]) -> None:
@@ -231,23 +296,65 @@ def wait_until_free(addresses: Sequence[Endpoint], seconds: float, tell: Callabl
     return True
 
 
-def greets(address: Endpoint, proxied: bool = False) -> bool:
-    """Whether a server at this address greets a client with 220; proxied: whether it accepts connections."""
+def _connected(address: Endpoint, seconds: float) -> socket.socket:
+    """Raises OSError."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    try:
-        with socket.create_connection((host, address.port), GREETING_TIME) as client:
-            client.settimeout(GREETING_TIME)
-            return proxied or client.recv(4).startswith(b"220")
-    except OSError:
-        return False
+    return socket.create_connection((host, address.port), seconds)
 
 
 def wait_for_greeting(address: Endpoint, failure: Callable[[], str], *, proxied: bool = False) -> None:
-    """Wait until a server greets its clients. Raises ServiceError with the reason."""
+    """Wait until a server greets its clients with 220. Raises ServiceError with the reason.
+
+    proxied: it first expects the PROXY protocol, so it only has to accept connections.
+    """
     end = time.monotonic() + GREETING_TIME
-    while not greets(address, proxied):
+    while problem := _greeting_problem(address, proxied):
         if why := failure():
             raise ServiceError(why)
         if time.monotonic() > end:
-            raise ServiceError(f"no server answers with 220 at {address}")
+            raise ServiceError(problem)
         time.sleep(_PAUSE)
+
+
+def _greeting_problem(address: Endpoint, proxied: bool) -> str:
+    """Why a server does not greet a client; empty if it does."""
+    try:
+        with _connected(address, GREETING_TIME) as client:
+            reply = b"220" if proxied else client.recv(_MAX_GREETING)
+    except OSError:
+        reply = b""
+    if reply.startswith(b"220"):
+        return ""
+    return _unexpected(address, reply) if reply else f"no server answers with 220 at {address}"
+
+
+def _unexpected(address: Endpoint, reply: bytes) -> str:
+    return f"{address}: replied {escape_text(reply.decode('ascii', 'replace').rstrip(), 500)}; expected 220"
+
+
+def verify_handoff(address: Endpoint, greet_wait: float) -> None:
+    """Read the whole greeting of fastscreen: its teaser, and the MTA's line. Raises ServiceError with the reason.
+
+    greet_wait: how long fastscreen holds a client, in s.
+    """
+    end = time.monotonic() + GREETING_TIME + greet_wait
+    read = b""
+    try:
+        with _connected(address, GREETING_TIME) as client:
+            while (line := _last_line(read)) is None:
+                client.settimeout(max(end - time.monotonic(), _PAUSE))
+                some = client.recv(_MAX_GREETING)
+                if not some or len(read) > _MAX_GREETING:
+                    raise ServiceError(f"{address}: the connection was closed before the greeting of the mail server")
+                read += some
+            client.sendall(b"QUIT\r\n")
+    except OSError as error:
+        raise ServiceError(f"{address}: no greeting of the mail server: {error.strerror or error}") from None
+    if not line.startswith(b"220"):
+        raise ServiceError(_unexpected(address, line))
+
+
+def _last_line(reply: bytes) -> bytes | None:
+    """The last line of a reply; None if it is not complete."""
+    lines = reply.split(b"\n")[:-1]
+    return next((line.rstrip(b"\r") for line in lines if line[3:4] != b"-"), None)

@@ -34,12 +34,13 @@ class Found(Enum):
 
 class FileChange(Struct):
     """One file that setup changes. before: its content, or None if it did not exist. written: SHA-256 of everything
-    that setup writes there, step by step.
+    that setup writes there, step by step. access: its user, group and mode before, if setup changes these too.
     """
 
     path: str
     before: bytes | None
     written: list[str] = []
+    access: tuple[int, int, int] | None = None
 
     def found(self) -> Found:
         """What is there now. Raises StateError."""
@@ -51,14 +52,20 @@ class FileChange(Struct):
         return Found.CHANGED
 
     def put(self, content: bytes | None, *, mode: int = 0o640, owner: tuple[int, int] | None = None) -> None:
-        """Write the file, or delete it. An existing file keeps its owner, group and mode. Raises StateError."""
+        """Write the file, or delete it. Raises StateError.
+
+        An existing file keeps its owner, group and mode, unless setup changes these; then they are restored with the
+        content.
+        """
         path = Path(self.path)
         try:
             if content is None:
                 path.unlink(missing_ok=True)
                 sync_folder(path.parent)
                 return
-            if path.exists():
+            if content == self.before and self.access is not None:
+                owner, mode = self.access[:2], self.access[2]
+            elif path.exists() and self.access is None:
                 before = path.stat()
                 owner, mode = (before.st_uid, before.st_gid), stat.S_IMODE(before.st_mode)
             replace_file(path, content, mode=mode, owner=owner)
@@ -71,7 +78,8 @@ class State(Struct):
 
     config, master: the files; master is None without Postfix. postfix: its configuration folder. listen: the addresses
     that fastscreen takes over from Postfix; proxied: with the PROXY protocol. folder_made: the configuration's folder
-    is new. units: systemd units that were enabled. started: fastscreen was started, by systemd or without it.
+    is new. drop_in: the file for systemd's unit; drop_in_folder_made: its folder is new. units: systemd units that were
+    enabled. started: fastscreen was started, by systemd or without it.
     """
 
     config: FileChange
@@ -80,6 +88,8 @@ class State(Struct):
     listen: list[str] = []
     proxied: bool = False
     folder_made: bool = False
+    drop_in: FileChange | None = None
+    drop_in_folder_made: bool = False
     units: list[str] = []
     started: bool = False
     version: int = _VERSION

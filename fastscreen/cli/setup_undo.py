@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def undo(state: State, *, keep_changed: bool, tell: Tell) -> None:
     in use.
     """
     kept = _kept(state, keep_changed)
-    revert_services(state, tell, keep_master=state.master in kept)
+    revert_services(state, tell, kept)
     config = state.config
     if config not in kept:
         before = config.found() is Found.BEFORE
@@ -45,18 +46,20 @@ def undo(state: State, *, keep_changed: bool, tell: Tell) -> None:
     forget(state)
 
 
-def revert_services(state: State, tell: Tell, *, keep_master: bool = False) -> None:
-    """master.cf, fastscreen, and Postfix as before. Raises StateError, ServiceError."""
+def revert_services(state: State, tell: Tell, kept: Sequence[FileChange] = ()) -> None:
+    """master.cf, fastscreen, its unit, and Postfix as before. Raises StateError, ServiceError."""
     master = state.master
     postfix = PostfixCommand(Path(state.postfix)) if state.postfix else None
     listen = addresses_of(state)
     written = None
-    if master is not None and not keep_master and master.found() is Found.WRITTEN:
+    if master is not None and master not in kept and master.found() is Found.WRITTEN:
         written = content_of(Path(master.path))
         master.put(master.before)
         tell(f"restored: {escape_text(master.path, 500)}")
     if state.started:
         _stop(state, tell)
+    if state.drop_in is not None and state.drop_in not in kept:
+        _remove_drop_in(state, state.drop_in, tell)
     if state.started or written is not None:
         _wait_for_port(state, listen, written, tell)
     state.started, state.units = False, []
@@ -105,11 +108,22 @@ def _stop(state: State, tell: Tell) -> None:
     tell("stopped: fastscreen")
 
 
+def _remove_drop_in(state: State, drop_in: FileChange, tell: Tell) -> None:
+    """Raises StateError, ServiceError. Also after an interruption, when systemd may still have to read its units."""
+    if drop_in.found() is Found.WRITTEN:
+        drop_in.put(drop_in.before)
+        tell(f"{'deleted' if drop_in.before is None else 'restored'}: {escape_text(drop_in.path, 500)}")
+    if state.drop_in_folder_made:
+        with contextlib.suppress(OSError):  # it has other files, or was never made
+            Path(drop_in.path).parent.rmdir()
+    service.reload_units()
+
+
 def _kept(state: State, keep_changed: bool) -> list[FileChange]:
     """Files that were changed since and stay as they are. Raises Refused."""
     lines: list[str] = []
     kept: list[FileChange] = []
-    for change in (state.config, state.master):
+    for change in (state.config, state.master, state.drop_in):
         if change is None or change.found() is not Found.CHANGED:
             continue
         kept.append(change)

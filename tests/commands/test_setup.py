@@ -2,16 +2,24 @@
 
 import os
 import pty
+import pwd
+import socket
+import stat
 import sys
+import threading
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from fastscreen.cli import main, setup_plan, setup_service, setup_state
+from fastscreen.cli import main, setup_apply, setup_plan, setup_service, setup_state, setup_undo, setup_unit
+from fastscreen.cli.setup_plan import Answers, Plan
 from fastscreen.cli.setup_questions import NoAnswer, Questions, yes_or_no
-from fastscreen.config import parse
+from fastscreen.cli.setup_service import Account, ServiceError
+from fastscreen.cli.setup_state import FileChange, State
+from fastscreen.cli.setup_unit import Unit
+from fastscreen.config import Endpoint, parse
 
 MTA = ("--mta", "127.0.0.1:10025")
 
@@ -158,3 +166,185 @@ def test_questions_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         with pytest.raises(NoAnswer, match="the input ended at this question; expected an answer, or --yes"):
             questions.answer("Last?", "--yes", None, "no", yes_or_no)
     os.close(master)
+
+
+# ---- systemd; tests/debian has the real one
+
+
+def _plan(text: str, user: str) -> Plan:
+    config = parse(text, "test")
+    return Plan(text, user, Answers(), config, list(config.listen.ports), False)
+
+
+_CERTIFICATES = """
+hostname = "mx.example.com"
+[listen]
+addresses = ["127.0.0.1:2525"]
+[handoff]
+to = "proxy:127.0.0.1:10025"
+[tls]
+level = "may"
+certificates = ["/etc/tls/key%1.pem", "/etc/tls/chain.pem"]
+"""
+
+
+@pytest.fixture
+def unit_of(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The properties of the unit."""
+    found = {"User": "daemon", "Group": "daemon", "StateDirectory": "fastscreen", "LogsDirectory": "a b"}
+    monkeypatch.setattr(setup_service, "systemd_units", lambda config: ["fastscreen.service"])
+
+    def properties(unit: str, names: Sequence[str]) -> dict[str, str]:
+        return dict.fromkeys(names, "") | found
+
+    monkeypatch.setattr(setup_service, "unit_properties", properties)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("group", "rights", "expected"),
+    [
+        (
+            0,
+            (),
+            [
+                "LoadCredential=certificate-1.pem:/etc/tls/key%%1.pem",
+                "LoadCredential=certificate-2.pem:/etc/tls/chain.pem",
+            ],
+        ),
+        (
+            9999,
+            (),
+            [
+                "LoadCredential=certificate-1.pem:/etc/tls/key%%1.pem",
+                "LoadCredential=certificate-2.pem:/etc/tls/chain.pem",
+            ],
+        ),
+        (9999, (9999,), ["SupplementaryGroups=9999"]),
+        (0, (None,), []),
+    ],
+    ids=["root", "closed-folder", "group", "everybody"],
+)
+def test_the_drop_in_of_the_unit(
+    unit_of: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    group: int,
+    rights: tuple[int | None, ...],
+    expected: list[str],
+) -> None:
+    """Another user, and what this user needs to read the key: nothing, a group, or copies of all files."""
+
+    class About:
+        st_gid = group
+
+    def can_read(account: Account, path: str, more: list[int]) -> bool:
+        return path.endswith("chain.pem") or None in rights or any(each in rights for each in more)
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(setup_unit, "_can_read", can_read)
+    monkeypatch.setattr(Path, "stat", lambda path: About())
+    plan = _plan(_CERTIFICATES, "nobody")
+    unit = setup_unit.add_unit(plan, Path("/etc/fastscreen/fastscreen.toml"))
+    assert unit is not None and unit.account is not None
+    lines = [line for line in unit.drop_in.splitlines() if line[0] not in "#["]
+    assert lines == ["User=nobody", f"Group={setup_unit._group_name(pwd.getpwnam('nobody').pw_gid)}", *expected]
+    assert (unit.account.name, unit.account.groups[-1:] == [9999]) == ("nobody", "SupplementaryGroups=9999" in lines)
+    assert unit.folders == ["/var/lib/fastscreen", "/var/log/a", "/var/log/b"]
+    copies = [
+        "/run/credentials/fastscreen.service/certificate-1.pem",
+        "/run/credentials/fastscreen.service/certificate-2.pem",
+    ]
+    assert unit.credentials is (list(plan.config.tls.certificates) == copies) is (len(expected) == 2)
+    assert parse(plan.text, "test").tls.certificates == plan.config.tls.certificates
+
+
+def test_a_unit_that_needs_no_drop_in(unit_of: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    unit = setup_unit.add_unit(_plan(_CERTIFICATES, "daemon"), Path("/etc/fastscreen/fastscreen.toml"))
+    assert unit is not None and unit.account is not None and not unit.drop_in
+    unit_of["User"] = "nobody"
+    with pytest.raises(ServiceError, match="another drop-in sets User=nobody; expected daemon"):
+        setup_unit.verify_account(unit)
+    unit_of["User"] = ""
+    assert setup_unit.add_unit(_plan(_CERTIFICATES, "daemon"), Path("/x")) == Unit(["fastscreen.service"])
+
+
+def test_the_drop_in_is_recorded_before_it_is_written(
+    tmp_path: Path, unit_of: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was done of it, it is undone, and a file of another author keeps the folder."""
+    path = tmp_path / "fastscreen.service.d" / "setup.conf"
+    state = State(FileChange(str(tmp_path / "fastscreen.toml"), None))
+    reloads: list[bool] = []
+    monkeypatch.setattr(setup_unit, "DROP_IN", path)
+    monkeypatch.setattr(setup_service, "reload_units", lambda: reloads.append(path.exists()))
+    unit = Unit(["fastscreen.service"], Account("daemon", pwd.getpwnam("daemon").pw_uid, 0, []), [], "[Service]\n")
+
+    def put(change: FileChange, content: bytes | None, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileChange, "put", put)
+        with pytest.raises(KeyboardInterrupt):
+            setup_apply._adapt(unit, state, print)
+    recorded = setup_state.load(tmp_path / "fastscreen.toml")
+    assert recorded is not None and recorded.drop_in is not None and recorded.drop_in_folder_made
+    setup_undo._remove_drop_in(recorded, recorded.drop_in, print)
+    assert not path.parent.exists() and reloads == [False]
+
+    setup_apply._adapt(unit, state, print)
+    assert path.read_text() == "[Service]\n" and stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert reloads.pop() is True and state.drop_in is not None
+    path.with_name("other.conf").write_text("")
+    setup_undo._remove_drop_in(state, state.drop_in, print)
+    assert [each.name for each in path.parent.iterdir()] == ["other.conf"] and reloads.pop() is False
+
+
+def test_a_changed_drop_in_is_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "setup.conf"
+    path.write_text("mine")
+    state = State(FileChange(str(tmp_path / "x"), None), drop_in=FileChange(str(path), None, ["0"]))
+    with pytest.raises(setup_undo.Refused, match="was changed after setup"):
+        setup_undo._kept(state, False)
+    assert setup_undo._kept(state, True) == [state.drop_in]
+
+
+def test_the_rights_of_an_existing_configuration_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "fastscreen.toml"
+    path.write_bytes(b"before")
+    path.chmod(0o600)
+    change = FileChange(str(path), b"before", [], (os.getuid(), os.getgid(), 0o600))
+    change.put(b"after", mode=0o640)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    change.put(b"before")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("reply", "problem"),
+    [
+        (b"220-mx ESMTP\r\n|220 mx ESMTP\r\n", ""),
+        (b"220-mx ESMTP\r\n", "closed before the greeting"),
+        (b"220-mx ESMTP\r\n|421 4.3.2 No system resources\r\n", "replied 421 4.3.2 No system resources; expected 220"),
+    ],
+)
+def test_the_teaser_is_not_the_greeting(reply: bytes, problem: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                for piece in reply.split(b"|"):
+                    client.sendall(piece)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            address = Endpoint("127.0.0.1", server.getsockname()[1])
+            if problem:
+                with pytest.raises(ServiceError, match=problem):
+                    setup_service.verify_handoff(address, 0)
+            else:
+                setup_service.verify_handoff(address, 0)
+        finally:
+            thread.join()
