@@ -64,6 +64,8 @@ mkdir -p old
 pivot_root . old
 umount -l /old
 rmdir /old
+# As systemd has it without container=: it mounts what LoadCredential= needs in a namespace of its own.
+mount --make-rshared /
 exec env -i container=namespace PATH=/usr/sbin:/usr/bin:/sbin:/bin /sbin/init
 """
 

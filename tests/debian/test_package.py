@@ -11,6 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+from peers import certificate
+
 from debian.machine import Machine, bare, wait_until
 from fastscreen import __version__
 from tools import debian_package
@@ -51,7 +54,64 @@ def configure(machine: Machine) -> None:
     machine.sh("postconf -e 'mydestination = mx.example.com, localhost' 'inet_protocols = ipv4'")
     with (machine.root / CONFIG[1:]).open("w") as file:
         file.write(DOCUMENTED)
-    machine.sh(commands_of_the_page("In front of Postfix"))
+    machine.sh(commands_of_the_page("In front of Postfix, by hand"))
+
+
+DROP_IN = "/etc/systemd/system/fastscreen.service.d/setup.conf"
+MASTER = "etc/postfix/master.cf"
+MAIL = re.compile(r"/var/(spool/postfix|lib/postfix|mail)|/etc/postfix")
+GREETING = """
+import socket
+with socket.create_connection(("127.0.0.1", 25), 20) as client:
+    client.settimeout(20)
+    print(client.makefile().readline().strip())
+    client.sendall(b"QUIT\\r\\n")
+"""
+# `setup`, killed at its first call of a function
+KILLED = """
+import os, sys
+from fastscreen.cli import main, setup_service
+def killed(*arguments, **more):
+    os._exit(9)
+setattr(setup_service, {name!r}, killed)
+sys.exit(main(["setup", {option!r}]))
+"""
+
+
+def postfix_as_debian_configures_it(machine: Machine) -> None:
+    """Only the name is set, because nobody was there to be asked for it at the installation."""
+    machine.sh("postconf -e 'myhostname = mx.example.com' 'mydestination = mx.example.com, localhost'; postfix reload")
+    wait_until(lambda: greeting(machine).startswith("220 mx.example.com ESMTP Postfix (Debian"), "Postfix")
+
+
+def greeting(machine: Machine) -> str:
+    """Return the first line that a client reads."""
+    return machine.run("python3", "-c", GREETING).strip().splitlines()[-1]
+
+
+def set_up(machine: Machine, *words: str, code: int = 0) -> str:
+    """Run `fastscreen setup`; return what it printed."""
+    said = machine.sh(f"fastscreen setup {' '.join(words)} && echo exit code 0 || echo exit code $?")
+    assert f"exit code {code}" in said, said
+    return said
+
+
+def assert_as_before(machine: Machine, master: bytes) -> None:
+    """Nothing of what `setup` does for systemd and Postfix is there."""
+    assert (machine.root / MASTER).read_bytes() == master
+    assert not (machine.root / DROP_IN[1:]).parent.exists()
+    assert machine.sh("systemctl show --value --property User fastscreen.service") == "fastscreen\n"
+    for word in ("is-active", "is-enabled"):
+        assert machine.run("systemctl", word, "fastscreen.service") in ("inactive\n", "disabled\n")
+    assert greeting(machine).startswith("220")
+    assert "fastscreen" not in machine.sh("ps -eo comm")
+
+
+def deliver(machine: Machine, subject: str, *words: str) -> None:
+    """Send a message through port 25, and see it in the mailbox."""
+    headers = f"--h-Subject {subject} --from a@example.org --to root@mx.example.com --timeout 30"
+    assert "queued as" in machine.sh(f"swaks --server 127.0.0.1 {headers} {' '.join(words)}")
+    wait_until(lambda: f"Subject: {subject}" in machine.run("cat", "/var/mail/root"), "the delivered message")
 
 
 def main_pid(machine: Machine) -> str:
@@ -207,8 +267,147 @@ def test_remove_and_purge(machine: Machine, packages: list[Path]) -> None:
     assert machine.sh("ls /var/lib/fastscreen") == cached
     machine.run("apt-get", "purge", "-y", "fastscreen", check=True)
     after = machine.snapshot()
-    mail = re.compile(r"/var/(spool/postfix|lib/postfix|mail)|/etc/postfix")
-    assert sorted(line for line in before ^ after if not mail.search(line)) == []
+    assert sorted(line for line in before ^ after if not MAIL.search(line)) == []
+
+
+def test_guided_start_and_the_way_back(machine: Machine, packages: list[Path]) -> None:
+    """Install, one command, a delivered message; then everything back."""
+    postfix_as_debian_configures_it(machine)
+    before, master = machine.snapshot(), (machine.root / MASTER).read_bytes()
+    machine.install(packages[1])
+    new = (machine.root / CONFIG[1:]).read_text()
+    shown = machine.sh("setpriv --reuid=nobody --clear-groups fastscreen setup --show")
+    assert "User=postfix" in shown and (machine.root / MASTER).read_bytes() == master
+    said = set_up(machine, "--yes")
+    print(said)
+    assert "User=postfix" in said and "check: the mail server answers" in said
+    # In Debian 12, Postfix has a certificate, whose key is readable for a group. No other check has found a problem.
+    has_certificate = "snakeoil" in machine.run("postconf", "-h", "smtpd_tls_key_file")
+    assert ("SupplementaryGroups=ssl-cert" in said) == has_certificate
+    assert [line for line in said.splitlines() if line.startswith("* check: ")] == [
+        "* check: the mail server answers, and fastscreen can start"
+    ]
+    deliver(machine, "guided")
+    assert "ALLOWLISTED [127.0.0.1]" in machine.sh("journalctl --identifier=postfix/postscreen")
+    assert "SHADOW MODE" in machine.sh("fastscreen status")
+    assert machine.sh(f"stat -c %U /proc/{main_pid(machine)}") == "postfix\n"
+    machine.sh("systemctl restart fastscreen && logrotate --force --state /tmp/state /etc/logrotate.d/fastscreen")
+    deliver(machine, "restarted")
+    set_up(machine, "--undo")
+    assert_as_before(machine, master)
+    assert (machine.root / CONFIG[1:]).read_text() == new
+    assert machine.sh(f"stat -c '%U:%G %a' {CONFIG}") == "root:fastscreen 640\n"
+    deliver(machine, "undone")
+    machine.run("apt-get", "purge", "-y", "fastscreen", check=True)
+    assert sorted(line for line in before ^ machine.snapshot() if not MAIL.search(line)) == []
+
+
+def test_guided_start_instead_of_postscreen(machine: Machine, packages: list[Path]) -> None:
+    """Debian's own lines for postscreen were activated; the client is tested, because no network is exempt."""
+    postfix_as_debian_configures_it(machine)
+    swap = r"s/^smtp +inet .* smtpd$/#&/; s/^#((smtp +inet .* postscreen|smtpd +pass|dnsblog|tlsproxy) *)/\1/"
+    machine.sh(f"sed -i -E '{swap}' /{MASTER} && postfix check && postfix reload")
+    wait_until(lambda: "postscreen" in machine.sh("postconf -M smtp/inet"), "postscreen")
+    master = (machine.root / MASTER).read_bytes()
+    machine.install(packages[1])
+    said = set_up(machine, "--yes", "--networks", "none")
+    assert "postscreen" in said
+    deliver(machine, "tested")
+    assert "PASS NEW [127.0.0.1]" in machine.sh("journalctl --identifier=postfix/postscreen")
+    set_up(machine, "--undo")
+    assert_as_before(machine, master)
+
+
+@pytest.mark.parametrize("group", ["root", "mail"])
+def test_guided_start_with_a_key_for_root_or_a_group(machine: Machine, packages: list[Path], group: str) -> None:
+    """The unit gets copies of a key that only root can read; otherwise it gets the group that can read it."""
+    postfix_as_debian_configures_it(machine)
+    folder = machine.root / "etc/postfix/tls"
+    folder.mkdir()
+
+    def renew() -> None:
+        for path in certificate.make(folder):
+            path.chmod(0o600 if group == "root" else 0o640)
+        machine.sh(f"chmod 750 /etc/postfix/tls && chown -R root:{group} /etc/postfix/tls")
+
+    renew()
+    chain = folder / "mx.pem"
+    inside = ["/etc/postfix/tls/mx.key", "/etc/postfix/tls/mx.pem"]
+    machine.sh(
+        f"postconf -e 'smtpd_tls_security_level = may' 'smtpd_tls_chain_files = {', '.join(inside)}' && postfix reload"
+    )
+    master = (machine.root / MASTER).read_bytes()
+    machine.install(packages[1])
+    said = set_up(machine, "--yes")
+    print(said)
+    assert (f"LoadCredential=certificate-1.pem:{inside[0]}" in said) == (group == "root")
+    assert ("systemctl restart fastscreen" in said) == (group == "root")
+    assert ("SupplementaryGroups=mail" in said) == (group == "mail")
+    assert [line for line in said.splitlines() if line.startswith("* check: ")] == [
+        "* check: the mail server answers, and fastscreen can start"
+    ]
+    assert "fastscreen-tls" in machine.sh("ps -eo comm")
+    deliver(machine, "begun")
+    before = chain.read_bytes()
+    renew()
+    assert chain.read_bytes() != before
+    machine.sh("systemctl restart fastscreen")
+    if group == "root":
+        copy = machine.sh("cat /run/credentials/fastscreen.service/certificate-2.pem")
+        assert copy == chain.read_text()
+    deliver(machine, "renewed")
+    set_up(machine, "--undo")
+    assert_as_before(machine, master)
+
+
+def test_interrupted_guided_start(machine: Machine, packages: list[Path]) -> None:
+    """Killed at each step that concerns systemd, also on the way back."""
+    postfix_as_debian_configures_it(machine)
+    master = (machine.root / MASTER).read_bytes()
+    machine.install(packages[1])
+
+    def killed(name: str, option: str) -> None:
+        program = KILLED.format(name=name, option=option)
+        (machine.root / "root/killed.py").write_text(program)
+        assert "code 9" in machine.sh("/usr/lib/fastscreen/bin/python /root/killed.py || echo code $?")
+
+    for name in ("reload_units", "checked", "enable", "wait_for_greeting", "verify_handoff"):
+        killed(name, "--yes")
+        assert (machine.root / DROP_IN[1:]).exists()
+        set_up(machine, "--undo")
+        assert_as_before(machine, master)
+    for name in ("disable", "reload_units", "wait_until_free"):
+        set_up(machine, "--yes")
+        killed(name, "--undo")
+        set_up(machine, "--undo")
+        assert_as_before(machine, master)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("User=fastscreen", "another drop-in sets User=fastscreen; expected postfix"),
+        ("InaccessiblePaths=/var/spool/postfix/private", "expected 220"),
+    ],
+)
+def test_guided_start_of_a_unit_that_cannot_hand_off(
+    machine: Machine, packages: list[Path], line: str, problem: str
+) -> None:
+    """Postfix has its port again, whether that is found before it released the port or by a client of fastscreen."""
+    postfix_as_debian_configures_it(machine)
+    machine.install(packages[1])
+    master = (machine.root / MASTER).read_bytes()
+    other = machine.root / DROP_IN[1:].replace("setup.conf", "zz.conf")
+    other.parent.mkdir()
+    other.write_text(f"[Service]\n{line}\n")
+    said = set_up(machine, "--yes", code=1)
+    assert problem in said and "reverting" in said, said
+    other.unlink()
+    other.parent.rmdir()
+    machine.sh("systemctl daemon-reload")
+    assert_as_before(machine, master)
+    set_up(machine, "--undo")
+    deliver(machine, "as-before")
 
 
 def test_two_builds_are_identical(suite: str, packages: list[Path], tmp_path: Path) -> None:
