@@ -22,7 +22,7 @@ from fastscreen.cache import lmdb_file
 from fastscreen.config import Config
 from fastscreen.control.offense_search import KEPT_SECONDS, MAX_WORST, Search, Wanted
 from fastscreen.control.offense_store import OffenseStore, OffenseStoreError
-from fastscreen.core import AsTable, OffenseRules, offense_add, seen_in
+from fastscreen.core import AsTable, OffenseRules, offense_add, offense_read, seen_in
 from fastscreen.offenses import store, writer
 from fastscreen.offenses.clock import DAY, ClockGuard
 from fastscreen.offenses.size import map_size
@@ -454,6 +454,23 @@ def test_old_records_are_deleted(fixture: Fixture) -> None:
     for _ in range(400):
         fixture.turn(DAY)
     assert fixture.entries() == 0
+
+
+def test_reload_with_another_half_life(fixture: Fixture) -> None:
+    """What is stored decays by the new one, when it is written and when it is tidied, too."""
+    fixture.learn("192.0.2.1", "192.0.9.1")
+    for _ in range(14):
+        fixture.turn(DAY)
+    fixture.rules = OffenseRules(2 * DAY)
+    fixture.writer.configure(fixture.config(), fixture.rules)
+    fixture.learn("192.0.2.1")
+    assert fixture.writer._file is not None
+    with fixture.writer._file.environment.begin() as transaction:
+        found = offense_read(transaction.get(b"4" + packed("192.0.2.0")[:3]), int(fixture.now) // DAY, fixture.rules)
+    assert found is not None
+    assert [(number, round(bad, 2)) for number, bad, *_ in found] == [(1, 1.01)]
+    fixture.turns(3)
+    assert fixture.entries() == 1, "the other one has decayed"
 
 
 @pytest.mark.parametrize(
