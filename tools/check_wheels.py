@@ -171,8 +171,8 @@ def in_debian(wheel: Path, version: str, machine: str) -> tuple[str, float]:
         raise CheckError(f"pip cannot install {wheel}: {done.stderr[-2000:]}")
     size = _size(installed) / 1e6
     shutil.rmtree(root / "state", ignore_errors=True)
-    start = ["env", "PYTHONPATH=/installed", "PYTHONDONTWRITEBYTECODE=1", *python, "-P", "-m", "fastscreen"]
-    command = ["unshare", "--mount", "sh", "-ec", ENTER, "sh", str(root), *start]
+    command = ["env", "PYTHONPATH=/installed", "PYTHONDONTWRITEBYTECODE=1", "unshare", "--mount", "sh", "-ec", ENTER]
+    command += ["sh", str(root), *python, "-P", "-m", "fastscreen"]
     seconds = EMULATED_SECONDS if foreign else SECONDS
     return screen_once(command, root / "state", "/state", seconds=seconds), size
 
