@@ -45,6 +45,13 @@ def check_changelog() -> None:
         print(f"note: the commit has no tag v{__version__}, so this is a rehearsal", flush=True)
 
 
+def check_commit() -> None:
+    """All that is published is of one commit, also if a release is continued."""
+    built = BUILD / "commit"
+    if not built.exists() or built.read_text() != _output("git", "rev-parse", "HEAD"):
+        raise ReleaseError("dist/ was not built from this commit; begin again with the part wheels")
+
+
 def checksum(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as opened:
@@ -112,6 +119,8 @@ def release(parts: Sequence[str], *, tests: Sequence[str]) -> None:
         raise ReleaseError("there are changes that are not committed; everything is built from the last commit")
     if "wheels" in parts:
         shutil.rmtree(DIST, ignore_errors=True)
+        BUILD.mkdir(parents=True, exist_ok=True)
+        (BUILD / "commit").write_text(_output("git", "rev-parse", "HEAD"))
     tools = (sys.executable, "-m")
     commands = {
         "wheels": (*tools, "tools.build_wheels"),
@@ -122,6 +131,7 @@ def release(parts: Sequence[str], *, tests: Sequence[str]) -> None:
         "test-installed": (*tools, "tools.suite_installed", *tests),
     }
     for part in parts:
+        check_commit()
         program = PROGRAMS.get(part, "")
         if program and not shutil.which(program):
             print(f"skipped: {part}; {program} is not installed", flush=True)

@@ -196,20 +196,30 @@ def test_parts_of_a_release(
         if what == fails:
             raise release.ReleaseError(f"{what} failed")
 
-    fails = ""
-    (tmp_path / "fastscreen.whl").touch()
-    monkeypatch.setattr(release, "DIST", tmp_path)
+    fails, commit = "", "first"
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    (dist / "fastscreen.whl").touch()
+    (tmp_path / "commit").write_text(commit)
+    monkeypatch.setattr(release, "DIST", dist)
+    monkeypatch.setattr(release, "BUILD", tmp_path)
     monkeypatch.setattr(release, "_run", run)
-    monkeypatch.setattr(release, "_output", lambda *command: "")
+    monkeypatch.setattr(release, "_output", lambda *command: commit if "HEAD" in command[-1:] else "")
+    monkeypatch.setattr(release, "check_changelog", lambda: None)
     monkeypatch.setattr(release, "describe", lambda: ran.append("sums"))
     monkeypatch.setattr(shutil, "which", lambda program: None if program == "podman" else program)
     assert release.main(["--parts", "sums image check-image"]) == 0
-    assert ran == ["image", "sums"] and (tmp_path / "fastscreen.whl").exists()
+    assert ran == ["image", "sums"] and (dist / "fastscreen.whl").exists()
     assert "skipped: check-image; podman is not installed" in capsys.readouterr().out
     ran.clear()
+    commit = "second"
+    assert release.main(["--parts", "image"]) == 1
+    assert ran == [] and "not built from this commit" in capsys.readouterr().err
     fails = "deb"
     assert release.main([]) == 1
-    assert ran == ["wheels", "check-wheels", "image", "deb"] and not tmp_path.exists()
+    assert ran == ["wheels", "check-wheels", "image", "deb"] and not dist.exists()
+    fails = ""
+    assert release.main(["--parts", "sums"]) == 0
     with pytest.raises(SystemExit):
         release.main(["--parts", "wheel"])
 
