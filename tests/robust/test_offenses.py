@@ -170,7 +170,8 @@ def test_explain_agrees(start: Start, folder: Path, dns: FakeDns, action: str, m
         assert client.ask(b"RCPT TO:<c@d.test>") == told["reply"].encode() + b"\r\n"
         if action == "drop":
             assert client.read() == b""
-        shadow = screener.lines(f"SHADOW from {client.pattern}: would have replied: (.*)$")
+    screener.line(f"DISCONNECT {client.pattern}$")
+    shadow = screener.lines(f"SHADOW from {client.pattern}: would have replied: (.*)$")
     assert bool(shadow) == (action == "shadow")
     for line in shadow:
         reply = line.split("would have replied: ")[1]
