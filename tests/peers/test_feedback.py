@@ -49,9 +49,8 @@ class Front:
             self.postfix = Postfix(self.namespace, folder / "postfix", [], certificate.make(folder))
             self._stack.callback(self.postfix.close)
             with (self.postfix.config / "main.cf").open("a") as main:
-                main.write(
-                    f"smtpd_client_port_logging = {'no' if kind == 'without ports' else 'yes'}\nheader_checks = {CHECKS}\n"
-                )
+                ports = "no" if kind == "without ports" else "yes"
+                main.write(f"smtpd_client_port_logging = {ports}\nheader_checks = {CHECKS}\n")
             postfix.settled(self.postfix.config / "main.cf")
             self.postfix.log.chmod(0o644)
             where = folder / "screener"
