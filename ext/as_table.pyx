@@ -22,12 +22,7 @@ cdef class AsTable:
 
     cdef readonly list warnings
     cdef readonly Py_ssize_t ranges
-    cdef uint32_t* ipv4_firsts
-    cdef uint32_t* ipv4_numbers
-    cdef Py_ssize_t ipv4_count
-    cdef Ip* ipv6_firsts
-    cdef uint32_t* ipv6_numbers
-    cdef Py_ssize_t ipv6_count
+    cdef NetworkSegments segments   # results: the number of the AS
 
     def __cinit__(self, bytes text not None, str source not None):
         cdef NetworkRanges ipv4, ipv6
@@ -61,69 +56,21 @@ cdef class AsTable:
                                  "network,number")
 
     def __dealloc__(self):
-        free(self.ipv4_firsts)
-        free(self.ipv4_numbers)
-        free(self.ipv6_firsts)
-        free(self.ipv6_numbers)
+        segments_free(&self.segments)
 
     cdef int compile(self, NetworkRanges* ranges, uint8_t family) except -1:
-        cdef Py_ssize_t count = ranges.count
-        cdef Py_ssize_t at, segments
-        cdef NetworkRange** heap = <NetworkRange**> malloc((count + 1) * sizeof(NetworkRange*))
-        cdef Ip* firsts = <Ip*> malloc((2 * count + 1) * sizeof(Ip))
-        cdef uint32_t* numbers = <uint32_t*> malloc((2 * count + 1) * sizeof(uint32_t))
-        cdef uint32_t* ipv4_firsts = NULL
-        if family == 4:
-            ipv4_firsts = <uint32_t*> malloc((2 * count + 1) * sizeof(uint32_t))
-        if heap == NULL or firsts == NULL or numbers == NULL or (family == 4 and ipv4_firsts == NULL):
-            free(heap)
-            free(firsts)
-            free(numbers)
-            free(ipv4_firsts)
-            raise MemoryError
+        cdef Py_ssize_t at
         with nogil:
-            if count:
-                qsort(ranges.items, count, sizeof(NetworkRange), _compare_span)
-            for at in range(count):
+            if ranges.count:
+                qsort(ranges.items, ranges.count, sizeof(NetworkRange), _compare_span)
+            for at in range(ranges.count):
                 ranges.items[at].rule = <int32_t> at
-            segments = _sweep(ranges.items, count, _last_ip(family), heap, firsts, <int32_t*> numbers)
-            free(heap)
-            for at in range(segments):
-                if numbers[at] == <uint32_t> 0xFFFFFFFF:       # no range
-                    numbers[at] = 0
-            if family == 4:
-                for at in range(segments):
-                    ipv4_firsts[at] = <uint32_t> firsts[at].low
-                free(firsts)
-        if family == 4:
-            self.ipv4_firsts, self.ipv4_numbers, self.ipv4_count = ipv4_firsts, numbers, segments
-        else:
-            self.ipv6_firsts, self.ipv6_numbers, self.ipv6_count = firsts, numbers, segments
-        return 0
+        return segments_compile(&self.segments, ranges, family)
 
     cdef uint32_t find(self, const Address* address) noexcept nogil:
         """The number of the AS; 0: not known."""
-        cdef Py_ssize_t base = 0
-        cdef Py_ssize_t count, half
-        cdef Ip ip
-        cdef uint32_t ipv4
-        if address.family == 4:
-            ipv4 = <uint32_t> _ip(address.ip, 4).low
-            count = self.ipv4_count
-            while count > 1:
-                half = count // 2
-                if self.ipv4_firsts[base + half] <= ipv4:
-                    base += half
-                count -= half
-            return self.ipv4_numbers[base]
-        ip = _ip(address.ip, 16)
-        count = self.ipv6_count
-        while count > 1:
-            half = count // 2
-            if not _below(ip, self.ipv6_firsts[base + half]):
-                base += half
-            count -= half
-        return self.ipv6_numbers[base]
+        cdef int32_t number = segments_find(&self.segments, address)
+        return 0 if number == -1 else <uint32_t> number
 
     def lookup(self, bytes client not None):
         cdef Address address

@@ -58,20 +58,24 @@ cdef struct NetworkScope:
     Py_ssize_t line
 
 
-# A compiled network table: segment i of a family reaches from its first address to before that of i + 1.
+# Ranges that are compiled for a search: segment i of a family reaches from its first address to before that of i + 1.
+cdef struct NetworkSegments:
+    uint32_t* ipv4_firsts
+    int32_t* ipv4_results           # of a range; -1: the segment is in none
+    Py_ssize_t ipv4_count
+    Ip* ipv6_firsts
+    int32_t* ipv6_results
+    Py_ssize_t ipv6_count
+
+
+# A compiled network table.
 # find() is its lookup from C: int32_t find(self, const Address* address) noexcept nogil
 cdef class NetworkTable:
     cdef readonly list results
     cdef readonly list warnings
     cdef int32_t rules
-    cdef uint32_t* ipv4_firsts
-    cdef int32_t* ipv4_results      # index into results; -1: no rule matches
-    cdef Py_ssize_t ipv4_count
-    cdef Ip* ipv6_firsts
-    cdef int32_t* ipv6_results
-    cdef Py_ssize_t ipv6_count
+    cdef NetworkSegments segments   # results: index into `results`
 
-    cdef int compile(self, const NetworkRanges* ranges, uint8_t family) except -1
     cdef int32_t find(self, const Address* address) noexcept nogil
 
 
@@ -425,6 +429,7 @@ cdef enum SessionFlag:
     DOUBTFUL = 1 << 16      # passes to the MTA for doubtful clients
     SLOWED = 1 << 17        # counted in Screener.slowed
     SLOW_TOLD = 1 << 18     # the log has that it is slowed, or would be
+    WAS_DEFERRED = 1 << 19  # for its score, in an earlier session, and has not passed the score test since
     BARRED = DENYLIST_FAIL | VETOED     # passes no test, whatever the results
 
 

@@ -108,7 +108,7 @@ cdef void greet_shared(Screener core, Session* session) noexcept:
     if session.stage != STAGE_GREET or fails(session):
         return
     session.todo = answered
-    session.flags &= ~IS_NEW
+    session.flags &= ~(IS_NEW | WAS_DEFERRED)
     tests_needed(session)
     session.passed &= session.todo
     session.made &= <uint16_t> session.todo

@@ -150,6 +150,7 @@ cdef bint judge_greet(const JudgeRules* rules, const JudgeFacts* facts, uint32_t
         judged_as(judged, JUDGED_HANDED_OFF, 0)
         return False
     judged.lists.complete = True
+    judged.scored = rules.site_count == 0 and facts.recipient     # else no scorer has heard anything
     if asks:
         judge_lists(rules, facts, &judged.lists)
         judged.scored = judged.lists.complete or facts.greet == GREET_ENDED or facts.greet == GREET_ALLOWED

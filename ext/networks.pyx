@@ -407,6 +407,74 @@ cdef class NetworkReader:
         return length
 
 
+# ---- segments of the address space
+
+cdef int segments_compile(NetworkSegments* segments, const NetworkRanges* ranges, uint8_t family) except -1:
+    """Fill those of one address family, once. Other threads may run, so clients do not wait for a reload."""
+    cdef Py_ssize_t count = ranges.count
+    cdef Py_ssize_t found, at
+    cdef NetworkRange** heap = <NetworkRange**> malloc((count + 1) * sizeof(NetworkRange*))
+    cdef Ip* firsts = <Ip*> malloc((2 * count + 1) * sizeof(Ip))
+    cdef int32_t* results = <int32_t*> malloc((2 * count + 1) * sizeof(int32_t))
+    cdef uint32_t* ipv4_firsts = NULL
+    if family == 4:
+        ipv4_firsts = <uint32_t*> malloc((2 * count + 1) * sizeof(uint32_t))
+    if heap == NULL or firsts == NULL or results == NULL or (family == 4 and ipv4_firsts == NULL):
+        free(heap)
+        free(firsts)
+        free(results)
+        free(ipv4_firsts)
+        raise MemoryError
+    with nogil:
+        found = _sweep(ranges.items, count, _last_ip(family), heap, firsts, results)
+        free(heap)
+        if family == 4:
+            for at in range(found):
+                ipv4_firsts[at] = <uint32_t> firsts[at].low
+            free(firsts)
+    if family == 4:
+        segments.ipv4_firsts = ipv4_firsts
+        segments.ipv4_results = results
+        segments.ipv4_count = found
+    else:
+        segments.ipv6_firsts = firsts
+        segments.ipv6_results = results
+        segments.ipv6_count = found
+    return 0
+
+
+cdef inline int32_t segments_find(const NetworkSegments* segments, const Address* address) noexcept nogil:
+    """The result of the segment that an address is in, or -1."""
+    cdef Py_ssize_t base = 0
+    cdef Py_ssize_t count, half
+    cdef Ip ip
+    cdef uint32_t ipv4
+    if address.family == 4:
+        ipv4 = <uint32_t> _ip(address.ip, 4).low
+        count = segments.ipv4_count
+        while count > 1:
+            half = count // 2
+            if segments.ipv4_firsts[base + half] <= ipv4:
+                base += half
+            count -= half
+        return segments.ipv4_results[base]
+    ip = _ip(address.ip, 16)
+    count = segments.ipv6_count
+    while count > 1:
+        half = count // 2
+        if not _below(ip, segments.ipv6_firsts[base + half]):
+            base += half
+        count -= half
+    return segments.ipv6_results[base]
+
+
+cdef void segments_free(NetworkSegments* segments) noexcept:
+    free(segments.ipv4_firsts)
+    free(segments.ipv4_results)
+    free(segments.ipv6_firsts)
+    free(segments.ipv6_results)
+
+
 @cython.final
 cdef class NetworkTable:
     def __cinit__(self, bytes text not None, str source not None):
@@ -415,71 +483,15 @@ cdef class NetworkTable:
         self.rules = reader.rules
         self.results = reader.results
         self.warnings = reader.warnings
-        self.compile(&reader.ipv4, 4)
-        self.compile(&reader.ipv6, 6)
+        segments_compile(&self.segments, &reader.ipv4, 4)
+        segments_compile(&self.segments, &reader.ipv6, 6)
 
     def __dealloc__(self):
-        free(self.ipv4_firsts)
-        free(self.ipv4_results)
-        free(self.ipv6_firsts)
-        free(self.ipv6_results)
-
-    cdef int compile(self, const NetworkRanges* ranges, uint8_t family) except -1:
-        """Fill the segments of one address family. Other threads may run, so clients do not wait for a reload."""
-        cdef Py_ssize_t segments, at
-        cdef Py_ssize_t count = ranges.count
-        cdef NetworkRange** heap = <NetworkRange**> malloc((count + 1) * sizeof(NetworkRange*))
-        cdef Ip* firsts = <Ip*> malloc((2 * count + 1) * sizeof(Ip))
-        cdef int32_t* results = <int32_t*> malloc((2 * count + 1) * sizeof(int32_t))
-        cdef uint32_t* ipv4_firsts = NULL
-        if family == 4:
-            ipv4_firsts = <uint32_t*> malloc((2 * count + 1) * sizeof(uint32_t))
-        if heap == NULL or firsts == NULL or results == NULL or (family == 4 and ipv4_firsts == NULL):
-            free(heap)
-            free(firsts)
-            free(results)
-            free(ipv4_firsts)
-            raise MemoryError
-        with nogil:
-            segments = _sweep(ranges.items, count, _last_ip(family), heap, firsts, results)
-            free(heap)
-            if family == 4:
-                for at in range(segments):
-                    ipv4_firsts[at] = <uint32_t> firsts[at].low
-                free(firsts)
-        if family == 4:
-            self.ipv4_firsts = ipv4_firsts
-            self.ipv4_results = results
-            self.ipv4_count = segments
-        else:
-            self.ipv6_firsts = firsts
-            self.ipv6_results = results
-            self.ipv6_count = segments
-        return 0
+        segments_free(&self.segments)
 
     cdef int32_t find(self, const Address* address) noexcept nogil:
         """Index into `results` of the first rule that matches, or -1."""
-        cdef Py_ssize_t base = 0
-        cdef Py_ssize_t count, half
-        cdef Ip ip
-        cdef uint32_t ipv4
-        if address.family == 4:
-            ipv4 = <uint32_t> _ip(address.ip, 4).low
-            count = self.ipv4_count
-            while count > 1:
-                half = count // 2
-                if self.ipv4_firsts[base + half] <= ipv4:
-                    base += half
-                count -= half
-            return self.ipv4_results[base]
-        ip = _ip(address.ip, 16)
-        count = self.ipv6_count
-        while count > 1:
-            half = count // 2
-            if not _below(ip, self.ipv6_firsts[base + half]):
-                base += half
-            count -= half
-        return self.ipv6_results[base]
+        return segments_find(&self.segments, address)
 
     def lookup(self, str address not None):
         cdef Address parsed

@@ -47,7 +47,7 @@ cdef void deferral_judge(Screener core, Session* session) noexcept:
     score = session_score(core, session)
     if not policy.defer_from <= score.total < policy.threshold:
         return
-    if not session.flags & IS_NEW and not deferral_time(session.client.stamps[SCORE]):
+    if not session.flags & (IS_NEW | WAS_DEFERRED):
         return
     if policy.responses_shadow:
         session.flags |= DEFERRED
@@ -124,8 +124,8 @@ cdef bint doubtful_begin(Screener core, Session* session, bint continues) noexce
     """A client has passed: a new one with a high score passes to the MTA for such clients. False: the session has
     ended, because that MTA is busy."""
     cdef Policy policy = <Policy> session.policy
-    if (session.score < policy.doubtful_from or not session.flags & IS_NEW or session.flags & DOUBTFUL
-            or session.marks & MARK_LISTS_ALLOW):
+    if (session.score < policy.doubtful_from or not session.flags & (IS_NEW | WAS_DEFERRED)
+            or session.flags & DOUBTFUL or session.marks & MARK_LISTS_ALLOW):
         return True
     if policy.responses_shadow:
         log_response(core, session, "SHADOW from ", ": would have gone to ", session.score, policy.doubtful_label)

@@ -134,9 +134,17 @@ cdef void seen_address_text(const Address* peer, const OffenseCount* count, char
     cdef char address[64]
     cdef int bad = <int> (10 * count.own_bad / OFFENSE_UNIT + 0.5)
     cdef int good = <int> (10 * count.own_good / OFFENSE_UNIT + 0.5)
+    cdef size_t size
+    cdef const char* unit = "days"
     address[address_text(peer, address)] = 0
-    snprintf(text, SEEN_TEXT, "%s: bad %d.%d, good %d.%d, %d days ago", address, bad // 10, bad % 10, good // 10,
-             good % 10, count.own_days)
+    size = <size_t> snprintf(text, SEEN_TEXT, "%s: bad %d.%d, good %d.%d, ", address, bad // 10, bad % 10,
+                             good // 10, good % 10)
+    if count.own_days == 0:
+        snprintf(&text[size], SEEN_TEXT - size, "today")
+        return
+    if count.own_days == 1:
+        unit = "day"
+    snprintf(&text[size], SEEN_TEXT - size, "%d %s ago", count.own_days, unit)
 
 
 cdef void seen_network_text(const Address* peer, int bits, const OffenseCount* count, int days,

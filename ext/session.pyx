@@ -201,6 +201,8 @@ cdef void tests_needed(Session* session) noexcept:
             session.flags |= IS_NEW
         if policy.enabled & bit(test) and now > session.client.stamps[test]:
             session.todo |= bit(test)
+    if deferral_time(session.client.stamps[SCORE]):
+        session.flags |= WAS_DEFERRED
 
 
 cdef bint stamps_look_up(Screener core, Session* session) noexcept:

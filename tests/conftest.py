@@ -55,7 +55,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is no
         return _scope(nodeid.partition("::")[0]) or nodeid
 
 
-_LONGEST = ("tests/peers/test_bench.py", "tests/soak/", "lab", "tests/sanitizer/")
+_LONGEST = ("tests/peers/test_bench.py", "tests/soak/", "lab", "tests/sanitizer/", "tests/peers/test_bench_pairs.py")
 """Groups that take minutes. Each is started first, in its own process."""
 _FOLDERS = ("tests/peers", "tests/robust", "tests/tui", "tests/property")
 

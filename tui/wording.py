@@ -49,7 +49,7 @@ def detail(event: Event) -> str:
             return text.removesuffix("\\r\\n")
         case "reply":  # our own: each of its lines begins with the code
             return text.removesuffix("\\r\\n").replace("\\r\\n", " ")
-        case "connect":
+        case "connect" | "vetoed":
             return f"to port {number}" if number else text
         case "greet":
             return f"waits for {seconds(number)}"

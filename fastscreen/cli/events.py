@@ -27,6 +27,7 @@ all terms. A line "--- 17 events lost ---" (--json: {{"lost": 17}}) shows where 
 
 _MAX_RECENT = 65536  # events; a worker's ring holds no more
 _TIMED = frozenset(("greet", "handed_off", "hangup", "disconnect"))
+_SHOWN = {"rank", "score", "score_deferred", "doubtful", "slowed", "stress_on", "stress_off"}  # numbers as they are
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -95,6 +96,8 @@ def line(answer: Any) -> str:
 
 def _details(event: Event) -> str:
     """The event's own data: a time, a number, a list, the client's text."""
+    if event.kind == "relayed" and event.number is not None:
+        return f"{event.number} bytes in, {event.text} out"
     parts = []
     if isinstance(event.number, str):
         parts.append(event.number)
@@ -105,7 +108,7 @@ def _details(event: Event) -> str:
             parts.append(f"{event.number:.0f} bytes")
         elif event.kind == "evidence":
             parts.append(f"{event.number:+.0f}")
-        elif event.kind in ("rank", "score", "stress_on", "stress_off"):
+        elif event.kind in _SHOWN:
             parts.append(f"{event.number:.0f}")
     if event.zone:
         parts.append(event.zone)

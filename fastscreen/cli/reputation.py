@@ -126,6 +126,9 @@ def run_list(arguments: argparse.Namespace) -> int:
         print(json.dumps(msgspec.to_builtins(each)) if arguments.json else summary(each))
     if found.more:
         print("fastscreen: time ran out before all entries were read", file=sys.stderr)
+    elif not found.reputations:
+        what = "AS" if wanted.kind == "as" else f"network of {wanted.within}" if wanted.within else "network"
+        print(f"no {what} with a bad address is known", file=sys.stderr)
     return 0
 
 

@@ -36,11 +36,13 @@ _ROWS = (
     ("results", ("passed", "handed_off", "continued", "handoff_failed", "rejected", "shadow_rejected", "hangup")),
     ("dnsbl", ("rank", "listed", "list_failed")),
 )
+_RESPONSES = ("score_deferred", "doubtful", "slowed")
 _NAMES = {
     "rank": "clients scored",
     "listed": "listings",
     "list_failed": "failed queries",
     "shadow_rejected": "rejected in shadow mode",
+    "score_deferred": "deferred once",
 }
 
 
@@ -121,6 +123,8 @@ def lines(status: Status, before: Status | None = None) -> Iterator[str]:
     yield from _reload(status)
     for title, kinds in _ROWS:
         yield from row(title, [counted(status, before, kind) for kind in kinds])
+    if any(status.counts.get(kind) for kind in _RESPONSES):
+        yield from row("score", [counted(status, before, kind) for kind in _RESPONSES])
     queries = sum(worker.dns.queries for worker in status.workers)
     flight = sum(worker.dns.in_flight for worker in status.workers)
     yield from row("", [plural(status.lists, "list"), f"queries {queries:,}", f"in flight {flight:,}"])

@@ -19,7 +19,7 @@ from fastscreen.cli.control_socket import USUAL_FILE
 from fastscreen.cli.problems import print_problems
 from fastscreen.config import ConfigError
 from fastscreen.config.kinds import Time
-from fastscreen.config.model import Config
+from fastscreen.config.model import Action, Config
 from fastscreen.core import SCORERS
 from fastscreen.escaping import printable
 from fastscreen.history import times
@@ -140,6 +140,7 @@ def _history(arguments: argparse.Namespace, since: int, until: int) -> int:
         raise ArchiveError(f"{printable(str(archive.folder))}: no sessions in this period")
     settings = tried(_base(arguments, recorded), arguments.other, arguments.changes)
     _note_unjudged(settings)
+    _note_shadow(settings.config)
     if arguments.suggest:
         _suggest(arguments, archive, period, settings, warnings)
     else:
@@ -447,6 +448,16 @@ def _note_unjudged(settings: Tried) -> None:
     if settings.unjudged:
         keys = ", ".join(settings.unjudged)
         _warn(f"note: {settings.source} also has other values of {keys}, which tune cannot judge")
+
+
+def _note_shadow(config: Config) -> None:
+    """The score is known, but no result follows from it."""
+    if not any(config.weights.values()) or config.score.action is Action.OFF:
+        return
+    key = "mode" if config.shadow else "score.action"
+    if config.follows(config.score.action) is Action.IGNORE:
+        value = {"mode": "screen"}.get(key, "enforce")
+        _warn(f"note: by {key}, the score rejects no client; add --set {key}={value} to see whom it would reject")
 
 
 @contextmanager

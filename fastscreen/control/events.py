@@ -20,6 +20,7 @@ _SECONDS = {"greet", "handed_off", "hangup", "disconnect"}  # their number is in
 _CLIENTS_OWN = {"command", "evidence", *(test.event for test in TESTS if not test.own)}  # their text is the client's
 _PLAIN = {
     "connect",
+    "vetoed",
     "pregreet",
     "rank",
     "score",
@@ -27,6 +28,7 @@ _PLAIN = {
     "score_deferred",
     "doubtful",
     "slowed",
+    "relayed",
     "stress_on",
     "stress_off",
 }

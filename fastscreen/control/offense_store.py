@@ -152,6 +152,7 @@ class OffenseStore:
         if summary is None or not found:
             return None
         bad, known, _, _ = summary
+        found.sort(key=lambda each: (not each[5], _place(key, each[0])))
         return Reputation(
             subject=subject_of(key),
             kind="as" if key[:1] == b"a" else "network",
@@ -297,6 +298,11 @@ def _member_of(key: bytes, number: int) -> str:
             return f"{ipaddress.IPv6Address(key[1:7] + number.to_bytes(2, 'little') + bytes(8))}/64"
         case _:
             return f"#{number:08x}"
+
+
+def _place(key: bytes, number: int) -> int:
+    """Where a member comes in the order of addresses."""
+    return int.from_bytes(number.to_bytes(2, "little")) if key[:1] == b"w" else number
 
 
 def _overlaps(key: bytes, network: Network) -> bool:

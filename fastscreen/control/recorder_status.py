@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import asdict
+
 from fastscreen.control.messages import Feedback, Memory, Recorder
 from fastscreen.feedback.state import FeedbackState
 from fastscreen.history.state import HistoryState
@@ -13,23 +15,7 @@ def recorder_status(state: HistoryState, max_size: int) -> Recorder:
     stats = state.read()
     if stats is None:
         return Recorder(max_size=max_size)
-    return Recorder(
-        running=True,
-        recording=stats.recording,
-        since=stats.since,
-        problem=stats.problem,
-        sessions=stats.sessions,
-        lost=stats.lost,
-        waiting=stats.waiting,
-        bytes=stats.bytes,
-        max_size=max_size,
-        days=stats.days,
-        oldest=stats.oldest,
-        set_aside=stats.set_aside,
-        file=stats.file,
-        error=stats.error,
-        error_time=stats.error_time,
-    )
+    return Recorder(running=True, max_size=max_size, **asdict(stats))
 
 
 def memory_status(state: OffenseState, max_entries: int) -> Memory:
@@ -37,22 +23,7 @@ def memory_status(state: OffenseState, max_entries: int) -> Memory:
     stats = state.read()
     if stats is None:
         return Memory(max_entries=max_entries)
-    return Memory(
-        running=True,
-        problem=stats.problem,
-        entries=stats.entries,
-        max_entries=max_entries,
-        bytes=stats.bytes,
-        bad=stats.bad,
-        good=stats.good,
-        dropped=stats.dropped,
-        lost=stats.lost,
-        waiting=stats.waiting,
-        lag=stats.lag,
-        systems=stats.systems,
-        merged=stats.merged,
-        unshared=stats.unshared,
-    )
+    return Memory(running=True, max_entries=max_entries, **asdict(stats))
 
 
 def feedback_status(state: FeedbackState, log: str) -> Feedback:
@@ -60,20 +31,4 @@ def feedback_status(state: FeedbackState, log: str) -> Feedback:
     stats = state.read()
     if stats is None:
         return Feedback(log=log)
-    return Feedback(
-        log=log,
-        running=True,
-        problem=stats.problem,
-        lines=stats.lines,
-        accepted=stats.accepted,
-        rejected=stats.rejected,
-        spam=stats.spam,
-        other=stats.other,
-        unknown=stats.unknown,
-        foreign=stats.foreign,
-        ambiguous=stats.ambiguous,
-        waiting=stats.waiting,
-        behind=stats.behind,
-        skipped=stats.skipped,
-        slow=stats.slow,
-    )
+    return Feedback(log=log, running=True, **asdict(stats))

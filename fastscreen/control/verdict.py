@@ -276,7 +276,7 @@ def _responses(config: Config, facts: Facts, total: int) -> Iterator[str]:
     shadow = "in shadow mode, only logged: " if config.shadow or score.action is Action.SHADOW else ""
     stamp = facts.stamps[SCORE] if facts.stamps is not None else 0
     deferred = core.deferred_at(stamp)
-    is_new = facts.stamps is None or 0 in facts.stamps
+    is_new = facts.stamps is None or 0 in facts.stamps or deferred > 0
     if score.defer_from and deferred:
         yield f"deferred {span(max(0, facts.now - deferred))} ago; admitted from 1 minute to 2 days after that"
     elif 0 < score.defer_from <= total < threshold and is_new:

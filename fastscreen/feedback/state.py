@@ -1,4 +1,4 @@
-"""How feedback is doing, in memory that all processes share: the recorder writes this once a second."""
+"""How feedback is doing, in memory that all processes share: the recorder writes this once per second."""
 
 from __future__ import annotations
 

@@ -136,7 +136,8 @@ def why(session: Session) -> str:
         word
         for mark, word in (
             ("allowlisted", "allowlisted"), ("denylisted", "denylisted"), ("bypassed", "bypass"), ("cached", "known"),
-            ("shared", "cluster"), ("vetoed", "vetoed"), ("new", "passed"), ("client_limit", "connections"),
+            ("shared", "cluster"), ("vetoed", "vetoed"), ("new", "passed"), ("score_deferred", "score"),
+            ("doubtful", "doubtful"), ("slowed", "slowed"), ("client_limit", "connections"),
             ("server_ports", "server busy"), ("screening_ports", "screening busy"), ("rate_limit", "rate"),
             ("time_limit", "time limit"), ("count_limit", "count limit"), ("length_limit", "length limit"),
             ("spared", "shadow"),

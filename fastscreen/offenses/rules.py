@@ -50,7 +50,9 @@ def rules_of(config: Config, table: AsTable | None) -> OffenseRules:
 
 
 def load_as_file(path: str) -> AsTable:
-    """Read a file; one that has not changed since is not read again. Raises TableError."""
+    """Read a file; one that has not changed since is not read again. Raises TableError, also for a new version without
+    any AS: a download that failed does not replace what is known.
+    """
     global _last
     try:
         found = Path(path).stat()
@@ -65,6 +67,8 @@ def load_as_file(path: str) -> AsTable:
         table = AsTable(b"".join(_mmdb_lines(path)), escape_text(path))
     else:
         table = AsTable(read_bytes(path, path), escape_text(path))
+    if not table and _last is not None and _last[0] == path and _last[2]:
+        raise TableError(table.warnings[-1])
     _last = path, version, table
     return table
 

@@ -1,4 +1,4 @@
-"""How the memory is doing, in memory that all processes share: the recorder writes this once a second."""
+"""How the memory is doing, in memory that all processes share: the recorder writes this once per second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thread that writes the memory, in the recorder's process: once a second what the sessions of that second add.
+"""The thread that writes the memory, in the recorder's process: once per second what the sessions of that second add.
 
 It opens the file and looks after it as the cache's writer does (`fastscreen/cache/writer.py`): a damaged or foreign one
 is moved aside, one that cannot be used now is tried again. Meanwhile what clients did is kept, up to a limit.

@@ -46,6 +46,7 @@ _LIMITS = {
     "screening_ports": b": all screening ports busy",
 }
 _SHADOW_LIMITS = {"client_limit": "connections", "rate_limit": "connections", "screening_ports": "server busy"}
+_RESPONSES = {"score_deferred": Kind.SCORE_DEFERRED, "doubtful": Kind.DOUBTFUL, "slowed": Kind.SLOWED}
 _ENDS = {"time_limit": Kind.TIME_LIMIT, "count_limit": Kind.COUNT_LIMIT, "length_limit": Kind.LENGTH_LIMIT}
 _RANKED = frozenset(("dnsbl", "score"))
 _WITH_TLS = frozenset(("used", "1.2", "1.3"))
@@ -169,6 +170,9 @@ class FromHistory:
         self.several += len(_DIALOGUE.intersection(session.found)) > 1
         for key in session.evidence:
             self._line(Kind.EVIDENCE, b": %b " % key.encode())
+        for mark, kind in _RESPONSES.items():
+            if mark in marks:
+                self._line(kind)
         if session.tls in _WITH_TLS:
             self._tally.other(self._when, Kind.TLS_CONNECT)
             self._tally.other(self._when, Kind.TLS_DISCONNECT)

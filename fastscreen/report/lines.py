@@ -53,6 +53,9 @@ class Kind(IntEnum):
     WARNING = 24
     OTHER = 25
     EVIDENCE = 26
+    SCORE_DEFERRED = 27
+    DOUBTFUL = 28
+    SLOWED = 29
 
 
 TEST_KINDS = {test.key: number for number, test in enumerate(TESTS, len(Kind))}
@@ -85,6 +88,9 @@ _VERBS: dict[bytes, int] = {
     b"RELAY TIME LIMIT": Kind.RELAY_LIMIT,
     b"SHADOW": Kind.SHADOW,
     b"SCORE": Kind.EVIDENCE,
+    b"DEFERRED": Kind.SCORE_DEFERRED,
+    b"DOUBTFUL": Kind.DOUBTFUL,
+    b"SLOWED": Kind.SLOWED,
     **{test.log_words.encode(): TEST_KINDS[test.key] for test in TESTS},
     **{test.log_words.replace(" rank", " UNSURE rank").encode(): TEST_KINDS[test.key] for test in TESTS},
 }

@@ -29,7 +29,7 @@ Group = tuple[Sequence[int], int, int]
 
 
 class Weights(Struct, frozen=True):
-    """weights: of each feature. allows: the features with a weight that may be negative, as allow lists have."""
+    """weights: of each feature; a negative one is that of an allow list."""
 
     threshold: int
     weights: tuple[int, ...]

@@ -374,6 +374,15 @@ def test_records_of_another_version(folder: Path, capsys: pytest.CaptureFixture[
 # ---- a client's life
 
 
+def test_responses_to_a_score_are_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    marks = ("new", "passed", "score_deferred", "slowed")
+    rows = [deferred(1, marks=marks), row(2, outcome="continued", stage="relay", marks=("passed", "doubtful"))]
+    historyfiles.make(tmp_path / "h", rows)
+    _, shown, _ = run(capsys, tmp_path / "h")
+    assert [line for line in shown.splitlines() if " passed,score,slowed " in line]
+    assert [line for line in shown.splitlines() if " doubtful" in line]
+
+
 def test_a_life(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = replace(historyfiles.SETTINGS, threshold=5, shadow=True)
     rows = [

@@ -54,6 +54,13 @@ def test_members_of_a_network(server: Server, ask: Ask) -> None:
     ]
 
 
+def test_an_empty_list_says_so(server: Server, ask: Ask) -> None:
+    server({"reputation.list": answer()})
+    assert ask("reputation", "list") == (0, "", "no network with a bad address is known\n")
+    assert ask("reputation", "list", "--as") == (0, "", "no AS with a bad address is known\n")
+    assert ask("reputation", "list", "AS64500") == (0, "", "no network of AS64500 with a bad address is known\n")
+
+
 def test_get_of_what_is_not_known(server: Server, ask: Ask) -> None:
     server({"reputation.get": answer()})
     assert ask("reputation", "get", "as64500") == (1, "", "nothing is known of AS64500\n")

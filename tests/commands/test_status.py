@@ -64,8 +64,17 @@ def test_it_is_readable_in_80_columns(server: Server, ask: Ask) -> None:
     assert "\x1b" not in printed
 
 
+def test_responses_to_a_score() -> None:
+    """Only if there were any."""
+    now = msgspec.convert(STATUS, Status)
+    assert "slowed" not in "".join(status.lines(now))
+    now.counts.update(score_deferred=1200, slowed=3)
+    assert "score    deferred once 1,200   doubtful 0   slowed 3" in status.lines(now)
+
+
 def test_large_figures_still_fit() -> None:
-    counts = {kind: 12_345_678_901 for _, kinds in status._ROWS for kind in kinds}
+    rows = (*status._ROWS, ("score", status._RESPONSES))
+    counts = {kind: 12_345_678_901 for _, kinds in rows for kind in kinds}
     now = msgspec.convert({**STATUS, "counts": counts, "hostname": "m" * 70}, Status)
     before = msgspec.convert({**STATUS, "time": STATUS["time"] - 2, "counts": {}}, Status)
     assert max(map(len, status.lines(now, before))) <= 80

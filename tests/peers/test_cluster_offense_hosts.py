@@ -120,7 +120,7 @@ def test_offenses_are_evidence_on_other_hosts(hosts: Hosts) -> None:
     assert judged(hosts.three, "127.50.0.8")[0] == poor("127.50.0.8")
     assert judged(hosts.one, "127.50.0.2") == (
         poor("127.50.0.2"),
-        ["seen_address +3: 127.50.0.2: bad 1.0, good 0.0, 0 days ago"],
+        ["seen_address +3: 127.50.0.2: bad 1.0, good 0.0, today"],
     ), "itself and two others: too few neighbors"
     status = hosts.two.cluster_status()["offenses"]
     assert status["found"] >= 1
@@ -136,7 +136,7 @@ def test_an_address_counts_once_on_all_hosts(hosts: Hosts) -> None:
     for host in hosts.all:
         reply, found = judged(host, f"127.51.0.{9 + hosts.all.index(host)}")
         assert (reply, found) == (LATER, [])
-    assert judged(hosts.two, "127.51.0.1")[1] == ["seen_address +3: 127.51.0.1: bad 1.0, good 0.0, 0 days ago"]
+    assert judged(hosts.two, "127.51.0.1")[1] == ["seen_address +3: 127.51.0.1: bad 1.0, good 0.0, today"]
 
 
 def test_a_deletion_is_for_all_hosts(hosts: Hosts) -> None:

@@ -32,7 +32,7 @@ EHLO = "EHLO mail.provider-host.se"
 MAIL = "MAIL FROM:<a@provider-host.se>"
 RCPT = f"RCPT TO:<{TO}>"
 DATA = ("DATA", "Subject: {}\r\n\r\ntext\r\n.")
-LEARN_SECONDS = 60.0  # with an expression for spam, accepted mail waits for a verdict
+LEARN_SECONDS = 60.0  # with spam, accepted mail waits for a verdict
 Settings = dict[str, Any]
 
 
@@ -48,8 +48,8 @@ class Front:
             self._stack.callback(self.namespace.close)
             self.postfix = Postfix(self.namespace, folder / "postfix", [], certificate.make(folder))
             self._stack.callback(self.postfix.close)
+            ports = "no" if kind == "without ports" else "yes"
             with (self.postfix.config / "main.cf").open("a") as main:
-                ports = "no" if kind == "without ports" else "yes"
                 main.write(f"smtpd_client_port_logging = {ports}\nheader_checks = {CHECKS}\n")
             postfix.settled(self.postfix.config / "main.cf")
             self.postfix.log.chmod(0o644)
@@ -61,7 +61,7 @@ class Front:
                 "control": {"path": str(self.control)},
                 "feedback": {
                     "log": str(self.postfix.log),
-                    "spam": SPAM if kind == "with an expression for spam" else "",
+                    "spam": SPAM if kind == "with spam" else "",
                 },
             }
             self.screener = Screener(self.namespace, where, "feedback", PORT, settings, self.postfix.ours[1], 1)
@@ -243,7 +243,7 @@ def test_lines_of_local_users(front: Front) -> None:
     assert front.conduct("127.22.4.1") == (0.0, 0.0)
 
 
-@pytest.mark.parametrize("front", ["with an expression for spam"], indirect=True)
+@pytest.mark.parametrize("front", ["with spam"], indirect=True)
 def test_spam_verdict(front: Front) -> None:
     before = front.outcomes()
     spammer, good = "127.22.5.1", "127.22.5.2"

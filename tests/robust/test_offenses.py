@@ -184,7 +184,7 @@ def test_own_offense_and_reload(start: Start, folder: Path) -> None:
     offend(screener, "127.1.0.1", "127.1.0.2", "127.1.0.3")
     written(folder, bad=3)
     reply, found = recipient(screener, "127.1.0.1")
-    assert (reply, found) == (poor("127.1.0.1"), ["seen_address +3: 127.1.0.1: bad 1.0, good 0.0, 0 days ago"])
+    assert (reply, found) == (poor("127.1.0.1"), ["seen_address +3: 127.1.0.1: bad 1.0, good 0.0, today"])
     assert recipient(screener, "127.1.0.4") == (LATER, [])
     screener.reload(merged(settings(folder, seen_min=4, seen_address=0)))
     assert recipient(screener, "127.1.0.5") == (LATER, [])

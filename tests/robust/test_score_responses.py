@@ -413,6 +413,21 @@ def test_doubtful_sessions_continue_elsewhere(make: Make, folder: Path) -> None:
         assert (usual.came, strict.came) == (2, 1)
 
 
+def test_deferred_clients_that_come_back_are_still_doubtful(make: Make) -> None:
+    """As they are new: else the deferral would open the way around the MTA with stricter rules."""
+    with ProxyMta(serve) as usual, ProxyMta(serve) as strict:
+        settings = scored(defer_from=2, doubtful_from=2) | {
+            "handoff": {"continue_to": usual.target, "doubtful_to": strict.target, "to": usual.target}
+        }
+        core = make(settings)
+        assert said(core, *BAD) == LATER
+        core.age(64)
+        assert said(core, *BAD) == b"250 accepted\r\n"
+        assert (usual.came, strict.came) == (0, 1)
+        assert said(core, *BAD) == b"250 accepted\r\n"  # known
+        assert (usual.came, strict.came) == (1, 1)
+
+
 def test_the_other_mta_is_missing_where_sessions_continue(make: Make, folder: Path) -> None:
     with ProxyMta(serve) as usual, ProxyMta(serve) as strict:
         strict.stop()

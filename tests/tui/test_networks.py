@@ -244,6 +244,9 @@ def test_state_of_the_memory() -> None:
     assert memory_line(Memory(True, "disk full"), 79).plain == " Offenses not written: disk full"
     healthy = memory_line(Memory(True, "", 12, 100, 4096, 3, 9), 79).plain
     assert healthy == " Offenses 12 networks and AS, 4.1 kB; 3 offenses, 9 good since start"
+    first = Memory(True, "", 12, 100, 4096, 1, 9)
+    assert "; 1 offense, 9 good" in memory_line(first, 79).plain
+    assert "   since the start: 1 offense, 9 good" in memory_lines(first, 80)[0].plain
 
 
 def test_state_of_feedback() -> None:
@@ -275,7 +278,7 @@ def test_story_has_the_evidence_and_what_is_remembered() -> None:
         Event(DAY, "evidence", 1, 2, 7, "192.0.2.1", evidence=["seen_network"], number=2, text=evidence),
     ]
     own = Reputation("192.0.2.1", "address", bad=2.4, good=0.25, is_bad=True, last_bad=DAY)
-    found = [Evidence("seen_address", 0, "192.0.2.1: bad 2.4, good 0.3, 0 days ago")]
+    found = [Evidence("seen_address", 0, "192.0.2.1: bad 2.4, good 0.3, today")]
     lines = plain(told(Story("192.0.2.1", events=events, memory=[own, NETWORK], seen=found), DAY, 100))
     at = lines.index(" Evidence for the score")
     assert lines[at + 1 : at + 6] == [
@@ -283,7 +286,7 @@ def test_story_has_the_evidence_and_what_is_remembered() -> None:
         " Memory of offenses",
         "   192.0.2.1            bad  bad 2.4, good 0.2, last bad 2026-12-01",
         "   192.0.2.0/24         bad  7 of 9 addresses bad, good share 22 %, last bad 2026-12-01",
-        "   seen_address +0: 192.0.2.1: bad 2.4, good 0.3, 0 days ago (now)",
+        "   seen_address +0: 192.0.2.1: bad 2.4, good 0.3, today (now)",
     ]
     lines = plain(told(Story("192.0.2.1"), DAY, 100))
     assert not any("Memory" in line or "Evidence" in line for line in lines)

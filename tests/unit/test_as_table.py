@@ -124,6 +124,27 @@ def test_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
     assert number(third.as_table, "192.0.2.1") == 2
 
 
+def test_a_new_version_without_any_as_is_refused(tmp_path: Path) -> None:
+    """A web page instead of the file, or nothing."""
+    path = tmp_path / "as.csv"
+    path.write_text("192.0.2.0/24,1\n")
+    rules.load_rules(with_file(path))
+    path.write_text("<html>404</html>\n")
+    with pytest.raises(
+        ConfigError, match=r"score.as_file: .*as\.csv: no AS is known: the file has no line of the form"
+    ):
+        rules.load_rules(with_file(path))
+    path.write_text("")
+    with pytest.raises(ConfigError, match="no AS is known"):
+        rules.load_rules(with_file(path))
+    other = tmp_path / "other.csv"  # at a start, or of a new path, there is nothing to keep
+    other.write_text("")
+    found = rules.load_rules(with_file(other))
+    assert found is not None
+    assert found.as_table is not None
+    assert found.as_table.warnings
+
+
 @pytest.mark.parametrize("name", ["as.csv", "as.mmdb"])
 def test_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"score.as_file: .*/{name}: cannot be read: No such file or directory"):

@@ -158,11 +158,12 @@ def test_a_sample_has_the_visits_of_a_hundred_million_clients() -> None:
     assert sum(counts.visits) == pytest.approx(expected, rel=0.005)
 
 
-def test_a_sample_agrees_with_all_of_a_million_clients() -> None:
+def test_a_sample_agrees_with_all_clients() -> None:
+    clients = 200_000
     rows = []
     for sample in (0, 20_000):
-        (counts,) = Crowd(10**6, 2 * DAY, 3, tail=1.5, sample=sample).run([5], BOTH, DAY)
-        rows.append(cluster_sim.summary(10**6, counts, BOTH, 0.5, 246))
+        (counts,) = Crowd(clients, 2 * DAY, 3, tail=1.5, sample=sample).run([5], BOTH, DAY)
+        rows.append(cluster_sim.summary(clients, counts, BOTH, 0.5, 246))
     for field in fields(rows[0]):
         exact, sampled = (getattr(row, field.name) for row in rows)
         assert sampled == pytest.approx(exact, rel=0.02), field.name

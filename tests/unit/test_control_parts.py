@@ -1,6 +1,7 @@
 """Parts of the control server that need no process: frames, warnings, list names, scores, a list's state."""
 
 import random
+import re
 from pathlib import Path
 
 import msgspec
@@ -13,12 +14,15 @@ from fastscreen.config.sites import parse_site
 from fastscreen.control import frames, protocol
 from fastscreen.control.cache_store import Store, StoreError
 from fastscreen.control.dnsbl_lookup import Said
-from fastscreen.control.events import ListNames
+from fastscreen.control.events import ListNames, Rings
 from fastscreen.control.list_state import ListStates
 from fastscreen.control.messages import Expiring, Reply
 from fastscreen.control.scoring import Score, filter_text, score, weight
+from fastscreen.core import EVENTS
 from fastscreen.dns.dnsbl_names import is_listing, question
 from fastscreen.process.warning_ring import MAX_TEXT, SIZE, WARNINGS, WarningRing
+
+PAGE = Path(__file__).resolve().parents[2] / "docs/control.md"
 
 
 def test_frames() -> None:
@@ -48,6 +52,17 @@ def test_warnings_are_kept_in_order_and_bounded() -> None:
     assert texts[0] == "51"
     assert texts[-1].startswith("ää")
     assert len(texts) == WARNINGS
+
+
+def test_events_have_the_numbers_that_the_page_says() -> None:
+    _, _, table = PAGE.read_text().partition("\n| kind | what happened | `number` | `text` |\n")
+    rows = re.findall(r"^\| (`.+?`) \| .+? \|(.*?)\|.*\|$", table.partition("\n\n")[0], re.MULTILINE)
+    numbers = {kind: number for kinds, number in rows for kind in re.findall(r"`(\w+)`", kinds)}
+    assert set(numbers) == set(EVENTS[1:-1])
+    rings = Rings([], ListNames(["a"]))
+    for kind, number in numbers.items():
+        event = rings.shown(0, (1, 1.0, kind, 1, "192.0.2.1", 2525, "greet", 0, None, 0, 1, b""))
+        assert (event.number is not None) == bool(number.strip()), kind
 
 
 def test_a_half_written_warning_is_left_out() -> None:

@@ -453,6 +453,22 @@ def test_deleting(fixture: Fixture) -> None:
     made.close()
 
 
+def test_members_are_in_the_order_of_addresses(fixture: Fixture) -> None:
+    """The bad ones first."""
+    for host in (200, 9, 31):
+        fixture.learn(f"192.0.2.{host}")
+    for host in (150, 4):
+        fixture.learn(f"192.0.2.{host}", conduct=GOOD)
+    for part in (0x300, 0x2, 0x100):
+        fixture.learn(f"2001:db8:1:{part:x}::1")
+    fixture.writer.close()
+    made = OffenseStore(fixture.path, fixture.rules, lambda: fixture.now)
+    found = {each.subject: [member.subject for member in each.members] for each in made.page(None, b"", 100)[0]}
+    assert found["192.0.2.0/24"] == [f"192.0.2.{host}" for host in (9, 31, 200, 4, 150)]
+    assert found["2001:db8:1::/48"] == [f"2001:db8:1:{part}::/64" for part in (2, 100, 300)]
+    made.close()
+
+
 def test_pages_and_the_worst(fixture: Fixture) -> None:
     fixture.learn(*(f"10.0.{network}.{host}" for network in range(40) for host in range(1, 2 + network)))
     fixture.learn("10.0.39.200", conduct=GOOD)

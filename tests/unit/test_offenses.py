@@ -85,7 +85,7 @@ def test_unknown_client() -> None:
 def test_single_offense_counts_for_two_half_lives() -> None:
     memory = Memory()
     memory.learn("192.0.2.1")
-    assert memory.seen("192.0.2.1") == {"seen_address": "192.0.2.1: bad 1.0, good 0.0, 0 days ago"}
+    assert memory.seen("192.0.2.1") == {"seen_address": "192.0.2.1: bad 1.0, good 0.0, today"}
     assert memory.seen("192.0.2.1", TODAY + 14) == {"seen_address": "192.0.2.1: bad 0.5, good 0.0, 14 days ago"}
     assert "seen_address" in memory.seen("192.0.2.1", TODAY + 28)
     assert memory.seen("192.0.2.1", TODAY + 29) == {}
@@ -171,7 +171,7 @@ def test_network_counts_from_the_least_number_on() -> None:
     assert memory.seen("192.0.2.1") == {}
     memory.learn("192.0.2.12")
     assert memory.seen("192.0.2.1") == {"seen_network": "192.0.2.0/24: 3 of 3 addresses bad in 28 days"}
-    assert memory.seen("192.0.2.10") == {"seen_address": "192.0.2.10: bad 1.0, good 0.0, 0 days ago"}  # two others
+    assert memory.seen("192.0.2.10") == {"seen_address": "192.0.2.10: bad 1.0, good 0.0, today"}  # two others
     assert memory.seen("192.0.3.1") == {}
 
 
@@ -297,7 +297,7 @@ def test_clock_that_jumps() -> None:
     memory.learn("192.0.2.1", day=TODAY - 3000)
     assert members(memory, "192.0.2.1", TODAY - 3000) == [(1, 2.0, 0.0)]
     memory.learn("192.0.2.2", day=0xFFFF)
-    assert memory.seen("192.0.2.2") == {"seen_address": "192.0.2.2: bad 1.0, good 0.0, 0 days ago"}
+    assert memory.seen("192.0.2.2") == {"seen_address": "192.0.2.2: bad 1.0, good 0.0, today"}
     tidied = offense_tidy(memory.records[b"4" + packed("192.0.2.0")[:3]], TODAY, memory.rules)
     assert tidied is not None
     assert [(number, day) for number, _, _, day, _, _ in offense_read(tidied, TODAY, memory.rules) or []] == [

@@ -1,5 +1,6 @@
 """The report from recorded sessions: what a session becomes is what the log has of it."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -325,6 +326,26 @@ def test_sessions_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def historyfiles_settings(number: int) -> HistorySettings | None:
     return {historyfiles.NUMBER: SETTINGS}.get(number)
+
+
+def test_responses_to_a_score() -> None:
+    later: dict[str, Any] = {"outcome": "deferred", "verdict": 450, "recipients": 1}
+    rows = [
+        row(1, marks=("new", "passed", "score_deferred", "slowed"), **later),
+        row(1001, outcome="continued", stage="relay", marks=("passed", "doubtful"), verdict=250, recipients=1),
+    ]
+    lines = [connect(0), line(1, f"SLOWED from {A}: score 2"), line(1, f"DEFERRED from {A}: score 2: no_tls 2")]
+    lines += [line(1, f"NOQUEUE: reject: RCPT from {A}: 450 4.3.2 x; from=<>, to=<b>, proto=E, helo=<c>")]
+    lines += [line(1, f"PASS NEW {A}"), line(1, f"DISCONNECT {A}"), connect(1000)]
+    lines += [line(1001, f"DOUBTFUL from {A} to 127.0.0.1:26: score 2"), line(1001, f"PASS OLD {A}")]
+    lines += [line(1001, f"CONTINUE from {A} to 127.0.0.1:26: 250 2.1.5 Ok")]
+    found = agree(rows, lines)
+    assert {key: found.totals[key] for key in ("score_deferred", "doubtful", "slowed")} == {
+        "score_deferred": 1, "doubtful": 1, "slowed": 1
+    }  # fmt: skip
+    text = as_text(found, Style())
+    for what in ("deferred once because of their score", "passed to the MTA for doubtful clients", "got slow replies"):
+        assert re.search(rf"\n +1   {what}", text)
 
 
 def test_evidence_by_scorer() -> None:

@@ -95,6 +95,14 @@ LINES = [
         b"",
         b": would have replied: 550 5.5.1 Protocol error",
     ),
+    (
+        b"DEFERRED from [192.0.2.1]:51234: score 2: no_tls 1, helo_address 1",
+        Kind.SCORE_DEFERRED,
+        b"",
+        b": score 2: no_tls 1, helo_address 1",
+    ),
+    (b"DOUBTFUL from [192.0.2.1]:51234 to 127.0.0.1:26: score 2", Kind.DOUBTFUL, b"", b" to 127.0.0.1:26: score 2"),
+    (b"SLOWED from [192.0.2.1]:51234: score 2", Kind.SLOWED, b"", b": score 2"),
 ]
 
 

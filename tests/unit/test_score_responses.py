@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fastscreen.cache.stamps import DISABLED, NEW, STAMP_MAX, TESTS, first_expiry, is_retained, pack_stamps
@@ -205,6 +206,19 @@ def test_explain() -> None:
     assert "score.slow_from is 1: replies are delayed by 2 s each" in steps('slow_from = 1\nslow_by = "2s"\n')
     assert "score.doubtful_from is 1: if it passes, it goes to handoff.doubtful_to" in steps(DOUBTFUL)
     assert steps("")[0].endswith("dnsbl.threshold is 4, score.action is enforce")
+
+
+def test_explain_of_a_deferred_client() -> None:
+    """It is still a new one, wherever its other passes came from."""
+    stamps = [NOW + DAY] * TESTS
+    stamps[SCORE] = (NOW - 100) >> 2
+    config = parse(SLOW + DOUBTFUL.replace("doubtful_from", "defer_from = 1\ndoubtful_from"), "x")
+    doubtful = "score.doubtful_from is 1: if it passes, it goes to handoff.doubtful_to"
+    relayed = msgspec.structs.replace(facts(tuple(stamps)), sessions=1)
+    assert doubtful in [each.text for each in judge(config, relayed).steps]
+    stamps[SCORE] = NOW - 100  # its pass has expired
+    relayed = msgspec.structs.replace(relayed, stamps=tuple(stamps))
+    assert doubtful not in [each.text for each in judge(config, relayed).steps]
 
 
 def test_explain_in_shadow() -> None:

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import historyfiles
+import msgspec
 import pytest
-from historyfiles import NOON, deferred, known, listed
+from historyfiles import NOON, SETTINGS, deferred, known, listed, row
 
 from fastscreen.cli import main
 from fastscreen.cli import tune as command
 from fastscreen.core import SCORERS
+from fastscreen.history.day import Row
+from fastscreen.history.settings import TestSettings, encode, number
 from fastscreen.tune.suggest import Weights
 
 DEEP = ("pipelining", "non_smtp_command", "bare_newline")
@@ -146,6 +149,73 @@ def test_a_suggestion(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def weights(*lists: int, **scorers: int) -> Weights:
     return Weights(3, (*lists, *(scorers.get(scorer.key, 0) for scorer in SCORERS[1:])))
+
+
+WITHOUT_LISTS = msgspec.structs.replace(
+    SETTINGS,
+    lists=(),
+    sites=(),
+    allowlist_threshold=0,
+    continues=True,
+    tests={
+        **SETTINGS.tests,
+        "dnsbl": TestSettings(False, "enforce", 60),
+        "score": TestSettings(True, "shadow", 86400),
+    },
+    weights={"helo_reserved": 1},
+)
+
+
+def scored(second: float, client: str, *evidence: str, **fields: Any) -> Row:
+    """A session that was judged without lists, and continued with the MTA."""
+    tests = ("pregreet", *DEEP, "score")
+    usual: dict[str, Any] = {"outcome": "continued", "stage": "relay", "needed": tests, "made": tests, "score": 0}
+    usual |= {"name": b"localhost" if evidence else b"mail.provider.se", "evidence": evidence, "recipients": 1}
+    usual |= {"settings": number(encode(WITHOUT_LISTS)), "commands": 3, "verdict": 250, "mta_recipients": 1}
+    return row(second, client, **usual | {"marks": ("new", "passed", "esmtp")} | fields)
+
+
+def without_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *rows: Row) -> Path:
+    """Their history."""
+    monkeypatch.setattr(command, "USUAL_FILE", tmp_path / "missing.toml")
+    packed = encode(WITHOUT_LISTS)
+    return historyfiles.make(tmp_path / "history", rows, {number(packed): packed})
+
+
+def test_scores_without_lists(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the other scorers, so they are all known."""
+    folder = without_lists(
+        tmp_path,
+        monkeypatch,
+        *(scored(at, f"192.0.2.{at}", "helo_reserved", mta_rejected=1) for at in range(1, 6)),
+        *(scored(100 + at, f"198.51.100.{at}", mta_accepted=1) for at in range(1, 9)),
+        *(scored(9000 + at, f"203.0.113.{at}", "helo_reserved", mta_rejected=1) for at in range(1, 4)),
+    )
+    found = json.loads(tune(capsys, folder, "--suggest", "--json")[0])["suggestion"]
+    first, last = (found["clients"][part]["suggested"] for part in ("first_two_thirds", "last_third"))
+    assert (first["bad"], first["bad_of"], first["good"], first["good_of"]) == (5, 5, 0, 8)
+    assert (last["bad"], last["bad_of"]) == (3, 3)
+
+
+def test_a_score_without_consequences_is_pointed_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [scored(at, f"192.0.2.{at}", "helo_reserved", mta_rejected=1) for at in range(1, 6)]
+    folder = without_lists(tmp_path, monkeypatch, *rows)
+    out, err = tune(capsys, folder, "--set", "score.helo_reserved=3", "--json")
+    assert json.loads(out)["would"]["rejected"]["sessions"] == 0
+    note = "fastscreen: note: by {}, the score rejects no client; add --set {} to see whom it would reject\n"
+    assert note.format("score.action", "score.action=enforce") in err
+    changes = ("--set", "score.helo_reserved=3", "--set", "score.action=enforce")
+    out, err = tune(capsys, folder, *changes, "--json")
+    assert json.loads(out)["would"]["rejected"]["sessions"] == 5
+    assert "rejects no client" not in err
+    _, err = tune(capsys, folder, *changes, "--set", "mode=shadow")
+    assert note.format("mode", "mode=screen") in err
+    _, err = tune(capsys, folder, "--set", "score.helo_reserved=0")
+    assert "rejects no client" not in err
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,8 @@ def memory_lines(memory: Memory | None, width: int) -> list[Text]:
     line = Text(" ").append(count(memory.entries), STRONG)
     line.append(f" of {count(memory.max_entries)} entries, {size(memory.bytes)}", MUTED)
     line.append("   since the start: ", MUTED).append(count(memory.bad), BAD if memory.bad else PLAIN)
-    line.append(" offenses, ", MUTED).append(count(memory.good), OK if memory.good else PLAIN).append(" good", MUTED)
+    line.append(" offense, " if memory.bad == 1 else " offenses, ", MUTED)
+    line.append(count(memory.good), OK if memory.good else PLAIN).append(" good", MUTED)
     if memory.dropped:
         line.append(f", {count(memory.dropped)} dropped", WARN)
     if memory.lost:

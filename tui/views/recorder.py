@@ -37,7 +37,8 @@ def memory_line(memory: Memory, width: int) -> Text:
         line.append("not written: ", BAD).append(memory.problem, PLAIN)
     else:
         line.append(f"{count(memory.entries)} networks and AS", OK).append(f", {size(memory.bytes)}; ")
-        line.append(f"{count(memory.bad)} offenses, {count(memory.good)} good since start")
+        offenses = "offense" if memory.bad == 1 else "offenses"
+        line.append(f"{count(memory.bad)} {offenses}, {count(memory.good)} good since start")
     if memory.dropped:
         line.append(f", {count(memory.dropped)} dropped", WARN)
     if memory.lost:
