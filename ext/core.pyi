@@ -705,6 +705,8 @@ def offense_add(
 ) -> tuple[bytes, float, float]:
     """A record with what a member did, and what that adds to `bad` and `good` of its AS, in 1/256.
 
+    Of a /48 (size 2), only four /64s add to its AS, and none that takes the place of another.
+
     value: the record before. bad, good: as `offenses_in` has them. today: days since 1970.
     """
 

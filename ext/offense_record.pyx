@@ -34,6 +34,7 @@ cdef enum:
     OFFENSE_LEAST = 64              # what one offense weighs after two half-lives: less is not bad
     OFFENSE_KNOWN = 16              # the same for a day of OFFENSE_WEAK: less is not known
     OFFENSE_NETWORK_SIZE = 4 + 256 * 9  # bytes of the largest record
+    OFFENSE_WIDE_MOST = 4           # /64s of a /48 that count in its AS: one customer often has all of them
 
 
 # How a session counts in favor of a client.
@@ -273,11 +274,37 @@ cdef int offense_lightest(const uint8_t* value, int count, OffenseRules rules, i
     return found
 
 
+cdef void offense_limit(const uint8_t* value, int count, int own, bint is_full, int today, OffenseRules rules,
+                        OffenseChange* change) noexcept nogil:
+    """Whoever has a /48 has 65536 /64s at no cost, and could make a whole AS bad or good. So few of them count there,
+    and none that takes the place of another, which has counted."""
+    cdef OffenseMember member
+    cdef float bad, good
+    cdef int index, bad_ones = 0, good_ones = 0
+    if value[1] != 2 or change.bad == 0 and change.good == 0:
+        return
+    for index in range(count):
+        if index == own:
+            continue
+        offense_get(value, index, &member)
+        bad = rules.weight(member.bad, today, member.bad_day)
+        good = rules.weight(member.good, today, member.good_day)
+        if offense_is_bad(bad, good):
+            bad_ones += 1
+        elif good >= OFFENSE_KNOWN - 0.5:
+            good_ones += 1
+    if is_full or bad_ones >= OFFENSE_WIDE_MOST:
+        change.bad = 0
+    if is_full or good_ones >= OFFENSE_WIDE_MOST:
+        change.good = 0
+
+
 def offense_add(value, int size, uint32_t number, uint32_t bad, int good, int today, OffenseRules rules):
     cdef uint8_t[OFFENSE_NETWORK_SIZE] record
     cdef OffenseMember member
     cdef OffenseChange change
     cdef int index, count = 0
+    cdef bint is_full = False
     cdef bytes before
     if size not in (1, 2, 4) or not 0 <= today <= 0xFFFF:
         raise ValueError(f"a member's number of {size} bytes, or day {today}")
@@ -296,7 +323,8 @@ def offense_add(value, int size, uint32_t number, uint32_t bad, int good, int to
             break
     else:
         index = count
-        if count == offense_room(size):
+        is_full = count == offense_room(size)
+        if is_full:
             index = offense_lightest(record, count, rules, today)
         else:
             count += 1
@@ -304,6 +332,7 @@ def offense_add(value, int size, uint32_t number, uint32_t bad, int good, int to
         member.number = number
     offense_add_to(&member, bad, good, today, rules, &change)
     offense_set(record, index, &member)
+    offense_limit(record, count, index, is_full, today, rules, &change)
     offense_put(record + 2, 2, count)
     return (<char*> record)[:OFFENSE_HEADER + count * (size + 8)], change.bad, change.good
 
@@ -394,6 +423,7 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
     cdef const uint8_t* at = <const uint8_t*> <const char*> other
     cdef bytes before = b"" if value is None else value
     cdef int index, number, count, others = offense_members(at, len(other))
+    cdef bint is_full
     cdef float more_bad = 0, more_good = 0
     if size not in (1, 2, 4) or not 0 <= today <= 0xFFFF:
         raise ValueError(f"a member's number of {size} bytes, or day {today}")
@@ -420,6 +450,7 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
         offense_join_member(&found, &member, today, rules, &change)
         if not found.bad and not found.good:
             continue
+        is_full = False
         if index == count:
             if count < offense_room(size):
                 count += 1
@@ -427,7 +458,9 @@ def offense_merge(value, bytes other, int size, int today, OffenseRules rules):
                 index = offense_lightest(record, count, rules, today)
                 if not offense_is_heavier(&found, record, index, rules, today):
                     continue
+                is_full = True
         offense_set(record, index, &found)
+        offense_limit(record, count, index, is_full, today, rules, &change)
         places[found.number & 0xFF] = <int16_t> index
         more_bad += change.bad
         more_good += change.good

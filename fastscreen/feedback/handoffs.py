@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from msgspec import Struct
 
 from fastscreen.feedback.postfix import Client
@@ -32,7 +34,7 @@ class HandOffs:
 
     def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
         self._max = max_sessions
-        self._all: dict[tuple[bytes, int], HandOff] = {}  # the oldest first
+        self._all: OrderedDict[tuple[bytes, int], HandOff] = OrderedDict()  # the oldest first
         self._ports: dict[bytes, set[int]] = {}
 
     def __len__(self) -> int:

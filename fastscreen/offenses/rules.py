@@ -62,11 +62,12 @@ def load_as_file(path: str) -> AsTable:
     if _last is not None and _last[:2] == (path, version):
         note_read(path, version)
         return _last[2]
-    if path.endswith(MMDB):
-        note_read(path, version)
-        table = AsTable(b"".join(_mmdb_lines(path)), escape_text(path))
-    else:
-        table = AsTable(read_bytes(path, path), escape_text(path))
+    note_read(path, version)
+    try:
+        text = b"".join(_mmdb_lines(path)) if path.endswith(MMDB) else read_bytes(path, path)
+        table = AsTable(text, escape_text(path))
+    except MemoryError:
+        raise TableError(f"{escape_text(path)}: too large; expected at most 4 million ranges of each family") from None
     if not table and _last is not None and _last[0] == path and _last[2]:
         raise TableError(table.warnings[-1])
     _last = path, version, table

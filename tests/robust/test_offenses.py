@@ -43,11 +43,11 @@ def offend(screener: Screener, *sources: str) -> None:
             screener.line(f"PREGREET .*{client.pattern}")
 
 
-def recipient(screener: Screener, source: str) -> tuple[bytes, list[str]]:
+def recipient(screener: Screener, source: str, name: bytes = GOOD) -> tuple[bytes, list[str]]:
     """The reply to a recipient of a client that behaves, and the log's lines about evidence."""
     with screener.connect(source) as client:
         assert client.read() == TEASER + GREETING
-        assert client.ask(b"EHLO " + GOOD).startswith(b"250")
+        assert client.ask(b"EHLO " + name).startswith(b"250")
         assert client.ask(b"MAIL FROM:<a@b.test>") == b"250 2.1.0 Ok\r\n"
         reply = client.ask(b"RCPT TO:<c@d.test>")
         client.ask(b"QUIT")
@@ -190,6 +190,27 @@ def test_own_offense_and_reload(start: Start, folder: Path) -> None:
     assert recipient(screener, "127.1.0.5") == (LATER, [])
     screener.reload(merged(settings(folder, seen_min=3, memory_half_life="5d")))
     assert recipient(screener, "127.1.0.6")[1] == ["seen_network +3: 127.1.0.0/24: 3 of 3 addresses bad in 10 days"]
+
+
+def test_forged_helo_name(start: Start, folder: Path) -> None:
+    """The name of somebody else neither helps the client that uses it, nor harms its owner."""
+    screener = start(*settings(folder, helo_ours=3), {"hostname": "mx.here-host.se"})
+    forgers = [f"127.1.0.{number}" for number in range(1, 4)]
+    for source in forgers:
+        with screener.connect(source) as client:
+            client.send(b"EHLO " + GOOD + b"\r\n")
+            screener.line(f"PREGREET .*{client.pattern}")
+    written(folder, bad=3)
+    assert recipient(screener, "127.1.0.4") == (
+        poor("127.1.0.4"),
+        ["seen_network +3: 127.1.0.0/24: 3 of 3 addresses bad in 28 days"],
+    )
+    assert recipient(screener, "127.2.0.4") == (LATER, [])  # the owner of the name
+    assert recipient(screener, "127.2.0.5", b"[127.1.0.1]") == (LATER, [])
+    assert recipient(screener, "127.1.0.5", b"[127.2.0.4]")[0] == poor("127.1.0.5")
+    reply, found = recipient(screener, "127.2.0.6", b"MX.here-host.SE")
+    assert reply.endswith(b"blocked: HELO name is ours\r\n")
+    assert found == ["helo_ours +3: MX.here-host.SE"]
 
 
 def test_memory_outlives_the_processes(start: Start, folder: Path) -> None:

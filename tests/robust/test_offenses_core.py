@@ -125,6 +125,21 @@ def test_nobody_is_asked(folder: Path, opened: ExitStack, why: str) -> None:
     assert memory.asked == []
 
 
+def test_a_pass_of_the_score_test_wins_while_another_test_is_due(folder: Path, opened: ExitStack) -> None:
+    memory = Memory()
+    score = {"action": "enforce", "memory": "/var/lib/fastscreen/offenses", **OURS}
+    core = Core(folder, opened, {"score": score, "dnsbl": {"threshold": 3}, "deep": {"pipelining": "enforce"}})
+    core.screener.use_memory(memory)
+    memory.offend(1, 2, 3, 4)
+    later = int(time.time()) + 1000
+    core.stored[PACKED] = write_record([1 if test.key == "pipelining" else later for test in TESTS])
+    client = core.connect()
+    assert recipient(client) == LATER
+    client.hang_up()
+    assert "evidence" not in core.row()
+    assert memory.asked == []
+
+
 @pytest.mark.parametrize("bad", [RuntimeError("broken"), "text", 7, b"", b"\x01", b"\x01\x01\xff\xff", b"\xff" * 3000])
 def test_memory_that_fails_costs_no_client(folder: Path, opened: ExitStack, bad: Any) -> None:
     memory = Memory()

@@ -4,6 +4,7 @@ Each connection comes through a balancer, whose PROXY header (version 2) names a
 address decides which worker has it. What a client does and where it breaks off is chance, by the seed. The process
 prints how many connections it made. KIND:
 
+    hasty      a dialogue of random commands that does not wait for replies
     leave      send the header and close: the descriptor is passed to another worker as its client goes
     mail       a dialogue with a RCPT that Continue passes on, and a message
     tls        the same after STARTTLS
@@ -93,6 +94,29 @@ def mail(client: Client) -> None:
     message(client)
 
 
+HASTE = (
+    b"EHLO load.test", b"HELO load.test", b"MAIL FROM:<a@load.test>", b"RCPT TO:<b@here.test>", b"DATA", b"RSET",
+    b"mail from: a@load.test  SIZE=1 BODY=8BITMIME ", b"BDAT 3", b"STARTTLS", b"NOOP", b"x" * 5000, b"",
+)  # fmt: skip
+
+
+def hasty(client: Client) -> None:
+    """In pieces, with and without pauses, and at times more than is read at once."""
+    dice = client.dice
+    client.send(client.header)
+    client.read()
+    lines = [b"EHLO load.test", *dice.choices(HASTE, k=dice.randrange(12)), b"QUIT", b""]
+    text = b"\r\n".join(lines)
+    while text:
+        size = dice.choice((1, 30, 300, 5000))
+        client.socket.sendall(text[:size])
+        text = text[size:]
+        time.sleep(dice.choice((0.0, 0.0, 0.01, 0.07)))
+        client.step(0.04)
+    while True:
+        client.read()
+
+
 def tls(client: Client) -> None:
     client.send(client.header)
     client.read()
@@ -136,7 +160,7 @@ def overlap(client: Client) -> None:
             each.socket.close()
 
 
-KINDS = {"leave": leave, "mail": mail, "tls": tls, "known": mail, "shared": mail, "overlap": overlap}
+KINDS = {"hasty": hasty, "leave": leave, "mail": mail, "tls": tls, "known": mail, "shared": mail, "overlap": overlap}
 
 
 def address(kind: str, dice: random.Random) -> bytes:

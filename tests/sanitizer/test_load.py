@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from robust.conftest import Start
+from robust.conftest import Alter, Start
 from robust.control import Control
 from robust.fakemta import FakeMta
 from robust.harness import Screener, merge, wait_until
@@ -140,3 +140,57 @@ def test_descriptors_for_an_mta_that_is_busy(start: Start, folder: Path, mta: Fa
         going.join()
     assert mta.taken
     assert_nothing_stale(screener)
+
+
+QUICK = """
+from fastscreen.screening import policy
+_Policy = policy.Policy
+
+def quick(*arguments, responses, **more):
+    return _Policy(*arguments, responses={**responses, "slow_by": 0.05}, **more)
+
+policy.Policy = quick
+"""
+
+
+def test_what_follows_from_a_score(start: Start, alter: Alter, folder: Path, seconds: float) -> None:
+    """All have evidence: they get slow replies, are deferred, and go to another MTA; some are rejected for it. Their
+    networks are bad soon."""
+    settings: dict[str, Any] = {
+        "tls": {"level": "may", "certificates": certificates(folder), "log_level": 1},
+        "control": {"path": str(folder / "control")},
+        "cache": {"path": str(folder / "cache")},
+        "history": {"path": str(folder / "history")},
+        "dnsbl": {"threshold": 6},
+    }
+    score = {
+        "action": "enforce",
+        "helo_reserved": 2,
+        "no_tls": 1,
+        "rcpt_many": 1,
+        "rcpt_many_from": 2,
+        "rcpt_rejected": 1,
+    }
+    memory = {"memory": str(folder / "offenses"), "seen_address": 1, "seen_network": 2, "seen_min": 1}
+    responses = {"slow_from": 2, "defer_from": 3, "doubtful_from": 2}
+    alter(QUICK)
+    with ProxyMta(odd_mta(1)) as mta, ProxyMta(odd_mta(2)) as strict:
+        to = {
+            "to": [mta.target],
+            "continue_to": [mta.target],
+            "continue_time_limit": "5s",
+            "doubtful_to": [strict.target],
+        }
+        screener = start(PORTS, DEEP, KNOWN, settings, {"handoff": to, "score": score | memory | responses})
+        load(screener, seconds, "hasty", "mail", "tls", "leave")
+        for what in (
+            "SLOWED from",
+            "DEFERRED from",
+            "DOUBTFUL from",
+            "CONTINUE from .*: 250",
+            "SCORE rank",
+            "seen_network",
+        ):
+            wait_until(lambda what=what: bool(screener.lines(what)), f"no {what}")  # type: ignore[misc]
+        assert strict.came
+        assert_nothing_stale(screener)

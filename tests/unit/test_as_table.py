@@ -145,6 +145,13 @@ def test_a_new_version_without_any_as_is_refused(tmp_path: Path) -> None:
     assert found.as_table.warnings
 
 
+def test_a_file_with_too_many_ranges_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "as.csv"
+    path.write_bytes(b"192.0.2.0/24,1\n" * ((1 << 22) + 1))
+    with pytest.raises(ConfigError, match=r"score.as_file: .*/as\.csv: too large; expected at most 4 million ranges"):
+        rules.load_rules(with_file(path))
+
+
 @pytest.mark.parametrize("name", ["as.csv", "as.mmdb"])
 def test_file_that_cannot_be_read(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"score.as_file: .*/{name}: cannot be read: No such file or directory"):

@@ -79,6 +79,18 @@ def test_long_lines_are_truncated(follower: Follower) -> None:
     assert [(line[:1], len(line)) for line in follower.read()] == [("x", 4096), ("y", 4096), ("z", 1)]
 
 
+@pytest.mark.parametrize("pieces", [1, 2, 7])
+def test_the_end_of_a_long_line_is_no_line(follower: Follower, pieces: int) -> None:
+    """A client knows how long lines may be: what it sends stands where a line of its own would begin."""
+    limit = log_file.MAX_LINE
+    forged = "Nov 30 15:57:11 mx postfix/smtpd[1]: forged ".ljust(limit, "x")
+    text = "Nov 30 15:57:11 mx postfix/smtpd[2]: non-SMTP command: ".ljust(limit, "y") + forged * 3 + "\n"
+    for at in range(pieces):
+        follower.write(text[len(text) * at // pieces : len(text) * (at + 1) // pieces])
+        found = follower.read()
+    assert found == [text[:limit]]
+
+
 def test_bytes_of_any_kind(follower: Follower) -> None:
     every = bytes(value for value in range(256) if value != 10)
     follower.write(every + b"\n")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from fastscreen.cache import lmdb_file
 from fastscreen.config import Config
 from fastscreen.control.offense_search import KEPT_SECONDS, MAX_WORST, Search, Wanted
 from fastscreen.control.offense_store import OffenseStore, OffenseStoreError
-from fastscreen.core import AsTable, OffenseRules, seen_in
+from fastscreen.core import AsTable, OffenseRules, offense_add, offense_read, seen_in
 from fastscreen.offenses import store, writer
 from fastscreen.offenses.clock import DAY, ClockGuard
+from fastscreen.offenses.size import map_size
 from fastscreen.offenses.writer import OffenseWriter
 from fastscreen.process.conditions import SIZE, Conditions, Kind
 
@@ -245,6 +247,51 @@ def test_file_that_may_not_grow_drops_records(fixture: Fixture, monkeypatch: pyt
     assert fixture.seen(networks(1, first=0x010000 + 199_999)[0]) == ["seen_address"]
 
 
+MILLION = 1_000_000
+
+
+def test_a_million_networks(fixture: Fixture) -> None:
+    """The file is full, and a flood of new networks goes on: each turn stays short, and nothing grows."""
+    fixture.max_entries = MILLION
+    fixture.writer.configure(fixture.config(), fixture.rules)
+    heavy = networks(200, first=0x100000)
+    for _ in range(3):
+        fixture.learn(*heavy)
+        fixture.turn(DAY)
+    assert fixture.writer._file is not None
+    environment = fixture.writer._file.environment
+    one, _, _ = offense_add(None, 1, 1, *BAD, int(fixture.now) // DAY, fixture.rules)
+    with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+        cursor.putmulti([(b"4" + number.to_bytes(3), one) for number in range(0x200000, 0x200000 + MILLION - 200)])
+    fixture.writer._timer = time.monotonic
+    fixture.turn()
+    assert (fixture.entries(), fixture.writer.stats().dropped) == (MILLION, 0)
+    longest = 0.0
+    for part in range(10):
+        began = time.thread_time()
+        fixture.learn(*networks(3000, first=0x800000 + 3000 * part))
+        longest = max(longest, time.thread_time() - began)
+        assert fixture.entries() < MILLION + 3000
+        assert part or 0 < fixture.writer.stats().dropped < MILLION // 16, "all of a round at once"
+    assert longest < writer.DROP_SECONDS + 1.5, "a turn of 3000 clients, one of them with a part of a round"
+    assert fixture.entries() <= MILLION
+    assert fixture.writer.stats().dropped >= MILLION // 16
+    assert all(fixture.seen(client) for client in heavy)
+    assert fixture.seen(networks(1, first=0x800000 + 29_999)[0]) == ["seen_address"]
+    assert fixture.writer.stats().bytes < map_size(MILLION)
+    fixture.writer.close()
+    control = OffenseStore(fixture.path, fixture.rules, clock=lambda: fixture.now)
+    requests, more = 0, True
+    while more:
+        began = time.thread_time()
+        page, found, more = control.worst(Wanted(), 0, 50)
+        assert time.thread_time() - began < 1.0
+        requests += 1
+    assert requests > 1
+    assert (len(page), found) == (50, fixture.entries())
+    control.close()
+
+
 def test_how_far_behind_the_writer_is(fixture: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
     fixture.turn()
     assert (fixture.writer.stats().waiting, fixture.writer.stats().lag) == (0, 0.0)
@@ -407,6 +454,23 @@ def test_old_records_are_deleted(fixture: Fixture) -> None:
     for _ in range(400):
         fixture.turn(DAY)
     assert fixture.entries() == 0
+
+
+def test_reload_with_another_half_life(fixture: Fixture) -> None:
+    """What is stored decays by the new one, when it is written and when it is tidied, too."""
+    fixture.learn("192.0.2.1", "192.0.9.1")
+    for _ in range(14):
+        fixture.turn(DAY)
+    fixture.rules = OffenseRules(2 * DAY)
+    fixture.writer.configure(fixture.config(), fixture.rules)
+    fixture.learn("192.0.2.1")
+    assert fixture.writer._file is not None
+    with fixture.writer._file.environment.begin() as transaction:
+        found = offense_read(transaction.get(b"4" + packed("192.0.2.0")[:3]), int(fixture.now) // DAY, fixture.rules)
+    assert found is not None
+    assert [(number, round(bad, 2)) for number, bad, *_ in found] == [(1, 1.01)]
+    fixture.turns(3)
+    assert fixture.entries() == 1, "the other one has decayed"
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,22 @@ def test_an_as_counts_ipv6_networks_once() -> None:
     assert len(offense_read(one.records[b"6" + packed("2001:db8::")[:8]], TODAY, RULES) or []) == 2
 
 
+def test_one_customer_with_an_ipv6_network_does_not_decide_about_its_as() -> None:
+    """Each host sees other /64s of his, more than there is room for."""
+    one, two, three = (Host(OffenseRules(as_table=TABLE)) for _ in range(3))
+    for number in range(100):
+        one.learn(f"2001:db8:a:{number:x}::1")
+        two.learn(f"2001:db8:a:{0x8000 + number:x}::1", day=TODAY - 1)
+        two.learn(f"2001:db8:b:{number:x}::1", 0, ACCEPTED, day=TODAY - 1)
+    three.merge(two)
+    three.merge(one)  # heavier: they take the places of those of the day before
+    assert three.of_system(64501) == pytest.approx((4, 4), abs=0.05)
+    for _ in range(3):
+        shared(one, two, three)
+    for host in (one, two, three):
+        assert max(host.of_system(64501)) <= 4
+
+
 def test_an_as_forgets_old_offenses_of_others() -> None:
     """By the half-life of AS, as at the host that has seen them; of good conduct too, and for what it had before."""
     rules = OffenseRules(as_table=TABLE, half_life=14 * 86400, as_half_life=28 * 86400)

@@ -180,6 +180,7 @@ def test_noisy_machine_counts_once() -> None:
     for _ in range(100):
         memory.learn("192.0.2.10", 16 * BAD)
     assert memory.seen("192.0.2.1") == {}
+    assert members(memory, "192.0.2.10") == [(10, 1.0, 0.0)]
 
 
 def test_network_is_judged_by_its_good_share() -> None:
@@ -261,11 +262,41 @@ def test_as_counts_distinct_addresses() -> None:
     for _ in range(5):
         memory.learn(hosts(1, 20))
     assert "seen_as" not in memory.seen("192.0.3.200")
-    memory.learn([f"2001:db8:0:{number:x}::1" for number in range(10)])
+    memory.learn([f"2001:db8:{number:x}::1" for number in range(10)])
     assert memory.seen("192.0.3.200") == {"seen_as": "AS64500: 30 of 30 addresses bad in 180 days"}
     assert memory.seen("198.51.100.1") == {}
     memory.good(hosts(1, 31, "192.0.3."), days=1)
     assert memory.seen("192.0.3.200") == {}  # most of it is good
+
+
+def system(memory: Memory, day: int = TODAY) -> tuple[float, float]:
+    """The sums of AS 64500, bad and good."""
+    ((_, bad, good, *_),) = offense_read(memory.records[offense_as(64500)], day, memory.rules) or []
+    return round(bad, 2), round(good, 2)
+
+
+def slash_64s(network: str, count: int = 1000, first: int = 0) -> list[str]:
+    return [f"{network}:{number:x}::1" for number in range(first, first + count)]
+
+
+def test_one_customer_with_an_ipv6_network_does_not_decide_about_its_as() -> None:
+    """He has 65536 /64s at no cost, and uses another one for each session."""
+    memory = Memory(OffenseRules(as_table=TABLE))
+    memory.good("192.0.2.1")
+    memory.learn(slash_64s("2001:db8:a"))
+    assert system(memory) == (4.0, 1.0)
+    assert "seen_as" not in memory.seen("192.0.3.200")
+    memory.learn(slash_64s("2001:db8:b"), 0, ACCEPTED)
+    assert system(memory) == (4.0, 5.0)
+    # His network is full of /64s that are heavier than a single offense, so that each takes the place of the last one.
+    memory.good(slash_64s("2001:db8:c", 64), days=4)
+    before = system(memory)
+    memory.learn(slash_64s("2001:db8:c", first=64))
+    assert system(memory) == before
+    for day in range(365):
+        memory.learn(slash_64s("2001:db8:a", 60, first=60 * day), day=TODAY + day)
+    bad, _ = system(memory, TODAY + 364)
+    assert bad < 10
 
 
 def test_address_that_goes_on_is_topped_up_in_its_as() -> None:
