@@ -206,9 +206,12 @@ test-installed: .venv/release
 reproducible: .venv/release
 	$(BIN)/python -m tools.release --compare
 
-# All of it, and checksums and the list of components. Takes as long as the suite, and some 20 minutes.
+# All of it, and checksums and the list of components. Takes as long as the suite, and some 20 minutes. To continue after a
+# part that failed: `make release PARTS="test-installed sums"`
+PARTS ?= wheels check-wheels image check-image deb test-installed sums
+
 release: .venv/release
-	IMAGE_USER="$(IMAGE_USER)" $(BIN)/python -m tools.release
+	IMAGE_USER="$(IMAGE_USER)" $(BIN)/python -m tools.release --parts "$(PARTS)" --tests="$(INSTALLED_TESTS)"
 
 clean:
 	rm -rf .venv build *.egg-info ext/core.c fastscreen/*.so

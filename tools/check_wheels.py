@@ -3,12 +3,14 @@
 Each wheel: its tag is right for what the core needs (auditwheel), for another architecture too; the core is for the
 machine that the name says, and calls the same functions of Python on each architecture. Each wheel for an installed
 Python: it is installed into an empty virtual environment, without a compiler, and screens one client. The installed
-size is measured.
+size is measured. For root, a Python that is not installed, or is for another architecture, comes from Debian: the wheel
+is started in a folder that mmdebstrap fills, and qemu-user-static runs the programs of the other architecture.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
@@ -18,19 +20,25 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from operator import attrgetter
 from pathlib import Path
 
-from tools import python_headers
+from tools import debian_root, python_headers
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build/wheels/check"
 MAX_MEGABYTES = 60
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0"}
-SECONDS = 20
+SECONDS, EMULATED_SECONDS = 20, 120
+# In a mount namespace, of which nothing remains.
+ENTER = """
+for each in dev proc sys; do mkdir -p "$1/$each"; mount --rbind /$each "$1/$each"; done
+mkdir -p "$1/tmp"; mount -t tmpfs tmpfs "$1/tmp"
+exec chroot "$@"
+"""
 
 
 class CheckError(Exception):
@@ -98,45 +106,83 @@ def install(wheel: Path | str, python: Path, folder: Path) -> Path:
     return folder / "bin/fastscreen"
 
 
-def screen_once(command: Path) -> str:
-    """Start the daemon with built-in settings and be its client. Returns its version."""
-    version = subprocess.run([command, "--version"], check=True, capture_output=True, text=True).stdout.strip()
-    state = command.parents[1] / "state"
+def screen_once(command: Sequence[str | Path], state: Path, named: str | Path, *, seconds: int = SECONDS) -> str:
+    """Start the daemon with built-in settings and be its client. Returns its version.
+
+    named: the folder `state` in the words of the command.
+    """
+    version = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout.strip()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {
         **{name: text for name, text in os.environ.items() if not name.startswith("FASTSCREEN_")},
-        "XDG_STATE_HOME": str(state),
-        "XDG_RUNTIME_DIR": str(state),
+        "XDG_STATE_HOME": str(named),
+        "XDG_RUNTIME_DIR": str(named),
         "FASTSCREEN_ENVIRONMENT": "read",
         "FASTSCREEN_LISTEN__ADDRESSES": f'["127.0.0.1:{port}"]',
         "FASTSCREEN_GREET__WAIT": "1s",
     }
     state.mkdir(exist_ok=True)
     with (state / "output").open("w") as output:
-        daemon = subprocess.Popen([command, "run"], cwd="/", env=environment, stdout=output, stderr=output)
+        daemon = subprocess.Popen([*command, "run"], cwd="/", env=environment, stdout=output, stderr=output)
     try:
         try:
-            said = _talk(port)
+            said = _talk(port, seconds)
         except OSError as error:
-            raise CheckError(f"{command}: {error}: {(state / 'output').read_text()[-2000:]}") from None
+            raise CheckError(f"{command[0]}: {error}: {(state / 'output').read_text()[-2000:]}") from None
         if said != ["220", "250", "221"]:
-            raise CheckError(f"{command}: a client got {said}")
-        control = ["status", "--socket", str(state / "fastscreen/control"), "--json"]
-        subprocess.run([command, *control], check=True, capture_output=True)
+            raise CheckError(f"{command[0]}: a client got {said}")
+        control = ["status", "--socket", f"{named}/fastscreen/control", "--json"]
+        done = subprocess.run([*command, *control], capture_output=True, text=True)
+        if done.returncode or json.loads(done.stdout)["counts"]["connect"] != 1:
+            raise CheckError(f"{command[0]}: status: {done.stdout[-1000:]}{done.stderr[-1000:]}")
     finally:
         daemon.terminate()
-        daemon.wait(SECONDS)
+        daemon.wait(seconds)
     return version
 
 
-def _talk(port: int) -> list[str]:
+def emulator(machine: str) -> Path | None:
+    """Return the program that runs another architecture's programs, or None."""
+    found = shutil.which(f"qemu-{machine}-static")
+    return Path(found) if found else None
+
+
+def in_debian(wheel: Path, version: str, machine: str) -> tuple[str, float]:
+    """Start a wheel with the Python of a Debian release. Returns its version, and the size of what was installed."""
+    root = BUILD / f"debian-{version}-{machine}"
+    foreign = machine != platform.machine()
+    if not (root / f"usr/bin/python{version}").exists():
+        packages = ["base-files", f"python{version}-minimal", f"libpython{version}-stdlib"]
+        architecture = f"--architectures={python_headers.DEBIAN_NAMES[machine]}"
+        debian_root.make(root, python_headers.SUITES[version], packages, "--mode=root", architecture, variant="extract")
+    installed, python = root / "installed", [f"/usr/bin/python{version}"]
+    if foreign and (program := emulator(machine)):
+        shutil.copy(program, root / "emulator")
+        python.insert(0, "/emulator")
+    shutil.rmtree(installed, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(installed)]
+    pip += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", version, "--no-compile"]
+    for each in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
+        pip += ["--platform", f"{each}_{machine}"]
+    done = subprocess.run([*pip, str(wheel)], capture_output=True, text=True)
+    if done.returncode:
+        raise CheckError(f"pip cannot install {wheel}: {done.stderr[-2000:]}")
+    size = _size(installed) / 1e6
+    shutil.rmtree(root / "state", ignore_errors=True)
+    command = ["env", "PYTHONPATH=/installed", "PYTHONDONTWRITEBYTECODE=1", "unshare", "--mount", "sh", "-ec", ENTER]
+    command += ["sh", str(root), *python, "-P", "-m", "fastscreen"]
+    seconds = EMULATED_SECONDS if foreign else SECONDS
+    return screen_once(command, root / "state", "/state", seconds=seconds), size
+
+
+def _talk(port: int, seconds: int) -> list[str]:
     """Greeting, EHLO and QUIT. Returns the codes of the replies."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            client = socket.create_connection(("127.0.0.1", port), SECONDS)
+            client = socket.create_connection(("127.0.0.1", port), seconds)
             break
         except ConnectionRefusedError:
             if time.monotonic() > deadline:
@@ -184,21 +230,27 @@ def checked(folder: Path) -> Iterator[str]:
                 raise CheckError(f"{version}: the cores call other functions: {', '.join(sorted(first ^ other))}")
     for wheel in wheels:
         version, machine = parts(wheel)
-        if machine != platform.machine():
-            yield f"not run: {wheel.name}: this machine is {platform.machine()}"
-            continue
+        foreign = machine != platform.machine()
         try:
+            if foreign:
+                raise python_headers.NotFoundError(f"this machine is {platform.machine()}")
             python = python_headers.interpreter(version)
         except python_headers.NotFoundError as error:
-            yield f"not run: {wheel.name}: {error}"
-            continue
-        venv = BUILD / version
-        command = install(wheel, python, venv)
-        said = screen_once(command)
-        size = megabytes(venv, python=python)
+            by_debian = version in python_headers.SUITES and debian_root.is_available() and os.geteuid() == 0
+            if not by_debian or (foreign and emulator(machine) is None):
+                yield f"not run: {wheel.name}: {error}"
+                continue
+            said, size = in_debian(wheel, version, machine)
+            where = f"Debian {python_headers.SUITES[version]}{', emulated' * foreign}"
+        else:
+            venv = BUILD / version
+            command = install(wheel, python, venv)
+            said = screen_once([command], venv / "state", venv / "state")
+            size = megabytes(venv, python=python)
+            where = str(python)
         if size > MAX_MEGABYTES:
             raise CheckError(f"{wheel.name}: {size:.1f} MB are installed; expected at most {MAX_MEGABYTES}")
-        yield f"ok: {wheel.name}: {said}, installed and run, {size:.1f} MB"
+        yield f"ok: {wheel.name}: {said}, installed and run ({where}), {size:.1f} MB"
 
 
 def main(arguments: list[str]) -> int:

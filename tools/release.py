@@ -1,8 +1,8 @@
 """Builds, checks and describes everything that is published: `python -m tools.release`. `make release` runs it.
 
-The result is dist/: source archive, wheels, image, the Debian package if its sources are there, the components
-(CycloneDX), and SHA256SUMS. `--compare` builds the source archive and the wheels once more, in another folder and
-without the compiler's cache, and compares them with those in dist/.
+The result is dist/: source archive, wheels, image, the Debian packages, the components (CycloneDX), and SHA256SUMS.
+`--parts` continues a release that failed: `make release PARTS="check-image sums"`. `--compare` builds the source
+archive and the wheels once more, in another folder and without the compiler's cache, and compares them with dist/.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastscreen import __version__
@@ -25,6 +26,8 @@ from tools.python_headers import interpreter
 DIST = ROOT / "dist"
 BUILD = ROOT / "build/release"
 SUMS = "SHA256SUMS"
+PARTS = ("wheels", "check-wheels", "image", "check-image", "deb", "test-installed", "sums")
+PROGRAMS = {"image": "buildah", "check-image": "podman", "deb": "mmdebstrap"}
 
 
 class ReleaseError(Exception):
@@ -40,6 +43,13 @@ def check_changelog() -> None:
         raise ReleaseError(f"CHANGELOG.md: no section [{__version__}] with a date, but the commit has its tag")
     if f"v{__version__}" not in tags:
         print(f"note: the commit has no tag v{__version__}, so this is a rehearsal", flush=True)
+
+
+def check_commit() -> None:
+    """All that is published is of one commit, also if a release is continued."""
+    built = BUILD / "commit"
+    if not built.exists() or built.read_text() != _output("git", "rev-parse", "HEAD"):
+        raise ReleaseError("dist/ was not built from this commit; begin again with the part wheels")
 
 
 def checksum(path: Path) -> str:
@@ -102,46 +112,57 @@ def _output(*command: str) -> str:
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def release(*, tests: list[str]) -> None:
-    """Build and check everything."""
+def release(parts: Sequence[str], *, tests: Sequence[str]) -> None:
+    """Build and check everything, or these parts."""
     check_changelog()
     if _output("git", "status", "--porcelain", "--untracked-files=no"):
         raise ReleaseError("there are changes that are not committed; everything is built from the last commit")
-    shutil.rmtree(DIST, ignore_errors=True)
-    python = sys.executable
-    _run("wheels", python, "-m", "tools.build_wheels")
-    _run("wheels, installed", python, "-m", "tools.check_wheels")
-    if (ROOT / "packaging/debian").is_dir():
-        _run("Debian package", "make", "--no-print-directory", "deb")
-    if shutil.which("buildah"):
-        _run("image", python, "-m", "tools.build_image")
-    else:
-        print("skipped: the image; buildah is not installed", flush=True)
-    if shutil.which("podman"):
-        _run("image, started", python, "-m", "tools.check_image", "--user", os.environ.get("IMAGE_USER", ""))
-    _run("suite, installed", python, "-m", "tools.suite_installed", *tests)
+    if "wheels" in parts:
+        shutil.rmtree(DIST, ignore_errors=True)
+        BUILD.mkdir(parents=True, exist_ok=True)
+        (BUILD / "commit").write_text(_output("git", "rev-parse", "HEAD"))
+    tools = (sys.executable, "-m")
+    commands = {
+        "wheels": (*tools, "tools.build_wheels"),
+        "check-wheels": (*tools, "tools.check_wheels"),
+        "image": (*tools, "tools.build_image"),
+        "check-image": (*tools, "tools.check_image", "--user", os.environ.get("IMAGE_USER", "")),
+        "deb": ("make", "--no-print-directory", "deb"),
+        "test-installed": (*tools, "tools.suite_installed", *tests),
+    }
+    for part in parts:
+        check_commit()
+        program = PROGRAMS.get(part, "")
+        if program and not shutil.which(program):
+            print(f"skipped: {part}; {program} is not installed", flush=True)
+        elif part in commands:
+            _run(part, *commands[part])
+        else:
+            describe()
+
+
+def describe() -> None:
+    """Write the components, and the checksums of all files."""
     print(f"components: {write_components(DIST).name}", flush=True)
     write_sums(DIST)
-    print((DIST / SUMS).read_text(), end="")
+    print((DIST / SUMS).read_text(), end="", flush=True)
 
 
 def main(arguments: list[str]) -> int:
     """Release or compare, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--compare", action="store_true", help="build again, and compare with dist/")
-    parser.add_argument("--describe", action="store_true", help="write only the components and checksums")
+    parser.add_argument("--parts", default=" ".join(PARTS), help="only these (default: %(default)s)")
     parser.add_argument("--tests", default="-n 6", help="arguments for pytest (default: the whole suite, '-n 6')")
     options = parser.parse_args(arguments)
+    if unknown := [part for part in options.parts.split() if part not in PARTS]:
+        parser.error(f"--parts: unknown: {', '.join(unknown)}; expected {', '.join(PARTS)}")
     try:
         if options.compare:
             different = compare()
             print(f"different: {', '.join(different)}" if different else "the second build has the same bytes")
             return 1 if different else 0
-        if options.describe:
-            write_components(DIST)
-            write_sums(DIST)
-        else:
-            release(tests=options.tests.split())
+        release([part for part in PARTS if part in options.parts.split()], tests=options.tests.split())
     except (ReleaseError, check_wheels.CheckError, OSError, subprocess.SubprocessError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1

@@ -32,8 +32,10 @@ def prepare(dist: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", venv], check=True)
     python = venv / "bin/python"
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    # The build requirements are for tests that build the core again.
-    subprocess.run([*pip, f"{wheel}[test]", "setuptools>=77", "Cython>=3.2,<4"], check=True, stderr=subprocess.DEVNULL)
+    # The build requirements are for tests that build the core again; some tests are of the benchmark.
+    subprocess.run(
+        [*pip, f"{wheel}[test,bench]", "setuptools>=77", "Cython>=3.2,<4"], check=True, stderr=subprocess.DEVNULL
+    )
     archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
     with tarfile.open(fileobj=BytesIO(archive)) as tar:
         tar.extractall(tree, filter="tar")

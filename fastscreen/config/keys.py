@@ -510,7 +510,7 @@ KEYS = (
         "1_000_000",
         kinds.Number(1000, 100_000_000),
         "Maximum number of networks and autonomous systems in the memory. When there are more, those with the lightest "
-        "and oldest records are dropped. A million entries take about 100 MB on disk.",
+        "and oldest records are dropped. A million entries take 100 to 150 MB on disk.",
     ),
     Key(
         "score.seen_min",

@@ -21,16 +21,20 @@ import msgspec
 import pytest
 
 from fastscreen import __version__
+from fastscreen.cache import lmdb_file
 from fastscreen.cache.stamps import pack_stamps, parse_stamps
 from fastscreen.cli import parser
 from fastscreen.cluster import records
 from fastscreen.config.keys import KEYS
-from fastscreen.control import messages
+from fastscreen.control import filters, messages
 from fastscreen.control.commands import COMMANDS
 from fastscreen.control.metrics import Snapshot, Worker
-from fastscreen.core import EVENTS, FINDINGS, HISTORY_OUTCOMES, SCORERS, STAGES, TESTS
+from fastscreen.core import EVENTS, FINDINGS, HISTORY_MARKS, HISTORY_OUTCOMES, HISTORY_TLS, SCORERS, STAGES, TESTS
 from fastscreen.history import day
+from fastscreen.history import fields as session_fields
+from fastscreen.history import filter as history_filter
 from fastscreen.process.conditions import Kind
+from fastscreen.report.summary import Summary
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = Path(__file__).with_name("interface.json")
@@ -110,6 +114,11 @@ def interface() -> Tree:
         "evidence": sorted(scorer.key for scorer in SCORERS),
         "conditions": sorted(kind.label for kind in Kind),
         "outcomes": list(HISTORY_OUTCOMES),
+        "fields of a session": list(session_fields.NAMES),
+        "marks of a session": sorted(session_fields.MARKS.get(mark, mark) for mark in HISTORY_MARKS),
+        "use of TLS": list(HISTORY_TLS),
+        "filters": {"events": sorted(filters._FIELDS), "history": sorted(history_filter._FIELDS)},
+        "report": sorted(set(fields(Summary))),
         "metrics": metrics(),
     }
 
@@ -202,5 +211,7 @@ def test_versions_of_the_formats() -> None:
     """As the page says; a new one needs a new major release, or a reader of the old one."""
     rows = dict(re.findall(r"(?m)^\| (.+?) \| ([0-9]+) \|", PAGE))
     assert int(rows["control protocol"]) == messages.PROTOCOL
+    assert bytes([int(rows["records of the cache"])]) == lmdb_file.CACHE.version
+    assert bytes([int(rows["memory of offenses"])]) == lmdb_file.MEMORY.version
     assert int(rows["files of the history"]) == day.VERSION
     assert int(rows["records of the cluster"]) == records.VERSION

@@ -11,7 +11,8 @@ from fastscreen.cluster.records import Reason
 from fastscreen.control import messages
 from fastscreen.control.commands import COMMANDS
 from fastscreen.control.metrics import Snapshot, Worker
-from fastscreen.core import EVENTS, FINDINGS, STAGES
+from fastscreen.core import EVENTS, FINDINGS, HISTORY_MARKS, HISTORY_OUTCOMES, STAGES
+from fastscreen.history import fields
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GLOSSARY = (DOCS / "glossary.md").read_text()
@@ -43,6 +44,17 @@ def test_words() -> None:
     words = named("Words in filters and answers")
     failed = set(FINDINGS) - {"pregreet", "pipelining", "non_smtp_command", "bare_newline", "denylisted"}
     assert words >= set(STAGES[:-1]) | failed | set(VERDICTS)
+
+
+def test_fields_of_a_session() -> None:
+    """All of them, in the order in which they are printed."""
+    rows = [line.split("|")[1] for line in section("Fields of a session").splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(fields.NAMES)
+
+
+def test_values_in_a_session() -> None:
+    marks = {fields.MARKS.get(mark, mark) for mark in HISTORY_MARKS}
+    assert named("Values in a session") >= marks | set(HISTORY_OUTCOMES)
 
 
 def test_terms_are_in_order() -> None:

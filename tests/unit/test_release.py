@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
+import platform
 import re
+import shutil
 import subprocess
 import tarfile
 import tomllib
@@ -15,7 +18,7 @@ import pytest
 
 from fastscreen import __version__
 from fastscreen.config import environment, parse
-from tools import build_wheels, check_wheels, release
+from tools import build_wheels, check_wheels, debian_root, python_headers, release
 
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = re.compile(r"\b(FASTSCREEN_[A-Z]+(?:__[A-Z0-9_]+)?)\b")
@@ -180,3 +183,81 @@ def test_a_tagged_commit_has_a_dated_section(
     else:
         with pytest.raises(release.ReleaseError):
             release.check_changelog()
+
+
+def test_parts_of_a_release(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """All in this order, or only some; what was built stays unless it is built again; a failure ends it."""
+    ran: list[str] = []
+
+    def run(what: str, *command: str) -> None:
+        ran.append(what)
+        if what == fails:
+            raise release.ReleaseError(f"{what} failed")
+
+    fails, commit = "", "first"
+    dist = tmp_path / "dist"
+    dist.mkdir()
+    (dist / "fastscreen.whl").touch()
+    (tmp_path / "commit").write_text(commit)
+    monkeypatch.setattr(release, "DIST", dist)
+    monkeypatch.setattr(release, "BUILD", tmp_path)
+    monkeypatch.setattr(release, "_run", run)
+    monkeypatch.setattr(release, "_output", lambda *command: commit if "HEAD" in command[-1:] else "")
+    monkeypatch.setattr(release, "check_changelog", lambda: None)
+    monkeypatch.setattr(release, "describe", lambda: ran.append("sums"))
+    monkeypatch.setattr(shutil, "which", lambda program: None if program == "podman" else program)
+    assert release.main(["--parts", "sums image check-image"]) == 0
+    assert ran == ["image", "sums"] and (dist / "fastscreen.whl").exists()
+    assert "skipped: check-image; podman is not installed" in capsys.readouterr().out
+    ran.clear()
+    commit = "second"
+    assert release.main(["--parts", "image"]) == 1
+    assert ran == [] and "not built from this commit" in capsys.readouterr().err
+    fails = "deb"
+    assert release.main([]) == 1
+    assert ran == ["wheels", "check-wheels", "image", "deb"] and not dist.exists()
+    fails = ""
+    assert release.main(["--parts", "sums"]) == 0
+    with pytest.raises(SystemExit):
+        release.main(["--parts", "wheel"])
+
+
+def test_make_names_the_parts_of_a_release() -> None:
+    text = (ROOT / "Makefile").read_text()
+    assert f"PARTS ?= {' '.join(release.PARTS)}\n" in text
+    assert all(re.search(rf"(?m)^{part}:", text) for part in release.PARTS if part != "sums")
+
+
+@pytest.mark.parametrize(
+    ("machine", "root", "emulated", "size", "said"),
+    [
+        ("x86_64", True, False, 44.0, "ok: {}: fastscreen 1, installed and run (Debian sid), 44.0 MB"),
+        ("aarch64", True, True, 44.0, "ok: {}: fastscreen 1, installed and run (Debian sid, emulated), 44.0 MB"),
+        ("aarch64", True, False, 44.0, "not run: {}: this machine is x86_64"),
+        ("x86_64", False, False, 44.0, "not run: {}: python3.14 is not installed"),
+        ("x86_64", True, False, 60.1, ""),
+    ],
+)
+def test_wheels_without_an_installed_python(
+    machine: str, root: bool, emulated: bool, size: float, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interpreter(version: str) -> Path:
+        raise python_headers.NotFoundError(f"python{version} is not installed")
+
+    wheel = tmp_path / f"fastscreen-1-{build_wheels.tag('3.14', machine)}.whl"
+    wheel.touch()
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(os, "geteuid", lambda: 0 if root else 1000)
+    monkeypatch.setattr(debian_root, "is_available", lambda: True)
+    monkeypatch.setattr(python_headers, "interpreter", interpreter)
+    monkeypatch.setattr(check_wheels, "emulator", lambda machine: tmp_path if emulated else None)
+    monkeypatch.setattr(check_wheels, "check_tag", lambda wheel: None)
+    monkeypatch.setattr(check_wheels, "python_functions", lambda wheel: set())
+    monkeypatch.setattr(check_wheels, "in_debian", lambda *wheel: ("fastscreen 1", size))
+    if said:
+        assert list(check_wheels.checked(tmp_path))[1:] == [said.format(wheel.name)]
+    else:
+        with pytest.raises(check_wheels.CheckError, match="at most 60"):
+            list(check_wheels.checked(tmp_path))
