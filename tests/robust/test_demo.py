@@ -137,7 +137,7 @@ def test_events_of_every_kind_can_be_shown(processes: Processes, capsys: pytest.
     ("kind", "verdicts"),
     [
         (client_kinds.OWN, {"allowlisted"}),
-        (client_kinds.BANNED, {"rejected"}),
+        (client_kinds.BANNED, {"rejected", "busy"}),
         (client_kinds.LISTED, {"rejected", "deferred", "busy"}),
         (client_kinds.LARGE_SENDER, {"passed", "cached", "busy"}),
     ],

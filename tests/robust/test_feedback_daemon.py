@@ -47,7 +47,12 @@ def rejected(log: Path, source: str, port: int) -> None:
 
 
 def weights(folder: Path, source: str) -> tuple[float, float]:
-    found: list[Any] = asked(folder, "reputation.get", subject=source)["reputations"]
+    with connected(folder / "control") as control:
+        answer = control.ask("reputation.get", subject=source)
+    if "error" in answer:  # nobody has offended so far
+        assert answer["error"].endswith("the file does not exist yet")
+        return (0.0, 0.0)
+    found: list[Any] = answer["ok"]["reputations"]
     one = next((each for each in found if each["subject"] == source), None)
     return (one["bad"], one["good"]) if one else (0.0, 0.0)
 

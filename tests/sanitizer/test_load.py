@@ -142,6 +142,7 @@ def test_descriptors_for_an_mta_that_is_busy(start: Start, folder: Path, mta: Fa
     assert_nothing_stale(screener)
 
 
+ROUNDS = 8  # of a load, at most: how soon networks are bad depends on the machine
 QUICK = """
 from fastscreen.screening import policy
 _Policy = policy.Policy
@@ -182,15 +183,18 @@ def test_what_follows_from_a_score(start: Start, alter: Alter, folder: Path, sec
             "doubtful_to": [strict.target],
         }
         screener = start(PORTS, DEEP, KNOWN, settings, {"handoff": to, "score": score | memory | responses})
-        load(screener, seconds, "hasty", "mail", "tls", "leave")
-        for what in (
+        missing = [
             "SLOWED from",
             "DEFERRED from",
             "DOUBTFUL from",
             "CONTINUE from .*: 250",
             "SCORE rank",
             "seen_network",
-        ):
-            wait_until(lambda what=what: bool(screener.lines(what)), f"no {what}")  # type: ignore[misc]
+        ]
+        for _ in range(ROUNDS):
+            load(screener, seconds, "hasty", "mail", "tls", "leave")
+            if not (missing := [what for what in missing if not screener.lines(what)]):
+                break
+        assert missing == []
         assert strict.came
         assert_nothing_stale(screener)
