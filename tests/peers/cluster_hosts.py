@@ -39,6 +39,9 @@ WAIT = 3.0
 LATE = 3.0
 """What a good client may wait longer than that (s): the machine may be busy. A client that waited for the cluster would
 wait for BUDGET."""
+EARLY = 0.5
+"""What a client may wait less than that (s): the wait begins when the worker looks at its sockets, and on a busy machine
+the worker may be stopped before it accepts the client."""
 SHARED = 2.0
 """A client that another host knows waits for less than this (s), well below the greet wait: on a quiet machine for less
 than 0.6 s, on a busy one for more than 1 s."""
@@ -73,7 +76,7 @@ class Visit(NamedTuple):
     @property
     def is_tested(self) -> bool:
         """Served after the greet wait, and no later than without a cluster."""
-        return self.said == TEASER + GREETING and self.is_in_time and self.greeting > WAIT - 0.05
+        return self.said == TEASER + GREETING and self.is_in_time and self.greeting > WAIT - EARLY
 
     @property
     def is_in_time(self) -> bool:
