@@ -472,13 +472,22 @@ class Screener:
         shares: passes are told to other hosts. ext/cluster.pyx describes the packets. OSError: no memory in the kernel.
         """
 
-    def use_history(self, memory: memoryview | None, worker: int, known: int, description: bytes = b"") -> None:
+    def use_history(
+        self,
+        memory: memoryview | None,
+        worker: int,
+        known: int,
+        description: bytes = b"",
+        *,
+        fingerprints: bool = True,
+    ) -> None:
         """Record each session that ends, in this memory (HISTORY_RING_SIZE bytes, writable, shared with a
         HistoryReader). None: no longer.
 
         worker: its number, from 1. known: of so many sessions of clients whose passes were cached, one is recorded,
         with this weight; 0: none is. description: of the settings whose number is `Policy(settings=...)`; call this
-        before `use_policy`. ValueError: the memory is too small.
+        before `use_policy`. fingerprints: records have the SMTP dialect and the SYN packet. ValueError: the memory is
+        too small.
         """
 
     def use_memory(self, memory: OffenseSource | None) -> None:

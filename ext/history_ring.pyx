@@ -56,8 +56,9 @@ cdef class HistoryRing:
     cdef uint8_t worker             # from 1
     cdef uint32_t known             # of so many sessions of known clients one is recorded; 0: none
     cdef uint32_t unrecorded        # such sessions since the last one
+    cdef bint fingerprints          # records have the SMTP dialect and the SYN packet
 
-    def __init__(self, memory=None, uint8_t worker=0, uint32_t known=1):
+    def __init__(self, memory=None, uint8_t worker=0, uint32_t known=1, bint fingerprints=True):
         cdef uint64_t room
         if memory is None:
             return
@@ -72,6 +73,7 @@ cdef class HistoryRing:
         self.mask = room - 1
         self.worker = worker
         self.known = known
+        self.fingerprints = fingerprints
 
     def __dealloc__(self):
         if self.header != NULL:

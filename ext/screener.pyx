@@ -485,7 +485,7 @@ cdef class Screener:
                 listener.wildcard = False
         listener.next = self.listeners
         self.listeners = listener
-        if self.history.header != NULL:
+        if self.history.fingerprints:
             self.want_syn(listener, True)
         if not self.accept_paused:
             self.watch_listener(listener)
@@ -603,11 +603,11 @@ cdef class Screener:
         self.cluster.accepts = fd >= 0 and accepts
         self.cluster.shares = fd >= 0 and shares
 
-    def use_history(self, memory, int worker, int known, bytes description=b""):
+    def use_history(self, memory, int worker, int known, bytes description=b"", *, bint fingerprints=True):
         cdef Listener* listener = self.listeners
-        self.history = HistoryRing(memory, worker, known)
+        self.history = HistoryRing(memory, worker, known, fingerprints)
         while listener != NULL:
-            self.want_syn(listener, memory is not None)
+            self.want_syn(listener, self.history.fingerprints)
             listener = listener.next
         if memory is not None:
             self.history.describe(description, len(description))

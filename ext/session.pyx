@@ -164,7 +164,7 @@ cdef void session_begin(Screener core, int fd, const Address* peer, const Addres
         shadow_tell(core, session, SCREENING_BUSY)
         handoff_begin(core, session)
         return
-    if core.history.header != NULL and not proxied:
+    if core.history.fingerprints and not proxied:
         syn_take(fd, session.syn)
     if session.todo & GREET_TESTS:
         greet_begin(core, session)

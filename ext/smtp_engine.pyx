@@ -90,7 +90,7 @@ cdef bint dialogue_line(Screener core, Session* session, Line* line, const char*
     cdef bint going, had_sender
     event_said(core, session, EVENT_COMMAND, line.findings, line.text, line.length)
     count_up(&dialogue.received)
-    if core.history.header != NULL:
+    if core.history.fingerprints:
         dialect_hear(&dialogue.dialect, line, session.flags & IN_TLS != 0, core.now)
     if line.findings & FOUND_TOO_LONG:
         session.marks |= MARK_LENGTH_LIMIT

@@ -286,7 +286,10 @@ class Worker(ForkedProcess):
                     f"history: sessions are recorded without their settings, which have {size} bytes, more than "
                     f"{MAX_SIZE}: names of lists are not shown; configure fewer dnsbl.sites"
                 )
-            self._screener.use_history(self._args.history, number, known, built.description)
+            # The memory of offenses alone needs no fingerprints.
+            self._screener.use_history(
+                self._args.history, number, known, built.description, fingerprints=bool(settings.history.path)
+            )
 
     # ---- DNS beyond the core's own queries
 

@@ -40,8 +40,8 @@ LATE = 3.0
 """What a good client may wait longer than that (s): the machine may be busy. A client that waited for the cluster would
 wait for BUDGET."""
 EARLY = 0.5
-"""What a client may wait less than that (s): the wait begins when the worker looks at its sockets, and on a busy machine
-the worker may be stopped before it accepts the client."""
+"""What a client may wait less than that (s): the wait begins when the worker looks at its sockets, and on a busy
+machine the worker may be stopped before it accepts the client."""
 SHARED = 2.0
 """A client that another host knows waits for less than this (s), well below the greet wait: on a quiet machine for less
 than 0.6 s, on a busy one for more than 1 s."""

@@ -105,8 +105,8 @@ class Core:
             self._health.claim(loaded.dnsbl.domains)
         return policy.build(loaded, str(self.folder / "mta"), print, health=self._health)
 
-    def use_history(self, known: int = 1) -> None:
-        self.screener.use_history(self.memory, WORKER, known, self.built.description)
+    def use_history(self, known: int = 1, *, fingerprints: bool = True) -> None:
+        self.screener.use_history(self.memory, WORKER, known, self.built.description, fingerprints=fingerprints)
 
     def listen(self, **settings: object) -> socket.socket:
         port = self.opened.enter_context(socket.create_server((SERVER, 0), backlog=512))

@@ -125,6 +125,19 @@ def test_without_a_history(make: Make) -> None:
     assert core.reader.head == 0
 
 
+def test_the_memory_of_offenses_alone(make: Make) -> None:
+    """It learns from records, but has no use for fingerprints: nothing is asked of the kernel."""
+    core = make(recording=False)
+    core.use_history(fingerprints=False)
+    assert not saves(core.port)
+    assert not saves(core.listen())
+    talk(core.connect(), *LINES)
+    found = recorded(core)
+    assert (found.dialect, found.syn, found.commands) == ("", "", len(LINES))
+    core.use_history()
+    assert saves(core.port)
+
+
 def test_the_time_to_answer(make: Make) -> None:
     core = make()
     client = core.connect()
