@@ -33,6 +33,7 @@ _PASS_SECONDS = 10.0
 _ATTRIBUTES_MAX = 1024  # bytes
 _MESSAGE_MAX = 10_240_000  # bytes
 _RESTART_SECONDS = 1.0
+_SHARED_MEMORY = "/dev/shm"
 
 
 class Sink:
@@ -51,7 +52,7 @@ class Sink:
     def start(self, hostname: str) -> Path:
         """Start it and return the path of its socket. To be called with a running loop, as the user that serves."""
         self._hostname = hostname
-        self._folder = Path(tempfile.mkdtemp(prefix="fastscreen-sink-"))
+        self._folder = _make_folder()
         atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
         path = self._folder / "smtpd"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -116,6 +117,15 @@ class Sink:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
+
+
+def _make_folder() -> Path:
+    """Make the folder of the socket. In a container with a read-only root, /tmp is often read-only too."""
+    prefix = "fastscreen-sink-"
+    try:
+        return Path(tempfile.mkdtemp(prefix=prefix))
+    except FileNotFoundError:  # no folder for temporary files
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=_SHARED_MEMORY))
 
 
 # ---- in the sink's process

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -10,6 +11,7 @@ import smtplib
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -389,3 +391,19 @@ def test_a_client_that_leaves_harms_nobody(tmp_path: Path, sent: bytes) -> None:
         assert await asyncio.to_thread(_deliver, path) == b"mx.example.test ESMTP fastscreen sink"
 
     _with_server(tmp_path, test)
+
+
+def test_without_a_folder_for_temporary_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container with a read-only root."""
+
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+
+    async def test(sink: Sink, path: Path, warnings: list[str]) -> None:
+        assert path.is_relative_to("/dev/shm")
+        assert b"ESMTP fastscreen sink" in await asyncio.to_thread(_deliver, path)
+        assert warnings == []
+
+    _with_sink(test)
