@@ -318,6 +318,34 @@ def test_guided_start_instead_of_postscreen(machine: Machine, packages: list[Pat
     assert_as_before(machine, master)
 
 
+def test_feedback_from_the_journal(machine: Machine, packages: list[Path]) -> None:
+    """What Postfix logs about clients that were handed off reaches the memory of offenses."""
+
+    def outcomes() -> tuple[int, int]:
+        found = json.loads(machine.sh("fastscreen status --json 2> /dev/null"))["feedback"]
+        return found["accepted"], found["rejected"]
+
+    postfix_as_debian_configures_it(machine)
+    machine.sh("postconf -e smtpd_client_port_logging=yes && postfix reload")
+    machine.install(packages[1])
+    set_up(machine, "--yes", "--networks", "none")
+    keys = r's,^\[score\],&\nmemory = "/var/lib/fastscreen/offenses",; s,^\[feedback\],&\nlog = "journal",'
+    machine.sh(f"sed -i '{keys}' {CONFIG}")
+    check = f"setpriv --reuid=postfix --regid=postfix {{}} fastscreen check -v -c {CONFIG}"
+    assert "add this user to the group systemd-journal" in machine.run("sh", "-c", check.format("--clear-groups"))
+    assert "ok: feedback.log" in machine.run("sh", "-c", check.format("--groups=systemd-journal"))
+    drop_in = machine.root / DROP_IN[1:]
+    drop_in.with_name("journal.conf").write_text("[Service]\nSupplementaryGroups=systemd-journal\n")
+    machine.sh("systemctl daemon-reload && systemctl restart fastscreen")
+    wait_until(lambda: outcomes() == (0, 0), "the recorder")
+    deliver(machine, "accepted")
+    wait_until(lambda: outcomes() == (1, 0), "the accepted message")
+    unknown = "swaks --server 127.0.0.1 --from a@example.org --to nobody-here@mx.example.com --timeout 30"
+    assert "550 5.1.1" in machine.run("sh", "-c", unknown)
+    wait_until(lambda: outcomes() == (1, 1), "the rejected recipient")
+    assert "bad 0.5, good 1.0, last bad" in machine.sh("fastscreen reputation get 127.0.0.1")
+
+
 @pytest.mark.parametrize("group", ["root", "mail"])
 def test_guided_start_with_a_key_for_root_or_a_group(machine: Machine, packages: list[Path], group: str) -> None:
     """The unit gets copies of a key that only root can read; otherwise it gets the group that can read it."""
