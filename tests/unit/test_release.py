@@ -89,6 +89,29 @@ def test_the_variables_of_examples_are_valid(example: str) -> None:
     assert config.mode == "shadow" and config.dnsbl.threshold == 3
 
 
+@pytest.mark.parametrize("example", ["contrib/compose/compose.yaml", "contrib/kubernetes/fastscreen.yaml"])
+def test_examples_mount_each_volume_of_the_image(example: str) -> None:
+    """The root is read-only; and docker and podman would make a nameless volume at each start, and keep it."""
+    (volumes,) = re.findall(r"(?m)^VOLUME \[(.+)\]$", (ROOT / "packaging/Containerfile").read_text())
+    text = (ROOT / example).read_text()
+    mounted = dict(
+        re.findall(r"(?m)^ +- (?:\{name: )?(\w+)(?::|, mountPath: )(/var/lib/fastscreen|/run/fastscreen)\}?$", text)
+    )
+    assert sorted(mounted.values()) == sorted(re.findall(r'"(.+?)"', volumes))
+    for name in mounted:
+        assert re.search(rf"(?m)^ *(?:- (?:metadata: \{{)?name: {name}\}}?|{name}:)$", text), name
+
+
+def test_postfix_of_compose_has_the_name_of_its_container() -> None:
+    """Debian's package writes the name of the container that builds the image."""
+    configure = (ROOT / "contrib/compose/postfix/configure").read_text()
+    assert "\npostconf -X myhostname\n" in configure
+    compose = (ROOT / "contrib/compose/compose.yaml").read_text()
+    (hostname,) = re.findall(r"(?m)^    hostname: (.+)$", compose)
+    assert f"FASTSCREEN_HOSTNAME: {hostname}\n" in compose
+    assert re.search(r"(?m)^    depends_on: \[postfix\]$", compose)
+
+
 def test_the_image_is_of_an_ordinary_user() -> None:
     text = (ROOT / "packaging/Containerfile").read_text()
     (user,) = re.findall(r"(?m)^USER ([0-9]+):\1$", text)
