@@ -81,6 +81,7 @@ def test_the_variables_of_examples_are_valid(example: str) -> None:
     )
     given = {name: value.strip("'") if value[0] == "'" else value.strip('"') for name, value in compose + kubernetes}
     assert len(given) >= 5
+    assert set(re.findall(r"\bFASTSCREEN_[A-Z_]+", text)) <= set(environment.VARIABLES)
     values, problems = environment.read({environment.SWITCH: environment.READ, **given})
     assert problems == [] and len(values) == len(given)
     image = tomllib.loads((ROOT / "packaging/container/fastscreen.toml").read_text())
@@ -100,6 +101,13 @@ def test_examples_mount_each_volume_of_the_image(example: str) -> None:
     assert sorted(mounted.values()) == sorted(re.findall(r'"(.+?)"', volumes))
     for name in mounted:
         assert re.search(rf"(?m)^ *(?:- (?:metadata: \{{)?name: {name}\}}?|{name}:)$", text), name
+
+
+def test_each_replica_has_its_own_name_in_a_cluster() -> None:
+    text = (ROOT / "contrib/kubernetes/fastscreen.yaml").read_text()
+    assert re.search(
+        r"- name: FASTSCREEN_CLUSTER__NAME\n +valueFrom: \{fieldRef: \{fieldPath: metadata.name\}\}\n", text
+    )
 
 
 def test_postfix_of_compose_has_the_name_of_its_container() -> None:
