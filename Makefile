@@ -58,7 +58,7 @@ test: .venv/tools
 
 .PHONY: all-tests
 all-tests:
-	$(BIN)/python -m pytest -n 6
+	$(BIN)/python -m pytest -n 10
 
 # The differential tests against newer postscreens than the installed one, as root: those of Debian 13 (Postfix 3.10) and of
 # sid (3.11), each in a folder that mmdebstrap fills from apt's mirror. `rm -r build/postfix/sid` for a newer one.

@@ -18,12 +18,13 @@ from bench.fastscreen import Fastscreen
 from bench.measure import started
 from bench.programs import BenchError
 from bench.rows import Viewer
+from fastscreen.escaping import escape_text
 
 CONTROL_SERVER = "fastscreen-ctl"
 _KNOWN = b": PASS OLD [127.1."
 _SETTLE_SECONDS = 1.5
 _WARM_CLIENTS = 5000
-_ATTACH_SECONDS = 60  # on a busy machine
+_ATTACH_SECONDS = 240  # on a busy machine
 _SIZE = {"COLUMNS": "120", "LINES": "36", "TERM": "xterm-256color", "LANG": "C.UTF-8"}
 
 
@@ -100,9 +101,12 @@ def _view(row: Viewer, screener: Fastscreen) -> Iterator[int]:
         reader = threading.Thread(target=_read, args=(ours, drawn, row.shows, shown))
         reader.start()
         try:
-            deadline = time.monotonic() + _ATTACH_SECONDS
-            while not shown.wait(1):
-                if process.poll() is not None or time.monotonic() > deadline:
+            deadline, pause = time.monotonic() + _ATTACH_SECONDS, 1.0
+            while not shown.wait(pause):
+                pause *= 1.5  # a view that is slow to start must not only read keys
+                if process.poll() is not None:
+                    raise BenchError(f"the view has ended: {escape_text(drawn[-500:].decode('utf-8', 'replace'), 500)}")
+                if time.monotonic() > deadline:
                     raise BenchError(f"the view does not show {row.shows.decode()!r}")
                 os.write(ours, row.key)
             yield process.pid

@@ -25,8 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @functools.cache
-def _uses_lab(file: str) -> bool:
-    return "lab: Lab" in (ROOT / file).read_text()
+def _has(file: str, words: str) -> bool:
+    return words in (ROOT / file).read_text()
 
 
 def _scope(file: str) -> str:
@@ -35,13 +35,14 @@ def _scope(file: str) -> str:
         if file.startswith(folder):
             return folder
     if file.startswith("tests/peers/"):
-        return "lab" if _uses_lab(file) else file
-    return ""
+        return "lab" if _has(file, "lab: Lab") else file
+    return file if _has(file, 'scope="module"') else ""
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
     """Runs groups of tests in one process each: all tests that use the lab, every other file of tests/peers, the soak
-    test, and the loads of tests/sanitizer. All other tests are distributed one by one.
+    test, the loads of tests/sanitizer, and every file with a fixture for all its tests, which takes half a minute in
+    some. All other tests are distributed one by one.
 
     xdist's own groups (--dist loadgroup) cannot be used, because they change the names of tests, which pytest 9.2 does
     not allow.
@@ -55,7 +56,14 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is no
         return _scope(nodeid.partition("::")[0]) or nodeid
 
 
-_LONGEST = ("tests/peers/test_bench.py", "tests/soak/", "lab", "tests/sanitizer/", "tests/peers/test_bench_pairs.py")
+_LONGEST = (
+    "tests/peers/test_bench.py",
+    "tests/soak/",
+    "lab",
+    "tests/sanitizer/",
+    "tests/robust/test_tune_daemon.py",
+    "tests/peers/test_bench_pairs.py",
+)
 """Groups that take minutes. Each is started first, in its own process."""
 _FOLDERS = ("tests/peers", "tests/robust", "tests/tui", "tests/property")
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from fastscreen import __version__
 from tools import debian_root
 from tools.build_wheels import ROOT, source_date
+from tools.debian_package import GLIBC, PINS, requirements
 from tools.python_headers import DEBIAN_NAMES
 
 BUILD = ROOT / "build/image"
@@ -74,17 +75,26 @@ def archive(folder: Path, target: Path, date: int) -> None:
 
 
 def download(folder: Path, dist: Path, machine: str) -> None:
-    """Collect the wheels of fastscreen and all that it needs, and pip."""
+    """Collect the wheel of fastscreen, the pinned ones of all that it needs, and pip, which is not in the image."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    tag = PYTHON.replace(".", "")
+    own = sorted(dist.glob(f"fastscreen-{__version__}-cp{tag}-*_{machine}.whl"))
+    if len(own) != 1:
+        raise RuntimeError(
+            f"{dist}: {len(own)} wheels of {__version__} for Python {PYTHON}; expected one (make wheels)"
+        )
+    shutil.copy(own[0], folder)
+    pins = folder / "requirements.txt"
+    environment = {"python_full_version": f"{PYTHON}.0", "python_version": PYTHON}
+    pins.write_text("".join(requirements((ROOT / "packaging" / PINS[0]).read_text(), environment)))
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(folder)]
-    chosen = ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"]
-    for tag in ("manylinux_2_28", "manylinux_2_17", "manylinux2014"):
-        chosen += ["--platform", f"{tag}_{machine}"]
-    own = f"fastscreen[cluster]=={__version__}"
-    done = subprocess.run([*pip, *chosen, "--find-links", str(dist), own, "pip"], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"pip cannot download what the image needs:\n{done.stderr[-3000:]}")
+    pip += ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"]
+    pip += [word for minor in GLIBC for word in ("--platform", f"manylinux_2_{minor}_{machine}")]
+    for wanted in (["--require-hashes", "--requirement", str(pins)], ["pip"]):
+        done = subprocess.run([*pip, *wanted], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"pip cannot download what the image needs:\n{done.stderr[-3000:]}")
     (runner,) = folder.glob("pip-*.whl")
     runner.rename(folder / "pip.whl")
 

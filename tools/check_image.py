@@ -20,7 +20,7 @@ from tools.build_wheels import ROOT
 
 NAME = f"localhost/fastscreen:{__version__}"
 CONTAINER = "fastscreen-check"
-SECONDS = 20
+SECONDS = 60
 CLIENT = """
 import socket
 with socket.create_connection(("127.0.0.1", 2525), 10) as client, client.makefile("rwb", 0) as stream:

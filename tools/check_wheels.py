@@ -32,7 +32,7 @@ BUILD = ROOT / "build/wheels/check"
 MAX_MEGABYTES = 60
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0"}
-SECONDS, EMULATED_SECONDS = 20, 120
+SECONDS, EMULATED_SECONDS = 60, 600
 # In a mount namespace, of which nothing remains.
 ENTER = """
 for each in dev proc sys; do mkdir -p "$1/$each"; mount --rbind /$each "$1/$each"; done
@@ -128,7 +128,7 @@ def screen_once(command: Sequence[str | Path], state: Path, named: str | Path, *
         daemon = subprocess.Popen([*command, "run"], cwd="/", env=environment, stdout=output, stderr=output)
     try:
         try:
-            said = _talk(port, seconds)
+            said = _talk(port, seconds, daemon)
         except OSError as error:
             raise CheckError(f"{command[0]}: {error}: {(state / 'output').read_text()[-2000:]}") from None
         if said != ["220", "250", "221"]:
@@ -177,15 +177,15 @@ def in_debian(wheel: Path, version: str, machine: str) -> tuple[str, float]:
     return screen_once(command, root / "state", "/state", seconds=seconds), size
 
 
-def _talk(port: int, seconds: int) -> list[str]:
-    """Greeting, EHLO and QUIT. Returns the codes of the replies."""
+def _talk(port: int, seconds: int, daemon: subprocess.Popen[bytes]) -> list[str]:
+    """Greeting, EHLO and QUIT. Returns the codes of the replies. Raises OSError."""
     deadline = time.monotonic() + seconds
     while True:
         try:
             client = socket.create_connection(("127.0.0.1", port), seconds)
             break
         except ConnectionRefusedError:
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or daemon.poll() is not None:
                 raise
             time.sleep(0.05)
     codes = []

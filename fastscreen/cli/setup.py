@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import sys
 from collections.abc import Iterator
@@ -150,7 +151,11 @@ def _set_up(arguments: argparse.Namespace, path: Path) -> int:
     questions = Questions(ask=not show and not arguments.yes)
     answers = setup_plan.ask(given, found, questions)
     plan = setup_plan.make(found, answers)
-    unit = None if arguments.config_only else setup_unit.add_unit(plan, path)
+    unit = None
+    if arguments.config_only:
+        plan.todo += _unit_to_do(plan, path)
+    else:
+        unit = setup_unit.add_unit(plan, path)
     for line in _shown(plan, path, unit):
         print(line)
     if show:
@@ -160,6 +165,17 @@ def _set_up(arguments: argparse.Namespace, path: Path) -> int:
         print("Nothing was changed. With --config-only, setup writes the configuration and changes nothing else.")
         return 0
     return _carry_out(plan, path, unit, only=arguments.config_only)
+
+
+def _unit_to_do(plan: Plan, path: Path) -> list[str]:
+    """What --config-only leaves to the operator."""
+    try:
+        unit = setup_unit.add_unit(copy.copy(plan), path)
+    except (PlanError, ServiceError) as error:
+        return [str(error)]
+    if unit is None or not unit.drop_in:
+        return []
+    return [f"{unit.units[0]} needs {setup_unit.DROP_IN} to run this; fastscreen setup --show shows the file"]
 
 
 def _refuse(arguments: argparse.Namespace, path: Path) -> None:

@@ -109,7 +109,8 @@ def checked(
     """`fastscreen check`: problems with which port 25 would not work, and the other ones. Raises ServiceError.
 
     In a process of its own, because it switches to the daemon's user for good. account: as which systemd starts the
-    daemon; it then gives it these folders, and with credentials also the files of the certificates.
+    daemon; it then gives it these folders, so nothing is said about those that it cannot write to yet, and with
+    credentials also the files of the certificates.
     """
     command = [*fastscreen_command(), "check", "--json", "-c", str(config)]
     environment: dict[str, str] | None = None
@@ -122,13 +123,27 @@ def checked(
         found = json.loads(done.stdout)["checks"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError) as error:
         raise ServiceError(f"fastscreen check: {escape_text(str(error), 500)}") from None
+    not_given = [f"{folder}/" for folder in folders if account is not None and not can_access(account, folder, "-w")]
     essential = ("configuration", "handoff.to", "user", "listen.addresses")
     fatal: list[str] = []
     others: list[str] = []
     for check in found:
-        if not check["ok"] and not any(f"{folder}/" in check["detail"] for folder in folders):
+        if not check["ok"] and not any(folder in check["detail"] for folder in not_given):
             (fatal if check["what"] in essential else others).append(printable(f"{check['what']}: {check['detail']}"))
     return fatal, others
+
+
+def can_access(account: Account, path: str, how: str, more: Sequence[int] = ()) -> bool:
+    """Whether an account can use a path, with further groups. how: `-r` or `-w`, as for `test`."""
+    tried = subprocess.run(
+        ["test", how, path],
+        user=account.uid,
+        group=account.gid,
+        extra_groups=[*account.groups, *more],
+        cwd="/",
+        check=False,
+    )
+    return tried.returncode == 0
 
 
 def _as_account(
@@ -181,11 +196,22 @@ def reload_units() -> None:
 
 
 def enable(units: Sequence[str]) -> None:
-    """Start the units, now and at boot. Raises ServiceError."""
+    """Start the units, now and at boot. Raises ServiceError with the last line that a unit has written itself."""
     for words in (("enable", *units), ("restart", *units)):
         code, said = _run(["systemctl", *words])
         if code:
-            raise ServiceError(f"systemctl {' '.join(words)}: {said or f'exit code {code}'}")
+            last = [_last_line_of(unit) for unit in units]
+            raise ServiceError(
+                "; ".join([f"systemctl {' '.join(words)}: {said or f'exit code {code}'}", *filter(None, last)])
+            )
+
+
+def _last_line_of(unit: str) -> str:
+    """From the journal; empty: there is none, or it cannot be read."""
+    with contextlib.suppress(ServiceError):
+        code, said = _run(["journalctl", "--boot", "--quiet", "--lines=1", "--output=cat", f"_SYSTEMD_UNIT={unit}"])
+        return "" if code else said
+    return ""
 
 
 def disable(units: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import grp
 import os
 import pwd
-import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -121,15 +120,7 @@ def _can_read(account: Account, path: str, more: list[int]) -> bool:
     """Whether the unit can read a file with further groups."""
     if os.path.realpath(path).startswith(tuple(f"{folder}/" for folder in _HIDDEN)):
         return False
-    tried = subprocess.run(
-        ["test", "-r", path],
-        user=account.uid,
-        group=account.gid,
-        extra_groups=[*account.groups, *more],
-        cwd="/",
-        check=False,
-    )
-    return tried.returncode == 0
+    return setup_service.can_access(account, path, "-r", more)
 
 
 def _use(plan: Plan, files: Sequence[str], copies: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """fastscreen setup: questions, answers and refusals; tests/peers/test_setup.py has the real Postfix."""
 
+import json
 import os
 import pty
 import pwd
@@ -10,6 +11,7 @@ import threading
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -267,6 +269,59 @@ def test_a_unit_that_needs_no_drop_in(unit_of: dict[str, str], monkeypatch: pyte
         setup_unit.verify_account(unit)
     unit_of["User"] = ""
     assert setup_unit.add_unit(_plan(_CERTIFICATES, "daemon"), Path("/x")) == Unit(["fastscreen.service"])
+
+
+def test_only_the_configuration_names_the_drop_in(
+    setup: Setup, unit_of: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--config-only", "--yes", *MTA, "--listen", "2525")
+    assert "fastscreen.service needs" not in setup(*words)[1]
+    assert setup("--undo")[0] == 0
+    unit_of["SupplementaryGroups"] = "no-such-group"
+    assert "the group no-such-group of the unit does not exist" in setup(*words)[1]
+    assert setup.path.exists()
+    assert setup("--undo")[0] == 0
+    monkeypatch.setattr(setup_unit, "add_unit", lambda plan, path: Unit(["fastscreen.service"], drop_in="[Service]"))
+    assert f"fastscreen.service needs {setup_unit.DROP_IN} to run this" in setup(*words)[1]
+    assert not setup_unit.DROP_IN.exists()
+
+
+def test_problems_of_folders_that_systemd_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only while the daemon cannot write there: a damaged file in a usable folder is a problem."""
+    checks = [
+        {"what": "cache.path", "ok": False, "detail": f"{tmp_path}/made/cache: damaged"},
+        {"what": "control.path", "ok": False, "detail": f"{tmp_path}/missing/control: no such folder"},
+        {"what": "user", "ok": False, "detail": f"{tmp_path}/missing2/x"},
+    ]
+    printed = CompletedProcess([], 1, json.dumps({"checks": checks}).encode(), b"")
+    monkeypatch.setattr(setup_service, "_as_account", lambda *_: printed)
+    (tmp_path / "made").mkdir()
+    account = Account("root", os.getuid(), os.getgid(), [])
+    folders = [str(tmp_path / "made"), str(tmp_path / "missing")]
+    fatal, others = setup_service.checked(tmp_path / "x.toml", account, folders=folders)
+    assert others == [f"cache.path: {tmp_path}/made/cache: damaged"]
+    assert fatal == [f"user: {tmp_path}/missing2/x"]
+
+
+def test_a_unit_that_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is what the daemon said itself, not what systemd says about it."""
+    said = {
+        "systemctl": 'case $1 in restart) echo "See journalctl -xe for details." >&2; exit 1;; esac',
+        "journalctl": "case \"$*\" in *_SYSTEMD_UNIT=a.service) printf 'fastscreen: x.toml: \\033[1m';; esac",
+    }
+    for name, text in said.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(ServiceError) as raised:
+        setup_service.enable(["a.service"])
+    assert str(raised.value) == (
+        "systemctl restart a.service: See journalctl -xe for details.; fastscreen: x.toml: \\x1b[1m"
+    )
+    (tmp_path / "journalctl").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ServiceError, match=r"details\.$"):
+        setup_service.enable(["a.service"])
 
 
 def test_the_drop_in_is_recorded_before_it_is_written(
