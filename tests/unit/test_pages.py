@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import types
 import typing
 from collections import defaultdict
@@ -273,3 +274,64 @@ def test_every_key_is_listed_and_no_other() -> None:
 def test_every_screen_is_listed_with_its_key() -> None:
     listed = [(code(row[0]), row[1]) for row in rows(page("tui.md")) if re.fullmatch(r"`[\dw]`", row[0])]
     assert listed == [([key_of(at)], each.title) for at, each in enumerate(VIEWS)]
+
+
+# ---- all pages: the commands to copy, and what troubleshooting.md quotes
+
+_BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+def copied_commands(text: str) -> Iterator[str]:
+    """Each call of fastscreen in a code block, without comments and redirections."""
+    for language, block in _BLOCK.findall(text):
+        for part in re.split(r"\n|\||&&|;|\$\(", block) if language in ("", "sh") else ():
+            found = re.match(r" *(?:\S*/)?(fastscreen [a-z-][^#>)]*)", part)
+            if found is not None and "──" not in part:  # that is a drawing
+                yield found[1]
+
+
+def inline_commands(text: str) -> Iterator[str]:
+    """Those in the text that have an argument."""
+    return (words for words in code(text) if re.match(r"fastscreen [a-z]+ (?:[\w ]+ )?[-/\dA-Z]", words))
+
+
+PAGES = sorted([*DOCS.glob("*.md"), DOCS.parent / "README.md"])
+
+
+def assert_valid(command: str) -> None:
+    words = ["192.0.2.1" if word == "IP" else word for word in shlex.split(command)]
+    try:
+        parser().parse_args(words[1:])
+    except SystemExit as end:  # argparse has printed why
+        assert end.code == 0, command
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_each_command_to_copy_is_valid(path: Path) -> None:
+    for command in copied_commands(path.read_text()):
+        assert_valid(command)
+
+
+def test_each_command_of_troubleshooting_is_valid() -> None:
+    inline, copied = (list(find(page("troubleshooting.md"))) for find in (inline_commands, copied_commands))
+    assert "fastscreen bypass on --for 30m" in inline
+    assert "fastscreen status " in copied  # before a pipe
+    assert len(inline) >= 8
+    for command in inline:
+        assert_valid(command)
+
+
+def test_the_conditions_that_troubleshooting_quotes() -> None:
+    text = page("troubleshooting.md")
+    quoted = set(re.findall(r"conditions? `([A-Z_]+)`", text)) | set(re.findall(r"(?m)^([A-Z_]+): ", text))
+    assert len(quoted) >= 8
+    assert quoted <= {kind.name for kind in Kind}
+
+
+def test_the_log_lines_that_troubleshooting_quotes() -> None:
+    """Those about limits, as the core writes them: `NOQUEUE` is only in some of them."""
+    source = "".join(path.read_text() for path in (DOCS.parent / "ext").glob("*.pyx"))
+    quoted = re.findall(r"^\* `(NOQUEUE: )?(reject: \w+ from )…(: [a-z ]+)`", page("troubleshooting.md"), re.MULTILINE)
+    assert len(quoted) == 3
+    for queue, start, end in quoted:
+        assert re.search(rf'"{queue}{start}.*\n.*\n?.*"{end}"', source), (queue, start, end)

@@ -81,12 +81,43 @@ def test_the_variables_of_examples_are_valid(example: str) -> None:
     )
     given = {name: value.strip("'") if value[0] == "'" else value.strip('"') for name, value in compose + kubernetes}
     assert len(given) >= 5
+    assert set(re.findall(r"\bFASTSCREEN_[A-Z_]+", text)) <= set(environment.VARIABLES)
     values, problems = environment.read({environment.SWITCH: environment.READ, **given})
     assert problems == [] and len(values) == len(given)
     image = tomllib.loads((ROOT / "packaging/container/fastscreen.toml").read_text())
     assert image["mode"] == "shadow"
     config = parse((ROOT / "packaging/container/fastscreen.toml").read_text(), "FILE", values)
     assert config.mode == "shadow" and config.dnsbl.threshold == 3
+
+
+@pytest.mark.parametrize("example", ["contrib/compose/compose.yaml", "contrib/kubernetes/fastscreen.yaml"])
+def test_examples_mount_each_volume_of_the_image(example: str) -> None:
+    """The root is read-only; and docker and podman would make a nameless volume at each start, and keep it."""
+    (volumes,) = re.findall(r"(?m)^VOLUME \[(.+)\]$", (ROOT / "packaging/Containerfile").read_text())
+    text = (ROOT / example).read_text()
+    mounted = dict(
+        re.findall(r"(?m)^ +- (?:\{name: )?(\w+)(?::|, mountPath: )(/var/lib/fastscreen|/run/fastscreen)\}?$", text)
+    )
+    assert sorted(mounted.values()) == sorted(re.findall(r'"(.+?)"', volumes))
+    for name in mounted:
+        assert re.search(rf"(?m)^ *(?:- (?:metadata: \{{)?name: {name}\}}?|{name}:)$", text), name
+
+
+def test_each_replica_has_its_own_name_in_a_cluster() -> None:
+    text = (ROOT / "contrib/kubernetes/fastscreen.yaml").read_text()
+    assert re.search(
+        r"- name: FASTSCREEN_CLUSTER__NAME\n +valueFrom: \{fieldRef: \{fieldPath: metadata.name\}\}\n", text
+    )
+
+
+def test_postfix_of_compose_has_the_name_of_its_container() -> None:
+    """Debian's package writes the name of the container that builds the image."""
+    configure = (ROOT / "contrib/compose/postfix/configure").read_text()
+    assert "\npostconf -X myhostname\n" in configure
+    compose = (ROOT / "contrib/compose/compose.yaml").read_text()
+    (hostname,) = re.findall(r"(?m)^    hostname: (.+)$", compose)
+    assert f"FASTSCREEN_HOSTNAME: {hostname}\n" in compose
+    assert re.search(r"(?m)^    depends_on: \[postfix\]$", compose)
 
 
 def test_the_image_is_of_an_ordinary_user() -> None:
