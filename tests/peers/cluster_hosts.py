@@ -70,8 +70,8 @@ class Visit(NamedTuple):
 
     @property
     def is_shared(self) -> bool:
-        """Served at once, as a client that is known."""
-        return self.is_served and self.greeting < SHARED
+        """Served at once, as a client that is known. What it waited to be accepted does not count."""
+        return self.is_served and self.greeting - self.teaser < SHARED
 
     @property
     def is_tested(self) -> bool:

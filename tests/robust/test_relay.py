@@ -175,7 +175,7 @@ def test_a_side_that_stops_reading_stops_the_other(start: Start) -> None:
             assert 0 < sent < BIG
             assert screener.status("VmRSS") - before < 4096
             go.set()
-            client.socket.settimeout(TIMEOUT)
+            client.socket.settimeout(10 * TIMEOUT)  # for all of it
             client.send(content[sent:])
             client.half_close()
             wait_until(lambda: heard != [], "the MTA to have all")
