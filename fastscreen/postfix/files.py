@@ -52,7 +52,8 @@ def read(path: Path) -> str:
 
 
 def logical_lines(text: str) -> list[Line]:
-    """A line that starts with white space continues the previous one; comments and empty lines may be in between."""
+    """A line that starts with white space continues the previous one; comments and empty lines may be in between. For
+    Postfix, such a line ends at a NUL."""
     found: list[tuple[int, list[str], list[str]]] = []  # number, parts of the text, physical lines
     between: list[str] = []
     for number, physical in enumerate(text.split("\n"), 1):
@@ -67,7 +68,7 @@ def logical_lines(text: str) -> list[Line]:
         else:
             found.append((number, [physical], [physical]))
         between = []
-    return [Line(number, "".join(parts), tuple(lines)) for number, parts, lines in found]
+    return [Line(number, "".join(parts).partition("\0")[0], tuple(lines)) for number, parts, lines in found]
 
 
 def parameters(text: str, where: str) -> dict[str, str]:

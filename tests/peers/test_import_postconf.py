@@ -121,6 +121,33 @@ def test_values_as_postconf_has_them(lines: list[str], options: dict[str, str]) 
     assert {name: ours.value(name).split() for name in compared} == {name: asked[name].split() for name in compared}
 
 
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("5\0 6\n 7\n", "5"),
+        ("\0 5\n", ""),
+        ("5\n 6\0 7\n 8\n", "5 6"),
+        ("5\nmyhost\0name = x\n", None),
+        ("5\n\0 = x\n", None),
+    ],
+)
+def test_a_line_ends_at_a_nul(text: str, limit: str | None) -> None:
+    needs.program("postfix")
+    text = f"{_FIXED}default_process_limit = {text}"
+    folder = _folder(text)
+    try:
+        if limit is None:
+            with pytest.raises(files.ReadError):
+                Postconf("/usr/sbin/postconf", folder).values({})
+            with pytest.raises(files.ReadError):
+                files.parameters(text, "main.cf")
+        else:
+            assert Postconf("/usr/sbin/postconf", folder).values({})["default_process_limit"] == limit
+            assert files.parameters(text, "main.cf")["default_process_limit"] == limit
+    finally:
+        shutil.rmtree(folder)
+
+
 @given(files_of_postfix())
 @settings(max_examples=30, deadline=None, phases=PHASES)
 def test_values_of_any_main_cf_as_postconf_has_them(made: Files) -> None:
