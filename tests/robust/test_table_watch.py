@@ -61,6 +61,8 @@ def test_an_edit_a_broken_edit_and_its_mending(
         nets.write_text("127.2.0.2\n")
         screener.line(f"tables read again: {folder}/nets$")
         assert is_known(screener, "127.2.0.2")
+        # The control server reads the files itself, and later than the workers.
+        eventually(control, "explain", lambda it: it["verdict"] == "allowlisted", address="127.2.0.2")
 
         (folder / "access").unlink()
         warning = screener.line("warning: tables not read again: ")
