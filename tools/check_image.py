@@ -41,16 +41,8 @@ for folder in ("/", "/etc/fastscreen", "/opt/fastscreen", "/usr", "/var/lib/fast
 """
 RUN = (
     # Docker and Kubernetes give a read-only container no /tmp.
-    *(
-        "--read-only",
-        "--read-only-tmpfs=false",
-        "--cap-drop",
-        "all",
-        "--security-opt",
-        "no-new-privileges",
-        "--network",
-        "none",
-    ),
+    *("--read-only", "--read-only-tmpfs=false"),
+    *("--cap-drop", "all", "--security-opt", "no-new-privileges", "--network", "none"),
     # Without systemd there is nothing that could run the health check; it is run here.
     *("--health-interval", "disable", "--cgroups", "disabled", "--env", "FASTSCREEN_HANDOFF__TO=sink:"),
     *("--env", "FASTSCREEN_GREET__WAIT=1s", "--env", "FASTSCREEN_HOSTNAME=mx.check.example"),

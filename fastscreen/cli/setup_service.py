@@ -198,18 +198,18 @@ def reload_units() -> None:
 def enable(units: Sequence[str]) -> None:
     """Start the units, now and at boot. Raises ServiceError with the last line that a unit has written itself."""
     for words in (("enable", *units), ("restart", *units)):
+        began = int(time.time())
         code, said = _run(["systemctl", *words])
         if code:
-            last = [_last_line_of(unit) for unit in units]
-            raise ServiceError(
-                "; ".join([f"systemctl {' '.join(words)}: {said or f'exit code {code}'}", *filter(None, last)])
-            )
+            problem = f"systemctl {' '.join(words)}: {said or f'exit code {code}'}"
+            raise ServiceError("; ".join([problem, *filter(None, (_last_line_of(unit, began) for unit in units))]))
 
 
-def _last_line_of(unit: str) -> str:
-    """From the journal; empty: there is none, or it cannot be read."""
+def _last_line_of(unit: str, since: int) -> str:
+    """The last line in the journal that the unit has written itself since then (s); empty if nothing is found."""
+    journal = ["journalctl", "--quiet", "--lines=1", "--output=cat", f"--since=@{since}", f"_SYSTEMD_UNIT={unit}"]
     with contextlib.suppress(ServiceError):
-        code, said = _run(["journalctl", "--boot", "--quiet", "--lines=1", "--output=cat", f"_SYSTEMD_UNIT={unit}"])
+        code, said = _run(journal)
         return "" if code else said
     return ""
 

@@ -295,6 +295,8 @@ def test_problems_of_folders_that_systemd_makes(tmp_path: Path, monkeypatch: pyt
     ]
     printed = CompletedProcess([], 1, json.dumps({"checks": checks}).encode(), b"")
     monkeypatch.setattr(setup_service, "_as_account", lambda *_: printed)
+    # Only root could do it as another user; tests/debian does.
+    monkeypatch.setattr(setup_service, "can_access", lambda account, path, how: os.access(path, os.W_OK))
     (tmp_path / "made").mkdir()
     account = Account("root", os.getuid(), os.getgid(), [])
     folders = [str(tmp_path / "made"), str(tmp_path / "missing")]

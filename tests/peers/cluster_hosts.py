@@ -70,8 +70,9 @@ class Visit(NamedTuple):
 
     @property
     def is_shared(self) -> bool:
-        """Served at once, as a client that is known. What it waited to be accepted does not count."""
-        return self.is_served and self.greeting - self.teaser < SHARED
+        """Served at once, as a client that is known. What one with a teaser waited to be accepted does not count."""
+        waited = self.greeting - self.teaser if self.said.startswith(TEASER) else self.greeting
+        return self.is_in_time and waited < SHARED
 
     @property
     def is_tested(self) -> bool:

@@ -47,7 +47,7 @@ def play(lab: Lab, pairs: list[tuple[Dialogue, Side]]) -> list[Result]:
 def play_both(lab: Lab, dialogues: list[Dialogue], workers: tuple[int, ...] = (1,)) -> list[Both]:
     """Play each dialogue against postscreen and fastscreen, from addresses that this run did not use before.
 
-    Both play it again if postscreen did not; what fastscreen did is no reason to.
+    Both play it again only if postscreen did not play it.
     """
     found = _play_both(lab, dialogues, workers)
     for _ in range(TIMES - 1):

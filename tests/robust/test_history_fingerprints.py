@@ -126,7 +126,7 @@ def test_without_a_history(make: Make) -> None:
 
 
 def test_the_memory_of_offenses_alone(make: Make) -> None:
-    """It learns from records, but has no use for fingerprints: nothing is asked of the kernel."""
+    """It learns from records, but does not use fingerprints: nothing is asked of the kernel."""
     core = make(recording=False)
     core.use_history(fingerprints=False)
     assert not saves(core.port)
